@@ -1,0 +1,100 @@
+//! What happened, as data: the machines and the hall report through a [`Sink`]; only `ui` turns events into text.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::digest::Digest;
+
+/// Where events go. Called from several threads; must not block for long.
+pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Returns a sink that forgets everything, for tests and for reads that tell no story.
+pub fn silent() -> Sink {
+    Arc::new(|_| {})
+}
+
+/// One thing that happened during a build.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A build of `image` (`name:version`) with `steps` steps starts.
+    Started {
+        /// `name:version`.
+        image: String,
+        /// Steps in the plan, without the base.
+        steps: usize,
+        /// Folder with a log file per step.
+        logs: PathBuf,
+    },
+    /// A long piece of work with a countable size begins or moves on.
+    Progress {
+        /// What is being done; one word for one bar, for example `download`.
+        task: &'static str,
+        /// What it is being done to, for people.
+        what: String,
+        /// Units done.
+        done: u64,
+        /// Units in all, where known.
+        total: Option<u64>,
+        /// Whether units are bytes (else: things).
+        bytes: bool,
+    },
+    /// A piece of work that `Progress` announced is over.
+    ProgressEnd {
+        /// As in `Progress`.
+        task: &'static str,
+    },
+    /// Step `index` (0 = the base) starts.
+    StepStarted {
+        /// Place in the plan, from 1; 0 is the base.
+        index: usize,
+        /// What the step is called.
+        label: String,
+        /// Line of the recipe, from 1.
+        line: u32,
+    },
+    /// A line of output of step `index`, without its line end, as it was written (not necessarily UTF-8 when it was).
+    StepOutput {
+        /// As in `StepStarted`.
+        index: usize,
+        /// The line.
+        line: String,
+        /// Whether it came from standard error.
+        stderr: bool,
+    },
+    /// Step `index` is over and good.
+    StepDone {
+        /// As in `StepStarted`.
+        index: usize,
+        /// How long it took.
+        took: Duration,
+        /// Its layer, unless it changed nothing.
+        layer: Option<Digest>,
+        /// Uncompressed bytes of the layer.
+        size: u64,
+        /// Taken from the cache.
+        cached: bool,
+    },
+    /// Something the person should know, though the build goes on.
+    Warning {
+        /// A sentence fragment.
+        message: String,
+        /// A command or change that helps.
+        hint: Option<String>,
+    },
+    /// Something worth a line in the story (for example "swept the scratch of a build that died").
+    Note {
+        /// A sentence fragment.
+        message: String,
+    },
+    /// The version is published: from this moment anyone can see it.
+    Published {
+        /// `name:version`.
+        image: String,
+        /// The manifest's digest.
+        digest: Digest,
+        /// It was there already, with this very content.
+        already: bool,
+    },
+}

@@ -1,0 +1,290 @@
+//! The throwaway root: namespaces, id maps, overlay, mounts, limits. See `docs/architecture.md`, "Sandbox".
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What this host can do, found out once per process by [`probe`].
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// How user ids are mapped.
+    pub rung: Rung,
+    /// The program started as helper; `/proc/self/exe` unless a test names another.
+    pub helper: PathBuf,
+}
+
+/// The rungs of the ladder that are built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rung {
+    /// Root with all capabilities: idmapped mounts, ids stay real on disk.
+    Root,
+    /// An unprivileged user with subordinate ids (newuidmap).
+    Subids {
+        /// First subordinate user id and how many.
+        uids: (u32, u32),
+        /// First subordinate group id and how many.
+        gids: (u32, u32),
+    },
+}
+
+/// One line of `bake doctor`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: String,
+    /// Whether it is as bake needs it.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// A command that helps, when not ok.
+    pub hint: Option<String>,
+}
+
+/// One user namespace, used for everything of one build. `Send + Sync`; steps may run from several threads.
+pub struct Session {}
+
+/// Work to be done inside a session: actions run in order in one set of fresh namespaces; the first that fails ends the job.
+#[derive(Debug)]
+pub struct Job {
+    /// The image root; `None` for chores, which see an otherwise empty root.
+    pub root: Option<Overlay>,
+    /// Extra folders. In a chore the session's layers folder is always at `/layers` and its scratch folder at `/scratch`, both writable.
+    pub mounts: Vec<Mount>,
+    /// Files visible during the job only (resolv.conf, policy-rc.d, …); never reach the image, whether or not the image has such a file.
+    pub files: Vec<PolicyFile>,
+    /// Host name inside.
+    pub hostname: String,
+    /// Network inside.
+    pub network: Network,
+    /// What to do.
+    pub actions: Vec<Action>,
+}
+
+/// An overlay root. Paths are host paths below the session's layers or scratch folder.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    /// Read-only layers, topmost first. May be empty (a root from nothing).
+    pub lower: Vec<PathBuf>,
+    /// Where changes go; made by the caller, may hold files already.
+    pub upper: PathBuf,
+    /// Empty folder beside `upper`, made by the caller.
+    pub work: PathBuf,
+}
+
+/// A host folder shown inside.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Host path of a folder.
+    pub from: PathBuf,
+    /// Absolute path inside; in an image root best below `/dev/bake` (a tmpfs), where no mount point must exist.
+    pub at: PathBuf,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// How owners appear inside.
+    pub owners: Owners,
+}
+
+/// How owners of a mounted folder appear inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// As image ids: on-disk 0 is root inside (for folders that bake made: scratch, layers, caches).
+    Image,
+    /// Whoever owns the folder itself is root inside (for a person's folders).
+    Mine,
+}
+
+/// A file shown to the job only.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    /// Absolute path inside.
+    pub at: PathBuf,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// Network inside a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// A namespace of its own with only `lo`, which is up.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Run a program with the step's reduced rights.
+    Exec(Exec),
+    /// Run a registered function of this very program with root's rights inside the namespaces only.
+    Call(Call),
+}
+
+/// A program to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exec {
+    /// Program and arguments; the program is looked up in the `PATH` of `env` inside the root when it has no slash.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside; made (0755 root) if missing.
+    pub cwd: PathBuf,
+    /// `name`, `name:group`, `uid` or `uid:gid`, looked up in the image; supplementary groups from the image's `/etc/group`.
+    pub user: String,
+    /// Killed after this long.
+    pub timeout: Option<Duration>,
+}
+
+/// A registered function to run.
+#[derive(Debug)]
+pub struct Call {
+    /// Its name in the table given to [`helper_main`].
+    pub name: &'static str,
+    /// Its argument.
+    pub args: Value,
+    /// Open files handed over, in order.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What a registered function gets.
+pub struct CallIo<'a> {
+    /// The argument.
+    pub args: Value,
+    /// The files handed over, in order.
+    pub fds: Vec<std::fs::File>,
+    /// Reports progress (any JSON) to the caller of [`Session::run`].
+    pub progress: &'a mut dyn FnMut(Value),
+}
+
+/// A table of functions that can run inside: name and function. An error is text for people, with its causes.
+pub type Chores = &'static [(&'static str, fn(CallIo<'_>) -> Result<Value, String>)];
+
+/// What a running job tells.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// Action `.0` starts.
+    Action(usize),
+    /// A line of output without its line end; a last line without one counts too; over-long lines come in pieces of 64 KiB.
+    Line {
+        /// From standard error.
+        stderr: bool,
+        /// The bytes.
+        text: &'a [u8],
+    },
+    /// From a [`Call`].
+    Progress(Value),
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// All actions succeeded; the values of the calls in order (null for execs).
+    Done(Vec<Value>),
+    /// Action `action` failed.
+    Failed {
+        /// Index in `Job::actions`.
+        action: usize,
+        /// How.
+        how: Failure,
+    },
+    /// The cancel handle fired; everything inside is dead.
+    Cancelled,
+}
+
+/// How an action failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Exit status other than 0.
+    Exit(i32),
+    /// Ended by a signal.
+    Signal(i32),
+    /// Ran out of time and was killed.
+    TimedOut(Duration),
+    /// The program could not be started, or the user is not in the image.
+    Start(String),
+    /// A call returned an error.
+    Call(String),
+}
+
+/// Ends jobs from another thread or a signal handler.
+#[derive(Clone)]
+pub struct Cancel {}
+
+impl Cancel {
+    /// Makes one that has not fired.
+    pub fn new() -> Result<Self, Error> {
+        todo!()
+    }
+
+    /// Ends every job that was given this handle, now and later.
+    pub fn fire(&self) {
+        todo!()
+    }
+
+    /// Whether it has fired.
+    pub fn fired(&self) -> bool {
+        todo!()
+    }
+}
+
+/// Why the sandbox could not do its work (as opposed to: the work failed).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// This host cannot run bake's sandbox; exit code 10.
+    #[error("{what}")]
+    Host {
+        /// What is missing.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A system call failed.
+    #[error("{what}")]
+    System {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Finds out what this host can do. `helper`: the bake program, where this process is not bake itself (tests).
+pub fn probe(helper: Option<&Path>) -> Result<Host, Error> {
+    let _ = helper;
+    todo!()
+}
+
+/// Looks at everything the sandbox needs and says what is missing and what helps.
+pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
+    let _ = helper;
+    todo!()
+}
+
+/// If this process was started as sandbox helper: does the work and returns its exit code. To be called first in `main`.
+pub fn helper_main(chores: Chores) -> Option<ExitCode> {
+    let _ = chores;
+    todo!()
+}
+
+impl Session {
+    /// Makes the user namespace. `layers`: folder of unpacked layers; `scratch`: this build's own folder; both on one file system
+    /// that supports overlay upper folders; both exist.
+    pub fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
+        let _ = (host, layers, scratch);
+        todo!()
+    }
+
+    /// Runs `job`, telling `hear` what happens, on the calling thread, until it ends. Afterwards no process and no mount is left.
+    pub fn run(&self, job: Job, cancel: &Cancel, hear: &mut dyn FnMut(Heard<'_>)) -> Result<Ended, Error> {
+        let _ = (job, cancel, hear);
+        todo!()
+    }
+}

@@ -1,0 +1,203 @@
+//! Each step kind lowered to a few [`Op`]s. Pure: nothing is read or run here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of the step's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Op {
+    /// Run a program.
+    Exec {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Environment besides bake's own and the base image's.
+        env: BTreeMap<String, String>,
+        /// `user` or `user:group` inside.
+        user: String,
+        /// Working directory.
+        cwd: String,
+    },
+    /// Run a file of the context by its `#!` line, else by `shell`.
+    Script {
+        /// Path below the context.
+        file: PathBuf,
+        /// Used where the file has no `#!` line.
+        shell: Vec<String>,
+        /// Arguments.
+        args: Vec<String>,
+        /// As in `Exec`.
+        env: BTreeMap<String, String>,
+        /// As in `Exec`.
+        user: String,
+        /// As in `Exec`.
+        cwd: String,
+    },
+    /// Copy files of the context.
+    Copy {
+        /// Paths or globs below the context; a trailing `/` is kept.
+        from: Vec<String>,
+        /// Absolute path inside; a trailing `/` means: a folder.
+        to: String,
+        /// `name:group` or `uid:gid`.
+        owner: String,
+        /// Permission bits of files, if given.
+        mode: Option<u32>,
+        /// Globs left out (gitignore notation).
+        exclude: Vec<String>,
+    },
+    /// Fetch a file and place it.
+    Download {
+        /// http or https.
+        url: String,
+        /// Expected content, where the recipe says so.
+        sha256: Option<String>,
+        /// Absolute path inside; a trailing `/` means: into that folder.
+        to: String,
+        /// As in `Copy`.
+        owner: String,
+        /// As in `Copy`.
+        mode: Option<u32>,
+        /// Unpack the archive into `to`.
+        unpack: bool,
+        /// Leading path components dropped when unpacking.
+        strip: u32,
+    },
+    /// Write a file with these bytes (after templates are rendered).
+    Write {
+        /// Absolute path inside.
+        path: String,
+        /// The content.
+        content: Content,
+        /// Add to what is there instead of replacing it.
+        append: bool,
+        /// `name:group` or `uid:gid`; for `append` of an existing file: left alone when not given.
+        owner: Option<String>,
+        /// Permission bits; default 0644, or left alone as for `owner`.
+        mode: Option<u32>,
+    },
+    /// Make folders.
+    Mkdir {
+        /// Absolute paths inside.
+        paths: Vec<String>,
+        /// Owner, set on existing folders too.
+        owner: String,
+        /// Permission bits, set on existing folders too.
+        mode: u32,
+    },
+    /// Make a symlink.
+    Symlink {
+        /// What appears in the image.
+        path: String,
+        /// Where it points.
+        target: String,
+    },
+    /// Remove paths; globs work; what is not there is fine.
+    Remove {
+        /// Absolute paths or globs inside.
+        paths: Vec<String>,
+    },
+    /// Make a group, or bring it to what is written.
+    Group {
+        /// Its name.
+        name: String,
+        /// Its id; else the lowest free.
+        gid: Option<u32>,
+        /// Below 1000 when an id is chosen.
+        system: bool,
+    },
+    /// Make a user, or bring it to what is written.
+    User {
+        /// Its name.
+        name: String,
+        /// Its id; else the lowest free.
+        uid: Option<u32>,
+        /// Primary group id; else a group of the user's name.
+        gid: Option<u32>,
+        /// Home folder; made with its skeleton unless `system`.
+        home: Option<String>,
+        /// Login shell.
+        shell: Option<String>,
+        /// Supplementary groups, which must exist.
+        groups: Vec<String>,
+        /// A system user.
+        system: bool,
+        /// GECOS.
+        comment: Option<String>,
+        /// crypt(5) hash; none = locked.
+        password: Option<String>,
+        /// Lines of `~/.ssh/authorized_keys`.
+        ssh_keys: Vec<String>,
+    },
+    /// Enable, disable or mask systemd units.
+    Service {
+        /// Unit names; `.service` may be left off.
+        units: Vec<String>,
+        /// What to make of them.
+        state: ServiceState,
+    },
+    /// Install packages with the image's own package manager.
+    Packages {
+        /// In the manager's own notation.
+        names: Vec<String>,
+        /// Package files below the context.
+        files: Vec<PathBuf>,
+        /// With recommended packages.
+        recommends: bool,
+    },
+    /// Add a deb822 package source with its key.
+    Repository {
+        /// Base name of the `.sources` and key files.
+        name: String,
+        /// Archive URL.
+        url: String,
+        /// Suite or, ending in `/`, an exact path.
+        suite: String,
+        /// Components.
+        components: Vec<String>,
+        /// Path below the context, or an https URL.
+        key: String,
+    },
+}
+
+/// Where the bytes of a written file come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// These bytes.
+    Text(String),
+    /// A Jinja template below the context, rendered with the recipe's variables.
+    Template(PathBuf),
+}
+
+/// What to make of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// Started at boot.
+    Enabled,
+    /// Not started at boot.
+    Disabled,
+    /// Cannot be started.
+    Masked,
+}
+
+/// A step ready to be planned.
+#[derive(Debug, Clone)]
+pub struct Lowered {
+    /// What people call it.
+    pub label: String,
+    /// Line of the recipe.
+    pub line: u32,
+    /// What it does.
+    pub ops: Vec<Op>,
+    /// Network allowed.
+    pub network: bool,
+    /// Per try.
+    pub timeout: Option<Duration>,
+    /// Further tries after a failure, each on a fresh root.
+    pub retries: u32,
+}

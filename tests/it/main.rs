@@ -1,0 +1,1 @@
+//! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
