@@ -1,1 +1,47 @@
-//! plan
+//! The plan: a recipe with its steps lowered and numbered, what names it ([`key`]) and what is pinned for it ([`lock`]). Pure.
+
+pub mod key;
+pub mod lock;
+
+use crate::recipe::{BaseKind, Recipe, Variant};
+use crate::step::{self, Lowered, Op};
+
+/// What a build will do, in order.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// `name:version`.
+    pub image: String,
+    /// What the base is called, for people and for the history of the image.
+    pub base: String,
+    /// Line of `[base]`.
+    pub base_line: u32,
+    /// The steps; node `i` is step `i + 1`.
+    pub nodes: Vec<Lowered>,
+}
+
+/// Draws the plan of a recipe.
+pub fn draw(recipe: &Recipe) -> Plan {
+    let base = match &recipe.base.kind {
+        BaseKind::Scratch => "scratch".to_owned(),
+        BaseKind::Path(path) => format!("path {}", path.display()),
+        BaseKind::Debian(debian) => match debian.variant {
+            Variant::Minbase => format!("debian {}", debian.suite),
+            Variant::Slim => format!("debian {} slim", debian.suite),
+        },
+    };
+    Plan {
+        image: format!("{}:{}", recipe.image.name, recipe.image.version),
+        base,
+        base_line: recipe.base.line,
+        nodes: recipe.steps.iter().map(step::lower).collect(),
+    }
+}
+
+impl Plan {
+    /// Returns the number of steps whose outcome the lock file pins (packages and downloads), counted from the first step:
+    /// steps after the last of them need not run to renew the lock.
+    pub fn steps_to_lock(&self) -> usize {
+        let pins = |node: &Lowered| node.ops.iter().any(|op| matches!(op, Op::Packages { .. } | Op::Download { .. } | Op::Repository { .. }));
+        self.nodes.iter().rposition(pins).map_or(0, |at| at + 1)
+    }
+}

@@ -1,0 +1,72 @@
+//! Mistakes that only the context can tell: a source that is not there, a symlink out of the tree, a template with an unknown
+//! name. They are reported with the recipe's other mistakes: all at once, at the line of the step, before anything runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::recipe::{self, Diagnostic, Inputs, Recipe};
+use crate::step::{self, Content, Op};
+
+use super::context::{self, Context};
+use super::error::{Error, chain};
+use super::facts::is_url;
+use super::read;
+
+/// Reads the recipe at `path` and looks at everything of its context that its steps name.
+///
+/// # Errors
+/// As [`read::read`]; [`Error::Recipe`] also for what is wrong with the context's files.
+pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
+    let recipe = read::read(path, inputs)?;
+    let text: Arc<str> = read::text(path)?.into();
+    let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
+    let context = Context::open(&dir).map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
+    let mut found = vec![];
+    for step in &recipe.steps {
+        for op in step::lower(step).ops {
+            if let Err(error) = look(&context, &op) {
+                found.push(at_line(path, &text, step.line, &error));
+            } else if let Op::Write { content: Content::Template(file), .. } = &op {
+                found.extend(template(&context, file, &recipe));
+            }
+        }
+    }
+    if found.is_empty() { Ok(recipe) } else { Err(Error::Recipe(found)) }
+}
+
+fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
+    match op {
+        Op::Copy { .. } => context.list(op).map(|_| ()),
+        Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => context.read(file).map(|_| ()),
+        Op::Packages { files, .. } => files.iter().try_for_each(|file| context.read(file).map(|_| ())),
+        Op::Repository { key, .. } if !is_url(key) => context.read(Path::new(key)).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Renders a template for its mistakes only.
+fn template(context: &Context, file: &Path, recipe: &Recipe) -> Option<Diagnostic> {
+    let bytes = context.read(file).ok()?;
+    // A template that is not UTF-8 is told when it is written.
+    let text = String::from_utf8(bytes).ok()?;
+    recipe::render_template(&text, file, &recipe.vars).err()
+}
+
+fn at_line(path: &Path, text: &Arc<str>, line: u32, error: &dyn std::error::Error) -> Diagnostic {
+    let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
+    let row = text[before..].lines().next().unwrap_or_default();
+    let indent = row.len() - row.trim_start().len();
+    let mut texts = chain(error);
+    let message = texts.remove(0);
+    Diagnostic {
+        file: path.to_owned(),
+        source: Arc::clone(text),
+        span: before + indent..before + row.trim_end().len().max(indent),
+        line,
+        column: u32::try_from(row[..indent].chars().count() + 1).unwrap_or(1),
+        message,
+        label: None,
+        help: (!texts.is_empty()).then(|| texts.join(": ")),
+        warning: false,
+    }
+}

@@ -1,0 +1,160 @@
+//! Why a build ended without an image.
+
+use std::path::PathBuf;
+
+use crate::base;
+use crate::layer;
+use crate::plan::lock;
+use crate::recipe::Diagnostic;
+use crate::sandbox::{self, Failure};
+use crate::store;
+
+use super::context;
+
+/// Why a build ended without an image. Nothing was published in any of these cases.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The recipe has mistakes.
+    #[error("the recipe has {} {}", .0.len(), if .0.len() == 1 { "mistake" } else { "mistakes" })]
+    Recipe(Vec<Diagnostic>),
+    /// A file beside the recipe cannot be read or written.
+    #[error("cannot {verb} {}", path.display())]
+    File {
+        /// `read`, `write`.
+        verb: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The lock file cannot be used.
+    #[error("cannot use {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: lock::Error,
+    },
+    /// `--locked`, and the lock file does not pin everything.
+    #[error("{} does not pin {what}, and --locked forbids to change it", path.display())]
+    NotLocked {
+        /// The lock file.
+        path: PathBuf,
+        /// What is missing.
+        what: String,
+    },
+    /// A step failed.
+    #[error("{place} failed: {label}")]
+    Step {
+        /// `step 3 of 5`.
+        place: String,
+        /// What the step is called.
+        label: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of the recipe.
+        line: u32,
+        /// How it failed.
+        why: StepFailure,
+        /// Last lines of its output.
+        tail: Vec<String>,
+        /// Its whole log, if it came so far.
+        log: Option<PathBuf>,
+    },
+    /// The context cannot be read.
+    #[error("cannot read the context")]
+    Context {
+        /// The recipe.
+        recipe: PathBuf,
+        /// Why.
+        source: context::Error,
+    },
+    /// The base could not be made.
+    #[error("cannot make the base: {base}")]
+    Base {
+        /// What the base is called.
+        base: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of `[base]`.
+        line: u32,
+        /// Why.
+        source: base::Error,
+        /// Last lines of output, where something ran.
+        tail: Vec<String>,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The version exists with other content.
+    #[error("{image} is already published with other content")]
+    VersionTaken {
+        /// `name:version`.
+        image: String,
+        /// Digest of the published manifest.
+        have: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Whether it was known before any step ran.
+        early: bool,
+    },
+    /// The store cannot be used.
+    #[error("cannot use the store")]
+    Store(#[from] store::Error),
+    /// The sandbox cannot do its work.
+    #[error("cannot run the sandbox")]
+    Sandbox(#[from] sandbox::Error),
+    /// A layer could not be made.
+    #[error("cannot make the layer of {label}")]
+    Layer {
+        /// What the step is called.
+        label: String,
+        /// Why.
+        source: layer::Error,
+    },
+    /// A chore inside the sandbox failed.
+    #[error("cannot {what}")]
+    Chore {
+        /// What it was for.
+        what: String,
+        /// What it said.
+        why: String,
+    },
+    /// The person pressed Ctrl-C, or the process was told to end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// How a step failed.
+#[derive(Debug, Clone)]
+pub enum StepFailure {
+    /// The program or operation in the sandbox.
+    Ran(Failure),
+    /// Something was wrong before it could run: a missing file of the context, an address that does not answer.
+    Prepared(String, Vec<String>),
+}
+
+impl StepFailure {
+    /// Returns the reason and further causes, as fragments.
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Ran(Failure::Exit(127)) => vec!["exit status 127 (command not found)".to_owned()],
+            Self::Ran(Failure::Exit(code)) => vec![format!("exit status {code}")],
+            Self::Ran(Failure::Signal(signal)) => vec![format!("killed by signal {signal}")],
+            Self::Ran(Failure::TimedOut(after)) => vec![format!("it ran longer than its timeout of {} s and was killed", after.as_secs_f64())],
+            Self::Ran(Failure::Start(why) | Failure::Call(why)) => vec![why.clone()],
+            Self::Prepared(why, causes) => std::iter::once(why).chain(causes).cloned().collect(),
+        }
+    }
+}
+
+/// Returns `error` and its causes as text, outermost first.
+pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    let mut out = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        out.push(cause.to_string());
+        next = cause.source();
+    }
+    out
+}

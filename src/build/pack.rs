@@ -1,0 +1,130 @@
+//! From an upper folder to a blob in the draft: packed inside the user namespace (where owners and capabilities read right),
+//! hashed and compressed outside, through a pipe, so that nothing is held in memory and nothing is written twice.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::layer::{self, Blob, Compression, Packed};
+use crate::sandbox::{Action, Call, CallIo, Cancel, Ended, Heard, Job, Network, Session};
+use crate::store::Draft;
+
+use super::error::Error;
+
+/// Packs a folder: args `{dir, epoch}`, one file to write the tar to; returns [`Packed`]. Runs inside.
+pub(super) fn pack_chore(io: CallIo<'_>) -> Result<Value, String> {
+    let dir = io.args["dir"].as_str().ok_or("no dir")?;
+    let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;
+    let mut out = io.fds.into_iter().next().ok_or("no file to write to")?;
+    let packed = layer::pack(Path::new(dir), epoch, &mut out).map_err(|error| super::error::chain(&error).join(": "))?;
+    out.flush().map_err(|error| error.to_string())?;
+    serde_json::to_value(packed).map_err(|error| error.to_string())
+}
+
+/// Where an upper folder is inside the sandbox: `/scratch/…`.
+pub(super) fn inside(draft: &Draft, path: &Path) -> Result<PathBuf, Error> {
+    let below = path.strip_prefix(draft.dir()).map_err(|_| Error::Chore {
+        what: format!("find {} in the sandbox", path.display()),
+        why: "it is not below the scratch folder".to_owned(),
+    })?;
+    Ok(Path::new("/scratch").join(below))
+}
+
+/// Whether an upper folder holds no change at all: no entry, and the root folder itself as bake made it.
+pub(super) fn untouched(upper: &Path) -> Result<bool, Error> {
+    let read = |source| Error::File { verb: "read", path: upper.to_owned(), source };
+    let meta = fs::symlink_metadata(upper).map_err(read)?;
+    let fresh = meta.permissions().mode() & 0o7777 == 0o755 && meta.uid() == rustix::process::geteuid().as_raw();
+    Ok(fresh && fs::read_dir(upper).map_err(read)?.next().is_none())
+}
+
+/// Packs, names and compresses `upper` into the draft. `None`: there was nothing in it.
+pub(super) fn pack(
+    session: &Session,
+    draft: &Draft,
+    upper: &Path,
+    epoch: i64,
+    how: Compression,
+    label: &str,
+    cancel: &Cancel,
+) -> Result<Option<Blob>, Error> {
+    let system = |what: &'static str| move |source: std::io::Error| Error::Chore { what: what.to_owned(), why: source.to_string() };
+    let (read, write) = std::io::pipe().map_err(system("make a pipe"))?;
+    let dir = inside(draft, upper)?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut blob = draft.blob()?;
+    let (squeezed, ended) = thread::scope(|scope| {
+        let squeezer = scope.spawn(|| {
+            let mut read = read;
+            layer::compress(&mut read, &mut blob, how, threads)
+        });
+        let call = Call { name: "build.pack", args: json!({ "dir": dir, "epoch": epoch }), fds: vec![write.into()] };
+        let job = chore(Action::Call(call));
+        let ended = session.run(job, cancel, &mut |_: Heard<'_>| {});
+        (squeezer.join(), ended)
+    });
+    let value = value_of(ended?, &format!("pack {label}"))?;
+    let squeezed = squeezed.map_err(|_| Error::Chore { what: format!("compress {label}"), why: "the compressor panicked".to_owned() })?;
+    let squeezed = squeezed.map_err(|source| Error::Layer { label: label.to_owned(), source })?;
+    let packed: Packed =
+        serde_json::from_value(value).map_err(|error| Error::Chore { what: format!("pack {label}"), why: error.to_string() })?;
+    // The two sides count the same stream: a difference means that bytes were lost between them.
+    if packed.bytes != squeezed.tar_size {
+        let why = format!("{} bytes were packed, {} arrived", packed.bytes, squeezed.tar_size);
+        return Err(Error::Chore { what: format!("pack {label}"), why });
+    }
+    if packed.entries == 0 {
+        return Ok(None);
+    }
+    blob.keep(&squeezed.digest)?;
+    Ok(Some(squeezed))
+}
+
+/// A job with no image root.
+pub(super) fn chore(action: Action) -> Job {
+    Job { root: None, mounts: vec![], files: vec![], hostname: "bake".to_owned(), network: Network::None, actions: vec![action] }
+}
+
+/// Returns the value of a job's single call.
+pub(super) fn value_of(ended: Ended, what: &str) -> Result<Value, Error> {
+    match ended {
+        Ended::Done(values) => Ok(values.into_iter().next().unwrap_or(Value::Null)),
+        Ended::Cancelled => Err(Error::Interrupted),
+        Ended::Failed { how, .. } => {
+            let why = super::error::StepFailure::Ran(how).reasons().join(": ");
+            Err(Error::Chore { what: what.to_owned(), why })
+        }
+    }
+}
+
+/// Makes a folder that becomes the root of an image, and the folders above it.
+pub(super) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
+    let fail = |source| Error::File { verb: "make", path: path.to_owned(), source };
+    fs::create_dir_all(path).map_err(fail)?;
+    // Whatever the umask: the root folder of an image is 0755.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(fail)?;
+    Ok(path.to_owned())
+}
+
+/// Makes a work folder for one mount of an overlay in `at`. Each mount needs its own: the kernel refuses a work folder that was
+/// mounted `volatile` before, and takes a new one beside the same upper folder.
+pub(super) fn fresh_work(at: &Path) -> Result<PathBuf, Error> {
+    let mut n = 0;
+    loop {
+        let path = at.join(format!("w-{n}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
+            Err(source) => return Err(Error::File { verb: "make", path, source }),
+        }
+    }
+}
+
+/// Opens a file to hand to a chore.
+pub(super) fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|source| Error::File { verb: "read", path: path.to_owned(), source })
+}

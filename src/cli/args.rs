@@ -1,0 +1,261 @@
+//! The command line, written once: what clap parses is what help, man pages and completions show.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::ui::{ColorChoice, ProgressChoice};
+
+/// Shown below the help of every command.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a step, test or output failed; nothing was published
+  2    bad command line or recipe
+  3    differences found (verify)
+  10   this host cannot run bake's sandbox (see `bake doctor`)
+  11   store busy or unreadable
+  12   network failed
+  101  a bug in bake
+  130  interrupted";
+
+/// Bake versioned, content-addressed images from a recipe: all or nothing
+///
+/// A recipe (TOML) says what the image is made from. `bake build` runs its steps in a throwaway root and publishes the result
+/// as a version in the store, an OCI image layout. If anything fails there is no image and no trace of one.
+#[derive(Debug, Parser)]
+#[command(name = "bake", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Global {
+    /// Folder of the store [default: $XDG_DATA_HOME/bake, else ~/.local/share/bake]
+    #[arg(long, env = "BAKE_STORE", value_name = "DIR", global = true)]
+    pub(super) store: Option<PathBuf>,
+    /// Print one JSON object per line on stdout
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Tell errors only
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// When to colour
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    pub(super) color: ColorChoice,
+    /// How to tell what happens
+    #[arg(long, value_name = "HOW", default_value = "auto", global = true)]
+    pub(super) progress: ProgressChoice,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Bake an image and publish it in the store
+    ///
+    /// Prints `name:version sha256:…`, one line per image, and nothing else, on stdout. A version that was baked from the same inputs
+    /// before is "already baked": exit 0. Other content under a published version is refused.
+    ///
+    /// Example: bake build examples/web/nginx.toml
+    Build(BuildArgs),
+    /// Check recipes and report every mistake at once
+    ///
+    /// Example: bake check web.toml
+    Check(RecipeArgs),
+    /// Show what a build would do, without doing it
+    Plan(RecipeArgs),
+    /// Rewrite recipes in bake's own format
+    Fmt(FmtArgs),
+    /// Pin everything the world could change, without publishing
+    ///
+    /// Runs the steps as far as needed to know which packages they take, writes the lock file beside the recipe, and throws the rest away.
+    Lock(LockArgs),
+    /// Start a recipe from a template
+    ///
+    /// Example: bake new shop --template web-nginx
+    New(NewArgs),
+    /// List the published versions
+    List(ListArgs),
+    /// Show what a version is made of
+    Show(ImageArgs),
+    /// Remove published versions, and the blobs that nothing else names
+    Rm(ImagesArgs),
+    /// Read everything again and check it against its name
+    ///
+    /// Checks all versions, or those named: digests and sizes of every blob, layers against the config, names inside the layers.
+    /// Exit code 3 when something is wrong.
+    Verify(VerifyArgs),
+    /// Write a version to a file or folder
+    ///
+    /// Example: bake export web:2.0.0 --format tar --output web.tar
+    Export(ExportArgs),
+    /// Look at this host and say what bake needs of it
+    Doctor,
+    /// Print the JSON Schema of recipes, for editors
+    Schema,
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages
+    Man {
+        /// Folder for one page per command; the main page goes to stdout without it
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// What a recipe is read with.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct RecipeArgs {
+    /// The recipe
+    #[arg(value_name = "RECIPE", required = true)]
+    pub(super) recipes: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct InputArgs {
+    /// Set a variable of the recipe; may be given often
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub(super) vars: Vec<(String, String)>,
+    /// Read variables from a TOML file; may be given often, later files win
+    #[arg(long = "vars-file", value_name = "FILE")]
+    pub(super) vars_files: Vec<PathBuf>,
+    /// Use this version instead of the recipe's
+    #[arg(long, value_name = "VERSION")]
+    pub(super) set_version: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct BuildArgs {
+    #[command(flatten)]
+    pub(super) recipe: RecipeArgs,
+    /// Fail rather than change the lock file
+    #[arg(long, conflicts_with = "update")]
+    pub(super) locked: bool,
+    /// Renew the lock file
+    #[arg(long)]
+    pub(super) update: bool,
+    #[command(flatten)]
+    pub(super) mirror: MirrorArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct MirrorArgs {
+    /// Debian archive to use where the recipe names none [default: the host's own apt configuration, else deb.debian.org]
+    #[arg(long, env = "BAKE_DEBIAN_MIRROR", value_name = "URL")]
+    pub(super) debian_mirror: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct LockArgs {
+    #[command(flatten)]
+    pub(super) recipe: RecipeArgs,
+    /// Renew what is pinned already
+    #[arg(long)]
+    pub(super) update: bool,
+    #[command(flatten)]
+    pub(super) mirror: MirrorArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct FmtArgs {
+    /// The recipes
+    #[arg(value_name = "RECIPE", required = true)]
+    pub(super) recipes: Vec<PathBuf>,
+    /// Change nothing; exit code 1 if a file is not formatted
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct NewArgs {
+    /// Name of the image, and of the folder made for it
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub(super) name: Option<String>,
+    /// Where to start from
+    #[arg(long, short, value_name = "TEMPLATE", default_value = "minimal")]
+    pub(super) template: String,
+    /// List the templates
+    #[arg(long, conflicts_with_all = ["name", "template"])]
+    pub(super) list: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ListArgs {
+    /// Only versions of this image
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ImageArgs {
+    /// `name:version`, `name@sha256:…`, or `name` for the newest published
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ImagesArgs {
+    /// `name:version` or `name@sha256:…`
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(super) images: Vec<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct VerifyArgs {
+    /// Versions to check; all without it
+    #[arg(value_name = "IMAGE")]
+    pub(super) images: Vec<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+    /// What to write
+    #[arg(long, short, value_name = "FORMAT")]
+    pub(super) format: ExportFormat,
+    /// Where to; `-` is stdout, for everything but `dir`
+    #[arg(long, short, value_name = "PATH")]
+    pub(super) output: PathBuf,
+    /// Replace what is there
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// What `bake export` can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// An OCI image layout in a tar
+    OciArchive,
+    /// What `docker load` takes
+    DockerArchive,
+    /// The root file system, layers merged
+    Tar,
+    /// The root file system as a folder
+    Dir,
+}
+
+fn name_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

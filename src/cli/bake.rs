@@ -1,0 +1,166 @@
+//! `bake build`, `bake lock`, `bake doctor`: the commands that run things.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::build::error::Error;
+use crate::build::{self, Baked, Hall, LockMode, Request};
+use crate::image::Platform;
+use crate::recipe::Inputs;
+use crate::sandbox::{self, Cancel};
+use crate::ui::report::Report;
+use crate::ui::text::{Style, paint};
+
+use super::args::{BuildArgs, InputArgs, LockArgs};
+use super::{Ctx, edge};
+
+/// `bake build`.
+pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
+    let mode = match (args.locked, args.update) {
+        (true, _) => LockMode::Locked,
+        (_, true) => LockMode::Update,
+        _ => LockMode::Obey,
+    };
+    let inputs = inputs(ctx, &args.recipe.inputs)?;
+    let epoch = source_date_epoch()?;
+    // All recipes are read before the first is baked: a mistake in the third should not cost the time of two builds.
+    for recipe in &args.recipe.recipes {
+        build::check(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
+    }
+    let cancel = cancel()?;
+    let store = ctx.store()?;
+    let host = sandbox::probe(None).map_err(|error| edge::sandbox(&error))?;
+    let sink = ctx.ui.sink();
+    let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
+    for recipe in &args.recipe.recipes {
+        let mirror = args.mirror.debian_mirror.clone();
+        let request = Request { recipe: recipe.clone(), inputs: inputs.clone(), lock: mode, epoch, mirror };
+        let baked = build::bake(&hall, &request).map_err(|error| told(ctx, &error, recipe))?;
+        result(ctx, &baked);
+    }
+    Ok(edge::OK)
+}
+
+fn result(ctx: &Ctx<'_>, baked: &Baked) {
+    if ctx.ui.json() {
+        let seconds = (baked.took.as_secs_f64() * 1000.0).round() / 1000.0;
+        let Baked { name, version, digest, already, .. } = baked;
+        ctx.ui.object("baked", json!({ "name": name, "version": version, "digest": digest, "cached": already, "seconds": seconds }));
+    } else {
+        ctx.ui.result(&format!("{} {}", baked.image, baked.digest));
+    }
+}
+
+/// `bake lock`.
+pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
+    let mode = if args.update { LockMode::Update } else { LockMode::Obey };
+    let inputs = inputs(ctx, &args.recipe.inputs)?;
+    let epoch = source_date_epoch()?;
+    let cancel = cancel()?;
+    let store = ctx.store()?;
+    let host = sandbox::probe(None).map_err(|error| edge::sandbox(&error))?;
+    let sink = ctx.ui.sink();
+    let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
+    for recipe in &args.recipe.recipes {
+        let mirror = args.mirror.debian_mirror.clone();
+        let request = Request { recipe: recipe.clone(), inputs: inputs.clone(), lock: mode, epoch, mirror };
+        let (path, changed) = build::lock(&hall, &request).map_err(|error| told(ctx, &error, recipe))?;
+        if ctx.ui.json() {
+            ctx.ui.object("locked", json!({ "recipe": recipe, "lock": path, "changed": changed }));
+        } else {
+            ctx.ui.result(&path.to_string_lossy());
+            ctx.ui.say(if changed { "the lock file is renewed" } else { "the lock file is up to date" });
+        }
+    }
+    Ok(edge::OK)
+}
+
+/// `bake doctor`.
+pub(super) fn doctor(ctx: &Ctx<'_>) -> Result<u8, Report> {
+    let found = sandbox::doctor(None);
+    let good = found.iter().all(|one| one.ok);
+    for one in &found {
+        if ctx.ui.json() {
+            ctx.ui.object("finding", json!(one));
+            continue;
+        }
+        let mark = if one.ok { paint("ok  ", Style::Good, ctx.ui.color()) } else { paint("FAIL", Style::Bad, ctx.ui.color()) };
+        ctx.ui.result(&format!("{mark} {}: {}", one.name, one.detail));
+        if let Some(hint) = &one.hint {
+            ctx.ui.result(&format!("       hint: {hint}"));
+        }
+    }
+    let dir = ctx.store_dir()?;
+    if ctx.ui.json() {
+        ctx.ui.object("doctor", json!({ "ok": good, "store": dir }));
+    } else {
+        ctx.ui.result(&format!("store: {}", dir.display()));
+        ctx.ui.result(if good { "bake can build here" } else { "bake cannot build here" });
+    }
+    Ok(if good { edge::OK } else { edge::HOST })
+}
+
+/// Shows a recipe's mistakes, and returns the report of any error.
+pub(super) fn told(ctx: &Ctx<'_>, error: &Error, recipe: &Path) -> Report {
+    if let Error::Recipe(found) = error {
+        ctx.ui.diagnostics(found);
+    }
+    edge::build(error, recipe)
+}
+
+/// Returns what recipes are read with, from the arguments and the environment.
+pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> {
+    let mut vars_files = vec![];
+    for path in &args.vars_files {
+        vars_files.push((path.clone(), build::text(path).map_err(|error| told(ctx, &error, path))?));
+    }
+    let mut env_vars = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        if let (Some(name), Some(value)) = (name.to_str().and_then(|name| name.strip_prefix("BAKE_VAR_")), value.to_str()) {
+            env_vars.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok(Inputs {
+        file: Default::default(),
+        version: args.set_version.clone(),
+        vars: args.vars.clone(),
+        vars_files,
+        env_vars,
+        arch: Platform::host().architecture,
+        epoch: 0,
+    })
+}
+
+fn source_date_epoch() -> Result<Option<i64>, Report> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
+    match text.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|epoch| (0..=253_402_300_799).contains(epoch)) {
+        Some(epoch) => Ok(Some(epoch)),
+        None => Err(edge::usage(
+            format!("SOURCE_DATE_EPOCH is {:?}, not a number of seconds since 1970", text.to_string_lossy()),
+            "unset it, or set it to the output of `git log -1 --pretty=%ct`",
+        )),
+    }
+}
+
+/// Ends the build on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C ends the process as it would without us.
+fn cancel() -> Result<Cancel, Report> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
+    let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
+    let handle = cancel.clone();
+    std::thread::spawn(move || {
+        let mut before = false;
+        for signal in signals.forever() {
+            if before {
+                // Asked twice: go now. Nothing is published by a process that dies, whatever it was doing.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+            before = true;
+            handle.fire();
+        }
+    });
+    Ok(cancel)
+}

@@ -1,0 +1,119 @@
+//! The edge: typed errors of the rooms become one [`Report`] with a kind, a message, hints and an exit code.
+
+use std::error::Error as StdError;
+use std::path::Path;
+
+use crate::base;
+use crate::build::error::{Error as BuildError, chain};
+use crate::sandbox;
+use crate::store;
+use crate::ui::report::Report;
+
+/// Done.
+pub(super) const OK: u8 = 0;
+/// A step, test or output failed.
+pub(super) const FAILED: u8 = 1;
+/// Bad command line or recipe.
+pub(super) const USAGE: u8 = 2;
+/// Differences found.
+pub(super) const DIFFERENT: u8 = 3;
+/// This host cannot.
+pub(super) const HOST: u8 = 10;
+/// Store busy or unreadable.
+pub(super) const STORE: u8 = 11;
+/// Network failed.
+pub(super) const NETWORK: u8 = 12;
+/// A bug.
+pub(super) const BUG: u8 = 101;
+/// Interrupted.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// Returns a report of `error` and its causes.
+pub(super) fn report(kind: &'static str, exit: u8, error: &dyn StdError) -> Report {
+    let mut texts = chain(error);
+    let message = texts.remove(0);
+    Report { kind, message, causes: texts, exit, ..Report::default() }
+}
+
+/// Returns a report of a command line that clap could not refuse.
+pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Report {
+    Report { kind: "usage", message: message.into(), hints: vec![hint.into()], exit: USAGE, ..Report::default() }
+}
+
+/// Reports a failed build.
+pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
+    let nothing = "nothing was published; the version is still free".to_owned();
+    match error {
+        BuildError::Recipe(_) => report("recipe", USAGE, error),
+        BuildError::File { .. } => Report { hints: vec![], ..report("file", FAILED, error) },
+        BuildError::Lock { path, .. } => {
+            let hint = format!("remove {} and run `bake lock {}` to make it anew", path.display(), lock_hint.display());
+            Report { hints: vec![hint], ..report("lock", USAGE, error) }
+        }
+        BuildError::NotLocked { .. } => {
+            let hint = format!("run `bake lock {}` and commit the lock file", lock_hint.display());
+            Report { hints: vec![hint], ..report("lock", USAGE, error) }
+        }
+        BuildError::Step { label, recipe, line, why, tail, log, .. } => Report {
+            causes: why.reasons(),
+            recipe: Some(recipe.clone()),
+            line: Some(*line),
+            step: Some(label.clone()),
+            output: tail.clone(),
+            log: log.clone(),
+            hints: vec![nothing],
+            ..report("step", FAILED, error)
+        },
+        BuildError::Base { recipe, line, source, tail, log, .. } => {
+            let mut report = report("base", base_exit(source), error);
+            report.recipe = Some(recipe.clone());
+            report.line = Some(*line);
+            report.output = tail.clone();
+            report.log = log.exists().then(|| log.clone());
+            report.hints.extend(source.hint());
+            report.hints.push(nothing);
+            report
+        }
+        BuildError::Context { recipe, .. } => Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) },
+        BuildError::VersionTaken { image, have, recipe, early } => {
+            let name = image.split_once(':').map_or(image.as_str(), |(name, _)| name);
+            let when = if *early { "the recipe or what it reads changed since it was baked" } else { "the result differs from it" };
+            Report {
+                causes: vec![format!("{image} is {have}, and {when}; a version is one content, for ever")],
+                recipe: Some(recipe.clone()),
+                hints: vec![
+                    "raise `version` in the recipe, or give --set-version".to_owned(),
+                    format!("if nobody uses it yet: `bake rm {image}`; what is published: `bake list {name}`"),
+                ],
+                ..report("version-taken", FAILED, error)
+            }
+        }
+        BuildError::Store(source) => store(source),
+        BuildError::Sandbox(source) => sandbox(source),
+        BuildError::Layer { .. } => Report { hints: vec![nothing], ..report("layer", FAILED, error) },
+        BuildError::Chore { why, .. } => Report { causes: vec![why.clone()], hints: vec![nothing], ..report("sandbox", FAILED, error) },
+        BuildError::Interrupted => Report { hints: vec![nothing], ..report("interrupted", INTERRUPTED, error) },
+    }
+}
+
+fn base_exit(error: &base::Error) -> u8 {
+    if error.is_network() { NETWORK } else { FAILED }
+}
+
+/// Reports a sandbox that cannot work.
+pub(super) fn sandbox(error: &sandbox::Error) -> Report {
+    match error {
+        sandbox::Error::Host { hint, .. } => {
+            let hints = vec![hint.clone(), "`bake doctor` looks at everything bake needs of this host".to_owned()];
+            Report { hints, ..report("host", HOST, error) }
+        }
+        _ => report("sandbox", FAILED, error),
+    }
+}
+
+/// Reports a store that cannot be used.
+pub(super) fn store(error: &store::Error) -> Report {
+    let mut report = report("store", STORE, error);
+    report.hints.extend(error.hint());
+    report
+}

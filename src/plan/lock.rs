@@ -1,0 +1,244 @@
+//! The lock file: `web.lock` beside `web.toml` pins every input that the world could change.
+//!
+//! ```toml
+//! version = 1
+//! epoch = 1762603200
+//!
+//! [base]
+//! kind = "debian"
+//! suite = "bookworm"
+//! arch = "amd64"
+//! components = ["main"]
+//! date = 1762603200
+//! packages = [
+//!   { name = "adduser", version = "3.134", arch = "all", sha256 = "…", size = 183736, archive = "debian", path = "pool/main/a/adduser/…" },
+//! ]
+//!
+//! [[packages]]
+//! names = ["nginx-light"]
+//! request = "sha256:…"        # everything that decided the choice: the base, earlier package steps, this step
+//! packages = [ … ]
+//!
+//! [[download]]
+//! url = "https://…"
+//! sha256 = "…"
+//! ```
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// The format this bake writes and reads.
+pub const VERSION: u32 = 1;
+
+/// A whole lock file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Seconds since 1970: the date of the newest pinned input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// The base, unless it is `scratch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<LockedBase>,
+    /// One entry per `packages` step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<LockedPackages>,
+    /// One entry per address downloaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub download: Vec<LockedDownload>,
+}
+
+/// A pinned base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum LockedBase {
+    /// A Debian suite as a set of packages.
+    Debian {
+        /// Code name.
+        suite: String,
+        /// Debian's name of the architecture.
+        arch: String,
+        /// Archive components.
+        components: Vec<String>,
+        /// Date of the newest Release file, seconds since 1970.
+        date: i64,
+        /// The set.
+        packages: Vec<Package>,
+    },
+}
+
+/// The packages of one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPackages {
+    /// As the recipe names them.
+    pub names: Vec<String>,
+    /// Names everything that decided the choice.
+    pub request: Digest,
+    /// The choice.
+    pub packages: Vec<Package>,
+}
+
+/// One pinned package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Package name.
+    pub name: String,
+    /// Full version.
+    pub version: String,
+    /// `amd64`, `all`.
+    pub arch: String,
+    /// 64 hex digits.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+    /// Which archive the path is relative to.
+    pub archive: String,
+    /// Path below the archive's address.
+    pub path: String,
+}
+
+/// A pinned download.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedDownload {
+    /// As the recipe writes it, variables replaced.
+    pub url: String,
+    /// 64 hex digits.
+    pub sha256: String,
+}
+
+/// A text that is not a lock file this bake can read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not TOML, or not of this shape.
+    #[error("not a lock file: {0}")]
+    Syntax(String),
+    /// From a newer bake.
+    #[error("lock file version {0}; this bake reads version {VERSION}")]
+    Version(i64),
+}
+
+impl Lock {
+    /// Reads a lock file.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let value: toml::Table = text.parse().map_err(|error: toml::de::Error| Error::Syntax(error.message().to_owned()))?;
+        match value.get("version").and_then(toml::Value::as_integer) {
+            Some(version) if version == i64::from(VERSION) => {}
+            Some(version) => return Err(Error::Version(version)),
+            None => return Err(Error::Syntax("missing version".to_owned())),
+        }
+        value.try_into().map_err(|error: toml::de::Error| Error::Syntax(error.message().to_owned()))
+    }
+
+    /// Returns the text of the file: one line per package, so that a change reads well in a diff.
+    pub fn to_text(&self) -> String {
+        let mut out = String::from("# Written by bake: what this recipe was baked from. Commit it; `bake lock --update` renews it.\n");
+        let mut line = |text: String| {
+            out += &text;
+            out.push('\n');
+        };
+        line(format!("version = {VERSION}"));
+        if let Some(epoch) = self.epoch {
+            line(format!("epoch = {epoch}"));
+        }
+        if let Some(LockedBase::Debian { suite, arch, components, date, packages }) = &self.base {
+            line("\n[base]\nkind = \"debian\"".to_owned());
+            line(format!("suite = {}\narch = {}\ncomponents = {}", text(suite), text(arch), list(components)));
+            line(format!("date = {date}\npackages = {}", table(packages)));
+        }
+        for LockedPackages { names, request, packages } in &self.packages {
+            line(format!("\n[[packages]]\nnames = {}\nrequest = \"{request}\"\npackages = {}", list(names), table(packages)));
+        }
+        for LockedDownload { url, sha256 } in &self.download {
+            line(format!("\n[[download]]\nurl = {}\nsha256 = {}", text(url), text(sha256)));
+        }
+        out
+    }
+
+    /// Returns the packages pinned for `request`.
+    pub fn packages_for(&self, request: &Digest) -> Option<&LockedPackages> {
+        self.packages.iter().find(|one| one.request == *request)
+    }
+
+    /// Returns the checksum pinned for `url`.
+    pub fn sha256_of(&self, url: &str) -> Option<&str> {
+        self.download.iter().find(|one| one.url == url).map(|one| one.sha256.as_str())
+    }
+}
+
+fn text(value: &str) -> String {
+    toml_edit::Value::from(value).to_string()
+}
+
+fn list(values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|value| text(value)).collect();
+    format!("[{}]", values.join(", "))
+}
+
+fn table(packages: &[Package]) -> String {
+    let mut out = String::from("[\n");
+    for Package { name, version, arch, sha256, size, archive, path } in packages {
+        let (name, version, arch) = (text(name), text(version), text(arch));
+        let (sha256, archive, path) = (text(sha256), text(archive), text(path));
+        writeln!(
+            out,
+            "  {{ name = {name}, version = {version}, arch = {arch}, sha256 = {sha256}, size = {size}, archive = {archive}, path = {path} }},"
+        )
+        .expect("a String takes everything");
+    }
+    out.push(']');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Lock {
+        let package = |name: &str| Package {
+            name: name.to_owned(),
+            version: "1:2.3~rc1-1".to_owned(),
+            arch: "all".to_owned(),
+            sha256: Digest::of(name).hex(),
+            size: 12,
+            archive: "debian".to_owned(),
+            path: format!("pool/main/a/{name}_2.3~rc1-1_all.deb"),
+        };
+        Lock {
+            version: VERSION,
+            epoch: Some(1_762_603_200),
+            base: Some(LockedBase::Debian {
+                suite: "bookworm".to_owned(),
+                arch: "amd64".to_owned(),
+                components: vec!["main".to_owned()],
+                date: 1_762_603_200,
+                packages: vec![package("adduser"), package("apt")],
+            }),
+            packages: vec![LockedPackages { names: vec!["a\"b".to_owned()], request: Digest::of("r"), packages: vec![package("nginx")] }],
+            download: vec![LockedDownload { url: "https://example.org/x".to_owned(), sha256: Digest::of("x").hex() }],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for lock in [sample(), Lock { version: VERSION, ..Lock::default() }] {
+            assert_eq!(Lock::parse(&lock.to_text()).expect("our own text"), lock);
+        }
+    }
+
+    #[test]
+    fn strangers_are_refused() {
+        for (text, part) in [("x", "not a lock file"), ("a = 1", "missing version"), ("version = 2", "version 2"), ("version = 1\nb = 1", "unknown field")] {
+            let error = Lock::parse(text).expect_err(text).to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

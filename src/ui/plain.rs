@@ -1,0 +1,106 @@
+//! The story as plain lines: for CI logs, pipes and files. Every line of output is shown, so the log is whole.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Mutex;
+
+use crate::event::Event;
+use crate::ui::line;
+use crate::ui::text::{Style, clean, paint, size, took};
+
+/// State between lines: how far each bar had come when it was last told.
+pub(super) struct Plain {
+    color: bool,
+    steps: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    total: usize,
+    told: HashMap<&'static str, u64>,
+    labels: HashMap<usize, String>,
+}
+
+impl Plain {
+    pub(super) fn new(color: bool) -> Self {
+        Self { color, steps: Mutex::default() }
+    }
+
+    pub(super) fn tell(&self, event: &Event) {
+        let mut state = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(text) = say(&mut state, event, self.color) {
+            line(&mut io::stderr().lock(), &text);
+        }
+    }
+}
+
+/// Returns `[2/5]`, or `base` for step 0.
+pub(super) fn place(index: usize, total: usize) -> String {
+    if index == 0 { "base".to_owned() } else { format!("[{index}/{total}]") }
+}
+
+/// Returns what is written behind a finished step.
+pub(super) fn outcome(time: std::time::Duration, layer: bool, bytes: u64, cached: bool) -> String {
+    let what = match (cached, layer) {
+        (true, _) => "cached".to_owned(),
+        (false, true) => size(bytes),
+        (false, false) => "no change".to_owned(),
+    };
+    format!("{} · {what}", took(time))
+}
+
+fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
+    Some(match event {
+        Event::Started { image, steps, logs } => {
+            state.total = *steps;
+            format!("baking {} (logs: {})", paint(&clean(image), Style::Bold, color), clean(&logs.to_string_lossy()))
+        }
+        Event::StepStarted { index, label, .. } => {
+            state.labels.insert(*index, clean(label));
+            format!("{} {}", paint(&place(*index, state.total), Style::Bold, color), clean(label))
+        }
+        Event::StepOutput { line, .. } => format!("{} {}", paint("  |", Style::Blue, color), clean(line)),
+        Event::StepDone { index, took, layer, size, cached } => {
+            let label = state.labels.remove(index).unwrap_or_default();
+            let place = paint(&place(*index, state.total), Style::Good, color);
+            format!("{place} done: {label} ({})", outcome(*took, layer.is_some(), *size, *cached))
+        }
+        Event::Progress { task, what, done, total: Some(total), bytes } => {
+            // Quarters are enough for a log.
+            let quarter = if *total == 0 { 4 } else { done * 4 / total };
+            let told = state.told.insert(task, quarter);
+            if told == Some(quarter) || (quarter == 0 && told.is_some()) {
+                return None;
+            }
+            let (done, total) = if *bytes { (size(*done), size(*total)) } else { (done.to_string(), total.to_string()) };
+            format!("  {task} {}: {done} of {total}", clean(what))
+        }
+        Event::Progress { .. } => return None,
+        Event::ProgressEnd { task } => {
+            state.told.remove(task);
+            return None;
+        }
+        Event::Warning { message, hint } => {
+            let hint = hint.as_ref().map(|hint| format!(" (hint: {})", clean(hint))).unwrap_or_default();
+            format!("{}: {}{hint}", paint("warning", Style::Warn, color), clean(message))
+        }
+        Event::Note { message } => format!("note: {}", clean(message)),
+        Event::Published { image, digest, already } => {
+            let verb = if *already { "already baked" } else { "baked" };
+            format!("{verb} {} {digest}", paint(&clean(image), Style::Bold, color))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_become_quarters() {
+        let mut state = State::default();
+        let at = |done| Event::Progress { task: "download", what: "packages".to_owned(), done, total: Some(100), bytes: false };
+        let told: Vec<String> = (0..=100).filter_map(|done| say(&mut state, &at(done), false)).collect();
+        assert_eq!(told, [0, 25, 50, 75, 100].map(|n| format!("  download packages: {n} of 100")));
+    }
+}
