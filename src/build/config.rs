@@ -15,8 +15,6 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 pub(super) struct Made {
     /// What was done: `run nginx -t`.
     pub(super) by: String,
-    /// The step's own name, if it has one.
-    pub(super) name: Option<String>,
     /// Its layer, unless it changed nothing.
     pub(super) layer: Option<Blob>,
 }
@@ -37,7 +35,7 @@ pub(super) fn config(recipe: &Recipe, base: &str, epoch: i64, platform: &Platfor
     out.rootfs.diff_ids = made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id).collect();
     out.history = made
         .iter()
-        .map(|one| History::new(epoch, format!("bake: {}", one.by), one.name.clone().unwrap_or_default(), one.layer.is_none()))
+        .map(|one| History::new(epoch, format!("bake: {}", one.by), "", one.layer.is_none()))
         .collect();
     out
 }

@@ -340,13 +340,13 @@ impl Work {
         let manifest = Descriptor::new(image::MEDIA_MANIFEST, digest, size)
             .with_platform(platform.clone())
             .with_annotation(KEY_ANNOTATION, key.to_string());
-        let checked = gate::check(gate::Finished { reference, manifest })?;
+        let checked = gate::check(gate::Finished { draft: &self.draft, reference, manifest })?;
         if hall.cancel.fired() {
             return Err(Error::Interrupted);
         }
         let _ = request;
         locking.write(&self.pins)?;
-        match checked.publish(hall.store, &self.draft) {
+        match checked.publish(hall.store) {
             Ok(Published::New) => Ok((digest, false)),
             Ok(Published::Already) => Ok((digest, true)),
             Err(Error::Store(error)) => match error.taken_by() {

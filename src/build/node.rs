@@ -9,6 +9,7 @@ use std::thread;
 
 use serde_json::json;
 
+use crate::base;
 use crate::sandbox::{Action, Call, Ended, Exec, Heard, Job, Network, Overlay, PolicyFile};
 use crate::step::{Lowered, Op};
 
@@ -27,6 +28,7 @@ pub(super) struct Ran {
 /// Why a step did not end well: its own failure, or something that ends the build whatever the step.
 pub(super) enum Trouble {
     Step(StepFailure),
+    Base(base::Error),
     Build(Error),
 }
 
@@ -54,11 +56,11 @@ pub(super) fn environment(epoch: i64) -> BTreeMap<String, String> {
 }
 
 /// Runs step `node` over `lower` (topmost first) in the folder `at`, trying again on a fresh root as often as it says.
-pub(super) fn run(site: &Site<'_>, node: &Lowered, lower: &[PathBuf], at: &Path, log: &mut StepLog) -> Result<Ran, Trouble> {
+pub(super) fn run(site: &Site<'_>, index: usize, node: &Lowered, lower: &[PathBuf], at: &Path, log: &mut StepLog) -> Result<Ran, Trouble> {
     let mut tried = 0;
     loop {
         let at = at.join(format!("try-{tried}"));
-        match once(site, node, lower, &at, log) {
+        match once(site, index, node, lower, &at, log) {
             Err(Trouble::Step(why)) if tried < node.retries => {
                 tried += 1;
                 log.note(&format!("{}; try {} of {} on a fresh root", why.reasons().join(": "), tried + 1, node.retries + 1));
@@ -68,14 +70,16 @@ pub(super) fn run(site: &Site<'_>, node: &Lowered, lower: &[PathBuf], at: &Path,
     }
 }
 
-fn once(site: &Site<'_>, node: &Lowered, lower: &[PathBuf], at: &Path, log: &mut StepLog) -> Result<Ran, Trouble> {
+fn once(site: &Site<'_>, index: usize, node: &Lowered, lower: &[PathBuf], at: &Path, log: &mut StepLog) -> Result<Ran, Trouble> {
     let upper = super::pack::make_dir(&at.join("u"))?;
     let mut prepared = Prepared::default();
+    let mut requests = site.facts.requests[index - 1].iter();
     for op in &node.ops {
         if let Op::Packages { names, files, recommends } = op {
             // Package steps are several jobs (resolve, fetch, install): what is before them runs first.
             flush(site, node, lower, &upper, at, &mut prepared, log)?;
-            let request = packages::Request { names, files, recommends: *recommends, timeout: node.timeout };
+            let named = *requests.next().expect("facts::gather names every package operation of every step");
+            let request = packages::Request { named, index, names, files, recommends: *recommends };
             packages::install(site, &request, lower, &upper, at, log)?;
         } else {
             prepared.add(site, node, op)?;

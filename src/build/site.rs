@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
+use crate::plan::Plan;
 use crate::plan::lock::{Lock, LockedDownload};
 use crate::recipe::{self, Value};
 use crate::sandbox::{Cancel, PolicyFile, Session};
@@ -15,6 +16,7 @@ use crate::step::Content;
 
 use super::context::Context;
 use super::error::{Error, StepFailure};
+use super::facts::{Facts, is_url};
 use super::locking::Locking;
 use super::node::Trouble;
 
@@ -31,8 +33,8 @@ pub(super) struct Site<'a> {
     pub(super) locking: &'a Locking,
     /// What this build pins: starts empty, ends as the lock file.
     pub(super) pins: Mutex<Lock>,
-    /// What the package steps so far depend on; see [`super::packages`].
-    pub(super) below: Mutex<super::packages::Below>,
+    pub(super) facts: &'a Facts,
+    pub(super) plan: &'a Plan,
 }
 
 impl Site<'_> {
@@ -62,7 +64,7 @@ impl Site<'_> {
 
     /// Returns the key of a repository: a file of the context, or fetched.
     pub(super) fn repository_key(&self, key: &str) -> Result<Vec<u8>, Trouble> {
-        if key.starts_with("https://") || key.starts_with("http://") {
+        if is_url(key) {
             let path = self.download(key, None)?;
             fs::read(&path).map_err(|source| Error::File { verb: "read", path, source }.into())
         } else {

@@ -1,0 +1,179 @@
+//! `bake build` as a person sees it: what is printed, what is published, what is left when it fails.
+
+use std::fs;
+
+use crate::lab::{Lab, run};
+use crate::tier;
+
+/// A recipe over the tiny root; `steps` follow.
+fn recipe(lab: &Lab, version: &str, steps: &str) {
+    let text = format!("[image]\nname = \"tiny\"\nversion = \"{version}\"\n[base]\npath = \"root\"\n{steps}");
+    lab.write("tiny.toml", &text);
+}
+
+fn lab() -> Option<Lab> {
+    if !tier::sandbox() && tier::skip("the sandbox cannot run here") {
+        return None;
+    }
+    let lab = Lab::new();
+    lab.tiny_root();
+    Some(lab)
+}
+
+#[test]
+fn prints_the_image_and_nothing_else() {
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo hello > /hello\"\n");
+    let built = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let digest = built.out.trim_end().strip_prefix("tiny:1.0.0 ").expect("name:version, a blank, the digest");
+    assert_eq!(built.out, format!("tiny:1.0.0 {digest}\n"));
+    assert!(digest.parse::<bake::digest::Digest>().is_ok(), "{digest}");
+    assert!(built.err.contains("run echo hello"), "the story names the step: {}", built.err);
+    assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
+    let listed = lab.bake(["list"]);
+    assert!(listed.out.contains("tiny") && listed.out.contains("1.0.0"), "{}", listed.out);
+    let verified = lab.bake(["verify"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}
+
+#[test]
+fn the_same_again_is_already_baked_and_something_else_is_refused() {
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo one > /file\"\n");
+    let first = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(first.code, 0, "{}", first.err);
+    let before = lab.images_hash();
+    let again = lab.bake(["build", "tiny.toml"]);
+    assert_eq!((again.code, &again.out), (0, &first.out), "{}", again.err);
+    assert!(again.err.contains("already baked"), "{}", again.err);
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo two > /file\"\n");
+    let other = lab.bake(["build", "tiny.toml"]);
+    assert_eq!((other.code, other.out.as_str()), (1, ""), "{}", other.err);
+    assert!(other.err.contains("already published with other content") && other.err.contains("raise `version`"), "{}", other.err);
+    assert_eq!(lab.images_hash(), before);
+    // The version it should have had is free.
+    let next = lab.bake(["build", "tiny.toml", "--set-version", "1.0.1"]);
+    assert_eq!(next.code, 0, "{}", next.err);
+    assert!(next.out.starts_with("tiny:1.0.1 sha256:"), "{}", next.out);
+}
+
+#[test]
+fn a_comment_or_a_name_changes_no_version() {
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo one > /file\"\n");
+    assert_eq!(lab.bake(["build", "tiny.toml"]).code, 0);
+    recipe(&lab, "1.0.0", "# a remark\n[[step]]\nrun = \"echo one > /file\"\ntimeout = \"5m\"\n");
+    let again = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(again.code, 0, "{}", again.err);
+    assert!(again.err.contains("already baked"), "{}", again.err);
+}
+
+/// Each failing recipe: exit 1, the step and its line named, the images as before, the version free.
+#[test]
+fn a_failing_step_leaves_nothing() {
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"true\"\n");
+    assert_eq!(lab.bake(["build", "tiny.toml"]).code, 0);
+    lab.write("bad.sh", "#!/bin/sh\necho from the script >&2\nexit 7\n");
+    let cases = [
+        ("run = \"echo before; no-such-command\"", "exit status 127", "no-such-command"),
+        ("run = \"exit 3\"", "exit status 3", ""),
+        ("script = \"bad.sh\"", "exit status 7", "from the script"),
+        ("run = \"sleep 600\"\ntimeout = \"200ms\"", "timeout of 0.2 s", ""),
+        ("run = \"kill -KILL $$\"", "signal 9", ""),
+        ("run = [\"/no/such/program\"]", "/no/such/program", ""),
+        ("run = \"true\"\nas = \"nobody-here\"", "nobody-here", ""),
+        ("packages = [\"nginx\"]", "package manager", ""),
+        ("service = \"nginx\"", "nginx", ""),
+    ];
+    let (before, listed) = (lab.images_hash(), lab.bake(["list"]).out);
+    for (step, why, output) in cases {
+        recipe(&lab, "2.0.0", &format!("[[step]]\nrun = \"echo 1 > /a\"\n[[step]]\nmkdir = \"/b\"\n[[step]]\n{step}\n"));
+        let failed = lab.bake(["build", "tiny.toml"]);
+        assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{step}: {}", failed.err);
+        assert!(failed.err.contains("step 3 of 3 failed") && failed.err.contains("tiny.toml:11"), "{step}: {}", failed.err);
+        assert!(failed.err.contains(why) && failed.err.contains(output), "{step}: {}", failed.err);
+        assert!(failed.err.contains("full log: "), "{step}: {}", failed.err);
+        assert_eq!(lab.images_hash(), before, "{step}");
+        assert_eq!(lab.bake(["list"]).out, listed, "{step}");
+        assert!(lab.scratch().is_empty(), "{step}: {:?}", lab.scratch());
+    }
+    recipe(&lab, "2.0.0", "[[step]]\nrun = \"echo 1 > /a\"\n");
+    assert_eq!(lab.bake(["build", "tiny.toml"]).code, 0, "the version is free and the next build just works");
+}
+
+#[test]
+fn json_ends_with_baked_or_failed() {
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo a line\"\n");
+    let built = lab.bake(["build", "--json", "tiny.toml"]);
+    assert_eq!((built.code, built.err.as_str()), (0, ""));
+    let objects: Vec<serde_json::Value> = built.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let last = objects.last().expect("at least one line");
+    assert_eq!((&last["v"], &last["type"]), (&1.into(), &"baked".into()));
+    assert_eq!((&last["name"], &last["version"]), (&"tiny".into(), &"1.0.0".into()));
+    assert!(last["digest"].as_str().expect("a digest").starts_with("sha256:"));
+    assert!(objects.iter().any(|object| object["type"] == "output" && object["line"] == "a line"), "{}", built.out);
+    recipe(&lab, "2.0.0", "[[step]]\nrun = \"echo oh; exit 4\"\n");
+    let failed = lab.bake(["build", "--json", "tiny.toml"]);
+    assert_eq!(failed.code, 1);
+    let last: serde_json::Value = serde_json::from_str(failed.out.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((&last["type"], &last["kind"], &last["line"]), (&"failed".into(), &"step".into(), &7.into()));
+    assert_eq!(last["output"], serde_json::json!(["oh"]));
+    assert!(fs::read_to_string(last["log"].as_str().expect("a path")).expect("the log").contains("oh"));
+}
+
+#[test]
+fn retries_start_from_a_fresh_root() {
+    let Some(lab) = lab() else { return };
+    // A try that finds what an earlier one left would succeed with 9.
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"if [ -e /left ]; then exit 9; fi; echo x > /left; exit 5\"\nretries = 2\n");
+    let failed = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(failed.code, 1);
+    assert_eq!(failed.err.matches("exit status 5").count(), 3, "{}", failed.err);
+    assert!(!failed.err.contains("exit status 9"), "{}", failed.err);
+}
+
+/// Paths, umask, time zone, language, store and the order of a folder's entries must not show in the digest.
+#[test]
+fn the_same_recipe_gives_the_same_digest_anywhere() {
+    let Some(lab) = lab() else { return };
+    let steps = "[[step]]\nmkdir = \"/d\"\nowner = \"app:app\"\n[[step]]\ncopy = \"files/\"\nto = \"/files/\"\n\
+        [[step]]\nrun = \"echo $LANG $TZ > /env; umask > /umask; seq 1000 > /d/seq; touch /d/x; ln /d/x /d/y; chmod 4755 /d/y; chown 7:8 /d/seq; rm /bin/false; date > /dev/null\"\n\
+        [[step]]\nuser = \"svc\"\nsystem = true\n[[step]]\nfile = \"/etc/motd\"\ncontent = \"hi\"\n[[step]]\nsymlink = \"/l\"\ntarget = \"/d\"\n";
+    let mut digests = vec![];
+    for (n, (umask, tz, lang)) in [("022", "UTC", "C"), ("077", "Asia/Tokyo", "de_DE.UTF-8")].iter().enumerate() {
+        let place = format!("place-{n}/deeper-{n}");
+        lab.write(&format!("{place}/tiny.toml"), &format!("[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n{steps}"));
+        let names = if n == 0 { ["a", "b"] } else { ["b", "a"] };
+        for name in names {
+            lab.write(&format!("{place}/files/{name}"), name);
+        }
+        crate::lab::tiny_root(&lab.path(&format!("{place}/root")));
+        let script = format!("umask {umask}; exec \"$0\" build {place}/tiny.toml");
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_bake")]).current_dir(lab.path("")).env_clear();
+        command.env("TZ", tz).env("LANG", lang).env("BAKE_STORE", lab.path(&format!("store-{n}"))).env("PATH", "/usr/bin:/bin");
+        let built = run(&mut command);
+        assert_eq!(built.code, 0, "{}", built.err);
+        digests.push(built.out);
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn mistakes_are_told_at_once_with_exit_2() {
+    let lab = Lab::new();
+    lab.write("bad.toml", "[image]\nname = \"Web\"\nversion = 1\n[base]\ndebain = \"bookworm\"\n[[step]]\ncopy = \"missing\"\n");
+    let failed = lab.bake(["build", "bad.toml"]);
+    assert_eq!((failed.code, failed.out.as_str()), (2, ""), "{}", failed.err);
+    for part in ["bad.toml:2", "bad.toml:3", "bad.toml:5", "did you mean", "debian"] {
+        assert!(failed.err.contains(part), "{part}: {}", failed.err);
+    }
+    assert!(!lab.path("store").exists(), "a recipe with mistakes touches nothing");
+    lab.write("gone.toml", "[image]\nname = \"web\"\nversion = \"1\"\n[base]\nscratch = true\n[[step]]\ncopy = \"missing\"\nto = \"/\"\n");
+    let failed = lab.bake(["check", "gone.toml"]);
+    assert_eq!(failed.code, 2, "{}", failed.err);
+    assert!(failed.err.contains("gone.toml:7") && failed.err.contains("missing"), "{}", failed.err);
+}

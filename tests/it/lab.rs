@@ -1,0 +1,127 @@
+//! A bench for end-to-end tests: a temporary folder with a store, recipes, and a tiny root made of this machine's own programs.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bake::digest::Digest;
+
+/// A temporary folder with a store and recipes.
+pub struct Lab {
+    dir: tempfile::TempDir,
+}
+
+/// What one run of bake left.
+pub struct Run {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Lab {
+    /// Makes an empty one. Readable by everyone, as the same folder is used by several users.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("bake-lab-").tempdir().expect("a temporary folder");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
+        Self { dir }
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file in it, and the folders above it.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("below the lab")).expect("our own folder");
+        fs::write(&path, text).expect("our own file");
+        path
+    }
+
+    /// Puts a tiny root at `root/`: a shell and a few programs of this machine with their libraries.
+    pub fn tiny_root(&self) -> PathBuf {
+        tiny_root(&self.path("root"));
+        self.path("root")
+    }
+
+    /// The bake program, with this lab's store and an environment of its own.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
+        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
+        command.env("BAKE_STORE", self.path("store")).current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs bake to its end.
+    pub fn bake<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
+        run(&mut self.command(args))
+    }
+
+    /// Names everything that makes up the published images: the layout files, the index, every blob.
+    pub fn images_hash(&self) -> Digest {
+        let store = self.path("store");
+        let mut names = vec![];
+        for part in ["oci-layout", "index.json", "blobs", "channels", "bake.json"] {
+            list(&store.join(part), &mut names);
+        }
+        names.sort();
+        let mut all = String::new();
+        for path in names {
+            let digest = if path.is_file() { Digest::of(fs::read(&path).expect("a file of the store")).hex() } else { "folder".to_owned() };
+            all += &format!("{} {digest}\n", path.strip_prefix(&store).expect("below the store").display());
+        }
+        Digest::of(all)
+    }
+
+    /// What lies in `scratch/`: nothing, when no build runs.
+    pub fn scratch(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.path("store/scratch")) else { return vec![] };
+        entries.map(|entry| entry.expect("a readable folder").path()).collect()
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Run {
+    let Output { status, stdout, stderr } = command.stdin(std::process::Stdio::null()).output().expect("the program starts");
+    let text = |bytes| String::from_utf8_lossy(&Vec::from(bytes)).into_owned();
+    Run { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+}
+
+fn list(path: &Path, names: &mut Vec<PathBuf>) {
+    let Ok(meta) = fs::symlink_metadata(path) else { return };
+    names.push(path.to_owned());
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).expect("a readable folder") {
+            list(&entry.expect("a readable folder").path(), names);
+        }
+    }
+}
+
+/// Makes a root at `at` with `sh` and a few more programs of this machine, and the libraries they name.
+pub fn tiny_root(at: &Path) {
+    let programs = ["sh", "cat", "ls", "true", "false", "sleep", "mkdir", "chmod", "chown", "rm", "touch", "id", "env", "ln", "cp", "mv", "stat", "sha256sum", "seq", "date"];
+    for dir in ["bin", "etc", "usr/lib", "root"] {
+        fs::create_dir_all(at.join(dir)).expect("our own folder");
+    }
+    let mut libraries = BTreeSet::new();
+    for program in programs {
+        let from = ["/bin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
+        let from = from.unwrap_or_else(|| panic!("this machine has no {program}"));
+        fs::copy(&from, at.join("bin").join(program)).expect("a copy of a program");
+        let listed = run(Command::new("ldd").arg(&from)).out;
+        // Lines: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+        libraries.extend(listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from));
+    }
+    for library in libraries {
+        let to = at.join(library.strip_prefix("/").expect("absolute"));
+        fs::create_dir_all(to.parent().expect("below the root")).expect("our own folder");
+        fs::copy(&library, &to).expect("a copy of a library");
+    }
+    fs::write(at.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n").expect("our own file");
+    fs::write(at.join("etc/group"), "root:x:0:\napp:x:1000:\n").expect("our own file");
+    fs::write(at.join("usr/lib/os-release"), "ID=tiny\n").expect("our own file");
+}
