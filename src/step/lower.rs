@@ -178,7 +178,10 @@ mod tests {
     fn run(command: Command) -> StepKind {
         let shell = ["/bin/sh", "-eu", "-c"].map(str::to_owned).to_vec();
         let env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-        StepKind::Run { command, options: RunOptions { shell, env, network: true, retries: 2, timeout: Some(Duration::from_secs(9)), ..RunOptions::default() } }
+        StepKind::Run {
+            command,
+            options: RunOptions { shell, env, network: true, retries: 2, timeout: Some(Duration::from_secs(9)), ..RunOptions::default() },
+        }
     }
 
     #[test]
