@@ -176,7 +176,8 @@ fn image_name(text: &str) -> Result<(), Mistake> {
 /// One part of an OCI name: letters and digits with `.`, `_`, `__` or any number of `-` between.
 fn name_component(part: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separators_fit = part.split(alphanumeric).filter(|s| !s.is_empty()).all(|s| matches!(s, "." | "_" | "__") || s.chars().all(|c| c == '-'));
+    let separators_fit =
+        part.split(alphanumeric).filter(|s| !s.is_empty()).all(|s| matches!(s, "." | "_" | "__") || s.chars().all(|c| c == '-'));
     part.starts_with(alphanumeric) && part.ends_with(alphanumeric) && separators_fit
 }
 
@@ -326,9 +327,9 @@ fn owner(text: &str) -> Result<(), Mistake> {
     let known = |part: &str| is_account(part) || is_id(part);
     match text.split_once(':') {
         Some((user, group)) if known(user) && known(group) => Ok(()),
-        None if known(text) => {
-            Err(Mistake::new(format!("{} is not an owner", quote(text))).label("the group is missing").help(format!("write \"{text}:{text}\"")))
-        }
+        None if known(text) => Err(Mistake::new(format!("{} is not an owner", quote(text)))
+            .label("the group is missing")
+            .help(format!("write \"{text}:{text}\""))),
         _ => Err(Mistake::new(format!("{} is not an owner", quote(text))).label("expected `name:group` or `uid:gid`")),
     }
 }
@@ -352,7 +353,9 @@ pub(super) fn mode(text: &str) -> Result<u32, Mistake> {
         return Err(bad("octal digits are 0 to 7"));
     }
     if text.contains(['r', 'w', 'x']) || text.contains(['+', '=']) {
-        return Err(bad("octal digits only, such as \"0644\"").help("bits are set as a whole; \"0755\" is rwxr-xr-x, \"0644\" is rw-r--r--"));
+        return Err(
+            bad("octal digits only, such as \"0644\"").help("bits are set as a whole; \"0755\" is rwxr-xr-x, \"0644\" is rw-r--r--")
+        );
     }
     if !(3..=4).contains(&text.len()) || !text.bytes().all(|b| (b'0'..=b'7').contains(&b)) {
         return Err(bad("expected 3 or 4 octal digits, such as \"0644\""));
@@ -364,7 +367,11 @@ pub(super) fn mode(text: &str) -> Result<u32, Mistake> {
 pub(super) fn duration(text: &str) -> Result<Duration, Mistake> {
     let bad = |label: String| Mistake::new(format!("{} is not a duration", quote(text))).label(label);
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(bad("the unit is missing".into()).help(format!("write {} for seconds, {} for minutes", quote(&format!("{text}s")), quote(&format!("{text}m")))));
+        return Err(bad("the unit is missing".into()).help(format!(
+            "write {} for seconds, {} for minutes",
+            quote(&format!("{text}s")),
+            quote(&format!("{text}m"))
+        )));
     }
     let shape = || bad("expected a number and its unit (`ms`, `s`, `m`, `h`, `d`), such as \"90s\" or \"1h30m\"".into());
     let mut rest = text;
@@ -413,14 +420,18 @@ fn url(text: &str, schemes: &[&str]) -> Result<(), Mistake> {
         return Err(bad("the host is missing".into()));
     }
     if host.contains('@') {
-        return Err(Mistake::new("a URL with a user name or password").help("credentials in a recipe end up in its history; use a URL without"));
+        return Err(
+            Mistake::new("a URL with a user name or password").help("credentials in a recipe end up in its history; use a URL without")
+        );
     }
     Ok(())
 }
 
 fn signing_key(text: &str) -> Result<(), Mistake> {
     if text.starts_with("http://") {
-        return Err(Mistake::new(format!("signing key over plain http: {}", quote(text))).label("anyone on the way could replace it").help("use an https URL, or a file of the context"));
+        return Err(Mistake::new(format!("signing key over plain http: {}", quote(text)))
+            .label("anyone on the way could replace it")
+            .help("use an https URL, or a file of the context"));
     }
     if text.contains("://") { url(text, &["https://"]) } else { context(text) }
 }
@@ -431,23 +442,28 @@ fn package(text: &str) -> Result<(), Mistake> {
         false => m,
     })?;
     if text.starts_with('-') {
-        return Err(Mistake::new(format!("{} is an option, not a package", quote(text))).help("`recommends = true` also installs recommended packages"));
+        return Err(Mistake::new(format!("{} is an option, not a package", quote(text)))
+            .help("`recommends = true` also installs recommended packages"));
     }
     if text.starts_with("./") || text.starts_with("../") || text.starts_with('/') {
         return context(text);
     }
     if text.ends_with(".deb") {
-        return Err(Mistake::new(format!("{} looks like a file", quote(text))).label("a file starts with `./`").help(format!("write {}", quote(&format!("./{text}")))));
+        return Err(Mistake::new(format!("{} looks like a file", quote(text)))
+            .label("a file starts with `./`")
+            .help(format!("write {}", quote(&format!("./{text}")))));
     }
     Ok(())
 }
 
 fn file_name(text: &str) -> Result<(), Mistake> {
-    let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let fits =
+        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     if fits && text.len() <= 100 {
         return Ok(());
     }
-    Err(Mistake::new(format!("{} is not a name for a file", quote(text))).help("letters, digits, `_`, `.` and `-`, starting with a letter or digit"))
+    Err(Mistake::new(format!("{} is not a name for a file", quote(text)))
+        .help("letters, digits, `_`, `.` and `-`, starting with a letter or digit"))
 }
 
 fn unit(text: &str) -> Result<(), Mistake> {
@@ -462,9 +478,37 @@ fn unit(text: &str) -> Result<(), Mistake> {
 
 fn signal(text: &str) -> Result<(), Mistake> {
     const NAMES: &[&str] = &[
-        "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1", "SIGSEGV", "SIGUSR2", "SIGPIPE",
-        "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ",
-        "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS",
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
     ];
     let real_time = text.strip_prefix("SIGRTMIN").or_else(|| text.strip_prefix("SIGRTMAX")).is_some_and(|offset| {
         offset.is_empty() || offset.strip_prefix(['+', '-']).is_some_and(|n| n.parse::<u8>().is_ok_and(|n| n <= 30) && !n.starts_with('+'))
@@ -482,11 +526,13 @@ fn signal(text: &str) -> Result<(), Mistake> {
 }
 
 fn env_name(text: &str) -> Result<(), Mistake> {
-    let fits = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let fits =
+        text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if fits {
         return Ok(());
     }
-    Err(Mistake::new(format!("{} is not a name of an environment variable", quote(text))).label("letters, digits and `_`, not starting with a digit"))
+    Err(Mistake::new(format!("{} is not a name of an environment variable", quote(text)))
+        .label("letters, digits and `_`, not starting with a digit"))
 }
 
 /// Reads a port: `80`, `53/udp`; returns it with its protocol.
@@ -511,7 +557,11 @@ pub(super) fn port(text: &str) -> Result<String, Mistake> {
 /// Reads a sha256.
 pub(super) fn sha256(text: &str) -> Result<String, Mistake> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let bad = |label: String| Mistake::new(format!("{} is not a sha256", quote(text))).label(label).help("`sha256sum FILE` prints it; without the key the lock remembers the first build's");
+    let bad = |label: String| {
+        Mistake::new(format!("{} is not a sha256", quote(text)))
+            .label(label)
+            .help("`sha256sum FILE` prints it; without the key the lock remembers the first build's")
+    };
     if let Some(c) = hex.chars().find(|c| !c.is_ascii_hexdigit()) {
         return Err(bad(format!("{c:?} is not a hex digit")));
     }
@@ -541,7 +591,11 @@ mod tests {
             &["web", "a/b/c", "a.b", "a_b", "a__b", "a---b", "0"],
             &["", "Web", "a b", "-a", "a-", "a..b", "a___b", "a//b", "/a", "a/", "a:1", "ä", "a._b"],
         );
-        check(Check::ImageVersion, &["1", "2.0.0", "v1_x-y", "_", &"a".repeat(128)], &["", ".1", "-1", "1/2", "1 2", "1+2", "ä", &"a".repeat(129)]);
+        check(
+            Check::ImageVersion,
+            &["1", "2.0.0", "v1_x-y", "_", &"a".repeat(128)],
+            &["", ".1", "-1", "1/2", "1 2", "1+2", "ä", &"a".repeat(129)],
+        );
         check(Check::Account, &["app", "_apt", "www-data", "a.b", "smb$"], &["", "0a", "-a", "a:b", "a b", "ä", &"a".repeat(33)]);
         check(Check::Unit, &["nginx", "getty@tty1.service", "a-b_c.timer"], &["", "-x", "a b", "../x", "a/b"]);
         check(Check::EnvName, &["A", "_", "http_proxy"], &["", "1A", "A-B", "A=B", "A B"]);
@@ -555,7 +609,11 @@ mod tests {
         check(Check::InsideFile, &["/a"], &["/", "/a/"]);
         check(Check::InsideGlob, &["/a/*", "/usr/share/doc/*"], &["/", "/*", "//", "/**", "/./*", "/a/[x"]);
         check(Check::ContextGlob, &["a/*.c", "{a,b}"], &["a/[", "../*"]);
-        check(Check::Package, &["nginx", "nginx=1.2", "x/suite", "./a/x.deb", "g++", "libc6:i386"], &["", "a b", "-y", "../x.deb", "/x.deb", "x.deb"]);
+        check(
+            Check::Package,
+            &["nginx", "nginx=1.2", "x/suite", "./a/x.deb", "g++", "libc6:i386"],
+            &["", "a b", "-y", "../x.deb", "/x.deb", "x.deb"],
+        );
         check(Check::SigningKey, &["keys/a.asc", "https://a/b"], &["http://a/b", "ftp://a/b", "/etc/key", "https://"]);
         check(Check::Url, &["http://a", "https://a/b?c"], &["", "a", "ftp://a", "http://", "http:///x", "http://a b", "http://u:p@a/"]);
     }
@@ -565,7 +623,11 @@ mod tests {
         check(Check::Owner, &["a:b", "0:0", "app:0", "1000:www-data"], &["", "a", "0", ":", "a:", ":b", "a:b:c", "a b:c", "4294967295:0"]);
         check(Check::RunAs, &["a", "0", "a:b", "1:1"], &["", ":", "a:", "a b"]);
         check(Check::Mode, &["644", "0644", "1777", "4755"], &["", "64", "00644", "0o644", "u+x", "rwxr-xr-x", "888", "-644", "+644"]);
-        check(Check::Duration, &["90s", "5m", "1h30m", "500ms", "2d"], &["", "90", "s", "5 m", "1.5h", "30m1h", "1s1s", "0s", "-1s", "99999999999999999999s", "400d", "5min"]);
+        check(
+            Check::Duration,
+            &["90s", "5m", "1h30m", "500ms", "2d"],
+            &["", "90", "s", "5 m", "1.5h", "30m1h", "1s1s", "0s", "-1s", "99999999999999999999s", "400d", "5min"],
+        );
         assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(mode("0640").unwrap(), 0o640);
         assert_eq!(port("80").unwrap(), "80/tcp");

@@ -225,7 +225,10 @@ impl Reader<'_> {
                 let found = i64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| (low..=high).contains(n));
                 if found.is_none() {
                     let text = self.source.slice(&node.span()).to_owned();
-                    self.report(node.span(), Mistake::new(format!("{text} is out of range for \"{name}\"")).label(format!("{low} to {high}")));
+                    self.report(
+                        node.span(),
+                        Mistake::new(format!("{text} is out of range for \"{name}\"")).label(format!("{low} to {high}")),
+                    );
                 }
                 found.map(Checked::Integer)
             }
@@ -235,7 +238,8 @@ impl Reader<'_> {
                     return Some(Checked::Text(text));
                 }
                 let mistake = Mistake::new(format!("unknown {name} {}", quote(&text)));
-                let mistake = mistake.suggest(&text, choices.iter().copied()).help(format!("it is one of {}", either(choices.iter().copied())));
+                let mistake =
+                    mistake.suggest(&text, choices.iter().copied()).help(format!("it is one of {}", either(choices.iter().copied())));
                 self.report(string_inside(self.source, node), mistake);
                 None
             }
@@ -293,17 +297,27 @@ impl Reader<'_> {
         let mistake = wrong_type(name, wanted(shape), found);
         let written = self.source.slice(&node.span());
         match (shape, found) {
-            (Shape::Text(Check::Duration), DeValue::Integer(_)) => mistake.help(format!("write a duration with its unit: {name} = \"{written}s\"")),
-            (Shape::Text(Check::Mode), DeValue::Integer(n)) => mistake.help(format!("write a mode as a string: {name} = \"0{}\"", n.as_str())),
+            (Shape::Text(Check::Duration), DeValue::Integer(_)) => {
+                mistake.help(format!("write a duration with its unit: {name} = \"{written}s\""))
+            }
+            (Shape::Text(Check::Mode), DeValue::Integer(n)) => {
+                mistake.help(format!("write a mode as a string: {name} = \"0{}\"", n.as_str()))
+            }
             (Shape::Text(_), DeValue::Boolean(_)) if name == "when" => mistake.help(format!("write when = \"{written}\"")),
-            (Shape::Text(_), DeValue::Integer(_) | DeValue::Float(_)) => mistake.help(format!("write it in quotes: {name} = \"{written}\"")),
+            (Shape::Text(_), DeValue::Integer(_) | DeValue::Float(_)) => {
+                mistake.help(format!("write it in quotes: {name} = \"{written}\""))
+            }
             (Shape::List(_) | Shape::Ports, DeValue::String(_) | DeValue::Integer(_)) if written.len() <= 60 && !written.contains('\n') => {
                 mistake.help(match name {
-                    "cmd" | "entrypoint" => format!("a program and its arguments, each in quotes; for a shell: {name} = [\"/bin/sh\", \"-c\", {written}]"),
+                    "cmd" | "entrypoint" => {
+                        format!("a program and its arguments, each in quotes; for a shell: {name} = [\"/bin/sh\", \"-c\", {written}]")
+                    }
                     _ => format!("write {name} = [{written}]"),
                 })
             }
-            (Shape::Boolean, DeValue::String(text)) if matches!(text.as_ref(), "true" | "false") => mistake.help(format!("write {name} = {text}")),
+            (Shape::Boolean, DeValue::String(text)) if matches!(text.as_ref(), "true" | "false") => {
+                mistake.help(format!("write {name} = {text}"))
+            }
             (Shape::Integer(..), DeValue::String(text)) if text.parse::<i64>().is_ok() => mistake.help(format!("write {name} = {text}")),
             _ => mistake,
         }

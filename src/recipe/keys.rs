@@ -106,13 +106,33 @@ pub(super) const IMAGE: Section = Section {
     name: "image",
     doc: "What the image is called and what it carries.",
     keys: &[
-        must("name", Shape::Text(Check::ImageName), "Name of the image, as OCI repository names: lower-case letters and digits with `.`, `_`, `-` or `/` between. Example: `web`."),
-        may("version", Shape::Text(Check::ImageVersion), "Version of the image: 1 to 128 of `A-Za-z0-9_.-`. Required here or by `--set-version`. Example: `2.0.0`."),
+        must(
+            "name",
+            Shape::Text(Check::ImageName),
+            "Name of the image, as OCI repository names: lower-case letters and digits with `.`, `_`, `-` or `/` between. Example: `web`.",
+        ),
+        may(
+            "version",
+            Shape::Text(Check::ImageVersion),
+            "Version of the image: 1 to 128 of `A-Za-z0-9_.-`. Required here or by `--set-version`. Example: `2.0.0`.",
+        ),
         may("description", Shape::Text(Check::Any), "One line for people."),
-        may("context", Shape::Text(Check::Folder), "The folder that all paths are relative to, itself relative to the recipe's folder; nothing outside it is read. Default: `.`."),
+        may(
+            "context",
+            Shape::Text(Check::Folder),
+            "The folder that all paths are relative to, itself relative to the recipe's folder; nothing outside it is read. Default: `.`.",
+        ),
         may("labels", Shape::Map(Check::Label), "OCI labels. Example: `labels.\"org.opencontainers.image.vendor\" = \"Example\"`."),
-        may("epoch", Shape::Integer(0, 253_402_300_799), "Seconds since 1970 that all times in the image are clamped to. Default: the newest locked input's date."),
-        may("compression", Shape::Choice(&["gzip", "zstd", "none"]), "How layers are compressed. `gzip` (default) is read by everything; `zstd` is smaller and faster."),
+        may(
+            "epoch",
+            Shape::Integer(0, 253_402_300_799),
+            "Seconds since 1970 that all times in the image are clamped to. Default: the newest locked input's date.",
+        ),
+        may(
+            "compression",
+            Shape::Choice(&["gzip", "zstd", "none"]),
+            "How layers are compressed. `gzip` (default) is read by everything; `zstd` is smaller and faster.",
+        ),
     ],
     later: &["platforms"],
 };
@@ -125,8 +145,16 @@ pub(super) const BASE: Section = Section {
         may("debian", Shape::Text(Check::Word), "A Debian suite by code name, bootstrapped by bake itself. Example: `bookworm`."),
         may("scratch", Shape::Yes, "`true`: start from nothing."),
         may("path", Shape::Text(Check::Context), "A folder, or a tar (plain, gzip, xz, zstd), below the context."),
-        may("variant", Shape::Choice(&["minbase", "slim"]), "For `debian`. `minbase` (default): essential and required packages and apt; `slim`: the same without documentation, man pages and locales."),
-        may("mirror", Shape::Text(Check::Url), "For `debian`. URL of the archive. Default: the host's own, else Debian's. Example: `http://deb.debian.org/debian`."),
+        may(
+            "variant",
+            Shape::Choice(&["minbase", "slim"]),
+            "For `debian`. `minbase` (default): essential and required packages and apt; `slim`: the same without documentation, man pages and locales.",
+        ),
+        may(
+            "mirror",
+            Shape::Text(Check::Url),
+            "For `debian`. URL of the archive. Default: the host's own, else Debian's. Example: `http://deb.debian.org/debian`.",
+        ),
         may("components", Shape::List(Check::Word), "For `debian`. Default: `[\"main\"]`."),
     ],
     later: &["oci", "image", "recipe", "stage", "arch"],
@@ -150,8 +178,11 @@ pub(super) const DEFAULTS: Section = Section {
 
 /// Keys of every step.
 pub(super) const NAME: Key = may("name", Shape::Text(Check::Line), "What people call this step.");
-pub(super) const WHEN: Key =
-    may("when", Shape::Text(Check::Any), "A condition over the variables, decided before anything runs. Example: `site == 'blue' and arch != 'riscv64'`.");
+pub(super) const WHEN: Key = may(
+    "when",
+    Shape::Text(Check::Any),
+    "A condition over the variables, decided before anything runs. Example: `site == 'blue' and arch != 'riscv64'`.",
+);
 
 const OWNER: Key = may("owner", Shape::Text(Check::Owner), "`name:group` or `uid:gid`, names looked up in the image. Default: root.");
 const MODE: Key = may("mode", Shape::Text(Check::Mode), "Permission bits as a string. Example: `0644`.");
@@ -263,7 +294,11 @@ pub(super) const CONFIG: Section = Section {
         may("volumes", Shape::List(Check::Inside), "Folders whose data lives outside the image."),
         may("labels", Shape::Map(Check::Label), "OCI labels."),
         may("stop_signal", Shape::Text(Check::Signal), "Signal that ends it. Example: `SIGQUIT`."),
-        may("healthcheck", Shape::Table(&HEALTHCHECK), "How a runtime can ask whether it works. Example: `{ cmd = [\"curl\", \"-f\", \"http://127.0.0.1/\"], interval = \"30s\" }`."),
+        may(
+            "healthcheck",
+            Shape::Table(&HEALTHCHECK),
+            "How a runtime can ask whether it works. Example: `{ cmd = [\"curl\", \"-f\", \"http://127.0.0.1/\"], interval = \"30s\" }`.",
+        ),
     ],
     later: &[],
 };

@@ -121,13 +121,16 @@ fn no_kind(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>) {
 fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]) {
     let [(first, _), rest @ ..] = kinds else { return };
     for (second, span) in rest {
-        let mistake = Mistake::new(format!("a step has one kind, but this one is both `{}` and `{}`", first.name, second.name)).label("a second kind");
+        let mistake = Mistake::new(format!("a step has one kind, but this one is both `{}` and `{}`", first.name, second.name))
+            .label("a second kind");
         let runs = |kind: &Section| matches!(kind.name, "run" | "script");
         let help = match (first.name, second.name) {
             ("user", other) | (other, "user") if runs(first) || runs(second) => {
                 format!("`as` is the user that a `{other}` step runs as; `user` makes a user")
             }
-            ("user", "group") | ("group", "user") => "a user's primary group is `gid`, further ones are `groups`; a `group` step of its own makes a group".into(),
+            ("user", "group") | ("group", "user") => {
+                "a user's primary group is `gid`, further ones are `groups`; a `group` step of its own makes a group".into()
+            }
             _ => "start the second one with a `[[step]]` of its own".into(),
         };
         reader.report(span.clone(), mistake.help(help));
@@ -207,7 +210,10 @@ fn together(reader: &mut Reader<'_>, kind: &str, fields: &Fields, on: bool) {
             if let (true, Some(field), Some([])) = (on, fields.get("sha256"), fields.given_list("sha256").as_deref()) {
                 let arch = reader.arch.to_owned();
                 let mistake = Mistake::new(format!("no sha256 for {arch}")).label(format!("`{arch}` is missing"));
-                reader.report(field.span.clone(), mistake.help(format!("add `{arch} = \"…\"`, or keep the step off with `when = \"arch != '{arch}'\"`")));
+                reader.report(
+                    field.span.clone(),
+                    mistake.help(format!("add `{arch} = \"…\"`, or keep the step off with `when = \"arch != '{arch}'\"`")),
+                );
             }
         }
         "repository" => {

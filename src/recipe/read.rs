@@ -54,15 +54,7 @@ fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut 
         None => Some(Config::default()),
     };
     uses_epoch |= scope.uses_epoch();
-    Some(Recipe {
-        image: image?,
-        vars: scope.values().clone(),
-        base: base?,
-        steps: steps?,
-        config: config?,
-        uses_epoch,
-        warnings: vec![],
-    })
+    Some(Recipe { image: image?, vars: scope.values().clone(), base: base?, steps: steps?, config: config?, uses_epoch, warnings: vec![] })
 }
 
 /// Returns a top-level key's place and value.
@@ -79,9 +71,13 @@ fn unknown_tables(source: &Source, table: &DeTable<'_>, mistakes: &mut Mistakes)
         let mistake = if keys::TOP_LATER.contains(&name) {
             later(&format!("`{name}`"))
         } else if keys::kind(name).is_some() || matches!(name, "when" | "to" | "owner" | "mode") {
-            Mistake::new(format!("key \"{name}\" outside of any step")).label("belongs into a step").help("start the step with a line `[[step]]`")
+            Mistake::new(format!("key \"{name}\" outside of any step"))
+                .label("belongs into a step")
+                .help("start the step with a line `[[step]]`")
         } else if keys::IMAGE.key(name).is_some() && !matches!(node.get_ref(), DeValue::Table(_)) {
-            Mistake::new(format!("key \"{name}\" outside of any table")).label("belongs into `[image]`").help("start the recipe with a line `[image]`")
+            Mistake::new(format!("key \"{name}\" outside of any table"))
+                .label("belongs into `[image]`")
+                .help("start the recipe with a line `[image]`")
         } else {
             unknown_key(name, "a recipe", keys::TOP.iter().copied())
         };
@@ -133,7 +129,11 @@ fn image(source: &Source, table: &DeTable<'_>, inputs: &Inputs, scope: &Scope, m
         })
     });
     let Some((key, node)) = entry(table, "image") else {
-        mistakes.add(source, 0..0, Mistake::new("a recipe without `[image]`").help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"));
+        mistakes.add(
+            source,
+            0..0,
+            Mistake::new("a recipe without `[image]`").help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"),
+        );
         return None;
     };
     let mut reader = Reader { source, scope, arch: &inputs.arch, mistakes };
@@ -184,7 +184,8 @@ fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
         }
         [one] => *one,
         [(first, _), (second, field), ..] => {
-            let mistake = Mistake::new(format!("a base has one kind, but this one is both `{first}` and `{second}`")).label("the second kind");
+            let mistake =
+                Mistake::new(format!("a base has one kind, but this one is both `{first}` and `{second}`")).label("the second kind");
             reader.report(field.key.clone(), mistake);
             return None;
         }

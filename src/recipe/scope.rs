@@ -95,14 +95,16 @@ impl Scope {
         }
         if text.trim_start().starts_with("{{") {
             let bare = text.trim().trim_start_matches("{{").trim_end_matches("}}").trim();
-            let mistake = Mistake::new("`when` is an expression already").label("no `{{ }}` here").help(format!("write when = {}", quote(bare)));
+            let mistake =
+                Mistake::new("`when` is an expression already").label("no `{{ }}` here").help(format!("write when = {}", quote(bare)));
             return Err((0..text.len(), mistake));
         }
         let Some(value) = self.evaluate(text)? else { return Ok(None) };
         if value.kind() == ValueKind::Bool {
             return Ok(Some(value.is_true()));
         }
-        let mistake = Mistake::new(format!("`when` must be true or false, not {}", kind(&value))).label(format!("this is {}", quote(&value.to_string())));
+        let mistake = Mistake::new(format!("`when` must be true or false, not {}", kind(&value)))
+            .label(format!("this is {}", quote(&value.to_string())));
         let name = text.trim();
         let help = match self.values.get(name) {
             Some(Value::Text(text)) => format!("compare it: `{name} == {}`", literal(text)),
@@ -165,7 +167,9 @@ impl Scope {
                 let name = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(name);
                 Mistake::new(format!("unknown filter `{name}`")).suggest(name, FILTERS.iter().copied())
             }
-            kind => Mistake::new("cannot evaluate the expression").label(if detail.is_empty() { kind.to_string() } else { detail.to_owned() }),
+            kind => {
+                Mistake::new("cannot evaluate the expression").label(if detail.is_empty() { kind.to_string() } else { detail.to_owned() })
+            }
         };
         (range, mistake)
     }
@@ -174,14 +178,33 @@ impl Scope {
 const LITERAL_HELP: &str = "`{{ }}` belongs to bake; where the text itself needs `{{`, write `{{ '{{' }}`";
 
 /// Filters worth suggesting.
-const FILTERS: &[&str] = &["upper", "lower", "title", "capitalize", "trim", "replace", "default", "length", "int", "string", "split", "join", "first", "last", "tojson", "indent"];
+const FILTERS: &[&str] = &[
+    "upper",
+    "lower",
+    "title",
+    "capitalize",
+    "trim",
+    "replace",
+    "default",
+    "length",
+    "int",
+    "string",
+    "split",
+    "join",
+    "first",
+    "last",
+    "tojson",
+    "indent",
+];
 
 /// The mistake of an unknown name.
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Mistake {
     let mistake = Mistake::new(format!("unknown variable `{name}`"));
     match near(name, known) {
         Some(right) => mistake.label(format!("did you mean `{right}`?")),
-        None => mistake.label("not in `[vars]`").help(format!("add `{name} = …` to `[vars]`; built in are `name`, `version`, `arch`, `machine` and `epoch`")),
+        None => mistake
+            .label("not in `[vars]`")
+            .help(format!("add `{name} = …` to `[vars]`; built in are `name`, `version`, `arch`, `machine` and `epoch`")),
     }
 }
 
@@ -341,7 +364,19 @@ mod tests {
         assert_eq!(decide("site == 'blue' and not debug"), Ok(Some(true)));
         assert_eq!(decide("port > 80"), Ok(Some(false)));
         assert_eq!(decide("lost"), Ok(None));
-        for bad in ["", " ", "site", "port", "siite == 'x'", "site = 'x'", "{{ debug }}", "site ==", "debug()", "none", "undefined_thing is defined"] {
+        for bad in [
+            "",
+            " ",
+            "site",
+            "port",
+            "siite == 'x'",
+            "site = 'x'",
+            "{{ debug }}",
+            "site ==",
+            "debug()",
+            "none",
+            "undefined_thing is defined",
+        ] {
             assert!(decide(bad).is_err(), "{bad:?}");
         }
     }
@@ -355,7 +390,8 @@ mod tests {
         }
         assert!(scope().fill(&format!("{{{{ {} }}}}", "1+".repeat(1_000_000))).is_err());
         assert!(scope().fill("{{ 'a' * 10000000000 }}").is_err());
-        let _ = scope().fill("{{ 9223372036854775807 * 9223372036854775807 * 9223372036854775807 }} {{ 1 // 0 }} {{ 1 % 0 }} {{ 2 ** 999 }}");
+        let _ =
+            scope().fill("{{ 9223372036854775807 * 9223372036854775807 * 9223372036854775807 }} {{ 1 // 0 }} {{ 1 % 0 }} {{ 2 ** 999 }}");
     }
 
     #[test]

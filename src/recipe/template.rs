@@ -94,7 +94,9 @@ fn explain(source: &Source, vars: &BTreeMap<String, Value>, error: &minijinja::E
                 unknown(name, vars.keys().map(String::as_str))
             }
         }
-        ErrorKind::TemplateNotFound => Mistake::new("a template cannot read other files").label("not found").help("put the parts into one file"),
+        ErrorKind::TemplateNotFound => {
+            Mistake::new("a template cannot read other files").label("not found").help("put the parts into one file")
+        }
         ErrorKind::SyntaxError => Mistake::new("not a template").label(detail),
         kind => Mistake::new("cannot render the template").label(if detail.is_empty() { kind.to_string() } else { detail }),
     };

@@ -63,14 +63,15 @@ pub(super) fn resolve(source: &Source, node: Option<(Range<usize>, &Node<'_>)>, 
 
     let mut given: BTreeMap<String, Value> = BTreeMap::new();
     let mut broken: BTreeSet<String> = declared.iter().filter(|(_, v)| v.broken).map(|(name, _)| name.clone()).collect();
-    let mut take = |name: &str, result: Result<Value, Mistake>, place: &dyn Fn() -> (Source, Range<usize>), mistakes: &mut Mistakes| match result {
-        Ok(value) => drop(given.insert(name.to_owned(), value)),
-        Err(mistake) => {
-            let (source, span) = place();
-            mistakes.add(&source, span, mistake);
-            broken.insert(name.to_owned());
-        }
-    };
+    let mut take =
+        |name: &str, result: Result<Value, Mistake>, place: &dyn Fn() -> (Source, Range<usize>), mistakes: &mut Mistakes| match result {
+            Ok(value) => drop(given.insert(name.to_owned(), value)),
+            Err(mistake) => {
+                let (source, span) = place();
+                mistakes.add(&source, span, mistake);
+                broken.insert(name.to_owned());
+            }
+        };
 
     for (name, text) in &inputs.env_vars {
         // Unknown names are none of our business: the environment is shared.
@@ -180,12 +181,23 @@ fn long_form(source: &Source, name: &str, variable: &mut Variable, table: &DeTab
                 for entry in list {
                     match scalar(entry.get_ref()).map_err(|()| wrong_default(source, name, entry)).and_then(literal) {
                         Ok(value) if variable.values.first().is_none_or(|first| kind(first) == kind(&value)) => variable.values.push(value),
-                        Ok(_) => fail(variable, entry.span(), Mistake::new("values of different types").label(format!("the first is {}", kind_name(kind(&variable.values[0]))))),
+                        Ok(_) => fail(
+                            variable,
+                            entry.span(),
+                            Mistake::new("values of different types")
+                                .label(format!("the first is {}", kind_name(kind(&variable.values[0])))),
+                        ),
                         Err(mistake) => fail(variable, string_inside(source, entry), mistake),
                     }
                 }
                 if list.is_empty() {
-                    fail(variable, node.span(), Mistake::new(format!("variable `{name}` can have no value at all")).label("an empty set").help("leave `values` out to allow everything"));
+                    fail(
+                        variable,
+                        node.span(),
+                        Mistake::new(format!("variable `{name}` can have no value at all"))
+                            .label("an empty set")
+                            .help("leave `values` out to allow everything"),
+                    );
                 }
             }
             ("values", other) => fail(variable, node.span(), wrong_type("values", "a list", other)),
@@ -214,27 +226,30 @@ fn variable_name(name: &str) -> Result<(), Mistake> {
     if RESERVED.contains(&name) {
         return Err(Mistake::new(format!("`{name}` is a word of expressions")).label("choose another name"));
     }
-    let fits = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let fits =
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if fits {
         return Ok(());
     }
     let tidy: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect();
-    let mistake = Mistake::new(format!("{} is not a name of a variable", quote(name))).label("letters, digits and `_`, not starting with a digit");
+    let mistake =
+        Mistake::new(format!("{} is not a name of a variable", quote(name))).label("letters, digits and `_`, not starting with a digit");
     Err(if name.contains('-') { mistake.help(format!("`-` means minus in expressions; write `{tidy}`")) } else { mistake })
 }
 
 /// Variables are plain: what would `{{ }}` in one see of the others?
 fn literal(value: Value) -> Result<Value, Mistake> {
     match &value {
-        Value::Text(text) if text.contains("{{") => {
-            Err(Mistake::new("a variable cannot use other variables").label("`{{ }}` is not replaced here").help("put the parts together where they are used"))
-        }
+        Value::Text(text) if text.contains("{{") => Err(Mistake::new("a variable cannot use other variables")
+            .label("`{{ }}` is not replaced here")
+            .help("put the parts together where they are used")),
         _ => Ok(value),
     }
 }
 
 fn wrong_default(source: &Source, name: &str, node: &Node<'_>) -> Mistake {
-    let mistake = Mistake::new(format!("expected a string, an integer or a boolean for variable `{name}`, found {}", type_name(node.get_ref())));
+    let mistake =
+        Mistake::new(format!("expected a string, an integer or a boolean for variable `{name}`, found {}", type_name(node.get_ref())));
     match node.get_ref() {
         DeValue::Float(_) | DeValue::Datetime(_) => mistake.help(format!("write it in quotes: \"{}\"", source.slice(&node.span()))),
         _ => mistake,
@@ -289,7 +304,8 @@ fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mista
         Some(value) => allowed(name, variable, value),
         None => {
             let wanted = variable.kind.map_or("a value", kind_name);
-            let mistake = Mistake::new(format!("{} is not {wanted}", quote(text))).label(format!("`{name}` is {wanted}, as its default is"));
+            let mistake =
+                Mistake::new(format!("{} is not {wanted}", quote(text))).label(format!("`{name}` is {wanted}, as its default is"));
             Err(if variable.kind == Some(Kind::Boolean) { mistake.help("it is `true` or `false`") } else { mistake })
         }
     }
