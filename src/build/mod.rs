@@ -1,6 +1,8 @@
 //! The hall: bake → gate → publish.
 
+pub mod apply;
+
 use crate::sandbox::Chores;
 
 /// Functions that the sandbox helper can run inside the namespaces.
-pub const CHORES: Chores = &[];
+pub const CHORES: Chores = &[("apply", apply::apply)];
