@@ -1,6 +1,7 @@
 //! The hall: bake → gate → publish.
 
 pub mod apply;
+pub mod context;
 
 use crate::sandbox::Chores;
 

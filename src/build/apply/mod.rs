@@ -23,6 +23,8 @@ mod unit;
 mod unpack;
 
 pub use error::Error;
+pub(super) use error::alike;
+pub(super) use error::near;
 pub use root::Ids;
 pub use root::Root;
 
