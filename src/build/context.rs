@@ -1,0 +1,348 @@
+//! The context: the person's folder that a recipe's paths are relative to, read and never written, and nothing outside it.
+//!
+//! Runs as the invoking user, outside the sandbox. What a `copy` step takes is listed in [`Entry`]s, sorted, with modes that do not
+//! depend on a checkout's umask; [`Context::digest`] names it by content, [`Context::stream`] hands it to `apply`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use ignore::gitignore::Gitignore;
+use ignore::gitignore::GitignoreBuilder;
+
+use super::apply::alike;
+use super::apply::near;
+use crate::digest::Digest;
+use crate::files;
+use crate::files::Links;
+use crate::files::RootDir;
+use crate::step::Op;
+
+mod select;
+mod stream;
+
+/// Name of the file in the context's root whose patterns (gitignore notation) no `copy` step takes.
+pub const IGNORE_FILE: &str = ".bakeignore";
+const MAX_IGNORE_FILE: u64 = 1 << 20;
+
+/// The context folder, held open. `Sync`: steps may be prepared from several threads.
+#[derive(Debug)]
+pub struct Context {
+    dir: RootDir,
+    ignored: Gitignore,
+    /// Paths that are never copied, whatever the recipe says, with the reason.
+    left_out: Vec<(PathBuf, String)>,
+    /// Files read before, so that a later read can tell a change, and need not hash again.
+    known: Mutex<HashMap<PathBuf, (Mark, Digest)>>,
+}
+
+/// One thing that a `copy` step takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Path below the context.
+    pub source: PathBuf,
+    /// Path below the step's `to`; empty: `to` itself.
+    pub place: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits in the image.
+    pub mode: u32,
+}
+
+/// What an [`Entry`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
+        /// By which a change while it is read is seen.
+        mark: Mark,
+    },
+    /// A symlink, with its target as written.
+    Link(PathBuf),
+}
+
+/// What changes when a file is written to or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    inode: u64,
+    size: u64,
+    seconds: i64,
+    nanos: i64,
+}
+
+/// Why the context could not give what a step asks for. Paths are relative to the context.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The context itself could not be opened.
+    #[error("cannot use the context folder {}", path.display())]
+    Open {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: files::Error,
+    },
+    /// Nothing has this path.
+    #[error("the context has no \"{}\"{}", path.display(), self::near(.near))]
+    Missing {
+        /// As written.
+        path: PathBuf,
+        /// Paths that are there and look alike.
+        near: Vec<String>,
+    },
+    /// A glob matches nothing.
+    #[error("\"{pattern}\" matches nothing in the context{}", left_out_note(.left_out))]
+    NothingMatches {
+        /// As written.
+        pattern: String,
+        /// How many matches are left out by ignore patterns.
+        left_out: usize,
+    },
+    /// What the step names is left out by a pattern.
+    #[error("\"{}\" is left out by {by}", path.display())]
+    LeftOut {
+        /// As written.
+        path: PathBuf,
+        /// Which pattern, and where it stands.
+        by: String,
+    },
+    /// A symlink leads out of the context.
+    #[error("\"{}\" is a symlink that leads out of the context, which bake does not follow; copy what it points to into the context, or make the link in a `symlink` step", link.display())]
+    Outside {
+        /// The link.
+        link: PathBuf,
+    },
+    /// Neither file, folder nor symlink.
+    #[error("\"{}\" is {kind} and cannot be copied; leave it out with `exclude` or {IGNORE_FILE}", path.display())]
+    Special {
+        /// Where.
+        path: PathBuf,
+        /// `a fifo`, `a socket`, `a device`.
+        kind: &'static str,
+    },
+    /// Of another kind than the step says.
+    #[error("\"{}\" is not {wanted}", path.display())]
+    Kind {
+        /// Where.
+        path: PathBuf,
+        /// `a folder`, `a file`.
+        wanted: &'static str,
+    },
+    /// A file changed while it was read, or since it was read first.
+    #[error("\"{}\" changed while it was read; build again when nothing writes to it", path.display())]
+    Changed {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Two sources would become the same path in the image.
+    #[error("\"{}\" and \"{}\" would both become {to}", first.display(), second.display())]
+    Clash {
+        /// One source.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Image path.
+        to: String,
+    },
+    /// Several sources need a folder to go into.
+    #[error("{count} sources need a folder to go into: end `to` with a slash, \"{to}/\"")]
+    NeedsFolder {
+        /// How many.
+        count: usize,
+        /// As written.
+        to: String,
+    },
+    /// Not a path below the context.
+    #[error("\"{path}\" {why}")]
+    Path {
+        /// As written.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A glob or ignore pattern that cannot be read.
+    #[error("{place}: \"{pattern}\" is not a pattern: {why}")]
+    Pattern {
+        /// `copy`, `exclude`, or the ignore file and line.
+        place: String,
+        /// As written.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Reading failed.
+    #[error("cannot {0}")]
+    Read(#[source] files::Error),
+    /// Reading a file's content failed.
+    #[error("cannot read \"{}\"", path.display())]
+    Content {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Whoever takes the stream does not take it.
+    #[error("cannot hand over \"{}\"", path.display())]
+    Write {
+        /// Which entry.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operation takes no files.
+    #[error("internal: only a copy takes files of the context")]
+    NotACopy,
+}
+
+impl Context {
+    /// Opens the folder `path`. `left_out`: paths below it that no step may copy, each with the reason as people read it: bake's own
+    /// lock file (else the first build would change what the second one copies), a store or output inside the context.
+    pub fn open(path: &Path, left_out: &[(PathBuf, String)]) -> Result<Self, Error> {
+        let dir = RootDir::open(path, Links::Beneath).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let mut left_out = left_out.to_vec();
+        left_out.push((IGNORE_FILE.into(), "bake itself: it says what is left out".to_owned()));
+        let mut context = Self { dir, ignored: Gitignore::empty(), left_out, known: Mutex::default() };
+        let file = Path::new(IGNORE_FILE);
+        if context.dir.find(file).map_err(|e| context.explain(file, e))?.is_some() {
+            let bytes = context.read(file, MAX_IGNORE_FILE)?;
+            let text = String::from_utf8(bytes).map_err(|_| Error::Kind { path: file.to_owned(), wanted: "UTF-8 text" })?;
+            let lines: Vec<&str> = text.lines().collect();
+            context.ignored = patterns(lines.iter().enumerate().map(|(n, line)| (format!("{IGNORE_FILE}:{}", n + 1), *line)))?;
+        }
+        Ok(context)
+    }
+
+    /// Reads a file of at most `limit` bytes: a template, a script, a key. Ignore patterns do not apply.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+        let path = inside(&path.to_string_lossy(), path)?;
+        self.dir.read(&path, limit).map_err(|e| self.explain(&path, e))
+    }
+
+    /// Opens a file to be read as a stream: a package, a base archive. Ignore patterns do not apply.
+    pub fn open_file(&self, path: &Path) -> Result<File, Error> {
+        let path = inside(&path.to_string_lossy(), path)?;
+        self.dir.open_file(&path).map_err(|e| self.explain(&path, e))
+    }
+
+    /// Lists what the `Copy` operation takes, sorted by place.
+    pub fn list(&self, op: &Op) -> Result<Vec<Entry>, Error> {
+        select::select(self, op)
+    }
+
+    /// Names by content what the `Copy` operation takes: places, kinds, modes, bytes, link targets; not times, owners, or the umask.
+    pub fn digest(&self, op: &Op) -> Result<Digest, Error> {
+        stream::digest(self, &self.list(op)?)
+    }
+
+    /// Writes what the `Copy` operation takes as the tar stream that `apply` reads: entries below the component `to`, which stands for
+    /// the step's `to`. Returns [`Context::digest`] of exactly what was written; a file that changed since is an error.
+    pub fn stream(&self, op: &Op, out: impl io::Write) -> Result<Digest, Error> {
+        stream::stream(self, &self.list(op)?, out)
+    }
+
+    /// Looks at `path`, its last link not followed; `None` where nothing is.
+    fn look(&self, path: &Path) -> Result<Option<Metadata>, Error> {
+        self.dir.find(path).map_err(|e| self.explain(path, e))
+    }
+
+    /// Says what an error of the held folder means to the person who wrote `path`.
+    fn explain(&self, path: &Path, error: files::Error) -> Error {
+        match error {
+            files::Error::Outside { link, .. } => Error::Outside { link },
+            files::Error::Kind { wanted, .. } => Error::Kind { path: path.to_owned(), wanted },
+            e if e.is_missing() => self.missing(path),
+            e if e.kind() == io::ErrorKind::NotADirectory => self.missing(path),
+            e => Error::Read(e),
+        }
+    }
+
+    fn missing(&self, path: &Path) -> Error {
+        // The first name that is not there is the one that was mistyped.
+        let mut above = PathBuf::new();
+        for part in path.components() {
+            let here = above.join(part);
+            if matches!(self.dir.find(&here), Ok(Some(_))) {
+                above = here;
+                continue;
+            }
+            let names = self.dir.list(&above).unwrap_or_default();
+            let name = part.as_os_str().to_string_lossy();
+            let near = alike(&name, names.iter().filter_map(|n| n.to_str()));
+            let near = near.iter().map(|n| above.join(n).display().to_string()).collect();
+            return Error::Missing { path: path.to_owned(), near };
+        }
+        Error::Missing { path: path.to_owned(), near: vec![] }
+    }
+}
+
+impl Mark {
+    fn of(meta: &Metadata) -> Self {
+        Self { inode: meta.ino(), size: meta.len(), seconds: meta.mtime(), nanos: meta.mtime_nsec() }
+    }
+}
+
+/// `path` in plain components; `""` for the context itself.
+fn inside(text: &str, path: &Path) -> Result<PathBuf, Error> {
+    let refuse = |why| Err(Error::Path { path: text.to_owned(), why });
+    if text.is_empty() {
+        return refuse("is empty; write \".\" for the whole context");
+    }
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => return refuse("has `..` in it; paths are relative to the context and stay inside it"),
+            Component::RootDir | Component::Prefix(_) => return refuse("is absolute; paths are relative to the context"),
+        }
+    }
+    Ok(plain)
+}
+
+/// A matcher of gitignore patterns, each with the place it stands at.
+fn patterns<'a>(lines: impl Iterator<Item = (String, &'a str)>) -> Result<Gitignore, Error> {
+    let mut builder = GitignoreBuilder::new("");
+    let mut places = vec![];
+    for (place, line) in lines {
+        // The builder keeps where a pattern came from, for the message that names it.
+        builder.add_line(Some(PathBuf::from(&place)), line).map_err(|e| Error::Pattern {
+            place: place.clone(),
+            pattern: line.to_owned(),
+            why: e.to_string(),
+        })?;
+        places.push(place);
+    }
+    builder.build().map_err(|e| Error::Pattern { place: places.concat(), pattern: String::new(), why: e.to_string() })
+}
+
+/// What a thing is called that cannot be copied.
+fn special(meta: &Metadata) -> &'static str {
+    let kind = meta.file_type();
+    if kind.is_fifo() {
+        "a fifo"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+fn left_out_note(left_out: &usize) -> String {
+    match left_out {
+        0 => String::new(),
+        n => format!(" ({n} matches are left out by `exclude` or {IGNORE_FILE})"),
+    }
+}
