@@ -1,13 +1,14 @@
 //! Mistakes that only the context can tell: a source that is not there, a symlink out of the tree, a template with an unknown
 //! name. They are reported with the recipe's other mistakes: all at once, at the line of the step, before anything runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::recipe::{self, Diagnostic, Inputs, Recipe};
 use crate::step::{self, Content, Op};
 
 use super::context::{self, Context};
+use super::site::MAX_TEXT;
 use super::error::{Error, chain};
 use super::facts::is_url;
 use super::read;
@@ -20,7 +21,7 @@ pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     let recipe = read::read(path, inputs)?;
     let text: Arc<str> = read::text(path)?.into();
     let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
-    let context = Context::open(&dir).map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
+    let context = Context::open(&dir, &left_out(path, &dir, None)).map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let mut found = vec![];
     for step in &recipe.steps {
         for op in step::lower(step).ops {
@@ -34,19 +35,31 @@ pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     if found.is_empty() { Ok(recipe) } else { Err(Error::Recipe(found)) }
 }
 
+/// Returns what no step may copy: the lock file, which the first build writes, and a store that lies in the context.
+pub(super) fn left_out(recipe: &Path, context: &Path, store: Option<&Path>) -> Vec<(PathBuf, String)> {
+    let below = |path: &Path| {
+        // What does not exist yet cannot be copied yet: the next build leaves it out.
+        let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
+        path.strip_prefix(&context).ok().map(Path::to_owned).filter(|path| path.components().next().is_some())
+    };
+    let lock = below(recipe).map(|path| (path.with_extension("lock"), "bake itself: it is the recipe's lock file".to_owned()));
+    let store = store.and_then(below).map(|path| (path, "bake itself: it is the store".to_owned()));
+    lock.into_iter().chain(store).collect()
+}
+
 fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
     match op {
         Op::Copy { .. } => context.list(op).map(|_| ()),
-        Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => context.read(file).map(|_| ()),
-        Op::Packages { files, .. } => files.iter().try_for_each(|file| context.read(file).map(|_| ())),
-        Op::Repository { key, .. } if !is_url(key) => context.read(Path::new(key)).map(|_| ()),
+        Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => context.open_file(file).map(|_| ()),
+        Op::Packages { files, .. } => files.iter().try_for_each(|file| context.open_file(file).map(|_| ())),
+        Op::Repository { key, .. } if !is_url(key) => context.open_file(Path::new(key)).map(|_| ()),
         _ => Ok(()),
     }
 }
 
 /// Renders a template for its mistakes only.
 fn template(context: &Context, file: &Path, recipe: &Recipe) -> Option<Diagnostic> {
-    let bytes = context.read(file).ok()?;
+    let bytes = context.read(file, MAX_TEXT).ok()?;
     // A template that is not UTF-8 is told when it is written.
     let text = String::from_utf8(bytes).ok()?;
     recipe::render_template(&text, file, &recipe.vars).err()

@@ -3,4 +3,4 @@
 use crate::sandbox::Chores;
 
 /// Functions that the sandbox helper can run inside the namespaces; `main` hands them to it.
-pub const CHORES: Chores = &[("build.pack", super::pack::pack_chore), ("build.identity", super::identity::write_chore), ("build.apply", super::apply::apply)];
+pub const CHORES: Chores = &[("build.pack", super::pack::pack_chore), ("build.identity", super::apply::identity), ("build.apply", super::apply::apply)];

@@ -1,12 +1,13 @@
 //! What is known of a build before anything runs: which context files each step reads, what the lock pins for it, and from
 //! these the key that names the build.
 
+use std::io;
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::base;
-use crate::digest::Digest;
+use crate::digest::{Digest, HashReader};
 use crate::image::Platform;
 use crate::plan::key::Table;
 use crate::plan::lock::{Lock, VERSION};
@@ -14,7 +15,7 @@ use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::step::{Content, Op};
 
-use super::context::Context;
+use super::context::{self, Context};
 use super::error::{Error, StepFailure, chain};
 use super::locking::Locking;
 use super::pinned;
@@ -87,11 +88,11 @@ pub(super) fn gather(
             match op {
                 Op::Copy { .. } => contents.push(context.digest(op).map_err(|error| fail(&error))?),
                 Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => {
-                    contents.push(Digest::of(context.read(file).map_err(|error| fail(&error))?));
+                    contents.push(context_file(context, file).map_err(|error| fail(&error))?);
                 }
                 Op::Packages { names, files, recommends } => {
                     for file in files {
-                        contents.push(Digest::of(context.read(file).map_err(|error| fail(&error))?));
+                        contents.push(context_file(context, file).map_err(|error| fail(&error))?);
                     }
                     let request = Digest::of(json!([below, names, contents, recommends]).to_string());
                     complete &= locking.packages_for(&request).is_some();
@@ -102,7 +103,7 @@ pub(super) fn gather(
                     if is_url(key) {
                         complete &= locking.sha256_of(key).is_some();
                     } else {
-                        contents.push(Digest::of(context.read(Path::new(key)).map_err(|error| fail(&error))?));
+                        contents.push(context_file(context, Path::new(key)).map_err(|error| fail(&error))?);
                     }
                     below = Digest::of(json!([below, op, contents]).to_string());
                 }
@@ -121,6 +122,14 @@ pub(super) fn gather(
     let mut facts = Facts { requests, complete, key: Digest::of(b""), table };
     facts.key = key_with(&facts, locking.lock().unwrap_or(&Lock::default()));
     Ok(facts)
+}
+
+/// Names the content of a file of the context.
+pub(super) fn context_file(context: &Context, path: &Path) -> Result<Digest, context::Error> {
+    let content = |source| context::Error::Content { path: path.to_owned(), source };
+    let mut reader = HashReader::new(context.open_file(path)?);
+    io::copy(&mut reader, &mut io::sink()).map_err(content)?;
+    Ok(reader.finish().1)
 }
 
 /// Whether a repository's key is to be fetched.

@@ -19,7 +19,6 @@ pub mod context;
 pub mod error;
 mod facts;
 mod gate;
-mod identity;
 mod locking;
 mod log;
 pub mod new;
@@ -36,6 +35,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
@@ -43,8 +44,8 @@ use crate::image::{self, Descriptor, Platform, Reference};
 use crate::layer::{Blob, Compression};
 use crate::plan::{self, Plan, lock::Lock};
 use crate::recipe::{self, Recipe};
-use crate::sandbox::{Cancel, Host, Session};
-use crate::step::{Content, Lowered, Op};
+use crate::sandbox::{Action, Call, Cancel, Host, Job, Overlay, Session};
+use crate::step::Lowered;
 use crate::store::{Draft, Published, Store};
 
 pub use check::check;
@@ -53,7 +54,7 @@ pub use locking::LockMode;
 pub use read::{read, text};
 
 use config::Made;
-use error::{Error, StepFailure};
+use error::Error;
 use facts::Facts;
 use locking::Locking;
 use log::StepLog;
@@ -178,7 +179,7 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     let folder = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = folder.join(&recipe.image.context);
     let fail = |source: context::Error| Error::Context { recipe: request.recipe.clone(), source };
-    let context = context::Context::open(&context_dir).map_err(fail)?;
+    let context = context::Context::open(&context_dir, &check::left_out(&request.recipe, &context_dir, Some(hall.store.dir()))).map_err(fail)?;
     let base = pin(hall, request, &recipe, locking, &context_dir, &platform)?;
     let date = pinned::date(&base);
     let epoch = request.epoch.or(recipe.image.epoch).or(locking.epoch().filter(|_| date.is_some())).or(date).unwrap_or(0);
@@ -379,8 +380,19 @@ fn base_upper(site: &Site<'_>, ready: &Ready, at: &Path, log: &mut StepLog) -> R
 
 /// Writes the identity files over the last step.
 fn identity_upper(site: &Site<'_>, ready: &Ready, lower: &[PathBuf], at: &Path) -> Result<PathBuf, Error> {
-    let _ = (site, ready, lower, at);
-    todo!()
+    let upper = pack::make_dir(&at.join("u"))?;
+    let identity = apply::Identity {
+        v: 1,
+        name: ready.recipe.image.name.clone(),
+        version: ready.recipe.image.version.clone(),
+        base: ready.plan.base.clone(),
+        created: image::rfc3339(ready.epoch),
+    };
+    let args = json!({ "identity": identity, "epoch": ready.epoch });
+    let overlay = Overlay { lower: lower.to_vec(), upper: upper.clone(), work: pack::fresh_work(at)? };
+    let job = Job { root: Some(overlay), ..pack::chore(Action::Call(Call { name: "build.identity", args, fds: vec![] })) };
+    pack::value_of(site.session.run(job, site.cancel, &mut |_| {})?, "write the identity of the image")?;
+    Ok(upper)
 }
 
 fn pin(hall: &Hall<'_>, request: &Request, recipe: &Recipe, locking: &Locking, context: &Path, platform: &Platform) -> Result<base::Pinned, Error> {

@@ -14,7 +14,7 @@ use crate::sandbox::{Action, Call, Ended, Exec, Heard, Job, Network, Overlay, Po
 use crate::step::{Lowered, Op};
 
 use super::config::PATH;
-use super::context::Context;
+use super::context::{self, Context};
 use super::error::{Error, StepFailure, chain};
 use super::log::StepLog;
 use super::packages;
@@ -109,7 +109,7 @@ impl Prepared {
         match op {
             Op::Exec { argv, env, user, cwd } => self.exec(site, node, argv.clone(), env, user, cwd),
             Op::Script { file, shell, args, env, user, cwd } => {
-                let bytes = site.context.read(file).map_err(|error| Trouble::prepared(&error))?;
+                let bytes = site.context.read(file, super::site::MAX_TEXT).map_err(|error| Trouble::prepared(&error))?;
                 let at = PathBuf::from(format!("/dev/bake/script-{}", self.files.len()));
                 let path = at.to_string_lossy().into_owned();
                 let mut argv = if bytes.starts_with(b"#!") { vec![] } else { shell.iter().filter(|arg| *arg != "-c").cloned().collect() };
@@ -225,8 +225,9 @@ fn flush(
 /// Streams the files of a copy into the sandbox. A reader that went away has its own reason, told by the job.
 fn feed_copy(context: &Context, feed: Feed) -> Result<(), StepFailure> {
     match context.stream(&feed.op, feed.into) {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_broken_pipe() => Ok(()),
+        Ok(_) => Ok(()),
+        // The reader has its own reason, told by the job.
+        Err(context::Error::Write { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => {
             let mut texts = chain(&error);
             let first = texts.remove(0);

@@ -20,6 +20,9 @@ use super::facts::{Facts, is_url};
 use super::locking::Locking;
 use super::node::Trouble;
 
+/// Largest script, template or key: these are read whole.
+pub(super) const MAX_TEXT: u64 = 64 << 20;
+
 /// What every step of one build shares.
 pub(super) struct Site<'a> {
     pub(super) session: &'a Session,
@@ -68,7 +71,7 @@ impl Site<'_> {
             let path = self.download(key, None)?;
             fs::read(&path).map_err(|source| Error::File { verb: "read", path, source }.into())
         } else {
-            self.context.read(Path::new(key)).map_err(|error| Trouble::prepared(&error))
+            self.context.read(Path::new(key), MAX_TEXT).map_err(|error| Trouble::prepared(&error))
         }
     }
 
@@ -78,7 +81,7 @@ impl Site<'_> {
             Content::Text(text) => return Ok(text.clone()),
             Content::Template(file) => file,
         };
-        let bytes = self.context.read(file).map_err(|error| Trouble::prepared(&error))?;
+        let bytes = self.context.read(file, MAX_TEXT).map_err(|error| Trouble::prepared(&error))?;
         let prepared = |why: String| Trouble::Step(StepFailure::Prepared(why, vec![]));
         let text = String::from_utf8(bytes).map_err(|_| prepared(format!("the template {} is not UTF-8 text", file.display())))?;
         recipe::render_template(&text, file, self.vars).map_err(|found| {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 mod account;
 mod error;
+mod identity;
 mod owner;
 mod place;
 mod remove;
@@ -25,6 +26,8 @@ mod unpack;
 pub use error::Error;
 pub(super) use error::alike;
 pub(super) use error::near;
+pub use identity::Identity;
+pub use identity::identity;
 pub use root::Ids;
 pub use root::Root;
 
