@@ -12,7 +12,7 @@ fn recipe(lab: &Lab, version: &str, steps: &str) {
 }
 
 fn lab() -> Option<Lab> {
-    if !tier::sandbox() && tier::skip("the sandbox cannot run here") {
+    if !tier::sandbox() {
         return None;
     }
     let lab = Lab::new();

@@ -3,4 +3,10 @@
 mod cmd_build;
 mod crash_build;
 mod lab;
+mod sandbox_end;
+mod sandbox_hole;
+mod sandbox_lab;
+mod sandbox_root;
+mod sandbox_run;
+mod sandbox_user;
 mod tier;
