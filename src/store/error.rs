@@ -76,7 +76,7 @@ pub enum Error {
     #[error("no image {reference} in the store")]
     NotFound {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What is there and looks like it, best first; empty when nothing does.
         near: Vec<String>,
     },
@@ -84,7 +84,7 @@ pub enum Error {
     #[error("{reference} exists already with other content: it is {have}, and would become {want}")]
     VersionTaken {
         /// The version.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The manifest that it names.
         have: Digest,
         /// The manifest that it was to name.
@@ -94,13 +94,13 @@ pub enum Error {
     #[error("{reference} names no version")]
     NoVersion {
         /// The reference.
-        reference: Reference,
+        reference: Box<Reference>,
     },
     /// What was to be published does not hold together.
     #[error("{reference} is incomplete: {digest} {why}")]
     Incomplete {
         /// The version.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The blob.
         digest: Digest,
         /// What is wrong with it.

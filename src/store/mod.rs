@@ -171,7 +171,7 @@ impl Store {
         };
         match versions.iter().rfind(fits) {
             Some(version) => Ok(version.clone()),
-            None => Err(Error::NotFound { reference: reference.clone(), near: near(reference, &versions) }),
+            None => Err(Error::NotFound { reference: Box::new(reference.clone()), near: near(reference, &versions) }),
         }
     }
 

@@ -64,7 +64,7 @@ const JOURNAL_LIMIT: u64 = 16 << 20;
 pub(super) fn publish(store: &Store, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
     for version in versions {
         if version.reference.version.is_none() || version.reference.digest.is_some() {
-            return Err(Error::NoVersion { reference: version.reference.clone() });
+            return Err(Error::NoVersion { reference: Box::new(version.reference.clone()) });
         }
     }
     // What can be refused is refused before anything is flushed.
@@ -108,7 +108,7 @@ pub(super) fn publish(store: &Store, draft: &Draft, versions: &[Version]) -> Res
 /// Takes one version out; see [`Store::remove`].
 pub(super) fn remove(store: &Store, reference: &Reference) -> Result<Version, Error> {
     if reference.version.is_none() && reference.digest.is_none() {
-        return Err(Error::NoVersion { reference: reference.clone() });
+        return Err(Error::NoVersion { reference: Box::new(reference.clone()) });
     }
     let _lock = store.lock()?;
     repair(store)?;
@@ -173,7 +173,7 @@ fn decide(index: &IndexFile, versions: &[Version]) -> Result<Vec<Published>, Err
         published.push(match known.insert(&version.reference, want) {
             None => Published::New,
             Some(have) if have == want => Published::Already,
-            Some(have) => return Err(Error::VersionTaken { reference: version.reference.clone(), have, want }),
+            Some(have) => return Err(Error::VersionTaken { reference: Box::new(version.reference.clone()), have, want }),
         });
     }
     Ok(published)
@@ -185,7 +185,7 @@ fn needs(store: &Store, draft: &Draft, versions: &[Version]) -> Result<BTreeMap<
     for version in versions {
         let mut todo: Vec<Descriptor> = vec![version.manifest.clone()];
         while let Some(next) = todo.pop() {
-            let incomplete = |why: String| Error::Incomplete { reference: version.reference.clone(), digest: next.digest, why };
+            let incomplete = |why: String| Error::Incomplete { reference: Box::new(version.reference.clone()), digest: next.digest, why };
             let in_draft = disk::open(&draft.path(&next.digest)).map_err(reading)?;
             let size = match &in_draft {
                 Some((_, size)) => *size,
