@@ -3,6 +3,8 @@
 mod cmd_build;
 mod crash_build;
 mod lab;
+mod layer_compress;
+mod layer_pack;
 mod sandbox_end;
 mod sandbox_hole;
 mod sandbox_lab;
