@@ -1,1 +1,6 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
+mod apply_account;
+mod apply_lab;
+mod apply_place;
+mod apply_service;
+mod tier;
