@@ -1,5 +1,9 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
 
+mod apply_account;
+mod apply_lab;
+mod apply_place;
+mod apply_service;
 mod cmd_build;
 mod crash_build;
 mod lab;
