@@ -46,7 +46,7 @@ use crate::plan::{self, Plan, lock::Lock};
 use crate::recipe::{self, Recipe};
 use crate::sandbox::{Action, Call, Cancel, Host, Job, Overlay, Session};
 use crate::step::Lowered;
-use crate::store::{Draft, Published, Store};
+use crate::store::{self, Draft, Published, Store};
 
 pub use check::check;
 pub use chores::CHORES;
@@ -205,10 +205,16 @@ fn published_already(store: &Store, request: &Request, ready: &Ready) -> Result<
     };
     let digest = found.manifest.digest;
     match found.manifest.annotations.get(KEY_ANNOTATION) {
-        Some(key) if *key == ready.facts.key.to_string() => Ok(store.is_whole(&digest)?.then_some(digest)),
+        Some(key) if *key == ready.facts.key.to_string() => Ok(whole(store, &digest).then_some(digest)),
         Some(_) => Err(taken(ready, &digest, true)),
         None => Ok(None),
     }
+}
+
+/// Whether everything that a manifest names is there (by name: `bake verify` reads it all).
+fn whole(store: &Store, manifest: &Digest) -> bool {
+    let Ok(bytes) = store.read_blob(manifest) else { return false };
+    image::Manifest::parse(&bytes).is_ok_and(|manifest| manifest.descriptors().all(|one| store.has(&one.digest)))
 }
 
 fn taken(ready: &Ready, have: &Digest, early: bool) -> Error {
@@ -350,10 +356,7 @@ impl Work {
         match checked.publish(hall.store) {
             Ok(Published::New) => Ok((digest, false)),
             Ok(Published::Already) => Ok((digest, true)),
-            Err(Error::Store(error)) => match error.taken_by() {
-                Some(have) => Err(taken(ready, &have, false)),
-                None => Err(Error::Store(error)),
-            },
+            Err(Error::Store(store::Error::VersionTaken { have, .. })) => Err(taken(ready, &have, false)),
             Err(error) => Err(error),
         }
     }

@@ -113,7 +113,15 @@ pub(super) fn sandbox(error: &sandbox::Error) -> Report {
 
 /// Reports a store that cannot be used.
 pub(super) fn store(error: &store::Error) -> Report {
-    let mut report = report("store", STORE, error);
-    report.hints.extend(error.hint());
+    let mut report = report("store", if error.is_store_unusable() { STORE } else { FAILED }, error);
+    report.hints.extend(match error {
+        store::Error::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
+        store::Error::NotFound { .. } => Some("`bake list` shows what is there".to_owned()),
+        store::Error::NoVersion { .. } => Some("write NAME:VERSION".to_owned()),
+        store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => Some("`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned()),
+        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } => Some("name another store with --store DIR or BAKE_STORE".to_owned()),
+        store::Error::Full { .. } => Some("make room, or name a store on another disk with --store DIR".to_owned()),
+        _ => None,
+    });
     report
 }

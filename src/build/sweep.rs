@@ -1,0 +1,50 @@
+//! Removing scratch folders: our own at the end, and those of builds that died. Both inside the user namespace, as their files may
+//! belong to ids that only exist there.
+
+use std::fs;
+
+use crate::event::Event;
+use crate::sandbox::Session;
+use crate::store::Draft;
+
+use super::Hall;
+use super::error::Error;
+
+/// Removes what builds that died left in `scratch/`.
+pub(super) fn dead_builds(hall: &Hall<'_>, draft: &Draft, session: &Session) -> Result<(), Error> {
+    let mut swept = 0;
+    for (n, dead) in hall.store.dead_drafts()?.into_iter().enumerate() {
+        // The session reaches its own scratch folder only: the remains move in there first.
+        let grave = draft.dir().join(format!("dead-{n}"));
+        fs::create_dir(&grave).map_err(|source| Error::File { verb: "make", path: grave.clone(), source })?;
+        let entries = fs::read_dir(dead.dir()).map_err(|source| Error::File { verb: "read", path: dead.dir().to_owned(), source })?;
+        for entry in entries.flatten().filter(|entry| entry.file_name() != "lock") {
+            let to = grave.join(entry.file_name());
+            fs::rename(entry.path(), &to).map_err(|source| Error::File { verb: "move", path: entry.path(), source })?;
+        }
+        session.remove_tree(&grave)?;
+        dead.discard()?;
+        swept += 1;
+    }
+    if swept > 0 {
+        let what = if swept == 1 { "a build that died".to_owned() } else { format!("{swept} builds that died") };
+        (hall.sink)(Event::Note { message: format!("swept the scratch of {what}") });
+    }
+    Ok(())
+}
+
+/// Removes this build's own scratch folder. What cannot be removed is told and swept by the next run.
+pub(super) fn clear(hall: &Hall<'_>, draft: &Draft, session: &Session) {
+    let Ok(entries) = fs::read_dir(draft.dir()) else { return };
+    for entry in entries.flatten() {
+        // The lock stays until the draft is dropped; blobs are plain files of ours, removed with it.
+        if entry.file_name() == "lock" || entry.file_name() == "blobs" {
+            continue;
+        }
+        if let Err(error) = session.remove_tree(&entry.path()) {
+            let why = super::error::chain(&error).join(": ");
+            let message = format!("cannot remove {} ({why}); the next build sweeps it", entry.path().display());
+            (hall.sink)(Event::Warning { message, hint: None });
+        }
+    }
+}
