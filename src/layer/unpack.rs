@@ -410,7 +410,7 @@ impl Work<'_> {
             self.seen.insert(path.clone(), Seen::Passed);
         }
         self.pass(&path);
-        let default_acl = match rustix::fs::fgetxattr(&fd, attribute::DEFAULT_ACL, &mut [0u8; 0][..]) {
+        let default_acl = match rustix::fs::fgetxattr_query(&fd, attribute::DEFAULT_ACL) {
             Ok(size) => size > 0,
             Err(Errno::NODATA | Errno::NOTSUP) => false,
             Err(e) => return Err(system("read the ACL of", folder, e)),

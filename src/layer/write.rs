@@ -70,7 +70,7 @@ impl<W: Write> Builder<W> {
     pub fn whiteout(&mut self, path: &[u8]) -> Result<(), Error> {
         let (folder, last) = name::split(path);
         let hidden = name::join(folder, &[name::WHITEOUT, last].concat());
-        match name::clean(path).and_then(|clean| name::named(clean)) {
+        match name::clean(path).and_then(name::named) {
             Ok(name::Named::Plain(clean)) if clean == path && !path.is_empty() => {}
             Ok(_) => return Err(wrong(path, Wrong::Whiteout)),
             Err(why) => return Err(wrong(path, why)),
