@@ -1,1 +1,7 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
+mod store_crash;
+mod store_hostile;
+mod store_lab;
+mod store_many;
+mod store_publish;
+mod tier;
