@@ -1,4 +1,9 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
+
+mod inspect_read;
+mod inspect_verify;
+mod layer_compress;
+mod layer_pack;
 mod store_crash;
 mod store_hostile;
 mod store_lab;
