@@ -1,7 +1,14 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
 
+mod inspect_read;
+mod inspect_verify;
 mod layer_compress;
 mod layer_lab;
 mod layer_pack;
 mod layer_unpack;
+mod store_crash;
+mod store_hostile;
+mod store_lab;
+mod store_many;
+mod store_publish;
 mod tier;
