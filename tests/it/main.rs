@@ -6,6 +6,7 @@ mod layer_compress;
 mod layer_lab;
 mod layer_pack;
 mod layer_unpack;
+mod output_export;
 mod store_crash;
 mod store_hostile;
 mod store_lab;
