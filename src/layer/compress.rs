@@ -24,8 +24,8 @@ use crate::digest::Hasher;
 
 /// Input bytes of a gzip member.
 const MEMBER: usize = 1 << 20;
-/// More compressors than this are faster than sha256 of their input, and only cost memory.
-const MAX_WORKERS: usize = 16;
+/// About 1 GB/s, half of what sha256 of the input does on one thread; more would mostly cost memory.
+const MAX_WORKERS: usize = 8;
 /// zstd needs several job buffers a worker.
 const MAX_ZSTD_WORKERS: usize = 4;
 /// Part of the format of our zstd blobs, as the level is: the bytes depend on it.
