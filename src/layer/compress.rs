@@ -36,6 +36,8 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 const XZ_MEMORY: u64 = 256 << 20;
 
 /// Compresses `tar` into `out` on up to `threads` threads, naming both sides. Bytes do not depend on `threads`.
+///
+/// The bytes are taken as they come until the source ends: whether the tar was whole is for its writer to say.
 pub fn compress(tar: &mut dyn Read, out: &mut dyn Write, how: Compression, threads: usize) -> Result<Blob, Error> {
     match how {
         Compression::Gzip => gzip(tar, out, threads.clamp(1, MAX_WORKERS)),

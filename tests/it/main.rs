@@ -4,6 +4,7 @@ mod inspect_read;
 mod inspect_verify;
 mod layer_compress;
 mod layer_lab;
+mod layer_merge;
 mod layer_overlay;
 mod layer_pack;
 mod layer_unpack;
