@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::process::ExitStatus;
+use std::process::Stdio;
 
 use bake::store::Store;
 
@@ -41,7 +42,7 @@ fn run(dir: &Path, log: &Path, call: &str, harm: Option<&str>) -> ExitStatus {
         strace.args(["-e", &format!("inject={call}:{harm}")]);
     }
     strace.arg(std::env::current_exe().expect("this program")).args(["--exact", "store_crash::child"]);
-    strace.env("BAKE_STRACE_CHILD", dir).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    strace.env("BAKE_STRACE_CHILD", dir).stdout(Stdio::null()).stderr(Stdio::null());
     strace.status().expect("run strace")
 }
 
@@ -109,4 +110,53 @@ fn tools_strace_no_room_at_every_call() {
 #[test]
 fn tools_strace_the_disk_fails_at_every_call() {
     at_every_call("error=EIO", |status| status.code() == Some(REFUSED));
+}
+
+/// Power can fail between any two of these, and the disk may have done what was not flushed in any order.
+#[test]
+fn tools_strace_everything_is_flushed_before_it_is_named() {
+    if !tier::tool("strace") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, log) = (dir.path().join("store"), dir.path().join("log"));
+    Store::open(&store).expect("open");
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-qq", "-y", "-s", "4096", "-e", "signal=none", "-e", "trace=fsync,rename,renameat,renameat2,unlink", "-o"])
+        .arg(&log);
+    strace.arg(std::env::current_exe().expect("this program")).args(["--exact", "store_crash::child"]);
+    let status = strace.env("BAKE_STRACE_CHILD", &store).stdout(Stdio::null()).stderr(Stdio::null()).status().expect("run strace");
+    if status.code() != Some(DONE) {
+        tier::skip("strace may not trace here");
+        return;
+    }
+    let text = std::fs::read_to_string(&log).expect("read");
+    let lines: Vec<&str> = text.lines().collect();
+    let name = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let flushed = |path: &str| lines.iter().position(|line| line.contains("fsync(") && line.contains(&format!("<{path}>")));
+    let flushed_after = |path: &str, at: usize| {
+        lines[at..].iter().position(|line| line.contains("fsync(") && line.contains(&format!("<{path}>"))).map(|n| at + n)
+    };
+    let renames_to = |part: &str| {
+        let to = |line: &&str| line.contains("rename") && line.rsplit_once(", \"").is_some_and(|(_, to)| to.starts_with(part));
+        lines.iter().enumerate().filter(|(_, line)| to(line)).map(|(n, _)| n).collect::<Vec<_>>()
+    };
+    let index = *renames_to(&name(&store.join("index.json"))).first().expect("an index");
+    let journal = *renames_to(&name(&store.join("publish.json"))).first().expect("a journal");
+    let blobs = renames_to(&name(&store.join("blobs/sha256")));
+    assert_eq!(blobs.len(), 7, "{text}");
+    let journal_flushed = flushed_after(&name(&store), journal).expect("the journal is flushed");
+    for blob in &blobs {
+        let from = lines[*blob].split('"').nth(1).expect("a path");
+        assert!(flushed(from).is_some_and(|at| at < journal), "the bytes of {from}");
+        assert!(journal_flushed < *blob && *blob < index);
+    }
+    let last = *blobs.last().expect("blobs");
+    assert!(flushed_after(&name(&store.join("blobs/sha256")), last).is_some_and(|at| at < index), "the names of the blobs");
+    let aside = lines[index].split('"').nth(1).expect("a path");
+    assert!(flushed(aside).is_some_and(|at| at < index), "the bytes of the index");
+    let index_flushed = flushed_after(&name(&store), index).expect("the name of the index");
+    let gone = lines.iter().position(|line| line.contains("unlink") && line.contains("publish.json")).expect("the journal goes");
+    assert!(index_flushed < gone);
 }
