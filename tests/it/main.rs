@@ -3,7 +3,9 @@
 mod inspect_read;
 mod inspect_verify;
 mod layer_compress;
+mod layer_lab;
 mod layer_pack;
+mod layer_unpack;
 mod store_crash;
 mod store_hostile;
 mod store_lab;
