@@ -1,6 +1,6 @@
 //! One blob, read to its end: what its bytes are, against what manifests say of them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
@@ -185,17 +185,64 @@ fn form(start: &[u8]) -> Form {
     }
 }
 
-/// Reads a tar to its end mark. The reader refuses each entry that is unsafe by itself; what only shows between entries (a name
-/// twice, or deleted and made at once) is found here.
+/// Reads a tar to its end mark. The reader refuses each entry that is unsafe by itself; what only shows between entries (one name
+/// said to be two things) is found here, by the rule that holds when layers are unpacked.
 fn judge_tar(tar: &mut dyn Read) -> Result<(), String> {
     let mut reader = TarReader::new(tar, &Limits::default());
-    // Eight bytes a name, hashed with keys that no author of a tar can know: millions of names in little memory.
-    let keys = RandomState::new();
-    let mut names: HashSet<u64> = HashSet::new();
+    let mut names = Names { keys: RandomState::new(), said: HashMap::new() };
     while let Some(entry) = reader.next().map_err(|e| describe(&e))? {
-        if entry.kind != Kind::Opaque && !names.insert(keys.hash_one(&entry.path)) {
-            return Err(format!("has the tar entry {:?} twice", String::from_utf8_lossy(&entry.path)));
+        let wrong = |what: &str| Err(format!("tar entry {:?}: {what}", String::from_utf8_lossy(&entry.path)));
+        let said = match entry.kind {
+            Kind::Opaque => continue,
+            Kind::Device => return wrong("a device node"),
+            Kind::Dir => Said::Dir,
+            Kind::Whiteout => Said::Gone,
+            Kind::File | Kind::Link(_) | Kind::Symlink(_) | Kind::Fifo => Said::Other,
+        };
+        if !names.say(&entry.path, said) {
+            return wrong("the tar says two things about this name");
         }
     }
     Ok(())
+}
+
+/// What a tar says about a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// A folder, or something is in it.
+    Dir,
+    /// Deleted from what lower layers have.
+    Gone,
+    Other,
+}
+
+/// What was said so far. Names are kept as eight bytes, hashed with keys that no author of a tar can know: millions of them in
+/// little memory.
+struct Names {
+    keys: RandomState,
+    said: HashMap<u64, Said>,
+}
+
+impl Names {
+    /// Returns whether this agrees with what was said before.
+    fn say(&mut self, path: &[u8], said: Said) -> bool {
+        let before = self.said.insert(self.keys.hash_one(path), said);
+        if before.is_some() && (before, said) != (Some(Said::Dir), Said::Dir) {
+            return false;
+        }
+        // A deletion needs no folder: what is not there is deleted already.
+        let mut rest = path;
+        while said != Said::Gone
+            && let Some(slash) = rest.iter().rposition(|byte| *byte == b'/')
+        {
+            rest = &rest[..slash];
+            match self.said.insert(self.keys.hash_one(rest), Said::Dir) {
+                // Whoever said so first said it of those above, too.
+                Some(Said::Dir) => break,
+                Some(_) => return false,
+                None => {}
+            }
+        }
+        true
+    }
 }
