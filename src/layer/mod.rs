@@ -22,17 +22,20 @@ use crate::digest::Digest;
 
 mod attribute;
 mod compress;
+mod merge;
 mod name;
+mod once;
 mod pack;
 mod read;
 mod unpack;
 mod write;
 
 pub use compress::{Ratio, compress, decompress, decompress_foreign};
+pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
 pub use pack::{Top, pack, pack_over};
 pub use read::{Entry, Kind, TarReader};
-pub use unpack::{Devices, FolderOverLink, Options, unpack, unpack_with};
+pub use unpack::{Devices, FolderOverLink, Options, Ownership, unpack, unpack_with};
 pub use write::Builder;
 
 /// The highest user or group id an image may use: what a user namespace of 65,536 ids can hold.
@@ -83,7 +86,9 @@ pub struct Blob {
 /// What an unpacked tar becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// An overlay lower folder: whiteouts become character devices 0/0, opaque markers `user.overlay.opaque`.
+    /// An overlay lower folder: whiteouts become character devices 0/0, opaque markers `user.overlay.opaque`. It sees nothing of the layers
+    /// below: folders that the tar uses but does not mention become 0755 of root, and names through links of lower layers become folders.
+    /// A tar made by [`pack`] mentions all its folders, so both forms mean the same.
     Overlay,
     /// A plain tree: whiteouts delete what earlier layers put there.
     Tree,
