@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod context;
+pub mod new;
 
 use crate::sandbox::Chores;
 

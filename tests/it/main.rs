@@ -3,4 +3,6 @@ mod apply_account;
 mod apply_lab;
 mod apply_place;
 mod apply_service;
+mod context_copy;
+mod templates_new;
 mod tier;
