@@ -1,13 +1,13 @@
-//! Tiers: tests that need something of the host say so in their name, and are skipped with a reason where it is missing.
+//! Which tests can run here. A test that cannot says why and returns; with BAKE_REQUIRE set it fails instead.
 
-/// Says why a test cannot run here; with `BAKE_REQUIRE` set that is a failure.
+/// Notes that a test cannot run here, and why.
 pub(crate) fn skip(why: &str) -> bool {
     assert!(std::env::var_os("BAKE_REQUIRE").is_none(), "BAKE_REQUIRE is set, but {why}");
     eprintln!("skipped: {why}");
     true
 }
 
-/// Whether the test runs as root; else it is skipped.
+/// Whether this process is root; notes a skip if not.
 pub(crate) fn root() -> bool {
-    rustix::process::geteuid().is_root() || !skip("this test changes owners and needs root")
+    rustix::process::geteuid().is_root() || !skip("this test needs root")
 }
