@@ -1,6 +1,21 @@
 //! The recipe: TOML text in, a checked [`Recipe`] or every diagnostic at once out. Touches nothing but what it is handed.
 
+mod check;
+mod field;
+mod format;
+mod keys;
+mod kind;
+mod mistake;
+mod read;
+mod schema;
+mod scope;
+mod spot;
+mod syntax;
+mod template;
+mod vars;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +64,8 @@ pub struct Recipe {
     pub config: Config,
     /// Whether any string used `{{ epoch }}` (then it must be read again once the epoch is known).
     pub uses_epoch: bool,
+    /// What is not wrong but probably not meant either.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// `[image]`.
@@ -386,19 +403,33 @@ pub struct Diagnostic {
     pub warning: bool,
 }
 
-/// Reads, checks, substitutes and decides. All mistakes at once.
+/// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.
+///
+/// # Errors
+/// Every mistake of the recipe, of the vars files, of `--var`, of `--set-version` and of `BAKE_VAR_x`; warnings may stand among them.
+/// What has no file is shown as a line of its own, in a file called `<command line>` or `<environment>`.
 pub fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
-    let _ = (text, inputs);
-    todo!()
+    read::read(text, inputs)
 }
 
-/// Returns the recipe in bake's own format: comments kept, tables in the reference's order. Fails like [`read`] where it is not TOML.
-pub fn format(text: &str, file: &std::path::Path) -> Result<String, Vec<Diagnostic>> {
-    let _ = (text, file);
-    todo!()
+/// Returns the recipe in bake's own format: comments kept, tables and keys in the reference's order, the meaning untouched.
+///
+/// # Errors
+/// Fails like [`read`] where it is not TOML; every other mistake is left as it is.
+pub fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>> {
+    format::format(text, file)
 }
 
-/// Returns the JSON Schema of a recipe.
+/// Returns the JSON Schema (draft 2020-12) of a recipe, with a description of every key for editors.
+#[must_use]
 pub fn schema() -> serde_json::Value {
-    todo!()
+    schema::schema()
+}
+
+/// Renders a template file of a `template` step: whole Jinja, strict, with the recipe's variables ([`Recipe::vars`]) and no way to any file.
+///
+/// # Errors
+/// The first mistake, at its place in the template.
+pub fn render_template(text: &str, file: &Path, vars: &BTreeMap<String, Value>) -> Result<String, Diagnostic> {
+    template::render(text, file, vars)
 }

@@ -1,10 +1,14 @@
 //! Each step kind lowered to a few [`Op`]s. Pure: nothing is read or run here.
 
+mod lower;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::recipe::Step;
 
 /// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of the step's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,4 +204,10 @@ pub struct Lowered {
     pub timeout: Option<Duration>,
     /// Further tries after a failure, each on a fresh root.
     pub retries: u32,
+}
+
+/// Lowers a step of the recipe to what has to be done, defaults filled in: owners `0:0`, files 0644, folders 0755, user `root`, folder `/`.
+#[must_use]
+pub fn lower(step: &Step) -> Lowered {
+    lower::lower(step)
 }

@@ -1,0 +1,337 @@
+//! The one table of keys: what a recipe may say, where, and of which shape.
+//!
+//! Everything that knows keys reads this table (the reader and its suggestions, the formatter's order, the JSON Schema), so they
+//! cannot disagree. Order here is the order of the reference and of `bake fmt`. A key that does nothing yet is not here;
+//! `later` names the ones that people may have read about, for a better message.
+
+use super::check::Check;
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    /// A string.
+    Text(Check),
+    /// A list of strings.
+    List(Check),
+    /// One string or a list of them.
+    OneOrMany(Check),
+    /// `true` or `false`.
+    Boolean,
+    /// Only `true`.
+    Yes,
+    /// A whole number within bounds, both included.
+    Integer(i64, i64),
+    /// One of these strings.
+    Choice(&'static [&'static str]),
+    /// A string for the shell, or a list executed without one.
+    Command,
+    /// `sh`, `bash` or the whole list.
+    Shell,
+    /// Names to strings or integers.
+    Map(Check),
+    /// A list of integers or `"53/udp"`.
+    Ports,
+    /// One sha256, or a table of them by architecture.
+    Sha256,
+    /// A table of its own.
+    Table(&'static Section),
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    pub(super) required: bool,
+    /// For people, shown by editors; whole sentences.
+    pub(super) doc: &'static str,
+}
+
+/// A table of keys: `[image]`, a kind of step, ….
+#[derive(Debug)]
+pub(super) struct Section {
+    /// As messages call it: `[image]`, ``a `run` step``.
+    pub(super) title: &'static str,
+    /// The table's key, or the step's kind.
+    pub(super) name: &'static str,
+    pub(super) doc: &'static str,
+    pub(super) keys: &'static [Key],
+    /// Keys of the reference that this version does not have.
+    pub(super) later: &'static [&'static str],
+}
+
+impl Section {
+    /// Returns the key of that name.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+}
+
+const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: false, doc }
+}
+
+const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: true, doc }
+}
+
+/// Highest user or group id: the one above means "none" to the kernel.
+const MAX_ID: i64 = u32::MAX as i64 - 1;
+
+/// Top-level keys in order, `step` among them.
+pub(super) const TOP: &[&str] = &["image", "vars", "base", "defaults", "step", "config"];
+
+/// Top-level keys of the reference that this version does not have.
+pub(super) const TOP_LATER: &[&str] = &["stage", "test", "output"];
+
+/// What `[vars]` and `[[step]]` are, for the schema.
+pub(super) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in template files. A plain value is the default and fixes the type; `{}` means required. Set with `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
+pub(super) const STEP_DOC: &str = "One step of the build. Steps run in the order written; each has exactly one kind.";
+
+/// One variable's long form.
+pub(super) const VAR: Section = Section {
+    title: "a variable",
+    name: "vars",
+    doc: "A variable with its default, closed set or help. Without `default` it is required.",
+    keys: &[
+        may("default", Shape::Text(Check::Any), "The value when nobody sets one; it fixes the type. Without it the variable is required."),
+        may("values", Shape::List(Check::Any), "The only values allowed."),
+        may("help", Shape::Text(Check::Any), "What it is for, shown when it is missing or wrong."),
+    ],
+    later: &[],
+};
+
+pub(super) const IMAGE: Section = Section {
+    title: "`[image]`",
+    name: "image",
+    doc: "What the image is called and what it carries.",
+    keys: &[
+        must(
+            "name",
+            Shape::Text(Check::ImageName),
+            "Name of the image, as OCI repository names: lower-case letters and digits with `.`, `_`, `-` or `/` between. Example: `web`.",
+        ),
+        may(
+            "version",
+            Shape::Text(Check::ImageVersion),
+            "Version of the image: 1 to 128 of `A-Za-z0-9_.-`. Required here or by `--set-version`. Example: `2.0.0`.",
+        ),
+        may("description", Shape::Text(Check::Any), "One line for people."),
+        may(
+            "context",
+            Shape::Text(Check::Folder),
+            "The folder that all paths are relative to, itself relative to the recipe's folder; nothing outside it is read. Default: `.`.",
+        ),
+        may("labels", Shape::Map(Check::Label), "OCI labels. Example: `labels.\"org.opencontainers.image.vendor\" = \"Example\"`."),
+        may(
+            "epoch",
+            Shape::Integer(0, 253_402_300_799),
+            "Seconds since 1970 that all times in the image are clamped to. Default: the newest locked input's date.",
+        ),
+        may(
+            "compression",
+            Shape::Choice(&["gzip", "zstd", "none"]),
+            "How layers are compressed. `gzip` (default) is read by everything; `zstd` is smaller and faster.",
+        ),
+    ],
+    later: &["platforms"],
+};
+
+pub(super) const BASE: Section = Section {
+    title: "`[base]`",
+    name: "base",
+    doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`.",
+    keys: &[
+        may("debian", Shape::Text(Check::Word), "A Debian suite by code name, bootstrapped by bake itself. Example: `bookworm`."),
+        may("scratch", Shape::Yes, "`true`: start from nothing."),
+        may("path", Shape::Text(Check::Context), "A folder, or a tar (plain, gzip, xz, zstd), below the context."),
+        may(
+            "variant",
+            Shape::Choice(&["minbase", "slim"]),
+            "For `debian`. `minbase` (default): essential and required packages and apt; `slim`: the same without documentation, man pages and locales.",
+        ),
+        may(
+            "mirror",
+            Shape::Text(Check::Url),
+            "For `debian`. URL of the archive. Default: the host's own, else Debian's. Example: `http://deb.debian.org/debian`.",
+        ),
+        may("components", Shape::List(Check::Word), "For `debian`. Default: `[\"main\"]`."),
+    ],
+    later: &["oci", "image", "recipe", "stage", "arch"],
+};
+
+const AS: Key = may("as", Shape::Text(Check::RunAs), "The user it runs as, `name`, `name:group` or ids. Default: root.");
+const WORKDIR: Key = may("workdir", Shape::Text(Check::Inside), "Working folder inside, made if missing. Default: `/`.");
+const SHELL: Key = may("shell", Shape::Shell, "`sh` (default): `/bin/sh -eu -c`; `bash`: `/bin/bash -euo pipefail -c`; or the whole list.");
+const ENV: Key = may("env", Shape::Map(Check::EnvName), "Environment, strings or integers. Example: `env.NODE_ENV = \"production\"`.");
+const NETWORK: Key = may("network", Shape::Boolean, "Whether the network can be reached. Default: `false`.");
+const TIMEOUT: Key = may("timeout", Shape::Text(Check::Duration), "Time limit of each try. Example: `90s`, `10m`.");
+const RETRIES: Key = may("retries", Shape::Integer(0, 100), "Further tries after a failure, each on a fresh root. Default: 0.");
+
+pub(super) const DEFAULTS: Section = Section {
+    title: "`[defaults]`",
+    name: "defaults",
+    doc: "Options for every `run` and `script`. What a step says itself wins; `env` adds.",
+    keys: &[SHELL, AS, WORKDIR, ENV, NETWORK, TIMEOUT, RETRIES],
+    later: &["mount", "cache", "secrets"],
+};
+
+/// Keys of every step.
+pub(super) const NAME: Key = may("name", Shape::Text(Check::Line), "What people call this step.");
+pub(super) const WHEN: Key = may(
+    "when",
+    Shape::Text(Check::Any),
+    "A condition over the variables, decided before anything runs. Example: `site == 'blue' and arch != 'riscv64'`.",
+);
+
+const OWNER: Key = may("owner", Shape::Text(Check::Owner), "`name:group` or `uid:gid`, names looked up in the image. Default: root.");
+const MODE: Key = may("mode", Shape::Text(Check::Mode), "Permission bits as a string. Example: `0644`.");
+
+/// Defines a kind of step: `name` and `when` first, then its own keys, the kind's key leading.
+macro_rules! kind {
+    ($name:literal, $title:literal, $doc:literal, $kind:expr, [$($key:expr),* $(,)?], later: $later:expr) => {
+        Section { title: $title, name: $name, doc: $doc, keys: &[NAME, WHEN, $kind, $($key),*], later: $later }
+    };
+}
+
+/// The kinds of step.
+pub(super) const KINDS: &[Section] = &[
+    kind!("run", "a `run` step", "Runs a command.",
+        must("run", Shape::Command, "The command: a string goes to the shell, a list is executed without one."),
+        [AS, WORKDIR, SHELL, ENV, NETWORK, TIMEOUT, RETRIES], later: &["mount", "cache", "secrets"]),
+    kind!("script", "a `script` step", "Runs a file of the context by its `#!` line, else by the shell; it leaves no copy in the image.",
+        must("script", Shape::OneOrMany(Check::Context), "Path of the script below the context; a list runs in order."),
+        [may("args", Shape::List(Check::Argument), "Arguments of the script."), AS, WORKDIR, SHELL, ENV, NETWORK, TIMEOUT, RETRIES],
+        later: &["mount", "cache", "secrets"]),
+    kind!("copy", "a `copy` step", "Copies files of the context into the image.",
+        must("copy", Shape::OneOrMany(Check::ContextGlob), "A path, a glob, or a list, below the context. A folder's contents go into `to`."),
+        [must("to", Shape::Text(Check::Inside), "Where it goes: an absolute path; a trailing `/` means a folder."), OWNER,
+         may("mode", Shape::Text(Check::Mode), "Permission bits of files; default 0644, or 0755 where the source is executable; folders get x where they get r."),
+         may("exclude", Shape::List(Check::Filled), "What is left out, in gitignore notation. Example: `[\"*.map\"]`.")],
+        later: &["from"]),
+    kind!("download", "a `download` step", "Fetches a file, checks it, and places it.",
+        must("download", Shape::Text(Check::Url), "The http or https URL."),
+        [may("sha256", Shape::Sha256, "The file's sha256 (64 hex digits), or a table of them by architecture. Without it the lock remembers the first build's."),
+         must("to", Shape::Text(Check::Inside), "Where it goes: an absolute path; a trailing `/` means: into that folder."), OWNER, MODE,
+         may("unpack", Shape::Boolean, "Unpack the archive into `to`. Default: `false`."),
+         may("strip", Shape::Integer(0, 100), "With `unpack`: leading path components dropped. Default: 0.")],
+        later: &[]),
+    kind!("template", "a `template` step", "Renders a Jinja file of the context with the recipe's variables.",
+        must("template", Shape::Text(Check::Context), "Path of the template below the context."),
+        [must("to", Shape::Text(Check::InsideFile), "The file it becomes: an absolute path."), OWNER, MODE],
+        later: &[]),
+    kind!("file", "a `file` step", "Writes a file, or adds to one.",
+        must("file", Shape::Text(Check::InsideFile), "The file: an absolute path."),
+        [may("content", Shape::Text(Check::Bytes), "The whole content, exactly as given."),
+         may("append", Shape::Text(Check::Bytes), "Instead of `content`: added to the end of the file, which is made if missing."), OWNER, MODE],
+        later: &[]),
+    kind!("mkdir", "a `mkdir` step", "Makes folders, their parents too; owner and mode are set on existing ones as well.",
+        must("mkdir", Shape::OneOrMany(Check::Inside), "Absolute paths."), [OWNER, MODE], later: &[]),
+    kind!("symlink", "a `symlink` step", "Makes a symbolic link; replaces a file or link, never a folder.",
+        must("symlink", Shape::Text(Check::InsideFile), "What appears in the image: an absolute path."),
+        [must("target", Shape::Text(Check::LinkTarget), "Where it points.")], later: &[]),
+    kind!("remove", "a `remove` step", "Removes paths; what is not there is fine.",
+        must("remove", Shape::OneOrMany(Check::InsideGlob), "Absolute paths or globs. Example: `[\"/usr/share/doc/*\"]`."), [], later: &[]),
+    kind!("packages", "a `packages` step", "Installs packages with the image's own package manager.",
+        must("packages", Shape::OneOrMany(Check::Package), "In the manager's own notation (`nginx`, `nginx=1.22`, `nginx/suite`); `./x.deb` is a file below the context."),
+        [may("recommends", Shape::Boolean, "Recommended packages too. Default: `false`.")], later: &[]),
+    kind!("repository", "a `repository` step", "Adds a package source and its key; both stay in the image.",
+        must("repository", Shape::Text(Check::FileName), "Name of the source's file. Example: `nginx`."),
+        [must("url", Shape::Text(Check::Url), "URL of the archive."),
+         must("suite", Shape::Text(Check::Word), "Suite; ending in `/`, an exact path."),
+         may("components", Shape::List(Check::Word), "Components. Default: `[\"main\"]`, or none for an exact path."),
+         must("key", Shape::Text(Check::SigningKey), "The signing key: a file below the context, or an https URL.")], later: &[]),
+    kind!("user", "a `user` step", "Makes a user, or brings an existing one to what is written; without a password it is locked.",
+        must("user", Shape::Text(Check::Account), "Login name."),
+        [may("uid", Shape::Integer(0, MAX_ID), "User id. Default: the lowest free."),
+         may("gid", Shape::Integer(0, MAX_ID), "Primary group id. Default: a group of the user's name."),
+         may("home", Shape::Text(Check::PasswdPath), "Home folder."),
+         may("shell", Shape::Text(Check::PasswdPath), "Login shell."),
+         may("groups", Shape::List(Check::Account), "Further groups, which must exist."),
+         may("system", Shape::Boolean, "A system user: id below 1000, no home made. Default: `false`."),
+         may("comment", Shape::Text(Check::PasswdField), "Full name or purpose."),
+         may("password", Shape::Text(Check::PasswordHash), "A crypt(5) hash, never the password itself. Made by `openssl passwd -6`."),
+         may("ssh_keys", Shape::List(Check::Line), "Lines of `~/.ssh/authorized_keys`.")],
+        later: &[]),
+    kind!("group", "a `group` step", "Makes a group, or brings an existing one to what is written.",
+        must("group", Shape::Text(Check::Account), "Name."),
+        [may("gid", Shape::Integer(0, MAX_ID), "Group id. Default: the lowest free."),
+         may("system", Shape::Boolean, "A system group: id below 1000. Default: `false`.")], later: &[]),
+    kind!("service", "a `service` step", "Enables, disables or masks systemd units that exist at this step.",
+        must("service", Shape::OneOrMany(Check::Unit), "Units; `.service` may be left off."),
+        [may("enabled", Shape::Boolean, "Started at boot. Default: `true`."),
+         may("masked", Shape::Boolean, "Cannot be started at all. Default: `false`.")], later: &[]),
+];
+
+/// Kinds of the reference that this version does not have.
+pub(super) const KINDS_LATER: &[&str] = &["include", "ansible", "puppet", "chef"];
+
+pub(super) const HEALTHCHECK: Section = Section {
+    title: "`healthcheck`",
+    name: "healthcheck",
+    doc: "How a runtime can ask whether the container works (Docker's extension).",
+    keys: &[
+        must("cmd", Shape::Command, "A list is executed, a string goes to the shell."),
+        may("interval", Shape::Text(Check::Duration), "Between checks. Example: `30s`."),
+        may("timeout", Shape::Text(Check::Duration), "Limit of each check."),
+        may("start_period", Shape::Text(Check::Duration), "Failures do not count for this long after the start."),
+        may("retries", Shape::Integer(1, 1000), "Failures in a row until unhealthy."),
+    ],
+    later: &[],
+};
+
+pub(super) const CONFIG: Section = Section {
+    title: "`[config]`",
+    name: "config",
+    doc: "How the finished image runs. Steps never see this.",
+    keys: &[
+        may("entrypoint", Shape::List(Check::Argument), "Program and leading arguments."),
+        may("cmd", Shape::List(Check::Argument), "Default arguments, or the program where there is no entrypoint."),
+        may("env", Shape::Map(Check::EnvName), "Environment, strings or integers. Example: `env.PORT = 80`."),
+        may("user", Shape::Text(Check::RunAs), "`name`, `name:group` or ids. Default: root."),
+        may("workdir", Shape::Text(Check::Inside), "Working folder: an absolute path."),
+        may("ports", Shape::Ports, "Ports it listens on, an integer or `\"53/udp\"`. Example: `[80, \"53/udp\"]`."),
+        may("volumes", Shape::List(Check::Inside), "Folders whose data lives outside the image."),
+        may("labels", Shape::Map(Check::Label), "OCI labels."),
+        may("stop_signal", Shape::Text(Check::Signal), "Signal that ends it. Example: `SIGQUIT`."),
+        may(
+            "healthcheck",
+            Shape::Table(&HEALTHCHECK),
+            "How a runtime can ask whether it works. Example: `{ cmd = [\"curl\", \"-f\", \"http://127.0.0.1/\"], interval = \"30s\" }`.",
+        ),
+    ],
+    later: &[],
+};
+
+/// Returns the step kind of that name.
+pub(super) fn kind(name: &str) -> Option<&'static Section> {
+    KINDS.iter().find(|k| k.name == name)
+}
+
+/// Returns the single tables at the top level: all but `vars` and `step`.
+pub(super) fn table(name: &str) -> Option<&'static Section> {
+    [&IMAGE, &BASE, &DEFAULTS, &CONFIG].into_iter().find(|s| s.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_described_once() {
+        let sections = KINDS.iter().chain([&IMAGE, &BASE, &DEFAULTS, &CONFIG, &HEALTHCHECK, &VAR]);
+        for section in sections {
+            for (n, key) in section.keys.iter().enumerate() {
+                assert!(key.doc.ends_with('.'), "{} {}: not a sentence", section.title, key.name);
+                assert!(section.keys[..n].iter().all(|k| k.name != key.name), "{} twice in {}", key.name, section.title);
+                assert!(!section.later.contains(&key.name), "{} is both built and not", key.name);
+            }
+        }
+        for kind in KINDS {
+            assert!(kind.key(kind.name).is_some_and(|k| k.required), "{} lacks its own key", kind.name);
+        }
+        for name in TOP {
+            assert!(matches!(*name, "vars" | "step") || table(name).is_some());
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Reads a whole recipe: which table is what, in which order names become known, and `[image]`, `[base]` and `[config]`.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::check::Check;
+use super::field::{Field, Fields, Node, Reader, later, type_name, unknown_key};
+use super::keys;
+use super::kind::{Options, read_step};
+use super::mistake::{Mistake, Mistakes, Source};
+use super::scope::Scope;
+use super::vars::{self, Resolved};
+use super::{Base, BaseKind, Compression, Config, Debian, Diagnostic, Healthcheck, Image, Inputs, Recipe, Step, Value, Variant, syntax};
+
+/// Reads a recipe, or returns all that is wrong with it.
+pub(super) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
+    let source = Source::new(&inputs.file, text);
+    let mut mistakes = Mistakes::default();
+    let Some(table) = syntax::parse(&source, &mut mistakes) else { return Err(mistakes.into_sorted()) };
+    let recipe = tables(&source, table.get_ref(), inputs, &mut mistakes);
+    match recipe {
+        Some(mut recipe) if !mistakes.any_error() => {
+            recipe.warnings = mistakes.into_sorted();
+            Ok(recipe)
+        }
+        _ => Err(mistakes.into_sorted()),
+    }
+}
+
+/// Reads everything; `None` only where a mistake was reported.
+fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut Mistakes) -> Option<Recipe> {
+    unknown_tables(source, table, mistakes);
+    let resolved = vars::resolve(source, entry(table, "vars"), inputs, mistakes);
+
+    // `[image]` names the image, so there its own names are not known yet.
+    let scope = outer_scope(resolved, inputs);
+    let image = image(source, table, inputs, &scope, mistakes);
+    let mut uses_epoch = scope.uses_epoch();
+    let scope = inner_scope(&scope, &image);
+
+    let mut reader = Reader { source, scope: &scope, arch: &inputs.arch, mistakes };
+    let base = base(&mut reader, table);
+    let defaults = match entry(table, "defaults") {
+        Some((key, node)) => reader.section(&keys::DEFAULTS, key, node).unwrap_or_default(),
+        None => Fields::default(),
+    };
+    let defaults = Options::of(&defaults);
+    let steps = steps(&mut reader, table, &defaults);
+    let config = match entry(table, "config") {
+        Some((key, node)) => reader.section(&keys::CONFIG, key, node).map(|fields| config(&fields)),
+        None => Some(Config::default()),
+    };
+    uses_epoch |= scope.uses_epoch();
+    Some(Recipe { image: image?, vars: scope.values().clone(), base: base?, steps: steps?, config: config?, uses_epoch, warnings: vec![] })
+}
+
+/// Returns a top-level key's place and value.
+fn entry<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<(Range<usize>, &'t Node<'a>)> {
+    table.get_key_value(name).map(|(key, node)| (key.span(), node))
+}
+
+fn unknown_tables(source: &Source, table: &DeTable<'_>, mistakes: &mut Mistakes) {
+    for (key, node) in table {
+        let name: &str = key.get_ref();
+        if keys::TOP.contains(&name) {
+            continue;
+        }
+        let mistake = if keys::TOP_LATER.contains(&name) {
+            later(&format!("`{name}`"))
+        } else if keys::kind(name).is_some() || matches!(name, "when" | "to" | "owner" | "mode") {
+            Mistake::new(format!("key \"{name}\" outside of any step"))
+                .label("belongs into a step")
+                .help("start the step with a line `[[step]]`")
+        } else if keys::IMAGE.key(name).is_some() && !matches!(node.get_ref(), DeValue::Table(_)) {
+            Mistake::new(format!("key \"{name}\" outside of any table"))
+                .label("belongs into `[image]`")
+                .help("start the recipe with a line `[image]`")
+        } else {
+            unknown_key(name, "a recipe", keys::TOP.iter().copied())
+        };
+        mistakes.add(source, key.span(), mistake);
+    }
+}
+
+/// The names known to `[image]`.
+fn outer_scope(resolved: Resolved, inputs: &Inputs) -> Scope {
+    let Resolved { mut values, broken } = resolved;
+    values.insert("arch".into(), Value::Text(inputs.arch.clone()));
+    values.insert("machine".into(), Value::Text(machine(&inputs.arch).into()));
+    values.insert("epoch".into(), Value::Integer(inputs.epoch));
+    Scope::new(values, broken)
+}
+
+/// The names known to everything else.
+fn inner_scope(outer: &Scope, image: &Option<Image>) -> Scope {
+    let mut values = outer.values().clone();
+    let mut broken = outer.broken().clone();
+    match image {
+        Some(image) => {
+            values.insert("name".into(), Value::Text(image.name.clone()));
+            values.insert("version".into(), Value::Text(image.version.clone()));
+        }
+        None => broken.extend(["name".to_owned(), "version".to_owned()]),
+    }
+    Scope::new(values, broken)
+}
+
+/// What the kernel calls an OCI architecture.
+fn machine(arch: &str) -> &str {
+    match arch {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        "386" => "i686",
+        "arm" => "armv7l",
+        "loong64" => "loongarch64",
+        other => other,
+    }
+}
+
+fn image(source: &Source, table: &DeTable<'_>, inputs: &Inputs, scope: &Scope, mistakes: &mut Mistakes) -> Option<Image> {
+    let version = inputs.version.as_ref().map(|version| {
+        Check::ImageVersion.test(version).map(|()| version.clone()).map_err(|mistake| {
+            let line = Source::new(Path::new("<command line>"), &format!("--set-version {version}"));
+            let start = "--set-version ".len();
+            mistakes.add(&line, start..start + version.len(), mistake);
+        })
+    });
+    let Some((key, node)) = entry(table, "image") else {
+        mistakes.add(
+            source,
+            0..0,
+            Mistake::new("a recipe without `[image]`").help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"),
+        );
+        return None;
+    };
+    let mut reader = Reader { source, scope, arch: &inputs.arch, mistakes };
+    let fields = reader.section(&keys::IMAGE, key.clone(), node)?;
+    if version.is_none() && fields.get("version").is_none() {
+        let mistake = Mistake::new("an image without a version").label("`version` is missing");
+        reader.report(key, mistake.help("write `version = \"1.0.0\"` here, or give `--set-version`"));
+    }
+    let compression = match fields.text("compression").as_deref() {
+        Some("zstd") => Compression::Zstd,
+        Some("none") => Compression::None,
+        _ => Compression::Gzip,
+    };
+    Some(Image {
+        name: fields.text("name")?,
+        version: match version {
+            Some(version) => version.ok()?,
+            None => fields.text("version")?,
+        },
+        description: fields.text("description"),
+        context: PathBuf::from(fields.text("context").unwrap_or_else(|| ".".into())),
+        labels: fields.map("labels"),
+        epoch: fields.integer("epoch"),
+        compression,
+    })
+}
+
+fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
+    const KINDS: [&str; 3] = ["debian", "scratch", "path"];
+    let Some((key, node)) = entry(table, "base") else {
+        let place = entry(table, "image").map_or(0..0, |(key, _)| key);
+        let mistake = Mistake::new("a recipe without `[base]`").label("what does this image start from?");
+        reader.report(place, mistake.help("add `[base]` with `debian = \"bookworm\"`, `scratch = true` or `path = \"…\"`"));
+        return None;
+    };
+    let fields = reader.section(&keys::BASE, key.clone(), node)?;
+    let DeValue::Table(entries) = node.get_ref() else { return None };
+    let given: Vec<(&str, &Field)> = KINDS.iter().filter_map(|kind| fields.get(kind).map(|field| (*kind, field))).collect();
+    let (kind, field) = match given.as_slice() {
+        [] => {
+            // Something that is not built yet, or misspelt, has been reported as such.
+            let named = entries.keys().any(|k| keys::BASE.key(k.get_ref()).is_none());
+            if !named {
+                let mistake = Mistake::new("`[base]` says nothing to start from");
+                reader.report(key, mistake.help("write one of `debian = \"bookworm\"`, `scratch = true`, `path = \"…\"`"));
+            }
+            return None;
+        }
+        [one] => *one,
+        [(first, _), (second, field), ..] => {
+            let mistake =
+                Mistake::new(format!("a base has one kind, but this one is both `{first}` and `{second}`")).label("the second kind");
+            reader.report(field.key.clone(), mistake);
+            return None;
+        }
+    };
+    if kind != "debian" {
+        for name in ["variant", "mirror", "components"] {
+            if let Some(extra) = fields.get(name) {
+                let mistake = Mistake::new(format!("`{name}` goes with `debian` only")).label(format!("this base is `{kind}`"));
+                reader.report(extra.key.clone(), mistake);
+            }
+        }
+    }
+    let line = reader.source.line(field.key.start);
+    let kind = match kind {
+        "scratch" => fields.boolean("scratch").map(|_| BaseKind::Scratch)?,
+        "path" => BaseKind::Path(PathBuf::from(fields.text("path")?)),
+        _ => {
+            if let Some(components) = fields.get("components")
+                && fields.given_list("components").is_some_and(|list| list.is_empty())
+            {
+                reader.report(components.span.clone(), Mistake::new("no components").help("leave `components` out for `[\"main\"]`"));
+            }
+            let variant = if fields.text("variant").as_deref() == Some("slim") { Variant::Slim } else { Variant::Minbase };
+            let components = fields.given_list("components").unwrap_or_else(|| vec!["main".into()]);
+            BaseKind::Debian(Debian { suite: fields.text("debian")?, variant, mirror: fields.text("mirror"), components })
+        }
+    };
+    Some(Base { line, kind })
+}
+
+fn steps(reader: &mut Reader<'_>, table: &DeTable<'_>, defaults: &Options) -> Option<Vec<Step>> {
+    let Some((key, node)) = entry(table, "step") else { return Some(vec![]) };
+    let list = match node.get_ref() {
+        DeValue::Array(list) => list,
+        DeValue::Table(_) => {
+            let mistake = Mistake::new("expected a list of steps, found a table").label("one pair of brackets is missing");
+            reader.report(key, mistake.help("every step starts with double brackets: `[[step]]`"));
+            return None;
+        }
+        other => {
+            let mistake = Mistake::new(format!("expected a list of steps, found {}", type_name(other)));
+            reader.report(node.span(), mistake.help("every step starts with double brackets: `[[step]]`"));
+            return None;
+        }
+    };
+    let mut steps = vec![];
+    for entry in list {
+        match entry.get_ref() {
+            DeValue::Table(table) => steps.extend(read_step(reader, entry.span(), table, defaults)),
+            other => reader.report(entry.span(), Mistake::new(format!("expected a step, found {}", type_name(other)))),
+        }
+    }
+    Some(steps)
+}
+
+fn config(fields: &Fields) -> Config {
+    let healthcheck = fields.table("healthcheck").and_then(|check| {
+        Some(Healthcheck {
+            cmd: check.command("cmd")?,
+            interval: check.duration("interval"),
+            timeout: check.duration("timeout"),
+            start_period: check.duration("start_period"),
+            retries: check.integer("retries"),
+        })
+    });
+    Config {
+        entrypoint: fields.given_list("entrypoint"),
+        cmd: fields.given_list("cmd"),
+        env: fields.map("env"),
+        user: fields.text("user"),
+        workdir: fields.text("workdir"),
+        ports: unique(fields.list("ports")),
+        volumes: unique(fields.list("volumes")),
+        labels: fields.map("labels"),
+        stop_signal: fields.text("stop_signal"),
+        healthcheck,
+    }
+}
+
+/// Drops repetitions, keeps the order.
+fn unique(list: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    list.into_iter().filter(|entry| seen.insert(entry.clone())).collect()
+}

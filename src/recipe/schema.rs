@@ -1,0 +1,186 @@
+//! The JSON Schema of a recipe, made of the table of keys, for editors: completion, hover texts and red lines.
+//!
+//! It is a little wider than the reader where a string may hold `{{ }}`, because any text can come out of that.
+
+use serde_json::{Map, Value, json};
+
+use super::check::Check;
+use super::keys::{self, Section, Shape};
+
+/// Returns the whole schema, draft 2020-12.
+pub(super) fn schema() -> Value {
+    let mut properties = Map::new();
+    for name in keys::TOP {
+        let value = match (*name, keys::table(name)) {
+            ("vars", _) => vars(),
+            ("step", _) => steps(),
+            (_, Some(section)) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
+            (_, None) => continue,
+        };
+        properties.insert((*name).to_owned(), value);
+    }
+    let mut defs = Map::new();
+    for section in [&keys::IMAGE, &keys::BASE, &keys::DEFAULTS, &keys::CONFIG, &keys::HEALTHCHECK] {
+        defs.insert(section.name.to_owned(), table(section));
+    }
+    // Which keys exist is the same for every base; that exactly one of these is there is said once more.
+    if let Some(base) = defs.get_mut("base").and_then(Value::as_object_mut) {
+        base.insert("oneOf".into(), json!([{ "required": ["debian"] }, { "required": ["scratch"] }, { "required": ["path"] }]));
+    }
+    for kind in keys::KINDS {
+        defs.insert(format!("step-{}", kind.name), table(kind));
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "bake recipe",
+        "description": "What `bake build` makes an image of.",
+        "type": "object",
+        "properties": properties,
+        "required": ["image", "base"],
+        "additionalProperties": false,
+        "$defs": defs,
+    })
+}
+
+fn table(section: &Section) -> Value {
+    let mut properties = Map::new();
+    for key in section.keys {
+        let mut value = shape(key.shape);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("description".into(), key.doc.into());
+        }
+        properties.insert(key.name.to_owned(), value);
+    }
+    let required: Vec<&str> = section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    json!({
+        "description": section.doc,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+fn steps() -> Value {
+    let kinds: Vec<Value> = keys::KINDS.iter().map(|kind| json!({ "$ref": format!("#/$defs/step-{}", kind.name) })).collect();
+    json!({ "description": keys::STEP_DOC, "type": "array", "items": { "oneOf": kinds } })
+}
+
+fn vars() -> Value {
+    let scalar = json!(["string", "integer", "boolean"]);
+    let mut properties = Map::new();
+    for key in keys::VAR.keys {
+        let mut value = match key.name {
+            "default" => json!({ "type": scalar }),
+            "values" => json!({ "type": "array", "items": { "type": scalar }, "minItems": 1 }),
+            _ => shape(key.shape),
+        };
+        value["description"] = key.doc.into();
+        properties.insert(key.name.to_owned(), value);
+    }
+    let long = json!({ "description": keys::VAR.doc, "type": "object", "properties": properties, "additionalProperties": false });
+    json!({
+        "description": keys::VARS_DOC,
+        "type": "object",
+        "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+        "additionalProperties": { "anyOf": [{ "type": scalar }, long] },
+    })
+}
+
+fn shape(shape: Shape) -> Value {
+    const FILLED: &str = r"\{\{";
+    match shape {
+        Shape::Text(check) => text(check),
+        Shape::List(check) => json!({ "type": "array", "items": text(check) }),
+        Shape::OneOrMany(check) => json!({ "anyOf": [text(check), { "type": "array", "items": text(check), "minItems": 1 }] }),
+        Shape::Boolean => json!({ "type": "boolean" }),
+        Shape::Yes => json!({ "type": "boolean", "const": true }),
+        Shape::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
+        Shape::Choice(choices) => json!({ "anyOf": [{ "enum": choices }, { "type": "string", "pattern": FILLED }] }),
+        Shape::Command => {
+            json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }] })
+        }
+        Shape::Shell => json!({ "anyOf": [
+            { "enum": ["sh", "bash"] },
+            { "type": "string", "pattern": FILLED },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+        ] }),
+        Shape::Map(check) => {
+            let mut map = json!({ "type": "object", "additionalProperties": { "type": ["string", "integer"] } });
+            if check == Check::EnvName {
+                map["propertyNames"] = json!({ "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
+            }
+            map
+        }
+        Shape::Ports => json!({ "type": "array", "items": { "anyOf": [
+            { "type": "integer", "minimum": 1, "maximum": 65535 },
+            { "type": "string", "pattern": r"^[0-9]+(/(tcp|udp|sctp))?$|\{\{" },
+        ] } }),
+        Shape::Sha256 => {
+            let digest = json!({ "type": "string", "pattern": r"^(sha256:)?[0-9A-Fa-f]{64}$|\{\{" });
+            json!({ "anyOf": [digest, { "type": "object", "additionalProperties": digest }] })
+        }
+        Shape::Table(section) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
+    }
+}
+
+fn text(check: Check) -> Value {
+    match check.pattern() {
+        Some(pattern) => json!({ "type": "string", "pattern": pattern }),
+        None => json!({ "type": "string" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every table of keys in the schema is closed, and everything that an editor can show a text for has one.
+    fn walk(value: &Value, path: &str) {
+        let Some(object) = value.as_object() else { return };
+        if let Some(properties) = object.get("properties").and_then(Value::as_object) {
+            assert_eq!(object.get("additionalProperties"), Some(&json!(false)), "{path} is open");
+            for (name, property) in properties {
+                let described = property.get("description").is_some() || property.get("$ref").is_some();
+                assert!(described, "{path}.{name} has no description");
+                walk(property, &format!("{path}.{name}"));
+            }
+        }
+        for key in ["items", "additionalProperties"] {
+            if let Some(inner) = object.get(key) {
+                walk(inner, &format!("{path}.{key}"));
+            }
+        }
+        for key in ["anyOf", "oneOf"] {
+            for inner in object.get(key).and_then(Value::as_array).into_iter().flatten() {
+                walk(inner, &format!("{path}.{key}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_is_closed_and_described() {
+        let schema = schema();
+        walk(&schema, "recipe");
+        let defs = schema["$defs"].as_object().unwrap();
+        for (name, def) in defs {
+            walk(def, name);
+        }
+        let text = schema.to_string();
+        for (at, _) in text.match_indices("#/$defs/") {
+            let name = text[at + 8..].split('"').next().unwrap();
+            assert!(defs.contains_key(name), "{name} is not defined");
+        }
+    }
+
+    #[test]
+    fn the_schema_has_the_table_of_keys() {
+        let schema = schema();
+        let names = |value: &Value| value["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&schema), keys::TOP);
+        for kind in keys::KINDS {
+            let def = &schema["$defs"][format!("step-{}", kind.name)];
+            assert_eq!(names(def), kind.keys.iter().map(|k| k.name).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! TOML text to spanned tables, and the parser's messages to sentences that say what is meant.
+
+use std::collections::BTreeSet;
+
+use toml::de::DeTable;
+
+use super::mistake::{Mistake, Mistakes, Source, quote};
+
+/// After so many the rest follows from the first ones.
+const MAX_ERRORS: usize = 5;
+
+/// Parses a file; `None` where it is not TOML, which is reported.
+pub(super) fn parse<'a>(source: &'a Source, mistakes: &mut Mistakes) -> Option<toml::Spanned<DeTable<'a>>> {
+    let (table, mut errors) = DeTable::parse_recoverable(source.text());
+    if errors.is_empty() {
+        return Some(table);
+    }
+    errors.sort_by_key(|e| e.span().map_or(0, |s| s.start));
+    // One mistake a line: what the parser stumbles over next on the same line is the same mistake.
+    let mut lines = BTreeSet::new();
+    errors.retain(|e| lines.insert(source.line(e.span().map_or(0, |s| s.start))));
+    for error in errors.iter().take(MAX_ERRORS) {
+        let at = error.span().unwrap_or(0..0);
+        let mistake = explain(source, at.start, source.slice(&at), error.message());
+        // An empty span behind the end of the file shows nothing: take the last character instead.
+        let at = if at.is_empty() && at.start == source.text().len() { at.start.saturating_sub(1)..at.start } else { at };
+        mistakes.add(source, at, mistake);
+    }
+    None
+}
+
+fn explain(source: &Source, at: usize, part: &str, message: &str) -> Mistake {
+    let line = source.slice(&source.line_span(source.line(at) as usize));
+    if message == "duplicate key" {
+        return duplicate(source, at, part, line);
+    }
+    if message.contains("recurs") {
+        return Mistake::new("nested too deeply").help("no recipe needs this many levels");
+    }
+    let value = line.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
+    let mistake = Mistake::new("not TOML").label(message.to_owned());
+    match value {
+        Some(("mode", digits)) if digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            mistake.help(format!("a mode is a string: mode = \"{digits}\""))
+        }
+        Some((key, word)) if word.starts_with(|c: char| c.is_alphabetic() || c == '/' || c == '.') && !key.is_empty() => {
+            Mistake::new("not TOML").label("text must stand in quotes").help(format!("write {key} = {}", quote(word)))
+        }
+        Some((key, "")) if !key.is_empty() => mistake.help(format!("`{key}` needs a value after `=`")),
+        _ if message.contains("invalid basic string") || message.contains("invalid literal string") => {
+            mistake.help("a text of several lines stands between `'''` and `'''`")
+        }
+        _ => mistake,
+    }
+}
+
+/// The same key twice: for steps that has its own meanings.
+fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
+    let key = part.trim_matches(['"', '\'']);
+    let mistake = Mistake::new(format!("`{key}` is given twice"));
+    let text = source.text();
+    let has = |start: &str| text.lines().any(|l| l.trim_start().starts_with(start));
+    if key == "step" {
+        let line = line.trim_start();
+        let list = text.lines().any(|l| l.trim_start().strip_prefix("step").is_some_and(|rest| rest.trim_start().starts_with('=')));
+        return if list {
+            mistake.label("beside `step = […]`").help("write every step as a `[[step]]` table of its own, or all of them in the one list")
+        } else if line.starts_with("[step]") || has("[step]") {
+            mistake.label("`[step]` beside `[[step]]`").help("every step starts with double brackets: `[[step]]`")
+        } else {
+            mistake.help("every step starts with double brackets: `[[step]]`")
+        };
+    }
+    let table = line.trim_start().starts_with('[');
+    let first = first_line(source, at, key, table);
+    let mistake = match first {
+        Some(first) => mistake.label(format!("first on line {first}")),
+        None => mistake.label("second time"),
+    };
+    match (table, line.trim_start().starts_with("[step.")) {
+        (true, true) => mistake.help("the step has it already; write every entry the same way, such as `env.NAME = …`"),
+        (true, false) if super::keys::TOP.contains(&key) => mistake.help(format!("put all keys under one `[{key}]`")),
+        (false, _) if !line.trim_start().starts_with('[') => mistake.help("is a `[[step]]` missing in between?"),
+        _ => mistake,
+    }
+}
+
+/// Returns the line of the nearest earlier use of a key.
+fn first_line(source: &Source, at: usize, key: &str, table: bool) -> Option<u32> {
+    let before = source.text().get(..at)?;
+    let mut end = before.rfind('\n')?;
+    loop {
+        let start = before[..end].rfind('\n').map_or(0, |n| n + 1);
+        let line = before[start..end].trim();
+        let name = if table { line.trim_start_matches('[') } else { line };
+        let found = name.trim_start_matches(['"', '\'']).strip_prefix(key).is_some_and(|rest| {
+            let rest = rest.trim_start_matches(['"', '\'']).trim_start();
+            rest.starts_with(['=', '.', ']'])
+        });
+        if found {
+            return Some(source.line(start));
+        }
+        if start == 0 {
+            return None;
+        }
+        end = start - 1;
+    }
+}

@@ -1,0 +1,338 @@
+//! Variables: what `[vars]` declares, and who gives the values.
+//!
+//! `--var` wins over a later `--vars-file`, that over an earlier one, that over `BAKE_VAR_x`, that over the default.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::field::{Node, string_inside, type_name, unknown_key, wrong_type};
+use super::keys;
+use super::mistake::{Mistake, Mistakes, Source, either, quote};
+use super::scope::unknown;
+use super::{Inputs, Value, syntax};
+
+/// Names that bake gives values to.
+pub(super) const BUILT_IN: &[&str] = &["name", "version", "arch", "machine", "epoch"];
+
+/// Words that expressions need for themselves.
+const RESERVED: &[&str] = &["true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else", "loop", "self"];
+
+/// Values, and the names whose value is wrong or missing (which has been reported).
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    pub(super) values: BTreeMap<String, Value>,
+    pub(super) broken: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Integer,
+    Boolean,
+}
+
+#[derive(Debug)]
+struct Variable {
+    key: Range<usize>,
+    /// `None`: a required one takes what it is given.
+    kind: Option<Kind>,
+    default: Option<Value>,
+    values: Vec<Value>,
+    help: Option<String>,
+    /// Its declaration is wrong.
+    broken: bool,
+}
+
+/// Reads `[vars]` and takes values from everywhere.
+pub(super) fn resolve(source: &Source, node: Option<(Range<usize>, &Node<'_>)>, inputs: &Inputs, mistakes: &mut Mistakes) -> Resolved {
+    let mut declared = BTreeMap::new();
+    match node.map(|(key, node)| (key, node.get_ref())) {
+        None => {}
+        Some((_, DeValue::Table(table))) => {
+            for (key, node) in table {
+                if let Some(variable) = declare(source, key.get_ref(), key.span(), node, mistakes) {
+                    declared.insert(key.get_ref().to_string(), variable);
+                }
+            }
+        }
+        Some((key, other)) => mistakes.add(source, key, wrong_type("vars", "a table", other)),
+    }
+
+    let mut given: BTreeMap<String, Value> = BTreeMap::new();
+    let mut broken: BTreeSet<String> = declared.iter().filter(|(_, v)| v.broken).map(|(name, _)| name.clone()).collect();
+    let mut take =
+        |name: &str, result: Result<Value, Mistake>, place: &dyn Fn() -> (Source, Range<usize>), mistakes: &mut Mistakes| match result {
+            Ok(value) => drop(given.insert(name.to_owned(), value)),
+            Err(mistake) => {
+                let (source, span) = place();
+                mistakes.add(&source, span, mistake);
+                broken.insert(name.to_owned());
+            }
+        };
+
+    for (name, text) in &inputs.env_vars {
+        // Unknown names are none of our business: the environment is shared.
+        if let Some(variable) = declared.get(name) {
+            let place = || {
+                let left = format!("BAKE_VAR_{name}=");
+                (Source::new(Path::new("<environment>"), &format!("{left}{text}")), left.len()..left.len() + text.len())
+            };
+            take(name, from_text(name, variable, text), &place, mistakes);
+        }
+    }
+    for (path, text) in &inputs.vars_files {
+        let file = Source::new(path, text);
+        let Some(table) = syntax::parse(&file, mistakes) else { continue };
+        for (key, node) in table.get_ref() {
+            let name: &str = key.get_ref();
+            // Unknown names are fine: such files are shared between recipes.
+            if let Some(variable) = declared.get(name) {
+                let place = || (Source::new(path, text), string_inside(&file, node));
+                take(name, from_toml(name, variable, node.get_ref()), &place, mistakes);
+            }
+        }
+    }
+    for (name, text) in &inputs.vars {
+        let place = |part: usize| (Source::new(Path::new("<command line>"), &format!("--var {name}={text}")), part);
+        match declared.get(name) {
+            Some(variable) => {
+                let at = || {
+                    let (source, start) = place("--var ".len() + name.len() + 1);
+                    (source, start..start + text.len())
+                };
+                take(name, from_text(name, variable, text), &at, mistakes);
+            }
+            None => {
+                let (source, start) = place("--var ".len());
+                mistakes.add(&source, start..start + name.len(), unknown_var(name, &declared));
+            }
+        }
+    }
+
+    let mut values = BTreeMap::new();
+    for (name, variable) in declared {
+        match given.remove(&name).or(variable.default) {
+            Some(value) => drop(values.insert(name, value)),
+            None if broken.contains(&name) => {}
+            None => {
+                let mistake = Mistake::new(format!("variable `{name}` has no value")).label("required: no default");
+                let mut help = format!("set it with `--var {name}=…`, a vars file or `BAKE_VAR_{name}`");
+                if !variable.values.is_empty() {
+                    help += &format!("; it is one of {}", either(show_all(&variable.values).iter().map(String::as_str)));
+                }
+                if let Some(text) = variable.help {
+                    help += &format!(" ({name}: {text})");
+                }
+                mistakes.add(source, variable.key, mistake.help(help));
+                broken.insert(name);
+            }
+        }
+    }
+    Resolved { values, broken }
+}
+
+fn unknown_var(name: &str, declared: &BTreeMap<String, Variable>) -> Mistake {
+    match name {
+        "version" => Mistake::new("`version` is not set by `--var`").help("use `--set-version`"),
+        _ if BUILT_IN.contains(&name) => Mistake::new(format!("`{name}` is built in and cannot be set")),
+        _ => unknown(name, declared.keys().map(String::as_str)),
+    }
+}
+
+fn declare(source: &Source, name: &str, key: Range<usize>, node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Variable> {
+    if let Err(mistake) = variable_name(name) {
+        mistakes.add(source, key, mistake);
+        return None;
+    }
+    let mut variable = Variable { key, kind: None, default: None, values: vec![], help: None, broken: false };
+    match node.get_ref() {
+        DeValue::Table(table) => long_form(source, name, &mut variable, table, mistakes),
+        value => match scalar(value).map_err(|()| wrong_default(source, name, node)).and_then(literal) {
+            Ok(value) => {
+                variable.kind = Some(kind(&value));
+                variable.default = Some(value);
+            }
+            Err(mistake) => {
+                mistakes.add(source, string_inside(source, node), mistake);
+                variable.broken = true;
+            }
+        },
+    }
+    Some(variable)
+}
+
+/// `{ default = …, values = […], help = "…" }`.
+fn long_form(source: &Source, name: &str, variable: &mut Variable, table: &DeTable<'_>, mistakes: &mut Mistakes) {
+    let mut fail = |variable: &mut Variable, span, mistake| {
+        mistakes.add(source, span, mistake);
+        variable.broken = true;
+    };
+    for (key, node) in table {
+        let key_name: &str = key.get_ref();
+        match (key_name, node.get_ref()) {
+            ("default", value) => match scalar(value).map_err(|()| wrong_default(source, name, node)).and_then(literal) {
+                Ok(value) => variable.default = Some(value),
+                Err(mistake) => fail(variable, string_inside(source, node), mistake),
+            },
+            ("values", DeValue::Array(list)) => {
+                for entry in list {
+                    match scalar(entry.get_ref()).map_err(|()| wrong_default(source, name, entry)).and_then(literal) {
+                        Ok(value) if variable.values.first().is_none_or(|first| kind(first) == kind(&value)) => variable.values.push(value),
+                        Ok(_) => fail(
+                            variable,
+                            entry.span(),
+                            Mistake::new("values of different types")
+                                .label(format!("the first is {}", kind_name(kind(&variable.values[0])))),
+                        ),
+                        Err(mistake) => fail(variable, string_inside(source, entry), mistake),
+                    }
+                }
+                if list.is_empty() {
+                    fail(
+                        variable,
+                        node.span(),
+                        Mistake::new(format!("variable `{name}` can have no value at all"))
+                            .label("an empty set")
+                            .help("leave `values` out to allow everything"),
+                    );
+                }
+            }
+            ("values", other) => fail(variable, node.span(), wrong_type("values", "a list", other)),
+            ("help", DeValue::String(text)) => variable.help = Some(text.to_string()),
+            ("help", other) => fail(variable, node.span(), wrong_type("help", "a string", other)),
+            _ => {
+                let mistake = unknown_key(key_name, "a variable", keys::VAR.keys.iter().map(|k| k.name));
+                fail(variable, key.span(), mistake);
+            }
+        }
+    }
+    variable.kind = variable.default.as_ref().or(variable.values.first()).map(kind);
+    if let Some(default) = &variable.default
+        && let Some(node) = table.get("default")
+        && !variable.broken
+        && let Err(mistake) = allowed(name, variable, default.clone())
+    {
+        fail(variable, string_inside(source, node), mistake);
+    }
+}
+
+fn variable_name(name: &str) -> Result<(), Mistake> {
+    if BUILT_IN.contains(&name) {
+        return Err(Mistake::new(format!("variable `{name}` is built in")).label("choose another name"));
+    }
+    if RESERVED.contains(&name) {
+        return Err(Mistake::new(format!("`{name}` is a word of expressions")).label("choose another name"));
+    }
+    let fits =
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if fits {
+        return Ok(());
+    }
+    let tidy: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect();
+    let mistake =
+        Mistake::new(format!("{} is not a name of a variable", quote(name))).label("letters, digits and `_`, not starting with a digit");
+    Err(if name.contains('-') { mistake.help(format!("`-` means minus in expressions; write `{tidy}`")) } else { mistake })
+}
+
+/// Variables are plain: what would `{{ }}` in one see of the others?
+fn literal(value: Value) -> Result<Value, Mistake> {
+    match &value {
+        Value::Text(text) if text.contains("{{") => Err(Mistake::new("a variable cannot use other variables")
+            .label("`{{ }}` is not replaced here")
+            .help("put the parts together where they are used")),
+        _ => Ok(value),
+    }
+}
+
+fn wrong_default(source: &Source, name: &str, node: &Node<'_>) -> Mistake {
+    let mistake =
+        Mistake::new(format!("expected a string, an integer or a boolean for variable `{name}`, found {}", type_name(node.get_ref())));
+    match node.get_ref() {
+        DeValue::Float(_) | DeValue::Datetime(_) => mistake.help(format!("write it in quotes: \"{}\"", source.slice(&node.span()))),
+        _ => mistake,
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Result<Value, ()> {
+    match value {
+        DeValue::String(text) => Ok(Value::Text(text.to_string())),
+        DeValue::Boolean(yes) => Ok(Value::Boolean(*yes)),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).map(Value::Integer).map_err(|_| ()),
+        _ => Err(()),
+    }
+}
+
+fn kind(value: &Value) -> Kind {
+    match value {
+        Value::Text(_) => Kind::Text,
+        Value::Integer(_) => Kind::Integer,
+        Value::Boolean(_) => Kind::Boolean,
+    }
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "a string",
+        Kind::Integer => "an integer",
+        Kind::Boolean => "a boolean",
+    }
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Boolean(yes) => yes.to_string(),
+    }
+}
+
+fn show_all(values: &[Value]) -> Vec<String> {
+    values.iter().map(show).collect()
+}
+
+/// Takes a value from the command line or the environment.
+fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mistake> {
+    let value = match variable.kind {
+        Some(Kind::Boolean) => text.parse().ok().map(Value::Boolean),
+        Some(Kind::Integer) => text.parse().ok().map(Value::Integer),
+        Some(Kind::Text) | None => Some(Value::Text(text.to_owned())),
+    };
+    match value {
+        Some(value) => allowed(name, variable, value),
+        None => {
+            let wanted = variable.kind.map_or("a value", kind_name);
+            let mistake =
+                Mistake::new(format!("{} is not {wanted}", quote(text))).label(format!("`{name}` is {wanted}, as its default is"));
+            Err(if variable.kind == Some(Kind::Boolean) { mistake.help("it is `true` or `false`") } else { mistake })
+        }
+    }
+}
+
+/// Takes a value from a vars file.
+fn from_toml(name: &str, variable: &Variable, found: &DeValue<'_>) -> Result<Value, Mistake> {
+    let wanted = variable.kind.map_or("a string, an integer or a boolean", kind_name);
+    match scalar(found) {
+        Ok(value) if variable.kind.is_none_or(|k| k == kind(&value)) => allowed(name, variable, value),
+        _ => Err(Mistake::new(format!("expected {wanted} for variable `{name}`, found {}", type_name(found)))
+            .label(format!("expected {wanted}"))
+            .help("the default in the recipe's `[vars]` fixes the type")),
+    }
+}
+
+/// Holds a value against the closed set.
+fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mistake> {
+    if variable.values.is_empty() || variable.values.contains(&value) {
+        return Ok(value);
+    }
+    let all = show_all(&variable.values);
+    let names = || all.iter().map(String::as_str);
+    let mut help = format!("it is one of {}", either(names()));
+    if let Some(text) = &variable.help {
+        help += &format!(" ({name}: {text})");
+    }
+    let text = show(&value);
+    Err(Mistake::new(format!("{} is not a value of `{name}`", quote(&text))).suggest(&text, names()).help(help))
+}
