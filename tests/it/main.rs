@@ -4,6 +4,7 @@ mod apply_account;
 mod apply_lab;
 mod apply_place;
 mod apply_service;
+mod apply_unpack;
 mod context_copy;
 mod layer_compress;
 mod layer_pack;

@@ -98,8 +98,9 @@ impl Root {
     }
 
     /// The folder `path` of this root as a root of its own, which nothing can leave: not by `..`, not by a link.
-    pub(super) fn beneath(&self, path: &Path) -> Result<Self, Error> {
-        let fd = self.make_folders(path, None)?;
+    /// Made with `attr` if missing.
+    pub(super) fn beneath(&self, path: &Path, attr: Attr) -> Result<Self, Error> {
+        let fd = self.make_folders(path, Some(attr))?;
         // The real root cannot be left at all, and its absolute links are good ones.
         let links = if parts(path)?.is_empty() { self.links } else { Links::Beneath };
         let mount = mount_of(fd.as_fd(), OsStr::new(""))?;
