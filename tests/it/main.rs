@@ -9,4 +9,5 @@ mod context_copy;
 mod layer_compress;
 mod layer_pack;
 mod templates_new;
+mod templates_read;
 mod tier;
