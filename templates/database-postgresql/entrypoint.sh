@@ -12,6 +12,8 @@ for bin in /usr/lib/postgresql/*/bin; do
 done
 data=$volume/$major
 
+# Made aside and renamed: a start that is interrupted leaves no half of a cluster.
+rm -rf "$volume"/*.new
 for other in "$volume"/*/PG_VERSION; do
     if [ -e "$other" ] && [ "$other" != "$data/PG_VERSION" ]; then
         echo "the volume has a cluster of PostgreSQL $(cat "$other"), and this image has $major: dump it there and restore it here" >&2
@@ -20,17 +22,13 @@ for other in "$volume"/*/PG_VERSION; do
 done
 
 if [ ! -e "$data/PG_VERSION" ]; then
-    # Made aside and renamed: a start that is interrupted leaves no half of a cluster.
-    rm -rf "$data.new"
     if [ -n "${POSTGRES_PASSWORD_FILE:-}" ]; then
         POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
     fi
     if [ -n "${POSTGRES_PASSWORD:-}" ]; then
-        umask 077
-        printf '%s\n' "$POSTGRES_PASSWORD" > /tmp/.password
-        "$bin/initdb" -D "$data.new" -U postgres --pwfile=/tmp/.password -E UTF8 --locale=C.UTF-8 \
+        # By a pipe: a password in a file or an argument could be seen by others.
+        printf '%s\n' "$POSTGRES_PASSWORD" | "$bin/initdb" -D "$data.new" -U postgres --pwfile=/dev/stdin -E UTF8 --locale=C.UTF-8 \
             --auth-local=peer --auth-host=scram-sha-256
-        rm -f /tmp/.password
         echo "host all all all scram-sha-256" >> "$data.new/pg_hba.conf"
     else
         "$bin/initdb" -D "$data.new" -U postgres -E UTF8 --locale=C.UTF-8 --auth-local=peer --auth-host=reject
