@@ -214,7 +214,7 @@ fn root_everything_gets_the_owner_asked_for() {
     if !tier::root() {
         return;
     }
-    let lab = Lab::new();
+    let lab = Lab::with_shadow_group();
     let mut op = op("/opt/tool", true, 1);
     op["owner"] = json!("www-data:shadow");
     lab.apply_with(op, &release()).unwrap();

@@ -376,7 +376,13 @@ impl Root {
             self.no_folder(spot, found.kind)?;
         }
         let (aside, ()) = Aside::made(spot, |name| rustix::fs::linkat(&*original.dir, &original.name, &*spot.dir, name, AtFlags::empty()))?;
+        let passing = aside.name.clone();
         aside.into_place()?;
+        // Renaming one name of a file over another name of the same file does nothing and leaves both.
+        match rustix::fs::unlinkat(&*spot.dir, &passing, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::system("put into place", &spot.shown)(e.into())),
+        }
         self.stamp(spot.dir.as_fd(), &spot.shown)
     }
 
@@ -502,6 +508,11 @@ impl Spot {
         Self { dir: dir.clone(), name: name.to_owned(), shown: shown.join(name) }
     }
 
+    /// Another name in the same folder.
+    pub(super) fn beside(&self, name: &OsStr) -> Self {
+        Self { dir: self.dir.clone(), name: name.to_owned(), shown: self.shown.with_file_name(name) }
+    }
+
     /// The last name.
     pub(super) fn name(&self) -> &OsStr {
         &self.name
@@ -547,11 +558,7 @@ impl<'a> Aside<'a> {
         rustix::fs::renameat(&*self.spot.dir, &self.name, &*self.spot.dir, &self.spot.name)
             .map_err(|e| Error::system("put into place", &self.spot.shown)(e.into()))?;
         self.placed = true;
-        // Renaming one name of a file over another name of the same file does nothing and leaves both.
-        match rustix::fs::unlinkat(&*self.spot.dir, &self.name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(Error::system("put into place", &self.spot.shown)(e.into())),
-        }
+        Ok(())
     }
 }
 
