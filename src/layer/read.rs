@@ -65,6 +65,8 @@ pub enum Kind {
 pub struct TarReader<R> {
     from: R,
     limits: Limits,
+    /// Not a layer: owners and other attributes are not looked at.
+    foreign: bool,
     entries: u64,
     global: u64,
     contents: u64,
@@ -88,7 +90,18 @@ struct Extended {
 impl<R: Read> TarReader<R> {
     /// Starts reading an uncompressed tar.
     pub fn new(from: R, limits: &Limits) -> Self {
+<<<<<<< HEAD
         Self { from, limits: limits.clone(), entries: 0, global: 0, contents: 0, bytes: 0, left: 0, padding: 0, ended: false }
+=======
+        Self { from, limits: limits.clone(), foreign: false, entries: 0, contents: 0, bytes: 0, left: 0, padding: 0, ended: false }
+    }
+
+    /// Reads an archive that somebody packed for any reader: as strict about names and sizes, but owners (ids of a developer's machine, of
+    /// any size) and extended attributes are left out, and stand as 0 and none in the entries.
+    pub fn foreign(mut self) -> Self {
+        self.foreign = true;
+        self
+>>>>>>> apply
     }
 
     /// Entries seen, and bytes of the tar read, so far.
@@ -205,7 +218,10 @@ impl<R: Read> TarReader<R> {
                 return Err(Wrong::Sparse);
             }
             let size = size(header, given(&mut extended.records, b"size"))?;
-            let meta = meta(header, &mut extended.records)?;
+            if self.foreign {
+                extended.records.retain(|key, _| key == b"mtime");
+            }
+            let meta = meta(header, &mut extended.records, !self.foreign)?;
             let folder = raw.ends_with(b"/");
             let path = name::clean(&raw)?;
             let kind = match kind_byte {
@@ -384,7 +400,7 @@ fn size(header: &Header, pax: Option<Vec<u8>>) -> Result<u64, Wrong> {
     if long == plain || (long > 0o77_777_777_777 && plain == 0) { Ok(long) } else { Err(Wrong::Size) }
 }
 
-fn meta(header: &Header, records: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Meta, Wrong> {
+fn meta(header: &Header, records: &mut BTreeMap<Vec<u8>, Vec<u8>>, owners: bool) -> Result<Meta, Wrong> {
     let mut id = |what: &'static str, key: &[u8], plain: io::Result<u64>| {
         let id = match records.remove(key).filter(|v| !v.is_empty()) {
             Some(digits) => number(&digits).ok_or(Wrong::Number(what))?,
@@ -392,8 +408,10 @@ fn meta(header: &Header, records: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Met
         };
         u32::try_from(id).ok().filter(|id| *id <= MAX_ID).ok_or(Wrong::Id { what, id })
     };
-    let uid = id("owner", b"uid", header.uid())?;
-    let gid = id("group", b"gid", header.gid())?;
+    let (uid, gid) = match owners {
+        true => (id("owner", b"uid", header.uid())?, id("group", b"gid", header.gid())?),
+        false => (0, 0),
+    };
     let mtime = match records.remove(&b"mtime"[..]).filter(|v| !v.is_empty()) {
         Some(text) => seconds(&text).ok_or(Wrong::Number("time"))?,
         None => header.mtime().map_err(|_| Wrong::Number("time"))?.cast_signed(),

@@ -60,7 +60,7 @@ fn a_user_that_is_as_written_is_no_change() {
     lab.settled(op);
     let day = EPOCH / 86_400;
     assert_eq!(lab.text("/etc/passwd").lines().last(), Some("app:x:999:999:The app:/srv:/usr/sbin/nologin"));
-    assert_eq!(lab.text("/etc/group"), "root:x:0:\nshadow:x:42:\nwww-data:x:33:app\nsudo:x:27:app\napp:x:999:\n");
+    assert_eq!(lab.text("/etc/group"), "root:x:0:\nwww-data:x:33:app\nsudo:x:27:app\napp:x:999:\n");
     assert_eq!(lab.text("/etc/gshadow"), "root:*::\nsudo:*::app\napp:!::\n");
     assert_eq!(lab.text("/etc/shadow"), format!("app:!:{day}:0:99999:7:::\n"));
     let names: Vec<_> = fs::read_dir(lab.at("/etc")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -96,7 +96,7 @@ fn root_shadow_belongs_to_its_group() {
     if !tier::root() {
         return;
     }
-    let lab = Lab::new();
+    let lab = Lab::with_shadow_group();
     lab.apply(user("app", json!({}))).unwrap();
     assert_eq!((lab.owner("/etc/shadow"), lab.mode("/etc/shadow")), ((0, 42), 0o640));
 }

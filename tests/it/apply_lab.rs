@@ -28,6 +28,13 @@ impl Lab {
         fs::create_dir(dir.path().join("context")).unwrap();
         let lab = Self { dir };
         lab.put("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n");
+        lab.put("/etc/group", "root:x:0:\nwww-data:x:33:\nsudo:x:27:\n");
+        lab
+    }
+
+    /// With the group that owns /etc/shadow, which only root can give a file to.
+    pub(crate) fn with_shadow_group() -> Self {
+        let lab = Self::new();
         lab.put("/etc/group", "root:x:0:\nshadow:x:42:\nwww-data:x:33:\nsudo:x:27:\n");
         lab
     }
@@ -55,7 +62,7 @@ impl Lab {
     }
 
     pub(crate) fn folder(&self, path: &str) {
-        fs::create_dir_all(self.at(path)).unwrap();
+        folders(&self.at(path));
     }
 
     pub(crate) fn text(&self, path: &str) -> String {
@@ -169,12 +176,22 @@ pub(crate) fn fails<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str
     }
 }
 
+/// Modes are set, so that the tests do not depend on the umask.
 fn put(path: &Path, text: impl AsRef<[u8]>) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    folders(path.parent().unwrap());
     fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+fn folders(path: &Path) {
+    if !path.exists() {
+        folders(path.parent().unwrap());
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
 }
 
 pub(crate) fn link(path: &Path, target: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    folders(path.parent().unwrap());
     std::os::unix::fs::symlink(target, path).unwrap();
 }

@@ -264,7 +264,7 @@ fn removing_takes_paths_globs_and_nothing_for_granted() {
 
 #[test]
 fn unknown_owners_are_named_with_what_looks_alike() {
-    let lab = Lab::new();
+    let lab = Lab::with_shadow_group();
     lab.put_source("f", "f");
     fails(lab.copy(&["f"], "/f", json!({ "owner": "www-dat:www-data" })), &["no user \"www-dat\"", "\"www-data\"", "`user` step"]);
     fails(lab.copy(&["f"], "/f", json!({ "owner": "root:shadwo" })), &["no group \"shadwo\"", "\"shadow\""]);
@@ -279,7 +279,7 @@ fn root_owners_are_looked_up_in_the_image() {
     if !tier::root() {
         return;
     }
-    let lab = Lab::new();
+    let lab = Lab::with_shadow_group();
     lab.put_source("d/f", "f");
     link(&lab.source("d/l"), "f");
     for (owner, expected) in

@@ -3,8 +3,11 @@
 mod apply_account;
 mod apply_lab;
 mod apply_place;
+mod apply_sandbox;
 mod apply_service;
+mod apply_unpack;
 mod cmd_build;
+mod context_copy;
 mod crash_build;
 mod inspect_read;
 mod inspect_verify;
@@ -27,4 +30,6 @@ mod store_hostile;
 mod store_lab;
 mod store_many;
 mod store_publish;
+mod templates_new;
+mod templates_read;
 mod tier;

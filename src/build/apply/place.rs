@@ -13,6 +13,7 @@ use super::error::Error;
 use super::owner;
 use super::root::Attr;
 use super::root::Root;
+use super::root::Spot;
 use super::root::parts;
 
 /// Progress is told after this many bytes.
@@ -25,6 +26,7 @@ pub(super) fn copy(root: &Root, to: &str, owner: &str, stream: File, tell: &mut 
     let broken = |e| Error::system("read the copied files for", to)(e);
     let mut archive = tar::Archive::new(std::io::BufReader::with_capacity(256 * 1024, stream));
     let (mut files, mut bytes, mut told) = (0_u64, 0_u64, 0_u64);
+    let mut places = Places { root, last: None };
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let name = entry.path().map_err(broken)?.into_owned();
@@ -37,11 +39,11 @@ pub(super) fn copy(root: &Root, to: &str, owner: &str, stream: File, tell: &mut 
             }
             tar::EntryType::Symlink => {
                 let target = entry.link_name().map_err(broken)?.ok_or_else(|| Error::Call("a link without target".to_owned()))?;
-                root.put_link(&root.make_spot(&path)?, target.as_os_str(), ids)?;
+                root.put_link(places.of(&path)?, target.as_os_str(), ids)?;
                 files += 1;
             }
             tar::EntryType::Regular => {
-                bytes += root.put_file(&root.make_spot(&path)?, attr, &mut entry)?;
+                bytes += root.put_file(places.of(&path)?, attr, &mut entry)?;
                 files += 1;
             }
             other => return Err(Error::Call(format!("stream entry {} of kind {other:?}", name.display()))),
@@ -52,6 +54,22 @@ pub(super) fn copy(root: &Root, to: &str, owner: &str, stream: File, tell: &mut 
         }
     }
     Ok(json!({ "files": files, "bytes": bytes }))
+}
+
+/// Finds places; entries of one folder come one after the other, and a folder once made is never replaced.
+struct Places<'a> {
+    root: &'a Root,
+    last: Option<(PathBuf, Spot)>,
+}
+
+impl Places<'_> {
+    fn of(&mut self, path: &Path) -> Result<&Spot, Error> {
+        let spot = match (self.last.take(), path.file_name()) {
+            (Some((last, spot)), Some(name)) if last.parent() == path.parent() => spot.beside(name),
+            _ => self.root.make_spot(path)?,
+        };
+        Ok(&self.last.insert((path.to_owned(), spot)).1)
+    }
 }
 
 /// Writes, or appends to, the file `path`.

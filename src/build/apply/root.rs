@@ -98,8 +98,9 @@ impl Root {
     }
 
     /// The folder `path` of this root as a root of its own, which nothing can leave: not by `..`, not by a link.
-    pub(super) fn beneath(&self, path: &Path) -> Result<Self, Error> {
-        let fd = self.make_folders(path, None)?;
+    /// Made with `attr` if missing.
+    pub(super) fn beneath(&self, path: &Path, attr: Attr) -> Result<Self, Error> {
+        let fd = self.make_folders(path, Some(attr))?;
         // The real root cannot be left at all, and its absolute links are good ones.
         let links = if parts(path)?.is_empty() { self.links } else { Links::Beneath };
         let mount = mount_of(fd.as_fd(), OsStr::new(""))?;
@@ -375,7 +376,13 @@ impl Root {
             self.no_folder(spot, found.kind)?;
         }
         let (aside, ()) = Aside::made(spot, |name| rustix::fs::linkat(&*original.dir, &original.name, &*spot.dir, name, AtFlags::empty()))?;
+        let passing = aside.name.clone();
         aside.into_place()?;
+        // Renaming one name of a file over another name of the same file does nothing and leaves both.
+        match rustix::fs::unlinkat(&*spot.dir, &passing, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::system("put into place", &spot.shown)(e.into())),
+        }
         self.stamp(spot.dir.as_fd(), &spot.shown)
     }
 
@@ -501,6 +508,11 @@ impl Spot {
         Self { dir: dir.clone(), name: name.to_owned(), shown: shown.join(name) }
     }
 
+    /// Another name in the same folder.
+    pub(super) fn beside(&self, name: &OsStr) -> Self {
+        Self { dir: self.dir.clone(), name: name.to_owned(), shown: self.shown.with_file_name(name) }
+    }
+
     /// The last name.
     pub(super) fn name(&self) -> &OsStr {
         &self.name
@@ -546,11 +558,7 @@ impl<'a> Aside<'a> {
         rustix::fs::renameat(&*self.spot.dir, &self.name, &*self.spot.dir, &self.spot.name)
             .map_err(|e| Error::system("put into place", &self.spot.shown)(e.into()))?;
         self.placed = true;
-        // Renaming one name of a file over another name of the same file does nothing and leaves both.
-        match rustix::fs::unlinkat(&*self.spot.dir, &self.name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(Error::system("put into place", &self.spot.shown)(e.into())),
-        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ const FOLDERS: [&str; 4] = ["/etc/systemd/system", "/usr/local/lib/systemd/syste
 const OURS: &str = FOLDERS[0];
 const NOWHERE: &str = "/dev/null";
 const MAX_UNIT: u64 = 1 << 20;
+const MAX_ALIASES: usize = 8;
 const DEPENDENCIES: [&str; 3] = ["wants", "requires", "upholds"];
 
 /// Brings each of `units` to `state`.
@@ -71,14 +72,15 @@ fn find_by(root: &Root, name: &Name, depth: usize) -> Result<Option<Unit>, Error
                 }
                 // A link to a file of another name is an alias; one of the same name only says where the unit is.
                 let target_name = Path::new(&target).file_name().and_then(OsStr::to_str).unwrap_or("");
-                if target_name != file_name && depth < 8 {
-                    if let Some(real) = Name::parse(target_name) {
-                        let real = match (&name.instance, real.is_template()) {
-                            (Some(instance), true) => Name { instance: Some(instance.clone()), ..real },
-                            _ => real,
-                        };
-                        return find_by(root, &real, depth + 1);
-                    }
+                if target_name != file_name
+                    && depth < MAX_ALIASES
+                    && let Some(real) = Name::parse(target_name)
+                {
+                    let real = match (&name.instance, real.is_template()) {
+                        (Some(instance), true) => Name { instance: Some(instance.clone()), ..real },
+                        _ => real,
+                    };
+                    return find_by(root, &real, depth + 1);
                 }
             }
             let Some(bytes) = root.read(&path, MAX_UNIT)? else { continue };

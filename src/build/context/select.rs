@@ -82,11 +82,9 @@ impl Selection<'_> {
 
     fn resolve_glob(&self, item: usize, text: &str, clean: &Path, sources: &mut Vec<Source>) -> Result<(), Error> {
         let glob = glob(&clean.to_string_lossy())?;
-        let fixed: PathBuf = clean
-            .components()
-            .take_while(|c| !c.as_os_str().to_string_lossy().contains([&WILD[..], &['\\']].concat().as_slice()))
-            .collect();
-        let depth = text.contains("**").then_some(usize::MAX).unwrap_or(clean.components().count());
+        let fixed: PathBuf =
+            clean.components().take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[', '{', '\\'])).collect();
+        let depth = if text.contains("**") { usize::MAX } else { clean.components().count() };
         let before = sources.len();
         let mut left_out = 0;
         let mut folders = match self.context.dir.stat(&fixed) {
