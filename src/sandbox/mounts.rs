@@ -441,7 +441,6 @@ fn is_empty(dir: OwnedFd) -> io::Result<bool> {
 
 fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps> {
     let stat = rustix::fs::fstat(dir)?;
-    #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ between machines")]
     let last_modification = rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
     Ok(rustix::fs::Timestamps { last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT }, last_modification })
 }

@@ -195,7 +195,6 @@ fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
         }
     }
     let time = |sec, nsec| rustix::fs::Timespec { tv_sec: sec, tv_nsec: nsec };
-    #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ between machines")]
     let times = Timestamps {
         last_access: time(stat.st_atime as i64, stat.st_atime_nsec as _),
         last_modification: time(stat.st_mtime as i64, stat.st_mtime_nsec as _),
