@@ -25,6 +25,7 @@ use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::mount::FsMountFlags;
@@ -223,7 +224,7 @@ impl Root {
         } else {
             let stack = Some(upper.as_fd()).filter(|_| !upper_is_empty).into_iter();
             let stack: Vec<_> = stack.chain(lower.iter().map(AsFd::as_fd)).chain([stubs.as_fd()]).collect();
-            let mount = overlay_mount(&stack, None, plan.classic)?;
+            let mount = overlay_mount(&stack, None)?;
             Some(open_dir(mount.as_fd(), ".").doing(|| "open the image".into())?)
         };
         let mut root = Self::new(View::new(image));
@@ -233,12 +234,21 @@ impl Root {
             if at != Path::new(name) && ["dev", "proc", "sys"].contains(&name) {
                 return Err(Fault::image(format!("/{name} in the image is a symbolic link, not a folder")));
             }
+            if root.view.covered(&at) {
+                return Err(Fault::image(format!("/{name} in the image leads to /{}", at.display())));
+            }
             match name {
                 "run" => root.run.clone_from(&at),
                 "tmp" => root.tmp.clone_from(&at),
                 _ => {}
             }
             root.view.cover(at);
+        }
+        for at in plan.mounts.iter().map(|mount| &mount.at).chain(plan.files.iter().map(|file| &file.at)) {
+            let place = root.view.resolve(&at.path())?;
+            if place.starts_with(&root.proc) || place.starts_with(&root.sys) {
+                return Err(Fault::image(format!("{} leads to /{} in the image", at.path().display(), place.display())));
+            }
         }
         let mut wanted: Vec<_> = [&root.dev, &root.proc, &root.sys, &root.run, &root.tmp].map(|p| (p.clone(), Kind::Dir)).into();
         root.mounts = plan.mounts.iter().map(|mount| root.view.resolve(&mount.at.path())).collect::<Result<_, _>>()?;
@@ -249,7 +259,7 @@ impl Root {
 
         let stack: Vec<_> = [stubs.as_fd()].into_iter().chain(lower.iter().map(AsFd::as_fd)).collect();
         let scratch = dir_path(&work_path.join("w"))?;
-        let mount = overlay_mount(&stack, Some((upper.as_fd(), scratch.as_fd())), plan.classic)?;
+        let mount = overlay_mount(&stack, Some((upper.as_fd(), scratch.as_fd())))?;
         let flags = rustix::fs::fstatvfs(&mount).doing(|| "look at the overlay".into())?.f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
             // Happens without an error when the kernel cannot make its work folder.
@@ -374,7 +384,7 @@ impl Root {
             let at = self.at(place);
             let inside_another = self.mounts[..n].iter().any(|other| place.starts_with(other));
             if self.view.covered(place) && !inside_another {
-                mkdir_all(Path::new("r"), place)?;
+                mkdir_all(place)?;
             }
             let source = self.sources[n].as_fd();
             if mount.read_only && plan.root.is_some() {
@@ -383,7 +393,7 @@ impl Root {
                 attach(source, &below)?;
                 let stack = [dir_path(&below)?, dir_path(Path::new("e"))?];
                 // Seen through an overlay, /proc/self/mountinfo does not tell the folder's host path. Not every file system can.
-                let (shown, hidden) = match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None, plan.classic) {
+                let (shown, hidden) = match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None) {
                     Ok(shown) => (shown, true),
                     Err(_) => (clone(&below, MountAttrFlags::MOUNT_ATTR_RDONLY)?, false),
                 };
@@ -408,8 +418,8 @@ impl Root {
             let at = self.at(place);
             let inside_a_mount = self.mounts.iter().any(|other| place.starts_with(other));
             if self.view.covered(place) && !inside_a_mount {
-                mkdir_all(Path::new("r"), place.parent().unwrap_or(Path::new("")))?;
-                match make_file(CWD.as_fd(), &at, 0o644) {
+                let parent = mkdir_all(place.parent().unwrap_or(Path::new("")))?;
+                match make_file(parent.as_fd(), Path::new(place.file_name().unwrap_or_default()), 0o644) {
                     Ok(_) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(Fault::new(what(), error)),
                 }
@@ -431,7 +441,6 @@ fn is_empty(dir: OwnedFd) -> io::Result<bool> {
 
 fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps> {
     let stat = rustix::fs::fstat(dir)?;
-    #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ between machines")]
     let last_modification = rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
     Ok(rustix::fs::Timestamps { last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT }, last_modification })
 }
@@ -440,22 +449,30 @@ fn mkdir(path: &Path, mode: u32) -> Result<(), Fault> {
     rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode)).doing(|| format!("make the folder {}", path.display()))
 }
 
-/// Makes `place` and the folders above it below `base`; the path is free of links.
-fn mkdir_all(base: &Path, place: &Path) -> Result<(), Fault> {
-    let mut at = base.to_owned();
+/// Makes `place` and the folders above it in the root, through no link, and opens it.
+fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
+    let mut at = open_dir(CWD, "r").doing(|| "open the root".into())?;
     for part in place {
-        at.push(part);
-        match rustix::fs::mkdirat(CWD, &at, Mode::from_raw_mode(0o755)) {
+        match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(Fault::new(format!("make the folder {}", at.display()), error)),
+            Err(error) => return Err(Fault::new(format!("make the folder /{}", place.display()), error)),
         }
+        at = open_dir(at.as_fd(), part).map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENOTDIR) => Fault::image(format!("/{} lies behind a link", place.display())),
+            _ => Fault::new(format!("open the folder /{}", place.display()), error),
+        })?;
     }
-    Ok(())
+    Ok(at)
+}
+
+/// Opens something below the staging tmpfs, through no link: a link of the image could lead anywhere, above all one of /proc.
+fn open_path(path: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 fn dir_path(path: &Path) -> Result<OwnedFd, Fault> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("open the folder {}", path.display()))
+    open_path(path, OFlags::DIRECTORY).doing(|| format!("open the folder {}", path.display()))
 }
 
 fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {
@@ -467,8 +484,9 @@ fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {
 /// Clones the mount of what lies at `path`.
 fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
     let what = || format!("clone the mount of {}", path.display());
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let mount = rustix::mount::open_tree(CWD, path, flags).doing(what)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let place = open_path(path, OFlags::empty()).doing(what)?;
+    let mount = rustix::mount::open_tree(&place, "", flags).doing(what)?;
     sys::mount_setattr(mount.as_fd(), set.bits().into(), false, None).doing(what)?;
     Ok(mount)
 }
@@ -476,19 +494,17 @@ fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
 /// Puts a detached mount at `at`, which is no link.
 fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
     let what = || format!("mount on {}", at.display());
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let to = rustix::fs::open(at, flags, Mode::empty()).doing(what)?;
+    let to = open_path(at, OFlags::empty()).doing(what)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, "", &to, "", flags).doing(what)
 }
 
 /// Makes an overlay of `lower` (topmost first), writable over `(upper, work)` or read-only, as a detached mount.
-fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>, classic: bool) -> Result<OwnedFd, Fault> {
+fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Result<OwnedFd, Fault> {
     // Descriptors since Linux 6.13 (`lowerdir+` since 6.8); before that paths, for which /proc/self/fd serves.
-    let context = if classic { None } else { overlay_by_fd(lower, upper) };
-    let context = match context {
+    let context = match overlay_by_fd(lower, upper) {
         Some(context) => context,
-        None => overlay_by_path(lower, upper).doing(|| "configure the overlay".into())?,
+        None => overlay_by_path(lower, upper)?,
     };
     let configured = || -> rustix::io::Result<()> {
         // Without userxattr a user namespace cannot mark deletions of folders: EIO on `rm -r`.
@@ -499,17 +515,7 @@ fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
         }
         rustix::mount::fsconfig_create(&context)
     };
-    configured().map_err(|error| {
-        let said = messages(&context);
-        let fault = Fault::new(if said.is_empty() { "mount the overlay".into() } else { format!("mount the overlay ({said})") }, error);
-        match error {
-            Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
-                "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \
-                 the kernel must be 5.19 or newer, with overlayfs",
-            ),
-            _ => fault,
-        }
-    })?;
+    configured().map_err(|error| overlay_fault(&context, error))?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
     if upper.is_none() {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -529,20 +535,40 @@ fn overlay_by_fd(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
     Some(context)
 }
 
-fn overlay_by_path(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> rustix::io::Result<OwnedFd> {
+fn overlay_by_path(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Result<OwnedFd, Fault> {
     let path = |fd: &BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not know that name.
-    let each = || lower.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer)));
-    if each().is_err() {
-        let all = lower.iter().map(path).collect::<Vec<_>>().join(":");
-        rustix::mount::fsconfig_set_string(&context, "lowerdir", all)?;
-    }
-    if let Some((upper, work)) = upper {
-        rustix::mount::fsconfig_set_string(&context, "upperdir", path(&upper))?;
-        rustix::mount::fsconfig_set_string(&context, "workdir", path(&work))?;
-    }
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
+        let fault = Fault::new("use overlayfs", error);
+        if error == Errno::NODEV { fault.hint("load the kernel module: modprobe overlay") } else { fault }
+    })?;
+    let configured = || -> rustix::io::Result<()> {
+        // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not know that name.
+        let each = || lower.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer)));
+        if each().is_err() {
+            let all = lower.iter().map(path).collect::<Vec<_>>().join(":");
+            rustix::mount::fsconfig_set_string(&context, "lowerdir", all)?;
+        }
+        if let Some((upper, work)) = upper {
+            rustix::mount::fsconfig_set_string(&context, "upperdir", path(&upper))?;
+            rustix::mount::fsconfig_set_string(&context, "workdir", path(&work))?;
+        }
+        Ok(())
+    };
+    configured().map_err(|error| overlay_fault(&context, error))?;
     Ok(context)
+}
+
+/// Why the kernel refuses an overlay, in its own words where it has any.
+fn overlay_fault(context: &OwnedFd, error: Errno) -> Fault {
+    let said = messages(context);
+    let fault = Fault::new(if said.is_empty() { "mount the overlay".into() } else { format!("mount the overlay ({said})") }, error);
+    match error {
+        Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
+            "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \
+             the kernel must have overlayfs and allow it in user namespaces (5.11 or newer)",
+        ),
+        _ => fault,
+    }
 }
 
 /// What the kernel has to say about a failed configuration.

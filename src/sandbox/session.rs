@@ -60,7 +60,6 @@ pub(super) struct Inner {
     layers: Folder,
     scratch: Folder,
     seccomp: Vec<u8>,
-    pub(super) classic: bool,
 }
 
 /// One of the session's two folders, as the caller names it and as it really is.
@@ -125,7 +124,7 @@ impl Inner {
         let userns = File::open(format!("{proc}/ns/user")).map_err(failed("open the user namespace"))?.into();
         helper.kill();
         helper.reap().map_err(failed("wait for the sandbox helper"))?;
-        Ok(Self { program: Arc::clone(&host.program), userns, slot, layers, scratch, seccomp: seccomp::bytes(), classic: false })
+        Ok(Self { program: Arc::clone(&host.program), userns, slot, layers, scratch, seccomp: seccomp::bytes() })
     }
 
     fn below(&self, path: &Path) -> Result<Below, Error> {
@@ -191,7 +190,6 @@ impl Inner {
             host_network: job.network == Network::Host,
             seccomp: blobs.add(&self.seccomp),
             actions: job.actions.iter().map(action).collect(),
-            classic: self.classic,
         })
     }
 
@@ -345,13 +343,16 @@ impl Ear<'_> {
             // Asked before reading: what was written before the end is then certainly read below.
             let ended = !fds[0].revents().is_empty();
             drop(fds);
-            said_open = self.read_output()?;
+            // In this order: whoever wrote output of an action had told of its beginning before, so that is heard first.
+            said_open = self.fetch()?;
             events_open = events.fill(&self.running.events).map_err(failed("listen to the sandbox"))?;
             while let Some(event) = events.next().map_err(failed("understand the sandbox"))? {
                 self.on_event(event)?;
             }
+            self.deliver()?;
             if ended {
-                self.read_output()?;
+                self.fetch()?;
+                self.deliver()?;
                 self.finish_lines();
                 return self.running.reap().map_err(failed("wait for the sandbox helper"));
             }
@@ -369,19 +370,26 @@ impl Ear<'_> {
         }
     }
 
-    /// Reads everything that is there now. False if no call can say anything more.
-    fn read_output(&mut self) -> Result<bool, Error> {
+    /// Reads everything that is there now, without telling. False if no call can say anything more.
+    fn fetch(&mut self) -> Result<bool, Error> {
         for lines in [&mut self.stdout, &mut self.stderr] {
-            lines.read(&mut *self.hear).map_err(failed("read the output of a step"))?;
+            lines.fetch().map_err(failed("read the output of a step"))?;
         }
-        let open = self.said_frames.fill(&self.said).map_err(failed("listen to the sandbox"))?;
+        self.said_frames.fill(&self.said).map_err(failed("listen to the sandbox"))
+    }
+
+    /// Tells what was read.
+    fn deliver(&mut self) -> Result<(), Error> {
+        for lines in [&mut self.stdout, &mut self.stderr] {
+            lines.deliver(&mut *self.hear);
+        }
         while let Some(said) = self.said_frames.next().map_err(failed("understand the sandbox"))? {
             match said {
                 Said::Progress(value) => (self.hear)(Heard::Progress(value)),
                 Said::Return(result) => self.returned = Some(result),
             }
         }
-        Ok(open)
+        Ok(())
     }
 
     fn finish_lines(&mut self) {
@@ -402,7 +410,8 @@ impl Ear<'_> {
             Event::End(action, status) => {
                 self.deadline = None;
                 // All that the action wrote is in the pipes by now, and the next one waits for our word.
-                self.read_output()?;
+                self.fetch()?;
+                self.deliver()?;
                 self.finish_lines();
                 let result = match (status, self.calls.get(action), self.returned.take()) {
                     (Status::Unstarted(why), ..) => Err(Failure::Start(why)),
