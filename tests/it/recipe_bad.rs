@@ -40,9 +40,12 @@ fn every_bad_recipe_says_what_is_wrong() {
     assert!(names.len() > 10);
     for name in names {
         let text = fs::read_to_string(folder().join(&name)).unwrap();
-        let found = render(&mistakes(&text, &inputs(&name)), false);
+        let mistakes = mistakes(&text, &inputs(&name));
+        let found = render(&mistakes, false);
         assert!(!found.chars().any(|c| c.is_control() && c != '\n'), "{name}: control characters");
-        assert!(!found.contains("hunter2: "), "{name}: a password in a message");
+        for m in &mistakes {
+            assert!(!format!("{:?} {:?} {:?}", m.message, m.label, m.help).contains("hunter2"), "{name}: a password in a message");
+        }
         golden(&name.replace(".toml", ".txt"), &found);
     }
 }

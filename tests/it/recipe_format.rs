@@ -47,7 +47,8 @@ fn the_meaning_and_the_comments_stay() {
 #[test]
 fn the_reference_is_in_order_already() {
     let (file, text) = texts().into_iter().find(|(file, _)| file.ends_with("reference.toml")).unwrap();
-    let bare = |text: &str| text.lines().map(|l| l.split('#').next().unwrap().trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>();
+    let bare =
+        |text: &str| text.lines().map(|l| l.split('#').next().unwrap().trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>();
     assert_eq!(bare(&recipe::format(&text, &file).unwrap()), bare(&text));
 }
 

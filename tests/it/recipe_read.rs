@@ -8,7 +8,13 @@ use std::time::Duration;
 use bake::recipe::{self, BaseKind, Command, Compression, Inputs, Recipe, StepKind, Value, Variant};
 
 fn inputs() -> Inputs {
-    Inputs { file: PathBuf::from("web.toml"), arch: "amd64".into(), epoch: 7, vars: vec![("nginx".into(), "1.22".into())], ..Inputs::default() }
+    Inputs {
+        file: PathBuf::from("web.toml"),
+        arch: "amd64".into(),
+        epoch: 7,
+        vars: vec![("nginx".into(), "1.22".into())],
+        ..Inputs::default()
+    }
 }
 
 fn good(name: &str, inputs: &Inputs) -> Recipe {
@@ -48,7 +54,10 @@ fn the_reference_is_read() {
     let StepKind::Run { command, options } = kinds[14] else { panic!() };
     assert_eq!(*command, Command::Shell("npm ci | tee /tmp/log\necho \"built ${HOME} with release\"\n".into()));
     assert_eq!(options.shell, ["/bin/bash", "-euo", "pipefail", "-c"]);
-    assert_eq!(options.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["CARGO_TERM_COLOR=never", "LEVEL=1", "NODE_ENV=production"]);
+    assert_eq!(
+        options.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        ["CARGO_TERM_COLOR=never", "LEVEL=1", "NODE_ENV=production"]
+    );
     assert_eq!((options.timeout, options.network, options.retries), (Some(Duration::from_secs(600)), true, 2));
     let StepKind::Script { options, .. } = kinds[15] else { panic!() };
     assert_eq!((options.timeout, options.network), (Some(Duration::from_secs(1800)), false));
@@ -121,7 +130,9 @@ fn the_epoch_is_noticed() {
 
 #[test]
 fn defaults_add_maps_and_replace_values() {
-    let text = with("[defaults]\nenv = { A = '1', B = '2' }\nnetwork = true\nas = 'app'\nretries = 1\n[[step]]\nrun = 'x'\nenv.B = '3'\nnetwork = false\nas = 'root'\n[[step]]\nscript = 's'\nshell = ['/bin/x']\n");
+    let text = with(
+        "[defaults]\nenv = { A = '1', B = '2' }\nnetwork = true\nas = 'app'\nretries = 1\n[[step]]\nrun = 'x'\nenv.B = '3'\nnetwork = false\nas = 'root'\n[[step]]\nscript = 's'\nshell = ['/bin/x']\n",
+    );
     let recipe = read(&text, &inputs_without_vars());
     let StepKind::Run { options, .. } = &recipe.steps[0].kind else { panic!() };
     assert_eq!((options.env["A"].as_str(), options.env["B"].as_str(), options.network), ("1", "3", false));

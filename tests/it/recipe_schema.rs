@@ -25,10 +25,14 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
         _ => true,
     };
     let count = |key: &str| schema[key].as_array().map(|list| list.iter().filter(|s| fits(root, s, value)).count());
-    let listed = schema["enum"].as_array().is_none_or(|list| list.contains(value)) && (schema["const"].is_null() || schema["const"] == *value);
-    let bounded = value.as_i64().is_none_or(|n| schema["minimum"].as_i64().is_none_or(|low| n >= low) && schema["maximum"].as_i64().is_none_or(|high| n <= high));
+    let listed =
+        schema["enum"].as_array().is_none_or(|list| list.contains(value)) && (schema["const"].is_null() || schema["const"] == *value);
+    let bounded = value
+        .as_i64()
+        .is_none_or(|n| schema["minimum"].as_i64().is_none_or(|low| n >= low) && schema["maximum"].as_i64().is_none_or(|high| n <= high));
     let entries = value.as_array().is_none_or(|list| {
-        list.len() as u64 >= schema["minItems"].as_u64().unwrap_or(0) && (schema["items"].is_null() || list.iter().all(|v| fits(root, &schema["items"], v)))
+        list.len() as u64 >= schema["minItems"].as_u64().unwrap_or(0)
+            && (schema["items"].is_null() || list.iter().all(|v| fits(root, &schema["items"], v)))
     });
     let keys = value.as_object().is_none_or(|object| {
         let required = schema["required"].as_array().is_none_or(|names| names.iter().all(|n| object.contains_key(n.as_str().unwrap())));
