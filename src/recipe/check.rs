@@ -17,7 +17,7 @@ pub(super) enum Check {
     Filled,
     /// One line, not empty.
     Line,
-    /// No white space, not empty.
+    /// Visible ASCII without white space, not empty.
     Word,
     /// An OCI repository name.
     ImageName,
@@ -144,6 +144,9 @@ fn word(text: &str) -> Result<(), Mistake> {
     line(text)?;
     if text.contains(char::is_whitespace) {
         return Err(Mistake::new(format!("{} holds white space", quote(text))).label("one word is needed"));
+    }
+    if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic()) {
+        return Err(Mistake::new(format!("{} is not a plain word", quote(text))).label(format!("{c:?} is not allowed")));
     }
     Ok(())
 }

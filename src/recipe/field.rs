@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Check};
 use super::keys::{Key, Section, Shape};
-use super::mistake::{Mistake, Mistakes, Source, either, quote};
+use super::mistake::{Mistake, Mistakes, Source, either, near, quote};
 use super::scope::{Placed, Scope};
 use super::{Command, spot};
 
@@ -181,7 +181,7 @@ impl Reader<'_> {
                 let span = string_inside(self.source, node);
                 let value = self.value(key, node);
                 fields.found.insert(key.name, Field { key: name.span(), span, value });
-            } else if key.required {
+            } else if key.required && !misspelt(section, key.name, table) {
                 let mistake = Mistake::new(format!("{} without `{}`", section.title, key.name)).label(format!("`{}` is missing", key.name));
                 self.report(place.clone(), mistake.help(key.doc));
             }
@@ -356,6 +356,9 @@ impl Reader<'_> {
 
     /// Reports a mistake at its place inside a string.
     fn inside(&mut self, node: &Node<'_>, (part, mistake): Placed) {
+        if self.mistakes.full() {
+            return;
+        }
         self.report(place_inside(self.source, node, part), mistake);
     }
 
@@ -497,6 +500,12 @@ fn place_inside(source: &Source, node: &Node<'_>, part: Range<usize>) -> Range<u
     }
 }
 
+/// Whether a key of the table is a slip for this one, and reported as such.
+pub(super) fn misspelt(section: &Section, name: &str, table: &DeTable<'_>) -> bool {
+    let known = || section.keys.iter().map(|k| k.name);
+    table.keys().any(|key| section.key(key.get_ref()).is_none() && near(key.get_ref(), known()) == Some(name))
+}
+
 fn map_mistake(map: &str, key: &str, written: &str, found: &DeValue<'_>) -> Mistake {
     let mistake = Mistake::new(format!("expected a string or an integer for \"{map}.{key}\", found {}", type_name(found)));
     match found {
@@ -506,7 +515,7 @@ fn map_mistake(map: &str, key: &str, written: &str, found: &DeValue<'_>) -> Mist
                 true => mistake.help(format!(
                     "`{key}` is a key of the step, but after `[step.env]` every line is an environment variable: write `env.NAME = …` in the step, or put `{key}` above `[step.env]`"
                 )),
-                false => mistake.help(format!("write the text that is meant: {key} = \"{written}\", or \"1\"")),
+                false => mistake.help(format!("write the text that is meant: {key} = \"{written}\"")),
             }
         }
         DeValue::Float(_) | DeValue::Datetime(_) => mistake.help(format!("write it in quotes: {key} = \"{written}\"")),

@@ -438,7 +438,7 @@ fn array_text(list: &Array, column: usize, hoisted: &mut Vec<String>) -> String 
 
 fn inline_text(table: &InlineTable, hoisted: &mut Vec<String>) -> String {
     let mut parts = vec![];
-    let mut keep = |raw: Option<&RawString>, hoisted: &mut Vec<String>| {
+    let keep = |raw: Option<&RawString>, hoisted: &mut Vec<String>| {
         let (beside, above) = raw.map(around).unwrap_or_default();
         hoisted.extend(beside.into_iter().chain(above));
     };

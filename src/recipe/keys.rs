@@ -181,7 +181,7 @@ pub(super) const NAME: Key = may("name", Shape::Text(Check::Line), "What people 
 pub(super) const WHEN: Key = may(
     "when",
     Shape::Text(Check::Any),
-    "A condition over the variables, decided before anything runs. Example: `site == 'blue' and arch != 'riscv64'`.",
+    "A condition over the variables that comes out true or false, decided before anything runs. Example: `site == 'blue' and arch != 'riscv64'`.",
 );
 
 const OWNER: Key = may("owner", Shape::Text(Check::Owner), "`name:group` or `uid:gid`, names looked up in the image. Default: root.");

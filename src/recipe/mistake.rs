@@ -123,26 +123,29 @@ impl Mistake {
 #[derive(Debug, Default)]
 pub(super) struct Mistakes {
     list: Vec<Diagnostic>,
+    errors: usize,
+    warnings: usize,
 }
 
 impl Mistakes {
     /// Adds one.
     pub(super) fn add(&mut self, source: &Source, span: Range<usize>, mistake: Mistake) {
-        if self.list.len() < MAX {
+        // Counted apart, so that no crowd of warnings keeps an error out.
+        let count = if mistake.warning { &mut self.warnings } else { &mut self.errors };
+        if *count < MAX {
+            *count += 1;
             self.list.push(source.diagnose(span, mistake));
         }
     }
 
-    /// Adds one that is placed already.
-    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.list.len() < MAX {
-            self.list.push(diagnostic);
-        }
+    /// Whether no more errors are taken.
+    pub(super) fn full(&self) -> bool {
+        self.errors >= MAX
     }
 
     /// Whether anything but warnings was added.
     pub(super) fn any_error(&self) -> bool {
-        self.list.iter().any(|d| !d.warning)
+        self.errors > 0
     }
 
     /// Returns them in the order of the files and of the text, doubles removed.

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::check::Check;
-use super::field::{Field, Fields, Node, Reader, later, type_name, unknown_key};
+use super::field::{Field, Fields, Node, Reader, later, misspelt, type_name, unknown_key};
 use super::keys;
 use super::kind::{Options, read_step};
-use super::mistake::{Mistake, Mistakes, Source};
+use super::mistake::{Mistake, Mistakes, Source, near};
 use super::scope::Scope;
 use super::vars::{self, Resolved};
 use super::{Base, BaseKind, Compression, Config, Debian, Diagnostic, Healthcheck, Image, Inputs, Recipe, Step, Value, Variant, syntax};
@@ -60,6 +60,11 @@ fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut 
 /// Returns a top-level key's place and value.
 fn entry<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<(Range<usize>, &'t Node<'a>)> {
     table.get_key_value(name).map(|(key, node)| (key.span(), node))
+}
+
+/// Whether a table is a slip for this one, and reported as such.
+fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
+    table.keys().any(|key| !keys::TOP.contains(&key.get_ref().as_ref()) && near(key.get_ref(), keys::TOP.iter().copied()) == Some(name))
 }
 
 fn unknown_tables(source: &Source, table: &DeTable<'_>, mistakes: &mut Mistakes) {
@@ -129,6 +134,9 @@ fn image(source: &Source, table: &DeTable<'_>, inputs: &Inputs, scope: &Scope, m
         })
     });
     let Some((key, node)) = entry(table, "image") else {
+        if misspelt_table("image", table) {
+            return None;
+        }
         mistakes.add(
             source,
             0..0,
@@ -138,7 +146,8 @@ fn image(source: &Source, table: &DeTable<'_>, inputs: &Inputs, scope: &Scope, m
     };
     let mut reader = Reader { source, scope, arch: &inputs.arch, mistakes };
     let fields = reader.section(&keys::IMAGE, key.clone(), node)?;
-    if version.is_none() && fields.get("version").is_none() {
+    let slip = node.get_ref().as_table().is_some_and(|entries| misspelt(&keys::IMAGE, "version", entries));
+    if version.is_none() && fields.get("version").is_none() && !slip {
         let mistake = Mistake::new("an image without a version").label("`version` is missing");
         reader.report(key, mistake.help("write `version = \"1.0.0\"` here, or give `--set-version`"));
     }
@@ -164,6 +173,9 @@ fn image(source: &Source, table: &DeTable<'_>, inputs: &Inputs, scope: &Scope, m
 fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
     const KINDS: [&str; 3] = ["debian", "scratch", "path"];
     let Some((key, node)) = entry(table, "base") else {
+        if misspelt_table("base", table) {
+            return None;
+        }
         let place = entry(table, "image").map_or(0..0, |(key, _)| key);
         let mistake = Mistake::new("a recipe without `[base]`").label("what does this image start from?");
         reader.report(place, mistake.help("add `[base]` with `debian = \"bookworm\"`, `scratch = true` or `path = \"…\"`"));

@@ -16,6 +16,9 @@ use super::mistake::{Mistake, near, quote};
 /// Longer expressions are no expressions, and the engine's recursion grows with their length.
 const MAX_EXPRESSION: usize = 2000;
 
+/// After so many mistakes in one string the rest of it is not looked at: placing each takes a walk through the string.
+const MAX_MISTAKES: usize = 20;
+
 /// A mistake and where in the text it is.
 pub(super) type Placed = (Range<usize>, Mistake);
 
@@ -81,6 +84,9 @@ impl Scope {
                 Ok(Some(value)) => filled.push_str(&value),
                 Ok(None) => whole = false,
                 Err((part, mistake)) => mistakes.push((expression.start + part.start..expression.start + part.end, mistake)),
+            }
+            if mistakes.len() == MAX_MISTAKES {
+                return Err(mistakes);
             }
             at = close;
         }
@@ -199,6 +205,10 @@ const FILTERS: &[&str] = &[
 
 /// The mistake of an unknown name.
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Mistake {
+    if matches!(name, "name" | "version") {
+        // Built in everywhere but where they are made.
+        return Mistake::new(format!("`{name}` is not known yet in `[image]`")).help("use variables of `[vars]`, `arch` or `machine` here");
+    }
     let mistake = Mistake::new(format!("unknown variable `{name}`"));
     match near(name, known) {
         Some(right) => mistake.label(format!("did you mean `{right}`?")),

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::mistake::{Mistake, Mistakes, Source, quote};
 
 /// After so many the rest follows from the first ones.
-const MAX_ERRORS: usize = 5;
+const MAX_ERRORS: usize = 10;
 
 /// Parses a file; `None` where it is not TOML, which is reported.
 pub(super) fn parse<'a>(source: &'a Source, mistakes: &mut Mistakes) -> Option<toml::Spanned<DeTable<'a>>> {
@@ -80,9 +80,16 @@ fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
     match (table, line.trim_start().starts_with("[step.")) {
         (true, true) => mistake.help("the step has it already; write every entry the same way, such as `env.NAME = …`"),
         (true, false) if super::keys::TOP.contains(&key) => mistake.help(format!("put all keys under one `[{key}]`")),
-        (false, _) if !line.trim_start().starts_with('[') => mistake.help("is a `[[step]]` missing in between?"),
+        (false, _) if in_step(source, at) => mistake.help("is a `[[step]]` missing in between?"),
         _ => mistake,
     }
+}
+
+/// Whether the nearest header above is that of a step.
+fn in_step(source: &Source, at: usize) -> bool {
+    let before = source.text().get(..at).unwrap_or_default();
+    let header = before.lines().rev().map(str::trim_start).find(|line| line.starts_with('['));
+    header.is_some_and(|line| line.starts_with("[[step]]"))
 }
 
 /// Returns the line of the nearest earlier use of a key.

@@ -16,6 +16,7 @@ use super::{Diagnostic, Value};
 /// Longest tag: the engine's recursion grows with the length of expressions.
 const MAX_TAG: usize = 10_000;
 
+#[expect(clippy::result_large_err, reason = "as the public function")]
 pub(super) fn render(text: &str, file: &Path, vars: &BTreeMap<String, Value>) -> Result<String, Diagnostic> {
     let source = Source::new(file, text);
     if let Some(tag) = tags(text).find(|tag| tag.len() > MAX_TAG) {

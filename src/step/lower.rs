@@ -14,7 +14,6 @@ const ROOT: &str = "0:0";
 const MAX_LABEL: usize = 60;
 
 /// Lowers a step. Pure: what files hold and which versions packages have is found out by others.
-
 pub(super) fn lower(step: &Step) -> Lowered {
     let (network, timeout, retries) = match &step.kind {
         StepKind::Run { options, .. } | StepKind::Script { options, .. } => (options.network, options.timeout, options.retries),

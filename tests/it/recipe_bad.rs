@@ -1,0 +1,76 @@
+//! Recipes with mistakes: what a person sees, word for word. `UPDATE_GOLDEN=1` writes the expectations anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bake::recipe::{self, Diagnostic, Inputs};
+use bake::ui::diagnostic::render;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recipes/bad")
+}
+
+fn inputs(name: &str) -> Inputs {
+    Inputs { file: PathBuf::from(name), arch: "amd64".into(), ..Inputs::default() }
+}
+
+/// Compares with the file of that name, or writes it.
+fn golden(name: &str, found: &str) {
+    let file = folder().join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, found).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == expected, "{name} differs (UPDATE_GOLDEN=1 accepts it)\n--- expected\n{expected}\n--- found\n{found}");
+}
+
+fn mistakes(text: &str, inputs: &Inputs) -> Vec<Diagnostic> {
+    match recipe::read(text, inputs) {
+        Ok(recipe) => panic!("no mistake found: {recipe:?}"),
+        Err(mistakes) => mistakes,
+    }
+}
+
+#[test]
+fn every_bad_recipe_says_what_is_wrong() {
+    let mut names: Vec<String> = fs::read_dir(folder()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names.retain(|name| name.ends_with(".toml"));
+    assert!(names.len() > 10);
+    for name in names {
+        let text = fs::read_to_string(folder().join(&name)).unwrap();
+        let mistakes = mistakes(&text, &inputs(&name));
+        let found = render(&mistakes, false);
+        assert!(!found.chars().any(|c| c.is_control() && c != '\n'), "{name}: control characters");
+        for m in &mistakes {
+            assert!(!format!("{:?} {:?} {:?}", m.message, m.label, m.help).contains("hunter2"), "{name}: a password in a message");
+        }
+        golden(&name.replace(".toml", ".txt"), &found);
+    }
+}
+
+const VARS: &str = "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n[vars]\nsite = 'blue'\ndebug = false\nport = 80\nlevel = { default = 'low', values = ['low', 'high'], help = 'how loud' }\nneeded = {}\n";
+
+#[test]
+fn values_from_outside_are_checked_where_they_stand() {
+    let mut inputs = inputs("web.toml");
+    inputs.version = Some("1/2".into());
+    inputs.vars = [("sitte", "green"), ("debug", "maybe"), ("port", "eighty"), ("level", "hihg"), ("version", "3"), ("arch", "arm64")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .to_vec();
+    inputs.vars_files = vec![
+        (PathBuf::from("prod.toml"), "unknown = [1]\nsite = 5\n\n[level]\na = 1\n".into()),
+        (PathBuf::from("broken.toml"), "site = green\n".into()),
+    ];
+    inputs.env_vars = [("debug", "yes"), ("HOME", "/x"), ("level", "\u{1b}[1m")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    golden("outside.txt", &render(&mistakes(VARS, &inputs), false));
+}
+
+#[test]
+fn a_template_says_where() {
+    let vars = [("site".to_owned(), recipe::Value::Text("blue".into()))].into();
+    let text = "server {\n  listen 80;\n  {% if site == 'green' %}name {{ sitte }};{% endif %}\n}\n";
+    let mistake = recipe::render_template(text, Path::new("nginx.conf.j2"), &vars).unwrap_err();
+    golden("template.txt", &render(&[mistake], false));
+}

@@ -1,0 +1,180 @@
+//! Recipes without mistakes: what is read, who wins, what is on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bake::recipe::{self, BaseKind, Command, Compression, Inputs, Recipe, StepKind, Value, Variant};
+
+fn inputs() -> Inputs {
+    Inputs {
+        file: PathBuf::from("web.toml"),
+        arch: "amd64".into(),
+        epoch: 7,
+        vars: vec![("nginx".into(), "1.22".into())],
+        ..Inputs::default()
+    }
+}
+
+fn good(name: &str, inputs: &Inputs) -> Recipe {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recipes/good").join(name);
+    read(&fs::read_to_string(file).unwrap(), inputs)
+}
+
+fn read(text: &str, inputs: &Inputs) -> Recipe {
+    recipe::read(text, inputs).unwrap_or_else(|mistakes| panic!("{}", bake::ui::diagnostic::render(&mistakes, false)))
+}
+
+/// A recipe of these lines.
+fn with(rest: &str) -> String {
+    format!("[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n{rest}")
+}
+
+#[test]
+fn the_reference_is_read() {
+    let recipe = good("reference.toml", &inputs());
+    assert!(recipe.warnings.is_empty());
+    assert_eq!((recipe.image.name.as_str(), recipe.image.version.as_str()), ("web", "2.0.0"));
+    assert_eq!((recipe.image.epoch, recipe.image.compression), (Some(1_700_000_000), Compression::Zstd));
+    assert_eq!(recipe.image.labels["org.opencontainers.image.vendor"], "Example");
+    assert_eq!(recipe.vars["debug"], Value::Boolean(false));
+    assert_eq!(recipe.vars["machine"], Value::Text("x86_64".into()));
+    assert_eq!(recipe.vars["nginx"], Value::Text("1.22".into()));
+    let BaseKind::Debian(debian) = &recipe.base.kind else { panic!() };
+    assert_eq!((debian.suite.as_str(), debian.variant, debian.components.len()), ("bookworm", Variant::Slim, 2));
+    assert_eq!(recipe.steps.len(), 16);
+    let kinds: Vec<&StepKind> = recipe.steps.iter().map(|s| &s.kind).collect();
+    let StepKind::Packages { names, files, .. } = kinds[1] else { panic!() };
+    assert_eq!((names.as_slice(), files.as_slice()), (&["nginx=1.22".to_owned()][..], &[PathBuf::from("vendor/our-tools.deb")][..]));
+    let StepKind::Download { url, sha256, .. } = kinds[5] else { panic!() };
+    assert!(url.ends_with("amd64.tar.gz") && sha256.as_deref() == Some(&"a".repeat(64)));
+    let StepKind::File { text, append: true, .. } = kinds[8] else { panic!() };
+    assert_eq!(text, "SITE=blue\n");
+    let StepKind::Run { command, options } = kinds[14] else { panic!() };
+    assert_eq!(*command, Command::Shell("npm ci | tee /tmp/log\necho \"built ${HOME} with release\"\n".into()));
+    assert_eq!(options.shell, ["/bin/bash", "-euo", "pipefail", "-c"]);
+    assert_eq!(
+        options.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        ["CARGO_TERM_COLOR=never", "LEVEL=1", "NODE_ENV=production"]
+    );
+    assert_eq!((options.timeout, options.network, options.retries), (Some(Duration::from_secs(600)), true, 2));
+    let StepKind::Script { options, .. } = kinds[15] else { panic!() };
+    assert_eq!((options.timeout, options.network), (Some(Duration::from_secs(1800)), false));
+    assert_eq!(recipe.config.ports, ["80/tcp", "53/udp"]);
+    assert_eq!(recipe.config.env["PORT"], "80");
+    assert_eq!(recipe.config.healthcheck.unwrap().start_period, Some(Duration::from_secs(60)));
+    assert!(!recipe.uses_epoch);
+}
+
+#[test]
+fn other_languages_pass_untouched() {
+    let recipe = good("traps.toml", &inputs_without_vars());
+    assert_eq!(recipe.image.version, "80-x");
+    let StepKind::Run { command: Command::Shell(text), options } = &recipe.steps[0].kind else { panic!() };
+    assert_eq!(
+        text,
+        "list=(a b)\necho \"${#list[@]} ${list[*]} {% raw %} {# no comment #} $((1 + 2)) }}\"\ndocker inspect --format '{{.State}}' x\n"
+    );
+    assert_eq!(options.env["B"], "a/b-c:80-x");
+    let StepKind::Run { command: Command::Argv(argv), .. } = &recipe.steps[1].kind else { panic!() };
+    assert_eq!(argv[2..], ["false", "81", "x86_64"]);
+    assert_eq!(recipe.steps.len(), 5, "the step for arm64 is off");
+    assert_eq!(recipe.steps[0].line, 3);
+    let newer = good("newer.toml", &inputs_without_vars());
+    assert_eq!(newer.steps.len(), 2);
+}
+
+fn inputs_without_vars() -> Inputs {
+    Inputs { vars: vec![], ..inputs() }
+}
+
+#[test]
+fn who_wins() {
+    let text = with("[vars]\na = 'default'\n[[step]]\nfile = '/a'\ncontent = '{{ a }}'\n");
+    let mut inputs = inputs_without_vars();
+    let value = |inputs: &Inputs| match &read(&text, inputs).steps[0].kind {
+        StepKind::File { text, .. } => text.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(value(&inputs), "default");
+    inputs.env_vars = BTreeMap::from([("a".into(), "env".into()), ("b".into(), "other".into())]);
+    assert_eq!(value(&inputs), "env");
+    inputs.vars_files.push(("1.toml".into(), "a = 'first'\nc = 2024-01-01\n".into()));
+    assert_eq!(value(&inputs), "first");
+    inputs.vars_files.push(("2.toml".into(), "a = 'second'\n".into()));
+    assert_eq!(value(&inputs), "second");
+    inputs.vars.push(("a".into(), "{{ name }}".into()));
+    assert_eq!(value(&inputs), "{{ name }}", "a value is not read again");
+    inputs.vars.push(("a".into(), "last".into()));
+    assert_eq!(value(&inputs), "last");
+}
+
+#[test]
+fn the_version_may_come_from_outside() {
+    let mut inputs = inputs_without_vars();
+    inputs.version = Some("9".into());
+    let recipe = read("[image]\nname = 'x'\n[base]\nscratch = true\n[[step]]\nmkdir = '/{{ version }}'\n", &inputs);
+    assert_eq!(recipe.image.version, "9");
+    assert!(matches!(&recipe.steps[0].kind, StepKind::Mkdir { paths, .. } if paths == &["/9"]));
+    assert_eq!(read(&with(""), &inputs).image.version, "9");
+}
+
+#[test]
+fn the_epoch_is_noticed() {
+    assert!(!read(&with("[[step]]\nmkdir = '/epoch'\n"), &inputs_without_vars()).uses_epoch);
+    let recipe = read(&with("[[step]]\nmkdir = '/{{ epoch }}'\n"), &inputs_without_vars());
+    assert!(recipe.uses_epoch);
+    assert!(matches!(&recipe.steps[0].kind, StepKind::Mkdir { paths, .. } if paths == &["/7"]));
+}
+
+#[test]
+fn defaults_add_maps_and_replace_values() {
+    let text = with(
+        "[defaults]\nenv = { A = '1', B = '2' }\nnetwork = true\nas = 'app'\nretries = 1\n[[step]]\nrun = 'x'\nenv.B = '3'\nnetwork = false\nas = 'root'\n[[step]]\nscript = 's'\nshell = ['/bin/x']\n",
+    );
+    let recipe = read(&text, &inputs_without_vars());
+    let StepKind::Run { options, .. } = &recipe.steps[0].kind else { panic!() };
+    assert_eq!((options.env["A"].as_str(), options.env["B"].as_str(), options.network), ("1", "3", false));
+    assert_eq!((options.run_as.as_deref(), options.retries), (Some("root"), 1));
+    let StepKind::Script { options, .. } = &recipe.steps[1].kind else { panic!() };
+    assert_eq!((options.shell.as_slice(), options.network), (&["/bin/x".to_owned()][..], true));
+}
+
+#[test]
+fn a_swallowed_key_is_a_warning() {
+    let recipe = read(&with("[[step]]\nrun = 'x'\n[step.env]\ntimeout = '5m'\n"), &inputs_without_vars());
+    assert_eq!(recipe.warnings.len(), 1);
+    assert!(recipe.warnings[0].warning);
+    let recipe = read(&with("[[step]]\nrun = 'x'\nenv.timeout = '5m'\n"), &inputs_without_vars());
+    assert!(recipe.warnings.is_empty(), "said on purpose");
+}
+
+#[test]
+fn mistakes_of_steps_that_are_off_count_but_a_missing_architecture_does_not() {
+    let digest = "a".repeat(64);
+    let step = |when: &str| with(&format!("[[step]]\n{when}\ndownload = 'https://x/y'\nto = '/x'\nsha256 = {{ arm64 = '{digest}' }}\n"));
+    assert_eq!(read(&step("when = \"arch == 'arm64'\""), &inputs_without_vars()).steps.len(), 0);
+    assert!(recipe::read(&step(""), &inputs_without_vars()).is_err());
+    assert!(recipe::read(&with("[[step]]\nwhen = 'false'\nmkdir = 'x'\n"), &inputs_without_vars()).is_err());
+}
+
+#[test]
+fn every_other_key_of_the_reference_is_not_built_yet() {
+    for text in [
+        "[[test]]\nrun = 'x'",
+        "[[output]]\nformat = 'tar'",
+        "[stage.a.base]\nscratch = true",
+        "[[step]]\nrun = 'x'\nmount.\"/a\" = 'b'",
+        "[[step]]\nrun = 'x'\ncache = ['/a']",
+        "[[step]]\nscript = 'x'\nsecrets = ['a']",
+        "[[step]]\ncopy = 'x'\nfrom = 'a'\nto = '/x'",
+        "[[step]]\ninclude = 'x'",
+        "[[step]]\nansible = 'x'",
+    ] {
+        let mistakes = recipe::read(&with(text), &inputs_without_vars()).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{text}: {mistakes:?}");
+        assert!(mistakes[0].message.starts_with("unknown key"), "{}", mistakes[0].message);
+        assert!(mistakes[0].help.as_ref().unwrap().contains("this version of bake does not have it yet"), "{text}");
+    }
+}
