@@ -1,12 +1,35 @@
 //! The throwaway root: namespaces, id maps, overlay, mounts, limits. See `docs/architecture.md`, "Sandbox".
 
+mod chore;
+mod exec;
+mod helper;
+mod idmap;
+mod ids;
+mod init;
+mod lines;
+mod mounts;
+mod passwd;
+mod plan;
+mod probe;
+mod seccomp;
+mod session;
+mod spawn;
+mod stub;
+mod sys;
+mod tree;
+
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Value;
 
 /// What this host can do, found out once per process by [`probe`].
@@ -16,6 +39,8 @@ pub struct Host {
     pub rung: Rung,
     /// The program started as helper; `/proc/self/exe` unless a test names another.
     pub helper: PathBuf,
+    /// That program, copied into sealed memory.
+    program: Arc<OwnedFd>,
 }
 
 /// The rungs of the ladder that are built.
@@ -46,7 +71,7 @@ pub struct Finding {
 }
 
 /// One user namespace, used for everything of one build. `Send + Sync`; steps may run from several threads.
-pub struct Session {}
+pub struct Session(session::Inner);
 
 /// Work to be done inside a session: actions run in order in one set of fresh namespaces; the first that fails ends the job.
 #[derive(Debug)]
@@ -214,23 +239,35 @@ pub enum Failure {
 }
 
 /// Ends jobs from another thread or a signal handler.
-#[derive(Clone)]
-pub struct Cancel {}
+#[derive(Debug, Clone)]
+pub struct Cancel(Arc<OwnedFd>);
 
 impl Cancel {
     /// Makes one that has not fired.
     pub fn new() -> Result<Self, Error> {
-        todo!()
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let fd = rustix::event::eventfd(0, flags)
+            .map_err(|error| Error::System { what: "make an event descriptor".into(), source: error.into() })?;
+        Ok(Self(Arc::new(fd)))
     }
 
-    /// Ends every job that was given this handle, now and later.
+    /// Ends every job that was given this handle, now and later. May be called in a signal handler: it is one `write`.
     pub fn fire(&self) {
-        todo!()
+        // Fails only when the counter is full, and then it has fired.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
     }
 
     /// Whether it has fired.
+    #[must_use]
     pub fn fired(&self) -> bool {
-        todo!()
+        let mut fds = [rustix::event::PollFd::new(&*self.0, rustix::event::PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().is_empty()
+    }
+
+    /// Readable once it has fired.
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -256,35 +293,50 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What to do about it, if the host is to blame.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Host { hint, .. } => Some(hint.clone()),
+            Self::System { .. } => None,
+        }
+    }
+}
+
 /// Finds out what this host can do. `helper`: the bake program, where this process is not bake itself (tests).
 pub fn probe(helper: Option<&Path>) -> Result<Host, Error> {
-    let _ = helper;
-    todo!()
+    probe::probe(helper)
 }
 
 /// Looks at everything the sandbox needs and says what is missing and what helps.
+#[must_use]
 pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
-    let _ = helper;
-    todo!()
+    probe::doctor(helper)
 }
 
 /// If this process was started as sandbox helper: does the work and returns its exit code. To be called first in `main`.
+#[must_use]
 pub fn helper_main(chores: Chores) -> Option<ExitCode> {
-    let _ = chores;
-    todo!()
+    helper::main(chores)
 }
 
 impl Session {
     /// Makes the user namespace. `layers`: folder of unpacked layers; `scratch`: this build's own folder; both on one file system
     /// that supports overlay upper folders; both exist.
     pub fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
-        let _ = (host, layers, scratch);
-        todo!()
+        session::Inner::open(host, layers, scratch).map(Self)
     }
 
-    /// Runs `job`, telling `hear` what happens, on the calling thread, until it ends. Afterwards no process and no mount is left.
+    /// Runs `job`, telling `hear` what happens, on the calling thread, until it ends. Afterwards no process and no mount is left,
+    /// and the overlay's work folder is empty again. After anything but [`Ended::Done`] the upper folder must be thrown away.
     pub fn run(&self, job: Job, cancel: &Cancel, hear: &mut dyn FnMut(Heard<'_>)) -> Result<Ended, Error> {
-        let _ = (job, cancel, hear);
-        todo!()
+        self.0.run(job, cancel, hear)
+    }
+
+    /// Removes a file or a whole tree below the session's scratch folder (a host path), whatever owners and modes steps left in it:
+    /// a user cannot do that from outside. What is not there is fine.
+    pub fn remove_tree(&self, path: &Path) -> Result<(), Error> {
+        self.0.remove_tree(path)
     }
 }

@@ -1,1 +1,9 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
+
+mod sandbox_end;
+mod sandbox_hole;
+mod sandbox_lab;
+mod sandbox_root;
+mod sandbox_run;
+mod sandbox_user;
+mod tier;

@@ -1,0 +1,179 @@
+//! Turns a fresh child of the init into a step's program: as the wanted user, with the rights of a Docker build step and no more.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
+use rustix::thread::CapabilitySet;
+use rustix::thread::CapabilitySets;
+
+use super::Exec;
+use super::passwd;
+use super::passwd::Who;
+use super::seccomp;
+use super::sys;
+
+/// Docker's default, less MKNOD.
+const KEPT: CapabilitySet = CapabilitySet::AUDIT_WRITE
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SYS_CHROOT);
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const OPEN_FILES: u64 = 1_048_576;
+const STACK: u64 = 8 << 20;
+
+/// Becomes the program; returns only with the reason why that failed.
+pub(super) fn become_program(exec: &Exec, filter: &[u8]) -> String {
+    match prepare(exec, filter) {
+        Ok(()) => start(exec),
+        Err(error) => error,
+    }
+}
+
+fn prepare(exec: &Exec, filter: &[u8]) -> Result<(), String> {
+    if exec.argv.is_empty() {
+        return Err("there is no program to run".into());
+    }
+    let who = passwd::look_up(&exec.user)?;
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: rustix::io::Errno| format!("{what}: {}", io::Error::from(error))
+    };
+    rustix::process::setsid().map_err(failed("start a session"))?;
+    outputs(&who)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let cwd = Path::new("/").join(&exec.cwd);
+    std::fs::create_dir_all(&cwd)
+        .and_then(|()| std::env::set_current_dir(&cwd))
+        .map_err(|e| format!("enter the folder {}: {e}", cwd.display()))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open /dev/null"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(failed("empty standard input"))?;
+    limits().map_err(failed("set resource limits"))?;
+    become_user(&who).map_err(|error| format!("become user '{}': {error}", exec.user))?;
+    // From here on the child can do nothing that the step could not. Descriptors other than 0, 1, 2 vanish when the program starts.
+    sys::cloexec_from(3).map_err(|error| format!("close descriptors: {error}"))?;
+    seccomp::apply(filter).map_err(|error| format!("set the system call filter: {error}"))
+}
+
+/// The pipes become the step's: programs open /dev/stdout, which asks for the pipe's own permission.
+fn outputs(who: &Who) -> Result<(), String> {
+    for fd in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let own = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(who.uid)), Some(rustix::fs::Gid::from_raw(who.gid)));
+        // An earlier program may have left the shared pipe non-blocking.
+        let blocking = rustix::fs::fcntl_getfl(fd).and_then(|flags| rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK));
+        own.and(blocking).map_err(|error| format!("hand over the output pipes: {}", io::Error::from(error)))?;
+    }
+    Ok(())
+}
+
+fn limits() -> rustix::io::Result<()> {
+    let lower = |resource, wanted: u64| {
+        // Inside a user namespace nobody may exceed what the host allows.
+        let hard = rustix::process::getrlimit(resource).maximum;
+        let value = hard.map_or(wanted, |hard| hard.min(wanted));
+        rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: if wanted == 0 { Some(0) } else { hard } })
+    };
+    lower(Resource::Core, 0)?;
+    lower(Resource::Stack, STACK)?;
+    lower(Resource::Nofile, OPEN_FILES)
+}
+
+fn become_user(who: &Who) -> io::Result<()> {
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if KEPT.contains(one) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // Past the last one that this kernel knows.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    rustix::thread::clear_ambient_capability_set()?;
+    let gid = rustix::process::Gid::from_raw(who.gid);
+    let uid = rustix::process::Uid::from_raw(who.uid);
+    let groups: Vec<_> = who.groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
+    rustix::thread::set_thread_groups(&groups)?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    let kept = if who.uid == 0 { KEPT } else { CapabilitySet::empty() };
+    Ok(rustix::thread::set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?)
+}
+
+fn start(exec: &Exec) -> String {
+    let name = &exec.argv[0];
+    let attempt = |path: &Path| {
+        let mut command = Command::new(path);
+        command.arg0(name).args(&exec.argv[1..]).env_clear().envs(&exec.env);
+        let error = command.exec();
+        (error.raw_os_error(), error)
+    };
+    if name.contains('/') {
+        let (errno, error) = attempt(Path::new(name));
+        return explain(Path::new(name), errno, &error);
+    }
+    let path = exec.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    let mut refused = None;
+    for dir in path.split(':') {
+        let candidate = if dir.is_empty() { PathBuf::from(".").join(name) } else { Path::new(dir).join(name) };
+        let (errno, error) = attempt(&candidate);
+        match errno {
+            Some(libc::ENOENT | libc::ENOTDIR) if !candidate.exists() => {}
+            // Another folder may have one that can be started.
+            Some(libc::EACCES) => refused = refused.or_else(|| Some(explain(&candidate, errno, &error))),
+            _ => return explain(&candidate, errno, &error),
+        }
+    }
+    refused.unwrap_or_else(|| format!("there is no program '{name}' in {path} of the image"))
+}
+
+fn explain(path: &Path, errno: Option<i32>, error: &io::Error) -> String {
+    let shown = path.display();
+    match errno {
+        Some(libc::ENOENT) if path.exists() => {
+            format!("{shown} is in the image, but what it needs to start is not: {}", needs(path))
+        }
+        Some(libc::ENOENT | libc::ENOTDIR) => format!("there is no program {shown} in the image"),
+        Some(libc::EACCES) if path.is_dir() => format!("{shown} is a folder, not a program"),
+        Some(libc::EACCES) => format!("{shown} may not be executed by this user (is it executable?)"),
+        Some(libc::ENOEXEC) => format!("{shown} is neither a program for this machine nor a script that starts with #!"),
+        Some(libc::E2BIG) => format!("the arguments and environment of {shown} are too long"),
+        _ => format!("{shown} could not be started: {error}"),
+    }
+}
+
+/// Names the missing interpreter of a script, or says that it is the loader of a program.
+fn needs(path: &Path) -> String {
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    let mut head = vec![];
+    // Reading is a courtesy: it changes nothing but the wording.
+    let _ = std::fs::File::open(path).and_then(|file| file.take(256).read_to_end(&mut head));
+    match head.strip_prefix(b"#!") {
+        Some(line) => {
+            let line = line.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
+            let interpreter = line.split(|b| b.is_ascii_whitespace()).next().unwrap_or_default();
+            format!("the interpreter {}", Path::new(OsStr::from_bytes(interpreter)).display())
+        }
+        None => "the dynamic loader or a library".into(),
+    }
+}

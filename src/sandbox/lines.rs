@@ -1,0 +1,131 @@
+//! Cuts what a pipe gives into lines.
+
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+
+use super::Heard;
+
+/// Longer lines come in pieces of this many bytes.
+const PIECE: usize = 64 * 1024;
+/// How much of one pipe is read before somebody else gets a turn.
+const TURN: usize = 1024 * 1024;
+
+/// One pipe and the beginning of its next line.
+pub(super) struct Lines {
+    pipe: Option<File>,
+    stderr: bool,
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) fn new(pipe: File, stderr: bool) -> Self {
+        Self { pipe: Some(pipe), stderr, begun: vec![] }
+    }
+
+    /// The pipe, while somebody may still write to it.
+    pub(super) fn open(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what is there and passes on every whole line.
+    pub(super) fn read(&mut self, hear: &mut dyn FnMut(Heard<'_>)) -> io::Result<()> {
+        let mut buffer = [0; 32 * 1024];
+        let mut total = 0;
+        while let Some(pipe) = &mut self.pipe
+            && total < TURN
+        {
+            match pipe.read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(n) => {
+                    total += n;
+                    self.take(&buffer[..n], hear);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, mut bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            if self.begun.is_empty() && line.len() <= PIECE {
+                hear(Heard::Line { stderr: self.stderr, text: line });
+            } else {
+                self.begun.extend_from_slice(line);
+                self.full_pieces(hear);
+                hear(Heard::Line { stderr: self.stderr, text: &self.begun });
+                self.begun.clear();
+            }
+            bytes = rest;
+        }
+        self.begun.extend_from_slice(bytes);
+        self.full_pieces(hear);
+    }
+
+    /// Passes on what is too long to wait for its end; at least one byte stays, so the end is never an empty line of its own.
+    fn full_pieces(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
+        let mut start = 0;
+        while self.begun.len() - start > PIECE {
+            hear(Heard::Line { stderr: self.stderr, text: &self.begun[start..start + PIECE] });
+            start += PIECE;
+        }
+        self.begun.drain(..start);
+    }
+
+    /// Passes on a last line without an end.
+    pub(super) fn finish(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
+        if !self.begun.is_empty() {
+            hear(Heard::Line { stderr: self.stderr, text: &self.begun });
+            self.begun.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+
+    fn check(text: &[u8], expected: &[&[u8]]) {
+        for step in [1, 7, text.len().max(1)] {
+            let (read, mut write) = io::pipe().unwrap();
+            super::super::spawn::nonblocking(&read).unwrap();
+            let mut lines = Lines::new(File::from(OwnedFd::from(read)), true);
+            let mut got: Vec<Vec<u8>> = vec![];
+            let mut hear = |heard: Heard<'_>| match heard {
+                Heard::Line { stderr: true, text } => got.push(text.to_owned()),
+                other => panic!("{other:?}"),
+            };
+            for piece in text.chunks(step) {
+                for piece in piece.chunks(32 * 1024) {
+                    write.write_all(piece).unwrap();
+                    lines.read(&mut hear).unwrap();
+                }
+            }
+            drop(write);
+            lines.read(&mut hear).unwrap();
+            assert!(lines.open().is_none());
+            lines.finish(&mut hear);
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn lines() {
+        check(b"", &[]);
+        check(b"one\n\ntwo\r\nthree", &[b"one", b"", b"two\r", b"three"]);
+        let long = vec![b'x'; PIECE + 3];
+        let mut text = long.clone();
+        text.extend_from_slice(b"\ny\n");
+        check(&text, &[&long[..PIECE], b"xxx", b"y"]);
+        let exact = [&long[..PIECE], b"\nz"].concat();
+        check(&exact, &[&long[..PIECE], b"z"]);
+    }
+}

@@ -1,0 +1,560 @@
+//! Builds the root that a job sees, as pid 1 of its namespaces, and moves into it.
+//!
+//! ```text
+//! staging tmpfs (over some folder of the host, in our mount namespace only)
+//!   s/           folder that holds upper/ and work/{w,p}: one mount, as overlayfs wants
+//!   l/0 l/1 …    lower layers, topmost first
+//!   m/0 m/1 …    read-only folders, to be shown through an overlay that hides their host paths
+//!   f/0 f/1 …    policy files
+//!   e/           empty
+//!   r/           the root: overlay of s/upper over s/work/p (stubs) over l/…
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::AtFlags;
+use rustix::fs::CWD;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
+use rustix::mount::FsMountFlags;
+use rustix::mount::FsOpenFlags;
+use rustix::mount::MountAttrFlags;
+use rustix::mount::MountFlags;
+use rustix::mount::MountPropagationFlags;
+use rustix::mount::MoveMountFlags;
+use rustix::mount::OpenTreeFlags;
+use rustix::mount::UnmountFlags;
+
+use super::idmap::Sources;
+use super::plan::Blobs;
+use super::plan::Doing;
+use super::plan::Fault;
+use super::plan::JobPlan;
+use super::plan::RootPlan;
+use super::stub::Kind;
+use super::stub::View;
+use super::stub::make_file;
+use super::sys;
+use super::tree::open_dir;
+
+/// Devices bound from the host. No others can be opened or made inside.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+/// Files and folders of /proc that tell or change things about the host.
+const MASKED: &[&str] = &[
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+];
+const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+/// Somewhere to put the staging tmpfs; only that it is a folder matters.
+const STAGING: &[&str] = &["/tmp", "/run", "/var", "/usr", "/etc"];
+
+/// Stubs that had to be made in the image itself, to be taken away at the end.
+#[derive(Debug, Default)]
+pub(super) struct Debris(Vec<PathBuf>);
+
+/// Makes every mount private to this namespace, and the empty staging tmpfs, which becomes the working directory.
+pub(super) fn stage() -> Result<Devices, Fault> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing(|| "make mounts private".into())?;
+    // Before the staging tmpfs hides anything.
+    let devices = DEVICES.iter().map(|name| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        rustix::mount::open_tree(CWD, format!("/dev/{name}"), flags).doing(|| format!("bind the host's /dev/{name}"))
+    });
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let place =
+        STAGING.iter().find(|place| Path::new(place).is_dir()).ok_or_else(|| Fault::new("find a folder to mount on", Errno::NOENT))?;
+    tmpfs(Path::new(place), "mode=0755", MountFlags::empty())?;
+    rustix::process::chdir(*place).doing(|| "enter the staging tmpfs".into())?;
+    for name in ["s", "l", "m", "f", "e", "r"] {
+        mkdir(Path::new(name), 0o755)?;
+    }
+    Ok(Devices(devices))
+}
+
+/// The host's device nodes, cloned.
+pub(super) struct Devices(Vec<OwnedFd>);
+
+/// Builds the root in the staging tmpfs and pivots into it; from here on nothing of the host can be named.
+pub(super) fn build(plan: &JobPlan, blobs: &Blobs, sources: Sources, devices: &Devices) -> Result<Debris, Fault> {
+    let root = match &plan.root {
+        Some(overlay) => Root::image(plan, overlay, sources)?,
+        None => Root::chore(plan, sources)?,
+    };
+    root.dev(devices)?;
+    root.proc(plan.root.is_some())?;
+    if plan.root.is_some() {
+        tmpfs(&root.at(&root.sys), "mode=0555,size=4k", MountFlags::RDONLY | MountFlags::NOEXEC)?;
+        tmpfs(&root.at(&root.run), "mode=0755", MountFlags::empty())?;
+        mkdir(&root.at(&root.run).join("lock"), 0o1777)?;
+        tmpfs(&root.at(&root.tmp), "mode=1777", MountFlags::empty())?;
+    }
+    root.extra_mounts(plan)?;
+    root.policy_files(plan, blobs)?;
+    let Root { debris, .. } = root;
+    let into = || "enter the new root".to_owned();
+    rustix::process::chdir("r").doing(into)?;
+    // Both on one place: the old root ends up on top of the new one and is then taken off, so no folder is needed for it.
+    rustix::process::pivot_root(".", ".").doing(into)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(into)?;
+    rustix::process::chdir("/").doing(into)?;
+    Ok(debris)
+}
+
+/// Takes away what [`build`] had to put into the image; called when no other process is left.
+pub(super) fn clean(debris: Debris) -> Result<(), Fault> {
+    // Innermost last made, first removed.
+    for place in debris.0.into_iter().rev() {
+        let place = Path::new("/").join(place);
+        let what = || format!("take away the mount point {}", place.display());
+        while rustix::mount::unmount(&place, UnmountFlags::DETACH).is_ok() {}
+        let parent = open_dir(CWD, place.parent().unwrap_or(Path::new("/"))).doing(what)?;
+        let times = times_of(parent.as_fd()).doing(what)?;
+        let name = place.file_name().unwrap_or_default();
+        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+                // The step put something beside our mount point: then the folder is its own.
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+                Err(error) => return Err(Fault::new(what(), error)),
+            },
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(Fault::new(what(), error)),
+        }
+        rustix::fs::futimens(&parent, &times).doing(what)?;
+    }
+    Ok(())
+}
+
+/// The root in the making. Paths in it are relative to `r` and free of links.
+struct Root {
+    view: View,
+    dev: PathBuf,
+    proc: PathBuf,
+    sys: PathBuf,
+    run: PathBuf,
+    tmp: PathBuf,
+    /// Resolved places of the plan's mounts and files.
+    mounts: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    sources: Vec<OwnedFd>,
+    debris: Debris,
+}
+
+impl Root {
+    /// The root of a chore: a tmpfs with the session's two folders.
+    fn chore(plan: &JobPlan, sources: Sources) -> Result<Self, Fault> {
+        tmpfs(Path::new("r"), "mode=0755", MountFlags::empty())?;
+        for (name, mode) in [("layers", 0o755), ("scratch", 0o755), ("proc", 0o755), ("dev", 0o755), ("tmp", 0o1777)] {
+            mkdir(&Path::new("r").join(name), mode)?;
+        }
+        attach(sources.first.as_fd(), Path::new("r/layers"))?;
+        for scratch in &sources.rest {
+            attach(scratch.as_fd(), Path::new("r/scratch"))?;
+        }
+        let mut view = View::new(None);
+        view.cover(PathBuf::new());
+        let mut root = Self::new(view);
+        root.sources = sources.mounts;
+        root.mounts = plan.mounts.iter().map(|mount| root.view.resolve(&mount.at.path())).collect::<Result<_, _>>()?;
+        root.files = plan.files.iter().map(|file| root.view.resolve(&file.at.path())).collect::<Result<_, _>>()?;
+        Ok(root)
+    }
+
+    fn new(view: View) -> Self {
+        Self {
+            view,
+            dev: "dev".into(),
+            proc: "proc".into(),
+            sys: "sys".into(),
+            run: "run".into(),
+            tmp: "tmp".into(),
+            mounts: vec![],
+            files: vec![],
+            sources: vec![],
+            debris: Debris::default(),
+        }
+    }
+
+    /// The root of an image job: an overlay.
+    fn image(plan: &JobPlan, overlay: &RootPlan, sources: Sources) -> Result<Self, Fault> {
+        attach(sources.first.as_fd(), Path::new("s"))?;
+        let mut lower = vec![];
+        for (n, layer) in sources.rest.iter().enumerate() {
+            let at = PathBuf::from(format!("l/{n}"));
+            mkdir(&at, 0o755)?;
+            attach(layer.as_fd(), &at)?;
+            lower.push(dir_path(&at)?);
+        }
+        let (upper_path, work_path) = (Path::new("s").join(overlay.upper.path()), Path::new("s").join(overlay.work.path()));
+        let upper = dir_path(&upper_path)?;
+        let work = dir_path(&work_path)?;
+        for name in ["w", "p"] {
+            rustix::fs::mkdirat(&work, name, Mode::from_raw_mode(0o755))
+                .doing(|| "prepare the overlay's work folder (is it empty?)".into())?;
+        }
+        let stubs = dir_path(&work_path.join("p"))?;
+
+        // What the image is without us, to be looked at only; the empty stub layer is the second one that a read-only overlay needs.
+        let upper_is_empty = open_dir(CWD, &upper_path).and_then(is_empty).doing(|| "look into the upper folder".into())?;
+        let image = if upper_is_empty && lower.is_empty() {
+            None
+        } else {
+            let stack = Some(upper.as_fd()).filter(|_| !upper_is_empty).into_iter();
+            let stack: Vec<_> = stack.chain(lower.iter().map(AsFd::as_fd)).chain([stubs.as_fd()]).collect();
+            let mount = overlay_mount(&stack, None, plan.classic)?;
+            Some(open_dir(mount.as_fd(), ".").doing(|| "open the image".into())?)
+        };
+        let mut root = Self::new(View::new(image));
+        for name in ["dev", "proc", "sys", "run", "tmp"] {
+            let at = root.view.resolve(&Path::new("/").join(name))?;
+            // A program that finds /proc elsewhere is fooled; and nothing that images do needs these three to be links.
+            if at != Path::new(name) && ["dev", "proc", "sys"].contains(&name) {
+                return Err(Fault::image(format!("/{name} in the image is a symbolic link, not a folder")));
+            }
+            match name {
+                "run" => root.run.clone_from(&at),
+                "tmp" => root.tmp.clone_from(&at),
+                _ => {}
+            }
+            root.view.cover(at);
+        }
+        let mut wanted: Vec<_> = [&root.dev, &root.proc, &root.sys, &root.run, &root.tmp].map(|p| (p.clone(), Kind::Dir)).into();
+        root.mounts = plan.mounts.iter().map(|mount| root.view.resolve(&mount.at.path())).collect::<Result<_, _>>()?;
+        root.files = plan.files.iter().map(|file| root.view.resolve(&file.at.path())).collect::<Result<_, _>>()?;
+        let places = root.mounts.iter().map(|at| (at, Kind::Dir)).chain(root.files.iter().map(|at| (at, Kind::File)));
+        wanted.extend(places.filter(|(at, _)| !root.view.covered(at)).map(|(at, kind)| (at.clone(), kind)));
+        let missing = root.view.make_stubs(stubs.as_fd(), &wanted)?;
+
+        let stack: Vec<_> = [stubs.as_fd()].into_iter().chain(lower.iter().map(AsFd::as_fd)).collect();
+        let scratch = dir_path(&work_path.join("w"))?;
+        let mount = overlay_mount(&stack, Some((upper.as_fd(), scratch.as_fd())), plan.classic)?;
+        let flags = rustix::fs::fstatvfs(&mount).doing(|| "look at the overlay".into())?.f_flag;
+        if flags.contains(StatVfsMountFlags::RDONLY) {
+            // Happens without an error when the kernel cannot make its work folder.
+            return Err(Fault::new("mount the overlay for writing", Errno::ROFS).hint(
+                "the store must be on a file system with extended attributes that overlayfs can write to: ext4, xfs, btrfs or tmpfs",
+            ));
+        }
+        attach(mount.as_fd(), Path::new("r"))?;
+        root.sources = sources.mounts;
+        for (place, kind) in missing {
+            root.ensure(&place, kind)?;
+        }
+        Ok(root)
+    }
+
+    fn at(&self, place: &Path) -> PathBuf {
+        Path::new("r").join(place)
+    }
+
+    /// Makes `place` in the overlay if the stub does not show: hidden by a folder that the upper folder holds and marks opaque, or
+    /// by a deletion there. Only uppers with content of earlier jobs have these.
+    fn ensure(&mut self, place: &Path, kind: Kind) -> Result<(), Fault> {
+        let mut missing = vec![];
+        for part in place.ancestors().filter(|p| !p.as_os_str().is_empty()) {
+            match rustix::fs::statat(CWD, self.at(part), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => break,
+                Err(Errno::NOENT) => missing.push(part.to_owned()),
+                Err(error) => return Err(Fault::new(format!("look at /{}", part.display()), error)),
+            }
+        }
+        for part in missing.into_iter().rev() {
+            let what = || format!("make the mount point /{}", part.display());
+            let at = self.at(&part);
+            let parent = open_dir(CWD, at.parent().unwrap_or(Path::new("r"))).doing(what)?;
+            let times = times_of(parent.as_fd()).doing(what)?;
+            if kind == Kind::File && part == place {
+                make_file(CWD.as_fd(), &at, 0o644).doing(what)?;
+            } else {
+                mkdir(&at, 0o755)?;
+            }
+            rustix::fs::futimens(&parent, &times).doing(what)?;
+            self.debris.0.push(part);
+        }
+        Ok(())
+    }
+
+    fn dev(&self, devices: &Devices) -> Result<(), Fault> {
+        let dev = self.at(&self.dev);
+        tmpfs(&dev, "mode=0755,size=65536k", MountFlags::empty())?;
+        for (name, node) in DEVICES.iter().zip(&devices.0) {
+            let at = dev.join(name);
+            make_file(CWD.as_fd(), &at, 0o666).doing(|| format!("make /dev/{name}"))?;
+            attach(node.as_fd(), &at)?;
+        }
+        for name in ["pts", "mqueue", "shm", "bake"] {
+            mkdir(&dev.join(name), 0o755)?;
+        }
+        let mount = |kind: &str, name: &str, options: &str| {
+            let options = std::ffi::CString::new(options).expect("options hold no NUL");
+            let flags = MountFlags::NOSUID | MountFlags::NOEXEC | if kind == "devpts" { MountFlags::empty() } else { MountFlags::NODEV };
+            rustix::mount::mount(kind, dev.join(name), kind, flags, options.as_c_str())
+        };
+        // Group 5 is tty wherever there is one.
+        mount("devpts", "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5").doing(|| "mount devpts".into())?;
+        mount("tmpfs", "shm", "mode=1777").doing(|| "mount /dev/shm".into())?;
+        match mount("mqueue", "mqueue", "") {
+            // Kernels without message queues: nothing to show.
+            Ok(()) | Err(Errno::NODEV) => {}
+            Err(error) => return Err(Fault::new("mount /dev/mqueue", error)),
+        }
+        for (name, target) in [
+            ("ptmx", "pts/ptmx"),
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ] {
+            rustix::fs::symlinkat(target, CWD, dev.join(name)).doing(|| format!("make /dev/{name}"))?;
+        }
+        Ok(())
+    }
+
+    fn proc(&self, masked: bool) -> Result<(), Fault> {
+        let proc = self.at(&self.proc);
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        rustix::mount::mount("proc", &proc, "proc", flags, None).map_err(|error| {
+            let fault = Fault::new("mount /proc", error);
+            if error == Errno::PERM {
+                fault.hint("inside a container whose own /proc is masked this is forbidden: start it with `--privileged` or `--security-opt systempaths=unconfined`")
+            } else {
+                fault
+            }
+        })?;
+        if !masked {
+            return Ok(());
+        }
+        for name in READ_ONLY {
+            let at = proc.join(name);
+            match clone(&at, MountAttrFlags::MOUNT_ATTR_RDONLY) {
+                Ok(mount) => attach(mount.as_fd(), &at)?,
+                Err(error) if error.errno() == libc::ENOENT => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for name in MASKED {
+            let at = proc.join(name);
+            let kind = match rustix::fs::statat(CWD, &at, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => rustix::fs::FileType::from_raw_mode(stat.st_mode),
+                Err(_) => continue,
+            };
+            let cover = match kind {
+                rustix::fs::FileType::Directory => clone(Path::new("e"), MountAttrFlags::MOUNT_ATTR_RDONLY)?,
+                _ => clone(&self.at(&self.dev).join("null"), MountAttrFlags::MOUNT_ATTR_RDONLY)?,
+            };
+            attach(cover.as_fd(), &at)?;
+        }
+        Ok(())
+    }
+
+    fn extra_mounts(&self, plan: &JobPlan) -> Result<(), Fault> {
+        for (n, (mount, place)) in plan.mounts.iter().zip(&self.mounts).enumerate() {
+            let at = self.at(place);
+            let inside_another = self.mounts[..n].iter().any(|other| place.starts_with(other));
+            if self.view.covered(place) && !inside_another {
+                mkdir_all(Path::new("r"), place)?;
+            }
+            let source = self.sources[n].as_fd();
+            if mount.read_only && plan.root.is_some() {
+                let below = PathBuf::from(format!("m/{n}"));
+                mkdir(&below, 0o755)?;
+                attach(source, &below)?;
+                let stack = [dir_path(&below)?, dir_path(Path::new("e"))?];
+                // Seen through an overlay, /proc/self/mountinfo does not tell the folder's host path. Not every file system can.
+                let (shown, hidden) = match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None, plan.classic) {
+                    Ok(shown) => (shown, true),
+                    Err(_) => (clone(&below, MountAttrFlags::MOUNT_ATTR_RDONLY)?, false),
+                };
+                attach(shown.as_fd(), &at)?;
+                if !hidden {
+                    rustix::mount::unmount(&below, UnmountFlags::DETACH).doing(|| "tidy up the staging tmpfs".into())?;
+                }
+            } else {
+                attach(source, &at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn policy_files(&self, plan: &JobPlan, blobs: &Blobs) -> Result<(), Fault> {
+        for (n, (file, place)) in plan.files.iter().zip(&self.files).enumerate() {
+            let what = || format!("show the file {}", file.at.path().display());
+            let staged = PathBuf::from(format!("f/{n}"));
+            let fd = make_file(CWD.as_fd(), &staged, 0o600).doing(what)?;
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(file.mode & 0o7777)).doing(what)?;
+            File::from(fd).write_all(blobs.get(file.bytes)).doing(what)?;
+            let at = self.at(place);
+            let inside_a_mount = self.mounts.iter().any(|other| place.starts_with(other));
+            if self.view.covered(place) && !inside_a_mount {
+                mkdir_all(Path::new("r"), place.parent().unwrap_or(Path::new("")))?;
+                match make_file(CWD.as_fd(), &at, 0o644) {
+                    Ok(_) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(Fault::new(what(), error)),
+                }
+            }
+            attach(clone(&staged, MountAttrFlags::MOUNT_ATTR_RDONLY)?.as_fd(), &at)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_empty(dir: OwnedFd) -> io::Result<bool> {
+    for entry in rustix::fs::Dir::new(dir)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps> {
+    let stat = rustix::fs::fstat(dir)?;
+    #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ between machines")]
+    let last_modification = rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
+    Ok(rustix::fs::Timestamps { last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT }, last_modification })
+}
+
+fn mkdir(path: &Path, mode: u32) -> Result<(), Fault> {
+    rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode)).doing(|| format!("make the folder {}", path.display()))
+}
+
+/// Makes `place` and the folders above it below `base`; the path is free of links.
+fn mkdir_all(base: &Path, place: &Path) -> Result<(), Fault> {
+    let mut at = base.to_owned();
+    for part in place {
+        at.push(part);
+        match rustix::fs::mkdirat(CWD, &at, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(Fault::new(format!("make the folder {}", at.display()), error)),
+        }
+    }
+    Ok(())
+}
+
+fn dir_path(path: &Path) -> Result<OwnedFd, Fault> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open the folder {}", path.display()))
+}
+
+fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {
+    let options = std::ffi::CString::new(options).expect("options hold no NUL");
+    rustix::mount::mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | more, options.as_c_str())
+        .doing(|| format!("mount a tmpfs on {}", at.display()))
+}
+
+/// Clones the mount of what lies at `path`.
+fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
+    let what = || format!("clone the mount of {}", path.display());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let mount = rustix::mount::open_tree(CWD, path, flags).doing(what)?;
+    sys::mount_setattr(mount.as_fd(), set.bits().into(), false, None).doing(what)?;
+    Ok(mount)
+}
+
+/// Puts a detached mount at `at`, which is no link.
+fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
+    let what = || format!("mount on {}", at.display());
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let to = rustix::fs::open(at, flags, Mode::empty()).doing(what)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", &to, "", flags).doing(what)
+}
+
+/// Makes an overlay of `lower` (topmost first), writable over `(upper, work)` or read-only, as a detached mount.
+fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>, classic: bool) -> Result<OwnedFd, Fault> {
+    // Descriptors since Linux 6.13 (`lowerdir+` since 6.8); before that paths, for which /proc/self/fd serves.
+    let context = if classic { None } else { overlay_by_fd(lower, upper) };
+    let context = match context {
+        Some(context) => context,
+        None => overlay_by_path(lower, upper).doing(|| "configure the overlay".into())?,
+    };
+    let configured = || -> rustix::io::Result<()> {
+        // Without userxattr a user namespace cannot mark deletions of folders: EIO on `rm -r`.
+        rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
+        if upper.is_some() {
+            // No flush of the whole file system at the end; a dead build's upper folder is never used again anyway.
+            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        }
+        rustix::mount::fsconfig_create(&context)
+    };
+    configured().map_err(|error| {
+        let said = messages(&context);
+        let fault = Fault::new(if said.is_empty() { "mount the overlay".into() } else { format!("mount the overlay ({said})") }, error);
+        match error {
+            Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
+                "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \
+                 the kernel must be 5.19 or newer, with overlayfs",
+            ),
+            _ => fault,
+        }
+    })?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    if upper.is_none() {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(|| "mount the overlay".into())
+}
+
+fn overlay_by_fd(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Option<OwnedFd> {
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
+    for layer in lower {
+        rustix::mount::fsconfig_set_fd(&context, "lowerdir+", layer).ok()?;
+    }
+    if let Some((upper, work)) = upper {
+        rustix::mount::fsconfig_set_fd(&context, "upperdir", upper).ok()?;
+        rustix::mount::fsconfig_set_fd(&context, "workdir", work).ok()?;
+    }
+    Some(context)
+}
+
+fn overlay_by_path(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> rustix::io::Result<OwnedFd> {
+    let path = |fd: &BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not know that name.
+    let each = || lower.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer)));
+    if each().is_err() {
+        let all = lower.iter().map(path).collect::<Vec<_>>().join(":");
+        rustix::mount::fsconfig_set_string(&context, "lowerdir", all)?;
+    }
+    if let Some((upper, work)) = upper {
+        rustix::mount::fsconfig_set_string(&context, "upperdir", path(&upper))?;
+        rustix::mount::fsconfig_set_string(&context, "workdir", path(&work))?;
+    }
+    Ok(context)
+}
+
+/// What the kernel has to say about a failed configuration.
+fn messages(context: &OwnedFd) -> String {
+    let mut said = vec![];
+    let Ok(fd) = context.try_clone() else { return String::new() };
+    let mut file = File::from(fd);
+    let mut message = [0; 512];
+    while let Ok(n @ 1..) = file.read(&mut message) {
+        let text = String::from_utf8_lossy(&message[..n]);
+        // "e " for an error, "w " for a warning, "i " for information.
+        said.push(text.trim().trim_start_matches(['e', 'w', 'i']).trim().to_owned());
+    }
+    said.join("; ")
+}

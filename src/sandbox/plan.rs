@@ -1,0 +1,320 @@
+//! What goes over the wire between bake and its sandbox helper: one plan in, frames of JSON back.
+//!
+//! ```text
+//! plan file   u32 length · JSON of [`Plan`] · blobs (policy files, seccomp program), addressed by offset
+//! pipes       u32 length · JSON of [`Event`] (init) or [`Said`] (a call)
+//! helper fds  0 /dev/null · 1 2 output · 3 plan · 4 events · 5 control · 6 call · 7 user namespace · 8… files of the calls
+//! ```
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Error;
+use super::Exec;
+
+/// The name under which bake starts itself as helper.
+pub(super) const ARGV0: &std::ffi::CStr = c"bake-sandbox";
+
+/// A path of any bytes, as JSON text: every byte is the character of that number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WirePath(String);
+
+impl WirePath {
+    pub(super) fn new(path: &Path) -> Self {
+        Self(path.as_os_str().as_bytes().iter().map(|byte| char::from(*byte)).collect())
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        // Only `new` makes these, so every character is below 256.
+        PathBuf::from(OsString::from_vec(self.0.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect()))
+    }
+}
+
+/// What the helper is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Plan {
+    /// Make an empty user namespace and wait until the parent has taken it.
+    Userns,
+    /// Run a job.
+    Job(Box<JobPlan>),
+}
+
+/// A job, ready for the helper.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct JobPlan {
+    /// First host id of the session's range where ids are mapped on mounts (as root); `None` where the files carry them.
+    pub(super) idmap: Option<u32>,
+    pub(super) layers: WirePath,
+    pub(super) scratch: WirePath,
+    pub(super) root: Option<RootPlan>,
+    pub(super) mounts: Vec<MountPlan>,
+    pub(super) files: Vec<FilePlan>,
+    pub(super) hostname: String,
+    pub(super) host_network: bool,
+    pub(super) seccomp: Blob,
+    pub(super) actions: Vec<ActionPlan>,
+    /// Speak to overlayfs as before Linux 6.8, with paths instead of descriptors.
+    pub(super) classic: bool,
+}
+
+/// An overlay root.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RootPlan {
+    /// Topmost first.
+    pub(super) lower: Vec<Below>,
+    /// The folder that holds `upper` and `work`, below scratch.
+    pub(super) parent: WirePath,
+    pub(super) upper: WirePath,
+    pub(super) work: WirePath,
+}
+
+/// A folder below one of the session's two.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Below {
+    pub(super) in_scratch: bool,
+    pub(super) path: WirePath,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MountPlan {
+    pub(super) from: WirePath,
+    pub(super) at: WirePath,
+    pub(super) read_only: bool,
+    pub(super) mine: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FilePlan {
+    pub(super) at: WirePath,
+    pub(super) mode: u32,
+    pub(super) bytes: Blob,
+}
+
+/// A stretch of bytes behind the JSON.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Blob {
+    start: usize,
+    len: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ActionPlan {
+    Exec(Exec),
+    Call { name: String, args: Value, fds: usize },
+}
+
+/// Bytes that travel beside the plan.
+#[derive(Debug, Default)]
+pub(super) struct Blobs(Vec<u8>);
+
+impl Blobs {
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Blob {
+        let start = self.0.len();
+        self.0.extend_from_slice(bytes);
+        Blob { start, len: bytes.len() }
+    }
+
+    pub(super) fn get(&self, blob: Blob) -> &[u8] {
+        self.0.get(blob.start..blob.start.saturating_add(blob.len)).unwrap_or_default()
+    }
+}
+
+/// Writes a plan as one stretch of bytes.
+pub(super) fn encode(plan: &Plan, blobs: &Blobs) -> io::Result<Vec<u8>> {
+    let mut bytes = frame(plan)?;
+    bytes.extend_from_slice(&blobs.0);
+    Ok(bytes)
+}
+
+/// Reads what [`encode`] wrote.
+pub(super) fn decode(bytes: &[u8]) -> io::Result<(Plan, Blobs)> {
+    let (len, rest) = bytes.split_first_chunk::<4>().ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (json, blobs) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((serde_json::from_slice(json)?, Blobs(blobs.to_vec())))
+}
+
+/// From the helper and the init.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Event {
+    /// The user namespace exists.
+    Ready,
+    /// An action starts.
+    Begin(usize),
+    /// An action is over.
+    End(usize, Status),
+    /// The sandbox could not do its work.
+    Fault(Fault),
+}
+
+/// How the process of an action ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Status {
+    Exited(i32),
+    Signaled(i32),
+    /// It could not be started, with the reason.
+    Unstarted(String),
+}
+
+/// From a call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Said {
+    Progress(Value),
+    Return(Result<Value, String>),
+}
+
+/// Why the helper gave up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) errno: Option<i32>,
+    /// Present when the host lacks something.
+    pub(super) hint: Option<String>,
+    /// The image, not the host, stands in the way.
+    pub(super) image: bool,
+}
+
+impl Fault {
+    pub(super) fn new(what: impl Into<String>, error: impl Into<io::Error>) -> Self {
+        let error: io::Error = error.into();
+        match error.raw_os_error() {
+            Some(errno) => Self { what: what.into(), errno: Some(errno), hint: None, image: false },
+            None => Self { what: format!("{}: {error}", what.into()), errno: None, hint: None, image: false },
+        }
+    }
+
+    pub(super) fn image(what: impl Into<String>) -> Self {
+        Self { what: what.into(), errno: None, hint: None, image: true }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn errno(&self) -> i32 {
+        self.errno.unwrap_or_default()
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let source = match fault.errno {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::other("see above"),
+        };
+        match (fault.hint, fault.errno) {
+            (Some(hint), Some(_)) => Self::Host { what: format!("{}: {source}", fault.what), hint },
+            (Some(hint), None) => Self::Host { what: fault.what, hint },
+            (None, _) => Self::System { what: fault.what, source },
+        }
+    }
+}
+
+/// Adds what was being done to an error of the system.
+pub(super) trait Doing<T> {
+    /// `what` finishes "could not …".
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Fault>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Fault> {
+        self.map_err(|error| Fault::new(what(), error))
+    }
+}
+
+fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, message)?;
+    let len = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
+    bytes[..4].copy_from_slice(&len.to_le_bytes());
+    Ok(bytes)
+}
+
+/// Writes one frame.
+pub(super) fn send(mut to: &File, message: &impl Serialize) -> io::Result<()> {
+    to.write_all(&frame(message)?)
+}
+
+/// Puts frames together again from whatever pieces a pipe gives.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    /// Reads what is there without waiting; true while the other side may say more.
+    pub(super) fn fill(&mut self, from: &File) -> io::Result<bool> {
+        let mut piece = [0; 16 * 1024];
+        loop {
+            let mut from = from;
+            match from.read(&mut piece) {
+                Ok(0) => return Ok(false),
+                Ok(n) => self.bytes.extend_from_slice(&piece[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The next whole frame.
+    pub(super) fn next<T: for<'a> Deserialize<'a>>(&mut self) -> io::Result<Option<T>> {
+        let Some((len, rest)) = self.bytes.split_first_chunk::<4>() else { return Ok(None) };
+        let len = u32::from_le_bytes(*len) as usize;
+        let Some(json) = rest.get(..len) else { return Ok(None) };
+        let message = serde_json::from_slice(json)?;
+        self.bytes.drain(..4 + len);
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_any_bytes_survive() {
+        let path = PathBuf::from(OsString::from_vec((1..=255).collect()));
+        let json = serde_json::to_string(&WirePath::new(&path)).unwrap();
+        assert_eq!(serde_json::from_str::<WirePath>(&json).unwrap().path(), path);
+    }
+
+    #[test]
+    fn a_plan_survives_with_its_blobs() {
+        let mut blobs = Blobs::default();
+        blobs.add(b"first");
+        let second = blobs.add(b"second");
+        let bytes = encode(&Plan::Userns, &blobs).unwrap();
+        let (plan, blobs) = decode(&bytes).unwrap();
+        assert!(matches!(plan, Plan::Userns));
+        assert_eq!(blobs.get(second), b"second");
+        for cut in 0..4 {
+            assert!(decode(&bytes[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn frames_come_whole_from_pieces() {
+        let bytes = [frame(&Event::Begin(7)).unwrap(), frame(&Event::Ready).unwrap()].concat();
+        let mut frames = Frames::default();
+        let mut seen = vec![];
+        for byte in bytes {
+            frames.bytes.push(byte);
+            while let Some(event) = frames.next::<Event>().unwrap() {
+                seen.push(format!("{event:?}"));
+            }
+        }
+        assert_eq!(seen, ["Begin(7)", "Ready"]);
+    }
+}

@@ -1,0 +1,443 @@
+//! The big process's side: makes the user namespace, describes jobs to helpers, listens, counts the time, and cancels.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use serde_json::Value;
+
+use super::Action;
+use super::Call;
+use super::Cancel;
+use super::Ended;
+use super::Error;
+use super::Failure;
+use super::Heard;
+use super::Host;
+use super::Job;
+use super::Network;
+use super::Owners;
+use super::Rung;
+use super::chore;
+use super::ids;
+use super::lines::Lines;
+use super::plan::ActionPlan;
+use super::plan::Below;
+use super::plan::Blobs;
+use super::plan::Event;
+use super::plan::Fault;
+use super::plan::FilePlan;
+use super::plan::Frames;
+use super::plan::JobPlan;
+use super::plan::MountPlan;
+use super::plan::Plan;
+use super::plan::RootPlan;
+use super::plan::Said;
+use super::plan::Status;
+use super::plan::WirePath;
+use super::seccomp;
+use super::spawn;
+use super::spawn::Extra;
+use super::spawn::Running;
+
+/// What a session holds.
+pub(super) struct Inner {
+    program: Arc<OwnedFd>,
+    userns: OwnedFd,
+    /// The locked id range, as root.
+    slot: Option<ids::Slot>,
+    layers: Folder,
+    scratch: Folder,
+    seccomp: Vec<u8>,
+    pub(super) classic: bool,
+}
+
+/// One of the session's two folders, as the caller names it and as it really is.
+struct Folder {
+    named: PathBuf,
+    real: PathBuf,
+}
+
+impl Folder {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let real = path.canonicalize().map_err(|source| Error::System { what: format!("open the folder {}", path.display()), source })?;
+        let named = std::path::absolute(path).unwrap_or_else(|_| real.clone());
+        Ok(Self { named, real })
+    }
+
+    /// The part of `path` below this folder.
+    fn below(&self, path: &Path) -> Option<PathBuf> {
+        let path = std::path::absolute(path).ok()?;
+        let rest = path.strip_prefix(&self.named).or_else(|_| path.strip_prefix(&self.real)).ok()?;
+        rest.components().all(|part| matches!(part, std::path::Component::Normal(_))).then(|| rest.to_owned())
+    }
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let what = what.into();
+    move |source| Error::System { what, source }
+}
+
+/// A program of the host, in the usual places.
+pub(super) fn find_tool(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.is_file())
+}
+
+impl Inner {
+    pub(super) fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
+        let (layers, scratch) = (Folder::open(layers)?, Folder::open(scratch)?);
+        let slot = if host.rung == Rung::Root { Some(ids::lock_slot()?) } else { None };
+        let mut helper =
+            Running::start(&host.program, &Plan::Userns, &Blobs::default(), None).map_err(failed("start the sandbox helper"))?;
+        match spawn::first_event(&helper).map_err(failed("listen to the sandbox helper"))? {
+            Some(Event::Ready) => {}
+            Some(Event::Fault(fault)) => return Err(fault.into()),
+            _ => return Err(ended_early()),
+        }
+        let proc = format!("/proc/{}", helper.pid().as_raw_nonzero());
+        match (&host.rung, &slot) {
+            (Rung::Subids { uids, gids }, _) => {
+                let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+                map_with_tool("newuidmap", helper.pid(), uid, *uids)?;
+                map_with_tool("newgidmap", helper.pid(), gid, *gids)?;
+            }
+            (Rung::Root, Some(slot)) => {
+                for map in ["uid_map", "gid_map"] {
+                    fs::write(format!("{proc}/{map}"), format!("0 {} {}", slot.base, ids::COUNT)).map_err(failed("map ids"))?;
+                }
+            }
+            (Rung::Root, None) => unreachable!("a slot was locked above"),
+        }
+        let userns = File::open(format!("{proc}/ns/user")).map_err(failed("open the user namespace"))?.into();
+        helper.kill();
+        helper.reap().map_err(failed("wait for the sandbox helper"))?;
+        Ok(Self { program: Arc::clone(&host.program), userns, slot, layers, scratch, seccomp: seccomp::bytes(), classic: false })
+    }
+
+    fn below(&self, path: &Path) -> Result<Below, Error> {
+        let found = self.scratch.below(path).map(|p| (true, p)).or_else(|| self.layers.below(path).map(|p| (false, p)));
+        match found {
+            Some((in_scratch, path)) => Ok(Below { in_scratch, path: WirePath::new(&path) }),
+            None => Err(Error::System {
+                what: format!("use the folder {}", path.display()),
+                source: io::Error::other("it lies neither below the layers folder nor below the scratch folder"),
+            }),
+        }
+    }
+
+    fn plan(&self, job: &Job, blobs: &mut Blobs) -> Result<JobPlan, Error> {
+        let root = match &job.root {
+            None => None,
+            Some(overlay) => {
+                let (upper, work) = (&overlay.upper, &overlay.work);
+                let parent = upper.parent().filter(|parent| work.parent() == Some(parent) && upper != work);
+                let names = parent.zip(upper.file_name()).zip(work.file_name());
+                let ((parent, upper_name), work_name) = names.ok_or_else(|| Error::System {
+                    what: format!("use the folders {} and {}", upper.display(), work.display()),
+                    source: io::Error::other("upper and work must lie side by side"),
+                })?;
+                let place = self.below(parent)?;
+                if !place.in_scratch {
+                    return Err(Error::System {
+                        what: format!("write to {}", upper.display()),
+                        source: io::Error::other("it lies among the layers"),
+                    });
+                }
+                Some(RootPlan {
+                    lower: overlay.lower.iter().map(|lower| self.below(lower)).collect::<Result<_, _>>()?,
+                    parent: place.path,
+                    upper: WirePath::new(Path::new(upper_name)),
+                    work: WirePath::new(Path::new(work_name)),
+                })
+            }
+        };
+        let mut mounts = vec![];
+        for mount in &job.mounts {
+            let from = std::path::absolute(&mount.from).map_err(failed(format!("find {}", mount.from.display())))?;
+            let mine = mount.owners == Owners::Mine;
+            mounts.push(MountPlan { from: WirePath::new(&from), at: WirePath::new(&mount.at), read_only: mount.read_only, mine });
+        }
+        let file = |file: &super::PolicyFile, blobs: &mut Blobs| FilePlan {
+            at: WirePath::new(&file.at),
+            mode: file.mode,
+            bytes: blobs.add(&file.bytes),
+        };
+        let action = |action: &Action| match action {
+            Action::Exec(exec) => ActionPlan::Exec(exec.clone()),
+            Action::Call(call) => ActionPlan::Call { name: call.name.into(), args: call.args.clone(), fds: call.fds.len() },
+        };
+        Ok(JobPlan {
+            idmap: self.slot.as_ref().map(|slot| slot.base),
+            layers: WirePath::new(&self.layers.real),
+            scratch: WirePath::new(&self.scratch.real),
+            root,
+            mounts,
+            files: job.files.iter().map(|f| file(f, blobs)).collect(),
+            hostname: job.hostname.clone(),
+            host_network: job.network == Network::Host,
+            seccomp: blobs.add(&self.seccomp),
+            actions: job.actions.iter().map(action).collect(),
+            classic: self.classic,
+        })
+    }
+
+    pub(super) fn run(&self, job: Job, cancel: &Cancel, hear: &mut dyn FnMut(Heard<'_>)) -> Result<Ended, Error> {
+        if cancel.fired() {
+            return Ok(Ended::Cancelled);
+        }
+        let mut blobs = Blobs::default();
+        let plan = Plan::Job(Box::new(self.plan(&job, &mut blobs)?));
+        let pipe = || {
+            io::pipe().and_then(|(read, write)| spawn::nonblocking(&read).map(|()| (File::from(OwnedFd::from(read)), OwnedFd::from(write))))
+        };
+        let (stdout, stdout_end) = pipe().map_err(failed("make a pipe"))?;
+        let (stderr, stderr_end) = pipe().map_err(failed("make a pipe"))?;
+        let (said, said_end) = pipe().map_err(failed("make a pipe"))?;
+        if let Some(slot) = &self.slot {
+            // Root inside must be able to hand the pipes on to a step's user.
+            for end in [&stdout_end, &stderr_end] {
+                let (uid, gid) = (rustix::fs::Uid::from_raw(slot.base), rustix::fs::Gid::from_raw(slot.base));
+                rustix::fs::fchown(end, Some(uid), Some(gid)).map_err(|e| failed("hand over a pipe")(e.into()))?;
+            }
+        }
+        let files = job.actions.iter().flat_map(|action| match action {
+            Action::Call(call) => call.fds.iter().map(AsFd::as_fd).collect(),
+            Action::Exec(_) => vec![],
+        });
+        let extra = Extra {
+            stdout: stdout_end.as_fd(),
+            stderr: stderr_end.as_fd(),
+            said: said_end.as_fd(),
+            userns: self.userns.as_fd(),
+            files: files.collect(),
+        };
+        let running = Running::start(&self.program, &plan, &blobs, Some(extra)).map_err(failed("start the sandbox helper"))?;
+        drop((stdout_end, stderr_end, said_end));
+        let limits = job.actions.iter().map(|action| if let Action::Exec(exec) = action { exec.timeout } else { None }).collect();
+        let calls = job.actions.iter().map(|action| matches!(action, Action::Call(_))).collect();
+        // The files of the calls are the helper's now; a pipe among them must end when the call closes it.
+        drop(job);
+        let mut ear = Ear {
+            running,
+            stdout: Lines::new(stdout, false),
+            stderr: Lines::new(stderr, true),
+            said,
+            said_frames: Frames::default(),
+            returned: None,
+            values: vec![],
+            limits,
+            calls,
+            deadline: None,
+            outcome: None,
+            fault: None,
+            hear,
+        };
+        ear.listen(cancel)?;
+        ear.verdict()
+    }
+
+    pub(super) fn remove_tree(&self, path: &Path) -> Result<(), Error> {
+        let below = self.scratch.below(path).filter(|below| !below.as_os_str().is_empty());
+        let below = below
+            .ok_or_else(|| failed(format!("remove {}", path.display()))(io::Error::other("it does not lie below the scratch folder")))?;
+        let text = below.to_str().ok_or_else(|| failed(format!("remove {}", path.display()))(io::Error::other("its name is not UTF-8")))?;
+        let call = Call { name: chore::REMOVE_TREE, args: Value::from(text), fds: vec![] };
+        let job = Job {
+            root: None,
+            mounts: vec![],
+            files: vec![],
+            hostname: "bake".into(),
+            network: Network::None,
+            actions: vec![Action::Call(call)],
+        };
+        match self.run(job, &Cancel::new()?, &mut |_| {})? {
+            Ended::Done(_) => Ok(()),
+            Ended::Failed { how: Failure::Call(why), .. } => Err(failed("tidy up the scratch folder")(io::Error::other(why))),
+            other => Err(failed("tidy up the scratch folder")(io::Error::other(format!("{other:?}")))),
+        }
+    }
+}
+
+fn map_with_tool(tool: &str, helper: rustix::process::Pid, own: u32, range: (u32, u32)) -> Result<(), Error> {
+    let hint = "apt-get install uidmap (or your distribution's shadow-utils)".to_owned();
+    let path = find_tool(tool).ok_or_else(|| Error::Host { what: format!("{tool} is not installed"), hint: hint.clone() })?;
+    let numbers = [helper.as_raw_nonzero().get().cast_unsigned(), 0, own, 1, 1, range.0, range.1];
+    let output = Command::new(&path).args(numbers.map(|n| n.to_string())).env_clear().output();
+    let output = output.map_err(failed(format!("start {}", path.display())))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Error::Host {
+        what: format!("{tool} could not map the subordinate ids: {said}"),
+        hint: format!(
+            "check that {} is setuid root (or has its file capability), that this file system is not mounted nosuid, and that /etc/subuid and /etc/subgid list this user",
+            path.display()
+        ),
+    })
+}
+
+fn ended_early() -> Error {
+    failed("run the sandbox helper")(io::Error::other("it ended without a word"))
+}
+
+/// Listens to one job.
+struct Ear<'a> {
+    running: Running,
+    stdout: Lines,
+    stderr: Lines,
+    said: File,
+    said_frames: Frames,
+    returned: Option<Result<Value, String>>,
+    values: Vec<Value>,
+    limits: Vec<Option<Duration>>,
+    calls: Vec<bool>,
+    deadline: Option<(usize, Instant, Duration)>,
+    outcome: Option<Ended>,
+    fault: Option<Fault>,
+    hear: &'a mut dyn FnMut(Heard<'_>),
+}
+
+impl Ear<'_> {
+    /// Until the helper is dead.
+    fn listen(&mut self, cancel: &Cancel) -> Result<(), Error> {
+        let mut events = Frames::default();
+        let mut said_open = true;
+        let mut events_open = true;
+        loop {
+            let done = self.outcome.is_some();
+            let mut fds = vec![PollFd::from_borrowed_fd(self.running.pidfd(), PollFlags::IN)];
+            if !done {
+                fds.push(PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN));
+            }
+            for lines in [&self.stdout, &self.stderr] {
+                if let Some(pipe) = lines.open() {
+                    fds.push(PollFd::from_borrowed_fd(pipe, PollFlags::IN));
+                }
+            }
+            if said_open {
+                fds.push(PollFd::new(&self.said, PollFlags::IN));
+            }
+            if events_open {
+                fds.push(PollFd::new(&self.running.events, PollFlags::IN));
+            }
+            let left = self.deadline.filter(|_| !done).map(|(_, at, _)| at.saturating_duration_since(Instant::now()));
+            let left =
+                left.map(|left| Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() });
+            match rustix::event::poll(&mut fds, left.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(failed("listen to the sandbox")(error.into())),
+            }
+            // Asked before reading: what was written before the end is then certainly read below.
+            let ended = !fds[0].revents().is_empty();
+            drop(fds);
+            said_open = self.read_output()?;
+            events_open = events.fill(&self.running.events).map_err(failed("listen to the sandbox"))?;
+            while let Some(event) = events.next().map_err(failed("understand the sandbox"))? {
+                self.on_event(event)?;
+            }
+            if ended {
+                self.read_output()?;
+                self.finish_lines();
+                return self.running.reap().map_err(failed("wait for the sandbox helper"));
+            }
+            if self.outcome.is_none() && cancel.fired() {
+                self.outcome = Some(Ended::Cancelled);
+                self.running.kill();
+            }
+            if let Some((action, at, limit)) = self.deadline
+                && self.outcome.is_none()
+                && at <= Instant::now()
+            {
+                self.outcome = Some(Ended::Failed { action, how: Failure::TimedOut(limit) });
+                self.running.kill();
+            }
+        }
+    }
+
+    /// Reads everything that is there now. False if no call can say anything more.
+    fn read_output(&mut self) -> Result<bool, Error> {
+        for lines in [&mut self.stdout, &mut self.stderr] {
+            lines.read(&mut *self.hear).map_err(failed("read the output of a step"))?;
+        }
+        let open = self.said_frames.fill(&self.said).map_err(failed("listen to the sandbox"))?;
+        while let Some(said) = self.said_frames.next().map_err(failed("understand the sandbox"))? {
+            match said {
+                Said::Progress(value) => (self.hear)(Heard::Progress(value)),
+                Said::Return(result) => self.returned = Some(result),
+            }
+        }
+        Ok(open)
+    }
+
+    fn finish_lines(&mut self) {
+        for lines in [&mut self.stdout, &mut self.stderr] {
+            lines.finish(&mut *self.hear);
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Ready => {}
+            Event::Fault(fault) => self.fault = Some(fault),
+            Event::Begin(action) => {
+                let limit = self.limits.get(action).copied().flatten();
+                self.deadline = limit.and_then(|limit| Some((action, Instant::now().checked_add(limit)?, limit)));
+                (self.hear)(Heard::Action(action));
+            }
+            Event::End(action, status) => {
+                self.deadline = None;
+                // All that the action wrote is in the pipes by now, and the next one waits for our word.
+                self.read_output()?;
+                self.finish_lines();
+                let result = match (status, self.calls.get(action), self.returned.take()) {
+                    (Status::Unstarted(why), ..) => Err(Failure::Start(why)),
+                    (Status::Exited(0), Some(false), _) => Ok(Value::Null),
+                    (Status::Exited(0), _, Some(result)) => result.map_err(Failure::Call),
+                    (Status::Exited(code), Some(false), _) => Err(Failure::Exit(code)),
+                    (Status::Signaled(signal), Some(false), _) => Err(Failure::Signal(signal)),
+                    (Status::Signaled(signal), ..) => Err(Failure::Call(format!("ended by signal {signal} (out of memory?)"))),
+                    (Status::Exited(code), ..) => Err(Failure::Call(format!("ended with code {code} and no result"))),
+                };
+                match result {
+                    Ok(value) if self.outcome.is_none() => {
+                        self.values.push(value);
+                        self.running.go_on().map_err(failed("talk to the sandbox"))?;
+                    }
+                    Err(how) if self.outcome.is_none() => {
+                        self.outcome = Some(Ended::Failed { action, how });
+                        self.running.kill();
+                    }
+                    // Cancelled or timed out in the meantime: that is the story.
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(self) -> Result<Ended, Error> {
+        match (self.outcome, self.fault) {
+            (Some(Ended::Cancelled), _) => Ok(Ended::Cancelled),
+            (None, Some(fault)) if fault.image => Ok(Ended::Failed { action: self.values.len(), how: Failure::Start(fault.what) }),
+            (_, Some(fault)) => Err(fault.into()),
+            (Some(outcome), None) => Ok(outcome),
+            (None, None) if self.values.len() == self.limits.len() => Ok(Ended::Done(self.values)),
+            (None, None) => Err(ended_early()),
+        }
+    }
+}

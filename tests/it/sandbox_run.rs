@@ -1,0 +1,233 @@
+//! Jobs as callers see them: output, exit codes, environment, users, calls.
+
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+use bake::sandbox::Action;
+use bake::sandbox::Call;
+use bake::sandbox::Cancel;
+use bake::sandbox::Ended;
+use bake::sandbox::Failure;
+use bake::sandbox::Heard;
+use bake::sandbox::Job;
+use bake::sandbox::Network;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::sandbox_lab::Lab;
+use crate::sandbox_lab::Ran;
+use crate::sandbox_lab::alive;
+use crate::sandbox_lab::exec;
+use crate::sandbox_lab::sh;
+
+#[track_caller]
+fn failed(ran: &Ran) -> (usize, &Failure) {
+    match &ran.ended {
+        Ended::Failed { action, how } => (*action, how),
+        other => panic!("{other:?} {ran:#?}"),
+    }
+}
+
+fn chore(actions: Vec<Action>) -> Job {
+    Job { root: None, mounts: vec![], files: vec![], hostname: "inside".into(), network: Network::None, actions }
+}
+
+fn ping(args: Value) -> Action {
+    Action::Call(Call { name: "sandbox.ping", args, fds: vec![] })
+}
+
+#[test]
+fn userns_exit_codes_and_signals() {
+    let Some(lab) = Lab::new() else { return };
+    assert!(lab.sh("true").done());
+    assert_eq!(failed(&lab.sh("exit 3")), (0, &Failure::Exit(3)));
+    assert_eq!(failed(&lab.sh("kill -9 $$")), (0, &Failure::Signal(9)));
+    assert_eq!(failed(&lab.sh("kill -SEGV $$")), (0, &Failure::Signal(11)));
+    let ran = lab.run(lab.job(vec![sh("echo one"), sh("echo two; exit 7"), sh("echo three")]));
+    assert_eq!(failed(&ran), (1, &Failure::Exit(7)));
+    assert_eq!(ran.out, ["one", "two"]);
+}
+
+#[test]
+fn userns_what_cannot_start_says_why() {
+    let Some(lab) = Lab::new() else { return };
+    let lower = lab.layer("broken");
+    for (name, text, mode) in [("script", "#!/no/such/shell\n", 0o755), ("plain", "x", 0o644)] {
+        std::fs::write(lower.join(name), text).unwrap();
+        std::fs::set_permissions(lower.join(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let check = |argv: &[&str], user: &str, part: &str| {
+        let mut exec = exec(argv);
+        exec.user = user.into();
+        let root = lab.overlay(vec![lower.clone(), lab.tools()]);
+        let ran = lab.run(Job { root: Some(root), ..lab.job(vec![Action::Exec(exec)]) });
+        match failed(&ran) {
+            (0, Failure::Start(why)) => assert!(why.contains(part), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    check(&["no-such-program"], "root", "there is no program 'no-such-program' in /usr/local/sbin");
+    check(&["/no/such"], "root", "there is no program /no/such in the image");
+    check(&["/script"], "root", "the interpreter /no/such/shell");
+    check(&["/plain"], "root", "executable");
+    check(&["/usr"], "root", "folder");
+    check(&["true"], "nobody-here", "there is no user 'nobody-here' in the image's /etc/passwd");
+    check(&["true"], "root:nogroup-here", "there is no group 'nogroup-here'");
+    check(&["true"], "70000", "65535");
+    check(&[], "root", "no program");
+}
+
+#[test]
+fn userns_every_line_comes_through() {
+    let Some(lab) = Lab::new() else { return };
+    let ran = lab.sh("seq 1 10000; seq 1 10000 >&2; printf 'last without end'").ok();
+    assert_eq!(ran.out.len(), 10001);
+    assert_eq!(ran.err.len(), 10000);
+    assert!(ran.out[..10000].iter().zip(&ran.err).enumerate().all(|(n, (a, b))| *a == (n + 1).to_string() && a == b));
+    assert_eq!(ran.out[10000], "last without end");
+    let ran = lab.sh("head -c 1048576 /dev/zero | perl -pe 's/\\0/x/g'; echo; echo after").ok();
+    assert_eq!(ran.out.last().unwrap(), "after");
+    assert_eq!(ran.out[..ran.out.len() - 1].concat(), "x".repeat(1_048_576));
+    assert!(ran.out.iter().all(|line| line.len() <= 65536 && !line.is_empty()));
+}
+
+#[test]
+fn userns_actions_are_told_in_order() {
+    let Some(lab) = Lab::new() else { return };
+    let mut story = vec![];
+    let job = lab.job(vec![sh("echo a; printf b >&2"), ping(json!(1)), sh("echo c")]);
+    lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
+        story.push(match heard {
+            Heard::Action(n) => format!("action {n}"),
+            Heard::Line { stderr, text } => format!("{} {}", if *stderr { "err" } else { "out" }, String::from_utf8_lossy(text)),
+            Heard::Progress(value) => format!("progress {value}"),
+        });
+    })
+    .ok();
+    assert_eq!(story, ["action 0", "out a", "err b", "action 1", "progress \"ping\"", "action 2", "out c"]);
+}
+
+#[test]
+fn userns_environment_and_folder_are_as_given() {
+    let Some(lab) = Lab::new() else { return };
+    let mut given = exec(&["/usr/bin/env"]);
+    given.env = [("B", "two words"), ("A", ""), ("Ü", "ö\n")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let ran = lab.run(lab.job(vec![Action::Exec(given)])).ok();
+    assert_eq!(ran.out, ["A=", "B=two words", "Ü=ö", ""]);
+    let mut given = exec(&["sh", "-c", "pwd; stat -c '%a %u %g' . ..; umask; ulimit -c; test ! -t 0 && cat"]);
+    given.cwd = "/srv/deep".into();
+    let ran = lab.run(lab.job(vec![Action::Exec(given)])).ok();
+    assert_eq!(ran.out, ["/srv/deep", "755 0 0", "755 0 0", "0022", "0"]);
+}
+
+#[test]
+fn userns_users_come_from_the_image() {
+    let Some(lab) = Lab::new() else { return };
+    let check = |user: &str, expected: &str| {
+        let mut given = exec(&["sh", "-c", "id -u; id -g; id -G; grep CapEff /proc/self/status; echo x > /dev/stdout"]);
+        given.user = user.into();
+        let ran = lab.run(lab.job(vec![Action::Exec(given)])).ok();
+        assert_eq!(ran.out.join(" ").replace('\t', ""), expected, "{user}");
+    };
+    check("root", "0 0 0 CapEff:00000000a00425fb x");
+    check("app", "1000 1000 1000 44 45 CapEff:0000000000000000 x");
+    check("app:extra", "1000 44 44 45 CapEff:0000000000000000 x");
+    check("1001", "1001 1001 1001 CapEff:0000000000000000 x");
+    check("7:8", "7 8 8 CapEff:0000000000000000 x");
+}
+
+#[test]
+fn userns_background_processes_do_not_hold_the_job() {
+    let Some(lab) = Lab::new() else { return };
+    let token = format!("holder-{}", std::process::id());
+    let ran = lab.sh(&format!("setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1000; done' {token} & echo started")).ok();
+    assert_eq!(ran.line(), "started");
+    assert!(alive(&token).is_empty());
+}
+
+#[test]
+fn userns_orphans_are_reaped() {
+    let Some(lab) = Lab::new() else { return };
+    let many = "for i in $(seq 1 50); do setsid sh -c 'exit 0' & done; wait; sh -c 'sh -c \"sleep 0.01\" & exit 0'; echo ok";
+    assert_eq!(lab.sh(many).line(), "ok");
+}
+
+#[test]
+fn userns_calls_get_their_files_and_return_values() {
+    let Some(lab) = Lab::new() else { return };
+    let (from, mut from_end) = std::io::pipe().unwrap();
+    let (mut to_end, to) = std::io::pipe().unwrap();
+    from_end.write_all(b"hello").unwrap();
+    drop(from_end);
+    let call = Call { name: "sandbox.ping", args: json!({"a": [1, "x"]}), fds: vec![OwnedFd::from(from), OwnedFd::from(to)] };
+    let ran = lab.run(chore(vec![Action::Call(call), ping(json!(2))]));
+    match ran.ended {
+        Ended::Done(values) => assert_eq!(values, [json!({"a": [1, "x"]}), json!(2)]),
+        other => panic!("{other:?}"),
+    }
+    let mut text = String::new();
+    to_end.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "hello");
+}
+
+#[test]
+fn userns_calls_that_fail_say_why() {
+    let Some(lab) = Lab::new() else { return };
+    let check = |action: Action, part: &str| {
+        let ran = lab.run(chore(vec![action]));
+        match failed(&ran) {
+            (0, Failure::Call(why)) => assert!(why.contains(part), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    check(ping(json!("fail")), "asked to fail");
+    check(ping(json!("panic")), "bug in sandbox.ping: asked to panic (src/sandbox/");
+    check(Action::Call(Call { name: "no.such", args: Value::Null, fds: vec![] }), "no function 'no.such'");
+}
+
+#[test]
+fn userns_large_values_pass() {
+    let Some(lab) = Lab::new() else { return };
+    let value = Value::from("v".repeat(3 << 20));
+    match lab.run(chore(vec![ping(value.clone())])).ended {
+        Ended::Done(values) => assert!(values == [value]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn userns_two_sessions_at_once() {
+    let (Some(one), Some(two)) = (Lab::new(), Lab::new()) else { return };
+    let (left, right) = std::thread::scope(|scope| {
+        let job = |lab: &Lab| lab.job(vec![sh("echo x > /file; stat -c %u /file; cat /proc/self/uid_map")]);
+        let ((job1, session1), (job2, session2)) = ((job(&one), &one.session), (job(&two), &two.session));
+        let work = |session: &bake::sandbox::Session, job: Job| {
+            let mut out = vec![];
+            let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
+                if let Heard::Line { text, .. } = heard {
+                    out.push(String::from_utf8_lossy(text).split_whitespace().collect::<Vec<_>>().join(" "));
+                }
+            });
+            assert!(matches!(ended, Ok(Ended::Done(_))), "{ended:?}");
+            out
+        };
+        let left = scope.spawn(move || work(session1, job1));
+        let right = scope.spawn(move || work(session2, job2));
+        (left.join().unwrap(), right.join().unwrap())
+    });
+    assert_eq!((left[0].as_str(), right[0].as_str()), ("0", "0"));
+    if one.host.rung == bake::sandbox::Rung::Root {
+        assert_ne!(left[1], right[1], "two builds share host ids");
+    }
+}
+
+#[test]
+fn userns_doctor_is_content_where_jobs_run() {
+    if Lab::new().is_none() {
+        return;
+    }
+    let findings = bake::sandbox::doctor(Some(&crate::sandbox_lab::helper()));
+    assert!(findings.iter().all(|finding| finding.ok && finding.hint.is_none()), "{findings:#?}");
+    assert!(findings.iter().any(|finding| finding.name == "sandbox"));
+}
