@@ -1,19 +1,70 @@
-//! The store: an OCI image layout, published to by one rename. See design in `docs/store.md`.
+//! The store: an OCI image layout, published to by one rename. The user's view of it is `docs/store.md`.
+//!
+//! ```text
+//! STORE/
+//!   oci-layout index.json   the truth: one descriptor a version, org.opencontainers.image.ref.name = "web:2.0.0"
+//!   blobs/sha256/           manifests, configs, layers
+//!   bake.json               format and features (format.rs)
+//!   lock                    flock of the writers of the above
+//!   publish.json            only while one of them works, or when one has died (publish.rs)
+//!   cache/                  rebuildable
+//!   scratch/ID/             a build in flight (draft.rs)
+//!   logs/BUILD/             every line of every step
+//! ```
+//! Readers take no lock: `index.json` is replaced by a rename, and a blob never changes under its name.
+//!
+//! Not here: what a layer or a config means (`layer`, `image`), and what to build (`build`).
 
+use std::fs;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::digest::Digest;
-use crate::image::{Descriptor, Reference};
+use crate::digest::HashReader;
+use crate::files::Lock;
+use crate::files::system;
+use crate::image::Descriptor;
+use crate::image::Reference;
+
+mod disk;
+mod draft;
+mod error;
+mod format;
+mod index;
+mod publish;
+mod reach;
+mod stray;
+
+pub use draft::Draft;
+pub use draft::NewBlob;
+pub use error::Error;
+pub use stray::Stray;
+
+use error::reading;
+use error::writing;
+use format::State;
+use index::IndexFile;
+
+/// Longest manifest, index or config that is read.
+pub const SMALL: u64 = 16 << 20;
+
+/// How long a writer waits for another one. Each holds the lock for moments: some renames and flushes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An open store. `Send + Sync`.
-pub struct Store {}
-
-/// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened.
-pub struct Draft {}
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    to_read: bool,
+}
 
 /// One published version.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// `name:version`.
     pub reference: Reference,
@@ -22,7 +73,7 @@ pub struct Version {
 }
 
 /// How a publish ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// It is new.
     New,
@@ -30,108 +81,268 @@ pub enum Published {
     Already,
 }
 
-/// What cannot be done with the store.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {}
-
 impl Store {
-    /// Opens (and makes, where missing) the store at `dir`.
+    /// Opens (and makes, where missing) the store at `dir`, and repairs what a writer that died left behind. An OCI layout that
+    /// another tool made becomes a store; any other folder that is not empty is refused.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let _ = dir;
-        todo!()
+        let dir = absolute(dir)?;
+        let store = Self { dir, to_read: false };
+        let dir = &store.dir;
+        if format::judge(dir)? == State::Nothing && !dir.is_dir() {
+            if let Some(above) = dir.parent() {
+                fs::create_dir_all(above).map_err(|e| writing(system("make the folder", above, e)))?;
+            }
+            disk::make_dir(dir, disk::PUBLIC_DIR).map_err(writing)?;
+        }
+        // Root passes every permission check, but no read-only mount: ask before a build runs for minutes.
+        for part in [dir, &store.blobs(), &store.scratch()] {
+            if part.is_dir() {
+                let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+                rustix::fs::access(part, wanted).map_err(|e| Error::Unwritable { path: part.clone(), source: e.into() })?;
+            }
+        }
+        if format::judge(dir)? != State::Whole {
+            let _lock = store.lock()?;
+            // Someone else may have made it while this one waited.
+            if format::judge(dir)? != State::Whole {
+                format::complete(dir)?;
+            }
+        }
+        store.index()?;
+        // Where a live writer holds the lock there is nothing to repair yet; the next writer looks again.
+        if publish::needs_repair(&store)
+            && let Some(_lock) = Lock::try_exclusive(&store.lock_path()).map_err(writing)?
+        {
+            publish::repair(&store)?;
+        }
+        Ok(store)
     }
-    /// Opens the store at `dir` to read only: never creates; a missing store is an empty one.
+
+    /// Opens the store at `dir` to read only: never creates or repairs; a missing store is an empty one.
     pub fn open_to_read(dir: &Path) -> Result<Self, Error> {
-        let _ = dir;
-        todo!()
+        let store = Self { dir: absolute(dir)?, to_read: true };
+        format::judge(&store.dir)?;
+        store.index()?;
+        Ok(store)
     }
-    /// Its folder.
+
+    /// Its folder, absolute.
     pub fn dir(&self) -> &Path {
-        todo!()
+        &self.dir
     }
+
     /// `cache/<name>/`, made if missing.
     pub fn cache(&self, name: &str) -> Result<PathBuf, Error> {
-        let _ = name;
-        todo!()
+        self.folder("cache", name)
     }
+
     /// `logs/<build>/`, made.
     pub fn logs(&self, build: &str) -> Result<PathBuf, Error> {
-        let _ = build;
-        todo!()
+        self.folder("logs", build)
     }
+
     /// Starts a build.
     pub fn draft(&self) -> Result<Draft, Error> {
-        todo!()
+        self.to_write()?;
+        Draft::new(&self.scratch())
     }
+
     /// Scratch folders whose owner is dead, each locked by us: to be removed (inside the user namespace), then dropped.
     pub fn dead_drafts(&self) -> Result<Vec<Draft>, Error> {
-        todo!()
+        self.to_write()?;
+        Draft::dead(&self.scratch())
     }
+
     /// All versions, by name, then in order of publication.
     pub fn versions(&self) -> Result<Vec<Version>, Error> {
-        todo!()
+        let mut versions = self.index()?.1.versions();
+        // A stable sort keeps the order of publication within a name.
+        versions.sort_by(|a, b| a.reference.name.cmp(&b.reference.name));
+        Ok(versions)
     }
+
     /// Finds an image: `name:version`, `name@sha256:…`, or a lone `name` = the newest published.
     pub fn resolve(&self, reference: &Reference) -> Result<Version, Error> {
-        let _ = reference;
-        todo!()
+        let versions = self.index()?.1.versions();
+        let fits = |version: &&Version| {
+            version.reference.name == reference.name
+                && (reference.version.is_none() || version.reference.version == reference.version)
+                && reference.digest.is_none_or(|digest| version.manifest.digest == digest)
+        };
+        match versions.iter().rfind(fits) {
+            Some(version) => Ok(version.clone()),
+            None => Err(Error::NotFound { reference: Box::new(reference.clone()), near: near(reference, &versions) }),
+        }
     }
-    /// Opens a blob, after a check of its size (not of its digest: use `read_blob` or hash while reading).
+
+    /// Whether the blob is there, whatever its content.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).is_file()
+    }
+
+    /// Where the blob lies, or would.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    /// Opens a blob, after a check that it is a regular file (not of its digest: use [`Store::read_blob`] or hash while reading).
     pub fn blob(&self, digest: &Digest) -> Result<File, Error> {
-        let _ = digest;
-        todo!()
+        self.open_blob(digest).map(|(file, _)| file)
     }
+
+    /// As [`Store::blob`], and makes sure that it has the size that its descriptor says.
+    pub fn blob_of(&self, descriptor: &Descriptor) -> Result<File, Error> {
+        let (file, size) = self.open_blob(&descriptor.digest)?;
+        if size == descriptor.size {
+            return Ok(file);
+        }
+        let (expected, found) = (format!("{} bytes", descriptor.size), format!("{size} bytes"));
+        Err(Error::Corrupt { path: self.blob_path(&descriptor.digest), expected, found })
+    }
+
     /// Reads and verifies a small blob (≤ 16 MiB: manifests, configs).
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let _ = digest;
-        todo!()
+        let (file, size) = self.open_blob(digest)?;
+        read_verified(file, size, &self.blob_path(digest), digest)
     }
+
     /// Publishes the draft's blobs and `versions` in one step: every blob fsynced, then one rename of `index.json` under the lock. All or nothing.
-    /// A version that exists with another manifest digest is an error (`VersionTaken`), with the same one `Already`.
+    /// A version that exists with another manifest digest is an error (`VersionTaken`), with the same one `Already`. Blobs of the
+    /// draft that no version needs stay in the draft. Every blob a version needs must be in the draft or in the store.
     pub fn publish(&self, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
-        let _ = (draft, versions);
-        todo!()
+        self.to_write()?;
+        publish::publish(self, draft, versions)
     }
-    /// Takes a version out of the index, and blobs nobody else names.
+
+    /// Takes a version out of the index, and blobs nobody else names. A lone name is refused: which version is meant must be said.
     pub fn remove(&self, reference: &Reference) -> Result<Version, Error> {
-        let _ = reference;
-        todo!()
+        self.to_write()?;
+        publish::remove(self, reference)
+    }
+
+    /// Returns what lies in the store and belongs to nothing: blobs that no entry needs, files nobody writes.
+    pub fn strays(&self) -> Result<Vec<Stray>, Error> {
+        stray::find(self)
+    }
+
+    /// Returns the descriptors of all entries of `index.json` that name a sha256 blob, foreign ones too, and how many do not.
+    pub fn entries(&self) -> Result<(Vec<Descriptor>, usize), Error> {
+        let index = self.index()?.1;
+        let entries: Vec<Descriptor> = index.descriptors().flatten().collect();
+        let others = index.descriptors().count() - entries.len();
+        Ok((entries, others))
+    }
+
+    fn open_blob(&self, digest: &Digest) -> Result<(File, u64), Error> {
+        let path = self.blob_path(digest);
+        match disk::open(&path) {
+            Ok(Some(open)) => Ok(open),
+            Ok(None) => Err(Error::MissingBlob { digest: *digest }),
+            Err(crate::files::Error::Kind { path, found, wanted }) => {
+                Err(Error::Corrupt { path, expected: wanted.to_owned(), found: found.to_owned() })
+            }
+            Err(e) => Err(reading(e)),
+        }
+    }
+
+    /// Reads `index.json`: its bytes and what they say.
+    fn index(&self) -> Result<(Vec<u8>, IndexFile), Error> {
+        let path = self.dir.join("index.json");
+        let Some(bytes) = disk::read(&path, index::LIMIT).map_err(reading)? else {
+            // `judge` has refused a store where its absence would mean a loss.
+            return Ok((IndexFile::empty().to_json(), IndexFile::empty()));
+        };
+        let index = IndexFile::parse(&bytes).map_err(|why| Error::Damaged { path, why })?;
+        Ok((bytes, index))
+    }
+
+    /// Waits for the writers' lock.
+    fn lock(&self) -> Result<Lock, Error> {
+        let path = self.lock_path();
+        let start = Instant::now();
+        loop {
+            if let Some(lock) = Lock::try_exclusive(&path).map_err(writing)? {
+                return Ok(lock);
+            }
+            if start.elapsed() >= PATIENCE {
+                return Err(Error::Busy { path, waited: PATIENCE.as_secs() });
+            }
+            // A wait in the kernel could not be given up: a stopped bake would stop every other one for ever.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn to_write(&self) -> Result<(), Error> {
+        if self.to_read { Err(Error::OpenToRead { path: self.dir.clone() }) } else { Ok(()) }
+    }
+
+    fn folder(&self, room: &str, name: &str) -> Result<PathBuf, Error> {
+        let mut parts = Path::new(name).components();
+        let (Some(Component::Normal(only)), None) = (parts.next(), parts.next()) else {
+            return Err(Error::Name { name: name.to_owned() });
+        };
+        let path = self.dir.join(room).join(only);
+        if !self.to_read {
+            disk::make_dir(&path, disk::PUBLIC_DIR).map_err(writing)?;
+        }
+        Ok(path)
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.dir.join("blobs/sha256")
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
     }
 }
 
-impl Draft {
-    /// Its folder `scratch/ID/`.
-    pub fn dir(&self) -> &Path {
-        todo!()
-    }
-    /// Its id.
-    pub fn id(&self) -> &str {
-        todo!()
-    }
-    /// Begins a blob written aside on the store's file system.
-    pub fn blob(&self) -> Result<NewBlob, Error> {
-        todo!()
-    }
-    /// Adds small bytes as a blob and names them.
-    pub fn put(&self, bytes: &[u8]) -> Result<(Digest, u64), Error> {
-        let _ = bytes;
-        todo!()
-    }
-    /// Adds an existing file by hard link or copy under a digest that the caller has verified.
-    pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<(), Error> {
-        let _ = (file, digest);
-        todo!()
-    }
+/// A later change of the working folder must not move the store.
+fn absolute(dir: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(dir).map_err(|e| reading(system("find", dir, e)))
 }
 
-/// A blob being written; `Write`; dropped = gone.
-pub struct NewBlob {}
-
-impl NewBlob {
-    /// Keeps it under `digest` (which the writer has computed); part of the draft until published.
-    pub fn keep(self, digest: &Digest) -> Result<(), Error> {
-        let _ = digest;
-        todo!()
+/// Reads an open blob of `size` bytes whole and makes sure that it is what it is named for.
+fn read_verified(file: File, size: u64, path: &Path, digest: &Digest) -> Result<Vec<u8>, Error> {
+    if size > SMALL {
+        return Err(Error::TooBig { digest: *digest, size, limit: SMALL });
     }
+    let mut reader = HashReader::new(file.take(SMALL + 1));
+    let mut bytes = vec![];
+    reader.read_to_end(&mut bytes).map_err(|e| reading(system("read", path, e)))?;
+    let (_, found, _) = reader.finish();
+    if found != *digest {
+        return Err(Error::Corrupt { path: path.to_owned(), expected: digest.to_string(), found: found.to_string() });
+    }
+    Ok(bytes)
 }
+
+/// Returns what somebody who typed `reference` may have meant: other versions of that name, newest first, else similar names.
+fn near(reference: &Reference, versions: &[Version]) -> Vec<String> {
+    const SHOWN: usize = 5;
+    let same_name = versions.iter().rev().filter(|version| version.reference.name == reference.name);
+    let mut found: Vec<String> = same_name.map(|version| version.reference.to_string()).take(SHOWN).collect();
+    if !found.is_empty() {
+        let asked = reference.to_string();
+        // A typing error comes before "the newest".
+        found.sort_by_key(|name| strsim::osa_distance(name, &asked) > 1);
+        return found;
+    }
+    let mut similar: Vec<(usize, &Version)> = vec![];
+    for version in versions.iter().rev() {
+        let distance = strsim::osa_distance(&version.reference.name, &reference.name);
+        if distance <= (reference.name.len() / 3).max(1) && !similar.iter().any(|(_, other)| other.reference.name == version.reference.name)
+        {
+            similar.push((distance, version));
+        }
+    }
+    similar.sort_by_key(|(distance, _)| *distance);
+    similar.into_iter().take(SHOWN).map(|(_, version)| version.reference.to_string()).collect()
+}
+
+#[cfg(test)]
+mod crash;

@@ -1,5 +1,7 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
 
+mod layer_compress;
+mod layer_pack;
 mod sandbox_end;
 mod sandbox_hole;
 mod sandbox_lab;

@@ -1,0 +1,474 @@
+//! Reading a tar strictly: every entry is checked before it is told, and whatever two programs could read in two ways is refused.
+//!
+//! The `tar` crate decodes header fields; the stream of blocks is walked here, because sizes, extended headers, sparse files and the end mark
+//! are where readers disagree. Names: `./a` and `a/` are `a`; absolute names and names with `..` are refused, not repaired.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::io::Read;
+
+use tar::EntryType;
+use tar::Header;
+
+use super::Error;
+use super::Limits;
+use super::MAX_ID;
+use super::MAX_PATH;
+use super::MAX_TIME;
+use super::Meta;
+use super::Wrong;
+use super::attribute;
+use super::name;
+use super::show;
+
+const BLOCK: usize = 512;
+/// Longest extended header; a path, a link target and a page of attributes fit many times.
+const MAX_EXTENDED: u64 = 1 << 20;
+/// GNU tar pads to whole records; the largest anyone uses is far below.
+const MAX_PADDING: u64 = 16 << 20;
+
+/// One entry. Paths are clean: relative, without `.`, `..` or a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path; empty for the top folder. For a whiteout the path that is deleted, for an opaque mark the folder.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its metadata; attributes that layers do not keep are left out.
+    pub meta: Meta,
+    /// Bytes of contents that follow; 0 unless a file.
+    pub size: u64,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Dir,
+    /// A regular file.
+    File,
+    /// Another name of the earlier file at this clean path.
+    Link(Vec<u8>),
+    /// A symbolic link with this target.
+    Symlink(Vec<u8>),
+    /// A fifo.
+    Fifo,
+    /// A character or block device.
+    Device,
+    /// What lower layers have at the path is gone.
+    Whiteout,
+    /// What lower layers have in the folder is gone.
+    Opaque,
+}
+
+/// Reads entries one after the other; between two calls of [`TarReader::next`] the contents of the current file can be read from it.
+pub struct TarReader<R> {
+    from: R,
+    limits: Limits,
+    entries: u64,
+    contents: u64,
+    /// Bytes of the tar read so far.
+    bytes: u64,
+    /// Bytes of the current file not read yet, and the padding behind them.
+    left: u64,
+    padding: u64,
+    ended: bool,
+}
+
+/// What extended headers say about the entry that follows.
+#[derive(Default)]
+struct Extended {
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    pax: bool,
+}
+
+impl<R: Read> TarReader<R> {
+    /// Starts reading an uncompressed tar.
+    pub fn new(from: R, limits: &Limits) -> Self {
+        Self { from, limits: limits.clone(), entries: 0, contents: 0, bytes: 0, left: 0, padding: 0, ended: false }
+    }
+
+    /// Entries seen, and bytes of the tar read, so far.
+    pub fn counted(&self) -> super::Packed {
+        super::Packed { entries: self.entries, bytes: self.bytes }
+    }
+
+    /// Returns the next entry, skipping what was not read of the current one; `None` after the end mark, with the source read to its end.
+    #[expect(clippy::should_implement_trait, reason = "an entry's contents must be read before the next one, which Iterator cannot say")]
+    pub fn next(&mut self) -> Result<Option<Entry>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.skip()?;
+        let mut extended = Extended::default();
+        loop {
+            let Some(header) = self.header()? else {
+                if extended.pax || extended.long_name.is_some() || extended.long_link.is_some() {
+                    return Err(Error::Tar { why: Wrong::Extended("it belongs to no entry") });
+                }
+                self.end()?;
+                self.ended = true;
+                return Ok(None);
+            };
+            self.entries += 1;
+            if self.entries > self.limits.entries {
+                return Err(Error::Tar { why: Wrong::Entries(self.limits.entries) });
+            }
+            let raw = header.path_bytes().into_owned();
+            let refuse = |why| Error::Entry { entry: show(&raw), why };
+            match header.entry_type() {
+                EntryType::XHeader => {
+                    if extended.pax {
+                        return Err(refuse(Wrong::Extended("there are two for one entry")));
+                    }
+                    let body = self.body(&header).map_err(|e| e.at(&raw))?;
+                    extended.records = records(&body).map_err(refuse)?;
+                    extended.pax = true;
+                }
+                EntryType::XGlobalHeader => {
+                    let body = self.body(&header).map_err(|e| e.at(&raw))?;
+                    // git writes a comment. One that renames or resizes every entry that follows has no honest use.
+                    if records(&body).map_err(refuse)?.keys().any(|key| matters(key)) {
+                        return Err(refuse(Wrong::Extended("it changes all entries")));
+                    }
+                    self.entries -= 1;
+                }
+                EntryType::GNULongName | EntryType::GNULongLink => {
+                    let mut body = self.body(&header).map_err(|e| e.at(&raw))?;
+                    if body.last() == Some(&0) {
+                        body.pop();
+                    }
+                    let place =
+                        if header.entry_type() == EntryType::GNULongName { &mut extended.long_name } else { &mut extended.long_link };
+                    if place.replace(body).is_some() {
+                        return Err(refuse(Wrong::Extended("there are two for one entry")));
+                    }
+                }
+                _ => return self.entry(&header, extended).map(Some),
+            }
+            if extended.pax || extended.long_name.is_some() || extended.long_link.is_some() {
+                // Counted once, with the entry it belongs to.
+                self.entries -= 1;
+            }
+        }
+    }
+
+    /// Reads a header block; `None` for the first block of the end mark.
+    fn header(&mut self) -> Result<Option<Header>, Error> {
+        let mut header = Header::new_old();
+        self.exact(header.as_mut_bytes())?;
+        let bytes = header.as_bytes();
+        if bytes.iter().all(|b| *b == 0) {
+            return Ok(None);
+        }
+        let sum: u32 = bytes[..148].iter().chain(&[b' '; 8]).chain(&bytes[156..]).map(|b| u32::from(*b)).sum();
+        match header.cksum() {
+            Ok(given) if given == sum => Ok(Some(header)),
+            _ => Err(Error::Tar { why: Wrong::Checksum }),
+        }
+    }
+
+    /// Reads the contents of an extended header.
+    fn body(&mut self, header: &Header) -> Result<Vec<u8>, Fault> {
+        let size = header.entry_size().map_err(|_| Fault::Wrong(Wrong::Number("size")))?;
+        if size > MAX_EXTENDED {
+            return Err(Fault::Wrong(Wrong::TooLong));
+        }
+        let mut body = vec![0; usize::try_from(size).expect("at most a mebibyte")];
+        self.exact(&mut body).map_err(Fault::Error)?;
+        self.left = 0;
+        self.padding = pad(size);
+        self.skip().map_err(Fault::Error)?;
+        Ok(body)
+    }
+
+    fn entry(&mut self, header: &Header, mut extended: Extended) -> Result<Entry, Error> {
+        let mut raw = header.path_bytes().into_owned();
+        let given = |pax: &mut BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8]| pax.remove(key).filter(|value| !value.is_empty());
+        let pax_name = given(&mut extended.records, b"path");
+        let pax_link = given(&mut extended.records, b"linkpath");
+        let two = (pax_name.is_some() && extended.long_name.is_some()) || (pax_link.is_some() && extended.long_link.is_some());
+        if let Some(long) = pax_name.or(extended.long_name) {
+            raw = long;
+        }
+        let link = pax_link.or(extended.long_link).or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
+        let kind_byte = header.entry_type().as_byte();
+        let sparse = extended.records.keys().any(|key| key.starts_with(b"GNU.sparse.") || key.starts_with(b"SCHILY.realsize"));
+        let outcome = (|| {
+            if two {
+                return Err(Wrong::Extended("the name is given twice"));
+            }
+            if sparse || kind_byte == b'S' {
+                return Err(Wrong::Sparse);
+            }
+            let size = size(header, given(&mut extended.records, b"size"))?;
+            let meta = meta(header, &mut extended.records)?;
+            let folder = raw.ends_with(b"/");
+            let path = name::clean(&raw)?;
+            let kind = match kind_byte {
+                b'0' | b'\0' | b'7' if folder => return Err(Wrong::Slash),
+                b'0' | b'\0' | b'7' => Kind::File,
+                b'1' => Kind::Link(name::clean(&link.unwrap_or_default())?),
+                b'2' => {
+                    let target = link.unwrap_or_default();
+                    if target.len() > MAX_PATH {
+                        return Err(Wrong::TooLong);
+                    }
+                    if target.is_empty() || target.contains(&0) {
+                        return Err(Wrong::Empty);
+                    }
+                    Kind::Symlink(target)
+                }
+                b'3' | b'4' => Kind::Device,
+                b'5' => Kind::Dir,
+                b'6' => Kind::Fifo,
+                other => return Err(Wrong::Type(other)),
+            };
+            if folder && kind != Kind::Dir {
+                return Err(Wrong::Slash);
+            }
+            if size > 0 && kind != Kind::File {
+                return Err(Wrong::Size);
+            }
+            if path.is_empty() && kind != Kind::Dir {
+                return Err(Wrong::Empty);
+            }
+            let (path, kind) = match (name::named(path)?, kind) {
+                (name::Named::Plain(path), kind) => (path, kind),
+                (name::Named::Whiteout(path), Kind::File) if size == 0 => (path, Kind::Whiteout),
+                (name::Named::Opaque(path), Kind::File) if size == 0 => (path, Kind::Opaque),
+                _ => return Err(Wrong::Whiteout),
+            };
+            Ok(Entry { path, kind, meta, size })
+        })();
+        let entry = outcome.map_err(|why| Error::Entry { entry: show(&raw), why })?;
+        self.contents = self.contents.saturating_add(entry.size);
+        if self.contents > self.limits.bytes {
+            return Err(Error::Entry { entry: show(&raw), why: Wrong::Bytes(self.limits.bytes) });
+        }
+        self.left = entry.size;
+        self.padding = pad(entry.size);
+        Ok(entry)
+    }
+
+    /// Reads over what is left of the current entry.
+    fn skip(&mut self) -> Result<(), Error> {
+        let mut left = self.left + self.padding;
+        (self.left, self.padding) = (0, 0);
+        let mut sink = [0; 8192];
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(sink.len());
+            self.exact(&mut sink[..want])?;
+            left -= want as u64;
+        }
+        Ok(())
+    }
+
+    /// Checks the rest after the first zero block: at least one more, and nothing but zeros.
+    fn end(&mut self) -> Result<(), Error> {
+        let mut block = [0; BLOCK];
+        self.exact(&mut block)?;
+        let mut padding = 0;
+        let mut buffer = vec![0; 64 << 10];
+        let mut got = BLOCK;
+        buffer[..BLOCK].copy_from_slice(&block);
+        while got > 0 {
+            padding += got as u64;
+            if padding > MAX_PADDING || buffer[..got].iter().any(|b| *b != 0) {
+                return Err(Error::Tar { why: Wrong::Trailing });
+            }
+            got = loop {
+                match self.from.read(&mut buffer) {
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(source) => return Err(Error::Read { source }),
+                    Ok(n) => break n,
+                }
+            };
+            self.bytes += got as u64;
+        }
+        Ok(())
+    }
+
+    fn exact(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+        self.from.read_exact(buffer).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Tar { why: Wrong::Truncated },
+            _ => Error::Read { source },
+        })?;
+        self.bytes += buffer.len() as u64;
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for TarReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        if want == 0 {
+            return Ok(0);
+        }
+        let got = self.from.read(&mut buf[..want])?;
+        if got == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, Wrong::Truncated));
+        }
+        self.left -= got as u64;
+        self.bytes += got as u64;
+        Ok(got)
+    }
+}
+
+/// A refusal that does not know its entry yet, or an error that needs none.
+enum Fault {
+    Wrong(Wrong),
+    Error(Error),
+}
+
+impl Fault {
+    fn at(self, raw: &[u8]) -> Error {
+        match self {
+            Self::Wrong(why) => Error::Entry { entry: show(raw), why },
+            Self::Error(error) => error,
+        }
+    }
+}
+
+fn pad(size: u64) -> u64 {
+    (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64
+}
+
+/// Whether a PAX record changes how an entry reads.
+fn matters(key: &[u8]) -> bool {
+    matches!(key, b"path" | b"linkpath" | b"size" | b"uid" | b"gid" | b"mtime") || key.starts_with(b"GNU.") || key.starts_with(b"SCHILY.")
+}
+
+/// Parses PAX records: length, space, key, `=`, value, line end.
+fn records(mut body: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Wrong> {
+    const BAD: Wrong = Wrong::Extended("a record is malformed");
+    let mut found = BTreeMap::new();
+    while !body.is_empty() {
+        let space = body.iter().take(20).position(|b| *b == b' ').ok_or(BAD)?;
+        let length = usize::try_from(number(&body[..space]).ok_or(BAD)?).map_err(|_| BAD)?;
+        if length <= space + 1 || length > body.len() || body[length - 1] != b'\n' {
+            return Err(BAD);
+        }
+        let record = &body[space + 1..length - 1];
+        let equals = record.iter().position(|b| *b == b'=').ok_or(BAD)?;
+        if equals == 0 {
+            return Err(BAD);
+        }
+        // POSIX says the last one wins, some readers take the first.
+        if found.insert(record[..equals].to_vec(), record[equals + 1..].to_vec()).is_some() {
+            return Err(Wrong::Extended("a record is there twice"));
+        }
+        body = &body[length..];
+    }
+    Ok(found)
+}
+
+/// Parses decimal digits and nothing else.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn size(header: &Header, pax: Option<Vec<u8>>) -> Result<u64, Wrong> {
+    let plain = header.entry_size().map_err(|_| Wrong::Number("size"))?;
+    let Some(pax) = pax else {
+        return Ok(plain);
+    };
+    let long = number(&pax).ok_or(Wrong::Number("size"))?;
+    // Only a size too big for the octal field may differ from it, and then the field must say nothing.
+    if long == plain || (long > 0o77_777_777_777 && plain == 0) { Ok(long) } else { Err(Wrong::Size) }
+}
+
+fn meta(header: &Header, records: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Meta, Wrong> {
+    let mut id = |what: &'static str, key: &[u8], plain: io::Result<u64>| {
+        let id = match records.remove(key).filter(|v| !v.is_empty()) {
+            Some(digits) => number(&digits).ok_or(Wrong::Number(what))?,
+            None => plain.map_err(|_| Wrong::Number(what))?,
+        };
+        u32::try_from(id).ok().filter(|id| *id <= MAX_ID).ok_or(Wrong::Id { what, id })
+    };
+    let uid = id("owner", b"uid", header.uid())?;
+    let gid = id("group", b"gid", header.gid())?;
+    let mtime = match records.remove(&b"mtime"[..]).filter(|v| !v.is_empty()) {
+        Some(text) => seconds(&text).ok_or(Wrong::Number("time"))?,
+        None => header.mtime().map_err(|_| Wrong::Number("time"))?.cast_signed(),
+    };
+    let mode = header.mode().map_err(|_| Wrong::Number("mode"))? & 0o7777;
+    let mut xattrs = BTreeMap::new();
+    for (key, value) in std::mem::take(records) {
+        // A text form of ACLs with names in it: dropping it would change who may read what.
+        if key.starts_with(b"SCHILY.acl.") && !value.is_empty() {
+            return Err(Wrong::Attribute(show(&key)));
+        }
+        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
+            && attribute::kept(name)
+        {
+            attribute::check(name, &value)?;
+            xattrs.insert(name.to_owned(), value);
+        }
+    }
+    Ok(Meta { mode, uid, gid, mtime: mtime.clamp(0, MAX_TIME), xattrs })
+}
+
+/// Parses seconds with an optional sign and fraction, rounding down.
+fn seconds(text: &[u8]) -> Option<i64> {
+    let (negative, text) = match text.strip_prefix(b"-") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole, fraction) = match text.iter().position(|b| *b == b'.') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, &b""[..]),
+    };
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let whole = i64::try_from(number(whole)?).ok()?;
+    if !negative {
+        return Some(whole);
+    }
+    Some(-whole - i64::from(fraction.iter().any(|b| *b != b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pax_records_are_read_to_the_letter() {
+        let check = |text: &str| records(text.as_bytes());
+        let found = check("11 path=abc\n17 comment=a=b c\n").expect("well formed");
+        assert_eq!(found[&b"path"[..]], b"abc");
+        assert_eq!(found[&b"comment"[..]], b"a=b c");
+        for bad in [
+            "x",
+            "5 a=b",
+            "6 a=b",
+            "4 =b\n",
+            "6 ab\n\n",
+            "0 a=b\n",
+            "+6 a=b\n",
+            "99999999999999999999999 a=b\n",
+            "6 a=b\nx",
+            " 6 a=b\n",
+            "06",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        assert_eq!(check("6 a=b\n6 a=c\n"), Err(Wrong::Extended("a record is there twice")));
+    }
+
+    #[test]
+    fn times_are_rounded_down() {
+        for (text, time) in [("0", 0), ("12.9", 12), ("-1.5", -2), ("-1.0", -1), ("-3", -3), ("7.", 7)] {
+            assert_eq!(seconds(text.as_bytes()), Some(time), "{text}");
+        }
+        for text in ["", "-", "1e3", "1.x", ".5", "--1", "1.2.3"] {
+            assert_eq!(seconds(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,561 @@
+//! A layer tar to a folder. Nothing outside the folder can be reached: links in names are followed by hand inside it, and every file is made
+//! by a call on the descriptor of its own folder, which was opened by the kernel without following any link.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use rustix::fs::AtFlags;
+use rustix::fs::FileType;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
+use rustix::fs::Timespec;
+use rustix::fs::Timestamps;
+use rustix::fs::Uid;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::Entry;
+use super::Error;
+use super::Form;
+use super::Kind;
+use super::Limits;
+use super::Meta;
+use super::Packed;
+use super::TarReader;
+use super::Wrong;
+use super::attribute;
+use super::name;
+use super::show;
+use crate::files::remove_at;
+
+/// Links followed in one name before it is taken for a loop (as the kernel).
+const MAX_LINKS: usize = 40;
+
+/// What becomes of device nodes in a tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Devices {
+    /// An error that names it: a layer has no business with devices.
+    Refuse,
+    /// Left out: for the tars of whole systems, which often hold a `/dev` that a running system replaces anyway.
+    Skip,
+}
+
+/// What becomes of a folder in the tar where an earlier layer has a symbolic link to a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderOverLink {
+    /// The folder replaces the link, as the image specification says.
+    Replace,
+    /// The link stays and the folder's contents go where it leads, as dpkg does.
+    Follow,
+}
+
+/// How to unpack.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What the tar becomes.
+    pub form: Form,
+    /// Bounds.
+    pub limits: Limits,
+    /// Devices.
+    pub devices: Devices,
+    /// Folders over links.
+    pub links: FolderOverLink,
+}
+
+impl Options {
+    /// The rules for a layer: devices refused, folders replace links, default limits.
+    pub fn layer(form: Form) -> Self {
+        Self { form, limits: Limits::default(), devices: Devices::Refuse, links: FolderOverLink::Replace }
+    }
+}
+
+/// Unpacks the tar `tar` (uncompressed) into the folder `dir`, refusing whatever cannot be one clear tree.
+///
+/// The source is read to its end. With an error the folder holds a part of the tar: it must be thrown away.
+pub fn unpack(tar: &mut dyn Read, dir: &Path, form: Form, limits: &Limits) -> Result<Packed, Error> {
+    unpack_with(tar, dir, &Options { limits: limits.clone(), ..Options::layer(form) })
+}
+
+/// As [`unpack`], with all the options.
+pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<Packed, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))?;
+    if options.form == Form::Overlay {
+        // The top folder of the topmost layer is the root that a step sees; the caller's umask has no say in it.
+        rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(|e| system("set the mode of", b".", e))?;
+    }
+    let mut work =
+        Work { root, options, parents: HashMap::new(), seen: HashMap::new(), folders: BTreeMap::new(), buffer: vec![0; 128 << 10] };
+    let mut reader = TarReader::new(tar, &options.limits);
+    while let Some(entry) = reader.next()? {
+        work.one(&entry, &mut reader)?;
+    }
+    work.close()?;
+    Ok(reader.counted())
+}
+
+/// What the tar has made of a path so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// A folder that was needed for something in it.
+    Passed,
+    Dir,
+    File,
+    Other,
+    Whiteout,
+}
+
+/// A folder in use.
+struct Parent {
+    fd: OwnedFd,
+    /// Its path without links.
+    path: Vec<u8>,
+    /// New files in it start with an ACL that they must lose.
+    default_acl: bool,
+}
+
+struct Work<'a> {
+    root: OwnedFd,
+    options: &'a Options,
+    /// Open folders by their path in the tar; emptied when it grows, or when anything was removed: only then can a path lead elsewhere.
+    parents: HashMap<Vec<u8>, Rc<Parent>>,
+    /// By path without links.
+    seen: HashMap<Vec<u8>, Seen>,
+    /// Folders get their modes, owners and times when nothing will be put into them any more; `None`: only passed through.
+    folders: BTreeMap<Vec<u8>, Option<Meta>>,
+    buffer: Vec<u8>,
+}
+
+impl Work<'_> {
+    fn one(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
+        let refuse = |why| Err(refused(&entry.path, why));
+        if matches!(entry.kind, Kind::Dir) {
+            return self.dir(entry);
+        }
+        if matches!(entry.kind, Kind::Opaque) {
+            return self.opaque(entry);
+        }
+        if matches!(entry.kind, Kind::Device) {
+            return match self.options.devices {
+                Devices::Refuse => refuse(Wrong::Device),
+                Devices::Skip => Ok(()),
+            };
+        }
+        let (folder, last) = name::split(&entry.path);
+        if matches!(entry.kind, Kind::Whiteout) && self.options.form == Form::Tree {
+            return self.delete(entry, folder, last);
+        }
+        if matches!(entry.kind, Kind::Symlink(_) | Kind::Fifo)
+            && let Some(name) = entry.meta.xattrs.keys().next()
+        {
+            return refuse(Wrong::Attribute(show(name)));
+        }
+        let parent = self.parent(folder, entry)?;
+        let path = name::join(&parent.path, last);
+        match self.seen.get(&path) {
+            None => {}
+            Some(Seen::Whiteout | Seen::Passed) => return refuse(Wrong::Conflict),
+            Some(_) if entry.kind == Kind::Whiteout => return refuse(Wrong::Conflict),
+            Some(_) => return refuse(Wrong::Duplicate),
+        }
+        let seen = match &entry.kind {
+            Kind::File => {
+                self.file(&parent, last, entry, data)?;
+                Seen::File
+            }
+            Kind::Link(target) => {
+                self.link(&parent, last, entry, target)?;
+                Seen::File
+            }
+            Kind::Symlink(target) => {
+                self.fresh(&parent, last, entry, "make the link", |dir| rustix::fs::symlinkat(&**target, dir, last))?;
+                self.finish_special(&parent, last, entry, None)?;
+                Seen::Other
+            }
+            Kind::Fifo => {
+                self.fresh(&parent, last, entry, "make the fifo", |dir| {
+                    rustix::fs::mknodat(dir, last, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+                })?;
+                self.finish_special(&parent, last, entry, Some(entry.meta.mode))?;
+                Seen::Other
+            }
+            Kind::Whiteout => {
+                self.fresh(&parent, last, entry, "make the whiteout", |dir| {
+                    rustix::fs::mknodat(dir, last, FileType::CharacterDevice, Mode::empty(), 0)
+                })?;
+                Seen::Whiteout
+            }
+            Kind::Dir | Kind::Opaque | Kind::Device => unreachable!("done above"),
+        };
+        self.seen.insert(path, seen);
+        Ok(())
+    }
+
+    fn file(&mut self, parent: &Parent, last: &[u8], entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = self.fresh(parent, last, entry, "create", |dir| rustix::fs::openat(dir, last, flags, Mode::RUSR | Mode::WUSR))?;
+        let mut file = std::fs::File::from(fd);
+        let mut left = entry.size;
+        while left > 0 {
+            let got = match data.read(&mut self.buffer) {
+                Ok(0) => return Err(Error::Tar { why: Wrong::Truncated }),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(Error::Tar { why: Wrong::Truncated }),
+                Err(source) => return Err(Error::Read { source }),
+            };
+            file.write_all(&self.buffer[..got]).map_err(|e| system("write", &entry.path, e))?;
+            left -= got as u64;
+        }
+        if parent.default_acl {
+            forget(rustix::fs::fremovexattr(&file, attribute::ACL)).map_err(|e| system("clear the ACL of", &entry.path, e))?;
+        }
+        self.dress(&file, &entry.path, &entry.meta)
+    }
+
+    /// Gives an open file or folder its owner, mode, attributes and time, in the one order in which none undoes another: chown(2) clears
+    /// setuid bits and capabilities, and any change but the last would touch the time.
+    fn dress(&self, fd: impl AsFd, path: &[u8], meta: &Meta) -> Result<(), Error> {
+        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(|e| system("change the owner of", path, e))?;
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(meta.mode)).map_err(|e| system("set the mode of", path, e))?;
+        for (key, value) in &meta.xattrs {
+            let key = self.stored(key);
+            rustix::fs::fsetxattr(&fd, &*key, value, XattrFlags::empty()).map_err(|e| system("set an attribute of", path, e))?;
+        }
+        rustix::fs::futimens(&fd, &times(meta)).map_err(|e| system("set the time of", path, e))
+    }
+
+    /// The name under which an attribute is stored: one of overlay's own would be obeyed, not shown, if it were not escaped.
+    fn stored<'k>(&self, key: &'k [u8]) -> Cow<'k, [u8]> {
+        match self.options.form {
+            Form::Overlay => Cow::Owned(attribute::escape(key)),
+            Form::Tree => Cow::Borrowed(key),
+        }
+    }
+
+    fn link(&mut self, parent: &Parent, last: &[u8], entry: &Entry, target: &[u8]) -> Result<(), Error> {
+        let missing = || refused(&entry.path, Wrong::Target(show(target)));
+        let (folder, target_last) = name::split(target);
+        let folder = self.resolve(folder, entry)?;
+        let path = name::join(&folder, target_last);
+        let earlier = match self.seen.get(&path) {
+            Some(Seen::File) => true,
+            Some(_) => false,
+            // A file that an earlier layer put into the same tree will do as well.
+            None => self.options.form == Form::Tree,
+        };
+        let from = self.open(&folder).ok().filter(|_| earlier && !target_last.is_empty()).ok_or_else(missing)?;
+        let stat = rustix::fs::statat(&from, target_last, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || path == name::join(&parent.path, last) {
+            return Err(missing());
+        }
+        self.fresh(parent, last, entry, "link", |dir| rustix::fs::linkat(&from, target_last, dir, last, AtFlags::empty()))
+    }
+
+    /// Owner, mode and time of what cannot be opened.
+    fn finish_special(&self, parent: &Parent, last: &[u8], entry: &Entry, mode: Option<u32>) -> Result<(), Error> {
+        let (meta, path) = (&entry.meta, &entry.path);
+        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        rustix::fs::chownat(&parent.fd, last, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| system("change the owner of", path, e))?;
+        if let Some(mode) = mode {
+            // Follows links, but what was made a moment ago is none.
+            rustix::fs::chmodat(&parent.fd, last, Mode::from_raw_mode(mode), AtFlags::empty())
+                .map_err(|e| system("set the mode of", path, e))?;
+        }
+        rustix::fs::utimensat(&parent.fd, last, &times(meta), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| system("set the time of", path, e))
+    }
+
+    fn dir(&mut self, entry: &Entry) -> Result<(), Error> {
+        let (folder, last) = name::split(&entry.path);
+        if entry.path.is_empty() {
+            self.folders.insert(vec![], Some(entry.meta.clone()));
+            return Ok(());
+        }
+        let parent = self.parent(folder, entry)?;
+        let mut path = name::join(&parent.path, last);
+        if self.options.links == FolderOverLink::Follow {
+            let followed = self.resolve(&path, entry)?;
+            if followed != path && self.open(&followed).is_ok() {
+                path = followed;
+            }
+        }
+        match self.seen.get(&path) {
+            None | Some(Seen::Passed | Seen::Dir) => {}
+            Some(Seen::Whiteout) => return Err(refused(&entry.path, Wrong::Conflict)),
+            Some(_) => return Err(refused(&entry.path, Wrong::Duplicate)),
+        }
+        match self.open(&path) {
+            Ok(_) => {}
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.fresh(&parent, last, entry, "make the folder", |dir| rustix::fs::mkdirat(dir, last, Mode::RWXU))?;
+            }
+            Err(e) => return Err(system("open the folder", &entry.path, e)),
+        }
+        self.pass(&path);
+        self.seen.insert(path.clone(), Seen::Dir);
+        self.folders.insert(path, Some(entry.meta.clone()));
+        Ok(())
+    }
+
+    /// Notes that the folders above `path` are in use.
+    fn pass(&mut self, path: &[u8]) {
+        let mut above = name::split(path).0;
+        while !above.is_empty() && !self.seen.contains_key(above) {
+            self.seen.insert(above.to_owned(), Seen::Passed);
+            above = name::split(above).0;
+        }
+    }
+
+    fn opaque(&mut self, entry: &Entry) -> Result<(), Error> {
+        if self.options.form == Form::Overlay {
+            let parent = self.parent(&entry.path, entry)?;
+            let set = rustix::fs::fsetxattr(&parent.fd, attribute::OVERLAY_OPAQUE, b"y", XattrFlags::empty());
+            return set.map_err(|e| system("mark as opaque", &entry.path, e));
+        }
+        let path = self.resolve(&entry.path, entry)?;
+        match self.open(&path) {
+            Ok(fd) => self.empty(&fd, &path)?,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(way(&entry.path, e)),
+        }
+        self.parents.clear();
+        Ok(())
+    }
+
+    /// Removes from a folder what this tar did not put there.
+    fn empty(&self, dir: &OwnedFd, path: &[u8]) -> Result<(), Error> {
+        let mut left = vec![(path.to_owned(), rustix::io::fcntl_dupfd_cloexec(dir, 3).map_err(|e| system("open", path, e))?)];
+        while let Some((path, dir)) = left.pop() {
+            for name in crate::files::dir_names(&dir).map_err(|e| system("list", &path, e))? {
+                let child = name::join(&path, name.as_bytes());
+                match self.seen.get(&child) {
+                    None => remove_at(dir.as_fd(), &name, Path::new(OsStr::from_bytes(&child)))?,
+                    Some(Seen::Dir | Seen::Passed) => {
+                        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        let fd = rustix::fs::openat(&dir, &name, flags, Mode::empty()).map_err(|e| system("open", &child, e))?;
+                        left.push((child, fd));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, entry: &Entry, folder: &[u8], last: &[u8]) -> Result<(), Error> {
+        let folder = self.resolve(folder, entry)?;
+        let path = name::join(&folder, last);
+        if self.seen.insert(path, Seen::Whiteout).is_some() {
+            return Err(refused(&entry.path, Wrong::Conflict));
+        }
+        match self.open(&folder) {
+            Ok(dir) => remove_at(dir.as_fd(), OsStr::from_bytes(last), Path::new(OsStr::from_bytes(&entry.path)))?,
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(e) => return Err(way(&entry.path, e)),
+        }
+        self.parents.clear();
+        Ok(())
+    }
+
+    /// Makes `last` by `make`, after removing what an earlier layer left there.
+    fn fresh<T>(
+        &mut self,
+        parent: &Parent,
+        last: &[u8],
+        entry: &Entry,
+        what: &'static str,
+        make: impl Fn(&OwnedFd) -> Result<T, Errno>,
+    ) -> Result<T, Error> {
+        match make(&parent.fd) {
+            Err(Errno::EXIST) => {
+                remove_at(parent.fd.as_fd(), OsStr::from_bytes(last), Path::new(OsStr::from_bytes(&entry.path)))?;
+                self.parents.clear();
+                make(&parent.fd).map_err(|e| system(what, &entry.path, e))
+            }
+            other => other.map_err(|e| system(what, &entry.path, e)),
+        }
+    }
+
+    /// Returns the open folder `folder`, through links and made where missing.
+    fn parent(&mut self, folder: &[u8], entry: &Entry) -> Result<Rc<Parent>, Error> {
+        if let Some(parent) = self.parents.get(folder) {
+            return Ok(parent.clone());
+        }
+        let (path, fd) = match self.open(folder) {
+            Ok(fd) => (folder.to_owned(), fd),
+            Err(Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => {
+                let path = self.resolve(folder, entry)?;
+                let fd = self.make(&path, entry)?;
+                (path, fd)
+            }
+            Err(e) => return Err(way(&entry.path, e)),
+        };
+        // Something below it is about to be made.
+        if !path.is_empty() && !self.seen.contains_key(&path) {
+            self.seen.insert(path.clone(), Seen::Passed);
+        }
+        self.pass(&path);
+        let default_acl = match rustix::fs::fgetxattr(&fd, attribute::DEFAULT_ACL, &mut [0u8; 0][..]) {
+            Ok(size) => size > 0,
+            Err(Errno::NODATA | Errno::NOTSUP) => false,
+            Err(e) => return Err(system("read the ACL of", folder, e)),
+        };
+        let parent = Rc::new(Parent { fd, path, default_acl });
+        if self.parents.len() >= 64 {
+            self.parents.clear();
+        }
+        self.parents.insert(folder.to_owned(), parent.clone());
+        Ok(parent)
+    }
+
+    /// Opens a folder by a path in which nothing is a link.
+    fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// Makes the missing folders of a path without links: a tar need not mention them.
+    fn make(&mut self, path: &[u8], entry: &Entry) -> Result<OwnedFd, Error> {
+        let mut here = vec![];
+        let mut fd = self.open(b"").map_err(|e| way(&entry.path, e))?;
+        for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+            here = name::join(&here, part);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            fd = match rustix::fs::openat(&fd, part, flags, Mode::empty()) {
+                Err(Errno::NOENT) => {
+                    if self.seen.get(&here) == Some(&Seen::Whiteout) {
+                        return Err(refused(&entry.path, Wrong::Conflict));
+                    }
+                    rustix::fs::mkdirat(&fd, part, Mode::RWXU).map_err(|e| system("make the folder", &here, e))?;
+                    self.folders.entry(here.clone()).or_insert(None);
+                    rustix::fs::openat(&fd, part, flags, Mode::empty()).map_err(|e| system("open the folder", &here, e))?
+                }
+                other => other.map_err(|e| way(&entry.path, e))?,
+            };
+        }
+        Ok(fd)
+    }
+
+    /// Follows the links in `path` by hand, inside the root; what does not exist yet is taken as it stands.
+    fn resolve(&self, path: &[u8], entry: &Entry) -> Result<Vec<u8>, Error> {
+        let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
+        let mut here: Vec<u8> = vec![];
+        let mut links = 0;
+        while let Some(part) = left.pop_front() {
+            match &*part {
+                b"" | b"." => continue,
+                b".." => {
+                    here.truncate(here.len() - name::split(&here).1.len());
+                    here.truncate(here.len().saturating_sub(1));
+                    continue;
+                }
+                _ => {}
+            }
+            let next = name::join(&here, &part);
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let held = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let target = match rustix::fs::openat2(&self.root, &*next, flags, Mode::empty(), held) {
+                // An O_PATH descriptor of the link itself, if it is one.
+                Ok(fd) => match rustix::fs::readlinkat(&fd, "", vec![]) {
+                    Ok(target) => target.into_bytes(),
+                    Err(Errno::NOENT | Errno::INVAL) => {
+                        here = next;
+                        continue;
+                    }
+                    Err(e) => return Err(way(&entry.path, e)),
+                },
+                Err(Errno::NOENT | Errno::NOTDIR) => {
+                    here = next;
+                    continue;
+                }
+                Err(e) => return Err(way(&entry.path, e)),
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(refused(&entry.path, Wrong::Way));
+            }
+            if target.starts_with(b"/") {
+                here.clear();
+            }
+            for part in target.split(|b| *b == b'/').rev() {
+                left.push_front(part.to_vec());
+            }
+        }
+        Ok(here)
+    }
+
+    /// Gives all folders what had to wait.
+    fn close(&mut self) -> Result<(), Error> {
+        let none = BTreeMap::new();
+        // Deepest first: once a folder has its mode, what is in it may be out of reach for anyone but root.
+        for (path, meta) in std::mem::take(&mut self.folders).into_iter().rev() {
+            let fd = match self.open(&path) {
+                Ok(fd) => fd,
+                // A whiteout further down took it away.
+                Err(Errno::NOENT) => continue,
+                Err(e) => return Err(system("open the folder", &path, e)),
+            };
+            let told = meta.as_ref().map_or(&none, |meta| &meta.xattrs);
+            for key in attribute::list(&fd).map_err(|e| system("read the attributes of", &path, e))? {
+                let internal = self.options.form == Form::Overlay && key == attribute::OVERLAY_OPAQUE.as_bytes();
+                // Inherited from a default ACL, or of an earlier layer's folder: the entry says what there is.
+                if attribute::kept(&key) && !internal && !told.keys().any(|k| *self.stored(k) == *key) {
+                    forget(rustix::fs::fremovexattr(&fd, &*key)).map_err(|e| system("remove an attribute of", &path, e))?;
+                }
+            }
+            match &meta {
+                Some(meta) => self.dress(&fd, &path, meta)?,
+                None => {
+                    rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(|e| system("set the mode of", &path, e))?;
+                    rustix::fs::futimens(&fd, &times(&Meta::default())).map_err(|e| system("set the time of", &path, e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is not there need not be removed.
+fn forget(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+        other => other,
+    }
+}
+
+fn times(meta: &Meta) -> Timestamps {
+    let time = Timespec { tv_sec: meta.mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn refused(path: &[u8], why: Wrong) -> Error {
+    Error::Entry { entry: show(path), why }
+}
+
+/// What it means that the folder of an entry cannot be opened.
+fn way(path: &[u8], e: Errno) -> Error {
+    match e {
+        Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG => refused(path, Wrong::Way),
+        e => system("open the folder of", path, e),
+    }
+}
+
+fn system(what: &'static str, path: &[u8], e: impl Into<io::Error>) -> Error {
+    Error::System { what, path: Path::new(OsStr::from_bytes(path)).to_owned(), source: e.into() }
+}

@@ -1,0 +1,176 @@
+//! Tests that end a publish or a removal at every point where it touches the disk: by SIGKILL, by one error, by a disk that is
+//! dead from there on. Afterwards one open must be enough to make everything as before, or as after, and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::io::Errno;
+
+use super::disk::fault;
+use super::disk::fault::Fault;
+use super::*;
+use crate::image::ImageConfig;
+use crate::image::MEDIA_CONFIG;
+use crate::image::MEDIA_LAYER;
+use crate::image::MEDIA_MANIFEST;
+use crate::image::Manifest;
+use crate::image::Platform;
+
+/// Puts a small image into the draft; images of different `content` share one layer.
+fn image(draft: &Draft, reference: &str, content: &str) -> Version {
+    let put = |media: &str, bytes: &[u8]| {
+        let (digest, size) = draft.put(bytes).expect("put");
+        Descriptor::new(media, digest, size)
+    };
+    let shared = put(MEDIA_LAYER, b"a layer that all share");
+    let own = put(MEDIA_LAYER, content.as_bytes());
+    let mut config = ImageConfig::new(0, &Platform::linux("amd64"));
+    config.rootfs.diff_ids = vec![shared.digest, own.digest];
+    let config = put(MEDIA_CONFIG, &config.to_json());
+    let manifest = put(MEDIA_MANIFEST, &Manifest::new(config, vec![shared, own]).to_json());
+    Version { reference: reference.parse().expect("a reference"), manifest }
+}
+
+/// Everything that others can see: each file with its mode and content. Drafts are nobody's business.
+fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(dir).into_iter().filter_entry(|entry| entry.file_name() != "scratch") {
+        let entry = entry.expect("walk");
+        let mode = entry.metadata().expect("stat").permissions().mode();
+        let bytes = if entry.file_type().is_file() { fs::read(entry.path()).expect("read") } else { vec![] };
+        found.insert(entry.path().strip_prefix(dir).expect("inside").to_string_lossy().into_owned(), (mode, bytes));
+    }
+    found
+}
+
+fn names(store: &Store) -> Vec<String> {
+    store.versions().expect("versions").iter().map(|version| version.reference.to_string()).collect()
+}
+
+/// Opens the store as the next bake would, and makes sure that everything in it is whole and nothing is left over.
+fn recovered(dir: &Path) -> Store {
+    let readable = Store::open_to_read(dir).expect("readable before any repair");
+    drop(readable);
+    let store = Store::open(dir).expect("the next open repairs");
+    drop(store.dead_drafts().expect("dead drafts"));
+    assert_eq!(store.strays().expect("strays"), []);
+    let scratch: Vec<_> = fs::read_dir(dir.join("scratch")).expect("scratch").map(|e| e.expect("entry").file_name()).collect();
+    assert!(scratch.iter().all(|name| name == "lock"), "{scratch:?}");
+    for version in store.versions().expect("versions") {
+        let manifest = Manifest::parse(&store.read_blob(&version.manifest.digest).expect("manifest")).expect("a manifest");
+        for blob in manifest.descriptors() {
+            store.blob_of(blob).expect("whole");
+            store.read_blob(&blob.digest).expect("right");
+        }
+    }
+    store
+}
+
+/// What the child does: everything that writes, from an empty folder on.
+fn life(dir: &Path) {
+    let store = Store::open(dir).expect("open");
+    let draft = store.draft().expect("draft");
+    let versions = [image(&draft, "web:1", "one"), image(&draft, "app:1", "two")];
+    store.publish(&draft, &versions).expect("publish");
+    store.remove(&"web:1".parse().expect("a reference")).expect("remove");
+}
+
+/// Not a test of its own: the process that is killed.
+#[test]
+fn child() {
+    let (Some(dir), Some(point)) = (std::env::var_os("BAKE_CRASH_DIR"), std::env::var("BAKE_CRASH_POINT").ok()) else { return };
+    fault::plan(Fault::Kill(point.parse().expect("a number")));
+    life(Path::new(&dir));
+}
+
+#[test]
+fn killed_at_any_point() {
+    let mut seen = vec![];
+    for point in 0.. {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = &dir.path().join("store");
+        let mut child = Command::new(std::env::current_exe().expect("this program"));
+        child.args(["--exact", "store::crash::child", "--nocapture"]);
+        let output = child.env("BAKE_CRASH_DIR", dir).env("BAKE_CRASH_POINT", point.to_string()).output().expect("run");
+        let ended = output.status.success();
+        assert!(ended || output.status.signal() == Some(9), "point {point}: {}", String::from_utf8_lossy(&output.stderr));
+        let store = recovered(dir);
+        let found = names(&store);
+        assert!(found.is_empty() || found == ["app:1", "web:1"] || found == ["app:1"], "point {point}: {found:?}");
+        if seen.last() != Some(&found) {
+            seen.push(found);
+        }
+        let draft = store.draft().expect("draft");
+        let again = [image(&draft, "web:1", "one"), image(&draft, "web:2", "three")];
+        store.publish(&draft, &again).expect("the next build just works");
+        drop(draft);
+        recovered(dir);
+        if ended {
+            assert!(point > 40, "only {point} points");
+            break;
+        }
+    }
+    assert_eq!(seen, [vec![], vec!["app:1".to_owned(), "web:1".to_owned()], vec!["app:1".to_owned()]]);
+}
+
+/// Runs `act` with a disk that fails at point 0, 1, … until it gets through.
+fn check_failing(fault: fn(usize, Errno) -> Fault, act: impl Fn(&Store, &Draft) -> Result<(), Error>, after: &[&str]) {
+    for errno in [Errno::NOSPC, Errno::IO] {
+        for point in 0.. {
+            let dir = tempfile::tempdir().expect("a folder");
+            let store = Store::open(dir.path()).expect("open");
+            let draft = store.draft().expect("draft");
+            let old = image(&draft, "old:1", "old");
+            let gone = image(&draft, "gone:1", "gone");
+            store.publish(&draft, &[old, gone]).expect("publish");
+            let before = tree(dir.path());
+            fault::plan(fault(point, errno));
+            let result = act(&store, &draft);
+            let passed = fault::plan(Fault::None);
+            let once = matches!(fault(0, errno), Fault::Once(..));
+            match &result {
+                Err(error) => {
+                    assert!(error.is_store_unusable(), "{error}");
+                    assert_eq!(errno == Errno::NOSPC, matches!(error, Error::Full { .. }), "{error:?}");
+                    if once {
+                        assert!(tree(dir.path()) == before, "point {point}: {:?}", tree(dir.path()).keys());
+                        act(&store, &draft).expect("the same draft, once the disk is well again");
+                    }
+                }
+                Ok(()) => assert_eq!(names(&store), after, "point {point}"),
+            }
+            drop(draft);
+            let store = recovered(dir.path());
+            let found = names(&store);
+            assert!(found == after || !once && found == ["gone:1", "old:1"], "point {point}: {found:?}");
+            if point >= passed {
+                assert!(point > 5, "only {point} points");
+                break;
+            }
+        }
+    }
+}
+
+fn publish_two(store: &Store, draft: &Draft) -> Result<(), Error> {
+    store.publish(draft, &[image(draft, "web:1", "one"), image(draft, "web:2", "two")]).map(drop)
+}
+
+fn remove_one(store: &Store, _draft: &Draft) -> Result<(), Error> {
+    store.remove(&"gone:1".parse().expect("a reference")).map(drop)
+}
+
+#[test]
+fn one_error_at_any_point_changes_nothing() {
+    check_failing(Fault::Once, publish_two, &["gone:1", "old:1", "web:1", "web:2"]);
+    check_failing(Fault::Once, remove_one, &["old:1"]);
+}
+
+#[test]
+fn a_dead_disk_is_repaired_by_the_next_open() {
+    check_failing(Fault::Dead, publish_two, &["gone:1", "old:1", "web:1", "web:2"]);
+    check_failing(Fault::Dead, remove_one, &["old:1"]);
+}

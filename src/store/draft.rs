@@ -1,0 +1,227 @@
+//! A build in flight: its private corner of the store, and the blobs in it that are not published yet.
+//!
+//! ```text
+//! scratch/lock        held for a moment while a draft is born, claimed or buried, so that none of these sees half of another
+//! scratch/ID/lock     held by flock as long as the owner lives
+//! scratch/ID/blobs/   <64 hex digits>: kept; others: being written
+//! scratch/ID/…        whatever the build puts there
+//! ```
+
+use std::fs;
+use std::fs::File;
+use std::fs::Permissions;
+use std::io;
+use std::io::BufWriter;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::disk;
+use super::error::Error;
+use super::error::reading;
+use super::error::writing;
+use crate::digest::Digest;
+use crate::files::ASIDE;
+use crate::files::Lock;
+use crate::files::remove_tree;
+use crate::files::system;
+
+/// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened: the corner is removed, as far as
+/// this process may (folders of subordinate ids must be removed inside the user namespace before; what stays is found again by
+/// [`Store::dead_drafts`](super::Store::dead_drafts)).
+#[derive(Debug)]
+pub struct Draft {
+    scratch: PathBuf,
+    dir: PathBuf,
+    id: String,
+    /// Held until the folder is gone.
+    lock: Lock,
+}
+
+impl Draft {
+    /// Makes a new one in the folder `scratch`.
+    pub(super) fn new(scratch: &Path) -> Result<Self, Error> {
+        let _birth = door(scratch)?;
+        // Sorted by name is sorted by time; the random rest keeps two of one millisecond apart.
+        let prefix = format!("{}-", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3f"));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).rand_bytes(8).permissions(Permissions::from_mode(disk::PRIVATE_DIR));
+        let corner = builder.tempdir_in(scratch).map_err(|e| writing(system("make a folder in", scratch, e)))?;
+        let dir = corner.path().to_owned();
+        let lock = Lock::try_exclusive(&dir.join("lock")).map_err(writing)?;
+        let lock = lock.ok_or_else(|| Error::Busy { path: dir.join("lock"), waited: 0 })?;
+        disk::make_dir(&dir.join("blobs"), disk::PRIVATE_DIR).map_err(writing)?;
+        let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let _: PathBuf = corner.keep();
+        Ok(Self { scratch: scratch.to_owned(), dir, id, lock })
+    }
+
+    /// Claims every corner in `scratch` whose owner is dead.
+    pub(super) fn dead(scratch: &Path) -> Result<Vec<Self>, Error> {
+        let entries = match fs::read_dir(scratch) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(e) => return Err(reading(system("list", scratch, e))),
+        };
+        let _claim = door(scratch)?;
+        let mut dead = vec![];
+        for entry in entries {
+            let entry = entry.map_err(|e| reading(system("list", scratch, e)))?;
+            // A folder whose name we could not say again is none of ours.
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            match Lock::try_exclusive(&entry.path().join("lock")) {
+                Ok(Some(lock)) => dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, lock }),
+                // It lives.
+                Ok(None) => {}
+                // Gone in the meantime, or of another user: not ours to sweep.
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                Err(e) => return Err(writing(e)),
+            }
+        }
+        dead.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(dead)
+    }
+
+    /// Its folder `scratch/ID/`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its id: sorts by time of birth; fit for a file name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Begins a blob written aside on the store's file system.
+    pub fn blob(&self) -> Result<NewBlob, Error> {
+        let dir = self.blobs();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(ASIDE).permissions(Permissions::from_mode(0o600));
+        let file = builder.tempfile_in(&dir).map_err(|e| writing(system("make a file in", &dir, e)))?;
+        Ok(NewBlob { dir, file: BufWriter::with_capacity(128 << 10, file) })
+    }
+
+    /// Adds small bytes as a blob and names them.
+    pub fn put(&self, bytes: &[u8]) -> Result<(Digest, u64), Error> {
+        let digest = Digest::of(bytes);
+        let mut blob = self.blob()?;
+        blob.write_all(bytes).map_err(|e| writing(system("write", &self.path(&digest), e)))?;
+        blob.keep(&digest)?;
+        Ok((digest, bytes.len() as u64))
+    }
+
+    /// Adds an existing file by hard link or copy under a digest that the caller has verified. A link shares the file: who owns
+    /// it must only ever replace it, never write into it.
+    pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<(), Error> {
+        let to = self.path(digest);
+        if to.exists() {
+            return Ok(());
+        }
+        let Some((mut from, _)) = disk::open(file).map_err(reading)? else {
+            return Err(reading(system("open", file, io::Error::from(io::ErrorKind::NotFound))));
+        };
+        let meta = from.metadata().map_err(|e| reading(system("look at", file, e)))?;
+        // Nobody else may be able to write into a published blob, or to take its read bit away.
+        let ours = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o7777 == disk::PUBLIC_FILE;
+        // A failed link (another file system, too many links) only means that it must be copied.
+        if ours && fs::hard_link(file, &to).is_ok() {
+            return Ok(());
+        }
+        let mut blob = self.blob()?;
+        io::copy(&mut from, blob.file.get_mut()).map_err(|e| writing(system("write", &to, e)))?;
+        blob.keep(digest)
+    }
+
+    /// Opens a blob that was kept here and is not published yet; `None` where there is none.
+    pub fn open(&self, digest: &Digest) -> Result<Option<File>, Error> {
+        Ok(disk::open(&self.path(digest)).map_err(reading)?.map(|(file, _)| file))
+    }
+
+    /// Where a kept blob lies until it is published.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    /// Removes the corner now, and says what could not be removed (dropping does the same in silence).
+    pub fn discard(self) -> Result<(), Error> {
+        self.clear()
+        // Dropping tries once more, which costs nothing when all is gone.
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.dir.join("blobs")
+    }
+
+    fn clear(&self) -> Result<(), Error> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(writing(system("list", &self.dir, e))),
+        };
+        let mut failed = None;
+        for entry in entries {
+            let entry = entry.map_err(|e| writing(system("list", &self.dir, e)))?;
+            if entry.file_name() == "lock" {
+                continue;
+            }
+            // One folder that must stay does not save the others.
+            if let Err(e) = remove_tree(&entry.path()) {
+                failed = Some(e);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(writing(error));
+        }
+        // The lock goes last, and not while somebody looks for dead drafts: without it this would look like one.
+        let _burial = door(&self.scratch)?;
+        remove_tree(&self.dir).map_err(writing)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // What cannot be removed is still under our lock until we are gone, and a dead draft for the next run afterwards.
+        let _ = self.clear();
+        let _ = &self.lock;
+    }
+}
+
+/// Holds `scratch/lock` for a moment.
+fn door(scratch: &Path) -> Result<Lock, Error> {
+    Lock::exclusive(&scratch.join("lock")).map_err(writing)
+}
+
+/// A blob being written; `Write`; dropped = gone.
+#[derive(Debug)]
+pub struct NewBlob {
+    dir: PathBuf,
+    file: BufWriter<tempfile::NamedTempFile>,
+}
+
+impl NewBlob {
+    /// Keeps it under `digest` (which the writer has computed); part of the draft until published.
+    pub fn keep(self, digest: &Digest) -> Result<(), Error> {
+        let to = self.dir.join(digest.hex());
+        let file = self.file.into_inner().map_err(|e| writing(system("write", &to, e.into_error())))?;
+        let public = Permissions::from_mode(disk::PUBLIC_FILE);
+        file.as_file().set_permissions(public).map_err(|e| writing(system("set the mode of", &to, e)))?;
+        // Not synced here: most drafts that fail would pay for nothing. The publish syncs what it takes.
+        file.persist(&to).map_err(|e| writing(system("rename to", &to, e.error)))?;
+        Ok(())
+    }
+}
+
+impl Write for NewBlob {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,208 @@
+//! What cannot be done with the store, as a caller can tell it apart.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::files;
+use crate::image::Reference;
+use crate::image::Unreadable;
+
+/// Why the store did not do what was asked. After any of these the store is as it was before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A folder with other things in it was named as the store.
+    #[error("{} is not a store: it is no OCI image layout and not empty (it has {found:?})", path.display())]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// A newer bake has written the store.
+    #[error("{} says {found}, which this bake cannot read; bake {} or newer can", path.display(), needs.as_deref().unwrap_or("of a later version"))]
+    Newer {
+        /// The file that says so.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// The oldest bake that can read it, where the store says so.
+        needs: Option<String>,
+    },
+    /// A file of the store is not what it must be, so nothing that depends on it can be trusted.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A blob is not the content it is named for.
+    #[error("{} is corrupt: expected {expected}, found {found}", path.display())]
+    Corrupt {
+        /// The blob's file.
+        path: PathBuf,
+        /// What it should be: a digest, a size, a kind of file.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A blob is not there.
+    #[error("blob {digest} is missing")]
+    MissingBlob {
+        /// Its name.
+        digest: Digest,
+    },
+    /// A blob that must be read whole is too long for that.
+    #[error("blob {digest} has {size} bytes, more than the {limit} that a manifest or config may have")]
+    TooBig {
+        /// Its name.
+        digest: Digest,
+        /// Its bytes.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A manifest or index cannot be read.
+    #[error("blob {digest} cannot be understood")]
+    Content {
+        /// Its name.
+        digest: Digest,
+        /// Why not.
+        source: Unreadable,
+    },
+    /// No such image.
+    #[error("no image {reference} in the store")]
+    NotFound {
+        /// What was asked for.
+        reference: Box<Reference>,
+        /// What is there and looks like it, best first; empty when nothing does.
+        near: Vec<String>,
+    },
+    /// The version exists with other content: a version is one content, for ever.
+    #[error("{reference} exists already with other content: it is {have}, and would become {want}")]
+    VersionTaken {
+        /// The version.
+        reference: Box<Reference>,
+        /// The manifest that it names.
+        have: Digest,
+        /// The manifest that it was to name.
+        want: Digest,
+    },
+    /// A reference without a version where one is needed.
+    #[error("{reference} names no version")]
+    NoVersion {
+        /// The reference.
+        reference: Box<Reference>,
+    },
+    /// What was to be published does not hold together.
+    #[error("{reference} is incomplete: {digest} {why}")]
+    Incomplete {
+        /// The version.
+        reference: Box<Reference>,
+        /// The blob.
+        digest: Digest,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another process holds the lock.
+    #[error("another bake holds {} (waited {waited} s)", path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// Seconds waited.
+        waited: u64,
+    },
+    /// No right to write.
+    #[error("{} cannot be written", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No room.
+    #[error("no room left for {}", path.display())]
+    Full {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No right to read.
+    #[error("{} cannot be read", path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something else went wrong on the disk.
+    #[error("the disk did not do as asked")]
+    Disk {
+        /// What.
+        source: files::Error,
+    },
+    /// A write to a store that was opened to read only.
+    #[error("{} is open to read only", path.display())]
+    OpenToRead {
+        /// The store.
+        path: PathBuf,
+    },
+    /// A name that is to become a file name is not one.
+    #[error("{name:?} is not a file name")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}
+
+impl Error {
+    /// Whether the store itself is out of reach (busy, unreadable, unwritable, damaged, of a newer format), as opposed to:
+    /// it works, and what was asked for cannot be. The command line's exit code 11.
+    pub fn is_store_unusable(&self) -> bool {
+        !matches!(
+            self,
+            Self::NotFound { .. } | Self::VersionTaken { .. } | Self::NoVersion { .. } | Self::Incomplete { .. } | Self::Name { .. }
+        )
+    }
+}
+
+/// What was being done when the disk failed: tells "cannot be read" from "cannot be written".
+#[derive(Clone, Copy)]
+pub(super) enum While {
+    Reading,
+    Writing,
+}
+
+impl While {
+    /// Makes the room's error out of a failed disk effect.
+    pub(super) fn failed(self, error: files::Error) -> Error {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        match (self, error) {
+            (Self::Writing, files::Error::System { path, source, .. })
+                if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem) =>
+            {
+                Error::Unwritable { path, source }
+            }
+            (Self::Reading, files::Error::System { path, source, .. }) if source.kind() == PermissionDenied => {
+                Error::Unreadable { path, source }
+            }
+            (_, files::Error::System { path, source, .. }) if matches!(source.kind(), StorageFull | QuotaExceeded) => {
+                Error::Full { path, source }
+            }
+            (_, source) => Error::Disk { source },
+        }
+    }
+}
+
+/// Makes the room's error out of a failed write.
+pub(super) fn writing(error: files::Error) -> Error {
+    While::Writing.failed(error)
+}
+
+/// Makes the room's error out of a failed read.
+pub(super) fn reading(error: files::Error) -> Error {
+    While::Reading.failed(error)
+}

@@ -1,0 +1,295 @@
+//! The only writers of `index.json` and `blobs/`: publish, remove, and the repair of either when it died half way.
+//!
+//! Publish, in this order (each line durable before the next):
+//! ```text
+//! before the lock   sync every blob of the draft that will be needed
+//! under the lock    repair what a dead writer left · look at the versions again
+//!   publish.json    names the blobs that are about to appear, and the index that does not know them
+//!   blobs/sha256/   rename them in, sync the folder
+//!   index.json      aside, sync, rename, sync the folder      ◄── the only moment anyone can see
+//!   publish.json    removed
+//! ```
+//! A death at any point leaves `publish.json`, or nothing to do. The next writer takes back every blob it names that the index
+//! does not need: before the rename that is all of them, after it none. A removal works the same way round: index, then blobs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Draft;
+use super::Published;
+use super::Store;
+use super::Version;
+use super::disk;
+use super::error::Error;
+use super::error::reading;
+use super::error::writing;
+use super::index::IndexFile;
+use super::reach;
+use crate::digest::Digest;
+use crate::files;
+use crate::files::is_aside;
+use crate::files::system;
+use crate::image::Descriptor;
+use crate::image::Kind;
+use crate::image::Reference;
+use crate::image::kind;
+
+/// `publish.json`: what the writer under the lock is about to do.
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    /// Format of this file.
+    v: u32,
+    /// What is being done.
+    doing: Doing,
+    /// sha256 of the `index.json` before.
+    index: Digest,
+    /// Blobs that appear (publish; none of them was there before) or go (remove).
+    blobs: Vec<Digest>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Doing {
+    Publish,
+    Remove,
+}
+
+/// Longest journal that is read: a hundred thousand blobs.
+const JOURNAL_LIMIT: u64 = 16 << 20;
+
+/// Publishes; see [`Store::publish`].
+pub(super) fn publish(store: &Store, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
+    for version in versions {
+        if version.reference.version.is_none() || version.reference.digest.is_some() {
+            return Err(Error::NoVersion { reference: Box::new(version.reference.clone()) });
+        }
+    }
+    // What can be refused is refused before anything is flushed.
+    decide(&store.index()?.1, versions)?;
+    for digest in needs(store, draft, versions)?.keys() {
+        // Both, where both are there: one that another tool has put into the store was perhaps never flushed.
+        for path in [draft.path(digest), store.blob_path(digest)] {
+            if path.exists() {
+                disk::sync_file(&path).map_err(writing)?;
+            }
+        }
+    }
+
+    let _lock = store.lock()?;
+    repair(store)?;
+    let (before, mut index) = store.index()?;
+    let published = decide(&index, versions)?;
+    let mut moves = vec![];
+    for (digest, size) in needs(store, draft, versions)? {
+        let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
+        // One that is there whole stays; one that was cut short is mended with ours.
+        if there != Some(size) {
+            moves.push((digest, there.is_none()));
+        }
+    }
+    for (version, how) in versions.iter().zip(&published) {
+        if *how == Published::New && index.find(&version.reference).is_none() {
+            index.push(version);
+        }
+    }
+    let fresh: Vec<Digest> = moves.iter().filter(|(_, fresh)| *fresh).map(|(digest, _)| *digest).collect();
+    let result = step_in(store, draft, &before, &index, &moves, &fresh);
+    if let Err(error) = result {
+        // Whatever cannot be taken back now is named in the journal, and taken back by the next writer.
+        let _ = take_back(store, draft, &before, &fresh);
+        return Err(writing(error));
+    }
+    Ok(published)
+}
+
+/// Takes one version out; see [`Store::remove`].
+pub(super) fn remove(store: &Store, reference: &Reference) -> Result<Version, Error> {
+    if reference.version.is_none() && reference.digest.is_none() {
+        return Err(Error::NoVersion { reference: Box::new(reference.clone()) });
+    }
+    let _lock = store.lock()?;
+    repair(store)?;
+    let version = store.resolve(reference)?;
+    let (before, mut index) = store.index()?;
+    index.remove(&version.reference);
+    let kept = reach::all(store, &index);
+    let mut blobs = vec![];
+    if kept.complete {
+        blobs.extend(reach::one(store, &version.manifest).blobs.difference(&kept.blobs).copied());
+    }
+    let gone = write_journal(store, Doing::Remove, &before, &blobs).and_then(|()| disk::write(&index_path(store), &index.to_json()));
+    if let Err(error) = gone {
+        let _ = undo_index(store, &before).and_then(|()| disk::remove(&journal_path(store)));
+        return Err(writing(error));
+    }
+    // From here on the version is gone, and what follows is cleaning: a failure is left to the next writer.
+    let _ = drop_blobs(store, &blobs).and_then(|()| disk::remove(&journal_path(store)));
+    Ok(version)
+}
+
+/// Whether a dead writer left anything to repair.
+pub(super) fn needs_repair(store: &Store) -> bool {
+    journal_path(store).exists() || asides(store).is_ok_and(|asides| !asides.is_empty())
+}
+
+/// Repairs what a dead writer left; the caller holds the lock.
+pub(super) fn repair(store: &Store) -> Result<(), Error> {
+    for aside in asides(store).map_err(reading)? {
+        disk::remove(&aside).map_err(writing)?;
+    }
+    let path = journal_path(store);
+    let Some(bytes) = disk::read(&path, JOURNAL_LIMIT).map_err(reading)? else { return Ok(()) };
+    let (before, index) = store.index()?;
+    // The journal is whole or absent; one that we cannot read was written by no bake, or by a later one that has raised the format.
+    let journal: Journal =
+        serde_json::from_slice(&bytes).map_err(|e| Error::Damaged { path: path.clone(), why: format!("not a journal: {e}") })?;
+    let reach = reach::all(store, &index);
+    let untouched = Digest::of(&before) == journal.index;
+    let stray: Vec<Digest> = match journal.doing {
+        // The blobs were not there when this index was written, so it cannot need them.
+        Doing::Publish if untouched => journal.blobs,
+        Doing::Remove if untouched => vec![],
+        // Someone else's entry that we cannot follow may need any of them: they stay, and `verify` names them.
+        _ if !reach.complete => vec![],
+        _ => journal.blobs.into_iter().filter(|digest| !reach.blobs.contains(digest)).collect(),
+    };
+    drop_blobs(store, &stray).map_err(writing)?;
+    disk::remove(&path).map_err(writing)
+}
+
+/// Says for each version whether it is new; one that exists with other content, here or twice in the list, is an error.
+fn decide(index: &IndexFile, versions: &[Version]) -> Result<Vec<Published>, Error> {
+    let mut known: BTreeMap<&Reference, Digest> = BTreeMap::new();
+    let listed = index.versions();
+    for version in &listed {
+        known.insert(&version.reference, version.manifest.digest);
+    }
+    let mut published = vec![];
+    for version in versions {
+        let want = version.manifest.digest;
+        published.push(match known.insert(&version.reference, want) {
+            None => Published::New,
+            Some(have) if have == want => Published::Already,
+            Some(have) => return Err(Error::VersionTaken { reference: Box::new(version.reference.clone()), have, want }),
+        });
+    }
+    Ok(published)
+}
+
+/// Returns every blob that the versions need with its size, having made sure that each is in the draft or in the store.
+fn needs(store: &Store, draft: &Draft, versions: &[Version]) -> Result<BTreeMap<Digest, u64>, Error> {
+    let mut found = BTreeMap::new();
+    for version in versions {
+        let mut todo: Vec<Descriptor> = vec![version.manifest.clone()];
+        while let Some(next) = todo.pop() {
+            let incomplete = |why: String| Error::Incomplete { reference: Box::new(version.reference.clone()), digest: next.digest, why };
+            let in_draft = disk::open(&draft.path(&next.digest)).map_err(reading)?;
+            let size = match &in_draft {
+                Some((_, size)) => *size,
+                None => match disk::open(&store.blob_path(&next.digest)).map_err(reading)? {
+                    Some((_, size)) => size,
+                    None => return Err(incomplete("is in neither the build nor the store".to_owned())),
+                },
+            };
+            if size != next.size {
+                return Err(incomplete(format!("has {size} bytes, its descriptor says {}", next.size)));
+            }
+            if found.insert(next.digest, size).is_some() || !matches!(kind(&next.media_type), Kind::Manifest | Kind::Index) {
+                continue;
+            }
+            let bytes = match in_draft {
+                Some((file, _)) => super::read_verified(file, size, &draft.path(&next.digest), &next.digest)?,
+                None => store.read_blob(&next.digest)?,
+            };
+            todo.extend(reach::named_in(&next, &bytes).map_err(|source| Error::Content { digest: next.digest, source })?);
+        }
+    }
+    Ok(found)
+}
+
+/// Moves the blobs in, then the index.
+fn step_in(
+    store: &Store,
+    draft: &Draft,
+    before: &[u8],
+    index: &IndexFile,
+    moves: &[(Digest, bool)],
+    fresh: &[Digest],
+) -> Result<(), files::Error> {
+    let after = index.to_json();
+    if !moves.is_empty() {
+        write_journal(store, Doing::Publish, before, fresh)?;
+        for (digest, _) in moves {
+            disk::rename(&draft.path(digest), &store.blob_path(digest))?;
+        }
+        disk::sync_dir(&store.blobs())?;
+    }
+    if after != before {
+        disk::write(&index_path(store), &after)?;
+    }
+    if !moves.is_empty() {
+        // The journal is about nothing any more; if it cannot be removed the next writer finds that out.
+        let _ = disk::remove(&journal_path(store));
+    }
+    Ok(())
+}
+
+/// Puts everything back: the index, then the blobs, which return to the draft.
+fn take_back(store: &Store, draft: &Draft, before: &[u8], fresh: &[Digest]) -> Result<(), files::Error> {
+    undo_index(store, before)?;
+    for digest in fresh {
+        let from = store.blob_path(digest);
+        if from.exists() && disk::rename(&from, &draft.path(digest)).is_err() {
+            disk::remove(&from)?;
+        }
+    }
+    disk::sync_dir(&store.blobs())?;
+    disk::remove(&journal_path(store))
+}
+
+/// Makes sure that the index is `before` again: its rename can have happened although the call failed.
+fn undo_index(store: &Store, before: &[u8]) -> Result<(), files::Error> {
+    let path = index_path(store);
+    if disk::read(&path, super::index::LIMIT)?.as_deref() == Some(before) {
+        return Ok(());
+    }
+    disk::write(&path, before)
+}
+
+fn drop_blobs(store: &Store, blobs: &[Digest]) -> Result<(), files::Error> {
+    for digest in blobs {
+        disk::remove(&store.blob_path(digest))?;
+    }
+    disk::sync_dir(&store.blobs())
+}
+
+fn write_journal(store: &Store, doing: Doing, before: &[u8], blobs: &[Digest]) -> Result<(), files::Error> {
+    let journal = Journal { v: 1, doing, index: Digest::of(before), blobs: blobs.to_vec() };
+    let bytes = serde_json::to_vec(&journal).expect("digests are writable");
+    disk::write(&journal_path(store), &bytes)
+}
+
+fn journal_path(store: &Store) -> PathBuf {
+    store.dir().join("publish.json")
+}
+
+fn index_path(store: &Store) -> PathBuf {
+    store.dir().join("index.json")
+}
+
+/// Files that a dead writer was writing aside.
+fn asides(store: &Store) -> Result<Vec<PathBuf>, files::Error> {
+    let list = |e| system("list", store.dir(), e);
+    let mut found = vec![];
+    for entry in std::fs::read_dir(store.dir()).map_err(list)? {
+        let entry = entry.map_err(list)?;
+        if is_aside(&entry.file_name()) {
+            found.push(entry.path());
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
