@@ -1,0 +1,130 @@
+//! What the store's tests share: small real images, and a look at a store as others see it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bake::digest::Digest;
+use bake::image::Descriptor;
+use bake::image::History;
+use bake::image::ImageConfig;
+use bake::image::MEDIA_CONFIG;
+use bake::image::MEDIA_LAYER_GZIP;
+use bake::image::MEDIA_MANIFEST;
+use bake::image::Manifest;
+use bake::image::Platform;
+use bake::image::Reference;
+use bake::store::Draft;
+use bake::store::Store;
+use bake::store::Version;
+
+pub(crate) const EPOCH: i64 = 1_700_000_000;
+
+pub(crate) fn reference(text: &str) -> Reference {
+    text.parse().expect("a reference")
+}
+
+/// A tar with these files (a name that ends in `/` is a folder), root's, of the epoch.
+pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(vec![]);
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        let (kind, mode) = if name.ends_with('/') { (tar::EntryType::Directory, 0o755) } else { (tar::EntryType::Regular, 0o644) };
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(EPOCH as u64);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content.as_bytes()).expect("to memory");
+    }
+    builder.into_inner().expect("to memory")
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    encoder.write_all(bytes).expect("to memory");
+    encoder.finish().expect("to memory")
+}
+
+/// An image in parts, to be changed before it is put together.
+pub(crate) struct Parts {
+    pub(crate) config: ImageConfig,
+    /// Media type, and bytes as stored.
+    pub(crate) layers: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Parts {
+    /// Two layers: one that all images share, and one with `content` in `/etc/motd`.
+    pub(crate) fn new(content: &str) -> Self {
+        let mut config = ImageConfig::new(EPOCH, &Platform::host());
+        config.config.cmd = vec!["/bin/sh".to_owned()];
+        config.config.labels.insert("made.by".to_owned(), "a test".to_owned());
+        config.config.exposed_ports.insert("80/tcp".to_owned());
+        let mut layers = vec![];
+        let base = tar(&[("bin/", ""), ("bin/sh", "#!"), ("etc/", "")]);
+        for (tar, by) in [(base, "the base"), (tar(&[("etc/", ""), ("etc/motd", content)]), "write the motd")] {
+            config.rootfs.diff_ids.push(Digest::of(&tar));
+            config.history.push(History::new(EPOCH, by, "", false));
+            layers.push((MEDIA_LAYER_GZIP, gzip(&tar)));
+        }
+        config.history.push(History::new(EPOCH, "config", "", true));
+        Self { config, layers }
+    }
+
+    pub(crate) fn put(&self, draft: &Draft, name: &str) -> Version {
+        let put = |media: &str, bytes: &[u8]| {
+            let (digest, size) = draft.put(bytes).expect("put");
+            Descriptor::new(media, digest, size)
+        };
+        let layers = self.layers.iter().map(|(media, bytes)| put(media, bytes)).collect();
+        let config = put(MEDIA_CONFIG, &self.config.to_json());
+        let manifest = put(MEDIA_MANIFEST, &Manifest::new(config, layers).to_json());
+        Version { reference: reference(name), manifest }
+    }
+}
+
+/// Puts a small image into the draft.
+pub(crate) fn image(draft: &Draft, name: &str, content: &str) -> Version {
+    Parts::new(content).put(draft, name)
+}
+
+/// Publishes a small image.
+pub(crate) fn publish(store: &Store, name: &str, content: &str) -> Version {
+    let draft = store.draft().expect("draft");
+    let version = image(&draft, name, content);
+    store.publish(&draft, std::slice::from_ref(&version)).expect("publish");
+    version
+}
+
+/// Everything in a folder: each path with its mode and content.
+pub(crate) fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(dir) {
+        let entry = entry.expect("walk");
+        let meta = entry.metadata().expect("stat");
+        let bytes = if meta.is_file() { fs::read(entry.path()).expect("read") } else { vec![] };
+        let name = entry.path().strip_prefix(dir).expect("inside").to_string_lossy().into_owned();
+        found.insert(name, (meta.permissions().mode(), bytes));
+    }
+    found
+}
+
+/// The versions in the store, as text.
+pub(crate) fn names(store: &Store) -> Vec<String> {
+    store.versions().expect("versions").iter().map(|version| version.reference.to_string()).collect()
+}
+
+/// Makes sure that every version is whole, bit by bit, and that nothing lies around.
+pub(crate) fn check_whole(store: &Store) {
+    for version in store.versions().expect("versions") {
+        let manifest = Manifest::parse(&store.read_blob(&version.manifest.digest).expect("manifest")).expect("a manifest");
+        for blob in manifest.descriptors() {
+            store.blob_of(blob).expect("of its size");
+            store.read_blob(&blob.digest).expect("of its digest");
+        }
+    }
+    assert_eq!(store.strays().expect("strays"), []);
+}

@@ -1,0 +1,119 @@
+//! Many writers at once, threads and processes: one wins each version, and the index is always whole.
+
+use std::process::Command;
+
+use bake::store::Error;
+use bake::store::Published;
+use bake::store::Store;
+
+use crate::store_lab::*;
+
+const WRITERS: usize = 8;
+
+/// What a writer got.
+const NEW: i32 = 40;
+const ALREADY: i32 = 41;
+const TAKEN: i32 = 42;
+
+fn write(dir: &std::path::Path, name: &str, content: &str) -> i32 {
+    let store = Store::open(dir).expect("open");
+    let draft = store.draft().expect("draft");
+    let version = image(&draft, name, content);
+    match store.publish(&draft, &[version]) {
+        Ok(published) if published == [Published::New] => NEW,
+        Ok(_) => ALREADY,
+        Err(Error::VersionTaken { .. }) => TAKEN,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn child() {
+    let Ok(task) = std::env::var("BAKE_STORE_CHILD") else { return };
+    let mut parts = task.split('|');
+    let mut next = || parts.next().expect("three parts");
+    let (dir, name, content) = (next(), next(), next());
+    std::process::exit(write(dir.as_ref(), name, content));
+}
+
+fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expected: [usize; 3]) {
+    let count = |codes: &[i32]| [NEW, ALREADY, TAKEN].map(|code| codes.iter().filter(|found| **found == code).count());
+    // Processes, which also make the store together.
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("store");
+    let spawn = |n: usize| {
+        let mut child = Command::new(std::env::current_exe().expect("this program"));
+        child.args(["--exact", "store_many::child"]).stdout(std::process::Stdio::null());
+        child.env("BAKE_STORE_CHILD", format!("{}|{}|{}", path.display(), name(n), content(n))).spawn().expect("spawn")
+    };
+    let children: Vec<_> = (0..WRITERS).map(spawn).collect();
+    let codes: Vec<i32> = children.into_iter().map(|mut child| child.wait().expect("wait").code().expect("no signal")).collect();
+    assert_eq!(count(&codes), expected, "{codes:?}");
+    let store = Store::open(&path).expect("open");
+    assert_eq!(names(&store).len(), expected[0]);
+    assert!(store.dead_drafts().expect("dead").iter().count() <= WRITERS);
+    check_whole(&store);
+    // Threads, each with a store of its own, and readers beside them.
+    let dir = tempfile::tempdir().expect("a folder");
+    let codes: Vec<i32> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| {
+                let (dir, name, content) = (dir.path(), name(n), content(n));
+                scope.spawn(move || write(dir, &name, &content))
+            })
+            .collect();
+        let reader = scope.spawn(|| {
+            for _ in 0..50 {
+                let store = Store::open_to_read(dir.path()).expect("always readable");
+                for version in store.versions().expect("whole") {
+                    store.read_blob(&version.manifest.digest).expect("what is listed is there");
+                }
+            }
+        });
+        reader.join().expect("no panic");
+        writers.into_iter().map(|writer| writer.join().expect("no panic")).collect()
+    });
+    assert_eq!(count(&codes), expected, "{codes:?}");
+    let store = Store::open(dir.path()).expect("open");
+    assert_eq!(names(&store).len(), expected[0]);
+    assert!(store.dead_drafts().expect("dead").is_empty());
+    check_whole(&store);
+}
+
+#[test]
+fn different_versions_all_appear() {
+    check(|n| format!("web:{n}"), |n| n.to_string(), [WRITERS, 0, 0]);
+}
+
+#[test]
+fn one_wins_a_version_with_different_contents() {
+    check(|_| "web:1".to_owned(), |n| n.to_string(), [1, 0, WRITERS - 1]);
+}
+
+#[test]
+fn all_agree_on_the_same_content() {
+    check(|_| "web:1".to_owned(), |_| "same".to_owned(), [1, WRITERS - 1, 0]);
+}
+
+#[test]
+fn publishers_and_removers_do_not_lose_each_others_blobs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 0..8 {
+                    // All share their layers, so that each removal looks at blobs that others are about to need.
+                    let name = format!("web:{n}.{round}");
+                    publish(store, &name, "shared");
+                    if round % 2 == 0 {
+                        store.remove(&reference(&name)).expect("remove");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(names(&store).len(), 16);
+    check_whole(&store);
+}

@@ -1,0 +1,271 @@
+//! Publish, resolve, list, remove: what a store promises when nothing goes wrong, and to one who asks for the wrong thing.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+
+use bake::digest::Digest;
+use bake::image::Descriptor;
+use bake::image::Index;
+use bake::image::MEDIA_MANIFEST;
+use bake::image::Manifest;
+use bake::store::Error;
+use bake::store::Published;
+use bake::store::Store;
+use bake::store::Version;
+
+use crate::store_lab::*;
+
+#[test]
+fn what_is_published_is_found() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&dir.path().join("deep/store")).expect("open");
+    let one = publish(&store, "web:1.0.0", "one");
+    let app = publish(&store, "app:1", "one");
+    let two = publish(&store, "web:0.9.0", "two");
+    assert_eq!(names(&store), ["app:1", "web:1.0.0", "web:0.9.0"]);
+    let digest = |text: &str| store.resolve(&reference(text)).expect(text).manifest.digest;
+    assert_eq!(digest("web:1.0.0"), one.manifest.digest);
+    assert_eq!(digest("web"), two.manifest.digest, "the newest published, not the greatest");
+    let by_digest = store.resolve(&reference(&format!("web@{}", one.manifest.digest))).expect("by digest");
+    assert_eq!(by_digest.reference, reference("web:1.0.0"));
+    assert_eq!(app.manifest.digest, one.manifest.digest, "names are not part of the content");
+    store.resolve(&reference(&format!("web:0.9.0@{}", one.manifest.digest))).expect_err("of another version");
+    // What a reader of layouts sees.
+    let index = Index::parse(&fs::read(store.dir().join("index.json")).expect("read")).expect("an index");
+    assert_eq!(index.validate(), Vec::<String>::new());
+    let refs: Vec<&str> = index.manifests.iter().map(|entry| entry.annotations["org.opencontainers.image.ref.name"].as_str()).collect();
+    assert_eq!(refs, ["web:1.0.0", "app:1", "web:0.9.0"]);
+    assert_eq!(fs::read(store.dir().join("oci-layout")).expect("read"), br#"{"imageLayoutVersion":"1.0.0"}"#);
+    check_whole(&store);
+    let again = Store::open_to_read(store.dir()).expect("open to read");
+    assert_eq!(names(&again), names(&store));
+}
+
+#[test]
+fn a_version_is_one_content_for_ever() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    let first = publish(&store, "web:1", "one");
+    let before = tree(dir.path());
+    let draft = store.draft().expect("draft");
+    let same = image(&draft, "web:1", "one");
+    assert_eq!(store.publish(&draft, &[same]).expect("the same again"), [Published::Already]);
+    let other = image(&draft, "web:1", "other");
+    let fresh = image(&draft, "web:2", "fresh");
+    match store.publish(&draft, &[fresh.clone(), other.clone()]) {
+        Err(Error::VersionTaken { reference, have, want }) => {
+            assert_eq!(reference.to_string(), "web:1");
+            assert_eq!((have, want), (first.manifest.digest, other.manifest.digest));
+        }
+        result => panic!("{result:?}"),
+    }
+    drop(draft);
+    assert!(tree(dir.path()) == before, "all or none: web:2 is not there either");
+    // Two contents for one version in one publish.
+    let draft = store.draft().expect("draft");
+    let (a, b) = (image(&draft, "x:1", "a"), image(&draft, "x:1", "b"));
+    assert!(matches!(store.publish(&draft, &[a.clone(), b]), Err(Error::VersionTaken { .. })));
+    assert_eq!(store.publish(&draft, &[a.clone(), a]).expect("twice the same"), [Published::New, Published::Already]);
+    assert_eq!(names(&store), ["web:1", "x:1"]);
+    check_whole(&store);
+}
+
+#[test]
+fn several_versions_appear_together() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    let draft = store.draft().expect("draft");
+    let versions = [image(&draft, "web:1", "one"), image(&draft, "worker:1", "two")];
+    assert_eq!(store.publish(&draft, &versions).expect("publish"), [Published::New, Published::New]);
+    assert_eq!(store.publish(&draft, &[]).expect("nothing"), []);
+    drop(draft);
+    assert_eq!(names(&store), ["web:1", "worker:1"]);
+    check_whole(&store);
+}
+
+#[test]
+fn what_does_not_hold_together_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    let before = tree(dir.path());
+    let draft = store.draft().expect("draft");
+    let good = image(&draft, "web:1", "one");
+    let mut wrong_size = good.clone();
+    wrong_size.manifest.size += 1;
+    let missing = Version { reference: reference("web:1"), manifest: Descriptor::new(MEDIA_MANIFEST, Digest::of("nothing"), 7) };
+    let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read")).expect("a manifest");
+    manifest.layers[0] = Descriptor::new(manifest.layers[0].media_type.clone(), Digest::of("no such layer"), 4);
+    let (digest, size) = draft.put(&manifest.to_json()).expect("put");
+    let no_layer = Version { reference: reference("web:1"), manifest: Descriptor::new(MEDIA_MANIFEST, digest, size) };
+    for version in [wrong_size, missing, no_layer] {
+        assert!(matches!(store.publish(&draft, &[version]), Err(Error::Incomplete { .. })));
+    }
+    let (digest, size) = draft.put(b"no manifest").expect("put");
+    let garbage = Version { reference: reference("web:1"), manifest: Descriptor::new(MEDIA_MANIFEST, digest, size) };
+    assert!(matches!(store.publish(&draft, &[garbage]), Err(Error::Content { .. })));
+    let nameless = Version { reference: reference("web"), manifest: good.manifest };
+    assert!(matches!(store.publish(&draft, &[nameless]), Err(Error::NoVersion { .. })));
+    drop(draft);
+    let mut after = tree(dir.path());
+    after.retain(|name, _| name != "scratch/lock");
+    assert!(after == before, "{:?}", after.keys());
+}
+
+#[test]
+fn what_is_removed_is_gone_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    publish(&store, "web:1", "one");
+    let before = tree(dir.path());
+    publish(&store, "web:2", "two");
+    publish(&store, "app:1", "one");
+    // A draft in flight does not lose what it has.
+    let draft = store.draft().expect("draft");
+    let later = image(&draft, "web:3", "two");
+    let removed = store.remove(&reference("web:2")).expect("remove");
+    assert_eq!(removed.reference.to_string(), "web:2");
+    assert_eq!(names(&store), ["app:1", "web:1"]);
+    check_whole(&store);
+    store.publish(&draft, &[later]).expect("publish");
+    drop(draft);
+    store.remove(&reference("web:3")).expect("remove");
+    store.remove(&reference("app:1")).expect("remove");
+    assert!(tree(dir.path()) == before, "as if it had never been");
+    assert!(matches!(store.remove(&reference("web")), Err(Error::NoVersion { .. })));
+    assert!(matches!(store.remove(&reference("web:9")), Err(Error::NotFound { .. })));
+    // The number may be used again, as the person wanted.
+    publish(&store, "web:2", "something else");
+    check_whole(&store);
+}
+
+#[test]
+fn who_asks_for_the_wrong_name_is_told_the_right_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    for version in 1..=7 {
+        publish(&store, &format!("web:1.{version}.0"), "x");
+    }
+    publish(&store, "database:1", "y");
+    let near = |text: &str| match store.resolve(&reference(text)) {
+        Err(Error::NotFound { near, .. }) => near,
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(near("web:1.3.1")[0], "web:1.3.0");
+    assert_eq!(near("web:9")[0], "web:1.7.0", "the newest");
+    assert_eq!(near("wbe:1.1.0"), ["web:1.7.0"]);
+    assert_eq!(near("datbase"), ["database:1"]);
+    assert_eq!(near("nothing-like-it"), Vec::<String>::new());
+}
+
+#[test]
+fn foreign_entries_stay() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let digest = Digest::of("x");
+    fs::create_dir_all(dir.path().join("blobs/sha256")).expect("mkdir");
+    fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("write");
+    let entry = format!(
+        r#"{{"digest":"{digest}","size":1,"mediaType":"{MEDIA_MANIFEST}","annotations":{{"org.opencontainers.image.ref.name":"latest"}},"urls":["u"]}}"#
+    );
+    fs::write(dir.path().join("index.json"), format!(r#"{{"schemaVersion":2,"manifests":[{entry}],"annotations":{{"k":"v"}}}}"#))
+        .expect("write");
+    let store = Store::open(dir.path()).expect("a layout becomes a store");
+    publish(&store, "web:1", "one");
+    store.remove(&reference("web:1")).expect("remove");
+    publish(&store, "web:2", "two");
+    let text = fs::read_to_string(dir.path().join("index.json")).expect("read");
+    assert!(text.starts_with(&format!(r#"{{"schemaVersion":2,"manifests":[{entry},"#)), "{text}");
+    assert!(text.ends_with(r#""annotations":{"k":"v"}}"#), "{text}");
+    assert_eq!(names(&store), ["web:2"]);
+}
+
+#[test]
+fn a_draft_dropped_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    drop(store.draft().expect("draft"));
+    let before = tree(dir.path());
+    let draft = store.draft().expect("draft");
+    image(&draft, "web:1", "one");
+    drop(draft.blob().expect("blob"));
+    let deep = draft.dir().join("step/work/work");
+    fs::create_dir_all(&deep).expect("mkdir");
+    fs::set_permissions(&deep, fs::Permissions::from_mode(0)).expect("chmod");
+    assert!(store.dead_drafts().expect("dead").is_empty(), "it lives");
+    assert!(draft.dir().starts_with(store.dir().join("scratch")) && draft.dir().ends_with(draft.id()));
+    draft.discard().expect("discard");
+    assert!(tree(dir.path()) == before);
+    let mut ids: Vec<String> = (0..100).map(|_| store.draft().expect("draft").id().to_owned()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 100);
+}
+
+#[test]
+fn files_are_adopted_by_link_or_copy() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&dir.path().join("store")).expect("open");
+    let draft = store.draft().expect("draft");
+    let file = store.cache("layers").expect("cache").join("f");
+    for (mode, linked) in [(0o644, true), (0o600, false)] {
+        let content = format!("content {mode:o}");
+        fs::write(&file, &content).expect("write");
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("chmod");
+        let digest = Digest::of(&content);
+        draft.adopt(&file, &digest).expect("adopt");
+        draft.adopt(&file, &digest).expect("again");
+        let meta = fs::metadata(draft.path(&digest)).expect("there");
+        assert_eq!((meta.nlink() == 2, meta.mode() & 0o777), (linked, 0o644));
+        assert!(draft.open(&digest).expect("open").is_some());
+        fs::remove_file(&file).expect("remove");
+    }
+    std::os::unix::fs::symlink("/etc/passwd", &file).expect("symlink");
+    draft.adopt(&file, &Digest::of("x")).expect_err("a link");
+    draft.adopt(&dir.path().join("no"), &Digest::of("x")).expect_err("nothing");
+}
+
+#[test]
+fn reading_leaves_no_trace() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let none = dir.path().join("none");
+    let store = Store::open_to_read(&none).expect("an empty one");
+    assert!(names(&store).is_empty());
+    assert!(store.strays().expect("strays").is_empty());
+    assert!(matches!(store.draft(), Err(Error::OpenToRead { .. })));
+    assert!(!none.exists());
+    let store = Store::open(dir.path()).expect("open");
+    let one = publish(&store, "web:1", "one");
+    let before = tree(dir.path());
+    let store = Store::open_to_read(dir.path()).expect("open");
+    store.resolve(&reference("web")).expect("there");
+    store.read_blob(&one.manifest.digest).expect("read");
+    store.strays().expect("strays");
+    assert!(tree(dir.path()) == before);
+}
+
+#[test]
+fn modes_do_not_depend_on_the_umask() {
+    // The umask belongs to the process: the test runs itself with another one.
+    if std::env::var_os("BAKE_UMASK_CHILD").is_none() {
+        for umask in ["000", "077"] {
+            let run = format!("umask {umask}; exec \"$0\" --exact store_publish::modes_do_not_depend_on_the_umask");
+            let mut shell = std::process::Command::new("sh");
+            shell.arg("-c").arg(run).arg(std::env::current_exe().expect("this program")).env("BAKE_UMASK_CHILD", "1");
+            let output = shell.output().expect("run");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&dir.path().join("store")).expect("open");
+    publish(&store, "web:1", "one");
+    for (name, (mode, _)) in tree(store.dir()) {
+        let expected = match name.as_str() {
+            "cache" | "scratch" | "logs" => 0o40700,
+            "" | "blobs" | "blobs/sha256" => 0o40755,
+            // Empty, and nobody needs to read them.
+            "lock" | "scratch/lock" => continue,
+            _ => 0o100_644,
+        };
+        assert_eq!(mode, expected, "{name}");
+    }
+}
