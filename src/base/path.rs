@@ -1,7 +1,9 @@
 //! A tar or a folder of the context as base. A folder is turned into a canonical tar on the way: sorted, owners relative to the
 //! folder's owner (who is root in the image), times set by us, so that two checkouts of one tree are one base.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -22,7 +24,6 @@ use super::Workshop;
 use crate::digest::Digest;
 use crate::digest::HashReader;
 use crate::digest::HashWriter;
-use crate::digest::Hasher;
 use crate::layer;
 use crate::sandbox::Action;
 use crate::sandbox::Call;
@@ -30,18 +31,21 @@ use crate::sandbox::CallIo;
 use crate::sandbox::Job;
 use crate::sandbox::Network;
 
-/// Bounds for a base: far above any real one, far below a bomb.
-const LIMITS: layer::Limits = layer::Limits { entries: 4_000_000, bytes: 256 << 30 };
-
 /// Returns the digest of a tar (its bytes) or a folder (its tree, but for times).
 pub(super) fn digest(path: &Path) -> Result<Digest, Error> {
     let meta = fs::metadata(path).map_err(Error::file("read", path))?;
     if meta.is_dir() {
-        return stream(path, 0, &mut io::sink()).map_err(Error::file("read", path));
+        return tree(path).map_err(Error::file("read", path));
     }
     let mut reader = HashReader::new(File::open(path).map_err(Error::file("read", path))?);
     copy(&mut reader, &mut io::sink()).map_err(Error::file("read", path))?;
     Ok(reader.finish().1)
+}
+
+fn tree(folder: &Path) -> io::Result<Digest> {
+    let mut writer = HashWriter::new(io::sink());
+    stream(folder, 0, &mut writer)?;
+    Ok(writer.finish().1)
 }
 
 /// Unpacks the base into `upper`, and checks on the way that it is still what was pinned.
@@ -55,7 +59,9 @@ pub(super) fn build(pin: &PinnedPath, epoch: i64, context: &Path, upper: &Path, 
         let pump = scope.spawn(move || -> io::Result<Digest> {
             let mut pipe = io::BufWriter::with_capacity(1 << 16, File::from(writer));
             let digest = if folder {
-                stream(path, epoch, &mut pipe)?
+                stream(path, epoch, &mut pipe)?;
+                // Once more: the stream above has other times in it, and the folder may have changed since it was pinned.
+                tree(path)?
             } else {
                 let mut reader = HashReader::new(File::open(path)?);
                 copy(&mut reader, &mut pipe)?;
@@ -90,9 +96,11 @@ pub(super) fn build(pin: &PinnedPath, epoch: i64, context: &Path, upper: &Path, 
 pub(super) fn chore(io: CallIo<'_>) -> Result<Value, String> {
     let into: PathBuf = serde_json::from_value(io.args["into"].clone()).map_err(|e| e.to_string())?;
     let file = io.fds.into_iter().next().ok_or("no file was handed over")?;
-    let mut tar = layer::decompress(Box::new(file)).map_err(chain)?;
-    let packed = layer::unpack(&mut *tar, &into, layer::Form::Tree, &LIMITS).map_err(chain)?;
-    // The rest (padding, trailing blocks) must be read, or the writer sees a broken pipe.
+    let mut tar = layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(chain)?;
+    // Tars of whole systems often hold a /dev.
+    let options = layer::Options { devices: layer::Devices::Skip, ..layer::Options::layer(layer::Form::Tree) };
+    let packed = layer::unpack_with(&mut *tar, &into, &options).map_err(chain)?;
+    // Bytes after the end of the archive must be read, or the writer sees a broken pipe.
     copy(&mut *tar, &mut io::sink()).map_err(|e| e.to_string())?;
     serde_json::to_value(packed).map_err(|e| e.to_string())
 }
@@ -117,91 +125,59 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Writes the folder as a tar with `mtime` everywhere and returns the digest that it would have with a time of 0.
-fn stream(folder: &Path, mtime: i64, out: &mut dyn Write) -> io::Result<Digest> {
+/// Writes the folder as a tar with the time `mtime` everywhere. With 0 it is the folder's canonical form, whose sha256 names it.
+fn stream(folder: &Path, mtime: i64, out: &mut dyn Write) -> io::Result<()> {
     let top = fs::metadata(folder)?;
-    let mut hasher = Hasher::new();
-    let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
-    for entry in walkdir::WalkDir::new(folder).min_depth(1).sort_by(|a, b| a.file_name().cmp(b.file_name())) {
+    let mut names = vec![];
+    for entry in walkdir::WalkDir::new(folder).min_depth(1) {
         let entry = entry.map_err(io::Error::from)?;
-        let meta = fs::symlink_metadata(entry.path())?;
-        let name = entry.path().strip_prefix(folder).map_err(io::Error::other)?.as_os_str().as_bytes().to_vec();
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", entry.path().display()));
-        let kind = meta.file_type();
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(meta.mode() & 0o7777);
-        header.set_uid(owner(meta.uid(), top.uid()).map_err(named)?.into());
-        header.set_gid(owner(meta.gid(), top.gid()).map_err(named)?.into());
-        header.set_size(0);
-        let mut target = None;
-        let mut body = None;
-        if kind.is_dir() {
-            header.set_entry_type(tar::EntryType::Directory);
+        names.push(entry.path().strip_prefix(folder).map_err(io::Error::other)?.as_os_str().as_bytes().to_vec());
+    }
+    names.sort_by(|a, b| layer::compare(a, b));
+    let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
+    let mut tar = layer::Builder::new(out, mtime);
+    for name in names {
+        let path = folder.join(OsStr::from_bytes(&name));
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let refused = |what: &str| named(io::Error::new(io::ErrorKind::InvalidInput, what));
+        let file = fs::symlink_metadata(&path).map_err(named)?;
+        let kind = file.file_type();
+        let meta = layer::Meta {
+            mode: if kind.is_symlink() { 0o777 } else { file.mode() & 0o7777 },
+            uid: owner(file.uid(), top.uid()).map_err(named)?,
+            gid: owner(file.gid(), top.gid()).map_err(named)?,
+            mtime,
+            xattrs: xattrs(&path).map_err(named)?,
+        };
+        let written = if kind.is_dir() {
+            tar.dir(&name, &meta)
         } else if kind.is_symlink() {
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_mode(0o777);
-            target = Some(fs::read_link(entry.path())?.as_os_str().as_bytes().to_vec());
+            let target = fs::read_link(&path).map_err(named)?;
+            tar.symlink(&name, &meta, target.as_os_str().as_bytes())
         } else if kind.is_fifo() {
-            header.set_entry_type(tar::EntryType::Fifo);
-        } else if kind.is_file() {
-            let first = (meta.nlink() > 1).then(|| links.get(&(meta.dev(), meta.ino())).cloned()).flatten();
-            match first {
-                Some(first) => {
-                    header.set_entry_type(tar::EntryType::Link);
-                    target = Some(first);
-                }
-                None => {
-                    links.insert((meta.dev(), meta.ino()), name.clone());
-                    header.set_entry_type(tar::EntryType::Regular);
-                    header.set_size(meta.len());
-                    body = Some(File::open(entry.path()).map_err(named)?);
-                }
-            }
+            tar.fifo(&name, &meta)
         } else if kind.is_socket() {
             continue;
+        } else if !kind.is_file() {
+            return Err(refused("a base folder cannot hold devices"));
+        } else if let Some(first) = links.get(&(file.dev(), file.ino())) {
+            tar.link(&name, &meta, first)
         } else {
-            return Err(named(io::Error::new(io::ErrorKind::InvalidInput, "a base folder cannot hold devices")));
-        }
-        let full = if kind.is_dir() { [&name[..], b"/"].concat() } else { name };
-        let xattrs = xattrs(entry.path()).map_err(named)?;
-        for (record, long) in [(&xattrs, b'x'), (&long(&full, 100), b'L'), (&long(target.as_deref().unwrap_or_default(), 100), b'K')] {
-            if let Some(bytes) = record {
-                both(&special(long, bytes.len()), bytes, mtime, &mut hasher, out)?;
+            if file.nlink() > 1 {
+                links.insert((file.dev(), file.ino()), name.clone());
             }
-        }
-        let fit = |field: &mut [u8], bytes: &[u8]| field[..bytes.len().min(100)].copy_from_slice(&bytes[..bytes.len().min(100)]);
-        fit(&mut header.as_old_mut().name, &full);
-        fit(&mut header.as_old_mut().linkname, target.as_deref().unwrap_or_default());
-        put(&header, mtime, &mut hasher, out)?;
-        if let Some(file) = body {
-            let mut writer = HashWriter::new(&mut *out);
-            let mut tee = Tee { hasher: &mut hasher, out: &mut writer };
-            let copied = io::copy(&mut file.take(meta.len()), &mut tee).map_err(named)?;
-            if copied != meta.len() {
-                return Err(named(io::Error::new(io::ErrorKind::UnexpectedEof, "it shrank while it was read")));
-            }
-            pad(copied, &mut hasher, out)?;
-        }
+            tar.file(&name, &meta, file.len(), &mut File::open(&path).map_err(named)?)
+        };
+        written.map_err(|error| unwrapped(error, &path))?;
     }
-    out.write_all(&[0; 1024])?;
-    Ok(hasher.finish())
+    tar.finish().map_err(|error| unwrapped(error, folder))?;
+    Ok(())
 }
 
-struct Tee<'a, W> {
-    hasher: &'a mut Hasher,
-    out: W,
-}
-
-impl<W: Write> Write for Tee<'_, W> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.out.write(buf)?;
-        self.hasher.update(&buf[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
+/// A broken pipe must be told from a folder that cannot be read.
+fn unwrapped(error: layer::Error, path: &Path) -> io::Error {
+    let kind = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<io::Error>()).map_or(io::ErrorKind::Other, io::Error::kind);
+    io::Error::new(kind, format!("{}: {}", path.display(), chain(error)))
 }
 
 /// The folder's owner is root in the image. In a folder of root's, others keep their ids; else nobody else may own anything.
@@ -213,63 +189,19 @@ fn owner(id: u32, top: u32) -> io::Result<u32> {
     }
 }
 
-fn xattrs(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut record = vec![];
-    let mut names: Vec<_> = xattr::list(path)?.filter(|n| n == "security.capability" || n.as_bytes().starts_with(b"user.")).collect();
-    names.sort();
-    for name in names {
-        let Some(value) = xattr::get(path, &name)? else { continue };
-        // A PAX record counts its own length, digits included.
-        let rest = [b" SCHILY.xattr.", name.as_bytes(), b"=", &value, b"\n"].concat();
-        let mut length = rest.len() + 1;
-        while length.to_string().len() + rest.len() != length {
-            length = length.to_string().len() + rest.len();
-        }
-        record.extend_from_slice(length.to_string().as_bytes());
-        record.extend_from_slice(&rest);
-    }
-    Ok((!record.is_empty()).then_some(record))
-}
-
-fn long(bytes: &[u8], room: usize) -> Option<Vec<u8>> {
-    (bytes.len() > room).then(|| [bytes, b"\0"].concat())
-}
-
-fn special(kind: u8, size: usize) -> tar::Header {
-    let mut header = if kind == b'x' { tar::Header::new_ustar() } else { tar::Header::new_gnu() };
-    let name: &[u8] = if kind == b'x' { b"PaxHeaders/x" } else { b"././@LongLink" };
-    header.as_old_mut().name[..name.len()].copy_from_slice(name);
-    header.set_entry_type(tar::EntryType::new(kind));
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_size(size as u64);
-    header
-}
-
-fn both(header: &tar::Header, bytes: &[u8], mtime: i64, hasher: &mut Hasher, out: &mut dyn Write) -> io::Result<()> {
-    put(header, mtime, hasher, out)?;
-    hasher.update(bytes);
-    out.write_all(bytes)?;
-    pad(bytes.len() as u64, hasher, out)
-}
-
-fn put(header: &tar::Header, mtime: i64, hasher: &mut Hasher, out: &mut dyn Write) -> io::Result<()> {
-    let with = |time: u64| {
-        let mut header = header.clone();
-        header.set_mtime(time);
-        header.set_cksum();
-        header
+fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let names = match xattr::list(path) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(found),
+        Err(error) => return Err(error),
     };
-    hasher.update(with(0).as_bytes());
-    out.write_all(with(u64::try_from(mtime).unwrap_or(0)).as_bytes())
-}
-
-fn pad(size: u64, hasher: &mut Hasher, out: &mut dyn Write) -> io::Result<()> {
-    let zeros = [0_u8; 512];
-    let n = usize::try_from((512 - size % 512) % 512).unwrap_or(0);
-    hasher.update(&zeros[..n]);
-    out.write_all(&zeros[..n])
+    for name in names.filter(|n| n == "security.capability" || n.as_bytes().starts_with(b"user.")) {
+        if let Some(value) = xattr::get(path, &name)? {
+            found.insert(name.as_bytes().to_vec(), value);
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -317,8 +249,7 @@ mod tests {
     fn the_stream_is_a_tar_that_others_read() {
         let dir = tree();
         let mut bytes = vec![];
-        let digest = stream(dir.path(), 7, &mut bytes).expect("readable");
-        assert_eq!(digest, super::digest(dir.path()).expect("readable"));
+        stream(dir.path(), 7, &mut bytes).expect("readable");
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut names = vec![];
         for entry in archive.entries().expect("a tar") {
