@@ -224,9 +224,8 @@ fn kill_all() {
     loop {
         // Children of our children become ours as their parents die, so this ends only when all are gone.
         sys::kill_everyone_else();
-        match rustix::process::wait(WaitOptions::empty()) {
-            Err(rustix::io::Errno::CHILD) => return,
-            Ok(_) | Err(_) => {}
+        if matches!(rustix::process::wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {
+            return;
         }
     }
 }

@@ -17,12 +17,14 @@ const TURN: usize = 1024 * 1024;
 pub(super) struct Lines {
     pipe: Option<File>,
     stderr: bool,
+    /// Read, but not yet passed on.
+    fresh: Vec<u8>,
     begun: Vec<u8>,
 }
 
 impl Lines {
     pub(super) fn new(pipe: File, stderr: bool) -> Self {
-        Self { pipe: Some(pipe), stderr, begun: vec![] }
+        Self { pipe: Some(pipe), stderr, fresh: vec![], begun: vec![] }
     }
 
     /// The pipe, while somebody may still write to it.
@@ -30,8 +32,8 @@ impl Lines {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what is there and passes on every whole line.
-    pub(super) fn read(&mut self, hear: &mut dyn FnMut(Heard<'_>)) -> io::Result<()> {
+    /// Reads what is there.
+    pub(super) fn fetch(&mut self) -> io::Result<()> {
         let mut buffer = [0; 32 * 1024];
         let mut total = 0;
         while let Some(pipe) = &mut self.pipe
@@ -41,7 +43,7 @@ impl Lines {
                 Ok(0) => self.pipe = None,
                 Ok(n) => {
                     total += n;
-                    self.take(&buffer[..n], hear);
+                    self.fresh.extend_from_slice(&buffer[..n]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -51,7 +53,10 @@ impl Lines {
         Ok(())
     }
 
-    fn take(&mut self, mut bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
+    /// Passes on every whole line that was read.
+    pub(super) fn deliver(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
+        let fresh = std::mem::take(&mut self.fresh);
+        let mut bytes = &fresh[..];
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             if self.begun.is_empty() && line.len() <= PIECE {
@@ -66,6 +71,9 @@ impl Lines {
         }
         self.begun.extend_from_slice(bytes);
         self.full_pieces(hear);
+        // The room is used again.
+        self.fresh = fresh;
+        self.fresh.clear();
     }
 
     /// Passes on what is too long to wait for its end; at least one byte stays, so the end is never an empty line of its own.
@@ -106,11 +114,13 @@ mod tests {
             for piece in text.chunks(step) {
                 for piece in piece.chunks(32 * 1024) {
                     write.write_all(piece).unwrap();
-                    lines.read(&mut hear).unwrap();
+                    lines.fetch().unwrap();
+                    lines.deliver(&mut hear);
                 }
             }
             drop(write);
-            lines.read(&mut hear).unwrap();
+            lines.fetch().unwrap();
+            lines.deliver(&mut hear);
             assert!(lines.open().is_none());
             lines.finish(&mut hear);
             assert_eq!(got, expected);

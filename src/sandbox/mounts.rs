@@ -25,6 +25,7 @@ use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::mount::FsMountFlags;
@@ -233,12 +234,21 @@ impl Root {
             if at != Path::new(name) && ["dev", "proc", "sys"].contains(&name) {
                 return Err(Fault::image(format!("/{name} in the image is a symbolic link, not a folder")));
             }
+            if root.view.covered(&at) {
+                return Err(Fault::image(format!("/{name} in the image leads to /{}", at.display())));
+            }
             match name {
                 "run" => root.run.clone_from(&at),
                 "tmp" => root.tmp.clone_from(&at),
                 _ => {}
             }
             root.view.cover(at);
+        }
+        for at in plan.mounts.iter().map(|mount| &mount.at).chain(plan.files.iter().map(|file| &file.at)) {
+            let place = root.view.resolve(&at.path())?;
+            if place.starts_with(&root.proc) || place.starts_with(&root.sys) {
+                return Err(Fault::image(format!("{} leads to /{} in the image", at.path().display(), place.display())));
+            }
         }
         let mut wanted: Vec<_> = [&root.dev, &root.proc, &root.sys, &root.run, &root.tmp].map(|p| (p.clone(), Kind::Dir)).into();
         root.mounts = plan.mounts.iter().map(|mount| root.view.resolve(&mount.at.path())).collect::<Result<_, _>>()?;
@@ -374,7 +384,7 @@ impl Root {
             let at = self.at(place);
             let inside_another = self.mounts[..n].iter().any(|other| place.starts_with(other));
             if self.view.covered(place) && !inside_another {
-                mkdir_all(Path::new("r"), place)?;
+                mkdir_all(place)?;
             }
             let source = self.sources[n].as_fd();
             if mount.read_only && plan.root.is_some() {
@@ -408,8 +418,8 @@ impl Root {
             let at = self.at(place);
             let inside_a_mount = self.mounts.iter().any(|other| place.starts_with(other));
             if self.view.covered(place) && !inside_a_mount {
-                mkdir_all(Path::new("r"), place.parent().unwrap_or(Path::new("")))?;
-                match make_file(CWD.as_fd(), &at, 0o644) {
+                let parent = mkdir_all(place.parent().unwrap_or(Path::new("")))?;
+                match make_file(parent.as_fd(), Path::new(place.file_name().unwrap_or_default()), 0o644) {
                     Ok(_) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(Fault::new(what(), error)),
                 }
@@ -431,7 +441,6 @@ fn is_empty(dir: OwnedFd) -> io::Result<bool> {
 
 fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps> {
     let stat = rustix::fs::fstat(dir)?;
-    #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ between machines")]
     let last_modification = rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
     Ok(rustix::fs::Timestamps { last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT }, last_modification })
 }
@@ -440,22 +449,30 @@ fn mkdir(path: &Path, mode: u32) -> Result<(), Fault> {
     rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode)).doing(|| format!("make the folder {}", path.display()))
 }
 
-/// Makes `place` and the folders above it below `base`; the path is free of links.
-fn mkdir_all(base: &Path, place: &Path) -> Result<(), Fault> {
-    let mut at = base.to_owned();
+/// Makes `place` and the folders above it in the root, through no link, and opens it.
+fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
+    let mut at = open_dir(CWD, "r").doing(|| "open the root".into())?;
     for part in place {
-        at.push(part);
-        match rustix::fs::mkdirat(CWD, &at, Mode::from_raw_mode(0o755)) {
+        match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(Fault::new(format!("make the folder {}", at.display()), error)),
+            Err(error) => return Err(Fault::new(format!("make the folder /{}", place.display()), error)),
         }
+        at = open_dir(at.as_fd(), part).map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENOTDIR) => Fault::image(format!("/{} lies behind a link", place.display())),
+            _ => Fault::new(format!("open the folder /{}", place.display()), error),
+        })?;
     }
-    Ok(())
+    Ok(at)
+}
+
+/// Opens something below the staging tmpfs, through no link: a link of the image could lead anywhere, above all one of /proc.
+fn open_path(path: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 fn dir_path(path: &Path) -> Result<OwnedFd, Fault> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("open the folder {}", path.display()))
+    open_path(path, OFlags::DIRECTORY).doing(|| format!("open the folder {}", path.display()))
 }
 
 fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {
@@ -467,8 +484,9 @@ fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {
 /// Clones the mount of what lies at `path`.
 fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
     let what = || format!("clone the mount of {}", path.display());
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let mount = rustix::mount::open_tree(CWD, path, flags).doing(what)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let place = open_path(path, OFlags::empty()).doing(what)?;
+    let mount = rustix::mount::open_tree(&place, "", flags).doing(what)?;
     sys::mount_setattr(mount.as_fd(), set.bits().into(), false, None).doing(what)?;
     Ok(mount)
 }
@@ -476,8 +494,7 @@ fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
 /// Puts a detached mount at `at`, which is no link.
 fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
     let what = || format!("mount on {}", at.display());
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let to = rustix::fs::open(at, flags, Mode::empty()).doing(what)?;
+    let to = open_path(at, OFlags::empty()).doing(what)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, "", &to, "", flags).doing(what)
 }

@@ -345,13 +345,16 @@ impl Ear<'_> {
             // Asked before reading: what was written before the end is then certainly read below.
             let ended = !fds[0].revents().is_empty();
             drop(fds);
-            said_open = self.read_output()?;
+            // In this order: whoever wrote output of an action had told of its beginning before, so that is heard first.
+            said_open = self.fetch()?;
             events_open = events.fill(&self.running.events).map_err(failed("listen to the sandbox"))?;
             while let Some(event) = events.next().map_err(failed("understand the sandbox"))? {
                 self.on_event(event)?;
             }
+            self.deliver()?;
             if ended {
-                self.read_output()?;
+                self.fetch()?;
+                self.deliver()?;
                 self.finish_lines();
                 return self.running.reap().map_err(failed("wait for the sandbox helper"));
             }
@@ -369,19 +372,26 @@ impl Ear<'_> {
         }
     }
 
-    /// Reads everything that is there now. False if no call can say anything more.
-    fn read_output(&mut self) -> Result<bool, Error> {
+    /// Reads everything that is there now, without telling. False if no call can say anything more.
+    fn fetch(&mut self) -> Result<bool, Error> {
         for lines in [&mut self.stdout, &mut self.stderr] {
-            lines.read(&mut *self.hear).map_err(failed("read the output of a step"))?;
+            lines.fetch().map_err(failed("read the output of a step"))?;
         }
-        let open = self.said_frames.fill(&self.said).map_err(failed("listen to the sandbox"))?;
+        self.said_frames.fill(&self.said).map_err(failed("listen to the sandbox"))
+    }
+
+    /// Tells what was read.
+    fn deliver(&mut self) -> Result<(), Error> {
+        for lines in [&mut self.stdout, &mut self.stderr] {
+            lines.deliver(&mut *self.hear);
+        }
         while let Some(said) = self.said_frames.next().map_err(failed("understand the sandbox"))? {
             match said {
                 Said::Progress(value) => (self.hear)(Heard::Progress(value)),
                 Said::Return(result) => self.returned = Some(result),
             }
         }
-        Ok(open)
+        Ok(())
     }
 
     fn finish_lines(&mut self) {
@@ -402,7 +412,8 @@ impl Ear<'_> {
             Event::End(action, status) => {
                 self.deadline = None;
                 // All that the action wrote is in the pipes by now, and the next one waits for our word.
-                self.read_output()?;
+                self.fetch()?;
+                self.deliver()?;
                 self.finish_lines();
                 let result = match (status, self.calls.get(action), self.returned.take()) {
                     (Status::Unstarted(why), ..) => Err(Failure::Start(why)),

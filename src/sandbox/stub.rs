@@ -179,14 +179,14 @@ fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
     rustix::fs::fchown(to, Some(rustix::fs::Uid::from_raw(stat.st_uid)), Some(rustix::fs::Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    let size = match rustix::fs::flistxattr(from, &mut [0_u8; 0]) {
+    let size = match rustix::fs::flistxattr_query(from) {
         Err(Errno::OPNOTSUPP) => 0,
         size => size?,
     };
     let mut names = vec![0_u8; size];
     let size = if size == 0 { 0 } else { rustix::fs::flistxattr(from, &mut names[..])? };
     for name in names[..size].split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0_u8; rustix::fs::fgetxattr(from, name, &mut [0_u8; 0])?];
+        let mut value = vec![0_u8; rustix::fs::fgetxattr_query(from, name)?];
         let size = if value.is_empty() { 0 } else { rustix::fs::fgetxattr(from, name, &mut value[..])? };
         match rustix::fs::fsetxattr(to, name, &value[..size], rustix::fs::XattrFlags::empty()) {
             // Labels of the host's security module are the host's business.
@@ -195,7 +195,6 @@ fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
         }
     }
     let time = |sec, nsec| rustix::fs::Timespec { tv_sec: sec, tv_nsec: nsec };
-    #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ between machines")]
     let times = Timestamps {
         last_access: time(stat.st_atime as i64, stat.st_atime_nsec as _),
         last_modification: time(stat.st_mtime as i64, stat.st_mtime_nsec as _),
