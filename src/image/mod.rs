@@ -177,6 +177,8 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(des
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -196,5 +198,34 @@ mod tests {
         assert_eq!(kind(MEDIA_DOCKER_MANIFEST), Kind::Manifest);
         assert_eq!(kind(MEDIA_LAYER_ZSTD), Kind::Layer);
         assert_eq!(kind("text/plain"), Kind::Other);
+    }
+
+    proptest! {
+        /// Good texts with a piece cut out, doubled or replaced: read or refused, never a panic, and what is read is written stably.
+        #[test]
+        fn damaged_texts_do_no_harm(which in 0..3, at in 0usize..600, len in 0usize..40, with in "[\\[\\]{}\",:0-9a-z-]{0,12}") {
+            let blob = Descriptor::new(MEDIA_LAYER, Digest::of("l"), 5);
+            let manifest = Manifest::new(Descriptor::new(MEDIA_CONFIG, Digest::of("c"), 7), vec![blob.clone()]);
+            let mut config = ImageConfig::new(0, &Platform::linux("arm64"));
+            config.config.volumes.insert("/data".to_owned());
+            config.history.push(History::new(0, "x", "y", false));
+            let index = Index { manifests: vec![blob.with_platform(Platform::host())], ..Index::default() };
+            let mut text = [manifest.to_json(), config.to_json(), index.to_json()][which as usize].clone();
+            let at = at.min(text.len());
+            let end = (at + len).min(text.len());
+            text.splice(at..end, with.into_bytes());
+            if let Ok(read) = Manifest::parse(&text) {
+                read.validate();
+                prop_assert_eq!(Manifest::parse(&read.to_json()).expect("own bytes"), read);
+            }
+            if let Ok(read) = ImageConfig::parse(&text) {
+                read.validate();
+                prop_assert_eq!(ImageConfig::parse(&read.to_json()).expect("own bytes"), read);
+            }
+            if let Ok(read) = Index::parse(&text) {
+                read.validate();
+                prop_assert_eq!(Index::parse(&read.to_json()).expect("own bytes"), read);
+            }
+        }
     }
 }

@@ -22,17 +22,20 @@ use crate::digest::Digest;
 
 mod attribute;
 mod compress;
+mod merge;
 mod name;
+mod once;
 mod pack;
 mod read;
 mod unpack;
 mod write;
 
 pub use compress::{Ratio, compress, decompress, decompress_foreign};
+pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
 pub use pack::{Top, pack, pack_over};
 pub use read::{Entry, Kind, TarReader};
-pub use unpack::{Devices, FolderOverLink, Options, unpack, unpack_with};
+pub use unpack::{Devices, FolderOverLink, Options, Ownership, unpack, unpack_with};
 pub use write::Builder;
 
 /// The highest user or group id an image may use: what a user namespace of 65,536 ids can hold.

@@ -66,6 +66,7 @@ pub struct TarReader<R> {
     from: R,
     limits: Limits,
     entries: u64,
+    global: u64,
     contents: u64,
     /// Bytes of the tar read so far.
     bytes: u64,
@@ -87,7 +88,7 @@ struct Extended {
 impl<R: Read> TarReader<R> {
     /// Starts reading an uncompressed tar.
     pub fn new(from: R, limits: &Limits) -> Self {
-        Self { from, limits: limits.clone(), entries: 0, contents: 0, bytes: 0, left: 0, padding: 0, ended: false }
+        Self { from, limits: limits.clone(), entries: 0, global: 0, contents: 0, bytes: 0, left: 0, padding: 0, ended: false }
     }
 
     /// Entries seen, and bytes of the tar read, so far.
@@ -112,10 +113,6 @@ impl<R: Read> TarReader<R> {
                 self.ended = true;
                 return Ok(None);
             };
-            self.entries += 1;
-            if self.entries > self.limits.entries {
-                return Err(Error::Tar { why: Wrong::Entries(self.limits.entries) });
-            }
             let raw = header.path_bytes().into_owned();
             let refuse = |why| Error::Entry { entry: show(&raw), why };
             match header.entry_type() {
@@ -133,7 +130,11 @@ impl<R: Read> TarReader<R> {
                     if records(&body).map_err(refuse)?.keys().any(|key| matters(key)) {
                         return Err(refuse(Wrong::Extended("it changes all entries")));
                     }
-                    self.entries -= 1;
+                    // The only header that may come any number of times before an entry.
+                    self.global += 1;
+                    if self.global > self.limits.entries {
+                        return Err(Error::Tar { why: Wrong::Entries(self.limits.entries) });
+                    }
                 }
                 EntryType::GNULongName | EntryType::GNULongLink => {
                     let mut body = self.body(&header).map_err(|e| e.at(&raw))?;
@@ -147,10 +148,6 @@ impl<R: Read> TarReader<R> {
                     }
                 }
                 _ => return self.entry(&header, extended).map(Some),
-            }
-            if extended.pax || extended.long_name.is_some() || extended.long_link.is_some() {
-                // Counted once, with the entry it belongs to.
-                self.entries -= 1;
             }
         }
     }
@@ -185,6 +182,10 @@ impl<R: Read> TarReader<R> {
     }
 
     fn entry(&mut self, header: &Header, mut extended: Extended) -> Result<Entry, Error> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(Error::Tar { why: Wrong::Entries(self.limits.entries) });
+        }
         let mut raw = header.path_bytes().into_owned();
         let given = |pax: &mut BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8]| pax.remove(key).filter(|value| !value.is_empty());
         let pax_name = given(&mut extended.records, b"path");

@@ -38,6 +38,8 @@ use super::TarReader;
 use super::Wrong;
 use super::attribute;
 use super::name;
+use super::once::Once;
+use super::once::Seen;
 use super::show;
 use crate::files::remove_at;
 
@@ -62,6 +64,15 @@ pub enum FolderOverLink {
     Follow,
 }
 
+/// Who owns what is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// As the tar says; needs root, in this or a user namespace.
+    Kept,
+    /// Whoever unpacks. Setuid and setgid bits and capabilities are dropped: they were meant for another owner.
+    Dropped,
+}
+
 /// How to unpack.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -73,12 +84,14 @@ pub struct Options {
     pub devices: Devices,
     /// Folders over links.
     pub links: FolderOverLink,
+    /// Owners.
+    pub owners: Ownership,
 }
 
 impl Options {
-    /// The rules for a layer: devices refused, folders replace links, default limits.
+    /// The rules for a layer: devices refused, folders replace links, owners kept, default limits.
     pub fn layer(form: Form) -> Self {
-        Self { form, limits: Limits::default(), devices: Devices::Refuse, links: FolderOverLink::Replace }
+        Self { form, limits: Limits::default(), devices: Devices::Refuse, links: FolderOverLink::Replace, owners: Ownership::Kept }
     }
 }
 
@@ -98,24 +111,13 @@ pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<
         rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(|e| system("set the mode of", b".", e))?;
     }
     let mut work =
-        Work { root, options, parents: HashMap::new(), seen: HashMap::new(), folders: BTreeMap::new(), buffer: vec![0; 128 << 10] };
+        Work { root, options, parents: HashMap::new(), once: Once::default(), folders: BTreeMap::new(), buffer: vec![0; 128 << 10] };
     let mut reader = TarReader::new(tar, &options.limits);
     while let Some(entry) = reader.next()? {
         work.one(&entry, &mut reader)?;
     }
     work.close()?;
     Ok(reader.counted())
-}
-
-/// What the tar has made of a path so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// A folder that was needed for something in it.
-    Passed,
-    Dir,
-    File,
-    Other,
-    Whiteout,
 }
 
 /// A folder in use.
@@ -132,8 +134,7 @@ struct Work<'a> {
     options: &'a Options,
     /// Open folders by their path in the tar; emptied when it grows, or when anything was removed: only then can a path lead elsewhere.
     parents: HashMap<Vec<u8>, Rc<Parent>>,
-    /// By path without links.
-    seen: HashMap<Vec<u8>, Seen>,
+    once: Once,
     /// Folders get their modes, owners and times when nothing will be put into them any more; `None`: only passed through.
     folders: BTreeMap<Vec<u8>, Option<Meta>>,
     buffer: Vec<u8>,
@@ -165,43 +166,35 @@ impl Work<'_> {
         }
         let parent = self.parent(folder, entry)?;
         let path = name::join(&parent.path, last);
-        match self.seen.get(&path) {
-            None => {}
-            Some(Seen::Whiteout | Seen::Passed) => return refuse(Wrong::Conflict),
-            Some(_) if entry.kind == Kind::Whiteout => return refuse(Wrong::Conflict),
-            Some(_) => return refuse(Wrong::Duplicate),
+        let what = match &entry.kind {
+            Kind::File | Kind::Link(_) => Seen::File,
+            Kind::Whiteout => Seen::Whiteout,
+            _ => Seen::Other,
+        };
+        if let Kind::Link(target) = &entry.kind {
+            // Before the claim: a name that links to itself has nothing to link to.
+            let from = self.target(&path, entry, target)?;
+            self.once.claim(&path, what).map_err(|why| refused(&entry.path, why))?;
+            return self.fresh(&parent, last, entry, "link", |dir| rustix::fs::linkat(&from.0, from.1, dir, last, AtFlags::empty()));
         }
-        let seen = match &entry.kind {
-            Kind::File => {
-                self.file(&parent, last, entry, data)?;
-                Seen::File
-            }
-            Kind::Link(target) => {
-                self.link(&parent, last, entry, target)?;
-                Seen::File
-            }
+        self.once.claim(&path, what).map_err(|why| refused(&entry.path, why))?;
+        match &entry.kind {
+            Kind::File => self.file(&parent, last, entry, data),
             Kind::Symlink(target) => {
                 self.fresh(&parent, last, entry, "make the link", |dir| rustix::fs::symlinkat(&**target, dir, last))?;
-                self.finish_special(&parent, last, entry, None)?;
-                Seen::Other
+                self.finish_special(&parent, last, entry, None)
             }
             Kind::Fifo => {
                 self.fresh(&parent, last, entry, "make the fifo", |dir| {
                     rustix::fs::mknodat(dir, last, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
                 })?;
-                self.finish_special(&parent, last, entry, Some(entry.meta.mode))?;
-                Seen::Other
+                self.finish_special(&parent, last, entry, Some(entry.meta.mode))
             }
-            Kind::Whiteout => {
-                self.fresh(&parent, last, entry, "make the whiteout", |dir| {
-                    rustix::fs::mknodat(dir, last, FileType::CharacterDevice, Mode::empty(), 0)
-                })?;
-                Seen::Whiteout
-            }
-            Kind::Dir | Kind::Opaque | Kind::Device => unreachable!("done above"),
-        };
-        self.seen.insert(path, seen);
-        Ok(())
+            Kind::Whiteout => self.fresh(&parent, last, entry, "make the whiteout", |dir| {
+                rustix::fs::mknodat(dir, last, FileType::CharacterDevice, Mode::empty(), 0)
+            }),
+            Kind::Link(_) | Kind::Dir | Kind::Opaque | Kind::Device => unreachable!("done above"),
+        }
     }
 
     fn file(&mut self, parent: &Parent, last: &[u8], entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
@@ -229,10 +222,18 @@ impl Work<'_> {
     /// Gives an open file or folder its owner, mode, attributes and time, in the one order in which none undoes another: chown(2) clears
     /// setuid bits and capabilities, and any change but the last would touch the time.
     fn dress(&self, fd: impl AsFd, path: &[u8], meta: &Meta) -> Result<(), Error> {
-        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(|e| system("change the owner of", path, e))?;
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(meta.mode)).map_err(|e| system("set the mode of", path, e))?;
+        let mut mode = meta.mode;
+        if self.options.owners == Ownership::Kept {
+            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(|e| system("change the owner of", path, e))?;
+        } else {
+            mode &= 0o1777;
+        }
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
         for (key, value) in &meta.xattrs {
+            if self.options.owners == Ownership::Dropped && key == attribute::CAPABILITY {
+                continue;
+            }
             let key = self.stored(key);
             rustix::fs::fsetxattr(&fd, &*key, value, XattrFlags::empty()).map_err(|e| system("set an attribute of", path, e))?;
         }
@@ -247,31 +248,33 @@ impl Work<'_> {
         }
     }
 
-    fn link(&mut self, parent: &Parent, last: &[u8], entry: &Entry, target: &[u8]) -> Result<(), Error> {
+    /// Finds the file that the hard link `path` is another name of: its open folder and its name there.
+    fn target<'t>(&self, path: &[u8], entry: &Entry, target: &'t [u8]) -> Result<(OwnedFd, &'t [u8]), Error> {
         let missing = || refused(&entry.path, Wrong::Target(show(target)));
-        let (folder, target_last) = name::split(target);
+        let (folder, last) = name::split(target);
         let folder = self.resolve(folder, entry)?;
-        let path = name::join(&folder, target_last);
-        let earlier = match self.seen.get(&path) {
-            Some(Seen::File) => true,
-            Some(_) => false,
+        let found = name::join(&folder, last);
+        let earlier = match self.once.get(&found) {
+            Some(seen) => seen == Seen::File,
             // A file that an earlier layer put into the same tree will do as well.
             None => self.options.form == Form::Tree,
         };
-        let from = self.open(&folder).ok().filter(|_| earlier && !target_last.is_empty()).ok_or_else(missing)?;
-        let stat = rustix::fs::statat(&from, target_last, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || path == name::join(&parent.path, last) {
+        if !earlier || last.is_empty() || found == path {
             return Err(missing());
         }
-        self.fresh(parent, last, entry, "link", |dir| rustix::fs::linkat(&from, target_last, dir, last, AtFlags::empty()))
+        let dir = self.open(&folder).map_err(|_| missing())?;
+        let stat = rustix::fs::statat(&dir, last, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { Ok((dir, last)) } else { Err(missing()) }
     }
 
     /// Owner, mode and time of what cannot be opened.
     fn finish_special(&self, parent: &Parent, last: &[u8], entry: &Entry, mode: Option<u32>) -> Result<(), Error> {
         let (meta, path) = (&entry.meta, &entry.path);
-        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        rustix::fs::chownat(&parent.fd, last, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| system("change the owner of", path, e))?;
+        if self.options.owners == Ownership::Kept {
+            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            rustix::fs::chownat(&parent.fd, last, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| system("change the owner of", path, e))?;
+        }
         if let Some(mode) = mode {
             // Follows links, but what was made a moment ago is none.
             rustix::fs::chmodat(&parent.fd, last, Mode::from_raw_mode(mode), AtFlags::empty())
@@ -294,11 +297,7 @@ impl Work<'_> {
                 path = followed;
             }
         }
-        match self.seen.get(&path) {
-            None | Some(Seen::Passed | Seen::Dir) => {}
-            Some(Seen::Whiteout) => return Err(refused(&entry.path, Wrong::Conflict)),
-            Some(_) => return Err(refused(&entry.path, Wrong::Duplicate)),
-        }
+        self.once.claim(&path, Seen::Dir).map_err(|why| refused(&entry.path, why))?;
         match self.open(&path) {
             Ok(_) => {}
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
@@ -306,19 +305,8 @@ impl Work<'_> {
             }
             Err(e) => return Err(system("open the folder", &entry.path, e)),
         }
-        self.pass(&path);
-        self.seen.insert(path.clone(), Seen::Dir);
         self.folders.insert(path, Some(entry.meta.clone()));
         Ok(())
-    }
-
-    /// Notes that the folders above `path` are in use.
-    fn pass(&mut self, path: &[u8]) {
-        let mut above = name::split(path).0;
-        while !above.is_empty() && !self.seen.contains_key(above) {
-            self.seen.insert(above.to_owned(), Seen::Passed);
-            above = name::split(above).0;
-        }
     }
 
     fn opaque(&mut self, entry: &Entry) -> Result<(), Error> {
@@ -343,7 +331,7 @@ impl Work<'_> {
         while let Some((path, dir)) = left.pop() {
             for name in crate::files::dir_names(&dir).map_err(|e| system("list", &path, e))? {
                 let child = name::join(&path, name.as_bytes());
-                match self.seen.get(&child) {
+                match self.once.get(&child) {
                     None => remove_at(dir.as_fd(), &name, Path::new(OsStr::from_bytes(&child)))?,
                     Some(Seen::Dir | Seen::Passed) => {
                         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -360,9 +348,7 @@ impl Work<'_> {
     fn delete(&mut self, entry: &Entry, folder: &[u8], last: &[u8]) -> Result<(), Error> {
         let folder = self.resolve(folder, entry)?;
         let path = name::join(&folder, last);
-        if self.seen.insert(path, Seen::Whiteout).is_some() {
-            return Err(refused(&entry.path, Wrong::Conflict));
-        }
+        self.once.claim(&path, Seen::Whiteout).map_err(|why| refused(&entry.path, why))?;
         match self.open(&folder) {
             Ok(dir) => remove_at(dir.as_fd(), OsStr::from_bytes(last), Path::new(OsStr::from_bytes(&entry.path)))?,
             Err(Errno::NOENT | Errno::NOTDIR) => {}
@@ -405,12 +391,9 @@ impl Work<'_> {
             }
             Err(e) => return Err(way(&entry.path, e)),
         };
-        // Something below it is about to be made.
-        if !path.is_empty() && !self.seen.contains_key(&path) {
-            self.seen.insert(path.clone(), Seen::Passed);
-        }
-        self.pass(&path);
-        let default_acl = match rustix::fs::fgetxattr(&fd, attribute::DEFAULT_ACL, &mut [0u8; 0][..]) {
+        // Something in it is about to be made.
+        self.once.pass(&path).map_err(|why| refused(&entry.path, why))?;
+        let default_acl = match rustix::fs::fgetxattr_query(&fd, attribute::DEFAULT_ACL) {
             Ok(size) => size > 0,
             Err(Errno::NODATA | Errno::NOTSUP) => false,
             Err(e) => return Err(system("read the ACL of", folder, e)),
@@ -439,7 +422,7 @@ impl Work<'_> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             fd = match rustix::fs::openat(&fd, part, flags, Mode::empty()) {
                 Err(Errno::NOENT) => {
-                    if self.seen.get(&here) == Some(&Seen::Whiteout) {
+                    if self.once.get(&here) == Some(Seen::Whiteout) {
                         return Err(refused(&entry.path, Wrong::Conflict));
                     }
                     rustix::fs::mkdirat(&fd, part, Mode::RWXU).map_err(|e| system("make the folder", &here, e))?;
@@ -461,8 +444,7 @@ impl Work<'_> {
             match &*part {
                 b"" | b"." => continue,
                 b".." => {
-                    here.truncate(here.len() - name::split(&here).1.len());
-                    here.truncate(here.len().saturating_sub(1));
+                    here.truncate(name::split(&here).0.len());
                     continue;
                 }
                 _ => {}

@@ -25,7 +25,7 @@ const MAX_OCTAL: u64 = 0o77_777_777_777;
 /// Writes a layer tar from entries given in order (see [`super::compare`]); every path is relative, without `./` or a trailing slash.
 pub struct Builder<W: Write> {
     out: BufWriter<W>,
-    epoch: i64,
+    epoch: Option<i64>,
     last: Option<Vec<u8>>,
     folder: Option<Vec<u8>>,
     entries: u64,
@@ -36,9 +36,18 @@ pub struct Builder<W: Write> {
 impl<W: Write> Builder<W> {
     /// Starts a tar in which nothing is younger than `epoch` (seconds since 1970; clamped to what a header holds).
     pub fn new(out: W, epoch: i64) -> Self {
+        Self::with(out, Some(epoch.clamp(0, MAX_TIME)))
+    }
+
+    /// Starts a tar that keeps all times as they are given: for entries that come from tars made so.
+    pub fn keeping_times(out: W) -> Self {
+        Self::with(out, None)
+    }
+
+    fn with(out: W, epoch: Option<i64>) -> Self {
         Self {
             out: BufWriter::with_capacity(256 << 10, out),
-            epoch: epoch.clamp(0, MAX_TIME),
+            epoch,
             last: None,
             folder: None,
             entries: 0,
@@ -53,7 +62,7 @@ impl<W: Write> Builder<W> {
         self.place(path, path.is_empty())?;
         let mut name = if path.is_empty() { b".".to_vec() } else { path.to_owned() };
         name.push(b'/');
-        self.header(&name, EntryType::Directory, &Meta { mtime: self.epoch, ..meta.clone() }, 0, None)?;
+        self.header(&name, EntryType::Directory, &Meta { mtime: self.epoch.unwrap_or(meta.mtime), ..meta.clone() }, 0, None)?;
         self.folder = Some(path.to_owned());
         Ok(())
     }
@@ -70,7 +79,7 @@ impl<W: Write> Builder<W> {
     pub fn whiteout(&mut self, path: &[u8]) -> Result<(), Error> {
         let (folder, last) = name::split(path);
         let hidden = name::join(folder, &[name::WHITEOUT, last].concat());
-        match name::clean(path).and_then(|clean| name::named(clean)) {
+        match name::clean(path).and_then(name::named) {
             Ok(name::Named::Plain(clean)) if clean == path && !path.is_empty() => {}
             Ok(_) => return Err(wrong(path, Wrong::Whiteout)),
             Err(why) => return Err(wrong(path, why)),
@@ -80,7 +89,7 @@ impl<W: Write> Builder<W> {
     }
 
     fn mark(&mut self, name: &[u8]) -> Result<(), Error> {
-        self.header(name, EntryType::Regular, &Meta { mode: 0o600, mtime: self.epoch, ..Meta::default() }, 0, None)
+        self.header(name, EntryType::Regular, &Meta { mode: 0o600, mtime: self.epoch.unwrap_or(0), ..Meta::default() }, 0, None)
     }
 
     /// Adds a regular file whose `size` bytes come from `data`; a source with fewer or more bytes is an error.
@@ -200,7 +209,7 @@ impl<W: Write> Builder<W> {
         header.set_mode(meta.mode & 0o7777);
         header.set_uid(meta.uid.into());
         header.set_gid(meta.gid.into());
-        header.set_mtime(meta.mtime.clamp(0, self.epoch).unsigned_abs());
+        header.set_mtime(meta.mtime.clamp(0, self.epoch.unwrap_or(MAX_TIME)).unsigned_abs());
         header.set_cksum();
         if !pax.is_empty() {
             self.extended(&pax, name, target)?;

@@ -174,3 +174,20 @@ fn a_dead_disk_is_repaired_by_the_next_open() {
     check_failing(Fault::Dead, publish_two, &["gone:1", "old:1", "web:1", "web:2"]);
     check_failing(Fault::Dead, remove_one, &["old:1"]);
 }
+
+#[test]
+fn a_writer_that_never_ends_is_not_waited_for_for_ever() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut store = Store::open(dir.path()).expect("open");
+    store.patience = Duration::ZERO;
+    let draft = store.draft().expect("draft");
+    let version = image(&draft, "web:1", "one");
+    let held = store.lock().expect("free");
+    assert!(matches!(store.publish(&draft, std::slice::from_ref(&version)), Err(Error::Busy { waited: 0, .. })));
+    // What it has begun is not repaired while it lives.
+    fs::write(dir.path().join("publish.json"), "{").expect("write");
+    Store::open(dir.path()).expect("opening waits for nobody");
+    fs::remove_file(dir.path().join("publish.json")).expect("remove");
+    drop(held);
+    store.publish(&draft, &[version]).expect("free again");
+}

@@ -37,7 +37,7 @@ pub struct Draft {
     dir: PathBuf,
     id: String,
     /// Held until the folder is gone.
-    lock: Lock,
+    _lock: Lock,
 }
 
 impl Draft {
@@ -55,7 +55,7 @@ impl Draft {
         disk::make_dir(&dir.join("blobs"), disk::PRIVATE_DIR).map_err(writing)?;
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let _: PathBuf = corner.keep();
-        Ok(Self { scratch: scratch.to_owned(), dir, id, lock })
+        Ok(Self { scratch: scratch.to_owned(), dir, id, _lock: lock })
     }
 
     /// Claims every corner in `scratch` whose owner is dead.
@@ -75,7 +75,7 @@ impl Draft {
                 continue;
             }
             match Lock::try_exclusive(&entry.path().join("lock")) {
-                Ok(Some(lock)) => dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, lock }),
+                Ok(Some(lock)) => dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, _lock: lock }),
                 // It lives.
                 Ok(None) => {}
                 // Gone in the meantime, or of another user: not ours to sweep.
@@ -149,8 +149,8 @@ impl Draft {
 
     /// Removes the corner now, and says what could not be removed (dropping does the same in silence).
     pub fn discard(self) -> Result<(), Error> {
-        self.clear()
         // Dropping tries once more, which costs nothing when all is gone.
+        self.clear()
     }
 
     fn blobs(&self) -> PathBuf {
@@ -187,7 +187,6 @@ impl Drop for Draft {
     fn drop(&mut self) {
         // What cannot be removed is still under our lock until we are gone, and a dead draft for the next run afterwards.
         let _ = self.clear();
-        let _ = &self.lock;
     }
 }
 

@@ -73,8 +73,11 @@ pub(super) fn judge(dir: &Path) -> Result<State, Error> {
         }
         Err(e) => return Err(reading(system("list", dir, e))),
     }
-    let has = |name: &str| names.iter().any(|n| n == name);
-    if !has("bake.json") && !has("oci-layout") {
+    // A list is no moment: another bake may be making the store just now. Each file is asked for after whatever is made later than it.
+    let has = |name: &str| dir.join(name).exists();
+    let layout = has("oci-layout");
+    let ours = has("bake.json");
+    if !ours && !layout {
         // The lock and files aside are what a crash in the very first moment leaves.
         names.retain(|name| name != "lock" && name != "lost+found" && !is_aside(name));
         names.sort_unstable();
@@ -90,7 +93,8 @@ pub(super) fn judge(dir: &Path) -> Result<State, Error> {
         check_layout(&dir.join("oci-layout"), &bytes)?;
     }
     let blobs = dir.join("blobs/sha256");
-    if !has("index.json") && (!has("bake.json") || fs::read_dir(&blobs).is_ok_and(|mut blobs| blobs.next().is_some())) {
+    let filled = fs::read_dir(&blobs).is_ok_and(|mut blobs| blobs.next().is_some());
+    if (filled || !ours) && !has("index.json") {
         return Err(Error::Damaged { path: dir.join("index.json"), why: "it is missing, though there are blobs or a layout".to_owned() });
     }
     let whole = ["bake.json", "oci-layout", "index.json", "lock", "scratch", "cache", "logs"].into_iter().all(has) && blobs.is_dir();

@@ -61,6 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Store {
     dir: PathBuf,
     to_read: bool,
+    patience: Duration,
 }
 
 /// One published version.
@@ -86,7 +87,7 @@ impl Store {
     /// another tool made becomes a store; any other folder that is not empty is refused.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let dir = absolute(dir)?;
-        let store = Self { dir, to_read: false };
+        let store = Self { dir, to_read: false, patience: PATIENCE };
         let dir = &store.dir;
         if format::judge(dir)? == State::Nothing && !dir.is_dir() {
             if let Some(above) = dir.parent() {
@@ -120,7 +121,7 @@ impl Store {
 
     /// Opens the store at `dir` to read only: never creates or repairs; a missing store is an empty one.
     pub fn open_to_read(dir: &Path) -> Result<Self, Error> {
-        let store = Self { dir: absolute(dir)?, to_read: true };
+        let store = Self { dir: absolute(dir)?, to_read: true, patience: PATIENCE };
         format::judge(&store.dir)?;
         store.index()?;
         Ok(store)
@@ -264,8 +265,8 @@ impl Store {
             if let Some(lock) = Lock::try_exclusive(&path).map_err(writing)? {
                 return Ok(lock);
             }
-            if start.elapsed() >= PATIENCE {
-                return Err(Error::Busy { path, waited: PATIENCE.as_secs() });
+            if start.elapsed() >= self.patience {
+                return Err(Error::Busy { path, waited: self.patience.as_secs() });
             }
             // A wait in the kernel could not be given up: a stopped bake would stop every other one for ever.
             std::thread::sleep(Duration::from_millis(5));

@@ -72,8 +72,10 @@ pub(super) fn publish(store: &Store, draft: &Draft, versions: &[Version]) -> Res
     for digest in needs(store, draft, versions)?.keys() {
         // Both, where both are there: one that another tool has put into the store was perhaps never flushed.
         for path in [draft.path(digest), store.blob_path(digest)] {
-            if path.exists() {
-                disk::sync_file(&path).map_err(writing)?;
+            match disk::sync_file(&path) {
+                // Not there, or just removed with the last version that needed it: under the lock that is looked at again.
+                Err(e) if e.is_missing() => {}
+                other => other.map_err(writing)?,
             }
         }
     }

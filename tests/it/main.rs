@@ -1,7 +1,11 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
 
+mod inspect_read;
+mod inspect_verify;
 mod layer_compress;
+mod layer_lab;
 mod layer_pack;
+mod layer_unpack;
 mod sandbox_end;
 mod sandbox_hole;
 mod sandbox_lab;

@@ -216,3 +216,34 @@ fn root_a_read_only_store_can_be_read() {
     assert!(matches!(Store::open(&dir.path().join("new")), Err(Error::Unwritable { .. })));
     drop(mount);
 }
+
+/// Stores that earlier formats wrote must be read, verified and written to for ever. Git keeps no empty folders: they are among
+/// what an open makes good.
+#[test]
+fn stores_of_every_format_are_read_and_written() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store");
+    for format in ["format-1"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        for entry in walkdir::WalkDir::new(fixtures.join(format)).min_depth(1) {
+            let entry = entry.expect("walk");
+            let to = dir.path().join(entry.path().strip_prefix(fixtures.join(format)).expect("inside"));
+            if entry.file_type().is_dir() {
+                fs::create_dir(to).expect("mkdir");
+            } else {
+                fs::copy(entry.path(), to).expect("copy");
+            }
+        }
+        let store = Store::open_to_read(dir.path()).expect("readable");
+        let written = ["app:1", "web:1.0.0", "web:2.0.0"];
+        assert_eq!(names(&store), written, "{format}");
+        let report = bake::inspect::verify(&store, &[], &bake::event::silent()).expect("verify");
+        assert_eq!(report.problems, [], "{format}");
+        assert_eq!((report.images, report.blobs), (3, 7), "{format}");
+        let store = Store::open(dir.path()).expect("open");
+        assert!(matches!(store.resolve(&reference("web")), Ok(version) if version.reference == reference("web:2.0.0")), "{format}");
+        publish(&store, "web:3.0.0", "three");
+        store.remove(&reference("web:3.0.0")).expect("remove");
+        let index = fs::read(fixtures.join(format).join("index.json")).expect("read");
+        assert!(fs::read(dir.path().join("index.json")).expect("read") == index, "{format}: as it was");
+    }
+}

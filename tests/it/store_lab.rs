@@ -17,6 +17,7 @@ use bake::image::Manifest;
 use bake::image::Platform;
 use bake::image::Reference;
 use bake::store::Draft;
+use bake::store::Error;
 use bake::store::Store;
 use bake::store::Version;
 
@@ -75,14 +76,15 @@ impl Parts {
     }
 
     pub(crate) fn put(&self, draft: &Draft, name: &str) -> Version {
-        let put = |media: &str, bytes: &[u8]| {
-            let (digest, size) = draft.put(bytes).expect("put");
-            Descriptor::new(media, digest, size)
-        };
-        let layers = self.layers.iter().map(|(media, bytes)| put(media, bytes)).collect();
-        let config = put(MEDIA_CONFIG, &self.config.to_json());
-        let manifest = put(MEDIA_MANIFEST, &Manifest::new(config, layers).to_json());
-        Version { reference: reference(name), manifest }
+        self.try_put(draft, name).expect("put")
+    }
+
+    pub(crate) fn try_put(&self, draft: &Draft, name: &str) -> Result<Version, Error> {
+        let put = |media: &str, bytes: &[u8]| draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size));
+        let layers = self.layers.iter().map(|(media, bytes)| put(media, bytes)).collect::<Result<_, _>>()?;
+        let config = put(MEDIA_CONFIG, &self.config.to_json())?;
+        let manifest = put(MEDIA_MANIFEST, &Manifest::new(config, layers).to_json())?;
+        Ok(Version { reference: reference(name), manifest })
     }
 }
 

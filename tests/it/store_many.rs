@@ -1,6 +1,8 @@
 //! Many writers at once, threads and processes: one wins each version, and the index is always whole.
 
+use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 
 use bake::store::Error;
 use bake::store::Published;
@@ -15,7 +17,7 @@ const NEW: i32 = 40;
 const ALREADY: i32 = 41;
 const TAKEN: i32 = 42;
 
-fn write(dir: &std::path::Path, name: &str, content: &str) -> i32 {
+fn write(dir: &Path, name: &str, content: &str) -> i32 {
     let store = Store::open(dir).expect("open");
     let draft = store.draft().expect("draft");
     let version = image(&draft, name, content);
@@ -43,7 +45,7 @@ fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expe
     let path = dir.path().join("store");
     let spawn = |n: usize| {
         let mut child = Command::new(std::env::current_exe().expect("this program"));
-        child.args(["--exact", "store_many::child"]).stdout(std::process::Stdio::null());
+        child.args(["--exact", "store_many::child"]).stdout(Stdio::null());
         child.env("BAKE_STORE_CHILD", format!("{}|{}|{}", path.display(), name(n), content(n))).spawn().expect("spawn")
     };
     let children: Vec<_> = (0..WRITERS).map(spawn).collect();
@@ -116,4 +118,46 @@ fn publishers_and_removers_do_not_lose_each_others_blobs() {
     });
     assert_eq!(names(&store).len(), 16);
     check_whole(&store);
+}
+
+#[test]
+fn holder() {
+    let Some(dir) = std::env::var_os("BAKE_DRAFT_CHILD") else { return };
+    let store = Store::open(dir.as_ref()).expect("open");
+    let draft = store.draft().expect("draft");
+    draft.put(b"half a layer").expect("put");
+    std::fs::write(Path::new(&dir).join("cache/ready"), draft.id()).expect("write");
+    // Until killed: nobody writes to this end.
+    let mut nothing = String::new();
+    std::io::stdin().read_line(&mut nothing).expect("read");
+}
+
+#[test]
+fn only_the_drafts_of_the_dead_are_swept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    let mut child = Command::new(std::env::current_exe().expect("this program"));
+    child.args(["--exact", "store_many::holder"]).env("BAKE_DRAFT_CHILD", dir.path());
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("spawn");
+    let ready = dir.path().join("cache/ready");
+    while !ready.exists() {
+        assert!(child.try_wait().expect("wait").is_none(), "it lives");
+        std::thread::yield_now();
+    }
+    assert!(store.dead_drafts().expect("dead").is_empty());
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    let dead = store.dead_drafts().expect("dead");
+    assert_eq!(dead.len(), 1);
+    assert!(store.dead_drafts().expect("dead").is_empty(), "claimed once");
+    let corner = dead[0].dir().to_owned();
+    assert!(corner.join("blobs").is_dir());
+    drop(dead);
+    assert!(!corner.exists());
+    // One that was born half way, without a lock, counts as dead too; what is no folder is let alone.
+    std::fs::create_dir(dir.path().join("scratch/20000101T000000000-half")).expect("mkdir");
+    std::fs::write(dir.path().join("scratch/file"), "x").expect("write");
+    assert_eq!(store.dead_drafts().expect("dead").len(), 1);
+    assert!(!dir.path().join("scratch/20000101T000000000-half").exists());
+    assert!(dir.path().join("scratch/file").exists());
 }

@@ -1,0 +1,125 @@
+//! What is in the store, one row a version.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::image::Descriptor;
+use crate::image::ImageConfig;
+use crate::image::Index;
+use crate::image::Kind;
+use crate::image::Manifest;
+use crate::image::Platform;
+use crate::image::kind;
+use crate::store::Error;
+use crate::store::Store;
+
+/// One version. What a damaged image does not say is `None`, and `problem` says why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Name, without the version.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// What it runs on; of an index the first of its platforms.
+    pub platform: Option<Platform>,
+    /// When it was made, RFC 3339, as its config says.
+    pub created: Option<String>,
+    /// Layers; of an index those of all its images, each counted once.
+    pub layers: Option<usize>,
+    /// Bytes of all its blobs, each counted once: what a pull of it costs. Versions share blobs, so rows do not add up.
+    pub size: Option<u64>,
+    /// Why something is missing here.
+    pub problem: Option<String>,
+}
+
+/// What was found on the way through the manifests of one version.
+#[derive(Default)]
+struct Sum {
+    blobs: BTreeMap<Digest, u64>,
+    layers: BTreeMap<Digest, u64>,
+    config: Option<ImageConfig>,
+}
+
+/// Lists all versions: by name, then in order of publication. A damaged image is a row like any other.
+pub fn list(store: &Store) -> Result<Vec<Row>, Error> {
+    let mut rows = vec![];
+    for version in store.versions()? {
+        let mut sum = Sum::default();
+        let problem = sum.add(store, &version.manifest).err().map(|error| describe(&error));
+        let whole = problem.is_none();
+        rows.push(Row {
+            name: version.reference.name,
+            version: version.reference.version.unwrap_or_default(),
+            digest: version.manifest.digest,
+            platform: sum.config.as_ref().map(ImageConfig::platform),
+            created: sum.config.and_then(|config| config.created),
+            layers: whole.then_some(sum.layers.len()),
+            size: whole.then(|| sum.blobs.values().fold(0, |sum: u64, size| sum.saturating_add(*size))),
+            problem,
+        });
+    }
+    Ok(rows)
+}
+
+impl Sum {
+    fn add(&mut self, store: &Store, descriptor: &Descriptor) -> Result<(), Error> {
+        let mut todo = vec![descriptor.clone()];
+        while let Some(next) = todo.pop() {
+            if self.blobs.insert(next.digest, next.size).is_some() {
+                continue;
+            }
+            match kind(&next.media_type) {
+                Kind::Index => {
+                    let mut members = read_index(store, &next.digest)?.manifests;
+                    // Last in, first out: the first of the list speaks for the row.
+                    members.reverse();
+                    todo.extend(members);
+                }
+                Kind::Manifest => {
+                    let manifest = read_manifest(store, &next.digest)?;
+                    for layer in &manifest.layers {
+                        self.blobs.insert(layer.digest, layer.size);
+                        self.layers.insert(layer.digest, layer.size);
+                    }
+                    if self.config.is_none() && kind(&manifest.config.media_type) == Kind::Config {
+                        self.config = Some(read_config(store, &manifest.config.digest)?);
+                    }
+                    self.blobs.insert(manifest.config.digest, manifest.config.size);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads and verifies a manifest.
+pub(super) fn read_manifest(store: &Store, digest: &Digest) -> Result<Manifest, Error> {
+    Manifest::parse(&store.read_blob(digest)?).map_err(|source| Error::Content { digest: *digest, source })
+}
+
+/// Reads and verifies an index.
+pub(super) fn read_index(store: &Store, digest: &Digest) -> Result<Index, Error> {
+    Index::parse(&store.read_blob(digest)?).map_err(|source| Error::Content { digest: *digest, source })
+}
+
+/// Reads and verifies a config.
+pub(super) fn read_config(store: &Store, digest: &Digest) -> Result<ImageConfig, Error> {
+    ImageConfig::parse(&store.read_blob(digest)?).map_err(|source| Error::Content { digest: *digest, source })
+}
+
+/// An error with its causes on one line.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

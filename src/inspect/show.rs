@@ -1,0 +1,161 @@
+//! One image in full: how it runs, what it is made of, how it came about.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::list::read_config;
+use super::list::read_index;
+use super::list::read_manifest;
+use crate::digest::Digest;
+use crate::image::Config;
+use crate::image::Descriptor;
+use crate::image::ImageConfig;
+use crate::image::Kind;
+use crate::image::Manifest;
+use crate::image::Platform;
+use crate::image::Reference;
+use crate::image::kind;
+use crate::store::Error;
+use crate::store::Store;
+
+/// Everything that is said about one image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Details {
+    /// `name:version`.
+    pub reference: Reference,
+    /// Digest that the version names: of the manifest, or of the index of several.
+    pub digest: Digest,
+    /// Digest of the manifest shown; another than `digest` only where that is an index.
+    pub manifest: Digest,
+    /// Media type of the manifest shown.
+    pub media_type: String,
+    /// Digest of the config: the image's id for Docker.
+    pub config_digest: Digest,
+    /// What it runs on.
+    pub platform: Platform,
+    /// When it was made, RFC 3339.
+    pub created: Option<String>,
+    /// Who made it, where somebody says so.
+    pub author: Option<String>,
+    /// Bytes of the manifest, the config and the layers as stored.
+    pub size: u64,
+    /// How it runs: user, ports, env, entrypoint, cmd, volumes, labels, …
+    pub config: Config,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerRow>,
+    /// How it came about, oldest first.
+    pub history: Vec<StepRow>,
+    /// Where the version names an index: the images in it.
+    pub members: Vec<Member>,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerRow {
+    /// sha256 of the stored bytes.
+    pub digest: Digest,
+    /// sha256 of the uncompressed tar, as the config says.
+    pub diff_id: Option<Digest>,
+    /// Stored bytes.
+    pub size: u64,
+    /// Media type.
+    pub media_type: String,
+    /// What made it, as the history says.
+    pub created_by: Option<String>,
+}
+
+/// A step of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepRow {
+    /// When, RFC 3339.
+    pub created: Option<String>,
+    /// By what command.
+    pub created_by: String,
+    /// A word on it.
+    pub comment: String,
+    /// Which layer it made: a place in [`Details::layers`].
+    pub layer: Option<usize>,
+}
+
+/// An image of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its manifest.
+    pub digest: Digest,
+    /// What it runs on, where the index says so.
+    pub platform: Option<Platform>,
+}
+
+/// Shows one image. Of an index the image for this machine is shown, else its first.
+pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
+    let version = store.resolve(reference)?;
+    let (descriptor, members) = pick(store, &version.manifest)?;
+    let manifest = read_manifest(store, &descriptor.digest)?;
+    let config = read_config(store, &manifest.config.digest)?;
+    let (layers, history) = relate(&manifest, &config);
+    let blobs = [&descriptor, &manifest.config].into_iter().chain(&manifest.layers);
+    Ok(Details {
+        reference: version.reference,
+        digest: version.manifest.digest,
+        manifest: descriptor.digest,
+        size: blobs.fold(0, |sum, blob| sum.saturating_add(blob.size)),
+        media_type: descriptor.media_type,
+        config_digest: manifest.config.digest,
+        platform: config.platform(),
+        created: config.created,
+        author: config.author,
+        config: config.config,
+        annotations: manifest.annotations,
+        layers,
+        history,
+        members,
+    })
+}
+
+/// Finds the image manifest to be shown, and what else there is beside it.
+fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec<Member>), Error> {
+    if kind(&named.media_type) != Kind::Index {
+        return Ok((named.clone(), vec![]));
+    }
+    let index = read_index(store, &named.digest)?;
+    let images: Vec<&Descriptor> = index.manifests.iter().filter(|entry| kind(&entry.media_type) == Kind::Manifest).collect();
+    let members = images.iter().map(|entry| Member { digest: entry.digest, platform: entry.platform.clone() }).collect();
+    let host = Platform::host();
+    let fits = |entry: &&&Descriptor| entry.platform.as_ref().is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture));
+    match images.iter().find(fits).or(images.first()) {
+        Some(entry) => Ok(((*entry).clone(), members)),
+        None => Err(Error::Damaged { path: store.blob_path(&named.digest), why: "the index has no image".to_owned() }),
+    }
+}
+
+/// Says which step made which layer: the steps that are not empty, one to one, as far as both go.
+fn relate(manifest: &Manifest, config: &ImageConfig) -> (Vec<LayerRow>, Vec<StepRow>) {
+    let mut layers: Vec<LayerRow> = vec![];
+    for (n, layer) in manifest.layers.iter().enumerate() {
+        layers.push(LayerRow {
+            digest: layer.digest,
+            diff_id: config.rootfs.diff_ids.get(n).copied(),
+            size: layer.size,
+            media_type: layer.media_type.clone(),
+            created_by: None,
+        });
+    }
+    let mut next = 0..layers.len();
+    let mut history = vec![];
+    for entry in &config.history {
+        let layer = if entry.empty_layer { None } else { next.next() };
+        if let Some(layer) = layer {
+            layers[layer].created_by = Some(entry.created_by.clone());
+        }
+        history.push(StepRow {
+            created: entry.created.clone(),
+            created_by: entry.created_by.clone(),
+            comment: entry.comment.clone(),
+            layer,
+        });
+    }
+    (layers, history)
+}

@@ -1,0 +1,309 @@
+//! Whether everything in a store is what it says it is: the union of what the strict readers of OCI layouts would refuse.
+//!
+//! What is judged, and nothing of it is taken for granted because another part was fine:
+//! ```text
+//! index.json   entries readable, names once and well-formed          manifest   size, digest, media type, shape
+//! config       size, digest, shape, diff_ids and history as many     layers     size, digest, compression as its media type says,
+//! the folder   nothing that belongs to nothing (warnings)                       diff_id, a tar that is safe and means one thing
+//! ```
+//! Whatever cannot be read is a problem, never a reason to look away.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use rayon::iter::IntoParallelRefIterator;
+use rayon::iter::ParallelIterator;
+use serde::Serialize;
+
+use super::list::describe;
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::event::Sink;
+use crate::image::ANNOTATION_REF_NAME;
+use crate::image::Descriptor;
+use crate::image::ImageConfig;
+use crate::image::Index;
+use crate::image::Kind;
+use crate::image::Manifest;
+use crate::image::Reference;
+use crate::image::kind;
+use crate::store::Error;
+use crate::store::SMALL;
+use crate::store::Store;
+
+mod blob;
+
+use blob::Claim;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something is not what it says: do not use it.
+    Error,
+    /// Odd, but no image is worse for it.
+    Warning,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// How bad.
+    pub level: Level,
+    /// The versions that are affected (`name:version`); empty where it is about the store itself.
+    pub images: Vec<String>,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, as a fragment: `has 3 bytes, its descriptor says 4`.
+    pub what: String,
+}
+
+/// What a verification looked at, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Errors first, each kind in order of its images.
+    pub problems: Vec<Problem>,
+    /// Images looked at.
+    pub images: usize,
+    /// Blobs looked at, each once.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Report {
+    /// Whether no image is worse than it says: warnings do not count.
+    pub fn is_good(&self) -> bool {
+        self.problems.iter().all(|problem| problem.level != Level::Error)
+    }
+}
+
+/// The blobs still to be read whole, and the problems so far.
+struct Walk<'a> {
+    store: &'a Store,
+    problems: Vec<Problem>,
+    /// What manifests say about each blob that is read as a stream, and which images say so.
+    streams: BTreeMap<Digest, BTreeMap<Claim, BTreeSet<String>>>,
+    /// Blobs that were read whole already.
+    small: BTreeMap<Digest, u64>,
+}
+
+/// Verifies the images that `references` name, or, where it is empty, everything in the store. An error means that the store
+/// itself cannot be read or that a reference names nothing; all else is a problem in the report. Reads every blob once or twice,
+/// on as many threads as rayon has, in bounded memory; tells `sink` how far it is (task `verify`).
+pub fn verify(store: &Store, references: &[Reference], sink: &Sink) -> Result<Report, Error> {
+    let mut walk = Walk { store, problems: vec![], streams: BTreeMap::new(), small: BTreeMap::new() };
+    let mut roots = vec![];
+    if references.is_empty() {
+        roots = walk.whole_store()?;
+    }
+    for reference in references {
+        let version = store.resolve(reference)?;
+        roots.push((version.reference.to_string(), version.manifest));
+    }
+    for (image, root) in &roots {
+        walk.follow(image, root);
+    }
+    let bytes = walk.read_streams(sink) + walk.small.values().sum::<u64>();
+    let blobs = walk.streams.len() + walk.small.len();
+    let mut problems = walk.problems;
+    problems.sort();
+    problems.dedup();
+    Ok(Report { problems, images: roots.len(), blobs, bytes })
+}
+
+impl Walk<'_> {
+    /// Judges the folder and `index.json`; returns the entries with what they are called.
+    fn whole_store(&mut self) -> Result<Vec<(String, Descriptor)>, Error> {
+        let index = self.store.dir().join("index.json");
+        let layout = self.store.dir().join("oci-layout");
+        if self.store.dir().exists() && !layout.exists() {
+            self.problem(Level::Error, &[], layout, "is missing: other tools will not read the store (any build writes it again)");
+        }
+        for stray in self.store.strays()? {
+            self.problem(Level::Warning, &[], stray.path, stray.why);
+        }
+        let (entries, others) = self.store.entries()?;
+        if others > 0 {
+            self.problem(
+                Level::Warning,
+                &[],
+                index.clone(),
+                &format!("has {others} entries that name no sha256 blob; they were not verified"),
+            );
+        }
+        let mut roots: Vec<(String, Descriptor)> = vec![];
+        for entry in entries {
+            let name = match entry.annotations.get(ANNOTATION_REF_NAME) {
+                None => format!("@{}", entry.digest),
+                Some(name) => {
+                    if roots.iter().any(|(other, _)| other == name) {
+                        self.problem(Level::Error, std::slice::from_ref(name), index.clone(), &format!("has two entries called {name:?}"));
+                    }
+                    if name.parse::<Reference>().is_err() {
+                        self.problem(Level::Warning, &[], index.clone(), &format!("has an entry called {name:?}, which bake cannot name"));
+                    }
+                    name.clone()
+                }
+            };
+            roots.push((name, entry));
+        }
+        Ok(roots)
+    }
+
+    fn problem(&mut self, level: Level, images: &[String], path: PathBuf, what: &str) {
+        self.problems.push(Problem { level, images: images.to_vec(), path, what: what.to_owned() });
+    }
+
+    /// Reports a flaw of a blob of one image.
+    fn flaw(&mut self, image: &str, digest: &Digest, what: &str) {
+        self.problem(Level::Error, &[image.to_owned()], self.store.blob_path(digest), what);
+    }
+
+    /// Judges a manifest or index and everything below it.
+    fn follow(&mut self, image: &str, root: &Descriptor) {
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![root.clone()];
+        while let Some(next) = todo.pop() {
+            if !seen.insert(next.digest) {
+                continue;
+            }
+            match kind(&next.media_type) {
+                Kind::Manifest => self.manifest(image, &next, &mut todo),
+                Kind::Index => {
+                    let Some(bytes) = self.read(image, &next) else { continue };
+                    match Index::parse(&bytes) {
+                        Ok(index) => {
+                            let flaws = index.validate();
+                            self.flaws(image, &next.digest, flaws);
+                            self.same_type(image, &next, index.media_type.as_deref());
+                            todo.extend(index.manifests);
+                        }
+                        Err(error) => self.flaw(image, &next.digest, &describe(&error)),
+                    }
+                }
+                Kind::Config | Kind::Layer => {
+                    self.flaw(image, &next.digest, &format!("is listed as an image, but is a {}", next.media_type))
+                }
+                Kind::Other if next.media_type.is_empty() => self.flaw(image, &next.digest, "is listed without a media type"),
+                Kind::Other => self.stream(image, &next, None, false),
+            }
+        }
+    }
+
+    fn manifest(&mut self, image: &str, descriptor: &Descriptor, todo: &mut Vec<Descriptor>) {
+        let Some(bytes) = self.read(image, descriptor) else { return };
+        let manifest = match Manifest::parse(&bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => return self.flaw(image, &descriptor.digest, &describe(&error)),
+        };
+        let flaws = manifest.validate();
+        self.flaws(image, &descriptor.digest, flaws);
+        self.same_type(image, descriptor, manifest.media_type.as_deref());
+        // What an artifact speaks about may live elsewhere; where it is here it is judged.
+        todo.extend(manifest.subject.into_iter().filter(|subject| self.store.has(&subject.digest)));
+        if kind(&manifest.config.media_type) != Kind::Config {
+            for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                self.stream(image, blob, None, false);
+            }
+            return;
+        }
+        let config = self.read(image, &manifest.config).and_then(|bytes| match ImageConfig::parse(&bytes) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                self.flaw(image, &manifest.config.digest, &describe(&error));
+                None
+            }
+        });
+        let mut diff_ids = vec![];
+        if let Some(config) = config {
+            let flaws = config.validate();
+            self.flaws(image, &manifest.config.digest, flaws);
+            diff_ids = config.rootfs.diff_ids;
+            if diff_ids.len() != manifest.layers.len() {
+                let what = format!("has {} diff_ids, the manifest has {} layers", diff_ids.len(), manifest.layers.len());
+                self.flaw(image, &manifest.config.digest, &what);
+            }
+        }
+        for (n, layer) in manifest.layers.iter().enumerate() {
+            self.stream(image, layer, diff_ids.get(n).copied(), kind(&layer.media_type) == Kind::Layer);
+        }
+    }
+
+    /// Reads a small blob whole, judging its size and digest.
+    fn read(&mut self, image: &str, descriptor: &Descriptor) -> Option<Vec<u8>> {
+        if descriptor.size > SMALL {
+            self.flaw(image, &descriptor.digest, &format!("would have {} bytes, too many for a manifest or config", descriptor.size));
+            return None;
+        }
+        match self.store.read_blob(&descriptor.digest) {
+            Ok(bytes) => {
+                let size = bytes.len() as u64;
+                self.small.insert(descriptor.digest, size);
+                if size != descriptor.size {
+                    self.flaw(image, &descriptor.digest, &blob::wrong_size(size, descriptor.size));
+                }
+                Some(bytes)
+            }
+            Err(error) => {
+                self.flaw(image, &descriptor.digest, &describe(&error));
+                None
+            }
+        }
+    }
+
+    fn flaws(&mut self, image: &str, digest: &Digest, flaws: Vec<String>) {
+        for what in flaws {
+            self.flaw(image, digest, &what);
+        }
+    }
+
+    /// A descriptor and the content it names must agree on what it is (CVE-2021-41190).
+    fn same_type(&mut self, image: &str, descriptor: &Descriptor, own: Option<&str>) {
+        if let Some(own) = own
+            && own != descriptor.media_type
+        {
+            let what = format!("calls itself {own:?}, its descriptor says {:?}", descriptor.media_type);
+            self.flaw(image, &descriptor.digest, &what);
+        }
+    }
+
+    /// Remembers a blob that is to be read as a stream.
+    fn stream(&mut self, image: &str, descriptor: &Descriptor, diff_id: Option<Digest>, layer: bool) {
+        let claim = Claim { size: descriptor.size, media_type: descriptor.media_type.clone(), diff_id, layer };
+        self.streams.entry(descriptor.digest).or_default().entry(claim).or_default().insert(image.to_owned());
+    }
+
+    /// Reads all streams in parallel; returns their bytes.
+    fn read_streams(&mut self, sink: &Sink) -> u64 {
+        let total = self.streams.values().filter_map(|claims| claims.keys().map(|claim| claim.size).max()).fold(0, u64::saturating_add);
+        let done = AtomicU64::new(0);
+        let tell = |what: &Digest, n: u64| {
+            let done = done.fetch_add(n, Ordering::Relaxed) + n;
+            sink(Event::Progress { task: "verify", what: what.short(), done, total: Some(total), bytes: true });
+        };
+        let store = self.store;
+        let streams: Vec<_> = self.streams.iter().collect();
+        let found: Vec<(u64, Vec<Problem>)> = streams
+            .par_iter()
+            .map(|(digest, claims)| {
+                let seen = blob::read(store, digest, claims.keys(), &|n| tell(digest, n));
+                let mut problems = vec![];
+                for (claim, images) in *claims {
+                    for what in seen.judge(digest, claim) {
+                        let images = images.iter().cloned().collect();
+                        problems.push(Problem { level: Level::Error, images, path: store.blob_path(digest), what });
+                    }
+                }
+                (seen.size, problems)
+            })
+            .collect();
+        sink(Event::ProgressEnd { task: "verify" });
+        let bytes = found.iter().map(|(size, _)| size).sum();
+        self.problems.extend(found.into_iter().flat_map(|(_, problems)| problems));
+        bytes
+    }
+}

@@ -1,0 +1,258 @@
+//! Layers upon layers as one tree in memory: what a root file system unpacked from them would hold, without unpacking anything, and without
+//! any rights. The same rules as [`super::unpack`] with [`super::Form::Tree`].
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::io::Read;
+use std::ops::Bound;
+
+use super::Entry;
+use super::Error;
+use super::Kind;
+use super::Meta;
+use super::TarReader;
+use super::Wrong;
+use super::name;
+use super::once::Once;
+use super::once::Seen;
+use super::show;
+
+/// Links followed in one name before it is taken for a loop (as the kernel).
+const MAX_LINKS: usize = 40;
+
+/// The tree; paths are clean and in the order of a layer.
+#[derive(Debug, Default)]
+pub struct Merged {
+    nodes: BTreeMap<Path, Node>,
+    inodes: Vec<Meta>,
+    top: Option<Meta>,
+}
+
+/// One name in the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: NodeKind,
+    /// Names with the same number are one file; an index for [`Merged::meta`].
+    pub inode: usize,
+}
+
+/// What a name in the tree stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A folder.
+    Dir,
+    /// A regular file of `size` bytes; `contents` is what the caller of [`Merged::apply`] gave for it.
+    File {
+        /// Bytes.
+        size: u64,
+        /// The caller's word for where the contents are.
+        contents: u64,
+    },
+    /// A symbolic link with this target.
+    Symlink(Vec<u8>),
+    /// A fifo.
+    Fifo,
+}
+
+/// A path ordered as in a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Path(Vec<u8>);
+
+impl Ord for Path {
+    fn cmp(&self, other: &Self) -> Ordering {
+        name::compare(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for Path {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Merged {
+    /// Starts with nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a layer on top. `keep` is given each file and its contents, and answers where it has put them; names of a file that is hidden
+    /// later are given too.
+    pub fn apply<R: Read>(
+        &mut self,
+        layer: &mut TarReader<R>,
+        keep: &mut dyn FnMut(&Entry, &mut dyn Read) -> Result<u64, Error>,
+    ) -> Result<(), Error> {
+        let mut once = Once::default();
+        while let Some(entry) = layer.next()? {
+            let contents = if entry.kind == Kind::File { keep(&entry, layer)? } else { 0 };
+            self.one(&entry, contents, &mut once).map_err(|why| Error::Entry { entry: show(&entry.path), why })?;
+        }
+        Ok(())
+    }
+
+    /// All names in order, the top folder left out.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+        self.nodes.iter().map(|(path, node)| (&*path.0, node))
+    }
+
+    /// The node at a path, the top folder left out.
+    pub fn get(&self, path: &[u8]) -> Option<&Node> {
+        self.nodes.get(&Path(path.to_owned()))
+    }
+
+    /// The metadata of a node.
+    pub fn meta(&self, node: &Node) -> &Meta {
+        &self.inodes[node.inode]
+    }
+
+    /// The metadata of the top folder, if a layer told it.
+    pub fn top(&self) -> Option<&Meta> {
+        self.top.as_ref()
+    }
+
+    fn one(&mut self, entry: &Entry, contents: u64, once: &mut Once) -> Result<(), Wrong> {
+        if entry.path.is_empty() && entry.kind == Kind::Dir {
+            self.top = Some(entry.meta.clone());
+            return Ok(());
+        }
+        if entry.kind == Kind::Opaque {
+            let folder = self.resolve(&entry.path)?;
+            self.below(&folder, |path| once.get(path).is_none());
+            return Ok(());
+        }
+        let (folder, last) = name::split(&entry.path);
+        let folder = self.resolve(folder)?;
+        let path = name::join(&folder, last);
+        let kind = match &entry.kind {
+            Kind::Whiteout => {
+                once.claim(&path, Seen::Whiteout)?;
+                self.remove(&path);
+                return Ok(());
+            }
+            Kind::Device => return Err(Wrong::Device),
+            Kind::Dir => {
+                once.claim(&path, Seen::Dir)?;
+                NodeKind::Dir
+            }
+            Kind::File => {
+                once.claim(&path, Seen::File)?;
+                NodeKind::File { size: entry.size, contents }
+            }
+            Kind::Symlink(target) => {
+                once.claim(&path, Seen::Other)?;
+                NodeKind::Symlink(target.clone())
+            }
+            Kind::Fifo => {
+                once.claim(&path, Seen::Other)?;
+                NodeKind::Fifo
+            }
+            Kind::Link(target) => {
+                let (target_folder, target_last) = name::split(target);
+                let found = name::join(&self.resolve(target_folder)?, target_last);
+                let node = self.get(&found).filter(|node| matches!(node.kind, NodeKind::File { .. }) && found != path);
+                let node = node.cloned().ok_or_else(|| Wrong::Target(show(target)))?;
+                once.claim(&path, Seen::File)?;
+                self.folders(&folder)?;
+                self.remove(&path);
+                self.nodes.insert(Path(path), node);
+                return Ok(());
+            }
+            Kind::Opaque => unreachable!("done above"),
+        };
+        if matches!(kind, NodeKind::Symlink(_) | NodeKind::Fifo)
+            && let Some(name) = entry.meta.xattrs.keys().next()
+        {
+            return Err(Wrong::Attribute(show(name)));
+        }
+        self.folders(&folder)?;
+        let stays = kind == NodeKind::Dir && self.get(&path).is_some_and(|node| node.kind == NodeKind::Dir);
+        if !stays {
+            self.remove(&path);
+        }
+        let inode = self.inodes.len();
+        self.inodes.push(entry.meta.clone());
+        self.nodes.insert(Path(path), Node { kind, inode });
+        Ok(())
+    }
+
+    /// Makes the folder `path`, which has no links in it, and those above where a tar did not mention them.
+    fn folders(&mut self, path: &[u8]) -> Result<(), Wrong> {
+        let mut missing = vec![];
+        let mut here = path;
+        while !here.is_empty() {
+            match self.get(here).map(|node| &node.kind) {
+                Some(NodeKind::Dir) => break,
+                Some(_) => return Err(Wrong::Way),
+                None => missing.push(here.to_owned()),
+            }
+            here = name::split(here).0;
+        }
+        for path in missing {
+            let inode = self.inodes.len();
+            self.inodes.push(Meta { mode: 0o755, ..Meta::default() });
+            self.nodes.insert(Path(path), Node { kind: NodeKind::Dir, inode });
+        }
+        Ok(())
+    }
+
+    /// Removes a name and everything below it.
+    fn remove(&mut self, path: &[u8]) {
+        if self.nodes.remove(&Path(path.to_owned())).is_some_and(|node| node.kind == NodeKind::Dir) {
+            self.below(path, |_| true);
+        }
+    }
+
+    /// Removes what is below a folder and `gone` says so.
+    fn below(&mut self, folder: &[u8], gone: impl Fn(&[u8]) -> bool) {
+        let start = if folder.is_empty() { Bound::Unbounded } else { Bound::Excluded(Path(folder.to_owned())) };
+        let inside = |path: &[u8]| folder.is_empty() || (path.starts_with(folder) && path.get(folder.len()) == Some(&b'/'));
+        let doomed: Vec<_> = self
+            .nodes
+            .range((start, Bound::Unbounded))
+            .map(|(path, _)| path)
+            .take_while(|path| inside(&path.0))
+            .filter(|path| gone(&path.0))
+            .cloned()
+            .collect();
+        for path in doomed {
+            self.nodes.remove(&path);
+        }
+    }
+
+    /// Follows the links in `path`, inside the tree; what does not exist yet is taken as it stands.
+    fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Wrong> {
+        let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
+        let mut here: Vec<u8> = vec![];
+        let mut links = 0;
+        while let Some(part) = left.pop_front() {
+            match &*part {
+                b"" | b"." => continue,
+                b".." => {
+                    here.truncate(name::split(&here).0.len());
+                    continue;
+                }
+                _ => {}
+            }
+            let next = name::join(&here, &part);
+            match self.get(&next).map(|node| &node.kind) {
+                Some(NodeKind::Symlink(target)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Wrong::Way);
+                    }
+                    if target.starts_with(b"/") {
+                        here.clear();
+                    }
+                    for part in target.split(|b| *b == b'/').rev() {
+                        left.push_front(part.to_vec());
+                    }
+                }
+                _ => here = next,
+            }
+        }
+        if here.len() > super::MAX_PATH { Err(Wrong::TooLong) } else { Ok(here) }
+    }
+}

@@ -1,0 +1,91 @@
+//! What one tar has said about each path so far: the memory that refuses a tar which says two things about one name.
+
+use std::collections::HashMap;
+
+use super::Wrong;
+use super::name;
+
+/// What a tar has made of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A folder that was needed for something in it.
+    Passed,
+    /// A folder with an entry of its own.
+    Dir,
+    /// A regular file, by its own entry or as a hard link.
+    File,
+    /// A symbolic link or a fifo.
+    Other,
+    /// Deleted from what earlier layers have.
+    Whiteout,
+}
+
+/// By clean path in which no part is a symbolic link: through a link one file would have two names.
+#[derive(Debug, Default)]
+pub(crate) struct Once(HashMap<Vec<u8>, Seen>);
+
+impl Once {
+    /// What was said about `path`.
+    pub(crate) fn get(&self, path: &[u8]) -> Option<Seen> {
+        self.0.get(path).copied()
+    }
+
+    /// Notes that `path` now is `what`, and the folders above it in use; refused where that contradicts what was said before.
+    pub(crate) fn claim(&mut self, path: &[u8], what: Seen) -> Result<(), Wrong> {
+        match (self.get(path), what) {
+            (None, _) | (Some(Seen::Passed | Seen::Dir), Seen::Dir) => {}
+            (Some(Seen::Whiteout | Seen::Passed), _) | (_, Seen::Whiteout) => return Err(Wrong::Conflict),
+            _ => return Err(Wrong::Duplicate),
+        }
+        // A deletion needs no folder: what is not there is deleted already.
+        if what != Seen::Whiteout {
+            self.pass(name::split(path).0)?;
+        }
+        self.0.insert(path.to_owned(), what);
+        Ok(())
+    }
+
+    /// Notes that the folder `path`, and those above it, are needed.
+    pub(crate) fn pass(&mut self, path: &[u8]) -> Result<(), Wrong> {
+        let mut path = path;
+        while !path.is_empty() {
+            match self.get(path) {
+                // Whoever put it there noted those above it.
+                Some(Seen::Passed | Seen::Dir) => break,
+                Some(Seen::Whiteout) => return Err(Wrong::Conflict),
+                Some(_) => return Err(Wrong::Way),
+                None => self.0.insert(path.to_owned(), Seen::Passed),
+            };
+            path = name::split(path).0;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_about_one_name() {
+        let check = |claims: &[(&str, Seen)], last: Result<(), Wrong>| {
+            let mut once = Once::default();
+            let mut outcome = Ok(());
+            for (path, what) in claims {
+                assert_eq!(outcome, Ok(()), "{path}");
+                outcome = once.claim(path.as_bytes(), *what);
+            }
+            assert_eq!(outcome, last, "{claims:?}");
+        };
+        check(&[("d", Seen::Dir), ("d", Seen::Dir)], Ok(()));
+        check(&[("d/f", Seen::File), ("d", Seen::Dir)], Ok(()));
+        check(&[("d/f", Seen::File), ("d", Seen::File)], Err(Wrong::Conflict));
+        check(&[("f", Seen::File), ("f", Seen::Other)], Err(Wrong::Duplicate));
+        check(&[("f", Seen::File), ("f", Seen::Dir)], Err(Wrong::Duplicate));
+        check(&[("f", Seen::File), ("f/g", Seen::File)], Err(Wrong::Way));
+        check(&[("f", Seen::Whiteout), ("f", Seen::File)], Err(Wrong::Conflict));
+        check(&[("f", Seen::Whiteout), ("f/g", Seen::File)], Err(Wrong::Conflict));
+        check(&[("d/f", Seen::File), ("d", Seen::Whiteout)], Err(Wrong::Conflict));
+        check(&[("d/f", Seen::Whiteout), ("d", Seen::Whiteout)], Ok(()));
+    }
+}
