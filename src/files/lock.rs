@@ -78,7 +78,11 @@ fn open(path: &Path) -> Result<File, Error> {
     let made = rustix::fs::open(path, flags | OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(0o644));
     let fd = match made {
         // A reader of somebody else's store: flock needs no right to write, only an open file.
-        Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty()),
+        Err(denied @ (Errno::ACCESS | Errno::ROFS | Errno::PERM)) => match rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty()) {
+            // That it cannot be made is the trouble, not that it is missing.
+            Err(Errno::NOENT) => Err(denied),
+            other => other,
+        },
         other => other,
     };
     fd.map(File::from).map_err(|e| system("open the lock file", path, e))

@@ -24,8 +24,8 @@ use crate::digest::Hasher;
 
 /// Input bytes of a gzip member.
 const MEMBER: usize = 1 << 20;
-/// More compressors than this are faster than sha256 of their input, and only cost memory.
-const MAX_WORKERS: usize = 16;
+/// About 1 GB/s, half of what sha256 of the input does on one thread; more would mostly cost memory.
+const MAX_WORKERS: usize = 8;
 /// zstd needs several job buffers a worker.
 const MAX_ZSTD_WORKERS: usize = 4;
 /// Part of the format of our zstd blobs, as the level is: the bytes depend on it.
@@ -36,6 +36,8 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 const XZ_MEMORY: u64 = 256 << 20;
 
 /// Compresses `tar` into `out` on up to `threads` threads, naming both sides. Bytes do not depend on `threads`.
+///
+/// The bytes are taken as they come until the source ends: whether the tar was whole is for its writer to say.
 pub fn compress(tar: &mut dyn Read, out: &mut dyn Write, how: Compression, threads: usize) -> Result<Blob, Error> {
     match how {
         Compression::Gzip => gzip(tar, out, threads.clamp(1, MAX_WORKERS)),

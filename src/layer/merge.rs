@@ -118,21 +118,30 @@ impl Merged {
             self.top = Some(entry.meta.clone());
             return Ok(());
         }
+        if entry.kind == Kind::Device {
+            return Err(Wrong::Device);
+        }
         if entry.kind == Kind::Opaque {
             let folder = self.resolve(&entry.path)?;
+            once.pass(&folder)?;
+            self.folders(&folder)?;
             self.below(&folder, |path| once.get(path).is_none());
             return Ok(());
         }
         let (folder, last) = name::split(&entry.path);
         let folder = self.resolve(folder)?;
         let path = name::join(&folder, last);
+        if entry.kind != Kind::Whiteout {
+            once.pass(&folder)?;
+            self.folders(&folder)?;
+        }
         let kind = match &entry.kind {
             Kind::Whiteout => {
                 once.claim(&path, Seen::Whiteout)?;
+                self.missing(&folder)?;
                 self.remove(&path);
                 return Ok(());
             }
-            Kind::Device => return Err(Wrong::Device),
             Kind::Dir => {
                 once.claim(&path, Seen::Dir)?;
                 NodeKind::Dir
@@ -155,19 +164,17 @@ impl Merged {
                 let node = self.get(&found).filter(|node| matches!(node.kind, NodeKind::File { .. }) && found != path);
                 let node = node.cloned().ok_or_else(|| Wrong::Target(show(target)))?;
                 once.claim(&path, Seen::File)?;
-                self.folders(&folder)?;
                 self.remove(&path);
                 self.nodes.insert(Path(path), node);
                 return Ok(());
             }
-            Kind::Opaque => unreachable!("done above"),
+            Kind::Opaque | Kind::Device => unreachable!("done above"),
         };
         if matches!(kind, NodeKind::Symlink(_) | NodeKind::Fifo)
             && let Some(name) = entry.meta.xattrs.keys().next()
         {
             return Err(Wrong::Attribute(show(name)));
         }
-        self.folders(&folder)?;
         let stays = kind == NodeKind::Dir && self.get(&path).is_some_and(|node| node.kind == NodeKind::Dir);
         if !stays {
             self.remove(&path);
@@ -178,8 +185,8 @@ impl Merged {
         Ok(())
     }
 
-    /// Makes the folder `path`, which has no links in it, and those above where a tar did not mention them.
-    fn folders(&mut self, path: &[u8]) -> Result<(), Wrong> {
+    /// Returns what is missing of the folder `path`, innermost first; refused where something on the way is no folder.
+    fn missing(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Wrong> {
         let mut missing = vec![];
         let mut here = path;
         while !here.is_empty() {
@@ -190,7 +197,12 @@ impl Merged {
             }
             here = name::split(here).0;
         }
-        for path in missing {
+        Ok(missing)
+    }
+
+    /// Makes the folder `path`, which has no links in it, and those above where a tar did not mention them.
+    fn folders(&mut self, path: &[u8]) -> Result<(), Wrong> {
+        for path in self.missing(path)? {
             let inode = self.inodes.len();
             self.inodes.push(Meta { mode: 0o755, ..Meta::default() });
             self.nodes.insert(Path(path), Node { kind: NodeKind::Dir, inode });

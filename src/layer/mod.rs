@@ -86,7 +86,9 @@ pub struct Blob {
 /// What an unpacked tar becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// An overlay lower folder: whiteouts become character devices 0/0, opaque markers `user.overlay.opaque`.
+    /// An overlay lower folder: whiteouts become character devices 0/0, opaque markers `user.overlay.opaque`. It sees nothing of the layers
+    /// below: folders that the tar uses but does not mention become 0755 of root, and names through links of lower layers become folders.
+    /// A tar made by [`pack`] mentions all its folders, so both forms mean the same.
     Overlay,
     /// A plain tree: whiteouts delete what earlier layers put there.
     Tree,

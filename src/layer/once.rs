@@ -37,10 +37,8 @@ impl Once {
             (Some(Seen::Whiteout | Seen::Passed), _) | (_, Seen::Whiteout) => return Err(Wrong::Conflict),
             _ => return Err(Wrong::Duplicate),
         }
-        // A deletion needs no folder: what is not there is deleted already.
-        if what != Seen::Whiteout {
-            self.pass(name::split(path).0)?;
-        }
+        // A deletion says that there is a folder above it, even if it need not be made.
+        self.pass(name::split(path).0)?;
         self.0.insert(path.to_owned(), what);
         Ok(())
     }
@@ -86,6 +84,9 @@ mod tests {
         check(&[("f", Seen::Whiteout), ("f", Seen::File)], Err(Wrong::Conflict));
         check(&[("f", Seen::Whiteout), ("f/g", Seen::File)], Err(Wrong::Conflict));
         check(&[("d/f", Seen::File), ("d", Seen::Whiteout)], Err(Wrong::Conflict));
-        check(&[("d/f", Seen::Whiteout), ("d", Seen::Whiteout)], Ok(()));
+        check(&[("d/f", Seen::Whiteout), ("d", Seen::Whiteout)], Err(Wrong::Conflict));
+        check(&[("d/f", Seen::Whiteout), ("d", Seen::File)], Err(Wrong::Conflict));
+        check(&[("d", Seen::Whiteout), ("d/f", Seen::Whiteout)], Err(Wrong::Conflict));
+        check(&[("d", Seen::File), ("d/e/f", Seen::Whiteout)], Err(Wrong::Way));
     }
 }

@@ -442,14 +442,14 @@ mod tests {
     #[test]
     fn pax_records_are_read_to_the_letter() {
         let check = |text: &str| records(text.as_bytes());
-        let found = check("11 path=abc\n17 comment=a=b c\n").expect("well formed");
+        let found = check("12 path=abc\n17 comment=a=b c\n").expect("well formed");
         assert_eq!(found[&b"path"[..]], b"abc");
         assert_eq!(found[&b"comment"[..]], b"a=b c");
         for bad in [
             "x",
             "5 a=b",
             "6 a=b",
-            "4 =b\n",
+            "5 =b\n",
             "6 ab\n\n",
             "0 a=b\n",
             "+6 a=b\n",

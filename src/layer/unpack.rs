@@ -310,17 +310,13 @@ impl Work<'_> {
     }
 
     fn opaque(&mut self, entry: &Entry) -> Result<(), Error> {
+        // The mark is in the folder, so the folder is there.
+        let parent = self.parent(&entry.path, entry)?;
         if self.options.form == Form::Overlay {
-            let parent = self.parent(&entry.path, entry)?;
             let set = rustix::fs::fsetxattr(&parent.fd, attribute::OVERLAY_OPAQUE, b"y", XattrFlags::empty());
             return set.map_err(|e| system("mark as opaque", &entry.path, e));
         }
-        let path = self.resolve(&entry.path, entry)?;
-        match self.open(&path) {
-            Ok(fd) => self.empty(&fd, &path)?,
-            Err(Errno::NOENT) => {}
-            Err(e) => return Err(way(&entry.path, e)),
-        }
+        self.empty(&parent.fd, &parent.path)?;
         self.parents.clear();
         Ok(())
     }
@@ -351,7 +347,7 @@ impl Work<'_> {
         self.once.claim(&path, Seen::Whiteout).map_err(|why| refused(&entry.path, why))?;
         match self.open(&folder) {
             Ok(dir) => remove_at(dir.as_fd(), OsStr::from_bytes(last), Path::new(OsStr::from_bytes(&entry.path)))?,
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(Errno::NOENT) => {}
             Err(e) => return Err(way(&entry.path, e)),
         }
         self.parents.clear();

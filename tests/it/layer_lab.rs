@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use proptest::prelude::*;
 use rustix::process::getgid;
 use rustix::process::getuid;
 
@@ -134,4 +135,33 @@ pub(crate) fn listing(dir: &Path) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// Any entry, often a mistake, always about the same few names so that they meet.
+pub(crate) fn any_entry() -> impl Strategy<Value = Raw> {
+    let name = prop::collection::vec(prop::sample::select(vec!["a", "b", ".", "..", ".wh.a", ".wh..wh..opq", "", "l", "..a"]), 1..4);
+    let kind = prop::sample::select(b"0000555512226713xgLKS".to_vec());
+    let target = prop::sample::select(vec!["a", "/a", "../../outside", "/../outside/f", "b/../..", "l", ""]);
+    (name, kind, target, any::<u16>(), prop::collection::vec(any::<u8>(), 0..30)).prop_map(|(name, kind, target, mode, data)| {
+        let raw = Raw::link(kind, &name.join("/"), target).mode(u64::from(mode) & 0o7777);
+        if matches!(kind, b'0' | b'x' | b'L' | b'K') { raw.data(&data) } else { raw }
+    })
+}
+
+/// An entry that is well formed by itself; whether it goes with the others is another matter.
+pub(crate) fn fair_entry() -> impl Strategy<Value = Raw> {
+    let names = prop::collection::vec(prop::sample::select(vec!["a", "b", "l"]), 1..4);
+    let target = prop::sample::select(vec!["a", "/b", "../b", "a/b", "/", ".."]);
+    (names, target, 0u8..10).prop_map(|(names, target, what)| {
+        let (path, above) = (names.join("/"), names[..names.len() - 1].join("/"));
+        let under = |name: &str| if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
+        match what {
+            0..=2 => Raw::file(&path, path.as_bytes()),
+            3..=5 => Raw::dir(&path),
+            6 => Raw::link(b'2', &under("l"), target),
+            7 => Raw::link(b'1', &path, "a"),
+            8 => Raw::file(&under(&format!(".wh.{}", names[names.len() - 1])), b""),
+            _ => Raw::file(&format!("{path}/.wh..wh..opq"), b""),
+        }
+    })
 }

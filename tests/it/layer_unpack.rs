@@ -19,6 +19,7 @@ use bake::layer::unpack_with;
 use proptest::prelude::*;
 
 use crate::layer_lab::Raw;
+use crate::layer_lab::any_entry;
 use crate::layer_lab::listing;
 use crate::layer_lab::tar;
 use crate::tier;
@@ -575,16 +576,6 @@ fn names_that_are_not_utf8_are_kept() {
     let path = |name: &[u8]| lab.root().join(std::ffi::OsStr::from_bytes(name));
     assert_eq!(fs::read(path(b"d\xff/\xc3\x28\n")).expect("read"), b"x");
     assert_eq!(fs::read(path(b"d\xff/\xfe")).expect("read"), b"z");
-}
-
-fn any_entry() -> impl Strategy<Value = Raw> {
-    let name = prop::collection::vec(prop::sample::select(vec!["a", "b", ".", "..", ".wh.a", ".wh..wh..opq", "", "l", "..a"]), 1..4);
-    let kind = prop::sample::select(b"0000555512226713xgLKS".to_vec());
-    let target = prop::sample::select(vec!["a", "/a", "../../outside", "/../outside/f", "b/../..", "l", ""]);
-    (name, kind, target, any::<u16>(), prop::collection::vec(any::<u8>(), 0..30)).prop_map(|(name, kind, target, mode, data)| {
-        let raw = Raw::link(kind, &name.join("/"), target).mode(u64::from(mode) & 0o7777);
-        if matches!(kind, b'0' | b'x' | b'L' | b'K') { raw.data(&data) } else { raw }
-    })
 }
 
 proptest! {

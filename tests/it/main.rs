@@ -1,11 +1,16 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
 
+mod base_debian;
+mod base_lab;
 mod inspect_read;
 mod inspect_verify;
 mod layer_compress;
 mod layer_lab;
+mod layer_merge;
+mod layer_overlay;
 mod layer_pack;
 mod layer_unpack;
+mod output_export;
 mod sandbox_end;
 mod sandbox_hole;
 mod sandbox_lab;

@@ -1,0 +1,126 @@
+//! `tar` and `dir`: the root file system, layers applied.
+//!
+//! The tar is made without any rights: layers merge in memory as names, contents wait in an unlinked file, and come out sorted.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::io::BufWriter;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::Error;
+use super::Exported;
+use super::Options;
+use super::Source;
+use super::place::PartialDir;
+use super::source::Image;
+use crate::layer;
+use crate::layer::Builder;
+use crate::layer::Form;
+use crate::layer::Limits;
+use crate::layer::Merged;
+use crate::layer::Meta;
+use crate::layer::NodeKind;
+use crate::layer::Ownership;
+use crate::layer::TarReader;
+
+pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Result<(), Error> {
+    let trouble = |what: &'static str| move |source| Error::System { what, path: spool.to_owned(), source };
+    let file = tempfile::tempfile_in(spool).map_err(trouble("make a temporary file in"))?;
+    let mut contents = BufWriter::with_capacity(256 << 10, file);
+    let mut at = 0;
+    let mut merged = Merged::new();
+    let mut limits = Limits::default();
+    for (descriptor, diff_id) in image.layers() {
+        let start = at;
+        let seen = image.tar(descriptor, diff_id, |bytes| {
+            let mut reader = TarReader::new(bytes, &limits);
+            let mut keep = |entry: &layer::Entry, data: &mut dyn Read| {
+                let place = at;
+                let failed = |source| layer::Error::System { what: "keep the contents in", path: spool.to_owned(), source };
+                at += io::copy(data, &mut contents).map_err(failed)?;
+                if at - place == entry.size { Ok(place) } else { Err(layer::Error::Tar { why: layer::Wrong::Truncated }) }
+            };
+            let applied = merged.apply(&mut reader, &mut keep);
+            applied.map(|()| reader.counted()).map_err(|source| Error::Layer { digest: descriptor.digest, source })
+        })?;
+        limits.entries = limits.entries.saturating_sub(seen.entries);
+        limits.bytes = limits.bytes.saturating_sub(at - start);
+    }
+    let contents = contents.into_inner().map_err(|e| trouble("write a temporary file in")(e.into_error()))?;
+    sorted(&merged, &contents, out).map_err(|source| Error::Write { format: "tar", source })
+}
+
+fn sorted(merged: &Merged, contents: &File, out: &mut dyn Write) -> Result<(), layer::Error> {
+    let mut names: HashMap<usize, u32> = HashMap::new();
+    for (_, node) in merged.iter().filter(|(_, node)| matches!(node.kind, NodeKind::File { .. })) {
+        *names.entry(node.inode).or_default() += 1;
+    }
+    let mut first: HashMap<usize, Vec<u8>> = HashMap::new();
+    let mut tar = Builder::keeping_times(out);
+    let usual = |top: &Meta| (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty();
+    if let Some(top) = merged.top().filter(|top| !usual(top)) {
+        tar.dir(b"", top)?;
+    }
+    for (path, node) in merged.iter() {
+        let meta = merged.meta(node);
+        match &node.kind {
+            NodeKind::Dir => tar.dir(path, meta)?,
+            NodeKind::Symlink(target) => tar.symlink(path, meta, target)?,
+            NodeKind::Fifo => tar.fifo(path, meta)?,
+            NodeKind::File { size, contents: at } => {
+                if let Some(target) = first.get(&node.inode) {
+                    tar.link(path, meta, target)?;
+                    continue;
+                }
+                if names.get(&node.inode).is_some_and(|names| *names > 1) {
+                    first.insert(node.inode, path.to_owned());
+                }
+                tar.file(path, meta, *size, &mut Part { file: contents, at: *at, left: *size })?;
+            }
+        }
+    }
+    tar.finish().map(|_| ())
+}
+
+/// A part of the file of contents.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let got = self.file.read_at(&mut buf[..want], self.at)?;
+        self.at += got as u64;
+        self.left -= got as u64;
+        Ok(got)
+    }
+}
+
+pub(super) fn dir(source: &Source<'_>, dest: &Path, options: Options) -> Result<Exported, Error> {
+    if !options.drop_owners && !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let image = Image::open(source)?;
+    let place = PartialDir::new(dest, options.force)?;
+    let owners = if options.drop_owners { Ownership::Dropped } else { Ownership::Kept };
+    let mut rules = layer::Options { owners, ..layer::Options::layer(Form::Tree) };
+    let mut bytes = 0;
+    for (descriptor, diff_id) in image.layers() {
+        let done = image.tar(descriptor, diff_id, |tar| {
+            layer::unpack_with(tar, place.root(), &rules).map_err(|source| Error::Layer { digest: descriptor.digest, source })
+        })?;
+        bytes += done.bytes;
+        rules.limits.entries = rules.limits.entries.saturating_sub(done.entries);
+        // The whole tar is a bound for what was in it.
+        rules.limits.bytes = rules.limits.bytes.saturating_sub(done.bytes);
+    }
+    place.keep()?;
+    Ok(Exported { bytes, digest: None })
+}

@@ -1,0 +1,137 @@
+//! The image being exported: its manifest and config, and its blobs, verified as they pass.
+
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use super::Error;
+use super::Source;
+use crate::digest::Digest;
+use crate::digest::HashReader;
+use crate::digest::Hasher;
+use crate::image::Descriptor;
+use crate::image::ImageConfig;
+use crate::image::Kind;
+use crate::image::Manifest;
+use crate::image::kind;
+use crate::layer;
+
+/// Manifests and configs above this are refused (as registries do at 4 MiB).
+const MAX_DOCUMENT: u64 = 16 << 20;
+
+/// An image whose manifest and config are read and fit together.
+pub(super) struct Image<'a> {
+    pub(super) source: &'a Source<'a>,
+    pub(super) manifest: Manifest,
+    pub(super) config_bytes: Vec<u8>,
+    pub(super) config: ImageConfig,
+}
+
+impl<'a> Image<'a> {
+    pub(super) fn open(source: &'a Source<'a>) -> Result<Self, Error> {
+        let manifest_bytes = document(source, source.manifest)?;
+        let unreadable = |descriptor: &Descriptor| {
+            let digest = descriptor.digest;
+            move |source| Error::Unreadable { digest, source }
+        };
+        let manifest = Manifest::parse(&manifest_bytes).map_err(unreadable(source.manifest))?;
+        let not = |why: String| Err(Error::NotAnImage { why });
+        if kind(&manifest.config.media_type) != Kind::Config {
+            return not(format!("its config is of type {:?}", manifest.config.media_type));
+        }
+        if let Some(layer) = manifest.layers.iter().find(|layer| kind(&layer.media_type) != Kind::Layer) {
+            return not(format!("its layer {} is of type {:?}", layer.digest, layer.media_type));
+        }
+        let config_bytes = document(source, &manifest.config)?;
+        let config = ImageConfig::parse(&config_bytes).map_err(unreadable(&manifest.config))?;
+        let (layers, ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != ids {
+            return not(format!("its manifest has {layers} layers, its config {ids}"));
+        }
+        Ok(Self { source, manifest, config_bytes, config })
+    }
+
+    /// Layers with the digests of their tars, lowest first.
+    pub(super) fn layers(&self) -> impl Iterator<Item = (&Descriptor, Digest)> {
+        self.manifest.layers.iter().zip(self.config.rootfs.diff_ids.iter().copied())
+    }
+
+    /// Hands a blob to `take` as it is stored, which must read all of it; then says whether it was what its name says.
+    pub(super) fn raw<T>(&self, blob: &Descriptor, take: impl FnOnce(&mut dyn Read) -> Result<T, Error>) -> Result<T, Error> {
+        let mut reader = HashReader::new(open(self.source, blob)?);
+        let taken = take(&mut reader)?;
+        let (_, digest, bytes) = reader.finish();
+        check(blob, digest, bytes)?;
+        Ok(taken)
+    }
+
+    /// Hands a layer to `take` as a tar; then says whether both the tar and the blob were what their names say.
+    pub(super) fn tar<T>(
+        &self,
+        blob: &Descriptor,
+        diff_id: Digest,
+        take: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let state = Arc::new(Mutex::new((Hasher::new(), 0)));
+        let watched = Watched { file: open(self.source, blob)?, state: state.clone() };
+        let broken = |source| Error::Layer { digest: blob.digest, source };
+        let mut tar = HashReader::new(layer::decompress(Box::new(watched)).map_err(broken)?);
+        let taken = take(&mut tar)?;
+        io::copy(&mut tar, &mut io::sink()).map_err(|source| Error::Blob { digest: blob.digest, source })?;
+        let (tar, found, _) = tar.finish();
+        drop(tar);
+        let (hasher, bytes) = state.lock().map(|state| state.clone()).unwrap_or_default();
+        check(blob, hasher.finish(), bytes)?;
+        if found != diff_id {
+            return Err(Error::Corrupt { digest: blob.digest, what: format!("its tar is {found}, the config says {diff_id}") });
+        }
+        Ok(taken)
+    }
+}
+
+/// What a decompressor reads passes here, counted and hashed.
+struct Watched {
+    file: File,
+    state: Arc<Mutex<(Hasher, u64)>>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buf)?;
+        if let Ok(mut state) = self.state.lock() {
+            state.0.update(&buf[..n]);
+            state.1 += n as u64;
+        }
+        Ok(n)
+    }
+}
+
+fn open(source: &Source<'_>, blob: &Descriptor) -> Result<File, Error> {
+    let failed = |source| Error::Blob { digest: blob.digest, source };
+    let file = (source.blob)(&blob.digest).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if size != blob.size {
+        return Err(Error::Corrupt { digest: blob.digest, what: format!("it has {size} bytes, not {}", blob.size) });
+    }
+    Ok(file)
+}
+
+fn check(blob: &Descriptor, found: Digest, bytes: u64) -> Result<(), Error> {
+    if found == blob.digest && bytes == blob.size {
+        return Ok(());
+    }
+    Err(Error::Corrupt { digest: blob.digest, what: format!("its bytes are {found}") })
+}
+
+fn document(source: &Source<'_>, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+    if blob.size > MAX_DOCUMENT {
+        return Err(Error::Corrupt { digest: blob.digest, what: format!("{} bytes are too many for a manifest or config", blob.size) });
+    }
+    let mut bytes = vec![];
+    let file = open(source, blob)?;
+    file.take(MAX_DOCUMENT).read_to_end(&mut bytes).map_err(|source| Error::Blob { digest: blob.digest, source })?;
+    check(blob, Digest::of(&bytes), bytes.len() as u64)?;
+    Ok(bytes)
+}
