@@ -403,11 +403,6 @@ fn told(how: &crate::sandbox::Failure) -> String {
     }
 }
 
-/// Threads for work that keeps a core busy.
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 /// This machine's OCI architecture.
 pub fn host_arch() -> &'static str {
     match std::env::consts::ARCH {

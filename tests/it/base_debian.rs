@@ -8,17 +8,17 @@ use bake::base::debian::Options;
 use bake::recipe::Variant;
 
 use crate::base_lab::Bench;
+use crate::base_lab::assert_same;
 use crate::base_lab::cache;
 use crate::base_lab::debian;
-use crate::base_lab::layer_of;
 use crate::base_lab::net;
 use crate::base_lab::pin;
 use crate::base_lab::source;
 use crate::tier;
 
-/// A source that cannot reach anything.
-fn nowhere() -> Options {
-    let mut options = Options { mirror: Some("http://127.0.0.1:9/debian".to_owned()), ..Options::default() };
+/// A source that cannot reach anything, and works on one thread.
+pub(crate) fn nowhere() -> Options {
+    let mut options = Options { mirror: Some("http://127.0.0.1:9/debian".to_owned()), threads: 1, ..Options::default() };
     options.limits.tries = 1;
     options
 }
@@ -58,7 +58,7 @@ fn bootstrap(suite: &str) {
     let offline = source(cache(), nowhere());
     let again = bake::base::pin(&debian(suite, Variant::Minbase), "amd64", Path::new("."), Some(&locked), &offline).unwrap();
     let second = bench.build(&again, Path::new("."), epoch, &offline).unwrap();
-    assert_eq!(layer_of(&second.upper, epoch), layer_of(root, epoch));
+    assert_same(root, &second.upper, epoch);
 }
 
 #[test]

@@ -13,7 +13,6 @@ use bake::base::debian::Options;
 use bake::base::debian::Source;
 use bake::base::debian::mirror;
 use bake::digest::Digest;
-use bake::digest::HashWriter;
 use bake::event::Sink;
 use bake::event::silent;
 use bake::recipe::Base;
@@ -101,9 +100,26 @@ impl Bench {
     }
 }
 
-/// The digest of a folder as a layer, here: where ids on disk are the image's (as root).
-pub(crate) fn layer_of(upper: &Path, epoch: i64) -> Digest {
-    let mut out = HashWriter::new(std::io::sink());
-    bake::layer::pack(upper, epoch, &mut out).unwrap();
-    out.finish().1
+/// Whether two folders are the same layer (here, where ids on disk are the image's: as root); says what differs.
+#[track_caller]
+pub(crate) fn assert_same(one: &Path, two: &Path, epoch: i64) {
+    let rows = |upper: &Path| {
+        let mut bytes = vec![];
+        bake::layer::pack(upper, epoch, &mut bytes).unwrap();
+        let mut rows = std::collections::BTreeSet::new();
+        for entry in tar::Archive::new(&bytes[..]).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut text = vec![];
+            std::io::Read::read_to_end(&mut entry, &mut text).unwrap();
+            let h = entry.header();
+            let (kind, mode, uid, gid, time) = (h.entry_type(), h.mode().unwrap(), h.uid().unwrap(), h.gid().unwrap(), h.mtime().unwrap());
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let link = entry.link_name_bytes().map(|l| String::from_utf8_lossy(&l).into_owned());
+            rows.insert(format!("{name} {kind:?} {mode:o} {uid}:{gid} {time} {link:?} {}", Digest::of(&text)));
+        }
+        (Digest::of(&bytes), rows)
+    };
+    let ((a, left), (b, right)) = (rows(one), rows(two));
+    let only: Vec<_> = left.symmetric_difference(&right).collect();
+    assert_eq!(a, b, "{only:#?}");
 }

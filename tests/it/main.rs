@@ -1,5 +1,6 @@
 //! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
 
+mod base_apt;
 mod base_debian;
 mod base_lab;
 mod inspect_read;

@@ -19,7 +19,6 @@ use crate::base::PinnedDebian;
 use crate::base::Workshop;
 use crate::base::environment;
 use crate::base::host_arch;
-use crate::base::threads;
 use crate::event::Event;
 use crate::sandbox::Action;
 use crate::sandbox::Call;
@@ -70,7 +69,7 @@ fn unpack(pin: &PinnedDebian, epoch: i64, upper: &Path, shop: &Workshop<'_>) -> 
         arch: super::arch_name(&pin.arch)?.to_owned(),
         slim: pin.slim,
         epoch,
-        threads: threads(),
+        threads: shop.source.options.threads,
         sources: super::sources(pin),
     };
     let total = pin.packages.len() as u64;

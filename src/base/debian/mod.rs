@@ -173,6 +173,8 @@ pub struct Options {
     pub keys: Option<Vec<u8>>,
     /// Seconds since 1970, for dates in Release files.
     pub now: i64,
+    /// Packages unpacked at once; never changes the result.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -183,6 +185,7 @@ impl Default for Options {
             limits: fetch::Limits::default(),
             keys: None,
             now: jiff::Timestamp::now().as_second(),
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
     }
 }
