@@ -6,11 +6,11 @@
 //! ```
 
 use std::fs;
+use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::aside::Aside;
 use crate::digest::Digest;
 use crate::digest::HashReader;
 use crate::digest::Hasher;
@@ -61,17 +62,21 @@ pub struct Want {
     pub cap: u64,
     /// For people.
     pub what: String,
+    /// Whether it stays in the cache.
+    pub keep: bool,
 }
 
-/// Something that is in the cache now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Something that was downloaded, or was in the cache.
+#[derive(Debug)]
 pub struct Got {
     /// Its content.
     pub sha256: Digest,
     /// Bytes.
     pub size: u64,
-    /// The file in the cache; never to be written to.
+    /// The file in the cache, never to be written to; empty if it was not to be kept.
     pub path: PathBuf,
+    /// The open file, if it was not to be kept.
+    pub loose: Option<File>,
 }
 
 /// Why something could not be downloaded.
@@ -232,7 +237,7 @@ impl Fetcher {
     /// Returns the cached content `digest` after a check of every byte; content that is not what its name says is removed.
     pub fn cached(&self, digest: &Digest) -> Option<Got> {
         let path = self.place(digest);
-        let mut reader = HashReader::new(fs::File::open(&path).ok()?);
+        let mut reader = HashReader::new(File::open(&path).ok()?);
         io::copy(&mut reader, &mut io::sink()).ok()?;
         let (_, sha256, size) = reader.finish();
         if sha256 != *digest {
@@ -240,7 +245,7 @@ impl Fetcher {
             let _ = fs::remove_file(&path);
             return None;
         }
-        Some(Got { sha256, size, path })
+        Some(Got { sha256, size, path, loose: None })
     }
 
     /// Fetches one thing into the cache.
@@ -255,7 +260,7 @@ impl Fetcher {
 
     /// Fetches a small document that no digest names, such as a Release file. Not cached.
     pub fn document(&self, url: &str, cap: u64) -> Result<Vec<u8>, Error> {
-        let want = Want { url: url.to_owned(), sha256: None, size: None, cap, what: String::new() };
+        let want = Want { url: url.to_owned(), sha256: None, size: None, cap, what: String::new(), keep: false };
         let mut bytes = vec![];
         let count = AtomicU64::new(0);
         retry(self, &AtomicBool::new(false), &mut || {
@@ -351,10 +356,9 @@ impl Fetcher {
 
     /// From the cache, else from the network.
     fn bring(&self, want: &Want, count: &AtomicU64, over: &AtomicBool) -> Result<Got, Failure> {
-        if let Some(got) = want.sha256.as_ref().and_then(|digest| self.cached(digest)) {
-            if want.size.is_none_or(|size| size == got.size) {
-                return Ok(got);
-            }
+        let cached = want.sha256.as_ref().filter(|_| want.keep).and_then(|digest| self.cached(digest));
+        if let Some(got) = cached.filter(|got| want.size.is_none_or(|size| size == got.size)) {
+            return Ok(got);
         }
         let mut done = None;
         retry(self, over, &mut || {
@@ -370,12 +374,15 @@ impl Fetcher {
             let path = path.to_owned();
             move |source| Failure::Cache { path, source }
         };
-        let mut file = tempfile::Builder::new().prefix("get-").tempfile_in(&partial).map_err(cannot(&partial))?;
-        let (sha256, size) = self.stream(want, &mut file, count, over)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(cannot(file.path()))?;
+        let mut aside = Aside::new(&partial).map_err(cannot(&partial))?;
+        let (sha256, size) = self.stream(want, aside.file(), count, over)?;
+        if !want.keep {
+            let file = aside.into_file().map_err(cannot(&partial))?;
+            return Ok(Got { sha256, size, path: PathBuf::new(), loose: Some(file) });
+        }
         let path = self.place(&sha256);
-        file.persist(&path).map_err(|e| Failure::Cache { path: path.clone(), source: e.error })?;
-        Ok(Got { sha256, size, path })
+        aside.keep(&partial, &path).map_err(cannot(&path))?;
+        Ok(Got { sha256, size, path, loose: None })
     }
 
     /// One request; every byte goes to `out`, and the whole is what was wanted or it is an error.
@@ -476,7 +483,8 @@ fn sweep(partial: &Path) {
     for entry in entries.flatten() {
         let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
         if age.is_some_and(|age| age > Duration::from_secs(24 * 3600)) {
-            let _ = fs::remove_file(entry.path());
+            let folder = entry.file_type().is_ok_and(|t| t.is_dir());
+            let _ = if folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }
 }
@@ -507,7 +515,7 @@ mod tests {
         fs::write(fetcher.place(&digest), b"good").expect("the cache is writable");
         assert_eq!(fetcher.cached(&digest).map(|g| g.size), Some(4));
         fs::write(fetcher.place(&digest), b"evil").expect("the cache is writable");
-        assert_eq!(fetcher.cached(&digest), None);
+        assert!(fetcher.cached(&digest).is_none());
         assert!(!fetcher.place(&digest).exists());
     }
 

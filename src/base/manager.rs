@@ -41,7 +41,9 @@ impl Manager {
     /// The command that installs `names`, for managers that fetch for themselves (network on); `None` for apt.
     /// Names that could be taken for an option are refused.
     pub fn install(self, names: &[String], recommends: bool) -> Result<Option<Vec<String>>, Error> {
-        if let Some(name) = names.iter().find(|n| n.is_empty() || n.starts_with('-') || n.contains(|c: char| c.is_whitespace() || c.is_control())) {
+        if let Some(name) =
+            names.iter().find(|n| n.is_empty() || n.starts_with('-') || n.contains(|c: char| c.is_whitespace() || c.is_control()))
+        {
             return Err(Error::Request { request: name.clone(), why: "it is not the name of a package" });
         }
         let weak = format!("--setopt=install_weak_deps={}", if recommends { "True" } else { "False" });

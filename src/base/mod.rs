@@ -23,6 +23,7 @@ use crate::sandbox::Heard;
 use crate::sandbox::Job;
 use crate::sandbox::Session;
 
+mod aside;
 pub mod debian;
 pub mod fetch;
 pub mod manager;
@@ -54,7 +55,7 @@ pub enum Error {
         /// Locked version.
         version: String,
         /// What the mirror said.
-        source: fetch::Error,
+        source: Box<fetch::Error>,
     },
     /// A signed document is not to be believed.
     #[error("cannot trust {url}")]
@@ -164,7 +165,9 @@ impl Error {
                 fetch::Failure::Refused | fetch::Failure::UnknownHost | fetch::Failure::Timeout(_) | fetch::Failure::Status(_) => {
                     "is the mirror right? see --debian-mirror".to_owned()
                 }
-                fetch::Failure::WrongHash { .. } => "the mirror, or a proxy on the way, changes files or is being updated: try another with --debian-mirror".to_owned(),
+                fetch::Failure::WrongHash { .. } => {
+                    "the mirror, or a proxy on the way, changes files or is being updated: try another with --debian-mirror".to_owned()
+                }
                 _ => return None,
             },
             Self::Untrusted { source: debian::release::Distrust::Expired(_), .. } => {

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use bake::base::Error;
 use bake::base::Line;
 use bake::base::Package;
-use bake::base::Pinned;
 use bake::base::debian::Archive;
 use bake::base::debian::Options;
+use bake::base::debian::Repository;
 use bake::base::debian::Source;
 use bake::base::debian::apt;
 use bake::base::debian::apt::Ask;
 use bake::base::debian::apt::Request;
+use bake::digest::Digest;
 use bake::sandbox::Overlay;
 
 use crate::base_debian::nowhere;
@@ -22,6 +23,10 @@ use crate::base_lab::cache;
 use crate::base_lab::net;
 use crate::base_lab::pin;
 use crate::base_lab::source;
+use crate::base_mirror::OURS;
+use crate::base_mirror::Reply;
+use crate::base_mirror::Server;
+use crate::base_mirror::deb;
 use crate::tier;
 
 const EPOCH: i64 = 1_700_000_000;
@@ -102,7 +107,15 @@ fn installs(suite: &'static str, names: &[&str], checks: &[(&str, &str)]) {
     }
     assert!(!first.upper.join("usr/sbin/policy-rc.d").exists());
     let left = crate::sandbox_lab::listing(&first.upper);
-    for bad in ["var/lib/apt/lists/bake", "var/cache/apt/archives/", "ssh_host_", "var/log/apt/", "var/log/dpkg.log", "ssl-cert-snakeoil", "dev/bake"] {
+    for bad in [
+        "var/lib/apt/lists/bake",
+        "var/cache/apt/archives/",
+        "ssh_host_",
+        "var/log/apt/",
+        "var/log/dpkg.log",
+        "ssl-cert-snakeoil",
+        "dev/bake",
+    ] {
         assert!(!left.iter().any(|path| path.contains(bad)), "{bad}");
     }
 
@@ -114,7 +127,15 @@ fn installs(suite: &'static str, names: &[&str], checks: &[(&str, &str)]) {
 
 #[test]
 fn root_net_nginx_on_bookworm() {
-    installs("bookworm", &["nginx-light"], &[("nginx -v 2>&1 | cut -d/ -f1", "nginx version: nginx"), ("apt-mark showmanual | grep -c nginx-light", "1"), ("apt-mark showauto | grep -c libnginx", "1")]);
+    installs(
+        "bookworm",
+        &["nginx-light"],
+        &[
+            ("nginx -v 2>&1 | cut -d/ -f1", "nginx version: nginx"),
+            ("apt-mark showmanual | grep -c nginx-light", "1"),
+            ("apt-mark showauto | grep -c libnginx", "1"),
+        ],
+    );
 }
 
 #[test]
@@ -170,6 +191,45 @@ fn root_net_what_apt_refuses_is_told() {
     let wanted = requests(&["bc/bookworm"]);
     let set = base.resolve(&base.fresh(), &base.ask(&wanted, &[])).unwrap();
     assert!(set.iter().any(|p| p.name == "bc"));
+}
+
+#[test]
+fn root_net_repositories_of_others() {
+    let Some(base) = Base::new("trixie") else { return };
+    let bytes = deb("theirs", "Depends: bc\n");
+    let (size, hex) = (bytes.len(), Digest::of(&bytes).hex());
+    let row = format!(
+        "Package: theirs\nVersion: 1.0\nArchitecture: all\nDepends: bc\nFilename: ./a+b/theirs_1.0_all.deb\nSize: {size}\nSHA256: {hex}\n\n"
+    );
+    let date = "Date: Thu, 01 Jan 2026 00:00:00 UTC\n";
+    let list = |path: &str| OURS.sign(&format!("{date}Suite: odd_name\nSHA256:\n {} {} {path}\n", Digest::of(&row).hex(), row.len()));
+    let (flat, deep) = (list("Packages"), list("x/binary-amd64/Packages"));
+    let server = Server::start(move |path| match path {
+        "/flat/InRelease" | "/InRelease" => Reply::Bytes(flat.clone()),
+        "/dists/odd_name/InRelease" => Reply::Bytes(deep.clone()),
+        "/flat/Packages" | "/Packages" | "/dists/odd_name/x/binary-amd64/Packages" => Reply::Bytes(row.clone().into_bytes()),
+        "/a+b/theirs_1.0_all.deb" => Reply::Bytes(bytes.clone()),
+        _ => Reply::Status(404),
+    });
+    let wanted = requests(&["theirs"]);
+    for (suite, components) in [("odd_name", vec!["x".to_owned()]), ("/", vec![]), ("./", vec![]), ("flat/", vec![])] {
+        let own = Repository { url: server.url.clone() + "/", suite: suite.to_owned(), components, key: OURS.public() };
+        let repositories = [own.clone()];
+        let ask = Ask { repositories: &repositories, ..base.ask(&wanted, &[]) };
+        let root = base.fresh();
+        let set = base.resolve(&root, &ask).unwrap_or_else(|e| panic!("{suite}: {e}"));
+        let theirs = set.iter().find(|p| p.name == "theirs").unwrap();
+        assert_eq!((&theirs.archive, theirs.path.as_str()), (&Archive::Url(server.url.clone()), "a+b/theirs_1.0_all.deb"), "{suite}");
+        base.install(&root, &set, &ask, &base.online).unwrap();
+        assert_eq!(base.sh(&root, "cat /x; echo; echo 1+1 | bc"), "x\n2");
+        assert!(!crate::sandbox_lab::listing(&root.upper).iter().any(|path| path.contains("127.0.0.1")));
+
+        let key = include_bytes!("../../src/base/debian/keys/trixie-stable.asc").to_vec();
+        let repositories = [Repository { key, ..own.clone() }];
+        let ask = Ask { repositories: &repositories, ..base.ask(&wanted, &[]) };
+        let error = base.resolve(&base.fresh(), &ask).unwrap_err();
+        assert!(matches!(error, Error::Untrusted { .. }), "{error:?}");
+    }
 }
 
 /// A package made here: `ar` of two tars.

@@ -40,7 +40,9 @@ fn bootstrap(suite: &str) {
     let audit = "dpkg --audit; dpkg -l | grep -v '^ii' | tail -n +6; dpkg -V; apt-get check -qq; ls /var/lib/dpkg/bake.ci /var/lib/dpkg/tmp.ci 2>/dev/null; true";
     assert_eq!(bench.sh(&first, audit), "");
     assert_eq!(bench.sh(&first, "dpkg --get-selections | wc -l").trim(), set.packages.len().to_string());
-    for gone in ["var/log/dpkg.log", "etc/passwd-", "var/cache/ldconfig/aux-cache", "var/lib/dpkg/status-old", "etc/hostname", "etc/resolv.conf"] {
+    for gone in
+        ["var/log/dpkg.log", "etc/passwd-", "var/cache/ldconfig/aux-cache", "var/lib/dpkg/status-old", "etc/hostname", "etc/resolv.conf"]
+    {
         assert!(!root.join(gone).exists(), "{gone}");
     }
     let sources = std::fs::read_to_string(root.join("etc/apt/sources.list.d/debian.sources")).unwrap();
@@ -69,4 +71,43 @@ fn root_net_trixie_is_whole_and_the_same_from_its_lock() {
 #[test]
 fn root_net_bookworm_is_whole_and_the_same_from_its_lock() {
     bootstrap("bookworm");
+}
+
+#[test]
+fn root_net_slim_leaves_out_documentation_now_and_later() {
+    if !tier::root() || !net() {
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let online = source(cache(), Options::default());
+    let pinned = bake::base::pin(&debian("trixie", Variant::Slim), "amd64", Path::new("."), None, &online).unwrap();
+    let root = bench.build(&pinned, Path::new("."), 0, &online).unwrap();
+    let left = crate::sandbox_lab::listing(&root.upper);
+    assert!(left.iter().any(|p| p == "usr/share/doc/bash/copyright"));
+    assert!(
+        !left.iter().any(|p| p.starts_with("usr/share/doc/") && p.ends_with("changelog.Debian.gz") && !root.upper.join(p).is_symlink())
+    );
+    assert!(!left.iter().any(|p| p.starts_with("usr/share/man/man1/") || p.starts_with("usr/share/locale/de")));
+    assert_eq!(bench.sh(&root, "cat /etc/dpkg/dpkg.cfg.d/bake-slim | grep -c path-exclude; dpkg --audit"), "7");
+}
+
+#[test]
+fn root_what_cannot_run_here_is_said_before_anything_is_fetched() {
+    if !tier::root() {
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let other = if bake::base::host_arch() == "amd64" { "arm64" } else { "amd64" };
+    let pin = bake::base::PinnedDebian {
+        suite: "trixie".to_owned(),
+        arch: other.to_owned(),
+        slim: false,
+        components: vec!["main".to_owned()],
+        mirror: None,
+        date: 0,
+        packages: vec![],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let error = bench.build(&Pinned::Debian(pin), Path::new("."), 0, &source(dir.path(), nowhere())).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot run {other} programs")), "{error}");
 }

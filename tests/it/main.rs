@@ -3,6 +3,8 @@
 mod base_apt;
 mod base_debian;
 mod base_lab;
+mod base_mirror;
+mod base_path;
 mod inspect_read;
 mod inspect_verify;
 mod layer_compress;

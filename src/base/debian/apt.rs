@@ -188,15 +188,20 @@ pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dy
     let mut lines = vec![];
     let mut said = vec![];
     let job = bench.job(root, shop, ask, vec![exec(argv, ask.epoch)]);
-    let outcome = shop.run("choosing packages", job, &mut |line| {
-        let text = String::from_utf8_lossy(line.text).into_owned();
-        if !line.stderr && text.starts_with('\'') {
-            lines.push(text);
-        } else {
-            said.push(text);
-            hear(line);
-        }
-    }, &mut |_| {});
+    let outcome = shop.run(
+        "choosing packages",
+        job,
+        &mut |line| {
+            let text = String::from_utf8_lossy(line.text).into_owned();
+            if !line.stderr && text.starts_with('\'') {
+                lines.push(text);
+            } else {
+                said.push(text);
+                hear(line);
+            }
+        },
+        &mut |_| {},
+    );
     match outcome {
         Err(Error::Failed { .. }) if said.iter().any(|l| l.starts_with("E: ")) => {
             return Err(Error::Apt { what: ask.what(), said: readable(&said) });
@@ -393,7 +398,8 @@ impl Bench {
         let dir = tempfile::Builder::new().prefix("apt-").tempdir_in(shop.scratch).map_err(Error::file("write", shop.scratch))?;
         let bench = Self { dir };
         open(bench.dir.path())?;
-        for folder in ["apt", "apt/lists", "apt/lists/partial", "apt/archives", "apt/archives/partial", "state", "state/cache", "state/log"] {
+        for folder in ["apt", "apt/lists", "apt/lists/partial", "apt/archives", "apt/archives/partial", "state", "state/cache", "state/log"]
+        {
             let path = bench.dir.path().join(folder);
             fs::create_dir(&path).map_err(Error::file("make", &path))?;
             open(&path)?;
@@ -447,13 +453,16 @@ impl Bench {
             }
             let mut components: Vec<&str> = vec![];
             for index in &pocket.indexes {
-                let name = if flat { format!("{base}/Packages") } else { format!("{base}/{}/binary-{}/Packages", index.component, index.arch) };
+                let name =
+                    if flat { format!("{base}/Packages") } else { format!("{base}/{}/binary-{}/Packages", index.component, index.arch) };
                 self.link(&index.plain, &format!("apt/lists/{}", list_name(&name)))?;
                 if !components.contains(&index.component.as_str()) {
                     components.push(&index.component);
                 }
             }
-            listed.lines.push(format!("deb [arch={arch}] http://bake.invalid/{place} {} {}", pocket.suite, components.join(" ")).trim_end().to_owned());
+            listed.lines.push(
+                format!("deb [arch={arch}] http://bake.invalid/{place} {} {}", pocket.suite, components.join(" ")).trim_end().to_owned(),
+            );
         }
         Ok(listed)
     }
@@ -535,10 +544,22 @@ mod tests {
 
     #[test]
     fn requests_are_apts_notation_less_its_surprises() {
-        for text in ["nginx", "g++", "libstdc++6", "nginx=1.22.1-9+deb12u1", "nginx=1.22*", "nginx/bookworm-security", "libc6:amd64", "a2ps:amd64=1:2-3"] {
+        for text in [
+            "nginx",
+            "g++",
+            "libstdc++6",
+            "nginx=1.22.1-9+deb12u1",
+            "nginx=1.22*",
+            "nginx/bookworm-security",
+            "libc6:amd64",
+            "a2ps:amd64=1:2-3",
+        ] {
             assert_eq!(Request::parse(text).expect(text).text(), text);
         }
-        for text in ["", "nginx-", "^ng.*$", "NGINX", "-y", "--help", "a b", "a;b", "../x", "a=", "a=$(x)", "a/", "a/b/c", "a:", "a:x y", "*", "nginx\n"] {
+        for text in [
+            "", "nginx-", "^ng.*$", "NGINX", "-y", "--help", "a b", "a;b", "../x", "a=", "a=$(x)", "a/", "a/b/c", "a:", "a:x y", "*",
+            "nginx\n",
+        ] {
             assert!(matches!(Request::parse(text), Err(Error::Request { .. })), "{text:?}");
         }
     }
@@ -554,9 +575,14 @@ mod tests {
             path: String::new(),
             archive: Archive::Main,
         };
-        for (request, settled) in
-            [("nginx", "nginx=1.2-3"), ("nginx=1.2*", "nginx=1.2-3"), ("nginx/x", "nginx=1.2-3"), ("nginx:amd64", "nginx:amd64=1.2-3"), ("sed=4", "sed"), ("nginx:i386", "nginx:i386")]
-        {
+        for (request, settled) in [
+            ("nginx", "nginx=1.2-3"),
+            ("nginx=1.2*", "nginx=1.2-3"),
+            ("nginx/x", "nginx=1.2-3"),
+            ("nginx:amd64", "nginx:amd64=1.2-3"),
+            ("sed=4", "sed"),
+            ("nginx:i386", "nginx:i386"),
+        ] {
             assert_eq!(Request::parse(request).expect(request).settled(std::slice::from_ref(&package)), settled);
         }
     }

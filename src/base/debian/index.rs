@@ -12,11 +12,11 @@ use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
 use super::version;
+use crate::base::aside::Aside;
 use crate::digest::Digest;
 use crate::digest::HashReader;
 use crate::digest::HashWriter;
@@ -260,30 +260,28 @@ pub(super) fn cached(cache: &Path, digest: &Digest) -> Option<PathBuf> {
     None
 }
 
-/// Decompresses the verified file `packed` into the cache and checks that the result is what the Release file says.
+/// Decompresses the verified file `packed` (from where it stands) into the cache and checks that the result is what the Release file says.
 /// `plain`: its digest and size; without one (not every archive lists the plain text) the digest found is the name.
-pub(super) fn unpack(cache: &Path, packed: &Path, packing: Packing, plain: Option<(Digest, u64)>) -> io::Result<PathBuf> {
+pub(super) fn unpack(cache: &Path, packed: &fs::File, packing: Packing, plain: Option<(Digest, u64)>) -> io::Result<PathBuf> {
     let dir = cache.join("index/sha256");
     fs::create_dir_all(&dir)?;
-    let from = fs::File::open(packed)?;
     let reader: Box<dyn Read> = match packing {
-        Packing::Xz => Box::new(super::deb::xz(from)?),
-        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(from)),
-        Packing::Plain => Box::new(from),
+        Packing::Xz => Box::new(super::deb::xz(packed)?),
+        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+        Packing::Plain => Box::new(packed),
     };
     let cap = plain.map_or(1 << 30, |(_, size)| size);
-    let temporary = tempfile::Builder::new().prefix("index-").tempfile_in(cache.join("partial"))?;
-    let mut out = HashWriter::new(io::BufWriter::with_capacity(1 << 18, temporary));
+    let partial = cache.join("partial");
+    let mut aside = Aside::new(&partial)?;
+    let mut out = HashWriter::new(io::BufWriter::with_capacity(1 << 18, aside.file()));
     let size = io::copy(&mut reader.take(cap + 1), &mut out)?;
     out.flush()?;
-    let (file, digest, _) = out.finish();
+    let (_, digest, _) = out.finish();
     if size > cap || plain.is_some_and(|wanted| wanted != (digest, size)) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its plain text is not what the Release file says"));
     }
-    let file = file.into_inner().map_err(|e| e.into_error())?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     let path = place(cache, &digest);
-    file.persist(&path).map_err(|e| e.error)?;
+    aside.keep(&partial, &path)?;
     Ok(path)
 }
 

@@ -7,9 +7,8 @@ use std::path::Path;
 pub const PUBLIC: &str = "http://deb.debian.org/debian";
 
 /// Code names and aliases of Debian's suites: an entry for one of these is Debian's own archive, not somebody's repository.
-const SUITES: &[&str] = &[
-    "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable", "oldstable", "stable", "testing", "unstable",
-];
+const SUITES: &[&str] =
+    &["buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable", "oldstable", "stable", "testing", "unstable"];
 
 /// Where Debian's archives are, without a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +203,8 @@ uris: https://s/debian-security
 suites: bookworm-security
 ";
         let got: Vec<(String, String)> = deb822(text).into_iter().map(|e| (e.url, e.suite)).collect();
-        let want = [("http://m/debian", "bookworm"), ("http://m/debian", "bookworm-updates"), ("https://s/debian-security", "bookworm-security")];
+        let want =
+            [("http://m/debian", "bookworm"), ("http://m/debian", "bookworm-updates"), ("https://s/debian-security", "bookworm-security")];
         assert_eq!(got, want.map(|(u, s)| (u.to_owned(), s.to_owned())));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::path::PathBuf;
@@ -262,7 +263,7 @@ impl Source {
     /// Downloads one file, for `download` steps and repository keys. With `sha256` the cache is asked first.
     pub fn download(&self, url: &str, sha256: Option<Digest>, cap: u64) -> Result<fetch::Got, Error> {
         let what = url.rsplit('/').find(|p| !p.is_empty()).unwrap_or(url).to_owned();
-        Ok(self.fetcher.one(Want { url: url.to_owned(), sha256, size: None, cap, what }).map_err(cancelled)?)
+        self.fetcher.one(Want { url: url.to_owned(), sha256, size: None, cap, what, keep: true }).map_err(cancelled)
     }
 
     /// The mirror that is used for `suite`.
@@ -285,14 +286,21 @@ impl Source {
                 Archive::Context => "context:",
             };
             let url = format!("{root}/{}", encode(&p.path));
-            Want { url, sha256: Some(p.sha256), size: Some(p.size), cap: PACKAGE_CAP, what: format!("{} {}", p.name, p.version) }
+            Want {
+                url,
+                sha256: Some(p.sha256),
+                size: Some(p.size),
+                cap: PACKAGE_CAP,
+                what: format!("{} {}", p.name, p.version),
+                keep: true,
+            }
         };
         packages.iter().try_for_each(Package::check)?;
         self.fetcher.all(packages.iter().map(want).collect(), ready).map_err(|error| {
             let package = &packages[error.index.min(packages.len().saturating_sub(1))];
             match error.source {
                 fetch::Failure::Status(404 | 410) => {
-                    Error::Gone { name: package.name.clone(), version: package.version.clone(), source: error }
+                    Error::Gone { name: package.name.clone(), version: package.version.clone(), source: Box::new(error) }
                 }
                 _ => cancelled(error),
             }
@@ -427,20 +435,20 @@ impl Source {
                 size: Some(w.packed.1),
                 cap: INDEX_CAP,
                 what: format!("package index of {}", opened[w.pocket].0.suite),
+                // apt needs the plain text, and nobody needs both.
+                keep: false,
             })
             .collect();
         let mut arrived = vec![];
         self.fetcher
             .all(gets, &mut |i, got| {
-                arrived.push((missing[i], got.path));
+                arrived.extend(got.loose.map(|file| (missing[i], file)));
                 ControlFlow::Continue(())
             })
             .map_err(cancelled)?;
-        let unpacked = parallel(&arrived, &|(i, packed): &(usize, PathBuf)| {
+        let unpacked = parallel(&arrived, &|(i, packed): &(usize, File)| {
             let w: &Wanted = &wanted[*i];
             let path = index::unpack(cache, packed, w.packing, w.plain);
-            // The packed form has served; a failure to remove it costs only space.
-            let _ = std::fs::remove_file(packed);
             path.map(|path| (*i, path)).map_err(|source| Error::Index { url: fetch::redact(&w.url), source })
         })?;
         for (i, path) in unpacked {
@@ -498,7 +506,13 @@ fn parallel<T: Sync, R: Send>(items: &[T], work: &(dyn Fn(&T) -> Result<R, Error
 }
 
 /// Chooses the minimal set of a suite.
-pub(super) fn choose(source: &Source, wanted: &recipe::Debian, components: Vec<String>, arch: &str, slim: bool) -> Result<PinnedDebian, Error> {
+pub(super) fn choose(
+    source: &Source,
+    wanted: &recipe::Debian,
+    components: Vec<String>,
+    arch: &str,
+    slim: bool,
+) -> Result<PinnedDebian, Error> {
     let debian_arch = arch_name(arch)?;
     let mirror = source.mirror(wanted.mirror.as_deref(), &wanted.suite);
     let lists = source.debian(&wanted.suite, &components, debian_arch, &mirror)?;
@@ -543,7 +557,8 @@ pub(super) fn sources(pin: &PinnedDebian) -> String {
     let main = pin.mirror.as_deref().map_or(mirror::PUBLIC, |m| m.trim_end_matches('/'));
     let components = pin.components.join(" ");
     let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let stanza = |url: &str, suites: &str| format!("Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: {components}\nSigned-By: {key}\n");
+    let stanza =
+        |url: &str, suites: &str| format!("Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: {components}\nSigned-By: {key}\n");
     let suite = &pin.suite;
     if suite == "sid" {
         return stanza(main, suite);

@@ -138,9 +138,11 @@ fn revoked(key: &SignedPublicKey) -> bool {
 /// Whether the key had not expired at `moment`, by its newest valid self-signature.
 fn alive(key: &SignedPublicKey, moment: i64) -> bool {
     let primary = &key.primary_key;
-    let users = key.details.users.iter().flat_map(|user| {
-        user.signatures.iter().filter(|s| s.verify_certification(primary, pgp::types::Tag::UserId, &user.id).is_ok())
-    });
+    let users = key
+        .details
+        .users
+        .iter()
+        .flat_map(|user| user.signatures.iter().filter(|s| s.verify_certification(primary, pgp::types::Tag::UserId, &user.id).is_ok()));
     let direct = key.details.direct_signatures.iter().filter(|s| s.verify_key(primary).is_ok());
     let Some(newest) = users.chain(direct).max_by_key(|s| s.created().map(|t| t.as_secs())) else { return false };
     let lasts = newest.key_expiration_time().map_or(0, |d| i64::from(d.as_secs()));
@@ -215,9 +217,8 @@ impl Release {
             None => None,
         };
         let own = |name: &str| fields.get(name).map(|t| (*t).to_owned()).filter(|t| !t.is_empty());
-        let all_apart =
-            fields.get("Architectures").is_some_and(|a| a.split_whitespace().any(|a| a == "all"))
-                && !fields.get("No-Support-for-Architecture-all").is_some_and(|t| t.split_whitespace().any(|w| w == "Packages"));
+        let all_apart = fields.get("Architectures").is_some_and(|a| a.split_whitespace().any(|a| a == "all"))
+            && !fields.get("No-Support-for-Architecture-all").is_some_and(|t| t.split_whitespace().any(|w| w == "Packages"));
         Ok(Self {
             codename: own("Codename"),
             suite: own("Suite"),
@@ -243,7 +244,10 @@ impl Release {
         if suite.ends_with('/') || names.iter().all(|n| n.is_none()) || names.iter().any(|n| n.as_deref() == Some(suite)) {
             return Ok(());
         }
-        Err(Distrust::WrongName { expected: suite.to_owned(), got: self.codename.clone().or_else(|| self.suite.clone()).unwrap_or_default() })
+        Err(Distrust::WrongName {
+            expected: suite.to_owned(),
+            got: self.codename.clone().or_else(|| self.suite.clone()).unwrap_or_default(),
+        })
     }
 
     /// It must be neither expired nor from the future at `now` (seconds since 1970).
@@ -271,7 +275,8 @@ fn seconds(text: &str) -> Option<i64> {
     let month = MONTHS.iter().position(|m| *m == month)? + 1;
     let mut parts = clock.split(':').map(|p| p.parse::<i8>().ok());
     let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
-    let date = jiff::civil::DateTime::new(year.parse().ok()?, i8::try_from(month).ok()?, day.parse().ok()?, hour, minute, second, 0).ok()?;
+    let date =
+        jiff::civil::DateTime::new(year.parse().ok()?, i8::try_from(month).ok()?, day.parse().ok()?, hour, minute, second, 0).ok()?;
     Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
@@ -331,7 +336,9 @@ mod tests {
 
     #[test]
     fn malformed_texts_are_refused() {
-        for text in ["", "Date: yesterday\n", "Date: Sat, 21 Nov 2026 09:15:44 UTC\nSHA256:\n zz 1 a\n", "Date: Sat, 21 Nov 2026 09:15:44 CET\n"] {
+        for text in
+            ["", "Date: yesterday\n", "Date: Sat, 21 Nov 2026 09:15:44 UTC\nSHA256:\n zz 1 a\n", "Date: Sat, 21 Nov 2026 09:15:44 CET\n"]
+        {
             assert!(matches!(Release::parse(text), Err(Distrust::Field(_))), "{text}");
         }
     }

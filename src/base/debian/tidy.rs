@@ -243,7 +243,15 @@ mod tests {
         assert_eq!(tidy(dir.path()).expect("ours"), 11);
         assert_eq!(
             left(dir.path()),
-            ["etc/machine-id", "etc/passwd", "etc/ssh/sshd_config", "etc/ssl/certs/ca.pem", "var/cache/debconf/config.dat", "var/lib/apt/extended_states", "var/log/nginx/access.log"]
+            [
+                "etc/machine-id",
+                "etc/passwd",
+                "etc/ssh/sshd_config",
+                "etc/ssl/certs/ca.pem",
+                "var/cache/debconf/config.dat",
+                "var/lib/apt/extended_states",
+                "var/log/nginx/access.log"
+            ]
         );
         assert_eq!(fs::read(dir.path().join("etc/machine-id")).expect("there"), b"");
         assert_eq!(tidy(dir.path()).expect("ours"), 0, "a tidy tree is left alone");

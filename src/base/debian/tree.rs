@@ -236,7 +236,8 @@ fn symlink<R: Read>(parent: BorrowedFd<'_>, name: &[u8], entry: &tar::Entry<'_, 
     let target = entry.link_name_bytes().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it points nowhere"))?;
     if let Err(error) = rustix::fs::symlinkat(&*target, parent, name) {
         // base-files of trixie ships the very links that `merge_usr` made.
-        let same = error == rustix::io::Errno::EXIST && rustix::fs::readlinkat(parent, name, vec![]).is_ok_and(|t| t.as_bytes() == &*target);
+        let same =
+            error == rustix::io::Errno::EXIST && rustix::fs::readlinkat(parent, name, vec![]).is_ok_and(|t| t.as_bytes() == &*target);
         if !same {
             return Err(error.into());
         }
@@ -379,7 +380,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir_all(dir.path().join("usr/bin")).expect("writable");
         std::os::unix::fs::symlink("usr/bin", dir.path().join("bin")).expect("writable");
-        unpack(dir.path(), &[(T::Directory, "./bin/", ""), (T::Regular, "./bin/sh", "x"), (T::Symlink, "./bin", "usr/bin")]).expect("as packages do");
+        unpack(dir.path(), &[(T::Directory, "./bin/", ""), (T::Regular, "./bin/sh", "x"), (T::Symlink, "./bin", "usr/bin")])
+            .expect("as packages do");
         assert!(dir.path().join("bin").is_symlink() && dir.path().join("usr/bin/sh").is_file());
     }
 
@@ -390,7 +392,8 @@ mod tests {
         let away = outside.path().to_str().expect("ASCII").to_owned();
         // An absolute link is resolved inside the root: there is no such folder there.
         let _ = unpack(dir.path(), &[(T::Symlink, "./out", &away), (T::Regular, "./out/file", "x")]);
-        let _ = unpack(dir.path(), &[(T::Symlink, "./up", "../../../../../../../tmp"), (T::Regular, "./up/file-of-a-hostile-package", "x")]);
+        let _ =
+            unpack(dir.path(), &[(T::Symlink, "./up", "../../../../../../../tmp"), (T::Regular, "./up/file-of-a-hostile-package", "x")]);
         assert_eq!(std::fs::read_dir(outside.path()).expect("there").count(), 0);
         assert!(!std::path::Path::new("/tmp/file-of-a-hostile-package").exists());
         for entries in [

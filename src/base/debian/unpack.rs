@@ -285,7 +285,10 @@ mod tests {
     #[test]
     fn triggers_are_recorded_as_dpkg_does() {
         let mut triggers = Triggers::default();
-        triggers.read("# comment\ninterest-noawait /usr/share/x\ninterest ldconfig\nactivate-noawait y\ninterest-await /etc/z\ninterest ../up\n", "p:amd64");
+        triggers.read(
+            "# comment\ninterest-noawait /usr/share/x\ninterest ldconfig\nactivate-noawait y\ninterest-await /etc/z\ninterest ../up\n",
+            "p:amd64",
+        );
         assert_eq!(triggers.paths, ["/usr/share/x p:amd64/noawait\n", "/etc/z p:amd64\n"]);
         assert_eq!(triggers.named.into_iter().collect::<Vec<_>>(), [("ldconfig".to_owned(), vec!["p:amd64\n".to_owned()])]);
     }
