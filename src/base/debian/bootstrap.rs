@@ -1,0 +1,161 @@
+//! A Debian base from its packages: unpack (while they are downloaded), run the preinst scripts, let dpkg configure everything.
+
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::mirror::Mirror;
+use super::tidy::Check;
+use super::unpack;
+use crate::base::Error;
+use crate::base::Line;
+use crate::base::PinnedDebian;
+use crate::base::Workshop;
+use crate::base::environment;
+use crate::base::host_arch;
+use crate::event::Event;
+use crate::sandbox::Action;
+use crate::sandbox::Call;
+use crate::sandbox::Exec;
+use crate::sandbox::Job;
+use crate::sandbox::Mount;
+use crate::sandbox::Network;
+use crate::sandbox::Overlay;
+use crate::sandbox::Owners;
+use crate::sandbox::PolicyFile;
+
+/// Runs each preinst as dpkg would: its control folder at `tmp.ci` (elsewhere debconf would not know the owner of a template).
+const PREINSTS: &str = r#"
+cd /
+for p do
+    mv "/var/lib/dpkg/bake.ci/$p" /var/lib/dpkg/tmp.ci
+    DPKG_MAINTSCRIPT_PACKAGE="${p%_*}" DPKG_MAINTSCRIPT_ARCH="${p##*_}" /var/lib/dpkg/tmp.ci/preinst install || {
+        echo "preinst of ${p%_*} failed with status $?" >&2
+        exit 1
+    }
+    rm -rf /var/lib/dpkg/tmp.ci
+done
+rm -rf /var/lib/dpkg/bake.ci
+"#;
+
+pub(in crate::base) fn build(
+    pin: &PinnedDebian,
+    epoch: i64,
+    upper: &Path,
+    work: &Path,
+    shop: &Workshop<'_>,
+    hear: &mut dyn FnMut(Line<'_>),
+) -> Result<(), Error> {
+    if pin.arch != host_arch() {
+        return Err(Error::Foreign { arch: pin.arch.clone(), host: host_arch().to_owned() });
+    }
+    let done = unpack(pin, epoch, upper, shop)?;
+    configure(pin, epoch, upper, work, done.preinsts, shop, hear)
+}
+
+/// Downloads and unpacks at the same time.
+fn unpack(pin: &PinnedDebian, epoch: i64, upper: &Path, shop: &Workshop<'_>) -> Result<unpack::Done, Error> {
+    let mirror = shop.source.mirror(pin.mirror.as_deref(), &pin.suite);
+    let args = unpack::Args {
+        root: shop.inside(upper)?,
+        packages: PathBuf::from("/packages/sha256"),
+        set: pin.packages.clone(),
+        arch: super::arch_name(&pin.arch)?.to_owned(),
+        slim: pin.slim,
+        epoch,
+        threads: shop.source.options.threads,
+        sources: super::sources(pin),
+    };
+    let total = pin.packages.len() as u64;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::file("open a pipe for", upper)(e.into()))?;
+    let args = serde_json::to_value(args).map_err(|e| Error::file("describe", upper)(io::Error::other(e)))?;
+    let job = Job {
+        root: None,
+        mounts: vec![Mount {
+            from: shop.source.fetcher.cache().to_owned(),
+            at: PathBuf::from("/packages"),
+            read_only: true,
+            owners: Owners::Image,
+        }],
+        files: vec![],
+        hostname: "bake".to_owned(),
+        network: Network::None,
+        actions: vec![Action::Call(Call { name: "debian.unpack", args, fds: vec![reader] })],
+    };
+    let mut progress = |value: Value| {
+        let done = value["unpacked"].as_u64().unwrap_or(0);
+        (shop.sink)(Event::Progress { task: "unpack", what: format!("Debian {}", pin.suite), done, total: Some(total), bytes: false });
+    };
+    let (fetched, ended) = std::thread::scope(|scope| {
+        let fetching = scope.spawn(|| fetch(pin, &mirror, File::from(writer), shop));
+        let ended = shop.run("unpacking the base", job, &mut |_| {}, &mut progress);
+        let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (fetched, ended)
+    });
+    (shop.sink)(Event::ProgressEnd { task: "unpack" });
+    // When a download fails the unpacking ends too, for want of packages: the download is the reason.
+    match fetched {
+        Err(Error::Cancelled) if !shop.cancel.fired() => {}
+        Err(error) => return Err(error),
+        Ok(()) => {}
+    }
+    let values = ended?;
+    let done = values.into_iter().next().unwrap_or(Value::Null);
+    serde_json::from_value(done).map_err(|e| Error::file("understand the unpacking of", upper)(io::Error::other(e)))
+}
+
+fn fetch(pin: &PinnedDebian, mirror: &Mirror, mut pipe: File, shop: &Workshop<'_>) -> Result<(), Error> {
+    shop.source.packages(&pin.packages, mirror, &mut |index, _| {
+        let place = u32::try_from(index).unwrap_or(u32::MAX).to_le_bytes();
+        // Nobody reads any more: the unpacking has failed and says why itself.
+        if pipe.write_all(&place).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+}
+
+fn configure(
+    pin: &PinnedDebian,
+    epoch: i64,
+    upper: &Path,
+    work: &Path,
+    preinsts: Vec<String>,
+    shop: &Workshop<'_>,
+    hear: &mut dyn FnMut(Line<'_>),
+) -> Result<(), Error> {
+    let exec = |argv: Vec<String>, env| Action::Exec(Exec { argv, env, cwd: PathBuf::from("/"), user: "0:0".to_owned(), timeout: None });
+    let mut for_preinst = environment(epoch);
+    let dpkg = pin.packages.iter().find(|p| p.name == "dpkg").map(|p| p.version.clone()).unwrap_or_default();
+    for (name, value) in [
+        ("DPKG_MAINTSCRIPT_NAME", "preinst"),
+        ("DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT", "1"),
+        ("DPKG_ADMINDIR", "/var/lib/dpkg"),
+        ("DPKG_RUNNING_VERSION", &dpkg),
+        ("DPKG_ROOT", ""),
+        ("PERL_DL_NONLAZY", "1"),
+    ] {
+        for_preinst.insert(name.to_owned(), value.to_owned());
+    }
+    let script = ["/bin/sh", "-euc", PREINSTS, "preinsts"].map(str::to_owned);
+    let check = Check { installed: pin.packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(), whole: true };
+    let job = Job {
+        root: Some(Overlay { lower: vec![], upper: upper.to_owned(), work: work.to_owned() }),
+        mounts: vec![],
+        // libc6 sleeps a second to wait for an init that is not there, unless this says that we are in a chroot.
+        files: vec![PolicyFile { at: PathBuf::from("/usr/bin/ischroot"), bytes: b"#!/bin/sh\nexit 0\n".to_vec(), mode: 0o755 }],
+        hostname: "bake".to_owned(),
+        network: Network::None,
+        actions: vec![
+            exec(script.into_iter().chain(preinsts).collect(), for_preinst),
+            exec(["dpkg", "--configure", "-a"].map(str::to_owned).to_vec(), environment(epoch)),
+            Action::Call(Call { name: "debian.finish", args: json!(check), fds: vec![] }),
+        ],
+    };
+    shop.run("configuring the base", job, hear, &mut |_| {})?;
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! `Packages` indexes: decompressed once into the cache (apt needs the text too), scanned into a small catalog of the newest
+//! versions; the stanzas themselves stay on disk and are read where they are needed.
+//!
+//! ```text
+//! CACHE/index/sha256/<hex>    plain text of an index, by the sha256 that the signed Release file gives
+//! ```
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::version;
+use crate::base::aside::Aside;
+use crate::digest::Digest;
+use crate::digest::HashReader;
+use crate::digest::HashWriter;
+
+/// A stanza longer than this is not one of a package index (the longest in Debian has about 60 KiB).
+const LONGEST: usize = 1 << 20;
+
+/// Returns a field's value with its continuation lines, without surrounding white space.
+pub(super) fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
+    let mut at = 0;
+    for line in stanza.split_inclusive('\n') {
+        let matches = line.len() > name.len()
+            && line.as_bytes()[name.len()] == b':'
+            && line.as_bytes()[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+        if matches {
+            let start = at + name.len() + 1;
+            let mut end = at + line.len();
+            for more in stanza[end..].split_inclusive('\n') {
+                if !more.starts_with([' ', '\t']) {
+                    break;
+                }
+                end += more.len();
+            }
+            return Some(stanza[start..end].trim());
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// Where stanzas are.
+#[derive(Debug)]
+enum Text {
+    File(fs::File),
+    Memory(String),
+}
+
+/// A package's newest version.
+#[derive(Debug, Clone)]
+struct Entry {
+    version: Box<str>,
+    text: usize,
+    offset: u64,
+    length: u32,
+}
+
+/// The newest version of every package of some indexes.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    texts: Vec<Text>,
+    newest: HashMap<Box<str>, Entry>,
+    providers: HashMap<Box<str>, Vec<Box<str>>>,
+    roots: Vec<Box<str>>,
+}
+
+/// A stanza and which index it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// The stanza's text.
+    pub stanza: String,
+    /// Place of its index in the order in which the indexes were added.
+    pub index: usize,
+}
+
+impl Catalog {
+    /// Adds the index in the file `path`; among equal versions the index added first wins.
+    pub(super) fn add_file(&mut self, path: &Path) -> io::Result<()> {
+        let text = self.texts.len();
+        let file = fs::File::open(path)?;
+        each_stanza(&mut &file, &mut |offset, stanza| self.add(text, offset, stanza))?;
+        self.texts.push(Text::File(file));
+        Ok(())
+    }
+
+    /// Adds stanzas separated by empty lines.
+    pub(super) fn add_text(&mut self, text: String) -> io::Result<()> {
+        let number = self.texts.len();
+        each_stanza(&mut text.as_bytes(), &mut |offset, stanza| self.add(number, offset, stanza))?;
+        self.texts.push(Text::Memory(text));
+        Ok(())
+    }
+
+    fn add(&mut self, text: usize, offset: u64, stanza: &str) {
+        // One pass over the lines: this runs for 60,000 stanzas and 50 MB.
+        let (mut name, mut version, mut provides, mut root) = ("", "", "", false);
+        for line in stanza.split('\n') {
+            match line.as_bytes().first() {
+                Some(b'P') => {
+                    if let Some(value) = line.strip_prefix("Package: ") {
+                        name = value;
+                    } else if let Some(value) = line.strip_prefix("Provides: ") {
+                        provides = value;
+                    } else if line == "Priority: required" {
+                        root = true;
+                    }
+                }
+                Some(b'V') => version = line.strip_prefix("Version: ").unwrap_or(version),
+                Some(b'E') => root |= line == "Essential: yes",
+                _ => {}
+            }
+        }
+        if name.is_empty() || version.is_empty() {
+            return;
+        }
+        if self.newest.get(name).is_some_and(|had| version::compare(version, &had.version).is_le()) {
+            return;
+        }
+        let length = u32::try_from(stanza.len()).unwrap_or(u32::MAX);
+        self.newest.insert(name.into(), Entry { version: version.into(), text, offset, length });
+        for provided in provides.split(',') {
+            let provided = provided.split('(').next().unwrap_or_default().trim();
+            if !provided.is_empty() {
+                let list = self.providers.entry(provided.into()).or_default();
+                if list.last().is_none_or(|l| **l != *name) {
+                    list.push(name.into());
+                }
+            }
+        }
+        if root {
+            self.roots.push(name.into());
+        }
+    }
+
+    /// Names of packages that some version says are essential or required; to be checked against the newest stanza.
+    pub(super) fn roots(&self) -> Vec<&str> {
+        let mut roots: Vec<&str> = self.roots.iter().map(|r| &**r).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        roots
+    }
+
+    /// Returns the newest stanza of package `name`.
+    pub(super) fn newest(&self, name: &str) -> io::Result<Option<Found>> {
+        let Some(entry) = self.newest.get(name) else { return Ok(None) };
+        let length = entry.length as usize;
+        let stanza = match &self.texts[entry.text] {
+            Text::File(file) => {
+                let mut bytes = vec![0; length];
+                file.read_exact_at(&mut bytes, entry.offset)?;
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            Text::Memory(text) => {
+                let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
+                text.get(start..start + length).unwrap_or_default().to_owned()
+            }
+        };
+        Ok(Some(Found { stanza, index: entry.text }))
+    }
+
+    /// Returns the names of packages of which some version provides `name`; to be checked against their newest stanzas.
+    pub(super) fn providers(&self, name: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = self.providers.get(name).map(|l| l.iter().map(|n| &**n).collect()).unwrap_or_default();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// Calls `tell` with offset and text of every stanza. Works on pieces: an index has 50 MB.
+fn each_stanza(from: &mut dyn Read, tell: &mut dyn FnMut(u64, &str)) -> io::Result<()> {
+    let mut buffer: Vec<u8> = Vec::with_capacity(LONGEST + (1 << 20));
+    let mut offset = 0_u64;
+    loop {
+        let had = buffer.len();
+        let n = (&mut *from).take(1 << 20).read_to_end(&mut buffer)?;
+        let whole = if n == 0 { buffer.len() } else { last_break(&buffer, had) };
+        if whole == 0 && buffer.len() > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a stanza is longer than 1 MiB"));
+        }
+        let text = String::from_utf8_lossy(&buffer[..whole]);
+        // Offsets are those of the bytes on disk: text that is not UTF-8 would shift them.
+        if let std::borrow::Cow::Owned(_) = text {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"));
+        }
+        let mut at = 0;
+        while at < text.len() {
+            let end = text[at..].find("\n\n").map_or(text.len(), |i| at + i + 1);
+            if end > at && !text[at..end].trim().is_empty() {
+                tell(offset + at as u64, &text[at..end]);
+            }
+            at = (end + 1).min(text.len()).max(end);
+            if end == text.len() {
+                break;
+            }
+        }
+        drop(text);
+        offset += whole as u64;
+        buffer.drain(..whole);
+        if n == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Length of the part of `buffer` that ends with the last empty line; before `had - 1` there is none.
+fn last_break(buffer: &[u8], had: usize) -> usize {
+    let from = had.saturating_sub(1);
+    buffer[from..].windows(2).rposition(|w| w == b"\n\n").map_or(0, |i| from + i + 2)
+}
+
+/// Finds the stanzas whose `Filename` is one of `paths` in the index file `path`.
+pub(super) fn by_filename(path: &Path, paths: &HashSet<String>) -> io::Result<HashMap<String, String>> {
+    let mut found = HashMap::new();
+    let mut file = fs::File::open(path)?;
+    each_stanza(&mut file, &mut |_, stanza| {
+        let Some(at) = stanza.find("\nFilename: ") else { return };
+        let line = stanza[at + 11..].split('\n').next().unwrap_or_default();
+        if paths.contains(line) {
+            found.insert(line.to_owned(), stanza.to_owned());
+        }
+    })?;
+    Ok(found)
+}
+
+/// How an index is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// `.xz`
+    Xz,
+    /// `.gz`
+    Gzip,
+    /// As it is.
+    Plain,
+}
+
+/// Where the plain text of an index is cached.
+pub(super) fn place(cache: &Path, digest: &Digest) -> PathBuf {
+    cache.join("index/sha256").join(digest.hex())
+}
+
+/// Returns the cached plain text after a check of every byte; what is not what its name says is removed.
+pub(super) fn cached(cache: &Path, digest: &Digest) -> Option<PathBuf> {
+    let path = place(cache, digest);
+    let mut reader = HashReader::new(fs::File::open(&path).ok()?);
+    let mut buffer = vec![0; 1 << 20];
+    while reader.read(&mut buffer).ok()? > 0 {}
+    if reader.finish().1 == *digest {
+        return Some(path);
+    }
+    let _ = fs::remove_file(&path);
+    None
+}
+
+/// Decompresses the verified file `packed` (from where it stands) into the cache and checks that the result is what the Release file says.
+/// `plain`: its digest and size; without one (not every archive lists the plain text) the digest found is the name.
+pub(super) fn unpack(cache: &Path, packed: &fs::File, packing: Packing, plain: Option<(Digest, u64)>) -> io::Result<PathBuf> {
+    let dir = cache.join("index/sha256");
+    fs::create_dir_all(&dir)?;
+    let reader: Box<dyn Read> = match packing {
+        Packing::Xz => Box::new(super::deb::xz(packed)?),
+        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+        Packing::Plain => Box::new(packed),
+    };
+    let cap = plain.map_or(1 << 30, |(_, size)| size);
+    let partial = cache.join("partial");
+    let mut aside = Aside::new(&partial)?;
+    let mut out = HashWriter::new(io::BufWriter::with_capacity(1 << 18, aside.file()));
+    let size = io::copy(&mut reader.take(cap + 1), &mut out)?;
+    out.flush()?;
+    let (_, digest, _) = out.finish();
+    if size > cap || plain.is_some_and(|wanted| wanted != (digest, size)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its plain text is not what the Release file says"));
+    }
+    let path = place(cache, &digest);
+    aside.keep(&partial, &path)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "Package: a\nVersion: 1\nDescription: x\n y\nDepends: b,\n c\n\nPackage: b\nVersion: 2\nProvides: v (= 1), w\nFilename: pool/b.deb\n\nPackage: a\nVersion: 1.1\nEssential: yes\n\nPackage: a\nVersion: 1.0\nPriority: required\n";
+
+    #[test]
+    fn fields_have_continuation_lines_and_no_case() {
+        assert_eq!(field(TEXT, "depends"), Some("b,\n c"));
+        assert_eq!(field(TEXT, "Description"), Some("x\n y"));
+        assert_eq!(field(TEXT, "Dep"), None);
+    }
+
+    #[test]
+    fn the_newest_wins_wherever_it_is() {
+        let mut catalog = Catalog::default();
+        catalog.add_text(TEXT.to_owned()).expect("well-formed");
+        catalog.add_text("Package: b\nVersion: 2\nX: second\n".to_owned()).expect("well-formed");
+        let a = catalog.newest("a").expect("in memory").expect("there");
+        assert_eq!(field(&a.stanza, "Version"), Some("1.1"));
+        let b = catalog.newest("b").expect("in memory").expect("there");
+        assert_eq!((b.index, field(&b.stanza, "X")), (0, None));
+        assert_eq!(catalog.providers("v"), ["b"]);
+        assert_eq!(catalog.roots(), ["a"]);
+        assert!(catalog.newest("v").expect("in memory").is_none());
+    }
+
+    #[test]
+    fn files_are_read_in_pieces_and_found_again() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("Packages");
+        let mut text = String::new();
+        for i in 0..30_000 {
+            text.push_str(&format!("Package: p{i}\nVersion: {i}\nFilename: pool/p{i}.deb\nDescription: {}\n\n", "x".repeat(100)));
+        }
+        fs::write(&path, &text).expect("writable");
+        let mut catalog = Catalog::default();
+        catalog.add_file(&path).expect("well-formed");
+        for i in [0, 7_000, 14_999, 29_999] {
+            let found = catalog.newest(&format!("p{i}")).expect("readable").expect("there");
+            assert_eq!(field(&found.stanza, "Version"), Some(i.to_string().as_str()));
+        }
+        let found = by_filename(&path, &HashSet::from(["pool/p29999.deb".to_owned()])).expect("readable");
+        assert_eq!(field(&found["pool/p29999.deb"], "Package"), Some("p29999"));
+        assert!(!found["pool/p29999.deb"].contains("p29998"));
+    }
+
+    #[test]
+    fn hostile_indexes_are_refused() {
+        let mut catalog = Catalog::default();
+        assert!(catalog.add_text("Package: a\n".repeat(200_000)).is_err());
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        fs::write(dir.path().join("P"), b"Package: \xff\n").expect("writable");
+        assert!(catalog.add_file(&dir.path().join("P")).is_err());
+    }
+}

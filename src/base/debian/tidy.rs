@@ -1,0 +1,276 @@
+//! What must not stay in an image after packages were installed or a step has run: lists, caches, logs, backups, keys and ids that
+//! maintainer scripts made. Touches only what is there: a step that left nothing stays an empty layer.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+
+use super::index::field;
+use crate::sandbox::CallIo;
+
+/// Files that go; a `*` stands for anything within the last part of a path.
+const GONE: &[&str] = &[
+    // package managers: lists, caches, logs, locks, backups
+    "var/lib/apt/lists/lock",
+    "var/lib/apt/lists/*_*",
+    "var/lib/apt/lists/partial/*",
+    "var/lib/apt/lists/auxfiles/*",
+    "var/lib/apt/daily_lock",
+    "var/cache/apt/pkgcache.bin",
+    "var/cache/apt/srcpkgcache.bin",
+    "var/cache/apt/archives/lock",
+    "var/cache/apt/archives/*.deb",
+    "var/cache/apt/archives/partial/*",
+    "var/lib/dpkg/lock",
+    "var/lib/dpkg/lock-frontend",
+    "var/lib/dpkg/triggers/Lock",
+    "var/lib/dpkg/status-old",
+    "var/lib/dpkg/available-old",
+    "var/lib/dpkg/diversions-old",
+    "var/lib/dpkg/statoverride-old",
+    "var/cache/debconf/*-old",
+    "var/log/dpkg.log",
+    "var/log/alternatives.log",
+    "var/log/bootstrap.log",
+    "var/log/apt/*",
+    "var/cache/apk/*",
+    "var/log/apk.log",
+    "var/log/dnf*.log*",
+    "var/log/hawkey.log",
+    "var/log/yum.log",
+    "var/log/pacman.log",
+    "var/log/zypper.log",
+    // what depends on inodes, times or chance
+    "var/cache/ldconfig/aux-cache",
+    "var/log/fontconfig.log",
+    "etc/.pwd.lock",
+    "etc/passwd-",
+    "etc/group-",
+    "etc/shadow-",
+    "etc/gshadow-",
+    "etc/subuid-",
+    "etc/subgid-",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/credential.secret",
+    "var/lib/urandom/random-seed",
+    // secrets that every machine with this image would share
+    "etc/ssh/ssh_host_*_key",
+    "etc/ssh/ssh_host_*_key.pub",
+    "etc/ssl/private/ssl-cert-snakeoil.key",
+    "etc/ssl/certs/ssl-cert-snakeoil.pem",
+];
+
+/// Folders whose contents go.
+const EMPTIED: &[&str] = &["var/cache/dnf", "var/cache/libdnf5", "var/cache/yum", "var/cache/zypp", "var/cache/pacman/pkg"];
+
+/// What to check before tidying.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(in crate::base) struct Check {
+    /// Packages (name, version) that must be installed now.
+    pub installed: Vec<(String, String)>,
+    /// Every package in dpkg's database must be `install ok installed`.
+    pub whole: bool,
+}
+
+/// The chore `debian.tidy`, to be run inside the root: removes what must not stay. Argument: none; returns `{"removed": n}`.
+pub(in crate::base) fn chore(_: CallIo<'_>) -> Result<Value, String> {
+    tidy(Path::new("/")).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
+}
+
+/// The chore `debian.finish`, to be run inside the root: [`Check`], then as `debian.tidy`.
+pub(in crate::base) fn finish(io: CallIo<'_>) -> Result<Value, String> {
+    let wanted: Check = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
+    let status = fs::read_to_string("/var/lib/dpkg/status").map_err(|e| format!("cannot read /var/lib/dpkg/status: {e}"))?;
+    check(&status, &wanted)?;
+    tidy(Path::new("/")).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
+}
+
+fn check(status: &str, wanted: &Check) -> Result<(), String> {
+    let mut installed = std::collections::HashSet::new();
+    let mut bad = vec![];
+    for stanza in status.split("\n\n").filter(|s| !s.trim().is_empty()) {
+        let (name, state) = (field(stanza, "Package").unwrap_or("?"), field(stanza, "Status").unwrap_or("?"));
+        match state.rsplit(' ').next() {
+            Some("installed") if !wanted.whole || state == "install ok installed" => {
+                installed.insert((name, field(stanza, "Version").unwrap_or_default()));
+            }
+            Some("config-files" | "not-installed") if !wanted.whole => {}
+            _ => bad.push(format!("{name} is {state:?}")),
+        }
+    }
+    let missing = wanted.installed.iter().filter(|(name, version)| !installed.contains(&(name.as_str(), version.as_str())));
+    bad.extend(missing.map(|(name, version)| format!("{name} {version} is not installed")));
+    if bad.is_empty() { Ok(()) } else { Err(format!("dpkg left packages unfinished: {}", bad.join(", "))) }
+}
+
+/// Removes from the tree `root` what must not stay; returns how many things were removed or emptied.
+pub(in crate::base) fn tidy(root: &Path) -> io::Result<u64> {
+    let mut removed = 0;
+    let snakeoil = root.join("etc/ssl/certs/ssl-cert-snakeoil.pem").exists();
+    for pattern in GONE {
+        for path in find(root, pattern)? {
+            remove(&path)?;
+            removed += 1;
+        }
+    }
+    for folder in EMPTIED {
+        for path in find(root, &format!("{folder}/*"))? {
+            remove(&path)?;
+            removed += 1;
+        }
+    }
+    if snakeoil {
+        // c_rehash names certificates by hash.
+        for path in find(root, "etc/ssl/certs/*")? {
+            if fs::read_link(&path).is_ok_and(|target| target.file_name().is_some_and(|n| n == "ssl-cert-snakeoil.pem")) {
+                remove(&path)?;
+                removed += 1;
+            }
+        }
+    }
+    let id = root.join("etc/machine-id");
+    // Empty, not absent: systemd then makes one at boot, even on a read-only root.
+    if fs::symlink_metadata(&id).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
+        File::options().write(true).truncate(true).open(&id).map_err(|e| named(&id, &e))?;
+        removed += 1;
+    }
+    let dbus = root.join("var/lib/dbus/machine-id");
+    if fs::symlink_metadata(&dbus).is_ok_and(|meta| meta.is_file()) {
+        remove(&dbus)?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+fn find(root: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
+    let path = root.join(pattern);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return Ok(vec![]) };
+    let pieces: Vec<&str> = name.split('*').collect();
+    if pieces.len() == 1 {
+        return Ok(if fs::symlink_metadata(&path).is_ok() { vec![path] } else { vec![] });
+    }
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(vec![]),
+        Err(error) => return Err(named(folder, &error)),
+    };
+    let mut found = vec![];
+    for entry in entries {
+        let entry = entry.map_err(|e| named(folder, &e))?;
+        if entry.file_name().to_str().is_some_and(|n| matches(n, &pieces)) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn matches(name: &str, pieces: &[&str]) -> bool {
+    let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return false };
+    let Some(mut rest) = name.strip_prefix(first).filter(|r| r.len() >= last.len() && r.ends_with(last)) else { return false };
+    rest = &rest[..rest.len() - last.len()];
+    pieces[1..pieces.len() - 1].iter().all(|piece| match rest.find(piece) {
+        Some(at) => {
+            rest = &rest[at + piece.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let folder = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.map_err(|e| named(path, &e))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot tidy {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().expect("below the root")).expect("writable");
+            fs::write(path, "x").expect("writable");
+        }
+        dir
+    }
+
+    fn left(dir: &Path) -> Vec<String> {
+        let mut found: Vec<String> = walkdir::WalkDir::new(dir)
+            .into_iter()
+            .flatten()
+            .filter(|e| !e.file_type().is_dir())
+            .map(|e| e.path().strip_prefix(dir).expect("below").display().to_string())
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn lists_logs_and_keys_go_and_the_rest_stays() {
+        let dir = tree(&[
+            "var/lib/apt/lists/deb.debian.org_debian_dists_x_InRelease",
+            "var/lib/apt/lists/lock",
+            "var/lib/apt/extended_states",
+            "var/log/apt/term.log",
+            "var/log/nginx/access.log",
+            "etc/ssh/ssh_host_ed25519_key",
+            "etc/ssh/ssh_host_ed25519_key.pub",
+            "etc/ssh/sshd_config",
+            "etc/passwd",
+            "etc/passwd-",
+            "etc/ssl/certs/ssl-cert-snakeoil.pem",
+            "etc/ssl/certs/ca.pem",
+            "etc/machine-id",
+            "var/cache/debconf/config.dat",
+            "var/cache/debconf/config.dat-old",
+            "var/cache/dnf/a/b",
+        ]);
+        std::os::unix::fs::symlink("ssl-cert-snakeoil.pem", dir.path().join("etc/ssl/certs/0a1b.0")).expect("writable");
+        assert_eq!(tidy(dir.path()).expect("ours"), 11);
+        assert_eq!(
+            left(dir.path()),
+            [
+                "etc/machine-id",
+                "etc/passwd",
+                "etc/ssh/sshd_config",
+                "etc/ssl/certs/ca.pem",
+                "var/cache/debconf/config.dat",
+                "var/lib/apt/extended_states",
+                "var/log/nginx/access.log"
+            ]
+        );
+        assert_eq!(fs::read(dir.path().join("etc/machine-id")).expect("there"), b"");
+        assert_eq!(tidy(dir.path()).expect("ours"), 0, "a tidy tree is left alone");
+    }
+
+    #[test]
+    fn an_empty_tree_stays_empty() {
+        let dir = tree(&[]);
+        assert_eq!(tidy(dir.path()).expect("ours"), 0);
+        assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 0);
+    }
+
+    #[test]
+    fn unfinished_packages_are_named() {
+        let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: install ok half-configured\nVersion: 2\n\nPackage: c\nStatus: hold ok installed\nVersion: 3\n\nPackage: d\nStatus: deinstall ok config-files\nVersion: 3\n";
+        let wanted = Check { installed: vec![("a".to_owned(), "2".to_owned())], whole: false };
+        let error = check(status, &wanted).expect_err("b is not");
+        assert!(error.contains("b is \"install ok half-configured\", a 2 is not installed"), "{error}");
+        assert!(!error.contains("c is") && !error.contains("d is"));
+        assert!(check(status, &Check { installed: vec![], whole: true }).expect_err("strict").contains("c is"));
+    }
+}

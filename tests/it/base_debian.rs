@@ -1,0 +1,113 @@
+//! Debian bases from the real mirror: chosen, unpacked, configured, the same each time; and what was locked builds without network.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use bake::base::Pinned;
+use bake::base::debian::Options;
+use bake::recipe::Variant;
+
+use crate::base_lab::Bench;
+use crate::base_lab::assert_same;
+use crate::base_lab::cache;
+use crate::base_lab::debian;
+use crate::base_lab::net;
+use crate::base_lab::pin;
+use crate::base_lab::source;
+use crate::tier;
+
+/// A source that cannot reach anything, and works on one thread.
+pub(crate) fn nowhere() -> Options {
+    let mut options = Options { mirror: Some("http://127.0.0.1:9/debian".to_owned()), threads: 1, ..Options::default() };
+    options.limits.tries = 1;
+    options
+}
+
+fn bootstrap(suite: &str) {
+    if !tier::root() || !net() {
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let online = source(cache(), Options::default());
+    let pinned = pin(suite, &online).unwrap();
+    let Pinned::Debian(set) = &pinned else { panic!("not Debian") };
+    assert!((60..110).contains(&set.packages.len()), "{}", set.packages.len());
+    assert!(!set.packages.iter().any(|p| p.name.starts_with("perl") && p.name != "perl-base" || p.name == "usrmerge"));
+    let epoch = pinned.date().unwrap();
+
+    let first = bench.build(&pinned, Path::new("."), epoch, &online).unwrap();
+    let root = &first.upper;
+    let audit = "dpkg --audit; dpkg -l | grep -v '^ii' | tail -n +6; dpkg -V; apt-get check -qq; ls /var/lib/dpkg/bake.ci /var/lib/dpkg/tmp.ci 2>/dev/null; true";
+    assert_eq!(bench.sh(&first, audit), "");
+    assert_eq!(bench.sh(&first, "dpkg --get-selections | wc -l").trim(), set.packages.len().to_string());
+    for gone in
+        ["var/log/dpkg.log", "etc/passwd-", "var/cache/ldconfig/aux-cache", "var/lib/dpkg/status-old", "etc/hostname", "etc/resolv.conf"]
+    {
+        assert!(!root.join(gone).exists(), "{gone}");
+    }
+    let sources = std::fs::read_to_string(root.join("etc/apt/sources.list.d/debian.sources")).unwrap();
+    assert!(sources.contains("URIs: http://deb.debian.org/debian\n") && sources.contains(&format!("Suites: {suite}-security")));
+    let shadow = root.join("etc/shadow").metadata().unwrap();
+    assert_eq!((shadow.uid(), shadow.gid(), shadow.mode() & 0o7777), (0, 42, 0o640));
+    assert_eq!(root.join("tmp").metadata().unwrap().mode() & 0o7777, 0o1777);
+    assert_eq!(root.join("usr/bin/ischroot").metadata().unwrap().len() > 30, true, "the real one is in the image");
+
+    // What was written to a lock, read back, built again without any network.
+    let text = toml::to_string(&pinned).unwrap();
+    let locked: Pinned = toml::from_str(&text).unwrap();
+    assert_eq!(locked, pinned);
+    assert_eq!(locked.key(epoch), pinned.key(epoch));
+    let offline = source(cache(), nowhere());
+    let again = bake::base::pin(&debian(suite, Variant::Minbase), "amd64", Path::new("."), Some(&locked), &offline).unwrap();
+    let second = bench.build(&again, Path::new("."), epoch, &offline).unwrap();
+    assert_same(root, &second.upper, epoch);
+}
+
+#[test]
+fn root_net_trixie_is_whole_and_the_same_from_its_lock() {
+    bootstrap("trixie");
+}
+
+#[test]
+fn root_net_bookworm_is_whole_and_the_same_from_its_lock() {
+    bootstrap("bookworm");
+}
+
+#[test]
+fn root_net_slim_leaves_out_documentation_now_and_later() {
+    if !tier::root() || !net() {
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let online = source(cache(), Options::default());
+    let pinned = bake::base::pin(&debian("trixie", Variant::Slim), "amd64", Path::new("."), None, &online).unwrap();
+    let root = bench.build(&pinned, Path::new("."), 0, &online).unwrap();
+    let left = crate::sandbox_lab::listing(&root.upper);
+    assert!(left.iter().any(|p| p == "usr/share/doc/bash/copyright"));
+    assert!(
+        !left.iter().any(|p| p.starts_with("usr/share/doc/") && p.ends_with("changelog.Debian.gz") && !root.upper.join(p).is_symlink())
+    );
+    assert!(!left.iter().any(|p| p.starts_with("usr/share/man/man1/") || p.starts_with("usr/share/locale/de")));
+    assert_eq!(bench.sh(&root, "cat /etc/dpkg/dpkg.cfg.d/bake-slim | grep -c path-exclude; dpkg --audit"), "7");
+}
+
+#[test]
+fn root_what_cannot_run_here_is_said_before_anything_is_fetched() {
+    if !tier::root() {
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let other = if bake::base::host_arch() == "amd64" { "arm64" } else { "amd64" };
+    let pin = bake::base::PinnedDebian {
+        suite: "trixie".to_owned(),
+        arch: other.to_owned(),
+        slim: false,
+        components: vec!["main".to_owned()],
+        mirror: None,
+        date: 0,
+        packages: vec![],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let error = bench.build(&Pinned::Debian(pin), Path::new("."), 0, &source(dir.path(), nowhere())).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot run {other} programs")), "{error}");
+}
