@@ -32,6 +32,11 @@ const PLACES: &[(&str, Manager)] = &[
     ("usr/bin/pacman", Manager::Pacman),
 ];
 
+/// The paths that [`find`] asks for.
+pub fn paths() -> Vec<&'static str> {
+    PLACES.iter().map(|(path, _)| *path).collect()
+}
+
 /// Finds an image's package manager. `exists` is asked for paths inside, without leading slash.
 pub fn find(exists: &mut dyn FnMut(&str) -> bool) -> Option<Manager> {
     PLACES.iter().find(|(path, _)| exists(path)).map(|(_, manager)| *manager)

@@ -8,10 +8,10 @@ use crate::recipe::{self, Diagnostic, Inputs, Recipe};
 use crate::step::{self, Content, Op};
 
 use super::context::{self, Context};
-use super::site::MAX_TEXT;
 use super::error::{Error, chain};
 use super::facts::is_url;
 use super::read;
+use super::site::MAX_TEXT;
 
 /// Reads the recipe at `path` and looks at everything of its context that its steps name.
 ///

@@ -1,6 +1,18 @@
 //! The table of functions that the sandbox helper runs inside the namespaces.
 
+use crate::base;
 use crate::sandbox::Chores;
 
 /// Functions that the sandbox helper can run inside the namespaces; `main` hands them to it.
-pub const CHORES: Chores = &[("build.pack", super::pack::pack_chore), ("build.identity", super::apply::identity), ("build.apply", super::apply::apply)];
+pub const CHORES: Chores = &[
+    ("build.pack", super::pack::pack_chore),
+    ("build.look", super::packages::look),
+    ("build.identity", super::apply::identity),
+    ("build.apply", super::apply::apply),
+    base::CHORES[0],
+    base::CHORES[1],
+    base::CHORES[2],
+    base::CHORES[3],
+];
+
+const _: () = assert!(base::CHORES.len() == 4, "every chore of base must be in the table above");

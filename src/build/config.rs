@@ -33,10 +33,7 @@ pub(super) fn config(recipe: &Recipe, base: &str, epoch: i64, platform: &Platfor
     let mut out = ImageConfig::new(epoch, platform);
     out.config = run_config(recipe, base);
     out.rootfs.diff_ids = made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id).collect();
-    out.history = made
-        .iter()
-        .map(|one| History::new(epoch, format!("bake: {}", one.by), "", one.layer.is_none()))
-        .collect();
+    out.history = made.iter().map(|one| History::new(epoch, format!("bake: {}", one.by), "", one.layer.is_none())).collect();
     out
 }
 

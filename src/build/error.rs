@@ -83,8 +83,8 @@ pub enum Error {
         source: base::Error,
         /// Last lines of output, where something ran.
         tail: Vec<String>,
-        /// Its log.
-        log: PathBuf,
+        /// Its log, if it came so far.
+        log: Option<PathBuf>,
     },
     /// The version exists with other content.
     #[error("{image} is already published with other content")]
@@ -141,7 +141,9 @@ impl StepFailure {
             Self::Ran(Failure::Exit(127)) => vec!["exit status 127 (command not found)".to_owned()],
             Self::Ran(Failure::Exit(code)) => vec![format!("exit status {code}")],
             Self::Ran(Failure::Signal(signal)) => vec![format!("killed by signal {signal}")],
-            Self::Ran(Failure::TimedOut(after)) => vec![format!("it ran longer than its timeout of {} s and was killed", after.as_secs_f64())],
+            Self::Ran(Failure::TimedOut(after)) => {
+                vec![format!("it ran longer than its timeout of {} s and was killed", after.as_secs_f64())]
+            }
             Self::Ran(Failure::Start(why) | Failure::Call(why)) => vec![why.clone()],
             Self::Prepared(why, causes) => std::iter::once(why).chain(causes).cloned().collect(),
         }

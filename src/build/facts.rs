@@ -9,9 +9,9 @@ use serde_json::json;
 use crate::base;
 use crate::digest::{Digest, HashReader};
 use crate::image::Platform;
+use crate::plan::Plan;
 use crate::plan::key::Table;
 use crate::plan::lock::{Lock, VERSION};
-use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::step::{Content, Op};
 
@@ -63,9 +63,9 @@ pub(super) fn gather(
     table.add("platform", &platform.to_string());
     table.add("epoch", &epoch);
     table.add("image", &(&image.name, &image.version, &image.description, &image.labels, format!("{:?}", image.compression)));
-    table.add("base", &base.key());
+    table.add("base", &base.key(epoch));
     let mut complete = locking.base().is_some() || !pinned::needs_lock(base);
-    let mut below = base.key();
+    let mut below = base.key(0);
     let mut requests = vec![];
     for (at, node) in plan.nodes.iter().enumerate() {
         let index = at + 1;
@@ -139,5 +139,5 @@ pub(super) fn is_url(key: &str) -> bool {
 
 /// Returns what is pinned before anything runs.
 pub(super) fn pins(base: &base::Pinned) -> Lock {
-    Lock { version: VERSION, epoch: pinned::date(base), base: pinned::to_lock(base), ..Lock::default() }
+    Lock { version: VERSION, epoch: base.date(), base: pinned::to_lock(base), ..Lock::default() }
 }

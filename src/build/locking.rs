@@ -93,8 +93,11 @@ impl Locking {
         if self.locked() {
             return Err(self.missing("exactly what this recipe needs".to_owned()));
         }
-        files::write_whole(&self.path, text.as_bytes(), 0o644)
-            .map_err(|error| Error::File { verb: "write", path: self.path.clone(), source: io::Error::other(error) })?;
+        files::write_whole(&self.path, text.as_bytes(), 0o644).map_err(|error| Error::File {
+            verb: "write",
+            path: self.path.clone(),
+            source: io::Error::other(error),
+        })?;
         Ok(true)
     }
 

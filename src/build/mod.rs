@@ -31,19 +31,19 @@ mod site;
 mod sweep;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::base;
+use crate::base::{self, debian};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{self, Descriptor, Platform, Reference};
 use crate::layer::{Blob, Compression};
 use crate::plan::{self, Plan, lock::Lock};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, BaseKind, Recipe};
 use crate::sandbox::{Action, Call, Cancel, Host, Job, Overlay, Session};
 use crate::step::Lowered;
 use crate::store::{self, Draft, Published, Store};
@@ -163,6 +163,8 @@ struct Ready {
     recipe: Recipe,
     recipe_path: PathBuf,
     context: context::Context,
+    context_dir: PathBuf,
+    source: debian::Source,
     base: base::Pinned,
     plan: Plan,
     epoch: i64,
@@ -179,9 +181,11 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     let folder = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = folder.join(&recipe.image.context);
     let fail = |source: context::Error| Error::Context { recipe: request.recipe.clone(), source };
-    let context = context::Context::open(&context_dir, &check::left_out(&request.recipe, &context_dir, Some(hall.store.dir()))).map_err(fail)?;
-    let base = pin(hall, request, &recipe, locking, &context_dir, &platform)?;
-    let date = pinned::date(&base);
+    let context =
+        context::Context::open(&context_dir, &check::left_out(&request.recipe, &context_dir, Some(hall.store.dir()))).map_err(fail)?;
+    let source = source(hall, request)?;
+    let base = pin(hall, &source, request, &recipe, locking, &context_dir, &platform)?;
+    let date = base.date();
     let epoch = request.epoch.or(recipe.image.epoch).or(locking.epoch().filter(|_| date.is_some())).or(date).unwrap_or(0);
     if recipe.uses_epoch {
         inputs.epoch = epoch;
@@ -190,7 +194,7 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     let plan = plan::draw(&recipe);
     let facts = facts::gather(&recipe, &plan, &base, &context, locking, epoch, &platform, &request.recipe)?;
     let pins = facts::pins(&base);
-    Ok(Ready { recipe, recipe_path: request.recipe.clone(), context, base, plan, epoch, facts, platform, pins })
+    Ok(Ready { recipe, recipe_path: request.recipe.clone(), context, context_dir, source, base, plan, epoch, facts, platform, pins })
 }
 
 /// Looks whether this very build is published under its version. Something else under that version is an error, before any step runs.
@@ -244,7 +248,7 @@ impl Work {
     fn run(&mut self, hall: &Hall<'_>, request: &Request, ready: &Ready, locking: &Locking, steps: usize) -> Result<Vec<Made>, Error> {
         (hall.sink)(Event::Started { image: ready.plan.image.clone(), steps: ready.plan.nodes.len(), logs: self.logs.clone() });
         let (session, draft) = (&self.session, &self.draft);
-        let workshop = workshop(hall, request, session, draft.dir())?;
+        let workshop = base::Workshop { source: &ready.source, session, scratch: draft.dir(), cancel: hall.cancel, sink: hall.sink };
         let site = Site {
             session,
             scratch: draft.dir(),
@@ -254,6 +258,8 @@ impl Work {
             sink: hall.sink,
             epoch: ready.epoch,
             workshop: &workshop,
+            base: &ready.recipe.base,
+            context_dir: &ready.context_dir,
             locking,
             pins: Mutex::new(std::mem::take(&mut self.pins)),
             facts: &ready.facts,
@@ -266,9 +272,12 @@ impl Work {
         let result = thread::scope(|scope| {
             // While a step runs, the layer of the one before is packed; at most one is under way, as packing uses every core.
             let mut packing: Option<(usize, thread::ScopedJoinHandle<'_, Result<Option<Blob>, Error>>)> = None;
-            let collect = |packing: &mut Option<(usize, thread::ScopedJoinHandle<'_, Result<Option<Blob>, Error>>)>, made: &mut Vec<Made>| {
+            let collect = |packing: &mut Option<(usize, thread::ScopedJoinHandle<'_, Result<Option<Blob>, Error>>)>,
+                           made: &mut Vec<Made>| {
                 let Some((index, handle)) = packing.take() else { return Ok(()) };
-                made[index].layer = handle.join().map_err(|_| Error::Chore { what: "pack a layer".to_owned(), why: "the packer panicked".to_owned() })??;
+                made[index].layer = handle
+                    .join()
+                    .map_err(|_| Error::Chore { what: "pack a layer".to_owned(), why: "the packer panicked".to_owned() })??;
                 Ok::<(), Error>(())
             };
             for index in 0..=steps {
@@ -332,7 +341,14 @@ impl Work {
     }
 
     /// Writes config and manifest, passes the gate, writes the lock file, publishes.
-    fn finish(&mut self, hall: &Hall<'_>, request: &Request, ready: &Ready, locking: &Locking, made: &[Made]) -> Result<(Digest, bool), Error> {
+    fn finish(
+        &mut self,
+        hall: &Hall<'_>,
+        request: &Request,
+        ready: &Ready,
+        locking: &Locking,
+        made: &[Made],
+    ) -> Result<(Digest, bool), Error> {
         let Ready { recipe, plan, epoch, platform, .. } = ready;
         let how = compression(recipe.image.compression);
         let config = config::config(recipe, &plan.base, *epoch, platform, made).to_json();
@@ -377,8 +393,15 @@ fn compression(how: recipe::Compression) -> Compression {
 
 /// Makes the base in a fresh upper folder.
 fn base_upper(site: &Site<'_>, ready: &Ready, at: &Path, log: &mut StepLog) -> Result<PathBuf, Trouble> {
-    let _ = (site, ready, at, log);
-    todo!()
+    let upper = pack::make_dir(&at.join("u"))?;
+    let work = pack::fresh_work(at)?;
+    let mut hear = |line: base::Line<'_>| log.line(line.stderr, line.text);
+    base::build(&ready.base, ready.epoch, &ready.context_dir, &upper, &work, site.workshop, &mut hear).map_err(|error| match error {
+        base::Error::Cancelled => Trouble::Build(Error::Interrupted),
+        base::Error::Sandbox(error) => Trouble::Build(Error::Sandbox(error)),
+        error => Trouble::Base(error),
+    })?;
+    Ok(upper)
 }
 
 /// Writes the identity files over the last step.
@@ -398,24 +421,61 @@ fn identity_upper(site: &Site<'_>, ready: &Ready, lower: &[PathBuf], at: &Path) 
     Ok(upper)
 }
 
-fn pin(hall: &Hall<'_>, request: &Request, recipe: &Recipe, locking: &Locking, context: &Path, platform: &Platform) -> Result<base::Pinned, Error> {
-    let _ = (hall, request, recipe, locking, context, platform);
-    todo!()
+/// Makes the downloader of one build, with its cache in the store.
+fn source(hall: &Hall<'_>, request: &Request) -> Result<debian::Source, Error> {
+    let options = debian::Options { mirror: request.mirror.clone(), ..debian::Options::default() };
+    let cancel = hall.cancel.clone();
+    let stop = Arc::new(move || cancel.fired());
+    let cache = hall.store.cache("packages")?;
+    debian::Source::new(&cache, options, Sink::clone(hall.sink), stop)
+        .map_err(|error| Error::Chore { what: format!("use the package cache {}", cache.display()), why: error::chain(&error).join(": ") })
 }
 
-fn workshop<'a>(hall: &'a Hall<'_>, request: &'a Request, session: &'a Session, scratch: &'a Path) -> Result<base::Workshop<'a>, Error> {
-    let _ = (hall, request, session, scratch);
-    todo!()
+/// Decides what exactly the base is: as the lock file says, else as the world says now.
+fn pin(
+    hall: &Hall<'_>,
+    source: &debian::Source,
+    request: &Request,
+    recipe: &Recipe,
+    locking: &Locking,
+    context: &Path,
+    platform: &Platform,
+) -> Result<base::Pinned, Error> {
+    let locked = match locking.base() {
+        Some(locked) => pinned::from_lock(locked, &recipe.base.kind)
+            .map_err(|why| Error::Lock { path: locking.path().to_owned(), source: plan::lock::Error::Syntax(why) })?,
+        None => None,
+    };
+    let locked = locked.filter(|pin| pin.fits(&recipe.base, &platform.architecture));
+    if locking.locked() && locked.is_none() && matches!(recipe.base.kind, BaseKind::Debian(_)) {
+        return Err(locking.missing("the base".to_owned()));
+    }
+    base::pin(&recipe.base, &platform.architecture, context, locked.as_ref(), source).map_err(|source| match source {
+        base::Error::Cancelled => Error::Interrupted,
+        _ if hall.cancel.fired() => Error::Interrupted,
+        source => {
+            let base = plan::draw(recipe).base;
+            Error::Base { base, recipe: request.recipe.clone(), line: recipe.base.line, source, tail: vec![], log: None }
+        }
+    })
 }
 
 /// Turns a step's trouble into the error that ends the build.
-fn failed(hall: &Hall<'_>, ready: &Ready, index: usize, node: Option<&Lowered>, trouble: Trouble, tail: Vec<String>, log: PathBuf) -> Error {
+fn failed(
+    hall: &Hall<'_>,
+    ready: &Ready,
+    index: usize,
+    node: Option<&Lowered>,
+    trouble: Trouble,
+    tail: Vec<String>,
+    log: PathBuf,
+) -> Error {
     let why = match trouble {
         Trouble::Build(error) => return error,
         Trouble::Step(_) | Trouble::Base(_) if hall.cancel.fired() => return Error::Interrupted,
         Trouble::Base(source) => {
             let (recipe, base, line) = (ready.recipe_path.clone(), ready.plan.base.clone(), ready.plan.base_line);
-            return Error::Base { base, recipe, line, source, tail, log };
+            return Error::Base { base, recipe, line, source, tail, log: Some(log) };
         }
         Trouble::Step(why) => why,
     };

@@ -235,4 +235,3 @@ fn feed_copy(context: &Context, feed: Feed) -> Result<(), StepFailure> {
         }
     }
 }
-

@@ -23,6 +23,9 @@ use super::node::Trouble;
 /// Largest script, template or key: these are read whole.
 pub(super) const MAX_TEXT: u64 = 64 << 20;
 
+/// Largest `download`.
+const MAX_DOWNLOAD: u64 = 64 << 30;
+
 /// What every step of one build shares.
 pub(super) struct Site<'a> {
     pub(super) session: &'a Session,
@@ -33,6 +36,8 @@ pub(super) struct Site<'a> {
     pub(super) sink: &'a Sink,
     pub(super) epoch: i64,
     pub(super) workshop: &'a base::Workshop<'a>,
+    pub(super) base: &'a recipe::Base,
+    pub(super) context_dir: &'a Path,
     pub(super) locking: &'a Locking,
     /// What this build pins: starts empty, ends as the lock file.
     pub(super) pins: Mutex<Lock>,
@@ -53,12 +58,12 @@ impl Site<'_> {
             None if self.locking.locked() => return Err(self.locking.missing(format!("the download {url}")).into()),
             None => None,
         };
-        let (digest, path) = self.workshop.download(url, wanted).map_err(|error| self.network_trouble(&error))?;
+        let got = self.workshop.source.download(url, wanted, MAX_DOWNLOAD).map_err(|error| self.network_trouble(&error))?;
         let mut pins = self.pins();
         if pins.sha256_of(url).is_none() {
-            pins.download.push(LockedDownload { url: url.to_owned(), sha256: digest.hex() });
+            pins.download.push(LockedDownload { url: url.to_owned(), sha256: got.sha256.hex() });
         }
-        Ok(path)
+        Ok(got.path.clone())
     }
 
     fn network_trouble(&self, error: &base::Error) -> Trouble {

@@ -69,7 +69,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             report.recipe = Some(recipe.clone());
             report.line = Some(*line);
             report.output = tail.clone();
-            report.log = log.exists().then(|| log.clone());
+            report.log = log.clone();
             report.hints.extend(source.hint());
             report.hints.push(nothing);
             report
@@ -118,8 +118,12 @@ pub(super) fn store(error: &store::Error) -> Report {
         store::Error::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
         store::Error::NotFound { .. } => Some("`bake list` shows what is there".to_owned()),
         store::Error::NoVersion { .. } => Some("write NAME:VERSION".to_owned()),
-        store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => Some("`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned()),
-        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } => Some("name another store with --store DIR or BAKE_STORE".to_owned()),
+        store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => {
+            Some("`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned())
+        }
+        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } => {
+            Some("name another store with --store DIR or BAKE_STORE".to_owned())
+        }
         store::Error::Full { .. } => Some("make room, or name a store on another disk with --store DIR".to_owned()),
         _ => None,
     });

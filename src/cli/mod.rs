@@ -87,11 +87,11 @@ impl Ctx<'_> {
         if let Some(dir) = &self.store {
             return Ok(dir.clone());
         }
-        let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from).filter(|path| path.is_absolute());
-        folder("XDG_DATA_HOME")
-            .or_else(|| folder("HOME").map(|home| home.join(".local/share")))
-            .map(|data| data.join("bake"))
-            .ok_or_else(|| edge::usage("cannot tell where the store is: neither XDG_DATA_HOME nor HOME is set", "give --store DIR or set BAKE_STORE"))
+        let folder =
+            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from).filter(|path| path.is_absolute());
+        folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share"))).map(|data| data.join("bake")).ok_or_else(
+            || edge::usage("cannot tell where the store is: neither XDG_DATA_HOME nor HOME is set", "give --store DIR or set BAKE_STORE"),
+        )
     }
 
     /// Opens the store to publish into.

@@ -143,7 +143,9 @@ pub(super) fn man(ctx: &Ctx<'_>, dir: Option<&Path>) -> Result<u8, Report> {
     let mut all = command();
     all.build();
     let subs: Vec<clap::Command> = all.get_subcommands().cloned().collect();
-    for (name, page) in std::iter::once(("bake".to_owned(), all)).chain(subs.into_iter().map(|sub| (format!("bake-{}", sub.get_name()), sub))) {
+    for (name, page) in
+        std::iter::once(("bake".to_owned(), all)).chain(subs.into_iter().map(|sub| (format!("bake-{}", sub.get_name()), sub)))
+    {
         let mut text = vec![];
         // clap keeps names for ever ('static): a dozen short strings once per process.
         let page = page.name(&*name.clone().leak()).disable_help_subcommand(true);

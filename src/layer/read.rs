@@ -90,10 +90,18 @@ struct Extended {
 impl<R: Read> TarReader<R> {
     /// Starts reading an uncompressed tar.
     pub fn new(from: R, limits: &Limits) -> Self {
-<<<<<<< HEAD
-        Self { from, limits: limits.clone(), entries: 0, global: 0, contents: 0, bytes: 0, left: 0, padding: 0, ended: false }
-=======
-        Self { from, limits: limits.clone(), foreign: false, entries: 0, contents: 0, bytes: 0, left: 0, padding: 0, ended: false }
+        Self {
+            from,
+            limits: limits.clone(),
+            foreign: false,
+            entries: 0,
+            global: 0,
+            contents: 0,
+            bytes: 0,
+            left: 0,
+            padding: 0,
+            ended: false,
+        }
     }
 
     /// Reads an archive that somebody packed for any reader: as strict about names and sizes, but owners (ids of a developer's machine, of
@@ -101,7 +109,6 @@ impl<R: Read> TarReader<R> {
     pub fn foreign(mut self) -> Self {
         self.foreign = true;
         self
->>>>>>> apply
     }
 
     /// Entries seen, and bytes of the tar read, so far.

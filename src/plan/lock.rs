@@ -236,7 +236,9 @@ mod tests {
 
     #[test]
     fn strangers_are_refused() {
-        for (text, part) in [("x", "not a lock file"), ("a = 1", "missing version"), ("version = 2", "version 2"), ("version = 1\nb = 1", "unknown field")] {
+        for (text, part) in
+            [("x", "not a lock file"), ("a = 1", "missing version"), ("version = 2", "version 2"), ("version = 1\nb = 1", "unknown field")]
+        {
             let error = Lock::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
         }

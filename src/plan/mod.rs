@@ -41,7 +41,8 @@ impl Plan {
     /// Returns the number of steps whose outcome the lock file pins (packages and downloads), counted from the first step:
     /// steps after the last of them need not run to renew the lock.
     pub fn steps_to_lock(&self) -> usize {
-        let pins = |node: &Lowered| node.ops.iter().any(|op| matches!(op, Op::Packages { .. } | Op::Download { .. } | Op::Repository { .. }));
+        let pins =
+            |node: &Lowered| node.ops.iter().any(|op| matches!(op, Op::Packages { .. } | Op::Download { .. } | Op::Repository { .. }));
         self.nodes.iter().rposition(pins).map_or(0, |at| at + 1)
     }
 }

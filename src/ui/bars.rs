@@ -69,7 +69,8 @@ impl Bars {
                         running.tail.pop_front();
                     }
                     running.tail.push_back(clean(&line));
-                    let tail: String = running.tail.iter().map(|line| format!("\n    {}", paint(&cut(line, 110), Style::Dim, color))).collect();
+                    let tail: String =
+                        running.tail.iter().map(|line| format!("\n    {}", paint(&cut(line, 110), Style::Dim, color))).collect();
                     running.spinner.set_style(style("{spinner} {msg}"));
                     running.spinner.set_message(format!("{}{tail}", running.label));
                 }

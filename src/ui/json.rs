@@ -25,10 +25,9 @@ pub(super) fn event(event: &Event) -> Option<Value> {
         Event::StepOutput { index, line, stderr } => {
             ("output", json!({ "step": index, "stream": if *stderr { "stderr" } else { "stdout" }, "line": line }))
         }
-        Event::StepDone { index, took, layer, size, cached } => (
-            "step-done",
-            json!({ "step": index, "seconds": seconds(*took), "layer": layer, "size": size, "cached": cached }),
-        ),
+        Event::StepDone { index, took, layer, size, cached } => {
+            ("step-done", json!({ "step": index, "seconds": seconds(*took), "layer": layer, "size": size, "cached": cached }))
+        }
         Event::Warning { message, hint } => ("warning", json!({ "message": message, "hint": hint })),
         Event::Note { message } => ("note", json!({ "message": message })),
         Event::Progress { .. } | Event::ProgressEnd { .. } | Event::Published { .. } => return None,

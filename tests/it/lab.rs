@@ -103,7 +103,28 @@ fn list(path: &Path, names: &mut Vec<PathBuf>) {
 
 /// Makes a root at `at` with `sh` and a few more programs of this machine, and the libraries they name.
 pub fn tiny_root(at: &Path) {
-    let programs = ["sh", "cat", "ls", "true", "false", "sleep", "mkdir", "chmod", "chown", "rm", "touch", "id", "env", "ln", "cp", "mv", "stat", "sha256sum", "seq", "date"];
+    let programs = [
+        "sh",
+        "cat",
+        "ls",
+        "true",
+        "false",
+        "sleep",
+        "mkdir",
+        "chmod",
+        "chown",
+        "rm",
+        "touch",
+        "id",
+        "env",
+        "ln",
+        "cp",
+        "mv",
+        "stat",
+        "sha256sum",
+        "seq",
+        "date",
+    ];
     for dir in ["bin", "etc", "usr/lib", "root"] {
         fs::create_dir_all(at.join(dir)).expect("our own folder");
     }
