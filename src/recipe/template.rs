@@ -152,7 +152,7 @@ mod tests {
         assert!(render(&"{".repeat(100_000), Path::new("x"), &vars()).is_err());
         assert!(render(&format!("{{{{ {}1 }}}}", "1+".repeat(100_000)), Path::new("x"), &vars()).is_err());
         let _ = render(&"{% if 1 %}".repeat(10_000), Path::new("x"), &vars());
-        let _ = render(&format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(100_000)), Path::new("x"), &vars());
+        assert!(render(&format!("{{% if 0 %}}{}{{% endif %}}", "{%- elif 1 %}".repeat(MAX_ELIF)), Path::new("x"), &vars()).is_ok());
         for piece in ["1+", "(", "[", "not ", "-", "site|", "site.a.", "1 if 1 else ", "1~", "1 and ", "{'a':"] {
             let _ = render(&format!("{{{{ {}1 }}}}", piece.repeat(MAX_TAG / piece.len() - 3)), Path::new("x"), &vars());
         }
