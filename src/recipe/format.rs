@@ -237,7 +237,13 @@ fn expand(path: &[&Key], table: &InlineTable) -> Vec<Line> {
         let (beside_last, above) = inner.last().and_then(|key| key.leaf_decor().prefix()).map(around).unwrap_or_default();
         attach(&mut lines, &mut loose, beside_last);
         let full: Vec<&Key> = path.iter().copied().chain(inner.iter().copied()).collect();
-        let mut hoisted = vec![];
+        let mut hoisted: Vec<String> = between(&inner, value)
+            .into_iter()
+            .flat_map(|raw| {
+                let (beside, above) = around(raw);
+                beside.into_iter().chain(above)
+            })
+            .collect();
         let name = full.iter().map(|key| key_text(key)).collect::<Vec<_>>().join(".");
         let text = format!("{name} = {}", value_text(value, name.len() + 3, &mut hoisted));
         let (beside, after) = value.decor().suffix().map(around).unwrap_or_default();
@@ -324,8 +330,10 @@ fn push_comments(text: &mut String, lines: &[String], first: bool) {
 fn comments(raw: &RawString) -> Vec<String> {
     let text = raw.as_str().unwrap_or_default();
     let mut lines: Vec<String> = text.split('\n').map(|line| line.trim().to_owned()).collect();
-    // What follows the last line end is the indent of the thing itself.
-    lines.pop();
+    // What follows the last line end is the indent of the thing itself, or a comment that ends the file.
+    if lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
     lines
 }
 
@@ -444,6 +452,9 @@ fn inline_text(table: &InlineTable, hoisted: &mut Vec<String>) -> String {
     };
     for (path, value) in table.get_values() {
         keep(path.last().and_then(|key| key.leaf_decor().prefix()), hoisted);
+        for raw in between(&path, value) {
+            keep(Some(raw), hoisted);
+        }
         let name = path.iter().map(|key| key_text(key)).collect::<Vec<_>>().join(".");
         let mut inner = vec![];
         parts.push(format!("{name} = {}", value_text(value, 0, &mut inner)));
@@ -454,11 +465,18 @@ fn inline_text(table: &InlineTable, hoisted: &mut Vec<String>) -> String {
     if parts.is_empty() { "{}".into() } else { format!("{{ {} }}", parts.join(", ")) }
 }
 
-/// Whether comments or line ends stand between an inline table's entries.
+/// Returns what stands around the dots and the `=` of an entry, where an inline table may hold line ends and comments too.
+fn between<'t>(path: &[&'t Key], value: &'t Value) -> Vec<&'t RawString> {
+    let dots = path.iter().flat_map(|key| [key.dotted_decor().prefix(), key.dotted_decor().suffix(), key.leaf_decor().suffix()]);
+    dots.chain([value.decor().prefix()]).flatten().collect()
+}
+
+/// Returns what stands between an inline table's entries: white space, line ends, comments.
 fn decors(table: &InlineTable) -> Vec<&RawString> {
     let mut all = vec![table.trailing()];
     for (path, value) in table.get_values() {
         all.extend(path.last().and_then(|key| key.leaf_decor().prefix()));
+        all.extend(between(&path, value));
         all.extend(value.decor().suffix());
     }
     all

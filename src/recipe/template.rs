@@ -14,13 +14,20 @@ use super::scope::{engine, jinja_values, unknown, word};
 use super::{Diagnostic, Value};
 
 /// Longest tag: the engine's recursion grows with the length of expressions.
-const MAX_TAG: usize = 10_000;
+const MAX_TAG: usize = 2000;
+
+/// Most `elif`s: to the engine each is nested in the one before.
+const MAX_ELIF: usize = 500;
 
 #[expect(clippy::result_large_err, reason = "as the public function")]
 pub(super) fn render(text: &str, file: &Path, vars: &BTreeMap<String, Value>) -> Result<String, Diagnostic> {
     let source = Source::new(file, text);
     if let Some(tag) = tags(text).find(|tag| tag.len() > MAX_TAG) {
         return Err(source.diagnose(tag.start..tag.start + 2, Mistake::new(format!("a template tag of more than {MAX_TAG} bytes"))));
+    }
+    let elif = |tag: &Range<usize>| text[tag.start + 2..tag.end].trim_start_matches(['-', '+']).trim_start().starts_with("elif");
+    if let Some(tag) = tags(text).filter(elif).nth(MAX_ELIF) {
+        return Err(source.diagnose(tag, Mistake::new(format!("a template with more than {MAX_ELIF} `elif`"))));
     }
     let mut engine = engine();
     // The engine would escape for HTML by the file's name, and drop the last line end.
@@ -145,7 +152,11 @@ mod tests {
         assert!(render(&"{".repeat(100_000), Path::new("x"), &vars()).is_err());
         assert!(render(&format!("{{{{ {}1 }}}}", "1+".repeat(100_000)), Path::new("x"), &vars()).is_err());
         let _ = render(&"{% if 1 %}".repeat(10_000), Path::new("x"), &vars());
-        let _ = render(&format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(1000)), Path::new("x"), &vars());
+        assert!(render(&format!("{{% if 0 %}}{}{{% endif %}}", "{%- elif 1 %}".repeat(MAX_ELIF)), Path::new("x"), &vars()).is_ok());
+        for piece in ["1+", "(", "[", "not ", "-", "site|", "site.a.", "1 if 1 else ", "1~", "1 and ", "{'a':"] {
+            let _ = render(&format!("{{{{ {}1 }}}}", piece.repeat(MAX_TAG / piece.len() - 3)), Path::new("x"), &vars());
+        }
+        let _ = render(&format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(100_000)), Path::new("x"), &vars());
         let _ = render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", Path::new("x"), &vars());
     }
 }

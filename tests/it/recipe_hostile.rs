@@ -49,6 +49,7 @@ fn survive(text: &str) {
     match recipe::format(text, Path::new("x.toml")) {
         Ok(formatted) => {
             assert_eq!(formatted.parse::<toml::Table>().ok(), text.parse::<toml::Table>().ok());
+            assert!(formatted.matches('#').count() >= text.matches('#').count(), "a comment is gone: {formatted}");
             let again = recipe::format(&formatted, Path::new("x.toml")).expect("formatted text is TOML");
             assert_eq!(again, formatted, "not stable");
         }
