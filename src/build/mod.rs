@@ -123,15 +123,15 @@ pub fn bake(hall: &Hall<'_>, request: &Request) -> Result<Baked, Error> {
     if let Some(digest) = published_already(hall.store, request, &ready)? {
         return Ok(done(digest, true));
     }
-    let mut work = Work::start(hall, &ready, &locking)?;
-    let made = match work.run(hall, request, &ready, &locking, ready.plan.nodes.len()) {
+    let mut work = Work::start(hall, &ready)?;
+    let made = match work.run(hall, &ready, &locking, ready.plan.nodes.len()) {
         Ok(made) => made,
         Err(error) => {
             work.clear(hall);
             return Err(error);
         }
     };
-    let published = work.finish(hall, request, &ready, &locking, &made);
+    let published = work.finish(hall, &ready, &locking, &made);
     work.clear(hall);
     let (digest, already) = published?;
     Ok(done(digest, already))
@@ -148,8 +148,8 @@ pub fn lock(hall: &Hall<'_>, request: &Request) -> Result<(PathBuf, bool), Error
     } else if steps == 0 {
         ready.pins.clone()
     } else {
-        let mut work = Work::start(hall, &ready, &locking)?;
-        let made = work.run(hall, request, &ready, &locking, steps);
+        let mut work = Work::start(hall, &ready)?;
+        let made = work.run(hall, &ready, &locking, steps);
         work.clear(hall);
         made?;
         work.pins
@@ -234,8 +234,7 @@ struct Work {
 }
 
 impl Work {
-    fn start(hall: &Hall<'_>, ready: &Ready, locking: &Locking) -> Result<Self, Error> {
-        let _ = locking;
+    fn start(hall: &Hall<'_>, ready: &Ready) -> Result<Self, Error> {
         let layers = hall.store.cache("layers")?;
         let draft = hall.store.draft()?;
         let session = Session::open(hall.host, &layers, draft.dir())?;
@@ -245,13 +244,12 @@ impl Work {
     }
 
     /// Makes the base and runs the first `steps` steps. Returns what each left, the base first.
-    fn run(&mut self, hall: &Hall<'_>, request: &Request, ready: &Ready, locking: &Locking, steps: usize) -> Result<Vec<Made>, Error> {
+    fn run(&mut self, hall: &Hall<'_>, ready: &Ready, locking: &Locking, steps: usize) -> Result<Vec<Made>, Error> {
         (hall.sink)(Event::Started { image: ready.plan.image.clone(), steps: ready.plan.nodes.len(), logs: self.logs.clone() });
         let (session, draft) = (&self.session, &self.draft);
         let workshop = base::Workshop { source: &ready.source, session, scratch: draft.dir(), cancel: hall.cancel, sink: hall.sink };
         let site = Site {
             session,
-            scratch: draft.dir(),
             context: &ready.context,
             vars: &ready.recipe.vars,
             cancel: hall.cancel,
@@ -341,14 +339,7 @@ impl Work {
     }
 
     /// Writes config and manifest, passes the gate, writes the lock file, publishes.
-    fn finish(
-        &mut self,
-        hall: &Hall<'_>,
-        request: &Request,
-        ready: &Ready,
-        locking: &Locking,
-        made: &[Made],
-    ) -> Result<(Digest, bool), Error> {
+    fn finish(&mut self, hall: &Hall<'_>, ready: &Ready, locking: &Locking, made: &[Made]) -> Result<(Digest, bool), Error> {
         let Ready { recipe, plan, epoch, platform, .. } = ready;
         let how = compression(recipe.image.compression);
         let config = config::config(recipe, &plan.base, *epoch, platform, made).to_json();
@@ -367,7 +358,6 @@ impl Work {
         if hall.cancel.fired() {
             return Err(Error::Interrupted);
         }
-        let _ = request;
         locking.write(&self.pins)?;
         match checked.publish(hall.store) {
             Ok(Published::New) => Ok((digest, false)),

@@ -29,7 +29,6 @@ const MAX_DOWNLOAD: u64 = 64 << 30;
 /// What every step of one build shares.
 pub(super) struct Site<'a> {
     pub(super) session: &'a Session,
-    pub(super) scratch: &'a Path,
     pub(super) context: &'a Context,
     pub(super) vars: &'a BTreeMap<String, Value>,
     pub(super) cancel: &'a Cancel,

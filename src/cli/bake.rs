@@ -27,7 +27,8 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let epoch = source_date_epoch()?;
     // All recipes are read before the first is baked: a mistake in the third should not cost the time of two builds.
     for recipe in &args.recipe.recipes {
-        build::check(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
+        let read = build::check(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
+        ctx.ui.diagnostics(&read.warnings);
     }
     let cancel = cancel()?;
     let store = ctx.store()?;

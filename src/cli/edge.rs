@@ -23,8 +23,6 @@ pub(super) const HOST: u8 = 10;
 pub(super) const STORE: u8 = 11;
 /// Network failed.
 pub(super) const NETWORK: u8 = 12;
-/// A bug.
-pub(super) const BUG: u8 = 101;
 /// Interrupted.
 pub(super) const INTERRUPTED: u8 = 130;
 

@@ -24,6 +24,7 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     for path in &args.recipes {
         match build::check(path, &inputs) {
             Ok(recipe) => {
+                ctx.ui.diagnostics(&recipe.warnings);
                 let image = format!("{}:{}", recipe.image.name, recipe.image.version);
                 if ctx.ui.json() {
                     ctx.ui.object("checked", json!({ "recipe": path, "image": image, "steps": recipe.steps.len() }));
