@@ -50,9 +50,9 @@ pub(super) fn open(plan: &JobPlan, userns: BorrowedFd<'_>) -> Result<Sources, Fa
     let scratch = folder(&plan.scratch.path())?;
     let image_ids = if plan.idmap.is_some() { Ids::Session(userns) } else { Ids::Plain };
     let below = |place: &Below, read_only| {
-        let (base, path) = (if place.in_scratch { &scratch } else { &layers }, place.path.path());
-        let inner = beneath(base.as_fd(), &path)?;
-        tree(inner.as_fd(), &path, read_only, image_ids)
+        let (base, named) = if place.in_scratch { (&scratch, &plan.scratch) } else { (&layers, &plan.layers) };
+        let inner = beneath(base.as_fd(), &place.path.path())?;
+        tree(inner.as_fd(), &named.path().join(place.path.path()), read_only, image_ids)
     };
     let (first, rest) = match &plan.root {
         Some(root) => {

@@ -95,9 +95,10 @@ pub struct Job {
 pub struct Overlay {
     /// Read-only layers, topmost first. May be empty (a root from nothing).
     pub lower: Vec<PathBuf>,
-    /// Where changes go; made by the caller, may hold files already.
+    /// Where changes go; made by the caller, may hold files already, also those of an earlier job that ended with [`Ended::Done`].
+    /// A job that does nothing leaves it as it was. Lies below scratch.
     pub upper: PathBuf,
-    /// Empty folder beside `upper`, made by the caller.
+    /// Empty folder beside `upper`, made by the caller; empty again after the job.
     pub work: PathBuf,
 }
 

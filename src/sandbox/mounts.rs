@@ -224,7 +224,7 @@ impl Root {
         } else {
             let stack = Some(upper.as_fd()).filter(|_| !upper_is_empty).into_iter();
             let stack: Vec<_> = stack.chain(lower.iter().map(AsFd::as_fd)).chain([stubs.as_fd()]).collect();
-            let mount = overlay_mount(&stack, None, plan.classic)?;
+            let mount = overlay_mount(&stack, None)?;
             Some(open_dir(mount.as_fd(), ".").doing(|| "open the image".into())?)
         };
         let mut root = Self::new(View::new(image));
@@ -259,7 +259,7 @@ impl Root {
 
         let stack: Vec<_> = [stubs.as_fd()].into_iter().chain(lower.iter().map(AsFd::as_fd)).collect();
         let scratch = dir_path(&work_path.join("w"))?;
-        let mount = overlay_mount(&stack, Some((upper.as_fd(), scratch.as_fd())), plan.classic)?;
+        let mount = overlay_mount(&stack, Some((upper.as_fd(), scratch.as_fd())))?;
         let flags = rustix::fs::fstatvfs(&mount).doing(|| "look at the overlay".into())?.f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
             // Happens without an error when the kernel cannot make its work folder.
@@ -393,7 +393,7 @@ impl Root {
                 attach(source, &below)?;
                 let stack = [dir_path(&below)?, dir_path(Path::new("e"))?];
                 // Seen through an overlay, /proc/self/mountinfo does not tell the folder's host path. Not every file system can.
-                let (shown, hidden) = match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None, plan.classic) {
+                let (shown, hidden) = match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None) {
                     Ok(shown) => (shown, true),
                     Err(_) => (clone(&below, MountAttrFlags::MOUNT_ATTR_RDONLY)?, false),
                 };
@@ -500,12 +500,11 @@ fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
 }
 
 /// Makes an overlay of `lower` (topmost first), writable over `(upper, work)` or read-only, as a detached mount.
-fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>, classic: bool) -> Result<OwnedFd, Fault> {
+fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Result<OwnedFd, Fault> {
     // Descriptors since Linux 6.13 (`lowerdir+` since 6.8); before that paths, for which /proc/self/fd serves.
-    let context = if classic { None } else { overlay_by_fd(lower, upper) };
-    let context = match context {
+    let context = match overlay_by_fd(lower, upper) {
         Some(context) => context,
-        None => overlay_by_path(lower, upper).doing(|| "configure the overlay".into())?,
+        None => overlay_by_path(lower, upper)?,
     };
     let configured = || -> rustix::io::Result<()> {
         // Without userxattr a user namespace cannot mark deletions of folders: EIO on `rm -r`.
@@ -516,17 +515,7 @@ fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
         }
         rustix::mount::fsconfig_create(&context)
     };
-    configured().map_err(|error| {
-        let said = messages(&context);
-        let fault = Fault::new(if said.is_empty() { "mount the overlay".into() } else { format!("mount the overlay ({said})") }, error);
-        match error {
-            Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
-                "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \
-                 the kernel must be 5.19 or newer, with overlayfs",
-            ),
-            _ => fault,
-        }
-    })?;
+    configured().map_err(|error| overlay_fault(&context, error))?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
     if upper.is_none() {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -546,20 +535,40 @@ fn overlay_by_fd(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
     Some(context)
 }
 
-fn overlay_by_path(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> rustix::io::Result<OwnedFd> {
+fn overlay_by_path(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Result<OwnedFd, Fault> {
     let path = |fd: &BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not know that name.
-    let each = || lower.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer)));
-    if each().is_err() {
-        let all = lower.iter().map(path).collect::<Vec<_>>().join(":");
-        rustix::mount::fsconfig_set_string(&context, "lowerdir", all)?;
-    }
-    if let Some((upper, work)) = upper {
-        rustix::mount::fsconfig_set_string(&context, "upperdir", path(&upper))?;
-        rustix::mount::fsconfig_set_string(&context, "workdir", path(&work))?;
-    }
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
+        let fault = Fault::new("use overlayfs", error);
+        if error == Errno::NODEV { fault.hint("load the kernel module: modprobe overlay") } else { fault }
+    })?;
+    let configured = || -> rustix::io::Result<()> {
+        // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not know that name.
+        let each = || lower.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer)));
+        if each().is_err() {
+            let all = lower.iter().map(path).collect::<Vec<_>>().join(":");
+            rustix::mount::fsconfig_set_string(&context, "lowerdir", all)?;
+        }
+        if let Some((upper, work)) = upper {
+            rustix::mount::fsconfig_set_string(&context, "upperdir", path(&upper))?;
+            rustix::mount::fsconfig_set_string(&context, "workdir", path(&work))?;
+        }
+        Ok(())
+    };
+    configured().map_err(|error| overlay_fault(&context, error))?;
     Ok(context)
+}
+
+/// Why the kernel refuses an overlay, in its own words where it has any.
+fn overlay_fault(context: &OwnedFd, error: Errno) -> Fault {
+    let said = messages(context);
+    let fault = Fault::new(if said.is_empty() { "mount the overlay".into() } else { format!("mount the overlay ({said})") }, error);
+    match error {
+        Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
+            "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \
+             the kernel must have overlayfs and allow it in user namespaces (5.11 or newer)",
+        ),
+        _ => fault,
+    }
 }
 
 /// What the kernel has to say about a failed configuration.

@@ -64,8 +64,6 @@ pub(super) struct JobPlan {
     pub(super) host_network: bool,
     pub(super) seccomp: Blob,
     pub(super) actions: Vec<ActionPlan>,
-    /// Speak to overlayfs as before Linux 6.8, with paths instead of descriptors.
-    pub(super) classic: bool,
 }
 
 /// An overlay root.

@@ -60,7 +60,6 @@ pub(super) struct Inner {
     layers: Folder,
     scratch: Folder,
     seccomp: Vec<u8>,
-    pub(super) classic: bool,
 }
 
 /// One of the session's two folders, as the caller names it and as it really is.
@@ -125,7 +124,7 @@ impl Inner {
         let userns = File::open(format!("{proc}/ns/user")).map_err(failed("open the user namespace"))?.into();
         helper.kill();
         helper.reap().map_err(failed("wait for the sandbox helper"))?;
-        Ok(Self { program: Arc::clone(&host.program), userns, slot, layers, scratch, seccomp: seccomp::bytes(), classic: false })
+        Ok(Self { program: Arc::clone(&host.program), userns, slot, layers, scratch, seccomp: seccomp::bytes() })
     }
 
     fn below(&self, path: &Path) -> Result<Below, Error> {
@@ -191,7 +190,6 @@ impl Inner {
             host_network: job.network == Network::Host,
             seccomp: blobs.add(&self.seccomp),
             actions: job.actions.iter().map(action).collect(),
-            classic: self.classic,
         })
     }
 

@@ -318,7 +318,7 @@ fn userns_chores_see_the_two_folders() {
     let Some(lab) = Lab::new() else { return };
     let file = lab.scratch().join("given");
     fs::create_dir_all(file.join("locked/in")).unwrap();
-    fs::set_permissions(file.join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(file.join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
     lab.session.remove_tree(&file).unwrap();
     assert!(!file.exists());
     let job = Job { root: None, mounts: vec![], files: vec![], hostname: "c".into(), network: Network::None, actions: nothing() };
