@@ -5,11 +5,13 @@
 //! CACHE/partial/…       being written by some bake; what a dead one left is swept after a day
 //! ```
 
+use std::collections::HashMap;
 use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::path::PathBuf;
@@ -20,6 +22,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
+use std::time::Instant;
+
+use ureq::config::Config;
+use ureq::http;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::resolver::ResolvedSocketAddrs;
+use ureq::unversioned::resolver::Resolver;
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::NextTimeout;
 
 use super::aside::Aside;
 use crate::digest::Digest;
@@ -210,7 +221,7 @@ impl Fetcher {
             fs::create_dir_all(&path).map_err(|source| Failure::Cache { path, source })?;
         }
         sweep(&cache.join("partial"));
-        let agent = ureq::Agent::config_builder()
+        let config = ureq::Agent::config_builder()
             .timeout_resolve(Some(limits.connect))
             .timeout_connect(Some(limits.connect))
             .timeout_per_read(Some(limits.stall))
@@ -219,8 +230,8 @@ impl Fetcher {
             .max_idle_connections_per_host(limits.parallel)
             .max_idle_connections(limits.parallel * 2)
             .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .build();
+        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), Remembering::default());
         Ok(Self { cache: cache.to_owned(), agent, limits, sink, stop })
     }
 
@@ -441,6 +452,33 @@ impl Fetcher {
             return Err(failure);
         }
         Ok((got, size))
+    }
+}
+
+/// Looks each host up once a minute. By itself ureq does so for every request, pooled connection or not: a hundred look-ups a base,
+/// each of which may lose a packet and then waits five seconds.
+#[derive(Debug, Default)]
+struct Remembering {
+    resolver: DefaultResolver,
+    known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
+}
+
+impl Resolver for Remembering {
+    fn resolve(&self, uri: &http::Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let name = format!("{:?} {:?}", uri.scheme_str(), uri.authority().map(|a| (a.host(), a.port_u16())));
+        // Held during the look-up: eight threads that start at once need one answer.
+        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, found)) = known.get(&name).filter(|(when, _)| when.elapsed() < Duration::from_secs(60)) {
+            let mut addresses = self.empty();
+            found.iter().for_each(|address| addresses.push(*address));
+            return Ok(addresses);
+        }
+        let found = self.resolver.resolve(uri, config, timeout).map_err(|error| match error {
+            ureq::Error::Io(_) => ureq::Error::HostNotFound,
+            other => other,
+        })?;
+        known.insert(name, (Instant::now(), found.iter().copied().collect()));
+        Ok(found)
     }
 }
 

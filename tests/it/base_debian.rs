@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use bake::base::Error;
 use bake::base::Pinned;
 use bake::base::debian::Options;
 use bake::recipe::Variant;
@@ -50,7 +51,7 @@ fn bootstrap(suite: &str) {
     let shadow = root.join("etc/shadow").metadata().unwrap();
     assert_eq!((shadow.uid(), shadow.gid(), shadow.mode() & 0o7777), (0, 42, 0o640));
     assert_eq!(root.join("tmp").metadata().unwrap().mode() & 0o7777, 0o1777);
-    assert_eq!(root.join("usr/bin/ischroot").metadata().unwrap().len() > 30, true, "the real one is in the image");
+    assert!(root.join("usr/bin/ischroot").metadata().unwrap().len() > 30, "the real one is in the image");
 
     // What was written to a lock, read back, built again without any network.
     let text = toml::to_string(&pinned).unwrap();
@@ -110,4 +111,46 @@ fn root_what_cannot_run_here_is_said_before_anything_is_fetched() {
     let dir = tempfile::tempdir().unwrap();
     let error = bench.build(&Pinned::Debian(pin), Path::new("."), 0, &source(dir.path(), nowhere())).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot run {other} programs")), "{error}");
+}
+
+#[test]
+fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
+    if !tier::root() {
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let package = |name: &str, archive| bake::base::Package {
+        name: name.to_owned(),
+        version: "1.0".to_owned(),
+        arch: "all".to_owned(),
+        sha256: bake::digest::Digest::of(crate::base_mirror::deb(name, "")),
+        size: crate::base_mirror::deb(name, "").len() as u64,
+        path: format!("pool/{name}.deb"),
+        archive,
+    };
+    let server = crate::base_mirror::Server::start(|path| match path {
+        "/debian/pool/good.deb" => crate::base_mirror::Reply::Bytes(crate::base_mirror::deb("good", "")),
+        _ => crate::base_mirror::Reply::Status(404),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path(), Options { mirror: Some(format!("{}/debian", server.url)), ..Options::default() });
+    let pin = |packages| bake::base::PinnedDebian {
+        suite: "trixie".to_owned(),
+        arch: bake::base::host_arch().to_owned(),
+        slim: false,
+        components: vec!["main".to_owned()],
+        mirror: None,
+        date: 0,
+        packages,
+    };
+    let main = bake::base::debian::Archive::Main;
+    let missing = Pinned::Debian(pin(vec![package("gone", main.clone()), package("good", main.clone())]));
+    let error = bench.build(&missing, Path::new("."), 0, &source).unwrap_err();
+    assert!(matches!(&error, Error::Gone { name, .. } if name == "gone"), "{error:?}");
+    assert!(error.hint().unwrap().contains("bake lock --update"));
+    // A package that is not the one the lock names is found out by its own control file.
+    let mut other = package("good", main);
+    other.version = "2.0".to_owned();
+    let error = bench.build(&Pinned::Debian(pin(vec![other])), Path::new("."), 0, &source).unwrap_err();
+    assert!(error.to_string().contains("package good: its Version is \"1.0\", not \"2.0\""), "{error}");
 }

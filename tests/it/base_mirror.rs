@@ -386,6 +386,7 @@ fn a_mirror_that_is_down_or_slow_is_named() {
     assert!(error.hint().unwrap().contains("--debian-mirror"));
     let error = pin("trixie", &source(cache.path(), options("http://me:secret@no-such-host.invalid"))).unwrap_err();
     assert!(!format!("{error:?}{}", causes(&error)).contains("secret"), "{error:?}");
+    assert!(causes(&error).ends_with("InRelease: unknown host"), "{}", causes(&error));
 }
 
 #[test]

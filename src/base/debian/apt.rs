@@ -46,6 +46,7 @@ use crate::sandbox::Network;
 use crate::sandbox::Overlay;
 use crate::sandbox::Owners;
 use crate::sandbox::PolicyFile;
+use crate::sandbox::Session;
 
 const CONF: &str = r#"Dir::State::lists "/dev/bake/apt/lists";
 Dir::Etc::sourcelist "/dev/bake/apt/sources.list";
@@ -187,7 +188,7 @@ pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dy
     argv.extend(local.iter().map(|l| format!("{}={}", l.package.name, l.package.version)));
     let mut lines = vec![];
     let mut said = vec![];
-    let job = bench.job(root, shop, ask, vec![exec(argv, ask.epoch)]);
+    let job = bench.job(root, vec![exec(argv, ask.epoch)]);
     let outcome = shop.run(
         "choosing packages",
         job,
@@ -304,7 +305,7 @@ pub fn install(
     argv.extend(files.iter().map(|f| format!("{}={}", f.package.name, f.package.version)));
     let check = Check { installed: packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(), whole: false };
     let finish = Action::Call(Call { name: "debian.finish", args: json!(check), fds: vec![] });
-    let job = bench.job(root, shop, ask, vec![exec(argv, ask.epoch), finish]);
+    let job = bench.job(root, vec![exec(argv, ask.epoch), finish]);
     shop.run("installing packages", job, hear, &mut |_| {})?;
     Ok(())
 }
@@ -389,14 +390,23 @@ struct Listed {
 }
 
 /// The folders that a job sees at `/dev/bake`; gone when dropped.
-struct Bench {
+struct Bench<'a> {
     dir: tempfile::TempDir,
+    session: &'a Session,
 }
 
-impl Bench {
-    fn new(shop: &Workshop<'_>) -> Result<Self, Error> {
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        // Scripts may have left files of users whom only the namespace can remove. What stays after a failure is below the build's
+        // scratch folder, which goes as a whole.
+        let _ = self.session.remove_tree(self.dir.path());
+    }
+}
+
+impl<'a> Bench<'a> {
+    fn new(shop: &Workshop<'a>) -> Result<Self, Error> {
         let dir = tempfile::Builder::new().prefix("apt-").tempdir_in(shop.scratch).map_err(Error::file("write", shop.scratch))?;
-        let bench = Self { dir };
+        let bench = Self { dir, session: shop.session };
         open(bench.dir.path())?;
         for folder in ["apt", "apt/lists", "apt/lists/partial", "apt/archives", "apt/archives/partial", "state", "state/cache", "state/log"]
         {
@@ -498,8 +508,7 @@ impl Bench {
         fs::copy(file, &path).map(|_| ()).map_err(Error::file("copy", file))
     }
 
-    fn job(&self, root: &Overlay, shop: &Workshop<'_>, _: &Ask<'_>, actions: Vec<Action>) -> Job {
-        let _ = shop;
+    fn job(&self, root: &Overlay, actions: Vec<Action>) -> Job {
         let mount = |name: &str, read_only| Mount {
             from: self.dir.path().join(name),
             at: Path::new("/dev/bake").join(name),
