@@ -186,7 +186,12 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     let source = source(hall, request)?;
     let base = pin(hall, &source, request, &recipe, locking, &context_dir, &platform)?;
     let date = base.date();
-    let epoch = request.epoch.or(recipe.image.epoch).or(locking.epoch().filter(|_| date.is_some())).or(date).unwrap_or(0);
+    let epoch: i64 = request.epoch.or(recipe.image.epoch).or(locking.epoch().filter(|_| date.is_some())).or(date).unwrap_or(0);
+    if epoch > jiff::Timestamp::now().as_second() {
+        // Only times after the epoch are set to it: with none after it, what is written now keeps the time it was written.
+        let message = format!("the epoch {epoch} is in the future: two builds may differ in the times of their files");
+        (hall.sink)(Event::Warning { message, hint: Some("set SOURCE_DATE_EPOCH or `[image] epoch` to a time in the past".to_owned()) });
+    }
     if recipe.uses_epoch {
         inputs.epoch = epoch;
         recipe = read::read(&request.recipe, &inputs)?;
@@ -224,6 +229,9 @@ fn whole(store: &Store, manifest: &Digest) -> bool {
 fn taken(ready: &Ready, have: &Digest, early: bool) -> Error {
     Error::VersionTaken { image: ready.plan.image.clone(), have: have.to_string(), recipe: ready.recipe_path.clone(), early }
 }
+
+/// The layer being packed, and whose it is.
+type Packing<'scope> = (usize, thread::ScopedJoinHandle<'scope, Result<Option<Blob>, Error>>);
 
 /// A build in flight: its corner of the store, its user namespace, its logs.
 struct Work {
@@ -269,9 +277,8 @@ impl Work {
         let logs = &self.logs;
         let result = thread::scope(|scope| {
             // While a step runs, the layer of the one before is packed; at most one is under way, as packing uses every core.
-            let mut packing: Option<(usize, thread::ScopedJoinHandle<'_, Result<Option<Blob>, Error>>)> = None;
-            let collect = |packing: &mut Option<(usize, thread::ScopedJoinHandle<'_, Result<Option<Blob>, Error>>)>,
-                           made: &mut Vec<Made>| {
+            let mut packing: Option<Packing<'_>> = None;
+            let collect = |packing: &mut Option<Packing<'_>>, made: &mut Vec<Made>| {
                 let Some((index, handle)) = packing.take() else { return Ok(()) };
                 made[index].layer = handle
                     .join()
