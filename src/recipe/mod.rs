@@ -430,7 +430,6 @@ pub fn schema() -> serde_json::Value {
 ///
 /// # Errors
 /// The first mistake, at its place in the template.
-#[expect(clippy::result_large_err, reason = "one mistake of one file, never in a hot path; boxing it would only burden the callers")]
 pub fn render_template(text: &str, file: &Path, vars: &BTreeMap<String, Value>) -> Result<String, Diagnostic> {
     template::render(text, file, vars)
 }

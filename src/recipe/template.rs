@@ -19,7 +19,6 @@ const MAX_TAG: usize = 2000;
 /// Most `elif`s: to the engine each is nested in the one before.
 const MAX_ELIF: usize = 500;
 
-#[expect(clippy::result_large_err, reason = "as the public function")]
 pub(super) fn render(text: &str, file: &Path, vars: &BTreeMap<String, Value>) -> Result<String, Diagnostic> {
     let source = Source::new(file, text);
     if let Some(tag) = tags(text).find(|tag| tag.len() > MAX_TAG) {

@@ -143,7 +143,8 @@ fn existing_links_of_the_image_are_followed_at_its_root() {
 
 #[test]
 fn nothing_leaves_the_folder() {
-    let evil: &[(&[(&str, EntryType, u32, &str)], &str)] = &[
+    type Member = (&'static str, EntryType, u32, &'static str);
+    let evil: &[(&[Member], &str)] = &[
         (&[("../x", FILE, 0o644, "x")], "`..`"),
         (&[("a/../../x", FILE, 0o644, "x")], "`..`"),
         (&[("/etc/passwd", FILE, 0o644, "x")], "absolute"),

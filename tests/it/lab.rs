@@ -10,32 +10,32 @@ use std::process::{Command, Output};
 use bake::digest::Digest;
 
 /// A temporary folder with a store and recipes.
-pub struct Lab {
+pub(crate) struct Lab {
     dir: tempfile::TempDir,
 }
 
 /// What one run of bake left.
-pub struct Run {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Lab {
     /// Makes an empty one. Readable by everyone, as the same folder is used by several users.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("bake-lab-").tempdir().expect("a temporary folder");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
         Self { dir }
     }
 
     /// A path in it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file in it, and the folders above it.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("below the lab")).expect("our own folder");
         fs::write(&path, text).expect("our own file");
@@ -43,13 +43,13 @@ impl Lab {
     }
 
     /// Puts a tiny root at `root/`: a shell and a few programs of this machine with their libraries.
-    pub fn tiny_root(&self) -> PathBuf {
+    pub(crate) fn tiny_root(&self) -> PathBuf {
         tiny_root(&self.path("root"));
         self.path("root")
     }
 
     /// The bake program, with this lab's store and an environment of its own.
-    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
         command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
         command.env("BAKE_STORE", self.path("store")).current_dir(self.dir.path());
@@ -57,12 +57,12 @@ impl Lab {
     }
 
     /// Runs bake to its end.
-    pub fn bake<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
+    pub(crate) fn bake<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         run(&mut self.command(args))
     }
 
     /// Names everything that makes up the published images: the layout files, the index, every blob.
-    pub fn images_hash(&self) -> Digest {
+    pub(crate) fn images_hash(&self) -> Digest {
         let store = self.path("store");
         let mut names = vec![];
         for part in ["oci-layout", "index.json", "blobs", "channels", "bake.json"] {
@@ -78,16 +78,16 @@ impl Lab {
     }
 
     /// What lies in `scratch/`: nothing, when no build runs.
-    pub fn scratch(&self) -> Vec<PathBuf> {
+    pub(crate) fn scratch(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("store/scratch")) else { return vec![] };
         entries.map(|entry| entry.expect("a readable folder").path()).collect()
     }
 }
 
 /// Runs a command to its end.
-pub fn run(command: &mut Command) -> Run {
+pub(crate) fn run(command: &mut Command) -> Run {
     let Output { status, stdout, stderr } = command.stdin(std::process::Stdio::null()).output().expect("the program starts");
-    let text = |bytes| String::from_utf8_lossy(&Vec::from(bytes)).into_owned();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Run { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
 }
 
@@ -102,7 +102,7 @@ fn list(path: &Path, names: &mut Vec<PathBuf>) {
 }
 
 /// Makes a root at `at` with `sh` and a few more programs of this machine, and the libraries they name.
-pub fn tiny_root(at: &Path) {
+pub(crate) fn tiny_root(at: &Path) {
     let programs = [
         "sh",
         "cat",

@@ -53,7 +53,7 @@ fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expe
     assert_eq!(count(&codes), expected, "{codes:?}");
     let store = Store::open(&path).expect("open");
     assert_eq!(names(&store).len(), expected[0]);
-    assert!(store.dead_drafts().expect("dead").iter().count() <= WRITERS);
+    assert!(store.dead_drafts().expect("dead").len() <= WRITERS);
     check_whole(&store);
     // Threads, each with a store of its own, and readers beside them.
     let dir = tempfile::tempdir().expect("a folder");

@@ -190,7 +190,7 @@ fn a_draft_dropped_leaves_nothing() {
     drop(draft.blob().expect("blob"));
     let deep = draft.dir().join("step/work/work");
     fs::create_dir_all(&deep).expect("mkdir");
-    fs::set_permissions(&deep, fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(&deep, fs::Permissions::from_mode(0o0)).expect("chmod");
     assert!(store.dead_drafts().expect("dead").is_empty(), "it lives");
     assert!(draft.dir().starts_with(store.dir().join("scratch")) && draft.dir().ends_with(draft.id()));
     draft.discard().expect("discard");

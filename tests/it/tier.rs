@@ -2,7 +2,6 @@
 //! instead; with `BAKE_REQUIRE=user`, for runs as an unprivileged user, only those that need root may be left out.
 
 use std::ffi::OsStr;
-use std::net::ToSocketAddrs;
 
 /// Notes that a test cannot run here, and why; panics where that is forbidden. Always true.
 pub(crate) fn skip(why: &str) -> bool {
@@ -27,12 +26,6 @@ pub(crate) fn sandbox() -> bool {
         Ok(_) => true,
         Err(error) => !skip(&format!("the sandbox cannot run here: {error}")),
     }
-}
-
-/// Whether a Debian mirror can be reached; notes a skip if not.
-pub(crate) fn net() -> bool {
-    let found = "deb.debian.org:80".to_socket_addrs().is_ok_and(|mut found| found.next().is_some());
-    found || !skip("no Debian mirror can be reached")
 }
 
 /// Whether a program is installed; notes a skip if not.
