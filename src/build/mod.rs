@@ -111,6 +111,7 @@ pub struct Baked {
 /// Bakes one recipe and publishes the image; on any error nothing is published.
 pub fn bake(hall: &Hall<'_>, request: &Request) -> Result<Baked, Error> {
     let start = Instant::now();
+    sweep::dead_builds(hall)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
     let ready = prepare(hall, request, &locking)?;
     let (name, version) = (ready.recipe.image.name.clone(), ready.recipe.image.version.clone());
@@ -140,6 +141,7 @@ pub fn bake(hall: &Hall<'_>, request: &Request) -> Result<Baked, Error> {
 /// Runs a recipe as far as needed to know everything the lock file pins, writes it, and throws the rest away. Returns the lock
 /// file's path and whether it changed.
 pub fn lock(hall: &Hall<'_>, request: &Request) -> Result<(PathBuf, bool), Error> {
+    sweep::dead_builds(hall)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
     let ready = prepare(hall, request, &locking)?;
     let steps = if ready.facts.complete { 0 } else { ready.plan.steps_to_lock() };
@@ -246,7 +248,6 @@ impl Work {
         let layers = hall.store.cache("layers")?;
         let draft = hall.store.draft()?;
         let session = Session::open(hall.host, &layers, draft.dir())?;
-        sweep::dead_builds(hall, &draft, &session)?;
         let logs = hall.store.logs(draft.id())?;
         Ok(Self { draft, session, logs, pins: ready.pins.clone() })
     }

@@ -10,10 +10,16 @@ use crate::store::Draft;
 use super::Hall;
 use super::error::Error;
 
-/// Removes what builds that died left in `scratch/`.
-pub(super) fn dead_builds(hall: &Hall<'_>, draft: &Draft, session: &Session) -> Result<(), Error> {
+/// Removes what builds that died left in `scratch/`. Where nothing is left, as nearly always, no namespace is made.
+pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
+    let all = hall.store.dead_drafts()?;
+    if all.is_empty() {
+        return Ok(());
+    }
+    let draft = hall.store.draft()?;
+    let session = Session::open(hall.host, &hall.store.cache("layers")?, draft.dir())?;
     let mut swept = 0;
-    for (n, dead) in hall.store.dead_drafts()?.into_iter().enumerate() {
+    for (n, dead) in all.into_iter().enumerate() {
         // The session reaches its own scratch folder only: the remains move in there first.
         let grave = draft.dir().join(format!("dead-{n}"));
         fs::create_dir(&grave).map_err(|source| Error::File { verb: "make", path: grave.clone(), source })?;
@@ -26,10 +32,9 @@ pub(super) fn dead_builds(hall: &Hall<'_>, draft: &Draft, session: &Session) -> 
         dead.discard()?;
         swept += 1;
     }
-    if swept > 0 {
-        let what = if swept == 1 { "a build that died".to_owned() } else { format!("{swept} builds that died") };
-        (hall.sink)(Event::Note { message: format!("swept the scratch of {what}") });
-    }
+    draft.discard()?;
+    let what = if swept == 1 { "a build that died".to_owned() } else { format!("{swept} builds that died") };
+    (hall.sink)(Event::Note { message: format!("swept the scratch of {what}") });
     Ok(())
 }
 

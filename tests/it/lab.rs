@@ -80,7 +80,8 @@ impl Lab {
     /// What lies in `scratch/`: nothing, when no build runs.
     pub(crate) fn scratch(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("store/scratch")) else { return vec![] };
-        entries.map(|entry| entry.expect("a readable folder").path()).collect()
+        // `lock` is the door of the folder, and stays.
+        entries.map(|entry| entry.expect("a readable folder").path()).filter(|path| !path.ends_with("lock")).collect()
     }
 }
 
