@@ -15,7 +15,6 @@ Exit codes:
   3    differences found (verify)
   10   this host cannot run bake's sandbox (see `bake doctor`)
   11   store busy or unreadable
-  12   network failed
   101  a bug in bake
   130  interrupted";
 

@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::path::Path;
 
-use crate::base;
 use crate::build::error::{Error as BuildError, chain};
 use crate::sandbox;
 use crate::store;
@@ -21,8 +20,6 @@ pub(super) const DIFFERENT: u8 = 3;
 pub(super) const HOST: u8 = 10;
 /// Store busy or unreadable.
 pub(super) const STORE: u8 = 11;
-/// Network failed.
-pub(super) const NETWORK: u8 = 12;
 /// Interrupted.
 pub(super) const INTERRUPTED: u8 = 130;
 
@@ -63,7 +60,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             ..report("step", FAILED, error)
         },
         BuildError::Base { recipe, line, source, tail, log, .. } => {
-            let mut report = report("base", base_exit(source), error);
+            let mut report = report(if source.is_network() { "network" } else { "base" }, FAILED, error);
             report.recipe = Some(recipe.clone());
             report.line = Some(*line);
             report.output = tail.clone();
@@ -92,10 +89,6 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
         BuildError::Chore { why, .. } => Report { causes: vec![why.clone()], hints: vec![nothing], ..report("sandbox", FAILED, error) },
         BuildError::Interrupted => Report { hints: vec![nothing], ..report("interrupted", INTERRUPTED, error) },
     }
-}
-
-fn base_exit(error: &base::Error) -> u8 {
-    if error.is_network() { NETWORK } else { FAILED }
 }
 
 /// Reports a sandbox that cannot work.

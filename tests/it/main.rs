@@ -12,6 +12,7 @@ mod base_lab;
 mod base_mirror;
 mod base_path;
 mod cmd_build;
+mod cmd_debian;
 mod context_copy;
 mod crash_build;
 mod inspect_read;

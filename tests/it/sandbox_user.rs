@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::tier;
 
 /// The first user of this host with subordinate ids: name, user id, group id.
-fn somebody() -> Option<(String, u32, u32)> {
+pub(crate) fn somebody() -> Option<(String, u32, u32)> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     let subuid = fs::read_to_string("/etc/subuid").ok()?;
     let rows = || passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
