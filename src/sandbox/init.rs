@@ -90,11 +90,13 @@ impl Init<'_> {
                 _ => fault,
             }
         })?;
-        let devices = mounts::stage()?;
+        mounts::make_private()?;
+        // Before the staging tmpfs: it may hide the very folders, where the store lies below the place it is mounted on.
         let sources = match self.sources.take() {
             Some(sources) => sources,
             None => idmap::open(self.plan, self.userns.as_fd())?,
         };
+        let devices = mounts::stage()?;
         let debris = mounts::build(self.plan, self.blobs, sources, &devices)?;
         rustix::system::sethostname(self.plan.hostname.as_bytes()).doing(|| "set the host name".into())?;
         if self.plan.host_network {

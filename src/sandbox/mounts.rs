@@ -76,9 +76,13 @@ const STAGING: &[&str] = &["/tmp", "/run", "/var", "/usr", "/etc"];
 #[derive(Debug, Default)]
 pub(super) struct Debris(Vec<PathBuf>);
 
-/// Makes every mount private to this namespace, and the empty staging tmpfs, which becomes the working directory.
+/// Makes every mount private to this namespace.
+pub(super) fn make_private() -> Result<(), Fault> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing(|| "make mounts private".into())
+}
+
+/// Makes the empty staging tmpfs, which becomes the working directory.
 pub(super) fn stage() -> Result<Devices, Fault> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing(|| "make mounts private".into())?;
     // Before the staging tmpfs hides anything.
     let devices = DEVICES.iter().map(|name| {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
