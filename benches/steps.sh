@@ -9,8 +9,8 @@ bake=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory"
 lab=$(mktemp -d); trap 'rm -rf "$lab"' EXIT
 mkdir -p "$lab/root/bin"
 for program in sh true; do
-  cp "$(command -v $program)" "$lab/root/bin/"
-  ldd "$(command -v $program)" | grep -o '/[^ )]*' | while read -r library; do mkdir -p "$lab/root$(dirname "$library")"; cp "$library" "$lab/root$library"; done
+  cp "/bin/$program" "$lab/root/bin/"
+  ldd "/bin/$program" | grep -o '/[^ )]*' | while read -r library; do mkdir -p "$lab/root$(dirname "$library")"; cp "$library" "$lab/root$library"; done
 done
 recipe() { printf '[image]\nname = "steps"\nversion = "%s"\n[base]\npath = "root"\n' "$1"; for _ in $(seq "$1"); do printf '[[step]]\nrun = ["/bin/true"]\n'; done; }
 recipe 1 > "$lab/1.toml"; recipe $((n + 1)) > "$lab/n.toml"
