@@ -49,7 +49,7 @@ impl Trouble {
 
 /// The environment of every step, before the step's own.
 pub(super) fn environment(epoch: i64) -> BTreeMap<String, String> {
-    let fixed = [("PATH", PATH), ("LANG", "C.UTF-8"), ("TZ", "UTC"), ("DEBIAN_FRONTEND", "noninteractive")];
+    let fixed = [("PATH", PATH), ("HOME", "~"), ("LANG", "C.UTF-8"), ("TZ", "UTC"), ("DEBIAN_FRONTEND", "noninteractive")];
     let mut out: BTreeMap<String, String> = fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     out.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
     out

@@ -40,6 +40,10 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
     let nothing = "nothing was published; the version is still free".to_owned();
     match error {
         BuildError::Recipe(_) => report("recipe", USAGE, error),
+        BuildError::File { path, .. } if path == lock_hint => {
+            let hint = "`bake new NAME` starts a recipe from a template".to_owned();
+            Report { hints: vec![hint], ..report("recipe", USAGE, error) }
+        }
         BuildError::File { .. } => Report { hints: vec![], ..report("file", FAILED, error) },
         BuildError::Lock { path, .. } => {
             let hint = format!("remove {} and run `bake lock {}` to make it anew", path.display(), lock_hint.display());

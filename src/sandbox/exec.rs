@@ -121,9 +121,13 @@ fn become_user(who: &Who) -> io::Result<()> {
 
 fn start(exec: &Exec) -> String {
     let name = &exec.argv[0];
+    let mut env = exec.env.clone();
+    if let Some(home) = env.get_mut("HOME").filter(|home| *home == "~") {
+        *home = passwd::home(rustix::process::geteuid().as_raw());
+    }
     let attempt = |path: &Path| {
         let mut command = Command::new(path);
-        command.arg0(name).args(&exec.argv[1..]).env_clear().envs(&exec.env);
+        command.arg0(name).args(&exec.argv[1..]).env_clear().envs(&env);
         let error = command.exec();
         (error.raw_os_error(), error)
     };

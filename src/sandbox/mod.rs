@@ -158,7 +158,7 @@ pub enum Action {
 pub struct Exec {
     /// Program and arguments; the program is looked up in the `PATH` of `env` inside the root when it has no slash.
     pub argv: Vec<String>,
-    /// The whole environment.
+    /// The whole environment. `HOME` with the value `~` becomes the user's home folder as the image's `/etc/passwd` says, else `/`.
     pub env: BTreeMap<String, String>,
     /// Working directory inside; made (0755 root) if missing.
     pub cwd: PathBuf,

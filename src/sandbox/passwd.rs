@@ -27,6 +27,18 @@ pub(super) fn look_up(user: &str) -> Result<Who, String> {
     resolve(user, &account_file("/etc/passwd")?, &account_file("/etc/group")?)
 }
 
+/// Returns the home folder of the account that is user `uid`; root's is `/root` where nothing else is said.
+pub(super) fn home(uid: u32) -> String {
+    let passwd = account_file("/etc/passwd").unwrap_or_default();
+    home_in(&passwd, uid).unwrap_or_else(|| if uid == 0 { "/root" } else { "/" }.to_owned())
+}
+
+fn home_in(passwd: &[u8], uid: u32) -> Option<String> {
+    let row = rows(passwd).find(|row| row.get(2).and_then(|text| number(text)) == Some(uid))?;
+    let home = String::from_utf8(row.get(5)?.to_vec()).ok()?;
+    home.starts_with('/').then_some(home)
+}
+
 /// Reads an account file of a hostile image: a fifo or device there must not stop us.
 fn account_file(path: &str) -> Result<Vec<u8>, String> {
     let read = || -> io::Result<Vec<u8>> {

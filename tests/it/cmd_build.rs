@@ -163,6 +163,31 @@ fn the_same_recipe_gives_the_same_digest_anywhere() {
 }
 
 #[test]
+fn a_step_knows_its_home() {
+    let Some(lab) = lab() else { return };
+    let says = |step: &str, home: &str| {
+        recipe(&lab, "1.0.0", &format!("[[step]]\nmkdir = \"/home/app\"\n[[step]]\n{step}\n"));
+        let built = lab.bake(["build", "tiny.toml"]);
+        assert_eq!(built.code, 1, "the step ends with an error, so that nothing is published: {}", built.err);
+        assert!(built.err.contains(&format!("home={home};")), "{step}: {}", built.err);
+    };
+    says("run = 'echo \"home=$HOME;\"; exit 1'", "/root");
+    says("run = 'echo \"home=$HOME;\"; exit 1'\nas = \"app\"", "/home/app");
+    says("run = 'echo \"home=$HOME;\"; exit 1'\nas = \"4321\"", "/");
+    says("run = 'echo \"home=$HOME;\"; exit 1'\nenv.HOME = \"/elsewhere\"", "/elsewhere");
+}
+
+#[test]
+fn a_recipe_that_is_not_there_is_exit_2() {
+    let lab = Lab::new();
+    for command in ["build", "check", "plan", "lock"] {
+        let failed = lab.bake([command, "gone.toml"]);
+        assert_eq!((failed.code, failed.out.as_str()), (2, ""), "{command}: {}", failed.err);
+        assert!(failed.err.contains("cannot read gone.toml"), "{command}: {}", failed.err);
+    }
+}
+
+#[test]
 fn mistakes_are_told_at_once_with_exit_2() {
     let lab = Lab::new();
     lab.write("bad.toml", "[image]\nname = \"Web\"\nversion = 1\n[base]\ndebain = \"bookworm\"\n[[step]]\ncopy = \"missing\"\n");
