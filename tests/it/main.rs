@@ -13,6 +13,7 @@ mod base_mirror;
 mod base_path;
 mod cmd_build;
 mod cmd_debian;
+mod cmd_lock;
 mod context_copy;
 mod crash_build;
 mod inspect_read;
