@@ -20,7 +20,7 @@ use crate::apply_lab::EPOCH;
 use crate::sandbox_lab::Lab;
 
 fn apply(op: Value, file: Option<File>) -> Action {
-    Action::Call(Call { name: "apply", args: json!({ "op": op, "epoch": EPOCH }), fds: file.map(Into::into).into_iter().collect() })
+    Action::Call(Call { name: "build.apply", args: json!({ "op": op, "epoch": EPOCH }), fds: file.map(Into::into).into_iter().collect() })
 }
 
 fn mkdir(path: &str, owner: &str) -> Value {
