@@ -1,7 +1,7 @@
 //! `bake build`, `bake lock`, `bake doctor`: the commands that run things.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -30,16 +30,28 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         let read = build::check(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
         ctx.ui.diagnostics(&read.warnings);
     }
+    let request = Request { recipe: PathBuf::new(), inputs, lock: mode, epoch, mirror: args.mirror.debian_mirror.clone() };
+    each(ctx, &args.recipe.recipes, request, |hall, request| {
+        result(ctx, &build::bake(hall, request)?);
+        Ok(())
+    })
+}
+
+/// Does `work` for one recipe after the other, in one hall; `request` is the same for all but for the recipe.
+fn each(
+    ctx: &Ctx<'_>,
+    recipes: &[PathBuf],
+    mut request: Request,
+    work: impl Fn(&Hall<'_>, &Request) -> Result<(), Error>,
+) -> Result<u8, Report> {
     let cancel = cancel()?;
     let store = ctx.store()?;
     let host = sandbox::probe(None).map_err(|error| edge::sandbox(&error))?;
     let sink = ctx.ui.sink();
     let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    for recipe in &args.recipe.recipes {
-        let mirror = args.mirror.debian_mirror.clone();
-        let request = Request { recipe: recipe.clone(), inputs: inputs.clone(), lock: mode, epoch, mirror };
-        let baked = build::bake(&hall, &request).map_err(|error| told(ctx, &error, recipe))?;
-        result(ctx, &baked);
+    for recipe in recipes {
+        request.recipe.clone_from(recipe);
+        work(&hall, &request).map_err(|error| told(ctx, &error, recipe))?;
     }
     Ok(edge::OK)
 }
@@ -59,23 +71,17 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let mode = if args.update { LockMode::Update } else { LockMode::Obey };
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
-    let cancel = cancel()?;
-    let store = ctx.store()?;
-    let host = sandbox::probe(None).map_err(|error| edge::sandbox(&error))?;
-    let sink = ctx.ui.sink();
-    let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    for recipe in &args.recipe.recipes {
-        let mirror = args.mirror.debian_mirror.clone();
-        let request = Request { recipe: recipe.clone(), inputs: inputs.clone(), lock: mode, epoch, mirror };
-        let (path, changed) = build::lock(&hall, &request).map_err(|error| told(ctx, &error, recipe))?;
+    let request = Request { recipe: PathBuf::new(), inputs, lock: mode, epoch, mirror: args.mirror.debian_mirror.clone() };
+    each(ctx, &args.recipe.recipes, request, |hall, request| {
+        let (path, changed) = build::lock(hall, request)?;
         if ctx.ui.json() {
-            ctx.ui.object("locked", json!({ "recipe": recipe, "lock": path, "changed": changed }));
+            ctx.ui.object("locked", json!({ "recipe": request.recipe, "lock": path, "changed": changed }));
         } else {
             ctx.ui.result(&path.to_string_lossy());
             ctx.ui.say(if changed { "the lock file is renewed" } else { "the lock file is up to date" });
         }
-    }
-    Ok(edge::OK)
+        Ok(())
+    })
 }
 
 /// `bake doctor`.
