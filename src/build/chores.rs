@@ -6,6 +6,7 @@ use crate::sandbox::Chores;
 /// Functions that the sandbox helper can run inside the namespaces; `main` hands them to it.
 pub const CHORES: Chores = &[
     ("build.pack", super::pack::pack_chore),
+    ("build.unpack", super::pack::unpack_chore),
     ("build.look", super::packages::look),
     ("build.identity", super::apply::identity),
     ("build.apply", super::apply::apply),

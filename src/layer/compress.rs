@@ -249,6 +249,16 @@ impl Default for Ratio {
     }
 }
 
+/// Reads a blob that [`compress`] wrote, of which the kind is known: unlike [`decompress`] it never guesses by the first bytes.
+pub fn decompress_as<'a>(from: Box<dyn Read + Send + 'a>, how: Compression) -> Result<Box<dyn Read + Send + 'a>, Error> {
+    let from = BufReader::with_capacity(128 << 10, from);
+    match how {
+        Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from))),
+        Compression::Zstd => Ok(Box::new(zstd::Decoder::with_buffer(from).map_err(|e| Error::Compressed { why: e.to_string() })?)),
+        Compression::None => Ok(Box::new(from)),
+    }
+}
+
 /// Reads any of gzip (all members), zstd (all frames), xz or plain tar, told by its first bytes.
 pub fn decompress<'a>(from: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + Send + 'a>, Error> {
     let mut from = from;

@@ -30,7 +30,7 @@ mod read;
 mod unpack;
 mod write;
 
-pub use compress::{Ratio, compress, decompress, decompress_foreign};
+pub use compress::{Ratio, compress, decompress, decompress_as, decompress_foreign};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
 pub use pack::{Top, pack, pack_over};
@@ -50,7 +50,8 @@ pub const MAX_NAME: usize = 255;
 pub const MAX_ATTRIBUTE: usize = 65_536;
 
 /// How a layer blob is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// gzip in 1 MiB members (libdeflate level 5).
     #[default]

@@ -11,6 +11,7 @@ mod base_debian;
 mod base_lab;
 mod base_mirror;
 mod base_path;
+mod build_pack;
 mod cmd_build;
 mod cmd_debian;
 mod cmd_lock;
