@@ -74,7 +74,12 @@ impl Base {
     }
 
     fn install(&self, root: &Overlay, set: &[Package], ask: &Ask<'_>, source: &Source) -> Result<(), Error> {
-        apt::install(root, set, ask, &self.bench.shop(source), &mut say)
+        // Warnings are about the image: apt has none about the folders that bake gives it.
+        let mut hear = |line: Line<'_>| {
+            say(line);
+            assert!(!line.text.starts_with(b"W: "), "{}", String::from_utf8_lossy(line.text));
+        };
+        apt::install(root, set, ask, &self.bench.shop(source), &mut hear)
     }
 
     fn sh(&self, root: &Overlay, script: &str) -> String {

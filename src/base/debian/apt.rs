@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /dev/bake/apt/      read-only: apt.conf, sources.list, lists/, archives/ (with apt's file names)
-//! /dev/bake/state/    apt's caches and logs; thrown away
+//! /dev/bake/state/    apt's caches and logs, and archives/ with a link to each package: apt locks and chmods what is in there; thrown away
 //! ```
 //!
 //! Choosing sees the full verified indexes; installing sees an index of exactly the chosen packages, made from the packages
@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ const CONF: &str = r#"Dir::State::lists "/dev/bake/apt/lists";
 Dir::Etc::sourcelist "/dev/bake/apt/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Cache "/dev/bake/state/cache";
-Dir::Cache::archives "/dev/bake/apt/archives";
+Dir::Cache::archives "/dev/bake/state/archives";
 Dir::Log "/dev/bake/state/log";
 Dir::Log::Planner "";
 Acquire::ForceHash "SHA256";
@@ -408,8 +409,17 @@ impl<'a> Bench<'a> {
         let dir = tempfile::Builder::new().prefix("apt-").tempdir_in(shop.scratch).map_err(Error::file("write", shop.scratch))?;
         let bench = Self { dir, session: shop.session };
         open(bench.dir.path())?;
-        for folder in ["apt", "apt/lists", "apt/lists/partial", "apt/archives", "apt/archives/partial", "state", "state/cache", "state/log"]
-        {
+        for folder in [
+            "apt",
+            "apt/lists",
+            "apt/lists/partial",
+            "apt/archives",
+            "state",
+            "state/archives",
+            "state/archives/partial",
+            "state/cache",
+            "state/log",
+        ] {
             let path = bench.dir.path().join(folder);
             fs::create_dir(&path).map_err(Error::file("make", &path))?;
             open(&path)?;
@@ -490,6 +500,8 @@ impl<'a> Bench<'a> {
 
     fn lay_archive(&self, file: &Path, package: &Package) -> Result<(), Error> {
         let name = format!("apt/archives/{}", package.file_name());
+        let link = self.dir.path().join("state/archives").join(package.file_name());
+        symlink(Path::new("/dev/bake").join(&name), &link).map_err(Error::file("make", &link))?;
         if package.archive == Archive::Context {
             // A person's file: it may be on another file system, and its owner is not root inside.
             let path = self.dir.path().join(name);
