@@ -26,7 +26,7 @@ impl Checked<'_> {
     /// Publishes the image: the one moment anyone can see it.
     pub(super) fn publish(self, store: &Store) -> Result<Published, Error> {
         let Finished { draft, reference, manifest } = self.0;
-        let how = store.publish(draft, &[Version { reference, manifest }])?;
+        let how = store.publish(draft, &[Version::new(reference, manifest)])?;
         Ok(how.into_iter().next().unwrap_or(Published::New))
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn rm(ctx: &Ctx<'_>, args: &ImagesArgs) -> Result<u8, Report> {
         store.resolve(wanted).map_err(|error| edge::store(&error))?;
     }
     for wanted in &references {
-        let Version { reference, manifest } = store.remove(wanted).map_err(|error| edge::store(&error))?;
+        let Version { reference, manifest, .. } = store.remove(wanted).map_err(|error| edge::store(&error))?;
         if ctx.ui.json() {
             ctx.ui.object("removed", json!({ "name": reference.name, "version": reference.version, "digest": manifest.digest }));
         } else {

@@ -15,6 +15,7 @@ use super::disk::fault::Fault;
 use super::*;
 use crate::image::ImageConfig;
 use crate::image::MEDIA_CONFIG;
+use crate::image::MEDIA_EMPTY;
 use crate::image::MEDIA_LAYER;
 use crate::image::MEDIA_MANIFEST;
 use crate::image::Manifest;
@@ -32,7 +33,21 @@ fn image(draft: &Draft, reference: &str, content: &str) -> Version {
     config.rootfs.diff_ids = vec![shared.digest, own.digest];
     let config = put(MEDIA_CONFIG, &config.to_json());
     let manifest = put(MEDIA_MANIFEST, &Manifest::new(config, vec![shared, own]).to_json());
-    Version { reference: reference.parse().expect("a reference"), manifest }
+    Version::new(reference.parse().expect("a reference"), manifest)
+}
+
+/// Puts what speaks about an image into the draft: a manifest with one file, whose subject is the image.
+fn with_referrer(draft: &Draft, mut version: Version) -> Version {
+    let put = |media: &str, bytes: &[u8]| {
+        let (digest, size) = draft.put(bytes).expect("put");
+        Descriptor::new(media, digest, size)
+    };
+    let file = put("text/plain", version.manifest.digest.to_string().as_bytes());
+    let mut manifest = Manifest::new(put(MEDIA_EMPTY, b"{}"), vec![file]);
+    manifest.artifact_type = Some("text/plain".to_owned());
+    manifest.subject = Some(version.manifest.clone());
+    version.referrers.push(put(MEDIA_MANIFEST, &manifest.to_json()));
+    version
 }
 
 /// Everything that others can see: each file with its mode and content. Drafts are nobody's business.
@@ -73,9 +88,9 @@ fn recovered(dir: &Path) -> Store {
 /// What the child does: everything that writes, from an empty folder on.
 fn life(dir: &Path) {
     let store = Store::open(dir).expect("open");
-    let draft = store.draft().expect("draft");
-    let versions = [image(&draft, "web:1", "one"), image(&draft, "app:1", "two")];
-    store.publish(&draft, &versions).expect("publish");
+    let (one, two) = (store.draft().expect("draft"), store.draft().expect("draft"));
+    let (web, app) = (with_referrer(&one, image(&one, "web:1", "one")), image(&two, "app:1", "two"));
+    store.publish_all(&[(&one, &[web]), (&two, &[app])]).expect("publish");
     store.remove(&"web:1".parse().expect("a reference")).expect("remove");
 }
 
@@ -156,7 +171,9 @@ fn check_failing(fault: fn(usize, Errno) -> Fault, act: impl Fn(&Store, &Draft) 
 }
 
 fn publish_two(store: &Store, draft: &Draft) -> Result<(), Error> {
-    store.publish(draft, &[image(draft, "web:1", "one"), image(draft, "web:2", "two")]).map(drop)
+    let other = store.draft()?;
+    let (one, two) = (with_referrer(draft, image(draft, "web:1", "one")), image(&other, "web:2", "two"));
+    store.publish_all(&[(draft, &[one]), (&other, &[two])]).map(drop)
 }
 
 fn remove_one(store: &Store, _draft: &Draft) -> Result<(), Error> {

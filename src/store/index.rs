@@ -1,20 +1,27 @@
 //! `index.json`: the truth about which versions there are. Entries and fields that bake did not write are kept as they are.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
 
+use super::Store;
 use super::Version;
 use crate::digest::Digest;
 use crate::image::ANNOTATION_REF_NAME;
 use crate::image::Descriptor;
+use crate::image::Kind;
 use crate::image::MEDIA_INDEX;
 use crate::image::Reference;
+use crate::image::kind;
 
 /// Longest `index.json` that is read: some hundred thousand versions.
 pub(super) const LIMIT: u64 = 256 << 20;
+
+/// Annotation of an entry without a name: the digest of the manifest that it speaks about, so that nobody has to read it to know.
+const ANNOTATION_SUBJECT: &str = "bake.subject";
 
 /// The index, with its entries in order of publication.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,29 +80,80 @@ impl IndexFile {
             let Some(reference) = version_of(&manifest) else { continue };
             seen.entry(reference).or_insert((n, manifest));
         }
-        let mut versions: Vec<_> = seen.into_iter().map(|(reference, (n, manifest))| (n, Version { reference, manifest })).collect();
+        let mut versions: Vec<_> = seen.into_iter().map(|(reference, (n, manifest))| (n, Version::new(reference, manifest))).collect();
         versions.sort_by_key(|(n, _)| *n);
         versions.into_iter().map(|(_, version)| version).collect()
     }
 
-    /// Returns what a version names.
-    pub(super) fn find(&self, reference: &Reference) -> Option<Digest> {
-        self.versions().into_iter().find(|version| version.reference == *reference).map(|version| version.manifest.digest)
-    }
-
-    /// Appends a version.
+    /// Appends a version, and those of its referrers that are not there yet.
     pub(super) fn push(&mut self, version: &Version) {
-        let manifest = version.manifest.clone().with_annotation(ANNOTATION_REF_NAME, version.reference.to_string());
-        self.entries.push(serde_json::to_value(manifest).expect("a descriptor is writable"));
+        let entry = version.manifest.clone().with_annotation(ANNOTATION_REF_NAME, version.reference.to_string());
+        let known: BTreeSet<Digest> = self.descriptors().flatten().filter(is_nameless).map(|entry| entry.digest).collect();
+        let subject = version.manifest.digest.to_string();
+        let mut fresh = vec![entry];
+        for referrer in version.referrers.iter().filter(|referrer| !known.contains(&referrer.digest)) {
+            fresh.push(referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject));
+        }
+        self.entries.extend(fresh.into_iter().map(|entry| serde_json::to_value(entry).expect("a descriptor is writable")));
     }
 
     /// Takes every entry of a version out.
     pub(super) fn remove(&mut self, reference: &Reference) {
-        self.entries.retain(|entry| {
-            let named = Descriptor::deserialize(entry).ok().and_then(|manifest| version_of(&manifest));
-            named.as_ref() != Some(reference)
-        });
+        self.retain(|manifest| version_of(manifest).as_ref() != Some(reference));
     }
+
+    /// Takes out the entries without a name that have one of these digests.
+    pub(super) fn remove_nameless(&mut self, digests: &BTreeSet<Digest>) {
+        self.retain(|manifest| !is_nameless(manifest) || !digests.contains(&manifest.digest));
+    }
+
+    /// Keeps what `keep` says, and what is no descriptor of a sha256 blob.
+    fn retain(&mut self, keep: impl Fn(&Descriptor) -> bool) {
+        self.entries.retain(|entry| Descriptor::deserialize(entry).map_or(true, |manifest| keep(&manifest)));
+    }
+
+    /// Returns the entries without a name that speak about another manifest. Those of other tools are read for it; what cannot be
+    /// read speaks about nothing.
+    pub(super) fn referrers(&self, store: &Store) -> Vec<Referrer> {
+        let mut found = vec![];
+        for manifest in self.descriptors().flatten().filter(is_nameless) {
+            let told = manifest.annotations.get(ANNOTATION_SUBJECT).and_then(|subject| subject.parse().ok());
+            if let Some(subject) = told.or_else(|| subject_of(store, &manifest)) {
+                found.push(Referrer { manifest, subject });
+            }
+        }
+        found
+    }
+}
+
+/// An entry that speaks about another manifest.
+#[derive(Debug, Clone)]
+pub(super) struct Referrer {
+    pub(super) manifest: Descriptor,
+    pub(super) subject: Digest,
+}
+
+/// Reads what a manifest speaks about.
+fn subject_of(store: &Store, manifest: &Descriptor) -> Option<Digest> {
+    if !matches!(kind(&manifest.media_type), Kind::Manifest | Kind::Index) {
+        return None;
+    }
+    // Both kinds have the field in the same place.
+    let bytes = store.read_blob(&manifest.digest).ok()?;
+    subject_in(&bytes).map(|subject| subject.digest)
+}
+
+/// Returns the `subject` of the manifest or index in `bytes`.
+pub(super) fn subject_in(bytes: &[u8]) -> Option<Descriptor> {
+    #[derive(Deserialize)]
+    struct Subject {
+        subject: Option<Descriptor>,
+    }
+    serde_json::from_slice::<Subject>(bytes).ok()?.subject
+}
+
+fn is_nameless(manifest: &Descriptor) -> bool {
+    !manifest.annotations.contains_key(ANNOTATION_REF_NAME)
 }
 
 /// Returns the version that an entry is called, where it is called one.
@@ -110,7 +168,7 @@ mod tests {
     use crate::image::MEDIA_MANIFEST;
 
     fn version(name: &str, content: &str) -> Version {
-        Version { reference: name.parse().expect("valid"), manifest: Descriptor::new(MEDIA_MANIFEST, Digest::of(content), 7) }
+        Version::new(name.parse().expect("valid"), Descriptor::new(MEDIA_MANIFEST, Digest::of(content), 7))
     }
 
     #[test]
@@ -139,9 +197,9 @@ mod tests {
         let mut index = IndexFile::empty();
         index.push(&version("web:1", "a"));
         index.push(&version("web:1", "b"));
-        assert_eq!(index.find(&"web:1".parse().expect("valid")), Some(Digest::of("a")));
-        assert_eq!(index.versions().len(), 1);
-        assert_eq!(index.find(&"web:2".parse().expect("valid")), None);
+        let versions = index.versions();
+        assert_eq!(versions.len(), 1);
+        assert_eq!(versions[0].manifest.digest, Digest::of("a"));
     }
 
     #[test]

@@ -69,8 +69,18 @@ pub struct Store {
 pub struct Version {
     /// `name:version`.
     pub reference: Reference,
-    /// Descriptor of its manifest, as in `index.json`.
+    /// Descriptor of its manifest, as in `index.json`: its annotations are those of the entry.
     pub manifest: Descriptor,
+    /// To publish: manifests whose `subject` is this one (attestations, signatures), which appear in the same moment as entries
+    /// without a name. Empty in what is read; see [`Store::referrers`].
+    pub referrers: Vec<Descriptor>,
+}
+
+impl Version {
+    /// Names a manifest.
+    pub fn new(reference: Reference, manifest: Descriptor) -> Self {
+        Self { reference, manifest, referrers: vec![] }
+    }
 }
 
 /// How a publish ended.
@@ -211,8 +221,20 @@ impl Store {
     /// A version that exists with another manifest digest is an error (`VersionTaken`), with the same one `Already`. Blobs of the
     /// draft that no version needs stay in the draft. Every blob a version needs must be in the draft or in the store.
     pub fn publish(&self, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
+        self.publish_all(&[(draft, versions)])
+    }
+
+    /// As [`Store::publish`], for several drafts in one transaction: all versions of all drafts appear by one rename, or none.
+    /// A version may need blobs of any of the drafts. The answers are in the order of the versions, one draft after the other.
+    pub fn publish_all(&self, drafts: &[(&Draft, &[Version])]) -> Result<Vec<Published>, Error> {
         self.to_write()?;
-        publish::publish(self, draft, versions)
+        publish::publish(self, drafts)
+    }
+
+    /// Returns the manifests in the store that speak about the manifest `subject`: attestations, signatures. In order of publication.
+    pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let referrers = self.index()?.1.referrers(self);
+        Ok(referrers.into_iter().filter(|one| one.subject == *subject).map(|one| one.manifest).collect())
     }
 
     /// Takes a version out of the index, and blobs nobody else names. A lone name is refused: which version is meant must be said.

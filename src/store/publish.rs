@@ -13,6 +13,7 @@
 //! does not need: before the rename that is all of them, after it none. A removal works the same way round: index, then blobs.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -26,8 +27,10 @@ use super::disk;
 use super::error::Error;
 use super::error::reading;
 use super::error::writing;
+use super::index;
 use super::index::IndexFile;
 use super::reach;
+use super::reach::Reach;
 use crate::digest::Digest;
 use crate::files;
 use crate::files::is_aside;
@@ -60,18 +63,29 @@ enum Doing {
 /// Longest journal that is read: a hundred thousand blobs.
 const JOURNAL_LIMIT: u64 = 16 << 20;
 
-/// Publishes; see [`Store::publish`].
-pub(super) fn publish(store: &Store, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
-    for version in versions {
+/// What one draft adds.
+type Part<'a> = (&'a Draft, &'a [Version]);
+
+/// A blob to be moved in.
+struct Move<'a> {
+    digest: Digest,
+    draft: &'a Draft,
+    /// It was not there; otherwise it replaces one that was cut short.
+    fresh: bool,
+}
+
+/// Publishes; see [`Store::publish_all`].
+pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
+    for version in versions(parts) {
         if version.reference.version.is_none() || version.reference.digest.is_some() {
             return Err(Error::NoVersion { reference: Box::new(version.reference.clone()) });
         }
     }
     // What can be refused is refused before anything is flushed.
-    decide(&store.index()?.1, versions)?;
-    for digest in needs(store, draft, versions)?.keys() {
-        // Both, where both are there: one that another tool has put into the store was perhaps never flushed.
-        for path in [draft.path(digest), store.blob_path(digest)] {
+    let published = decide(&store.index()?.1, parts)?;
+    for digest in needs(store, parts, &published)?.keys() {
+        // All that are there: one that another tool has put into the store was perhaps never flushed.
+        for path in parts.iter().map(|(draft, _)| draft.path(digest)).chain([store.blob_path(digest)]) {
             match disk::sync_file(&path) {
                 // Not there, or just removed with the last version that needed it: under the lock that is looked at again.
                 Err(e) if e.is_missing() => {}
@@ -83,28 +97,34 @@ pub(super) fn publish(store: &Store, draft: &Draft, versions: &[Version]) -> Res
     let _lock = store.lock()?;
     repair(store)?;
     let (before, mut index) = store.index()?;
-    let published = decide(&index, versions)?;
+    let published = decide(&index, parts)?;
     let mut moves = vec![];
-    for (digest, size) in needs(store, draft, versions)? {
+    for (digest, need) in needs(store, parts, &published)? {
         let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
         // One that is there whole stays; one that was cut short is mended with ours.
-        if there != Some(size) {
-            moves.push((digest, there.is_none()));
+        if there != Some(need.size)
+            && let Some(draft) = need.draft
+        {
+            moves.push(Move { digest, draft, fresh: there.is_none() });
         }
     }
-    for (version, how) in versions.iter().zip(&published) {
-        if *how == Published::New && index.find(&version.reference).is_none() {
+    for (version, how) in versions(parts).zip(&published) {
+        if *how == Published::New {
             index.push(version);
         }
     }
-    let fresh: Vec<Digest> = moves.iter().filter(|(_, fresh)| *fresh).map(|(digest, _)| *digest).collect();
-    let result = step_in(store, draft, &before, &index, &moves, &fresh);
+    let result = step_in(store, &before, &index, &moves);
     if let Err(error) = result {
         // Whatever cannot be taken back now is named in the journal, and taken back by the next writer.
-        let _ = take_back(store, draft, &before, &fresh);
+        let _ = take_back(store, &before, &moves);
         return Err(writing(error));
     }
     Ok(published)
+}
+
+/// The versions of all parts, in order.
+fn versions<'a>(parts: &[Part<'a>]) -> impl Iterator<Item = &'a Version> {
+    parts.iter().flat_map(|(_, versions)| *versions)
 }
 
 /// Takes one version out; see [`Store::remove`].
@@ -117,10 +137,13 @@ pub(super) fn remove(store: &Store, reference: &Reference) -> Result<Version, Er
     let version = store.resolve(reference)?;
     let (before, mut index) = store.index()?;
     index.remove(&version.reference);
+    let mut gone = Reach::default();
+    gone.follow(store, &version.manifest);
+    drop_referrers(store, &mut index, &mut gone);
     let kept = reach::all(store, &index);
     let mut blobs = vec![];
-    if kept.complete {
-        blobs.extend(reach::one(store, &version.manifest).blobs.difference(&kept.blobs).copied());
+    if kept.complete() {
+        blobs.extend(gone.blobs.difference(&kept.blobs).copied());
     }
     let gone = write_journal(store, Doing::Remove, &before, &blobs).and_then(|()| disk::write(&index_path(store), &index.to_json()));
     if let Err(error) = gone {
@@ -130,6 +153,28 @@ pub(super) fn remove(store: &Store, reference: &Reference) -> Result<Version, Er
     // From here on the version is gone, and what follows is cleaning: a failure is left to the next writer.
     let _ = drop_blobs(store, &blobs).and_then(|()| disk::remove(&journal_path(store)));
     Ok(version)
+}
+
+/// Takes out of `index` what speaks about manifests that went with a version, and what speaks about that in turn; `gone` is what
+/// the version needed, and grows by what they needed.
+fn drop_referrers(store: &Store, index: &mut IndexFile, gone: &mut Reach) {
+    let mut referrers = index.referrers(store);
+    if referrers.is_empty() {
+        return;
+    }
+    let speaking: BTreeSet<Digest> = referrers.iter().map(|one| one.manifest.digest).collect();
+    let mut kept = Reach::default();
+    index.descriptors().flatten().filter(|entry| !speaking.contains(&entry.digest)).for_each(|entry| kept.follow(store, &entry));
+    kept.follow_referrers(store, &mut referrers);
+    if !kept.complete() || index.descriptors().any(|entry| entry.is_none()) {
+        // Who knows what is spoken about: gc looks again.
+        return;
+    }
+    // What is left speaks about nothing that is kept. Where its subject was never here it is none of ours.
+    let before = referrers.clone();
+    gone.follow_referrers(store, &mut referrers);
+    let left: BTreeSet<Digest> = referrers.iter().map(|one| one.manifest.digest).collect();
+    index.remove_nameless(&before.iter().map(|one| one.manifest.digest).filter(|digest| !left.contains(digest)).collect());
 }
 
 /// Whether a dead writer left anything to repair.
@@ -155,7 +200,7 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
         Doing::Publish if untouched => journal.blobs,
         Doing::Remove if untouched => vec![],
         // Someone else's entry that we cannot follow may need any of them: they stay, and `verify` names them.
-        _ if !reach.complete => vec![],
+        _ if !reach.complete() => vec![],
         _ => journal.blobs.into_iter().filter(|digest| !reach.blobs.contains(digest)).collect(),
     };
     drop_blobs(store, &stray).map_err(writing)?;
@@ -163,14 +208,14 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
 }
 
 /// Says for each version whether it is new; one that exists with other content, here or twice in the list, is an error.
-fn decide(index: &IndexFile, versions: &[Version]) -> Result<Vec<Published>, Error> {
+fn decide(index: &IndexFile, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
     let mut known: BTreeMap<&Reference, Digest> = BTreeMap::new();
     let listed = index.versions();
     for version in &listed {
         known.insert(&version.reference, version.manifest.digest);
     }
     let mut published = vec![];
-    for version in versions {
+    for version in versions(parts) {
         let want = version.manifest.digest;
         published.push(match known.insert(&version.reference, want) {
             None => Published::New,
@@ -181,31 +226,50 @@ fn decide(index: &IndexFile, versions: &[Version]) -> Result<Vec<Published>, Err
     Ok(published)
 }
 
-/// Returns every blob that the versions need with its size, having made sure that each is in the draft or in the store.
-fn needs(store: &Store, draft: &Draft, versions: &[Version]) -> Result<BTreeMap<Digest, u64>, Error> {
+/// A blob that a version needs.
+struct Need<'a> {
+    size: u64,
+    /// Where it lies, unless only in the store.
+    draft: Option<&'a Draft>,
+}
+
+/// Returns every blob that the versions need, having made sure that each is in a draft or in the store. What speaks about a version
+/// is only needed where the version is new.
+fn needs<'a>(store: &Store, parts: &[Part<'a>], published: &[Published]) -> Result<BTreeMap<Digest, Need<'a>>, Error> {
     let mut found = BTreeMap::new();
-    for version in versions {
+    for (version, how) in versions(parts).zip(published) {
         let mut todo: Vec<Descriptor> = vec![version.manifest.clone()];
+        if *how == Published::New {
+            todo.extend(version.referrers.iter().cloned());
+        }
         while let Some(next) = todo.pop() {
             let incomplete = |why: String| Error::Incomplete { reference: Box::new(version.reference.clone()), digest: next.digest, why };
-            let in_draft = disk::open(&draft.path(&next.digest)).map_err(reading)?;
-            let size = match &in_draft {
-                Some((_, size)) => *size,
-                None => match disk::open(&store.blob_path(&next.digest)).map_err(reading)? {
-                    Some((_, size)) => size,
-                    None => return Err(incomplete("is in neither the build nor the store".to_owned())),
-                },
+            let mut lies = None;
+            for (draft, _) in parts {
+                if let Some((file, size)) = disk::open(&draft.path(&next.digest)).map_err(reading)? {
+                    lies = Some((file, size, Some(*draft)));
+                    break;
+                }
+            }
+            if lies.is_none() {
+                lies = disk::open(&store.blob_path(&next.digest)).map_err(reading)?.map(|(file, size)| (file, size, None));
+            }
+            let Some((file, size, draft)) = lies else {
+                return Err(incomplete("is in neither the build nor the store".to_owned()));
             };
             if size != next.size {
                 return Err(incomplete(format!("has {size} bytes, its descriptor says {}", next.size)));
             }
-            if found.insert(next.digest, size).is_some() || !matches!(kind(&next.media_type), Kind::Manifest | Kind::Index) {
+            if found.insert(next.digest, Need { size, draft }).is_some() || !matches!(kind(&next.media_type), Kind::Manifest | Kind::Index)
+            {
                 continue;
             }
-            let bytes = match in_draft {
-                Some((file, _)) => super::read_verified(file, size, &draft.path(&next.digest), &next.digest)?,
-                None => store.read_blob(&next.digest)?,
-            };
+            let path = draft.map_or_else(|| store.blob_path(&next.digest), |draft| draft.path(&next.digest));
+            let bytes = super::read_verified(file, size, &path, &next.digest)?;
+            if version.referrers.contains(&next) && index::subject_in(&bytes).map(|subject| subject.digest) != Some(version.manifest.digest)
+            {
+                return Err(incomplete("does not speak about this version".to_owned()));
+            }
             todo.extend(reach::named_in(&next, &bytes).map_err(|source| Error::Content { digest: next.digest, source })?);
         }
     }
@@ -213,18 +277,12 @@ fn needs(store: &Store, draft: &Draft, versions: &[Version]) -> Result<BTreeMap<
 }
 
 /// Moves the blobs in, then the index.
-fn step_in(
-    store: &Store,
-    draft: &Draft,
-    before: &[u8],
-    index: &IndexFile,
-    moves: &[(Digest, bool)],
-    fresh: &[Digest],
-) -> Result<(), files::Error> {
+fn step_in(store: &Store, before: &[u8], index: &IndexFile, moves: &[Move<'_>]) -> Result<(), files::Error> {
     let after = index.to_json();
     if !moves.is_empty() {
-        write_journal(store, Doing::Publish, before, fresh)?;
-        for (digest, _) in moves {
+        let fresh: Vec<Digest> = moves.iter().filter(|one| one.fresh).map(|one| one.digest).collect();
+        write_journal(store, Doing::Publish, before, &fresh)?;
+        for Move { digest, draft, .. } in moves {
             disk::rename(&draft.path(digest), &store.blob_path(digest))?;
         }
         disk::sync_dir(&store.blobs())?;
@@ -239,10 +297,10 @@ fn step_in(
     Ok(())
 }
 
-/// Puts everything back: the index, then the blobs, which return to the draft.
-fn take_back(store: &Store, draft: &Draft, before: &[u8], fresh: &[Digest]) -> Result<(), files::Error> {
+/// Puts everything back: the index, then the blobs, which return to their drafts.
+fn take_back(store: &Store, before: &[u8], moves: &[Move<'_>]) -> Result<(), files::Error> {
     undo_index(store, before)?;
-    for digest in fresh {
+    for Move { digest, draft, .. } in moves.iter().filter(|one| one.fresh) {
         let from = store.blob_path(digest);
         if from.exists() && disk::rename(&from, &draft.path(digest)).is_err() {
             disk::remove(&from)?;

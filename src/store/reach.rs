@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Store;
 use super::index::IndexFile;
+use super::index::Referrer;
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::image::Index;
@@ -17,33 +18,32 @@ use crate::image::kind;
 pub(super) struct Reach {
     /// Every blob named on the way, whether it is there or not.
     pub(super) blobs: BTreeSet<Digest>,
-    /// Whether every manifest on the way could be read: if not, more blobs may be needed than are known here.
-    pub(super) complete: bool,
+    /// A manifest on the way could not be read.
+    broken: bool,
 }
 
 /// Returns everything that the entries of `index` need.
 pub(super) fn all(store: &Store, index: &IndexFile) -> Reach {
-    let mut reach = Reach { blobs: BTreeSet::new(), complete: true };
+    let mut reach = Reach::default();
     for entry in index.descriptors() {
         match entry {
-            Some(entry) => reach.follow(store, entry),
+            Some(entry) => reach.follow(store, &entry),
             // An entry in a notation unknown to us: who knows what it needs.
-            None => reach.complete = false,
+            None => reach.broken = true,
         }
     }
     reach
 }
 
-/// Returns everything that one entry needs.
-pub(super) fn one(store: &Store, entry: &Descriptor) -> Reach {
-    let mut reach = Reach { blobs: BTreeSet::new(), complete: true };
-    reach.follow(store, entry.clone());
-    reach
-}
-
 impl Reach {
-    fn follow(&mut self, store: &Store, entry: Descriptor) {
-        let mut todo = vec![entry];
+    /// Whether every manifest on the way could be read: if not, more blobs may be needed than are known here.
+    pub(super) fn complete(&self) -> bool {
+        !self.broken
+    }
+
+    /// Adds everything that `entry` needs.
+    pub(super) fn follow(&mut self, store: &Store, entry: &Descriptor) {
+        let mut todo = vec![entry.clone()];
         while let Some(next) = todo.pop() {
             if !self.blobs.insert(next.digest) || matches!(kind(&next.media_type), Kind::Config | Kind::Layer) {
                 continue;
@@ -56,8 +56,20 @@ impl Reach {
             };
             match below {
                 Some(below) => todo.extend(below),
-                None => self.complete = false,
+                None => self.broken = true,
             }
+        }
+    }
+
+    /// Adds those of `referrers` that speak about something reached, and what speaks about them; they leave the list.
+    pub(super) fn follow_referrers(&mut self, store: &Store, referrers: &mut Vec<Referrer>) {
+        loop {
+            let (reached, rest): (Vec<_>, Vec<_>) = referrers.drain(..).partition(|one| self.blobs.contains(&one.subject));
+            *referrers = rest;
+            if reached.is_empty() {
+                return;
+            }
+            reached.iter().for_each(|one| self.follow(store, &one.manifest));
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn find(store: &Store) -> Result<Vec<Stray>, Error> {
         // Upper-case digits would be a second name for one content.
         match Digest::from_hex(&name).ok().filter(|digest| digest.hex() == name) {
             None => strays.push(Stray { path, why: "not named like a blob" }),
-            Some(digest) if still && reach.complete && !reach.blobs.contains(&digest) => {
+            Some(digest) if still && reach.complete() && !reach.blobs.contains(&digest) => {
                 strays.push(Stray { path, why: "no image needs this blob" });
             }
             Some(_) => {}

@@ -74,7 +74,7 @@ fn an_index_shows_the_image_of_this_machine() {
     let ours = image(&draft, "x:1", "ours").manifest.with_platform(Platform::host());
     let index = Index { manifests: vec![other.clone(), ours.clone()], ..Index::default() };
     let (digest, size) = draft.put(&index.to_json()).expect("put");
-    let version = Version { reference: reference("multi:1"), manifest: Descriptor::new(MEDIA_INDEX, digest, size) };
+    let version = Version::new(reference("multi:1"), Descriptor::new(MEDIA_INDEX, digest, size));
     store.publish(&draft, &[version]).expect("publish");
     drop(draft);
     let details = show(&store, &reference("multi")).expect("show");

@@ -237,8 +237,8 @@ fn one_text_for_two_readers_is_refused() {
     let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read")).expect("a manifest");
     manifest.extra.insert("manifests".to_owned(), serde_json::json!([]));
     let (digest, size) = draft.put(&manifest.to_json()).expect("put");
-    let two = Version { reference: reference("two:1"), manifest: Descriptor::new(MEDIA_MANIFEST, digest, size) };
-    let as_index = Version { reference: reference("index:1"), manifest: Descriptor::new(MEDIA_INDEX, digest, size) };
+    let two = Version::new(reference("two:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
+    let as_index = Version::new(reference("index:1"), Descriptor::new(MEDIA_INDEX, digest, size));
     store.publish(&draft, &[good, two, as_index]).expect("publish");
     drop(draft);
     expect(

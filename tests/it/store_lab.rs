@@ -11,6 +11,7 @@ use bake::image::Descriptor;
 use bake::image::History;
 use bake::image::ImageConfig;
 use bake::image::MEDIA_CONFIG;
+use bake::image::MEDIA_EMPTY;
 use bake::image::MEDIA_LAYER_GZIP;
 use bake::image::MEDIA_MANIFEST;
 use bake::image::Manifest;
@@ -84,13 +85,24 @@ impl Parts {
         let layers = self.layers.iter().map(|(media, bytes)| put(media, bytes)).collect::<Result<_, _>>()?;
         let config = put(MEDIA_CONFIG, &self.config.to_json())?;
         let manifest = put(MEDIA_MANIFEST, &Manifest::new(config, layers).to_json())?;
-        Ok(Version { reference: reference(name), manifest })
+        Ok(Version::new(reference(name), manifest))
     }
 }
 
 /// Puts a small image into the draft.
 pub(crate) fn image(draft: &Draft, name: &str, content: &str) -> Version {
     Parts::new(content).put(draft, name)
+}
+
+/// Puts what speaks about `subject` into the draft: an artifact with one file.
+pub(crate) fn referrer(draft: &Draft, subject: &Descriptor, text: &str) -> Descriptor {
+    let put = |media: &str, bytes: &[u8]| draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size)).expect("put");
+    let mut manifest = Manifest::new(put(MEDIA_EMPTY, b"{}"), vec![put("text/plain", text.as_bytes())]);
+    manifest.artifact_type = Some("text/plain".to_owned());
+    manifest.subject = Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
+    let mut descriptor = put(MEDIA_MANIFEST, &manifest.to_json());
+    descriptor.artifact_type = manifest.artifact_type;
+    descriptor
 }
 
 /// Publishes a small image.

@@ -85,6 +85,70 @@ fn several_versions_appear_together() {
 }
 
 #[test]
+fn several_drafts_appear_together_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    let taken = publish(&store, "app:1", "taken");
+    let before = tree(dir.path());
+    let (one, two) = (store.draft().expect("draft"), store.draft().expect("draft"));
+    let web = image(&one, "web:1", "one");
+    // Made in one draft, its blobs in the other.
+    let lent = Version::new(reference("lent:1"), image(&one, "x:1", "lent").manifest);
+    let other = image(&two, "app:1", "other");
+    match store.publish_all(&[(&one, std::slice::from_ref(&web)), (&two, &[lent.clone(), other])]) {
+        Err(Error::VersionTaken { reference, have, .. }) => {
+            assert_eq!((reference.to_string(), have), ("app:1".to_owned(), taken.manifest.digest))
+        }
+        result => panic!("{result:?}"),
+    }
+    let mut after = tree(dir.path());
+    after.retain(|name, _| !name.starts_with("scratch"));
+    assert!(before.iter().filter(|(name, _)| !name.starts_with("scratch")).eq(after.iter()), "nothing of either draft");
+    let app = image(&two, "app:2", "two");
+    let published = store.publish_all(&[(&one, std::slice::from_ref(&web)), (&two, &[lent, app, web.clone()])]).expect("publish");
+    assert_eq!(published, [Published::New, Published::New, Published::New, Published::Already]);
+    drop((one, two));
+    assert_eq!(names(&store), ["app:1", "app:2", "lent:1", "web:1"]);
+    check_whole(&store);
+}
+
+#[test]
+fn what_speaks_about_a_version_comes_and_goes_with_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("open");
+    publish(&store, "old:1", "old");
+    let before = tree(dir.path());
+    let draft = store.draft().expect("draft");
+    let mut web = image(&draft, "web:1", "one");
+    let attestation = referrer(&draft, &web.manifest, "tested");
+    web.referrers.push(attestation.clone());
+    let stranger = referrer(&draft, &image(&draft, "x:1", "other").manifest, "of another");
+    let mut wrong = web.clone();
+    wrong.referrers.push(stranger);
+    assert!(matches!(store.publish(&draft, &[wrong]), Err(Error::Incomplete { .. })));
+    web.manifest.annotations.insert("bake.tested".to_owned(), "yes".to_owned());
+    store.publish(&draft, std::slice::from_ref(&web)).expect("publish");
+    // The same content under a second name, and what speaks about it told again.
+    let mut twin = web.clone();
+    twin.reference = reference("web:2");
+    store.publish(&draft, &[twin]).expect("publish");
+    drop(draft);
+    check_whole(&store);
+    let found = store.referrers(&web.manifest.digest).expect("referrers");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].digest, found[0].artifact_type.as_deref()), (attestation.digest, Some("text/plain")));
+    assert_eq!(store.resolve(&reference("web:1")).expect("there").manifest.annotations["bake.tested"], "yes");
+    assert_eq!(names(&store), ["old:1", "web:1", "web:2"], "what speaks about a version is none");
+    store.remove(&reference("web:1")).expect("remove");
+    assert_eq!(store.referrers(&web.manifest.digest).expect("referrers").len(), 1, "web:2 is still there");
+    check_whole(&store);
+    store.remove(&reference("web:2")).expect("remove");
+    assert!(
+        tree(dir.path()).iter().filter(|(name, _)| *name != "scratch/lock").eq(before.iter().filter(|(name, _)| *name != "scratch/lock"))
+    );
+}
+
+#[test]
 fn what_does_not_hold_together_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
@@ -93,18 +157,18 @@ fn what_does_not_hold_together_is_refused() {
     let good = image(&draft, "web:1", "one");
     let mut wrong_size = good.clone();
     wrong_size.manifest.size += 1;
-    let missing = Version { reference: reference("web:1"), manifest: Descriptor::new(MEDIA_MANIFEST, Digest::of("nothing"), 7) };
+    let missing = Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, Digest::of("nothing"), 7));
     let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read")).expect("a manifest");
     manifest.layers[0] = Descriptor::new(manifest.layers[0].media_type.clone(), Digest::of("no such layer"), 4);
     let (digest, size) = draft.put(&manifest.to_json()).expect("put");
-    let no_layer = Version { reference: reference("web:1"), manifest: Descriptor::new(MEDIA_MANIFEST, digest, size) };
+    let no_layer = Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
     for version in [wrong_size, missing, no_layer] {
         assert!(matches!(store.publish(&draft, &[version]), Err(Error::Incomplete { .. })));
     }
     let (digest, size) = draft.put(b"no manifest").expect("put");
-    let garbage = Version { reference: reference("web:1"), manifest: Descriptor::new(MEDIA_MANIFEST, digest, size) };
+    let garbage = Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
     assert!(matches!(store.publish(&draft, &[garbage]), Err(Error::Content { .. })));
-    let nameless = Version { reference: reference("web"), manifest: good.manifest };
+    let nameless = Version::new(reference("web"), good.manifest);
     assert!(matches!(store.publish(&draft, &[nameless]), Err(Error::NoVersion { .. })));
     drop(draft);
     let mut after = tree(dir.path());
