@@ -19,4 +19,5 @@ pub mod recipe;
 pub mod sandbox;
 pub mod step;
 pub mod store;
+pub mod tree;
 pub mod ui;

@@ -44,6 +44,9 @@ pub(super) fn manifest(recipe: &Recipe, epoch: i64, config: (Digest, u64), made:
     let mut out = Manifest::new(Descriptor::new(image::MEDIA_CONFIG, config.0, config.1), layers);
     out.annotations.insert(image::ANNOTATION_CREATED.to_owned(), image::rfc3339(epoch));
     out.annotations.extend(said(recipe));
+    if !recipe.drift.ignore.is_empty() {
+        out.annotations.insert(image::ANNOTATION_DRIFT_IGNORE.to_owned(), serde_json::json!(recipe.drift.ignore).to_string());
+    }
     out
 }
 

@@ -62,7 +62,10 @@ pub(super) fn gather(
     let mut table = Table::new();
     table.add("platform", &platform.to_string());
     table.add("epoch", &epoch);
-    table.add("image", &(&image.name, &image.version, &image.description, &image.labels, format!("{:?}", image.compression)));
+    table.add(
+        "image",
+        &(&image.name, &image.version, &image.description, &image.labels, format!("{:?}", image.compression), &recipe.drift.ignore),
+    );
     table.add("base", &base.key(epoch));
     let mut complete = locking.base().is_some() || !pinned::needs_lock(base);
     let mut below = base.key(0);

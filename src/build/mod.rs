@@ -405,7 +405,7 @@ fn base_upper(site: &Site<'_>, ready: &Ready, at: &Path, log: &mut StepLog) -> R
 /// Writes the identity files over the last step.
 fn identity_upper(site: &Site<'_>, ready: &Ready, lower: &[PathBuf], at: &Path) -> Result<PathBuf, Error> {
     let upper = pack::make_dir(&at.join("u"))?;
-    let identity = apply::Identity {
+    let identity = image::Identity {
         v: 1,
         name: ready.recipe.image.name.clone(),
         version: ready.recipe.image.version.clone(),

@@ -240,6 +240,8 @@ pub(super) enum ExportFormat {
     Tar,
     /// The root file system as a folder
     Dir,
+    /// The names of the root file system with digests, modes and owners, as mtree(5)
+    Manifest,
 }
 
 fn name_value(text: &str) -> Result<(String, String), String> {

@@ -149,6 +149,7 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
         ExportFormat::DockerArchive => Format::DockerArchive,
         ExportFormat::Tar => Format::Tar,
         ExportFormat::Dir => Format::Dir,
+        ExportFormat::Manifest => Format::Manifest,
     };
     let blob = |digest: &Digest| blob(&store, digest);
     let source = Source { reference: &version.reference, manifest: &version.manifest, blob: &blob };

@@ -29,6 +29,8 @@ pub enum Links {
     InRoot,
     /// Links may not leave the folder: an absolute one, or one with too many `..`, is [`Error::Outside`].
     Beneath,
+    /// No link is followed, on the way or at the end: a path is exactly the names it is written with.
+    Never,
 }
 
 /// A folder that no path given to it can leave. Every `path` below is relative to it; a leading `/` means the folder itself
@@ -94,6 +96,7 @@ impl RootDir {
         let held = match self.links {
             Links::InRoot => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
             Links::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            Links::Never => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS,
         };
         let name = if path == Path::new("") { OsStr::new(".") } else { path.as_os_str() };
         openat2(self.fd.as_fd(), name, flags, mode, held).map_err(|e| self.explain(path, e))

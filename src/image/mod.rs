@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::digest::Digest;
 
 mod config;
+mod identity;
 mod manifest;
 mod platform;
 mod reference;
@@ -25,6 +26,8 @@ pub use config::Healthcheck;
 pub use config::History;
 pub use config::ImageConfig;
 pub use config::RootFs;
+pub use identity::IDENTITY_FILE;
+pub use identity::Identity;
 pub use manifest::Index;
 pub use manifest::Manifest;
 pub use platform::NotAPlatform;
@@ -69,6 +72,9 @@ pub const ANNOTATION_TITLE: &str = "org.opencontainers.image.title";
 pub const ANNOTATION_VERSION: &str = "org.opencontainers.image.version";
 /// Annotation and label: what the image is.
 pub const ANNOTATION_DESCRIPTION: &str = "org.opencontainers.image.description";
+
+/// Annotation of a manifest: what `bake drift` leaves out, a JSON list of patterns in gitignore notation.
+pub const ANNOTATION_DRIFT_IGNORE: &str = "bake.drift-ignore";
 
 /// What kind of thing a media type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use super::show;
 const MAX_LINKS: usize = 40;
 
 /// The tree; paths are clean and in the order of a layer.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Merged {
     nodes: BTreeMap<Path, Node>,
     inodes: Vec<Meta>,

@@ -28,14 +28,17 @@ mod once;
 mod pack;
 mod read;
 mod unpack;
+mod verified;
 mod write;
 
+pub(crate) use attribute::{ACL, CAPABILITY, DEFAULT_ACL};
 pub use compress::{Ratio, compress, decompress, decompress_as, decompress_foreign};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
 pub use pack::{Top, pack, pack_over};
 pub use read::{Entry, Kind, TarReader};
 pub use unpack::{Devices, FolderOverLink, Options, Ownership, unpack, unpack_with};
+pub use verified::{Unverified, verified};
 pub use write::Builder;
 
 /// The highest user or group id an image may use: what a user namespace of 65,536 ids can hold.

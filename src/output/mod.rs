@@ -6,6 +6,7 @@
 //! | `docker-archive` | tar of `manifest.json`, config and plain layers | `docker load`, podman, skopeo |
 //! | `tar` | the root file system, layers applied, sorted | tar, mkfs, any hypervisor's importer |
 //! | `dir` | the same as a folder | chroot, systemd-nspawn |
+//! | `manifest` | its names with digests, modes, owners, as mtree(5) | `bake drift`, bsdtar, mtree |
 //!
 //! The same image is always the same bytes. Every blob is verified on its way (digest and size; layers also against the config's diff_id).
 //! A destination is whole or absent: work happens at `<dest>.partial`, locked; an interrupted one is replaced by the next export.
@@ -24,6 +25,7 @@ use crate::layer;
 
 mod docker;
 mod flat;
+mod manifest;
 mod oci;
 mod place;
 mod source;
@@ -39,11 +41,13 @@ pub enum Format {
     Tar,
     /// The root file system as a folder.
     Dir,
+    /// The names of the root file system, as mtree(5).
+    Manifest,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::OciArchive, Self::DockerArchive, Self::Tar, Self::Dir];
+    pub const ALL: [Self; 5] = [Self::OciArchive, Self::DockerArchive, Self::Tar, Self::Dir, Self::Manifest];
 
     /// How people write it.
     pub fn name(self) -> &'static str {
@@ -52,6 +56,7 @@ impl Format {
             Self::DockerArchive => "docker-archive",
             Self::Tar => "tar",
             Self::Dir => "dir",
+            Self::Manifest => "manifest",
         }
     }
 
@@ -128,7 +133,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A folder cannot go to a stream.
-    #[error("write the format `dir` to a stream (formats for a stream: oci-archive, docker-archive, tar)")]
+    #[error("write the format `dir` to a stream (formats for a stream: oci-archive, docker-archive, tar, manifest)")]
     Stream,
     /// A folder with owners needs root.
     #[error("write a folder whose files have owners: only root can (without owners: --drop-owners; with them, as a file: format `tar`)")]
@@ -194,6 +199,16 @@ pub enum Error {
     Files(#[from] crate::files::Error),
 }
 
+impl From<layer::Unverified> for Error {
+    fn from(error: layer::Unverified) -> Self {
+        match error {
+            layer::Unverified::Read { digest, source } => Self::Blob { digest, source },
+            layer::Unverified::Corrupt { digest, what } => Self::Corrupt { digest, what },
+            layer::Unverified::Layer { digest, source } => Self::Layer { digest, source },
+        }
+    }
+}
+
 /// Exports an image to the file or folder `dest`, whole or not at all.
 pub fn export(source: &Source<'_>, format: Format, dest: &Path, options: Options) -> Result<Exported, Error> {
     if format == Format::Dir {
@@ -223,6 +238,7 @@ fn write_to(source: &Source<'_>, format: Format, out: &mut dyn Write, spool: &Pa
         Format::OciArchive => oci::write(&image, out),
         Format::DockerArchive => docker::write(&image, out),
         Format::Tar => flat::tar(&image, out, spool),
+        Format::Manifest => manifest::write(&image, out),
         Format::Dir => Err(Error::Stream),
     }
 }

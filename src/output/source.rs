@@ -1,16 +1,12 @@
 //! The image being exported: its manifest and config, and its blobs, verified as they pass.
 
 use std::fs::File;
-use std::io;
 use std::io::Read;
-use std::sync::Arc;
-use std::sync::Mutex;
 
 use super::Error;
 use super::Source;
 use crate::digest::Digest;
 use crate::digest::HashReader;
-use crate::digest::Hasher;
 use crate::image::Descriptor;
 use crate::image::ImageConfig;
 use crate::image::Kind;
@@ -74,37 +70,7 @@ impl<'a> Image<'a> {
         diff_id: Digest,
         take: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let state = Arc::new(Mutex::new((Hasher::new(), 0)));
-        let watched = Watched { file: open(self.source, blob)?, state: state.clone() };
-        let broken = |source| Error::Layer { digest: blob.digest, source };
-        let mut tar = HashReader::new(layer::decompress(Box::new(watched)).map_err(broken)?);
-        let taken = take(&mut tar)?;
-        io::copy(&mut tar, &mut io::sink()).map_err(|source| Error::Blob { digest: blob.digest, source })?;
-        let (tar, found, _) = tar.finish();
-        drop(tar);
-        let (hasher, bytes) = state.lock().map(|state| state.clone()).unwrap_or_default();
-        check(blob, hasher.finish(), bytes)?;
-        if found != diff_id {
-            return Err(Error::Corrupt { digest: blob.digest, what: format!("its tar is {found}, the config says {diff_id}") });
-        }
-        Ok(taken)
-    }
-}
-
-/// What a decompressor reads passes here, counted and hashed.
-struct Watched {
-    file: File,
-    state: Arc<Mutex<(Hasher, u64)>>,
-}
-
-impl Read for Watched {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(buf)?;
-        if let Ok(mut state) = self.state.lock() {
-            state.0.update(&buf[..n]);
-            state.1 += n as u64;
-        }
-        Ok(n)
+        layer::verified(open(self.source, blob)?, blob.digest, diff_id, take)
     }
 }
 

@@ -5,7 +5,7 @@
 //! | format | [`FORMAT`]: raised when bake itself would turn the same inputs into other bytes |
 //! | platform | os and architecture |
 //! | epoch | seconds since 1970 for all times in the image |
-//! | image | name, version, description, labels, compression |
+//! | image | name, version, description, labels, compression, `[drift] ignore` |
 //! | base | digest of the pinned base |
 //! | step *n* | its canonical [`Op`]s, the digests of the context files they read, the network flag |
 //! | packages *n* | sha256 of every package that the lock pins for step *n* |

@@ -35,6 +35,8 @@ pub(super) enum Check {
     InsideFile,
     /// An absolute path or glob in the image, and not all of it.
     InsideGlob,
+    /// A pattern of gitignore over absolute paths in the image, and not all of it.
+    Ignore,
     /// A target of a symlink.
     LinkTarget,
     /// An absolute path that fits into `/etc/passwd`.
@@ -90,6 +92,7 @@ impl Check {
             Check::Inside => inside(text),
             Check::InsideFile => inside_file(text),
             Check::InsideGlob => inside_glob(text),
+            Check::Ignore => ignore(text),
             Check::LinkTarget => line(text),
             Check::PasswdPath => inside(text).and_then(|()| passwd_field(text)),
             Check::PasswdField => passwd_field(text),
@@ -122,7 +125,7 @@ impl Check {
             Check::ImageVersion => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
-            Check::Filled | Check::Line | Check::Word | Check::Package | Check::Unit | Check::Account => Some("."),
+            Check::Filled | Check::Ignore | Check::Line | Check::Word | Check::Package | Check::Unit | Check::Account => Some("."),
             _ => None,
         }
     }
@@ -286,6 +289,28 @@ fn inside_glob(text: &str) -> Result<(), Mistake> {
         return Err(Mistake::new(format!("{} is the whole image", quote(text))).help("`base.scratch = true` starts from nothing"));
     }
     glob(text)
+}
+
+fn ignore(text: &str) -> Result<(), Mistake> {
+    line(text)?;
+    let bare = text.strip_prefix('!').unwrap_or(text);
+    if text.starts_with('#') || bare.trim() != bare || bare.is_empty() {
+        return Err(Mistake::new(format!("{} is not a pattern", quote(text))).label("a comment, or blanks around it"));
+    }
+    // gitignore takes a slash in the middle for one at the start; a reader of the recipe would not.
+    if !bare.starts_with('/') && !bare.starts_with("**/") && bare.trim_end_matches('/').contains('/') {
+        return Err(Mistake::new(format!("relative pattern {} where an absolute one is needed", quote(text)))
+            .label("a path in the image starts with `/`")
+            .help(format!("write {}, or {} for anywhere", quote(&format!("/{bare}")), quote(&format!("**/{bare}")))));
+    }
+    if bare.split('/').any(|part| part == "..") {
+        return Err(Mistake::new(format!("{} holds `..`", quote(text))).help("write the path as it is in the image"));
+    }
+    if !text.starts_with('!') && bare.chars().all(|c| c == '/' || c == '*') {
+        return Err(Mistake::new(format!("{} is the whole image", quote(text))).help("name what machines may change"));
+    }
+    let added = ignore::gitignore::GitignoreBuilder::new("").add_line(None, text).map(|_| ());
+    added.map_err(|error| Mistake::new(format!("{} is not a pattern", quote(text))).label(error.to_string()))
 }
 
 fn passwd_field(text: &str) -> Result<(), Mistake> {

@@ -79,7 +79,7 @@ const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
 const MAX_ID: i64 = u32::MAX as i64 - 1;
 
 /// Top-level keys in order, `step` among them.
-pub(super) const TOP: &[&str] = &["image", "vars", "base", "defaults", "step", "config"];
+pub(super) const TOP: &[&str] = &["image", "vars", "base", "defaults", "step", "config", "drift"];
 
 /// Top-level keys of the reference that this version does not have.
 pub(super) const TOP_LATER: &[&str] = &["stage", "test", "output"];
@@ -303,6 +303,18 @@ pub(super) const CONFIG: Section = Section {
     later: &[],
 };
 
+pub(super) const DRIFT: Section = Section {
+    title: "`[drift]`",
+    name: "drift",
+    doc: "What a machine made from the image may change and still be that image, for `bake drift`.",
+    keys: &[may(
+        "ignore",
+        Shape::List(Check::Ignore),
+        "What is left out, in gitignore notation over absolute paths; `[config] volumes` and what every machine writes are left out anyway. Example: `[\"/etc/app/local.conf\", \"/srv/cache/\", \"*.pyc\"]`.",
+    )],
+    later: &[],
+};
+
 /// Returns the step kind of that name.
 pub(super) fn kind(name: &str) -> Option<&'static Section> {
     KINDS.iter().find(|k| k.name == name)
@@ -310,7 +322,7 @@ pub(super) fn kind(name: &str) -> Option<&'static Section> {
 
 /// Returns the single tables at the top level: all but `vars` and `step`.
 pub(super) fn table(name: &str) -> Option<&'static Section> {
-    [&IMAGE, &BASE, &DEFAULTS, &CONFIG].into_iter().find(|s| s.name == name)
+    [&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT].into_iter().find(|s| s.name == name)
 }
 
 #[cfg(test)]
@@ -319,7 +331,7 @@ mod tests {
 
     #[test]
     fn every_key_is_described_once() {
-        let sections = KINDS.iter().chain([&IMAGE, &BASE, &DEFAULTS, &CONFIG, &HEALTHCHECK, &VAR]);
+        let sections = KINDS.iter().chain([&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT, &HEALTHCHECK, &VAR]);
         for section in sections {
             for (n, key) in section.keys.iter().enumerate() {
                 assert!(key.doc.ends_with('.'), "{} {}: not a sentence", section.title, key.name);

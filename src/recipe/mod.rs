@@ -62,6 +62,8 @@ pub struct Recipe {
     pub steps: Vec<Step>,
     /// `[config]`.
     pub config: Config,
+    /// `[drift]`.
+    pub drift: Drift,
     /// Whether any string used `{{ epoch }}` (then it must be read again once the epoch is known).
     pub uses_epoch: bool,
     /// What is not wrong but probably not meant either.
@@ -363,6 +365,13 @@ pub struct Config {
     pub stop_signal: Option<String>,
     /// Docker's extension.
     pub healthcheck: Option<Healthcheck>,
+}
+
+/// `[drift]`: what a machine may change and still be this image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Patterns in gitignore notation over absolute paths.
+    pub ignore: Vec<String>,
 }
 
 /// `[config] healthcheck`.

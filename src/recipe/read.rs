@@ -13,7 +13,9 @@ use super::kind::{Options, read_step};
 use super::mistake::{Mistake, Mistakes, Source, near};
 use super::scope::Scope;
 use super::vars::{self, Resolved};
-use super::{Base, BaseKind, Compression, Config, Debian, Diagnostic, Healthcheck, Image, Inputs, Recipe, Step, Value, Variant, syntax};
+use super::{
+    Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs, Recipe, Step, Value, Variant, syntax,
+};
 
 /// Reads a recipe, or returns all that is wrong with it.
 pub(super) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
@@ -53,8 +55,21 @@ fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut 
         Some((key, node)) => reader.section(&keys::CONFIG, key, node).map(|fields| config(&fields)),
         None => Some(Config::default()),
     };
+    let drift = match entry(table, "drift") {
+        Some((key, node)) => reader.section(&keys::DRIFT, key, node).map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
+        None => Some(Drift::default()),
+    };
     uses_epoch |= scope.uses_epoch();
-    Some(Recipe { image: image?, vars: scope.values().clone(), base: base?, steps: steps?, config: config?, uses_epoch, warnings: vec![] })
+    Some(Recipe {
+        image: image?,
+        vars: scope.values().clone(),
+        base: base?,
+        steps: steps?,
+        config: config?,
+        drift: drift?,
+        uses_epoch,
+        warnings: vec![],
+    })
 }
 
 /// Returns a top-level key's place and value.

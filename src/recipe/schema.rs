@@ -20,7 +20,7 @@ pub(super) fn schema() -> Value {
         properties.insert((*name).to_owned(), value);
     }
     let mut defs = Map::new();
-    for section in [&keys::IMAGE, &keys::BASE, &keys::DEFAULTS, &keys::CONFIG, &keys::HEALTHCHECK] {
+    for section in [&keys::IMAGE, &keys::BASE, &keys::DEFAULTS, &keys::CONFIG, &keys::DRIFT, &keys::HEALTHCHECK] {
         defs.insert(section.name.to_owned(), table(section));
     }
     // Which keys exist is the same for every base; that exactly one of these is there is said once more.

@@ -357,7 +357,7 @@ fn damaged_and_missing_blobs_are_named() {
 #[test]
 fn a_wrong_diff_id_is_found() {
     let image = Image::with(&layers(), 3, |_| vec![Digest::of("other"); 3]);
-    for format in [Format::DockerArchive, Format::Tar, Format::Dir] {
+    for format in [Format::DockerArchive, Format::Tar, Format::Dir, Format::Manifest] {
         let error = failed(&image, format);
         assert!(matches!(&error, Error::Corrupt { what, .. } if what.contains("the config says")), "{format:?}: {error}");
     }
@@ -378,7 +378,7 @@ fn hostile_layers_are_named() {
         b"not a tar at all".to_vec(),
     ] {
         let image = Image::of(&[layers()[0].clone(), bad]);
-        for format in [Format::Tar, Format::Dir] {
+        for format in [Format::Tar, Format::Dir, Format::Manifest] {
             let error = failed(&image, format);
             let digest = image.read().layers[1].digest;
             assert!(matches!(&error, Error::Layer { digest: found, .. } if *found == digest), "{format:?}: {error:?}");
@@ -458,11 +458,81 @@ fn folders_are_whole_or_untouched() {
 #[test]
 fn a_full_stream_is_an_error() {
     let image = Image::of(&layers());
-    for format in [Format::OciArchive, Format::DockerArchive, Format::Tar] {
+    for format in [Format::OciArchive, Format::DockerArchive, Format::Tar, Format::Manifest] {
         let mut full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
         let error = image.source(|source| write(source, format, &mut full)).expect_err("full");
         assert!(matches!(error, Error::Write { .. }), "{error:?}");
     }
+}
+
+#[test]
+fn a_manifest_names_what_the_layers_mean() {
+    let mut image = Image::of(&layers());
+    let bytes = image.bytes(Format::Manifest);
+    assert_eq!(image.bytes(Format::Manifest), bytes);
+    let (subject, tree) = bake::tree::read(&mut &bytes[..], 100).expect("own text");
+    assert_eq!((subject.name.as_str(), subject.version.as_str(), subject.digest), ("web", "2.0.0", image.manifest.digest));
+    assert_eq!((subject.volumes, subject.ignore), (vec![], Vec::<String>::new()));
+    let lines: Vec<String> = tree
+        .iter()
+        .map(|(path, node)| {
+            let (path, mode) = (String::from_utf8_lossy(path), node.meta.mode);
+            match &node.kind {
+                bake::tree::Kind::Dir => format!("{path}/ {mode:o}"),
+                bake::tree::Kind::Symlink(target) => format!("{path} -> {}", String::from_utf8_lossy(target)),
+                bake::tree::Kind::Fifo => format!("{path} | {mode:o}"),
+                bake::tree::Kind::File { digest, .. } => {
+                    let text = ["2", "3", "hard"].into_iter().find(|text| Some(Digest::of(text)) == *digest).expect("known");
+                    format!("{path} {mode:o} {text}")
+                }
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    let mut sorted = lines.clone();
+    sorted.sort();
+    assert_eq!(sorted, expected());
+    let group = |path: &str| tree.get(path.as_bytes()).expect(path).group;
+    assert_eq!((group("etc/same"), group("opt/new"), group("etc/b")), (Some(1), Some(1), None));
+    assert_eq!(tree.get(b"etc/c").expect("etc/c").meta.xattrs[&b"user.note"[..]], b"n");
+    // What the config and the annotations say about drift is in the text too.
+    let mut manifest = image.read();
+    let path = image.dir.path().join(manifest.config.digest.hex());
+    let mut config = ImageConfig::parse(&fs::read(path).expect("read")).expect("a config");
+    config.config.volumes.insert("/var/lib/web".to_owned());
+    let put = |bytes: Vec<u8>| {
+        let digest = Digest::of(&bytes);
+        fs::write(image.dir.path().join(digest.hex()), &bytes).expect("write");
+        (digest, bytes.len() as u64)
+    };
+    let (digest, size) = put(config.to_json());
+    manifest.config = Descriptor::new(MEDIA_CONFIG, digest, size);
+    manifest.annotations.insert(bake::image::ANNOTATION_DRIFT_IGNORE.to_owned(), r#"["*.pyc","!/x y"]"#.to_owned());
+    let (digest, size) = put(manifest.to_json());
+    image.manifest = Descriptor::new(MEDIA_MANIFEST, digest, size);
+    let (subject, _) = bake::tree::read(&mut &image.bytes(Format::Manifest)[..], 100).expect("own text");
+    assert_eq!((subject.volumes, subject.ignore), (vec!["/var/lib/web".to_owned()], vec!["*.pyc".to_owned(), "!/x y".to_owned()]));
+}
+
+/// The same files as a tar made from the manifest: bsdtar takes names, kinds, modes, owners, sizes and links from it.
+#[test]
+fn tools_bsdtar_reads_a_manifest() {
+    if !tier::tool("bsdtar") {
+        return;
+    }
+    let mut all = layers();
+    all.push(tar(&[Raw::file("odd #=[\\]*?\u{1b}[31m\n", b"3"), Raw::link(b'2', "odd link", "to # \\ \n")]));
+    let image = Image::of(&all);
+    let dir = tempfile::tempdir().expect("a folder");
+    image.export(Format::Manifest, &dir.path().join("web.mtree"), Options::default()).expect("exported");
+    // `-t` reads the entries without asking for contents.
+    let listed = run("bsdtar", &["-tvf", "web.mtree"], dir.path());
+    for line in ["drwx------", "prw--w--w-", "-rwsr-xr-x", "./bin -> usr/bin", "./etc/b", "./usr/bin/three"] {
+        assert!(listed.contains(line), "{line}: {listed}");
+    }
+    let quiet = Command::new("bsdtar").args(["-tf", "web.mtree"]).current_dir(dir.path()).output().expect("run");
+    assert!(quiet.status.success() && quiet.stderr.is_empty(), "{}", String::from_utf8_lossy(&quiet.stderr));
+    assert_eq!(String::from_utf8_lossy(&quiet.stdout).lines().count(), 16);
 }
 
 fn run(program: &str, args: &[&str], cwd: &Path) -> String {

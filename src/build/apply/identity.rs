@@ -2,34 +2,19 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
+use crate::image::IDENTITY_FILE;
+use crate::image::Identity;
 use crate::sandbox::CallIo;
 
 use super::error::Error;
 use super::root::{Attr, Root};
 
-/// Path of the identity file in the image.
-const FILE: &str = "/usr/lib/bake/image.json";
 /// The file itself first: `/etc/os-release` is a link to it where both are there.
 const OS_RELEASE: [&str; 2] = ["/usr/lib/os-release", "/etc/os-release"];
 const MAX_OS_RELEASE: u64 = 1 << 20;
-
-/// What `/usr/lib/bake/image.json` says. Deterministic: the same inputs give the same bytes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Identity {
-    /// Format of this file.
-    pub v: u32,
-    /// Image name.
-    pub name: String,
-    /// Image version.
-    pub version: String,
-    /// What it was made from.
-    pub base: String,
-    /// RFC 3339 time of its newest input.
-    pub created: String,
-}
 
 #[derive(Debug, Deserialize)]
 struct Args {
@@ -50,7 +35,7 @@ fn write(root: &Root, identity: &Identity) -> Result<(), Error> {
     let attr = Attr { ids: root.own(), mode: 0o644 };
     let mut text = serde_json::to_string_pretty(identity).map_err(|e| Error::Call(format!("identity: {e}")))?;
     text.push('\n');
-    root.put_file(&root.make_spot(Path::new(FILE))?, attr, &mut text.as_bytes())?;
+    root.put_file(&root.make_spot(Path::new(IDENTITY_FILE))?, attr, &mut text.as_bytes())?;
     for path in OS_RELEASE.map(Path::new) {
         if let Some(bytes) = root.read(path, MAX_OS_RELEASE)? {
             let text = os_release(&String::from_utf8_lossy(&bytes), &identity.name, &identity.version);

@@ -26,7 +26,6 @@ mod unpack;
 pub use error::Error;
 pub(super) use error::alike;
 pub(super) use error::near;
-pub use identity::Identity;
 pub use identity::identity;
 pub use root::Ids;
 pub use root::Root;

@@ -1,0 +1,304 @@
+//! What a root file system is, name by name: kind, contents by sha256, mode, owner, attributes. Made from layers or from a text, and compared.
+//!
+//! ```text
+//! layers ── Reader ──► Tree ── write ──► an mtree(5) text ── read ──► Tree
+//!                       └── what ──► how one name differs from another
+//! ```
+//! Times are kept but never compared: the same files at another time are the same files. Not here: reading blobs (`store`, `output`) and
+//! looking at a living root (`inspect`).
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::io;
+use std::io::Read;
+
+use crate::digest::Digest;
+use crate::digest::HashWriter;
+use crate::layer;
+use crate::layer::Entry;
+use crate::layer::Limits;
+use crate::layer::Merged;
+use crate::layer::Meta;
+use crate::layer::NodeKind;
+use crate::layer::TarReader;
+
+mod attribute;
+mod mtree;
+mod name;
+mod what;
+
+pub use attribute::{describe, shrink};
+pub use mtree::{Subject, Unreadable, read, write};
+pub use name::{escape, shown};
+pub use what::{What, differences};
+
+/// Links followed in one path before it is taken for a loop (as the kernel).
+const MAX_LINKS: usize = 40;
+
+/// A root file system as a list of its names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    /// Clean paths (relative, no `./`; the top folder is empty and may be missing) in the order of [`layer::compare`].
+    nodes: Vec<(Vec<u8>, Node)>,
+}
+
+/// What stands under one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: Kind,
+    /// Mode, owner, time, attributes.
+    pub meta: Meta,
+    /// Names with the same number are one file; names of their own have none.
+    pub group: Option<u64>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Dir,
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// sha256 of its contents, if they were read; a tree from layers or a text always has it.
+        digest: Option<Digest>,
+    },
+    /// A symbolic link with this target.
+    Symlink(Vec<u8>),
+    /// A fifo.
+    Fifo,
+    /// A socket; only on a living machine.
+    Socket,
+    /// A character or block device; only on a living machine.
+    Device,
+}
+
+impl Kind {
+    /// One word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dir => "folder",
+            Self::File { .. } => "file",
+            Self::Symlink(_) => "symlink",
+            Self::Fifo => "fifo",
+            Self::Socket => "socket",
+            Self::Device => "device",
+        }
+    }
+}
+
+impl Tree {
+    /// Makes a tree of names, which are sorted here; a name given twice stays as it was given last.
+    pub fn new(names: BTreeMap<Vec<u8>, Node>) -> Self {
+        let mut nodes: Vec<_> = names.into_iter().collect();
+        nodes.sort_unstable_by(|a, b| layer::compare(&a.0, &b.0));
+        Self { nodes }
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// All names in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+        self.nodes.iter().map(|(path, node)| (&**path, node))
+    }
+
+    /// Finds the place of a name in [`Tree::iter`].
+    pub fn find(&self, path: &[u8]) -> Option<usize> {
+        self.nodes.binary_search_by(|(found, _)| layer::compare(found, path)).ok()
+    }
+
+    /// The name at a place of [`Tree::find`].
+    pub fn at(&self, place: usize) -> (&[u8], &Node) {
+        let (path, node) = &self.nodes[place];
+        (path, node)
+    }
+
+    /// What stands under a name.
+    pub fn get(&self, path: &[u8]) -> Option<&Node> {
+        self.find(path).map(|place| &self.nodes[place].1)
+    }
+
+    /// Whether anything is in the folder `path`.
+    pub fn has_inside(&self, path: &[u8]) -> bool {
+        let place = match self.nodes.binary_search_by(|(found, _)| layer::compare(found, path)) {
+            Ok(place) => place + 1,
+            Err(place) => place,
+        };
+        self.nodes.get(place).is_some_and(|(next, _)| below(next, path))
+    }
+
+    /// Follows the symbolic links in an absolute or relative path, inside the tree; what does not exist is taken as it is written.
+    pub fn resolve(&self, path: &[u8]) -> Vec<u8> {
+        let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
+        let mut here: Vec<u8> = vec![];
+        let mut links = 0;
+        while let Some(part) = left.pop_front() {
+            match &*part {
+                b"" | b"." => {}
+                b".." => here.truncate(here.iter().rposition(|b| *b == b'/').unwrap_or(0)),
+                _ => {
+                    let next = join(&here, &part);
+                    match self.get(&next).map(|node| &node.kind) {
+                        Some(Kind::Symlink(target)) if links < MAX_LINKS => {
+                            links += 1;
+                            if target.starts_with(b"/") {
+                                here.clear();
+                            }
+                            for part in target.split(|b| *b == b'/').rev() {
+                                left.push_front(part.to_vec());
+                            }
+                        }
+                        _ => here = next,
+                    }
+                }
+            }
+        }
+        here
+    }
+}
+
+/// Whether `path` is inside the folder `folder`; everything but the top is inside the empty one.
+pub fn below(path: &[u8], folder: &[u8]) -> bool {
+    if folder.is_empty() { !path.is_empty() } else { path.starts_with(folder) && path.get(folder.len()) == Some(&b'/') }
+}
+
+/// Puts a name under a folder; the empty folder is the top.
+pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+    [folder, slash, name].concat()
+}
+
+/// The folder that a name is in; of a name at the top, and of the top itself, the empty path.
+pub fn parent(path: &[u8]) -> &[u8] {
+    &path[..path.iter().rposition(|b| *b == b'/').unwrap_or(0)]
+}
+
+/// Compares two paths as [`Tree::iter`] sorts them.
+pub fn order(a: &[u8], b: &[u8]) -> Ordering {
+    layer::compare(a, b)
+}
+
+/// Reads layers, lowest first, one upon the other. Holds names and digests, never contents. A clone goes on from where it is: images that
+/// share their lower layers need read these only once.
+#[derive(Debug, Clone, Default)]
+pub struct Reader {
+    merged: Merged,
+    digests: Vec<Digest>,
+    limits: Limits,
+}
+
+impl Reader {
+    /// Starts with nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts the layer in the uncompressed `tar` on top.
+    pub fn layer(&mut self, tar: &mut dyn Read) -> Result<(), layer::Error> {
+        let mut reader = TarReader::new(tar, &self.limits);
+        let digests = &mut self.digests;
+        let mut bytes = 0;
+        let mut keep = |entry: &Entry, data: &mut dyn Read| {
+            let mut hash = HashWriter::new(io::sink());
+            bytes += io::copy(data, &mut hash).map_err(|source| layer::Error::Read { source })?;
+            let (_, digest, seen) = hash.finish();
+            if seen != entry.size {
+                return Err(layer::Error::Tar { why: layer::Wrong::Truncated });
+            }
+            digests.push(digest);
+            Ok(digests.len() as u64 - 1)
+        };
+        self.merged.apply(&mut reader, &mut keep)?;
+        self.limits.entries = self.limits.entries.saturating_sub(reader.counted().entries);
+        self.limits.bytes = self.limits.bytes.saturating_sub(bytes);
+        Ok(())
+    }
+
+    /// Returns what the layers make together.
+    pub fn finish(self) -> Tree {
+        let mut names: BTreeMap<usize, u32> = BTreeMap::new();
+        let is_file = |kind: &NodeKind| matches!(kind, NodeKind::File { .. });
+        for (_, node) in self.merged.iter().filter(|(_, node)| is_file(&node.kind)) {
+            *names.entry(node.inode).or_default() += 1;
+        }
+        names.retain(|_, count| *count > 1);
+        // Numbered by first name, so that equal trees are equal numbers.
+        let mut numbers: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut nodes = vec![];
+        if let Some(top) = self.merged.top() {
+            nodes.push((vec![], Node { kind: Kind::Dir, meta: top.clone(), group: None }));
+        }
+        for (path, node) in self.merged.iter() {
+            let kind = match &node.kind {
+                NodeKind::Dir => Kind::Dir,
+                NodeKind::File { size, contents } => {
+                    let digest = usize::try_from(*contents).ok().and_then(|place| self.digests.get(place)).copied();
+                    Kind::File { size: *size, digest }
+                }
+                NodeKind::Symlink(target) => Kind::Symlink(target.clone()),
+                NodeKind::Fifo => Kind::Fifo,
+            };
+            let next = numbers.len() as u64 + 1;
+            let group = (is_file(&node.kind) && names.contains_key(&node.inode)).then(|| *numbers.entry(node.inode).or_insert(next));
+            nodes.push((path.to_owned(), Node { kind, meta: self.merged.meta(node).clone(), group }));
+        }
+        Tree { nodes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(kind: Kind) -> Node {
+        Node { kind, meta: Meta { mode: 0o755, ..Meta::default() }, group: None }
+    }
+
+    fn tree() -> Tree {
+        let link = |target: &str| node(Kind::Symlink(target.as_bytes().to_vec()));
+        let names = [
+            ("lib", link("usr/lib")),
+            ("usr", node(Kind::Dir)),
+            ("usr/lib", node(Kind::Dir)),
+            ("usr/lib/up", link("../../etc")),
+            ("usr-x", node(Kind::Dir)),
+            ("loop", link("/loop")),
+            ("etc", node(Kind::Dir)),
+        ];
+        Tree::new(names.into_iter().map(|(path, node)| (path.as_bytes().to_vec(), node)).collect())
+    }
+
+    #[test]
+    fn names_are_found_in_the_order_of_a_layer() {
+        let tree = tree();
+        let paths: Vec<_> = tree.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
+        assert_eq!(paths, ["etc", "lib", "loop", "usr", "usr/lib", "usr/lib/up", "usr-x"]);
+        for (place, path) in paths.iter().enumerate() {
+            assert_eq!(tree.find(path.as_bytes()), Some(place));
+        }
+        assert_eq!(tree.find(b"usr/l"), None);
+        assert!(tree.has_inside(b"usr") && tree.has_inside(b"") && !tree.has_inside(b"usr-x") && !tree.has_inside(b"us"));
+    }
+
+    #[test]
+    fn links_on_the_way_are_followed() {
+        let tree = tree();
+        for (path, found) in
+            [("/lib/x", "usr/lib/x"), ("/lib/up/passwd", "etc/passwd"), ("no/such", "no/such"), ("/", ""), ("/../lib", "usr/lib")]
+        {
+            assert_eq!(tree.resolve(path.as_bytes()), found.as_bytes(), "{path}");
+        }
+        tree.resolve(b"/loop/x");
+    }
+}
