@@ -40,6 +40,13 @@ impl Lock {
         Self::take(path, FlockOperation::NonBlockingLockShared)
     }
 
+    /// Lets others share it from now on; nobody can take it alone in between.
+    pub fn share(self) -> Result<Self, Error> {
+        // flock(2) converts an existing lock; alone is ours, so sharing never has to wait.
+        rustix::fs::flock(&self.file, FlockOperation::LockShared).map_err(|e| system("share the lock", Path::new("it"), e))?;
+        Ok(self)
+    }
+
     /// The open file, to be handed to a child that is to hold the lock too.
     pub fn file(&self) -> &File {
         &self.file

@@ -149,6 +149,15 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     aside.keep(path, mode)
 }
 
+/// As [`write_whole`], but a power loss may take it back: for what can be made again.
+pub fn write_soon(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let mut aside = Aside::new(folder(path))?;
+    aside.write_all(bytes).map_err(|e| system("write", path, e))?;
+    aside.file().set_permissions(Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
+    aside.file.persist(path).map_err(|e| system("rename to", path, e.error))?;
+    Ok(())
+}
+
 /// A file being written aside, in the folder where it will live. `Write`; dropped = gone.
 #[derive(Debug)]
 pub struct Aside {

@@ -1,37 +1,56 @@
-//! What names a build: one table of rows, hashed in order. Two builds with the same key give the same image.
+//! What names a step's layer and a whole build: tables of rows, hashed in order. The same key gives the same bytes.
+//!
+//! The table of a step (the base is step 0, the identity files are the last):
 //!
 //! | row | in it |
 //! |---|---|
-//! | format | [`FORMAT`]: raised when bake itself would turn the same inputs into other bytes |
-//! | platform | os and architecture |
-//! | epoch | seconds since 1970 for all times in the image |
-//! | image | name, version, description, labels, compression, `[drift] ignore` |
-//! | base | digest of the pinned base |
-//! | step *n* | its canonical [`Op`]s, the digests of the context files they read, the network flag |
-//! | packages *n* | sha256 of every package that the lock pins for step *n* |
-//! | config | how the finished image runs |
+//! | `format` | [`FORMAT`]: raised when bake itself would turn the same inputs into other bytes |
+//! | `platform` | os and architecture |
+//! | `epoch` | seconds since 1970 for all times in the image |
+//! | `compression` | of the layer's blob |
+//! | `kind` | `base`, `step` or `identity` |
+//! | `operations` | the step's canonical [`Op`]s: commands, environment, user, folders, owners, modes |
+//! | `files` | for each operation that reads the context: a digest of the places, modes and bytes it takes; of templates: the rendered text |
+//! | `network` | whether the step has network |
+//! | `packages` | name, version and sha256 of each package that the lock file pins for it |
+//! | `downloads` | address and sha256 of each download |
+//! | `below` | `diff_id`s of the layers below: by content, so a step that yields the same layer again keeps everything above it |
 //!
-//! Not in it: paths of the host, times, the user, step names, comments, `timeout`, `retries`.
+//! Not in it: paths of the host, times, the user, step names, line numbers, comments, `timeout`, `retries`, the `[config]`.
+//!
+//! The table of a build has a row for each of `format`, `platform`, `epoch`, `image` (name, version, description, labels, compression, `[drift] ignore`),
+//! `config`, and one per step: the key of that step's table without its `below` row, as the steps before decide that.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::digest::{Digest, Hasher};
 use crate::step::Op;
 
 /// Raised when bake itself would turn the same inputs into other bytes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
-/// One row of the table.
+/// Name of the row that holds the layers below.
+pub const BELOW: &str = "below";
+
+/// One row of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Which, for example `step 3`.
+    /// Which, for example `operations`.
     pub name: String,
-    /// What it holds.
-    pub value: Digest,
+    /// What it holds, canonical: fields in the order of their declaration, maps sorted.
+    pub value: Value,
 }
 
-/// The table being filled.
-#[derive(Debug, Clone, Default)]
+impl Row {
+    /// Names the value.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.value.to_string())
+    }
+}
+
+/// A table being filled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     rows: Vec<Row>,
 }
@@ -44,15 +63,10 @@ impl Table {
         table
     }
 
-    /// Adds a row whose value is the canonical JSON of `value`.
+    /// Adds a row.
     pub fn add(&mut self, name: impl Into<String>, value: &impl Serialize) {
-        let json = serde_json::to_vec(value).expect("plain data with string keys always has a JSON form");
-        self.rows.push(Row { name: name.into(), value: Digest::of(json) });
-    }
-
-    /// Adds a step's row.
-    pub fn add_step(&mut self, index: usize, ops: &[Op], contents: &[Digest], network: bool) {
-        self.add(format!("step {index}"), &(ops, contents, network));
+        let value = serde_json::to_value(value).expect("plain data with string keys always has a JSON form");
+        self.rows.push(Row { name: name.into(), value });
     }
 
     /// Returns the rows in order.
@@ -60,36 +74,126 @@ impl Table {
         &self.rows
     }
 
-    /// Returns the key: every row's name and value, each name closed by a zero byte.
+    /// Returns the key: every row's name and the digest of its value, each name closed by a zero byte.
     pub fn key(&self) -> Digest {
         let mut hasher = Hasher::new();
         for row in &self.rows {
             hasher.update(row.name.as_bytes());
             hasher.update(&[0]);
-            hasher.update(row.value.as_bytes());
+            hasher.update(row.digest().as_bytes());
         }
         hasher.finish()
     }
+
+    /// Returns this table with the layers below as its last row: what names the layer itself.
+    #[must_use]
+    pub fn above(&self, layers: &[Digest]) -> Self {
+        let mut table = self.clone();
+        table.add(BELOW, &layers);
+        table
+    }
+}
+
+/// What decides every step of a build alike.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// `linux/amd64`.
+    pub platform: String,
+    /// Seconds since 1970.
+    pub epoch: i64,
+    /// As the recipe writes it.
+    pub compression: &'static str,
+}
+
+impl Common {
+    fn table(&self, kind: &str) -> Table {
+        let mut table = Table::new();
+        table.add("platform", &self.platform);
+        table.add("epoch", &self.epoch);
+        table.add("compression", &self.compression);
+        table.add("kind", &kind);
+        table
+    }
+
+    /// Returns the table of the base, given the digest that names its pin and `name version sha256` of its packages, if it has any.
+    pub fn base(&self, pin: &Digest, packages: &[String]) -> Table {
+        let mut table = self.table("base");
+        table.add("base", pin);
+        table.add("packages", &packages);
+        table
+    }
+
+    /// Returns the table of a step, but for the layers below it.
+    pub fn step(&self, step: &StepInputs<'_>) -> Table {
+        let mut table = self.table("step");
+        table.add("operations", &step.ops);
+        table.add("files", &step.files);
+        table.add("network", &step.network);
+        table.add("packages", &step.packages);
+        table.add("downloads", &step.downloads);
+        table
+    }
+
+    /// Returns the table of the files that say which image this is.
+    pub fn identity(&self, identity: &impl Serialize) -> Table {
+        let mut table = self.table("identity");
+        table.add("identity", identity);
+        table
+    }
+}
+
+/// What decides one step, besides what decides all.
+#[derive(Debug, Clone)]
+pub struct StepInputs<'a> {
+    /// What it does.
+    pub ops: &'a [Op],
+    /// For each operation that reads the context: what it is called and the digest of what it takes.
+    pub files: Vec<(String, Digest)>,
+    /// Whether it has network.
+    pub network: bool,
+    /// `name version sha256` of what the lock pins for it.
+    pub packages: Vec<String>,
+    /// Address and sha256.
+    pub downloads: Vec<(String, String)>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn common() -> Common {
+        Common { platform: "linux/amd64".to_owned(), epoch: 7, compression: "gzip" }
+    }
+
     #[test]
     fn every_part_of_a_step_counts() {
         let mkdir = |path: &str| Op::Mkdir { paths: vec![path.to_owned()], owner: "0:0".to_owned(), mode: 0o755 };
-        let key = |ops: &[Op], contents: &[Digest], network| {
-            let mut table = Table::new();
-            table.add_step(1, ops, contents, network);
-            table.key()
-        };
-        let base = key(&[mkdir("/a")], &[], false);
-        assert_eq!(base, key(&[mkdir("/a")], &[], false));
-        assert_ne!(base, key(&[mkdir("/b")], &[], false));
-        assert_ne!(base, key(&[mkdir("/a"), mkdir("/a")], &[], false));
-        assert_ne!(base, key(&[mkdir("/a")], &[Digest::of("x")], false));
-        assert_ne!(base, key(&[mkdir("/a")], &[], true));
+        let (a, b) = ([mkdir("/a")], [mkdir("/b")]);
+        let empty = || StepInputs { ops: &a, files: vec![], network: false, packages: vec![], downloads: vec![] };
+        let key = |inputs: StepInputs<'_>| common().step(&inputs).key();
+        let base = key(empty());
+        assert_eq!(base, key(empty()));
+        let mut others = vec![
+            key(StepInputs { ops: &b, ..empty() }),
+            key(StepInputs { files: vec![("copy x".to_owned(), Digest::of("x"))], ..empty() }),
+            key(StepInputs { network: true, ..empty() }),
+            key(StepInputs { packages: vec!["nginx 1 ab".to_owned()], ..empty() }),
+            key(StepInputs { downloads: vec![("https://x".to_owned(), "ab".to_owned())], ..empty() }),
+            common().step(&empty()).above(&[]).key(),
+            common().step(&empty()).above(&[Digest::of("layer")]).key(),
+            common().base(&Digest::of("x"), &[]).key(),
+        ];
+        for other in [
+            Common { platform: "linux/arm64".to_owned(), ..common() },
+            Common { epoch: 8, ..common() },
+            Common { compression: "zstd", ..common() },
+        ] {
+            others.push(other.step(&empty()).key());
+        }
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(base, *other, "variation {at}");
+            assert!(!others[..at].contains(other), "variation {at} looks like an earlier one");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod key;
 pub mod lock;
+pub mod why;
 
 use crate::recipe::{BaseKind, Recipe, Variant};
 use crate::step::{self, Lowered, Op};

@@ -59,6 +59,17 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), files::Error> {
     fault::point(path)
 }
 
+/// Writes a file that anyone may read, whole or not at all, but not durably: for what can be made again.
+pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<(), files::Error> {
+    fault::point(path)?;
+    files::write_soon(path, bytes, PUBLIC_FILE)
+}
+
+/// Gives a folder exactly `mode`.
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), files::Error> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))
+}
+
 /// Makes a folder with exactly `mode`, unless it is there; returns whether it was made.
 pub(super) fn make_dir(path: &Path, mode: u32) -> Result<bool, files::Error> {
     fault::point(path)?;
@@ -67,7 +78,7 @@ pub(super) fn make_dir(path: &Path, mode: u32) -> Result<bool, files::Error> {
         Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
         Err(e) => return Err(system("make the folder", path, e)),
     }
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
+    set_mode(path, mode)?;
     Ok(true)
 }
 

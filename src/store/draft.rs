@@ -7,6 +7,7 @@
 //! scratch/ID/…        whatever the build puts there
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
 use std::fs::Permissions;
@@ -17,6 +18,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use super::disk;
 use super::error::Error;
@@ -36,6 +39,8 @@ pub struct Draft {
     scratch: PathBuf,
     dir: PathBuf,
     id: String,
+    /// Blobs whose copies in the store may be damaged.
+    suspects: Mutex<BTreeSet<Digest>>,
     /// Held until the folder is gone.
     _lock: Lock,
 }
@@ -55,7 +60,7 @@ impl Draft {
         disk::make_dir(&dir.join("blobs"), disk::PRIVATE_DIR).map_err(writing)?;
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let _: PathBuf = corner.keep();
-        Ok(Self { scratch: scratch.to_owned(), dir, id, _lock: lock })
+        Ok(Self { scratch: scratch.to_owned(), dir, id, suspects: Mutex::default(), _lock: lock })
     }
 
     /// Claims every corner in `scratch` whose owner is dead.
@@ -75,7 +80,7 @@ impl Draft {
                 continue;
             }
             match Lock::try_exclusive(&entry.path().join("lock")) {
-                Ok(Some(lock)) => dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, _lock: lock }),
+                Ok(Some(lock)) => dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, suspects: Mutex::default(), _lock: lock }),
                 // It lives.
                 Ok(None) => {}
                 // Gone in the meantime, or of another user: not ours to sweep.
@@ -145,6 +150,16 @@ impl Draft {
     /// Where a kept blob lies until it is published.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.blobs().join(digest.hex())
+    }
+
+    /// Says that a blob of this digest in the store may be damaged: a publish that needs it puts this draft's there instead.
+    pub fn suspect(&self, digest: &Digest) {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
+    }
+
+    /// Whether [`Draft::suspect`] was told of it.
+    pub(super) fn suspected(&self, digest: &Digest) -> bool {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
     /// Removes the corner now, and says what could not be removed (dropping does the same in silence).

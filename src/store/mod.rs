@@ -31,6 +31,7 @@ use crate::files::system;
 use crate::image::Descriptor;
 use crate::image::Reference;
 
+mod cache;
 mod disk;
 mod draft;
 mod error;
@@ -40,6 +41,11 @@ mod publish;
 mod reach;
 mod stray;
 
+pub use cache::Entry;
+pub use cache::Found;
+pub use cache::Layer;
+pub use cache::StepCache;
+pub use cache::Tree;
 pub use draft::Draft;
 pub use draft::NewBlob;
 pub use error::Error;

@@ -101,9 +101,9 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
     let mut moves = vec![];
     for (digest, need) in needs(store, parts, &published)? {
         let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
-        // One that is there whole stays; one that was cut short is mended with ours.
-        if there != Some(need.size)
-            && let Some(draft) = need.draft
+        // One that is there whole stays; one that was cut short, or is said to be damaged, is mended with ours.
+        if let Some(draft) = need.draft
+            && (there != Some(need.size) || draft.suspected(&digest))
         {
             moves.push(Move { digest, draft, fresh: there.is_none() });
         }

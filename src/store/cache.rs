@@ -1,0 +1,483 @@
+//! The step cache: which layer a key gave. Everything in it can be made again, so nothing in it is believed.
+//!
+//! ```text
+//! cache/steps/ab/abcd…       an entry, by key: JSON, written whole after its blob is safe; mtime = last use
+//! cache/blobs/<sha256>       the blobs of entries, apart from the published ones: a build that fails adds nothing to the layout
+//! cache/layers/<name>/       an unpacked layer: a lower folder of overlays; used while `<name>.used` is held (flock, shared)
+//! cache/layers/<name>.used   the boot it was unpacked in: a tree nobody synced is not believed after a restart; mtime = last use
+//! cache/locks/<sha256>       held while a step runs that others may wait for
+//! cache/builds/<sha256>      what the last build of a recipe was made from, for `bake explain`
+//! cache/listings/<sha256>    what a digest of context files was made of, likewise
+//! ```
+//!
+//! A blob that an entry names is linked into the draft of the build that uses it, so removing it from the cache meanwhile harms nobody.
+//! Whether it is whole is told by inode, size and time of change as noted when it was written; where these differ it is read and hashed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Draft;
+use super::Store;
+use super::disk;
+use super::error::Error;
+use super::error::reading;
+use super::error::writing;
+use crate::digest::Digest;
+use crate::digest::HashReader;
+use crate::files;
+use crate::files::Lock;
+use crate::files::system;
+
+/// Format of an entry.
+const VERSION: u32 = 1;
+
+/// Longest entry, record or listing that is read.
+const LIMIT: u64 = 256 << 20;
+
+/// Where the kernel says which boot this is (random(4)).
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The step cache of a store.
+#[derive(Debug, Clone)]
+pub struct StepCache {
+    dir: PathBuf,
+    boot: String,
+}
+
+/// What a key gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Format of this entry.
+    v: u32,
+    /// Its layer, unless the step changed nothing.
+    pub layer: Option<Layer>,
+    /// Where the layer changes something, as prefixes, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touches: Option<Vec<String>>,
+    /// How long the step ran.
+    pub seconds: f64,
+    /// Which build made it.
+    pub build: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<Seal>,
+}
+
+/// The layer of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// sha256 of the blob.
+    pub digest: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// sha256 of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Bytes of the uncompressed tar.
+    pub tar_size: u64,
+}
+
+/// What a file was like when it was known to be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Seal {
+    inode: u64,
+    size: u64,
+    seconds: i64,
+    nanos: i64,
+}
+
+/// What the cache says of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// This.
+    Hit(Entry),
+    /// Nothing.
+    Miss,
+    /// Something that cannot be used, and why. What a build keeps next under this key replaces it.
+    Damaged(String),
+}
+
+/// An unpacked layer in use.
+#[derive(Debug)]
+pub struct Tree {
+    /// Its folder.
+    pub path: PathBuf,
+    _lock: Lock,
+}
+
+impl Entry {
+    /// Makes an entry of `build`.
+    pub fn new(layer: Option<Layer>, touches: Option<Vec<String>>, took: Duration, build: &str) -> Self {
+        Self { v: VERSION, layer, touches, seconds: took.as_secs_f64(), build: build.to_owned(), seal: None }
+    }
+}
+
+impl Store {
+    /// Opens the step cache.
+    pub fn step_cache(&self) -> Result<StepCache, Error> {
+        for name in ["steps", "blobs", "locks", "builds", "listings", "layers"] {
+            let made = self.cache(name)?;
+            if name == "layers" {
+                // Unpacked roots hold setuid programs, and nobody else may start them.
+                disk::set_mode(&made, disk::PRIVATE_DIR).map_err(writing)?;
+            }
+        }
+        let boot = fs::read_to_string(BOOT).unwrap_or_default().trim().to_owned();
+        Ok(StepCache { dir: self.dir.join("cache"), boot })
+    }
+}
+
+impl StepCache {
+    /// Looks up a key. The blob of a hit is in `draft` afterwards.
+    pub fn find(&self, key: &Digest, draft: &Draft) -> Result<Found, Error> {
+        let found = self.look(key)?;
+        if let Found::Hit(Entry { layer: Some(layer), .. }) = &found {
+            match draft.adopt(&self.blob_path(&layer.digest), &layer.digest) {
+                Ok(()) => {}
+                // Removed since we looked: nobody may rely on what is in the cache.
+                Err(e) if e.is_missing() => return Ok(Found::Miss),
+                Err(e) => return Err(e),
+            }
+        }
+        if let Found::Damaged(_) = &found {
+            self.suspect(key, draft);
+        }
+        if matches!(found, Found::Hit(_)) {
+            // The time of last use, for gc; that it cannot be set is no reason to fail.
+            let _ = touch(&self.entry_path(key));
+        }
+        Ok(found)
+    }
+
+    /// Looks up a key, for information.
+    pub fn look(&self, key: &Digest) -> Result<Found, Error> {
+        let path = self.entry_path(key);
+        let bytes = match disk::read(&path, LIMIT) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Found::Miss),
+            Err(e) => return Ok(Found::Damaged(format!("{} cannot be read: {e}", path.display()))),
+        };
+        match version(&bytes) {
+            Some(VERSION) => {}
+            // A later bake's: not for us, and not ours to remove.
+            Some(_) => return Ok(Found::Miss),
+            None => return Ok(Found::Damaged(format!("{} is no entry", path.display()))),
+        }
+        let Ok(mut entry) = serde_json::from_slice::<Entry>(&bytes) else {
+            return Ok(Found::Damaged(format!("{} is no entry", path.display())));
+        };
+        let Some(layer) = entry.layer else { return Ok(Found::Hit(entry)) };
+        let blob = self.blob_path(&layer.digest);
+        let Some((file, size)) = disk::open(&blob).map_err(reading)? else {
+            return Ok(Found::Damaged(format!("the blob {} is missing", layer.digest)));
+        };
+        if size != layer.size {
+            return Ok(Found::Damaged(format!("the blob {} has {size} bytes instead of {}", layer.digest, layer.size)));
+        }
+        let seal = seal(&file.metadata().map_err(|e| reading(system("look at", &blob, e)))?);
+        if entry.seal != Some(seal) {
+            let mut reader = HashReader::new(file);
+            io::copy(&mut reader, &mut io::sink()).map_err(|e| reading(system("read", &blob, e)))?;
+            let found = reader.finish().1;
+            if found != layer.digest {
+                return Ok(Found::Damaged(format!("the blob {} holds {found}", layer.digest)));
+            }
+            entry.seal = Some(seal);
+            // Only saves the next one from reading it again.
+            let _ = self.write_entry(key, &entry);
+        }
+        Ok(Found::Hit(entry))
+    }
+
+    /// Keeps what `key` gave. Its blob, which must be in `draft`, is synced first, so that an entry never promises too much.
+    pub fn keep(&self, key: &Digest, mut entry: Entry, draft: &Draft) -> Result<(), Error> {
+        if let Some(layer) = &entry.layer {
+            let (from, to) = (draft.path(&layer.digest), self.blob_path(&layer.digest));
+            disk::sync_file(&from).map_err(writing)?;
+            // Replaces what is there: it may be what was found damaged.
+            let aside = self.dir.join("blobs").join(format!("{}{}-{}", files::ASIDE, draft.id(), layer.digest.hex()));
+            match fs::hard_link(&from, &aside) {
+                Ok(()) => disk::rename(&aside, &to).map_err(writing)?,
+                Err(e) => return Err(writing(system("link", &aside, e))),
+            }
+            // Both names may have been links to one file already, and then the rename does nothing.
+            let _ = fs::remove_file(&aside);
+            let meta = fs::metadata(&to).map_err(|e| writing(system("look at", &to, e)))?;
+            entry.seal = Some(seal(&meta));
+        }
+        if let Ok(Some(bytes)) = disk::read(&self.entry_path(key), LIMIT)
+            && version(&bytes).is_some_and(|v| v > VERSION)
+        {
+            return Ok(());
+        }
+        self.write_entry(key, &entry)
+    }
+
+    /// Waits for the right to run the step called `name`; `stop` ends the waiting with `None`. Returns also whether it had to wait.
+    pub fn lock(&self, name: &Digest, stop: &dyn Fn() -> bool) -> Result<Option<(Lock, bool)>, Error> {
+        let path = self.dir.join("locks").join(name.hex());
+        let mut waited = false;
+        loop {
+            if let Some(lock) = Lock::try_exclusive(&path).map_err(writing)? {
+                return Ok(Some((lock, waited)));
+            }
+            if stop() {
+                return Ok(None);
+            }
+            waited = true;
+            // A wait in the kernel could not be given up.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Returns the unpacked layer called `name`, if there is one that can be believed.
+    pub fn tree(&self, name: &str) -> Result<Option<Tree>, Error> {
+        let (path, used) = self.tree_paths(name);
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let Some(lock) = Lock::try_shared(&used).map_err(writing)? else { return Ok(None) };
+        // Looked at again: before the lock it could be removed.
+        let good = path.is_dir() && !self.boot.is_empty() && fs::read_to_string(&used).is_ok_and(|boot| boot == self.boot);
+        if !good {
+            return Ok(None);
+        }
+        let _ = touch(&used);
+        Ok(Some(Tree { path, _lock: lock }))
+    }
+
+    /// Moves the unpacked layer `from` into the cache as `name`, unless one is there; one of an earlier boot is moved to `grave`, a
+    /// path where nothing is. `None`: it could not be moved, stays where it is, and costs the next build an unpack.
+    pub fn keep_tree(&self, name: &str, from: &Path, grave: &Path) -> Result<Option<Tree>, Error> {
+        let (path, used) = self.tree_paths(name);
+        if self.boot.is_empty() {
+            return Ok(None);
+        }
+        let Some(lock) = Lock::try_exclusive(&used).map_err(writing)? else { return Ok(None) };
+        if path.is_dir() {
+            if fs::read_to_string(&used).is_ok_and(|boot| boot == self.boot) {
+                drop(lock);
+                return Ok(None);
+            }
+            if fs::rename(&path, grave).is_err() {
+                return Ok(None);
+            }
+        }
+        // A user may not move folders whose root a step gave to someone else.
+        if fs::rename(from, &path).is_err() {
+            return Ok(None);
+        }
+        fs::write(&used, &self.boot).map_err(|e| writing(system("write", &used, e)))?;
+        let shared = lock.share().map_err(writing)?;
+        Ok(Some(Tree { path, _lock: shared }))
+    }
+
+    /// Reads a record (`builds`, `listings`); what cannot be read is not there.
+    pub fn record(&self, room: &str, name: &Digest) -> Option<Vec<u8>> {
+        disk::read(&self.dir.join(room).join(name.hex()), LIMIT).ok().flatten()
+    }
+
+    /// Whether a record is there.
+    pub fn has_record(&self, room: &str, name: &Digest) -> bool {
+        self.dir.join(room).join(name.hex()).is_file()
+    }
+
+    /// Writes a record.
+    pub fn write_record(&self, room: &str, name: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        disk::write_soon(&self.dir.join(room).join(name.hex()), bytes).map_err(writing)
+    }
+
+    /// Where the blob of an entry lies, or would.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("blobs").join(digest.hex())
+    }
+
+    fn entry_path(&self, key: &Digest) -> PathBuf {
+        let hex = key.hex();
+        self.dir.join("steps").join(&hex[..2]).join(hex)
+    }
+
+    fn tree_paths(&self, name: &str) -> (PathBuf, PathBuf) {
+        let layers = self.dir.join("layers");
+        (layers.join(name), layers.join(format!("{name}.used")))
+    }
+
+    fn write_entry(&self, key: &Digest, entry: &Entry) -> Result<(), Error> {
+        let path = self.entry_path(key);
+        if let Some(above) = path.parent() {
+            disk::make_dir(above, disk::PUBLIC_DIR).map_err(writing)?;
+        }
+        let bytes = serde_json::to_vec(entry).expect("plain data always has a JSON form");
+        disk::write_soon(&path, &bytes).map_err(writing)
+    }
+
+    /// The published blob of a damaged entry may be the very same file: the publish is to replace it too.
+    fn suspect(&self, key: &Digest, draft: &Draft) {
+        let entry = disk::read(&self.entry_path(key), LIMIT).ok().flatten();
+        if let Some(entry) = entry.and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok())
+            && let Some(layer) = entry.layer
+        {
+            draft.suspect(&layer.digest);
+        }
+    }
+}
+
+/// Returns the format of an entry's bytes.
+fn version(bytes: &[u8]) -> Option<u32> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    u32::try_from(value.get("v")?.as_u64()?).ok()
+}
+
+fn seal(meta: &fs::Metadata) -> Seal {
+    // Not the time of change of the inode: a link to it, as every publish makes, moves that.
+    Seal { inode: meta.ino(), size: meta.len(), seconds: meta.mtime(), nanos: meta.mtime_nsec() }
+}
+
+fn touch(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.set_modified(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    struct Lab {
+        _dir: tempfile::TempDir,
+        cache: StepCache,
+        draft: Draft,
+    }
+
+    fn lab() -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        Lab { cache: store.step_cache().unwrap(), draft: store.draft().unwrap(), _dir: dir }
+    }
+
+    fn entry(lab: &Lab, bytes: &[u8]) -> Entry {
+        let (digest, size) = lab.draft.put(bytes).unwrap();
+        let layer = Layer { digest, size, diff_id: Digest::of("tar"), tar_size: 3 };
+        Entry::new(Some(layer), None, Duration::from_millis(1500), "b1")
+    }
+
+    #[test]
+    fn what_is_kept_is_found() {
+        let lab = lab();
+        let key = Digest::of("key");
+        assert_eq!(lab.cache.look(&key).unwrap(), Found::Miss);
+        let entry = entry(&lab, b"blob");
+        let digest = entry.layer.unwrap().digest;
+        lab.cache.keep(&key, entry, &lab.draft).unwrap();
+        let Found::Hit(found) = lab.cache.find(&key, &lab.draft).unwrap() else { panic!("a hit") };
+        assert_eq!(found.layer.unwrap().digest, digest);
+        // Kept again, as a build under --no-cache does.
+        lab.cache.keep(&key, found, &lab.draft).unwrap();
+        assert!(matches!(lab.cache.look(&key).unwrap(), Found::Hit(_)));
+        assert_eq!(fs::read_dir(lab.cache.dir.join("blobs")).unwrap().count(), 1, "nothing is left aside");
+    }
+
+    #[test]
+    fn damage_is_seen_and_mended() {
+        let key = Digest::of("key");
+        type Harm = fn(&Path);
+        let harms: [(&str, Harm); 3] = [
+            ("missing", |blob| fs::remove_file(blob).unwrap()),
+            ("bytes instead of", |blob| fs::OpenOptions::new().write(true).open(blob).unwrap().set_len(2).unwrap()),
+            ("holds", |blob| fs::OpenOptions::new().write(true).open(blob).unwrap().write_all(b"B").unwrap()),
+        ];
+        for (expected, harm) in harms {
+            let lab = lab();
+            let entry = entry(&lab, b"blob");
+            let digest = entry.layer.unwrap().digest;
+            lab.cache.keep(&key, entry.clone(), &lab.draft).unwrap();
+            fs::remove_file(lab.draft.path(&digest)).unwrap();
+            harm(&lab.cache.blob_path(&digest));
+            let Found::Damaged(why) = lab.cache.find(&key, &lab.draft).unwrap() else { panic!("{expected}") };
+            assert!(why.contains(expected), "{why}");
+            lab.draft.put(b"blob").unwrap();
+            lab.cache.keep(&key, entry, &lab.draft).unwrap();
+            assert!(matches!(lab.cache.find(&key, &lab.draft).unwrap(), Found::Hit(_)));
+        }
+    }
+
+    #[test]
+    fn an_untouched_copy_is_hashed_and_believed() {
+        let lab = lab();
+        let key = Digest::of("key");
+        let entry = entry(&lab, b"blob");
+        let blob = lab.cache.blob_path(&entry.layer.unwrap().digest);
+        lab.cache.keep(&key, entry, &lab.draft).unwrap();
+        // As a restored backup has it: another inode, another time.
+        let copy = blob.with_extension("copy");
+        fs::copy(&blob, &copy).unwrap();
+        fs::rename(&copy, &blob).unwrap();
+        assert!(matches!(lab.cache.look(&key).unwrap(), Found::Hit(_)));
+    }
+
+    #[test]
+    fn entries_of_others_are_left_alone() {
+        let lab = lab();
+        let key = Digest::of("key");
+        let path = lab.cache.entry_path(&key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, r#"{"v":99,"magic":true}"#).unwrap();
+        assert_eq!(lab.cache.find(&key, &lab.draft).unwrap(), Found::Miss);
+        lab.cache.keep(&key, entry(&lab, b"blob"), &lab.draft).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), r#"{"v":99,"magic":true}"#);
+        fs::write(&path, "not JSON").unwrap();
+        assert!(matches!(lab.cache.find(&key, &lab.draft).unwrap(), Found::Damaged(_)));
+    }
+
+    #[test]
+    fn trees_are_of_this_boot_only() {
+        let lab = lab();
+        let make = |name: &str| {
+            let dir = lab.draft.dir().join(name);
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join("file"), name).unwrap();
+            dir
+        };
+        let grave = lab.draft.dir().join("grave");
+        assert!(lab.cache.tree("one").unwrap().is_none());
+        let kept = lab.cache.keep_tree("one", &make("a"), &grave).unwrap().expect("it can be moved");
+        assert!(lab.cache.tree("one").unwrap().is_some(), "it is used together");
+        assert!(lab.cache.keep_tree("one", &make("b"), &grave).unwrap().is_none(), "the first stays");
+        drop(kept);
+        fs::write(lab.cache.dir.join("layers/one.used"), "another boot").unwrap();
+        assert!(lab.cache.tree("one").unwrap().is_none());
+        let kept = lab.cache.keep_tree("one", &lab.draft.dir().join("b"), &grave).unwrap().expect("the old one goes");
+        assert_eq!(fs::read_to_string(kept.path.join("file")).unwrap(), "b");
+        assert_eq!(fs::read_to_string(grave.join("file")).unwrap(), "a");
+    }
+
+    #[test]
+    fn one_waits_for_the_other() {
+        let lab = lab();
+        let name = Digest::of("step");
+        let (held, waited) = lab.cache.lock(&name, &|| false).unwrap().unwrap();
+        assert!(!waited);
+        assert!(lab.cache.lock(&name, &|| true).unwrap().is_none(), "a wait can be given up");
+        std::thread::scope(|scope| {
+            let asked = std::sync::atomic::AtomicBool::new(false);
+            let other = scope.spawn(|| {
+                let stop = || {
+                    asked.store(true, std::sync::atomic::Ordering::SeqCst);
+                    false
+                };
+                lab.cache.lock(&name, &stop).unwrap().unwrap().1
+            });
+            while !asked.load(std::sync::atomic::Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            drop(held);
+            assert!(other.join().unwrap());
+        });
+    }
+}
