@@ -53,6 +53,21 @@ pub enum Event {
         label: String,
         /// Line of the recipe, from 1.
         line: u32,
+        /// It is in the cache: `StepDone` follows at once.
+        cached: bool,
+    },
+    /// Step `index`, which was started, has to run: it is not in the cache.
+    StepMissed {
+        /// As in `StepStarted`.
+        index: usize,
+        /// A word for the reason: `first`, `unpinned`, `changed`, `gone`, `damaged`, `no-cache`, `paranoid`.
+        kind: &'static str,
+        /// The reason, for people.
+        why: String,
+        /// Rows of the key's table that changed.
+        rows: Vec<String>,
+        /// The build that had it last: time and id.
+        since: Option<String>,
     },
     /// A line of output of step `index`, without its line end, as it was written (not necessarily UTF-8 when it was).
     StepOutput {
@@ -87,6 +102,13 @@ pub enum Event {
     Note {
         /// A sentence fragment.
         message: String,
+    },
+    /// An event of one of several builds of this run.
+    Of {
+        /// `name:version`.
+        image: String,
+        /// What happened in it.
+        event: Box<Event>,
     },
     /// The version is published: from this moment anyone can see it.
     Published {

@@ -98,6 +98,23 @@ pub enum Error {
         /// Whether it was known before any step ran.
         early: bool,
     },
+    /// `--paranoid`, and a cached step gave something else this time.
+    #[error("{place} gave another layer than the one in the cache: {label}")]
+    Unreproducible {
+        /// `step 3 of 5`.
+        place: String,
+        /// What the step is called.
+        label: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of the recipe.
+        line: u32,
+        /// What differs, a path of the image each.
+        paths: Vec<String>,
+    },
+    /// Another recipe of the same run failed.
+    #[error("another recipe of this run failed")]
+    OtherFailed,
     /// The store cannot be used.
     #[error("cannot use the store")]
     Store(#[from] store::Error),
@@ -135,6 +152,13 @@ pub enum StepFailure {
 }
 
 impl StepFailure {
+    /// A failure before anything ran, with its causes.
+    pub(super) fn told(error: &dyn std::error::Error) -> Self {
+        let mut texts = chain(error);
+        let first = texts.remove(0);
+        Self::Prepared(first, texts)
+    }
+
     /// Returns the reason and further causes, as fragments.
     pub fn reasons(&self) -> Vec<String> {
         match self {

@@ -1,6 +1,7 @@
 //! The gate: only what passed it can be published. The promise "tests gate" is a fact of the types: `publish` exists on
 //! [`Checked`] only, and only [`check`] makes one.
 
+use crate::digest::Digest;
 use crate::image::{Descriptor, Reference};
 use crate::store::{Draft, Published, Store, Version};
 
@@ -23,10 +24,16 @@ pub(super) fn check(finished: Finished<'_>) -> Result<Checked<'_>, Error> {
 }
 
 impl Checked<'_> {
-    /// Publishes the image: the one moment anyone can see it.
-    pub(super) fn publish(self, store: &Store) -> Result<Published, Error> {
-        let Finished { draft, reference, manifest } = self.0;
-        let how = store.publish(draft, &[Version::new(reference, manifest)])?;
-        Ok(how.into_iter().next().unwrap_or(Published::New))
+    /// Returns the manifest's digest.
+    pub(super) fn digest(&self) -> Digest {
+        self.0.manifest.digest
     }
+}
+
+/// Publishes images together: the one moment anyone can see them. Returns for each whether it is new.
+pub(super) fn publish(store: &Store, checked: Vec<Checked<'_>>) -> Result<Vec<Published>, Error> {
+    let versions = checked.into_iter().map(|Checked(Finished { draft, reference, manifest })| (draft, [Version::new(reference, manifest)]));
+    let all: Vec<(&Draft, [Version; 1])> = versions.collect();
+    let all: Vec<(&Draft, &[Version])> = all.iter().map(|(draft, versions)| (*draft, versions.as_slice())).collect();
+    Ok(store.publish_all(&all)?)
 }

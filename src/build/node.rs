@@ -15,7 +15,7 @@ use crate::step::{Lowered, Op};
 
 use super::config::PATH;
 use super::context::{self, Context};
-use super::error::{Error, StepFailure, chain};
+use super::error::{Error, StepFailure};
 use super::log::StepLog;
 use super::packages;
 use super::site::Site;
@@ -41,9 +41,7 @@ impl From<Error> for Trouble {
 impl Trouble {
     /// A failure before anything ran, with its causes.
     pub(super) fn prepared(error: &dyn std::error::Error) -> Self {
-        let mut texts = chain(error);
-        let first = texts.remove(0);
-        Self::Step(StepFailure::Prepared(first, texts))
+        Self::Step(StepFailure::told(error))
     }
 }
 
@@ -228,10 +226,6 @@ fn feed_copy(context: &Context, feed: Feed) -> Result<(), StepFailure> {
         Ok(_) => Ok(()),
         // The reader has its own reason, told by the job.
         Err(context::Error::Write { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => {
-            let mut texts = chain(&error);
-            let first = texts.remove(0);
-            Err(StepFailure::Prepared(first, texts))
-        }
+        Err(error) => Err(StepFailure::told(&error)),
     }
 }

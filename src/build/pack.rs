@@ -100,7 +100,6 @@ pub(super) fn pack(
 /// Unpacks the layer blob `blob`, compressed as `how` says, into the new folder `into` (below the draft), which then can be a lower
 /// folder of an overlay: what [`pack`] made of an upper folder becomes that folder again. Checks on the way that the blob still is
 /// `digest`. With an error the folder holds a part of the layer and must not be used; it goes with the draft.
-#[expect(dead_code, reason = "the step cache, being built beside it, is its first user")]
 pub(super) fn unpack_layer(
     session: &Session,
     draft: &Draft,

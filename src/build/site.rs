@@ -39,7 +39,7 @@ pub(super) struct Site<'a> {
     pub(super) context_dir: &'a Path,
     pub(super) locking: &'a Locking,
     /// What this build pins: starts empty, ends as the lock file.
-    pub(super) pins: Mutex<Lock>,
+    pub(super) pins: &'a Mutex<Lock>,
     pub(super) facts: &'a Facts,
     pub(super) plan: &'a Plan,
 }
@@ -80,21 +80,8 @@ impl Site<'_> {
     }
 
     /// Returns the text of a file to be written: as it is, or a template rendered with the recipe's variables.
-    pub(super) fn content(&self, content: &Content) -> Result<String, Trouble> {
-        let file = match content {
-            Content::Text(text) => return Ok(text.clone()),
-            Content::Template(file) => file,
-        };
-        let bytes = self.context.read(file, MAX_TEXT).map_err(|error| Trouble::prepared(&error))?;
-        let prepared = |why: String| Trouble::Step(StepFailure::Prepared(why, vec![]));
-        let text = String::from_utf8(bytes).map_err(|_| prepared(format!("the template {} is not UTF-8 text", file.display())))?;
-        recipe::render_template(&text, file, self.vars).map_err(|found| {
-            let mut causes = vec![];
-            causes.extend(found.label);
-            causes.extend(found.help);
-            let why = format!("{}:{}:{}: {}", file.display(), found.line, found.column, found.message);
-            Trouble::Step(StepFailure::Prepared(why, causes))
-        })
+    pub(super) fn content(&self, from: &Content) -> Result<String, Trouble> {
+        content(self.context, self.vars, from).map_err(Trouble::Step)
     }
 
     /// Returns the files that programs see while they run and that never reach the image.
@@ -116,4 +103,22 @@ impl Site<'_> {
         }
         out
     }
+}
+
+/// Returns the text of a file to be written: as it is, or a template of the context rendered with the recipe's variables.
+pub(super) fn content(context: &Context, vars: &BTreeMap<String, Value>, content: &Content) -> Result<String, StepFailure> {
+    let file = match content {
+        Content::Text(text) => return Ok(text.clone()),
+        Content::Template(file) => file,
+    };
+    let bytes = context.read(file, MAX_TEXT).map_err(|error| StepFailure::told(&error))?;
+    let prepared = |why: String| StepFailure::Prepared(why, vec![]);
+    let text = String::from_utf8(bytes).map_err(|_| prepared(format!("the template {} is not UTF-8 text", file.display())))?;
+    recipe::render_template(&text, file, vars).map_err(|found| {
+        let mut causes = vec![];
+        causes.extend(found.label);
+        causes.extend(found.help);
+        let why = format!("{}:{}:{}: {}", file.display(), found.line, found.column, found.message);
+        StepFailure::Prepared(why, causes)
+    })
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::event::Event;
+use crate::event::{Event, Sink};
 use crate::sandbox::Session;
 use crate::store::Draft;
 
@@ -39,17 +39,19 @@ pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
 }
 
 /// Removes this build's own scratch folder. What cannot be removed is told and swept by the next run.
-pub(super) fn clear(hall: &Hall<'_>, draft: &Draft, session: &Session) {
+pub(super) fn clear(sink: &Sink, draft: &Draft, session: Option<&Session>) {
     let Ok(entries) = fs::read_dir(draft.dir()) else { return };
     for entry in entries.flatten() {
         // The lock stays until the draft is dropped; blobs are plain files of ours, removed with it.
         if entry.file_name() == "lock" || entry.file_name() == "blobs" {
             continue;
         }
+        // Without a session nothing ran, and everything is plain files of ours.
+        let Some(session) = session else { continue };
         if let Err(error) = session.remove_tree(&entry.path()) {
             let why = super::error::chain(&error).join(": ");
             let message = format!("cannot remove {} ({why}); the next build sweeps it", entry.path().display());
-            (hall.sink)(Event::Warning { message, hint: None });
+            (sink)(Event::Warning { message, hint: None });
         }
     }
 }

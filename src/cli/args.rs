@@ -66,6 +66,11 @@ pub(super) enum Command {
     Check(RecipeArgs),
     /// Show what a build would do, without doing it
     Plan(RecipeArgs),
+    /// Say which steps are cached, and why the others would run
+    ///
+    /// Compares every step with the cache and with the last build of the recipe, and names what changed: the file, the package, the
+    /// command, the variable. Runs nothing.
+    Explain(ExplainArgs),
     /// Rewrite recipes in bake's own format
     Fmt(FmtArgs),
     /// Pin everything the world could change, without publishing
@@ -141,6 +146,31 @@ pub(super) struct BuildArgs {
     /// Renew the lock file
     #[arg(long)]
     pub(super) update: bool,
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+    /// Run cached steps again, and fail where one gives another layer
+    #[arg(long, conflicts_with = "no_cache")]
+    pub(super) paranoid: bool,
+    /// How many recipes are baked at once [default: the number of cores]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(super) mirror: MirrorArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct CacheArgs {
+    /// Run steps although they are cached: all, or the one of this number or name (`base` is the base); may be given often
+    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(super) no_cache: Vec<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    pub(super) recipe: RecipeArgs,
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
     #[command(flatten)]
     pub(super) mirror: MirrorArgs,
 }

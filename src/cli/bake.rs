@@ -1,19 +1,19 @@
 //! `bake build`, `bake lock`, `bake doctor`: the commands that run things.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
 use crate::build::error::Error;
-use crate::build::{self, Baked, Hall, LockMode, Request};
+use crate::build::{self, Baked, Hall, LockMode, NoCache, Request};
 use crate::image::Platform;
 use crate::recipe::Inputs;
 use crate::sandbox::{self, Cancel};
 use crate::ui::report::Report;
 use crate::ui::text::{Style, paint};
 
-use super::args::{BuildArgs, InputArgs, LockArgs};
+use super::args::{BuildArgs, CacheArgs, InputArgs, LockArgs};
 use super::{Ctx, edge};
 
 /// `bake build`.
@@ -30,29 +30,40 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         let read = build::check(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
         ctx.ui.diagnostics(&read.warnings);
     }
-    let request = Request { recipe: PathBuf::new(), inputs, lock: mode, epoch, mirror: args.mirror.debian_mirror.clone() };
-    each(ctx, &args.recipe.recipes, request, |hall, request| {
-        result(ctx, &build::bake(hall, request)?);
+    let request = Request {
+        inputs,
+        lock: mode,
+        epoch,
+        mirror: args.mirror.debian_mirror.clone(),
+        no_cache: no_cache(&args.cache),
+        paranoid: args.paranoid,
+        ..Request::default()
+    };
+    let requests: Vec<Request> = args.recipe.recipes.iter().map(|recipe| Request { recipe: recipe.clone(), ..request.clone() }).collect();
+    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    in_hall(ctx, |hall| {
+        let baked = build::bake(hall, &requests, jobs).map_err(|failed| told(ctx, &failed.error, &failed.recipe))?;
+        baked.iter().for_each(|one| result(ctx, one));
         Ok(())
     })
 }
 
-/// Does `work` for one recipe after the other, in one hall; `request` is the same for all but for the recipe.
-fn each(
-    ctx: &Ctx<'_>,
-    recipes: &[PathBuf],
-    mut request: Request,
-    work: impl Fn(&Hall<'_>, &Request) -> Result<(), Error>,
-) -> Result<u8, Report> {
+/// Returns which steps are to run although they are cached.
+pub(super) fn no_cache(args: &CacheArgs) -> NoCache {
+    match args.no_cache.as_slice() {
+        [] => NoCache::No,
+        steps if steps.iter().any(String::is_empty) => NoCache::All,
+        steps => NoCache::Steps(steps.to_vec()),
+    }
+}
+
+/// Opens the store, looks at the host, and does `work` with both.
+pub(super) fn in_hall(ctx: &Ctx<'_>, work: impl Fn(&Hall<'_>) -> Result<(), Report>) -> Result<u8, Report> {
     let cancel = cancel()?;
     let store = ctx.store()?;
     let host = sandbox::probe(None).map_err(|error| edge::sandbox(&error))?;
     let sink = ctx.ui.sink();
-    let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    for recipe in recipes {
-        request.recipe.clone_from(recipe);
-        work(&hall, &request).map_err(|error| told(ctx, &error, recipe))?;
-    }
+    work(&Hall { store: &store, host: &host, cancel: &cancel, sink: &sink })?;
     Ok(edge::OK)
 }
 
@@ -71,14 +82,17 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let mode = if args.update { LockMode::Update } else { LockMode::Obey };
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
-    let request = Request { recipe: PathBuf::new(), inputs, lock: mode, epoch, mirror: args.mirror.debian_mirror.clone() };
-    each(ctx, &args.recipe.recipes, request, |hall, request| {
-        let (path, changed) = build::lock(hall, request)?;
-        if ctx.ui.json() {
-            ctx.ui.object("locked", json!({ "recipe": request.recipe, "lock": path, "changed": changed }));
-        } else {
-            ctx.ui.result(&path.to_string_lossy());
-            ctx.ui.say(if changed { "the lock file is renewed" } else { "the lock file is up to date" });
+    let request = Request { inputs, lock: mode, epoch, mirror: args.mirror.debian_mirror.clone(), ..Request::default() };
+    in_hall(ctx, |hall| {
+        for recipe in &args.recipe.recipes {
+            let request = Request { recipe: recipe.clone(), ..request.clone() };
+            let (path, changed) = build::lock(hall, &request).map_err(|error| told(ctx, &error, recipe))?;
+            if ctx.ui.json() {
+                ctx.ui.object("locked", json!({ "recipe": recipe, "lock": path, "changed": changed }));
+            } else {
+                ctx.ui.result(&path.to_string_lossy());
+                ctx.ui.say(if changed { "the lock file is renewed" } else { "the lock file is up to date" });
+            }
         }
         Ok(())
     })
@@ -140,7 +154,7 @@ pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> 
     })
 }
 
-fn source_date_epoch() -> Result<Option<i64>, Report> {
+pub(super) fn source_date_epoch() -> Result<Option<i64>, Report> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
     match text.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|epoch| (0..=253_402_300_799).contains(epoch)) {
         Some(epoch) => Ok(Some(epoch)),

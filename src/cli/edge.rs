@@ -87,6 +87,18 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
                 ..report("version-taken", FAILED, error)
             }
         }
+        BuildError::Unreproducible { label, recipe, line, paths, .. } => Report {
+            causes: paths.clone(),
+            recipe: Some(recipe.clone()),
+            line: Some(*line),
+            step: Some(label.clone()),
+            hints: vec![
+                "pin what the step takes from the world (time, network, random numbers), then `bake build --no-cache=STEP`".to_owned(),
+                nothing,
+            ],
+            ..report("unreproducible", FAILED, error)
+        },
+        BuildError::OtherFailed => Report { hints: vec![nothing], ..report("step", FAILED, error) },
         BuildError::Store(source) => store(source),
         BuildError::Sandbox(source) => sandbox(source),
         BuildError::Layer { .. } => Report { hints: vec![nothing], ..report("layer", FAILED, error) },

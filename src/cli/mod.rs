@@ -3,6 +3,7 @@
 mod args;
 mod bake;
 mod edge;
+mod explain;
 mod images;
 mod paper;
 
@@ -60,6 +61,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Build(args) => bake::build(ctx, &args),
         Command::Lock(args) => bake::lock(ctx, &args),
         Command::Doctor => bake::doctor(ctx),
+        Command::Explain(args) => explain::explain(ctx, &args),
         Command::Check(args) => paper::check(ctx, &args),
         Command::Plan(args) => paper::plan(ctx, &args),
         Command::Fmt(args) => paper::fmt(ctx, &args),

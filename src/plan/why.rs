@@ -297,12 +297,27 @@ mod tests {
     fn a_person_reads_what_changed() {
         let exec = |argv: &[&str], env: Value| json!([{ "op": "exec", "argv": argv, "env": env, "user": "root", "cwd": "/" }]);
         let cases = [
-            ("operations", exec(&["sh", "-c", "true"], json!({})), exec(&["sh", "-c", "false"], json!({})), "command was \"true\", is \"false\""),
-            ("operations", exec(&["a"], json!({ "A": "1", "B": "2" })), exec(&["a"], json!({ "A": "2" })), "env.A was \"1\", is \"2\"; env.B is gone (was \"2\")"),
+            (
+                "operations",
+                exec(&["sh", "-c", "true"], json!({})),
+                exec(&["sh", "-c", "false"], json!({})),
+                "command was \"true\", is \"false\"",
+            ),
+            (
+                "operations",
+                exec(&["a"], json!({ "A": "1", "B": "2" })),
+                exec(&["a"], json!({ "A": "2" })),
+                "env.A was \"1\", is \"2\"; env.B is gone (was \"2\")",
+            ),
             ("operations", exec(&["a"], json!({})), json!([{ "op": "mkdir" }]), "it does something else"),
             ("files", json!([["copy s", Digest::of("A")]]), json!([["copy s", Digest::of("B")]]), "changed: x; added: z; removed: y"),
             ("files", json!([["copy s", Digest::of("?")]]), json!([["copy s", Digest::of("B")]]), "copy s changed"),
-            ("packages", json!(["a 1 x", "b 1 x"]), json!(["a 2 y", "c 1 x"]), "package changed: a 1 → 2; package added: c; package removed: b"),
+            (
+                "packages",
+                json!(["a 1 x", "b 1 x"]),
+                json!(["a 2 y", "c 1 x"]),
+                "package changed: a 1 → 2; package added: c; package removed: b",
+            ),
             ("epoch", json!(1), json!(2), "epoch was \"1\", is \"2\""),
             ("network", json!(false), json!(true), "network is now on"),
         ];

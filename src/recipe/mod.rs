@@ -101,6 +101,18 @@ pub enum Compression {
     None,
 }
 
+impl Compression {
+    /// Returns it as the recipe writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::None => "none",
+        }
+    }
+}
+
 /// `[base]`, with the line it stands on.
 #[derive(Debug, Clone)]
 pub struct Base {

@@ -464,8 +464,8 @@ mod tests {
         let (held, waited) = lab.cache.lock(&name, &|| false).unwrap().unwrap();
         assert!(!waited);
         assert!(lab.cache.lock(&name, &|| true).unwrap().is_none(), "a wait can be given up");
+        let asked = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let asked = std::sync::atomic::AtomicBool::new(false);
             let other = scope.spawn(|| {
                 let stop = || {
                     asked.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -80,7 +80,9 @@ impl Draft {
                 continue;
             }
             match Lock::try_exclusive(&entry.path().join("lock")) {
-                Ok(Some(lock)) => dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, suspects: Mutex::default(), _lock: lock }),
+                Ok(Some(lock)) => {
+                    dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, suspects: Mutex::default(), _lock: lock })
+                }
                 // It lives.
                 Ok(None) => {}
                 // Gone in the meantime, or of another user: not ours to sweep.
@@ -145,6 +147,11 @@ impl Draft {
     /// Opens a blob that was kept here and is not published yet; `None` where there is none.
     pub fn open(&self, digest: &Digest) -> Result<Option<File>, Error> {
         Ok(disk::open(&self.path(digest)).map_err(reading)?.map(|(file, _)| file))
+    }
+
+    /// Flushes a kept blob to the disk.
+    pub fn sync(&self, digest: &Digest) -> Result<(), Error> {
+        disk::sync_file(&self.path(digest)).map_err(writing)
     }
 
     /// Where a kept blob lies until it is published.

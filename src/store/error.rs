@@ -167,6 +167,11 @@ impl Error {
             Self::NotFound { .. } | Self::VersionTaken { .. } | Self::NoVersion { .. } | Self::Incomplete { .. } | Self::Name { .. }
         )
     }
+
+    /// Whether a file was simply not there.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Disk { source } if source.is_missing())
+    }
 }
 
 /// What was being done when the disk failed: tells "cannot be read" from "cannot be written".

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::event::Event;
-use crate::ui::plain::{outcome, place};
+use crate::ui::plain::{missed, outcome, place};
 use crate::ui::text::{Style, clean, paint};
 
 /// Lines of output shown below the running step.
@@ -22,8 +22,9 @@ pub(super) struct Bars {
 
 #[derive(Default)]
 struct State {
-    total: usize,
-    running: HashMap<usize, Running>,
+    /// Steps of each image of this run; of one alone under no name.
+    totals: HashMap<String, usize>,
+    running: HashMap<(String, usize), Running>,
     bars: HashMap<&'static str, ProgressBar>,
 }
 
@@ -48,23 +49,42 @@ impl Bars {
     }
 
     pub(super) fn tell(&self, event: Event) {
+        match event {
+            Event::Of { image, event } => self.tell_of(image, *event),
+            event => self.tell_of(String::new(), event),
+        }
+    }
+
+    /// Tells an event of one of several images; of the only one where `of` is empty.
+    fn tell_of(&self, of: String, event: Event) {
         let mut state = self.state();
         let color = self.color;
         match event {
             Event::Started { image, steps, .. } => {
-                state.total = steps;
+                state.totals.insert(of, steps);
                 self.stay(format!("baking {}", paint(&clean(&image), Style::Bold, color)));
             }
             Event::StepStarted { index, label, .. } => {
-                let label = format!("{} {}", place(index, state.total), clean(&label));
+                let total = state.totals.get(&of).copied().unwrap_or_default();
+                let label = format!("{} {}", place(index, total), clean(&label));
+                let label = if of.is_empty() { label } else { format!("{} {label}", clean(&of)) };
                 let spinner = self.multi.add(ProgressBar::new_spinner());
                 spinner.set_style(style("{spinner} {wide_msg} {elapsed}"));
                 spinner.set_message(label.clone());
                 spinner.enable_steady_tick(Duration::from_millis(120));
-                state.running.insert(index, Running { spinner, label, tail: VecDeque::new() });
+                state.running.insert((of, index), Running { spinner, label, tail: VecDeque::new() });
+            }
+            Event::StepMissed { index, kind, why, since, .. } => {
+                if let (Some(text), Some(running)) = (missed(kind, &why, since.as_deref()), state.running.get(&(of, index))) {
+                    self.stay(format!("  {} {}", running.label, paint(&text, Style::Dim, color)));
+                }
+            }
+            Event::Of { image, event } => {
+                drop(state);
+                self.tell_of(image, *event);
             }
             Event::StepOutput { index, line, .. } => {
-                if let Some(running) = state.running.get_mut(&index) {
+                if let Some(running) = state.running.get_mut(&(of, index)) {
                     if running.tail.len() == TAIL {
                         running.tail.pop_front();
                     }
@@ -76,10 +96,11 @@ impl Bars {
                 }
             }
             Event::StepDone { index, took, layer, size, cached } => {
-                if let Some(running) = state.running.remove(&index) {
+                if let Some(running) = state.running.remove(&(of, index)) {
                     running.spinner.finish_and_clear();
                     let mark = paint("✓", Style::Good, color);
-                    let outcome = paint(&outcome(took, layer.is_some(), size, cached), Style::Dim, color);
+                    let outcome = if cached { "cached".to_owned() } else { outcome(took, layer.is_some(), size) };
+                    let outcome = paint(&outcome, Style::Dim, color);
                     self.stay(format!("{mark} {} {outcome}", running.label));
                 }
             }

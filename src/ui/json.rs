@@ -21,7 +21,15 @@ pub(super) fn object(kind: &str, fields: Value) -> Value {
 pub(super) fn event(event: &Event) -> Option<Value> {
     let (kind, fields) = match event {
         Event::Started { image, steps, logs } => ("started", json!({ "image": image, "steps": steps, "logs": logs })),
-        Event::StepStarted { index, label, line } => ("step", json!({ "step": index, "label": label, "line": line })),
+        Event::StepStarted { index, label, line, .. } => ("step", json!({ "step": index, "label": label, "line": line })),
+        Event::StepMissed { index, kind, why, rows, since } => {
+            ("step-missed", json!({ "step": index, "reason": kind, "why": why, "rows": rows, "since": since }))
+        }
+        Event::Of { image, event } => {
+            let mut object = self::event(event)?;
+            object["image"] = json!(image);
+            return Some(object);
+        }
         Event::StepOutput { index, line, stderr } => {
             ("output", json!({ "step": index, "stream": if *stderr { "stderr" } else { "stdout" }, "line": line }))
         }

@@ -11,7 +11,8 @@ use crate::ui::text::{Style, clean, paint, size, took};
 /// State between lines: how far each bar had come when it was last told.
 pub(super) struct Plain {
     color: bool,
-    steps: Mutex<State>,
+    /// By image, where there are several in one run; else under no name.
+    builds: Mutex<HashMap<String, State>>,
 }
 
 #[derive(Default)]
@@ -23,13 +24,19 @@ struct State {
 
 impl Plain {
     pub(super) fn new(color: bool) -> Self {
-        Self { color, steps: Mutex::default() }
+        Self { color, builds: Mutex::default() }
     }
 
     pub(super) fn tell(&self, event: &Event) {
-        let mut state = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(text) = say(&mut state, event, self.color) {
-            line(&mut io::stderr().lock(), &text);
+        let mut builds = self.builds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (image, event) = match event {
+            Event::Of { image, event } => (image.as_str(), &**event),
+            event => ("", event),
+        };
+        let state = builds.entry(image.to_owned()).or_default();
+        if let Some(text) = say(state, event, self.color) {
+            let of = if image.is_empty() { String::new() } else { format!("{} ", paint(&clean(image), Style::Bold, self.color)) };
+            line(&mut io::stderr().lock(), &format!("{of}{text}"));
         }
     }
 }
@@ -39,13 +46,15 @@ pub(super) fn place(index: usize, total: usize) -> String {
     if index == 0 { "base".to_owned() } else { format!("[{index}/{total}]") }
 }
 
+/// Returns what is written below a step that is not in the cache; nothing where it never was.
+pub(super) fn missed(kind: &str, why: &str, since: Option<&str>) -> Option<String> {
+    let since = since.map(|since| format!(" since {}", clean(since))).unwrap_or_default();
+    (kind != "first").then(|| format!("not cached: {}{since}", clean(why)))
+}
+
 /// Returns what is written behind a finished step.
-pub(super) fn outcome(time: std::time::Duration, layer: bool, bytes: u64, cached: bool) -> String {
-    let what = match (cached, layer) {
-        (true, _) => "cached".to_owned(),
-        (false, true) => size(bytes),
-        (false, false) => "no change".to_owned(),
-    };
+pub(super) fn outcome(time: std::time::Duration, layer: bool, bytes: u64) -> String {
+    let what = if layer { size(bytes) } else { "no change".to_owned() };
     format!("{} · {what}", took(time))
 }
 
@@ -55,15 +64,24 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
             state.total = *steps;
             format!("baking {} (logs: {})", paint(&clean(image), Style::Bold, color), clean(&logs.to_string_lossy()))
         }
-        Event::StepStarted { index, label, .. } => {
+        Event::StepStarted { index, label, cached, .. } => {
             state.labels.insert(*index, clean(label));
+            if *cached {
+                return None;
+            }
             format!("{} {}", paint(&place(*index, state.total), Style::Bold, color), clean(label))
         }
+        Event::StepMissed { kind, why, since, .. } => format!("  {}", paint(&missed(kind, why, since.as_deref())?, Style::Dim, color)),
+        // Taken apart by the caller.
+        Event::Of { .. } => return None,
         Event::StepOutput { line, .. } => format!("{} {}", paint("  |", Style::Blue, color), clean(line)),
         Event::StepDone { index, took, layer, size, cached } => {
             let label = state.labels.remove(index).unwrap_or_default();
             let place = paint(&place(*index, state.total), Style::Good, color);
-            format!("{place} done: {label} ({})", outcome(*took, layer.is_some(), *size, *cached))
+            if *cached {
+                return Some(format!("{place} cached: {label}"));
+            }
+            format!("{place} done: {label} ({})", outcome(*took, layer.is_some(), *size))
         }
         Event::Progress { task, what, done, total: Some(total), bytes } => {
             // Quarters are enough for a log.
