@@ -112,6 +112,16 @@ pub enum Error {
         /// What differs, a path of the image each.
         paths: Vec<String>,
     },
+    /// `--no-cache=STEP`, and there is no such step.
+    #[error("the recipe has no step {name:?}")]
+    NoStep {
+        /// As given.
+        name: String,
+        /// What the steps are called, the base first.
+        steps: Vec<String>,
+        /// The recipe.
+        recipe: PathBuf,
+    },
     /// Another recipe of the same run failed.
     #[error("another recipe of this run failed")]
     OtherFailed,

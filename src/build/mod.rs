@@ -199,6 +199,13 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
         recipe = read::read(&request.recipe, &inputs)?;
     }
     let plan = plan::draw(&recipe);
+    if let NoCache::Steps(names) = &request.no_cache {
+        let labels: Vec<String> = std::iter::once(plan.base.clone()).chain(plan.nodes.iter().map(|node| node.label.clone())).collect();
+        let known = |name: &&String| !labels.iter().enumerate().any(|(index, label)| run::names_step(name, index, label));
+        if let Some(name) = names.iter().find(known) {
+            return Err(Error::NoStep { name: name.clone(), steps: labels, recipe: request.recipe.clone() });
+        }
+    }
     let path = &request.recipe;
     let sources =
         facts::Sources { recipe: &recipe, plan: &plan, base: &base, context: &context, locking, epoch, platform: &platform, path };

@@ -3,12 +3,12 @@
 //! ```text
 //! node n     key known? ─ hit ──────────────────────────────► its layer, unpacked only when a later node needs the folder
 //!            └ miss: wait for another build that runs it now, look again, else carry it out ─► upper folder
-//! settle n   (packed, beside node n+1) ─► blob synced ─► entry in the cache ─► upper folder into cache/layers ─► others may go on
+//! beside n+1 packed ─► blob synced ─► entry in the cache: from here on a killed build need not run it again
+//! settle n   upper folder into cache/layers ─► builds that wait for it go on
 //! ```
 //! A key holds the layers below by content, so it is known only when these are packed. Where the last build had this very step, that is
 //! waited for, since a hit is likely; else the step starts at once and is named afterwards.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::layer::Blob;
 use crate::plan::key::Table;
 use crate::plan::lock::Lock as Pins;
 use crate::plan::why::Why;
-use crate::store::{Entry, Found, Layer, Tree};
+use crate::store::{self, Entry, Found, Layer, Tree};
 
 use super::NoCache;
 use super::config::Made;
@@ -41,8 +41,8 @@ pub(super) struct Run<'scope, 'env> {
     made: Vec<Made>,
     /// The layers so far, the lowest first.
     stack: Vec<Layered>,
-    /// Nodes that were carried out and have no entry in the cache yet, in order.
-    pending: VecDeque<Pending>,
+    /// The node that was carried out last, until its layer is known.
+    pending: Option<Pending>,
     /// The layer being packed: at most one, as packing uses every core.
     packing: Option<Packing<'scope>>,
     /// What the last build was made from.
@@ -66,9 +66,8 @@ struct Layered {
 /// A node that was carried out.
 struct Pending {
     index: usize,
-    /// Its table but for the layers below, where it was known before it ran.
+    /// Its whole table.
     table: Option<Table>,
-    took: Duration,
     /// Held until others can find what it gave.
     lock: Option<files::Lock>,
     /// What it gave before, to compare with.
@@ -77,15 +76,28 @@ struct Pending {
 
 struct Packing<'scope> {
     index: usize,
-    handle: ScopedJoinHandle<'scope, Result<Option<Blob>, Error>>,
+    handle: ScopedJoinHandle<'scope, Result<Packed, Error>>,
 }
+
+/// A blob, if there was anything to pack, and why the cache could not keep it.
+type Packed = (Option<Blob>, Option<store::Error>);
 
 impl<'scope, 'env> Run<'scope, 'env> {
     pub(super) fn new(work: &'env Work<'env>, scope: &'scope Scope<'scope, 'env>) -> Self {
         let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let record = Record::open(&work.cache, &work.ready.recipe_path);
-        let (made, stack, pending) = (vec![], vec![], VecDeque::new());
-        Self { work, scope, made, stack, pending, packing: None, record, path: Digest::of(b""), cache_broken: false, at }
+        Self {
+            work,
+            scope,
+            made: vec![],
+            stack: vec![],
+            pending: None,
+            packing: None,
+            record,
+            path: Digest::of(b""),
+            cache_broken: false,
+            at,
+        }
     }
 
     /// Runs the base and the first `steps` steps, and with `identity`, where these are all, the identity. What was good stays cached
@@ -148,29 +160,33 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let lower = self.lower()?;
         let upper = work.carry_out(index, &lower, &at)?;
         let took = start.elapsed();
-        let untouched = pack::untouched(&upper)?;
-        if !untouched {
-            self.settle()?;
-        }
+        // From here on the layers below are known, and with them the key.
+        self.settle()?;
+        let table = table.or_else(|| work.table(index)).map(|table| table.above(&chain_of(&self.made)));
         self.made.push(Made { by: work.by(index), layer: None });
-        self.pending.push_back(Pending { index, table, took, lock, expected });
+        let key = table.as_ref().filter(|_| expected.is_none() && !self.cache_broken).map(Table::key);
+        self.pending = Some(Pending { index, table, lock, expected });
         let sink = Sink::clone(work.sink);
-        let done = move |blob: Option<&Blob>| {
+        let keep = move |blob: Option<&Blob>| {
+            let entry = Entry::new(blob.map(layer_of), None, took, work.draft.id());
+            let kept = key.map_or(Ok(()), |key| work.cache.keep(&key, entry, &work.draft));
             if told {
                 let (layer, size) = (blob.map(|blob| blob.digest), blob.map_or(0, |blob| blob.tar_size));
                 sink(Event::StepDone { index, took, layer, size, cached: false });
             }
+            kept.err()
         };
-        if untouched {
-            done(None);
-            // What is being packed below it is not waited for: the next step can start.
-            return if self.packing.is_none() { self.settle() } else { Ok(()) };
+        if pack::untouched(&upper)? {
+            if let Some(error) = keep(None) {
+                self.broken(&error);
+            }
+            return self.settle();
         }
         self.stack.push(Layered { index, folder: Some(upper.clone()), _tree: None });
         let handle = self.scope.spawn(move || {
             let blob = work.pack(&upper, &label)?;
-            done(blob.as_ref());
-            Ok(blob)
+            let trouble = keep(blob.as_ref());
+            Ok((blob, trouble))
         });
         self.packing = Some(Packing { index, handle });
         Ok(())
@@ -291,45 +307,37 @@ impl<'scope, 'env> Run<'scope, 'env> {
         Ok(self.stack.iter().rev().filter_map(|layered| layered.folder.clone()).collect())
     }
 
-    /// Waits for the layer that is being packed, and gives every node that was carried out its entry in the cache.
+    /// Waits for the layer that is being packed, moves its folder to where others find it, and lets them go on.
     fn settle(&mut self) -> Result<(), Error> {
         if let Some(Packing { index, handle }) = self.packing.take() {
-            let packed =
-                handle.join().map_err(|_| Error::Chore { what: "pack a layer".to_owned(), why: "the packer panicked".to_owned() })?;
-            let blob = match packed {
-                Ok(blob) => blob,
+            let packed = handle.join().map_err(|_| Error::Chore { what: "pack a layer".to_owned(), why: "the packer panicked".to_owned() });
+            let (blob, trouble) = match packed.flatten() {
+                Ok(packed) => packed,
                 Err(error) => {
-                    // Neither it nor what was made above it can be named.
-                    self.pending.clear();
+                    self.pending = None;
                     return Err(error);
                 }
             };
+            if let Some(error) = trouble {
+                self.broken(&error);
+            }
             if blob.is_none() {
                 self.stack.retain(|layered| layered.index != index);
             }
             self.made[index].layer = blob;
         }
-        while let Some(pending) = self.pending.pop_front() {
-            self.settle_one(pending)?;
-        }
-        Ok(())
+        self.pending.take().map_or(Ok(()), |pending| self.settle_one(pending))
     }
 
     fn settle_one(&mut self, pending: Pending) -> Result<(), Error> {
-        let Pending { index, table, took, lock, expected } = pending;
+        let Pending { index, table, lock, expected } = pending;
         let work = self.work;
-        let Some(table) = table.or_else(|| work.table(index)) else { return Ok(()) };
-        let table = table.above(&chain_of(&self.made[..index]));
+        let Some(table) = table else { return Ok(()) };
         let layer = self.made[index].layer.as_ref().map(layer_of);
         if let Some(expected) = expected
             && expected.map(|layer| layer.diff_id) != layer.map(|layer| layer.diff_id)
         {
             return Err(self.unreproducible(index, expected, layer));
-        }
-        if !self.cache_broken
-            && let Err(error) = work.cache.keep(&table.key(), Entry::new(layer, None, took, work.draft.id()), &work.draft)
-        {
-            self.broken(&error);
         }
         self.record.set(index, &table, work.draft.id(), &self.at);
         if let Node::Step(step) = work.node(index) {

@@ -98,6 +98,11 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             ],
             ..report("unreproducible", FAILED, error)
         },
+        BuildError::NoStep { steps, recipe, .. } => {
+            let named = steps.iter().enumerate().skip(1).map(|(at, label)| format!("{at} ({label})"));
+            let all: Vec<String> = std::iter::once("base".to_owned()).chain(named).collect();
+            Report { recipe: Some(recipe.clone()), hints: vec![format!("it has {}", all.join(", "))], ..report("usage", USAGE, error) }
+        }
         BuildError::OtherFailed => Report { hints: vec![nothing], ..report("step", FAILED, error) },
         BuildError::Store(source) => store(source),
         BuildError::Sandbox(source) => sandbox(source),

@@ -13,6 +13,7 @@ mod base_mirror;
 mod base_path;
 mod build_pack;
 mod cmd_build;
+mod cmd_cache;
 mod cmd_debian;
 mod cmd_lock;
 mod context_copy;
