@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::lab::{Lab, Run, run};
+use crate::sandbox_user::somebody;
 use crate::tier;
 
 fn lab() -> Option<Lab> {
@@ -278,7 +279,7 @@ fn root_the_cache_works_for_a_user_too() {
         return;
     }
     let Some(lab) = lab() else { return };
-    let Some((uid, gid)) = user() else { return };
+    let Some((_, uid, gid)) = somebody() else { return };
     let home = tempfile::Builder::new().prefix("bake-user-").tempdir_in("/var/tmp").expect("a folder");
     std::os::unix::fs::chown(home.path(), Some(uid), Some(gid)).expect("we are root");
     site(&lab);
@@ -297,18 +298,4 @@ fn root_the_cache_works_for_a_user_too() {
     assert_eq!(digest(&bake(&[])), digest(&root), "and it is the same image as root's");
     // Folders of foreign ids can only be removed from inside: as the user's own program would.
     fs::remove_dir_all(home.path().join("store")).expect("we are root");
-}
-
-/// The user that continuous integration makes for tests like these.
-fn user() -> Option<(u32, u32)> {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let line = passwd.lines().find(|line| line.starts_with("bake-ci:"));
-    let ids = line.and_then(|line| {
-        let mut parts = line.split(':').skip(2);
-        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-    });
-    if ids.is_none() {
-        tier::skip("there is no user bake-ci with subordinate ids");
-    }
-    ids
 }

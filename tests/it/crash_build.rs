@@ -36,7 +36,7 @@ fn a_killed_build_leaves_nothing() {
     }
     let lab = Lab::new();
     lab.tiny_root();
-    let steps = "[[step]]\nrun = \"seq 20000 > /a; sleep 0.02 & true\"\n[[step]]\nmkdir = [\"/x\", \"/y\"]\n\
+    let steps = "[[step]]\nrun = \": {{ version }}; seq 20000 > /a; sleep 0.02 & true\"\n[[step]]\nmkdir = [\"/x\", \"/y\"]\n\
         [[step]]\nrun = \"env crash_build_marker=crash-build-marker sleep 0.05; chown 1000:1000 /a; chmod 000 /x\"\n[[step]]\nfile = \"/etc/f\"\ncontent = \"x\"\n";
     let recipe = |version: &str| format!("[image]\nname = \"tiny\"\nversion = \"{version}\"\n[base]\npath = \"root\"\n{steps}");
     lab.write("tiny.toml", &recipe("1"));
