@@ -247,11 +247,6 @@ impl Context {
         stream::digest(self, &self.list(op)?)
     }
 
-    /// Returns what [`Context::digest`] is made of: for each place a digest of kind, mode and bytes.
-    pub fn listing(&self, _op: &Op) -> Result<std::collections::BTreeMap<String, Digest>, Error> {
-        Ok(std::collections::BTreeMap::new())
-    }
-
     /// Writes what the `Copy` operation takes as the tar stream that `apply` reads: entries below the component `to`, which stands for
     /// the step's `to`. Returns [`Context::digest`] of exactly what was written; a file that changed since is an error.
     pub fn stream(&self, op: &Op, out: impl io::Write) -> Result<Digest, Error> {

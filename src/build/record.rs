@@ -9,10 +9,7 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::plan::key::Table;
 use crate::plan::why::{Listing, Why, changes};
-use crate::step::Op;
 use crate::store::StepCache;
-
-use super::context::Context;
 
 /// Format of a record; one of another is forgotten.
 const VERSION: u32 = 1;
@@ -90,25 +87,6 @@ impl Record {
         let same = |last: &&Recorded| ["kind", "operations"].iter().all(|name| last.rows.get(*name) == row(name));
         let alike = self.steps.iter().filter(|(_, last)| same(last)).min_by_key(|(at, _)| at.abs_diff(index)).map(|(_, last)| last);
         alike.or_else(|| self.steps.get(&index).filter(|last| last.rows.get("kind") == row("kind")))
-    }
-}
-
-/// Keeps what the digests of the context's files in this table are made of, so that a later build can name the file that changed.
-pub(super) fn keep_listings(cache: &StepCache, context: &Context, ops: &[Op], table: &Table) {
-    let Some(row) = table.rows().iter().find(|row| row.name == "files") else { return };
-    let files: Vec<(String, Digest)> = serde_json::from_value(row.value.clone()).unwrap_or_default();
-    for op in ops {
-        let Op::Copy { from, .. } = op else { continue };
-        let called = format!("copy {}", from.join(" "));
-        let Some((_, digest)) = files.iter().find(|(name, _)| *name == called) else { continue };
-        if cache.has_record("listings", digest) {
-            continue;
-        }
-        if let Ok(listing) = context.listing(op) {
-            let bytes = serde_json::to_vec(&listing).expect("plain data always has a JSON form");
-            // Only serves to explain.
-            let _ = cache.write_record("listings", digest, &bytes);
-        }
     }
 }
 

@@ -30,7 +30,7 @@ use super::config::Made;
 use super::error::Error;
 use super::pack;
 use super::paranoid;
-use super::record::{self, Record};
+use super::record::Record;
 use super::work::{Node, Work};
 
 /// The nodes run so far.
@@ -340,9 +340,6 @@ impl<'scope, 'env> Run<'scope, 'env> {
             return Err(self.unreproducible(index, expected, layer));
         }
         self.record.set(index, &table, work.draft.id(), &self.at);
-        if let Node::Step(step) = work.node(index) {
-            record::keep_listings(&work.cache, &work.ready.context, &step.ops, &table);
-        }
         if let (Some(layer), Some(layered)) = (layer, self.stack.iter_mut().find(|layered| layered.index == index))
             && let Some(folder) = layered.folder.clone().filter(|folder| folder.starts_with(work.draft.dir()))
         {
