@@ -23,7 +23,7 @@ Exit codes:
 /// A recipe (TOML) says what the image is made from. `bake build` runs its steps in a throwaway root and publishes the result
 /// as a version in the store, an OCI image layout. If anything fails there is no image and no trace of one.
 #[derive(Debug, Parser)]
-#[command(name = "bake", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "bake", version, after_help = EXIT_CODES, disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) global: Global,
@@ -33,6 +33,7 @@ pub(super) struct Args {
 
 /// Options of every command.
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct Global {
     /// Folder of the store [default: $XDG_DATA_HOME/bake, else ~/.local/share/bake]
     #[arg(long, env = "BAKE_STORE", value_name = "DIR", global = true)]
@@ -43,11 +44,11 @@ pub(super) struct Global {
     /// Tell errors only
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
-    /// When to colour
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    /// When to colour: auto, always or never
+    #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true, global = true)]
     pub(super) color: ColorChoice,
-    /// How to tell what happens
-    #[arg(long, value_name = "HOW", default_value = "auto", global = true)]
+    /// How to tell what happens: auto (bars on a terminal, else plain), bars, plain or none
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true, global = true)]
     pub(super) progress: ProgressChoice,
 }
 
@@ -283,10 +284,24 @@ fn name_value(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_in_the_help_are_command_lines() {
+        let mut seen = 0;
+        for command in super::Args::command().get_subcommands() {
+            let help = command.get_long_about().unwrap_or_default().to_string();
+            for example in help.lines().filter_map(|line| line.strip_prefix("Example: ")) {
+                let parsed = super::Args::try_parse_from(example.split_whitespace());
+                assert!(parsed.is_ok() && example.starts_with(&format!("bake {} ", command.get_name())), "{example}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 3, "{seen}");
     }
 }

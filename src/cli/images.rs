@@ -135,7 +135,8 @@ pub(super) fn verify(ctx: &Ctx<'_>, args: &VerifyArgs) -> Result<u8, Report> {
         ctx.ui
             .object("verified", json!({ "images": report.images, "blobs": report.blobs, "bytes": report.bytes, "good": report.is_good() }));
     } else {
-        ctx.ui.say(&format!("verified {} images, {} blobs, {}", report.images, report.blobs, size(report.bytes)));
+        let images = if report.images == 1 { "image" } else { "images" };
+        ctx.ui.say(&format!("verified {} {images}, {} blobs, {}", report.images, report.blobs, size(report.bytes)));
     }
     Ok(if report.is_good() { edge::OK } else { edge::DIFFERENT })
 }

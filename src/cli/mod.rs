@@ -34,9 +34,10 @@ pub fn main() -> ExitCode {
         quiet: global.quiet,
         json: global.json,
         no_color: set("NO_COLOR"),
+        dumb: std::env::var_os("TERM").is_some_and(|term| term == "dumb"),
     });
     let ctx = Ctx { ui: &ui, store: global.store };
-    let code = match run(&ctx, args.command) {
+    let mut code = match run(&ctx, args.command) {
         Ok(code) => code,
         Err(report) => {
             ui.failure(&report);
@@ -44,6 +45,11 @@ pub fn main() -> ExitCode {
         }
     };
     ui.settle();
+    if let Some(why) = ui.lost() {
+        let message = "cannot write the result to stdout".to_owned();
+        ui.failure(&Report { kind: "file", message, causes: vec![why], exit: edge::FAILED, ..Report::default() });
+        code = if code == edge::OK { edge::FAILED } else { code };
+    }
     ExitCode::from(code)
 }
 

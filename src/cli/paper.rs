@@ -80,8 +80,8 @@ pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
         if ctx.ui.json() {
             ctx.ui.object("formatted", json!({ "recipe": path, "changed": changed, "written": changed && !args.check }));
         } else if changed {
-            let verb = if args.check { "is not formatted" } else { "formatted" };
-            ctx.ui.say(&format!("{}: {verb}", clean(&path.to_string_lossy())));
+            let verb = if args.check { "is not formatted" } else { "is formatted now" };
+            ctx.ui.say(&format!("{} {verb}", clean(&path.to_string_lossy())));
         }
     }
     Ok(if args.check && unformatted > 0 { edge::FAILED } else { edge::OK })

@@ -64,7 +64,7 @@ pub struct Recipe {
     pub config: Config,
     /// `[drift]`.
     pub drift: Drift,
-    /// Whether any string used `{{ epoch }}` (then it must be read again once the epoch is known).
+    /// Whether any string used `{{ epoch }}`, or a template file may (then it must be read again once the epoch is known).
     pub uses_epoch: bool,
     /// What is not wrong but probably not meant either.
     pub warnings: Vec<Diagnostic>,

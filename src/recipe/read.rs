@@ -14,7 +14,8 @@ use super::mistake::{Mistake, Mistakes, Source, near};
 use super::scope::Scope;
 use super::vars::{self, Resolved};
 use super::{
-    Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs, Recipe, Step, Value, Variant, syntax,
+    Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs, Recipe, Step, StepKind, Value, Variant,
+    syntax,
 };
 
 /// Reads a recipe, or returns all that is wrong with it.
@@ -59,7 +60,9 @@ fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut 
         Some((key, node)) => reader.section(&keys::DRIFT, key, node).map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
         None => Some(Drift::default()),
     };
-    uses_epoch |= scope.uses_epoch();
+    // What a template file uses is not known here: it is rendered with this recipe's variables, of which the epoch is one.
+    let template = |step: &Step| matches!(step.kind, StepKind::Template { .. });
+    uses_epoch |= scope.uses_epoch() || steps.iter().flatten().any(template);
     Some(Recipe {
         image: image?,
         vars: scope.values().clone(),

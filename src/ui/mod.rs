@@ -12,7 +12,7 @@ pub mod table;
 pub mod text;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -59,14 +59,21 @@ pub struct Choices {
     pub json: bool,
     /// `NO_COLOR` is set and not empty.
     pub no_color: bool,
+    /// `TERM` says that the terminal knows neither colours nor moving the cursor.
+    pub dumb: bool,
 }
 
 /// The voice of this run.
 pub struct Ui {
+    /// Whether to colour stderr.
+    story_color: bool,
+    /// Whether to colour stdout.
     color: bool,
     json: bool,
     quiet: bool,
     teller: Teller,
+    /// Why part of the result could not be written: told once, at the end.
+    lost: Arc<Mutex<Option<io::Error>>>,
 }
 
 enum Teller {
@@ -79,21 +86,23 @@ enum Teller {
 impl Ui {
     /// Decides once how this run speaks.
     pub fn new(choices: Choices) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let color = match choices.color {
+        let terminal = io::stderr().is_terminal() && !choices.dumb;
+        let colors = |terminal| match choices.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && !choices.no_color,
         };
+        let story_color = colors(terminal);
+        let color = colors(io::stdout().is_terminal() && !choices.dumb);
         let teller = match choices.progress {
             _ if choices.json => Teller::Json,
             _ if choices.quiet => Teller::None,
             ProgressChoice::None => Teller::None,
-            ProgressChoice::Bars => Teller::Bars(Arc::new(bars::Bars::new(color))),
-            ProgressChoice::Auto if terminal => Teller::Bars(Arc::new(bars::Bars::new(color))),
-            ProgressChoice::Auto | ProgressChoice::Plain => Teller::Plain(Arc::new(plain::Plain::new(color))),
+            ProgressChoice::Bars => Teller::Bars(Arc::new(bars::Bars::new(story_color))),
+            ProgressChoice::Auto if terminal => Teller::Bars(Arc::new(bars::Bars::new(story_color))),
+            ProgressChoice::Auto | ProgressChoice::Plain => Teller::Plain(Arc::new(plain::Plain::new(story_color))),
         };
-        Self { color, json: choices.json, quiet: choices.quiet, teller }
+        Self { story_color, color, json: choices.json, quiet: choices.quiet, teller, lost: Arc::default() }
     }
 
     /// Whether `--json` was given.
@@ -101,7 +110,7 @@ impl Ui {
         self.json
     }
 
-    /// Whether to colour.
+    /// Whether to colour results: stdout may be a file while stderr is a terminal.
     pub fn color(&self) -> bool {
         self.color
     }
@@ -117,11 +126,14 @@ impl Ui {
                 let plain = Arc::clone(plain);
                 Arc::new(move |event: Event| plain.tell(&event))
             }
-            Teller::Json => Arc::new(|event: Event| {
-                if let Some(object) = json::event(&event) {
-                    line(&mut io::stdout().lock(), &object.to_string());
-                }
-            }),
+            Teller::Json => {
+                let lost = Arc::clone(&self.lost);
+                Arc::new(move |event: Event| {
+                    if let Some(object) = json::event(&event) {
+                        out(&lost, format!("{object}\n").as_bytes());
+                    }
+                })
+            }
             Teller::None => crate::event::silent(),
         }
     }
@@ -135,21 +147,24 @@ impl Ui {
 
     /// Prints one line of result to stdout.
     pub fn result(&self, text: &str) {
-        self.settle();
-        line(&mut io::stdout().lock(), text);
+        self.raw(format!("{text}\n").as_bytes());
     }
 
     /// Prints result bytes to stdout as they are.
     pub fn raw(&self, bytes: &[u8]) {
         self.settle();
-        let mut out = io::stdout().lock();
-        // A reader that went away (`bake list | head`) is not our failure.
-        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        out(&self.lost, bytes);
+    }
+
+    /// Returns why part of the result did not get out, if so. A reader that went away (`bake list | head`) is not our failure.
+    pub fn lost(&self) -> Option<String> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.as_ref().filter(|error| error.kind() != io::ErrorKind::BrokenPipe).map(io::Error::to_string)
     }
 
     /// Prints one JSON object to stdout, with `v` and `type` in front.
     pub fn object(&self, kind: &str, fields: Value) {
-        line(&mut io::stdout().lock(), &json::object(kind, fields).to_string());
+        out(&self.lost, format!("{}\n", json::object(kind, fields)).as_bytes());
     }
 
     /// Tells one line of story, unless quiet.
@@ -171,22 +186,30 @@ impl Ui {
         }
         let shown: Vec<Diagnostic> = found.iter().filter(|one| !(self.quiet && one.warning)).cloned().collect();
         if !shown.is_empty() {
-            line(&mut io::stderr().lock(), diagnostic::render(&shown, self.color).trim_end());
+            line(&mut io::stderr().lock(), diagnostic::render(&shown, self.story_color).trim_end());
         }
     }
 
     /// Tells why the run failed.
     pub fn failure(&self, report: &Report) {
         self.settle();
-        if self.json {
+        if self.json && self.lost().is_none() {
             self.object("failed", json::failure(report));
         } else {
-            line(&mut io::stderr().lock(), report.render(self.color).trim_end());
+            line(&mut io::stderr().lock(), report.render(self.story_color).trim_end());
         }
     }
 }
 
-/// Writes one line; a closed stdout or stderr cannot be reported anywhere, so it is let go.
+/// Writes to stdout; what cannot be written is noted in `lost`.
+fn out(lost: &Mutex<Option<io::Error>>, bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// Writes one line of the story; a closed stderr cannot be reported anywhere, so it is let go.
 fn line(out: &mut dyn Write, text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

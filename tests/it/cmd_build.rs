@@ -178,6 +178,19 @@ fn a_step_knows_its_home() {
 }
 
 #[test]
+fn a_template_knows_the_epoch() {
+    let Some(lab) = lab() else { return };
+    lab.write("date.j2", "baked at {{ epoch }}\n");
+    recipe(&lab, "1.0.0", "[[step]]\ntemplate = \"date.j2\"\nto = \"/date\"\n");
+    let built = run(lab.command(["build", "tiny.toml"]).env("SOURCE_DATE_EPOCH", "1700000000"));
+    assert_eq!(built.code, 0, "{}", built.err);
+    let root = lab.path("out");
+    let exported = lab.bake(["export", "tiny", "--format", "dir", "--output", root.to_str().expect("a plain path")]);
+    assert_eq!(exported.code, 0, "{}", exported.err);
+    assert_eq!(fs::read_to_string(root.join("date")).expect("the rendered file"), "baked at 1700000000\n");
+}
+
+#[test]
 fn a_recipe_that_is_not_there_is_exit_2() {
     let lab = Lab::new();
     for command in ["build", "check", "plan", "lock"] {

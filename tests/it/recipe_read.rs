@@ -64,7 +64,7 @@ fn the_reference_is_read() {
     assert_eq!(recipe.config.ports, ["80/tcp", "53/udp"]);
     assert_eq!(recipe.config.env["PORT"], "80");
     assert_eq!(recipe.config.healthcheck.unwrap().start_period, Some(Duration::from_secs(60)));
-    assert!(!recipe.uses_epoch);
+    assert!(recipe.uses_epoch, "its template may use it");
 }
 
 #[test]
@@ -125,6 +125,7 @@ fn the_epoch_is_noticed() {
     assert!(!read(&with("[[step]]\nmkdir = '/epoch'\n"), &inputs_without_vars()).uses_epoch);
     let recipe = read(&with("[[step]]\nmkdir = '/{{ epoch }}'\n"), &inputs_without_vars());
     assert!(recipe.uses_epoch);
+    assert!(read(&with("[[step]]\ntemplate = 'x.j2'\nto = '/x'\n"), &inputs_without_vars()).uses_epoch, "a template file may use it");
     assert!(matches!(&recipe.steps[0].kind, StepKind::Mkdir { paths, .. } if paths == &["/7"]));
 }
 

@@ -1,0 +1,105 @@
+//! What every command says of itself: `--help` word for word, man pages, examples. `UPDATE_GOLDEN=1` writes the expectations anew.
+
+use std::fs;
+use std::path::Path;
+
+use crate::lab::{Lab, Run, run};
+
+/// Runs `bake args` in a terminal 100 columns wide.
+fn bake(lab: &Lab, args: &[&str]) -> Run {
+    let mut command = lab.command(args);
+    run(command.env("COLUMNS", "100").env_remove("BAKE_STORE"))
+}
+
+/// The commands, as `bake --help` lists them.
+fn commands(lab: &Lab) -> Vec<String> {
+    let help = bake(lab, &["--help"]).out;
+    let (_, listed) = help.split_once("Commands:\n").expect("a list of commands");
+    let listed = listed.lines().take_while(|line| !line.is_empty());
+    let first = |line: &str| line.split_whitespace().next().expect("a name").to_owned();
+    let names: Vec<String> = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   ")).map(first).collect();
+    assert!(names.len() > 10, "{help}");
+    names
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let lab = Lab::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/help");
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut expected_files = vec![];
+    let mut wrong = vec![];
+    for name in std::iter::once("bake".to_owned()).chain(commands(&lab)) {
+        let args: Vec<&str> = if name == "bake" { vec!["--help"] } else { vec![&name, "--help"] };
+        let said = bake(&lab, &args);
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{name}");
+        for part in ["Usage: bake", "--store <DIR>", "--json", "Exit codes:\n  0    done\n", "  130  interrupted\n"] {
+            assert!(said.out.contains(part), "{name} does not say {part:?}: {}", said.out);
+        }
+        // What every command has is written down once, in bake.txt.
+        let (own, _) = said.out.split_once("Options of every command:\n").expect("what is common comes last");
+        let text = if name == "bake" { &said.out } else { own };
+        // No blank at a line's end: editors would strip it from the files.
+        let text: String = text.trim_end().lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let file = folder.join(format!("{name}.txt"));
+        if update {
+            fs::write(&file, &text).expect("our own file");
+        } else if fs::read_to_string(&file).unwrap_or_default() != text {
+            wrong.push(format!("--- {name}\n{text}"));
+        }
+        expected_files.push(format!("{name}.txt"));
+    }
+    for entry in fs::read_dir(&folder).expect("the expectations").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if update && !expected_files.contains(&name) {
+            fs::remove_file(entry.path()).expect("our own file");
+        } else if !expected_files.contains(&name) {
+            wrong.push(format!("--- {name}: no such command"));
+        }
+    }
+    assert!(wrong.is_empty(), "fixtures/help differs (UPDATE_GOLDEN=1 accepts it):\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn without_a_command_bake_shows_them_all() {
+    let lab = Lab::new();
+    let said = bake(&lab, &[]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""));
+    assert!(said.err.contains("Commands:\n  build ") && said.err.contains("Exit codes:"), "{}", said.err);
+    let slip = bake(&lab, &["bild"]);
+    assert_eq!((slip.code, slip.out.as_str()), (2, ""));
+    assert!(slip.err.contains("build"), "a slip gets a suggestion: {}", slip.err);
+}
+
+#[test]
+fn every_command_has_a_man_page() {
+    let lab = Lab::new();
+    let pages = lab.path("pages");
+    let said = bake(&lab, &["man", "--output", pages.to_str().expect("a plain path")]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let mut names: Vec<String> = commands(&lab).into_iter().map(|name| format!("bake-{name}.1")).collect();
+    names.push("bake.1".to_owned());
+    names.sort();
+    let mut there: Vec<String> =
+        fs::read_dir(&pages).expect("a folder").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    there.sort();
+    assert_eq!(there, names);
+    for name in names {
+        let text = fs::read_to_string(pages.join(&name)).expect("a page");
+        let page = name.trim_end_matches(".1");
+        assert!(text.contains(&format!(".TH {page} 1 ")), "{name}: {text}");
+        assert!(text.contains("Exit codes:") && text.contains(".SH SYNOPSIS"), "{name}");
+    }
+    let main = bake(&lab, &["man"]);
+    assert_eq!(main.out, fs::read_to_string(pages.join("bake.1")).expect("the main page"), "stdout has the main page");
+}
+
+#[test]
+fn every_shell_gets_completions() {
+    let lab = Lab::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = bake(&lab, &["completions", shell]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{shell}");
+        assert!(said.out.contains("bake") && said.out.contains("debian-mirror"), "{shell}");
+    }
+}

@@ -1,0 +1,113 @@
+//! stdout and stderr as people and scripts have them: closed, full, a pipe that nobody reads, a narrow or dumb terminal.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use crate::lab::{Lab, Run, run};
+use crate::tier;
+
+/// A lab with a published image.
+fn lab() -> Option<Lab> {
+    if !tier::sandbox() {
+        return None;
+    }
+    let lab = Lab::new();
+    lab.write("tiny.toml", "[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\nscratch = true\n[[step]]\nmkdir = \"/a\"\n");
+    assert_eq!(lab.bake(["fmt", "tiny.toml"]).code, 0);
+    let built = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    Some(lab)
+}
+
+/// One of each command that only tells something.
+const TELLING: &[&[&str]] = &[
+    &["list"],
+    &["list", "--json"],
+    &["show", "tiny"],
+    &["verify"],
+    &["plan", "tiny.toml"],
+    &["check", "tiny.toml"],
+    &["fmt", "--check", "tiny.toml"],
+    &["doctor"],
+    &["schema"],
+    &["completions", "bash"],
+    &["man"],
+    &["new", "--list"],
+    &["build", "tiny.toml"],
+];
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let Some(lab) = lab() else { return };
+    for args in TELLING {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let said = run_with(lab.command(*args).stdout(writer));
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+        assert!(!said.err.contains("panicked"), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let Some(lab) = lab() else { return };
+    for args in [&["list"][..], &["list", "--json"], &["schema"], &["man"], &["completions", "bash"], &["build", "tiny.toml"]] {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let said = run_with(lab.command(args).stdout(full));
+        assert_eq!(said.code, 1, "{args:?}: {}", said.err);
+        assert!(said.err.contains("cannot write the result to stdout") && said.err.contains("No space left"), "{args:?}: {}", said.err);
+    }
+    // The story is not the result.
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut command = lab.command(["build", "tiny.toml"]);
+    let said = command.stdin(Stdio::null()).stderr(full).output().expect("bake starts");
+    assert!(said.status.success() && said.stdout.starts_with(b"tiny:1 sha256:"), "{said:?}");
+}
+
+#[test]
+fn nothing_needs_stdin_or_an_open_stderr() {
+    let Some(lab) = lab() else { return };
+    for args in TELLING {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" <&- 2>&-", env!("CARGO_BIN_EXE_bake")]).args(*args);
+        shell.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", lab.path("home")).env("BAKE_STORE", lab.path("store"));
+        let said = run(shell.current_dir(lab.path("")));
+        assert_eq!(said.code, 0, "{args:?}: {}", said.out);
+    }
+}
+
+/// Runs bake in a terminal of its own and returns what that got to see.
+fn in_terminal(lab: &Lab, columns: u16, term: &str, args: &str) -> Run {
+    let script = format!("stty cols {columns} rows 24; exec \"$BAKE\" {args}");
+    let mut command = Command::new("script");
+    command.args(["-q", "-e", "-c", &script, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", lab.path("home"));
+    command.env("BAKE", env!("CARGO_BIN_EXE_bake")).env("BAKE_STORE", lab.path("store")).env("TERM", term).env("SHELL", "/bin/sh");
+    run(command.current_dir(lab.path("")))
+}
+
+#[test]
+fn a_dumb_terminal_gets_plain_lines() {
+    if !tier::tool("script") {
+        return;
+    }
+    let Some(lab) = lab() else { return };
+    let plain = in_terminal(&lab, 80, "dumb", "build tiny.toml --set-version 2");
+    assert_eq!(plain.code, 0, "{}", plain.out);
+    assert!(plain.out.contains("mkdir /a\r\n") && !plain.out.contains('\u{1b}'), "{:?}", plain.out);
+    let doctor = in_terminal(&lab, 80, "dumb", "doctor");
+    assert!(doctor.out.contains("bake can build here") && !doctor.out.contains('\u{1b}'), "{:?}", doctor.out);
+    let colored = in_terminal(&lab, 80, "xterm", "doctor");
+    assert!(colored.out.contains('\u{1b}'), "{:?}", colored.out);
+    // stdout is no terminal, though stderr is one.
+    let piped = in_terminal(&lab, 80, "xterm", "doctor | cat");
+    assert!(piped.out.contains("bake can build here") && !piped.out.contains('\u{1b}'), "{:?}", piped.out);
+}
+
+/// Runs a command with its own stdout, and returns what it says on stderr.
+fn run_with(command: &mut Command) -> Run {
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bake starts");
+    let mut err = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().expect("piped"), &mut err).expect("text");
+    let status = child.wait().expect("our own child");
+    Run { code: status.code().unwrap_or(-1), out: String::new(), err }
+}
