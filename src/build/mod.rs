@@ -20,6 +20,8 @@ pub mod context;
 pub mod error;
 pub mod explain;
 mod facts;
+#[cfg(test)]
+mod facts_keys;
 mod gate;
 mod locking;
 mod log;
