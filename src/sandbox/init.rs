@@ -17,6 +17,7 @@ use rustix::process::DumpableBehavior;
 use rustix::process::Pid;
 use rustix::process::WaitOptions;
 use rustix::process::WaitStatus;
+use rustix::thread::LinkNameSpaceType;
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
@@ -46,6 +47,8 @@ pub(super) struct Init<'a> {
     /// The host's folders, when they had to be opened before the user namespace was entered.
     pub(super) sources: Option<Sources>,
     pub(super) userns: OwnedFd,
+    /// The job's network namespace; `None`: the host's.
+    pub(super) net: Option<OwnedFd>,
     pub(super) events: &'a File,
     /// One byte after every action; the end of file ends the job.
     pub(super) control: &'a File,
@@ -56,10 +59,10 @@ pub(super) struct Init<'a> {
 }
 
 impl Init<'_> {
-    /// Does the job; 0 unless the sandbox itself failed (then the reason has been sent).
+    /// Does the job; returns 1 if the sandbox itself failed (then the reason has been sent), else 0 or [`plan::NET_UNUSED`].
     pub(super) fn run(mut self) -> i32 {
         match self.job() {
-            Ok(()) => 0,
+            Ok(code) => code.into(),
             Err(fault) => {
                 // If bake is gone there is nobody to tell.
                 let _ = plan::send(self.events, &Event::Fault(fault));
@@ -68,19 +71,19 @@ impl Init<'_> {
         }
     }
 
-    fn job(&mut self) -> Result<(), Fault> {
+    fn job(&mut self) -> Result<u8, Fault> {
         let debris = self.build_root()?;
         self.actions()?;
         // Nobody may use what is taken away next.
         kill_all();
-        mounts::clean(debris)
+        mounts::clean(debris)?;
+        // What cannot be read counts as used.
+        let silent = self.net.is_some() && std::fs::read_to_string("/proc/net/dev").is_ok_and(|text| silent(&text));
+        Ok(if silent { plan::NET_UNUSED } else { 0 })
     }
 
     fn build_root(&mut self) -> Result<mounts::Debris, Fault> {
-        let mut namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-        if !self.plan.host_network {
-            namespaces |= UnshareFlags::NEWNET;
-        }
+        let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
         sys::unshare(namespaces).map_err(|error| {
             let errno = error.raw_os_error();
             let fault = Fault::new("make namespaces", error);
@@ -90,6 +93,10 @@ impl Init<'_> {
                 _ => fault,
             }
         })?;
+        if let Some(net) = &self.net {
+            let entered = rustix::thread::move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network));
+            entered.doing(|| "enter the network namespace".into())?;
+        }
         mounts::make_private()?;
         // Before the staging tmpfs: it may hide the very folders, where the store lies below the place it is mounted on.
         let sources = match self.sources.take() {
@@ -99,13 +106,9 @@ impl Init<'_> {
         let devices = mounts::stage()?;
         let debris = mounts::build(self.plan, self.blobs, sources, &devices)?;
         rustix::system::sethostname(self.plan.hostname.as_bytes()).doing(|| "set the host name".into())?;
-        if self.plan.host_network {
+        if self.net.is_none() {
             // Abstract sockets of the host belong to its network; where the kernel is too old for this, they stay reachable.
             let _ = sys::scope_abstract_sockets();
-        } else {
-            let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
-            let socket = socket.doing(|| "open a socket".into())?;
-            sys::loopback_up(socket.as_fd()).doing(|| "bring up lo".into())?;
         }
         // Steps run with the same user id: this keeps them from our memory, descriptors and program file.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide from steps".into())?;
@@ -214,6 +217,12 @@ fn reap_until(child: Pid) -> Result<Status, Fault> {
     }
 }
 
+/// Whether no interface of `/proc/net/dev` ever carried a packet. Then nobody was connected to anybody (which would keep ports busy
+/// for a while), and nothing tells that anybody was there.
+fn silent(dev: &str) -> bool {
+    dev.lines().skip(2).all(|line| line.split_once(':').is_some_and(|(_, counts)| counts.split_whitespace().all(|count| count == "0")))
+}
+
 fn status_of(status: WaitStatus) -> Status {
     match (status.exit_status(), status.terminating_signal()) {
         (_, Some(signal)) => Status::Signaled(signal),
@@ -229,5 +238,21 @@ fn kill_all() {
         if matches!(rustix::process::wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_silent_while_every_counter_is_zero() {
+        let head = "Inter-|   Receive   |  Transmit\n face |bytes packets|bytes packets\n";
+        let check = |rows: &str, expected| assert_eq!(silent(&format!("{head}{rows}")), expected, "{rows}");
+        check("    lo:       0       0    0 0\n", true);
+        check("    lo: 0 0\n  sit0: 0 0\n", true);
+        check("    lo:      56       1    0 0\n", false);
+        check("    lo: 0 0\n  sit0: 0 1\n", false);
+        check("nonsense\n", false);
     }
 }

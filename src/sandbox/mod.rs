@@ -17,6 +17,8 @@ mod spawn;
 mod stub;
 mod sys;
 mod tree;
+mod warden;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -316,10 +318,10 @@ pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
     probe::doctor(helper)
 }
 
-/// If this process was started as sandbox helper: does the work and returns its exit code. To be called first in `main`.
+/// If this process was started as the sandbox's helper: does the work and returns its exit code. To be called first in `main`.
 #[must_use]
 pub fn helper_main(chores: Chores) -> Option<ExitCode> {
-    helper::main(chores)
+    warden::main(chores)
 }
 
 impl Session {

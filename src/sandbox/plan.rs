@@ -1,9 +1,10 @@
-//! What goes over the wire between bake and its sandbox helper: one plan in, frames of JSON back.
+//! What goes over the wire between bake and its sandbox: a plan for each job, frames of JSON back.
 //!
 //! ```text
-//! plan file   u32 length · JSON of [`Plan`] · blobs (policy files, seccomp program), addressed by offset
+//! socket      [`Order`] with open files to the warden, [`Event`] back while the session opens (see `wire`)
+//! files       plan · events · control · stdout · stderr · said · ended · files of the calls
+//! plan file   u32 length · JSON of [`JobPlan`] · blobs (policy files, seccomp program), addressed by offset
 //! pipes       u32 length · JSON of [`Event`] (init) or [`Said`] (a call)
-//! helper fds  0 /dev/null · 1 2 output · 3 plan · 4 events · 5 control · 6 call · 7 user namespace · 8… files of the calls
 //! ```
 
 use std::ffi::OsString;
@@ -41,13 +42,19 @@ impl WirePath {
     }
 }
 
-/// What the helper is to do.
+/// Exit code of an init, and of its helper, whose job went through and sent nothing over its network namespace.
+pub(super) const NET_UNUSED: u8 = 3;
+
+/// What the warden is to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Plan {
-    /// Make an empty user namespace and wait until the parent has taken it.
-    Userns,
-    /// Run a job.
-    Job(Box<JobPlan>),
+pub(super) enum Order {
+    /// Go on: the ids of the user namespace are mapped.
+    Mapped,
+    /// Run the job whose files come with this.
+    Job {
+        /// With the host's network.
+        network: bool,
+    },
 }
 
 /// A job, ready for the helper.
@@ -129,14 +136,14 @@ impl Blobs {
 }
 
 /// Writes a plan as one stretch of bytes.
-pub(super) fn encode(plan: &Plan, blobs: &Blobs) -> io::Result<Vec<u8>> {
+pub(super) fn encode(plan: &JobPlan, blobs: &Blobs) -> io::Result<Vec<u8>> {
     let mut bytes = frame(plan)?;
     bytes.extend_from_slice(&blobs.0);
     Ok(bytes)
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8]) -> io::Result<(Plan, Blobs)> {
+pub(super) fn decode(bytes: &[u8]) -> io::Result<(JobPlan, Blobs)> {
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or(io::ErrorKind::UnexpectedEof)?;
     let (json, blobs) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok((serde_json::from_slice(json)?, Blobs(blobs.to_vec())))
@@ -145,8 +152,8 @@ pub(super) fn decode(bytes: &[u8]) -> io::Result<(Plan, Blobs)> {
 /// From the helper and the init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Event {
-    /// The user namespace exists.
-    Ready,
+    /// The user namespace exists: that of the process with this id.
+    Ready(i32),
     /// An action starts.
     Begin(usize),
     /// An action is over.
@@ -293,9 +300,22 @@ mod tests {
         let mut blobs = Blobs::default();
         blobs.add(b"first");
         let second = blobs.add(b"second");
-        let bytes = encode(&Plan::Userns, &blobs).unwrap();
+        let path = || WirePath::new(Path::new("/x"));
+        let plan = JobPlan {
+            idmap: Some(7),
+            layers: path(),
+            scratch: path(),
+            root: None,
+            mounts: vec![],
+            files: vec![],
+            hostname: "h".into(),
+            host_network: false,
+            seccomp: second,
+            actions: vec![],
+        };
+        let bytes = encode(&plan, &blobs).unwrap();
         let (plan, blobs) = decode(&bytes).unwrap();
-        assert!(matches!(plan, Plan::Userns));
+        assert_eq!((plan.idmap, plan.hostname.as_str()), (Some(7), "h"));
         assert_eq!(blobs.get(second), b"second");
         for cut in 0..4 {
             assert!(decode(&bytes[..cut]).is_err());
@@ -304,7 +324,7 @@ mod tests {
 
     #[test]
     fn frames_come_whole_from_pieces() {
-        let bytes = [frame(&Event::Begin(7)).unwrap(), frame(&Event::Ready).unwrap()].concat();
+        let bytes = [frame(&Event::Begin(7)).unwrap(), frame(&Event::Ready(1)).unwrap()].concat();
         let mut frames = Frames::default();
         let mut seen = vec![];
         for byte in bytes {
@@ -313,6 +333,6 @@ mod tests {
                 seen.push(format!("{event:?}"));
             }
         }
-        assert_eq!(seen, ["Begin(7)", "Ready"]);
+        assert_eq!(seen, ["Begin(7)", "Ready(1)"]);
     }
 }

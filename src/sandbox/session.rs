@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -41,7 +40,6 @@ use super::plan::FilePlan;
 use super::plan::Frames;
 use super::plan::JobPlan;
 use super::plan::MountPlan;
-use super::plan::Plan;
 use super::plan::RootPlan;
 use super::plan::Said;
 use super::plan::Status;
@@ -50,11 +48,12 @@ use super::seccomp;
 use super::spawn;
 use super::spawn::Extra;
 use super::spawn::Running;
+use super::spawn::Warden;
 
 /// What a session holds.
 pub(super) struct Inner {
-    program: Arc<OwnedFd>,
-    userns: OwnedFd,
+    // First, as fields are dropped in order: the ids are in use until it has ended.
+    warden: Warden,
     /// The locked id range, as root.
     slot: Option<ids::Slot>,
     layers: Folder,
@@ -100,31 +99,27 @@ impl Inner {
     pub(super) fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
         let (layers, scratch) = (Folder::open(layers)?, Folder::open(scratch)?);
         let slot = if host.rung == Rung::Root { Some(ids::lock_slot()?) } else { None };
-        let mut helper =
-            Running::start(&host.program, &Plan::Userns, &Blobs::default(), None).map_err(failed("start the sandbox helper"))?;
-        match spawn::first_event(&helper).map_err(failed("listen to the sandbox helper"))? {
-            Some(Event::Ready) => {}
+        let (warden, said) = Warden::start(&host.program).map_err(failed("start the sandbox helper"))?;
+        let child = match said {
+            Some(Event::Ready(pid)) => pid,
             Some(Event::Fault(fault)) => return Err(fault.into()),
             _ => return Err(ended_early()),
-        }
-        let proc = format!("/proc/{}", helper.pid().as_raw_nonzero());
+        };
         match (&host.rung, &slot) {
             (Rung::Subids { uids, gids }, _) => {
                 let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-                map_with_tool("newuidmap", helper.pid(), uid, *uids)?;
-                map_with_tool("newgidmap", helper.pid(), gid, *gids)?;
+                map_with_tool("newuidmap", child, uid, *uids)?;
+                map_with_tool("newgidmap", child, gid, *gids)?;
             }
             (Rung::Root, Some(slot)) => {
                 for map in ["uid_map", "gid_map"] {
-                    fs::write(format!("{proc}/{map}"), format!("0 {} {}", slot.base, ids::COUNT)).map_err(failed("map ids"))?;
+                    fs::write(format!("/proc/{child}/{map}"), format!("0 {} {}", slot.base, ids::COUNT)).map_err(failed("map ids"))?;
                 }
             }
             (Rung::Root, None) => unreachable!("a slot was locked above"),
         }
-        let userns = File::open(format!("{proc}/ns/user")).map_err(failed("open the user namespace"))?.into();
-        helper.kill();
-        helper.reap().map_err(failed("wait for the sandbox helper"))?;
-        Ok(Self { program: Arc::clone(&host.program), userns, slot, layers, scratch, seccomp: seccomp::bytes() })
+        warden.mapped().map_err(failed("talk to the sandbox helper"))?;
+        Ok(Self { warden, slot, layers, scratch, seccomp: seccomp::bytes() })
     }
 
     fn below(&self, path: &Path) -> Result<Below, Error> {
@@ -198,7 +193,7 @@ impl Inner {
             return Ok(Ended::Cancelled);
         }
         let mut blobs = Blobs::default();
-        let plan = Plan::Job(Box::new(self.plan(&job, &mut blobs)?));
+        let plan = self.plan(&job, &mut blobs)?;
         let pipe = || {
             io::pipe().and_then(|(read, write)| spawn::nonblocking(&read).map(|()| (File::from(OwnedFd::from(read)), OwnedFd::from(write))))
         };
@@ -216,14 +211,8 @@ impl Inner {
             Action::Call(call) => call.fds.iter().map(AsFd::as_fd).collect(),
             Action::Exec(_) => vec![],
         });
-        let extra = Extra {
-            stdout: stdout_end.as_fd(),
-            stderr: stderr_end.as_fd(),
-            said: said_end.as_fd(),
-            userns: self.userns.as_fd(),
-            files: files.collect(),
-        };
-        let running = Running::start(&self.program, &plan, &blobs, Some(extra)).map_err(failed("start the sandbox helper"))?;
+        let extra = Extra { stdout: stdout_end.as_fd(), stderr: stderr_end.as_fd(), said: said_end.as_fd(), files: files.collect() };
+        let running = self.warden.start_job(&plan, &blobs, extra).map_err(failed("start a job of the sandbox"))?;
         drop((stdout_end, stderr_end, said_end));
         let limits = job.actions.iter().map(|action| if let Action::Exec(exec) = action { exec.timeout } else { None }).collect();
         let calls = job.actions.iter().map(|action| matches!(action, Action::Call(_))).collect();
@@ -270,10 +259,10 @@ impl Inner {
     }
 }
 
-fn map_with_tool(tool: &str, helper: rustix::process::Pid, own: u32, range: (u32, u32)) -> Result<(), Error> {
+fn map_with_tool(tool: &str, child: i32, own: u32, range: (u32, u32)) -> Result<(), Error> {
     let hint = "apt-get install uidmap (or your distribution's shadow-utils)".to_owned();
     let path = find_tool(tool).ok_or_else(|| Error::Host { what: format!("{tool} is not installed"), hint: hint.clone() })?;
-    let numbers = [helper.as_raw_nonzero().get().cast_unsigned(), 0, own, 1, 1, range.0, range.1];
+    let numbers = [child.cast_unsigned(), 0, own, 1, 1, range.0, range.1];
     let output = Command::new(&path).args(numbers.map(|n| n.to_string())).env_clear().output();
     let output = output.map_err(failed(format!("start {}", path.display())))?;
     if output.status.success() {
@@ -318,7 +307,7 @@ impl Ear<'_> {
         let mut events_open = true;
         loop {
             let done = self.outcome.is_some();
-            let mut fds = vec![PollFd::from_borrowed_fd(self.running.pidfd(), PollFlags::IN)];
+            let mut fds = vec![PollFd::from_borrowed_fd(self.running.ended(), PollFlags::empty())];
             if !done {
                 fds.push(PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN));
             }
@@ -354,7 +343,7 @@ impl Ear<'_> {
                 self.fetch()?;
                 self.deliver()?;
                 self.finish_lines();
-                return self.running.reap().map_err(failed("wait for the sandbox helper"));
+                return self.running.wait().map_err(failed("wait for the sandbox"));
             }
             if self.outcome.is_none() && cancel.fired() {
                 self.outcome = Some(Ended::Cancelled);
@@ -400,7 +389,7 @@ impl Ear<'_> {
 
     fn on_event(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Ready => {}
+            Event::Ready(_) => {}
             Event::Fault(fault) => self.fault = Some(fault),
             Event::Begin(action) => {
                 let limit = self.limits.get(action).copied().flatten();

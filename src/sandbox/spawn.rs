@@ -1,4 +1,4 @@
-//! Starts helpers from the big process, and never lets one outlive its owner.
+//! The big process's handles on its warden and on jobs, none of which outlives its owner.
 
 use std::fs::File;
 use std::io;
@@ -9,19 +9,24 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
 use rustix::fs::MemfdFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::SealFlags;
 use rustix::process::Pid;
-use rustix::process::PidfdFlags;
 use rustix::process::WaitOptions;
 
 use super::plan;
 use super::plan::Blobs;
-use super::plan::Plan;
+use super::plan::JobPlan;
 use super::sys;
+use super::wire;
 
 /// Copies the helper program into sealed memory. A hostile image can make the kernel run what `/proc/self/exe` names inside (a
 /// script whose interpreter is that), with its own libraries; it then holds a copy, not the host's file, which a user's own root
@@ -35,69 +40,115 @@ pub(super) fn seal(program: &Path) -> io::Result<OwnedFd> {
         other => other?,
     };
     let mut copy = File::from(fd);
-    io::copy(&mut File::open(program)?, &mut copy)?;
+    let mut program = File::open(program)?;
+    let needed = runnable(&program).unwrap_or(u64::MAX);
+    program.rewind()?;
+    io::copy(&mut program.take(needed), &mut copy)?;
     rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(copy.into())
 }
 
-/// A helper at work. Dropping it kills everything inside and waits for the end.
-pub(super) struct Running {
-    pid: Pid,
-    pidfd: OwnedFd,
-    /// Closing this is the order to die.
-    control: Option<File>,
-    reaped: bool,
-    /// Frames of [`plan::Event`]; not blocking.
-    pub(super) events: File,
+/// How much of a program has to be in memory to run it: what stands behind its last segment (debug information, which can be most of
+/// a file) does not. `None` where this is no ELF file of 64 bits.
+fn runnable(mut program: &File) -> Option<u64> {
+    let mut head = [0; 64];
+    program.read_exact(&mut head).ok()?;
+    let number = |bytes: &[u8], at: usize, len: usize| {
+        let mut word = [0; 8];
+        word.get_mut(..len)?.copy_from_slice(bytes.get(at..at + len)?);
+        Some(u64::from_le_bytes(word))
+    };
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let (table, each, count) = (number(&head, 32, 8)?, number(&head, 54, 2)?, number(&head, 56, 2)?);
+    let mut rows = vec![0; usize::try_from(each.checked_mul(count)?).ok()?];
+    program.seek(io::SeekFrom::Start(table)).ok()?;
+    program.read_exact(&mut rows).ok()?;
+    let mut end = table.checked_add(each * count)?;
+    for row in rows.chunks_exact(usize::try_from(each).ok().filter(|each| *each >= 56)?) {
+        end = end.max(number(row, 8, 8)?.checked_add(number(row, 32, 8)?)?);
+    }
+    Some(end)
 }
 
-/// What a job's helper gets besides.
+/// The session's warden. Dropping it ends it and everything below.
+pub(super) struct Warden {
+    pid: Pid,
+    /// Closing this is the order to end. Locked, as a message with many files is several datagrams.
+    socket: Mutex<Option<OwnedFd>>,
+}
+
+/// What a job's helper gets besides its plan.
 pub(super) struct Extra<'a> {
     pub(super) stdout: BorrowedFd<'a>,
     pub(super) stderr: BorrowedFd<'a>,
     pub(super) said: BorrowedFd<'a>,
-    pub(super) userns: BorrowedFd<'a>,
     pub(super) files: Vec<BorrowedFd<'a>>,
 }
 
-impl Running {
-    /// Starts `program` as helper with `plan`.
-    pub(super) fn start(program: &OwnedFd, plan: &Plan, blobs: &Blobs, extra: Option<Extra<'_>>) -> io::Result<Self> {
+impl Warden {
+    /// Starts `program` as warden. It says at once whether it could make a user namespace.
+    pub(super) fn start(program: &OwnedFd) -> io::Result<(Self, Option<plan::Event>)> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let (socket, its_end) = wire::pair()?;
+        let pid = sys::spawn(program.as_fd(), plan::ARGV0, &[null.as_fd(), null.as_fd(), null.as_fd(), its_end.as_fd()])?;
+        drop(its_end);
+        let warden = Self { pid, socket: Mutex::new(Some(socket)) };
+        let said = wire::receive(warden.socket().as_ref().expect("taken in drop only"))?;
+        Ok((warden, said.map(|(event, _)| event)))
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells it that the ids are mapped.
+    pub(super) fn mapped(&self) -> io::Result<()> {
+        wire::send(self.socket().as_ref().expect("taken in drop only"), &plan::Order::Mapped, &[])
+    }
+
+    /// Starts a job.
+    pub(super) fn start_job(&self, plan: &JobPlan, blobs: &Blobs, extra: Extra<'_>) -> io::Result<Running> {
         let mut plan_file = File::from(rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC)?);
         plan_file.write_all(&plan::encode(plan, blobs)?)?;
         plan_file.rewind()?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (events, events_end) = io::pipe()?;
         let (control_end, control) = io::pipe()?;
-        let events = File::from(OwnedFd::from(events));
+        let (ended, ended_end) = io::pipe()?;
+        let (events, control) = (File::from(OwnedFd::from(events)), Some(File::from(OwnedFd::from(control))));
         nonblocking(&events)?;
-        let mut fds = vec![null.as_fd(), null.as_fd(), null.as_fd(), plan_file.as_fd(), events_end.as_fd(), control_end.as_fd()];
-        if let Some(extra) = extra {
-            (fds[1], fds[2]) = (extra.stdout, extra.stderr);
-            fds.extend([extra.said, extra.userns]);
-            fds.extend(extra.files);
-        }
-        let pid = sys::spawn(program.as_fd(), plan::ARGV0, &fds)?;
-        let control = Some(File::from(OwnedFd::from(control)));
-        // Nobody else waits for this child, so the id cannot have been given away.
-        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { pid, pidfd, control, reaped: false, events }),
-            Err(error) => {
-                drop(control);
-                rustix::process::waitpid(Some(pid), WaitOptions::empty())?;
-                Err(error.into())
-            }
-        }
+        let mut files = vec![plan_file.as_fd(), events_end.as_fd(), control_end.as_fd()];
+        files.extend([extra.stdout, extra.stderr, extra.said, ended_end.as_fd()]);
+        files.extend(extra.files);
+        let order = plan::Order::Job { network: plan.host_network };
+        wire::send(self.socket().as_ref().expect("taken in drop only"), &order, &files)?;
+        Ok(Running { control, events, ended: ended.into() })
     }
+}
 
-    /// The process id of the helper.
-    pub(super) fn pid(&self) -> Pid {
-        self.pid
+impl Drop for Warden {
+    fn drop(&mut self) {
+        *self.socket() = None;
+        // It ends at once: a session is dropped when its last job has ended. There is no error for a child of ours but a signal.
+        while matches!(rustix::process::waitpid(Some(self.pid), WaitOptions::empty()), Err(rustix::io::Errno::INTR)) {}
     }
+}
 
-    /// Readable when the helper has ended, and with it everything inside.
-    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+/// A job at work. Dropping it kills everything inside and waits for the end.
+pub(super) struct Running {
+    /// Closing this is the order to die.
+    control: Option<File>,
+    /// Frames of [`plan::Event`]; not blocking.
+    pub(super) events: File,
+    /// The other end is closed when the helper has ended, and with it everything inside.
+    ended: OwnedFd,
+}
+
+impl Running {
+    /// Hangs up when the job has ended, and everything inside is dead.
+    pub(super) fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
     }
 
     /// Orders the helper to kill everything inside and end.
@@ -117,13 +168,19 @@ impl Running {
         }
     }
 
-    /// Waits for the end of the helper, after [`Self::kill`] or when its pidfd is readable.
-    pub(super) fn reap(&mut self) -> io::Result<()> {
-        while !self.reaped {
-            match rustix::process::waitpid(Some(self.pid), WaitOptions::empty()) {
-                Ok(_) | Err(rustix::io::Errno::CHILD) => self.reaped = true,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+    /// Waits for the end, after [`Self::kill`] or when [`Self::ended`] has hung up.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.kill();
+        // The second for the case that the warden itself was killed: the helper and the init hold that pipe as long as they live.
+        for pipe in [self.ended.as_fd(), self.events.as_fd()] {
+            loop {
+                let mut fds = [PollFd::from_borrowed_fd(pipe, PollFlags::empty())];
+                match rustix::event::poll(&mut fds, None) {
+                    Ok(_) if fds[0].revents().is_empty() => {}
+                    Ok(_) => break,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(())
@@ -132,9 +189,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.kill();
-        // Nothing can be done about an error here, and there is none for a child of ours.
-        let _ = self.reap();
+        // Nothing can be done about an error here, and there is none for pipes of ours.
+        let _ = self.wait();
     }
 }
 
@@ -142,25 +198,6 @@ impl Drop for Running {
 pub(super) fn nonblocking(fd: impl AsFd) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(&fd)?;
     Ok(rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?)
-}
-
-/// Waits for the helper's first event, blocking.
-pub(super) fn first_event(running: &Running) -> io::Result<Option<plan::Event>> {
-    let mut frames = plan::Frames::default();
-    loop {
-        let more = frames.fill(&running.events)?;
-        if let Some(event) = frames.next()? {
-            return Ok(Some(event));
-        }
-        if !more {
-            return Ok(None);
-        }
-        let mut fds = [rustix::event::PollFd::new(&running.events, rustix::event::PollFlags::IN)];
-        match rustix::event::poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// What a file of the kernel says, trimmed; `None` if there is none.

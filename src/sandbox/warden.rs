@@ -1,0 +1,284 @@
+//! The session's own small process: starts a helper for each job, by `fork`, so that no job pays for starting a program.
+//!
+//! It stays outside the user namespace (only the host's root may map ids on mounts) and has a single thread. It lives as long as
+//! bake holds the other end of its socket: the end of file ends it, and with it, by their death signals, everything below.
+//!
+//! ```text
+//! bake ── warden ─┬─ helper ── init (pid 1 inside) ── programs and calls of one job
+//!                 └─ helper ── init …
+//! ```
+//!
+//! It also keeps the session's network namespaces, each with nothing but `lo`. Making and destroying one is the dearest part of a
+//! small job, so jobs lend them, one each; a namespace in which a packet was ever sent is not lent again.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::fs::CWD;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+use rustix::process::WaitOptions;
+use rustix::thread::LinkNameSpaceType;
+use rustix::thread::UnshareFlags;
+
+use super::Chores;
+use super::helper::Helper;
+use super::plan;
+use super::plan::Doing;
+use super::plan::Event;
+use super::plan::Fault;
+use super::plan::Order;
+use super::sys;
+use super::sys::Forked;
+use super::wire;
+
+/// Does the warden's work if this process was started as one.
+pub(super) fn main(chores: Chores) -> Option<ExitCode> {
+    if std::env::args_os().next()?.as_bytes() != plan::ARGV0.to_bytes() {
+        return None;
+    }
+    sys::enter_helper();
+    // Somebody typed our name: there is nobody to serve.
+    let Ok(socket) = sys::next_inherited_fd() else { return Some(ExitCode::from(2)) };
+    let code = match Warden::start(socket, chores) {
+        Ok(Some(warden)) => warden.serve(),
+        Ok(None) => 0,
+        Err(()) => 1,
+    };
+    Some(ExitCode::from(code))
+}
+
+/// Dies with the process that forked this one, also if that died before the question.
+pub(super) fn follow(parent: Pid) -> Result<(), Fault> {
+    let what = || "follow the parent".to_owned();
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing(what)?;
+    if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(Fault::new(what(), rustix::io::Errno::SRCH)) }
+}
+
+/// Becomes root of the session's user namespace.
+pub(super) fn enter(userns: impl AsFd) -> Result<(), Fault> {
+    use rustix::process::{Gid, Uid};
+    let what = || "enter the user namespace".to_owned();
+    rustix::thread::move_into_link_name_space(userns.as_fd(), Some(LinkNameSpaceType::User)).doing(what)?;
+    rustix::thread::set_thread_groups(&[]).doing(what)?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing(what)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing(what)
+}
+
+struct Warden {
+    socket: OwnedFd,
+    userns: OwnedFd,
+    /// Network namespaces that nobody uses and nobody has left a trace in.
+    nets: Vec<OwnedFd>,
+    jobs: Vec<Working>,
+    chores: Chores,
+}
+
+/// A job under way.
+struct Working {
+    pid: Pid,
+    pidfd: OwnedFd,
+    net: Option<OwnedFd>,
+    /// Closed when the job is over: bake listens for that.
+    _ended: OwnedFd,
+}
+
+impl Warden {
+    /// Makes the session's user namespace. `None`: bake has gone away in the meantime.
+    fn start(socket: OwnedFd, chores: Chores) -> Result<Option<Self>, ()> {
+        // If bake is gone there is nobody to tell.
+        let report = |event: &Event| wire::send(&socket, event, &[]).map_err(drop);
+        let made = sys::close_from(4).doing(|| "close descriptors".into()).and_then(|()| {
+            rustix::process::umask(Mode::empty());
+            Errand::run(|| {
+                sys::unshare(UnshareFlags::NEWUSER).map_err(|error| userns_fault(&error))?;
+                open_namespace("user")
+            })
+        });
+        let (errand, userns) = match made {
+            Ok(made) => made,
+            Err(fault) => {
+                report(&Event::Fault(fault))?;
+                return Err(());
+            }
+        };
+        // Bake maps the ids of the child, which lives until then.
+        report(&Event::Ready(errand.pid.as_raw_nonzero().get()))?;
+        match wire::receive(&socket) {
+            Ok(Some((Order::Mapped, _))) => {}
+            Ok(None) => return Ok(None),
+            _ => return Err(()),
+        }
+        drop(errand);
+        // Nearly every job wants one. Should it fail, the first that does gets to know why.
+        let nets = make_net(&userns).into_iter().collect();
+        Ok(Some(Self { socket, userns, nets, jobs: vec![], chores }))
+    }
+
+    /// Serves until bake lets go of the socket; in the child of a job, does that job.
+    fn serve(mut self) -> u8 {
+        loop {
+            let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
+            fds.extend(self.jobs.iter().map(|job| PollFd::new(&job.pidfd, PollFlags::IN)));
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return 1,
+            }
+            let over: Vec<bool> = fds.iter().skip(1).map(|fd| !fd.revents().is_empty()).collect();
+            let asked = !fds[0].revents().is_empty();
+            for at in (0..over.len()).rev().filter(|at| over[*at]) {
+                self.over(at);
+            }
+            if !asked {
+                continue;
+            }
+            match wire::receive(&self.socket) {
+                Ok(None) => return 0,
+                Ok(Some((Order::Job { network }, fds))) => {
+                    if let Some(helper) = self.begin(network, fds) {
+                        // The child keeps nothing of the others.
+                        let Self { socket, nets, jobs, .. } = self;
+                        drop((socket, nets, jobs));
+                        sys::exit_now(helper.work().into());
+                    }
+                }
+                _ => return 1,
+            }
+        }
+    }
+
+    /// Starts a job; a helper only in the child.
+    fn begin(&mut self, network: bool, fds: Vec<OwnedFd>) -> Option<Helper> {
+        let mut fds = VecDeque::from(fds);
+        let mut next = || fds.pop_front();
+        let (Some(plan), Some(events), Some(control)) = (next(), next(), next()) else { return None };
+        let (Some(stdout), Some(stderr), Some(said), Some(ended)) = (next(), next(), next(), next()) else { return None };
+        let (events, warden) = (File::from(events), rustix::process::getpid());
+        let mut prepare = || -> Result<_, Fault> {
+            let lent = if network { None } else { Some(self.nets.pop().map_or_else(|| make_net(&self.userns), Ok)?) };
+            let copy = |fd: &OwnedFd| fd.try_clone().doing(|| "hand over descriptors".into());
+            let net = lent.as_ref().map(copy).transpose()?;
+            Ok((lent, net, copy(&self.userns)?))
+        };
+        let forked = prepare().and_then(|made| Ok((made, sys::fork().doing(|| "start a helper".into())?)));
+        let fault = match forked {
+            Ok(((_, net, userns), Forked::Child)) => {
+                let (plan, control, said) = (plan.into(), control.into(), said.into());
+                let files = fds.into_iter().map(File::from).collect();
+                return Some(Helper { warden, plan, events, control, stdout, stderr, said, files, userns, net, chores: self.chores });
+            }
+            // Nobody else waits for this child, so the id cannot have been given away.
+            Ok(((net, ..), Forked::Parent(pid))) => match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => {
+                    self.jobs.push(Working { pid, pidfd, net, _ended: ended });
+                    return None;
+                }
+                Err(error) => {
+                    // Bake lets go of the job when it hears of the fault, and the helper ends.
+                    Fault::new("watch a helper", error)
+                }
+            },
+            Err(fault) => fault,
+        };
+        // If bake is gone there is nobody to tell.
+        let _ = plan::send(&events, &Event::Fault(fault));
+        None
+    }
+
+    /// Buries a helper that has ended.
+    fn over(&mut self, at: usize) {
+        let job = self.jobs.swap_remove(at);
+        let status = rustix::process::waitpid(Some(job.pid), WaitOptions::empty());
+        let code = status.ok().flatten().and_then(|(_, status)| status.exit_status());
+        if code == Some(plan::NET_UNUSED.into()) {
+            self.nets.extend(job.net);
+        }
+    }
+}
+
+/// A network namespace with nothing but `lo`, which is up.
+fn make_net(userns: &OwnedFd) -> Result<OwnedFd, Fault> {
+    let made = Errand::run(|| {
+        enter(userns)?;
+        sys::unshare(UnshareFlags::NEWNET).map_err(|error| {
+            let errno = error.raw_os_error();
+            let fault = Fault::new("make a network namespace", error);
+            if errno == Some(libc::ENOSPC) { fault.hint("raise the limit in /proc/sys/user/max_net_namespaces") } else { fault }
+        })?;
+        let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
+        sys::loopback_up(socket.doing(|| "open a socket".into())?.as_fd()).doing(|| "bring up lo".into())?;
+        open_namespace("net")
+    });
+    made.map(|(_, net)| net)
+}
+
+fn open_namespace(kind: &str) -> Result<OwnedFd, Fault> {
+    let path = format!("/proc/self/ns/{kind}");
+    rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open {path}"))
+}
+
+fn userns_fault(error: &io::Error) -> Fault {
+    let fault = Fault::new("make a user namespace", io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)));
+    match error.raw_os_error() {
+        Some(libc::ENOSPC) => fault.hint("raise the limit: sysctl -w user.max_user_namespaces=15000"),
+        Some(libc::EPERM | libc::EACCES) => fault.hint(
+            "this host forbids user namespaces to this user: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), \
+             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for bake (Ubuntu), or run bake as root",
+        ),
+        Some(libc::EINVAL | libc::ENOSYS) => fault.hint("bake needs a kernel with user namespaces (CONFIG_USER_NS)"),
+        _ => fault,
+    }
+}
+
+/// A child that makes something, hands over its descriptor, and lives until this is dropped.
+struct Errand {
+    pid: Pid,
+    link: Option<OwnedFd>,
+}
+
+impl Errand {
+    fn run(make: impl FnOnce() -> Result<OwnedFd, Fault>) -> Result<(Self, OwnedFd), Fault> {
+        let what = || "send a child on an errand".to_owned();
+        let (link, child_link) = wire::pair().doing(what)?;
+        let parent = rustix::process::getpid();
+        match sys::fork().doing(what)? {
+            Forked::Child => {
+                drop(link);
+                let told = match follow(parent).and_then(|()| make()) {
+                    Ok(made) => wire::send(&child_link, &Event::Ready(0), &[made.as_fd()]),
+                    Err(fault) => wire::send(&child_link, &Event::Fault(fault), &[]),
+                };
+                let over = rustix::io::read(&child_link, &mut [0]);
+                sys::exit_now(i32::from(told.is_err() || over.is_err()))
+            }
+            Forked::Parent(pid) => {
+                drop(child_link);
+                let errand = Self { pid, link: Some(link) };
+                match wire::receive(errand.link.as_ref().expect("taken in drop only")).doing(what)? {
+                    Some((Event::Ready(_), fds)) if fds.len() == 1 => Ok((errand, fds.into_iter().next().expect("there is one"))),
+                    Some((Event::Fault(fault), _)) => Err(fault),
+                    _ => Err(Fault::new(what(), rustix::io::Errno::PIPE)),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.link = None;
+        // There is no error for a child of ours.
+        let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+    }
+}
