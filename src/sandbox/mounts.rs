@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! staging tmpfs (over some folder of the host, in our mount namespace only)
-//!   s/           folder that holds upper/ and work/{w,p}: one mount, as overlayfs wants
+//!   s/           folder that holds upper/ and work/: one mount, as overlayfs wants
 //!   l/0 l/1 …    lower layers, topmost first
 //!   m/0 m/1 …    read-only folders, to be shown through an overlay that hides their host paths
 //!   f/0 f/1 …    policy files
+//!   p/           stubs: mount points that the image lacks
 //!   e/           empty
-//!   r/           the root: overlay of s/upper over s/work/p (stubs) over l/…
+//!   r/           the root: overlay of s/upper over l/… over p
 //! ```
 
 use std::fs::File;
@@ -93,7 +94,7 @@ pub(super) fn stage() -> Result<Devices, Fault> {
         STAGING.iter().find(|place| Path::new(place).is_dir()).ok_or_else(|| Fault::new("find a folder to mount on", Errno::NOENT))?;
     tmpfs(Path::new(place), "mode=0755", MountFlags::empty())?;
     rustix::process::chdir(*place).doing(|| "enter the staging tmpfs".into())?;
-    for name in ["s", "l", "m", "f", "e", "r"] {
+    for name in ["s", "l", "m", "f", "p", "e", "r"] {
         mkdir(Path::new(name), 0o755)?;
     }
     Ok(Devices(devices))
@@ -178,7 +179,7 @@ impl Root {
         for scratch in &sources.rest {
             attach(scratch.as_fd(), Path::new("r/scratch"))?;
         }
-        let mut view = View::new(None);
+        let mut view = View::new(vec![]);
         view.cover(PathBuf::new());
         let mut root = Self::new(view);
         root.sources = sources.mounts;
@@ -215,23 +216,8 @@ impl Root {
         let (upper_path, work_path) = (Path::new("s").join(overlay.upper.path()), Path::new("s").join(overlay.work.path()));
         let upper = dir_path(&upper_path)?;
         let work = dir_path(&work_path)?;
-        for name in ["w", "p"] {
-            rustix::fs::mkdirat(&work, name, Mode::from_raw_mode(0o755))
-                .doing(|| "prepare the overlay's work folder (is it empty?)".into())?;
-        }
-        let stubs = dir_path(&work_path.join("p"))?;
-
-        // What the image is without us, to be looked at only; the empty stub layer is the second one that a read-only overlay needs.
-        let upper_is_empty = open_dir(CWD, &upper_path).and_then(is_empty).doing(|| "look into the upper folder".into())?;
-        let image = if upper_is_empty && lower.is_empty() {
-            None
-        } else {
-            let stack = Some(upper.as_fd()).filter(|_| !upper_is_empty).into_iter();
-            let stack: Vec<_> = stack.chain(lower.iter().map(AsFd::as_fd)).chain([stubs.as_fd()]).collect();
-            let mount = overlay_mount(&stack, None)?;
-            Some(open_dir(mount.as_fd(), ".").doing(|| "open the image".into())?)
-        };
-        let mut root = Self::new(View::new(image));
+        let layers = (0..lower.len()).map(|n| PathBuf::from(format!("l/{n}")));
+        let mut root = Self::new(View::new([upper_path].into_iter().chain(layers).collect()));
         for name in ["dev", "proc", "sys", "run", "tmp"] {
             let at = root.view.resolve(&Path::new("/").join(name))?;
             // A program that finds /proc elsewhere is fooled; and nothing that images do needs these three to be links.
@@ -259,11 +245,12 @@ impl Root {
         root.files = plan.files.iter().map(|file| root.view.resolve(&file.at.path())).collect::<Result<_, _>>()?;
         let places = root.mounts.iter().map(|at| (at, Kind::Dir)).chain(root.files.iter().map(|at| (at, Kind::File)));
         wanted.extend(places.filter(|(at, _)| !root.view.covered(at)).map(|(at, kind)| (at.clone(), kind)));
-        let missing = root.view.make_stubs(stubs.as_fd(), &wanted)?;
+        let stubs = dir_path(Path::new("p"))?;
+        let (missing, above) = root.view.make_stubs(stubs.as_fd(), &wanted)?;
 
-        let stack: Vec<_> = [stubs.as_fd()].into_iter().chain(lower.iter().map(AsFd::as_fd)).collect();
-        let scratch = dir_path(&work_path.join("w"))?;
-        let mount = overlay_mount(&stack, Some((upper.as_fd(), scratch.as_fd())))?;
+        let mut stack: Vec<_> = lower.iter().map(AsFd::as_fd).collect();
+        stack.insert(if above { 0 } else { stack.len() }, stubs.as_fd());
+        let mount = overlay_mount(&stack, Some((upper.as_fd(), work.as_fd())))?;
         let flags = rustix::fs::fstatvfs(&mount).doing(|| "look at the overlay".into())?.f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
             // Happens without an error when the kernel cannot make its work folder.
@@ -434,15 +421,6 @@ impl Root {
     }
 }
 
-fn is_empty(dir: OwnedFd) -> io::Result<bool> {
-    for entry in rustix::fs::Dir::new(dir)? {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps> {
     let stat = rustix::fs::fstat(dir)?;
     let last_modification = rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
@@ -514,6 +492,9 @@ fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
         // Without userxattr a user namespace cannot mark deletions of folders: EIO on `rm -r`.
         rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
         if upper.is_some() {
+            // The stubs lie on another file system than the rest. Without this a file's inode number could change when it is first
+            // written to, and its device not be that of the folder it is in; with it all are as if the stubs were not there.
+            rustix::mount::fsconfig_set_string(&context, "xino", "on")?;
             // No flush of the whole file system at the end; a dead build's upper folder is never used again anyway.
             rustix::mount::fsconfig_set_flag(&context, "volatile")?;
         }

@@ -1,8 +1,8 @@
 //! Where mounts go in an image, and the mount points it lacks.
 //!
-//! A mount needs something to lie on. What the image does not have must not be made in it, so a private topmost lower layer holds
-//! empty stubs, with the folders above them made to look exactly as in the image: should the step change such a folder, what the
-//! overlay copies up is the image's own.
+//! A mount needs something to lie on. What the image does not have must not be made in it, so a private lower layer holds empty
+//! stubs: below the image's layers, or, where the image deleted what stood there, above them. The folders above stubs are made to
+//! look exactly as in the image: should the step change such a folder, what the overlay copies up is the image's own.
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
@@ -15,9 +15,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use rustix::fs::AtFlags;
+use rustix::fs::CWD;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::Stat;
 use rustix::fs::Timestamps;
 use rustix::io::Errno;
 
@@ -34,15 +36,85 @@ pub(super) enum Kind {
 
 /// The root as it is before anything is mounted on it.
 pub(super) struct View {
-    /// The image; `None` if it has nothing at all.
-    image: Option<OwnedFd>,
+    image: Stack,
     /// Places that will be covered by an empty tmpfs or the like, without links, relative to the root.
     covers: Vec<PathBuf>,
 }
 
+/// The folders that make an image, topmost first, looked at the way overlayfs shows them. An overlay of its own, only to look at,
+/// would cost as much as all the other mounts of a small job.
+struct Stack(Vec<PathBuf>);
+
+/// What a [`Stack`] shows at a place.
+enum Found {
+    /// Its path in the topmost folder that shows it, and what it is.
+    There(PathBuf, Stat),
+    /// Nothing; what an additional lowest folder had there would be seen.
+    Absent,
+    /// Nothing, also if an additional lowest folder had it: deleted, or below something else.
+    Hidden,
+}
+
+impl Stack {
+    /// Looks at `place`, which goes through no link.
+    fn find(&self, place: &Path) -> rustix::io::Result<Found> {
+        let mut merged: Vec<&Path> = self.0.iter().map(PathBuf::as_path).collect();
+        let mut shown = None;
+        let mut at = PathBuf::new();
+        // Whether nothing so far hides what lies below all of these.
+        let mut open = true;
+        for name in place {
+            at.push(name);
+            shown = None;
+            let mut below = vec![];
+            for layer in merged {
+                let path = layer.join(&at);
+                let stat = match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => continue,
+                    stat => stat?,
+                };
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
+                if kind != FileType::Directory {
+                    // A file below a folder of the same name is not seen, and neither is what lies below it.
+                    if shown.is_none() && !whiteout {
+                        shown = Some((path, stat));
+                    }
+                    open = false;
+                    break;
+                }
+                below.push(layer);
+                let opaque = opaque(&path)?;
+                shown = shown.or(Some((path, stat)));
+                if opaque {
+                    open = false;
+                    break;
+                }
+            }
+            if shown.is_none() {
+                return Ok(if open { Found::Absent } else { Found::Hidden });
+            }
+            merged = below;
+        }
+        Ok(shown.map_or(Found::Absent, |(path, stat)| Found::There(path, stat)))
+    }
+}
+
+/// Whether a folder hides those of its name further down.
+fn opaque(dir: &Path) -> rustix::io::Result<bool> {
+    let mut value = [0_u8; 1];
+    match rustix::fs::lgetxattr(dir, "user.overlay.opaque", &mut value[..]) {
+        Ok(size) => Ok(size == 1 && value == *b"y"),
+        // Longer than one byte: not a mark of overlayfs.
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl View {
-    pub(super) fn new(image: Option<OwnedFd>) -> Self {
-        Self { image, covers: vec![] }
+    /// `layers`: the image's folders, topmost first.
+    pub(super) fn new(layers: Vec<PathBuf>) -> Self {
+        Self { image: Stack(layers), covers: vec![] }
     }
 
     pub(super) fn cover(&mut self, place: PathBuf) {
@@ -74,13 +146,18 @@ impl View {
                 continue;
             }
             done.push(name);
-            let Some(image) = self.image.as_ref().filter(|_| !self.covered(&done)) else { continue };
-            let target = match rustix::fs::readlinkat(image, &done, vec![]) {
-                Ok(target) => target,
-                Err(Errno::INVAL | Errno::NOENT) => continue,
-                Err(Errno::NOTDIR) => return Err(Fault::image(format!("{} lies below a file in the image", at.display()))),
-                Err(error) => return Err(Fault::new(format!("resolve {} in the image", at.display()), error)),
+            if self.covered(&done) {
+                continue;
+            }
+            let found = self.image.find(&done).map_err(|error| Fault::new(format!("resolve {} in the image", at.display()), error))?;
+            let Found::There(path, stat) = found else { continue };
+            let target = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Symlink => rustix::fs::readlinkat(CWD, &path, vec![]),
+                FileType::Directory => continue,
+                _ if todo.is_empty() => continue,
+                _ => return Err(Fault::image(format!("{} lies below a file in the image", at.display()))),
             };
+            let target = target.map_err(|error| Fault::new(format!("resolve {} in the image", at.display()), error))?;
             links += 1;
             if links > 40 {
                 return Err(Fault::image(format!("{} leads through too many symbolic links in the image", at.display())));
@@ -97,33 +174,36 @@ impl View {
         Ok(done)
     }
 
-    /// Whether the image has `place`; an error if it is of the wrong kind.
-    fn has(&self, place: &Path, kind: Kind) -> Result<bool, Fault> {
-        let Some(image) = &self.image else { return Ok(false) };
-        match rustix::fs::statat(image, place, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                match (kind, is_dir) {
-                    (Kind::Dir, false) => Err(Fault::image(format!("/{} in the image is not a folder", place.display()))),
-                    (Kind::File, true) => Err(Fault::image(format!("/{} in the image is a folder", place.display()))),
-                    _ => Ok(true),
-                }
+    /// Looks for `place` in the image; an error if it is of the wrong kind.
+    fn look(&self, place: &Path, kind: Kind) -> Result<Found, Fault> {
+        let found = self.image.find(place).doing(|| format!("look at /{} in the image", place.display()))?;
+        if let Found::There(_, stat) = &found {
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            match (kind, is_dir) {
+                (Kind::Dir, false) => return Err(Fault::image(format!("/{} in the image is not a folder", place.display()))),
+                (Kind::File, true) => return Err(Fault::image(format!("/{} in the image is a folder", place.display()))),
+                _ => {}
             }
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(Fault::new(format!("look at /{} in the image", place.display()), error)),
         }
+        Ok(found)
     }
 
-    /// Makes stubs in the folder `layer` for those of `places` that the image lacks. Returns these.
-    pub(super) fn make_stubs(&self, layer: BorrowedFd<'_>, places: &[(PathBuf, Kind)]) -> Result<Vec<(PathBuf, Kind)>, Fault> {
+    /// Makes stubs in the folder `layer` for those of `places` that the image lacks. Returns these, and whether `layer` has to lie
+    /// above the image to be seen.
+    ///
+    /// Below is better: folders that the image has keep their inode numbers.
+    pub(super) fn make_stubs(&self, layer: BorrowedFd<'_>, places: &[(PathBuf, Kind)]) -> Result<(Vec<(PathBuf, Kind)>, bool), Fault> {
         let mut missing = vec![];
+        let mut above = false;
         let mut parents = BTreeSet::new();
         for (place, kind) in places {
             if place.as_os_str().is_empty() {
                 return Err(Fault::image("a mount would cover the whole root of the image"));
             }
-            if self.has(place, *kind)? {
-                continue;
+            match self.look(place, *kind)? {
+                Found::There(..) => continue,
+                Found::Absent => {}
+                Found::Hidden => above = true,
             }
             // The empty path at the end stands for the root, whose look comes from the upper folder.
             parents.extend(place.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned));
@@ -140,20 +220,16 @@ impl View {
             };
             ignore_exists(made).doing(|| stub(place))?;
         }
-        if let Some(image) = &self.image {
-            // Times last and from the inside out: every other change to a folder would move them.
-            for parent in parents.iter().rev() {
-                match open_dir(image.as_fd(), parent) {
-                    Ok(from) => {
-                        let to = open_dir(layer, parent).doing(|| stub(parent))?;
-                        look_like(from.as_fd(), to.as_fd()).doing(|| stub(parent))?;
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(Fault::new(stub(parent), error)),
-                }
-            }
+        // Times last and from the inside out: every other change to a folder would move them.
+        for parent in parents.iter().rev() {
+            let look = || -> std::io::Result<()> {
+                let Found::There(path, _) = self.image.find(parent)? else { return Ok(()) };
+                let (from, to) = (open_dir(CWD, &path)?, open_dir(layer, parent)?);
+                look_like(from.as_fd(), to.as_fd())
+            };
+            look().doing(|| stub(parent))?;
         }
-        Ok(missing)
+        Ok((missing, above))
     }
 }
 
@@ -221,7 +297,7 @@ mod tests {
         symlink("loop", dir.path().join("loop")).unwrap();
         symlink("/nowhere/else", dir.path().join("run/old/resolv.conf")).unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
-        let mut view = View::new(Some(open_dir(rustix::fs::CWD, dir.path()).unwrap()));
+        let mut view = View::new(vec![dir.path().to_owned()]);
         view.cover("run".into());
         (dir, view)
     }
@@ -246,13 +322,58 @@ mod tests {
         let layer_dir = tempfile::tempdir().unwrap();
         let layer = open_dir(rustix::fs::CWD, layer_dir.path()).unwrap();
         let places = [("real/etc/hosts".into(), Kind::File), ("usr/sbin/x".into(), Kind::File), ("usr".into(), Kind::Dir)];
-        let made = view.make_stubs(layer.as_fd(), &places).unwrap();
-        assert_eq!(made.len(), 2);
+        let (made, above) = view.make_stubs(layer.as_fd(), &places).unwrap();
+        assert_eq!((made.len(), above), (2, false));
         let (from, to) = (fs::metadata(dir.path().join("real/etc")).unwrap(), fs::metadata(layer_dir.path().join("real/etc")).unwrap());
         assert_eq!((from.mode(), from.mtime(), from.mtime_nsec()), (to.mode(), to.mtime(), to.mtime_nsec()));
         assert!(layer_dir.path().join("usr/sbin/x").is_file());
         assert!(view.make_stubs(layer.as_fd(), &[("usr".into(), Kind::File)]).unwrap_err().image);
         assert!(view.make_stubs(layer.as_fd(), &[("file".into(), Kind::Dir)]).unwrap_err().image);
         assert!(view.make_stubs(layer.as_fd(), &[(PathBuf::new(), Kind::Dir)]).unwrap_err().image);
+    }
+
+    #[test]
+    fn layers_are_seen_as_overlayfs_shows_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = |name: &str, files: &[&str]| {
+            for file in files {
+                let path = dir.path().join(name).join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, name).unwrap();
+            }
+            dir.path().join(name)
+        };
+        let layers = vec![
+            layer("top", &["etc/top", "shut/top", "was-dir"]),
+            layer("middle", &["etc/middle", "shut/middle", "was-dir/x", "was-file/middle"]),
+            layer("low", &["etc/low", "etc/top", "shut/low", "was-file", "under/low"]),
+        ];
+        let mark = rustix::fs::lsetxattr(layers[1].join("shut"), "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty());
+        let marked = mark.is_ok();
+        let whiteout = rustix::fs::mknodat(CWD, layers[0].join("etc/low"), FileType::CharacterDevice, Mode::empty(), 0);
+        let stack = Stack(layers);
+        let check = |place: &str, expected: &str| {
+            let found = match stack.find(Path::new(place)).unwrap() {
+                Found::There(path, _) => path,
+                Found::Absent => "absent".into(),
+                Found::Hidden => "hidden".into(),
+            };
+            let expected = if matches!(expected, "absent" | "hidden") { expected.into() } else { dir.path().join(expected).join(place) };
+            assert_eq!(found, expected, "{place}");
+        };
+        check("etc", "top");
+        check("etc/top", "top");
+        check("etc/middle", "middle");
+        check("under/low", "low");
+        check("no/such", "absent");
+        check("etc/new", "absent");
+        check("shut/new", if marked { "hidden" } else { "absent" });
+        check("was-file/new", "hidden");
+        check("was-dir", "top");
+        check("was-dir/x", "hidden");
+        check("was-file/middle", "middle");
+        check("shut/middle", "middle");
+        check("shut/low", if marked { "hidden" } else { "low" });
+        check("etc/low", if whiteout.is_ok() { "hidden" } else { "low" });
     }
 }

@@ -155,6 +155,24 @@ fn userns_an_upper_folder_can_be_used_again() {
     assert_eq!(listing(&second.work), [""; 0]);
 }
 
+#[test]
+fn userns_what_an_earlier_step_deleted_can_be_mounted_on() {
+    let Some(lab) = Lab::new() else { return };
+    let lower = lab.layer("with-hosts");
+    fs::create_dir(lower.join("etc")).unwrap();
+    fs::write(lower.join("etc/hosts"), "the image's own").unwrap();
+    let first = lab.overlay(vec![lower.clone(), lab.tools()]);
+    let script = "rm -r /etc/hosts /usr/sbin /run /var; mkdir /usr/sbin /var; touch /usr/sbin/new";
+    lab.run(Job { root: Some(first.clone()), ..lab.job(vec![sh(script)]) }).ok();
+    let mut files = usual_files();
+    files.push(policy("/var/lib/file", "file\n", 0o644));
+    let second = lab.overlay(vec![first.upper, lower, lab.tools()]);
+    let script = "cat /etc/hosts /var/lib/file; ls /usr/sbin; test -d /run/lock && echo run";
+    let ran = lab.run(Job { root: Some(second), files, ..lab.job(vec![sh(script)]) }).ok();
+    assert_eq!(ran.out, ["127.0.0.1 localhost", "file", "new", "policy-rc.d", "run"]);
+    assert_eq!(listing(&ran.upper), [""; 0]);
+}
+
 fn hosts_link(at: &Path, target: &str) {
     fs::create_dir(at.join("etc")).unwrap();
     symlink(target, at.join("etc/hosts")).unwrap();
@@ -338,4 +356,20 @@ fn userns_folders_outside_the_session_are_refused() {
     root.lower = vec![lab.scratch().join("link")];
     let job = Job { root: Some(root), ..lab.job(nothing()) };
     assert!(lab.session.run(job, &bake::sandbox::Cancel::new().unwrap(), &mut |_| {}).is_err());
+}
+
+#[test]
+fn userns_inode_numbers_stay_when_files_are_written() {
+    let Some(lab) = Lab::new() else { return };
+    let look = "stat -c '%n %d %i' / /etc /etc/passwd /usr/bin/sh /root | sort";
+    let script = format!(
+        "{look}; echo more >> /etc/passwd; touch /usr/bin/sh /root/new; {look}; stat -c %d / /etc /etc/group /usr/bin/sh | sort -u | wc -l"
+    );
+    let ran = lab.run(Job { files: usual_files(), ..lab.job(vec![sh(&script)]) }).ok();
+    assert_eq!(ran.out[..5], ran.out[5..10], "{ran:#?}");
+    assert_eq!(ran.out[10], "1", "one device: {ran:#?}");
+    // 32-bit programs cannot ask for larger ones.
+    let inodes = ran.out[..5].iter().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    let large = inodes.filter(|inode| *inode > u64::from(u32::MAX)).count();
+    assert_eq!(large, 0, "{ran:#?}");
 }
