@@ -18,8 +18,8 @@ use super::site::MAX_TEXT;
 /// # Errors
 /// As [`read::read`]; [`Error::Recipe`] also for what is wrong with the context's files.
 pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
-    let recipe = read::read(path, inputs)?;
     let text: Arc<str> = read::text(path)?.into();
+    let recipe = read::parse(&text, path, inputs)?;
     let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
     let context = Context::open(&dir, &left_out(path, &dir, None)).map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let mut found = vec![];

@@ -36,13 +36,13 @@ pub enum Error {
         /// Why.
         source: lock::Error,
     },
-    /// `--locked`, and the lock file does not pin everything.
-    #[error("{} does not pin {what}, and --locked forbids to change it", path.display())]
+    /// `--locked`, and the lock file does not pin just what the recipe needs.
+    #[error("{} {why}, and --locked forbids to change it", path.display())]
     NotLocked {
         /// The lock file.
         path: PathBuf,
-        /// What is missing.
-        what: String,
+        /// `does not pin the packages curl`.
+        why: String,
     },
     /// A step failed.
     #[error("{place} failed: {label}")]

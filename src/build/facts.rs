@@ -86,15 +86,24 @@ impl Facts {
         self.table_of(step, packages, downloads)
     }
 
-    /// Whether step `index` asks for anything that the lock file pins, so that its table is not known before it is pinned.
+    /// Returns what of `pins` is for step `index`, in the order of its operations.
     pub(super) fn pins_of(&self, index: usize, pins: &Lock) -> Lock {
         let step = &self.steps[index - 1];
+        // A checksum that the recipe gives is not the lock's.
+        let urls = step.urls.iter().filter(|(_, sha256)| sha256.is_none()).map(|(url, _)| url);
         Lock {
             version: VERSION,
             packages: step.requests.iter().filter_map(|request| pins.packages_for(request).cloned()).collect(),
-            download: pins.download.iter().filter(|one| step.urls.iter().any(|(url, _)| *url == one.url)).cloned().collect(),
+            download: urls.filter_map(|url| pins.download.iter().find(|one| one.url == *url).cloned()).collect(),
             ..Lock::default()
         }
+    }
+
+    /// Returns what the lock file of this build says once nothing is missing: `base`, and what of `pins` is for its steps.
+    pub(super) fn needed(&self, base: &Lock, pins: &Lock) -> Lock {
+        let mut needed = base.clone();
+        (1..=self.steps.len()).for_each(|index| needed.add(self.pins_of(index, pins)));
+        needed
     }
 
     /// Returns the key of the build, given what is pinned.

@@ -54,8 +54,30 @@ impl Locking {
     }
 
     /// Returns the error for something the lock file does not pin.
-    pub(super) fn missing(&self, what: String) -> Error {
-        Error::NotLocked { path: self.path.clone(), what }
+    pub(super) fn missing(&self, what: &str) -> Error {
+        Error::NotLocked { path: self.path.clone(), why: format!("does not pin {what}") }
+    }
+
+    /// Returns an error where `--locked` was given and the file would have to be changed: by `missing` things, or because it pins more
+    /// than the `needed` ones.
+    pub(super) fn must_do(&self, missing: &[String], needed: &Lock) -> Result<(), Error> {
+        if !self.locked() {
+            return Ok(());
+        }
+        if !missing.is_empty() {
+            return Err(self.missing(&missing.join(", ")));
+        }
+        let Some(lock) = self.lock.as_ref().filter(|lock| *lock != needed) else { return Ok(()) };
+        let packages = lock.packages.iter().filter(|one| needed.packages_for(&one.request).is_none());
+        let downloads = lock.download.iter().filter(|one| needed.sha256_of(&one.url).is_none());
+        let packages = packages.map(|one| format!("the packages {}", one.names.join(" ")));
+        let extra: Vec<String> = packages.chain(downloads.map(|one| format!("the download {}", one.url))).collect();
+        let why = if extra.is_empty() {
+            "is not what bake would write".to_owned()
+        } else {
+            format!("pins {}, which the recipe does not ask for", extra.join(", "))
+        };
+        Err(Error::NotLocked { path: self.path.clone(), why })
     }
 
     /// Returns the pinned epoch.
@@ -87,12 +109,11 @@ impl Locking {
     pub(super) fn write(&self, lock: &Lock) -> Result<bool, Error> {
         let pins = lock.base.is_some() || !lock.packages.is_empty() || !lock.download.is_empty();
         let text = lock.to_text();
-        if self.text.as_ref() == Some(&text) || (self.text.is_none() && !pins) {
+        // A remark of a person in the file is no reason to write it anew.
+        if self.text.as_ref() == Some(&text) || self.lock.as_ref() == Some(lock) || (self.text.is_none() && !pins) {
             return Ok(false);
         }
-        if self.locked() {
-            return Err(self.missing("exactly what this recipe needs".to_owned()));
-        }
+        self.must_do(&[], lock)?;
         files::write_whole(&self.path, text.as_bytes(), 0o644).map_err(|error| Error::File {
             verb: "write",
             path: self.path.clone(),

@@ -91,6 +91,8 @@ pub struct Request {
     pub recipe: PathBuf,
     /// What it is read with.
     pub inputs: recipe::Inputs,
+    /// What [`check`] made of it, where that was asked already.
+    pub checked: Option<Recipe>,
     /// How the lock file is treated.
     pub lock: LockMode,
     /// `SOURCE_DATE_EPOCH`.
@@ -147,7 +149,7 @@ pub fn lock(hall: &Hall<'_>, request: &Request) -> Result<(PathBuf, bool), Error
     let ready = prepare(hall, request, &locking)?;
     let steps = if ready.facts.complete() { 0 } else { ready.plan.steps_to_lock() };
     let pins = if ready.facts.complete() {
-        locking.lock().cloned().unwrap_or_default()
+        ready.facts.needed(&ready.pins, locking.lock().unwrap_or(&Lock::default()))
     } else if steps == 0 {
         ready.pins.clone()
     } else {
@@ -181,7 +183,7 @@ struct Ready {
 fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Ready, Error> {
     let platform = Platform::host();
     let mut inputs = request.inputs.clone();
-    let mut recipe = check::check(&request.recipe, &inputs)?;
+    let mut recipe = request.checked.clone().map_or_else(|| check::check(&request.recipe, &inputs), Ok)?;
     let folder = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = folder.join(&recipe.image.context);
     let fail = |source: context::Error| Error::Context { recipe: request.recipe.clone(), source };
@@ -212,10 +214,8 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     let sources =
         facts::Sources { recipe: &recipe, plan: &plan, base: &base, context: &context, locking, epoch, platform: &platform, path };
     let facts = facts::gather(&sources)?;
-    if let (true, Some(what)) = (locking.locked(), facts.missing.first()) {
-        return Err(locking.missing(what.clone()));
-    }
     let pins = facts::pins(&base);
+    locking.must_do(&facts.missing, &facts.needed(&pins, locking.lock().unwrap_or(&Lock::default())))?;
     Ok(Ready { recipe, recipe_path: request.recipe.clone(), context, context_dir, source, base, plan, epoch, facts, platform, pins })
 }
 
@@ -332,7 +332,7 @@ fn pin(
     };
     let locked = locked.filter(|pin| pin.fits(&recipe.base, &platform.architecture));
     if locking.locked() && locked.is_none() && matches!(recipe.base.kind, BaseKind::Debian(_)) {
-        return Err(locking.missing("the base".to_owned()));
+        return Err(locking.missing("the base"));
     }
     base::pin(&recipe.base, &platform.architecture, context, locked.as_ref(), source).map_err(|source| match source {
         base::Error::Cancelled => Error::Interrupted,

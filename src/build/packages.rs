@@ -13,7 +13,7 @@ use crate::base::manager::{self, Manager};
 use crate::base::{self, Line};
 use crate::digest::Digest;
 use crate::image::Platform;
-use crate::plan::lock::LockedPackages;
+use crate::plan::lock::{Lock, LockedPackages};
 use crate::recipe::BaseKind;
 use crate::sandbox::{Action, Call, CallIo, Ended, Exec, Heard, Job, Network, Overlay};
 use crate::step::Op;
@@ -112,7 +112,7 @@ fn debian(
             let wrong = |why| Trouble::Step(StepFailure::Prepared("the lock file pins something that is no package".to_owned(), vec![why]));
             pinned::packages_from_lock(&locked.packages).map_err(wrong)?
         }
-        None if site.locking.locked() => return Err(site.locking.missing(format!("the packages {}", request.names.join(" "))).into()),
+        None if site.locking.locked() => return Err(site.locking.missing(&format!("the packages {}", request.names.join(" "))).into()),
         None => {
             // Choosing changes nothing: it runs over a copy that is thrown away (of what earlier operations of this step left, nothing).
             let aside = pack::make_dir(&at.join("choose"))?;
@@ -122,10 +122,7 @@ fn debian(
     let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
     apt::install(&overlay(upper.to_owned())?, &packages, &ask, site.workshop, &mut hear).map_err(|error| failed(site, error))?;
     let locked = LockedPackages { names: asked(request), request: request.named, packages: pinned::packages_to_lock(&packages) };
-    let mut pins = site.pins();
-    if pins.packages_for(&request.named).is_none() {
-        pins.packages.push(locked);
-    }
+    site.pins().add(Lock { packages: vec![locked], ..Lock::default() });
     Ok(())
 }
 

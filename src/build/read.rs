@@ -15,9 +15,13 @@ const MOST: u64 = 16 << 20;
 /// # Errors
 /// [`Error::File`] where it cannot be read, [`Error::Recipe`] with every mistake where it is not right.
 pub fn read(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
+    parse(&text(path)?, path, inputs)
+}
+
+/// As [`read`], from the text of the file.
+pub(super) fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     let inputs = Inputs { file: path.to_owned(), ..inputs.clone() };
-    let text = text(path)?;
-    recipe::read(&text, &inputs).map_err(Error::Recipe)
+    recipe::read(text, &inputs).map_err(Error::Recipe)
 }
 
 /// Returns the text of a recipe or vars file; a file that is not UTF-8 is a mistake in it, at the first wrong byte.

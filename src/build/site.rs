@@ -54,13 +54,14 @@ impl Site<'_> {
     pub(super) fn download(&self, url: &str, sha256: Option<&str>) -> Result<PathBuf, Trouble> {
         let wanted = match sha256.or_else(|| self.locking.sha256_of(url)) {
             Some(hex) => Some(Digest::from_hex(hex).map_err(|error| Trouble::prepared(&error))?),
-            None if self.locking.locked() => return Err(self.locking.missing(format!("the download {url}")).into()),
+            None if self.locking.locked() => return Err(self.locking.missing(&format!("the download {url}")).into()),
             None => None,
         };
         let got = self.workshop.source.download(url, wanted, MAX_DOWNLOAD).map_err(|error| self.network_trouble(&error))?;
-        let mut pins = self.pins();
-        if pins.sha256_of(url).is_none() {
-            pins.download.push(LockedDownload { url: url.to_owned(), sha256: got.sha256.hex() });
+        // What the recipe says itself need not be remembered.
+        if sha256.is_none() {
+            let one = LockedDownload { url: url.to_owned(), sha256: got.sha256.hex() };
+            self.pins().add(Lock { download: vec![one], ..Lock::default() });
         }
         Ok(got.path.clone())
     }

@@ -131,17 +131,7 @@ impl<'a> Work<'a> {
             return;
         }
         let found = self.ready.facts.pins_of(index, from);
-        let mut pins = self.pins();
-        for set in found.packages {
-            if pins.packages_for(&set.request).is_none() {
-                pins.packages.push(set);
-            }
-        }
-        for one in found.download {
-            if pins.sha256_of(&one.url).is_none() {
-                pins.download.push(one);
-            }
-        }
+        self.pins().add(found);
     }
 
     fn pins(&self) -> std::sync::MutexGuard<'_, Lock> {

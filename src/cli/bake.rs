@@ -1,17 +1,17 @@
 //! `bake build`, `bake lock`, `bake doctor`: the commands that run things.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::build::error::Error;
 use crate::build::{self, Baked, Hall, LockMode, NoCache, Request};
 use crate::image::Platform;
-use crate::recipe::Inputs;
+use crate::recipe::{Inputs, Recipe};
 use crate::sandbox::{self, Cancel};
 use crate::ui::report::Report;
-use crate::ui::text::{Style, paint};
+use crate::ui::text::{Style, clean, paint};
 
 use super::args::{BuildArgs, CacheArgs, InputArgs, LockArgs};
 use super::{Ctx, edge};
@@ -26,9 +26,11 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
     // All recipes are read before the first is baked: a mistake in the third should not cost the time of two builds.
+    let mut checked = vec![];
     for recipe in &args.recipe.recipes {
         let read = build::check(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
         ctx.ui.diagnostics(&read.warnings);
+        checked.push((recipe, read));
     }
     let request = Request {
         inputs,
@@ -39,7 +41,8 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         paranoid: args.paranoid,
         ..Request::default()
     };
-    let requests: Vec<Request> = args.recipe.recipes.iter().map(|recipe| Request { recipe: recipe.clone(), ..request.clone() }).collect();
+    let one = |(recipe, read): (&PathBuf, Recipe)| Request { recipe: recipe.clone(), checked: Some(read), ..request.clone() };
+    let requests: Vec<Request> = checked.into_iter().map(one).collect();
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     in_hall(ctx, |hall| {
         let baked = build::bake(hall, &requests, jobs).map_err(|failed| told(ctx, &failed.error, &failed.recipe))?;
@@ -90,7 +93,7 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
             if ctx.ui.json() {
                 ctx.ui.object("locked", json!({ "recipe": recipe, "lock": path, "changed": changed }));
             } else {
-                ctx.ui.result(&path.to_string_lossy());
+                ctx.ui.result(&clean(&path.to_string_lossy()));
                 ctx.ui.say(if changed { "the lock file is renewed" } else { "the lock file is up to date" });
             }
         }
@@ -117,7 +120,7 @@ pub(super) fn doctor(ctx: &Ctx<'_>) -> Result<u8, Report> {
     if ctx.ui.json() {
         ctx.ui.object("doctor", json!({ "ok": good, "store": dir }));
     } else {
-        ctx.ui.result(&format!("store: {}", dir.display()));
+        ctx.ui.result(&format!("store: {}", clean(&dir.to_string_lossy())));
         ctx.ui.result(if good { "bake can build here" } else { "bake cannot build here" });
     }
     Ok(if good { edge::OK } else { edge::HOST })

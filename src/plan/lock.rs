@@ -163,6 +163,20 @@ impl Lock {
         out
     }
 
+    /// Takes over what `other` pins and this one does not.
+    pub fn add(&mut self, other: Lock) {
+        for set in other.packages {
+            if self.packages_for(&set.request).is_none() {
+                self.packages.push(set);
+            }
+        }
+        for one in other.download {
+            if self.sha256_of(&one.url).is_none() {
+                self.download.push(one);
+            }
+        }
+    }
+
     /// Returns the packages pinned for `request`.
     pub fn packages_for(&self, request: &Digest) -> Option<&LockedPackages> {
         self.packages.iter().find(|one| one.request == *request)

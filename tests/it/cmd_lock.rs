@@ -74,6 +74,7 @@ fn a_download_is_remembered_and_obeyed() {
     let refused = lab.bake(["build", "--locked", "tool.toml"]);
     assert_eq!((refused.code, refused.out.as_str()), (2, ""), "nothing is pinned yet: {}", refused.err);
     assert!(refused.err.contains("does not pin the download"), "{}", refused.err);
+    assert!(!refused.err.contains("baking"), "before anything runs: {}", refused.err);
     assert!(!lab.path("tool.lock").exists());
 
     let locked = lab.bake(["lock", "tool.toml"]);
@@ -99,6 +100,63 @@ fn a_download_is_remembered_and_obeyed() {
     assert_eq!(renewed.code, 0, "{}", renewed.err);
     let text = fs::read_to_string(lab.path("tool.lock")).expect("the lock file");
     assert!(text.contains(&bake::digest::Digest::of("second").hex()), "{text}");
+}
+
+#[test]
+fn a_locked_build_names_all_that_is_missing_or_too_much() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    let server = Server::start("tool");
+    let recipe = |names: &[&str]| {
+        let step = |name: &&str| format!("[[step]]\ndownload = \"http://{}/{name}\"\nto = \"/{name}\"\n", server.address);
+        let steps: String = names.iter().map(step).collect();
+        lab.write("tool.toml", &format!("[image]\nname = \"tool\"\nversion = \"1\"\n[base]\nscratch = true\n{steps}"));
+    };
+    let locked = || lab.bake(["build", "--locked", "tool.toml"]);
+    recipe(&["one"]);
+    assert_eq!(lab.bake(["lock", "tool.toml"]).code, 0);
+    recipe(&["one", "two", "three"]);
+    let missing = locked();
+    assert_eq!((missing.code, missing.out.as_str()), (2, ""), "{}", missing.err);
+    for part in ["/two, the download", "/three, and --locked", "bake lock tool.toml"] {
+        assert!(missing.err.contains(part), "{part}: {}", missing.err);
+    }
+    assert!(!missing.err.contains("/one") && !missing.err.contains("baking"), "{}", missing.err);
+
+    // What a step no longer asks for is told as well, and `bake lock` takes it out.
+    assert_eq!(lab.bake(["lock", "tool.toml"]).code, 0);
+    recipe(&["two"]);
+    let extra = locked();
+    assert_eq!((extra.code, extra.out.as_str()), (2, ""), "{}", extra.err);
+    assert!(extra.err.contains("pins the download") && extra.err.contains("does not ask for"), "{}", extra.err);
+    assert!(extra.err.contains("/one") && extra.err.contains("/three") && !extra.err.contains("baking"), "{}", extra.err);
+    assert_eq!(lab.bake(["lock", "tool.toml"]).code, 0);
+    let text = fs::read_to_string(lab.path("tool.lock")).expect("the lock file");
+    assert!(text.contains("/two") && !text.contains("/one"), "{text}");
+
+    // A remark in the file changes nothing, and stays.
+    let remark = format!("# reviewed\n{text}");
+    lab.write("tool.lock", &remark);
+    let built = locked();
+    assert_eq!(built.code, 0, "{}", built.err);
+    assert_eq!(fs::read_to_string(lab.path("tool.lock")).expect("the lock file"), remark);
+}
+
+#[test]
+fn a_checksum_in_the_recipe_is_not_the_locks_business() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    let server = Server::start("tool");
+    let sum = bake::digest::Digest::of("tool").hex();
+    let step = format!("[[step]]\ndownload = \"http://{}/tool\"\nsha256 = \"{sum}\"\nto = \"/tool\"\n", server.address);
+    lab.write("tool.toml", &format!("[image]\nname = \"tool\"\nversion = \"1\"\n[base]\nscratch = true\n{step}"));
+    let built = lab.bake(["build", "--locked", "tool.toml"]);
+    assert_eq!(built.code, 0, "nothing is left to pin: {}", built.err);
+    assert!(!lab.path("tool.lock").exists());
 }
 
 #[test]
