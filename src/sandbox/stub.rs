@@ -250,7 +250,7 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<O
     rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode))
 }
 
-/// Gives a folder the owner, mode, extended attributes and times of another.
+/// Gives a folder the owner, mode, extended attributes and times of another, but for what overlayfs notes on it (opaque, origin).
 fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
     rustix::fs::fchown(to, Some(rustix::fs::Uid::from_raw(stat.st_uid)), Some(rustix::fs::Gid::from_raw(stat.st_gid)))?;
@@ -262,6 +262,10 @@ fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
     let mut names = vec![0_u8; size];
     let size = if size == 0 { 0 } else { rustix::fs::flistxattr(from, &mut names[..])? };
     for name in names[..size].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        // A name like that which a step gave is kept in an escaped form, which a layer may hold.
+        if name.starts_with(b"user.overlay.") && !name.starts_with(b"user.overlay.overlay.") {
+            continue;
+        }
         let mut value = vec![0_u8; rustix::fs::fgetxattr_query(from, name)?];
         let size = if value.is_empty() { 0 } else { rustix::fs::fgetxattr(from, name, &mut value[..])? };
         match rustix::fs::fsetxattr(to, name, &value[..size], rustix::fs::XattrFlags::empty()) {
