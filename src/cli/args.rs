@@ -12,7 +12,7 @@ Exit codes:
   0    done
   1    a step, test or output failed; nothing was published
   2    bad command line or recipe
-  3    differences found (verify)
+  3    differences found (diff, drift, verify)
   10   this host cannot run bake's sandbox (see `bake doctor`)
   11   store busy or unreadable
   101  a bug in bake
@@ -97,6 +97,14 @@ pub(super) enum Command {
     ///
     /// Example: bake export web:2.0.0 --format tar --output web.tar
     Export(ExportArgs),
+    /// Compare a machine with the image it claims to be
+    ///
+    /// Reads every file of the image on the machine (or in a container's root, or on a mounted disk) and names what was added, removed or
+    /// changed: content, mode, owner, attributes, capabilities, links. Left out are /proc, /sys, /dev, /run, /tmp, the image's volumes, what
+    /// every machine writes (docs/drift.md) and the recipe's `[drift] ignore`. Changes nothing. Exit code 3 unless the verdict is `exact`.
+    ///
+    /// Example: bake drift --json > $(hostname).json
+    Drift(DriftArgs),
     /// Look at this host and say what bake needs of it
     Doctor,
     /// Print the JSON Schema of recipes, for editors
@@ -258,6 +266,35 @@ pub(super) struct ExportArgs {
     /// Replace what is there
     #[arg(long)]
     pub(super) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct DriftArgs {
+    /// What to compare with: a version in the store, or a manifest of `bake export --format manifest` (`-` is stdin)
+    /// [default: the version in the store that the root says it is]
+    #[arg(value_name = "IMAGE|FILE")]
+    pub(super) image: Option<String>,
+    /// The root to compare
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(super) root: PathBuf,
+    /// Compare also what every machine writes: logs, host keys, /etc/hosts, …
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Leave out more, in gitignore notation over absolute paths; may be given often
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) ignore: Vec<String>,
+    /// Name everything in added and removed folders
+    #[arg(long)]
+    pub(super) all: bool,
+    /// How much higher user and group ids are in the root than in the image, as in the root of a user namespace
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) owner_shift: u32,
+    /// Remember digests here, and do not read files again that the kernel says are unchanged
+    #[arg(long, value_name = "FILE")]
+    pub(super) stat_cache: Option<PathBuf>,
+    /// Name of the machine in the report [default: of this machine, or what the root's /etc/hostname says]
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
 }
 
 /// What `bake export` can write.

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::path::Path;
 
 use crate::build::error::{Error as BuildError, chain};
+use crate::inspect;
 use crate::sandbox;
 use crate::store;
 use crate::ui::report::Report;
@@ -120,6 +121,27 @@ pub(super) fn sandbox(error: &sandbox::Error) -> Report {
             Report { hints, ..report("host", HOST, error) }
         }
         _ => report("sandbox", FAILED, error),
+    }
+}
+
+/// Reports what could not be inspected.
+pub(super) fn inspect(error: &inspect::Error) -> Report {
+    match error {
+        inspect::Error::Store(source) => store(source),
+        inspect::Error::Layer(_) => {
+            let hint = "`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned();
+            Report { hints: vec![hint], ..report("store", FAILED, error) }
+        }
+        inspect::Error::Manifest { .. } => {
+            let hint = "`bake export IMAGE --format manifest --output FILE` writes one".to_owned();
+            Report { hints: vec![hint], ..report("manifest", USAGE, error) }
+        }
+        inspect::Error::Pattern { .. } | inspect::Error::Root { .. } => report("usage", USAGE, error),
+        inspect::Error::Unreadable { .. } => {
+            let hint = "compare as root; nothing can be said of what cannot be read".to_owned();
+            Report { hints: vec![hint], ..report("unreadable", FAILED, error) }
+        }
+        _ => report("file", FAILED, error),
     }
 }
 

@@ -182,6 +182,6 @@ fn blob(store: &Store, digest: &Digest) -> io::Result<std::fs::File> {
     store.blob(digest).map_err(io::Error::other)
 }
 
-fn reference(text: &str) -> Result<Reference, Report> {
+pub(super) fn reference(text: &str) -> Result<Reference, Report> {
     text.parse().map_err(|error: crate::image::BadReference| edge::report("usage", edge::USAGE, &error))
 }

@@ -2,6 +2,8 @@
 
 mod args;
 mod bake;
+mod change;
+mod drift;
 mod edge;
 mod explain;
 mod images;
@@ -66,6 +68,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
     match command {
         Command::Build(args) => bake::build(ctx, &args),
         Command::Lock(args) => bake::lock(ctx, &args),
+        Command::Drift(args) => drift::drift(ctx, &args),
         Command::Doctor => bake::doctor(ctx),
         Command::Explain(args) => explain::explain(ctx, &args),
         Command::Check(args) => paper::check(ctx, &args),

@@ -116,7 +116,7 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
 }
 
 /// Finds the image manifest to be shown, and what else there is beside it.
-fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec<Member>), Error> {
+pub(super) fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec<Member>), Error> {
     if kind(&named.media_type) != Kind::Index {
         return Ok((named.clone(), vec![]));
     }

@@ -122,6 +122,17 @@ fn get(fd: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     }
 }
 
+/// Reads those attributes of an open file of a living root that a layer would keep, as they are: nothing is judged.
+pub(crate) fn kept_of(fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
+    let mut found = BTreeMap::new();
+    for name in list(&fd)?.into_iter().filter(|name| kept(name)) {
+        if let Some(value) = get(&fd, &name)? {
+            found.insert(name, value);
+        }
+    }
+    Ok(found)
+}
+
 /// Reads the attributes of an open file or folder of an overlay upper folder, or of a tree.
 pub(crate) fn read(fd: impl AsFd) -> Result<Found, Failure> {
     let mut found = Found::default();

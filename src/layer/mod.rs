@@ -31,7 +31,7 @@ mod unpack;
 mod verified;
 mod write;
 
-pub(crate) use attribute::{ACL, CAPABILITY, DEFAULT_ACL};
+pub(crate) use attribute::{ACL, CAPABILITY, DEFAULT_ACL, kept_of};
 pub use compress::{Ratio, compress, decompress, decompress_as, decompress_foreign};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;

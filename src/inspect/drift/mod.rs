@@ -1,0 +1,432 @@
+//! Whether a living root still is the image it claims to be.
+//!
+//! ```text
+//! walk    folder by folder: what is there, what is new, what is mounted     every name: kind, mode, owner, target, attributes of folders
+//! files   each regular file of the image: attributes, and, where the size fits, sha256 of its contents
+//! links   which names are one file
+//! missing names of the image that were not met
+//! ```
+//! Nothing is written, nothing followed, nothing waited for: fifos, sockets and devices are looked at and not opened. Times are not compared.
+//! What may be left out is in `rule.rs` and, for people, in `docs/drift.md`.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use rayon::iter::IntoParallelRefIterator;
+use rayon::iter::ParallelIterator;
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::Serializer;
+use serde::ser::SerializeMap;
+
+use super::Error;
+use super::change::Change;
+use super::change::How;
+use super::change::hex_unless_text;
+use super::picture::Picture;
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::event::Sink;
+use crate::files::Links;
+use crate::files::RootDir;
+use crate::image::IDENTITY_FILE;
+use crate::image::Identity;
+use crate::image::rfc3339;
+use crate::tree;
+use crate::tree::Kind;
+use crate::tree::What;
+
+mod cache;
+mod look;
+mod rule;
+mod walk;
+
+use cache::Cache;
+use look::Seen;
+use rule::Rules;
+use walk::Found;
+use walk::Walk;
+
+/// Times that a file which changes under the eyes is read again.
+const TRIES: usize = 3;
+/// Threads at least: while one waits for the disk another can hash.
+const THREADS: usize = 4;
+/// Bytes to be read from which on it takes long enough to be told.
+const WORTH_TELLING: u64 = 256 << 20;
+/// Longest identity file.
+const MAX_IDENTITY: u64 = 64 << 10;
+
+/// How to compare.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Compare also what every machine writes.
+    pub strict: bool,
+    /// Further patterns of what is left out, in gitignore notation over absolute paths.
+    pub ignore: Vec<String>,
+    /// How much higher user and group ids are in the root than in the image: the start of a container's id range.
+    pub shift: u32,
+    /// Tell everything in added and removed folders, name by name.
+    pub all: bool,
+    /// Where digests are remembered from run to run.
+    pub cache: Option<PathBuf>,
+    /// Seconds since 1970, now.
+    pub now: i64,
+}
+
+/// Whether a root is the image it claims to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Verdict {
+    /// Every name is what the image says.
+    #[serde(rename = "exact")]
+    Exact,
+    /// Some are not.
+    #[serde(rename = "drifted")]
+    Drifted,
+    /// Nobody knows the image that it claims to be, or it claims nothing.
+    #[serde(rename = "unknown image")]
+    Unknown,
+}
+
+impl Verdict {
+    /// How it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Drifted => "drifted",
+            Self::Unknown => "unknown image",
+        }
+    }
+}
+
+/// How many names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counts {
+    /// Names of the image that were compared.
+    pub compared: u64,
+    /// Names that the image does not have; a folder with all that is in it is one.
+    pub added: u64,
+    /// Names that only the image has; a folder with all that is in it is one.
+    pub removed: u64,
+    /// Names that are something else.
+    pub changed: u64,
+    /// Names that could not be read.
+    pub unreadable: u64,
+    /// Files whose digest came from the stat cache.
+    pub cached: u64,
+}
+
+/// A name that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Clean path.
+    pub path: Vec<u8>,
+    /// Why.
+    pub why: String,
+}
+
+impl Serialize for Unread {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("path", &format!("/{}", String::from_utf8_lossy(&self.path)))?;
+        if let Some(hex) = hex_unless_text(&self.path) {
+            map.serialize_entry("path_hex", &hex)?;
+        }
+        map.serialize_entry("why", &self.why)?;
+        map.end()
+    }
+}
+
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The outcome.
+    pub verdict: Verdict,
+    /// Name of the image compared with; of an unknown one what the root claims.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Digest of its manifest.
+    pub digest: Option<Digest>,
+    /// What the root itself says it is, `name:version`.
+    pub claims: Option<String>,
+    /// The machine.
+    pub host: Option<String>,
+    /// The root.
+    pub root: PathBuf,
+    /// When, RFC 3339.
+    pub time: String,
+    /// How many names.
+    pub counts: Counts,
+    /// Mount points that were left out, as the image has nothing there.
+    #[serde(serialize_with = "paths")]
+    pub skipped: Vec<Vec<u8>>,
+    /// What could not be read.
+    pub unreadable: Vec<Unread>,
+    /// What is not as the image says, in the order of names.
+    pub changes: Vec<Change>,
+    /// What an operator may want to try.
+    #[serde(skip)]
+    pub hint: Option<String>,
+}
+
+fn paths<S: Serializer>(paths: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| format!("/{}", String::from_utf8_lossy(path))))
+}
+
+/// What a root says of itself: its host name and its image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// The machine; of another root than `/` what its `/etc/hostname` says.
+    pub host: Option<String>,
+    /// The image, if it has an identity file that can be read.
+    pub identity: Option<Identity>,
+}
+
+/// Reads what a root says of itself.
+pub fn claim(root: &Path) -> Result<Claim, Error> {
+    let dir = RootDir::open(root, Links::InRoot).map_err(|source| Error::Root { path: root.to_owned(), source })?;
+    let text = dir.read(Path::new(IDENTITY_FILE), MAX_IDENTITY).ok();
+    let identity = text.and_then(|text| serde_json::from_slice::<Identity>(&text).ok()).filter(|identity| identity.v == 1);
+    let host = if is_own(root) {
+        Some(rustix::system::uname().nodename().to_string_lossy().into_owned())
+    } else {
+        let text = dir.read(Path::new("/etc/hostname"), 1024).ok().and_then(|text| String::from_utf8(text).ok());
+        text.map(|text| text.trim().to_owned())
+    };
+    Ok(Claim { host: host.filter(|host| !host.is_empty()), identity })
+}
+
+/// Whether a root is the one this process lives in.
+fn is_own(root: &Path) -> bool {
+    let stat = |path: &Path| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+    stat(root).is_some_and(|found| Some(found) == stat(Path::new("/")))
+}
+
+/// Returns the report of a root whose image nobody knows.
+pub fn unknown(root: &Path, claim: &Claim, now: i64) -> Report {
+    let identity = claim.identity.as_ref();
+    Report {
+        verdict: Verdict::Unknown,
+        name: identity.map(|identity| identity.name.clone()),
+        version: identity.map(|identity| identity.version.clone()),
+        digest: None,
+        claims: identity.map(|identity| format!("{}:{}", identity.name, identity.version)),
+        host: claim.host.clone(),
+        root: root.to_owned(),
+        time: rfc3339(now),
+        counts: Counts::default(),
+        skipped: vec![],
+        unreadable: vec![],
+        changes: vec![],
+        hint: None,
+    }
+}
+
+/// Compares the root at `root`, which says `claim` of itself, with an image. An error means that the root cannot be read (all
+/// that could be read is as it should be, but not all could), or a pattern or the stat cache cannot be used; everything else is in the report. Reads on several threads in memory bounded by the number of names;
+/// tells `sink` how far it is (task `compare`).
+pub fn drift(root: &Path, claim: &Claim, picture: &Picture, options: &Options, sink: &Sink) -> Result<Report, Error> {
+    let Picture { subject, tree } = picture;
+    let rules = Rules::new(tree, &subject.volumes, subject.ignore.iter().chain(&options.ignore), options.strict)?;
+    let cache = options.cache.as_ref().map(|path| Cache::open(path, root, options.shift, options.now)).transpose()?;
+    let dir = RootDir::open(root, Links::Never).map_err(|source| Error::Root { path: root.to_owned(), source })?;
+    let met = (0..tree.len()).map(|_| AtomicBool::new(false)).collect();
+    let (shift, all) = (options.shift, options.all);
+    let walk = Walk { root: &dir, tree, rules: &rules, shift, all, found: Mutex::default(), met };
+    let cached = AtomicU64::new(0);
+    let work = || {
+        rayon::scope(|scope| walk.folder(vec![], scope));
+        let files = std::mem::take(&mut walk.found().files);
+        read_files(&walk, &files, cache.as_ref(), &cached, sink);
+        link_names(&walk, &files);
+        walk.missing();
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).max(THREADS);
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool.install(work),
+        // No new threads to be had: the ones there are do it.
+        Err(_) => work(),
+    }
+    if let Some(cache) = cache {
+        cache.save()?;
+    }
+    let found = walk.found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if found.changes.is_empty()
+        && let Some((path, errno)) = found.unreadable.iter().min_by(|a, b| tree::order(&a.0, &b.0))
+    {
+        let (names, first) = (found.unreadable.len(), tree::shown(path));
+        return Err(Error::Unreadable { root: root.to_owned(), names, first, source: (*errno).into() });
+    }
+    let hint = shift_hint(&found.changes, found.compared);
+    Ok(Report { hint, ..report(root, claim, picture, found, cached.into_inner(), options.now) })
+}
+
+fn report(root: &Path, claim: &Claim, picture: &Picture, found: Found, cached: u64, now: i64) -> Report {
+    let subject = &picture.subject;
+    let Found { mut changes, mut mounts, mut unreadable, compared, .. } = found;
+    changes.sort_by(|a, b| tree::order(&a.path, &b.path));
+    mounts.sort_by(|a, b| tree::order(a, b));
+    unreadable.sort_by(|a, b| tree::order(&a.0, &b.0));
+    let count = |how| changes.iter().filter(|change| change.how == how).count() as u64;
+    let counts = Counts {
+        compared,
+        added: count(How::Added),
+        removed: count(How::Removed),
+        changed: count(How::Changed),
+        unreadable: unreadable.len() as u64,
+        cached,
+    };
+    let unreadable = unreadable.into_iter().map(|(path, errno)| Unread { path, why: io::Error::from(errno).to_string() });
+    Report {
+        verdict: if changes.is_empty() { Verdict::Exact } else { Verdict::Drifted },
+        name: Some(subject.name.clone()),
+        version: Some(subject.version.clone()),
+        digest: Some(subject.digest),
+        skipped: mounts,
+        unreadable: unreadable.collect(),
+        counts,
+        changes,
+        ..unknown(root, claim, now)
+    }
+}
+
+/// Compares the regular files, many at once.
+fn read_files(walk: &Walk<'_>, files: &[(usize, Seen)], cache: Option<&Cache>, cached: &AtomicU64, sink: &Sink) {
+    let size = |place: usize| match walk.tree.at(place).1.kind {
+        Kind::File { size, .. } => size,
+        _ => 0,
+    };
+    let total: u64 = files.iter().map(|(place, seen)| if size(*place) == seen.stamp.size { seen.stamp.size } else { 0 }).sum();
+    let done = AtomicU64::new(0);
+    let what = walk.root.path().display().to_string();
+    let told = AtomicU64::new(0);
+    let tell = |bytes: u64| {
+        if total < WORTH_TELLING {
+            return;
+        }
+        let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // A hundred times in all is enough for a bar.
+        let step = now * 100 / total.max(1);
+        if told.fetch_max(step, Ordering::Relaxed) < step {
+            sink(Event::Progress { task: "compare", what: what.clone(), done: now.min(total), total: Some(total), bytes: true });
+        }
+    };
+    files.par_iter().for_each_init(Vec::new, |buffer, (place, seen)| {
+        let (path, expected) = walk.tree.at(*place);
+        if let (Some(cache), Kind::File { digest: Some(digest), .. }) = (cache, &expected.kind)
+            && cache.get(path, &seen.stamp, &expected.meta) == Some(*digest)
+        {
+            let mut node = seen.node(walk.shift);
+            node.meta.xattrs = expected.meta.xattrs.clone();
+            cached.fetch_add(1, Ordering::Relaxed);
+            tell(seen.stamp.size);
+            return walk.compare(*place, node);
+        }
+        read_file(walk, *place, cache, buffer, &tell);
+    });
+    sink(Event::ProgressEnd { task: "compare" });
+}
+
+/// Compares one regular file, again where it changes meanwhile.
+fn read_file(walk: &Walk<'_>, place: usize, cache: Option<&Cache>, buffer: &mut Vec<u8>, tell: &dyn Fn(u64)) {
+    let (path, expected) = walk.tree.at(place);
+    let Kind::File { size, .. } = expected.kind else { return };
+    for _ in 0..TRIES {
+        let read = (|| {
+            let mut file = File::from(look::open(walk.root, path, false)?);
+            let before = Seen::at(&file, "".as_ref())?;
+            let mut node = before.node(walk.shift);
+            look::attributes(file.as_fd(), &mut node, walk.shift)?;
+            let Kind::File { size: now, digest } = &mut node.kind else { return Ok(Some(node)) };
+            if *now == size {
+                let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                *digest = look::hash(&mut file, size, buffer, tell).map_err(failed)?;
+            }
+            let after = Seen::at(&file, "".as_ref())?;
+            if after.stamp != before.stamp {
+                return Ok(None);
+            }
+            if let (Some(cache), Some(digest)) = (cache, *digest) {
+                cache.add(path, before.stamp, digest, &node.meta);
+            }
+            Ok(Some(node))
+        })();
+        match read {
+            Ok(Some(node)) => return walk.compare(place, node),
+            Ok(None) => {}
+            // It is not a file any more: what it is now is worth another look.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => match walk.root.lstat(Walk::os(path)) {
+                Ok(meta) if meta.is_file() => {}
+                Ok(_) => return walk.unstable(path, Some(place)),
+                Err(_) => return walk.found().changes.push(Change::removed(path, expected.clone())),
+            },
+            Err(errno) => return walk.found().unreadable.push((path.to_owned(), errno)),
+        }
+    }
+    walk.unstable(path, Some(place));
+}
+
+/// Finds names that are one file on one side only: each name's first fellow must be the same name on both.
+fn link_names(walk: &Walk<'_>, files: &[(usize, Seen)]) {
+    let mut sorted: Vec<&(usize, Seen)> = files.iter().collect();
+    // Places are in the order of names.
+    sorted.sort_unstable_by_key(|(place, _)| *place);
+    let (mut should, mut is) = (HashMap::new(), HashMap::new());
+    let mut wrong: BTreeMap<usize, &Seen> = BTreeMap::new();
+    for (place, seen) in sorted {
+        let expected = match walk.tree.at(*place).1.group {
+            Some(group) => *should.entry(group).or_insert(*place),
+            None => *place,
+        };
+        let found = match seen.shared() {
+            Some(file) => *is.entry(file).or_insert(*place),
+            None => *place,
+        };
+        if expected != found {
+            wrong.insert(*place, seen);
+        }
+    }
+    if wrong.is_empty() {
+        return;
+    }
+    let mut found = walk.found();
+    let known: HashMap<Vec<u8>, usize> = found.changes.iter().enumerate().map(|(at, change)| (change.path.clone(), at)).collect();
+    for (place, seen) in wrong {
+        let (path, expected) = walk.tree.at(place);
+        match known.get(path).map(|at| &mut found.changes[*at]) {
+            Some(change) if change.how == How::Changed => change.what.push(What::HardLink),
+            Some(_) => {}
+            None => {
+                let mut node = seen.node(walk.shift);
+                node.kind = expected.kind.clone();
+                node.meta.xattrs = expected.meta.xattrs.clone();
+                found.changes.push(Change::changed(path, vec![What::HardLink], expected.clone(), node));
+            }
+        }
+    }
+}
+
+/// A root whose ids are all moved by the same number is a container's.
+fn shift_hint(changes: &[Change], compared: u64) -> Option<String> {
+    let mut moved: HashMap<u32, u64> = HashMap::new();
+    for change in changes.iter().filter(|change| change.what.contains(&What::Owner)) {
+        if let (Some(before), Some(after)) = (&change.before, &change.after) {
+            let by = (after.meta.uid.wrapping_sub(before.meta.uid), after.meta.gid.wrapping_sub(before.meta.gid));
+            if by.0 == by.1 {
+                *moved.entry(by.0).or_default() += 1;
+            }
+        }
+    }
+    let (by, names) = moved.into_iter().max_by_key(|(by, names)| (*names, *by))?;
+    (names > 10 && names * 2 > compared)
+        .then(|| format!("owners are {by} higher throughout: if this is a container's root, give --owner-shift {by}"))
+}

@@ -1,0 +1,81 @@
+//! Why something could not be inspected.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::files;
+use crate::layer::Unverified;
+use crate::store;
+use crate::tree::Unreadable;
+
+/// Why something could not be inspected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store, or an image in it.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A layer is not what it says.
+    #[error(transparent)]
+    Layer(#[from] Unverified),
+    /// What a version names has no root file system.
+    #[error("read {image}: {why}")]
+    NotAnImage {
+        /// `name:version`.
+        image: String,
+        /// Why not.
+        why: String,
+    },
+    /// A file that should be a manifest of `bake export --format manifest`.
+    #[error("read the manifest {}", path.display())]
+    Manifest {
+        /// The file, or `-`.
+        path: PathBuf,
+        /// Why not.
+        source: Unreadable,
+    },
+    /// A pattern of what is left out.
+    #[error("leave out {pattern:?}: {why}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The root that is compared.
+    #[error("compare the root {}", path.display())]
+    Root {
+        /// Its folder.
+        path: PathBuf,
+        /// Why not.
+        source: files::Error,
+    },
+    /// Everything in a root that could be read is as it should be, but not everything could be.
+    #[error("compare the root {}: {names} of its names cannot be read, the first is {first}", root.display())]
+    Unreadable {
+        /// The root.
+        root: PathBuf,
+        /// How many.
+        names: usize,
+        /// One of them, for people.
+        first: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file of a stat cache.
+    #[error("use the stat cache {}", path.display())]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file or folder of reports.
+    #[error("read {}", path.display())]
+    Report {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
