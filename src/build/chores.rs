@@ -7,6 +7,7 @@ use crate::sandbox::Chores;
 pub const CHORES: Chores = &[
     ("build.pack", super::pack::pack_chore),
     ("build.unpack", super::pack::unpack_chore),
+    ("build.settle", super::settle::chore),
     ("build.look", super::packages::look),
     ("build.identity", super::apply::identity),
     ("build.apply", super::apply::apply),

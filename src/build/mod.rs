@@ -35,6 +35,7 @@ mod pinned;
 mod read;
 mod record;
 mod run;
+mod settle;
 mod site;
 mod sweep;
 mod work;

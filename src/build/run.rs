@@ -31,6 +31,7 @@ use super::error::Error;
 use super::pack;
 use super::paranoid;
 use super::record::Record;
+use super::settle;
 use super::work::{Node, Work};
 
 /// The nodes run so far.
@@ -182,6 +183,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             return self.settle();
         }
+        settle::settle(work.session()?, &work.draft, &upper, work.ready.epoch, work.hall.cancel)?;
         self.stack.push(Layered { index, folder: Some(upper.clone()), _tree: None });
         let handle = self.scope.spawn(move || {
             let blob = work.pack(&upper, &label)?;

@@ -94,7 +94,8 @@ fn a_step_that_gives_the_same_layer_keeps_what_is_above() {
 fn a_cached_image_is_the_same_image() {
     let Some(lab) = lab() else { return };
     site(&lab);
-    recipe(&lab, "1", STEPS);
+    // A step may look at what is below in every way it likes, times included.
+    recipe(&lab, "1", &STEPS.replace("cat /srv/index.html >", "ls -lR --time-style=full-iso /one /srv >"));
     let first = build(&lab, &[]);
     assert_eq!(ran(&first), [0, 1, 2, 3, 4]);
     let digest = |built: &Run| objects(&built.out).last().expect("a line")["digest"].clone();
@@ -108,8 +109,8 @@ fn a_cached_image_is_the_same_image() {
             fs::write(used.path(), "another boot").expect("our own file");
         }
     }
-    let again = build(&lab, &["--no-cache=4"]);
-    assert_eq!((ran(&again), digest(&again)), (vec![4], digest(&first)));
+    let again = build(&lab, &["--no-cache=3"]);
+    assert_eq!((ran(&again), digest(&again)), (vec![3], digest(&first)));
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
 }
 
