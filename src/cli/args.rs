@@ -103,7 +103,7 @@ pub(super) enum Command {
     /// changed: content, mode, owner, attributes, capabilities, links. Left out are /proc, /sys, /dev, /run, /tmp, the image's volumes, what
     /// every machine writes (docs/drift.md) and the recipe's `[drift] ignore`. Changes nothing. Exit code 3 unless the verdict is `exact`.
     ///
-    /// Example: bake drift --json > $(hostname).json
+    /// Example: bake drift web:2.0.0 --root /mnt --json
     Drift(DriftArgs),
     /// Look at this host and say what bake needs of it
     Doctor,
