@@ -18,10 +18,24 @@ use super::site::MAX_TEXT;
 /// # Errors
 /// As [`read::read`]; [`Error::Recipe`] also for what is wrong with the context's files.
 pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
+    look_over(path, inputs).map(|looked| looked.recipe)
+}
+
+/// What [`check`] made of a recipe, with the context as it was found: a build after it looks at nothing twice.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Its context.
+    pub(super) context: Arc<Context>,
+}
+
+/// As [`check`], for those who build next.
+pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let text: Arc<str> = read::text(path)?.into();
     let recipe = read::parse(&text, path, inputs)?;
     let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
-    let context = Context::open(&dir, &left_out(path, &dir, None)).map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
+    let context = Context::open(&dir, &lock_file(path, &dir)).map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let mut found = vec![];
     for step in &recipe.steps {
         for op in step::lower(step).ops {
@@ -32,24 +46,25 @@ pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
             }
         }
     }
-    if found.is_empty() { Ok(recipe) } else { Err(Error::Recipe(found)) }
+    if found.is_empty() { Ok(Looked { recipe, context: Arc::new(context) }) } else { Err(Error::Recipe(found)) }
 }
 
-/// Returns what no step may copy: the lock file, which the first build writes, and a store that lies in the context.
-pub(super) fn left_out(recipe: &Path, context: &Path, store: Option<&Path>) -> Vec<(PathBuf, String)> {
-    let below = |path: &Path| {
-        // What does not exist yet cannot be copied yet: the next build leaves it out.
-        let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
-        path.strip_prefix(&context).ok().map(Path::to_owned).filter(|path| path.components().next().is_some())
-    };
-    let lock = below(recipe).map(|path| (path.with_extension("lock"), "bake itself: it is the recipe's lock file".to_owned()));
-    let store = store.and_then(below).map(|path| (path, "bake itself: it is the store".to_owned()));
-    lock.into_iter().chain(store).collect()
+/// Returns what no step may copy: the lock file, which the first build writes.
+fn lock_file(recipe: &Path, context: &Path) -> Vec<(PathBuf, String)> {
+    let lock = below(recipe, context).map(|path| (path.with_extension("lock"), "bake itself: it is the recipe's lock file".to_owned()));
+    lock.into_iter().collect()
+}
+
+/// Where `path` lies below the context, if it does.
+pub(super) fn below(path: &Path, context: &Path) -> Option<PathBuf> {
+    // What does not exist yet cannot be copied yet: the next build leaves it out.
+    let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
+    path.strip_prefix(&context).ok().map(Path::to_owned).filter(|path| path.components().next().is_some())
 }
 
 fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
     match op {
-        Op::Copy { .. } => context.list(op).map(|_| ()),
+        Op::Copy { .. } => context.look_over(op),
         Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => context.open_file(file).map(|_| ()),
         Op::Packages { files, .. } => files.iter().try_for_each(|file| context.open_file(file).map(|_| ())),
         Op::Repository { key, .. } if !is_url(key) => context.open_file(Path::new(key)).map(|_| ()),

@@ -1,32 +1,43 @@
 //! The context: the person's folder that a recipe's paths are relative to, read and never written, and nothing outside it.
 //!
-//! Runs as the invoking user, outside the sandbox. What a `copy` step takes is listed in [`Entry`]s, sorted, with modes that do not
-//! depend on a checkout's umask; [`Context::digest`] names it by content, [`Context::stream`] hands it to `apply`.
+//! Runs as the invoking user, outside the sandbox. What a `copy` step takes is listed once, sorted, with modes that do not depend on a
+//! checkout's umask; [`Context::digest`] names it by content, reading only files that the stat cache does not know.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
 
 use ignore::gitignore::Gitignore;
 use ignore::gitignore::GitignoreBuilder;
+use rustix::fs::FileType;
 
 use super::apply::alike;
 use super::apply::near;
 use crate::digest::Digest;
+use crate::digest::Hasher;
 use crate::files;
 use crate::files::Links;
 use crate::files::RootDir;
 use crate::step::Op;
 
+mod content;
+mod list;
+mod seen;
 mod select;
 mod stream;
+mod walk;
+
+use content::Content;
+use list::Listing;
 
 /// Name of the file in the context's root whose patterns (gitignore notation) no `copy` step takes.
 pub const IGNORE_FILE: &str = ".bakeignore";
@@ -39,8 +50,17 @@ pub struct Context {
     ignored: Gitignore,
     /// Paths that are never copied, whatever the recipe says, with the reason.
     left_out: Vec<(PathBuf, String)>,
-    /// Files read before, so that a later read can tell a change, and need not hash again.
-    known: Mutex<HashMap<PathBuf, (Mark, Digest)>>,
+    /// Folder of the stat caches, and what names this context in them.
+    cache: Option<(PathBuf, Digest)>,
+    /// What each `Copy` operation asked about so far takes: it is looked at once, and what a build copies is what its key named.
+    taken: Arc<Mutex<HashMap<String, Arc<Taken>>>>,
+}
+
+/// What one `Copy` operation takes.
+#[derive(Debug)]
+pub(super) struct Taken {
+    listing: Listing,
+    contents: OnceLock<(Vec<Content>, Digest)>,
 }
 
 /// One thing that a `copy` step takes.
@@ -65,22 +85,9 @@ pub enum Kind {
     File {
         /// Bytes.
         size: u64,
-        /// Whether its owner may execute it.
-        executable: bool,
-        /// By which a change while it is read is seen.
-        mark: Mark,
     },
     /// A symlink, with its target as written.
     Link(PathBuf),
-}
-
-/// What changes when a file is written to or replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    inode: u64,
-    size: u64,
-    seconds: i64,
-    nanos: i64,
 }
 
 /// Why the context could not give what a step asks for. Paths are relative to the context.
@@ -202,6 +209,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// More names than a copy can have, or longer ones.
+    #[error("more than 4 billion names, or names of more than 4 GiB; leave some out with `exclude` or {IGNORE_FILE}")]
+    TooMany,
     /// The operation takes no files.
     #[error("internal: only a copy takes files of the context")]
     NotACopy,
@@ -214,7 +224,7 @@ impl Context {
         let dir = RootDir::open(path, Links::Beneath).map_err(|source| Error::Open { path: path.to_owned(), source })?;
         let mut left_out = left_out.to_vec();
         left_out.push((IGNORE_FILE.into(), "bake itself: it says what is left out".to_owned()));
-        let mut context = Self { dir, ignored: Gitignore::empty(), left_out, known: Mutex::default() };
+        let mut context = Self { dir, ignored: Gitignore::empty(), left_out, cache: None, taken: Arc::default() };
         let file = Path::new(IGNORE_FILE);
         if context.dir.find(file).map_err(|e| context.explain(file, e))?.is_some() {
             let bytes = context.read(file, MAX_IGNORE_FILE)?;
@@ -237,20 +247,98 @@ impl Context {
         self.dir.open_file(&path).map_err(|e| self.explain(&path, e))
     }
 
+    /// The same context, as seen before, for a build: one more path may be `left_out`, and `cache` is as for
+    /// [`Context::with_stat_cache`].
+    pub(super) fn for_build(&self, left_out: Option<(PathBuf, String)>, cache: PathBuf) -> Result<Self, Error> {
+        let dir =
+            RootDir::open(self.dir.path(), Links::Beneath).map_err(|source| Error::Open { path: self.dir.path().to_owned(), source })?;
+        // What was taken before may have had the path in it.
+        let taken = if left_out.is_some() { Arc::default() } else { self.taken.clone() };
+        let left_out = self.left_out.iter().cloned().chain(left_out).collect();
+        Ok(Self { dir, ignored: self.ignored.clone(), left_out, cache: None, taken }.with_stat_cache(cache))
+    }
+
+    /// Remembers in files of the existing folder `folder` how the files that are copied looked and what they contained, so that the next
+    /// build reads only what changed since.
+    #[must_use]
+    pub fn with_stat_cache(mut self, folder: PathBuf) -> Self {
+        // Under another name it would be another context: nothing is lost but time.
+        self.cache = self.dir.path().canonicalize().ok().map(|path| (folder, Digest::of(path.as_os_str().as_bytes())));
+        self
+    }
+
     /// Lists what the `Copy` operation takes, sorted by place.
     pub fn list(&self, op: &Op) -> Result<Vec<Entry>, Error> {
-        select::select(self, op)
+        let taken = self.take(op)?;
+        Ok(taken.listing.rows.iter().map(|row| taken.listing.entry(row)).collect())
+    }
+
+    /// Looks whether the `Copy` operation can take what it says.
+    pub fn look_over(&self, op: &Op) -> Result<(), Error> {
+        self.take(op).map(|_| ())
     }
 
     /// Names by content what the `Copy` operation takes: places, kinds, modes, bytes, link targets; not times, owners, or the umask.
     pub fn digest(&self, op: &Op) -> Result<Digest, Error> {
-        stream::digest(self, &self.list(op)?)
+        Ok(self.contents(op, &*self.take(op)?)?.1)
+    }
+
+    /// Returns what makes [`Context::digest`]: the place of everything that is taken, in order, and the digest of its kind, mode and
+    /// content.
+    pub fn listing(&self, op: &Op) -> Result<Vec<(String, Digest)>, Error> {
+        let taken = self.take(op)?;
+        let (listing, (contents, _)) = (&taken.listing, self.contents(op, &taken)?);
+        let mut bytes = vec![];
+        let row = |row| {
+            bytes.clear();
+            content::describe(listing, contents, row, &mut bytes);
+            (listing.place(row).to_string_lossy().into_owned(), Digest::of(&bytes))
+        };
+        Ok(listing.rows.iter().map(row).collect())
     }
 
     /// Writes what the `Copy` operation takes as the tar stream that `apply` reads: entries below the component `to`, which stands for
     /// the step's `to`. Returns [`Context::digest`] of exactly what was written; a file that changed since is an error.
     pub fn stream(&self, op: &Op, out: impl io::Write) -> Result<Digest, Error> {
-        stream::stream(self, &self.list(op)?, out)
+        let taken = self.take(op)?;
+        let (contents, digest) = self.contents(op, &taken)?;
+        stream::stream(self, &taken, contents, out)?;
+        Ok(*digest)
+    }
+
+    /// Looks at everything that the `Copy` operation takes, or returns what was found before.
+    pub(super) fn take(&self, op: &Op) -> Result<Arc<Taken>, Error> {
+        let name = format!("{op:?}");
+        // What is in the map is whole at any time.
+        let known = || self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = known().get(&name) {
+            return Ok(taken.clone());
+        }
+        let taken = Arc::new(Taken { listing: select::select(self, op)?, contents: OnceLock::new() });
+        known().insert(name, taken.clone());
+        Ok(taken)
+    }
+
+    /// Returns the contents of what `op` takes, and their digest; read now or before.
+    fn contents<'t>(&self, op: &Op, taken: &'t Taken) -> Result<&'t (Vec<Content>, Digest), Error> {
+        if let Some(known) = taken.contents.get() {
+            return Ok(known);
+        }
+        let contents = content::contents(self, &taken.listing, self.cache_file(op).as_deref())?;
+        let digest = content::digest(&taken.listing, &contents);
+        Ok(taken.contents.get_or_init(|| (contents, digest)))
+    }
+
+    /// The stat cache of what `op` selects. Another selection has another one, so that they do not push each other out.
+    fn cache_file(&self, op: &Op) -> Option<PathBuf> {
+        let (folder, context) = self.cache.as_ref()?;
+        let Op::Copy { from, to, exclude, .. } = op else { return None };
+        let mut name = Hasher::new();
+        // The cache of another format is another file, which is left alone.
+        name.update(seen::MAGIC);
+        name.update(context.as_bytes());
+        name.update(format!("{:?}", (from, to.ends_with('/'), exclude)).as_bytes());
+        Some(folder.join(name.finish().hex()))
     }
 
     /// Looks at `path`, its last link not followed; `None` where nothing is.
@@ -285,12 +373,6 @@ impl Context {
             return Error::Missing { path: path.to_owned(), near };
         }
         Error::Missing { path: path.to_owned(), near: vec![] }
-    }
-}
-
-impl Mark {
-    fn of(meta: &Metadata) -> Self {
-        Self { inode: meta.ino(), size: meta.len(), seconds: meta.mtime(), nanos: meta.mtime_nsec() }
     }
 }
 
@@ -329,14 +411,11 @@ fn patterns<'a>(lines: impl Iterator<Item = (String, &'a str)>) -> Result<Gitign
 }
 
 /// What a thing is called that cannot be copied.
-fn special(meta: &Metadata) -> &'static str {
-    let kind = meta.file_type();
-    if kind.is_fifo() {
-        "a fifo"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
+fn special(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        _ => "a device",
     }
 }
 

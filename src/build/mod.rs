@@ -56,7 +56,7 @@ use crate::recipe::{self, BaseKind, Recipe};
 use crate::sandbox::{Cancel, Host};
 use crate::store::Store;
 
-pub use check::check;
+pub use check::{Looked, check, look_over};
 pub use chores::CHORES;
 pub use locking::LockMode;
 pub use many::Failed;
@@ -92,8 +92,8 @@ pub struct Request {
     pub recipe: PathBuf,
     /// What it is read with.
     pub inputs: recipe::Inputs,
-    /// What [`check`] made of it, where that was asked already.
-    pub checked: Option<Recipe>,
+    /// What [`look_over`] made of it, where that was asked already.
+    pub checked: Option<Looked>,
     /// How the lock file is treated.
     pub lock: LockMode,
     /// `SOURCE_DATE_EPOCH`.
@@ -184,12 +184,15 @@ struct Ready {
 fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Ready, Error> {
     let platform = Platform::host();
     let mut inputs = request.inputs.clone();
-    let mut recipe = request.checked.clone().map_or_else(|| check::check(&request.recipe, &inputs), Ok)?;
+    let looked = request.checked.clone().map_or_else(|| check::look_over(&request.recipe, &inputs), Ok)?;
+    let mut recipe = looked.recipe;
     let folder = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = folder.join(&recipe.image.context);
-    let fail = |source: context::Error| Error::Context { recipe: request.recipe.clone(), source };
-    let context =
-        context::Context::open(&context_dir, &check::left_out(&request.recipe, &context_dir, Some(hall.store.dir()))).map_err(fail)?;
+    let store = check::below(hall.store.dir(), &context_dir).map(|path| (path, "bake itself: it is the store".to_owned()));
+    let context = looked
+        .context
+        .for_build(store, hall.store.cache("stat")?)
+        .map_err(|source| Error::Context { recipe: request.recipe.clone(), source })?;
     let source = source(hall, request)?;
     let base = pin(hall, &source, request, &recipe, locking, &context_dir, &platform)?;
     let date = base.date();

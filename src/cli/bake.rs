@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::build::error::Error;
-use crate::build::{self, Baked, Hall, LockMode, NoCache, Request};
+use crate::build::{self, Baked, Hall, LockMode, Looked, NoCache, Request};
 use crate::image::Platform;
-use crate::recipe::{Inputs, Recipe};
+use crate::recipe::Inputs;
 use crate::sandbox::{self, Cancel};
 use crate::ui::report::Report;
 use crate::ui::text::{Style, clean, paint};
@@ -28,8 +28,8 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     // All recipes are read before the first is baked: a mistake in the third should not cost the time of two builds.
     let mut checked = vec![];
     for recipe in &args.recipe.recipes {
-        let read = build::check(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
-        ctx.ui.diagnostics(&read.warnings);
+        let read = build::look_over(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
+        ctx.ui.diagnostics(&read.recipe.warnings);
         checked.push((recipe, read));
     }
     let request = Request {
@@ -41,7 +41,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         paranoid: args.paranoid,
         ..Request::default()
     };
-    let one = |(recipe, read): (&PathBuf, Recipe)| Request { recipe: recipe.clone(), checked: Some(read), ..request.clone() };
+    let one = |(recipe, read): (&PathBuf, Looked)| Request { recipe: recipe.clone(), checked: Some(read), ..request.clone() };
     let requests: Vec<Request> = checked.into_iter().map(one).collect();
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     in_hall(ctx, |hall| {

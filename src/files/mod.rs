@@ -18,6 +18,7 @@ mod root;
 
 pub use lock::Lock;
 pub use remove::{remove_at, remove_tree};
+pub(crate) use root::openat2;
 pub use root::{Links, RootDir, dir_names};
 
 /// How names of files being written aside begin. Such a file is never the truth: whoever owns the folder may remove it when no writer lives.
@@ -181,6 +182,14 @@ impl Aside {
     /// The open file.
     pub fn file(&self) -> &File {
         self.file.as_file()
+    }
+
+    /// Gives it its name `path` as [`Aside::keep`] does, but without waiting for the disk: for what can be made again and is checked
+    /// when it is read. After a power loss the name may stand for anything.
+    pub fn keep_unsynced(self, path: &Path, mode: u32) -> Result<(), Error> {
+        self.file().set_permissions(Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
+        self.file.persist(path).map_err(|e| system("rename to", path, e.error))?;
+        Ok(())
     }
 
     /// Syncs it and gives it its name `path` (on the same file system) and permission bits, replacing what is there, durably.
