@@ -14,6 +14,9 @@ use crate::ui::text::{Style, clean, paint};
 /// Lines of output shown below the running step.
 const TAIL: usize = 6;
 
+/// What a running step looks like: its name, the time, and in the message its last lines.
+const STEP: &str = "{spinner} {prefix} {elapsed}{msg}";
+
 pub(super) struct Bars {
     color: bool,
     multi: MultiProgress,
@@ -68,9 +71,15 @@ impl Bars {
                 let total = state.totals.get(&of).copied().unwrap_or_default();
                 let label = format!("{} {}", place(index, total), clean(&label));
                 let label = if of.is_empty() { label } else { format!("{} {label}", clean(&of)) };
+                // What ran before it has ended: its layer is being packed.
+                for (_, before) in state.running.iter_mut().filter(|((image, _), _)| *image == of) {
+                    before.tail.clear();
+                    before.spinner.set_message(format!(" {}", paint("packing", Style::Dim, color)));
+                }
                 let spinner = self.multi.add(ProgressBar::new_spinner());
-                spinner.set_style(style("{spinner} {wide_msg} {elapsed}"));
-                spinner.set_message(label.clone());
+                spinner.set_style(style(STEP));
+                // Spinner, blanks and time need some room too.
+                spinner.set_prefix(cut(&label, width().saturating_sub(10)));
                 spinner.enable_steady_tick(Duration::from_millis(120));
                 state.running.insert((of, index), Running { spinner, label, tail: VecDeque::new() });
             }
@@ -89,10 +98,9 @@ impl Bars {
                         running.tail.pop_front();
                     }
                     running.tail.push_back(clean(&line));
-                    let tail: String =
-                        running.tail.iter().map(|line| format!("\n    {}", paint(&cut(line, 110), Style::Dim, color))).collect();
-                    running.spinner.set_style(style("{spinner} {msg}"));
-                    running.spinner.set_message(format!("{}{tail}", running.label));
+                    let most = width().saturating_sub(5);
+                    let tail = running.tail.iter().map(|line| format!("\n    {}", paint(&cut(line, most), Style::Dim, color)));
+                    running.spinner.set_message(tail.collect::<String>());
                 }
             }
             Event::StepDone { index, took, layer, size, cached } => {
@@ -108,7 +116,8 @@ impl Bars {
                 let bar = state.bars.entry(task).or_insert_with(|| {
                     let bar = self.multi.add(ProgressBar::new(total.unwrap_or(0)));
                     let counts = if bytes { "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}" } else { "{pos}/{len}" };
-                    bar.set_style(style(&format!("    {task:<9} {{bar:24}} {counts} {{wide_msg}}")));
+                    let bar_width = if width() < 80 { 10 } else { 24 };
+                    bar.set_style(style(&format!("    {task:<9} {{bar:{bar_width}}} {counts} {{wide_msg}}")));
                     bar
                 });
                 if let Some(total) = total {
@@ -145,11 +154,18 @@ impl Bars {
     }
 }
 
+/// Returns the columns of the terminal that stderr is.
+fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// Returns at most `most` characters of `line`.
+/// Returns at most `most` characters of `line`, and at least one.
 fn cut(line: &str, most: usize) -> String {
+    let most = most.max(1);
     if line.chars().count() <= most { line.to_owned() } else { line.chars().take(most - 1).chain(['…']).collect() }
 }
