@@ -47,6 +47,14 @@ pub enum Error {
     /// A download failed.
     #[error(transparent)]
     Download(#[from] fetch::Error),
+    /// The mirror has no such suite.
+    #[error("the mirror has no Debian suite {suite:?}")]
+    NoSuite {
+        /// As the recipe says.
+        suite: String,
+        /// What the mirror said.
+        source: fetch::Error,
+    },
     /// A locked package is neither cached nor on the mirror.
     #[error("package {name} {version} is neither in the cache nor on the mirror any more")]
     Gone {
@@ -125,6 +133,14 @@ pub enum Error {
         /// As it is.
         found: Digest,
     },
+    /// The base folder or archive is not in the context.
+    #[error("{path} leads out of the context: {link} is a symlink")]
+    Outside {
+        /// As the recipe says.
+        path: PathBuf,
+        /// The link.
+        link: PathBuf,
+    },
     /// Programs of this architecture cannot run here.
     #[error("cannot run {arch} programs on this {host} machine")]
     Foreign {
@@ -170,6 +186,13 @@ impl Error {
                 }
                 _ => return None,
             },
+            Self::NoSuite { suite, .. } => match debian::SUITES.iter().find(|known| strsim::osa_distance(known, suite) < 3) {
+                Some(known) if known != suite => format!("did you mean {known:?}?"),
+                _ => format!("there are {}; another mirror may have more: see --debian-mirror", debian::SUITES.join(", ")),
+            },
+            Self::Untrusted { source: debian::release::Distrust::NoIndex(_), .. } => {
+                "are the components right? Debian has main, contrib, non-free and, since bookworm, non-free-firmware".to_owned()
+            }
             Self::Untrusted { source: debian::release::Distrust::Expired(_), .. } => {
                 "the mirror is out of date, or somebody replays an old one: try another with --debian-mirror".to_owned()
             }
@@ -332,7 +355,9 @@ pub struct Line<'a> {
 pub fn pin(base: &recipe::Base, arch: &str, context: &Path, locked: Option<&Pinned>, source: &debian::Source) -> Result<Pinned, Error> {
     match &base.kind {
         recipe::BaseKind::Scratch => Ok(Pinned::Scratch),
-        recipe::BaseKind::Path(path) => Ok(Pinned::Path(PinnedPath { path: path.clone(), sha256: path::digest(&context.join(path))? })),
+        recipe::BaseKind::Path(path) => {
+            Ok(Pinned::Path(PinnedPath { path: path.clone(), sha256: path::digest(&path::held(context, path)?)? }))
+        }
         recipe::BaseKind::Debian(wanted) => {
             if let Some(locked @ Pinned::Debian(pin)) = locked.filter(|l| l.fits(base, arch)) {
                 pin.packages.iter().try_for_each(Package::check)?;

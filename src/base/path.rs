@@ -24,6 +24,9 @@ use super::Workshop;
 use crate::digest::Digest;
 use crate::digest::HashReader;
 use crate::digest::HashWriter;
+use crate::files;
+use crate::files::Links;
+use crate::files::RootDir;
 use crate::layer;
 use crate::sandbox::Action;
 use crate::sandbox::Call;
@@ -48,9 +51,22 @@ fn tree(folder: &Path) -> io::Result<Digest> {
     Ok(writer.finish().1)
 }
 
+/// Returns where the base is. Symlinks may lead to it, but not out of the context.
+pub(super) fn held(context: &Path, path: &Path) -> Result<PathBuf, Error> {
+    let full = context.join(path);
+    if path == Path::new(".") {
+        return Ok(full);
+    }
+    match RootDir::open(context, Links::Beneath).and_then(|dir| dir.stat(path)) {
+        Ok(_) => Ok(full),
+        Err(files::Error::Outside { link, .. }) => Err(Error::Outside { path: path.to_owned(), link }),
+        Err(error) => Err(Error::File { doing: "read", path: full, source: io::Error::new(error.kind(), error) }),
+    }
+}
+
 /// Unpacks the base into `upper`, and checks on the way that it is still what was pinned.
 pub(super) fn build(pin: &PinnedPath, epoch: i64, context: &Path, upper: &Path, shop: &Workshop<'_>) -> Result<(), Error> {
-    let path = context.join(&pin.path);
+    let path = held(context, &pin.path)?;
     let folder = fs::metadata(&path).map_err(Error::file("read", &path))?.is_dir();
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::file("read", &path)(e.into()))?;
     let inside = shop.inside(upper)?;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::recipe::{self, Diagnostic, Inputs, Recipe};
+use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Recipe};
 use crate::step::{self, Content, Op};
 
 use super::context::{self, Context};
@@ -13,7 +13,7 @@ use super::facts::is_url;
 use super::read;
 use super::site::MAX_TEXT;
 
-/// Reads the recipe at `path` and looks at everything of its context that its steps name.
+/// Reads the recipe at `path` and looks at everything of its context that its base and steps name.
 ///
 /// # Errors
 /// As [`read::read`]; [`Error::Recipe`] also for what is wrong with the context's files.
@@ -37,6 +37,11 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
     let context = Context::open(&dir, &lock_file(path, &dir)).map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let mut found = vec![];
+    if let BaseKind::Path(base) = &recipe.base.kind
+        && let Err(error) = context.find(base)
+    {
+        found.push(at_line(path, &text, recipe.base.line, &error));
+    }
     for step in &recipe.steps {
         for op in step::lower(step).ops {
             if let Err(error) = look(&context, &op) {

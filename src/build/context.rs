@@ -241,6 +241,12 @@ impl Context {
         self.dir.read(&path, limit).map_err(|e| self.explain(&path, e))
     }
 
+    /// Whether `path` is there, as a file or a folder: a base.
+    pub fn find(&self, path: &Path) -> Result<(), Error> {
+        let path = inside(&path.to_string_lossy(), path)?;
+        if path.as_os_str().is_empty() { Ok(()) } else { self.dir.stat(&path).map(|_| ()).map_err(|e| self.explain(&path, e)) }
+    }
+
     /// Opens a file to be read as a stream: a package, a base archive. Ignore patterns do not apply.
     pub fn open_file(&self, path: &Path) -> Result<File, Error> {
         let path = inside(&path.to_string_lossy(), path)?;

@@ -31,6 +31,17 @@ pub(super) fn report(kind: &'static str, exit: u8, error: &dyn StdError) -> Repo
     Report { kind, message, causes: texts, exit, ..Report::default() }
 }
 
+/// What to do about a full disk.
+const ROOM: &str = "make room, or name a store on another disk with --store DIR";
+
+/// Returns the report with what to do about a full disk, where that is the reason: it may be that of a program in a step, too.
+fn with_room(mut report: Report) -> Report {
+    if report.causes.iter().chain(&report.output).any(|text| text.contains("No space left on device")) {
+        report.hints.insert(0, ROOM.to_owned());
+    }
+    report
+}
+
 /// Returns a report of a command line that clap could not refuse.
 pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Report {
     Report { kind: "usage", message: message.into(), hints: vec![hint.into()], exit: USAGE, ..Report::default() }
@@ -45,7 +56,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             let hint = "`bake new NAME` starts a recipe from a template".to_owned();
             Report { hints: vec![hint], ..report("recipe", USAGE, error) }
         }
-        BuildError::File { .. } => Report { hints: vec![], ..report("file", FAILED, error) },
+        BuildError::File { .. } => with_room(report("file", FAILED, error)),
         BuildError::Lock { path, .. } => {
             let hint = format!("remove {} and run `bake lock {}` to make it anew", path.display(), lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
@@ -54,7 +65,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             let hint = format!("run `bake lock {}` and commit the lock file", lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
-        BuildError::Step { label, recipe, line, why, tail, log, .. } => Report {
+        BuildError::Step { label, recipe, line, why, tail, log, .. } => with_room(Report {
             causes: why.reasons(),
             recipe: Some(recipe.clone()),
             line: Some(*line),
@@ -63,7 +74,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             log: log.clone(),
             hints: vec![nothing],
             ..report("step", FAILED, error)
-        },
+        }),
         BuildError::Base { recipe, line, source, tail, log, .. } => {
             let mut report = report(if source.is_network() { "network" } else { "base" }, FAILED, error);
             report.recipe = Some(recipe.clone());
@@ -72,7 +83,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             report.log = log.clone();
             report.hints.extend(source.hint());
             report.hints.push(nothing);
-            report
+            with_room(report)
         }
         BuildError::Context { recipe, .. } => Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) },
         BuildError::VersionTaken { image, have, recipe, early } => {
@@ -107,8 +118,10 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
         BuildError::OtherFailed => Report { hints: vec![nothing], ..report("step", FAILED, error) },
         BuildError::Store(source) => store(source),
         BuildError::Sandbox(source) => sandbox(source),
-        BuildError::Layer { .. } => Report { hints: vec![nothing], ..report("layer", FAILED, error) },
-        BuildError::Chore { why, .. } => Report { causes: vec![why.clone()], hints: vec![nothing], ..report("sandbox", FAILED, error) },
+        BuildError::Layer { .. } => with_room(Report { hints: vec![nothing], ..report("layer", FAILED, error) }),
+        BuildError::Chore { why, .. } => {
+            with_room(Report { causes: vec![why.clone()], hints: vec![nothing], ..report("sandbox", FAILED, error) })
+        }
         BuildError::Interrupted => Report { hints: vec![nothing], ..report("interrupted", INTERRUPTED, error) },
     }
 }
@@ -116,11 +129,12 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
 /// Reports a sandbox that cannot work.
 pub(super) fn sandbox(error: &sandbox::Error) -> Report {
     match error {
-        sandbox::Error::Host { hint, .. } => {
+        sandbox::Error::Host { what, hint } => {
             let hints = vec![hint.clone(), "`bake doctor` looks at everything bake needs of this host".to_owned()];
-            Report { hints, ..report("host", HOST, error) }
+            let message = "this host cannot run bake's sandbox".to_owned();
+            Report { message, causes: vec![what.clone()], hints, ..report("host", HOST, error) }
         }
-        _ => report("sandbox", FAILED, error),
+        sandbox::Error::System { what, .. } => with_room(Report { message: format!("cannot {what}"), ..report("sandbox", FAILED, error) }),
     }
 }
 
@@ -148,6 +162,9 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
 /// Reports a store that cannot be used.
 pub(super) fn store(error: &store::Error) -> Report {
     let mut report = report("store", if error.is_store_unusable() { STORE } else { FAILED }, error);
+    if let store::Error::Disk { source } = error {
+        report = Report { message: format!("cannot {source}"), causes: report.causes.split_off(1), ..report };
+    }
     report.hints.extend(match error {
         store::Error::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
         store::Error::NotFound { .. } => Some("`bake list` shows what is there".to_owned()),
@@ -155,10 +172,10 @@ pub(super) fn store(error: &store::Error) -> Report {
         store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => {
             Some("`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned())
         }
-        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } => {
+        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } | store::Error::NotAFolder { .. } | store::Error::Disk { .. } => {
             Some("name another store with --store DIR or BAKE_STORE".to_owned())
         }
-        store::Error::Full { .. } => Some("make room, or name a store on another disk with --store DIR".to_owned()),
+        store::Error::Full { .. } => Some(ROOM.to_owned()),
         _ => None,
     });
     report

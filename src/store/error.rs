@@ -20,6 +20,12 @@ pub enum Error {
         /// One of the things in it.
         found: String,
     },
+    /// A file was named as the store.
+    #[error("{} is a file; a store is a folder", path.display())]
+    NotAFolder {
+        /// The file.
+        path: PathBuf,
+    },
     /// A newer bake has written the store.
     #[error("{} says {found}, which this bake cannot read; bake {} or newer can", path.display(), needs.as_deref().unwrap_or("of a later version"))]
     Newer {

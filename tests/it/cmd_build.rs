@@ -215,3 +215,47 @@ fn mistakes_are_told_at_once_with_exit_2() {
     assert_eq!(failed.code, 2, "{}", failed.err);
     assert!(failed.err.contains("gone.toml:7") && failed.err.contains("missing"), "{}", failed.err);
 }
+
+#[test]
+fn what_is_wrong_with_a_recipe_or_its_context_ends_it_before_anything_runs() {
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "1.0.0", "");
+    assert_eq!(lab.bake(["build", "tiny.toml"]).code, 0);
+    let (before, listed) = (lab.images_hash(), lab.bake(["list"]).out);
+    lab.write("secret", "outside the context");
+    lab.write("tree/inside", "x");
+    for (link, target) in [("out", "../../secret"), ("absolute", "/etc/passwd"), ("folder", "../../home")] {
+        std::os::unix::fs::symlink(target, lab.path(&format!("tree/{link}"))).expect("our own folder");
+    }
+    let head = "[image]\nname = \"bad\"\nversion = \"1\"\ncontext = \"tree\"\n[base]\n";
+    let step = |step: &str| format!("{head}scratch = true\n[[step]]\n{step}\n");
+    let cases = [
+        (step("copy = \"out\"\nto = \"/x\""), 8, "\"out\" is a symlink that leads out of the context"),
+        (step("copy = \"absolute\"\nto = \"/x\""), 8, "\"absolute\" is a symlink that leads out"),
+        (step("copy = \"folder/file\"\nto = \"/x\""), 8, "\"folder\" is a symlink that leads out"),
+        (step("copy = \"../secret\"\nto = \"/x\""), 8, "\"../secret\" leaves the context"),
+        (step("template = \"out\"\nto = \"/x\""), 8, "\"out\" is a symlink that leads out"),
+        (step("script = \"out\""), 8, "\"out\" is a symlink that leads out"),
+        (step("packages = [\"./out\"]"), 8, "\"out\" is a symlink that leads out"),
+        (step("repository = \"x\"\nurl = \"https://example.org\"\nsuite = \"x\"\ncomponents = [\"x\"]\nkey = \"out\""), 8, "leads out"),
+        (step("copy = \"insid\"\nto = \"/x\""), 8, "did you mean"),
+        (step("script = \"gone.sh\""), 8, "gone.sh"),
+        (step("run = 5"), 8, "expected a string or a list of strings"),
+        (step("mkdir = \"/x\"\nmode = 755"), 9, "mode"),
+        (format!("{head}path = \"out\"\n"), 6, "\"out\" is a symlink that leads out"),
+        (format!("{head}path = \"insid\"\n"), 6, "did you mean"),
+        (format!("{head}debain = \"bookworm\"\n"), 6, "did you mean"),
+        (format!("{head}debian = 12\n"), 6, "expected a string"),
+        (format!("{head}scratch = true\npath = \"inside\"\n"), 7, "the second kind"),
+        (head.replace("[base]\n", ""), 1, "a recipe without `[base]`"),
+    ];
+    for (text, line, why) in cases {
+        lab.write("bad.toml", &text);
+        let failed = lab.bake(["build", "bad.toml"]);
+        assert_eq!((failed.code, failed.out.as_str()), (2, ""), "{text}: {}", failed.err);
+        assert!(failed.err.contains(&format!("bad.toml:{line}")) && failed.err.contains(why), "{text}: {}", failed.err);
+        assert!(!failed.err.contains("baking"), "{text}: {}", failed.err);
+        assert_eq!((lab.images_hash(), lab.bake(["list"]).out), (before, listed.clone()), "{text}");
+        assert!(lab.scratch().is_empty(), "{text}: {:?}", lab.scratch());
+    }
+}

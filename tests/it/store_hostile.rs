@@ -58,7 +58,7 @@ fn a_folder_with_other_things_is_no_store() {
         assert!(matches!(result.expect_err("not a store"), Error::NotAStore { found, .. } if found == "thesis.txt"));
     }
     assert_eq!(tree(dir.path()).len(), 2);
-    assert!(matches!(Store::open(&dir.path().join("thesis.txt")), Err(Error::NotAStore { .. })));
+    assert!(matches!(Store::open(&dir.path().join("thesis.txt")), Err(Error::NotAFolder { .. })));
 }
 
 #[test]
@@ -145,16 +145,16 @@ fn names_cannot_leave_the_store() {
 }
 
 /// A mount that is gone with the value.
-struct Mounted(std::path::PathBuf);
+pub(crate) struct Mounted(std::path::PathBuf);
 
 impl Mounted {
-    fn tmpfs(at: &Path, size: &str) -> Self {
+    pub(crate) fn tmpfs(at: &Path, size: &str) -> Self {
         let options = std::ffi::CString::new(format!("size={size}")).expect("no zero");
         rustix::mount::mount("tmpfs", at, "tmpfs", rustix::mount::MountFlags::empty(), options.as_c_str()).expect("mount");
         Self(at.to_owned())
     }
 
-    fn read_only(&self) {
+    pub(crate) fn read_only(&self) {
         rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::RDONLY, "").expect("remount");
     }
 }

@@ -45,6 +45,9 @@ mod tree;
 pub(super) mod unpack;
 pub mod version;
 
+/// Suites that a mirror of Debian has, for hints.
+pub(super) const SUITES: &[&str] = &["bookworm", "trixie", "sid"];
+
 /// Bytes that a Release file may have.
 const RELEASE_CAP: u64 = 32 << 20;
 /// Bytes that a compressed index may have.
@@ -319,7 +322,12 @@ impl Source {
             }
             let open = |(archive, suite): &(Archive, String)| {
                 let root = if *archive == Archive::Security { &mirror.security } else { &mirror.main };
-                self.open(archive.clone(), root, suite, &self.keys, &|release| release.must_be(suite))
+                self.open(archive.clone(), root, suite, &self.keys, &|release| release.must_be(suite)).map_err(|error| match error {
+                    Error::Download(source) if matches!(source.source, fetch::Failure::Status(404)) => {
+                        Error::NoSuite { suite: suite.clone(), source }
+                    }
+                    error => error,
+                })
             };
             let opened = parallel(&pockets, &open)?;
             self.fill(opened, components, arch)
