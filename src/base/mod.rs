@@ -53,7 +53,7 @@ pub enum Error {
         /// As the recipe says.
         suite: String,
         /// What the mirror said.
-        source: fetch::Error,
+        source: Box<fetch::Error>,
     },
     /// A locked package is neither cached nor on the mirror.
     #[error("package {name} {version} is neither in the cache nor on the mirror any more")]

@@ -324,7 +324,7 @@ impl Source {
                 let root = if *archive == Archive::Security { &mirror.security } else { &mirror.main };
                 self.open(archive.clone(), root, suite, &self.keys, &|release| release.must_be(suite)).map_err(|error| match error {
                     Error::Download(source) if matches!(source.source, fetch::Failure::Status(404)) => {
-                        Error::NoSuite { suite: suite.clone(), source }
+                        Error::NoSuite { suite: suite.clone(), source: Box::new(source) }
                     }
                     error => error,
                 })
