@@ -58,14 +58,16 @@ pub fn explain(hall: &Hall<'_>, request: &Request) -> Result<Explained, Error> {
     let mut chain = Some(vec![]);
     let mut steps = vec![];
     for index in 0..=ready.plan.nodes.len() {
-        let (label, line, table) = match index.checked_sub(1).map(|at| &ready.plan.nodes[at]) {
+        let node = index.checked_sub(1).map(|at| &ready.plan.nodes[at]);
+        let ops = node.map_or(&[][..], |node| &node.ops);
+        let (label, line, table) = match node {
             None => (&ready.plan.base, ready.plan.base_line, Some(ready.facts.base().clone())),
             Some(node) => (&node.label, node.line, ready.facts.step(index, pins)),
         };
         let outcome = match (table, &mut chain) {
             _ if no_cache(&request.no_cache, index, label) => Outcome::Runs(Why::Asked, None),
             (None, _) => Outcome::Runs(Why::Unpinned, None),
-            (Some(table), None) => match record.why(index, &table, &cache) {
+            (Some(table), None) => match record.why(index, &table, &cache, ops, &ready.context) {
                 (Why::Gone, _) => Outcome::Depends,
                 (why, since) => Outcome::Runs(why, since),
             },
@@ -78,7 +80,7 @@ pub fn explain(hall: &Hall<'_>, request: &Request) -> Result<Explained, Error> {
                     }
                     Found::Damaged(what) => Outcome::Runs(Why::Damaged(what), None),
                     Found::Miss => {
-                        let (why, since) = record.why(index, &table, &cache);
+                        let (why, since) = record.why(index, &table, &cache, ops, &ready.context);
                         Outcome::Runs(why, since)
                     }
                 }

@@ -20,6 +20,9 @@ use super::error::{Error, StepFailure};
 use super::locking::Locking;
 use super::pinned;
 
+/// What the files of a `copy` are called in the row `files`, before the recipe's words.
+pub(super) const COPY: &str = "copy ";
+
 /// What is known before anything runs.
 pub(super) struct Facts {
     /// Per step: what names each of its package requests, in order of its operations.
@@ -174,7 +177,7 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
         let mut step = StepFacts { ops: node.ops.clone(), network: node.network, files: vec![], urls: vec![], requests: vec![] };
         for op in &node.ops {
             match op {
-                Op::Copy { from, .. } => step.files.push((format!("copy {}", from.join(" ")), context.digest(op).map_err(told)?)),
+                Op::Copy { from, .. } => step.files.push((format!("{COPY}{}", from.join(" ")), context.digest(op).map_err(told)?)),
                 Op::Script { file, .. } => step.files.push((file.display().to_string(), context_file(context, file).map_err(told)?)),
                 Op::Write { content: content @ Content::Template(file), .. } => {
                     // The text, not what it is made of: a variable that it does not use is of no account.

@@ -9,7 +9,11 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::plan::key::Table;
 use crate::plan::why::{Listing, Why, changes};
+use crate::step::Op;
 use crate::store::StepCache;
+
+use super::context::Context;
+use super::facts::COPY;
 
 /// Format of a record; one of another is forgotten.
 const VERSION: u32 = 1;
@@ -49,8 +53,10 @@ impl Record {
     }
 
     /// Says why the step with this table is not in the cache, and since which build, given that it is not.
-    pub(super) fn why(&self, index: usize, table: &Table, cache: &StepCache) -> (Why, Option<String>) {
+    /// `ops`: what the step does, `context`: what its files are of now.
+    pub(super) fn why(&self, index: usize, table: &Table, cache: &StepCache, ops: &[Op], context: &Context) -> (Why, Option<String>) {
         let Some(last) = self.like(index, table) else { return (Why::First, None) };
+        keep_listings(cache, context, ops, table);
         let listing = |digest: &Digest| listing(cache, digest);
         let found = changes(&last.rows, table.rows(), &listing);
         let since = Some(format!("{} ({})", last.at, last.build));
@@ -87,6 +93,25 @@ impl Record {
         let same = |last: &&Recorded| ["kind", "operations"].iter().all(|name| last.rows.get(*name) == row(name));
         let alike = self.steps.iter().filter(|(_, last)| same(last)).min_by_key(|(at, _)| at.abs_diff(index)).map(|(_, last)| last);
         alike.or_else(|| self.steps.get(&index).filter(|last| last.rows.get("kind") == row("kind")))
+    }
+}
+
+/// Keeps what the digests of the context's files in this table are made of, so that a later build can name the file that changed.
+pub(super) fn keep_listings(cache: &StepCache, context: &Context, ops: &[Op], table: &Table) {
+    let Some(row) = table.rows().iter().find(|row| row.name == "files") else { return };
+    let files: Vec<(String, Digest)> = serde_json::from_value(row.value.clone()).unwrap_or_default();
+    let copies = ops.iter().filter(|op| matches!(op, Op::Copy { .. }));
+    let digests = files.iter().filter(|(name, _)| name.starts_with(COPY)).map(|(_, digest)| digest);
+    for (op, digest) in copies.zip(digests) {
+        if cache.has_record("listings", digest) {
+            continue;
+        }
+        if let Ok(found) = context.listing(op) {
+            let listing: Listing = found.into_iter().collect();
+            let bytes = serde_json::to_vec(&listing).expect("plain data always has a JSON form");
+            // Only serves to explain.
+            let _ = cache.write_record("listings", digest, &bytes);
+        }
     }
 }
 

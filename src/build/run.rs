@@ -30,7 +30,7 @@ use super::config::Made;
 use super::error::Error;
 use super::pack;
 use super::paranoid;
-use super::record::Record;
+use super::record::{self, Record};
 use super::settle;
 use super::work::{Node, Work};
 
@@ -199,10 +199,16 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.packing.is_none().then(|| chain_of(&self.made))
     }
 
+    fn why(&self, index: usize, table: &Table) -> (Why, Option<String>) {
+        let work = self.work;
+        let ops = if let Node::Step(step) = work.node(index) { step.ops.as_slice() } else { &[] };
+        self.record.why(index, table, &work.cache, ops, &work.ready.context)
+    }
+
     fn find(&mut self, index: usize, table: Option<&Table>) -> Looked {
         let Some(table) = table else { return Looked::Missed(Why::Unpinned, None) };
         let Some(chain) = self.chain() else {
-            let (why, since) = self.record.why(index, table, &self.work.cache);
+            let (why, since) = self.why(index, table);
             // All that is known of it is as it was: it is what lies below that changed.
             return Looked::Missed(if why == Why::Gone { Why::First } else { why }, since);
         };
@@ -218,7 +224,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 Looked::Missed(Why::Damaged(what), None)
             }
             Ok(Found::Miss) => {
-                let (why, since) = self.record.why(index, &table, &self.work.cache);
+                let (why, since) = self.why(index, &table);
                 Looked::Missed(why, since)
             }
             Err(error) => {
@@ -342,6 +348,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
             return Err(self.unreproducible(index, expected, layer));
         }
         self.record.set(index, &table, work.draft.id(), &self.at);
+        if let Node::Step(step) = work.node(index) {
+            record::keep_listings(&work.cache, &work.ready.context, &step.ops, &table);
+        }
         if let (Some(layer), Some(layered)) = (layer, self.stack.iter_mut().find(|layered| layered.index == index))
             && let Some(folder) = layered.folder.clone().filter(|folder| folder.starts_with(work.draft.dir()))
         {
