@@ -91,6 +91,31 @@ pub enum Event {
         /// Taken from the cache.
         cached: bool,
     },
+    /// Test `index` of the finished image starts.
+    TestStarted {
+        /// Place in the recipe, from 1.
+        index: usize,
+        /// How many there are.
+        total: usize,
+        /// What the test is called.
+        label: String,
+        /// Line of the recipe, from 1; 0 where there is none.
+        line: u32,
+    },
+    /// A line of what is said in the copy that test `index` looks at: `who| text`.
+    TestOutput {
+        /// As in `TestStarted`.
+        index: usize,
+        /// The line.
+        line: String,
+    },
+    /// Test `index` passed.
+    TestDone {
+        /// As in `TestStarted`.
+        index: usize,
+        /// How long it took.
+        took: Duration,
+    },
     /// Something the person should know, though the build goes on.
     Warning {
         /// A sentence fragment.

@@ -4,6 +4,7 @@
 //! touch nothing; the *machine* rooms (`sandbox`, `store`) act and have never heard of a recipe; they meet in `build`.
 //! `tests/house.rs` keeps the walls.
 
+pub mod attest;
 pub mod base;
 pub mod build;
 pub mod cli;

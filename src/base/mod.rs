@@ -416,18 +416,8 @@ impl Workshop<'_> {
         match ended {
             Ended::Done(values) => Ok(values),
             Ended::Cancelled => Err(Error::Cancelled),
-            Ended::Failed { how, .. } => Err(Error::Failed { what: what.to_owned(), how: told(&how), tail: tail.into() }),
+            Ended::Failed { how, .. } => Err(Error::Failed { what: what.to_owned(), how: how.reasons().join(": "), tail: tail.into() }),
         }
-    }
-}
-
-fn told(how: &crate::sandbox::Failure) -> String {
-    use crate::sandbox::Failure;
-    match how {
-        Failure::Exit(status) => format!("exit status {status}"),
-        Failure::Signal(signal) => format!("killed by signal {signal}"),
-        Failure::TimedOut(limit) => format!("no end after {limit:?}"),
-        Failure::Start(why) | Failure::Call(why) => why.clone(),
     }
 }
 

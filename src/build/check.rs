@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Recipe};
+use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Probe, Recipe};
 use crate::step::{self, Content, Op};
 
 use super::context::{self, Context};
@@ -51,6 +51,13 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
             }
         }
     }
+    for test in &recipe.tests {
+        if let Probe::Script { files, .. } = &test.probe {
+            let missing = files.iter().filter_map(|file| context.open_file(file).err());
+            found.extend(missing.map(|error| at_line(path, &text, test.line, &error)));
+        }
+    }
+    found.sort_by_key(|one| one.line);
     if found.is_empty() { Ok(Looked { recipe, context: Arc::new(context) }) } else { Err(Error::Recipe(found)) }
 }
 

@@ -11,6 +11,7 @@ pub const CHORES: Chores = &[
     ("build.look", super::packages::look),
     ("build.identity", super::apply::identity),
     ("build.apply", super::apply::apply),
+    ("gate.look", super::gate::look),
     base::CHORES[0],
     base::CHORES[1],
     base::CHORES[2],

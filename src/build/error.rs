@@ -62,6 +62,30 @@ pub enum Error {
         /// Its whole log, if it came so far.
         log: Option<PathBuf>,
     },
+    /// A test failed.
+    #[error("{place} failed: {label}")]
+    Test {
+        /// `test 2 of 3`.
+        place: String,
+        /// What the test is called.
+        label: String,
+        /// The recipe, where it comes from one.
+        recipe: Option<PathBuf>,
+        /// Line of the recipe.
+        line: Option<u32>,
+        /// Why, from the outside in.
+        why: Vec<String>,
+        /// Last lines of what was said in the copy.
+        tail: Vec<String>,
+        /// All of it; empty where it did not come so far.
+        log: PathBuf,
+    },
+    /// An image without tests was to be tested.
+    #[error("{image} was published without tests")]
+    NoTests {
+        /// `name:version`.
+        image: String,
+    },
     /// The context cannot be read.
     #[error("cannot read the context")]
     Context {
@@ -172,13 +196,7 @@ impl StepFailure {
     /// Returns the reason and further causes, as fragments.
     pub fn reasons(&self) -> Vec<String> {
         match self {
-            Self::Ran(Failure::Exit(127)) => vec!["exit status 127 (command not found)".to_owned()],
-            Self::Ran(Failure::Exit(code)) => vec![format!("exit status {code}")],
-            Self::Ran(Failure::Signal(signal)) => vec![format!("killed by signal {signal}")],
-            Self::Ran(Failure::TimedOut(after)) => {
-                vec![format!("it ran longer than its timeout of {} s and was killed", after.as_secs_f64())]
-            }
-            Self::Ran(Failure::Start(why) | Failure::Call(why)) => vec![why.clone()],
+            Self::Ran(how) => how.reasons(),
             Self::Prepared(why, causes) => std::iter::once(why).chain(causes).cloned().collect(),
         }
     }

@@ -26,11 +26,7 @@ pub(super) struct StepLog {
 impl StepLog {
     /// Starts `NN-label.log` in `logs`.
     pub(super) fn start(logs: &Path, index: usize, label: &str, sink: &Sink) -> Result<Self, Error> {
-        let slug: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-        let slug: Vec<&str> = slug.split('-').filter(|part| !part.is_empty()).collect();
-        let mut name = slug.join("-");
-        name.truncate(60);
-        let path = logs.join(format!("{index:02}-{name}.log"));
+        let path = logs.join(format!("{index:02}-{}.log", slug(label)));
         let file = File::create(&path).map_err(|source| Error::File { verb: "write", path: path.clone(), source })?;
         Ok(Self { index, path, file: BufWriter::new(file), tail: VecDeque::new(), sink: Sink::clone(sink), broken: None })
     }
@@ -69,4 +65,12 @@ impl StepLog {
         }
         self.tail.into()
     }
+}
+
+/// Returns a label as a part of a file name: lower-case letters, digits and single dashes.
+pub(super) fn slug(label: &str) -> String {
+    let text: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let mut name = text.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+    name.truncate(60);
+    name
 }

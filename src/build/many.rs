@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
-use crate::store::{self, Published};
+use crate::store::{self, Published, Version};
 
 use super::config::Made;
 use super::error::Error;
 use super::gate;
 use super::locking::Locking;
 use super::work::Work;
-use super::{Baked, Hall, Ready, Request, prepare, published_already, taken};
+use super::{Baked, Hall, Ready, Request, prepare, published_already, taken, tested};
 
 /// Which recipe of a run failed, and how.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Prepared<'a> {
     locking: Locking,
     ready: Ready,
     /// Published from the same key already.
-    already: Option<Digest>,
+    already: Option<Version>,
     sink: Sink,
     took: Duration,
 }
@@ -51,7 +51,8 @@ pub(super) fn bake(hall: &Hall<'_>, requests: &[Request], jobs: usize) -> Result
     });
     let prepared = all(prepared, |at| requests[at].recipe.clone())?;
     let ran = each(jobs, &prepared, &stop, |one| {
-        if one.already.is_some() {
+        if let Some(version) = &one.already {
+            tested(&Hall { sink: &one.sink, ..*hall }, one.request, &one.ready, version)?;
             return Ok(None);
         }
         let start = Instant::now();
@@ -109,8 +110,8 @@ fn publish(
     }
     let how = if checked.is_empty() { vec![] } else { gate::publish(hall.store, checked).map_err(|error| which(prepared, error))? };
     let mut how = digests.into_iter().zip(how);
-    let one = |one: &Prepared<'_>| match one.already {
-        Some(digest) => (digest, true),
+    let one = |one: &Prepared<'_>| match &one.already {
+        Some(version) => (version.manifest.digest, true),
         None => {
             let (digest, how) = how.next().expect("a publish answers for every image it was given");
             (digest, how == Published::Already)

@@ -25,6 +25,7 @@ mod facts_keys;
 mod gate;
 mod locking;
 mod log;
+mod machine;
 mod many;
 pub mod new;
 mod node;
@@ -54,10 +55,12 @@ use crate::layer::Compression;
 use crate::plan::{self, Plan, lock::Lock};
 use crate::recipe::{self, BaseKind, Recipe};
 use crate::sandbox::{Cancel, Host};
-use crate::store::Store;
+use crate::step;
+use crate::store::{Store, Version};
 
 pub use check::{Looked, check, look_over};
 pub use chores::CHORES;
+pub use gate::{TESTED_ANNOTATION, TESTS_ANNOTATION, Tested, test};
 pub use locking::LockMode;
 pub use many::Failed;
 pub use read::{read, text};
@@ -65,7 +68,7 @@ pub use read::{read, text};
 use config::Made;
 use error::Error;
 use facts::Facts;
-use gate::Checked;
+use gate::{Checked, Tests};
 use locking::Locking;
 use run::Run;
 use work::Work;
@@ -104,6 +107,8 @@ pub struct Request {
     pub no_cache: NoCache,
     /// `--paranoid`: run cached steps again and compare.
     pub paranoid: bool,
+    /// `--no-test`: publish without running the tests.
+    pub no_test: bool,
 }
 
 /// Which steps run although they are cached.
@@ -179,6 +184,7 @@ struct Ready {
     platform: Platform,
     /// What is pinned before anything runs.
     pins: Lock,
+    tests: Tests,
 }
 
 fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Ready, Error> {
@@ -220,11 +226,17 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     let facts = facts::gather(&sources)?;
     let pins = facts::pins(&base);
     locking.must_do(&facts.missing, &facts.needed(&pins, locking.lock().unwrap_or(&Lock::default())))?;
-    Ok(Ready { recipe, recipe_path: request.recipe.clone(), context, context_dir, source, base, plan, epoch, facts, platform, pins })
+    for test in &recipe.tests_off {
+        let test = step::lower_test(test);
+        (hall.sink)(Event::Note { message: format!("the test on line {} is off by its `when`: {}", test.line, test.label) });
+    }
+    let tests = Tests::of_recipe(&recipe, &context).map_err(|found| gate::unreadable(&request.recipe, found))?;
+    let recipe_path = request.recipe.clone();
+    Ok(Ready { recipe, recipe_path, context, context_dir, source, base, plan, epoch, facts, platform, pins, tests })
 }
 
 /// Looks whether this very build is published under its version. Something else under that version is an error, before any step runs.
-fn published_already(store: &Store, request: &Request, ready: &Ready) -> Result<Option<Digest>, Error> {
+fn published_already(store: &Store, request: &Request, ready: &Ready) -> Result<Option<Version>, Error> {
     if request.lock == LockMode::Update || !ready.facts.complete() {
         return Ok(None);
     }
@@ -235,10 +247,18 @@ fn published_already(store: &Store, request: &Request, ready: &Ready) -> Result<
     };
     let digest = found.manifest.digest;
     match found.manifest.annotations.get(KEY_ANNOTATION) {
-        Some(key) if *key == ready.facts.key.to_string() => Ok(whole(store, &digest).then_some(digest)),
+        Some(key) if *key == ready.facts.key.to_string() => Ok(whole(store, &digest).then(|| found.clone())),
         Some(_) => Err(taken(ready, &digest, true)),
         None => Ok(None),
     }
+}
+
+/// Makes sure that a published version has passed the tests as they are now written: the image need not be made again for that.
+fn tested(hall: &Hall<'_>, request: &Request, ready: &Ready, version: &Version) -> Result<(), Error> {
+    if gate::is_tested(&version.manifest, &ready.tests) {
+        return Ok(());
+    }
+    gate::stored(hall, version.clone(), &ready.tests, request.no_test, Some(&request.recipe)).map(|_| ())
 }
 
 /// Whether everything that a manifest names is there (by name: `bake verify` reads it all).
@@ -270,19 +290,24 @@ impl Work<'_> {
     /// Writes config and manifest, and passes the gate.
     fn finish(&self, made: &[Made]) -> Result<Checked<'_>, Error> {
         let Ready { recipe, plan, epoch, platform, .. } = self.ready;
-        let config = config::config(recipe, &plan.base, *epoch, platform, made).to_json();
-        let config = self.draft.put(&config)?;
-        let manifest = config::manifest(recipe, *epoch, config, made, self.compression()).to_json();
-        let (digest, size) = self.draft.put(&manifest)?;
+        let image_config = config::config(recipe, &plan.base, *epoch, platform, made);
+        let config = self.draft.put(&image_config.to_json())?;
+        let image_manifest = config::manifest(recipe, *epoch, config, made, self.compression());
+        let (digest, size) = self.draft.put(&image_manifest.to_json())?;
         let image = &recipe.image;
         let reference = Reference::new(&image.name, &image.version)
             .map_err(|error| Error::Chore { what: format!("name the image {}", plan.image), why: error.to_string() })?;
         // With the lock as it is now: what the next run of the same recipe will see.
         let key = self.ready.facts.key_with(&self.known_pins_of_this_build());
-        let manifest = Descriptor::new(image::MEDIA_MANIFEST, digest, size)
+        let descriptor = Descriptor::new(image::MEDIA_MANIFEST, digest, size)
             .with_platform(platform.clone())
             .with_annotation(KEY_ANNOTATION, key.to_string());
-        let checked = gate::check(gate::Finished { draft: &self.draft, reference, manifest })?;
+        let (draft, tests) = (&self.draft, &self.ready.tests);
+        let finished = gate::Finished { draft, reference, descriptor, manifest: &image_manifest, config: &image_config, tests };
+        let checked = gate::check(finished, self.request.no_test, self.sink, || {
+            let recipe = Some(self.ready.recipe_path.as_path());
+            Ok(gate::Place { hall: self.hall, sink: self.sink, session: self.session()?, logs: &self.logs, recipe })
+        })?;
         if self.hall.cancel.fired() {
             return Err(Error::Interrupted);
         }

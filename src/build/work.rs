@@ -13,7 +13,7 @@ use crate::event::{Event, Sink};
 use crate::layer::{Blob, Compression};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
-use crate::sandbox::{Action, Call, Job, Overlay, Rung, Session};
+use crate::sandbox::{Action, Call, Job, Overlay, Session};
 use crate::step::Lowered;
 use crate::store::{Draft, StepCache};
 
@@ -22,7 +22,7 @@ use super::locking::Locking;
 use super::log::StepLog;
 use super::node::{self, Trouble};
 use super::site::Site;
-use super::{Hall, Ready, Request, pack, sweep};
+use super::{Hall, Ready, Request, machine, pack, sweep};
 
 /// A build in flight.
 pub(super) struct Work<'a> {
@@ -147,13 +147,9 @@ impl<'a> Work<'a> {
         Ok(self.session.get_or_init(|| session))
     }
 
-    /// Returns the name of an unpacked layer in the cache: owners on disk are not the same for every way to map ids.
+    /// Returns the name of an unpacked layer in the cache.
     pub(super) fn tree_name(&self, diff_id: &Digest) -> String {
-        let map = match &self.hall.host.rung {
-            Rung::Root => "root".to_owned(),
-            Rung::Subids { uids, gids } => format!("{}-{}-{}", rustix::process::geteuid().as_raw(), uids.0, gids.0),
-        };
-        format!("{}-{map}", diff_id.hex())
+        machine::tree_name(self.hall.host, diff_id)
     }
 
     pub(super) fn compression(&self) -> Compression {

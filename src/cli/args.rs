@@ -82,6 +82,13 @@ pub(super) enum Command {
     ///
     /// Example: bake new shop --template web-nginx
     New(NewArgs),
+    /// Run the tests of a published version again
+    ///
+    /// The tests are those of the recipe it was baked from, kept with the image. Where all pass, a version that was published with
+    /// `--no-test` is tested from then on; where one fails, exit code 1, and the version stays what it was.
+    ///
+    /// Example: bake test web:2.0.0
+    Test(ImageArgs),
     /// List the published versions
     List(ListArgs),
     /// Show what a version is made of
@@ -155,6 +162,9 @@ pub(super) struct BuildArgs {
     /// Renew the lock file
     #[arg(long)]
     pub(super) update: bool,
+    /// Publish without running the recipe's tests; the image counts as untested until `bake test` has passed
+    #[arg(long)]
+    pub(super) no_test: bool,
     #[command(flatten)]
     pub(super) cache: CacheArgs,
     /// Run cached steps again, and fail where one gives another layer

@@ -39,6 +39,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         mirror: args.mirror.debian_mirror.clone(),
         no_cache: no_cache(&args.cache),
         paranoid: args.paranoid,
+        no_test: args.no_test,
         ..Request::default()
     };
     let one = |(recipe, read): (&PathBuf, Looked)| Request { recipe: recipe.clone(), checked: Some(read), ..request.clone() };
@@ -169,7 +170,7 @@ pub(super) fn source_date_epoch() -> Result<Option<i64>, Report> {
 }
 
 /// Ends the build on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C ends the process as it would without us.
-fn cancel() -> Result<Cancel, Report> {
+pub(super) fn cancel() -> Result<Cancel, Report> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
     let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);

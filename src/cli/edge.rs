@@ -75,6 +75,23 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             hints: vec![nothing],
             ..report("step", FAILED, error)
         }),
+        BuildError::Test { label, recipe, line, why, tail, log, .. } => Report {
+            causes: why.clone(),
+            recipe: recipe.clone(),
+            line: *line,
+            step: Some(label.clone()),
+            output: tail.clone(),
+            log: Some(log.clone()).filter(|log| !log.as_os_str().is_empty()),
+            hints: match recipe {
+                Some(_) => vec![nothing],
+                None => vec!["nothing was recorded; the image is as it was".to_owned()],
+            },
+            ..report("test", FAILED, error)
+        },
+        BuildError::NoTests { .. } => {
+            let hint = "add `[[test]]` to its recipe and run `bake build` again: the image is not made anew for that".to_owned();
+            Report { hints: vec![hint], ..report("no-tests", FAILED, error) }
+        }
         BuildError::Base { recipe, line, source, tail, log, .. } => {
             let mut report = report(if source.is_network() { "network" } else { "base" }, FAILED, error);
             report.recipe = Some(recipe.clone());
@@ -124,6 +141,13 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
         }
         BuildError::Interrupted => Report { hints: vec![nothing], ..report("interrupted", INTERRUPTED, error) },
     }
+}
+
+/// Reports what went wrong with a published image: nobody would have published anything.
+pub(super) fn image(error: &BuildError) -> Report {
+    let mut report = build(error, Path::new(""));
+    report.hints.retain(|hint| !hint.starts_with("nothing was published"));
+    report
 }
 
 /// Reports a sandbox that cannot work.

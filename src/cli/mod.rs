@@ -7,6 +7,7 @@ mod drift;
 mod edge;
 mod explain;
 mod images;
+mod machine;
 mod paper;
 
 use std::ffi::OsStr;
@@ -78,6 +79,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Schema => paper::schema(ctx),
         Command::Completions { shell } => paper::completions(ctx, shell),
         Command::Man { output } => paper::man(ctx, output.as_deref()),
+        Command::Test(args) => machine::test(ctx, &args),
         Command::List(args) => images::list(ctx, &args),
         Command::Show(args) => images::show(ctx, &args),
         Command::Rm(args) => images::rm(ctx, &args),

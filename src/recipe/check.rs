@@ -57,6 +57,10 @@ pub(super) enum Check {
     Duration,
     /// http or https.
     Url,
+    /// An http URL that a test asks.
+    ProbeUrl,
+    /// `host:port`.
+    Address,
     /// A file below the context, or an https URL.
     SigningKey,
     /// A package in the manager's notation, or `./file`.
@@ -103,6 +107,8 @@ impl Check {
             Check::Mode => mode(text).map(|_| ()),
             Check::Duration => duration(text).map(|_| ()),
             Check::Url => url(text, &["http://", "https://"]),
+            Check::ProbeUrl => probe_url(text),
+            Check::Address => address(text),
             Check::SigningKey => signing_key(text),
             Check::Package => package(text),
             Check::FileName => file_name(text),
@@ -122,6 +128,8 @@ impl Check {
             Check::Inside | Check::InsideFile | Check::InsideGlob | Check::PasswdPath => Some(r"^/|\{\{"),
             Check::Context | Check::ContextGlob => Some(r"^[^/]"),
             Check::Url => Some(r"^https?://|\{\{"),
+            Check::ProbeUrl => Some(r"^http://|\{\{"),
+            Check::Address => Some(r"^.+:[0-9]+$|\{\{"),
             Check::ImageVersion => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
@@ -455,6 +463,52 @@ fn url(text: &str, schemes: &[&str]) -> Result<(), Mistake> {
     Ok(())
 }
 
+fn probe_url(text: &str) -> Result<(), Mistake> {
+    if text.starts_with("https://") {
+        return Err(Mistake::new(format!("{} is not plain http", quote(text)))
+            .label("bake's own client speaks http only")
+            .help("ask with a `run` check and a program of the image, such as `run = \"curl -fk https://127.0.0.1/\"`"));
+    }
+    url(text, &["http://"])?;
+    let authority = text.trim_start_matches("http://").split(['/', '?', '#']).next().unwrap_or_default();
+    match split_port(authority) {
+        (host, None) if host_fits(host) && authority == host => Ok(()),
+        (host, Some(port)) if host_fits(host) && port_fits(port) => Ok(()),
+        _ => Err(Mistake::new(format!("{} is not a URL", quote(text))).label("expected `http://HOST` or `http://HOST:PORT`, then a path")),
+    }
+}
+
+fn address(text: &str) -> Result<(), Mistake> {
+    let bad = |label: &str| Mistake::new(format!("{} is not an address with a port", quote(text))).label(label.to_owned());
+    if port_fits(text) {
+        return Err(bad("the address is missing").help(format!("write \"127.0.0.1:{text}\"")));
+    }
+    match split_port(text) {
+        (host, Some(port)) if host_fits(host) && port_fits(port) => Ok(()),
+        (_, Some(_)) => Err(bad("expected an IP address or a name, `:`, and a port from 1 to 65535")),
+        (_, None) => Err(bad("the port is missing").help(format!("write \"{text}:80\""))),
+    }
+}
+
+/// Splits `host:port`; an IPv6 address stands in brackets.
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    }
+}
+
+fn port_fits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn host_fits(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')),
+    }
+}
+
 fn signing_key(text: &str) -> Result<(), Mistake> {
     if text.starts_with("http://") {
         return Err(Mistake::new(format!("signing key over plain http: {}", quote(text)))
@@ -644,6 +698,31 @@ mod tests {
         );
         check(Check::SigningKey, &["keys/a.asc", "https://a/b"], &["http://a/b", "ftp://a/b", "/etc/key", "https://"]);
         check(Check::Url, &["http://a", "https://a/b?c"], &["", "a", "ftp://a", "http://", "http:///x", "http://a b", "http://u:p@a/"]);
+    }
+
+    #[test]
+    fn what_tests_ask() {
+        check(
+            Check::ProbeUrl,
+            &["http://127.0.0.1/", "http://localhost:80", "http://[::1]:8080/a?b", "http://blue.example/x", "http://a?b:c"],
+            &[
+                "",
+                "127.0.0.1",
+                "https://127.0.0.1/",
+                "http://",
+                "http://a:b/",
+                "http://a:/",
+                "http://a:0/",
+                "http://::1/",
+                "http://u@a/",
+                "http://a b/",
+            ],
+        );
+        check(
+            Check::Address,
+            &["127.0.0.1:5432", "localhost:1", "[::1]:65535"],
+            &["", "5432", "localhost", ":80", "a:0", "a:65536", "::1:80", "a b:80", "a:+80"],
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::check::{self, Check};
 use super::keys::{Key, Section, Shape};
 use super::mistake::{Mistake, Mistakes, Source, either, near, quote};
 use super::scope::{Placed, Scope};
-use super::{Command, spot};
+use super::{Command, Start, spot};
 
 /// A spanned value.
 pub(super) type Node<'a> = toml::Spanned<DeValue<'a>>;
@@ -35,6 +35,7 @@ enum Checked {
     Map(BTreeMap<String, String>),
     Command(Command),
     Table(Fields),
+    Starts(Vec<Start>),
 }
 
 /// A key that was given.
@@ -120,6 +121,14 @@ impl Fields {
         }
     }
 
+    /// Returns what a test starts; empty where it was not given.
+    pub(super) fn starts(&self, name: &str) -> Vec<Start> {
+        match self.value(name) {
+            Some(Checked::Starts(starts)) => starts.clone(),
+            _ => vec![],
+        }
+    }
+
     /// Returns a duration.
     pub(super) fn duration(&self, name: &str) -> Option<Duration> {
         check::duration(&self.text(name)?).ok()
@@ -162,7 +171,7 @@ impl Reader<'_> {
                 Some(self.fields(section, key, table))
             }
             DeValue::Array(_) => {
-                let help = format!("write `[{}]` with single brackets; only `[[step]]` is a list", section.name);
+                let help = format!("write `[{}]` with single brackets; only `[[step]]` and `[[test]]` are lists", section.name);
                 self.report(key, Mistake::new(format!("expected a table for {}, found a list", section.title)).help(help));
                 None
             }
@@ -217,7 +226,7 @@ impl Reader<'_> {
             }
             (Shape::Boolean, DeValue::Boolean(yes)) => Some(Checked::Boolean(*yes)),
             (Shape::Yes, DeValue::Boolean(true)) => Some(Checked::Boolean(true)),
-            (Shape::Yes, DeValue::Boolean(false)) => {
+            (Shape::Yes | Shape::Start, DeValue::Boolean(false)) => {
                 self.report(node.span(), Mistake::new(format!("\"{name}\" can only be true")).help(format!("leave `{name}` out instead")));
                 None
             }
@@ -243,18 +252,17 @@ impl Reader<'_> {
                 self.report(string_inside(self.source, node), mistake);
                 None
             }
-            (Shape::Command, DeValue::String(_)) => {
-                let text = self.string(Check::Any, node)?;
-                if text.trim().is_empty() {
-                    self.report(node.span(), Mistake::new(format!("an empty command for \"{name}\"")));
-                    return None;
-                }
-                Some(Checked::Command(Command::Shell(text)))
-            }
+            (Shape::Command, DeValue::String(_)) => self.shell_text(name, node).map(Checked::Command),
             (Shape::Command, DeValue::Array(_)) => {
                 let words = self.words(name, node)?;
                 Some(Checked::Command(Command::Argv(words)))
             }
+            (Shape::Start, DeValue::Boolean(true)) => Some(Checked::Starts(vec![Start::Config])),
+            (Shape::Start, DeValue::String(_)) => {
+                let command = self.shell_text(name, node)?;
+                Some(Checked::Starts(vec![Start::Command(command)]))
+            }
+            (Shape::Start, DeValue::Array(list)) => self.starts(name, node, list).map(Checked::Starts),
             (Shape::Shell, DeValue::String(_)) => {
                 let text = self.string(Check::Any, node)?;
                 let words: &[&str] = match text.as_str() {
@@ -389,6 +397,40 @@ impl Reader<'_> {
             }
         }
         whole.then_some(list)
+    }
+
+    /// Reads a command for the shell.
+    fn shell_text(&mut self, name: &str, node: &Node<'_>) -> Option<Command> {
+        let text = self.string(Check::Any, node)?;
+        if text.trim().is_empty() {
+            self.report(node.span(), Mistake::new(format!("an empty command for \"{name}\"")));
+            return None;
+        }
+        Some(Command::Shell(text))
+    }
+
+    /// Reads a list for `start`: of strings, one command; of lists (and `true`), several.
+    fn starts(&mut self, name: &str, node: &Node<'_>, list: &[Node<'_>]) -> Option<Vec<Start>> {
+        if !list.iter().any(|entry| matches!(entry.get_ref(), DeValue::Array(_) | DeValue::Boolean(true))) {
+            let words = self.words(name, node)?;
+            return Some(vec![Start::Command(Command::Argv(words))]);
+        }
+        let mut starts = vec![];
+        let mut whole = true;
+        for entry in list {
+            let start = match entry.get_ref() {
+                DeValue::Boolean(true) => Some(Start::Config),
+                DeValue::Array(_) => self.words(name, entry).map(|words| Start::Command(Command::Argv(words))),
+                other => {
+                    let help = "write each as a list of its own: start = [true, [\"redis-server\"], [\"sh\", \"-c\", \"…\"]]";
+                    self.report(entry.span(), wrong_entry(name, "lists or `true`", other).help(help));
+                    None
+                }
+            };
+            whole &= start.is_some();
+            starts.extend(start);
+        }
+        whole.then_some(starts)
     }
 
     /// Reads a program with its arguments.
@@ -546,6 +588,7 @@ fn wanted(shape: Shape) -> &'static str {
         Shape::Map(_) | Shape::Table(_) => "a table",
         Shape::Ports => "a list",
         Shape::Sha256 => "a string or a table by architecture",
+        Shape::Start => "`true`, a string or a list",
     }
 }
 

@@ -135,7 +135,7 @@ fn collect(item: &Item, path: &[&Key], blocks: &mut Vec<Block>) {
 }
 
 fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Block>) {
-    let dotted_maps = matches!(path, [top] if matches!(top.get(), "step" | "defaults"));
+    let dotted_maps = matches!(path, [top] if matches!(top.get(), "step" | "test" | "defaults"));
     let children: Vec<(&Key, &Item)> = table.iter().filter_map(|(name, item)| table.key(name).map(|key| (key, item))).collect();
     let is_map = |key: &Key, item: &Item| {
         dotted_maps && map_key(key.get()) && item.as_table().is_some_and(|t| !t.is_dotted() && t.iter().all(|(_, item)| item.is_value()))
@@ -179,6 +179,10 @@ fn order(path: &[&Key], table: &Table) -> Vec<&'static str> {
         [top] if top.get() == "step" => match keys::KINDS.iter().find(|kind| table.contains_key(kind.name)) {
             Some(kind) => names(kind.keys),
             None => vec!["name", "when"],
+        },
+        [top] if top.get() == "test" => match keys::CHECKS.iter().find(|check| table.contains_key(check.name)) {
+            Some(check) => names(check.keys),
+            None => vec!["name", "when", "start"],
         },
         [top] => keys::table(top.get()).map(|section| names(section.keys)).unwrap_or_default(),
         [.., last] if last.get() == keys::HEALTHCHECK.name => names(keys::HEALTHCHECK.keys),

@@ -35,6 +35,8 @@ pub(super) enum Shape {
     Sha256,
     /// A table of its own.
     Table(&'static Section),
+    /// `true`, a command, or a list of several of both.
+    Start,
 }
 
 /// One key.
@@ -78,15 +80,17 @@ const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
 /// Highest user or group id: the one above means "none" to the kernel.
 const MAX_ID: i64 = u32::MAX as i64 - 1;
 
-/// Top-level keys in order, `step` among them.
-pub(super) const TOP: &[&str] = &["image", "vars", "base", "defaults", "step", "config", "drift"];
+/// Top-level keys in order, `step` and `test` among them.
+pub(super) const TOP: &[&str] = &["image", "vars", "base", "defaults", "step", "test", "config", "drift"];
 
 /// Top-level keys of the reference that this version does not have.
-pub(super) const TOP_LATER: &[&str] = &["stage", "test", "output"];
+pub(super) const TOP_LATER: &[&str] = &["stage", "output"];
 
 /// What `[vars]` and `[[step]]` are, for the schema.
 pub(super) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in template files. A plain value is the default and fixes the type; `{}` means required. Set with `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
 pub(super) const STEP_DOC: &str = "One step of the build. Steps run in the order written; each has exactly one kind.";
+
+pub(super) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with a network of its own; an image whose test fails is not published. Each has exactly one check.";
 
 /// One variable's long form.
 pub(super) const VAR: Section = Section {
@@ -263,6 +267,86 @@ pub(super) const KINDS: &[Section] = &[
          may("masked", Shape::Boolean, "Cannot be started at all. Default: `false`.")], later: &[]),
 ];
 
+const TEST_NAME: Key = may("name", Shape::Text(Check::Line), "What people call this test.");
+const TEST_WHEN: Key = may(
+    "when",
+    Shape::Text(Check::Any),
+    "A condition over the variables that comes out true or false, decided before anything runs: a test that is off is not part of the recipe.",
+);
+const START: Key = may(
+    "start",
+    Shape::Start,
+    "What runs while the check is made, as the user of `[config]`: `true` for what `[config]` says, a command (a string for the shell, a list without one), or a list of several, each `true` or a list of its own.",
+);
+const TEST_TIMEOUT: Key = may(
+    "timeout",
+    Shape::Text(Check::Duration),
+    "How long the check may take to hold; with `start` it is made again until then. Default: `30s`.",
+);
+const TEST_AS: Key = may("as", Shape::Text(Check::RunAs), "The user the check runs as, `name`, `name:group` or ids. Default: root.");
+const TEST_WORKDIR: Key = may("workdir", Shape::Text(Check::Inside), "Working folder of the check. Default: that of `[config]`.");
+const TEST_ENV: Key = may("env", Shape::Map(Check::EnvName), "Environment of the check, besides that of `[config]`.");
+const CONTAINS: &str = "What must be found in it.";
+
+/// Defines a kind of test: what every test has, with the check's key where it stands in the reference.
+macro_rules! check {
+    ($name:literal, $title:literal, $doc:literal, $check:expr, [$($key:expr),* $(,)?]) => {
+        Section { title: $title, name: $name, doc: $doc, keys: &[TEST_NAME, TEST_WHEN, START, $check, $($key,)* TEST_TIMEOUT], later: &[] }
+    };
+}
+
+/// The kinds of test, by what is checked.
+pub(super) const CHECKS: &[Section] = &[
+    check!(
+        "http",
+        "an `http` test",
+        "Asks a server in the copy and looks at its answer.",
+        must(
+            "http",
+            Shape::Text(Check::ProbeUrl),
+            "An http URL. A name instead of an address means the copy itself, and is sent as it is. Example: `http://127.0.0.1:8080/health`."
+        ),
+        [
+            may("status", Shape::Integer(100, 599), "The status that must be answered. Redirects are not followed. Default: 200."),
+            may("contains", Shape::Text(Check::Filled), CONTAINS)
+        ]
+    ),
+    check!(
+        "tcp",
+        "a `tcp` test",
+        "Connects to a port in the copy.",
+        must("tcp", Shape::Text(Check::Address), "Address and port. Example: `127.0.0.1:5432`."),
+        []
+    ),
+    check!(
+        "run",
+        "a `run` test",
+        "Runs a command in the copy; its exit status must be 0.",
+        must("run", Shape::Command, "The command: a string goes to the shell, a list is executed without one."),
+        [TEST_AS, TEST_WORKDIR, SHELL, TEST_ENV]
+    ),
+    check!(
+        "script",
+        "a `script` test",
+        "Runs a file of the context in the copy, by its `#!` line, else by the shell; its exit status must be 0.",
+        must("script", Shape::OneOrMany(Check::Context), "Path of the script below the context; a list runs in order."),
+        [may("args", Shape::List(Check::Argument), "Arguments of the script."), TEST_AS, TEST_WORKDIR, SHELL, TEST_ENV]
+    ),
+    check!(
+        "file",
+        "a `file` test",
+        "Looks at a file or folder in the copy.",
+        must("file", Shape::Text(Check::Inside), "The file: an absolute path; links are followed."),
+        [
+            may("absent", Shape::Yes, "`true`: there must be nothing."),
+            may("mode", Shape::Text(Check::Mode), "The permission bits it must have. Example: `0644`."),
+            may("owner", Shape::Text(Check::Owner), "The owner it must have: `name:group` or `uid:gid`, names looked up in the image."),
+            may("contains", Shape::Text(Check::Filled), CONTAINS),
+            may("sha256", Shape::Sha256, "The sha256 it must have (64 hex digits), or a table of them by architecture.")
+        ]
+    ),
+];
+
 /// Kinds of the reference that this version does not have.
 pub(super) const KINDS_LATER: &[&str] = &["include", "ansible", "puppet", "chef"];
 
@@ -320,7 +404,7 @@ pub(super) fn kind(name: &str) -> Option<&'static Section> {
     KINDS.iter().find(|k| k.name == name)
 }
 
-/// Returns the single tables at the top level: all but `vars` and `step`.
+/// Returns the single tables at the top level: all but `vars`, `step` and `test`.
 pub(super) fn table(name: &str) -> Option<&'static Section> {
     [&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT].into_iter().find(|s| s.name == name)
 }
@@ -331,7 +415,7 @@ mod tests {
 
     #[test]
     fn every_key_is_described_once() {
-        let sections = KINDS.iter().chain([&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT, &HEALTHCHECK, &VAR]);
+        let sections = KINDS.iter().chain(CHECKS).chain([&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT, &HEALTHCHECK, &VAR]);
         for section in sections {
             for (n, key) in section.keys.iter().enumerate() {
                 assert!(key.doc.ends_with('.'), "{} {}: not a sentence", section.title, key.name);
@@ -342,8 +426,11 @@ mod tests {
         for kind in KINDS {
             assert!(kind.key(kind.name).is_some_and(|k| k.required), "{} lacks its own key", kind.name);
         }
+        for check in CHECKS {
+            assert!(check.key(check.name).is_some_and(|k| k.required), "{} lacks its own key", check.name);
+        }
         for name in TOP {
-            assert!(matches!(*name, "vars" | "step") || table(name).is_some());
+            assert!(matches!(*name, "vars" | "step" | "test") || table(name).is_some());
         }
     }
 }

@@ -38,11 +38,15 @@ impl Options {
         }
     }
 
+    /// Returns the shell, if said.
+    pub(super) fn shell(&self) -> Option<&[String]> {
+        self.shell.as_deref()
+    }
+
     /// Joins a step's own options with the defaults: maps add, single values replace.
     fn over(self, defaults: &Options) -> RunOptions {
         let mut env = defaults.env.clone();
         env.extend(self.env);
-        let sh = || vec!["/bin/sh".to_owned(), "-eu".to_owned(), "-c".to_owned()];
         RunOptions {
             run_as: self.run_as.or_else(|| defaults.run_as.clone()),
             env,
@@ -55,53 +59,86 @@ impl Options {
     }
 }
 
-/// Reads one step; `None` where it is off, or wrong, which is reported.
-pub(super) fn read_step(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>, defaults: &Options) -> Option<Step> {
+/// The shell of whoever names none.
+pub(super) fn sh() -> Vec<String> {
+    ["/bin/sh", "-eu", "-c"].map(str::to_owned).into()
+}
+
+/// What is sorted into kinds by the key it has: steps, tests.
+pub(super) struct Family {
+    /// `step`.
+    pub(super) noun: &'static str,
+    pub(super) kinds: &'static [Section],
+    /// Kinds of the reference that this version does not have.
+    pub(super) later: &'static [&'static str],
+    /// What one without a kind is called, and what is asked of it.
+    pub(super) without: (&'static str, &'static str),
+}
+
+const STEPS: Family =
+    Family { noun: "step", kinds: keys::KINDS, later: keys::KINDS_LATER, without: ("a step without a kind", "what does this step do?") };
+
+/// Finds the one kind of a table, and where its key stands; reports what hinders that, and keys that the kind does not have.
+pub(super) fn sort(
+    reader: &mut Reader<'_>,
+    family: &Family,
+    place: Range<usize>,
+    table: &DeTable<'_>,
+    two_kinds: impl FnOnce(&mut Reader<'_>, &[(&'static Section, Range<usize>)]),
+) -> Option<(&'static Section, Range<usize>)> {
+    let kind = |name: &str| family.kinds.iter().find(|kind| kind.name == name);
     let mut kinds: Vec<(&'static Section, Range<usize>)> =
-        table.keys().filter_map(|key| keys::kind(key.get_ref()).map(|kind| (kind, key.span()))).collect();
+        table.keys().filter_map(|key| kind(key.get_ref()).map(|kind| (kind, key.span()))).collect();
     kinds.sort_by_key(|(_, span)| span.start);
-    let on = condition(reader, table);
     let (kind, key) = match kinds.as_slice() {
         [] => {
-            no_kind(reader, place, table);
+            no_kind(reader, family, place, table);
             return None;
         }
         [one] => one.clone(),
         several => {
             two_kinds(reader, several);
             let all: Vec<&'static Section> = several.iter().map(|(kind, _)| *kind).collect();
-            unknown_keys(reader, &all, table);
+            unknown_keys(reader, family, &all, table);
             return None;
         }
     };
-    unknown_keys(reader, &[kind], table);
-    warn_of_swallowed_keys(reader, kind, table);
+    unknown_keys(reader, family, &[kind], table);
+    warn_of_swallowed_keys(reader, family, kind, table);
+    Some((kind, key))
+}
+
+/// Reads one step; `None` where it is off, or wrong, which is reported.
+pub(super) fn read_step(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>, defaults: &Options) -> Option<Step> {
+    let on = condition(reader, table);
+    let (kind, key) = sort(reader, &STEPS, place, table, two_kinds)?;
     let fields = reader.fields(kind, key.clone(), table);
     together(reader, kind.name, &fields, on != Some(false));
     let kind = build(kind.name, &fields, defaults);
     let step = Step { name: fields.text("name"), line: reader.source.line(key.start), kind: kind? };
-    (on != Some(false)).then_some(step)
+    if on == Some(false) { None } else { Some(step) }
 }
 
 /// Decides `when`; `None` where there is none or it is wrong.
-fn condition(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<bool> {
+pub(super) fn condition(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<bool> {
     let node = table.get("when")?;
     if node.get_ref().is_str() { reader.decide(node) } else { None }
 }
 
-fn no_kind(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>) {
-    let names = || keys::KINDS.iter().map(|kind| kind.name);
+fn no_kind(reader: &mut Reader<'_>, family: &Family, place: Range<usize>, table: &DeTable<'_>) {
+    let names = || family.kinds.iter().map(|kind| kind.name);
+    let noun = family.noun;
     let mut explained = false;
     for key in table.keys() {
         let name: &str = key.get_ref();
-        if keys::KINDS_LATER.contains(&name) {
+        if family.later.contains(&name) {
             explained = true;
-            reader.report(key.span(), later(&format!("`{name}` steps")));
+            reader.report(key.span(), later(&format!("`{name}` {noun}s")));
         } else if let Some(kind) = near(name, names())
-            && keys::KINDS.iter().all(|k| k.key(name).is_none())
+            && family.kinds.iter().all(|k| k.key(name).is_none())
         {
             explained = true;
-            let mistake = Mistake::new(format!("unknown key {} in a step", quote(name))).label(format!("did you mean \"{kind}\"?"));
+            let mistake = Mistake::new(format!("unknown key {} in a {noun}", quote(name))).label(format!("did you mean \"{kind}\"?"));
             reader.report(key.span(), mistake);
         }
     }
@@ -110,12 +147,12 @@ fn no_kind(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>) {
     }
     for (key, _) in table {
         let name: &str = key.get_ref();
-        if keys::KINDS.iter().all(|k| k.key(name).is_none() && !k.later.contains(&name)) {
-            reader.report(key.span(), unknown_key(name, "a step", names()));
+        if family.kinds.iter().all(|k| k.key(name).is_none() && !k.later.contains(&name)) {
+            reader.report(key.span(), unknown_key(name, &format!("a {noun}"), names()));
         }
     }
-    let mistake = Mistake::new("a step without a kind").label("what does this step do?");
-    reader.report(place, mistake.help(format!("say one of {}", either(names()))));
+    let (message, label) = family.without;
+    reader.report(place, Mistake::new(message).label(label).help(format!("say one of {}", either(names()))));
 }
 
 fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]) {
@@ -138,7 +175,7 @@ fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]
 }
 
 /// Reports keys that none of the kinds has; says so where another kind has them.
-fn unknown_keys(reader: &mut Reader<'_>, kinds: &[&'static Section], table: &DeTable<'_>) {
+fn unknown_keys(reader: &mut Reader<'_>, family: &Family, kinds: &[&'static Section], table: &DeTable<'_>) {
     let [first, ..] = kinds else { return };
     let known = || kinds.iter().flat_map(|k| k.keys).map(|k| k.name);
     for (key, _) in table {
@@ -146,11 +183,11 @@ fn unknown_keys(reader: &mut Reader<'_>, kinds: &[&'static Section], table: &DeT
         if known().any(|k| k == name) {
             continue;
         }
-        let owners: Vec<&str> = keys::KINDS.iter().filter(|k| k.key(name).is_some()).map(|k| k.name).collect();
+        let owners: Vec<&str> = family.kinds.iter().filter(|k| k.key(name).is_some()).map(|k| k.name).collect();
         let mistake = if kinds.iter().any(|k| k.later.contains(&name)) {
             later(&format!("`{name}` in {}", first.title))
-        } else if keys::KINDS_LATER.contains(&name) {
-            later(&format!("`{name}` steps"))
+        } else if family.later.contains(&name) {
+            later(&format!("`{name}` {}s", family.noun))
         } else if !owners.is_empty() {
             let mistake = Mistake::new(format!("key \"{name}\" does not go with `{}`", first.name));
             let help = format!("`{name}` belongs to {}", either(owners.iter().copied()).replace(" or ", " and "));
@@ -163,7 +200,7 @@ fn unknown_keys(reader: &mut Reader<'_>, kinds: &[&'static Section], table: &DeT
 }
 
 /// After `[step.env]`, `timeout = "5m"` is a variable of the environment, and TOML has nothing against it.
-fn warn_of_swallowed_keys(reader: &mut Reader<'_>, kind: &'static Section, table: &DeTable<'_>) {
+fn warn_of_swallowed_keys(reader: &mut Reader<'_>, family: &Family, kind: &'static Section, table: &DeTable<'_>) {
     let Some(node) = table.get("env") else { return };
     let DeValue::Table(env) = node.get_ref() else { return };
     if !reader.source.slice(&node.span()).starts_with('[') {
@@ -172,8 +209,11 @@ fn warn_of_swallowed_keys(reader: &mut Reader<'_>, kind: &'static Section, table
     for (key, value) in env {
         let name: &str = key.get_ref();
         if kind.key(name).is_some() && matches!(value.get_ref(), DeValue::String(_) | DeValue::Integer(_)) {
-            let mistake = Mistake::new(format!("`{name}` is taken as an environment variable")).label("stands after `[step.env]`");
-            let help = format!("if the step's `{name}` is meant, put it above `[step.env]`, or write `env.NAME = …` instead of the table");
+            let noun = family.noun;
+            let mistake =
+                Mistake::new(format!("`{name}` is taken as an environment variable")).label(format!("stands after `[{noun}.env]`"));
+            let help =
+                format!("if the {noun}'s `{name}` is meant, put it above `[{noun}.env]`, or write `env.NAME = …` instead of the table");
             reader.report(key.span(), mistake.help(help).warn());
         }
     }

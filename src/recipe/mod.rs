@@ -12,6 +12,7 @@ mod scope;
 mod spot;
 mod syntax;
 mod template;
+mod test;
 mod vars;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,10 @@ pub struct Recipe {
     pub base: Base,
     /// `[[step]]`s in order, defaults applied.
     pub steps: Vec<Step>,
+    /// `[[test]]`s in order.
+    pub tests: Vec<Test>,
+    /// Those whose `when` is false: they are not run, which is to be said.
+    pub tests_off: Vec<Test>,
     /// `[config]`.
     pub config: Config,
     /// `[drift]`.
@@ -352,6 +357,90 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
     /// Default 0.
     pub retries: u32,
+}
+
+/// One `[[test]]`.
+#[derive(Debug, Clone)]
+pub struct Test {
+    /// `name`, if given.
+    pub name: Option<String>,
+    /// Line of its check's key, from 1.
+    pub line: u32,
+    /// What runs meanwhile, in order; may be empty.
+    pub start: Vec<Start>,
+    /// What is checked.
+    pub probe: Probe,
+    /// The whole shell list for strings of `start` and `run`, and for scripts without `#!`.
+    pub shell: Vec<String>,
+    /// How long the check may take to hold.
+    pub timeout: Duration,
+}
+
+/// One entry of `[[test]] start`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// What `[config]` says.
+    Config,
+    /// A command.
+    Command(Command),
+}
+
+/// What a test checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// `http`.
+    Http {
+        /// An `http://` URL.
+        url: String,
+        /// Expected status, default 200.
+        status: u16,
+        /// Expected part of the body.
+        contains: Option<String>,
+    },
+    /// `tcp`: `host:port`.
+    Tcp(String),
+    /// `run`.
+    Run {
+        /// What to run.
+        command: Command,
+        /// As whom.
+        how: ProbeOptions,
+    },
+    /// `script`.
+    Script {
+        /// Paths below the context, run in order.
+        files: Vec<PathBuf>,
+        /// `args`.
+        args: Vec<String>,
+        /// As whom.
+        how: ProbeOptions,
+    },
+    /// `file` that must be there.
+    File {
+        /// Absolute path inside.
+        path: String,
+        /// Expected permission bits.
+        mode: Option<u32>,
+        /// Expected owner.
+        owner: Option<String>,
+        /// Expected part of the content.
+        contains: Option<String>,
+        /// Expected sha256 as 64 hex digits, already chosen for the architecture.
+        sha256: Option<String>,
+    },
+    /// `file` with `absent`: an absolute path inside where there must be nothing.
+    Absent(String),
+}
+
+/// Options of the checks that run something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProbeOptions {
+    /// User inside; default root.
+    pub run_as: Option<String>,
+    /// Added to the environment of `[config]`.
+    pub env: BTreeMap<String, String>,
+    /// Default: that of `[config]`.
+    pub workdir: Option<String>,
 }
 
 /// `[config]`: how the finished image runs. `None`/empty = not said.

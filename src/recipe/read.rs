@@ -12,6 +12,7 @@ use super::keys;
 use super::kind::{Options, read_step};
 use super::mistake::{Mistake, Mistakes, Source, near};
 use super::scope::Scope;
+use super::test::{self, read_test};
 use super::vars::{self, Resolved};
 use super::{
     Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs, Recipe, Step, StepKind, Value, Variant,
@@ -51,11 +52,18 @@ fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut 
         None => Fields::default(),
     };
     let defaults = Options::of(&defaults);
-    let steps = steps(&mut reader, table, &defaults);
+    let steps = list(&mut reader, table, "step", |reader, place, table| read_step(reader, place, table, &defaults));
+    let tests = list(&mut reader, table, "test", |reader, place, table| read_test(reader, place, table, &defaults));
     let config = match entry(table, "config") {
         Some((key, node)) => reader.section(&keys::CONFIG, key, node).map(|fields| config(&fields)),
         None => Some(Config::default()),
     };
+    // What a base brings along is not known to a recipe; none of the bases there are brings a command.
+    if let (Some(tests), Some(Config { entrypoint, cmd, .. })) = (&tests, &config)
+        && [entrypoint, cmd].iter().all(|words| words.as_ref().is_none_or(Vec::is_empty))
+    {
+        test::nothing_to_start(&mut reader, tests);
+    }
     let drift = match entry(table, "drift") {
         Some((key, node)) => reader.section(&keys::DRIFT, key, node).map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
         None => Some(Drift::default()),
@@ -63,11 +71,14 @@ fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut 
     // What a template file uses is not known here: it is rendered with this recipe's variables, of which the epoch is one.
     let template = |step: &Step| matches!(step.kind, StepKind::Template { .. });
     uses_epoch |= scope.uses_epoch() || steps.iter().flatten().any(template);
+    let (tests, tests_off): (Vec<_>, Vec<_>) = tests?.into_iter().partition(|read| read.on);
     Some(Recipe {
         image: image?,
         vars: scope.values().clone(),
         base: base?,
         steps: steps?,
+        tests: tests.into_iter().map(|read| read.test).collect(),
+        tests_off: tests_off.into_iter().map(|read| read.test).collect(),
         config: config?,
         drift: drift?,
         uses_epoch,
@@ -246,29 +257,36 @@ fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
     Some(Base { line, kind })
 }
 
-fn steps(reader: &mut Reader<'_>, table: &DeTable<'_>, defaults: &Options) -> Option<Vec<Step>> {
-    let Some((key, node)) = entry(table, "step") else { return Some(vec![]) };
+/// Reads a list of tables, `[[step]]` or `[[test]]`.
+fn list<T>(
+    reader: &mut Reader<'_>,
+    table: &DeTable<'_>,
+    noun: &str,
+    read: impl Fn(&mut Reader<'_>, Range<usize>, &DeTable<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let Some((key, node)) = entry(table, noun) else { return Some(vec![]) };
+    let help = format!("every {noun} starts with double brackets: `[[{noun}]]`");
     let list = match node.get_ref() {
         DeValue::Array(list) => list,
         DeValue::Table(_) => {
-            let mistake = Mistake::new("expected a list of steps, found a table").label("one pair of brackets is missing");
-            reader.report(key, mistake.help("every step starts with double brackets: `[[step]]`"));
+            let mistake = Mistake::new(format!("expected a list of {noun}s, found a table")).label("one pair of brackets is missing");
+            reader.report(key, mistake.help(help));
             return None;
         }
         other => {
-            let mistake = Mistake::new(format!("expected a list of steps, found {}", type_name(other)));
-            reader.report(node.span(), mistake.help("every step starts with double brackets: `[[step]]`"));
+            let mistake = Mistake::new(format!("expected a list of {noun}s, found {}", type_name(other)));
+            reader.report(node.span(), mistake.help(help));
             return None;
         }
     };
-    let mut steps = vec![];
+    let mut found = vec![];
     for entry in list {
         match entry.get_ref() {
-            DeValue::Table(table) => steps.extend(read_step(reader, entry.span(), table, defaults)),
-            other => reader.report(entry.span(), Mistake::new(format!("expected a step, found {}", type_name(other)))),
+            DeValue::Table(table) => found.extend(read(reader, entry.span(), table)),
+            other => reader.report(entry.span(), Mistake::new(format!("expected a {noun}, found {}", type_name(other)))),
         }
     }
-    Some(steps)
+    Some(found)
 }
 
 fn config(fields: &Fields) -> Config {

@@ -13,7 +13,8 @@ pub(super) fn schema() -> Value {
     for name in keys::TOP {
         let value = match (*name, keys::table(name)) {
             ("vars", _) => vars(),
-            ("step", _) => steps(),
+            ("step", _) => list(keys::STEP_DOC, "step", keys::KINDS),
+            ("test", _) => list(keys::TEST_DOC, "test", keys::CHECKS),
             (_, Some(section)) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
             (_, None) => continue,
         };
@@ -29,6 +30,9 @@ pub(super) fn schema() -> Value {
     }
     for kind in keys::KINDS {
         defs.insert(format!("step-{}", kind.name), table(kind));
+    }
+    for check in keys::CHECKS {
+        defs.insert(format!("test-{}", check.name), table(check));
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -61,9 +65,10 @@ fn table(section: &Section) -> Value {
     })
 }
 
-fn steps() -> Value {
-    let kinds: Vec<Value> = keys::KINDS.iter().map(|kind| json!({ "$ref": format!("#/$defs/step-{}", kind.name) })).collect();
-    json!({ "description": keys::STEP_DOC, "type": "array", "items": { "oneOf": kinds } })
+/// A list of tables, each of one of the kinds.
+fn list(doc: &str, name: &str, kinds: &[Section]) -> Value {
+    let kinds: Vec<Value> = kinds.iter().map(|kind| json!({ "$ref": format!("#/$defs/{name}-{}", kind.name) })).collect();
+    json!({ "description": doc, "type": "array", "items": { "oneOf": kinds } })
 }
 
 fn vars() -> Value {
@@ -119,6 +124,11 @@ fn shape(shape: Shape) -> Value {
         Shape::Sha256 => {
             let digest = json!({ "type": "string", "pattern": r"^(sha256:)?[0-9A-Fa-f]{64}$|\{\{" });
             json!({ "anyOf": [digest, { "type": "object", "additionalProperties": digest }] })
+        }
+        Shape::Start => {
+            let words = json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 });
+            let several = json!({ "type": "array", "items": { "anyOf": [{ "const": true }, words] }, "minItems": 1 });
+            json!({ "anyOf": [{ "const": true }, { "type": "string", "minLength": 1 }, words, several] })
         }
         Shape::Table(section) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
     }
@@ -181,6 +191,10 @@ mod tests {
         for kind in keys::KINDS {
             let def = &schema["$defs"][format!("step-{}", kind.name)];
             assert_eq!(names(def), kind.keys.iter().map(|k| k.name).collect::<Vec<_>>());
+        }
+        for check in keys::CHECKS {
+            let def = &schema["$defs"][format!("test-{}", check.name)];
+            assert_eq!(names(def), check.keys.iter().map(|k| k.name).collect::<Vec<_>>());
         }
     }
 }

@@ -54,21 +54,24 @@ fn explain(source: &Source, at: usize, part: &str, message: &str) -> Mistake {
     }
 }
 
-/// The same key twice: for steps that has its own meanings.
+/// The same key twice: for steps and tests that has its own meanings.
 fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
     let key = part.trim_matches(['"', '\'']);
     let mistake = Mistake::new(format!("`{key}` is given twice"));
     let text = source.text();
     let has = |start: &str| text.lines().any(|l| l.trim_start().starts_with(start));
-    if key == "step" {
+    if matches!(key, "step" | "test") {
         let line = line.trim_start();
-        let list = text.lines().any(|l| l.trim_start().strip_prefix("step").is_some_and(|rest| rest.trim_start().starts_with('=')));
+        let list = text.lines().any(|l| l.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')));
+        let single = format!("[{key}]");
+        let brackets = format!("every {key} starts with double brackets: `[[{key}]]`");
         return if list {
-            mistake.label("beside `step = […]`").help("write every step as a `[[step]]` table of its own, or all of them in the one list")
-        } else if line.starts_with("[step]") || has("[step]") {
-            mistake.label("`[step]` beside `[[step]]`").help("every step starts with double brackets: `[[step]]`")
+            let help = format!("write every {key} as a `[[{key}]]` table of its own, or all of them in the one list");
+            mistake.label(format!("beside `{key} = […]`")).help(help)
+        } else if line.starts_with(&single) || has(&single) {
+            mistake.label(format!("`[{key}]` beside `[[{key}]]`")).help(brackets)
         } else {
-            mistake.help("every step starts with double brackets: `[[step]]`")
+            mistake.help(brackets)
         };
     }
     let table = line.trim_start().starts_with('[');
@@ -77,19 +80,23 @@ fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
         Some(first) => mistake.label(format!("first on line {first}")),
         None => mistake.label("second time"),
     };
-    match (table, line.trim_start().starts_with("[step.")) {
-        (true, true) => mistake.help("the step has it already; write every entry the same way, such as `env.NAME = …`"),
-        (true, false) if super::keys::TOP.contains(&key) => mistake.help(format!("put all keys under one `[{key}]`")),
-        (false, _) if in_step(source, at) => mistake.help("is a `[[step]]` missing in between?"),
+    let noun = ["step", "test"].into_iter().find(|noun| line.trim_start().starts_with(&format!("[{noun}.")));
+    match (table, noun) {
+        (true, Some(noun)) => mistake.help(format!("the {noun} has it already; write every entry the same way, such as `env.NAME = …`")),
+        (true, None) if super::keys::TOP.contains(&key) => mistake.help(format!("put all keys under one `[{key}]`")),
+        (false, _) => match list_above(source, at) {
+            Some(noun) => mistake.help(format!("is a `[[{noun}]]` missing in between?")),
+            None => mistake,
+        },
         _ => mistake,
     }
 }
 
-/// Whether the nearest header above is that of a step.
-fn in_step(source: &Source, at: usize) -> bool {
+/// Returns `step` or `test` where the nearest header above is that of one.
+fn list_above(source: &Source, at: usize) -> Option<&'static str> {
     let before = source.text().get(..at).unwrap_or_default();
-    let header = before.lines().rev().map(str::trim_start).find(|line| line.starts_with('['));
-    header.is_some_and(|line| line.starts_with("[[step]]"))
+    let header = before.lines().rev().map(str::trim_start).find(|line| line.starts_with('['))?;
+    ["step", "test"].into_iter().find(|noun| header.starts_with(&format!("[[{noun}]]")))
 }
 
 /// Returns the line of the nearest earlier use of a key.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -39,15 +40,27 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const OPEN_FILES: u64 = 1_048_576;
 const STACK: u64 = 8 << 20;
 
+/// What a program reads and writes.
+pub(super) enum Streams {
+    /// Nothing, and the output of the job.
+    Step,
+    /// Nothing, and this for both outputs.
+    Output(OwnedFd),
+    /// These, from standard input on.
+    Own([OwnedFd; 3]),
+    /// This terminal.
+    Terminal(OwnedFd),
+}
+
 /// Becomes the program; returns only with the reason why that failed.
-pub(super) fn become_program(exec: &Exec, filter: &[u8]) -> String {
-    match prepare(exec, filter) {
+pub(super) fn become_program(exec: &Exec, streams: &Streams, filter: &[u8]) -> String {
+    match prepare(exec, streams, filter) {
         Ok(()) => start(exec),
         Err(error) => error,
     }
 }
 
-fn prepare(exec: &Exec, filter: &[u8]) -> Result<(), String> {
+fn prepare(exec: &Exec, streams: &Streams, filter: &[u8]) -> Result<(), String> {
     if exec.argv.is_empty() {
         return Err("there is no program to run".into());
     }
@@ -57,14 +70,14 @@ fn prepare(exec: &Exec, filter: &[u8]) -> Result<(), String> {
         move |error: rustix::io::Errno| format!("{what}: {}", io::Error::from(error))
     };
     rustix::process::setsid().map_err(failed("start a session"))?;
-    outputs(&who)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open /dev/null"))?;
+    connect(streams, &null).map_err(failed("connect the standard streams"))?;
+    hand_over(streams, &who)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let cwd = Path::new("/").join(&exec.cwd);
     std::fs::create_dir_all(&cwd)
         .and_then(|()| std::env::set_current_dir(&cwd))
         .map_err(|e| format!("enter the folder {}: {e}", cwd.display()))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open /dev/null"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(failed("empty standard input"))?;
     limits().map_err(failed("set resource limits"))?;
     become_user(&who).map_err(|error| format!("become user '{}': {error}", exec.user))?;
     // From here on the child can do nothing that the step could not. Descriptors other than 0, 1, 2 vanish when the program starts.
@@ -72,13 +85,40 @@ fn prepare(exec: &Exec, filter: &[u8]) -> Result<(), String> {
     seccomp::apply(filter).map_err(|error| format!("set the system call filter: {error}"))
 }
 
-/// The pipes become the step's: programs open /dev/stdout, which asks for the pipe's own permission.
-fn outputs(who: &Who) -> Result<(), String> {
-    for fd in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+fn connect(streams: &Streams, null: &OwnedFd) -> rustix::io::Result<()> {
+    match streams {
+        Streams::Step => rustix::stdio::dup2_stdin(null),
+        Streams::Output(output) => {
+            rustix::stdio::dup2_stdin(null)?;
+            rustix::stdio::dup2_stdout(output)?;
+            rustix::stdio::dup2_stderr(output)
+        }
+        Streams::Own([stdin, stdout, stderr]) => {
+            rustix::stdio::dup2_stdin(stdin)?;
+            rustix::stdio::dup2_stdout(stdout)?;
+            rustix::stdio::dup2_stderr(stderr)
+        }
+        Streams::Terminal(terminal) => {
+            // The session, which is new, has it as its own: Ctrl-C and job control work.
+            rustix::process::ioctl_tiocsctty(terminal)?;
+            rustix::stdio::dup2_stdin(terminal)?;
+            rustix::stdio::dup2_stdout(terminal)?;
+            rustix::stdio::dup2_stderr(terminal)
+        }
+    }
+}
+
+/// The pipes become the program's: it may open /dev/stdout, which asks for the pipe's own permission.
+fn hand_over(streams: &Streams, who: &Who) -> Result<(), String> {
+    let mut fds = vec![rustix::stdio::stdout(), rustix::stdio::stderr()];
+    if let Streams::Own(_) | Streams::Terminal(_) = streams {
+        fds.push(rustix::stdio::stdin());
+    }
+    for fd in fds {
         let own = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(who.uid)), Some(rustix::fs::Gid::from_raw(who.gid)));
         // An earlier program may have left the shared pipe non-blocking.
         let blocking = rustix::fs::fcntl_getfl(fd).and_then(|flags| rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK));
-        own.and(blocking).map_err(|error| format!("hand over the output pipes: {}", io::Error::from(error)))?;
+        own.and(blocking).map_err(|error| format!("hand over the standard streams: {}", io::Error::from(error)))?;
     }
     Ok(())
 }

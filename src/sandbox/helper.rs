@@ -18,6 +18,7 @@ use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
 
 use super::Chores;
+use super::crew::Crew;
 use super::idmap;
 use super::init::Init;
 use super::plan;
@@ -97,8 +98,9 @@ impl Helper {
             Forked::Child => {
                 drop((leash_end, work_parent));
                 let (events, control, said) = (&events, &control, &said);
-                let code = follow_helper(leash)
-                    .map_or(1, |()| Init { plan, blobs, sources, userns, net, events, control, said, files, chores }.run());
+                let code = follow_helper(leash).map_or(1, |()| {
+                    Init { plan, blobs, sources, userns, net, events, control, said, files, chores, crew: Crew::default() }.run()
+                });
                 sys::exit_now(code)
             }
         };

@@ -11,12 +11,12 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 use rustix::process::Pid;
 use rustix::process::WaitOptions;
-use rustix::process::WaitStatus;
 use rustix::thread::LinkNameSpaceType;
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
@@ -24,13 +24,18 @@ use serde_json::Value;
 use super::CallIo;
 use super::Chores;
 use super::chore;
+use super::crew::Crew;
 use super::exec;
+use super::exec::Streams;
 use super::idmap;
 use super::idmap::Sources;
 use super::mounts;
 use super::plan;
 use super::plan::ActionPlan;
+use super::plan::AttachPlan;
+use super::plan::AttemptPlan;
 use super::plan::Blobs;
+use super::plan::CallPlan;
 use super::plan::Doing;
 use super::plan::Event;
 use super::plan::Fault;
@@ -39,6 +44,8 @@ use super::plan::Said;
 use super::plan::Status;
 use super::sys;
 use super::sys::Forked;
+use super::terminal;
+use super::wire;
 
 /// What the init gets from the helper.
 pub(super) struct Init<'a> {
@@ -56,6 +63,8 @@ pub(super) struct Init<'a> {
     /// The files of the calls, in order.
     pub(super) files: VecDeque<File>,
     pub(super) chores: Chores,
+    /// Empty at first.
+    pub(super) crew: Crew,
 }
 
 impl Init<'_> {
@@ -78,8 +87,13 @@ impl Init<'_> {
         kill_all();
         mounts::clean(debris)?;
         // What cannot be read counts as used.
-        let silent = self.net.is_some() && std::fs::read_to_string("/proc/net/dev").is_ok_and(|text| silent(&text));
+        let silent = self.net.is_some() && !self.is_machine() && std::fs::read_to_string("/proc/net/dev").is_ok_and(|text| silent(&text));
         Ok(if silent { plan::NET_UNUSED } else { 0 })
+    }
+
+    /// Whether programs run here as they would in the finished image.
+    fn is_machine(&self) -> bool {
+        self.plan.actions.iter().any(|action| matches!(action, ActionPlan::Start(_) | ActionPlan::Attach(_)))
     }
 
     fn build_root(&mut self) -> Result<mounts::Debris, Fault> {
@@ -96,6 +110,10 @@ impl Init<'_> {
         if let Some(net) = &self.net {
             let entered = rustix::thread::move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network));
             entered.doing(|| "enter the network namespace".into())?;
+            if self.is_machine() {
+                // As in the containers of others, where a service that is not root may listen on port 80; without, it says why it cannot.
+                let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+            }
         }
         mounts::make_private()?;
         // Before the staging tmpfs: it may hide the very folders, where the store lies below the place it is mounted on.
@@ -116,36 +134,136 @@ impl Init<'_> {
     }
 
     fn actions(&mut self) -> Result<(), Fault> {
-        for n in 0..self.plan.actions.len() {
-            let tell = |event: &Event| plan::send(self.events, event).doing(|| "report to bake".into());
-            tell(&Event::Begin(n))?;
-            let status = match &self.plan.actions[n] {
-                ActionPlan::Exec(exec) => self.exec(exec)?,
-                ActionPlan::Call { name, args, fds } => {
-                    let files = self.files.drain(..*fds.min(&self.files.len())).collect();
-                    self.call(name, args, files)?
-                }
-            };
-            let failed = !matches!(status, Status::Exited(0));
-            tell(&Event::End(n, status))?;
-            if failed {
-                break;
-            }
-            let mut control = self.control;
+        let last = self.plan.actions.len();
+        let rescue = self.plan.actions.iter().position(|action| matches!(action, ActionPlan::Rescue(_)));
+        let mut n = 0;
+        while n < last && Some(n) != rescue {
+            let failed = self.one(n)?;
             // Bake has heard everything this action had to say; at the end of file it wants no more.
-            if control.read(&mut [0]).doing(|| "listen to bake".into())? == 0 {
-                break;
+            match (failed, rescue) {
+                (true, None) => break,
+                (true, Some(rescue)) => {
+                    if self.go_on()? {
+                        self.one(rescue)?;
+                    }
+                    break;
+                }
+                (false, _) => {
+                    if !self.go_on()? {
+                        break;
+                    }
+                }
             }
+            n += 1;
         }
         Ok(())
     }
 
-    fn exec(&self, exec: &super::Exec) -> Result<Status, Fault> {
+    /// Does one action; true if it failed.
+    fn one(&mut self, n: usize) -> Result<bool, Fault> {
+        self.tell(&Event::Begin(n))?;
+        let status = self.action(n)?;
+        let failed = !matches!(status, Status::Exited(0));
+        self.tell(&Event::End(n, status))?;
+        Ok(failed)
+    }
+
+    fn tell(&self, event: &Event) -> Result<(), Fault> {
+        plan::send(self.events, event).doing(|| "report to bake".into())
+    }
+
+    /// Waits for bake's word; false if there will be none.
+    fn go_on(&self) -> Result<bool, Fault> {
+        let mut control = self.control;
+        let mut byte = [0];
+        loop {
+            match control.read(&mut byte).doing(|| "listen to bake".into())? {
+                0 => return Ok(false),
+                _ if byte[0] == plan::GO_ON => return Ok(true),
+                // A signal for a program that has ended meanwhile.
+                _ => {}
+            }
+        }
+    }
+
+    fn action(&mut self, n: usize) -> Result<Status, Fault> {
+        let plan = self.plan;
+        match &plan.actions[n] {
+            ActionPlan::Exec(exec) => self.exec(exec),
+            ActionPlan::Call(call) => self.call(call),
+            ActionPlan::Start(exec) => {
+                let output: OwnedFd = self.file()?.into();
+                match self.start(exec, &Streams::Output(output))? {
+                    Ok(child) => self.crew.join(child, n).map(|()| Status::Exited(0)),
+                    Err(status) => Ok(status),
+                }
+            }
+            ActionPlan::Serve(call) => {
+                let files = self.take(call.fds);
+                // Whoever it serves sees its end.
+                self.fork_call(call, files, |_| true).map(|_| Status::Exited(0))
+            }
+            ActionPlan::Until { attempt, again } => self.until(n, attempt, *again),
+            ActionPlan::Still(time) => Ok(self.crew.rest(*time)?.unwrap_or(Status::Exited(0))),
+            ActionPlan::Attach(attach) | ActionPlan::Rescue(attach) => self.attach(attach),
+        }
+    }
+
+    fn until(&mut self, n: usize, attempt: &AttemptPlan, again: Option<Duration>) -> Result<Status, Fault> {
+        loop {
+            let status = match attempt {
+                AttemptPlan::Exec(exec) => self.exec(exec)?,
+                AttemptPlan::Call(call) => self.call(call)?,
+            };
+            let Some(pause) = again.filter(|_| !matches!(status, Status::Exited(0))) else { return Ok(status) };
+            // Bake ends this when the time is up.
+            self.tell(&Event::Tried(n, status))?;
+            if let Some(lost) = self.crew.rest(pause)? {
+                return Ok(lost);
+            }
+        }
+    }
+
+    fn exec(&mut self, exec: &super::Exec) -> Result<Status, Fault> {
+        match self.start(exec, &Streams::Step)? {
+            // Only a job that somebody may look into afterwards is told to kill one program and not all.
+            Ok(child) if self.plan.actions.iter().any(|action| matches!(action, ActionPlan::Rescue(_))) => {
+                self.crew.wait_listening(child, self.control)
+            }
+            Ok(child) => self.crew.wait(child),
+            Err(status) => Ok(status),
+        }
+    }
+
+    fn attach(&mut self, attach: &AttachPlan) -> Result<Status, Fault> {
+        let streams = match attach.terminal {
+            Some(size) => {
+                let to = self.file()?.into();
+                let (ours, theirs) = terminal::make(size).doing(|| "make a terminal".into())?;
+                wire::send(&to, &"terminal", &[ours.as_fd()]).doing(|| "hand over a terminal".into())?;
+                Streams::Terminal(theirs)
+            }
+            None => {
+                let mut next = || self.file().map(OwnedFd::from);
+                Streams::Own([next()?, next()?, next()?])
+            }
+        };
+        let started = self.start(&attach.exec, &streams)?;
+        // The other side of each must end with the program.
+        drop(streams);
+        match started {
+            Ok(child) => self.crew.wait_listening(child, self.control),
+            Err(status) => Ok(status),
+        }
+    }
+
+    /// Starts a program, and says why where it cannot be started.
+    fn start(&mut self, exec: &super::Exec, streams: &Streams) -> Result<Result<Pid, Status>, Fault> {
         let what = || "start a program".to_owned();
         let (mut reason, child_end) = std::io::pipe().doing(what)?;
         let child = match sys::fork().doing(what)? {
             Forked::Child => {
-                let reason = exec::become_program(exec, self.blobs.get(self.plan.seccomp));
+                let reason = exec::become_program(exec, streams, self.blobs.get(self.plan.seccomp));
                 let mut child_end = child_end;
                 let told = child_end.write_all(reason.as_bytes());
                 sys::exit_now(if told.is_ok() { 127 } else { 126 });
@@ -156,23 +274,44 @@ impl Init<'_> {
         // Ends when the program starts (close-on-exec) or the child gives up.
         let mut said = String::new();
         reason.read_to_string(&mut said).doing(what)?;
-        let status = reap_until(child)?;
-        Ok(if said.is_empty() { status } else { Status::Unstarted(said) })
+        if said.is_empty() {
+            return Ok(Ok(child));
+        }
+        self.crew.wait(child)?;
+        Ok(Err(Status::Unstarted(said)))
     }
 
-    fn call(&self, name: &str, args: &Value, files: Vec<File>) -> Result<Status, Fault> {
+    fn call(&mut self, call: &CallPlan) -> Result<Status, Fault> {
+        let files = self.take(call.fds);
+        let child = self.fork_call(call, files, |result| plan::send(self.said, &Said::Return(result)).is_ok())?;
+        self.crew.wait(child)
+    }
+
+    /// Starts the process of a call, which hands its result to `told`.
+    fn fork_call(&self, call: &CallPlan, files: Vec<File>, told: impl FnOnce(Result<Value, String>) -> bool) -> Result<Pid, Fault> {
         match sys::fork().doing(|| "start a call".into())? {
             Forked::Child => {
-                let result = self.do_call(name, args, files);
-                let told = plan::send(self.said, &Said::Return(result));
+                let result = self.do_call(&call.name, &call.args, files);
+                let good = result.is_ok();
+                let told = told(result);
                 let _ = std::io::stdout().flush();
-                sys::exit_now(i32::from(told.is_err()));
+                sys::exit_now(match (told, good) {
+                    (true, true) => 0,
+                    (true, false) => plan::CALL_FAILED,
+                    (false, _) => 1,
+                });
             }
-            Forked::Parent(child) => {
-                drop(files);
-                reap_until(child)
-            }
+            Forked::Parent(child) => Ok(child),
         }
+    }
+
+    /// The next `count` files of the job.
+    fn take(&mut self, count: usize) -> Vec<File> {
+        self.files.drain(..count.min(self.files.len())).collect()
+    }
+
+    fn file(&mut self) -> Result<File, Fault> {
+        self.files.pop_front().ok_or_else(|| Fault::new("take over a file", rustix::io::Errno::BADF))
     }
 
     /// In the child: runs a function of the table.
@@ -206,28 +345,10 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic")
 }
 
-/// Waits for `child`, reaping every orphan on the way.
-fn reap_until(child: Pid) -> Result<Status, Fault> {
-    loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == child => return Ok(status_of(status)),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Fault::new("wait for a program", error)),
-        }
-    }
-}
-
 /// Whether no interface of `/proc/net/dev` ever carried a packet. Then nobody was connected to anybody (which would keep ports busy
 /// for a while), and nothing tells that anybody was there.
 fn silent(dev: &str) -> bool {
     dev.lines().skip(2).all(|line| line.split_once(':').is_some_and(|(_, counts)| counts.split_whitespace().all(|count| count == "0")))
-}
-
-fn status_of(status: WaitStatus) -> Status {
-    match (status.exit_status(), status.terminating_signal()) {
-        (_, Some(signal)) => Status::Signaled(signal),
-        (code, None) => Status::Exited(code.unwrap_or(-1)),
-    }
 }
 
 /// Kills every other process of the pid namespace and waits until none is left.

@@ -13,18 +13,41 @@ const PIECE: usize = 64 * 1024;
 /// How much of one pipe is read before somebody else gets a turn.
 const TURN: usize = 1024 * 1024;
 
+/// Whose lines they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose {
+    /// Those of the action that is under way.
+    Action { stderr: bool },
+    /// Those of the background program that this action started.
+    Service(usize),
+}
+
+impl Whose {
+    fn line(self, text: &[u8]) -> Heard<'_> {
+        match self {
+            Self::Action { stderr } => Heard::Line { stderr, text },
+            Self::Service(action) => Heard::Service { action, text },
+        }
+    }
+}
+
 /// One pipe and the beginning of its next line.
 pub(super) struct Lines {
     pipe: Option<File>,
-    stderr: bool,
+    whose: Whose,
     /// Read, but not yet passed on.
     fresh: Vec<u8>,
     begun: Vec<u8>,
 }
 
 impl Lines {
-    pub(super) fn new(pipe: File, stderr: bool) -> Self {
-        Self { pipe: Some(pipe), stderr, fresh: vec![], begun: vec![] }
+    pub(super) fn new(pipe: File, whose: Whose) -> Self {
+        Self { pipe: Some(pipe), whose, fresh: vec![], begun: vec![] }
+    }
+
+    /// Whether these are of a program in the background.
+    pub(super) fn is_service(&self) -> bool {
+        matches!(self.whose, Whose::Service(_))
     }
 
     /// The pipe, while somebody may still write to it.
@@ -60,11 +83,11 @@ impl Lines {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             if self.begun.is_empty() && line.len() <= PIECE {
-                hear(Heard::Line { stderr: self.stderr, text: line });
+                hear(self.whose.line(line));
             } else {
                 self.begun.extend_from_slice(line);
                 self.full_pieces(hear);
-                hear(Heard::Line { stderr: self.stderr, text: &self.begun });
+                hear(self.whose.line(&self.begun));
                 self.begun.clear();
             }
             bytes = rest;
@@ -80,7 +103,7 @@ impl Lines {
     fn full_pieces(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
         let mut start = 0;
         while self.begun.len() - start > PIECE {
-            hear(Heard::Line { stderr: self.stderr, text: &self.begun[start..start + PIECE] });
+            hear(self.whose.line(&self.begun[start..start + PIECE]));
             start += PIECE;
         }
         self.begun.drain(..start);
@@ -89,7 +112,7 @@ impl Lines {
     /// Passes on a last line without an end.
     pub(super) fn finish(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
         if !self.begun.is_empty() {
-            hear(Heard::Line { stderr: self.stderr, text: &self.begun });
+            hear(self.whose.line(&self.begun));
             self.begun.clear();
         }
     }
@@ -105,7 +128,7 @@ mod tests {
         for step in [1, 7, text.len().max(1)] {
             let (read, mut write) = io::pipe().unwrap();
             super::super::spawn::nonblocking(&read).unwrap();
-            let mut lines = Lines::new(File::from(OwnedFd::from(read)), true);
+            let mut lines = Lines::new(File::from(OwnedFd::from(read)), Whose::Action { stderr: true });
             let mut got: Vec<Vec<u8>> = vec![];
             let mut hear = |heard: Heard<'_>| match heard {
                 Heard::Line { stderr: true, text } => got.push(text.to_owned()),

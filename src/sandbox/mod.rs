@@ -1,6 +1,7 @@
 //! The throwaway root: namespaces, id maps, overlay, mounts, limits. See `docs/architecture.md`, "Sandbox".
 
 mod chore;
+mod crew;
 mod exec;
 mod helper;
 mod idmap;
@@ -16,6 +17,7 @@ mod session;
 mod spawn;
 mod stub;
 mod sys;
+pub mod terminal;
 mod tree;
 mod warden;
 mod wire;
@@ -153,6 +155,67 @@ pub enum Action {
     Exec(Exec),
     /// Run a registered function of this very program with root's rights inside the namespaces only.
     Call(Call),
+    /// Start a program and go on while it runs, until it ends by itself or the job does. Its output is [`Heard::Service`]; its
+    /// standard input is empty. What it forks lives as long.
+    Start(Exec),
+    /// Start a registered function and go on while it runs, until it ends by itself or the job does. Nobody hears its result.
+    Serve(Call),
+    /// Try until it succeeds.
+    Until(Until),
+    /// Wait this long, and fail if a program of [`Action::Start`] has ended by then.
+    Still(Duration),
+    /// Run a program with streams of the caller's.
+    Attach(Attach),
+    /// Skipped, unless an action before it failed: then it runs in what that left, and the job fails as it would have without. The
+    /// last action.
+    Rescue(Attach),
+}
+
+/// Something to be tried.
+#[derive(Debug)]
+pub struct Until {
+    /// What.
+    pub attempt: Attempt,
+    /// How long all tries together may take.
+    pub within: Duration,
+    /// Pause before another try; `None`: the first one decides. A program of [`Action::Start`] that has ended when a try failed
+    /// decides too.
+    pub again: Option<Duration>,
+}
+
+/// One try.
+#[derive(Debug)]
+pub enum Attempt {
+    /// As [`Action::Exec`]; its own timeout does not count.
+    Exec(Exec),
+    /// As [`Action::Call`], without files.
+    Call {
+        /// Its name in the table given to [`helper_main`].
+        name: &'static str,
+        /// Its argument.
+        args: Value,
+    },
+}
+
+/// A program that talks to the caller.
+#[derive(Debug)]
+pub struct Attach {
+    /// The program.
+    pub exec: Exec,
+    /// What it reads and writes.
+    pub streams: Streams,
+    /// Each byte read from this is the number of a signal for the program; the end of file means nothing.
+    pub signals: Option<OwnedFd>,
+}
+
+/// What an attached program reads and writes.
+#[derive(Debug)]
+pub enum Streams {
+    /// These: standard input, output and error. Pipes of the caller's own; not files or sockets of the host, which the program could
+    /// open anew through `/proc/self/fd`.
+    Pipes([OwnedFd; 3]),
+    /// A terminal made for it inside; see [`terminal`].
+    Terminal(terminal::Socket),
 }
 
 /// A program to run.
@@ -206,8 +269,17 @@ pub enum Heard<'a> {
         /// The bytes.
         text: &'a [u8],
     },
+    /// A line of output of a program of [`Action::Start`].
+    Service {
+        /// Its index in `Job::actions`.
+        action: usize,
+        /// As in `Line`.
+        text: &'a [u8],
+    },
     /// From a [`Call`].
     Progress(Value),
+    /// An action failed like this, and [`Action::Rescue`] is about to run.
+    Rescue(&'a Failure),
 }
 
 /// How a job ended.
@@ -239,6 +311,40 @@ pub enum Failure {
     Start(String),
     /// A call returned an error.
     Call(String),
+    /// What was tried until it succeeds did not, in all this time.
+    NotHeld {
+        /// How long it was tried.
+        within: Duration,
+        /// How the last try failed, where one came to an end.
+        last: Option<Box<Failure>>,
+    },
+    /// A program of [`Action::Start`] ended.
+    Lost {
+        /// Its index in `Job::actions`.
+        action: usize,
+        /// How: [`Failure::Exit`] (0 as well) or [`Failure::Signal`].
+        how: Box<Failure>,
+    },
+}
+
+impl Failure {
+    /// Returns the reason and further causes, as fragments for people, from the outside in.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Exit(127) => vec!["exit status 127 (command not found)".to_owned()],
+            Self::Exit(code) => vec![format!("exit status {code}")],
+            Self::Signal(signal) => vec![format!("killed by signal {signal}")],
+            Self::TimedOut(after) => vec![format!("it ran longer than its timeout of {} s and was killed", after.as_secs_f64())],
+            Self::Start(why) | Self::Call(why) => vec![why.clone()],
+            Self::NotHeld { within, last: None } => vec![format!("it came to no end within {} s", within.as_secs_f64())],
+            Self::NotHeld { within, last: Some(last) } => {
+                let tried = format!("tried for {} s; the last time:", within.as_secs_f64());
+                std::iter::once(tried).chain(last.reasons()).collect()
+            }
+            Self::Lost { how, .. } => std::iter::once("a program in the background ended".to_owned()).chain(how.reasons()).collect(),
+        }
+    }
 }
 
 /// Ends jobs from another thread or a signal handler.

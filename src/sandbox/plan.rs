@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -116,8 +117,49 @@ pub(super) struct Blob {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ActionPlan {
     Exec(Exec),
-    Call { name: String, args: Value, fds: usize },
+    Call(CallPlan),
+    /// Takes one file: where its output goes.
+    Start(Exec),
+    Serve(CallPlan),
+    Until {
+        attempt: AttemptPlan,
+        again: Option<Duration>,
+    },
+    Still(Duration),
+    Attach(AttachPlan),
+    Rescue(AttachPlan),
 }
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CallPlan {
+    pub(super) name: String,
+    pub(super) args: Value,
+    /// Files it takes.
+    pub(super) fds: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum AttemptPlan {
+    Exec(Exec),
+    Call(CallPlan),
+}
+
+/// Takes one file with a terminal (the socket that its other side is sent over), else three.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AttachPlan {
+    pub(super) exec: Exec,
+    /// Rows and columns.
+    pub(super) terminal: Option<(u16, u16)>,
+}
+
+/// What bake writes into the control pipe: this to go on to the next action, or this plus the number of a signal for the program
+/// that runs.
+pub(super) const GO_ON: u8 = b'\n';
+/// See [`GO_ON`].
+pub(super) const SIGNAL: u8 = 128;
+
+/// Exit code of the process of a call whose function returned an error.
+pub(super) const CALL_FAILED: i32 = 3;
 
 /// Bytes that travel beside the plan.
 #[derive(Debug, Default)]
@@ -156,6 +198,8 @@ pub(super) enum Event {
     Ready(i32),
     /// An action starts.
     Begin(usize),
+    /// A try of an action failed; another will follow.
+    Tried(usize, Status),
     /// An action is over.
     End(usize, Status),
     /// The sandbox could not do its work.
@@ -163,12 +207,14 @@ pub(super) enum Event {
 }
 
 /// How the process of an action ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Status {
     Exited(i32),
     Signaled(i32),
     /// It could not be started, with the reason.
     Unstarted(String),
+    /// The program that this action started in the background ended like this.
+    Lost(usize, Box<Status>),
 }
 
 /// From a call.

@@ -1,9 +1,11 @@
 //! The big process's side: makes the user namespace, describes jobs to helpers, listens, counts the time, and cancels.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ use rustix::event::Timespec;
 use serde_json::Value;
 
 use super::Action;
+use super::Attach;
+use super::Attempt;
 use super::Call;
 use super::Cancel;
 use super::Ended;
@@ -28,12 +32,18 @@ use super::Job;
 use super::Network;
 use super::Owners;
 use super::Rung;
+use super::Streams;
 use super::chore;
 use super::ids;
 use super::lines::Lines;
+use super::lines::Whose;
+use super::plan;
 use super::plan::ActionPlan;
+use super::plan::AttachPlan;
+use super::plan::AttemptPlan;
 use super::plan::Below;
 use super::plan::Blobs;
+use super::plan::CallPlan;
 use super::plan::Event;
 use super::plan::Fault;
 use super::plan::FilePlan;
@@ -170,10 +180,6 @@ impl Inner {
             mode: file.mode,
             bytes: blobs.add(&file.bytes),
         };
-        let action = |action: &Action| match action {
-            Action::Exec(exec) => ActionPlan::Exec(exec.clone()),
-            Action::Call(call) => ActionPlan::Call { name: call.name.into(), args: call.args.clone(), fds: call.fds.len() },
-        };
         Ok(JobPlan {
             idmap: self.slot.as_ref().map(|slot| slot.base),
             layers: WirePath::new(&self.layers.real),
@@ -184,7 +190,7 @@ impl Inner {
             hostname: job.hostname.clone(),
             host_network: job.network == Network::Host,
             seccomp: blobs.add(&self.seccomp),
-            actions: job.actions.iter().map(action).collect(),
+            actions: job.actions.iter().map(action_plan).collect(),
         })
     }
 
@@ -200,35 +206,48 @@ impl Inner {
         let (stdout, stdout_end) = pipe().map_err(failed("make a pipe"))?;
         let (stderr, stderr_end) = pipe().map_err(failed("make a pipe"))?;
         let (said, said_end) = pipe().map_err(failed("make a pipe"))?;
+        let mut lines = vec![Lines::new(stdout, Whose::Action { stderr: false }), Lines::new(stderr, Whose::Action { stderr: true })];
+        let mut service_ends = vec![];
+        for n in job.actions.iter().enumerate().filter(|(_, action)| matches!(action, Action::Start(_))).map(|(n, _)| n) {
+            let (output, end) = pipe().map_err(failed("make a pipe"))?;
+            lines.push(Lines::new(output, Whose::Service(n)));
+            service_ends.push(end);
+        }
+        let files = files_of(&job.actions, &service_ends);
         if let Some(slot) = &self.slot {
-            // Root inside must be able to hand the pipes on to a step's user.
-            for end in [&stdout_end, &stderr_end] {
+            // Root inside must be able to hand the pipes on to a program's user.
+            let attached = job.actions.iter().flat_map(|action| match action {
+                Action::Attach(Attach { streams: Streams::Pipes(pipes), .. }) => pipes.iter().collect(),
+                _ => vec![],
+            });
+            for end in [&stdout_end, &stderr_end].into_iter().chain(&service_ends).chain(attached) {
                 let (uid, gid) = (rustix::fs::Uid::from_raw(slot.base), rustix::fs::Gid::from_raw(slot.base));
                 rustix::fs::fchown(end, Some(uid), Some(gid)).map_err(|e| failed("hand over a pipe")(e.into()))?;
             }
         }
-        let files = job.actions.iter().flat_map(|action| match action {
-            Action::Call(call) => call.fds.iter().map(AsFd::as_fd).collect(),
-            Action::Exec(_) => vec![],
-        });
-        let extra = Extra { stdout: stdout_end.as_fd(), stderr: stderr_end.as_fd(), said: said_end.as_fd(), files: files.collect() };
+        let extra = Extra { stdout: stdout_end.as_fd(), stderr: stderr_end.as_fd(), said: said_end.as_fd(), files };
         let running = self.warden.start_job(&plan, &blobs, extra).map_err(failed("start a job of the sandbox"))?;
-        drop((stdout_end, stderr_end, said_end));
-        let limits = job.actions.iter().map(|action| if let Action::Exec(exec) = action { exec.timeout } else { None }).collect();
-        let calls = job.actions.iter().map(|action| matches!(action, Action::Call(_))).collect();
-        // The files of the calls are the helper's now; a pipe among them must end when the call closes it.
-        drop(job);
+        drop((stdout_end, stderr_end, said_end, service_ends));
+        let tasks: Vec<Task> = job.actions.iter().map(Task::of).collect();
+        let mut signals: Vec<OwnedFd> = vec![];
+        for action in job.actions {
+            // The files of the actions are the helper's now; a pipe among them must end when those inside close it.
+            if let Action::Attach(attach) | Action::Rescue(attach) = action {
+                signals.extend(attach.signals);
+            }
+        }
         let mut ear = Ear {
             running,
-            stdout: Lines::new(stdout, false),
-            stderr: Lines::new(stderr, true),
+            lines,
             said,
             said_frames: Frames::default(),
-            returned: None,
+            returned: VecDeque::new(),
             values: vec![],
-            limits,
-            calls,
+            tasks,
+            signals,
             deadline: None,
+            late: None,
+            tried: None,
             outcome: None,
             fault: None,
             hear,
@@ -282,18 +301,92 @@ fn ended_early() -> Error {
     failed("run the sandbox helper")(io::Error::other("it ended without a word"))
 }
 
+fn action_plan(action: &Action) -> ActionPlan {
+    let call = |call: &Call| CallPlan { name: call.name.into(), args: call.args.clone(), fds: call.fds.len() };
+    let attach = |attach: &Attach| {
+        let terminal = if let Streams::Terminal(socket) = &attach.streams { Some(socket.size) } else { None };
+        AttachPlan { exec: attach.exec.clone(), terminal }
+    };
+    match action {
+        Action::Exec(exec) => ActionPlan::Exec(exec.clone()),
+        Action::Call(one) => ActionPlan::Call(call(one)),
+        Action::Start(exec) => ActionPlan::Start(exec.clone()),
+        Action::Serve(one) => ActionPlan::Serve(call(one)),
+        Action::Until(until) => {
+            let attempt = match &until.attempt {
+                Attempt::Exec(exec) => AttemptPlan::Exec(exec.clone()),
+                Attempt::Call { name, args } => AttemptPlan::Call(CallPlan { name: (*name).into(), args: args.clone(), fds: 0 }),
+            };
+            ActionPlan::Until { attempt, again: until.again }
+        }
+        Action::Still(time) => ActionPlan::Still(*time),
+        Action::Attach(one) => ActionPlan::Attach(attach(one)),
+        Action::Rescue(one) => ActionPlan::Rescue(attach(one)),
+    }
+}
+
+/// The files that go with the actions, in the order in which these take them; `services` are those for the output of programs in the
+/// background.
+fn files_of<'a>(actions: &'a [Action], services: &'a [OwnedFd]) -> Vec<BorrowedFd<'a>> {
+    let mut services = services.iter();
+    let mut files = vec![];
+    for action in actions {
+        match action {
+            Action::Call(call) | Action::Serve(call) => files.extend(call.fds.iter().map(AsFd::as_fd)),
+            Action::Start(_) => files.extend(services.next().map(AsFd::as_fd)),
+            Action::Attach(attach) | Action::Rescue(attach) => match &attach.streams {
+                Streams::Pipes(pipes) => files.extend(pipes.iter().map(AsFd::as_fd)),
+                Streams::Terminal(socket) => files.push(socket.fd.as_fd()),
+            },
+            Action::Exec(_) | Action::Until(_) | Action::Still(_) => {}
+        }
+    }
+    files
+}
+
+/// What has to be known of an action to judge it.
+#[derive(Clone, Copy)]
+struct Task {
+    /// Its process is a call, which returns something.
+    call: bool,
+    limit: Option<Duration>,
+    /// Tried until the limit.
+    tried: bool,
+    rescue: bool,
+}
+
+impl Task {
+    fn of(action: &Action) -> Self {
+        let (call, limit, tried, rescue) = match action {
+            Action::Exec(exec) => (false, exec.timeout, false, false),
+            Action::Call(_) => (true, None, false, false),
+            Action::Until(until) => (matches!(until.attempt, Attempt::Call { .. }), Some(until.within), true, false),
+            Action::Rescue(_) => (false, None, false, true),
+            Action::Start(_) | Action::Serve(_) | Action::Still(_) | Action::Attach(_) => (false, None, false, false),
+        };
+        Self { call, limit, tried, rescue }
+    }
+}
+
+/// How long a program that was killed for its timeout may take to be dead, before all is killed and nobody can look into it.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Listens to one job.
 struct Ear<'a> {
     running: Running,
-    stdout: Lines,
-    stderr: Lines,
+    lines: Vec<Lines>,
     said: File,
     said_frames: Frames,
-    returned: Option<Result<Value, String>>,
+    returned: VecDeque<Result<Value, String>>,
     values: Vec<Value>,
-    limits: Vec<Option<Duration>>,
-    calls: Vec<bool>,
-    deadline: Option<(usize, Instant, Duration)>,
+    tasks: Vec<Task>,
+    /// Signals for attached programs.
+    signals: Vec<OwnedFd>,
+    deadline: Option<(usize, Instant)>,
+    /// Killed for being late, and now only waited for.
+    late: Option<Failure>,
+    /// How the last try of what is tried failed.
+    tried: Option<Failure>,
     outcome: Option<Ended>,
     fault: Option<Fault>,
     hear: &'a mut dyn FnMut(Heard<'_>),
@@ -306,23 +399,20 @@ impl Ear<'_> {
         let mut said_open = true;
         let mut events_open = true;
         loop {
-            let done = self.outcome.is_some();
+            let done = self.running.killed();
             let mut fds = vec![PollFd::from_borrowed_fd(self.running.ended(), PollFlags::empty())];
             if !done {
                 fds.push(PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN));
             }
-            for lines in [&self.stdout, &self.stderr] {
-                if let Some(pipe) = lines.open() {
-                    fds.push(PollFd::from_borrowed_fd(pipe, PollFlags::IN));
-                }
-            }
+            fds.extend(self.lines.iter().filter_map(Lines::open).map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
+            fds.extend(self.signals.iter().map(|signals| PollFd::new(signals, PollFlags::IN)));
             if said_open {
                 fds.push(PollFd::new(&self.said, PollFlags::IN));
             }
             if events_open {
                 fds.push(PollFd::new(&self.running.events, PollFlags::IN));
             }
-            let left = self.deadline.filter(|_| !done).map(|(_, at, _)| at.saturating_duration_since(Instant::now()));
+            let left = self.deadline.filter(|_| !done).map(|(_, at)| at.saturating_duration_since(Instant::now()));
             let left =
                 left.map(|left| Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() });
             match rustix::event::poll(&mut fds, left.as_ref()) {
@@ -342,26 +432,71 @@ impl Ear<'_> {
             if ended {
                 self.fetch()?;
                 self.deliver()?;
-                self.finish_lines();
+                self.finish_lines(true);
                 return self.running.wait().map_err(failed("wait for the sandbox"));
             }
-            if self.outcome.is_none() && cancel.fired() {
+            if !self.running.killed() && cancel.fired() {
                 self.outcome = Some(Ended::Cancelled);
                 self.running.kill();
             }
-            if let Some((action, at, limit)) = self.deadline
+            self.forward()?;
+            if let Some((action, at)) = self.deadline
                 && self.outcome.is_none()
                 && at <= Instant::now()
             {
-                self.outcome = Some(Ended::Failed { action, how: Failure::TimedOut(limit) });
-                self.running.kill();
+                self.too_late(action)?;
             }
         }
     }
 
+    /// Passes on signals for attached programs.
+    fn forward(&mut self) -> Result<(), Error> {
+        let mut gone = vec![];
+        for (n, signals) in self.signals.iter().enumerate() {
+            let mut ready = [PollFd::new(signals, PollFlags::IN)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if !matches!(rustix::event::poll(&mut ready, Some(&now)), Ok(1..)) {
+                continue;
+            }
+            let mut bytes = [0; 64];
+            match rustix::io::read(signals, &mut bytes) {
+                Ok(0) => gone.push(n),
+                Ok(count) => {
+                    bytes[..count].iter().try_for_each(|signal| self.running.signal(*signal)).map_err(failed("pass on a signal"))?
+                }
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(error) => return Err(failed("listen for signals")(error.into())),
+            }
+        }
+        for n in gone.into_iter().rev() {
+            self.signals.remove(n);
+        }
+        Ok(())
+    }
+
+    /// The time of an action is up.
+    fn too_late(&mut self, action: usize) -> Result<(), Error> {
+        let task = self.tasks[action];
+        let limit = task.limit.unwrap_or_default();
+        let how = match (&self.late, task.tried) {
+            (Some(late), _) => late.clone(),
+            (None, true) => Failure::NotHeld { within: limit, last: self.tried.take().map(Box::new) },
+            (None, false) => Failure::TimedOut(limit),
+        };
+        if self.late.is_none() && self.tasks.iter().any(|task| task.rescue) {
+            // Only the program goes: somebody wants to look at what it leaves.
+            self.deadline = Some((action, Instant::now() + GRACE));
+            self.late = Some(how);
+            return self.running.signal(libc::SIGKILL as u8).map_err(failed("talk to the sandbox"));
+        }
+        self.outcome = Some(Ended::Failed { action, how });
+        self.running.kill();
+        Ok(())
+    }
+
     /// Reads everything that is there now, without telling. False if no call can say anything more.
     fn fetch(&mut self) -> Result<bool, Error> {
-        for lines in [&mut self.stdout, &mut self.stderr] {
+        for lines in &mut self.lines {
             lines.fetch().map_err(failed("read the output of a step"))?;
         }
         self.said_frames.fill(&self.said).map_err(failed("listen to the sandbox"))
@@ -369,20 +504,21 @@ impl Ear<'_> {
 
     /// Tells what was read.
     fn deliver(&mut self) -> Result<(), Error> {
-        for lines in [&mut self.stdout, &mut self.stderr] {
+        for lines in &mut self.lines {
             lines.deliver(&mut *self.hear);
         }
         while let Some(said) = self.said_frames.next().map_err(failed("understand the sandbox"))? {
             match said {
                 Said::Progress(value) => (self.hear)(Heard::Progress(value)),
-                Said::Return(result) => self.returned = Some(result),
+                Said::Return(result) => self.returned.push_back(result),
             }
         }
         Ok(())
     }
 
-    fn finish_lines(&mut self) {
-        for lines in [&mut self.stdout, &mut self.stderr] {
+    /// Tells last lines without an end: those of the action that is over, or everybody's.
+    fn finish_lines(&mut self, all: bool) {
+        for lines in self.lines.iter_mut().filter(|lines| all || !lines.is_service()) {
             lines.finish(&mut *self.hear);
         }
     }
@@ -392,33 +528,43 @@ impl Ear<'_> {
             Event::Ready(_) => {}
             Event::Fault(fault) => self.fault = Some(fault),
             Event::Begin(action) => {
-                let limit = self.limits.get(action).copied().flatten();
-                self.deadline = limit.and_then(|limit| Some((action, Instant::now().checked_add(limit)?, limit)));
-                (self.hear)(Heard::Action(action));
+                let Some(task) = self.tasks.get(action) else {
+                    return Err(failed("understand the sandbox")(io::ErrorKind::InvalidData.into()));
+                };
+                self.deadline = task.limit.and_then(|limit| Some((action, Instant::now().checked_add(limit)?)));
+                match &self.outcome {
+                    Some(Ended::Failed { how, .. }) if task.rescue => (self.hear)(Heard::Rescue(how)),
+                    _ => (self.hear)(Heard::Action(action)),
+                }
+            }
+            Event::Tried(action, status) => {
+                self.heard_out()?;
+                self.tried = self.judge(action, status).err();
             }
             Event::End(action, status) => {
                 self.deadline = None;
-                // All that the action wrote is in the pipes by now, and the next one waits for our word.
-                self.fetch()?;
-                self.deliver()?;
-                self.finish_lines();
-                let result = match (status, self.calls.get(action), self.returned.take()) {
-                    (Status::Unstarted(why), ..) => Err(Failure::Start(why)),
-                    (Status::Exited(0), Some(false), _) => Ok(Value::Null),
-                    (Status::Exited(0), _, Some(result)) => result.map_err(Failure::Call),
-                    (Status::Exited(code), Some(false), _) => Err(Failure::Exit(code)),
-                    (Status::Signaled(signal), Some(false), _) => Err(Failure::Signal(signal)),
-                    (Status::Signaled(signal), ..) => Err(Failure::Call(format!("ended by signal {signal} (out of memory?)"))),
-                    (Status::Exited(code), ..) => Err(Failure::Call(format!("ended with code {code} and no result"))),
+                self.heard_out()?;
+                let result = self.judge(action, status);
+                let result = match (self.late.take(), result) {
+                    // It may have come to its end just when its time was up.
+                    (Some(how), Err(_)) => Err(how),
+                    (_, result) => result,
                 };
+                self.tried = None;
+                let rescue = self.tasks.iter().position(|task| task.rescue);
                 match result {
+                    // How that ended changes nothing.
+                    _ if rescue == Some(action) => {}
                     Ok(value) if self.outcome.is_none() => {
                         self.values.push(value);
                         self.running.go_on().map_err(failed("talk to the sandbox"))?;
                     }
                     Err(how) if self.outcome.is_none() => {
                         self.outcome = Some(Ended::Failed { action, how });
-                        self.running.kill();
+                        match rescue {
+                            Some(_) => self.running.go_on().map_err(failed("talk to the sandbox"))?,
+                            None => self.running.kill(),
+                        }
                     }
                     // Cancelled or timed out in the meantime: that is the story.
                     _ => {}
@@ -428,13 +574,45 @@ impl Ear<'_> {
         Ok(())
     }
 
+    /// Tells all that the action wrote, which is in the pipes by now; the next one waits for our word.
+    fn heard_out(&mut self) -> Result<(), Error> {
+        self.fetch()?;
+        self.deliver()?;
+        self.finish_lines(false);
+        Ok(())
+    }
+
+    fn judge(&mut self, action: usize, status: Status) -> Result<Value, Failure> {
+        let call = self.tasks.get(action).is_some_and(|task| task.call);
+        match (status, call) {
+            (Status::Unstarted(why), _) => Err(Failure::Start(why)),
+            (Status::Lost(service, status), _) => {
+                let how = match *status {
+                    Status::Signaled(signal) => Failure::Signal(signal),
+                    Status::Exited(code) => Failure::Exit(code),
+                    Status::Unstarted(why) => Failure::Start(why),
+                    Status::Lost(..) => Failure::Exit(0),
+                };
+                Err(Failure::Lost { action: service, how: Box::new(how) })
+            }
+            (Status::Exited(0), false) => Ok(Value::Null),
+            (Status::Exited(code), false) => Err(Failure::Exit(code)),
+            (Status::Signaled(signal), false) => Err(Failure::Signal(signal)),
+            (Status::Signaled(signal), true) => Err(Failure::Call(format!("ended by signal {signal} (out of memory?)"))),
+            (Status::Exited(code), true) => match self.returned.pop_front() {
+                Some(result) if code == 0 || code == plan::CALL_FAILED => result.map_err(Failure::Call),
+                _ => Err(Failure::Call(format!("ended with code {code} and no result"))),
+            },
+        }
+    }
+
     fn verdict(self) -> Result<Ended, Error> {
         match (self.outcome, self.fault) {
             (Some(Ended::Cancelled), _) => Ok(Ended::Cancelled),
             (None, Some(fault)) if fault.image => Ok(Ended::Failed { action: self.values.len(), how: Failure::Start(fault.what) }),
             (_, Some(fault)) => Err(fault.into()),
             (Some(outcome), None) => Ok(outcome),
-            (None, None) if self.values.len() == self.limits.len() => Ok(Ended::Done(self.values)),
+            (None, None) if self.values.len() == self.tasks.iter().filter(|task| !task.rescue).count() => Ok(Ended::Done(self.values)),
             (None, None) => Err(ended_early()),
         }
     }

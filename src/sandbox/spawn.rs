@@ -156,11 +156,25 @@ impl Running {
         self.control = None;
     }
 
+    /// Whether that was ordered.
+    pub(super) fn killed(&self) -> bool {
+        self.control.is_none()
+    }
+
     /// Lets the init go on to the next action.
     pub(super) fn go_on(&self) -> io::Result<()> {
+        self.tell(plan::GO_ON)
+    }
+
+    /// Has the init send a signal to the program that runs.
+    pub(super) fn signal(&self, number: u8) -> io::Result<()> {
+        self.tell(plan::SIGNAL.saturating_add(number))
+    }
+
+    fn tell(&self, byte: u8) -> io::Result<()> {
         match &self.control {
             None => Ok(()),
-            Some(control) => match (&*control).write_all(b"\n") {
+            Some(control) => match (&*control).write_all(&[byte]) {
                 // It is on its way out; how it ended is heard elsewhere.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 result => result,

@@ -146,14 +146,14 @@ fn label(step: &Step) -> String {
 }
 
 /// Returns the first line that does something, with `…` where more follow.
-fn first_line(text: &str) -> String {
+pub(super) fn first_line(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let first = lines.next().unwrap_or_default().trim_end_matches('\\').trim_end();
     if lines.next().is_some() { format!("{first} …") } else { first.to_owned() }
 }
 
 /// Returns a text on one line, without control characters, cut where it is too long.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     if line.chars().count() <= MAX_LABEL {
         return line;

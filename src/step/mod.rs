@@ -1,6 +1,7 @@
 //! Each step kind lowered to a few [`Op`]s. Pure: nothing is read or run here.
 
 mod lower;
+mod test;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::Step;
+use crate::recipe::Test;
+
+pub use test::{LoweredTest, Manner, Probe, Service};
 
 /// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of the step's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,4 +214,10 @@ pub struct Lowered {
 #[must_use]
 pub fn lower(step: &Step) -> Lowered {
     lower::lower(step)
+}
+
+/// Lowers a test of the recipe to what is started and what is looked at, defaults filled in.
+#[must_use]
+pub fn lower_test(test: &Test) -> LoweredTest {
+    test::lower(test)
 }

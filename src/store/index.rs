@@ -88,13 +88,33 @@ impl IndexFile {
     /// Appends a version, and those of its referrers that are not there yet.
     pub(super) fn push(&mut self, version: &Version) {
         let entry = version.manifest.clone().with_annotation(ANNOTATION_REF_NAME, version.reference.to_string());
+        self.entries.push(serde_json::to_value(entry).expect("a descriptor is writable"));
+        self.push_referrers(version);
+    }
+
+    /// Brings the entry of a version up to date: sets the annotations given, and appends those of its referrers that are not there yet.
+    pub(super) fn renew(&mut self, version: &Version) {
+        for entry in &mut self.entries {
+            let Ok(mut manifest) = Descriptor::deserialize(&*entry) else { continue };
+            if version_of(&manifest).as_ref() != Some(&version.reference) {
+                continue;
+            }
+            let before = manifest.annotations.clone();
+            manifest.annotations.extend(version.manifest.annotations.clone());
+            if manifest.annotations != before {
+                *entry = serde_json::to_value(manifest).expect("a descriptor is writable");
+            }
+        }
+        self.push_referrers(version);
+    }
+
+    fn push_referrers(&mut self, version: &Version) {
         let known: BTreeSet<Digest> = self.descriptors().flatten().filter(is_nameless).map(|entry| entry.digest).collect();
         let subject = version.manifest.digest.to_string();
-        let mut fresh = vec![entry];
         for referrer in version.referrers.iter().filter(|referrer| !known.contains(&referrer.digest)) {
-            fresh.push(referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject));
+            let entry = referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject);
+            self.entries.push(serde_json::to_value(entry).expect("a descriptor is writable"));
         }
-        self.entries.extend(fresh.into_iter().map(|entry| serde_json::to_value(entry).expect("a descriptor is writable")));
     }
 
     /// Takes every entry of a version out.

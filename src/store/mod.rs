@@ -224,8 +224,9 @@ impl Store {
     }
 
     /// Publishes the draft's blobs and `versions` in one step: every blob fsynced, then one rename of `index.json` under the lock. All or nothing.
-    /// A version that exists with another manifest digest is an error (`VersionTaken`), with the same one `Already`. Blobs of the
-    /// draft that no version needs stay in the draft. Every blob a version needs must be in the draft or in the store.
+    /// A version that exists with another manifest digest is an error (`VersionTaken`), with the same one `Already`: then its entry
+    /// takes over the annotations given and the referrers that are new. Blobs of the draft that no version needs stay in the draft.
+    /// Every blob a version needs must be in the draft or in the store.
     pub fn publish(&self, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
         self.publish_all(&[(draft, versions)])
     }

@@ -82,8 +82,8 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
         }
     }
     // What can be refused is refused before anything is flushed.
-    let published = decide(&store.index()?.1, parts)?;
-    for digest in needs(store, parts, &published)?.keys() {
+    decide(&store.index()?.1, parts)?;
+    for digest in needs(store, parts)?.keys() {
         // All that are there: one that another tool has put into the store was perhaps never flushed.
         for path in parts.iter().map(|(draft, _)| draft.path(digest)).chain([store.blob_path(digest)]) {
             match disk::sync_file(&path) {
@@ -99,7 +99,7 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
     let (before, mut index) = store.index()?;
     let published = decide(&index, parts)?;
     let mut moves = vec![];
-    for (digest, need) in needs(store, parts, &published)? {
+    for (digest, need) in needs(store, parts)? {
         let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
         // One that is there whole stays; one that was cut short, or is said to be damaged, is mended with ours.
         if let Some(draft) = need.draft
@@ -109,8 +109,9 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
         }
     }
     for (version, how) in versions(parts).zip(&published) {
-        if *how == Published::New {
-            index.push(version);
+        match how {
+            Published::New => index.push(version),
+            Published::Already => index.renew(version),
         }
     }
     let result = step_in(store, &before, &index, &moves);
@@ -233,15 +234,12 @@ struct Need<'a> {
     draft: Option<&'a Draft>,
 }
 
-/// Returns every blob that the versions need, having made sure that each is in a draft or in the store. What speaks about a version
-/// is only needed where the version is new.
-fn needs<'a>(store: &Store, parts: &[Part<'a>], published: &[Published]) -> Result<BTreeMap<Digest, Need<'a>>, Error> {
+/// Returns every blob that the versions, and what speaks about them, need, having made sure that each is in a draft or in the store.
+fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<'a>>, Error> {
     let mut found = BTreeMap::new();
-    for (version, how) in versions(parts).zip(published) {
+    for version in versions(parts) {
         let mut todo: Vec<Descriptor> = vec![version.manifest.clone()];
-        if *how == Published::New {
-            todo.extend(version.referrers.iter().cloned());
-        }
+        todo.extend(version.referrers.iter().cloned());
         while let Some(next) = todo.pop() {
             let incomplete = |why: String| Error::Incomplete { reference: Box::new(version.reference.clone()), digest: next.digest, why };
             let mut lies = None;

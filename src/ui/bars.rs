@@ -9,7 +9,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::event::Event;
 use crate::ui::plain::{missed, outcome, place};
-use crate::ui::text::{Style, clean, paint};
+use crate::ui::text::{Style, clean, paint, took};
+
+/// Where running tests are kept, behind any number of steps.
+const TESTS: usize = 1 << 32;
 
 /// Lines of output shown below the running step.
 const TAIL: usize = 6;
@@ -51,6 +54,15 @@ impl Bars {
         let _ = self.multi.println(text);
     }
 
+    fn spinner(&self, label: &str) -> ProgressBar {
+        let spinner = self.multi.add(ProgressBar::new_spinner());
+        spinner.set_style(style(STEP));
+        // Spinner, blanks and time need some room too.
+        spinner.set_prefix(cut(label, width().saturating_sub(10)));
+        spinner.enable_steady_tick(Duration::from_millis(120));
+        spinner
+    }
+
     pub(super) fn tell(&self, event: Event) {
         match event {
             Event::Of { image, event } => self.tell_of(image, *event),
@@ -62,6 +74,7 @@ impl Bars {
     fn tell_of(&self, of: String, event: Event) {
         let mut state = self.state();
         let color = self.color;
+        let test = matches!(event, Event::TestOutput { .. });
         match event {
             Event::Started { image, steps, .. } => {
                 state.totals.insert(of, steps);
@@ -76,11 +89,7 @@ impl Bars {
                     before.tail.clear();
                     before.spinner.set_message(format!(" {}", paint("packing", Style::Dim, color)));
                 }
-                let spinner = self.multi.add(ProgressBar::new_spinner());
-                spinner.set_style(style(STEP));
-                // Spinner, blanks and time need some room too.
-                spinner.set_prefix(cut(&label, width().saturating_sub(10)));
-                spinner.enable_steady_tick(Duration::from_millis(120));
+                let spinner = self.spinner(&label);
                 state.running.insert((of, index), Running { spinner, label, tail: VecDeque::new() });
             }
             Event::StepMissed { index, kind, why, since, .. } => {
@@ -92,7 +101,21 @@ impl Bars {
                 drop(state);
                 self.tell_of(image, *event);
             }
-            Event::StepOutput { index, line, .. } => {
+            Event::TestStarted { index, total, label, .. } => {
+                let label = format!("[test {index}/{total}] {}", clean(&label));
+                let label = if of.is_empty() { label } else { format!("{} {label}", clean(&of)) };
+                let spinner = self.spinner(&label);
+                state.running.insert((of, TESTS + index), Running { spinner, label, tail: VecDeque::new() });
+            }
+            Event::TestDone { index, took: time } => {
+                if let Some(running) = state.running.remove(&(of, TESTS + index)) {
+                    running.spinner.finish_and_clear();
+                    let (mark, time) = (paint("✓", Style::Good, color), paint(&took(time), Style::Dim, color));
+                    self.stay(format!("{mark} {} {time}", running.label));
+                }
+            }
+            Event::StepOutput { index, line, .. } | Event::TestOutput { index, line } => {
+                let index = if test { TESTS + index } else { index };
                 if let Some(running) = state.running.get_mut(&(of, index)) {
                     if running.tail.len() == TAIL {
                         running.tail.pop_front();

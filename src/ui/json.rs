@@ -36,6 +36,12 @@ pub(super) fn event(event: &Event) -> Option<Value> {
         Event::StepDone { index, took, layer, size, cached } => {
             ("step-done", json!({ "step": index, "seconds": seconds(*took), "layer": layer, "size": size, "cached": cached }))
         }
+        Event::TestStarted { index, total, label, line } => {
+            let line = (*line > 0).then_some(line);
+            ("test", json!({ "test": index, "tests": total, "label": label, "line": line }))
+        }
+        Event::TestOutput { index, line } => ("test-output", json!({ "test": index, "line": line })),
+        Event::TestDone { index, took } => ("test-done", json!({ "test": index, "seconds": seconds(*took) })),
         Event::Warning { message, hint } => ("warning", json!({ "message": message, "hint": hint })),
         Event::Note { message } => ("note", json!({ "message": message })),
         Event::Progress { .. } | Event::ProgressEnd { .. } | Event::Published { .. } => return None,

@@ -8,6 +8,9 @@ use crate::event::Event;
 use crate::ui::line;
 use crate::ui::text::{Style, clean, paint, size, took};
 
+/// Where the labels of tests are kept, behind those of any number of steps.
+const TESTS: usize = 1 << 32;
+
 /// State between lines: how far each bar had come when it was last told.
 pub(super) struct Plain {
     color: bool,
@@ -18,6 +21,7 @@ pub(super) struct Plain {
 #[derive(Default)]
 struct State {
     total: usize,
+    tests: usize,
     told: HashMap<&'static str, u64>,
     labels: HashMap<usize, String>,
 }
@@ -97,6 +101,17 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
         Event::ProgressEnd { task } => {
             state.told.remove(task);
             return None;
+        }
+        Event::TestStarted { index, total, label, .. } => {
+            state.tests = *total;
+            state.labels.insert(TESTS + index, clean(label));
+            format!("{} {}", paint(&format!("[test {index}/{total}]"), Style::Bold, color), clean(label))
+        }
+        Event::TestOutput { line, .. } => format!("{} {}", paint("  |", Style::Blue, color), clean(line)),
+        Event::TestDone { index, took: time } => {
+            let label = state.labels.remove(&(TESTS + index)).unwrap_or_default();
+            let place = paint(&format!("[test {index}/{}]", state.tests), Style::Good, color);
+            format!("{place} passed: {label} ({})", took(*time))
         }
         Event::Warning { message, hint } => {
             let hint = hint.as_ref().map(|hint| format!(" (hint: {})", clean(hint))).unwrap_or_default();

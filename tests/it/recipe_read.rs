@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bake::recipe::{self, BaseKind, Command, Compression, Inputs, Recipe, StepKind, Value, Variant};
+use bake::recipe::{self, BaseKind, Command, Compression, Inputs, Probe, Recipe, StepKind, Value, Variant};
 
 fn inputs() -> Inputs {
     Inputs {
@@ -61,6 +61,14 @@ fn the_reference_is_read() {
     assert_eq!((options.timeout, options.network, options.retries), (Some(Duration::from_secs(600)), true, 2));
     let StepKind::Script { options, .. } = kinds[15] else { panic!() };
     assert_eq!((options.timeout, options.network), (Some(Duration::from_secs(1800)), false));
+    let probes: Vec<_> = recipe.tests.iter().map(|test| (&test.probe, test.start.len(), test.timeout.as_secs())).collect();
+    assert!(matches!(probes[0], (Probe::Http { status: 200, contains: Some(text), .. }, 1, 30) if text == "blue"), "{probes:?}");
+    assert!(matches!(probes[1], (Probe::Tcp(_), 2, 30)), "{probes:?}");
+    assert!(matches!(probes[2], (Probe::Script { files, how, .. }, 1, 30) if files.len() == 2 && how.env["LEVEL"] == "3"), "{probes:?}");
+    assert!(matches!(probes[3], (Probe::File { mode: Some(0o644), contains: Some(text), sha256: Some(_), .. }, 0, 30) if text == "blue"));
+    assert!(matches!(probes[4], (Probe::Absent(_), 0, 30)));
+    assert_eq!((probes.len(), recipe.tests_off.len()), (5, 1));
+    assert_eq!((recipe.tests[0].shell[0].as_str(), recipe.tests[2].shell[0].as_str()), ("/bin/bash", "/bin/sh"));
     assert_eq!(recipe.config.ports, ["80/tcp", "53/udp"]);
     assert_eq!(recipe.config.env["PORT"], "80");
     assert_eq!(recipe.config.healthcheck.unwrap().start_period, Some(Duration::from_secs(60)));
@@ -163,7 +171,6 @@ fn mistakes_of_steps_that_are_off_count_but_a_missing_architecture_does_not() {
 #[test]
 fn every_other_key_of_the_reference_is_not_built_yet() {
     for text in [
-        "[[test]]\nrun = 'x'",
         "[[output]]\nformat = 'tar'",
         "[stage.a.base]\nscratch = true",
         "[[step]]\nrun = 'x'\nmount.\"/a\" = 'b'",

@@ -73,7 +73,6 @@ fn bad_recipes_do_not() {
         "[[step]]\ncopy = 'x'",
         "[[step]]\nrun = 'x'\nenv.A = true",
         "[[step]]\nrun = 'x'\ncache = ['/x']",
-        "[[test]]\nrun = 'x'",
         "[step]\nrun = 'x'",
         "[config]\nports = [0]",
         "[config.healthcheck]\ncmd = 'x'\ncommand = 'y'",

@@ -102,6 +102,8 @@ fn userns_actions_are_told_in_order() {
             Heard::Action(n) => format!("action {n}"),
             Heard::Line { stderr, text } => format!("{} {}", if *stderr { "err" } else { "out" }, String::from_utf8_lossy(text)),
             Heard::Progress(value) => format!("progress {value}"),
+            Heard::Service { action, text } => format!("service {action} {}", String::from_utf8_lossy(text)),
+            Heard::Rescue(how) => format!("rescue {how:?}"),
         });
     })
     .ok();

@@ -50,6 +50,12 @@ pub fn apply(io: CallIo<'_>) -> Result<Value, String> {
     carry_out(&root, &args.op, io.fds.into_iter().next(), io.progress).map_err(|e| e.text())
 }
 
+/// Returns the ids of `owner` as the account files of the root that this process sees say, as a fragment for people where they do not.
+pub(super) fn owner_in_image(owner: &str) -> Result<Ids, String> {
+    let root = Root::open(Path::new("/"), 0).map_err(|e| e.text())?;
+    owner::ids(&root, owner).map_err(|e| e.text())
+}
+
 /// Carries out `op` in `root`. Returns `{"files", "bytes"}` for copies and unpacked archives, ids for users and groups, else null.
 pub fn carry_out(root: &Root, op: &Op, file: Option<File>, tell: &mut dyn FnMut(Value)) -> Result<Value, Error> {
     let handed = || file.ok_or_else(|| Error::Call("the operation needs an open file".to_owned()));
