@@ -112,6 +112,14 @@ pub(super) enum Command {
     ///
     /// Example: bake drift web:2.0.0 --root /mnt --json
     Drift(DriftArgs),
+    /// Count machines by image, version and verdict
+    ///
+    /// Reads the reports of `bake drift --json`, and the identity files (/usr/lib/bake/image.json) of machines that nobody compared: files,
+    /// folders with everything in them, or `-` for stdin; one JSON object a file, a list, or one a line. Each machine counts once, with its
+    /// newest report. What cannot be read or does not count is told.
+    ///
+    /// Example: bake fleet reports/ --svg fleet.svg
+    Fleet(FleetArgs),
     /// Look at this host and say what bake needs of it
     Doctor,
     /// Print the JSON Schema of recipes, for editors
@@ -305,6 +313,16 @@ pub(super) struct DriftArgs {
     /// Name of the machine in the report [default: of this machine, or what the root's /etc/hostname says]
     #[arg(long, value_name = "NAME")]
     pub(super) host: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct FleetArgs {
+    /// Files or folders of reports; `-` is stdin
+    #[arg(value_name = "REPORT", required = true)]
+    pub(super) reports: Vec<PathBuf>,
+    /// Draw the histogram into this file, too
+    #[arg(long, value_name = "FILE")]
+    pub(super) svg: Option<PathBuf>,
 }
 
 /// What `bake export` can write.

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -15,11 +14,11 @@ use crate::ui::report::Report;
 use crate::ui::text::clean;
 
 use super::args::DriftArgs;
-use super::{Ctx, change, edge};
+use super::{Ctx, change, edge, now};
 
 /// `bake drift`.
 pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    let now = now();
     let failed = |error: inspect::Error| edge::inspect(&error);
     let mut claim = inspect::claim(&args.root).map_err(failed)?;
     claim.host = args.host.clone().or(claim.host);

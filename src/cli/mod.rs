@@ -6,6 +6,7 @@ mod change;
 mod drift;
 mod edge;
 mod explain;
+mod fleet;
 mod images;
 mod machine;
 mod paper;
@@ -70,6 +71,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Build(args) => bake::build(ctx, &args),
         Command::Lock(args) => bake::lock(ctx, &args),
         Command::Drift(args) => drift::drift(ctx, &args),
+        Command::Fleet(args) => fleet::fleet(ctx, &args),
         Command::Doctor => bake::doctor(ctx),
         Command::Explain(args) => explain::explain(ctx, &args),
         Command::Check(args) => paper::check(ctx, &args),
@@ -116,6 +118,11 @@ impl Ctx<'_> {
     fn store_to_read(&self) -> Result<Store, Report> {
         Store::open_to_read(&self.store_dir()?).map_err(|error| edge::store(&error))
     }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Whether an environment variable is set and not empty.
