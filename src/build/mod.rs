@@ -103,6 +103,8 @@ pub struct Request {
     pub epoch: Option<i64>,
     /// `--debian-mirror`.
     pub mirror: Option<String>,
+    /// `--network-timeout`: how long a server may be silent.
+    pub network_timeout: Option<Duration>,
     /// `--no-cache`.
     pub no_cache: NoCache,
     /// `--paranoid`: run cached steps again and compare.
@@ -336,7 +338,8 @@ fn identity_of(recipe: &Recipe, plan: &Plan, epoch: i64) -> image::Identity {
 
 /// Makes the downloader of one build, with its cache in the store.
 fn source(hall: &Hall<'_>, request: &Request) -> Result<debian::Source, Error> {
-    let options = debian::Options { mirror: request.mirror.clone(), ..debian::Options::default() };
+    let mut options = debian::Options { mirror: request.mirror.clone(), ..debian::Options::default() };
+    options.limits.stall = request.network_timeout.unwrap_or(options.limits.stall);
     let cancel = hall.cancel.clone();
     let stop = Arc::new(move || cancel.fired());
     let cache = hall.store.cache("packages")?;

@@ -1,9 +1,11 @@
 //! The command line, written once: what clap parses is what help, man pages and completions show.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::recipe;
 use crate::ui::{ColorChoice, ProgressChoice};
 
 /// Shown below the help of every command.
@@ -207,6 +209,9 @@ pub(super) struct MirrorArgs {
     /// Debian archive to use where the recipe names none [default: the host's own apt configuration, else deb.debian.org]
     #[arg(long, env = "BAKE_DEBIAN_MIRROR", value_name = "URL")]
     pub(super) debian_mirror: Option<String>,
+    /// Give up on a server that sends nothing for so long (`90s`, `5m`) [default: 30s]
+    #[arg(long, env = "BAKE_NETWORK_TIMEOUT", value_name = "TIME", value_parser = recipe::duration)]
+    pub(super) network_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -37,6 +37,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         lock: mode,
         epoch,
         mirror: args.mirror.debian_mirror.clone(),
+        network_timeout: args.mirror.network_timeout,
         no_cache: no_cache(&args.cache),
         paranoid: args.paranoid,
         no_test: args.no_test,
@@ -86,7 +87,8 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let mode = if args.update { LockMode::Update } else { LockMode::Obey };
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
-    let request = Request { inputs, lock: mode, epoch, mirror: args.mirror.debian_mirror.clone(), ..Request::default() };
+    let mirror = args.mirror.debian_mirror.clone();
+    let request = Request { inputs, lock: mode, epoch, mirror, network_timeout: args.mirror.network_timeout, ..Request::default() };
     in_hall(ctx, |hall| {
         for recipe in &args.recipe.recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };

@@ -18,6 +18,7 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
         inputs: inputs(ctx, &args.recipe.inputs)?,
         epoch: source_date_epoch()?,
         mirror: args.mirror.debian_mirror.clone(),
+        network_timeout: args.mirror.network_timeout,
         no_cache: no_cache(&args.cache),
         ..Request::default()
     };

@@ -107,6 +107,12 @@ impl Mistake {
         }
     }
 
+    /// Returns it as one line, for where there is no recipe to point into.
+    pub(super) fn told(self) -> String {
+        let parts = [Some(self.message), self.label, self.help];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
     /// Whether it has a label.
     pub(super) fn has_label(&self) -> bool {
         self.label.is_some()

@@ -522,6 +522,14 @@ pub fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
     read::read(text, inputs)
 }
 
+/// Reads a duration as recipes write it: `90s`, `1h30m`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    check::duration(text).map_err(|mistake| mistake.told())
+}
+
 /// Returns the recipe in bake's own format: comments kept, tables and keys in the reference's order, the meaning untouched.
 ///
 /// # Errors

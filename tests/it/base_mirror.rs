@@ -149,7 +149,13 @@ impl Signer {
 pub(crate) static OURS: LazyLock<Signer> = LazyLock::new(Signer::new);
 static OTHERS: LazyLock<Signer> = LazyLock::new(Signer::new);
 
+/// A package of version 1.0.
 pub(crate) fn deb(name: &str, fields: &str) -> Vec<u8> {
+    deb_of(name, "1.0", fields)
+}
+
+/// A package that holds `/x`.
+pub(crate) fn deb_of(name: &str, version: &str, fields: &str) -> Vec<u8> {
     let tar = |files: &[(&str, &str)]| {
         let mut builder = tar::Builder::new(vec![]);
         for (name, text) in files {
@@ -161,7 +167,7 @@ pub(crate) fn deb(name: &str, fields: &str) -> Vec<u8> {
         }
         builder.into_inner().unwrap()
     };
-    let control = format!("Package: {name}\nVersion: 1.0\nArchitecture: all\n{fields}Description: x\n");
+    let control = format!("Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}Description: x\n");
     let mut out = b"!<arch>\n".to_vec();
     let parts =
         [("debian-binary", b"2.0\n".to_vec()), ("control.tar", tar(&[("./control", &control)])), ("data.tar", tar(&[("./x", "x")]))];

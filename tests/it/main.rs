@@ -15,6 +15,7 @@ mod build_gate;
 mod build_pack;
 mod cmd_build;
 mod cmd_build_host;
+mod cmd_build_mirror;
 mod cmd_cache;
 mod cmd_debian;
 mod cmd_drift;
