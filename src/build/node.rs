@@ -57,8 +57,9 @@ pub(super) fn environment(epoch: i64) -> BTreeMap<String, String> {
 pub(super) fn run(site: &Site<'_>, index: usize, node: &Lowered, lower: &[PathBuf], at: &Path, log: &mut StepLog) -> Result<Ran, Trouble> {
     let mut tried = 0;
     loop {
-        let at = at.join(format!("try-{tried}"));
-        match once(site, index, node, lower, &at, log) {
+        let again = at.join(format!("try-{tried}"));
+        // Nearly every step is tried once: each folder less is one less to remove.
+        match once(site, index, node, lower, if tried == 0 { at } else { &again }, log) {
             Err(Trouble::Step(why)) if tried < node.retries => {
                 tried += 1;
                 log.note(&format!("{}; try {} of {} on a fresh root", why.reasons().join(": "), tried + 1, node.retries + 1));
@@ -180,7 +181,7 @@ fn flush(
     }
     if runs {
         // Caches, logs and keys that programs leave behind differ from run to run and belong to no image.
-        actions.push(Action::Call(Call { name: "debian.tidy", args: json!({}), fds: vec![] }));
+        actions.push(Action::CallIfChanged(Call { name: "debian.tidy", args: json!({}), fds: vec![] }));
         files.extend(site.policy(node.network));
     }
     let job = Job {

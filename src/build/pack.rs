@@ -157,7 +157,7 @@ pub(super) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Makes a work folder for one mount of an overlay in `at`. Each mount needs its own: the kernel refuses a work folder that was
-/// mounted `volatile` before, and takes a new one beside the same upper folder.
+/// mounted `volatile` before, and takes a new one beside the same upper folder. It goes with the scratch folder.
 pub(super) fn fresh_work(at: &Path) -> Result<PathBuf, Error> {
     let mut n = 0;
     loop {

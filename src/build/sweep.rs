@@ -2,6 +2,7 @@
 //! belong to ids that only exist there.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::event::{Event, Sink};
 use crate::sandbox::Session;
@@ -40,18 +41,18 @@ pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
 
 /// Removes this build's own scratch folder. What cannot be removed is told and swept by the next run.
 pub(super) fn clear(sink: &Sink, draft: &Draft, session: Option<&Session>) {
+    // Without a session nothing ran, and everything is plain files of ours.
+    let Some(session) = session else { return };
     let Ok(entries) = fs::read_dir(draft.dir()) else { return };
-    for entry in entries.flatten() {
-        // The lock stays until the draft is dropped; blobs are plain files of ours, removed with it.
-        if entry.file_name() == "lock" || entry.file_name() == "blobs" {
-            continue;
-        }
-        // Without a session nothing ran, and everything is plain files of ours.
-        let Some(session) = session else { continue };
-        if let Err(error) = session.remove_tree(&entry.path()) {
-            let why = super::error::chain(&error).join(": ");
-            let message = format!("cannot remove {} ({why}); the next build sweeps it", entry.path().display());
-            (sink)(Event::Warning { message, hint: None });
-        }
+    // The lock stays until the draft is dropped; blobs are plain files of ours, removed with it.
+    let kept = |entry: &fs::DirEntry| entry.file_name() == "lock" || entry.file_name() == "blobs";
+    let paths: Vec<PathBuf> = entries.flatten().filter(|entry| !kept(entry)).map(|entry| entry.path()).collect();
+    if paths.is_empty() {
+        return;
+    }
+    if let Err(error) = session.remove_trees(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>()) {
+        let why = super::error::chain(&error).join(": ");
+        let message = format!("cannot remove all of {} ({why}); the next build sweeps it", draft.dir().display());
+        (sink)(Event::Warning { message, hint: None });
     }
 }

@@ -1,41 +1,63 @@
 //! The calls that every bake program has, whatever table it brings.
 
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use rustix::fs::CWD;
 use serde_json::Value;
 
 use super::CallIo;
 use super::Chores;
+use super::plan::WirePath;
 use super::tree;
 
-/// Removes a tree below `/scratch`.
-pub(super) const REMOVE_TREE: &str = "sandbox.remove-tree";
+/// Removes trees below `/scratch`.
+pub(super) const REMOVE_TREES: &str = "sandbox.remove-trees";
 /// Gives back what it got.
 pub(super) const PING: &str = "sandbox.ping";
 
-/// Looked up after the program's own table.
-pub(super) const BUILT_IN: Chores = &[(REMOVE_TREE, remove_tree), (PING, ping)];
+/// Threads that remove.
+const REMOVERS: usize = 8;
 
-fn remove_tree(io: CallIo<'_>) -> Result<Value, String> {
-    let path = io.args.as_str().ok_or("the path is not a string")?;
-    let (base, name) = match Path::new(path).parent().zip(Path::new(path).file_name()) {
-        Some(split) => split,
-        None => return Err(format!("'{path}' names no folder below scratch")),
-    };
-    let failed = |error: &dyn std::fmt::Display| format!("remove {path}: {error}");
-    let scratch = tree::open_dir(CWD, "/scratch").map_err(|e| failed(&e))?;
+/// Looked up after the program's own table.
+pub(super) const BUILT_IN: Chores = &[(REMOVE_TREES, remove_trees), (PING, ping)];
+
+fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
+    let paths: Vec<WirePath> = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
+    let scratch = tree::open_dir(CWD, "/scratch").map_err(|e| format!("open the scratch folder: {e}"))?;
+    let todo = Mutex::new(paths.into_iter());
+    let failure = Mutex::new(None);
+    // Where removing waits for the disk, several at once wait less.
+    std::thread::scope(|scope| {
+        for _ in 0..REMOVERS {
+            scope.spawn(|| {
+                loop {
+                    let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(path) = next.map(|path| path.path()) else { return };
+                    if let Err(error) = remove_tree(&scratch, &path) {
+                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                        failure.get_or_insert_with(|| format!("remove {}: {error}", path.display()));
+                    }
+                }
+            });
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(Value::Null), Err)
+}
+
+fn remove_tree(scratch: &OwnedFd, path: &Path) -> std::io::Result<()> {
+    let (base, name) = path.parent().zip(path.file_name()).ok_or(std::io::ErrorKind::InvalidInput)?;
     let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
-    let parent = match rustix::fs::openat2(&scratch, base, flags, rustix::fs::Mode::empty(), resolve) {
-        Ok(parent) => parent,
-        Err(rustix::io::Errno::NOENT) => return Ok(Value::Null),
-        Err(error) => return Err(failed(&error)),
-    };
-    tree::remove(parent.as_fd(), Path::new(name)).map_err(|e| failed(&e))?;
-    Ok(Value::Null)
+    match rustix::fs::openat2(scratch, base, flags, rustix::fs::Mode::empty(), resolve) {
+        Ok(parent) => tree::remove(parent.as_fd(), Path::new(name)),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn ping(io: CallIo<'_>) -> Result<Value, String> {

@@ -1,5 +1,5 @@
 //! The small single-threaded process between the warden and a job's pid 1: enters the session's user namespace, starts the init,
-//! and outlives it just long enough to tidy up.
+//! and outlives it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,8 +9,6 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
@@ -29,7 +27,6 @@ use super::plan::Fault;
 use super::plan::JobPlan;
 use super::sys;
 use super::sys::Forked;
-use super::tree;
 use super::warden;
 
 /// A helper, with all that it was given.
@@ -81,12 +78,6 @@ impl Helper {
             Some(_) => Some(idmap::open(plan, userns.as_fd())?),
             None => None,
         };
-        // Kept for the end: a folder of the host as the session sees its ids.
-        let work_parent = match (&plan.root, &sources) {
-            (Some(_), Some(sources)) => Some(sources.first.try_clone().doing(|| "keep the scratch folder".into())?),
-            (Some(root), None) => Some(open_scratch(plan, &root.parent.path())?),
-            (None, _) => None,
-        };
         warden::enter(&userns)?;
         // That forgot the death signal.
         warden::follow(warden)?;
@@ -96,35 +87,26 @@ impl Helper {
         let init = match sys::fork().doing(|| "start the init".into())? {
             Forked::Parent(init) => init,
             Forked::Child => {
-                drop((leash_end, work_parent));
+                drop(leash_end);
                 let (events, control, said) = (&events, &control, &said);
                 let code = follow_helper(leash).map_or(1, |()| {
-                    Init { plan, blobs, sources, userns, net, events, control, said, files, chores, crew: Crew::default() }.run()
+                    Init { plan, blobs, sources, userns, net, events, control, said, files, chores, crew: Crew::default(), upper: None }
+                        .run()
                 });
                 sys::exit_now(code)
             }
         };
         // The init has its own copies; a call's pipe must end when the call closes it.
         drop((leash, sources, files, said, userns, net));
-        let ended = watch(init, &control)?;
+        let ended = watch(init, &control);
         drop(leash_end);
-        if let (Some(parent), Some(root)) = (work_parent, &plan.root) {
-            let what = || "empty the overlay's work folder".to_owned();
-            let work = rustix::fs::openat(
-                &parent,
-                root.work.path(),
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            );
-            tree::remove_children(work.doing(what)?.as_fd()).doing(what)?;
-        }
         ended
     }
 }
 
 /// Waits until the init is dead, killing it when bake lets go of the control pipe. With it dies its whole pid namespace. Returns the
 /// init's exit code.
-fn watch(init: Pid, control: &File) -> Result<Result<u8, Fault>, Fault> {
+fn watch(init: Pid, control: &File) -> Result<u8, Fault> {
     let what = || "watch the init".to_owned();
     let pidfd = rustix::process::pidfd_open(init, PidfdFlags::empty()).doing(what)?;
     let mut killed = false;
@@ -147,7 +129,7 @@ fn watch(init: Pid, control: &File) -> Result<Result<u8, Fault>, Fault> {
         }
     }
     let status = rustix::process::waitpid(Some(init), WaitOptions::empty()).doing(what)?.map(|(_, status)| status);
-    Ok(match status.and_then(|status| status.terminating_signal()) {
+    match status.and_then(|status| status.terminating_signal()) {
         Some(signal) if !killed => Err(Fault {
             what: format!("the sandbox was killed by signal {signal} from outside (out of memory?)"),
             errno: None,
@@ -155,7 +137,7 @@ fn watch(init: Pid, control: &File) -> Result<Result<u8, Fault>, Fault> {
             image: false,
         }),
         _ => Ok(status.and_then(|status| status.exit_status()).and_then(|code| u8::try_from(code).ok()).unwrap_or(0)),
-    })
+    }
 }
 
 /// Whether nobody holds the other end any more.
@@ -171,11 +153,4 @@ fn follow_helper(leash: std::io::PipeReader) -> Result<(), ()> {
     // The init is in no terminal's foreground and no one's session.
     rustix::process::setsid().map_err(drop)?;
     if hung_up(&leash).map_err(drop)? { Err(()) } else { Ok(()) }
-}
-
-fn open_scratch(plan: &JobPlan, parent: &std::path::Path) -> Result<OwnedFd, Fault> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let scratch = rustix::fs::open(plan.scratch.path(), flags, Mode::empty());
-    let scratch = scratch.doing(|| format!("open the folder {}", plan.scratch.path().display()))?;
-    idmap::beneath(scratch.as_fd(), parent)
 }

@@ -7,8 +7,10 @@ use std::fs::File;
 use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -45,6 +47,7 @@ use super::plan::Status;
 use super::sys;
 use super::sys::Forked;
 use super::terminal;
+use super::tree;
 use super::wire;
 
 /// What the init gets from the helper.
@@ -65,6 +68,8 @@ pub(super) struct Init<'a> {
     pub(super) chores: Chores,
     /// Empty at first.
     pub(super) crew: Crew,
+    /// The upper folder of an image root once that is built, open as a path.
+    pub(super) upper: Option<OwnedFd>,
 }
 
 impl Init<'_> {
@@ -81,7 +86,8 @@ impl Init<'_> {
     }
 
     fn job(&mut self) -> Result<u8, Fault> {
-        let debris = self.build_root()?;
+        let mounts::Built { debris, upper } = self.build_root()?;
+        self.upper = upper;
         self.actions()?;
         // Nobody may use what is taken away next.
         kill_all();
@@ -96,7 +102,7 @@ impl Init<'_> {
         self.plan.actions.iter().any(|action| matches!(action, ActionPlan::Start(_) | ActionPlan::Attach(_)))
     }
 
-    fn build_root(&mut self) -> Result<mounts::Debris, Fault> {
+    fn build_root(&mut self) -> Result<mounts::Built, Fault> {
         let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
         sys::unshare(namespaces).map_err(|error| {
             let errno = error.raw_os_error();
@@ -122,7 +128,7 @@ impl Init<'_> {
             None => idmap::open(self.plan, self.userns.as_fd())?,
         };
         let devices = mounts::stage()?;
-        let debris = mounts::build(self.plan, self.blobs, sources, &devices)?;
+        let built = mounts::build(self.plan, self.blobs, sources, &devices)?;
         rustix::system::sethostname(self.plan.hostname.as_bytes()).doing(|| "set the host name".into())?;
         if self.net.is_none() {
             // Abstract sockets of the host belong to its network; where the kernel is too old for this, they stay reachable.
@@ -130,7 +136,7 @@ impl Init<'_> {
         }
         // Steps run with the same user id: this keeps them from our memory, descriptors and program file.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide from steps".into())?;
-        Ok(debris)
+        Ok(built)
     }
 
     fn actions(&mut self) -> Result<(), Fault> {
@@ -191,6 +197,12 @@ impl Init<'_> {
         match &plan.actions[n] {
             ActionPlan::Exec(exec) => self.exec(exec),
             ActionPlan::Call(call) => self.call(call),
+            ActionPlan::CallIfChanged(call) if unchanged(self.upper.as_ref()).doing(|| "look into the upper folder".into())? => {
+                self.take(call.fds);
+                plan::send(self.said, &Said::Return(Ok(Value::Null))).doing(|| "report to bake".into())?;
+                Ok(Status::Exited(0))
+            }
+            ActionPlan::CallIfChanged(call) => self.call(call),
             ActionPlan::Start(exec) => {
                 let output: OwnedFd = self.file()?.into();
                 match self.start(exec, &Streams::Output(output))? {
@@ -333,7 +345,8 @@ impl Init<'_> {
             // Without a listener there is no use for progress.
             let _ = plan::send(self.said, &Said::Progress(value));
         };
-        let io = CallIo { args: args.clone(), fds: files, progress: &mut progress };
+        let changes = self.upper.as_ref().map(|upper| PathBuf::from(format!("/proc/self/fd/{}", upper.as_raw_fd())));
+        let io = CallIo { args: args.clone(), fds: files, changes: changes.as_deref(), progress: &mut progress };
         std::panic::catch_unwind(AssertUnwindSafe(|| function(io))).unwrap_or_else(|panic| {
             let place = place.lock().map(|place| place.clone()).unwrap_or_default();
             Err(format!("bug in {name}: {}{place}", panic_text(panic.as_ref())))
@@ -349,6 +362,17 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 /// for a while), and nothing tells that anybody was there.
 fn silent(dev: &str) -> bool {
     dev.lines().skip(2).all(|line| line.split_once(':').is_some_and(|(_, counts)| counts.split_whitespace().all(|count| count == "0")))
+}
+
+/// Whether an upper folder, open as a path, holds nothing. Without one nothing can change.
+fn unchanged(upper: Option<&OwnedFd>) -> std::io::Result<bool> {
+    let Some(upper) = upper else { return Ok(true) };
+    for entry in rustix::fs::Dir::new(tree::open_dir(upper.as_fd(), ".")?)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Kills every other process of the pid namespace and waits until none is left.

@@ -102,7 +102,8 @@ pub struct Overlay {
     /// Where changes go; made by the caller, may hold files already, also those of an earlier job that ended with [`Ended::Done`].
     /// A job that does nothing leaves it as it was. Lies below scratch.
     pub upper: PathBuf,
-    /// Empty folder beside `upper`, made by the caller; empty again after the job.
+    /// Empty folder beside `upper`, made by the caller for this job alone. Afterwards it holds empty folders of the kernel's; the
+    /// next job over the same upper folder needs another.
     pub work: PathBuf,
 }
 
@@ -155,6 +156,8 @@ pub enum Action {
     Exec(Exec),
     /// Run a registered function of this very program with root's rights inside the namespaces only.
     Call(Call),
+    /// As [`Action::Call`], but skipped, with null as its value, while the upper folder of the job's image root holds nothing.
+    CallIfChanged(Call),
     /// Start a program and go on while it runs, until it ends by itself or the job does. Its output is [`Heard::Service`]; its
     /// standard input is empty. What it forks lives as long.
     Start(Exec),
@@ -250,6 +253,8 @@ pub struct CallIo<'a> {
     pub args: Value,
     /// The files handed over, in order.
     pub fds: Vec<std::fs::File>,
+    /// What the job changed in its image root so far, the way overlayfs keeps it (deletions are character devices 0:0); none in a chore.
+    pub changes: Option<&'a Path>,
     /// Reports progress (any JSON) to the caller of [`Session::run`].
     pub progress: &'a mut dyn FnMut(Value),
 }
@@ -437,8 +442,8 @@ impl Session {
         session::Inner::open(host, layers, scratch).map(Self)
     }
 
-    /// Runs `job`, telling `hear` what happens, on the calling thread, until it ends. Afterwards no process and no mount is left,
-    /// and the overlay's work folder is empty again. After anything but [`Ended::Done`] the upper folder must be thrown away.
+    /// Runs `job`, telling `hear` what happens, on the calling thread, until it ends. Afterwards no process and no mount is left.
+    /// After anything but [`Ended::Done`] the upper folder must be thrown away.
     pub fn run(&self, job: Job, cancel: &Cancel, hear: &mut dyn FnMut(Heard<'_>)) -> Result<Ended, Error> {
         self.0.run(job, cancel, hear)
     }
@@ -446,6 +451,11 @@ impl Session {
     /// Removes a file or a whole tree below the session's scratch folder (a host path), whatever owners and modes steps left in it:
     /// a user cannot do that from outside. What is not there is fine.
     pub fn remove_tree(&self, path: &Path) -> Result<(), Error> {
-        self.0.remove_tree(path)
+        self.0.remove_trees(&[path])
+    }
+
+    /// Removes several trees as [`Self::remove_tree`] does, in one job. Each is tried; the first failure is returned.
+    pub fn remove_trees(&self, paths: &[&Path]) -> Result<(), Error> {
+        self.0.remove_trees(paths)
     }
 }

@@ -77,6 +77,13 @@ const STAGING: &[&str] = &["/tmp", "/run", "/var", "/usr", "/etc"];
 #[derive(Debug, Default)]
 pub(super) struct Debris(Vec<PathBuf>);
 
+/// What is kept of a root that was built.
+pub(super) struct Built {
+    pub(super) debris: Debris,
+    /// The upper folder, open as a path; none in a chore.
+    pub(super) upper: Option<OwnedFd>,
+}
+
 /// Makes every mount private to this namespace.
 pub(super) fn make_private() -> Result<(), Fault> {
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing(|| "make mounts private".into())
@@ -104,7 +111,7 @@ pub(super) fn stage() -> Result<Devices, Fault> {
 pub(super) struct Devices(Vec<OwnedFd>);
 
 /// Builds the root in the staging tmpfs and pivots into it; from here on nothing of the host can be named.
-pub(super) fn build(plan: &JobPlan, blobs: &Blobs, sources: Sources, devices: &Devices) -> Result<Debris, Fault> {
+pub(super) fn build(plan: &JobPlan, blobs: &Blobs, sources: Sources, devices: &Devices) -> Result<Built, Fault> {
     let root = match &plan.root {
         Some(overlay) => Root::image(plan, overlay, sources)?,
         None => Root::chore(plan, sources)?,
@@ -119,14 +126,14 @@ pub(super) fn build(plan: &JobPlan, blobs: &Blobs, sources: Sources, devices: &D
     }
     root.extra_mounts(plan)?;
     root.policy_files(plan, blobs)?;
-    let Root { debris, .. } = root;
+    let Root { debris, upper, .. } = root;
     let into = || "enter the new root".to_owned();
     rustix::process::chdir("r").doing(into)?;
     // Both on one place: the old root ends up on top of the new one and is then taken off, so no folder is needed for it.
     rustix::process::pivot_root(".", ".").doing(into)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).doing(into)?;
     rustix::process::chdir("/").doing(into)?;
-    Ok(debris)
+    Ok(Built { debris, upper })
 }
 
 /// Takes away what [`build`] had to put into the image; called when no other process is left.
@@ -165,6 +172,7 @@ struct Root {
     mounts: Vec<PathBuf>,
     files: Vec<PathBuf>,
     sources: Vec<OwnedFd>,
+    upper: Option<OwnedFd>,
     debris: Debris,
 }
 
@@ -199,6 +207,7 @@ impl Root {
             mounts: vec![],
             files: vec![],
             sources: vec![],
+            upper: None,
             debris: Debris::default(),
         }
     }
@@ -260,6 +269,7 @@ impl Root {
         }
         attach(mount.as_fd(), Path::new("r"))?;
         root.sources = sources.mounts;
+        root.upper = Some(upper);
         for (place, kind) in missing {
             root.ensure(&place, kind)?;
         }

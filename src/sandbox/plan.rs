@@ -118,6 +118,7 @@ pub(super) struct Blob {
 pub(super) enum ActionPlan {
     Exec(Exec),
     Call(CallPlan),
+    CallIfChanged(CallPlan),
     /// Takes one file: where its output goes.
     Start(Exec),
     Serve(CallPlan),

@@ -256,12 +256,16 @@ impl Inner {
         ear.verdict()
     }
 
-    pub(super) fn remove_tree(&self, path: &Path) -> Result<(), Error> {
-        let below = self.scratch.below(path).filter(|below| !below.as_os_str().is_empty());
-        let below = below
-            .ok_or_else(|| failed(format!("remove {}", path.display()))(io::Error::other("it does not lie below the scratch folder")))?;
-        let text = below.to_str().ok_or_else(|| failed(format!("remove {}", path.display()))(io::Error::other("its name is not UTF-8")))?;
-        let call = Call { name: chore::REMOVE_TREE, args: Value::from(text), fds: vec![] };
+    pub(super) fn remove_trees(&self, paths: &[&Path]) -> Result<(), Error> {
+        let mut names = vec![];
+        for path in paths {
+            let what = || format!("remove {}", path.display());
+            let below = self.scratch.below(path).filter(|below| !below.as_os_str().is_empty());
+            let below = below.ok_or_else(|| failed(what())(io::Error::other("it does not lie below the scratch folder")))?;
+            names.push(WirePath::new(&below));
+        }
+        let args = serde_json::to_value(names).map_err(|error| failed("tidy up the scratch folder")(error.into()))?;
+        let call = Call { name: chore::REMOVE_TREES, args, fds: vec![] };
         let job = Job {
             root: None,
             mounts: vec![],
@@ -310,6 +314,7 @@ fn action_plan(action: &Action) -> ActionPlan {
     match action {
         Action::Exec(exec) => ActionPlan::Exec(exec.clone()),
         Action::Call(one) => ActionPlan::Call(call(one)),
+        Action::CallIfChanged(one) => ActionPlan::CallIfChanged(call(one)),
         Action::Start(exec) => ActionPlan::Start(exec.clone()),
         Action::Serve(one) => ActionPlan::Serve(call(one)),
         Action::Until(until) => {
@@ -332,7 +337,7 @@ fn files_of<'a>(actions: &'a [Action], services: &'a [OwnedFd]) -> Vec<BorrowedF
     let mut files = vec![];
     for action in actions {
         match action {
-            Action::Call(call) | Action::Serve(call) => files.extend(call.fds.iter().map(AsFd::as_fd)),
+            Action::Call(call) | Action::CallIfChanged(call) | Action::Serve(call) => files.extend(call.fds.iter().map(AsFd::as_fd)),
             Action::Start(_) => files.extend(services.next().map(AsFd::as_fd)),
             Action::Attach(attach) | Action::Rescue(attach) => match &attach.streams {
                 Streams::Pipes(pipes) => files.extend(pipes.iter().map(AsFd::as_fd)),
@@ -359,7 +364,7 @@ impl Task {
     fn of(action: &Action) -> Self {
         let (call, limit, tried, rescue) = match action {
             Action::Exec(exec) => (false, exec.timeout, false, false),
-            Action::Call(_) => (true, None, false, false),
+            Action::Call(_) | Action::CallIfChanged(_) => (true, None, false, false),
             Action::Until(until) => (matches!(until.attempt, Attempt::Call { .. }), Some(until.within), true, false),
             Action::Rescue(_) => (false, None, false, true),
             Action::Start(_) | Action::Serve(_) | Action::Still(_) | Action::Attach(_) => (false, None, false, false),

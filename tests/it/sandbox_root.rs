@@ -51,7 +51,6 @@ fn userns_a_step_that_does_nothing_leaves_nothing() {
         assert_eq!(listing(&ran.upper), [""; 0], "{what}");
         let after = fs::metadata(&root.upper).unwrap();
         assert_eq!((before.mode(), before.mtime(), before.mtime_nsec()), (after.mode(), after.mtime(), after.mtime_nsec()), "{what}");
-        assert_eq!(listing(&root.work), [""; 0], "{what}: work is empty again");
     };
     let dirs = |at: &Path, names: &[&str]| names.iter().for_each(|name| fs::create_dir_all(at.join(name)).unwrap());
     check("empty", &|_| {});
@@ -139,7 +138,7 @@ fn userns_an_upper_folder_can_be_used_again() {
     let mount = Mount { from: tools, at: "/dev/bake/tools".into(), read_only: true, owners: Owners::Image };
     let first = lab.run(Job { root: Some(root.clone()), mounts: vec![mount], ..lab.job(nothing()) });
     first.ok();
-    let second = lab.overlay(vec![lab.tools()]);
+    let mut second = lab.overlay(vec![lab.tools()]);
     lab.run(Job {
         root: Some(second.clone()),
         ..lab.job(vec![sh("rm -r /etc /var; mkdir /etc /var; rmdir /run /tmp 2>/dev/null; echo x > /etc/keep")])
@@ -149,10 +148,11 @@ fn userns_an_upper_folder_can_be_used_again() {
     let script = "cat /etc/hosts /etc/keep; /usr/sbin/policy-rc.d; echo $?; cat /var/lib/deep/file";
     let mut files = usual_files();
     files.push(policy("/var/lib/deep/file", "deep\n", 0o644));
+    second.work.set_file_name("w-2");
+    fs::create_dir(&second.work).unwrap();
     let ran = lab.run(Job { root: Some(second.clone()), files, ..lab.job(vec![sh(script)]) }).ok();
     assert_eq!(ran.out, ["127.0.0.1 localhost", "x", "101", "deep"]);
     assert_eq!((listing(&second.upper), fs::metadata(second.upper.join("etc")).unwrap().mtime_nsec()), before);
-    assert_eq!(listing(&second.work), [""; 0]);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use bake::sandbox::Ended;
 use bake::sandbox::Failure;
 use bake::sandbox::Heard;
 use bake::sandbox::Job;
+use bake::sandbox::Mount;
 use bake::sandbox::Network;
+use bake::sandbox::Owners;
 use serde_json::Value;
 use serde_json::json;
 
@@ -187,6 +189,70 @@ fn userns_calls_that_fail_say_why() {
     check(ping(json!("panic")), "bug in sandbox.ping: asked to panic (src/sandbox/");
     check(Action::Call(Call { name: "no.such", args: Value::Null, fds: vec![] }), "no function 'no.such'");
 }
+
+#[test]
+fn userns_calls_after_changes_only_are_skipped_before() {
+    let Some(lab) = Lab::new() else { return };
+    let if_changed = |args| Action::CallIfChanged(Call { name: "sandbox.ping", args, fds: vec![] });
+    let ran = lab.run(lab.job(vec![sh("true"), if_changed(json!(1)), ping(json!(2)), sh("echo x > /new"), if_changed(json!(3))]));
+    match ran.ended {
+        Ended::Done(values) => assert_eq!(values, [Value::Null, Value::Null, json!(2), Value::Null, json!(3)]),
+        other => panic!("{other:?}"),
+    }
+    let ran = lab.run(lab.job(vec![sh("rm /etc/group"), if_changed(json!("fail"))]));
+    assert_eq!(failed(&ran), (1, &Failure::Call("asked to fail".into())));
+}
+
+#[test]
+fn userns_jobs_one_after_the_other_do_not_see_each_others_connections() {
+    let Some(lab) = Lab::new() else { return };
+    // A server that ends while a client is connected keeps its port busy for a minute, in that network namespace.
+    let serve = "my $a = pack(q(S n a4 x8), 2, 7777, pack(q(C4), 127, 0, 0, 1)); socket(L, 2, 1, 0); bind(L, $a) or die qq(bind $!);
+        listen(L, 1); socket(S, 2, 1, 0); connect(S, $a) or die; accept(C, L); close C; close S; print qq(served\\n)";
+    let count = "sed 1,2d /proc/net/dev | while read -r name bytes packets rest; do echo $name $packets; done";
+    for _ in 0..3 {
+        let ran = lab.run(lab.job(vec![sh(count), Action::Exec(exec(&["perl", "-e", serve]))])).ok();
+        assert_eq!(ran.out, ["lo: 0", "served"]);
+        assert_eq!(lab.sh(count).line(), "lo: 0");
+    }
+}
+
+#[test]
+fn userns_jobs_at_the_same_time_have_networks_of_their_own() {
+    let Some(lab) = Lab::new() else { return };
+    // Both hold the same port until the other has it too.
+    let sign = lab.scratch().join("0-sign");
+    std::fs::create_dir(&sign).unwrap();
+    let mount = || Mount { from: sign.clone(), at: "/dev/bake/sign".into(), read_only: false, owners: Owners::Image };
+    let job = || Job { mounts: vec![mount()], ..lab.job(vec![sh(HOLD)]) };
+    let (first, second) = (job(), job());
+    let barrier = std::sync::Barrier::new(2);
+    let session = &lab.session;
+    let run = |job: Job| {
+        let mut lines = vec![];
+        let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
+            if let Heard::Line { text, .. } = heard {
+                lines.push(String::from_utf8_lossy(text).into_owned());
+                barrier.wait();
+                std::fs::write(sign.join("both"), "").unwrap();
+            }
+        });
+        (ended, lines)
+    };
+    let (left, right) = std::thread::scope(|scope| {
+        let (left, right) = (scope.spawn(|| run(first)), scope.spawn(|| run(second)));
+        (left.join().unwrap(), right.join().unwrap())
+    });
+    for (ended, lines) in [left, right] {
+        assert!(matches!(ended, Ok(Ended::Done(_))), "{ended:?}");
+        assert_eq!(lines, ["bound"]);
+    }
+    lab.session.remove_tree(&sign).unwrap();
+}
+
+/// Binds a port and an abstract name, says so, and ends when there is a sign.
+const HOLD: &str = "perl -e 'socket(L, 2, 1, 0); bind(L, pack(q(S n a4 x8), 2, 7778, pack(q(C4), 127, 0, 0, 1))) or die; listen(L, 1);
+    socket(A, 1, 1, 0); bind(A, pack(q(S a*), 1, qq(\\0held))) or die; $| = 1; print qq(bound\\n); select(undef, undef, undef, 0.01) until -e q(/dev/bake/sign/both)'";
 
 #[test]
 fn userns_large_values_pass() {

@@ -4,6 +4,8 @@
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -80,8 +82,10 @@ pub(in crate::base) struct Check {
 }
 
 /// The chore `debian.tidy`, to be run inside the root: removes what must not stay. Argument: none; returns `{"removed": n}`.
-pub(in crate::base) fn chore(_: CallIo<'_>) -> Result<Value, String> {
-    tidy(Path::new("/")).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
+///
+/// What the image had before stays as it is: the step is not asked about it.
+pub(in crate::base) fn chore(io: CallIo<'_>) -> Result<Value, String> {
+    tidy(&Tree { root: Path::new("/"), changes: io.changes }).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
 }
 
 /// The chore `debian.finish`, to be run inside the root: [`Check`], then as `debian.tidy`.
@@ -89,7 +93,7 @@ pub(in crate::base) fn finish(io: CallIo<'_>) -> Result<Value, String> {
     let wanted: Check = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
     let status = fs::read_to_string("/var/lib/dpkg/status").map_err(|e| format!("cannot read /var/lib/dpkg/status: {e}"))?;
     check(&status, &wanted)?;
-    tidy(Path::new("/")).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
+    tidy(&Tree { root: Path::new("/"), changes: io.changes }).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
 }
 
 fn check(status: &str, wanted: &Check) -> Result<(), String> {
@@ -110,66 +114,98 @@ fn check(status: &str, wanted: &Check) -> Result<(), String> {
     if bad.is_empty() { Ok(()) } else { Err(format!("dpkg left packages unfinished: {}", bad.join(", "))) }
 }
 
-/// Removes from the tree `root` what must not stay; returns how many things were removed or emptied.
-pub(in crate::base) fn tidy(root: &Path) -> io::Result<u64> {
+/// A tree to be tidied.
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    root: &'a Path,
+    /// Only what is also here is looked at: an upper folder over which `root` is mounted.
+    changes: Option<&'a Path>,
+}
+
+/// Removes from a tree what must not stay; returns how many things were removed or emptied.
+fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
     let mut removed = 0;
-    let snakeoil = root.join("etc/ssl/certs/ssl-cert-snakeoil.pem").exists();
+    let root = tree.root;
+    if let Some(changes) = tree.changes
+        && fs::read_dir(changes).map_err(|e| named(changes, &e))?.next().is_none()
+    {
+        return Ok(0);
+    }
+    let snakeoil = !find(tree, "etc/ssl/certs/ssl-cert-snakeoil.pem")?.is_empty();
     for pattern in GONE {
-        for path in find(root, pattern)? {
+        for path in find(tree, pattern)? {
             remove(&path)?;
             removed += 1;
         }
     }
     for folder in EMPTIED {
-        for path in find(root, &format!("{folder}/*"))? {
+        for path in find(tree, &format!("{folder}/*"))? {
             remove(&path)?;
             removed += 1;
         }
     }
     if snakeoil {
         // c_rehash names certificates by hash.
-        for path in find(root, "etc/ssl/certs/*")? {
+        for path in find(&Tree { root, changes: None }, "etc/ssl/certs/*")? {
             if fs::read_link(&path).is_ok_and(|target| target.file_name().is_some_and(|n| n == "ssl-cert-snakeoil.pem")) {
                 remove(&path)?;
                 removed += 1;
             }
         }
     }
-    let id = root.join("etc/machine-id");
     // Empty, not absent: systemd then makes one at boot, even on a read-only root.
-    if fs::symlink_metadata(&id).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
-        File::options().write(true).truncate(true).open(&id).map_err(|e| named(&id, &e))?;
-        removed += 1;
+    for id in find(tree, "etc/machine-id")? {
+        if fs::symlink_metadata(&id).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
+            File::options().write(true).truncate(true).open(&id).map_err(|e| named(&id, &e))?;
+            removed += 1;
+        }
     }
-    let dbus = root.join("var/lib/dbus/machine-id");
-    if fs::symlink_metadata(&dbus).is_ok_and(|meta| meta.is_file()) {
-        remove(&dbus)?;
-        removed += 1;
+    for dbus in find(tree, "var/lib/dbus/machine-id")? {
+        if fs::symlink_metadata(&dbus).is_ok_and(|meta| meta.is_file()) {
+            remove(&dbus)?;
+            removed += 1;
+        }
     }
     Ok(removed)
 }
 
-fn find(root: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
-    let path = root.join(pattern);
+/// The paths in `tree.root` that fit `pattern`, sorted.
+fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
+    let path = tree.root.join(pattern);
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return Ok(vec![]) };
+    let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let looked = match tree.changes {
+        None => folder.to_owned(),
+        // Where a folder really is, links on the way followed, is a matter of the whole tree.
+        Some(changes) => match folder.canonicalize() {
+            Ok(real) => changes.join(real.strip_prefix(tree.root).map_err(io::Error::other)?),
+            Err(error) if absent(&error) => return Ok(vec![]),
+            Err(error) => return Err(named(folder, &error)),
+        },
+    };
     let pieces: Vec<&str> = name.split('*').collect();
     if pieces.len() == 1 {
-        return Ok(if fs::symlink_metadata(&path).is_ok() { vec![path] } else { vec![] });
+        return Ok(if fs::symlink_metadata(looked.join(name)).is_ok_and(|meta| !deleted(&meta)) { vec![path] } else { vec![] });
     }
-    let entries = match fs::read_dir(folder) {
+    let entries = match fs::read_dir(&looked) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(vec![]),
+        Err(error) if absent(&error) => return Ok(vec![]),
         Err(error) => return Err(named(folder, &error)),
     };
     let mut found = vec![];
     for entry in entries {
         let entry = entry.map_err(|e| named(folder, &e))?;
-        if entry.file_name().to_str().is_some_and(|n| matches(n, &pieces)) {
-            found.push(entry.path());
+        if entry.file_name().to_str().is_some_and(|n| matches(n, &pieces)) && !deleted(&entry.metadata().map_err(|e| named(folder, &e))?) {
+            found.push(folder.join(entry.file_name()));
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether this is the mark of overlayfs for what a step deleted.
+fn deleted(meta: &fs::Metadata) -> bool {
+    meta.file_type().is_char_device() && meta.rdev() == 0
 }
 
 fn matches(name: &str, pieces: &[&str]) -> bool {
@@ -208,6 +244,10 @@ mod tests {
         dir
     }
 
+    fn whole(root: &Path) -> Tree<'_> {
+        Tree { root, changes: None }
+    }
+
     fn left(dir: &Path) -> Vec<String> {
         let mut found: Vec<String> = walkdir::WalkDir::new(dir)
             .into_iter()
@@ -240,7 +280,7 @@ mod tests {
             "var/cache/dnf/a/b",
         ]);
         std::os::unix::fs::symlink("ssl-cert-snakeoil.pem", dir.path().join("etc/ssl/certs/0a1b.0")).expect("writable");
-        assert_eq!(tidy(dir.path()).expect("ours"), 11);
+        assert_eq!(tidy(&whole(dir.path())).expect("ours"), 11);
         assert_eq!(
             left(dir.path()),
             [
@@ -254,13 +294,30 @@ mod tests {
             ]
         );
         assert_eq!(fs::read(dir.path().join("etc/machine-id")).expect("there"), b"");
-        assert_eq!(tidy(dir.path()).expect("ours"), 0, "a tidy tree is left alone");
+        assert_eq!(tidy(&whole(dir.path())).expect("ours"), 0, "a tidy tree is left alone");
+    }
+
+    #[test]
+    fn what_a_step_did_not_change_stays() {
+        let old = ["var/lib/apt/lists/a_b", "data/log/dpkg.log", "etc/ssh/ssh_host_rsa_key", "etc/machine-id", "var/cache/dnf/old"];
+        let new = ["data/log/apt/term.log", "var/cache/dnf/new", "etc/passwd-"];
+        let (dir, changes) = (tree(&[&old[..], &new[..]].concat()), tree(&new));
+        let root = dir.path().canonicalize().expect("there");
+        std::os::unix::fs::symlink("../data/log", root.join("var/log")).expect("writable");
+        let only = Tree { root: &root, changes: Some(changes.path()) };
+        assert_eq!(tidy(&only).expect("ours"), 3);
+        let mut expected = [&old[..], &["var/log"]].concat();
+        expected.sort_unstable();
+        assert_eq!(left(&root), expected);
+        let nothing = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(tidy(&Tree { root: &root, changes: Some(nothing.path()) }).expect("ours"), 0);
+        assert_eq!(tidy(&whole(&root)).expect("ours"), 5);
     }
 
     #[test]
     fn an_empty_tree_stays_empty() {
         let dir = tree(&[]);
-        assert_eq!(tidy(dir.path()).expect("ours"), 0);
+        assert_eq!(tidy(&whole(dir.path())).expect("ours"), 0);
         assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 0);
     }
 
