@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use ureq::config::Config;
 use ureq::http;
@@ -248,7 +249,10 @@ impl Fetcher {
     /// Returns the cached content `digest` after a check of every byte; content that is not what its name says is removed.
     pub fn cached(&self, digest: &Digest) -> Option<Got> {
         let path = self.place(digest);
-        let mut reader = HashReader::new(File::open(&path).ok()?);
+        let file = File::open(&path).ok()?;
+        // The time of last use, for gc; that it cannot be set is no reason to fail.
+        let _ = file.set_modified(SystemTime::now());
+        let mut reader = HashReader::new(file);
         io::copy(&mut reader, &mut io::sink()).ok()?;
         let (_, sha256, size) = reader.finish();
         if sha256 != *digest {

@@ -15,6 +15,7 @@
 pub mod apply;
 mod check;
 mod chores;
+mod collect;
 mod config;
 pub mod context;
 pub mod error;
@@ -60,7 +61,8 @@ use crate::store::{Store, Version};
 
 pub use check::{Looked, check, look_over};
 pub use chores::CHORES;
-pub use gate::{TESTED_ANNOTATION, TESTS_ANNOTATION, Tested, test};
+pub use collect::collect;
+pub use gate::{TESTS_ANNOTATION, Tested, test};
 pub use locking::LockMode;
 pub use many::Failed;
 pub use read::{read, text};

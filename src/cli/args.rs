@@ -96,7 +96,32 @@ pub(super) enum Command {
     /// Show what a version is made of
     Show(ImageArgs),
     /// Remove published versions, and the blobs that nothing else names
-    Rm(ImagesArgs),
+    ///
+    /// All of those named, or none. A version that a channel points at stays, unless forced.
+    Rm(RmArgs),
+    /// Free what nothing needs
+    ///
+    /// Says what goes, and removes it: blobs that no version needs, cache entries that nobody has used for a while, the scratch of
+    /// dead builds, old logs. Versions go only by --keep or --older-than, and never those that a channel points at or would after
+    /// `bake promote --back`. Builds may run at the same time.
+    ///
+    /// Example: bake gc --keep 5 --older-than 30d --dry-run
+    Gc(GcArgs),
+    /// Point a channel at a version
+    ///
+    /// A channel is a name that stands for one version after another: `web@production` can be written wherever an image is named.
+    /// It is made by the first promote. Who promoted what, and when, is never forgotten: `bake list --history web@production`.
+    /// Versions that are untested or revoked are refused.
+    ///
+    /// Example: bake promote web:2.0.0 production
+    Promote(PromoteArgs),
+    /// Mark a version as one that must not be used
+    ///
+    /// It stays in the store. It cannot be promoted or built on, is marked in every listing, and whoever runs or exports it is
+    /// warned. Says which channels point at it, and which images were built on it.
+    ///
+    /// Example: bake revoke web:1.0.0 --why CVE-2026-1234
+    Revoke(RevokeArgs),
     /// Read everything again and check it against its name
     ///
     /// Checks all versions, or those named: digests and sizes of every blob, layers against the config, names inside the layers.
@@ -250,23 +275,77 @@ pub(super) struct NewArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct ListArgs {
-    /// Only versions of this image
+    /// Only this image; with --channels or --history also NAME@CHANNEL
     #[arg(value_name = "NAME")]
     pub(super) name: Option<String>,
+    /// List the channels and where they point
+    #[arg(long)]
+    pub(super) channels: bool,
+    /// List every promote and revocation, oldest first
+    #[arg(long, conflicts_with = "channels")]
+    pub(super) history: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct ImageArgs {
-    /// `name:version`, `name@sha256:…`, or `name` for the newest published
+    /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published
     #[arg(value_name = "IMAGE")]
     pub(super) image: String,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(super) struct ImagesArgs {
+pub(super) struct RmArgs {
     /// `name:version` or `name@sha256:…`
     #[arg(value_name = "IMAGE", required = true)]
     pub(super) images: Vec<String>,
+    /// Remove versions that channels point at, too
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct GcArgs {
+    /// Only say what would go
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Keep the last N versions of each name; revoked ones do not count
+    #[arg(long, value_name = "N")]
+    pub(super) keep: Option<usize>,
+    /// Keep versions that were published less than this ago, such as 30d; alone it also keeps the last version of each name
+    #[arg(long, value_name = "AGE", value_parser = super::gc::age)]
+    pub(super) older_than: Option<Duration>,
+    /// Keep what is in the cache and was used less than this ago
+    #[arg(long, value_name = "AGE", default_value = "14d", value_parser = super::gc::age)]
+    pub(super) cache_older_than: Duration,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct PromoteArgs {
+    /// `name:version`, `name@channel` (what that points at) or `name@sha256:…`; with --back or --end the channel, `name@channel`
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+    /// Which channel of that image
+    #[arg(value_name = "CHANNEL", required_unless_present_any = ["back", "end"])]
+    pub(super) channel: Option<String>,
+    /// Point the channel at the version before; passes over versions that are removed or revoked
+    #[arg(long, conflicts_with = "channel")]
+    pub(super) back: bool,
+    /// Make the channel point nowhere
+    #[arg(long, conflicts_with_all = ["channel", "back"])]
+    pub(super) end: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct RevokeArgs {
+    /// `name:version`, `name@channel` or `name@sha256:…`
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+    /// Why, in a sentence; kept for ever
+    #[arg(long, value_name = "TEXT")]
+    pub(super) why: String,
+    /// Take the revocation back
+    #[arg(long)]
+    pub(super) undo: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

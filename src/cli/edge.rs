@@ -193,6 +193,27 @@ pub(super) fn store(error: &store::Error) -> Report {
         store::Error::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
         store::Error::NotFound { .. } => Some("`bake list` shows what is there".to_owned()),
         store::Error::NoVersion { .. } => Some("write NAME:VERSION".to_owned()),
+        store::Error::NoChannel { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
+        store::Error::NoChannel { reference, .. } => {
+            let channel = reference.channel.as_deref().unwrap_or("CHANNEL");
+            Some(format!("`bake promote {}:VERSION {channel}` makes it", reference.name))
+        }
+        store::Error::NotAChannel { reference } => Some(format!("write {}@CHANNEL; `bake list --channels` shows them", reference.name)),
+        store::Error::ChannelGone { reference, .. } => {
+            let (name, channel) = (&reference.name, reference.channel.as_deref().unwrap_or("CHANNEL"));
+            Some(format!("`bake promote --back {reference}` or `bake promote {name}:VERSION {channel}`"))
+        }
+        store::Error::NoEarlier { reference } => Some(format!("`bake list --history {reference}` shows where it has pointed")),
+        store::Error::Untested { reference } => Some(format!("`bake test {reference}` runs its tests")),
+        store::Error::Revoked { reference, revocation } => {
+            let who = format!("by {} at {}", revocation.by, revocation.at);
+            Some(format!("revoked {who}; `bake revoke --undo {reference} --why …` takes that back"))
+        }
+        store::Error::NotRevoked { .. } => Some("`bake list --history` shows what was revoked".to_owned()),
+        store::Error::InChannel { channels, .. } => {
+            let first = channels.first().cloned().unwrap_or_default();
+            Some(format!("point it elsewhere with `bake promote`, end it with `bake promote --end {first}`, or give --force"))
+        }
         store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => {
             Some("`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned())
         }

@@ -14,17 +14,22 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size};
 
-use super::args::{ExportArgs, ExportFormat, ImageArgs, ImagesArgs, ListArgs, VerifyArgs};
-use super::{Ctx, edge};
+use super::args::{ExportArgs, ExportFormat, ImageArgs, ListArgs, RmArgs, VerifyArgs};
+use super::channel::Marks;
+use super::{Ctx, channel, edge};
 
 /// `bake list`.
 pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
+    if args.channels || args.history {
+        return channel::list(ctx, &store, args);
+    }
+    let marks = Marks::read(&store)?;
     let rows = inspect::list(&store).map_err(|error| edge::store(&error))?;
     let rows: Vec<_> = rows.into_iter().filter(|row| args.name.as_ref().is_none_or(|name| *name == row.name)).collect();
     if ctx.ui.json() {
         for row in &rows {
-            ctx.ui.object("image", json!(row));
+            ctx.ui.object("image", marks.add(json!(row), &row.name, &row.version, &row.digest));
         }
         return Ok(edge::OK);
     }
@@ -33,7 +38,7 @@ pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
         return Ok(edge::OK);
     }
     let cells = rows.iter().map(|row| {
-        let state = row.problem.clone().unwrap_or_default();
+        let state = row.problem.clone().into_iter().chain(marks.words(&row.name, &row.version, &row.digest)).collect::<Vec<_>>().join("; ");
         let bytes = row.size.map(size).unwrap_or_default();
         vec![row.name.clone(), row.version.clone(), row.digest.short(), row.created.clone().unwrap_or_default(), bytes, state]
     });
@@ -46,21 +51,27 @@ pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
 pub(super) fn show(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
     let details = inspect::show(&store, &reference(&args.image)?).map_err(|error| edge::store(&error))?;
+    let marks = Marks::read(&store)?;
     if ctx.ui.json() {
         let (name, version) = (&details.reference.name, &details.reference.version);
         let Details { digest, platform, config, history, layers, size, created, annotations, .. } = &details;
         ctx.ui.object(
             "show",
-            json!({ "name": name, "version": version, "digest": digest, "platform": platform, "created": created, "size": size,
-                "config": config, "labels": config.labels, "annotations": annotations, "history": history, "layers": layers }),
+            marks.add(
+                json!({ "name": name, "version": version, "digest": digest, "platform": platform, "created": created, "size": size,
+                    "config": config, "labels": config.labels, "annotations": annotations, "history": history, "layers": layers }),
+                name,
+                version.as_deref().unwrap_or_default(),
+                digest,
+            ),
         );
     } else {
-        ctx.ui.raw(describe(&details).as_bytes());
+        ctx.ui.raw(describe(&details, &marks).as_bytes());
     }
     Ok(edge::OK)
 }
 
-fn describe(details: &Details) -> String {
+fn describe(details: &Details, marks: &Marks) -> String {
     let mut out = String::new();
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
@@ -71,6 +82,9 @@ fn describe(details: &Details) -> String {
     let quoted = |words: &[String]| words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");
     row("image", details.reference.to_string());
     row("digest", details.digest.to_string());
+    for mark in marks.words(&details.reference.name, details.reference.version.as_deref().unwrap_or_default(), &details.digest) {
+        row("state", mark);
+    }
     row("platform", details.platform.to_string());
     row("created", details.created.clone().unwrap_or_default());
     row("size", size(details.size));
@@ -98,15 +112,10 @@ fn describe(details: &Details) -> String {
 }
 
 /// `bake rm`.
-pub(super) fn rm(ctx: &Ctx<'_>, args: &ImagesArgs) -> Result<u8, Report> {
+pub(super) fn rm(ctx: &Ctx<'_>, args: &RmArgs) -> Result<u8, Report> {
     let references = args.images.iter().map(|image| reference(image)).collect::<Result<Vec<_>, _>>()?;
     let store = ctx.store()?;
-    // All must be there before the first goes.
-    for wanted in &references {
-        store.resolve(wanted).map_err(|error| edge::store(&error))?;
-    }
-    for wanted in &references {
-        let Version { reference, manifest, .. } = store.remove(wanted).map_err(|error| edge::store(&error))?;
+    for Version { reference, manifest, .. } in store.remove_all(&references, args.force).map_err(|error| edge::store(&error))? {
         if ctx.ui.json() {
             ctx.ui.object("removed", json!({ "name": reference.name, "version": reference.version, "digest": manifest.digest }));
         } else {
@@ -145,6 +154,7 @@ pub(super) fn verify(ctx: &Ctx<'_>, args: &VerifyArgs) -> Result<u8, Report> {
 pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
     let version = store.resolve(&reference(&args.image.image)?).map_err(|error| edge::store(&error))?;
+    channel::warn_if_revoked(ctx, &store, &version)?;
     let format = match args.format {
         ExportFormat::OciArchive => Format::OciArchive,
         ExportFormat::DockerArchive => Format::DockerArchive,
@@ -182,6 +192,7 @@ fn blob(store: &Store, digest: &Digest) -> io::Result<std::fs::File> {
     store.blob(digest).map_err(io::Error::other)
 }
 
+/// Reads how a person names an image.
 pub(super) fn reference(text: &str) -> Result<Reference, Report> {
     text.parse().map_err(|error: crate::image::BadReference| edge::report("usage", edge::USAGE, &error))
 }

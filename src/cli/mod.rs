@@ -3,13 +3,16 @@
 mod args;
 mod bake;
 mod change;
+mod channel;
 mod drift;
 mod edge;
 mod explain;
 mod fleet;
+mod gc;
 mod images;
 mod machine;
 mod paper;
+mod who;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -85,6 +88,9 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::List(args) => images::list(ctx, &args),
         Command::Show(args) => images::show(ctx, &args),
         Command::Rm(args) => images::rm(ctx, &args),
+        Command::Gc(args) => gc::gc(ctx, &args),
+        Command::Promote(args) => channel::promote(ctx, &args),
+        Command::Revoke(args) => channel::revoke(ctx, &args),
         Command::Verify(args) => images::verify(ctx, &args),
         Command::Export(args) => images::export(ctx, &args),
     }

@@ -1,7 +1,8 @@
-//! How a person names an image: `name`, `name:version`, `name@sha256:…`, `name:version@sha256:…`.
+//! How a person names an image: `name`, `name:version`, `name@sha256:…`, `name:version@sha256:…`, `name@channel`.
 //!
 //! The grammar is the OCI distribution specification's: a name is lower-case words with `.`, `_`, `__` or dashes between,
-//! joined by `/`; a version is a tag, 1 to 128 of `[A-Za-z0-9_.-]` that starts with neither `.` nor `-`.
+//! joined by `/`; a version is a tag, 1 to 128 of `[A-Za-z0-9_.-]` that starts with neither `.` nor `-`. A channel is bake's own: a
+//! name that one version after another goes by, 1 to 64 of `[a-z0-9_.-]` that starts with a letter.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use serde::Serializer;
 
 use crate::digest::Digest;
 
-/// The name of an image, perhaps of one version of it, perhaps of one content.
+/// The name of an image, perhaps of one version of it, perhaps of one content, or of what a channel of it points at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     /// Repository name.
@@ -22,6 +23,8 @@ pub struct Reference {
     pub version: Option<String>,
     /// Manifest digest.
     pub digest: Option<Digest>,
+    /// Channel; with it there is neither version nor digest.
+    pub channel: Option<String>,
 }
 
 /// Why a text names no image. Each message says what would.
@@ -56,19 +59,52 @@ pub enum BadReference {
         /// What stood there.
         digest: String,
     },
+    /// What follows the `@` is neither a digest nor a channel.
+    #[error("{channel:?} is not a channel: {why} (1 to 64 lower-case letters, digits, _ . -, starting with a letter)")]
+    Channel {
+        /// What stood there.
+        channel: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A version and a channel.
+    #[error("{text:?} names a version and a channel (name:version or name@channel)")]
+    VersionAndChannel {
+        /// What was given.
+        text: String,
+    },
 }
 
 /// Longest name that registries take.
 const NAME_MAX: usize = 255;
 /// Longest version.
 const VERSION_MAX: usize = 128;
+/// Longest channel.
+const CHANNEL_MAX: usize = 64;
 
 impl Reference {
     /// Names one version.
     pub fn new(name: &str, version: &str) -> Result<Self, BadReference> {
         check_name(name)?;
         check_version(version)?;
-        Ok(Self { name: name.to_owned(), version: Some(version.to_owned()), digest: None })
+        Ok(Self { name: name.to_owned(), version: Some(version.to_owned()), digest: None, channel: None })
+    }
+
+    /// Names what a channel points at.
+    pub fn of_channel(name: &str, channel: &str) -> Result<Self, BadReference> {
+        check_name(name)?;
+        check_channel(channel)?;
+        Ok(Self { name: name.to_owned(), version: None, digest: None, channel: Some(channel.to_owned()) })
+    }
+
+    /// Whether it says which version is meant, rather than "the newest".
+    pub fn is_exact(&self) -> bool {
+        self.version.is_some() || self.digest.is_some() || self.channel.is_some()
+    }
+
+    /// Whether it is a name and a version and nothing else: what a version can be published as.
+    pub fn is_version(&self) -> bool {
+        self.version.is_some() && self.digest.is_none() && self.channel.is_none()
     }
 }
 
@@ -81,6 +117,9 @@ impl fmt::Display for Reference {
         if let Some(digest) = &self.digest {
             write!(f, "@{digest}")?;
         }
+        if let Some(channel) = &self.channel {
+            write!(f, "@{channel}")?;
+        }
         Ok(())
     }
 }
@@ -89,12 +128,13 @@ impl FromStr for Reference {
     type Err = BadReference;
 
     fn from_str(text: &str) -> Result<Self, BadReference> {
-        let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => {
-                let parsed = digest.parse().map_err(|_| BadReference::Digest { digest: clip(digest) })?;
-                (rest, Some(parsed))
+        let (rest, after) = text.split_once('@').map_or((text, None), |(rest, after)| (rest, Some(after)));
+        // A digest has a colon, a channel has none.
+        let (digest, channel) = match after {
+            Some(digest) if digest.contains(':') => {
+                (Some(digest.parse().map_err(|_| BadReference::Digest { digest: clip(digest) })?), None)
             }
-            None => (text, None),
+            other => (None, other),
         };
         let (name, version) = match rest.rsplit_once(':') {
             // `host:5000/name` has its colon in the host: let the name's own check speak of it.
@@ -109,7 +149,13 @@ impl FromStr for Reference {
         if let Some(version) = version {
             check_version(version)?;
         }
-        Ok(Self { name: name.to_owned(), version: version.map(str::to_owned), digest })
+        if let Some(channel) = channel {
+            check_channel(channel)?;
+            if version.is_some() {
+                return Err(BadReference::VersionAndChannel { text: clip(text) });
+            }
+        }
+        Ok(Self { name: name.to_owned(), version: version.map(str::to_owned), digest, channel: channel.map(str::to_owned) })
     }
 }
 
@@ -180,6 +226,24 @@ pub(crate) fn check_version(version: &str) -> Result<(), BadReference> {
     Ok(())
 }
 
+/// Checks the name of a channel: fit for a file name, and never a digest.
+fn check_channel(channel: &str) -> Result<(), BadReference> {
+    let wrong = |why| Err(BadReference::Channel { channel: clip(channel), why });
+    if channel.is_empty() {
+        return wrong("it is empty");
+    }
+    if channel.len() > CHANNEL_MAX {
+        return wrong("it is longer than 64 characters");
+    }
+    if !channel.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return wrong("it does not start with a lower-case letter");
+    }
+    if !channel.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b)) {
+        return wrong("it has a character that no channel may have");
+    }
+    Ok(())
+}
+
 /// Keeps messages readable whatever was typed.
 fn clip(text: &str) -> String {
     text.chars().take(100).collect()
@@ -206,6 +270,11 @@ mod tests {
             check(good, true);
             check(&format!("{good}@{digest}"), true);
         }
+        for good in ["web@production", "a/b@blue-green_2.0", "web@x"] {
+            check(good, true);
+        }
+        check(&format!("web@{}", "c".repeat(64)), true);
+        check(&format!("web@{}", "c".repeat(65)), false);
         for bad in [
             "",
             ":1",
@@ -217,6 +286,13 @@ mod tests {
             "web:1+2",
             "web@",
             "web@sha256:12",
+            "web@Production",
+            "web@1",
+            "web@.x",
+            "web@a/b",
+            "web@..",
+            "web:1@production",
+            "web@a@b",
             "-web",
             "web-",
             "a//b",

@@ -91,7 +91,13 @@ fn life(dir: &Path) {
     let (one, two) = (store.draft().expect("draft"), store.draft().expect("draft"));
     let (web, app) = (with_referrer(&one, image(&one, "web:1", "one")), image(&two, "app:1", "two"));
     store.publish_all(&[(&one, &[web]), (&two, &[app])]).expect("publish");
+    store.promote(&"app:1".parse().expect("a reference"), "production", &who()).expect("promote");
+    store.revoke(&"web:1".parse().expect("a reference"), "a flaw", &who()).expect("revoke");
     store.remove(&"web:1".parse().expect("a reference")).expect("remove");
+}
+
+fn who() -> Who {
+    Who { user: "ann".to_owned(), sudo: None, host: "kiln".to_owned() }
 }
 
 /// Not a test of its own: the process that is killed.
@@ -123,6 +129,10 @@ fn killed_at_any_point() {
         let again = [image(&draft, "web:1", "one"), image(&draft, "web:2", "three")];
         store.publish(&draft, &again).expect("the next build just works");
         drop(draft);
+        let histories = store.channel_histories().expect("readable");
+        assert!(histories.iter().all(|(_, history)| history.len() <= 1), "{histories:?}");
+        store.promote(&"web:2".parse().expect("a reference"), "production", &who()).expect("promote");
+        store.revocations().expect("readable");
         recovered(dir);
         if ended {
             assert!(point > 40, "only {point} points");
@@ -190,6 +200,132 @@ fn one_error_at_any_point_changes_nothing() {
 fn a_dead_disk_is_repaired_by_the_next_open() {
     check_failing(Fault::Dead, publish_two, &["gone:1", "old:1", "web:1", "web:2"]);
     check_failing(Fault::Dead, remove_one, &["old:1"]);
+}
+
+/// What the child does: versions, cache, logs, and a collection of most of it.
+fn collected_life(dir: &Path) {
+    let (store, rules) = half_empty(dir);
+    fault::plan(planned());
+    store.collect(&rules, None).expect("collect");
+}
+
+/// A store where much is to be freed.
+fn half_empty(dir: &Path) -> (Store, Rules) {
+    let store = Store::open(dir).expect("open");
+    let draft = store.draft().expect("draft");
+    let versions = ["web:1", "web:2", "app:1"].map(|name| with_referrer(&draft, image(&draft, name, name)));
+    store.publish(&draft, &versions).expect("publish");
+    fs::create_dir_all(dir.join("cache/steps/ab")).expect("mkdir");
+    fs::create_dir_all(dir.join("logs/old")).expect("mkdir");
+    for name in ["cache/steps/ab/abcd", "logs/old/1.log"] {
+        fs::write(dir.join(name), "x").expect("write");
+    }
+    fs::write(dir.join("blobs/sha256").join(Digest::of("stray").hex()), "stray").expect("write");
+    (store, half_empty_rules())
+}
+
+/// Whatever stopped a collection: the versions that are listed are whole, and the next one does the rest.
+fn check_collected(dir: &Path, point: usize) -> Vec<String> {
+    let store = Store::open(dir).expect("open");
+    drop(store.dead_drafts().expect("dead drafts"));
+    let found = names(&store);
+    assert!(found == ["app:1", "web:1", "web:2"] || found == ["app:1", "web:2"], "point {point}: {found:?}");
+    let rules = half_empty_rules();
+    store.collect(&rules, None).expect("the next one");
+    assert_eq!(names(&store), ["app:1", "web:2"], "point {point}");
+    assert_eq!(store.garbage(&rules).expect("plan").heaps, [], "point {point}");
+    drop(store);
+    recovered(dir);
+    found
+}
+
+fn half_empty_rules() -> Rules {
+    let zero = Duration::ZERO;
+    Rules { keep: Some(1), cache_older_than: zero, logs_older_than: zero, grace: zero, ..Rules::default() }
+}
+
+fn planned() -> Fault {
+    Fault::Kill(std::env::var("BAKE_CRASH_POINT").expect("given").parse().expect("a number"))
+}
+
+/// Not a test of its own: the process that is killed.
+#[test]
+fn collecting_child() {
+    let Some(dir) = std::env::var_os("BAKE_CRASH_GC_DIR") else { return };
+    collected_life(Path::new(&dir));
+}
+
+#[test]
+fn a_collection_killed_at_any_point_leaves_a_right_store() {
+    let mut seen = vec![];
+    for point in 0.. {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = &dir.path().join("store");
+        let mut child = Command::new(std::env::current_exe().expect("this program"));
+        child.args(["--exact", "store::crash::collecting_child", "--nocapture"]);
+        let output = child.env("BAKE_CRASH_GC_DIR", dir).env("BAKE_CRASH_POINT", point.to_string()).output().expect("run");
+        let ended = output.status.success();
+        assert!(ended || output.status.signal() == Some(9), "point {point}: {}", String::from_utf8_lossy(&output.stderr));
+        let found = check_collected(dir, point);
+        if seen.last() != Some(&found.len()) {
+            seen.push(found.len());
+        }
+        if ended {
+            assert!(point > 10, "only {point} points");
+            break;
+        }
+    }
+    assert_eq!(seen, [3, 2]);
+}
+
+#[test]
+fn a_collection_on_a_failing_disk_leaves_a_right_store() {
+    for fault in [Fault::Once as fn(usize, Errno) -> Fault, Fault::Dead] {
+        for point in 0.. {
+            let dir = tempfile::tempdir().expect("a folder");
+            let (store, rules) = half_empty(dir.path());
+            fault::plan(fault(point, Errno::IO));
+            let result = store.collect(&rules, None);
+            let passed = fault::plan(Fault::None);
+            drop(store);
+            let found = check_collected(dir.path(), point);
+            assert!(result.is_err() || found.len() == 2, "point {point}: {found:?}");
+            if point >= passed {
+                assert!(point > 10, "only {point} points");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_failed_is_not_remembered() {
+    for fault in [Fault::Once as fn(usize, Errno) -> Fault, Fault::Dead] {
+        for point in 0.. {
+            let dir = tempfile::tempdir().expect("a folder");
+            let store = Store::open(dir.path()).expect("open");
+            let draft = store.draft().expect("draft");
+            store.publish(&draft, &[image(&draft, "web:1", "one")]).expect("publish");
+            let web: Reference = "web:1".parse().expect("a reference");
+            fault::plan(fault(point, Errno::NOSPC));
+            let promoted = store.promote(&web, "production", &who());
+            let revoked = promoted.is_ok().then(|| store.revoke(&web, "a flaw", &who()));
+            let passed = fault::plan(Fault::None);
+            drop(draft);
+            let store = recovered(dir.path());
+            assert_eq!(store.channels().expect("readable").len(), usize::from(promoted.is_ok()), "point {point}");
+            let in_force = store.revocations().expect("readable").len();
+            assert_eq!(in_force, usize::from(matches!(revoked, Some(Ok(_)))), "point {point}");
+            if in_force == 0 {
+                store.promote(&web, "production", &who()).expect("once the disk is well again");
+                store.revoke(&web, "a flaw", &who()).expect("once the disk is well again");
+            }
+            if point >= passed {
+                assert!(point > 10, "only {point} points");
+                break;
+            }
+        }
+    }
 }
 
 #[test]

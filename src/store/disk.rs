@@ -7,6 +7,7 @@ use std::fs::File;
 use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -68,6 +69,27 @@ pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<(), files::Error> 
 /// Gives a folder exactly `mode`.
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), files::Error> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))
+}
+
+/// Makes the first `good` bytes of a file, followed by `bytes`, all there is in it, durably; the file is made where missing, its
+/// name is not flushed. After an error it is as long as `good`, or the next append makes it so.
+pub(super) fn append(path: &Path, good: u64, bytes: &[u8]) -> Result<(), files::Error> {
+    fault::point(path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let mode = Mode::from_raw_mode(PUBLIC_FILE);
+    let file = File::from(rustix::fs::open(path, flags, mode).map_err(|e| system("open", path, e))?);
+    let write = || {
+        let fail = |e| system("write", path, e);
+        file.set_permissions(Permissions::from_mode(PUBLIC_FILE)).map_err(fail)?;
+        file.set_len(good).map_err(fail)?;
+        file.write_all_at(bytes, good).map_err(fail)?;
+        fault::point(path)?;
+        file.sync_all().map_err(|e| system("sync", path, e))
+    };
+    write().inspect_err(|_| {
+        // What was written and not flushed must not be taken for done; a reader knows a torn line anyway.
+        let _ = file.set_len(good);
+    })
 }
 
 /// Makes a folder with exactly `mode`, unless it is there; returns whether it was made.

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use super::disk;
 use super::error::Error;
@@ -92,6 +93,16 @@ impl Draft {
         }
         dead.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(dead)
+    }
+
+    /// Returns the ids of the corners in `scratch` whose owners live, and when they were born.
+    pub(super) fn living(scratch: &Path) -> Result<Vec<(String, SystemTime)>, Error> {
+        Ok(look(scratch)?.into_iter().filter(|one| one.lives).map(|one| (one.id, one.born)).collect())
+    }
+
+    /// Returns the corners in `scratch` whose owners are dead, without claiming them.
+    pub(super) fn abandoned(scratch: &Path) -> Result<Vec<PathBuf>, Error> {
+        Ok(look(scratch)?.into_iter().filter(|one| !one.lives).map(|one| scratch.join(one.id)).collect())
     }
 
     /// Its folder `scratch/ID/`.
@@ -210,6 +221,44 @@ impl Drop for Draft {
         // What cannot be removed is still under our lock until we are gone, and a dead draft for the next run afterwards.
         let _ = self.clear();
     }
+}
+
+/// A corner, seen from outside.
+struct Seen {
+    id: String,
+    born: SystemTime,
+    lives: bool,
+}
+
+/// Looks at all corners and changes nothing, so that it can be done in somebody else's store.
+fn look(scratch: &Path) -> Result<Vec<Seen>, Error> {
+    let entries = match fs::read_dir(scratch) {
+        Ok(entries) => entries,
+        // Another user's is closed to us, and none of our business.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => return Ok(vec![]),
+        Err(e) => return Err(reading(system("list", scratch, e))),
+    };
+    // A corner without a lock is dead or just being born: behind the door there are none of the latter.
+    let _door = if scratch.join("lock").exists() { Some(door(scratch)?) } else { None };
+    let mut seen = vec![];
+    for entry in entries {
+        let entry = entry.map_err(|e| reading(system("list", scratch, e)))?;
+        let Ok(id) = entry.file_name().into_string() else { continue };
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let path = entry.path().join("lock");
+        // The lock file is made at birth and never written.
+        let (born, lives) = match fs::symlink_metadata(&path).and_then(|meta| meta.modified()) {
+            Ok(born) => (born, !matches!(Lock::try_exclusive(&path), Ok(Some(_)))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && entry.path().is_dir() => (SystemTime::UNIX_EPOCH, false),
+            // Gone in the meantime, or not ours to look into.
+            Err(_) => continue,
+        };
+        seen.push(Seen { id, born, lives });
+    }
+    seen.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(seen)
 }
 
 /// Holds `scratch/lock` for a moment.

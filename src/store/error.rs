@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::revoke::Revocation;
 use crate::digest::Digest;
 use crate::files;
+use crate::image::BadReference;
 use crate::image::Reference;
 use crate::image::Unreadable;
 
@@ -102,6 +104,68 @@ pub enum Error {
         /// The reference.
         reference: Box<Reference>,
     },
+    /// A channel that points nowhere.
+    #[error("no channel {reference} in the store")]
+    NoChannel {
+        /// What was asked for.
+        reference: Box<Reference>,
+        /// Channels of that image, or of that name, best first.
+        near: Vec<String>,
+    },
+    /// A channel points at a version that was removed in spite of it.
+    #[error("{reference} points at version {version}, which was removed")]
+    ChannelGone {
+        /// The channel.
+        reference: Box<Reference>,
+        /// The version.
+        version: String,
+    },
+    /// A reference without a channel where one is needed.
+    #[error("{reference} names no channel")]
+    NotAChannel {
+        /// The reference.
+        reference: Box<Reference>,
+    },
+    /// A name that no channel may have.
+    #[error("there can be no such channel")]
+    BadChannel {
+        /// Why not.
+        source: BadReference,
+    },
+    /// There is no version to step back to.
+    #[error("{reference} has no earlier version to go back to")]
+    NoEarlier {
+        /// The channel.
+        reference: Box<Reference>,
+    },
+    /// A version whose tests were left out cannot be promoted.
+    #[error("{reference} is untested")]
+    Untested {
+        /// The version.
+        reference: Box<Reference>,
+    },
+    /// A version that must not be used.
+    #[error("{reference} is revoked: {}", revocation.why)]
+    Revoked {
+        /// The version.
+        reference: Box<Reference>,
+        /// Who said so, and why.
+        revocation: Box<Revocation>,
+    },
+    /// A version that is not revoked cannot be restored.
+    #[error("{reference} is not revoked")]
+    NotRevoked {
+        /// The version.
+        reference: Box<Reference>,
+    },
+    /// A version that channels point at is not removed.
+    #[error("{reference} is in use: {} at it", if let [one] = channels.as_slice() { format!("{one} points") } else { format!("{} point", channels.join(" and ")) })]
+    InChannel {
+        /// The version.
+        reference: Box<Reference>,
+        /// The channels.
+        channels: Vec<String>,
+    },
     /// What was to be published does not hold together.
     #[error("{reference} is incomplete: {digest} {why}")]
     Incomplete {
@@ -170,7 +234,20 @@ impl Error {
     pub fn is_store_unusable(&self) -> bool {
         !matches!(
             self,
-            Self::NotFound { .. } | Self::VersionTaken { .. } | Self::NoVersion { .. } | Self::Incomplete { .. } | Self::Name { .. }
+            Self::NotFound { .. }
+                | Self::VersionTaken { .. }
+                | Self::NoVersion { .. }
+                | Self::Incomplete { .. }
+                | Self::Name { .. }
+                | Self::NoChannel { .. }
+                | Self::ChannelGone { .. }
+                | Self::NotAChannel { .. }
+                | Self::BadChannel { .. }
+                | Self::NoEarlier { .. }
+                | Self::Untested { .. }
+                | Self::Revoked { .. }
+                | Self::NotRevoked { .. }
+                | Self::InChannel { .. }
         )
     }
 

@@ -1,11 +1,14 @@
 //! `index.json`: the truth about which versions there are. Entries and fields that bake did not write are kept as they are.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::fmt;
 
 use serde::Deserialize;
-use serde_json::Map;
-use serde_json::Value;
+use serde::Deserializer;
+use serde::de::MapAccess;
+use serde::de::Visitor;
+use serde_json::value::RawValue;
 
 use super::Store;
 use super::Version;
@@ -23,103 +26,155 @@ pub(super) const LIMIT: u64 = 256 << 20;
 /// Annotation of an entry without a name: the digest of the manifest that it speaks about, so that nobody has to read it to know.
 const ANNOTATION_SUBJECT: &str = "bake.subject";
 
-/// The index, with its entries in order of publication.
-#[derive(Debug, Clone, PartialEq)]
+/// Annotation of a version's entry: when it was published, RFC 3339. Images do not say so, as they are made to be the same for ever.
+pub const PUBLISHED_ANNOTATION: &str = "bake.published";
+
+/// The index, with its entries in order of publication. All texts are those that were read: writing it changes nothing but what
+/// was added or taken out.
+#[derive(Debug, Clone)]
 pub(super) struct IndexFile {
-    fields: Map<String, Value>,
-    entries: Vec<Value>,
+    /// All fields in their order; that of `manifests` is not looked at.
+    fields: Vec<(String, Box<RawValue>)>,
+    entries: Vec<Entry>,
+}
+
+/// An entry as it was written, and what it says where it names a sha256 blob.
+#[derive(Debug, Clone)]
+struct Entry {
+    text: Box<RawValue>,
+    descriptor: Option<Descriptor>,
+}
+
+impl Entry {
+    fn new(descriptor: Descriptor) -> Self {
+        Self { text: serde_json::value::to_raw_value(&descriptor).expect("a descriptor is writable"), descriptor: Some(descriptor) }
+    }
 }
 
 impl IndexFile {
     /// The index of a store without versions.
     pub(super) fn empty() -> Self {
-        let mut fields = Map::new();
-        fields.insert("schemaVersion".to_owned(), 2.into());
-        fields.insert("mediaType".to_owned(), MEDIA_INDEX.into());
-        fields.insert("manifests".to_owned(), Value::Null);
-        Self { fields, entries: vec![] }
+        let text = format!(r#"{{"schemaVersion":2,"mediaType":"{MEDIA_INDEX}","manifests":[]}}"#);
+        Self::parse(text.as_bytes()).expect("an index")
     }
 
     /// Reads an index; an error says what is wrong with it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("not JSON: {e}"))?;
-        let Value::Object(mut fields) = value else { return Err("not a JSON object".to_owned()) };
-        match fields.get("schemaVersion") {
-            Some(version) if version.as_u64() == Some(2) => {}
-            Some(other) => return Err(format!("schemaVersion is {other}, not 2")),
-            None => return Err("schemaVersion is missing".to_owned()),
-        }
-        // Its place among the fields is kept, so that rewriting moves nothing.
-        let entries = match fields.insert("manifests".to_owned(), Value::Null) {
-            Some(Value::Array(entries)) => entries,
-            Some(Value::Null) => vec![],
-            Some(_) => return Err("manifests is not a list".to_owned()),
-            None => return Err("manifests is missing".to_owned()),
+        let Fields(fields) = serde_json::from_slice(bytes)
+            .map_err(|e| if e.is_data() { "not a JSON object".to_owned() } else { format!("not JSON: {e}") })?;
+        let field = |name: &str| {
+            let mut found = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.get());
+            match (found.next(), found.next()) {
+                (Some(value), None) => Ok(value),
+                (None, _) => Err(format!("{name} is missing")),
+                // Which of them counts, readers do not agree on.
+                (Some(_), Some(_)) => Err(format!("{name} is there twice")),
+            }
         };
-        Ok(Self { fields, entries })
+        let version = field("schemaVersion")?;
+        if version != "2" {
+            return Err(format!("schemaVersion is {version}, not 2"));
+        }
+        let texts: Option<Vec<Box<RawValue>>> =
+            serde_json::from_str(field("manifests")?).map_err(|_| "manifests is not a list".to_owned())?;
+        let entries = texts.unwrap_or_default().into_iter().map(|text| Entry { descriptor: serde_json::from_str(text.get()).ok(), text });
+        Ok(Self { entries: entries.collect(), fields })
     }
 
     /// Returns its bytes: compact JSON, in the order read and appended.
     pub(super) fn to_json(&self) -> Vec<u8> {
-        let mut fields = self.fields.clone();
-        fields.insert("manifests".to_owned(), Value::Array(self.entries.clone()));
-        serde_json::to_vec(&fields).expect("JSON values are writable")
+        let mut out = Vec::with_capacity(256 + self.entries.iter().map(|entry| entry.text.get().len() + 1).sum::<usize>());
+        out.push(b'{');
+        for (n, (name, value)) in self.fields.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            out.extend(serde_json::to_vec(name).expect("a string is writable"));
+            out.push(b':');
+            if name != "manifests" {
+                out.extend(value.get().as_bytes());
+                continue;
+            }
+            out.push(b'[');
+            for (n, entry) in self.entries.iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                out.extend(entry.text.get().as_bytes());
+            }
+            out.push(b']');
+        }
+        out.push(b'}');
+        out
     }
 
     /// Returns every entry as a descriptor, where it is one that names a sha256 blob.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = Option<Descriptor>> {
-        self.entries.iter().map(|entry| Descriptor::deserialize(entry).ok())
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = Option<&Descriptor>> {
+        self.entries.iter().map(|entry| entry.descriptor.as_ref())
     }
 
     /// Returns the versions, oldest publication first. When a foreign tool has written a version twice the first counts, as
     /// it does for other readers.
     pub(super) fn versions(&self) -> Vec<Version> {
-        let mut seen = BTreeMap::new();
-        for (n, manifest) in self.descriptors().enumerate() {
-            let Some(manifest) = manifest else { continue };
-            let Some(reference) = version_of(&manifest) else { continue };
-            seen.entry(reference).or_insert((n, manifest));
+        let mut seen = HashSet::new();
+        let mut versions = vec![];
+        for manifest in self.descriptors().flatten() {
+            // A reference has one spelling, so the text can stand for it.
+            if let Some(name) = manifest.annotations.get(ANNOTATION_REF_NAME)
+                && let Some(reference) = version_of(manifest)
+                && seen.insert(name)
+            {
+                versions.push(Version::new(reference, manifest.clone()));
+            }
         }
-        let mut versions: Vec<_> = seen.into_iter().map(|(reference, (n, manifest))| (n, Version::new(reference, manifest))).collect();
-        versions.sort_by_key(|(n, _)| *n);
-        versions.into_iter().map(|(_, version)| version).collect()
+        versions
     }
 
-    /// Appends a version, and those of its referrers that are not there yet.
-    pub(super) fn push(&mut self, version: &Version) {
+    /// Returns one version.
+    pub(super) fn get(&self, reference: &Reference) -> Option<&Descriptor> {
+        if !reference.is_version() {
+            return None;
+        }
+        let name = reference.to_string();
+        self.descriptors().flatten().find(|manifest| manifest.annotations.get(ANNOTATION_REF_NAME) == Some(&name))
+    }
+
+    /// Appends a version, and those of its referrers that are not there yet. `now`: when that is, RFC 3339.
+    pub(super) fn push(&mut self, version: &Version, now: &str) {
         let entry = version.manifest.clone().with_annotation(ANNOTATION_REF_NAME, version.reference.to_string());
-        self.entries.push(serde_json::to_value(entry).expect("a descriptor is writable"));
+        self.entries.push(Entry::new(entry.with_annotation(PUBLISHED_ANNOTATION, now)));
         self.push_referrers(version);
     }
 
     /// Brings the entry of a version up to date: sets the annotations given, and appends those of its referrers that are not there yet.
     pub(super) fn renew(&mut self, version: &Version) {
         for entry in &mut self.entries {
-            let Ok(mut manifest) = Descriptor::deserialize(&*entry) else { continue };
-            if version_of(&manifest).as_ref() != Some(&version.reference) {
+            let Some(manifest) = entry.descriptor.as_ref().filter(|manifest| version_of(manifest).as_ref() == Some(&version.reference))
+            else {
                 continue;
-            }
-            let before = manifest.annotations.clone();
-            manifest.annotations.extend(version.manifest.annotations.clone());
-            if manifest.annotations != before {
-                *entry = serde_json::to_value(manifest).expect("a descriptor is writable");
+            };
+            let mut renewed = manifest.clone();
+            renewed.annotations.extend(version.manifest.annotations.clone());
+            if renewed != *manifest {
+                *entry = Entry::new(renewed);
             }
         }
         self.push_referrers(version);
     }
 
     fn push_referrers(&mut self, version: &Version) {
-        let known: BTreeSet<Digest> = self.descriptors().flatten().filter(is_nameless).map(|entry| entry.digest).collect();
         let subject = version.manifest.digest.to_string();
-        for referrer in version.referrers.iter().filter(|referrer| !known.contains(&referrer.digest)) {
-            let entry = referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject);
-            self.entries.push(serde_json::to_value(entry).expect("a descriptor is writable"));
+        for referrer in &version.referrers {
+            let known = |entry: &Descriptor| is_nameless(entry) && entry.digest == referrer.digest;
+            if !self.descriptors().flatten().any(known) {
+                self.entries.push(Entry::new(referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject)));
+            }
         }
     }
 
-    /// Takes every entry of a version out.
-    pub(super) fn remove(&mut self, reference: &Reference) {
-        self.retain(|manifest| version_of(manifest).as_ref() != Some(reference));
+    /// Takes every entry of these versions out.
+    pub(super) fn remove(&mut self, references: &BTreeSet<Reference>) {
+        self.retain(|manifest| version_of(manifest).is_none_or(|reference| !references.contains(&reference)));
     }
 
     /// Takes out the entries without a name that have one of these digests.
@@ -129,20 +184,45 @@ impl IndexFile {
 
     /// Keeps what `keep` says, and what is no descriptor of a sha256 blob.
     fn retain(&mut self, keep: impl Fn(&Descriptor) -> bool) {
-        self.entries.retain(|entry| Descriptor::deserialize(entry).map_or(true, |manifest| keep(&manifest)));
+        self.entries.retain(|entry| entry.descriptor.as_ref().is_none_or(&keep));
     }
 
     /// Returns the entries without a name that speak about another manifest. Those of other tools are read for it; what cannot be
     /// read speaks about nothing.
     pub(super) fn referrers(&self, store: &Store) -> Vec<Referrer> {
         let mut found = vec![];
-        for manifest in self.descriptors().flatten().filter(is_nameless) {
+        for manifest in self.descriptors().flatten().filter(|entry| is_nameless(entry)) {
             let told = manifest.annotations.get(ANNOTATION_SUBJECT).and_then(|subject| subject.parse().ok());
-            if let Some(subject) = told.or_else(|| subject_of(store, &manifest)) {
-                found.push(Referrer { manifest, subject });
+            if let Some(subject) = told.or_else(|| subject_of(store, manifest)) {
+                found.push(Referrer { manifest: manifest.clone(), subject });
             }
         }
         found
+    }
+}
+
+/// The fields of a JSON object, each as it was written.
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = vec![];
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -179,13 +259,15 @@ fn is_nameless(manifest: &Descriptor) -> bool {
 /// Returns the version that an entry is called, where it is called one.
 fn version_of(manifest: &Descriptor) -> Option<Reference> {
     let reference: Reference = manifest.annotations.get(ANNOTATION_REF_NAME)?.parse().ok()?;
-    (reference.version.is_some() && reference.digest.is_none()).then_some(reference)
+    reference.is_version().then_some(reference)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::MEDIA_MANIFEST;
+
+    const NOW: &str = "2026-11-23T09:00:00Z";
 
     fn version(name: &str, content: &str) -> Version {
         Version::new(name.parse().expect("valid"), Descriptor::new(MEDIA_MANIFEST, Digest::of(content), 7))
@@ -201,25 +283,25 @@ mod tests {
         let mut index = IndexFile::parse(text.as_bytes()).expect("valid");
         assert_eq!(String::from_utf8(index.to_json()).expect("UTF-8"), text);
         assert!(index.versions().is_empty());
-        index.push(&version("web:1", "a"));
-        index.push(&version("web:2", "b"));
-        index.push(&version("app:1", "a"));
+        index.push(&version("web:1", "a"), NOW);
+        index.push(&version("web:2", "b"), NOW);
+        index.push(&version("app:1", "a"), NOW);
         let names: Vec<String> = index.versions().iter().map(|v| v.reference.to_string()).collect();
         assert_eq!(names, ["web:1", "web:2", "app:1"]);
-        for name in ["web:1", "web:2", "app:1"] {
-            index.remove(&name.parse().expect("valid"));
-        }
+        index.remove(&["web:1", "web:2", "app:1"].map(|name| name.parse().expect("valid")).into());
         assert_eq!(String::from_utf8(index.to_json()).expect("UTF-8"), text);
     }
 
     #[test]
     fn the_first_of_two_equal_names_counts() {
         let mut index = IndexFile::empty();
-        index.push(&version("web:1", "a"));
-        index.push(&version("web:1", "b"));
+        index.push(&version("web:1", "a"), NOW);
+        index.push(&version("web:1", "b"), NOW);
         let versions = index.versions();
         assert_eq!(versions.len(), 1);
         assert_eq!(versions[0].manifest.digest, Digest::of("a"));
+        let get = |name: &str| index.get(&name.parse().expect("valid")).map(|manifest| manifest.digest);
+        assert_eq!((get("web:1"), get("web:2"), get("web")), (Some(Digest::of("a")), None, None));
     }
 
     #[test]
@@ -232,6 +314,9 @@ mod tests {
             (r#"{"schemaVersion":1}"#, "schemaVersion is 1"),
             (r#"{"schemaVersion":2}"#, "manifests is missing"),
             (r#"{"schemaVersion":2,"manifests":{}}"#, "not a list"),
+            (r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#, "manifests is there twice"),
+            (r#"{"schemaVersion":2.5,"manifests":[]}"#, "schemaVersion is 2.5"),
+            (r#"{"schemaVersion":2,"manifests":[]} x"#, "not JSON"),
         ] {
             let error = IndexFile::parse(text.as_bytes()).expect_err(text);
             assert!(error.contains(why), "{text}: {error}");

@@ -7,6 +7,8 @@
 //!   bake.json               format and features (format.rs)
 //!   lock                    flock of the writers of the above
 //!   publish.json            only while one of them works, or when one has died (publish.rs)
+//!   channels/NAME/CHANNEL   history of what web@production points at (channel.rs)
+//!   revoked                 history of what must not be used (revoke.rs)
 //!   cache/                  rebuildable
 //!   scratch/ID/             a build in flight (draft.rs)
 //!   logs/BUILD/             every line of every step
@@ -32,13 +34,18 @@ use crate::image::Descriptor;
 use crate::image::Reference;
 
 mod cache;
+mod channel;
 mod disk;
 mod draft;
 mod error;
 mod format;
+mod gc;
 mod index;
 mod publish;
 mod reach;
+mod record;
+mod remove;
+mod revoke;
 mod stray;
 
 pub use cache::Entry;
@@ -46,9 +53,27 @@ pub use cache::Found;
 pub use cache::Layer;
 pub use cache::StepCache;
 pub use cache::Tree;
+pub use channel::Channel;
+pub use channel::Promoted;
+pub use channel::Promotion;
+pub use channel::TESTED_ANNOTATION;
+pub use channel::Target;
+pub use channel::Turn;
+pub use channel::UNTESTED;
 pub use draft::Draft;
 pub use draft::NewBlob;
 pub use error::Error;
+pub use gc::Garbage;
+pub use gc::Heap;
+pub use gc::Kind;
+pub use gc::Rules;
+pub use index::PUBLISHED_ANNOTATION;
+pub use record::Who;
+pub use revoke::Descendant;
+pub use revoke::Link;
+pub use revoke::Revocation;
+pub use revoke::Revoked;
+pub use revoke::Verdict;
 pub use stray::Stray;
 
 use error::reading;
@@ -178,9 +203,20 @@ impl Store {
         Ok(versions)
     }
 
-    /// Finds an image: `name:version`, `name@sha256:…`, or a lone `name` = the newest published.
+    /// Finds an image: `name:version`, `name@sha256:…`, `name@channel`, or a lone `name` = the newest published.
     pub fn resolve(&self, reference: &Reference) -> Result<Version, Error> {
-        let versions = self.index()?.1.versions();
+        self.find(reference, &self.index()?.1)
+    }
+
+    /// Finds an image in the index.
+    fn find(&self, reference: &Reference, index: &IndexFile) -> Result<Version, Error> {
+        if let Some(manifest) = index.get(reference) {
+            return Ok(Version::new(reference.clone(), manifest.clone()));
+        }
+        let versions = index.versions();
+        if reference.channel.is_some() {
+            return self.find_channel(reference, &versions);
+        }
         let fits = |version: &&Version| {
             version.reference.name == reference.name
                 && (reference.version.is_none() || version.reference.version == reference.version)
@@ -244,10 +280,17 @@ impl Store {
         Ok(referrers.into_iter().filter(|one| one.subject == *subject).map(|one| one.manifest).collect())
     }
 
-    /// Takes a version out of the index, and blobs nobody else names. A lone name is refused: which version is meant must be said.
+    /// As [`Store::remove_all`], for one version that no channel points at.
     pub fn remove(&self, reference: &Reference) -> Result<Version, Error> {
+        let removed = self.remove_all(std::slice::from_ref(reference), false)?;
+        Ok(removed.into_iter().next().expect("one for one"))
+    }
+
+    /// Takes versions out of the index, all or none, and the blobs that nobody else names. Refused: a lone name (which version is
+    /// meant must be said) and, unless forced, a version that a channel points at.
+    pub fn remove_all(&self, references: &[Reference], force: bool) -> Result<Vec<Version>, Error> {
         self.to_write()?;
-        publish::remove(self, reference)
+        remove::remove(self, references, force)
     }
 
     /// Returns what lies in the store and belongs to nothing: blobs that no entry needs, files nobody writes.
@@ -258,7 +301,7 @@ impl Store {
     /// Returns the descriptors of all entries of `index.json` that name a sha256 blob, foreign ones too, and how many do not.
     pub fn entries(&self) -> Result<(Vec<Descriptor>, usize), Error> {
         let index = self.index()?.1;
-        let entries: Vec<Descriptor> = index.descriptors().flatten().collect();
+        let entries: Vec<Descriptor> = index.descriptors().flatten().cloned().collect();
         let others = index.descriptors().count() - entries.len();
         Ok((entries, others))
     }
@@ -280,7 +323,8 @@ impl Store {
         let path = self.dir.join("index.json");
         let Some(bytes) = disk::read(&path, index::LIMIT).map_err(reading)? else {
             // `judge` has refused a store where its absence would mean a loss.
-            return Ok((IndexFile::empty().to_json(), IndexFile::empty()));
+            let empty = IndexFile::empty();
+            return Ok((empty.to_json(), empty));
         };
         let index = IndexFile::parse(&bytes).map_err(|why| Error::Damaged { path, why })?;
         Ok((bytes, index))
@@ -300,6 +344,13 @@ impl Store {
             // A wait in the kernel could not be given up: a stopped bake would stop every other one for ever.
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// As [`Store::lock`], and repairs what a writer that died left behind.
+    fn lock_repaired(&self) -> Result<Lock, Error> {
+        let lock = self.lock()?;
+        publish::repair(self)?;
+        Ok(lock)
     }
 
     fn to_write(&self) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The only writers of `index.json` and `blobs/`: publish, remove, and the repair of either when it died half way.
+//! The writers of `index.json` and `blobs/`: publish, and the repair of a publish or a removal (remove.rs) that died half way.
 //!
 //! Publish, in this order (each line durable before the next):
 //! ```text
@@ -13,7 +13,6 @@
 //! does not need: before the rename that is all of them, after it none. A removal works the same way round: index, then blobs.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -30,7 +29,7 @@ use super::error::writing;
 use super::index;
 use super::index::IndexFile;
 use super::reach;
-use super::reach::Reach;
+use super::record;
 use crate::digest::Digest;
 use crate::files;
 use crate::files::is_aside;
@@ -55,7 +54,7 @@ struct Journal {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Doing {
+pub(super) enum Doing {
     Publish,
     Remove,
 }
@@ -77,7 +76,7 @@ struct Move<'a> {
 /// Publishes; see [`Store::publish_all`].
 pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
     for version in versions(parts) {
-        if version.reference.version.is_none() || version.reference.digest.is_some() {
+        if !version.reference.is_version() {
             return Err(Error::NoVersion { reference: Box::new(version.reference.clone()) });
         }
     }
@@ -94,8 +93,7 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
         }
     }
 
-    let _lock = store.lock()?;
-    repair(store)?;
+    let _lock = store.lock_repaired()?;
     let (before, mut index) = store.index()?;
     let published = decide(&index, parts)?;
     let mut moves = vec![];
@@ -108,9 +106,10 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
             moves.push(Move { digest, draft, fresh: there.is_none() });
         }
     }
+    let now = record::now();
     for (version, how) in versions(parts).zip(&published) {
         match how {
-            Published::New => index.push(version),
+            Published::New => index.push(version, &now),
             Published::Already => index.renew(version),
         }
     }
@@ -126,56 +125,6 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
 /// The versions of all parts, in order.
 fn versions<'a>(parts: &[Part<'a>]) -> impl Iterator<Item = &'a Version> {
     parts.iter().flat_map(|(_, versions)| *versions)
-}
-
-/// Takes one version out; see [`Store::remove`].
-pub(super) fn remove(store: &Store, reference: &Reference) -> Result<Version, Error> {
-    if reference.version.is_none() && reference.digest.is_none() {
-        return Err(Error::NoVersion { reference: Box::new(reference.clone()) });
-    }
-    let _lock = store.lock()?;
-    repair(store)?;
-    let version = store.resolve(reference)?;
-    let (before, mut index) = store.index()?;
-    index.remove(&version.reference);
-    let mut gone = Reach::default();
-    gone.follow(store, &version.manifest);
-    drop_referrers(store, &mut index, &mut gone);
-    let kept = reach::all(store, &index);
-    let mut blobs = vec![];
-    if kept.complete() {
-        blobs.extend(gone.blobs.difference(&kept.blobs).copied());
-    }
-    let gone = write_journal(store, Doing::Remove, &before, &blobs).and_then(|()| disk::write(&index_path(store), &index.to_json()));
-    if let Err(error) = gone {
-        let _ = undo_index(store, &before).and_then(|()| disk::remove(&journal_path(store)));
-        return Err(writing(error));
-    }
-    // From here on the version is gone, and what follows is cleaning: a failure is left to the next writer.
-    let _ = drop_blobs(store, &blobs).and_then(|()| disk::remove(&journal_path(store)));
-    Ok(version)
-}
-
-/// Takes out of `index` what speaks about manifests that went with a version, and what speaks about that in turn; `gone` is what
-/// the version needed, and grows by what they needed.
-fn drop_referrers(store: &Store, index: &mut IndexFile, gone: &mut Reach) {
-    let mut referrers = index.referrers(store);
-    if referrers.is_empty() {
-        return;
-    }
-    let speaking: BTreeSet<Digest> = referrers.iter().map(|one| one.manifest.digest).collect();
-    let mut kept = Reach::default();
-    index.descriptors().flatten().filter(|entry| !speaking.contains(&entry.digest)).for_each(|entry| kept.follow(store, &entry));
-    kept.follow_referrers(store, &mut referrers);
-    if !kept.complete() || index.descriptors().any(|entry| entry.is_none()) {
-        // Who knows what is spoken about: gc looks again.
-        return;
-    }
-    // What is left speaks about nothing that is kept. Where its subject was never here it is none of ours.
-    let before = referrers.clone();
-    gone.follow_referrers(store, &mut referrers);
-    let left: BTreeSet<Digest> = referrers.iter().map(|one| one.manifest.digest).collect();
-    index.remove_nameless(&before.iter().map(|one| one.manifest.digest).filter(|digest| !left.contains(digest)).collect());
 }
 
 /// Whether a dead writer left anything to repair.
@@ -211,14 +160,11 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
 /// Says for each version whether it is new; one that exists with other content, here or twice in the list, is an error.
 fn decide(index: &IndexFile, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
     let mut known: BTreeMap<&Reference, Digest> = BTreeMap::new();
-    let listed = index.versions();
-    for version in &listed {
-        known.insert(&version.reference, version.manifest.digest);
-    }
     let mut published = vec![];
     for version in versions(parts) {
         let want = version.manifest.digest;
-        published.push(match known.insert(&version.reference, want) {
+        let listed = index.get(&version.reference).map(|manifest| manifest.digest);
+        published.push(match listed.or(known.insert(&version.reference, want)) {
             None => Published::New,
             Some(have) if have == want => Published::Already,
             Some(have) => return Err(Error::VersionTaken { reference: Box::new(version.reference.clone()), have, want }),
@@ -309,7 +255,7 @@ fn take_back(store: &Store, before: &[u8], moves: &[Move<'_>]) -> Result<(), fil
 }
 
 /// Makes sure that the index is `before` again: its rename can have happened although the call failed.
-fn undo_index(store: &Store, before: &[u8]) -> Result<(), files::Error> {
+pub(super) fn undo_index(store: &Store, before: &[u8]) -> Result<(), files::Error> {
     let path = index_path(store);
     if disk::read(&path, super::index::LIMIT)?.as_deref() == Some(before) {
         return Ok(());
@@ -317,24 +263,24 @@ fn undo_index(store: &Store, before: &[u8]) -> Result<(), files::Error> {
     disk::write(&path, before)
 }
 
-fn drop_blobs(store: &Store, blobs: &[Digest]) -> Result<(), files::Error> {
+pub(super) fn drop_blobs(store: &Store, blobs: &[Digest]) -> Result<(), files::Error> {
     for digest in blobs {
         disk::remove(&store.blob_path(digest))?;
     }
     disk::sync_dir(&store.blobs())
 }
 
-fn write_journal(store: &Store, doing: Doing, before: &[u8], blobs: &[Digest]) -> Result<(), files::Error> {
+pub(super) fn write_journal(store: &Store, doing: Doing, before: &[u8], blobs: &[Digest]) -> Result<(), files::Error> {
     let journal = Journal { v: 1, doing, index: Digest::of(before), blobs: blobs.to_vec() };
     let bytes = serde_json::to_vec(&journal).expect("digests are writable");
     disk::write(&journal_path(store), &bytes)
 }
 
-fn journal_path(store: &Store) -> PathBuf {
+pub(super) fn journal_path(store: &Store) -> PathBuf {
     store.dir().join("publish.json")
 }
 
-fn index_path(store: &Store) -> PathBuf {
+pub(super) fn index_path(store: &Store) -> PathBuf {
     store.dir().join("index.json")
 }
 

@@ -27,7 +27,7 @@ pub(super) fn all(store: &Store, index: &IndexFile) -> Reach {
     let mut reach = Reach::default();
     for entry in index.descriptors() {
         match entry {
-            Some(entry) => reach.follow(store, &entry),
+            Some(entry) => reach.follow(store, entry),
             // An entry in a notation unknown to us: who knows what it needs.
             None => reach.broken = true,
         }

@@ -15,8 +15,20 @@ use crate::files::is_aside;
 use crate::files::system;
 
 /// What may stand in the store's folder.
-const KNOWN: &[&str] =
-    &["oci-layout", "index.json", "blobs", "bake.json", "lock", "publish.json", "channels", "cache", "scratch", "logs", "lost+found"];
+const KNOWN: &[&str] = &[
+    "oci-layout",
+    "index.json",
+    "blobs",
+    "bake.json",
+    "lock",
+    "publish.json",
+    "channels",
+    "revoked",
+    "cache",
+    "scratch",
+    "logs",
+    "lost+found",
+];
 
 /// A file that belongs to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

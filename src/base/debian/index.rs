@@ -14,6 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::version;
 use crate::base::aside::Aside;
@@ -250,7 +251,10 @@ pub(super) fn place(cache: &Path, digest: &Digest) -> PathBuf {
 /// Returns the cached plain text after a check of every byte; what is not what its name says is removed.
 pub(super) fn cached(cache: &Path, digest: &Digest) -> Option<PathBuf> {
     let path = place(cache, digest);
-    let mut reader = HashReader::new(fs::File::open(&path).ok()?);
+    let file = fs::File::open(&path).ok()?;
+    // The time of last use, for gc; that it cannot be set is no reason to fail.
+    let _ = file.set_modified(SystemTime::now());
+    let mut reader = HashReader::new(file);
     let mut buffer = vec![0; 1 << 20];
     while reader.read(&mut buffer).ok()? > 0 {}
     if reader.finish().1 == *digest {

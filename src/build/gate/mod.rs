@@ -22,7 +22,7 @@ use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{self, Descriptor, ImageConfig, Manifest, Reference};
 use crate::sandbox::Session;
-use crate::store::{Draft, Published, Store, Version};
+use crate::store::{Draft, Published, Store, TESTED_ANNOTATION, UNTESTED, Version};
 
 use super::error::Error;
 use super::{Hall, machine, sweep};
@@ -31,10 +31,6 @@ pub(super) use list::Tests;
 pub(super) use probe::look;
 
 use trial::Ground;
-
-/// Annotation of a published version in `index.json`: `yes` where its tests passed, `no` where they were left out, `none` where it
-/// has none.
-pub const TESTED_ANNOTATION: &str = "bake.tested";
 
 /// Annotation of a published version in `index.json`: the digest of the list of its tests; `none` where it has none.
 pub const TESTS_ANNOTATION: &str = "bake.tests";
@@ -83,7 +79,7 @@ pub(super) fn check<'a, 'p>(
             let count = if tests.list.len() == 1 { "its test was".to_owned() } else { format!("its {} tests were", tests.list.len()) };
             let message = format!("{reference} is published untested: {count} not run");
             sink(Event::Warning { message, hint: Some(format!("`bake test {reference}` runs what was left out")) });
-            "no"
+            UNTESTED
         }
         Some(digest) => {
             let run = pass(&place()?, draft, manifest, config, tests, digest)?;
