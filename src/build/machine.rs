@@ -59,7 +59,7 @@ pub(super) fn unpacked(
         let fail = |why: String| Error::Chore { what: format!("unpack the layer {}", layer.digest), why };
         let how = compression(&layer.media_type).ok_or_else(|| fail(format!("its media type is {:?}", layer.media_type)))?;
         let diff_id = config.rootfs.diff_ids.get(n).ok_or_else(|| fail("the config does not list it".to_owned()))?;
-        let name = tree_name(hall.host, diff_id);
+        let name = tree_name(hall.host.get()?, diff_id);
         let mut tree = cache.tree(&name)?;
         let mut folder = None;
         if tree.is_none() {

@@ -24,6 +24,7 @@ mod facts;
 #[cfg(test)]
 mod facts_keys;
 mod gate;
+mod host;
 mod locking;
 mod log;
 mod machine;
@@ -55,7 +56,7 @@ use crate::image::{self, Descriptor, Platform, Reference};
 use crate::layer::Compression;
 use crate::plan::{self, Plan, lock::Lock};
 use crate::recipe::{self, BaseKind, Recipe};
-use crate::sandbox::{Cancel, Host};
+use crate::sandbox::Cancel;
 use crate::step;
 use crate::store::{Store, Version};
 
@@ -63,6 +64,7 @@ pub use check::{Looked, check, look_over};
 pub use chores::CHORES;
 pub use collect::collect;
 pub use gate::{TESTS_ANNOTATION, Tested, test};
+pub use host::Host;
 pub use locking::LockMode;
 pub use many::Failed;
 pub use read::{read, text};
@@ -265,10 +267,10 @@ fn tested(hall: &Hall<'_>, request: &Request, ready: &Ready, version: &Version) 
     gate::stored(hall, version.clone(), &ready.tests, request.no_test, Some(&request.recipe)).map(|_| ())
 }
 
-/// Whether everything that a manifest names is there (by name: `bake verify` reads it all).
+/// Whether everything that a manifest names is there in its size (`bake verify` reads it all).
 fn whole(store: &Store, manifest: &Digest) -> bool {
     let Ok(bytes) = store.read_blob(manifest) else { return false };
-    image::Manifest::parse(&bytes).is_ok_and(|manifest| manifest.descriptors().all(|one| store.has(&one.digest)))
+    image::Manifest::parse(&bytes).is_ok_and(|manifest| manifest.descriptors().all(|one| store.blob_of(one).is_ok()))
 }
 
 fn taken(ready: &Ready, have: &Digest, early: bool) -> Error {

@@ -298,7 +298,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 continue;
             }
             let Some(blob) = &self.made[layered.index].layer else { continue };
-            let name = work.tree_name(&blob.diff_id);
+            let name = work.tree_name(&blob.diff_id)?;
             let mut tree = work.cache.tree(&name)?;
             if tree.is_none() {
                 let at = work.draft.dir().join(format!("layer-{}", layered.index));
@@ -355,7 +355,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             && let Some(folder) = layered.folder.clone().filter(|folder| folder.starts_with(work.draft.dir()))
         {
             let grave = work.draft.dir().join(format!("grave-{index}"));
-            match work.cache.keep_tree(&work.tree_name(&layer.diff_id), &folder, &grave) {
+            match work.cache.keep_tree(&work.tree_name(&layer.diff_id)?, &folder, &grave) {
                 Ok(Some(tree)) => {
                     layered.folder = Some(tree.path.clone());
                     layered._tree = Some(tree);

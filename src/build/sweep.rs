@@ -18,7 +18,7 @@ pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
         return Ok(());
     }
     let draft = hall.store.draft()?;
-    let session = Session::open(hall.host, &hall.store.cache("layers")?, draft.dir())?;
+    let session = Session::open(hall.host.get()?, &hall.store.cache("layers")?, draft.dir())?;
     let mut swept = 0;
     for (n, dead) in all.into_iter().enumerate() {
         // The session reaches its own scratch folder only: the remains move in there first.

@@ -58,6 +58,8 @@ impl<'a> Work<'a> {
         request: &'a Request,
         stop: &'a AtomicBool,
     ) -> Result<Self, Error> {
+        // A host that cannot is told before anything is done.
+        hall.host.get()?;
         let cache = hall.store.step_cache()?;
         let draft = hall.store.draft()?;
         let logs = hall.store.logs(draft.id())?;
@@ -143,13 +145,13 @@ impl<'a> Work<'a> {
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
-        let session = Session::open(self.hall.host, &self.hall.store.cache("layers")?, self.draft.dir())?;
+        let session = Session::open(self.hall.host.get()?, &self.hall.store.cache("layers")?, self.draft.dir())?;
         Ok(self.session.get_or_init(|| session))
     }
 
     /// Returns the name of an unpacked layer in the cache.
-    pub(super) fn tree_name(&self, diff_id: &Digest) -> String {
-        machine::tree_name(self.hall.host, diff_id)
+    pub(super) fn tree_name(&self, diff_id: &Digest) -> Result<String, Error> {
+        Ok(machine::tree_name(self.hall.host.get()?, diff_id))
     }
 
     pub(super) fn compression(&self) -> Compression {

@@ -66,7 +66,7 @@ pub(super) fn no_cache(args: &CacheArgs) -> NoCache {
 pub(super) fn in_hall(ctx: &Ctx<'_>, work: impl Fn(&Hall<'_>) -> Result<(), Report>) -> Result<u8, Report> {
     let cancel = cancel()?;
     let store = ctx.store()?;
-    let host = sandbox::probe(None).map_err(|error| edge::sandbox(&error))?;
+    let host = build::Host::default();
     let sink = ctx.ui.sink();
     work(&Hall { store: &store, host: &host, cancel: &cancel, sink: &sink })?;
     Ok(edge::OK)

@@ -199,7 +199,7 @@ pub(super) fn stored(
     let logs = hall.store.logs(draft.id())?;
     let mut session = None;
     let outcome = (|| {
-        let opened = Session::open(hall.host, &hall.store.cache("layers")?, draft.dir())?;
+        let opened = Session::open(hall.host.get()?, &hall.store.cache("layers")?, draft.dir())?;
         let session = session.insert(opened);
         let Version { reference, manifest: descriptor, .. } = version;
         let (manifest, config) = (&manifest, &config);
