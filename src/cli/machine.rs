@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use crate::build::{self, Hall, Tested};
-use crate::sandbox;
 use crate::ui::report::Report;
 use crate::ui::text::{clean, took};
 
@@ -16,8 +15,7 @@ use super::{Ctx, edge};
 pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let reference = reference(&args.image)?;
     let cancel = cancel()?;
-    let store = ctx.store()?;
-    let host = sandbox::probe(None).map_err(|error| edge::sandbox(&error))?;
+    let (store, host) = (ctx.store()?, build::Host::default());
     let sink = ctx.ui.sink();
     let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
     let tested = build::test(&hall, &reference).map_err(|error| edge::image(&error))?;
