@@ -18,7 +18,7 @@ pub fn collect(hall: &Hall<'_>, rules: &Rules) -> Result<Garbage, Error> {
     let entries = fs::read_dir(draft.dir()).map_err(|source| Error::File { verb: "read", path: draft.dir().to_owned(), source })?;
     let moved: Vec<_> = entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"layer-")).collect();
     if !moved.is_empty() {
-        let session = Session::open(hall.host, &hall.store.cache("layers")?, draft.dir())?;
+        let session = Session::open(hall.host.get()?, &hall.store.cache("layers")?, draft.dir())?;
         for tree in moved {
             session.remove_tree(&tree.path())?;
         }

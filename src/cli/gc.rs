@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::build::{self, Hall};
 use crate::event::Event;
-use crate::sandbox::{self, Cancel};
+use crate::sandbox::Cancel;
 use crate::store::{Garbage, Heap, Kind, Rules};
 use crate::ui::report::Report;
 use crate::ui::table;
@@ -25,8 +25,9 @@ pub(super) fn gc(ctx: &Ctx<'_>, args: &GcArgs) -> Result<u8, Report> {
     if !args.dry_run && !plan.heaps.is_empty() {
         let scratch: u64 = plan.heaps.iter().filter(|heap| heap.kind == Kind::Scratch).map(|heap| heap.bytes).sum();
         let in_namespace = |heap: &Heap| matches!(heap.kind, Kind::Scratch | Kind::Layers);
-        let done = match sandbox::probe(None) {
-            Ok(host) => {
+        let host = build::Host::default();
+        let done = match host.get() {
+            Ok(_) => {
                 let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
                 let sink = ctx.ui.sink();
                 let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
