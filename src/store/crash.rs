@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -220,7 +221,14 @@ fn half_empty(dir: &Path) -> (Store, Rules) {
     for name in ["cache/steps/ab/abcd", "logs/old/1.log"] {
         fs::write(dir.join(name), "x").expect("write");
     }
-    fs::write(dir.join("blobs/sha256").join(Digest::of("stray").hex()), "stray").expect("write");
+    let stray = dir.join("blobs/sha256").join(Digest::of("stray").hex());
+    fs::write(&stray, "stray").expect("write");
+    // Files have a coarse clock, and what came in its present moment stays.
+    let written = fs::metadata(&stray).expect("stat");
+    let coarse = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    while (coarse().tv_sec, coarse().tv_nsec) <= (written.ctime(), written.ctime_nsec()) {
+        std::hint::spin_loop();
+    }
     (store, half_empty_rules())
 }
 

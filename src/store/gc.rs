@@ -240,7 +240,8 @@ struct Plan {
 impl Plan {
     /// `own`: a draft that is no build.
     fn make(store: &Store, index: &IndexFile, rules: &Rules, own: Option<&Draft>) -> Result<Self, Error> {
-        let now = SystemTime::now();
+        // By the clock that stamps files, read first: what is stamped later than this belongs to a build that has just begun.
+        let now = stamp();
         let ago = |age: Duration| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         // What a build has used since it began, it may use again; it looks around a little before it begins.
         let mut living = Draft::living(&store.scratch())?;
@@ -251,7 +252,7 @@ impl Plan {
         let grace = ago(rules.grace);
         let mut plan = Self { line, grace, removal, files: vec![], dirs: vec![], others: BTreeMap::new(), notes: vec![] };
         plan.blobs(store)?;
-        plan.cache(&store.dir().join("cache"), living.is_empty())?;
+        plan.cache(&store.dir().join("cache"), if living.is_empty() { now } else { line })?;
         plan.logs(store, ago(rules.logs_older_than), &living)?;
         Ok(plan)
     }
@@ -274,7 +275,8 @@ impl Plan {
         Ok(())
     }
 
-    fn cache(&mut self, cache: &Path, quiet: bool) -> Result<(), Error> {
+    /// `before`: blobs that came later may be about to be named.
+    fn cache(&mut self, cache: &Path, before: SystemTime) -> Result<(), Error> {
         for room in entries(cache)?.into_iter().filter(|room| room.meta.is_dir()) {
             match room.name.to_str() {
                 // Blobs after the entries that name them, layers with their locks.
@@ -289,7 +291,7 @@ impl Plan {
         for entry in entries(&cache.join("blobs"))? {
             let digest = entry.name.to_str().and_then(|name| Digest::from_hex(name).ok());
             // A build links the blob first and names it then.
-            if digest.is_none_or(|digest| !named.contains(&digest)) && (quiet || entry.changed() < self.line) {
+            if digest.is_none_or(|digest| !named.contains(&digest)) && entry.changed() < before {
                 self.take(entry, Kind::CacheBlobs);
             }
         }
@@ -495,6 +497,13 @@ fn weigh(dir: &Path) -> u64 {
         }
     }
     sum
+}
+
+/// Returns the time that a file would be stamped with now: a little behind the finer clock.
+fn stamp() -> SystemTime {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
 }
 
 /// A name in a folder and what is there.

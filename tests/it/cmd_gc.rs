@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::lab::Lab;
 use crate::store_lab::publish;
+use crate::store_lab::tick;
 use crate::tier;
 
 fn lab() -> Lab {
@@ -99,6 +100,7 @@ fn root_what_builds_leave_is_freed_and_the_next_build_just_works() {
     let dead = lab.path("store/scratch/20000101T000000000-dead");
     fs::create_dir(&dead).expect("mkdir");
     let moved = fs::rename(&unpacked[0], dead.join("step-0")).is_ok();
+    tick();
     let told = objects(&lab.bake(["gc", "--cache-older-than", "0s", "--keep", "1", "--dry-run", "--json"]).out);
     let kinds: Vec<_> = told.iter().filter_map(|one| one["kind"].as_str()).collect();
     for kind in ["versions", "blobs", "steps", "cache-blobs", "scratch"] {

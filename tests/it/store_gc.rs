@@ -53,6 +53,7 @@ fn seen(dir: &Path) -> std::collections::BTreeMap<String, (u32, Vec<u8>)> {
 impl Lab {
     /// Says what would go, makes sure that saying changes nothing and is what is then done, and returns it.
     fn collect(&self, rules: &Rules) -> Garbage {
+        tick();
         let before = seen(self.dir.path());
         let told = self.store.garbage(rules).expect("plan");
         assert!(seen(self.dir.path()) == before, "looking changes nothing");
@@ -174,6 +175,7 @@ fn blobs_that_nothing_needs_go_after_a_while() {
     fs::write(lab.store.blob_path(&stray), "stray").expect("write");
     let other = lab.dir.path().join("blobs/sha256/README");
     fs::write(&other, "no blob").expect("write");
+    tick();
     let patient = Rules::default();
     assert_eq!(lab.store.garbage(&patient).expect("plan").heaps, [], "another tool may be about to name it");
     let done = lab.store.collect(&rules(), None).expect("collect");
@@ -189,6 +191,7 @@ fn where_an_image_cannot_be_read_no_blob_goes() {
     let broken = lab.store.resolve(&reference("web:2")).expect("there").manifest.digest;
     fs::write(lab.store.blob_path(&broken), "damaged").expect("write");
     fs::write(lab.store.blob_path(&Digest::of("stray")), "stray").expect("write");
+    tick();
     let done = lab.store.collect(&rules(), None).expect("collect");
     assert_eq!(count(&done, Kind::Blobs), 0);
     assert!(done.notes.iter().any(|note| note.contains("bake verify")), "{:?}", done.notes);
@@ -237,6 +240,7 @@ fn what_nobody_has_used_leaves_the_cache() {
     // A folder that leads out of the store is none of ours.
     std::os::unix::fs::symlink(lab.dir.path().join("elsewhere"), lab.dir.path().join("cache/link")).expect("symlink");
     let held = Lock::shared(&lab.dir.path().join("cache/locks/held")).expect("lock");
+    tick();
     let told = lab.store.garbage(&rules()).expect("plan");
     let done = lab.store.collect(&rules(), None).expect("collect");
     assert_eq!(told, done);
@@ -260,6 +264,7 @@ fn a_layer_that_is_published_and_remembered_frees_its_room_once() {
     fs::create_dir_all(lab.dir.path().join("cache/blobs")).expect("mkdir");
     let cached = lab.dir.path().join("cache/blobs").join(layer.hex());
     fs::hard_link(lab.store.blob_path(&layer), &cached).expect("link");
+    tick();
     let room = fs::metadata(&cached).expect("stat").blocks() * 512;
     let bytes = |done: &Garbage, kind: Kind| done.heaps.iter().filter(|heap| heap.kind == kind).map(|heap| heap.bytes).sum::<u64>();
     let plain = Rules { cache_older_than: Duration::ZERO, ..rules() };
@@ -319,6 +324,7 @@ fn what_a_running_build_has_used_stays() {
     lab.store.publish(&build, &[version]).expect("publish");
     drop(build);
     assert_eq!(names(&lab.store), ["web:2"]);
+    tick();
     lab.store.collect(&now, None).expect("collect");
     assert!(!used.exists() && !log.exists());
     check_whole(&lab.store);
@@ -357,6 +363,7 @@ fn builds_and_collections_at_once_lose_nothing() {
         collector.join().expect("no panic");
         builders.into_iter().for_each(|builder| builder.join().expect("no panic"));
     });
+    tick();
     store.collect(&rules, None).expect("collect");
     let expected: Vec<String> = (0..3).flat_map(|n| [format!("web-{n}:8"), format!("web-{n}:9")]).collect();
     assert_eq!(names(store), expected);

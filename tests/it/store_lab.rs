@@ -126,6 +126,28 @@ pub(crate) fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     found
 }
 
+/// Waits until files are stamped with a later time than those that were just written: file times have a coarse clock.
+pub(crate) fn tick() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let stamp = || {
+        let path = dir.path().join("stamp");
+        fs::write(&path, "").expect("write");
+        let meta = fs::metadata(&path).expect("stat");
+        fs::remove_file(&path).expect("remove");
+        (meta.ctime(), meta.ctime_nsec())
+    };
+    let first = stamp();
+    while !coarse_after(first) {
+        std::hint::spin_loop();
+    }
+}
+
+fn coarse_after((seconds, nanos): (i64, i64)) -> bool {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec, now.tv_nsec) > (seconds, nanos)
+}
+
 /// The versions in the store, as text.
 pub(crate) fn names(store: &Store) -> Vec<String> {
     store.versions().expect("versions").iter().map(|version| version.reference.to_string()).collect()
