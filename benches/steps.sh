@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What one trivial step costs: builds of 1 and of N+1 `run = "true"` steps over a small root; the difference over N.
+# Each step has an argument of its own: the same step over the same layers would come from the cache.
 # RUNS=5 N=50 benches/steps.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +13,7 @@ for program in sh true; do
   cp "/bin/$program" "$lab/root/bin/"
   ldd "/bin/$program" | grep -o '/[^ )]*' | while read -r library; do mkdir -p "$lab/root$(dirname "$library")"; cp "$library" "$lab/root$library"; done
 done
-recipe() { printf '[image]\nname = "steps"\nversion = "%s"\n[base]\npath = "root"\n' "$1"; for _ in $(seq "$1"); do printf '[[step]]\nrun = ["/bin/true"]\n'; done; }
+recipe() { printf '[image]\nname = "steps"\nversion = "%s"\n[base]\npath = "root"\n' "$1"; for i in $(seq "$1"); do printf '[[step]]\nrun = ["/bin/true", "%s"]\n' "$i"; done; }
 recipe 1 > "$lab/1.toml"; recipe $((n + 1)) > "$lab/n.toml"
 python3 - "$bake" "$lab" "$runs" "$n" <<'PY'
 import shutil, statistics, subprocess, sys, time

@@ -30,6 +30,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -43,8 +44,8 @@ pub struct Host {
     pub rung: Rung,
     /// The program started as helper; `/proc/self/exe` unless a test names another.
     pub helper: PathBuf,
-    /// That program, copied into sealed memory.
-    program: Arc<OwnedFd>,
+    /// That program, copied into sealed memory when the first session is opened: a build with nothing to do opens none.
+    program: Arc<OnceLock<OwnedFd>>,
 }
 
 /// The rungs of the ladder that are built.

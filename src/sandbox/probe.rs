@@ -1,5 +1,6 @@
 //! What this host can do, and what is missing.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,13 +40,21 @@ pub(super) fn probe(helper: Option<&Path>) -> Result<Host, Error> {
         });
     }
     let helper = helper.map_or_else(|| PathBuf::from("/proc/self/exe"), Path::to_owned);
-    let program = spawn::seal(&helper).map_err(|source| match source.raw_os_error() {
+    Ok(Host { rung, helper, program: Arc::default() })
+}
+
+/// The helper's program in sealed memory.
+pub(super) fn program(host: &Host) -> Result<&OwnedFd, Error> {
+    if let Some(program) = host.program.get() {
+        return Ok(program);
+    }
+    let program = spawn::seal(&host.helper).map_err(|source| match source.raw_os_error() {
         Some(libc::EACCES) if kernel_says("/proc/sys/vm/memfd_noexec").as_deref() == Some("2") => {
             Error::Host { what: "this host forbids running programs from memory".into(), hint: "sysctl -w vm.memfd_noexec=1".into() }
         }
-        _ => Error::System { what: format!("read bake's own program {}", helper.display()), source },
+        _ => Error::System { what: format!("read bake's own program {}", host.helper.display()), source },
     })?;
-    Ok(Host { rung, helper, program: Arc::new(program) })
+    Ok(host.program.get_or_init(|| program))
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {

@@ -54,6 +54,7 @@ use super::plan::RootPlan;
 use super::plan::Said;
 use super::plan::Status;
 use super::plan::WirePath;
+use super::probe;
 use super::seccomp;
 use super::spawn;
 use super::spawn::Extra;
@@ -109,7 +110,7 @@ impl Inner {
     pub(super) fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
         let (layers, scratch) = (Folder::open(layers)?, Folder::open(scratch)?);
         let slot = if host.rung == Rung::Root { Some(ids::lock_slot()?) } else { None };
-        let (warden, said) = Warden::start(&host.program).map_err(failed("start the sandbox helper"))?;
+        let (warden, said) = Warden::start(probe::program(host)?).map_err(failed("start the sandbox helper"))?;
         let child = match said {
             Some(Event::Ready(pid)) => pid,
             Some(Event::Fault(fault)) => return Err(fault.into()),
