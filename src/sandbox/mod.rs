@@ -44,7 +44,7 @@ pub struct Host {
     pub rung: Rung,
     /// The program started as helper; `/proc/self/exe` unless a test names another.
     pub helper: PathBuf,
-    /// That program, copied into sealed memory when the first session is opened: a build with nothing to do opens none.
+    /// That program, shielded or copied when the first session is opened: a build with nothing to do opens none.
     program: Arc<OnceLock<OwnedFd>>,
 }
 

@@ -43,10 +43,15 @@ pub(super) fn probe(helper: Option<&Path>) -> Result<Host, Error> {
     Ok(Host { rung, helper, program: Arc::default() })
 }
 
-/// The helper's program in sealed memory.
+/// The helper's program, out of reach of whoever runs it inside.
 pub(super) fn program(host: &Host) -> Result<&OwnedFd, Error> {
     if let Some(program) = host.program.get() {
         return Ok(program);
+    }
+    if host.rung == Rung::Root
+        && let Ok(program) = spawn::shield(&host.helper)
+    {
+        return Ok(host.program.get_or_init(|| program));
     }
     let program = spawn::seal(&host.helper).map_err(|source| match source.raw_os_error() {
         Some(libc::EACCES) if kernel_says("/proc/sys/vm/memfd_noexec").as_deref() == Some("2") => {

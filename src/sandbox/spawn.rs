@@ -19,6 +19,8 @@ use rustix::fs::MemfdFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::SealFlags;
+use rustix::mount::MountAttrFlags;
+use rustix::mount::OpenTreeFlags;
 use rustix::process::Pid;
 use rustix::process::WaitOptions;
 
@@ -46,6 +48,17 @@ pub(super) fn seal(program: &Path) -> io::Result<OwnedFd> {
     io::copy(&mut program.take(needed), &mut copy)?;
     rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(copy.into())
+}
+
+/// Opens the helper program through a read-only mount of its own, which nobody else can reach: as good as a copy against being
+/// written to, and free. Only the host's root can make one.
+pub(super) fn shield(program: &Path) -> io::Result<OwnedFd> {
+    let file = rustix::fs::open(program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = rustix::mount::open_tree(&file, "", flags)?;
+    let set = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    sys::mount_setattr(mount.as_fd(), set.bits().into(), false, None)?;
+    Ok(mount)
 }
 
 /// How much of a program has to be in memory to run it: what stands behind its last segment (debug information, which can be most of
