@@ -159,7 +159,7 @@ fn channels(ctx: &Ctx<'_>, store: &Store, fits: impl Fn(&Reference) -> bool) -> 
             ctx.ui.object("channel", fields);
         } else {
             let state = state.unwrap_or_default().to_owned();
-            rows.push(vec![reference.to_string(), to.version, to.digest.short(), since, by.to_string(), state]);
+            rows.push(vec![reference.to_string(), to.version, to.digest.short(), to_the_second(&since), by.to_string(), state]);
         }
     }
     if rows.is_empty() && !ctx.ui.json() {
@@ -168,6 +168,11 @@ fn channels(ctx: &Ctx<'_>, store: &Store, fits: impl Fn(&Reference) -> bool) -> 
         ctx.ui.raw(table::columns(&["CHANNEL", "VERSION", "DIGEST", "SINCE", "BY", ""], &rows, &[]).as_bytes());
     }
     Ok(())
+}
+
+/// A time without its fraction: people read the rest.
+fn to_the_second(at: &str) -> String {
+    at.split_once('.').map_or_else(|| at.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 /// One line of the common history.
@@ -202,7 +207,7 @@ fn history(ctx: &Ctx<'_>, store: &Store, wanted: Option<&Reference>, fits: impl 
             turns.push(Turned { at, what, image, version, digest: Some(digest), by, why: Some(why) });
         }
     }
-    // Within a second the order of each history stays.
+    // At one moment the order of each history stays.
     turns.sort_by(|a, b| a.at.cmp(&b.at));
     if ctx.ui.json() {
         for Turned { at, what, image, version, digest, by, why } in turns {
@@ -223,7 +228,7 @@ fn history(ctx: &Ctx<'_>, store: &Store, wanted: Option<&Reference>, fits: impl 
             let version = turn.version.unwrap_or_default();
             let digest = turn.digest.map(|digest| digest.short()).unwrap_or_default();
             let image = turn.image.channel.map_or_else(|| turn.image.name.clone(), |channel| format!("{}@{channel}", turn.image.name));
-            vec![turn.at, turn.what.to_owned(), image, version, digest, turn.by.to_string(), turn.why.unwrap_or_default()]
+            vec![to_the_second(&turn.at), turn.what.to_owned(), image, version, digest, turn.by.to_string(), turn.why.unwrap_or_default()]
         })
         .collect();
     ctx.ui.raw(table::columns(&["WHEN", "WHAT", "IMAGE", "VERSION", "DIGEST", "BY", "WHY"], &rows, &[]).as_bytes());

@@ -40,9 +40,9 @@ impl std::fmt::Display for Who {
     }
 }
 
-/// Returns this moment, in UTC and whole seconds.
+/// Returns this moment, RFC 3339 in UTC with milliseconds: what two people do within a second has an order too.
 pub(super) fn now() -> String {
-    crate::image::rfc3339(jiff::Timestamp::now().as_second())
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Format and content of a line.
