@@ -14,6 +14,11 @@ pub fn silent() -> Sink {
     Arc::new(|_| {})
 }
 
+/// Returns `error` and its causes as text, outermost first: what a report or a line of the story is made of.
+pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+}
+
 /// One thing that happened during a build.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -144,4 +149,17 @@ pub enum Event {
         /// It was there already, with this very content.
         already: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_their_error() {
+        let inner = std::io::Error::other("inner");
+        let outer = std::io::Error::other(std::io::Error::other(inner));
+        assert_eq!(chain(&outer).last().map(String::as_str), Some("inner"));
+        assert_eq!(chain(&std::io::Error::other("alone")), ["alone"]);
+    }
 }

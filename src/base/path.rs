@@ -24,6 +24,7 @@ use super::Workshop;
 use crate::digest::Digest;
 use crate::digest::HashReader;
 use crate::digest::HashWriter;
+use crate::event::chain;
 use crate::files;
 use crate::files::Links;
 use crate::files::RootDir;
@@ -112,23 +113,17 @@ pub(super) fn build(pin: &PinnedPath, epoch: i64, context: &Path, upper: &Path, 
 pub(super) fn chore(io: CallIo<'_>) -> Result<Value, String> {
     let into: PathBuf = serde_json::from_value(io.args["into"].clone()).map_err(|e| e.to_string())?;
     let file = io.fds.into_iter().next().ok_or("no file was handed over")?;
-    let mut tar = layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(chain)?;
+    let mut tar = layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(told)?;
     // Tars of whole systems often hold a /dev.
     let options = layer::Options { devices: layer::Devices::Skip, ..layer::Options::layer(layer::Form::Tree) };
-    let packed = layer::unpack_with(&mut *tar, &into, &options).map_err(chain)?;
+    let packed = layer::unpack_with(&mut *tar, &into, &options).map_err(told)?;
     // Bytes after the end of the archive must be read, or the writer sees a broken pipe.
     copy(&mut *tar, &mut io::sink()).map_err(|e| e.to_string())?;
     serde_json::to_value(packed).map_err(|e| e.to_string())
 }
 
-fn chain(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
+fn told(error: impl std::error::Error) -> String {
+    chain(&error).join(": ")
 }
 
 fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
@@ -193,7 +188,7 @@ fn stream(folder: &Path, mtime: i64, out: &mut dyn Write) -> io::Result<()> {
 /// A broken pipe must be told from a folder that cannot be read.
 fn unwrapped(error: layer::Error, path: &Path) -> io::Error {
     let kind = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<io::Error>()).map_or(io::ErrorKind::Other, io::Error::kind);
-    io::Error::new(kind, format!("{}: {}", path.display(), chain(error)))
+    io::Error::new(kind, format!("{}: {}", path.display(), told(error)))
 }
 
 /// The folder's owner is root in the image. In a folder of root's, others keep their ids; else nobody else may own anything.

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::event::chain;
 use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Probe, Recipe};
 use crate::step::{self, Content, Op};
 
 use super::context::{self, Context};
-use super::error::{Error, chain};
+use super::error::Error;
 use super::facts::is_url;
 use super::read;
 use super::site::MAX_TEXT;

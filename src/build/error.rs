@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base;
+use crate::event;
 use crate::layer;
 use crate::plan::lock;
 use crate::recipe::Diagnostic;
@@ -188,7 +189,7 @@ pub enum StepFailure {
 impl StepFailure {
     /// A failure before anything ran, with its causes.
     pub(super) fn told(error: &dyn std::error::Error) -> Self {
-        let mut texts = chain(error);
+        let mut texts = event::chain(error);
         let first = texts.remove(0);
         Self::Prepared(first, texts)
     }
@@ -200,15 +201,4 @@ impl StepFailure {
             Self::Prepared(why, causes) => std::iter::once(why).chain(causes).cloned().collect(),
         }
     }
-}
-
-/// Returns `error` and its causes as text, outermost first.
-pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
-    let mut out = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        out.push(cause.to_string());
-        next = cause.source();
-    }
-    out
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use crate::digest::Digest;
+use crate::event::chain;
 use crate::image::{self, Descriptor, ImageConfig, Kind, Manifest, Platform};
 use crate::layer::Compression;
 use crate::sandbox::{Host, Rung, Session};
 use crate::store::{Draft, Store, Tree};
 
-use super::error::{Error, chain};
+use super::error::Error;
 use super::{Hall, pack};
 
 /// Reads manifest and config of a stored image; of an index those of this machine's image.

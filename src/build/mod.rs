@@ -51,7 +51,7 @@ use std::time::Duration;
 
 use crate::base::{self, debian};
 use crate::digest::Digest;
-use crate::event::{Event, Sink};
+use crate::event::{Event, Sink, chain};
 use crate::image::{self, Descriptor, Platform, Reference};
 use crate::layer::Compression;
 use crate::plan::{self, Plan, lock::Lock};
@@ -348,7 +348,7 @@ fn source(hall: &Hall<'_>, request: &Request) -> Result<debian::Source, Error> {
     let stop = Arc::new(move || cancel.fired());
     let cache = hall.store.cache("packages")?;
     debian::Source::new(&cache, options, Sink::clone(hall.sink), stop)
-        .map_err(|error| Error::Chore { what: format!("use the package cache {}", cache.display()), why: error::chain(&error).join(": ") })
+        .map_err(|error| Error::Chore { what: format!("use the package cache {}", cache.display()), why: chain(&error).join(": ") })
 }
 
 /// Decides what exactly the base is: as the lock file says, else as the world says now.

@@ -10,6 +10,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::digest::{Digest, HashReader};
+use crate::event::chain;
 use crate::layer::{self, Blob, Compression, Packed};
 use crate::sandbox::{Action, Call, CallIo, Cancel, Ended, Heard, Job, Network, Session};
 use crate::store::Draft;
@@ -21,14 +22,14 @@ pub(super) fn pack_chore(io: CallIo<'_>) -> Result<Value, String> {
     let dir = io.args["dir"].as_str().ok_or("no dir")?;
     let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;
     let mut out = io.fds.into_iter().next().ok_or("no file to write to")?;
-    let packed = layer::pack(Path::new(dir), epoch, &mut out).map_err(|error| super::error::chain(&error).join(": "))?;
+    let packed = layer::pack(Path::new(dir), epoch, &mut out).map_err(|error| chain(&error).join(": "))?;
     out.flush().map_err(|error| error.to_string())?;
     serde_json::to_value(packed).map_err(|error| error.to_string())
 }
 
 /// Unpacks a layer: args `{into, how}`, one file to read the blob from; returns [`Packed`]. Runs inside.
 pub(super) fn unpack_chore(io: CallIo<'_>) -> Result<Value, String> {
-    let told = |error: &dyn std::error::Error| super::error::chain(error).join(": ");
+    let told = |error: &dyn std::error::Error| chain(error).join(": ");
     let into = io.args["into"].as_str().ok_or("no folder")?.to_owned();
     let how: Compression = serde_json::from_value(io.args["how"].clone()).map_err(|error| error.to_string())?;
     let blob = io.fds.into_iter().next().ok_or("no file to read from")?;

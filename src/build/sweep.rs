@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::event::{Event, Sink};
+use crate::event::{Event, Sink, chain};
 use crate::sandbox::Session;
 use crate::store::Draft;
 
@@ -51,7 +51,7 @@ pub(super) fn clear(sink: &Sink, draft: &Draft, session: Option<&Session>) {
         return;
     }
     if let Err(error) = session.remove_trees(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>()) {
-        let why = super::error::chain(&error).join(": ");
+        let why = chain(&error).join(": ");
         let message = format!("cannot remove all of {} ({why}); the next build sweeps it", draft.dir().display());
         (sink)(Event::Warning { message, hint: None });
     }

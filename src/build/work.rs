@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::base;
 use crate::digest::Digest;
-use crate::event::{Event, Sink};
+use crate::event::{Event, Sink, chain};
 use crate::layer::{Blob, Compression};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
@@ -265,7 +265,7 @@ impl<'a> Work<'a> {
 
     /// Tells, once, that the cache cannot be used: the build goes on without it.
     pub(super) fn without_cache(&self, error: &dyn std::error::Error) {
-        let message = format!("the cache of steps cannot be used: {}", super::error::chain(error).join(": "));
+        let message = format!("the cache of steps cannot be used: {}", chain(error).join(": "));
         (self.sink)(Event::Warning { message, hint: None });
     }
 }

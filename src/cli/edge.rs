@@ -3,7 +3,8 @@
 use std::error::Error as StdError;
 use std::path::Path;
 
-use crate::build::error::{Error as BuildError, chain};
+use crate::build::error::Error as BuildError;
+use crate::event::chain;
 use crate::inspect;
 use crate::sandbox;
 use crate::store;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::event::chain;
 use crate::image::Descriptor;
 use crate::image::ImageConfig;
 use crate::image::Index;
@@ -114,12 +115,5 @@ pub(super) fn read_config(store: &Store, digest: &Digest) -> Result<ImageConfig,
 
 /// An error with its causes on one line.
 pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    chain(error).join(": ")
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::event::chain;
+
 /// Why an operation could not be carried out. Paths are image paths.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -84,14 +86,7 @@ impl Error {
 
     /// The message with its causes on one line.
     pub fn text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(e) = cause {
-            text.push_str(": ");
-            text.push_str(&e.to_string());
-            cause = e.source();
-        }
-        text
+        chain(self).join(": ")
     }
 }
 

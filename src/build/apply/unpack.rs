@@ -17,6 +17,7 @@ use super::error::Error;
 use super::owner;
 use super::root::Attr;
 use super::root::Root;
+use crate::event::chain;
 use crate::layer;
 use crate::layer::Kind;
 use crate::layer::Limits;
@@ -43,7 +44,7 @@ pub(super) struct Plan<'a> {
 /// Unpacks a tar, plain or compressed with gzip, xz or zstd. Returns `{"files": n, "bytes": n}`; tells `{"bytes": n}` on the way.
 pub(super) fn unpack(root: &Root, plan: &Plan<'_>, mut archive: File, tell: &mut dyn FnMut(Value)) -> Result<Value, Error> {
     let refuse = |why: String| Error::refused(plan.url, why);
-    let broken = |e: layer::Error| refuse(format!("cannot {}", chain(&e)));
+    let broken = |e: layer::Error| refuse(format!("cannot {}", chain(&e).join(": ")));
     let ids = owner::ids(root, plan.owner)?;
     known_form(&mut archive).map_err(refuse)?;
     let inside =
@@ -142,10 +143,6 @@ fn mode_of(kind: &Kind, archived: u32, wanted: Option<u32>) -> u32 {
         Some(mode) => mode,
         None => archived & 0o777,
     }
-}
-
-fn chain(e: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(e), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
