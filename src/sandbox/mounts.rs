@@ -38,6 +38,8 @@ use rustix::mount::MoveMountFlags;
 use rustix::mount::OpenTreeFlags;
 use rustix::mount::UnmountFlags;
 
+use crate::files::dir_names;
+
 use super::idmap::Sources;
 use super::plan::Blobs;
 use super::plan::Doing;
@@ -46,6 +48,8 @@ use super::plan::JobPlan;
 use super::plan::RootPlan;
 use super::stub::Kind;
 use super::stub::View;
+use super::stub::alike;
+use super::stub::look_like;
 use super::stub::make_file;
 use super::sys;
 use super::tree::open_dir;
@@ -225,6 +229,18 @@ impl Root {
         let (upper_path, work_path) = (Path::new("s").join(overlay.upper.path()), Path::new("s").join(overlay.work.path()));
         let upper = dir_path(&upper_path)?;
         let work = dir_path(&work_path)?;
+        if !lower.is_empty() {
+            // The overlay's root looks like the upper folder: without this, what an earlier step did to `/` would be unseen.
+            let inherit = || -> io::Result<()> {
+                let (top, upper) = (open_dir(CWD, Path::new("l/0"))?, open_dir(CWD, &upper_path)?);
+                if dir_names(&upper)?.is_empty() && !alike(top.as_fd(), upper.as_fd())? {
+                    look_like(top.as_fd(), upper.as_fd())
+                } else {
+                    Ok(())
+                }
+            };
+            inherit().doing(|| "make the root look like that of the layer below".into())?;
+        }
         let layers = (0..lower.len()).map(|n| PathBuf::from(format!("l/{n}")));
         let mut root = Self::new(View::new([upper_path].into_iter().chain(layers).collect()));
         for name in ["dev", "proc", "sys", "run", "tmp"] {

@@ -250,8 +250,18 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<O
     rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode))
 }
 
+/// Whether two folders have the same owner and mode, and no extended attributes of their own.
+pub(super) fn alike(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> std::io::Result<bool> {
+    let look = |fd| -> std::io::Result<_> {
+        let (stat, xattrs) = (rustix::fs::fstat(fd)?, rustix::fs::flistxattr_query(fd).unwrap_or(0));
+        Ok(((stat.st_uid, stat.st_gid, stat.st_mode), xattrs == 0))
+    };
+    let ((one, plain), (other, also_plain)) = (look(one)?, look(other)?);
+    Ok(one == other && plain && also_plain)
+}
+
 /// Gives a folder the owner, mode, extended attributes and times of another, but for what overlayfs notes on it (opaque, origin).
-fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
+pub(super) fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
     rustix::fs::fchown(to, Some(rustix::fs::Uid::from_raw(stat.st_uid)), Some(rustix::fs::Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;

@@ -50,10 +50,10 @@ pub(super) fn place(index: usize, total: usize) -> String {
     if index == 0 { "base".to_owned() } else { format!("[{index}/{total}]") }
 }
 
-/// Returns what is written below a step that is not in the cache; nothing where it never was.
+/// Returns what is written below a step that is not in the cache; nothing where it never was, or cannot have been.
 pub(super) fn missed(kind: &str, why: &str, since: Option<&str>) -> Option<String> {
     let since = since.map(|since| format!(" since {}", clean(since))).unwrap_or_default();
-    (kind != "first").then(|| format!("not cached: {}{since}", clean(why)))
+    (!matches!(kind, "first" | "unpinned")).then(|| format!("not cached: {}{since}", clean(why)))
 }
 
 /// Returns what is written behind a finished step.

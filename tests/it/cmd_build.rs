@@ -178,6 +178,44 @@ fn a_step_knows_its_home() {
 }
 
 #[test]
+fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
+    let Some(lab) = lab() else { return };
+    let see = "[[step]]\nrun = \"stat -c '%a %u:%g' / > /seen\"\n";
+    recipe(&lab, "1.0.0", &format!("[[step]]\nrun = \"chmod 1775 /; chown 7:8 /\"\n[[step]]\nmkdir = \"/a\"\n{see}"));
+    let exported = |name: &str| {
+        let root = lab.path(name);
+        let exported = lab.bake(["export", "tiny", "--format", "tar", "--output", root.to_str().expect("a plain path")]);
+        assert_eq!(exported.code, 0, "{}", exported.err);
+        let mut archive = tar::Archive::new(fs::File::open(root).expect("the export"));
+        let seen = archive.entries().expect("a tar").map(|entry| entry.expect("an entry"));
+        let mut seen = seen.filter(|entry| entry.path_bytes().as_ref() == b"seen" || entry.path_bytes().as_ref() == b"./");
+        let top = seen.next().expect("the root folder comes first");
+        let top = format!(
+            "{:o} {}:{}",
+            top.header().mode().expect("octal"),
+            top.header().uid().expect("octal"),
+            top.header().gid().expect("octal")
+        );
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut seen.next().expect("the file"), &mut text).expect("text");
+        (top, text)
+    };
+    let built = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    assert_eq!(exported("first.tar"), ("1775 7:8".to_owned(), "1775 7:8\n".to_owned()));
+    // The same when the first two steps come from the cache.
+    recipe(
+        &lab,
+        "2.0.0",
+        &format!("[[step]]\nrun = \"chmod 1775 /; chown 7:8 /\"\n[[step]]\nmkdir = \"/a\"\n{}", see.replace("stat", "true; stat")),
+    );
+    let built = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    assert!(built.err.contains("cached: mkdir /a"), "{}", built.err);
+    assert_eq!(exported("second.tar"), ("1775 7:8".to_owned(), "1775 7:8\n".to_owned()));
+}
+
+#[test]
 fn a_template_knows_the_epoch() {
     let Some(lab) = lab() else { return };
     lab.write("date.j2", "baked at {{ epoch }}\n");
