@@ -94,7 +94,13 @@ pub(super) enum Command {
     /// List the published versions
     List(ListArgs),
     /// Show what a version is made of
-    Show(ImageArgs),
+    ///
+    /// Example: bake show web:2.0.0 --packages
+    Show(ShowArgs),
+    /// Show which step made which layer, and when
+    ///
+    /// Example: bake history web:2.0.0
+    History(ImageArgs),
     /// Remove published versions, and the blobs that nothing else names
     ///
     /// All of those named, or none. A version that a channel points at stays, unless forced.
@@ -131,6 +137,13 @@ pub(super) enum Command {
     ///
     /// Example: bake export web:2.0.0 --format tar --output web.tar
     Export(ExportArgs),
+    /// Tell what one version has that another has not
+    ///
+    /// Packages by version, files by content, mode, owner, attributes, capabilities and links, and how the images run. Files that go with a
+    /// package that came, went or has another version are counted with it. Exit code 3 when they differ.
+    ///
+    /// Example: bake diff web:1.0.0 web:2.0.0
+    Diff(DiffArgs),
     /// Compare a machine with the image it claims to be
     ///
     /// Reads every file of the image on the machine (or in a container's root, or on a mounted disk) and names what was added, removed or
@@ -368,6 +381,34 @@ pub(super) struct ExportArgs {
     /// Replace what is there
     #[arg(long)]
     pub(super) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+    /// Show the sizes of its folders instead, unpacked
+    #[arg(long)]
+    pub(super) folders: bool,
+    /// Show the sizes of its packages instead, unpacked
+    #[arg(long)]
+    pub(super) packages: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct DiffArgs {
+    /// The version to start from
+    #[arg(value_name = "BEFORE")]
+    pub(super) before: String,
+    /// The version it is compared with
+    #[arg(value_name = "AFTER")]
+    pub(super) after: String,
+    /// Show sizes as tables instead: of the images, their steps and their packages
+    #[arg(long, conflicts_with = "all")]
+    pub(super) stat: bool,
+    /// Name every file: of packages that differ, and in folders that came or went
+    #[arg(long)]
+    pub(super) all: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

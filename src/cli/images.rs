@@ -14,9 +14,9 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size};
 
-use super::args::{ExportArgs, ExportFormat, ImageArgs, ListArgs, RmArgs, VerifyArgs};
+use super::args::{ExportArgs, ExportFormat, ListArgs, RmArgs, ShowArgs, VerifyArgs};
 use super::channel::Marks;
-use super::{Ctx, channel, edge};
+use super::{Ctx, channel, edge, history};
 
 /// `bake list`.
 pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
@@ -48,23 +48,35 @@ pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
 }
 
 /// `bake show`.
-pub(super) fn show(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
+pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
-    let details = inspect::show(&store, &reference(&args.image)?).map_err(|error| edge::store(&error))?;
+    let wanted = reference(&args.image.image)?;
+    let details = inspect::show(&store, &wanted).map_err(|error| edge::store(&error))?;
     let marks = Marks::read(&store)?;
+    let sizes = match args.folders || args.packages {
+        true => Some(inspect::sizes(&store, &wanted).map_err(|error| edge::inspect(&error))?),
+        false => None,
+    };
     if ctx.ui.json() {
         let (name, version) = (&details.reference.name, &details.reference.version);
         let Details { digest, platform, config, history, layers, size, created, annotations, .. } = &details;
-        ctx.ui.object(
-            "show",
-            marks.add(
-                json!({ "name": name, "version": version, "digest": digest, "platform": platform, "created": created, "size": size,
-                    "config": config, "labels": config.labels, "annotations": annotations, "history": history, "layers": layers }),
-                name,
-                version.as_deref().unwrap_or_default(),
-                digest,
-            ),
+        let mut object = marks.add(
+            json!({ "name": name, "version": version, "digest": digest, "platform": platform, "created": created, "size": size,
+                "config": config, "labels": config.labels, "annotations": annotations, "history": history, "layers": layers }),
+            name,
+            version.as_deref().unwrap_or_default(),
+            digest,
         );
+        if let (Some(sizes), Some(fields)) = (&sizes, object.as_object_mut()) {
+            let parts = [("folders", args.folders, json!(sizes.folders)), ("packages", args.packages, json!(sizes.packages))];
+            fields.extend(parts.into_iter().filter(|(_, asked, _)| *asked).map(|(name, _, value)| (name.to_owned(), value)));
+        }
+        ctx.ui.object("show", object);
+    } else if let Some(sizes) = &sizes {
+        let folders = if args.folders { history::folders(sizes) } else { String::new() };
+        let packages = if args.packages { history::packages(sizes) } else { String::new() };
+        let gap = if args.folders && args.packages { "\n" } else { "" };
+        ctx.ui.raw([folders.as_str(), gap, &packages].concat().as_bytes());
     } else {
         ctx.ui.raw(describe(&details, &marks).as_bytes());
     }

@@ -4,11 +4,13 @@ mod args;
 mod bake;
 mod change;
 mod channel;
+mod diff;
 mod drift;
 mod edge;
 mod explain;
 mod fleet;
 mod gc;
+mod history;
 mod images;
 mod machine;
 mod paper;
@@ -73,6 +75,8 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
     match command {
         Command::Build(args) => bake::build(ctx, &args),
         Command::Lock(args) => bake::lock(ctx, &args),
+        Command::History(args) => history::history(ctx, &args),
+        Command::Diff(args) => diff::diff(ctx, &args),
         Command::Drift(args) => drift::drift(ctx, &args),
         Command::Fleet(args) => fleet::fleet(ctx, &args),
         Command::Doctor => bake::doctor(ctx),

@@ -1,20 +1,30 @@
-//! Looks at what a store holds, and only looks: lists, one image in full, and whether all of it is what it says it is; and at machines, whether
-//! they are what they claim to be.
+//! Looks at what a store holds, and only looks: lists, one image in full, what is not the same in two, and whether all of it is what it says it is;
+//! and at machines, whether they are what they claim to be.
 //!
 //! Everything comes back as data that can be written as JSON; `ui` makes text of it.
 
 mod change;
+mod diff;
 mod drift;
 mod error;
 mod fleet;
 mod list;
+mod package;
 mod picture;
 mod show;
+mod size;
 mod verify;
 
 pub use change::Change;
 pub use change::How;
 pub use change::Inside;
+pub use diff::Diff;
+pub use diff::FileChange;
+pub use diff::PackageChange;
+pub use diff::Setting;
+pub use diff::Side;
+pub use diff::Step;
+pub use diff::diff;
 pub use drift::Claim;
 pub use drift::Counts;
 pub use drift::Options as DriftOptions;
@@ -40,6 +50,10 @@ pub use show::LayerRow;
 pub use show::Member;
 pub use show::StepRow;
 pub use show::show;
+pub use size::FolderSize;
+pub use size::PackageSize;
+pub use size::Sizes;
+pub use size::sizes;
 pub use verify::Level;
 pub use verify::Problem;
 pub use verify::Report;

@@ -100,7 +100,7 @@ impl Picture {
         for at in 0..image.manifest.layers.len() {
             image.read_layer(store, at, &mut reader)?;
         }
-        Ok(Self { subject, tree: reader.finish() })
+        Ok(Self { subject, tree: reader.tree() })
     }
 
     /// Reads a manifest that `bake export --format manifest` has written; `path` is for messages.

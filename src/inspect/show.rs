@@ -19,6 +19,9 @@ use crate::image::kind;
 use crate::store::Error;
 use crate::store::Store;
 
+/// Field of a history entry of the config: the key of its step.
+const HISTORY_KEY: &str = "bake.key";
+
 /// Everything that is said about one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Details {
@@ -78,6 +81,9 @@ pub struct StepRow {
     pub comment: String,
     /// Which layer it made: a place in [`Details::layers`].
     pub layer: Option<usize>,
+    /// The key of the step, where its build has written one down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// An image of an index.
@@ -155,6 +161,7 @@ fn relate(manifest: &Manifest, config: &ImageConfig) -> (Vec<LayerRow>, Vec<Step
             created_by: entry.created_by.clone(),
             comment: entry.comment.clone(),
             layer,
+            key: entry.extra.get(HISTORY_KEY).and_then(|key| key.as_str()).map(str::to_owned),
         });
     }
     (layers, history)

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::io;
 use std::io::Read;
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::digest::HashWriter;
@@ -189,14 +190,26 @@ pub fn order(a: &[u8], b: &[u8]) -> Ordering {
     layer::compare(a, b)
 }
 
-/// Reads layers, lowest first, one upon the other. Holds names and digests, never contents. A clone goes on from where it is: images that
-/// share their lower layers need read these only once.
+/// Bytes of one file whose contents a [`Reader`] keeps, and of all of them.
+const MAX_KEPT: (u64, u64) = (64 << 20, 512 << 20);
+
+/// Reads layers, lowest first, one upon the other. Holds names and digests, and contents only of files that were asked for. A clone goes on
+/// from where it is: images that share their lower layers need read these only once.
 #[derive(Debug, Clone, Default)]
 pub struct Reader {
     merged: Merged,
     digests: Vec<Digest>,
     limits: Limits,
+    wanted: Option<fn(&[u8]) -> bool>,
+    /// Contents by place in `digests`.
+    kept: BTreeMap<u64, Arc<[u8]>>,
+    kept_bytes: u64,
+    /// Where each layer starts in `digests`.
+    starts: Vec<u64>,
 }
+
+/// Contents of files by clean path.
+pub type Contents = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
 impl Reader {
     /// Starts with nothing.
@@ -204,19 +217,39 @@ impl Reader {
         Self::default()
     }
 
+    /// Starts with nothing, and keeps the contents of files whose paths are `wanted`, as long as they are of a sensible size.
+    pub fn keeping(wanted: fn(&[u8]) -> bool) -> Self {
+        Self { wanted: Some(wanted), ..Self::default() }
+    }
+
     /// Puts the layer in the uncompressed `tar` on top.
     pub fn layer(&mut self, tar: &mut dyn Read) -> Result<(), layer::Error> {
         let mut reader = TarReader::new(tar, &self.limits);
-        let digests = &mut self.digests;
+        self.starts.push(self.digests.len() as u64);
+        let Self { digests, wanted, kept, kept_bytes, .. } = self;
         let mut bytes = 0;
         let mut keep = |entry: &Entry, data: &mut dyn Read| {
-            let mut hash = HashWriter::new(io::sink());
-            bytes += io::copy(data, &mut hash).map_err(|source| layer::Error::Read { source })?;
-            let (_, digest, seen) = hash.finish();
+            let read = |source| layer::Error::Read { source };
+            let wanted = wanted.is_some_and(|wanted| wanted(&entry.path));
+            let seen = if wanted && entry.size <= MAX_KEPT.0 && *kept_bytes + entry.size <= MAX_KEPT.1 {
+                let mut text = vec![];
+                data.read_to_end(&mut text).map_err(read)?;
+                digests.push(Digest::of(&text));
+                let seen = text.len() as u64;
+                *kept_bytes += seen;
+                kept.insert(digests.len() as u64 - 1, text.into());
+                seen
+            } else {
+                let mut hash = HashWriter::new(io::sink());
+                io::copy(data, &mut hash).map_err(read)?;
+                let (_, digest, seen) = hash.finish();
+                digests.push(digest);
+                seen
+            };
             if seen != entry.size {
                 return Err(layer::Error::Tar { why: layer::Wrong::Truncated });
             }
-            digests.push(digest);
+            bytes += seen;
             Ok(digests.len() as u64 - 1)
         };
         self.merged.apply(&mut reader, &mut keep)?;
@@ -225,8 +258,29 @@ impl Reader {
         Ok(())
     }
 
+    /// The number of the layer, from 0, that the contents of the regular file `path` came with.
+    pub fn origin(&self, path: &[u8]) -> Option<usize> {
+        match self.merged.get(path)?.kind {
+            NodeKind::File { contents, .. } => self.starts.partition_point(|start| *start <= contents).checked_sub(1),
+            _ => None,
+        }
+    }
+
+    /// Returns the contents that were kept of files that are still there.
+    pub fn contents(&self) -> Contents {
+        let mut found = Contents::new();
+        for (path, node) in self.merged.iter() {
+            if let NodeKind::File { contents, .. } = &node.kind
+                && let Some(text) = self.kept.get(contents)
+            {
+                found.insert(path.to_owned(), text.clone());
+            }
+        }
+        found
+    }
+
     /// Returns what the layers make together.
-    pub fn finish(self) -> Tree {
+    pub fn tree(&self) -> Tree {
         let mut names: BTreeMap<usize, u32> = BTreeMap::new();
         let is_file = |kind: &NodeKind| matches!(kind, NodeKind::File { .. });
         for (_, node) in self.merged.iter().filter(|(_, node)| is_file(&node.kind)) {

@@ -18,6 +18,7 @@ mod cmd_build_host;
 mod cmd_build_mirror;
 mod cmd_cache;
 mod cmd_debian;
+mod cmd_diff;
 mod cmd_drift;
 mod cmd_fleet;
 mod cmd_gc;
