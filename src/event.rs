@@ -96,6 +96,15 @@ pub enum Event {
         /// Taken from the cache.
         cached: bool,
     },
+    /// A shell opens for the person at the terminal: nothing else may be shown until it is left.
+    Shell {
+        /// What it opens in, for people: `what step 3 left`.
+        place: String,
+        /// Why, from the outside in; empty where it was asked for.
+        why: Vec<String>,
+        /// Whether the network can be reached.
+        network: bool,
+    },
     /// Test `index` of the finished image starts.
     TestStarted {
         /// Place in the recipe, from 1.

@@ -87,6 +87,26 @@ pub enum Error {
         /// `name:version`.
         image: String,
     },
+    /// An image that says nothing to run was to be run as it says.
+    #[error("{image} says nothing to run")]
+    NothingToRun {
+        /// `name:version`.
+        image: String,
+    },
+    /// The program of a machine could not be started.
+    #[error("cannot start the program")]
+    NotStarted {
+        /// Why, from the outside in.
+        why: Vec<String>,
+    },
+    /// A port of the host cannot be published on.
+    #[error("cannot listen on {address}")]
+    Port {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The context cannot be read.
     #[error("cannot read the context")]
     Context {

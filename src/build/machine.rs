@@ -1,5 +1,8 @@
 //! A stored image as a machine: its manifest and config read, its layers unpacked, to be tested or run.
 
+mod publish;
+pub(super) mod run;
+
 use std::path::PathBuf;
 
 use crate::digest::Digest;

@@ -39,6 +39,7 @@ mod read;
 mod record;
 mod run;
 mod settle;
+mod shell;
 mod site;
 mod sweep;
 mod work;
@@ -66,8 +67,10 @@ pub use collect::collect;
 pub use gate::{TESTS_ANNOTATION, Tested, test};
 pub use host::Host;
 pub use locking::LockMode;
+pub use machine::run::{Machine, Outcome, Volume, run as run_machine};
 pub use many::Failed;
 pub use read::{read, text};
+pub use shell::shell;
 
 use config::Made;
 use error::Error;
@@ -115,6 +118,8 @@ pub struct Request {
     pub paranoid: bool,
     /// `--no-test`: publish without running the tests.
     pub no_test: bool,
+    /// `--on-failure=shell`: let the person at the terminal look into the step that fails.
+    pub shell_on_failure: bool,
 }
 
 /// Which steps run although they are cached.

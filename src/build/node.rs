@@ -18,6 +18,7 @@ use super::context::{self, Context};
 use super::error::{Error, StepFailure};
 use super::log::StepLog;
 use super::packages;
+use super::shell;
 use super::site::Site;
 
 /// A step that ran: its upper folder holds what it changed.
@@ -59,24 +60,43 @@ pub(super) fn run(site: &Site<'_>, index: usize, node: &Lowered, lower: &[PathBu
     loop {
         let again = at.join(format!("try-{tried}"));
         // Nearly every step is tried once: each folder less is one less to remove.
-        match once(site, index, node, lower, if tried == 0 { at } else { &again }, log) {
+        let at = if tried == 0 { at } else { &again };
+        match once(&Try { site, index, node, lower, at, last: tried == node.retries }, log) {
             Err(Trouble::Step(why)) if tried < node.retries => {
                 tried += 1;
                 log.note(&format!("{}; try {} of {} on a fresh root", why.reasons().join(": "), tried + 1, node.retries + 1));
+            }
+            Err(trouble) => {
+                shell::afterwards(site, index, lower, at, &trouble)?;
+                return Err(trouble);
             }
             ended => return ended,
         }
     }
 }
 
-fn once(site: &Site<'_>, index: usize, node: &Lowered, lower: &[PathBuf], at: &Path, log: &mut StepLog) -> Result<Ran, Trouble> {
+/// One try of a step.
+struct Try<'a> {
+    site: &'a Site<'a>,
+    index: usize,
+    node: &'a Lowered,
+    /// Topmost first.
+    lower: &'a [PathBuf],
+    /// A folder of its own.
+    at: &'a Path,
+    /// No other follows.
+    last: bool,
+}
+
+fn once(this: &Try<'_>, log: &mut StepLog) -> Result<Ran, Trouble> {
+    let Try { site, index, node, lower, at, .. } = *this;
     let upper = super::pack::make_dir(&at.join("u"))?;
     let mut prepared = Prepared::default();
     let mut requests = site.facts.requests[index - 1].iter();
     for op in &node.ops {
         if let Op::Packages { names, files, recommends } = op {
             // Package steps are several jobs (resolve, fetch, install): what is before them runs first.
-            flush(site, node, lower, &upper, at, &mut prepared, log)?;
+            flush(this, &upper, &mut prepared, log)?;
             let named = *requests.next().expect("facts::gather names every package operation of every step");
             let request = packages::Request { named, index, names, files, recommends: *recommends };
             packages::install(site, &request, lower, &upper, at, log)?;
@@ -84,7 +104,7 @@ fn once(site: &Site<'_>, index: usize, node: &Lowered, lower: &[PathBuf], at: &P
             prepared.add(site, node, op)?;
         }
     }
-    flush(site, node, lower, &upper, at, &mut prepared, log)?;
+    flush(this, &upper, &mut prepared, log)?;
     Ok(Ran { upper })
 }
 
@@ -166,15 +186,8 @@ fn in_memory(bytes: &[u8]) -> std::io::Result<OwnedFd> {
 }
 
 /// Runs what was prepared so far as one job.
-fn flush(
-    site: &Site<'_>,
-    node: &Lowered,
-    lower: &[PathBuf],
-    upper: &Path,
-    at: &Path,
-    prepared: &mut Prepared,
-    log: &mut StepLog,
-) -> Result<(), Trouble> {
+fn flush(this: &Try<'_>, upper: &Path, prepared: &mut Prepared, log: &mut StepLog) -> Result<(), Trouble> {
+    let Try { site, index, node, lower, at, last } = *this;
     let Prepared { mut actions, mut files, feeds, runs } = std::mem::take(prepared);
     if actions.is_empty() {
         return Ok(());
@@ -194,7 +207,7 @@ fn flush(
     };
     let (ended, fed) = thread::scope(|scope| {
         let feeders: Vec<_> = feeds.into_iter().map(|feed| scope.spawn(move || feed_copy(site.context, feed))).collect();
-        let ended = site.session.run(job, site.cancel, &mut |heard| {
+        let ended = shell::watched(site, index, last, job, &mut |heard| {
             if let Heard::Line { stderr, text } = heard {
                 log.line(stderr, text);
             }
@@ -202,7 +215,7 @@ fn flush(
         let fed: Vec<_> = feeders.into_iter().map(|feeder| feeder.join()).collect();
         (ended, fed)
     });
-    let ended = ended.map_err(Error::Sandbox)?;
+    let ended = ended?;
     if matches!(ended, Ended::Cancelled) {
         return Err(Trouble::Build(Error::Interrupted));
     }

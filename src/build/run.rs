@@ -104,6 +104,18 @@ impl<'scope, 'env> Run<'scope, 'env> {
     /// Runs the base and the first `steps` steps, and with `identity`, where these are all, the identity. What was good stays cached
     /// when one fails.
     pub(super) fn all(mut self, steps: usize, identity: bool) -> Result<Vec<Made>, Error> {
+        self.nodes(steps, identity)?;
+        Ok(self.made)
+    }
+
+    /// Runs the base and the first `steps` steps, and hands the folders of all layers, topmost first, to `look`.
+    pub(super) fn root<T>(mut self, steps: usize, look: impl FnOnce(&[PathBuf]) -> Result<T, Error>) -> Result<T, Error> {
+        self.nodes(steps, false)?;
+        let lower = self.lower()?;
+        look(&lower)
+    }
+
+    fn nodes(&mut self, steps: usize, identity: bool) -> Result<(), Error> {
         let result = (0..=steps + usize::from(identity)).try_for_each(|index| self.one(index));
         let settled = self.settle();
         if identity && result.is_ok() {
@@ -111,8 +123,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
         self.record.write(&self.work.cache);
         result?;
-        settled?;
-        Ok(self.made)
+        settled
     }
 
     fn one(&mut self, index: usize) -> Result<(), Error> {

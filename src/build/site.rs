@@ -19,6 +19,7 @@ use super::error::{Error, StepFailure};
 use super::facts::{Facts, is_url};
 use super::locking::Locking;
 use super::node::Trouble;
+use super::shell::Rescue;
 
 /// Largest script, template or key: these are read whole.
 pub(super) const MAX_TEXT: u64 = 64 << 20;
@@ -42,6 +43,10 @@ pub(super) struct Site<'a> {
     pub(super) pins: &'a Mutex<Lock>,
     pub(super) facts: &'a Facts,
     pub(super) plan: &'a Plan,
+    /// The recipe's steps, one for each node of the plan.
+    pub(super) steps: &'a [recipe::Step],
+    /// Whether somebody wants to look into what fails.
+    pub(super) rescue: Rescue,
 }
 
 impl Site<'_> {

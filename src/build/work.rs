@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 
 use serde_json::json;
 
@@ -21,6 +22,8 @@ use super::error::Error;
 use super::locking::Locking;
 use super::log::StepLog;
 use super::node::{self, Trouble};
+use super::run::Run;
+use super::shell::Rescue;
 use super::site::Site;
 use super::{Hall, Ready, Request, machine, pack, sweep};
 
@@ -158,27 +161,45 @@ impl<'a> Work<'a> {
         super::compression(self.ready.recipe.image.compression)
     }
 
-    /// Carries out a node over `lower` (topmost first) in the folder `at`; returns the upper folder with what it changed.
-    pub(super) fn carry_out(&self, index: usize, lower: &[PathBuf], at: &Path) -> Result<PathBuf, Error> {
+    fn workshop<'s>(&'s self, session: &'s Session) -> base::Workshop<'s> {
+        base::Workshop { source: &self.ready.source, session, scratch: self.draft.dir(), cancel: self.hall.cancel, sink: self.sink }
+    }
+
+    fn site<'s>(&'s self, session: &'s Session, workshop: &'s base::Workshop<'s>) -> Site<'s> {
         let ready = self.ready;
-        let session = self.session()?;
-        let workshop =
-            base::Workshop { source: &ready.source, session, scratch: self.draft.dir(), cancel: self.hall.cancel, sink: self.sink };
-        let site = Site {
+        Site {
             session,
             context: &ready.context,
             vars: &ready.recipe.vars,
             cancel: self.hall.cancel,
             sink: self.sink,
             epoch: ready.epoch,
-            workshop: &workshop,
+            workshop,
             base: &ready.recipe.base,
             context_dir: &ready.context_dir,
             locking: self.locking,
             pins: &self.pins,
             facts: &ready.facts,
             plan: &ready.plan,
-        };
+            steps: &ready.recipe.steps,
+            rescue: Rescue::new(self.request.shell_on_failure),
+        }
+    }
+
+    /// Makes the base, runs the first `steps` steps, and lets `look` see the root that is there then: its layers, topmost first.
+    pub(super) fn root<T>(&self, steps: usize, look: impl FnOnce(&Site<'_>, &[PathBuf]) -> Result<T, Error>) -> Result<T, Error> {
+        (self.sink)(Event::Started { image: self.ready.plan.image.clone(), steps, logs: self.logs.clone() });
+        let session = self.session()?;
+        let workshop = self.workshop(session);
+        let site = self.site(session, &workshop);
+        thread::scope(|scope| Run::new(self, scope).root(steps, |lower| look(&site, lower)))
+    }
+
+    /// Carries out a node over `lower` (topmost first) in the folder `at`; returns the upper folder with what it changed.
+    pub(super) fn carry_out(&self, index: usize, lower: &[PathBuf], at: &Path) -> Result<PathBuf, Error> {
+        let session = self.session()?;
+        let workshop = self.workshop(session);
+        let site = self.site(session, &workshop);
         let node = self.node(index);
         if let Node::Identity = node {
             return self.identity(&site, lower, at);

@@ -1,10 +1,12 @@
 //! The command line, written once: what clap parses is what help, man pages and completions show.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::build::Volume;
 use crate::recipe;
 use crate::ui::{ColorChoice, ProgressChoice};
 
@@ -91,6 +93,22 @@ pub(super) enum Command {
     ///
     /// Example: bake test web:2.0.0
     Test(ImageArgs),
+    /// Open a shell in the root that a step of a recipe would see
+    ///
+    /// Runs the steps before it, or takes them from the cache, then opens bash, else sh, with the environment, user, folder and network of
+    /// that step. Whatever is done in it is thrown away when it is left. Needs a terminal.
+    ///
+    /// Example: bake shell web.toml --at 3
+    Shell(ShellArgs),
+    /// Run a throwaway machine of a published version
+    ///
+    /// Starts what the image says, or CMD in place of its cmd, as the image's user, with nothing but a loopback network unless
+    /// `--network host`. Whatever it does is gone when the program ends; folders given with --volume stay. A terminal is passed on as one.
+    /// Signals go to the program, the second of a kind ends the machine. The exit code is the program's, or 128 and the number of
+    /// the signal that ended it; 127 where it cannot be started.
+    ///
+    /// Example: bake run web:2.0.0 -- nginx -t
+    Run(RunArgs),
     /// List the published versions
     List(ListArgs),
     /// Show what a version is made of
@@ -213,6 +231,9 @@ pub(super) struct BuildArgs {
     /// Publish without running the recipe's tests; the image counts as untested until `bake test` has passed
     #[arg(long)]
     pub(super) no_test: bool,
+    /// What to do where a step fails: just fail, or open a shell in what it left first (on a terminal)
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    pub(super) on_failure: OnFailure,
     #[command(flatten)]
     pub(super) cache: CacheArgs,
     /// Run cached steps again, and fail where one gives another layer
@@ -238,6 +259,32 @@ pub(super) struct ExplainArgs {
     pub(super) recipe: RecipeArgs,
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+    #[command(flatten)]
+    pub(super) mirror: MirrorArgs,
+}
+
+/// What to do where a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnFailure {
+    /// Fail
+    Fail,
+    /// Open a shell in the root of the step first
+    Shell,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ShellArgs {
+    /// The recipe
+    #[arg(value_name = "RECIPE")]
+    pub(super) recipe: PathBuf,
+    /// The step before which it opens, by number or name [default: after the last step]
+    #[arg(long, value_name = "STEP")]
+    pub(super) at: Option<String>,
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+    /// Fail rather than change the lock file
+    #[arg(long)]
+    pub(super) locked: bool,
     #[command(flatten)]
     pub(super) mirror: MirrorArgs,
 }
@@ -304,6 +351,45 @@ pub(super) struct ImageArgs {
     /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published
     #[arg(value_name = "IMAGE")]
     pub(super) image: String,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+    /// Program arguments in place of the image's cmd
+    #[arg(value_name = "CMD", last = true)]
+    pub(super) command: Vec<String>,
+    /// Program in place of the image's entrypoint; an empty one means none
+    #[arg(long, value_name = "PROGRAM")]
+    pub(super) entrypoint: Option<String>,
+    /// Show a folder of this host inside; may be given often. Owners are those of the image: 0 is root
+    #[arg(long, short, value_name = "DIR:PATH[:ro]", value_parser = volume)]
+    pub(super) volume: Vec<Volume>,
+    /// Add to the environment; may be given often
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = name_value)]
+    pub(super) env: Vec<(String, String)>,
+    /// User: `name`, `name:group` or ids [default: the image's]
+    #[arg(long, short, value_name = "USER")]
+    pub(super) user: Option<String>,
+    /// Working folder inside [default: the image's]
+    #[arg(long, short, value_name = "PATH")]
+    pub(super) workdir: Option<String>,
+    /// Network: nothing but loopback, or this host's
+    #[arg(long, value_name = "WHICH", default_value = "none")]
+    pub(super) network: NetworkChoice,
+    /// Let a TCP port of this host lead inside; may be given often [default ADDRESS: 127.0.0.1]
+    #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE", value_parser = published)]
+    pub(super) publish: Vec<(SocketAddr, u16)>,
+}
+
+/// The network of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum NetworkChoice {
+    /// Loopback only
+    None,
+    /// This host's
+    Host,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -463,6 +549,34 @@ pub(super) enum ExportFormat {
     Dir,
     /// The names of the root file system with digests, modes and owners, as mtree(5)
     Manifest,
+}
+
+fn volume(text: &str) -> Result<Volume, String> {
+    let (rest, read_only) = match text.strip_suffix(":ro") {
+        Some(rest) => (rest, true),
+        None => (text.strip_suffix(":rw").unwrap_or(text), false),
+    };
+    match rest.rsplit_once(':') {
+        Some((from, at))
+            if !from.is_empty() && at.starts_with('/') && !at.trim_matches('/').is_empty() && !at.split('/').any(|part| part == "..") =>
+        {
+            Ok(Volume { from: PathBuf::from(from), at: PathBuf::from(at), read_only })
+        }
+        _ => Err("expected DIR:PATH or DIR:PATH:ro, PATH absolute and not /".to_owned()),
+    }
+}
+
+fn published(text: &str) -> Result<(SocketAddr, u16), String> {
+    let read = || {
+        let (outside, inside) = text.rsplit_once(':')?;
+        let inside = inside.parse().ok().filter(|port| *port > 0)?;
+        let address = match outside.parse::<u16>() {
+            Ok(port) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+            Err(_) => outside.parse().ok()?,
+        };
+        Some((address, inside))
+    };
+    read().ok_or_else(|| "expected PORT:INSIDE or ADDRESS:PORT:INSIDE, such as 8080:80 or 0.0.0.0:8080:80".to_owned())
 }
 
 fn name_value(text: &str) -> Result<(String, String), String> {

@@ -13,7 +13,7 @@ use crate::sandbox::{self, Cancel};
 use crate::ui::report::Report;
 use crate::ui::text::{Style, clean, paint};
 
-use super::args::{BuildArgs, CacheArgs, InputArgs, LockArgs};
+use super::args::{BuildArgs, CacheArgs, InputArgs, LockArgs, OnFailure, ShellArgs};
 use super::{Ctx, edge};
 
 /// `bake build`.
@@ -23,6 +23,10 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         (_, true) => LockMode::Update,
         _ => LockMode::Obey,
     };
+    let shell_on_failure = args.on_failure == OnFailure::Shell;
+    if shell_on_failure {
+        need_terminal(ctx, "--on-failure=shell")?;
+    }
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
     // All recipes are read before the first is baked: a mistake in the third should not cost the time of two builds.
@@ -41,11 +45,14 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         no_cache: no_cache(&args.cache),
         paranoid: args.paranoid,
         no_test: args.no_test,
+        shell_on_failure,
         ..Request::default()
     };
     let one = |(recipe, read): (&PathBuf, Looked)| Request { recipe: recipe.clone(), checked: Some(read), ..request.clone() };
     let requests: Vec<Request> = checked.into_iter().map(one).collect();
-    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    // A terminal can be lent to one at a time.
+    let jobs = if shell_on_failure { Some(1) } else { args.jobs };
+    let jobs = jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     in_hall(ctx, |hall| {
         let baked = build::bake(hall, &requests, jobs).map_err(|failed| told(ctx, &failed.error, &failed.recipe))?;
         baked.iter().for_each(|one| result(ctx, one));
@@ -80,6 +87,33 @@ fn result(ctx: &Ctx<'_>, baked: &Baked) {
     } else {
         ctx.ui.result(&format!("{} {}", baked.image, baked.digest));
     }
+}
+
+/// Refuses to open a shell for nobody.
+fn need_terminal(ctx: &Ctx<'_>, what: &str) -> Result<(), Report> {
+    if ctx.ui.json() {
+        return Err(edge::usage(format!("--json and {what} both want stdout"), "leave one of them out"));
+    }
+    if !sandbox::terminal::there() {
+        let message = format!("{what} needs a terminal: standard input and output are not one");
+        return Err(edge::usage(message, "run it by hand, not in a pipe or a job"));
+    }
+    Ok(())
+}
+
+/// `bake shell`.
+pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
+    need_terminal(ctx, "bake shell")?;
+    let request = Request {
+        recipe: args.recipe.clone(),
+        inputs: inputs(ctx, &args.inputs)?,
+        lock: if args.locked { LockMode::Locked } else { LockMode::Obey },
+        epoch: source_date_epoch()?,
+        mirror: args.mirror.debian_mirror.clone(),
+        ..Request::default()
+    };
+    // How the shell was left says nothing about the recipe.
+    in_hall(ctx, |hall| build::shell(hall, &request, args.at.as_deref()).map(drop).map_err(|error| told(ctx, &error, &args.recipe)))
 }
 
 /// `bake lock`.

@@ -22,6 +22,8 @@ pub(super) const DIFFERENT: u8 = 3;
 pub(super) const HOST: u8 = 10;
 /// Store busy or unreadable.
 pub(super) const STORE: u8 = 11;
+/// The program of a machine cannot be started: what shells say.
+pub(super) const NOT_STARTED: u8 = 127;
 /// Interrupted.
 pub(super) const INTERRUPTED: u8 = 130;
 
@@ -92,6 +94,15 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
         BuildError::NoTests { .. } => {
             let hint = "add `[[test]]` to its recipe and run `bake build` again: the image is not made anew for that".to_owned();
             Report { hints: vec![hint], ..report("no-tests", FAILED, error) }
+        }
+        BuildError::NothingToRun { image } => {
+            let hint = format!("say what to run: bake run {image} -- PROGRAM");
+            Report { hints: vec![hint], ..report("usage", USAGE, error) }
+        }
+        BuildError::NotStarted { why } => Report { causes: why.clone(), ..report("not-started", NOT_STARTED, error) },
+        BuildError::Port { .. } => {
+            let hint = "take another port; those below 1024 are for root, unless this host says otherwise".to_owned();
+            Report { hints: vec![hint], ..report("port", HOST, error) }
         }
         BuildError::Base { recipe, line, source, tail, log, .. } => {
             let mut report = report(if source.is_network() { "network" } else { "base" }, FAILED, error);

@@ -59,10 +59,11 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
     };
     if ctx.ui.json() {
         let (name, version) = (&details.reference.name, &details.reference.version);
-        let Details { digest, platform, config, history, layers, size, created, annotations, .. } = &details;
+        let Details { digest, platform, config, history, layers, size, created, annotations, tested, test_run, .. } = &details;
         let mut object = marks.add(
             json!({ "name": name, "version": version, "digest": digest, "platform": platform, "created": created, "size": size,
-                "config": config, "labels": config.labels, "annotations": annotations, "history": history, "layers": layers }),
+                "config": config, "labels": config.labels, "annotations": annotations, "tested": tested, "test_run": test_run,
+                "history": history, "layers": layers }),
             name,
             version.as_deref().unwrap_or_default(),
             digest,
@@ -112,6 +113,17 @@ fn describe(details: &Details, marks: &Marks) -> String {
     }
     for (name, value) in &config.labels {
         row("label", format!("{name}={value}"));
+    }
+    match (&details.test_run, details.tested.as_deref()) {
+        (Some(run), Some("yes")) => {
+            row("tested", format!("yes, {} by bake {}", run.finished, run.bake));
+            for test in &run.passed {
+                row("  passed", format!("{} ({:.1} s): {}", test.name, test.seconds, test.what.join(", ")));
+            }
+        }
+        (_, Some("no")) => row("tested", format!("no: `bake test {}` runs what was left out", details.reference)),
+        (_, Some("none")) => row("tested", "no, it has no tests".to_owned()),
+        (_, said) => row("tested", said.unwrap_or_default().to_owned()),
     }
     let cells = details.history.iter().map(|step| {
         let layer = step.layer.and_then(|at| details.layers.get(at));

@@ -1,12 +1,17 @@
-//! The commands that run published images: test.
+//! The commands that run published images: test, run.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 
 use serde_json::json;
 
-use crate::build::{self, Hall, Tested};
+use crate::build::{self, Hall, Machine, Outcome, Tested};
+use crate::sandbox::Cancel;
 use crate::ui::report::Report;
 use crate::ui::text::{clean, took};
 
-use super::args::ImageArgs;
+use super::args::{ImageArgs, NetworkChoice, RunArgs};
 use super::bake::cancel;
 use super::images::reference;
 use super::{Ctx, edge};
@@ -33,4 +38,51 @@ pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
         ctx.ui.result(&format!("{} {digest}", clean(image)));
     }
     Ok(edge::OK)
+}
+
+/// `bake run`.
+pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
+    let image = reference(&args.image.image)?;
+    if ctx.ui.json() {
+        return Err(edge::usage("--json and the program both want stdout", "leave --json out: the exit code says how the program ended"));
+    }
+    let host_network = args.network == NetworkChoice::Host;
+    if host_network && !args.publish.is_empty() {
+        return Err(edge::usage(
+            "--publish without a network of its own",
+            "with --network host the program's ports are this host's already",
+        ));
+    }
+    let RunArgs { command, entrypoint, env, user, workdir, volume, publish, .. } = args;
+    let machine = Machine { image, args: command, entrypoint, env, user, workdir, volumes: volume, host_network, publish };
+    let (store, host) = (ctx.store()?, build::Host::default());
+    let sink = ctx.ui.sink();
+    let (signals, cancel) = signals()?;
+    let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
+    match build::run_machine(&hall, &machine, signals) {
+        Ok(Outcome::Exit(status)) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
+        Ok(Outcome::Signal(signal)) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+        Err(error) => Err(edge::image(&error)),
+    }
+}
+
+/// Passes signals on: each as a byte; the second of a kind that asks for the end fires the handle.
+fn signals() -> Result<(OwnedFd, Cancel), Report> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);
+    let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
+    let (read, mut write) = std::io::pipe().map_err(fail)?;
+    let mut all = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]).map_err(fail)?;
+    let handle = cancel.clone();
+    std::thread::spawn(move || {
+        let mut before = BTreeSet::new();
+        for signal in all.forever() {
+            if !before.insert(signal) && matches!(signal, SIGHUP | SIGINT | SIGTERM) {
+                handle.fire();
+            }
+            // Where the machine has ended nobody listens any more.
+            let _ = write.write_all(&[u8::try_from(signal).unwrap_or(0)]);
+        }
+    });
+    Ok((read.into(), cancel))
 }

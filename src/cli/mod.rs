@@ -89,6 +89,8 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Completions { shell } => paper::completions(ctx, shell),
         Command::Man { output } => paper::man(ctx, output.as_deref()),
         Command::Test(args) => machine::test(ctx, &args),
+        Command::Shell(args) => bake::shell(ctx, &args),
+        Command::Run(args) => machine::run(ctx, args),
         Command::List(args) => images::list(ctx, &args),
         Command::Show(args) => images::show(ctx, &args),
         Command::Rm(args) => images::rm(ctx, &args),

@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::list::read_config;
 use super::list::read_index;
 use super::list::read_manifest;
+use crate::attest;
+use crate::attest::TestRun;
 use crate::digest::Digest;
 use crate::image::Config;
 use crate::image::Descriptor;
@@ -18,6 +20,7 @@ use crate::image::Reference;
 use crate::image::kind;
 use crate::store::Error;
 use crate::store::Store;
+use crate::store::TESTED_ANNOTATION;
 
 /// Field of a history entry of the config: the key of its step.
 const HISTORY_KEY: &str = "bake.key";
@@ -47,6 +50,10 @@ pub struct Details {
     pub config: Config,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Whether its tests passed: `yes`, `no` where they were left out, `none` where it has none; unknown for images of other tools.
+    pub tested: Option<String>,
+    /// The last run of its tests that is recorded.
+    pub test_run: Option<TestRun>,
     /// Its layers, lowest first.
     pub layers: Vec<LayerRow>,
     /// How it came about, oldest first.
@@ -103,7 +110,10 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     let config = read_config(store, &manifest.config.digest)?;
     let (layers, history) = relate(&manifest, &config);
     let blobs = [&descriptor, &manifest.config].into_iter().chain(&manifest.layers);
+    let tested = version.manifest.annotations.get(TESTED_ANNOTATION).cloned();
     Ok(Details {
+        tested,
+        test_run: last_run(store, &version.manifest.digest)?,
         reference: version.reference,
         digest: version.manifest.digest,
         manifest: descriptor.digest,
@@ -119,6 +129,16 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
         history,
         members,
     })
+}
+
+/// Finds the last recorded run of an image's tests. What is no such record, or cannot be read, is none: `verify` tells.
+fn last_run(store: &Store, image: &Digest) -> Result<Option<TestRun>, Error> {
+    let read = |artifact: &Descriptor| {
+        let manifest = Manifest::parse(&store.read_blob(&artifact.digest).ok()?).ok()?;
+        attest::test_run(&store.read_blob(&manifest.layers.first()?.digest).ok()?, image)
+    };
+    let referrers = store.referrers(image)?;
+    Ok(referrers.iter().rev().filter(|one| one.artifact_type.as_deref() == Some(attest::MEDIA_IN_TOTO)).find_map(read))
 }
 
 /// Finds the image manifest to be shown, and what else there is beside it.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::CallIo;
 use super::Chores;
+use super::dial;
 use super::plan::WirePath;
 use super::tree;
 
@@ -23,7 +24,7 @@ pub(super) const PING: &str = "sandbox.ping";
 const REMOVERS: usize = 8;
 
 /// Looked up after the program's own table.
-pub(super) const BUILT_IN: Chores = &[(REMOVE_TREES, remove_trees), (PING, ping)];
+pub(super) const BUILT_IN: Chores = &[(REMOVE_TREES, remove_trees), (PING, ping), (dial::DIAL, dial::dial)];
 
 fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
     let paths: Vec<WirePath> = serde_json::from_value(io.args).map_err(|e| e.to_string())?;

@@ -260,13 +260,18 @@ impl Init<'_> {
                 Streams::Own([next()?, next()?, next()?])
             }
         };
-        let started = self.start(&attach.exec, &streams)?;
-        // The other side of each must end with the program.
-        drop(streams);
-        match started {
-            Ok(child) => self.crew.wait_listening(child, self.control),
-            Err(status) => Ok(status),
+        let mut refused = None;
+        for exec in &attach.execs {
+            match self.start(exec, &streams)? {
+                Ok(child) => {
+                    // The other side of each must end with the program.
+                    drop(streams);
+                    return self.crew.wait_listening(child, self.control);
+                }
+                Err(status) => refused = refused.or(Some(status)),
+            }
         }
+        Ok(refused.unwrap_or_else(|| Status::Unstarted("there is no program to run".into())))
     }
 
     /// Starts a program, and says why where it cannot be started.

@@ -2,6 +2,7 @@
 
 mod chore;
 mod crew;
+pub mod dial;
 mod exec;
 mod helper;
 mod idmap;
@@ -15,6 +16,7 @@ mod probe;
 mod seccomp;
 mod session;
 mod spawn;
+pub mod stream;
 mod stub;
 mod sys;
 pub mod terminal;
@@ -207,6 +209,8 @@ pub enum Attempt {
 pub struct Attach {
     /// The program.
     pub exec: Exec,
+    /// Programs to be started in its place, the first that can be, where it cannot.
+    pub or_else: Vec<Exec>,
     /// What it reads and writes.
     pub streams: Streams,
     /// Each byte read from this is the number of a signal for the program; the end of file means nothing.

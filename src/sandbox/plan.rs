@@ -148,7 +148,8 @@ pub(super) enum AttemptPlan {
 /// Takes one file with a terminal (the socket that its other side is sent over), else three.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AttachPlan {
-    pub(super) exec: Exec,
+    /// The first of these that can be started.
+    pub(super) execs: Vec<Exec>,
     /// Rows and columns.
     pub(super) terminal: Option<(u16, u16)>,
 }

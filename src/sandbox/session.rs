@@ -310,7 +310,8 @@ fn action_plan(action: &Action) -> ActionPlan {
     let call = |call: &Call| CallPlan { name: call.name.into(), args: call.args.clone(), fds: call.fds.len() };
     let attach = |attach: &Attach| {
         let terminal = if let Streams::Terminal(socket) = &attach.streams { Some(socket.size) } else { None };
-        AttachPlan { exec: attach.exec.clone(), terminal }
+        let execs = std::iter::once(&attach.exec).chain(&attach.or_else).cloned().collect();
+        AttachPlan { execs, terminal }
     };
     match action {
         Action::Exec(exec) => ActionPlan::Exec(exec.clone()),

@@ -9,7 +9,6 @@
 use std::io;
 use std::io::Read;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -22,6 +21,7 @@ use rustix::termios::Termios;
 use rustix::termios::Winsize;
 
 use super::spawn;
+use super::stream::write_all;
 use super::wire;
 
 /// The end that goes inside.
@@ -124,21 +124,6 @@ impl Lent {
             }
         }
     }
-}
-
-fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(&to, bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                // Somebody else made it non-blocking.
-                rustix::event::poll(&mut [PollFd::new(&to, PollFlags::OUT)], None)?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 impl Drop for Lent {

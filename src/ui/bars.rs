@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::event::Event;
-use crate::ui::plain::{missed, outcome, place};
+use crate::ui::plain::{missed, outcome, place, shell};
 use crate::ui::text::{Style, clean, paint, took};
 
 /// Where running tests are kept, behind any number of steps.
@@ -100,6 +100,12 @@ impl Bars {
             Event::Of { image, event } => {
                 drop(state);
                 self.tell_of(image, *event);
+            }
+            Event::Shell { place, why, network } => {
+                drop(state);
+                // From here on the terminal is the shell's.
+                self.settle();
+                self.stay(shell(&place, &why, network, color));
             }
             Event::TestStarted { index, total, label, .. } => {
                 let label = format!("[test {index}/{total}] {}", clean(&label));

@@ -44,7 +44,7 @@ pub(super) fn event(event: &Event) -> Option<Value> {
         Event::TestDone { index, took } => ("test-done", json!({ "test": index, "seconds": seconds(*took) })),
         Event::Warning { message, hint } => ("warning", json!({ "message": message, "hint": hint })),
         Event::Note { message } => ("note", json!({ "message": message })),
-        Event::Progress { .. } | Event::ProgressEnd { .. } | Event::Published { .. } => return None,
+        Event::Shell { .. } | Event::Progress { .. } | Event::ProgressEnd { .. } | Event::Published { .. } => return None,
     };
     Some(object(kind, fields))
 }

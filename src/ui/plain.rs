@@ -113,6 +113,7 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
             let place = paint(&format!("[test {index}/{}]", state.tests), Style::Good, color);
             format!("{place} passed: {label} ({})", took(*time))
         }
+        Event::Shell { place, why, network } => shell(place, why, *network, color),
         Event::Warning { message, hint } => {
             let hint = hint.as_ref().map(|hint| format!(" (hint: {})", clean(hint))).unwrap_or_default();
             format!("{}: {}{hint}", paint("warning", Style::Warn, color), clean(message))
@@ -123,6 +124,19 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
             format!("{verb} {} {digest}", paint(&clean(image), Style::Bold, color))
         }
     })
+}
+
+/// Returns what is said before a shell opens.
+pub(super) fn shell(place: &str, why: &[String], network: bool, color: bool) -> String {
+    let failed = match why {
+        [] => String::new(),
+        [what, rest @ ..] => {
+            let because: String = rest.iter().map(|cause| format!("  because: {}\n", clean(cause))).collect();
+            format!("{}: {}\n{because}", paint("error", Style::Bad, color), paint(&clean(what), Style::Bold, color))
+        }
+    };
+    let network = if network { "with network" } else { "without network" };
+    format!("{failed}a shell in {}, {network}; whatever is done here is thrown away when it is left (`exit`)", clean(place))
 }
 
 #[cfg(test)]

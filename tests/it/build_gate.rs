@@ -81,6 +81,12 @@ fn an_image_that_serves_is_published() {
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
     let verified = lab.bake(["verify"]);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+    let shown = lab.bake(["show", "web:1.0.0"]);
+    assert!(shown.out.contains("tested      yes, ") && shown.out.contains("serves ("), "{}", shown.out);
+    let shown: Value = serde_json::from_str(&lab.bake(["show", "web:1.0.0", "--json"]).out).expect("JSON");
+    let passed = shown["test_run"]["passed"].as_array().expect("a list");
+    assert_eq!((&shown["tested"], passed.len(), &passed[0]["name"]), (&"yes".into(), 8, &"serves".into()));
+    assert_eq!(passed[0]["what"], serde_json::json!(["http://127.0.0.1/ answers 200 with \"blue\""]));
     let again = lab.bake(["build", "web.toml"]);
     good(&again);
     assert!(again.err.contains("already baked") && !again.err.contains("[test"), "{}", again.err);
@@ -183,6 +189,7 @@ fn untested_until_the_tests_have_passed() {
     good(&built);
     assert!(built.err.contains("published untested") && built.err.contains("bake test web:1.0.0"), "{}", built.err);
     assert_eq!(entry(&lab)["annotations"]["bake.tested"], "no");
+    assert!(lab.bake(["show", "web"]).out.contains("tested      no: `bake test web:1.0.0`"));
     // From the image alone: the recipe and its folder are not needed.
     fs::rename(lab.path("web.toml"), lab.path("away.toml")).expect("our own file");
     let tested = lab.bake(["test", "web:1.0.0", "--json"]);

@@ -25,6 +25,8 @@ mod cmd_gc;
 mod cmd_help;
 mod cmd_lock;
 mod cmd_promote;
+mod cmd_run;
+mod cmd_shell;
 mod context_copy;
 mod crash_build;
 mod crash_interrupt;

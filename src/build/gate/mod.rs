@@ -29,6 +29,7 @@ use super::{Hall, machine, sweep};
 
 pub(super) use list::Tests;
 pub(super) use probe::look;
+pub(super) use trial::environment;
 
 use trial::Ground;
 
