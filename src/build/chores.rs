@@ -12,6 +12,7 @@ pub const CHORES: Chores = &[
     ("build.identity", super::apply::identity),
     ("build.apply", super::apply::apply),
     ("gate.look", super::gate::look),
+    ("build.survey", super::apply::survey::chore),
     base::CHORES[0],
     base::CHORES[1],
     base::CHORES[2],

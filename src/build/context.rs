@@ -33,7 +33,7 @@ mod content;
 mod list;
 mod seen;
 mod select;
-mod stream;
+mod source;
 mod walk;
 
 use content::Content;
@@ -303,15 +303,6 @@ impl Context {
         Ok(listing.rows.iter().map(row).collect())
     }
 
-    /// Writes what the `Copy` operation takes as the tar stream that `apply` reads: entries below the component `to`, which stands for
-    /// the step's `to`. Returns [`Context::digest`] of exactly what was written; a file that changed since is an error.
-    pub fn stream(&self, op: &Op, out: impl io::Write) -> Result<Digest, Error> {
-        let taken = self.take(op)?;
-        let (contents, digest) = self.contents(op, &taken)?;
-        stream::stream(self, &taken, contents, out)?;
-        Ok(*digest)
-    }
-
     /// Looks at everything that the `Copy` operation takes, or returns what was found before.
     pub(super) fn take(&self, op: &Op) -> Result<Arc<Taken>, Error> {
         let name = format!("{op:?}");
@@ -339,12 +330,14 @@ impl Context {
     fn cache_file(&self, op: &Op) -> Option<PathBuf> {
         let (folder, context) = self.cache.as_ref()?;
         let Op::Copy { from, to, exclude, .. } = op else { return None };
-        let mut name = Hasher::new();
         // The cache of another format is another file, which is left alone.
-        name.update(seen::MAGIC);
-        name.update(context.as_bytes());
-        name.update(format!("{:?}", (from, to.ends_with('/'), exclude)).as_bytes());
-        Some(folder.join(name.finish().hex()))
+        Some(folder.join(named(&[seen::MAGIC, context.as_bytes(), format!("{:?}", (from, to.ends_with('/'), exclude)).as_bytes()]).hex()))
+    }
+
+    /// Names this operation on this context, whatever its files contain.
+    pub(super) fn name_of(&self, op: &Op) -> Digest {
+        let context = self.cache.as_ref().map_or([0; 32], |(_, context)| *context.as_bytes());
+        named(&[b"copy", &context, format!("{op:?}").as_bytes()])
     }
 
     /// Looks at `path`, its last link not followed; `None` where nothing is.
@@ -380,6 +373,12 @@ impl Context {
         }
         Error::Missing { path: path.to_owned(), near: vec![] }
     }
+}
+
+fn named(parts: &[&[u8]]) -> Digest {
+    let mut name = Hasher::new();
+    parts.iter().for_each(|part| name.update(part));
+    name.finish()
 }
 
 /// `path` in plain components; `""` for the context itself.

@@ -18,6 +18,7 @@ mod chores;
 mod collect;
 mod config;
 pub mod context;
+pub mod direct;
 pub mod error;
 pub mod explain;
 mod facts;

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use serde_json::json;
 
@@ -14,7 +13,6 @@ use crate::sandbox::{Action, Call, Ended, Exec, Heard, Job, Network, Overlay, Po
 use crate::step::{Lowered, Op};
 
 use super::config::PATH;
-use super::context::{self, Context};
 use super::error::{Error, StepFailure};
 use super::log::StepLog;
 use super::packages;
@@ -108,19 +106,12 @@ fn once(this: &Try<'_>, log: &mut StepLog) -> Result<Ran, Trouble> {
     Ok(Ran { upper })
 }
 
-/// Operations made ready: actions in order, and for each open file that must be fed while the job runs, who feeds it.
+/// Operations made ready: actions in order, and files that are there while they run.
 #[derive(Default)]
 struct Prepared {
     actions: Vec<Action>,
     files: Vec<PolicyFile>,
-    feeds: Vec<Feed>,
     runs: bool,
-}
-
-/// A copy to be streamed into the sandbox while it runs.
-struct Feed {
-    op: Op,
-    into: std::io::PipeWriter,
 }
 
 impl Prepared {
@@ -136,11 +127,6 @@ impl Prepared {
                 argv.extend(args.iter().cloned());
                 self.files.push(PolicyFile { at, bytes, mode: 0o755 });
                 self.exec(site, node, argv, env, user, cwd);
-            }
-            Op::Copy { .. } => {
-                let (read, into) = std::io::pipe().map_err(|error| Trouble::prepared(&error))?;
-                self.feeds.push(Feed { op: op.clone(), into });
-                self.apply(site, op, vec![read.into()]);
             }
             Op::Download { url, sha256, .. } => {
                 let path = site.download(url, sha256.as_deref())?;
@@ -159,6 +145,7 @@ impl Prepared {
             Op::Mkdir { .. } | Op::Symlink { .. } | Op::Remove { .. } | Op::Group { .. } | Op::User { .. } | Op::Service { .. } => {
                 self.apply(site, op, vec![]);
             }
+            Op::Copy { .. } => unreachable!("a copy is a step of its own and never comes here: see `direct`"),
             Op::Packages { .. } => unreachable!("package operations never come here: `once` takes them out"),
         }
         Ok(())
@@ -188,7 +175,7 @@ fn in_memory(bytes: &[u8]) -> std::io::Result<OwnedFd> {
 /// Runs what was prepared so far as one job.
 fn flush(this: &Try<'_>, upper: &Path, prepared: &mut Prepared, log: &mut StepLog) -> Result<(), Trouble> {
     let Try { site, index, node, lower, at, last } = *this;
-    let Prepared { mut actions, mut files, feeds, runs } = std::mem::take(prepared);
+    let Prepared { mut actions, mut files, runs } = std::mem::take(prepared);
     if actions.is_empty() {
         return Ok(());
     }
@@ -205,41 +192,14 @@ fn flush(this: &Try<'_>, upper: &Path, prepared: &mut Prepared, log: &mut StepLo
         network: if node.network { Network::Host } else { Network::None },
         actions,
     };
-    let (ended, fed) = thread::scope(|scope| {
-        let feeders: Vec<_> = feeds.into_iter().map(|feed| scope.spawn(move || feed_copy(site.context, feed))).collect();
-        let ended = shell::watched(site, index, last, job, &mut |heard| {
-            if let Heard::Line { stderr, text } = heard {
-                log.line(stderr, text);
-            }
-        });
-        let fed: Vec<_> = feeders.into_iter().map(|feeder| feeder.join()).collect();
-        (ended, fed)
-    });
-    let ended = ended?;
-    if matches!(ended, Ended::Cancelled) {
-        return Err(Trouble::Build(Error::Interrupted));
-    }
-    // Where a stream broke off, the reason is at its source: what the other end says is a consequence.
-    for result in fed {
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => return Err(Trouble::Step(why)),
-            Err(_) => return Err(Trouble::Step(StepFailure::Prepared("the copy stream panicked".to_owned(), vec![]))),
+    let ended = shell::watched(site, index, last, job, &mut |heard| {
+        if let Heard::Line { stderr, text } = heard {
+            log.line(stderr, text);
         }
-    }
-    match ended {
+    });
+    match ended? {
         Ended::Done(_) => Ok(()),
         Ended::Failed { how, .. } => Err(Trouble::Step(StepFailure::Ran(how))),
         Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
-    }
-}
-
-/// Streams the files of a copy into the sandbox. A reader that went away has its own reason, told by the job.
-fn feed_copy(context: &Context, feed: Feed) -> Result<(), StepFailure> {
-    match context.stream(&feed.op, feed.into) {
-        Ok(_) => Ok(()),
-        // The reader has its own reason, told by the job.
-        Err(context::Error::Write { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(StepFailure::told(&error)),
     }
 }

@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -23,10 +23,12 @@ use crate::layer::Blob;
 use crate::plan::key::Table;
 use crate::plan::lock::Lock as Pins;
 use crate::plan::why::Why;
+use crate::step::Op;
 use crate::store::{self, Entry, Found, Layer, Tree};
 
 use super::NoCache;
 use super::config::Made;
+use super::direct::{self, Direct};
 use super::error::Error;
 use super::pack;
 use super::paranoid;
@@ -54,12 +56,17 @@ pub(super) struct Run<'scope, 'env> {
     at: String,
 }
 
+/// Where the identity of the image is written, and what is read for it.
+const IDENTITY: &[&str] = &["/etc", "/usr/lib"];
+
 /// One layer of the stack.
 struct Layered {
     /// Node that made it.
     index: usize,
     /// Its unpacked folder, if there is one.
     folder: Option<PathBuf>,
+    /// Where everything is that it introduces, if that is known: who looks elsewhere need not have it unpacked.
+    touches: Option<Vec<String>>,
     /// Holds the folder, where it is one of the cache.
     _tree: Option<Tree>,
 }
@@ -111,7 +118,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
     /// Runs the base and the first `steps` steps, and hands the folders of all layers, topmost first, to `look`.
     pub(super) fn root<T>(mut self, steps: usize, look: impl FnOnce(&[PathBuf]) -> Result<T, Error>) -> Result<T, Error> {
         self.nodes(steps, false)?;
-        let lower = self.lower()?;
+        let lower = self.lower(None)?;
         look(&lower)
     }
 
@@ -169,8 +176,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
         let start = Instant::now();
         let at = work.draft.dir().join(format!("step-{index}"));
-        let lower = self.lower()?;
-        let upper = work.carry_out(index, &lower, &at)?;
+        let ran = match work.node(index) {
+            Node::Step(step) if direct::fits(&step.ops) => Ran::Layer(self.copy(index, &step.ops[0], &at)?),
+            node => {
+                let apart = matches!(node, Node::Identity).then_some(IDENTITY);
+                Ran::Folder(work.carry_out(index, &self.lower(apart)?, &at)?)
+            }
+        };
         let took = start.elapsed();
         // From here on the layers below are known, and with them the key.
         self.settle()?;
@@ -179,8 +191,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let key = table.as_ref().filter(|_| expected.is_none() && !self.cache_broken).map(Table::key);
         self.pending = Some(Pending { index, table, lock, expected });
         let sink = Sink::clone(work.sink);
-        let keep = move |blob: Option<&Blob>| {
-            let entry = Entry::new(blob.map(layer_of), None, took, work.draft.id());
+        let keep = move |blob: Option<&Blob>, touches: Option<&[String]>| {
+            let entry = Entry::new(blob.map(layer_of), touches.map(<[String]>::to_vec), took, work.draft.id());
             let kept = key.map_or(Ok(()), |key| work.cache.keep(&key, entry, &work.draft));
             if told {
                 let (layer, size) = (blob.map(|blob| blob.digest), blob.map_or(0, |blob| blob.tar_size));
@@ -188,17 +200,30 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             kept.err()
         };
-        if pack::untouched(&upper)? {
-            if let Some(error) = keep(None) {
-                self.broken(&error);
+        let upper = match ran {
+            Ran::Layer(Direct { blob, touches }) => {
+                if let Some(error) = keep(blob.as_ref(), Some(&touches)) {
+                    self.broken(&error);
+                }
+                if blob.is_some() {
+                    self.stack.push(Layered { index, folder: None, touches: Some(touches), _tree: None });
+                }
+                self.made[index].layer = blob;
+                return self.settle();
             }
-            return self.settle();
-        }
+            Ran::Folder(upper) if pack::untouched(&upper)? => {
+                if let Some(error) = keep(None, None) {
+                    self.broken(&error);
+                }
+                return self.settle();
+            }
+            Ran::Folder(upper) => upper,
+        };
         settle::settle(work.session()?, &work.draft, &upper, work.ready.epoch, work.hall.cancel)?;
-        self.stack.push(Layered { index, folder: Some(upper.clone()), _tree: None });
+        self.stack.push(Layered { index, folder: Some(upper.clone()), touches: None, _tree: None });
         let handle = self.scope.spawn(move || {
             let blob = work.pack(&upper, &label)?;
-            let trouble = keep(blob.as_ref());
+            let trouble = keep(blob.as_ref(), None);
             Ok((blob, trouble))
         });
         self.packing = Some(Packing { index, handle });
@@ -291,7 +316,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             self.record.set(index, &table.above(&chain), work.draft.id(), &self.at);
         }
         if entry.layer.is_some() {
-            self.stack.push(Layered { index, folder: None, _tree: None });
+            self.stack.push(Layered { index, folder: None, touches: entry.touches.clone(), _tree: None });
         }
         let layer = entry.layer.map(blob_of);
         let (digest, size) = (layer.as_ref().map(|blob| blob.digest), layer.as_ref().map_or(0, |blob| blob.tar_size));
@@ -301,29 +326,62 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
     }
 
-    /// Returns the folders of all layers, topmost first; those that are only blobs are unpacked.
-    fn lower(&mut self) -> Result<Vec<PathBuf>, Error> {
-        let work = self.work;
-        for layered in &mut self.stack {
-            if layered.folder.is_some() {
-                continue;
-            }
-            let Some(blob) = &self.made[layered.index].layer else { continue };
-            let name = work.tree_name(&blob.diff_id)?;
-            let mut tree = work.cache.tree(&name)?;
-            if tree.is_none() {
-                let at = work.draft.dir().join(format!("layer-{}", layered.index));
-                let into = at.join("u");
-                work.unpack(blob, &into)?;
-                tree = work.cache.keep_tree(&name, &into, &at.join("grave"))?;
-                layered.folder = Some(into);
-            }
-            if let Some(tree) = tree {
-                layered.folder = Some(tree.path.clone());
-                layered._tree = Some(tree);
+    /// Makes the layer of a copy without its folder; layers below that are not unpacked stay so, unless it turns out that it needs them.
+    fn copy(&mut self, index: usize, op: &Op, at: &Path) -> Result<Direct, Error> {
+        let mut unseen = vec![];
+        for at in 0..self.stack.len() {
+            match self.stack[at].touches.clone() {
+                Some(touches) if self.stack[at].folder.is_none() => unseen.extend(touches),
+                _ => self.folder(at)?,
             }
         }
-        Ok(self.stack.iter().rev().filter_map(|layered| layered.folder.clone()).collect())
+        let found = self.work.copy(index, op, &self.folders(), &unseen, &at.join("0"))?;
+        if let Some(direct) = found {
+            return Ok(direct);
+        }
+        let lower = self.lower(None)?;
+        let direct = self.work.copy(index, op, &lower, &[], &at.join("1"))?;
+        direct.ok_or_else(|| Error::Chore {
+            what: "place a copy".to_owned(),
+            why: "everything is there, and it still cannot tell".to_owned(),
+        })
+    }
+
+    /// Returns the folders of all layers, topmost first; those that are only blobs are unpacked, but for those that are known to have
+    /// nothing to do with the image paths `interest`.
+    fn lower(&mut self, interest: Option<&[&str]>) -> Result<Vec<PathBuf>, Error> {
+        for at in 0..self.stack.len() {
+            let touches = self.stack[at].touches.as_ref().zip(interest);
+            if !touches.is_some_and(|(touches, interest)| direct::apart(touches, interest)) {
+                self.folder(at)?;
+            }
+        }
+        Ok(self.folders())
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        self.stack.iter().rev().filter_map(|layered| layered.folder.clone()).collect()
+    }
+
+    /// Makes sure that layer `at` of the stack has its folder.
+    fn folder(&mut self, at: usize) -> Result<(), Error> {
+        let work = self.work;
+        let layered = &mut self.stack[at];
+        let Some(blob) = self.made[layered.index].layer.as_ref().filter(|_| layered.folder.is_none()) else { return Ok(()) };
+        let name = work.tree_name(&blob.diff_id)?;
+        let mut tree = work.cache.tree(&name)?;
+        if tree.is_none() {
+            let at = work.draft.dir().join(format!("layer-{}", layered.index));
+            let into = at.join("u");
+            work.unpack(blob, &into)?;
+            tree = work.cache.keep_tree(&name, &into, &at.join("grave"))?;
+            layered.folder = Some(into);
+        }
+        if let Some(tree) = tree {
+            layered.folder = Some(tree.path.clone());
+            layered._tree = Some(tree);
+        }
+        Ok(())
     }
 
     /// Waits for the layer that is being packed, moves its folder to where others find it, and lets them go on.
@@ -404,6 +462,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
             self.work.without_cache(error);
         }
     }
+}
+
+/// What a node left that was carried out.
+enum Ran {
+    Folder(PathBuf),
+    Layer(Direct),
 }
 
 /// What the cache says of a node.

@@ -15,9 +15,10 @@ use crate::layer::{Blob, Compression};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
 use crate::sandbox::{Action, Call, Job, Overlay, Session};
-use crate::step::Lowered;
+use crate::step::{Lowered, Op};
 use crate::store::{Draft, StepCache};
 
+use super::direct::{self, Direct};
 use super::error::Error;
 use super::locking::Locking;
 use super::log::StepLog;
@@ -163,6 +164,27 @@ impl<'a> Work<'a> {
 
     fn workshop<'s>(&'s self, session: &'s Session) -> base::Workshop<'s> {
         base::Workshop { source: &self.ready.source, session, scratch: self.draft.dir(), cancel: self.hall.cancel, sink: self.sink }
+    }
+
+    /// Makes the layer of the copy `op`, which is all that step `index` does, over `lower` (topmost first) in the folder `at`.
+    /// `unseen`: see [`direct::Work`]; `None`: these layers must be unpacked first.
+    pub(super) fn copy(&self, index: usize, op: &Op, lower: &[PathBuf], unseen: &[String], at: &Path) -> Result<Option<Direct>, Error> {
+        let blob = |digest: &Digest| self.cache.blob_path(digest);
+        let members = self.hall.store.cache("members")?;
+        let (how, members, blob) = (self.compression(), members.as_path(), &blob as &dyn Fn(&Digest) -> PathBuf);
+        let work = direct::Work { op, lower, unseen, at, how, members, blob };
+        let (label, _) = self.label(index);
+        let session = self.session()?;
+        let workshop = self.workshop(session);
+        let log = StepLog::start(&self.logs, index, &label, self.sink)?;
+        let ended = direct::copy(&self.site(session, &workshop), &self.draft, &work);
+        let path = log.path().to_owned();
+        let tail = log.finish();
+        let direct = ended.map_err(|trouble| self.failed(index, trouble, tail, path))?;
+        if let Some(blob) = direct.as_ref().and_then(|direct| direct.blob.as_ref()) {
+            self.draft.sync(&blob.digest)?;
+        }
+        Ok(direct)
     }
 
     fn site<'s>(&'s self, session: &'s Session, workshop: &'s base::Workshop<'s>) -> Site<'s> {

@@ -1,68 +1,111 @@
-//! Compression whose bytes depend on the input alone, not on the number of threads, and decompression of what others wrote.
+//! Compression whose bytes depend on the input alone, not on the number of threads.
 //!
-//! gzip: members of 1 MiB input each, which any reader of RFC 1952 joins; headers without time or name. zstd: one frame by its multithreaded
-//! encoder, which cuts jobs by size. Hashing runs beside compressing; memory is bounded by a queue, about 2.5 MiB a thread.
+//! gzip: members of about 2 MiB of input each (see [`super::member`]), which any reader of RFC 1952 joins; headers without time or name.
+//! zstd: one frame by its multithreaded encoder, which cuts jobs by size. Hashing and writing run beside compressing; memory is bounded by
+//! queues, about 12 MiB a thread.
 
-use std::collections::VecDeque;
 use std::io;
-use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 
 use super::Blob;
 use super::Compression;
 use super::Error;
+use super::member::Key;
+use super::member::Listed;
+use super::member::Member;
+use super::member::Members;
+use super::member::Piece;
+use super::member::Pieces;
+use super::member::Pool;
+use super::member::Told;
 use crate::digest::Digest;
 use crate::digest::HashWriter;
 use crate::digest::Hasher;
 
-/// Input bytes of a gzip member.
-const MEMBER: usize = 1 << 20;
+/// 3 needs four fifths of the time of 5 and gives 2 % more bytes (docs/benchmarks.md).
+const GZIP_LEVEL: i32 = 3;
 /// About 1 GB/s, half of what sha256 of the input does on one thread; more would mostly cost memory.
 const MAX_WORKERS: usize = 8;
 /// zstd needs several job buffers a worker.
 const MAX_ZSTD_WORKERS: usize = 4;
 /// Part of the format of our zstd blobs, as the level is: the bytes depend on it.
 const ZSTD_JOB: u32 = 4 << 20;
-/// A window above this (128 MiB, zstd's own default limit) is refused rather than allocated.
-const ZSTD_WINDOW_LOG: u32 = 27;
-/// xz -9 needs 65 MiB.
-const XZ_MEMORY: u64 = 256 << 20;
+/// Bytes handed on in one go where there are no members.
+const CHUNK: usize = 1 << 20;
 
 /// Compresses `tar` into `out` on up to `threads` threads, naming both sides. Bytes do not depend on `threads`.
 ///
 /// The bytes are taken as they come until the source ends: whether the tar was whole is for its writer to say.
-pub fn compress(tar: &mut dyn Read, out: &mut dyn Write, how: Compression, threads: usize) -> Result<Blob, Error> {
+pub fn compress(tar: &mut dyn Read, out: &mut (dyn Write + Send), how: Compression, threads: usize) -> Result<Blob, Error> {
+    let (blob, ()) = compress_with(out, how, threads, None, |into| {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let got = fill(tar, &mut buffer)?;
+            into.write_all(&buffer[..got]).map_err(|source| Error::Write { source })?;
+            if got < buffer.len() {
+                return Ok::<(), Error>(());
+            }
+        }
+    })?;
+    Ok(blob)
+}
+
+/// As [`compress`], of what `make` writes into the [`Sink`] that it is given. `listed`: where to look for members that were compressed
+/// before, and to list those of this blob; gzip only.
+///
+/// # Errors
+/// Those of `make`; of the two sides the one that failed first, where a write of `make` failed because of the other.
+pub fn compress_with<T, E: From<Error>>(
+    out: &mut (dyn Write + Send),
+    how: Compression,
+    threads: usize,
+    listed: Option<&mut Listed>,
+    make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
+) -> Result<(Blob, T), E> {
     match how {
-        Compression::Gzip => gzip(tar, out, threads.clamp(1, MAX_WORKERS)),
-        Compression::Zstd => zstd(tar, out, threads.clamp(1, MAX_ZSTD_WORKERS)),
-        Compression::None => plain(tar, out),
+        Compression::Gzip => gzip(out, threads.clamp(1, MAX_WORKERS), listed, make),
+        Compression::Zstd => zstd(out, threads.clamp(1, MAX_ZSTD_WORKERS), make),
+        Compression::None => plain(out, make),
     }
 }
 
-fn plain(tar: &mut dyn Read, out: &mut dyn Write) -> Result<Blob, Error> {
-    let mut out = HashWriter::new(out);
-    let mut buffer = vec![0; MEMBER];
-    loop {
-        let got = fill(tar, &mut buffer)?;
-        out.write_all(&buffer[..got]).map_err(|source| Error::Write { source })?;
-        if got < buffer.len() {
-            break;
-        }
+/// Where a tar goes that is being compressed.
+pub struct Sink<'a> {
+    to: &'a mut dyn Write,
+    told: Option<Told>,
+}
+
+impl Sink<'_> {
+    /// Where to tell, before it is written, what is known of a file's bytes; `None` where nobody wants to know.
+    pub fn told(&self) -> Option<Told> {
+        self.told.clone()
     }
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn plain<T, E: From<Error>>(out: &mut (dyn Write + Send), make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>) -> Result<(Blob, T), E> {
+    let mut out = HashWriter::new(out);
+    let value = make(&mut Sink { to: &mut out, told: None })?;
     out.flush().map_err(|source| Error::Write { source })?;
     let (_, digest, size) = out.finish();
-    Ok(Blob { diff_id: digest, digest, size, tar_size: size })
+    Ok((Blob { diff_id: digest, digest, size, tar_size: size }, value))
 }
 
 /// Fills `buffer`; less than all of it only at the end of the source.
-fn fill(tar: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, Error> {
+pub(super) fn fill(tar: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, Error> {
     let mut got = 0;
     while got < buffer.len() {
         match tar.read(&mut buffer[got..]) {
@@ -83,7 +126,7 @@ struct Side<'scope, T> {
 
 impl<'scope, T: AsRef<[u8]> + Send + 'scope> Side<'scope, T> {
     fn start(scope: &'scope thread::Scope<'scope, '_>) -> Self {
-        let (to, from) = mpsc::sync_channel::<T>(4);
+        let (to, from) = mpsc::sync_channel::<T>(2);
         let thread = scope.spawn(move || {
             let (mut hasher, mut bytes) = (Hasher::new(), 0);
             for part in from {
@@ -105,229 +148,168 @@ impl<'scope, T: AsRef<[u8]> + Send + 'scope> Side<'scope, T> {
     }
 }
 
-/// A piece of input shared between its hasher and its compressor; the last of them gives the buffer back to be filled again.
-struct Piece {
+/// A piece to be compressed, and who waits for the member.
+type Job = (Piece, Option<Key>, mpsc::SyncSender<Made>);
+
+/// A member, and its name where one was asked for.
+struct Made {
     bytes: Vec<u8>,
-    pool: Arc<Mutex<Vec<Vec<u8>>>>,
+    key: Option<Key>,
 }
 
-impl Drop for Piece {
-    fn drop(&mut self) {
-        if let Ok(mut pool) = self.pool.lock() {
-            pool.push(std::mem::take(&mut self.bytes));
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Shared(Arc<Piece>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0.bytes
-    }
-}
-
-fn gzip(tar: &mut dyn Read, out: &mut dyn Write, workers: usize) -> Result<Blob, Error> {
-    type Job = (Shared, mpsc::SyncSender<Vec<u8>>);
-    let pool = Arc::new(Mutex::new(vec![]));
-    let (jobs, queue) = mpsc::sync_channel::<Job>(workers);
+fn gzip<T, E: From<Error>>(
+    out: &mut (dyn Write + Send),
+    workers: usize,
+    mut listed: Option<&mut Listed>,
+    make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
+) -> Result<(Blob, T), E> {
+    let (inputs, outputs) = (Pool::default(), Pool::default());
+    let (jobs, queue) = mpsc::sync_channel::<Job>(1);
     let queue = Mutex::new(queue);
+    let listing = listed.is_some();
+    let old: Option<Members> = listed.as_mut().and_then(|listed| listed.old.take());
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let level = libdeflater::CompressionLvl::new(5).expect("a level of libdeflate");
+                let level = libdeflater::CompressionLvl::new(GZIP_LEVEL).expect("a level of libdeflate");
                 let mut deflate = libdeflater::Compressor::new(level);
                 loop {
                     // The lock is held while waiting: whoever has it gets the next job.
-                    let Ok(Ok((piece, result))) = queue.lock().map(|queue| queue.recv()) else { break };
-                    let mut member = vec![0; deflate.gzip_compress_bound(piece.as_ref().len())];
-                    let size = deflate.gzip_compress(piece.as_ref(), &mut member).expect("the bound is enough");
-                    member.truncate(size);
+                    let Ok(Ok((piece, key, result))) = queue.lock().map(|queue| queue.recv()) else { break };
+                    let raw = piece.as_ref();
+                    let mut bytes = outputs.take();
+                    let found = key.as_ref().zip(old.as_ref()).is_some_and(|(key, old)| old.fetch(key, raw, &mut bytes));
+                    if !found {
+                        bytes.resize(deflate.gzip_compress_bound(raw.len()), 0);
+                        let size = deflate.gzip_compress(raw, &mut bytes).expect("the bound is enough");
+                        bytes.truncate(size);
+                    }
                     // Nobody waits for it any more after an error.
-                    let _ = result.send(member);
+                    let _ = result.send(Made { bytes, key });
                 }
             });
         }
-        // Dropped on every way out of here, which ends the workers.
+        // Dropped on every way out of here, which ends the threads.
         let jobs = jobs;
-        let tar_side = Side::<Shared>::start(scope);
-        let blob_side = Side::<Vec<u8>>::start(scope);
-        let mut waiting = VecDeque::new();
-        let mut first = true;
-        let mut more = true;
-        while more || !waiting.is_empty() {
-            if more && waiting.len() < workers + 2 {
-                let mut bytes =
-                    pool.lock().ok().and_then(|mut pool: std::sync::MutexGuard<'_, Vec<Vec<u8>>>| pool.pop()).unwrap_or_default();
-                bytes.resize(MEMBER, 0);
-                let got = fill(tar, &mut bytes)?;
-                more = got == MEMBER;
-                bytes.truncate(got);
-                // An empty input is one empty member; a whole number of members needs no empty one behind them.
-                if got > 0 || first {
-                    let piece = Shared(Arc::new(Piece { bytes, pool: pool.clone() }));
-                    tar_side.add(piece.clone());
-                    let (result, member) = mpsc::sync_channel(1);
-                    jobs.send((piece, result)).expect("workers live as long as the queue");
-                    waiting.push_back(member);
-                }
-                first = false;
-                continue;
-            }
-            let Some(next) = waiting.pop_front() else { break };
-            let member: Vec<u8> = next.recv().expect("every job is answered");
-            out.write_all(&member).map_err(|source| Error::Write { source })?;
-            blob_side.add(member);
-        }
-        out.flush().map_err(|source| Error::Write { source })?;
+        let tar_side = Side::<Piece>::start(scope);
+        let (order, members) = mpsc::sync_channel::<mpsc::Receiver<Made>>(workers);
+        let pool = outputs.clone();
+        let writer = scope.spawn(move || write_out(out, members, &pool));
+        let told = listing.then(Told::default);
+        let mut pieces = Pieces::new(&inputs, told.clone(), |piece: Piece, key: Option<Key>| {
+            tar_side.add(piece.clone());
+            let (result, member) = mpsc::sync_channel(1);
+            jobs.send((piece, key, result)).expect("workers live as long as the queue");
+            // The writer has given up: it knows why.
+            order.send(member).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        });
+        let made = make(&mut Sink { to: &mut pieces, told });
+        let last = if made.is_ok() { pieces.finish() } else { Ok(()) };
+        drop((order, jobs));
+        let written = writer.join().expect("the writer does not panic");
         let (diff_id, tar_size) = tar_side.finish();
-        let (digest, size) = blob_side.finish();
-        Ok(Blob { diff_id, digest, size, tar_size })
+        let Written { digest, size, list } = written.map_err(|source| Error::Write { source })?;
+        last.map_err(|source| Error::Write { source })?;
+        if let Some(listed) = listed {
+            listed.new = list;
+        }
+        Ok((Blob { diff_id, digest, size, tar_size }, made?))
     })
 }
 
-fn zstd(tar: &mut dyn Read, out: &mut dyn Write, workers: usize) -> Result<Blob, Error> {
+struct Written {
+    digest: Digest,
+    size: u64,
+    list: Vec<Member>,
+}
+
+/// Writes and hashes the members in order. The receiver goes with it: nobody can wait for a writer that has failed.
+fn write_out(out: &mut (dyn Write + Send), members: mpsc::Receiver<mpsc::Receiver<Made>>, pool: &Pool) -> io::Result<Written> {
+    let mut out = HashWriter::new(out);
+    let (mut offset, mut list) = (0, vec![]);
+    for member in members {
+        // A worker that is gone has panicked, which ends the scope.
+        let Ok(Made { bytes, key }) = member.recv() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        out.write_all(&bytes)?;
+        list.extend(key.map(|key| Member::of(key, offset, &bytes)));
+        offset += bytes.len() as u64;
+        pool.give(bytes);
+    }
+    out.flush()?;
+    let (_, digest, size) = out.finish();
+    Ok(Written { digest, size, list })
+}
+
+fn zstd<T, E: From<Error>>(
+    out: &mut (dyn Write + Send),
+    workers: usize,
+    make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
+) -> Result<(Blob, T), E> {
     thread::scope(|scope| {
         let tar_side = Side::<Vec<u8>>::start(scope);
         let blob_side = Side::<Vec<u8>>::start(scope);
         let setup = |source| Error::Compressed { why: format!("zstd cannot start: {source}") };
-        let mut encoder = zstd::Encoder::new(Told { out, side: &blob_side }, 3).map_err(setup)?;
+        let mut encoder = zstd::Encoder::new(Beside { out, side: &blob_side }, 3).map_err(setup)?;
         encoder.include_checksum(true).map_err(setup)?;
         // Even with one thread: the plain encoder's bytes differ from the multithreaded one's.
         encoder.multithread(u32::try_from(workers).expect("a few")).map_err(setup)?;
         encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB)).map_err(setup)?;
-        loop {
-            let mut bytes = vec![0; MEMBER];
-            let got = fill(tar, &mut bytes)?;
-            bytes.truncate(got);
-            encoder.write_all(&bytes).map_err(|source| Error::Write { source })?;
-            tar_side.add(bytes);
-            if got < MEMBER {
-                break;
-            }
-        }
-        let mut told = encoder.finish().map_err(|source| Error::Write { source })?;
-        told.flush().map_err(|source| Error::Write { source })?;
+        let mut chunks = Chunks { buffer: vec![], side: &tar_side, encoder };
+        let value = make(&mut Sink { to: &mut chunks, told: None })?;
+        chunks.flush().map_err(|source| Error::Write { source })?;
+        let mut beside = chunks.encoder.finish().map_err(|source| Error::Write { source })?;
+        beside.flush().map_err(|source| Error::Write { source })?;
         let (diff_id, tar_size) = tar_side.finish();
         let (digest, size) = blob_side.finish();
-        Ok(Blob { diff_id, digest, size, tar_size })
+        Ok((Blob { diff_id, digest, size, tar_size }, value))
     })
 }
 
+/// Gathers the tar in chunks that are compressed here and hashed on the side.
+struct Chunks<'a, 'scope> {
+    buffer: Vec<u8>,
+    side: &'a Side<'scope, Vec<u8>>,
+    encoder: zstd::Encoder<'static, Beside<'a, 'scope>>,
+}
+
+impl Write for Chunks<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(CHUNK - self.buffer.len());
+        self.buffer.reserve_exact(CHUNK - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..n]);
+        if self.buffer.len() == CHUNK {
+            self.hand_on()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() { Ok(()) } else { self.hand_on() }
+    }
+}
+
+impl Chunks<'_, '_> {
+    fn hand_on(&mut self) -> io::Result<()> {
+        self.encoder.write_all(&self.buffer)?;
+        self.side.add(std::mem::take(&mut self.buffer));
+        Ok(())
+    }
+}
+
 /// Writes, and tells a hasher.
-struct Told<'a, 'scope> {
-    out: &'a mut dyn Write,
+struct Beside<'a, 'scope> {
+    out: &'a mut (dyn Write + Send),
     side: &'a Side<'scope, Vec<u8>>,
 }
 
-impl Write for Told<'_, '_> {
+impl Write for Beside<'_, '_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.out.write(buf)?;
-        self.side.to.send(buf[..n].to_vec()).expect("the hasher receives until the sender is dropped");
+        self.side.add(buf[..n].to_vec());
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// How much more may come out of a decompressor than went in, for bytes from strangers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ratio {
-    /// Output bytes that are always fine.
-    pub free: u64,
-    /// Beyond that: output bytes for each input byte.
-    pub times: u64,
-}
-
-impl Default for Ratio {
-    /// 1 GiB for nothing, then 200 to 1; root file systems compress 2 to 10 to 1.
-    fn default() -> Self {
-        Self { free: 1 << 30, times: 200 }
-    }
-}
-
-/// Reads a blob that [`compress`] wrote, of which the kind is known: unlike [`decompress`] it never guesses by the first bytes.
-pub fn decompress_as<'a>(from: Box<dyn Read + Send + 'a>, how: Compression) -> Result<Box<dyn Read + Send + 'a>, Error> {
-    let from = BufReader::with_capacity(128 << 10, from);
-    match how {
-        Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from))),
-        Compression::Zstd => Ok(Box::new(zstd::Decoder::with_buffer(from).map_err(|e| Error::Compressed { why: e.to_string() })?)),
-        Compression::None => Ok(Box::new(from)),
-    }
-}
-
-/// Reads any of gzip (all members), zstd (all frames), xz or plain tar, told by its first bytes.
-pub fn decompress<'a>(from: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + Send + 'a>, Error> {
-    let mut from = from;
-    // Read whole: a pipe may bring the magic number in pieces.
-    let mut start = vec![0; 6];
-    let got = fill(&mut *from, &mut start)?;
-    start.truncate(got);
-    let from = BufReader::with_capacity(128 << 10, io::Cursor::new(start.clone()).chain(from));
-    let unknown = |what: &str| Err(Error::Compressed { why: format!("{what} is not supported; gzip, zstd and xz are") });
-    let failed = |e: io::Error| Error::Compressed { why: e.to_string() };
-    match &start[..] {
-        [0x1f, 0x8b, ..] => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from))),
-        // A frame, or a skippable frame before it.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut decoder = zstd::Decoder::with_buffer(from).map_err(failed)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-            Ok(Box::new(decoder))
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
-            const CONCATENATED: u32 = 8;
-            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)
-                .map_err(|e| Error::Compressed { why: e.to_string() })?;
-            Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream)))
-        }
-        [b'B', b'Z', b'h', ..] => unknown("bzip2"),
-        [b'L', b'Z', b'I', b'P', ..] => unknown("lzip"),
-        [0x04, 0x22, 0x4d, 0x18, ..] => unknown("lz4"),
-        [0x1f, 0x9d, ..] => unknown("compress (.Z)"),
-        [b'P', b'K', 3, 4, ..] => unknown("zip"),
-        _ => Ok(Box::new(from)),
-    }
-}
-
-/// As [`decompress`], for bytes from strangers: a stream that swells beyond `ratio` is an error.
-pub fn decompress_foreign<'a>(from: Box<dyn Read + Send + 'a>, ratio: Ratio) -> Result<Box<dyn Read + Send + 'a>, Error> {
-    let taken = Arc::new(AtomicU64::new(0));
-    let counted = Counted { from, taken: taken.clone() };
-    Ok(Box::new(Swelling { from: decompress(Box::new(counted))?, taken, given: 0, ratio }))
-}
-
-struct Counted<'a> {
-    from: Box<dyn Read + Send + 'a>,
-    taken: Arc<AtomicU64>,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.from.read(buf)?;
-        self.taken.fetch_add(n as u64, Ordering::Relaxed);
-        Ok(n)
-    }
-}
-
-struct Swelling<'a> {
-    from: Box<dyn Read + Send + 'a>,
-    taken: Arc<AtomicU64>,
-    given: u64,
-    ratio: Ratio,
-}
-
-impl Read for Swelling<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.from.read(buf)?;
-        self.given += n as u64;
-        let allowed = self.ratio.free.saturating_add(self.taken.load(Ordering::Relaxed).saturating_mul(self.ratio.times));
-        if self.given > allowed {
-            let text = format!("a decompression bomb: more than {} bytes out of each one", self.ratio.times);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(n)
     }
 }

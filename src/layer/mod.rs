@@ -22,6 +22,8 @@ use crate::digest::Digest;
 
 mod attribute;
 mod compress;
+mod decompress;
+mod member;
 mod merge;
 mod name;
 mod once;
@@ -32,10 +34,12 @@ mod verified;
 mod write;
 
 pub(crate) use attribute::{ACL, CAPABILITY, DEFAULT_ACL, kept_of};
-pub use compress::{Ratio, compress, decompress, decompress_as, decompress_foreign};
+pub use compress::{Sink, compress, compress_with};
+pub use decompress::{Ratio, decompress, decompress_as, decompress_foreign};
+pub use member::{Listed, Told};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
-pub use pack::{Top, pack, pack_over};
+pub use pack::{Top, folder_meta, pack, pack_over};
 pub use read::{Entry, Kind, TarReader};
 pub use unpack::{Devices, FolderOverLink, Options, Ownership, unpack, unpack_with};
 pub use verified::{Unverified, verified};
@@ -56,7 +60,7 @@ pub const MAX_ATTRIBUTE: usize = 65_536;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// gzip in 1 MiB members (libdeflate level 5).
+    /// gzip in members of about 2 MiB (libdeflate level 3).
     #[default]
     Gzip,
     /// zstd level 3.

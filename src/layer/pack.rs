@@ -67,6 +67,13 @@ pub fn pack_over(dir: &Path, epoch: i64, top: Top, out: &mut dyn Write) -> Resul
     walk.tar.finish().map(|(_, packed)| packed)
 }
 
+/// Returns the metadata that [`pack`] would give the open folder `fd`; `path` is for messages. Its time is left out: folders get the epoch.
+pub fn folder_meta(fd: impl AsFd, path: &Path) -> Result<Meta, Error> {
+    let path = path.as_os_str().as_bytes();
+    let stat = rustix::fs::fstat(&fd).map_err(|e| system("look at", path, e))?;
+    Ok(Meta { mtime: 0, ..meta(&stat, attributes(&fd, path)?.kept) })
+}
+
 struct Walk<W: Write> {
     tar: Builder<W>,
     /// First name of each file that has several.

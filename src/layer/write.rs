@@ -15,8 +15,11 @@ use super::Meta;
 use super::Packed;
 use super::Wrong;
 use super::attribute;
+use super::member::Known;
+use super::member::Told;
 use super::name;
 use super::show;
+use crate::digest::Digest;
 
 const BLOCK: usize = 512;
 /// The largest size an octal header field holds; beyond it the size stands in the PAX header.
@@ -31,6 +34,7 @@ pub struct Builder<W: Write> {
     entries: u64,
     bytes: u64,
     buffer: Vec<u8>,
+    told: Option<Told>,
 }
 
 impl<W: Write> Builder<W> {
@@ -46,14 +50,27 @@ impl<W: Write> Builder<W> {
 
     fn with(out: W, epoch: Option<i64>) -> Self {
         Self {
-            out: BufWriter::with_capacity(256 << 10, out),
+            // Less than the buffer below, so that the bytes of large files go past it.
+            out: BufWriter::with_capacity(64 << 10, out),
             epoch,
             last: None,
             folder: None,
             entries: 0,
             bytes: 0,
-            buffer: vec![0; 128 << 10],
+            buffer: vec![0; 256 << 10],
+            told: None,
         }
+    }
+
+    /// The time that nothing in it is younger than; 0 where times are kept as they are given.
+    pub fn epoch(&self) -> i64 {
+        self.epoch.unwrap_or(0)
+    }
+
+    /// Tells `told` of files whose content is known before they are written.
+    pub fn telling(mut self, told: Option<Told>) -> Self {
+        self.told = told;
+        self
     }
 
     /// Adds a folder; the empty path is the top folder itself. Its time is always the epoch: the real one depends on the order in
@@ -94,8 +111,20 @@ impl<W: Write> Builder<W> {
 
     /// Adds a regular file whose `size` bytes come from `data`; a source with fewer or more bytes is an error.
     pub fn file(&mut self, path: &[u8], meta: &Meta, size: u64, data: &mut dyn Read) -> Result<(), Error> {
+        self.file_with(path, meta, size, None, data)
+    }
+
+    /// As [`Builder::file`], of a file whose bytes have the digest `digest`, which the caller vouches for.
+    pub fn known_file(&mut self, path: &[u8], meta: &Meta, size: u64, digest: &Digest, data: &mut dyn Read) -> Result<(), Error> {
+        self.file_with(path, meta, size, Some(digest), data)
+    }
+
+    fn file_with(&mut self, path: &[u8], meta: &Meta, size: u64, digest: Option<&Digest>, data: &mut dyn Read) -> Result<(), Error> {
         self.place(path, false)?;
         self.header(path, EntryType::Regular, meta, size, None)?;
+        if let (Some(told), Some(digest)) = (&self.told, digest) {
+            told.add(Known { at: self.bytes, size, digest: *digest });
+        }
         let mut left = size;
         let changed = || wrong(path, Wrong::Changed);
         while left > 0 {

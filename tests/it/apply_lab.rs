@@ -11,6 +11,14 @@ use std::path::PathBuf;
 
 use bake::build::apply;
 use bake::build::context::Context;
+use bake::build::direct::write_layer;
+use bake::layer::Builder;
+use bake::layer::Form;
+use bake::layer::Limits;
+use bake::layer::Ownership;
+use bake::layer::Packed;
+use bake::layer::TarReader;
+use bake::layer::unpack_with;
 use bake::step::Op;
 use serde_json::Value;
 use serde_json::json;
@@ -106,19 +114,31 @@ impl Lab {
         self.apply_with(op, b"")
     }
 
-    /// A copy step, from the context's listing to the image.
-    pub(crate) fn copy(&self, from: &[&str], to: &str, more: Value) -> Result<Value, String> {
+    /// A copy step, from the context's listing through its layer to the image. Returns the layer's entries.
+    pub(crate) fn copy(&self, from: &[&str], to: &str, more: Value) -> Result<Vec<String>, String> {
         let mut op = json!({ "op": "copy", "from": from, "to": to, "owner": me(), "mode": null, "exclude": [] });
         for (key, value) in more.as_object().unwrap() {
             op[key] = value.clone();
         }
-        let parsed: Op = serde_json::from_value(op.clone()).unwrap();
-        let context = self.context();
-        let digest = context.digest(&parsed).map_err(|e| e.to_string())?;
-        let mut stream = vec![];
-        let streamed = context.stream(&parsed, &mut stream).map_err(|e| e.to_string())?;
-        assert_eq!(digest, streamed);
-        self.apply_with(op, &stream)
+        let (op, mut tar): (Op, _) = (serde_json::from_value(op).unwrap(), vec![]);
+        let packed = self.layer(&self.context(), &op, &mut tar)?;
+        if packed.entries > 0 {
+            let owners = if rustix::process::geteuid().is_root() { Ownership::Kept } else { Ownership::Dropped };
+            let options = bake::layer::Options { owners, ..bake::layer::Options::layer(Form::Tree) };
+            unpack_with(&mut &tar[..], &self.dir.path().join("root"), &options).unwrap();
+        }
+        Ok(names(&tar))
+    }
+
+    /// Writes the layer of a copy over this root.
+    pub(crate) fn layer(&self, context: &Context, op: &Op, out: impl Write) -> Result<Packed, String> {
+        let Op::Copy { to, owner, .. } = op else { panic!("{op:?}") };
+        let root = apply::Root::open(&self.dir.path().join("root"), EPOCH).unwrap();
+        let (mut asked, mut answer) = (vec![], vec![]);
+        context.ask(op, &mut asked).map_err(|e| e.to_string())?;
+        assert!(apply::survey(&root, to, owner, &[], &asked[..], &mut answer).map_err(|e| e.text())?);
+        let tar = Builder::new(out, EPOCH);
+        write_layer(context, op, &answer[..], tar, &|| false).map(|(_, packed)| packed).map_err(|e| e.to_string())
     }
 
     /// What is below an image path, one line each, sorted: path, kind, mode, content or target.
@@ -194,4 +214,13 @@ fn folders(path: &Path) {
 pub(crate) fn link(path: &Path, target: &str) {
     folders(path.parent().unwrap());
     std::os::unix::fs::symlink(target, path).unwrap();
+}
+
+/// The paths of a tar's entries, in order.
+fn names(tar: &[u8]) -> Vec<String> {
+    let (mut reader, mut names) = (TarReader::new(tar, &Limits::default()), vec![]);
+    while let Some(entry) = reader.next().unwrap() {
+        names.push(String::from_utf8_lossy(&entry.path).into_owned());
+    }
+    names
 }

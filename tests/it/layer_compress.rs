@@ -38,7 +38,7 @@ fn inflate(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn bytes_do_not_depend_on_threads() {
     for how in [Compression::Gzip, Compression::Zstd, Compression::None] {
-        for size in [0, 1, 1 << 20, (1 << 20) + 1, 11_000_000] {
+        for size in [0, 1, 4 << 20, (4 << 20) + 1, 19_000_000] {
             let tar = sample(size);
             let mut expected = None;
             for threads in [0, 1, 2, 3, 8, 64] {
@@ -85,7 +85,7 @@ fn golden_digests_of_the_codecs() {
     let tar = sample(10_000_000);
     assert_eq!(Digest::of(&tar).hex(), "6bbebee866c024fb679c6960859606ffdf07cfb38aec95f0f400578251d0b789");
     let blob = |how| compress(&mut &tar[..], &mut vec![], how, 2).expect("memory to memory").digest.hex();
-    assert_eq!(blob(Compression::Gzip), "81bc6b4ed1398a7dafaefe802e84fda72e5eadc719c1be3069838eb236c4189c");
+    assert_eq!(blob(Compression::Gzip), "c2a875770ba1f96940c435a20b6ae473b1cf4848f428217d50df0d8ffe4501e7");
     assert_eq!(blob(Compression::Zstd), "57b19dcfab2f4c16a811b08a18a38ee76c5a60950c3aa2d4735a5e6ca84adee5");
 }
 

@@ -19,6 +19,7 @@ mod remove;
 mod repository;
 mod root;
 mod service;
+pub(super) mod survey;
 mod table;
 mod unit;
 mod unpack;
@@ -29,6 +30,7 @@ pub(super) use error::near;
 pub use identity::identity;
 pub use root::Ids;
 pub use root::Root;
+pub use survey::survey;
 
 use crate::sandbox::CallIo;
 use crate::step::Content;
@@ -42,8 +44,7 @@ struct Args {
     epoch: i64,
 }
 
-/// The chore: carries out `args.op` in `/`. One open file is handed over for these: `Copy`: the stream of
-/// [`super::context::Context::stream`]; `Write` of a template: the rendered text; `Download`: the file, seekable; `Repository`: the key.
+/// The chore: carries out `args.op` in `/`. One open file is handed over for these: `Write` of a template: the rendered text; `Download`: the file, seekable; `Repository`: the key.
 pub fn apply(io: CallIo<'_>) -> Result<Value, String> {
     let args: Args = serde_json::from_value(io.args).map_err(|e| format!("internal: arguments of apply: {e}"))?;
     let root = Root::open(Path::new("/"), args.epoch).map_err(|e| e.text())?;
@@ -56,11 +57,10 @@ pub(super) fn owner_in_image(owner: &str) -> Result<Ids, String> {
     owner::ids(&root, owner).map_err(|e| e.text())
 }
 
-/// Carries out `op` in `root`. Returns `{"files", "bytes"}` for copies and unpacked archives, ids for users and groups, else null.
+/// Carries out `op` in `root`. Returns `{"files", "bytes"}` for unpacked archives, ids for users and groups, else null.
 pub fn carry_out(root: &Root, op: &Op, file: Option<File>, tell: &mut dyn FnMut(Value)) -> Result<Value, Error> {
     let handed = || file.ok_or_else(|| Error::Call("the operation needs an open file".to_owned()));
     match op {
-        Op::Copy { to, owner, .. } => return place::copy(root, to, owner, handed()?, tell),
         Op::Write { path, content, append, owner, mode } => {
             let mut content: Box<dyn Read> = match content {
                 Content::Text(text) => Box::new(text.as_bytes()),
@@ -96,6 +96,7 @@ pub fn carry_out(root: &Root, op: &Op, file: Option<File>, tell: &mut dyn FnMut(
         Op::Repository { name, url, suite, components, key: _ } => {
             repository::add(root, &repository::Source { name, url, suite, components }, &mut handed()?)?;
         }
+        Op::Copy { .. } => return Err(Error::Call("a copy is surveyed, not applied".to_owned())),
         Op::Exec { .. } | Op::Script { .. } | Op::Packages { .. } => {
             return Err(Error::Call("an operation that runs programs is not for apply".to_owned()));
         }

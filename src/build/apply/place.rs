@@ -1,76 +1,15 @@
-//! Copied, written and downloaded files, folders and symlinks put into place.
+//! Written and downloaded files, folders and symlinks put into place.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::path::PathBuf;
 
-use serde_json::Value;
-use serde_json::json;
-
 use super::error::Error;
 use super::owner;
 use super::root::Attr;
 use super::root::Root;
-use super::root::Spot;
 use super::root::parts;
-
-/// Progress is told after this many bytes.
-const TELL_EVERY: u64 = 4 << 20;
-
-/// Places what a `build::context` stream holds: entries below the component `to`, which stands for the step's `to`. Returns
-/// `{"files": n, "bytes": n}`; tells `{"bytes": n}` on the way.
-pub(super) fn copy(root: &Root, to: &str, owner: &str, stream: File, tell: &mut dyn FnMut(Value)) -> Result<Value, Error> {
-    let ids = owner::ids(root, owner)?;
-    let broken = |e| Error::system("read the copied files for", to)(e);
-    let mut archive = tar::Archive::new(std::io::BufReader::with_capacity(256 * 1024, stream));
-    let (mut files, mut bytes, mut told) = (0_u64, 0_u64, 0_u64);
-    let mut places = Places { root, last: None };
-    for entry in archive.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        let name = entry.path().map_err(broken)?.into_owned();
-        let rest = name.strip_prefix("to").map_err(|_| Error::Call(format!("stream entry {} is not below `to`", name.display())))?;
-        let path = if rest.as_os_str().is_empty() { PathBuf::from(to) } else { Path::new(to).join(rest) };
-        let attr = Attr { ids, mode: entry.header().mode().map_err(broken)? & 0o7777 };
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => {
-                root.make_folders(&path, Some(attr))?;
-            }
-            tar::EntryType::Symlink => {
-                let target = entry.link_name().map_err(broken)?.ok_or_else(|| Error::Call("a link without target".to_owned()))?;
-                root.put_link(places.of(&path)?, target.as_os_str(), ids)?;
-                files += 1;
-            }
-            tar::EntryType::Regular => {
-                bytes += root.put_file(places.of(&path)?, attr, &mut entry)?;
-                files += 1;
-            }
-            other => return Err(Error::Call(format!("stream entry {} of kind {other:?}", name.display()))),
-        }
-        if bytes - told >= TELL_EVERY {
-            told = bytes;
-            tell(json!({ "bytes": bytes }));
-        }
-    }
-    Ok(json!({ "files": files, "bytes": bytes }))
-}
-
-/// Finds places; entries of one folder come one after the other, and a folder once made is never replaced.
-struct Places<'a> {
-    root: &'a Root,
-    last: Option<(PathBuf, Spot)>,
-}
-
-impl Places<'_> {
-    fn of(&mut self, path: &Path) -> Result<&Spot, Error> {
-        let spot = match (self.last.take(), path.file_name()) {
-            (Some((last, spot)), Some(name)) if last.parent() == path.parent() => spot.beside(name),
-            _ => self.root.make_spot(path)?,
-        };
-        Ok(&self.last.insert((path.to_owned(), spot)).1)
-    }
-}
 
 /// Writes, or appends to, the file `path`.
 pub(super) fn write(

@@ -38,7 +38,7 @@ use crate::files::RootDir;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const CHUNK: usize = 64 * 1024;
 /// As many links as the kernel follows in one path.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// Owner ids as the image sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -333,15 +333,11 @@ impl Root {
 
     /// Refuses to put a file or link where a folder, or a link to one, is.
     pub(super) fn no_folder(&self, spot: &Spot, kind: FileType) -> Result<(), Error> {
-        let path = spot.shown.display();
         if kind == FileType::Directory {
-            let why =
-                format!("is a folder and a file cannot take its place; write \"{path}/\" to put the file into it, or remove it first");
-            return Err(Error::in_the_way(&spot.shown, why));
+            return Err(folder_in_the_way(&spot.shown));
         }
         if kind == FileType::Symlink && self.is_folder(self.inside(&spot.shown)) {
-            let why = format!("is a symlink to a folder; write \"{path}/\" to put the file into that folder, or remove the link first");
-            return Err(Error::in_the_way(&spot.shown, why));
+            return Err(link_to_folder_in_the_way(&spot.shown));
         }
         Ok(())
     }
@@ -351,10 +347,7 @@ impl Root {
         self.stays(spot)?;
         match self.look(spot)? {
             Some(found) if found.kind == FileType::Symlink && found.attr.ids == ids && self.read_link(spot)? == target => return Ok(()),
-            Some(found) if found.kind == FileType::Directory => {
-                let why = "is a folder and a symlink never replaces one; remove it in a `remove` step first";
-                return Err(Error::in_the_way(&spot.shown, why));
-            }
+            Some(found) if found.kind == FileType::Directory => return Err(link_over_folder(&spot.shown)),
             _ => {}
         }
         let aside = Aside::link(spot, target)?;
@@ -481,7 +474,7 @@ impl Root {
     }
 
     /// Refuses places that are not part of the image.
-    fn stays(&self, spot: &Spot) -> Result<(), Error> {
+    pub(super) fn stays(&self, spot: &Spot) -> Result<(), Error> {
         if !self.is_fleeting(spot)? {
             return Ok(());
         }
@@ -506,11 +499,6 @@ impl Spot {
     /// A name in the folder `dir`, whose image path is `shown`.
     pub(super) fn within(dir: &std::rc::Rc<OwnedFd>, shown: &Path, name: &OsStr) -> Self {
         Self { dir: dir.clone(), name: name.to_owned(), shown: shown.join(name) }
-    }
-
-    /// Another name in the same folder.
-    pub(super) fn beside(&self, name: &OsStr) -> Self {
-        Self { dir: self.dir.clone(), name: name.to_owned(), shown: self.shown.with_file_name(name) }
     }
 
     /// The last name.
@@ -569,6 +557,25 @@ impl Drop for Aside<'_> {
             let _ = rustix::fs::unlinkat(&*self.spot.dir, &self.name, AtFlags::empty());
         }
     }
+}
+
+/// A file cannot take the place of the folder `shown`.
+pub(super) fn folder_in_the_way(shown: &Path) -> Error {
+    let path = shown.display();
+    let why = format!("is a folder and a file cannot take its place; write \"{path}/\" to put the file into it, or remove it first");
+    Error::in_the_way(shown, why)
+}
+
+/// A file does not take the place of the link `shown`, as it leads to a folder.
+pub(super) fn link_to_folder_in_the_way(shown: &Path) -> Error {
+    let path = shown.display();
+    let why = format!("is a symlink to a folder; write \"{path}/\" to put the file into that folder, or remove the link first");
+    Error::in_the_way(shown, why)
+}
+
+/// A symlink does not take the place of the folder `shown`.
+pub(super) fn link_over_folder(shown: &Path) -> Error {
+    Error::in_the_way(shown, "is a folder and a symlink never replaces one; remove it in a `remove` step first")
 }
 
 /// The plain components of an image path.
@@ -660,10 +667,15 @@ fn gid(ids: Ids) -> Gid {
     Gid::from_raw(ids.gid)
 }
 
+/// No image may have this owner.
+pub(super) fn outside_the_ids(path: &Path, ids: Ids) -> Error {
+    let why = format!("owner {}:{} is outside the ids that an image may use (0 to 65535)", ids.uid, ids.gid);
+    Error::refused(path.display().to_string(), why)
+}
+
 fn owner_error(path: &Path, ids: Ids, e: Errno) -> Error {
     if e == Errno::INVAL {
-        let why = format!("owner {}:{} is outside the ids that an image may use (0 to 65535)", ids.uid, ids.gid);
-        return Error::refused(path.display().to_string(), why);
+        return outside_the_ids(path, ids);
     }
     Error::system("set the owner of", path)(e.into())
 }

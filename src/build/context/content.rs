@@ -161,6 +161,11 @@ impl Watched {
         if opened.same_bytes(mark) { Ok(Self { file, opened, read: 0 }) } else { Err(Error::Changed { path: source.to_owned() }) }
     }
 
+    /// Whether something about it changed since it was listed that need not be its bytes.
+    pub(super) fn moved(&self, mark: &Mark) -> bool {
+        self.opened != *mark
+    }
+
     /// Makes sure that the whole file was read, and that it is what it was.
     pub(super) fn finish(self, source: &Path) -> Result<(), Error> {
         let unchanged = look(&self.file, source)? == self.opened && self.read == self.opened.size;
