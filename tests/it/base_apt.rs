@@ -69,8 +69,13 @@ impl Base {
         }
     }
 
+    /// The same root for another job: each mount needs a work folder of its own.
+    fn again(&self, root: &Overlay) -> Overlay {
+        Overlay { work: self.bench.lab.overlay(vec![]).work, ..root.clone() }
+    }
+
     fn resolve(&self, root: &Overlay, ask: &Ask<'_>) -> Result<Vec<Package>, Error> {
-        apt::resolve(root, ask, &self.bench.shop(&self.online), &mut say)
+        apt::resolve(&self.again(root), ask, &self.bench.shop(&self.online), &mut say)
     }
 
     fn install(&self, root: &Overlay, set: &[Package], ask: &Ask<'_>, source: &Source) -> Result<(), Error> {
@@ -79,7 +84,7 @@ impl Base {
             say(line);
             assert!(!line.text.starts_with(b"W: "), "{}", String::from_utf8_lossy(line.text));
         };
-        apt::install(root, set, ask, &self.bench.shop(source), &mut hear)
+        apt::install(&self.again(root), set, ask, &self.bench.shop(source), &mut hear)
     }
 
     fn sh(&self, root: &Overlay, script: &str) -> String {

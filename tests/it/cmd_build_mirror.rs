@@ -29,8 +29,13 @@ fn upstream(path: &str) -> Option<Vec<u8>> {
         Some(rest) => format!("{}/{rest}", mirror.security),
         None => format!("{}/{}", mirror.main, path.strip_prefix("/debian/")?),
     };
-    let mut response = ureq::get(&url).call().ok()?;
-    let bytes = response.body_mut().with_config().limit(1 << 28).read_to_vec().ok()?;
+    // The real one may be busy; what it does not have it says at once.
+    let fetch = |_| match ureq::get(&url).call() {
+        Ok(mut response) => response.body_mut().with_config().limit(1 << 28).read_to_vec().ok().map(Some),
+        Err(ureq::Error::StatusCode(404)) => Some(None),
+        Err(_) => None,
+    };
+    let bytes = (0..5).find_map(fetch)??;
     SEEN.lock().expect("no panic while held").insert(path.to_owned(), Arc::new(bytes.clone()));
     Some(bytes)
 }
