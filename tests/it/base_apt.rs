@@ -71,7 +71,8 @@ impl Base {
 
     /// The same root for another job: each mount needs a work folder of its own.
     fn again(&self, root: &Overlay) -> Overlay {
-        Overlay { work: self.bench.lab.overlay(vec![]).work, ..root.clone() }
+        let work = tempfile::Builder::new().prefix("w-").tempdir_in(root.upper.parent().unwrap()).unwrap().keep();
+        Overlay { work, ..root.clone() }
     }
 
     fn resolve(&self, root: &Overlay, ask: &Ask<'_>) -> Result<Vec<Package>, Error> {

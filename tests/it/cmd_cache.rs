@@ -119,6 +119,10 @@ fn no_cache_runs_all_or_one() {
     let Some(lab) = lab() else { return };
     recipe(&lab, "1", "[[step]]\nrun = \"echo one > /one\"\n[[step]]\nname = \"second\"\nrun = \"echo two > /two\"\n");
     assert_eq!(ran(&build(&lab, &[])), [0, 1, 2]);
+    // Of a published version too: the same content is the same version.
+    let again = build(&lab, &["--no-cache"]);
+    assert_eq!(ran(&again), [0, 1, 2]);
+    assert_eq!(objects(&again.out).last().expect("a line")["cached"], true);
     let built = build(&lab, &["--no-cache", "--set-version", "2"]);
     assert_eq!((ran(&built), why(&built, 1).as_str()), (vec![0, 1, 2], "--no-cache"));
     assert_eq!(ran(&build(&lab, &["--no-cache=second", "--set-version", "3"])), [2]);

@@ -16,7 +16,7 @@ fn copy_tree(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy_tree(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), &target).expect("an example");
+            fs::copy(entry.path(), &target).unwrap_or_else(|error| panic!("{}: {error}", entry.path().display()));
         }
     }
 }
@@ -102,7 +102,11 @@ fn readers(lab: &Lab) {
         .suffix(&std::process::id().to_string())
         .tempdir_in("/var/tmp")
         .expect("a folder");
-    copy_tree(&lab.path("store"), &plain.path().join("store"));
+    // What a reader sees of a store: the layout.
+    copy_tree(&lab.path("store/blobs"), &plain.path().join("store/blobs"));
+    for file in ["oci-layout", "index.json"] {
+        fs::copy(lab.path("store").join(file), plain.path().join("store").join(file)).expect("a file of the layout");
+    }
     let pulled = run(Command::new("podman")
         .args(["--storage-driver", "vfs", "--root"])
         .arg(plain.path().join("root"))
