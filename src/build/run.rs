@@ -54,6 +54,8 @@ pub(super) struct Run<'scope, 'env> {
     path: Digest,
     cache_broken: bool,
     at: String,
+    /// The folder of a step that changed nothing, for the next one: making and removing folders is what such steps cost most.
+    spare: Option<PathBuf>,
 }
 
 /// Where the identity of the image is written, and what is read for it.
@@ -105,6 +107,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             path: Digest::of(b""),
             cache_broken: false,
             at,
+            spare: None,
         }
     }
 
@@ -175,7 +178,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             (work.sink)(Event::StepMissed { index, kind: why.kind(), why: why.text(), rows, since });
         }
         let start = Instant::now();
-        let at = work.draft.dir().join(format!("step-{index}"));
+        let at = self.spare.take().unwrap_or_else(|| work.draft.dir().join(format!("step-{index}")));
         let ran = match work.node(index) {
             Node::Step(step) if direct::fits(&step.ops) => Ran::Layer(self.copy(index, &step.ops[0], &at)?),
             node => {
@@ -212,6 +215,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 return self.settle();
             }
             Ran::Folder(upper) if pack::untouched(&upper)? => {
+                let leaves_more = |op: &Op| matches!(op, Op::Packages { .. });
+                if matches!(work.node(index), Node::Step(step) if !step.ops.iter().any(leaves_more)) && upper == at.join("u") {
+                    self.spare = Some(at);
+                }
                 if let Some(error) = keep(None, None) {
                     self.broken(&error);
                 }
