@@ -389,9 +389,10 @@ mod tests {
         let told = Told::default();
         let mut tar = crate::layer::Builder::new(vec![], 0).telling(Some(told.clone()));
         for (n, size) in sizes.iter().enumerate() {
-            let bytes: Vec<u8> = (0..*size).map(|at| ((at * 31 + at / 7 + size) % 251) as u8).collect();
+            let pattern: Vec<u8> = (0..997).map(|at| ((at * 31 + at / 7 + size) % 251) as u8).collect();
+            let bytes = &pattern.repeat(size / pattern.len() + 1)[..*size];
             let meta = crate::layer::Meta { mode: 0o644, ..crate::layer::Meta::default() };
-            let digest = Digest::of(&bytes);
+            let digest = Digest::of(bytes);
             tar.known_file(format!("f{n:06}").as_bytes(), &meta, *size as u64, &digest, &mut &*bytes).expect("memory");
         }
         (tar.finish().expect("memory").0, told)
@@ -495,7 +496,7 @@ mod tests {
         io::Read::read_to_end(&mut crate::layer::decompress(Box::new(&mixed[..])).expect("gzip"), &mut text).expect("whole");
         assert!(text == tar(&changed).0);
         // Damage of any kind: what is damaged is made anew.
-        for row in &rows {
+        for row in [rows[0], rows[rows.len() - 1]] {
             let mut damaged = poisoned.clone();
             damaged[usize::try_from(row.offset).expect("small") + 40] ^= 1;
             std::fs::write(&file, &damaged).expect("write");
