@@ -248,6 +248,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.record.why(index, table, &work.cache, ops, &work.ready.context)
     }
 
+    /// Whether the person wants this node run although it is cached.
+    fn unwanted(&self, index: usize) -> bool {
+        no_cache(&self.work.request.no_cache, index, &self.work.label(index).0)
+    }
+
     fn find(&mut self, index: usize, table: Option<&Table>) -> Looked {
         let Some(table) = table else { return Looked::Missed(Why::Unpinned, None) };
         let Some(chain) = self.chain() else {
@@ -255,7 +260,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             // All that is known of it is as it was: it is what lies below that changed.
             return Looked::Missed(if why == Why::Gone { Why::First } else { why }, since);
         };
-        if no_cache(&self.work.request.no_cache, index, &self.work.label(index).0) {
+        if self.unwanted(index) {
             return Looked::Missed(Why::Asked, None);
         }
         let table = table.above(&chain);
@@ -305,11 +310,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
         }
-        // Between the first look and the lock another build may have ended.
-        let found = match self.find(index, table.as_ref()) {
-            Looked::Missed(..) => found,
-            hit @ Looked::Hit(_) => return Ok((None, hit)),
-        };
+        // Between the first look and the lock another build may have ended. Why it is a miss is known already, and told once.
+        if let (Some(table), Some(chain)) = (table.as_ref(), self.chain())
+            && !self.unwanted(index)
+            && let Ok(Found::Hit(entry)) = work.cache.find(&table.above(&chain).key(), &work.draft)
+        {
+            return Ok((None, Looked::Hit(entry)));
+        }
         // What an earlier holder wrote is not of this run.
         let _ = lock.file().set_len(0);
         Ok((Some(lock), found))
