@@ -23,7 +23,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
 
 use ureq::config::Config;
 use ureq::http;
@@ -39,6 +38,7 @@ use crate::digest::HashReader;
 use crate::digest::Hasher;
 use crate::event::Event;
 use crate::event::Sink;
+use crate::files;
 
 /// How to download.
 #[derive(Debug, Clone)]
@@ -250,8 +250,7 @@ impl Fetcher {
     pub fn cached(&self, digest: &Digest) -> Option<Got> {
         let path = self.place(digest);
         let file = File::open(&path).ok()?;
-        // The time of last use, for gc; that it cannot be set is no reason to fail.
-        let _ = file.set_modified(SystemTime::now());
+        files::mark_used(&file);
         let mut reader = HashReader::new(file);
         io::copy(&mut reader, &mut io::sink()).ok()?;
         let (_, sha256, size) = reader.finish();

@@ -5,12 +5,14 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::fs::FileTimes;
 use std::fs::Permissions;
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 mod lock;
 mod remove;
@@ -23,6 +25,13 @@ pub use root::{Links, RootDir, dir_names};
 
 /// How names of files being written aside begin. Such a file is never the truth: whoever owns the folder may remove it when no writer lives.
 pub const ASIDE: &str = ".bake-aside-";
+
+/// Notes on a cached file that it is used now, for whoever frees what nobody uses: as its time of access, set whatever the mount's
+/// options are. Never as its time of change: links to it are read by programs that take another time for another content (apt forgets
+/// a list whose time moved while it worked). That it cannot be set is no reason to fail.
+pub fn mark_used(file: &File) {
+    let _ = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
+}
 
 /// Why a disk effect did not happen.
 #[derive(Debug, thiserror::Error)]

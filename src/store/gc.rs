@@ -345,7 +345,7 @@ impl Plan {
                 let line = if in_flight { self.line.min(self.grace) } else { self.line };
                 if entry.meta.is_dir() {
                     todo.push(entry.path);
-                } else if entry.modified() < line {
+                } else if entry.used() < line {
                     self.take(entry, kind);
                 }
             }
@@ -516,6 +516,11 @@ struct Entry {
 impl Entry {
     fn modified(&self) -> SystemTime {
         self.meta.modified().unwrap_or_else(|_| SystemTime::now())
+    }
+
+    /// When it was written or used last (see [`files::mark_used`]).
+    fn used(&self) -> SystemTime {
+        self.meta.accessed().map_or_else(|_| self.modified(), |used| used.max(self.modified()))
     }
 
     /// When it was written, linked or moved last: no tool sets that back.

@@ -101,7 +101,8 @@ impl Lab {
 }
 
 fn aged(path: &Path, age: Duration) {
-    fs::File::open(path).expect("open").set_modified(SystemTime::now() - age).expect("touch");
+    let then = SystemTime::now() - age;
+    fs::File::open(path).expect("open").set_times(fs::FileTimes::new().set_accessed(then).set_modified(then)).expect("touch");
 }
 
 fn count(garbage: &Garbage, kind: Kind) -> u64 {

@@ -14,13 +14,13 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use super::version;
 use crate::base::aside::Aside;
 use crate::digest::Digest;
 use crate::digest::HashReader;
 use crate::digest::HashWriter;
+use crate::files;
 
 /// A stanza longer than this is not one of a package index (the longest in Debian has about 60 KiB).
 const LONGEST: usize = 1 << 20;
@@ -252,8 +252,7 @@ pub(super) fn place(cache: &Path, digest: &Digest) -> PathBuf {
 pub(super) fn cached(cache: &Path, digest: &Digest) -> Option<PathBuf> {
     let path = place(cache, digest);
     let file = fs::File::open(&path).ok()?;
-    // The time of last use, for gc; that it cannot be set is no reason to fail.
-    let _ = file.set_modified(SystemTime::now());
+    files::mark_used(&file);
     let mut reader = HashReader::new(file);
     let mut buffer = vec![0; 1 << 20];
     while reader.read(&mut buffer).ok()? > 0 {}
@@ -300,6 +299,25 @@ mod tests {
         assert_eq!(field(TEXT, "depends"), Some("b,\n c"));
         assert_eq!(field(TEXT, "Description"), Some("x\n y"));
         assert_eq!(field(TEXT, "Dep"), None);
+    }
+
+    #[test]
+    fn use_shows_as_the_time_of_access_only() {
+        use std::time::Duration;
+        use std::time::SystemTime;
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("partial")).expect("mkdir");
+        let packed = dir.path().join("Packages");
+        fs::write(&packed, TEXT).expect("write");
+        let open = || fs::File::open(&packed).expect("open");
+        let path = unpack(dir.path(), &open(), Packing::Plain, None).expect("unpack");
+        let old = SystemTime::now() - Duration::from_secs(86_400);
+        fs::File::open(&path).expect("open").set_times(fs::FileTimes::new().set_accessed(old).set_modified(old)).expect("touch");
+        assert_eq!(cached(dir.path(), &Digest::of(TEXT)), Some(path.clone()));
+        // Another build's apt holds a link to it, and would take another time for another list.
+        let meta = fs::metadata(&path).expect("stat");
+        assert_eq!(meta.modified().expect("a time"), old);
+        assert!(meta.accessed().expect("a time") > old + Duration::from_secs(80_000));
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::digest::Hasher;
 const FORMAT: &[u8] = b"bake copy 1\n";
 /// Bytes read in one go; a thread has one such buffer.
 const CHUNK: usize = 256 << 10;
+/// Files whose contents are looked for in one go.
+const SOME: usize = 16 << 10;
 
 /// The content of a file.
 #[derive(Debug, Clone, Copy)]
@@ -39,11 +41,11 @@ pub(super) struct Content {
 pub(super) fn contents(context: &Context, listing: &Listing, cache: Option<&Path>) -> Result<Vec<Content>, Error> {
     let nothing = Content { digest: Digest::from_bytes([0; 32]), settled: false };
     let mut contents = vec![nothing; listing.files as usize];
-    let mut unknown = vec![];
+    let mut unknown: Vec<u32> = vec![];
     let mut reader = cache.map(Reader::open);
     let mut used = 0;
     let mut place = vec![];
-    for row in &listing.rows {
+    for (at, row) in (0..).zip(&listing.rows) {
         let What::File { mark, content } = row.what else { continue };
         listing.place_into(row, &mut place);
         match reader.as_mut().and_then(|reader| reader.find(&place, &mark)) {
@@ -51,19 +53,27 @@ pub(super) fn contents(context: &Context, listing: &Listing, cache: Option<&Path
                 contents[content as usize] = Content { digest, settled: true };
                 used += 1;
             }
-            None => unknown.push((row, mark, content)),
+            None => unknown.push(at),
         }
     }
-    let found: Vec<_> = unknown
-        .par_iter()
-        .with_min_len(16)
-        .map_init(|| vec![0; CHUNK], |buffer, (row, mark, _)| hash(context, listing, row, mark, buffer))
-        .collect();
     let mut news = false;
-    for ((_, mark, content), digest) in unknown.into_iter().zip(found) {
-        let settled = seen::settled(&mark, listing.when);
-        contents[content as usize] = Content { digest: digest?, settled };
-        news |= settled;
+    let file = |at: &u32| {
+        let row = &listing.rows[*at as usize];
+        let What::File { mark, content } = row.what else { return None };
+        Some((row, mark, content))
+    };
+    // Some at a time: of half a million files the results alone would be a tenth of a gigabyte.
+    for some in unknown.chunks(SOME) {
+        let found: Vec<_> = some
+            .par_iter()
+            .with_min_len(16)
+            .map_init(|| vec![0; CHUNK], |buffer, at| file(at).map(|(row, mark, _)| hash(context, listing, row, &mark, buffer)))
+            .collect();
+        for ((_, mark, content), digest) in some.iter().filter_map(file).zip(found.into_iter().flatten()) {
+            let settled = seen::settled(&mark, listing.when);
+            contents[content as usize] = Content { digest: digest?, settled };
+            news |= settled;
+        }
     }
     if let (Some(path), Some(reader)) = (cache, reader)
         && (reader.count() != used || news)

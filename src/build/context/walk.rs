@@ -52,13 +52,28 @@ enum Seen {
     File(Mark, u32),
 }
 
-/// A folder that was looked at: what it holds, sorted by name.
+/// A folder that was looked at: what it holds, sorted by name. Half a million names that each have a place of their own on the heap
+/// would be most of what a build needs, so they stand in one text.
+#[derive(Default)]
 struct Looked {
     /// Path below the top.
     below: PathBuf,
-    seen: Vec<(Vec<u8>, Seen)>,
+    names: Vec<u8>,
+    /// Each with the length of its name.
+    seen: Vec<(usize, Seen)>,
     /// Index of its first subfolder among the folders of the next level.
     next: usize,
+}
+
+impl Looked {
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let mut start = 0;
+        self.seen.iter().filter_map(move |(length, seen)| {
+            let name = &self.names[start..start + length];
+            start += length;
+            matches!(seen, Seen::Folder).then(|| self.below.join(OsStr::from_bytes(name)))
+        })
+    }
 }
 
 /// Adds the folder `top` of the context, and all that is in it, as the place "".
@@ -74,50 +89,58 @@ pub(super) fn walk(context: &Context, top: &Path, exclude: &Gitignore, modes: Mo
         folders = vec![];
         for one in &mut looked {
             one.next = folders.len();
-            let named = one.seen.iter().filter(|(_, seen)| matches!(seen, Seen::Folder));
-            folders.extend(named.map(|(name, _)| one.below.join(OsStr::from_bytes(name))));
+            folders.extend(one.folders());
         }
         levels.push(looked);
     }
     let itself = listing.add_folder(top.to_owned(), PathBuf::new())?;
     listing.add(itself, super::list::Text::default(), modes.folder(), What::Folder);
-    // In order: a folder, then all that is in it, before the next name beside it.
-    let mut stack = vec![Open { looked: &levels[0][0], level: 0, index: itself, name: 0, subfolders: 0 }];
+    listing.rows.reserve_exact(levels.iter().flatten().map(|looked| looked.seen.len()).sum());
+    // In order: a folder, then all that is in it, before the next name beside it. Each is let go as soon as it is listed.
+    let mut stack = vec![Open::new(std::mem::take(&mut levels[0][0]), 0, itself)];
     while let Some(open) = stack.last_mut() {
-        let Some((text, seen)) = open.looked.seen.get(open.name) else {
+        let Some((length, seen)) = open.seen.next() else {
             stack.pop();
             continue;
         };
-        open.name += 1;
-        let text = listing.add_text(text)?;
+        let text = listing.add_text(&open.names[open.at..open.at + length])?;
+        open.at += length;
         match seen {
-            Seen::File(mark, mode) => listing.add(open.index, text, *mode, What::File { mark: *mark, content: 0 }),
+            Seen::File(mark, mode) => listing.add(open.index, text, mode, What::File { mark, content: 0 }),
             Seen::Link(target) => {
-                let target = listing.add_text(target)?;
+                let target = listing.add_text(&target)?;
                 listing.add(open.index, text, 0o777, What::Link(target));
             }
             Seen::Folder => {
                 listing.add(open.index, text, modes.folder(), What::Folder);
                 let level = open.level + 1;
-                let looked = &levels[level][open.looked.next + open.subfolders];
-                open.subfolders += 1;
+                let looked = std::mem::take(&mut levels[level][open.next]);
+                open.next += 1;
                 let index = listing.add_folder(top.join(&looked.below), looked.below.clone())?;
-                stack.push(Open { looked, level, index, name: 0, subfolders: 0 });
+                stack.push(Open::new(looked, level, index));
             }
         }
     }
     Ok(())
 }
 
-/// A folder on the way down.
-struct Open<'a> {
-    looked: &'a Looked,
+/// A folder on the way down: what is left of it.
+struct Open {
+    seen: std::vec::IntoIter<(usize, Seen)>,
+    names: Vec<u8>,
+    /// Where the next name begins.
+    at: usize,
     level: usize,
     /// Its index in the listing.
     index: u32,
-    /// The next name, and how many of its subfolders came before.
-    name: usize,
-    subfolders: usize,
+    /// Index of its next subfolder among the folders of the next level.
+    next: usize,
+}
+
+impl Open {
+    fn new(looked: Looked, level: usize, index: u32) -> Self {
+        Self { seen: looked.seen.into_iter(), names: looked.names, at: 0, level, index, next: looked.next }
+    }
 }
 
 struct Walk<'a> {
@@ -150,11 +173,14 @@ impl Walk<'_> {
         } else {
             names.into_par_iter().with_min_len(SHARE).map(one).collect()
         };
-        let mut kept = Vec::with_capacity(seen.len());
+        let mut looked = Looked { below, seen: Vec::with_capacity(seen.len()), ..Looked::default() };
         for one in seen {
-            kept.extend(one?);
+            if let Some((name, seen)) = one? {
+                looked.names.extend(&name);
+                looked.seen.push((name.len(), seen));
+            }
         }
-        Ok(Looked { below, seen: kept, next: 0 })
+        Ok(looked)
     }
 
     /// Opens a folder by a path without links: one put there in the meantime is not followed.
