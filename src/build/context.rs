@@ -27,6 +27,7 @@ use crate::digest::Hasher;
 use crate::files;
 use crate::files::Links;
 use crate::files::RootDir;
+use crate::plan::listing::Listing as Listed;
 use crate::step::Op;
 
 mod content;
@@ -289,18 +290,18 @@ impl Context {
         Ok(self.contents(op, &*self.take(op)?)?.1)
     }
 
-    /// Returns what makes [`Context::digest`]: the place of everything that is taken, in order, and the digest of its kind, mode and
-    /// content.
-    pub fn listing(&self, op: &Op) -> Result<Vec<(String, Digest)>, Error> {
+    /// Returns what makes [`Context::digest`]: the place of everything that is taken with the digest of its kind, mode and content.
+    pub fn listing(&self, op: &Op) -> Result<Listed, Error> {
         let taken = self.take(op)?;
         let (listing, (contents, _)) = (&taken.listing, self.contents(op, &taken)?);
-        let mut bytes = vec![];
-        let row = |row| {
+        let (mut out, mut place, mut bytes) = (Listed::default(), vec![], vec![]);
+        for row in &listing.rows {
+            listing.place_into(row, &mut place);
             bytes.clear();
             content::describe(listing, contents, row, &mut bytes);
-            (listing.place(row).to_string_lossy().into_owned(), Digest::of(&bytes))
-        };
-        Ok(listing.rows.iter().map(row).collect())
+            out.add(&place, &Digest::of(&bytes));
+        }
+        Ok(out)
     }
 
     /// Looks at everything that the `Copy` operation takes, or returns what was found before.

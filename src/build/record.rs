@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::plan::key::Table;
-use crate::plan::why::{Listing, Why, changes};
+use crate::plan::listing::Listing;
+use crate::plan::why::{Why, changes};
 use crate::step::Op;
 use crate::store::StepCache;
 
@@ -107,14 +108,12 @@ pub(super) fn keep_listings(cache: &StepCache, context: &Context, ops: &[Op], ta
             continue;
         }
         if let Ok(found) = context.listing(op) {
-            let listing: Listing = found.into_iter().collect();
-            let bytes = serde_json::to_vec(&listing).expect("plain data always has a JSON form");
             // Only serves to explain.
-            let _ = cache.write_record("listings", digest, &bytes);
+            let _ = cache.write_record("listings", digest, found.bytes());
         }
     }
 }
 
 fn listing(cache: &StepCache, digest: &Digest) -> Option<Listing> {
-    serde_json::from_slice(&cache.record("listings", digest)?).ok()
+    Listing::parse(cache.record("listings", digest)?)
 }

@@ -1,6 +1,7 @@
 //! The plan: a recipe with its steps lowered and numbered, what names it ([`key`]) and what is pinned for it ([`lock`]). Pure.
 
 pub mod key;
+pub mod listing;
 pub mod lock;
 pub mod why;
 

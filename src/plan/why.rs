@@ -7,15 +7,10 @@ use serde_json::Value;
 use crate::digest::Digest;
 
 use super::key::{BELOW, Row};
-
-/// Most names told of one kind of change.
-const SHOWN: usize = 5;
+use super::listing::{Listing, Names};
 
 /// Longest value shown, in characters.
 const WIDE: usize = 60;
-
-/// What a set of files was: name in the image (or in the context) to a digest of kind, mode and bytes.
-pub type Listing = BTreeMap<String, Digest>;
 
 /// Why a step has to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,9 +209,10 @@ fn files(old: &Value, new: &Value, listing: &dyn Fn(&Digest) -> Option<Listing>)
         }
         match (before.and_then(listing), listing(digest)) {
             (Some(a), Some(b)) => {
-                tell(&mut out, "changed", b.iter().filter(|(name, now)| a.get(*name).is_some_and(|was| was != *now)).map(|(name, _)| name));
-                tell(&mut out, "added", b.keys().filter(|name| !a.contains_key(*name)));
-                tell(&mut out, "removed", a.keys().filter(|name| !b.contains_key(*name)));
+                let difference = a.compare(&b);
+                tell(&mut out, "changed", &difference.changed);
+                tell(&mut out, "added", &difference.added);
+                tell(&mut out, "removed", &difference.removed);
             }
             _ => out.push(format!("{what} changed")),
         }
@@ -227,16 +223,19 @@ fn files(old: &Value, new: &Value, listing: &dyn Fn(&Digest) -> Option<Listing>)
     out
 }
 
-fn tell<'a>(out: &mut Vec<String>, how: &str, names: impl Iterator<Item = &'a String>) {
-    let names: Vec<&String> = names.collect();
-    if names.is_empty() {
+fn tell(out: &mut Vec<String>, how: &str, names: &Names) {
+    if names.count == 0 {
         return;
     }
-    let mut text = names.iter().take(SHOWN).map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text += &format!(" and {} more", names.len() - SHOWN);
-    }
-    out.push(format!("{how}: {text}"));
+    let more = names.count - names.first.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    out.push(format!("{how}: {}{more}", names.first.join(", ")));
+}
+
+fn named(names: impl Iterator<Item = impl AsRef<str>>) -> Names {
+    let mut all = Names::default();
+    names.for_each(|name| all.add(name.as_ref().as_bytes()));
+    all
 }
 
 /// Names what came and went in lists of `name rest…`.
@@ -255,10 +254,9 @@ fn sets(kind: &str, old: &Value, new: &Value) -> Vec<String> {
     let (old, new) = (read(old), read(new));
     let mut out = vec![];
     let changed = new.iter().filter_map(|(name, now)| old.get(name).filter(|was| *was != now).map(|was| format!("{name} {was} → {now}")));
-    let changed: Vec<String> = changed.collect();
-    tell(&mut out, &format!("{kind} changed"), changed.iter());
-    tell(&mut out, &format!("{kind} added"), new.keys().filter(|name| !old.contains_key(*name)));
-    tell(&mut out, &format!("{kind} removed"), old.keys().filter(|name| !new.contains_key(*name)));
+    tell(&mut out, &format!("{kind} changed"), &named(changed));
+    tell(&mut out, &format!("{kind} added"), &named(new.keys().filter(|name| !old.contains_key(*name))));
+    tell(&mut out, &format!("{kind} removed"), &named(old.keys().filter(|name| !new.contains_key(*name))));
     if out.is_empty() {
         out.push(format!("another build of the same {kind} versions"));
     }
@@ -275,11 +273,14 @@ mod tests {
     fn told(old: &Table, new: &Table) -> String {
         let listing = |digest: &Digest| {
             let at = |text: &str| Digest::of(text);
-            match *digest {
-                d if d == at("A") => Some(Listing::from([("x".to_owned(), at("1")), ("y".to_owned(), at("1"))])),
-                d if d == at("B") => Some(Listing::from([("x".to_owned(), at("2")), ("z".to_owned(), at("1"))])),
-                _ => None,
-            }
+            let mut listing = Listing::default();
+            let rows = match *digest {
+                d if d == at("A") => [("x", "1"), ("y", "1")],
+                d if d == at("B") => [("x", "2"), ("z", "1")],
+                _ => return None,
+            };
+            rows.iter().for_each(|(name, what)| listing.add(name.as_bytes(), &at(what)));
+            Some(listing)
         };
         let old = old.rows().iter().map(|row| (row.name.clone(), row.value.clone())).collect();
         Why::Changed(changes(&old, new.rows(), &listing)).text()
@@ -337,7 +338,7 @@ mod tests {
     fn many_names_are_counted() {
         let mut out = vec![];
         let names: Vec<String> = (0..8).map(|n| format!("f{n}")).collect();
-        tell(&mut out, "added", names.iter());
+        tell(&mut out, "added", &named(names.iter()));
         assert_eq!(out, ["added: f0, f1, f2, f3, f4 and 3 more"]);
     }
 }

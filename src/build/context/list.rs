@@ -20,10 +20,18 @@ pub(super) struct Mark {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) size: u64,
-    /// When its bytes changed: seconds and nanoseconds since 1970.
-    pub(super) modified: (i64, u32),
+    /// When its bytes changed.
+    pub(super) modified: Moment,
     /// When anything about it changed; no program can set it.
-    pub(super) changed: (i64, u32),
+    pub(super) changed: Moment,
+}
+
+/// Seconds and nanoseconds since 1970, without the four bytes that a pair would leave unused: of a listing they would be a tenth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
+pub(super) struct Moment {
+    pub(super) seconds: i64,
+    pub(super) nanos: u32,
 }
 
 impl Mark {
@@ -33,8 +41,8 @@ impl Mark {
             device: stat.st_dev,
             inode: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
-            changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
+            modified: Moment { seconds: stat.st_mtime, nanos: nanos(stat.st_mtime_nsec) },
+            changed: Moment { seconds: stat.st_ctime, nanos: nanos(stat.st_ctime_nsec) },
         }
     }
 

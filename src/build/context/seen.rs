@@ -24,6 +24,7 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use super::list::Mark;
+use super::list::Moment;
 use crate::digest::Digest;
 use crate::files;
 use crate::layer;
@@ -40,7 +41,7 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// Whether a file that looked like `mark` and was read at `when` or later would look otherwise after any further change.
 pub(super) fn settled(mark: &Mark, when: SystemTime) -> bool {
-    let old = |(seconds, nanos): (i64, u32)| match u64::try_from(seconds) {
+    let old = |Moment { seconds, nanos }: Moment| match u64::try_from(seconds) {
         Ok(seconds) => UNIX_EPOCH.checked_add(Duration::new(seconds, nanos) + TICK).is_some_and(|at| at <= when),
         // Before 1970.
         Err(_) => true,
@@ -65,7 +66,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Self {
-        let none = Mark { device: 0, inode: 0, size: 0, modified: (0, 0), changed: (0, 0) };
+        let none =
+            Mark { device: 0, inode: 0, size: 0, modified: Moment { seconds: 0, nanos: 0 }, changed: Moment { seconds: 0, nanos: 0 } };
         let mut from = File::open(path).ok().map(|file| BufReader::with_capacity(256 << 10, file));
         let mut magic = [0; MAGIC.len()];
         if from.as_mut().is_some_and(|from| from.read_exact(&mut magic).is_err() || magic != MAGIC) {
@@ -121,11 +123,15 @@ impl Reader {
             device: u64::from_le_bytes(self.take()?),
             inode: u64::from_le_bytes(self.take()?),
             size: u64::from_le_bytes(self.take()?),
-            modified: (i64::from_le_bytes(self.take()?), u32::from_le_bytes(self.take()?)),
-            changed: (i64::from_le_bytes(self.take()?), u32::from_le_bytes(self.take()?)),
+            modified: self.moment()?,
+            changed: self.moment()?,
         };
         self.digest = Digest::from_bytes(self.take()?);
         Some(())
+    }
+
+    fn moment(&mut self) -> Option<Moment> {
+        Some(Moment { seconds: i64::from_le_bytes(self.take()?), nanos: u32::from_le_bytes(self.take()?) })
     }
 
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -172,7 +178,7 @@ impl Writer {
         for number in [mark.device, mark.inode, mark.size] {
             self.block.extend(number.to_le_bytes());
         }
-        for (seconds, nanos) in [mark.modified, mark.changed] {
+        for Moment { seconds, nanos } in [mark.modified, mark.changed] {
             self.block.extend(seconds.to_le_bytes());
             self.block.extend(nanos.to_le_bytes());
         }
