@@ -506,6 +506,9 @@ pub(super) struct DriftArgs {
     /// The root to compare
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(super) root: PathBuf,
+    /// Compare the root that this process lives in: one in a container, or `bake run`
+    #[arg(long, value_name = "PID", conflicts_with_all = ["root", "owner_shift"])]
+    pub(super) pid: Option<u32>,
     /// Compare also what every machine writes: logs, host keys, /etc/hosts, …
     #[arg(long)]
     pub(super) strict: bool,

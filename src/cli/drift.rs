@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::image::Reference;
-use crate::inspect::{self, Claim, DriftOptions, DriftReport, Picture, Verdict};
+use crate::inspect::{self, Claim, DriftOptions, DriftReport, Living, Picture, Verdict};
 use crate::store;
 use crate::tree;
 use crate::ui::report::Report;
@@ -20,21 +20,25 @@ use super::{Ctx, change, edge, now};
 pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
     let now = now();
     let failed = |error: inspect::Error| edge::inspect(&error);
-    let mut claim = inspect::claim(&args.root).map_err(failed)?;
+    let living = match args.pid {
+        Some(pid) => inspect::living(pid).map_err(failed)?,
+        None => Living { root: args.root.clone(), shift: args.owner_shift },
+    };
+    let mut claim = inspect::claim(&living.root).map_err(failed)?;
     claim.host = args.host.clone().or(claim.host);
     let report = match picture(ctx, args, &claim)? {
         Some(picture) => {
             let options = DriftOptions {
                 strict: args.strict,
                 ignore: args.ignore.clone(),
-                shift: args.owner_shift,
+                shift: living.shift,
                 all: args.all,
                 cache: args.stat_cache.clone(),
                 now,
             };
-            inspect::drift(&args.root, &claim, &picture, &options, &ctx.ui.sink()).map_err(failed)?
+            inspect::drift(&living.root, &claim, &picture, &options, &ctx.ui.sink()).map_err(failed)?
         }
-        None => inspect::unknown(&args.root, &claim, now),
+        None => inspect::unknown(&living.root, &claim, now),
     };
     if ctx.ui.json() {
         ctx.ui.object("drift", json!(report));

@@ -68,16 +68,21 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             let hint = format!("run `bake lock {}` and commit the lock file", lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
-        BuildError::Step { label, recipe, line, why, tail, log, .. } => with_room(Report {
-            causes: why.reasons(),
-            recipe: Some(recipe.clone()),
-            line: Some(*line),
-            step: Some(label.clone()),
-            output: tail.clone(),
-            log: log.clone(),
-            hints: vec![nothing],
-            ..report("step", FAILED, error)
-        }),
+        BuildError::Step { label, recipe, line, why, tail, log, .. } => {
+            // What a person can do about it stands among the reasons.
+            let (hints, causes): (Vec<_>, Vec<_>) = why.reasons().into_iter().partition(|reason| reason.starts_with("hint: "));
+            let hints = hints.iter().filter_map(|hint| hint.strip_prefix("hint: ")).map(str::to_owned);
+            with_room(Report {
+                causes,
+                recipe: Some(recipe.clone()),
+                line: Some(*line),
+                step: Some(label.clone()),
+                output: tail.clone(),
+                log: log.clone(),
+                hints: hints.chain([nothing]).collect(),
+                ..report("step", FAILED, error)
+            })
+        }
         BuildError::Test { label, recipe, line, why, tail, log, .. } => Report {
             causes: why.clone(),
             recipe: recipe.clone(),
@@ -187,6 +192,10 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
             Report { hints: vec![hint], ..report("manifest", USAGE, error) }
         }
         inspect::Error::Pattern { .. } | inspect::Error::Root { .. } => report("usage", USAGE, error),
+        inspect::Error::Process { .. } => {
+            let hint = "give the pid of a running process, as root; `--root DIR` compares a folder".to_owned();
+            Report { message: format!("cannot {error}"), hints: vec![hint], ..report("usage", USAGE, error) }
+        }
         inspect::Error::Unreadable { .. } => {
             let hint = "compare as root; nothing can be said of what cannot be read".to_owned();
             Report { hints: vec![hint], ..report("unreadable", FAILED, error) }
@@ -200,6 +209,9 @@ pub(super) fn store(error: &store::Error) -> Report {
     let mut report = report("store", if error.is_store_unusable() { STORE } else { FAILED }, error);
     if let store::Error::Disk { source } = error {
         report = Report { message: format!("cannot {source}"), causes: report.causes.split_off(1), ..report };
+    }
+    if let store::Error::NoEarlier { passed, .. } = error {
+        report.causes.extend(passed.iter().map(|one| format!("passed over {one}")));
     }
     report.hints.extend(match error {
         store::Error::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
@@ -215,7 +227,7 @@ pub(super) fn store(error: &store::Error) -> Report {
             let (name, channel) = (&reference.name, reference.channel.as_deref().unwrap_or("CHANNEL"));
             Some(format!("`bake promote --back {reference}` or `bake promote {name}:VERSION {channel}`"))
         }
-        store::Error::NoEarlier { reference } => Some(format!("`bake list --history {reference}` shows where it has pointed")),
+        store::Error::NoEarlier { reference, .. } => Some(format!("`bake list --history {reference}` shows where it has pointed")),
         store::Error::Untested { reference } => Some(format!("`bake test {reference}` runs its tests")),
         store::Error::Revoked { reference, revocation } => {
             let who = format!("by {} at {}", revocation.by, revocation.at);

@@ -14,7 +14,7 @@ use crate::ui::text::{clean, took};
 use super::args::{ImageArgs, NetworkChoice, RunArgs};
 use super::bake::cancel;
 use super::images::reference;
-use super::{Ctx, edge};
+use super::{Ctx, channel, edge};
 
 /// `bake test`.
 pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
@@ -56,6 +56,10 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
     let RunArgs { command, entrypoint, env, user, workdir, volume, publish, .. } = args;
     let machine = Machine { image, args: command, entrypoint, env, user, workdir, volumes: volume, host_network, publish };
     let (store, host) = (ctx.store()?, build::Host::default());
+    let version = store.resolve(&machine.image).map_err(|error| edge::store(&error))?;
+    channel::warn_if_revoked(ctx, &store, &version)?;
+    // What was looked at, though its channel may be moved meanwhile.
+    let machine = Machine { image: version.reference, ..machine };
     let sink = ctx.ui.sink();
     let (signals, cancel) = signals()?;
     let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };

@@ -50,6 +50,14 @@ pub enum Error {
         /// Why not.
         source: files::Error,
     },
+    /// The process whose root is to be compared.
+    #[error("look at the process {pid}")]
+    Process {
+        /// Its number.
+        pid: u32,
+        /// Why not.
+        source: io::Error,
+    },
     /// Everything in a root that could be read is as it should be, but not everything could be.
     #[error("compare the root {}: {names} of its names cannot be read, the first is {first}", root.display())]
     Unreadable {

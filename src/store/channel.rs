@@ -159,7 +159,8 @@ impl Store {
                 }
             }
         }
-        Err(Error::NoEarlier { reference: Box::new(reference.clone()) })
+        let passed = passed.into_iter().map(|(target, why)| format!("{}:{}: {why}", reference.name, target.version)).collect();
+        Err(Error::NoEarlier { reference: Box::new(reference.clone()), passed })
     }
 
     /// Makes a channel (`name@channel`) point nowhere. Its history stays.

@@ -137,6 +137,8 @@ pub enum Error {
     NoEarlier {
         /// The channel.
         reference: Box<Reference>,
+        /// Versions that it has pointed at, and why they will not do: `web:1.0.0: it is revoked`.
+        passed: Vec<String>,
     },
     /// A version whose tests were left out cannot be promoted.
     #[error("{reference} is untested")]

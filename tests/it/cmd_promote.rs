@@ -150,6 +150,14 @@ fn who_uses_a_revoked_version_is_warned() {
     assert!(lab.path("out.tar").exists(), "a warning, no refusal");
     let run = lab.bake(["promote", "--back", "web@production"]);
     assert!(run.out.contains("web:1.0.0"), "{}", run.out);
+    // Where the only one before is revoked, it is said why there is no way back.
+    assert_eq!(lab.bake(["promote", "web:1.0.0", "edge"]).code, 0);
+    publish(&Store::open(&lab.path("store")).expect("open"), "web:4.0.0", "four");
+    assert_eq!(lab.bake(["promote", "web:4.0.0", "edge"]).code, 0);
+    assert_eq!(lab.bake(["revoke", "web:1.0.0", "--why", "old"]).code, 0);
+    let run = lab.bake(["promote", "--back", "web@edge"]);
+    assert!(run.code == 1 && run.err.contains("because: passed over web:1.0.0: it is revoked"), "{}", run.err);
+    assert_eq!(lab.bake(["revoke", "--undo", "web:1.0.0", "--why", "not that old"]).code, 0);
     let run = lab.bake(["revoke", "--undo", "web:2.0.0", "--why", "a false alarm"]);
     assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", "web:2.0.0 may be used again\n"));
     assert_eq!(lab.bake(["promote", "web:2.0.0", "production"]).code, 0);

@@ -241,6 +241,53 @@ fn a_terminal_is_passed_on_as_one() {
 }
 
 #[test]
+fn a_revoked_version_runs_with_a_warning() {
+    let Some(lab) = lab() else { return };
+    assert_eq!(lab.bake(["promote", "team/web:1", "production"]).code, 0);
+    assert_eq!(sh(&lab, &[], "true").err, "");
+    assert_eq!(lab.bake(["revoke", "team/web:1", "--why", "a flaw"]).code, 0);
+    for image in ["team/web:1", "team/web@production"] {
+        let ran = lab.bake(["run", image, "--", "sh", "-c", "echo ran; exit 4"]);
+        assert_eq!((ran.code, ran.out.as_str()), (4, "ran\n"), "{}", ran.err);
+        assert!(ran.err.contains("warning: team/web:1 is revoked: a flaw"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn root_a_running_machine_is_compared_by_its_pid() {
+    if !tier::root() {
+        return;
+    }
+    let Some(lab) = lab() else { return };
+    let script = "echo ready; while read -r line; do eval \"$line\"; echo done; done";
+    let mut command = lab.command(["run", "team/web:1", "-u", "root", "--", "sh", "-c", script]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bake starts");
+    let (mut say, mut out) = (child.stdin.take().expect("a pipe"), BufReader::new(child.stdout.take().expect("a pipe")));
+    let mut hear = || {
+        let mut line = String::new();
+        out.read_line(&mut line).expect("a line");
+        line
+    };
+    assert_eq!(hear(), "ready\n");
+    let pid = child.id().to_string();
+    let drift = || lab.bake(["drift", "--pid", &pid]);
+    let exact = drift();
+    assert!(exact.code == 0 && exact.out.starts_with("exact  team/web:1  sha256:") && exact.out.ends_with("  on web\n"), "{}", exact.out);
+    writeln!(say, "echo x > /www/index.html; echo y > /made; chown app /etc/passwd").expect("it listens");
+    assert_eq!(hear(), "done\n");
+    let drifted = drift();
+    let names: Vec<_> = drifted.out.lines().skip(1).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(drifted.code, 3);
+    assert_eq!(names, ["changed /etc/passwd", "added /made", "changed /www/index.html"], "{}", drifted.out);
+    drop(say);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let gone = lab.bake(["drift", "--pid", &pid]);
+    assert_eq!((gone.code, gone.out.as_str()), (2, ""));
+    assert!(gone.err.contains(&format!("cannot look at the process {pid}")) && gone.err.contains("--root DIR"), "{}", gone.err);
+    assert_eq!(lab.bake(["drift", "--pid", &pid, "--root", "/"]).code, 2, "one or the other");
+}
+
+#[test]
 fn what_cannot_be_run_is_told() {
     let Some(lab) = lab() else { return };
     let check = |args: &[&str], code: i32, why: &str| {

@@ -63,6 +63,7 @@ mod store_hostile;
 mod store_lab;
 mod store_many;
 mod store_publish;
+mod story;
 mod templates_new;
 mod templates_read;
 mod tier;

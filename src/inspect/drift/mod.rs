@@ -47,11 +47,14 @@ use crate::tree::What;
 
 mod cache;
 mod look;
+mod process;
 mod rule;
 mod walk;
 
 use cache::Cache;
 use look::Seen;
+pub use process::Living;
+pub use process::living;
 use rule::Rules;
 use walk::Found;
 use walk::Walk;

@@ -1,0 +1,148 @@
+//! `examples/story`: told from beginning to end, every claim of it holds, and nothing is left of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bake::store::Store;
+
+use crate::base_lab;
+use crate::lab::{Lab, run};
+use crate::tier;
+
+fn ready() -> bool {
+    tier::root() && tier::sandbox() && base_lab::net()
+}
+
+/// The script, with its temporary folder and its store in the lab. Packages are those that other tests have downloaded already.
+fn script(lab: &Lab) -> Command {
+    let store = lab.path("store");
+    drop(Store::open(&store).expect("a store"));
+    fs::create_dir_all(store.join("cache")).expect("our own folder");
+    let packages = base_lab::cache().join("packages");
+    fs::create_dir_all(&packages).expect("our own folder");
+    symlink(packages, store.join("cache/packages")).expect("a link");
+    fs::create_dir_all(lab.path("tmp")).expect("our own folder");
+    let mut command = Command::new("bash");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh")).arg("--store").arg(store);
+    command.env("TMPDIR", lab.path("tmp")).env("BAKE", env!("CARGO_BIN_EXE_bake")).current_dir(lab.path("")).stdin(Stdio::null());
+    command
+}
+
+/// Whether nothing is left: no folder, no mount, no process that has to do with the lab.
+#[track_caller]
+fn assert_nothing_is_left(lab: &Lab) {
+    let left: Vec<_> = fs::read_dir(lab.path("tmp")).expect("our own folder").flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
+    let lab = lab.path("").display().to_string();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("our own mounts");
+    assert!(!mounts.contains(lab.trim_end_matches('/')), "{mounts}");
+    let processes = processes(lab.trim_end_matches('/'));
+    assert!(processes.is_empty(), "{processes:?}");
+}
+
+/// Processes that were started with a word or a variable that names the lab.
+fn processes(lab: &str) -> Vec<String> {
+    let mut found = vec![];
+    for entry in fs::read_dir("/proc").expect("processes").flatten() {
+        let at = entry.path();
+        let own = at.ends_with(std::process::id().to_string());
+        if own || !entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
+            continue;
+        }
+        let read = |name: &str| String::from_utf8_lossy(&fs::read(at.join(name)).unwrap_or_default()).into_owned();
+        let (words, environment) = (read("cmdline"), read("environ"));
+        if words.contains(lab) || environment.contains(lab) {
+            found.push(format!("{} {words:?}", at.display()));
+        }
+    }
+    found
+}
+
+#[test]
+fn root_net_the_story_holds() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::new();
+    let out = lab.path("out");
+    let told = run(script(&lab).arg("--out").arg(&out).args(["--rate", "40"]));
+    let text = format!("{}\n{}", told.out, told.err);
+    assert_eq!(told.code, 0, "{text}");
+    let counts: BTreeMap<_, u64> =
+        told.out.lines().filter_map(|line| line.split_once(": ")).filter_map(|(name, n)| Some((name, n.parse().ok()?))).collect();
+    let count = |name: &str| counts.get(name).copied().unwrap_or_else(|| panic!("no line {name:?}\n{text}"));
+    let (sent, one, two) = (count("requests sent"), count("answered by 1.0.0"), count("answered by 2.0.0"));
+    assert_eq!((count("requests failed"), count("claims that do not")), (0, 0), "{text}");
+    assert_eq!(sent, one + two, "each request was answered by one version or the other\n{text}");
+    assert!(one > 200 && two > 100, "{text}");
+    assert_eq!(told.out.lines().filter(|line| line.starts_with("[ok] ")).count() as u64, count("claims that hold"), "{text}");
+    assert!(count("claims that hold") >= 30, "{text}");
+
+    // What it says is what it wrote.
+    let load: serde_json::Value = serde_json::from_slice(&fs::read(out.join("load.json")).expect("counts")).expect("JSON");
+    assert_eq!((&load["sent"], &load["failed"], &load["versions"]["2.0.0"]), (&sent.into(), &0.into(), &two.into()));
+    let fleet = |when: &str| {
+        let ran = lab.bake(["fleet", &format!("out/reports/{when}"), "--json"]);
+        let fleet: serde_json::Value = serde_json::from_str(&ran.out).expect("an object");
+        let of = |version: &str| {
+            let groups = fleet["groups"].as_array().expect("a list");
+            let group = groups.iter().find(|group| group["name"] == "web" && group["version"] == version);
+            group.map_or((0, 0), |group| (group["exact"].as_u64().expect("a number"), group["drifted"].as_u64().expect("a number")))
+        };
+        (of("1.0.0"), of("2.0.0"))
+    };
+    assert_eq!(fleet("before"), ((2, 0), (0, 0)));
+    assert_eq!(fleet("during"), ((2, 0), (2, 0)));
+    assert_eq!(fleet("after"), ((0, 0), (2, 0)));
+    assert_eq!(fleet("half"), ((0, 1), (2, 0)));
+    assert_eq!(fleet("back"), ((2, 0), (0, 0)));
+    assert!(out.join("fleet-during.svg").is_file());
+    assert_nothing_is_left(&lab);
+}
+
+/// Waits until the story is where it says `mark`; it may have ended.
+fn told(child: &mut Child, log: &Path, mark: &str) -> bool {
+    let end = Instant::now() + Duration::from_secs(600);
+    while Instant::now() < end {
+        if fs::read_to_string(log).is_ok_and(|text| text.contains(mark)) {
+            return true;
+        }
+        if child.try_wait().expect("our own child").is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+#[test]
+fn root_net_a_story_that_is_broken_off_leaves_nothing() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::new();
+    let log = lab.path("log");
+    let file = fs::File::create(&log).expect("our own file");
+    let mut child = script(&lab).stdout(file.try_clone().expect("our own file")).stderr(file).spawn().expect("bash");
+    // The proxy, two machines and the load run now.
+    let there = told(&mut child, &log, "the load so far");
+    let text = || fs::read_to_string(&log).expect("our own file");
+    assert!(there, "{}", text());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).expect("our own child");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{}", text());
+    assert_nothing_is_left(&lab);
+}
+
+#[test]
+fn a_story_that_cannot_begin_says_so() {
+    let lab = Lab::new();
+    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh");
+    let run = run(Command::new("bash").arg(story).arg("--nonsense").current_dir(lab.path("")));
+    assert_eq!((run.code, run.out.as_str()), (2, ""));
+    assert!(run.err.contains("--out DIR") && !run.err.contains("set -euo"), "{}", run.err);
+}
