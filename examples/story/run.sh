@@ -3,12 +3,13 @@
 #
 #   examples/story/run.sh [--out DIR] [--store DIR] [--rate REQUESTS_A_SECOND]
 #
-# --out keeps the reports, the histogram, the counts and the logs; --store uses a store that stays, without it everything goes at the end.
+# --out keeps the reports, the histograms, the counts and the logs; --store uses a store that stays, without it everything goes at the end.
 # BAKE names a bake to use instead of building one. Exit status 0 if every claim holds, 1 if not.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 
+given=("$@")
 out= store= rate=60
 while [ $# -gt 0 ]; do
     case $1 in
@@ -19,10 +20,18 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-if [ "$EUID" != 0 ]; then
-    echo "run.sh: run it as root: only root may read every file of a running machine, which is what bake drift does" >&2
-    exit 2
+
+if [ -z "${BAKE-}" ]; then
+    (cd "$repository" && cargo build --release --bin bake --example story-load)
+    target=$(cd "$repository" && realpath "${CARGO_TARGET_DIR:-target}")
+    BAKE=$target/release/bake LOAD=$target/release/examples/story-load
 fi
+if [ "$EUID" != 0 ]; then
+    # bake builds and runs machines for anyone, but compares running ones for root alone: each of their files must be read, whoever owns it.
+    echo "run.sh: the rest needs root, to read every file of running machines; going on with sudo" >&2
+    exec sudo env "BAKE=$BAKE" "LOAD=${LOAD-}" bash "${BASH_SOURCE[0]}" "${given[@]}"
+fi
+bake=$(realpath "$BAKE")
 
 # ---- what is started is ended ---------------------------------------------------------------------------------------------------------
 
@@ -272,13 +281,7 @@ count() {
 # ---- before the story -----------------------------------------------------------------------------------------------------------------
 
 mkdir "$work/logs" "$work/reports"
-if [ -n "${BAKE-}" ]; then
-    bake=$(realpath "$BAKE")
-else
-    (cd "$repository" && cargo build --release --bin bake)
-    bake=${CARGO_TARGET_DIR:-$repository/target}/release/bake
-fi
-rustc -O --edition 2024 -o "$work/load" "$here/load.rs"
+if [ -n "${LOAD-}" ]; then cp "$LOAD" "$work/load"; else rustc -O --edition 2024 -o "$work/load" "$here/load.rs"; fi
 store=$(realpath -m "${store:-$work/store}")
 [ -z "$out" ] || out=$(realpath -m "$out")
 export BAKE_STORE=$store

@@ -168,6 +168,8 @@ pub(super) enum Command {
     /// changed: content, mode, owner, attributes, capabilities, links. Left out are /proc, /sys, /dev, /run, /tmp, the image's volumes, what
     /// every machine writes (docs/drift.md) and the recipe's `[drift] ignore`. Changes nothing. Exit code 3 unless the verdict is `exact`.
     ///
+    /// `--pid` compares a running machine: a container's process, or `bake run` itself.
+    ///
     /// Example: bake drift web:2.0.0 --root /mnt --json
     Drift(DriftArgs),
     /// Count machines by image, version and verdict
