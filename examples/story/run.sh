@@ -97,7 +97,7 @@ say() { printf '%s\n' "$*"; }
 show() {
     local word words=
     for word; do
-        [[ $word != *" "* ]] || word="\"$word\""
+        [[ $# = 1 || $word != *" "* ]] || word="\"$word\""
         words+=" $word"
     done
     printf '%s$%s%s\n' "$bold" "$words" "$plain"
@@ -334,7 +334,8 @@ so_far
 headline "3. Version 2 bakes, is tested, and takes over"
 say "The mirror is back. The version number is still free."
 must bake build $quiet web/nginx.toml
-must bake show web:2.0.0
+show "bake show web:2.0.0 | grep -A 2 ^tested"
+"$bake" show web:2.0.0 | grep -A 2 ^tested
 claim "its tests have passed" has "$("$bake" show web:2.0.0 --json)" '"tested":"yes"'
 say
 must bake promote web:2.0.0 production
