@@ -1,8 +1,10 @@
 //! Layers upon layers as one tree in memory: what a root file system unpacked from them would hold, without unpacking anything, and without
 //! any rights. The same rules as [`super::unpack`] with [`super::Form::Tree`].
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::ops::Bound;
@@ -25,8 +27,18 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Default, Clone)]
 pub struct Merged {
     nodes: BTreeMap<Path, Node>,
-    inodes: Vec<Meta>,
+    inodes: Vec<Inode>,
+    /// Few of a million files have metadata of their own: each kind is held once.
+    metas: Vec<Meta>,
+    known: HashMap<Meta, u32>,
     top: Option<Meta>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Inode {
+    meta: u32,
+    /// How many names it has now.
+    names: u32,
 }
 
 /// One name in the tree.
@@ -35,7 +47,7 @@ pub struct Node {
     /// What it is.
     pub kind: NodeKind,
     /// Names with the same number are one file; an index for [`Merged::meta`].
-    pub inode: usize,
+    pub inode: u32,
 }
 
 /// What a name in the tree stands for.
@@ -51,14 +63,14 @@ pub enum NodeKind {
         contents: u64,
     },
     /// A symbolic link with this target.
-    Symlink(Vec<u8>),
+    Symlink(Box<[u8]>),
     /// A fifo.
     Fifo,
 }
 
 /// A path ordered as in a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Path(Vec<u8>);
+struct Path(Box<[u8]>);
 
 impl Ord for Path {
     fn cmp(&self, other: &Self) -> Ordering {
@@ -69,6 +81,49 @@ impl Ord for Path {
 impl PartialOrd for Path {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+/// A path to look for: a [`Path`], or bytes that are nobody's.
+trait Sought {
+    fn bytes(&self) -> &[u8];
+}
+
+impl Sought for Path {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Sought for &[u8] {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Ord for dyn Sought + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        name::compare(self.bytes(), other.bytes())
+    }
+}
+
+impl PartialOrd for dyn Sought + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Sought + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for dyn Sought + '_ {}
+
+impl<'a> Borrow<dyn Sought + 'a> for Path {
+    fn borrow(&self) -> &(dyn Sought + 'a) {
+        self
     }
 }
 
@@ -93,6 +148,16 @@ impl Merged {
         Ok(())
     }
 
+    /// How many names there are, the top folder left out.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// All names in order, the top folder left out.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Node)> {
         self.nodes.iter().map(|(path, node)| (&*path.0, node))
@@ -100,12 +165,17 @@ impl Merged {
 
     /// The node at a path, the top folder left out.
     pub fn get(&self, path: &[u8]) -> Option<&Node> {
-        self.nodes.get(&Path(path.to_owned()))
+        self.nodes.get(&path as &dyn Sought)
     }
 
     /// The metadata of a node.
     pub fn meta(&self, node: &Node) -> &Meta {
-        &self.inodes[node.inode]
+        &self.metas[self.inodes[node.inode as usize].meta as usize]
+    }
+
+    /// How many names the file of a node has.
+    pub fn names(&self, node: &Node) -> u32 {
+        self.inodes[node.inode as usize].names
     }
 
     /// The metadata of the top folder, if a layer told it.
@@ -152,7 +222,7 @@ impl Merged {
             }
             Kind::Symlink(target) => {
                 once.claim(&path, Seen::Other)?;
-                NodeKind::Symlink(target.clone())
+                NodeKind::Symlink(target.as_slice().into())
             }
             Kind::Fifo => {
                 once.claim(&path, Seen::Other)?;
@@ -165,7 +235,7 @@ impl Merged {
                 let node = node.cloned().ok_or_else(|| Wrong::Target(show(target)))?;
                 once.claim(&path, Seen::File)?;
                 self.remove(&path);
-                self.nodes.insert(Path(path), node);
+                self.put(path, node);
                 return Ok(());
             }
             Kind::Opaque | Kind::Device => unreachable!("done above"),
@@ -179,10 +249,38 @@ impl Merged {
         if !stays {
             self.remove(&path);
         }
-        let inode = self.inodes.len();
-        self.inodes.push(entry.meta.clone());
-        self.nodes.insert(Path(path), Node { kind, inode });
+        let inode = self.inode(&entry.meta)?;
+        self.put(path, Node { kind, inode });
         Ok(())
+    }
+
+    /// Returns the number of a new file.
+    fn inode(&mut self, meta: &Meta) -> Result<u32, Wrong> {
+        let number = |count: usize| u32::try_from(count).map_err(|_| Wrong::TooLong);
+        let meta = match self.known.get(meta) {
+            Some(known) => *known,
+            None => {
+                let new = number(self.metas.len())?;
+                self.metas.push(meta.clone());
+                self.known.insert(meta.clone(), new);
+                new
+            }
+        };
+        self.inodes.push(Inode { meta, names: 0 });
+        number(self.inodes.len() - 1)
+    }
+
+    fn put(&mut self, path: Vec<u8>, node: Node) {
+        self.inodes[node.inode as usize].names += 1;
+        if let Some(old) = self.nodes.insert(Path(path.into()), node) {
+            self.inodes[old.inode as usize].names -= 1;
+        }
+    }
+
+    fn take(&mut self, path: &[u8]) -> Option<Node> {
+        let node = self.nodes.remove(&path as &dyn Sought)?;
+        self.inodes[node.inode as usize].names -= 1;
+        Some(node)
     }
 
     /// Returns what is missing of the folder `path`, innermost first; refused where something on the way is no folder.
@@ -203,34 +301,33 @@ impl Merged {
     /// Makes the folder `path`, which has no links in it, and those above where a tar did not mention them.
     fn folders(&mut self, path: &[u8]) -> Result<(), Wrong> {
         for path in self.missing(path)? {
-            let inode = self.inodes.len();
-            self.inodes.push(Meta { mode: 0o755, ..Meta::default() });
-            self.nodes.insert(Path(path), Node { kind: NodeKind::Dir, inode });
+            let inode = self.inode(&Meta { mode: 0o755, ..Meta::default() })?;
+            self.put(path, Node { kind: NodeKind::Dir, inode });
         }
         Ok(())
     }
 
     /// Removes a name and everything below it.
     fn remove(&mut self, path: &[u8]) {
-        if self.nodes.remove(&Path(path.to_owned())).is_some_and(|node| node.kind == NodeKind::Dir) {
+        if self.take(path).is_some_and(|node| node.kind == NodeKind::Dir) {
             self.below(path, |_| true);
         }
     }
 
     /// Removes what is below a folder and `gone` says so.
     fn below(&mut self, folder: &[u8], gone: impl Fn(&[u8]) -> bool) {
-        let start = if folder.is_empty() { Bound::Unbounded } else { Bound::Excluded(Path(folder.to_owned())) };
+        let start = if folder.is_empty() { Bound::Unbounded } else { Bound::Excluded(&folder as &dyn Sought) };
         let inside = |path: &[u8]| folder.is_empty() || (path.starts_with(folder) && path.get(folder.len()) == Some(&b'/'));
         let doomed: Vec<_> = self
             .nodes
-            .range((start, Bound::Unbounded))
+            .range::<dyn Sought, _>((start, Bound::Unbounded))
             .map(|(path, _)| path)
             .take_while(|path| inside(&path.0))
             .filter(|path| gone(&path.0))
             .cloned()
             .collect();
         for path in doomed {
-            self.nodes.remove(&path);
+            self.take(&path.0);
         }
     }
 

@@ -119,7 +119,7 @@ impl Default for Limits {
 }
 
 /// Everything about a file but its name and contents.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Meta {
     /// The twelve permission bits.
     pub mode: u32,

@@ -1,6 +1,8 @@
 //! What one tar has said about each path so far: the memory that refuses a tar which says two things about one name.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 
 use super::Wrong;
 use super::name;
@@ -21,13 +23,24 @@ pub(crate) enum Seen {
 }
 
 /// By clean path in which no part is a symbolic link: through a link one file would have two names.
+///
+/// Of each path 128 bits are kept, by two functions with keys that nobody knows before: a million paths are a third of what they would be
+/// as text, and that two of them meet is less likely than that the machine fails.
 #[derive(Debug, Default)]
-pub(crate) struct Once(HashMap<Vec<u8>, Seen>);
+pub(crate) struct Once {
+    seen: HashMap<[u8; 16], Seen>,
+    keys: [RandomState; 2],
+}
 
 impl Once {
+    fn short(&self, path: &[u8]) -> [u8; 16] {
+        let [a, b] = &self.keys;
+        ((u128::from(a.hash_one(path)) << 64) | u128::from(b.hash_one(path))).to_ne_bytes()
+    }
+
     /// What was said about `path`.
     pub(crate) fn get(&self, path: &[u8]) -> Option<Seen> {
-        self.0.get(path).copied()
+        self.seen.get(&self.short(path)).copied()
     }
 
     /// Notes that `path` now is `what`, and the folders above it in use; refused where that contradicts what was said before.
@@ -39,7 +52,7 @@ impl Once {
         }
         // A deletion says that there is a folder above it, even if it need not be made.
         self.pass(name::split(path).0)?;
-        self.0.insert(path.to_owned(), what);
+        self.seen.insert(self.short(path), what);
         Ok(())
     }
 
@@ -52,7 +65,7 @@ impl Once {
                 Some(Seen::Passed | Seen::Dir) => break,
                 Some(Seen::Whiteout) => return Err(Wrong::Conflict),
                 Some(_) => return Err(Wrong::Way),
-                None => self.0.insert(path.to_owned(), Seen::Passed),
+                None => self.seen.insert(self.short(path), Seen::Passed),
             };
             path = name::split(path).0;
         }

@@ -55,11 +55,7 @@ pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Resul
 }
 
 fn sorted(merged: &Merged, contents: &File, out: &mut dyn Write) -> Result<(), layer::Error> {
-    let mut names: HashMap<usize, u32> = HashMap::new();
-    for (_, node) in merged.iter().filter(|(_, node)| matches!(node.kind, NodeKind::File { .. })) {
-        *names.entry(node.inode).or_default() += 1;
-    }
-    let mut first: HashMap<usize, Vec<u8>> = HashMap::new();
+    let mut first: HashMap<u32, Vec<u8>> = HashMap::new();
     let mut tar = Builder::keeping_times(out);
     let usual = |top: &Meta| (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty();
     if let Some(top) = merged.top().filter(|top| !usual(top)) {
@@ -76,7 +72,7 @@ fn sorted(merged: &Merged, contents: &File, out: &mut dyn Write) -> Result<(), l
                     tar.link(path, meta, target)?;
                     continue;
                 }
-                if names.get(&node.inode).is_some_and(|names| *names > 1) {
+                if merged.names(node) > 1 {
                     first.insert(node.inode, path.to_owned());
                 }
                 tar.file(path, meta, *size, &mut Part { file: contents, at: *at, left: *size })?;

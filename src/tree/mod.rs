@@ -281,15 +281,9 @@ impl Reader {
 
     /// Returns what the layers make together.
     pub fn tree(&self) -> Tree {
-        let mut names: BTreeMap<usize, u32> = BTreeMap::new();
-        let is_file = |kind: &NodeKind| matches!(kind, NodeKind::File { .. });
-        for (_, node) in self.merged.iter().filter(|(_, node)| is_file(&node.kind)) {
-            *names.entry(node.inode).or_default() += 1;
-        }
-        names.retain(|_, count| *count > 1);
         // Numbered by first name, so that equal trees are equal numbers.
-        let mut numbers: BTreeMap<usize, u64> = BTreeMap::new();
-        let mut nodes = vec![];
+        let mut numbers: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut nodes = Vec::with_capacity(self.merged.len() + 1);
         if let Some(top) = self.merged.top() {
             nodes.push((vec![], Node { kind: Kind::Dir, meta: top.clone(), group: None }));
         }
@@ -300,11 +294,11 @@ impl Reader {
                     let digest = usize::try_from(*contents).ok().and_then(|place| self.digests.get(place)).copied();
                     Kind::File { size: *size, digest }
                 }
-                NodeKind::Symlink(target) => Kind::Symlink(target.clone()),
+                NodeKind::Symlink(target) => Kind::Symlink(target.to_vec()),
                 NodeKind::Fifo => Kind::Fifo,
             };
             let next = numbers.len() as u64 + 1;
-            let group = (is_file(&node.kind) && names.contains_key(&node.inode)).then(|| *numbers.entry(node.inode).or_insert(next));
+            let group = (self.merged.names(node) > 1).then(|| *numbers.entry(node.inode).or_insert(next));
             nodes.push((path.to_owned(), Node { kind, meta: self.merged.meta(node).clone(), group }));
         }
         Tree { nodes }
