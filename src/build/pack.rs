@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -160,12 +162,13 @@ pub(super) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
 /// Makes a work folder for one mount of an overlay in `at`. Each mount needs its own: the kernel refuses a work folder that was
 /// mounted `volatile` before, and takes a new one beside the same upper folder. It goes with the scratch folder.
 pub(super) fn fresh_work(at: &Path) -> Result<PathBuf, Error> {
-    let mut n = 0;
+    // Steps that change nothing share a folder: to count from 0 in it each time would be quadratic in their number.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
-        let path = at.join(format!("w-{n}"));
+        let path = at.join(format!("w-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(Error::File { verb: "make", path, source }),
         }
     }

@@ -1,7 +1,7 @@
 //! The step cache: which layer a key gave. Everything in it can be made again, so nothing in it is believed.
 //!
 //! ```text
-//! cache/steps/ab/abcd…       an entry, by key: JSON, written whole after its blob is safe; mtime = last use
+//! cache/steps/abcd…          an entry, by key: JSON, written whole after its blob is safe; mtime = last use
 //! cache/blobs/<sha256>       the blobs of entries, apart from the published ones: a build that fails adds nothing to the layout
 //! cache/layers/<name>/       an unpacked layer: a lower folder of overlays; used while `<name>.used` is held (flock, shared)
 //! cache/layers/<name>.used   the boot it was unpacked in: a tree nobody synced is not believed after a restart; mtime = last use
@@ -299,8 +299,7 @@ impl StepCache {
     }
 
     fn entry_path(&self, key: &Digest) -> PathBuf {
-        let hex = key.hex();
-        self.dir.join("steps").join(&hex[..2]).join(hex)
+        self.dir.join("steps").join(key.hex())
     }
 
     fn tree_paths(&self, name: &str) -> (PathBuf, PathBuf) {
@@ -310,9 +309,6 @@ impl StepCache {
 
     fn write_entry(&self, key: &Digest, entry: &Entry) -> Result<(), Error> {
         let path = self.entry_path(key);
-        if let Some(above) = path.parent() {
-            disk::make_dir(above, disk::PUBLIC_DIR).map_err(writing)?;
-        }
         let bytes = serde_json::to_vec(entry).expect("plain data always has a JSON form");
         disk::write_soon(&path, &bytes).map_err(writing)
     }

@@ -216,9 +216,9 @@ fn half_empty(dir: &Path) -> (Store, Rules) {
     let draft = store.draft().expect("draft");
     let versions = ["web:1", "web:2", "app:1"].map(|name| with_referrer(&draft, image(&draft, name, name)));
     store.publish(&draft, &versions).expect("publish");
-    fs::create_dir_all(dir.join("cache/steps/ab")).expect("mkdir");
+    fs::create_dir_all(dir.join("cache/steps")).expect("mkdir");
     fs::create_dir_all(dir.join("logs/old")).expect("mkdir");
-    for name in ["cache/steps/ab/abcd", "logs/old/1.log"] {
+    for name in ["cache/steps/abcd", "logs/old/1.log"] {
         fs::write(dir.join(name), "x").expect("write");
     }
     let stray = dir.join("blobs/sha256").join(Digest::of("stray").hex());

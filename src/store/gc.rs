@@ -301,14 +301,12 @@ impl Plan {
     /// Takes the entries that were not used; returns every digest that those which stay name, whatever their format.
     fn steps(&mut self, dir: &Path) -> Result<BTreeSet<Digest>, Error> {
         let mut named = BTreeSet::new();
-        for room in entries(dir)?.into_iter().filter(|room| room.meta.is_dir()) {
-            for entry in entries(&room.path)? {
-                if entry.modified() < self.line {
-                    self.take(entry, Kind::Steps);
-                } else {
-                    let bytes = disk::read(&entry.path, super::SMALL).ok().flatten().unwrap_or_default();
-                    named.extend(digests(&bytes));
-                }
+        for entry in entries(dir)?.into_iter().filter(|entry| entry.meta.is_file()) {
+            if entry.modified() < self.line {
+                self.take(entry, Kind::Steps);
+            } else {
+                let bytes = disk::read(&entry.path, super::SMALL).ok().flatten().unwrap_or_default();
+                named.extend(digests(&bytes));
             }
         }
         Ok(named)

@@ -207,7 +207,7 @@ fn where_an_image_cannot_be_read_no_blob_goes() {
 fn what_nobody_has_used_leaves_the_cache() {
     let lab = lab(&["web:1"]);
     let (kept, gone, newer) = (Digest::of("kept"), Digest::of("gone"), Digest::of("newer"));
-    let key = |n: &str| format!("cache/steps/{0}/{0}{1}", &n[..2], "0".repeat(62));
+    let key = |n: &str| format!("cache/steps/{0}{1}", &n[..2], "0".repeat(62));
     let entry = |blob: &Digest| format!(r#"{{"v":1,"layer":{{"digest":"{blob}","size":4}},"seconds":1.0,"build":"x"}}"#);
     let old = 15 * DAY;
     let stay = [
