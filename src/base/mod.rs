@@ -356,7 +356,7 @@ pub fn pin(base: &recipe::Base, arch: &str, context: &Path, locked: Option<&Pinn
     match &base.kind {
         recipe::BaseKind::Scratch => Ok(Pinned::Scratch),
         recipe::BaseKind::Path(path) => {
-            Ok(Pinned::Path(PinnedPath { path: path.clone(), sha256: path::digest(&path::held(context, path)?)? }))
+            Ok(Pinned::Path(PinnedPath { path: path.clone(), sha256: path::digest(&path::held(context, path)?, source.cache())? }))
         }
         recipe::BaseKind::Debian(wanted) => {
             if let Some(locked @ Pinned::Debian(pin)) = locked.filter(|l| l.fits(base, arch)) {

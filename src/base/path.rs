@@ -14,6 +14,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use serde_json::json;
@@ -27,6 +28,8 @@ use crate::digest::HashWriter;
 use crate::event::chain;
 use crate::files;
 use crate::files::Links;
+use crate::files::Mark;
+use crate::files::Moment;
 use crate::files::RootDir;
 use crate::layer;
 use crate::sandbox::Action;
@@ -35,15 +38,61 @@ use crate::sandbox::CallIo;
 use crate::sandbox::Job;
 use crate::sandbox::Network;
 
-/// Returns the digest of a tar (its bytes) or a folder (its tree, but for times).
-pub(super) fn digest(path: &Path) -> Result<Digest, Error> {
+/// How the note begins of what a tar looked like when it was read, and which digest it had.
+const NOTE: &str = "bake tar 1";
+
+/// Returns the digest of a tar (its bytes) or a folder (its tree, but for times). Of a tar that looks as it did when it was read last, the
+/// digest is the one noted in the folder `cache` then: whoever unpacks it reads and compares every byte.
+pub(super) fn digest(path: &Path, cache: &Path) -> Result<Digest, Error> {
     let meta = fs::metadata(path).map_err(Error::file("read", path))?;
     if meta.is_dir() {
         return tree(path).map_err(Error::file("read", path));
     }
-    let mut reader = HashReader::new(File::open(path).map_err(Error::file("read", path))?);
+    let when = SystemTime::now();
+    let file = File::open(path).map_err(Error::file("read", path))?;
+    let look = |file: &File| rustix::fs::fstat(file).map(|stat| Mark::of(&stat)).map_err(|e| Error::file("read", path)(e.into()));
+    let mark = look(&file)?;
+    // What is no regular file may give something else each time.
+    let note = path.canonicalize().ok().filter(|_| meta.is_file()).map(|path| Digest::of(path.as_os_str().as_bytes()).hex());
+    let note = note.map(|name| cache.join("path").join(name));
+    if let Some(known) = note.as_deref().and_then(|note| noted(note, &mark)) {
+        return Ok(known);
+    }
+    let mut reader = HashReader::new(file);
     copy(&mut reader, &mut io::sink()).map_err(Error::file("read", path))?;
-    Ok(reader.finish().1)
+    let (file, digest, _) = reader.finish();
+    if let Some(note) = note
+        && mark.settled(when)
+        && look(&file)? == mark
+    {
+        // Without it the next build takes longer.
+        let _ = write_note(&note, &format!("{} {digest}\n", words(&mark)));
+    }
+    Ok(digest)
+}
+
+fn noted(note: &Path, mark: &Mark) -> Option<Digest> {
+    let file = File::open(note).ok()?;
+    let mut text = String::new();
+    (&file).take(1 << 10).read_to_string(&mut text).ok()?;
+    let digest = text.strip_prefix(&words(mark))?.trim().parse().ok()?;
+    files::mark_used(&file);
+    Some(digest)
+}
+
+fn words(mark: &Mark) -> String {
+    let Mark { device, inode, size, modified, changed } = *mark;
+    let time = |Moment { seconds, nanos }: Moment| format!("{seconds}.{nanos}");
+    format!("{NOTE} {device} {inode} {size} {} {}", time(modified), time(changed))
+}
+
+fn write_note(note: &Path, text: &str) -> Result<(), files::Error> {
+    let fail = |source| files::system("write", note, source);
+    let folder = note.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(fail)?;
+    let mut aside = files::Aside::new(folder)?;
+    aside.write_all(text.as_bytes()).map_err(fail)?;
+    aside.keep_unsynced(note, 0o600).map(|_| ())
 }
 
 fn tree(folder: &Path) -> io::Result<Digest> {
@@ -238,11 +287,11 @@ mod tests {
 
     #[test]
     fn a_folder_is_its_tree_and_not_its_times() {
-        let (one, two) = (tree(), tree());
+        let (one, two, cache) = (tree(), tree(), tempfile::tempdir().expect("a temporary folder"));
         let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
         File::open(two.path().join("etc/conf")).expect("there").set_times(old).expect("ours");
-        let digest = super::digest(one.path()).expect("readable");
-        assert_eq!(super::digest(two.path()).expect("readable"), digest);
+        let digest = super::digest(one.path(), cache.path()).expect("readable");
+        assert_eq!(super::digest(two.path(), cache.path()).expect("readable"), digest);
         for change in [
             &(|p: &Path| fs::write(p.join("etc/conf"), "TEXT")) as &dyn Fn(&Path) -> io::Result<()>,
             &|p| fs::set_permissions(p.join("etc/conf"), fs::Permissions::from_mode(0o600)),
@@ -252,7 +301,7 @@ mod tests {
         ] {
             let changed = tree();
             change(changed.path()).expect("ours");
-            assert_ne!(super::digest(changed.path()).expect("readable"), digest);
+            assert_ne!(super::digest(changed.path(), cache.path()).expect("readable"), digest);
         }
     }
 
@@ -274,8 +323,42 @@ mod tests {
     }
 
     #[test]
+    fn a_tar_that_looks_as_before_is_not_read_again() {
+        let (dir, cache) = (tempfile::tempdir().expect("a temporary folder"), tempfile::tempdir().expect("a temporary folder"));
+        let path = dir.path().join("base.tar");
+        let set = |text: &str, time: SystemTime| {
+            fs::write(&path, text).expect("writable");
+            File::options().write(true).open(&path).expect("ours").set_modified(time).expect("ours");
+        };
+        let found = || super::digest(&path, cache.path()).expect("readable");
+        let notes = || fs::read_dir(cache.path().join("path")).map_or(0, Iterator::count);
+        set("one", SystemTime::now());
+        assert_eq!((found(), notes()), (Digest::of("one"), 0), "it may still change without a trace");
+        // As if it had been read long after it was written: a note that says something else shows whether it is believed.
+        let mark = |path: &Path| Mark::of(&rustix::fs::stat(path).expect("there"));
+        let note = cache.path().join("path").join(Digest::of(path.canonicalize().expect("there").as_os_str().as_bytes()).hex());
+        let lie = || write_note(&note, &format!("{} {}\n", words(&mark(&path)), Digest::of("lie"))).expect("writable");
+        lie();
+        assert_eq!(found(), Digest::of("lie"));
+        let old = fs::metadata(&path).expect("there").modified().expect("a time");
+        for text in ["two", "three"] {
+            lie();
+            // Same time, and once the same size: the time of change tells, as soon as its clock has moved on.
+            let before = mark(&path);
+            while mark(&path) == before {
+                set(text, old);
+            }
+            assert_eq!(found(), Digest::of(text));
+        }
+        for damaged in ["", "bake tar 2 1 1 1 1.1 1.1 sha256:00\n", &words(&mark(&path)), &format!("{} sha256:zz", words(&mark(&path)))] {
+            fs::write(&note, damaged).expect("writable");
+            assert_eq!(found(), Digest::of("three"), "{damaged:?}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
-        let error = super::digest(Path::new("/nonexistent/base.tar")).expect_err("missing");
+        let error = super::digest(Path::new("/nonexistent/base.tar"), Path::new("/nonexistent")).expect_err("missing");
         assert_eq!(error.to_string(), "cannot read /nonexistent/base.tar");
     }
 }

@@ -15,10 +15,12 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 mod lock;
+mod mark;
 mod remove;
 mod root;
 
 pub use lock::Lock;
+pub(crate) use mark::{Mark, Moment};
 pub use remove::{remove_at, remove_tree};
 pub(crate) use root::openat2;
 pub use root::{Links, RootDir, dir_names};

@@ -252,6 +252,11 @@ struct Wanted {
 }
 
 impl Source {
+    /// The folder that everything fetched is kept in.
+    pub(super) fn cache(&self) -> &Path {
+        self.fetcher.cache()
+    }
+
     /// Uses the folder `cache` (made if missing), see `fetch` and `index` for what is in it. `stop` is asked often.
     pub fn new(cache: &Path, options: Options, sink: Sink, stop: Stop) -> Result<Self, Error> {
         let wrap = |source| Error::Download(fetch::Error { index: 0, url: String::new(), source });

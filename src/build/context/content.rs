@@ -13,14 +13,13 @@ use rustix::fs::OFlags;
 use super::Context;
 use super::Error;
 use super::list::Listing;
-use super::list::Mark;
 use super::list::Row;
 use super::list::What;
-use super::seen;
 use super::seen::Reader;
 use super::seen::Writer;
 use crate::digest::Digest;
 use crate::digest::Hasher;
+use crate::files::Mark;
 
 /// Name of the form in which a copy is hashed; changes when its meaning does.
 const FORMAT: &[u8] = b"bake copy 1\n";
@@ -70,7 +69,7 @@ pub(super) fn contents(context: &Context, listing: &Listing, cache: Option<&Path
             .map_init(|| vec![0; CHUNK], |buffer, at| file(at).map(|(row, mark, _)| hash(context, listing, row, &mark, buffer)))
             .collect();
         for ((_, mark, content), digest) in some.iter().filter_map(file).zip(found.into_iter().flatten()) {
-            let settled = seen::settled(&mark, listing.when);
+            let settled = mark.settled(listing.when);
             contents[content as usize] = Content { digest: digest?, settled };
             news |= settled;
         }
@@ -209,6 +208,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::build::context::seen;
     use crate::build::context::select;
     use crate::step::Op;
 

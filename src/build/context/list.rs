@@ -7,50 +7,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use rustix::fs::Stat;
-
 use super::Entry;
 use super::Error;
 use super::Kind;
+use crate::files::Mark;
 use crate::layer;
-
-/// What changes when a file is written to or replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) device: u64,
-    pub(super) inode: u64,
-    pub(super) size: u64,
-    /// When its bytes changed.
-    pub(super) modified: Moment,
-    /// When anything about it changed; no program can set it.
-    pub(super) changed: Moment,
-}
-
-/// Seconds and nanoseconds since 1970, without the four bytes that a pair would leave unused: of a listing they would be a tenth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(Rust, packed(4))]
-pub(super) struct Moment {
-    pub(super) seconds: i64,
-    pub(super) nanos: u32,
-}
-
-impl Mark {
-    pub(super) fn of(stat: &Stat) -> Self {
-        let nanos = |n: u64| u32::try_from(n).unwrap_or(0);
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: Moment { seconds: stat.st_mtime, nanos: nanos(stat.st_mtime_nsec) },
-            changed: Moment { seconds: stat.st_ctime, nanos: nanos(stat.st_ctime_nsec) },
-        }
-    }
-
-    /// Whether nothing speaks for other bytes: all but the time of change, which also moves when a link or a mode is made.
-    pub(super) fn same_bytes(&self, other: &Self) -> bool {
-        Self { changed: other.changed, ..*self } == *other
-    }
-}
 
 /// A folder of the context that something was taken from.
 #[derive(Debug)]

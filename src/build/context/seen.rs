@@ -19,14 +19,11 @@ use std::io::BufWriter;
 use std::io::Read;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
-use super::list::Mark;
-use super::list::Moment;
 use crate::digest::Digest;
 use crate::files;
+use crate::files::Mark;
+use crate::files::Moment;
 use crate::layer;
 
 /// How a cache file begins; another format has another number.
@@ -36,19 +33,6 @@ const BLOCK: usize = 64 << 10;
 const MAX_BLOCK: u32 = 1 << 20;
 /// Bytes of a row behind its path.
 const FIXED: usize = 3 * 8 + 2 * 12 + 32;
-/// Two changes within one tick of a file system's clock leave the same mark. The coarsest tick in use is that of FAT.
-const TICK: Duration = Duration::from_secs(2);
-
-/// Whether a file that looked like `mark` and was read at `when` or later would look otherwise after any further change.
-pub(super) fn settled(mark: &Mark, when: SystemTime) -> bool {
-    let old = |Moment { seconds, nanos }: Moment| match u64::try_from(seconds) {
-        Ok(seconds) => UNIX_EPOCH.checked_add(Duration::new(seconds, nanos) + TICK).is_some_and(|at| at <= when),
-        // Before 1970.
-        Err(_) => true,
-    };
-    old(mark.modified) && old(mark.changed)
-}
-
 /// Reads rows one after the other; whatever is wrong is the end.
 pub(super) struct Reader {
     from: Option<BufReader<File>>,

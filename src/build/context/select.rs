@@ -17,13 +17,13 @@ use super::Context;
 use super::Error;
 use super::inside;
 use super::list::Listing;
-use super::list::Mark;
 use super::list::Text;
 use super::list::What;
 use super::patterns;
 use super::special;
 use super::walk::Modes;
 use super::walk::walk;
+use crate::files::Mark;
 use crate::step::Op;
 
 const WILD: [char; 4] = ['*', '?', '[', '{'];

@@ -21,11 +21,11 @@ use rustix::io::Errno;
 use super::Context;
 use super::Error;
 use super::list::Listing;
-use super::list::Mark;
 use super::list::What;
 use super::select::left_out;
 use super::special;
 use crate::files;
+use crate::files::Mark;
 
 /// Names of one folder that one thread looks at in one go.
 const SHARE: usize = 512;
