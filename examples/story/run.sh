@@ -45,7 +45,7 @@ cleanup() {
     local status=$? pid file tick=0
     trap '' INT TERM HUP
     set +e
-    [ -n "$told" ] || show_logs
+    [ -n "$told" ] || [ "$status" -ge 128 ] || show_logs
     : >"$work/stop"
     local all=($running $loading "${pids[@]}")
     while :; do
@@ -254,6 +254,12 @@ seen() {
     printf '%s' "$found"
 }
 seen_above() { [ -e "$work/progress" ] && [ "$(seen "$1")" -gt "$2" ]; }
+# Waits until every client of the load has asked again: whatever was answered before is counted then.
+counted() {
+    local sent
+    sent=$(seen sent)
+    until_true 120 "requests are sent" seen_above sent $((sent + 100))
+}
 so_far() { say "the load so far: $(seen sent) requests, $(seen failed) failed, $(seen 1.0.0) answered by 1.0.0, $(seen 2.0.0) by 2.0.0"; }
 
 # fleet WHEN NAME…: compares running machines with what they claim to be, and draws the picture. What it says is in `picture`.
@@ -351,6 +357,7 @@ claim "two machines of each version" is "$(count 1.0.0) $(count 2.0.0)" "2 2"
 say
 say "The old ones finish what they have in hand, and go:"
 out_of_service web-a web-b
+counted
 old=$(seen 1.0.0) new=$(seen 2.0.0)
 until_true 60 "version 2 answers" seen_above 2.0.0 $((new + 100))
 claim "since then version 1 has answered nothing" is "$(seen 1.0.0)" "$old"
@@ -394,6 +401,7 @@ web web-f
 wait_healthy web-e web-f
 into_service web-e web-f
 out_of_service web-c web-d
+counted
 old=$(seen 2.0.0) new=$(seen 1.0.0)
 until_true 60 "version 1 answers" seen_above 1.0.0 $((new + 100))
 claim "since then version 2 has answered nothing" is "$(seen 2.0.0)" "$old"
