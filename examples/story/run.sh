@@ -286,6 +286,7 @@ count() {
 
 # ---- before the story -----------------------------------------------------------------------------------------------------------------
 
+SECONDS=0           # without the time that it takes to compile bake
 mkdir "$work/logs" "$work/reports"
 if [ -n "${LOAD-}" ]; then cp "$LOAD" "$work/load"; else rustc -O --edition 2024 -o "$work/load" "$here/load.rs"; fi
 store=$(realpath -m "${store:-$work/store}")
