@@ -17,6 +17,8 @@ pub(super) struct Made {
     pub(super) by: String,
     /// Its layer, unless it changed nothing.
     pub(super) layer: Option<Blob>,
+    /// Its key, where all that it was made from has a name.
+    pub(super) key: Option<Digest>,
 }
 
 /// Returns the media type of layers compressed by `how`.

@@ -60,7 +60,7 @@ use crate::plan::{self, Plan, lock::Lock};
 use crate::recipe::{self, BaseKind, Recipe};
 use crate::sandbox::Cancel;
 use crate::step;
-use crate::store::{Store, Version};
+use crate::store::{STEP_KEYS_ANNOTATION, Store, Version, step_keys};
 
 pub use check::{Looked, check, look_over};
 pub use chores::CHORES;
@@ -317,7 +317,8 @@ impl Work<'_> {
         let key = self.ready.facts.key_with(&self.known_pins_of_this_build());
         let descriptor = Descriptor::new(image::MEDIA_MANIFEST, digest, size)
             .with_platform(platform.clone())
-            .with_annotation(KEY_ANNOTATION, key.to_string());
+            .with_annotation(KEY_ANNOTATION, key.to_string())
+            .with_annotation(STEP_KEYS_ANNOTATION, step_keys(made.iter().map(|one| one.key)));
         let (draft, tests) = (&self.draft, &self.ready.tests);
         let finished = gate::Finished { draft, reference, descriptor, manifest: &image_manifest, config: &image_config, tests };
         let checked = gate::check(finished, self.request.no_test, self.sink, || {

@@ -190,7 +190,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         // From here on the layers below are known, and with them the key.
         self.settle()?;
         let table = table.or_else(|| work.table(index)).map(|table| table.above(&chain_of(&self.made)));
-        self.made.push(Made { by: work.by(index), layer: None });
+        self.made.push(Made { by: work.by(index), layer: None, key: table.as_ref().map(Table::key) });
         let key = table.as_ref().filter(|_| expected.is_none() && !self.cache_broken).map(Table::key);
         self.pending = Some(Pending { index, table, lock, expected });
         let sink = Sink::clone(work.sink);
@@ -326,15 +326,16 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn take(&mut self, index: usize, entry: &Entry) {
         let work = self.work;
         work.take_pins(index, &work.known_pins());
-        if let (Some(table), Some(chain)) = (work.table(index), self.chain()) {
-            self.record.set(index, &table.above(&chain), work.draft.id(), &self.at);
+        let table = work.table(index).zip(self.chain()).map(|(table, chain)| table.above(&chain));
+        if let Some(table) = &table {
+            self.record.set(index, table, work.draft.id(), &self.at);
         }
         if entry.layer.is_some() {
             self.stack.push(Layered { index, folder: None, touches: entry.touches.clone(), _tree: None });
         }
         let layer = entry.layer.map(blob_of);
         let (digest, size) = (layer.as_ref().map(|blob| blob.digest), layer.as_ref().map_or(0, |blob| blob.tar_size));
-        self.made.push(Made { by: work.by(index), layer });
+        self.made.push(Made { by: work.by(index), layer, key: table.as_ref().map(Table::key) });
         if !matches!(work.node(index), Node::Identity) {
             (work.sink)(Event::StepDone { index, took: Duration::ZERO, layer: digest, size, cached: true });
         }

@@ -14,7 +14,7 @@ use crate::ui::report::Report;
 use crate::ui::text::{Style, clean, paint};
 
 use super::args::{BuildArgs, CacheArgs, InputArgs, LockArgs, OnFailure, ShellArgs};
-use super::{Ctx, edge};
+use super::{Ctx, channel, edge};
 
 /// `bake build`.
 pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
@@ -55,6 +55,9 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let jobs = jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     in_hall(ctx, |hall| {
         let baked = build::bake(hall, &requests, jobs).map_err(|failed| told(ctx, &failed.error, &failed.recipe))?;
+        for one in &baked {
+            channel::warn_of(ctx, hall.store, &one.image, &one.digest)?;
+        }
         baked.iter().for_each(|one| result(ctx, one));
         Ok(())
     })

@@ -111,9 +111,14 @@ pub(super) fn revoke(ctx: &Ctx<'_>, args: &RevokeArgs) -> Result<u8, Report> {
 
 /// Warns whoever is about to use a version that is revoked.
 pub(super) fn warn_if_revoked(ctx: &Ctx<'_>, store: &Store, version: &Version) -> Result<(), Report> {
-    let found = store.revoked(&version.manifest.digest).map_err(|error| edge::store(&error))?;
+    warn_of(ctx, store, &version.reference.to_string(), &version.manifest.digest)
+}
+
+/// Warns whoever has just made `image` that its content `digest` is revoked: baking a version again does not make it good.
+pub(super) fn warn_of(ctx: &Ctx<'_>, store: &Store, image: &str, digest: &Digest) -> Result<(), Report> {
+    let found = store.revoked(digest).map_err(|error| edge::store(&error))?;
     if let Some(Revocation { why, by, at, .. }) = found {
-        warn(ctx, format!("{} is revoked: {why}", version.reference), format!("revoked by {by} at {at}; use another version"));
+        warn(ctx, format!("{image} is revoked: {why}"), format!("revoked by {by} at {at}; use another version"));
     }
     Ok(())
 }

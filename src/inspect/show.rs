@@ -19,11 +19,10 @@ use crate::image::Platform;
 use crate::image::Reference;
 use crate::image::kind;
 use crate::store::Error;
+use crate::store::STEP_KEYS_ANNOTATION;
 use crate::store::Store;
 use crate::store::TESTED_ANNOTATION;
-
-/// Field of a history entry of the config: the key of its step.
-const HISTORY_KEY: &str = "bake.key";
+use crate::store::read_step_keys;
 
 /// Everything that is said about one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,9 +87,9 @@ pub struct StepRow {
     pub comment: String,
     /// Which layer it made: a place in [`Details::layers`].
     pub layer: Option<usize>,
-    /// The key of the step, where its build has written one down.
+    /// The key of the step, where the image was built in this store.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub key: Option<Digest>,
 }
 
 /// An image of an index.
@@ -108,7 +107,11 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     let (descriptor, members) = pick(store, &version.manifest)?;
     let manifest = read_manifest(store, &descriptor.digest)?;
     let config = read_config(store, &manifest.config.digest)?;
-    let (layers, history) = relate(&manifest, &config);
+    let (layers, mut history) = relate(&manifest, &config);
+    // What is said of an index is not said of the images in it.
+    if let Some(keys) = version.manifest.annotations.get(STEP_KEYS_ANNOTATION).filter(|_| descriptor.digest == version.manifest.digest) {
+        history.iter_mut().zip(read_step_keys(keys)).for_each(|(row, key)| row.key = key);
+    }
     let blobs = [&descriptor, &manifest.config].into_iter().chain(&manifest.layers);
     let tested = version.manifest.annotations.get(TESTED_ANNOTATION).cloned();
     Ok(Details {
@@ -181,7 +184,7 @@ fn relate(manifest: &Manifest, config: &ImageConfig) -> (Vec<LayerRow>, Vec<Step
             created_by: entry.created_by.clone(),
             comment: entry.comment.clone(),
             layer,
-            key: entry.extra.get(HISTORY_KEY).and_then(|key| key.as_str()).map(str::to_owned),
+            key: None,
         });
     }
     (layers, history)

@@ -4,7 +4,8 @@
 //! ```text
 //! index.json   entries readable, names once and well-formed          manifest   size, digest, media type, shape
 //! config       size, digest, shape, diff_ids and history as many     layers     size, digest, compression as its media type says,
-//! the folder   nothing that belongs to nothing (warnings)                       diff_id, a tar that is safe and means one thing
+//! channels     each points at a version that is there                           diff_id, a tar that is safe and means one thing
+//! the folder   nothing that belongs to nothing (warnings)
 //! ```
 //! Whatever cannot be read is a problem, never a reason to look away.
 
@@ -151,7 +152,30 @@ impl Walk<'_> {
             };
             roots.push((name, entry));
         }
+        self.channels()?;
         Ok(roots)
+    }
+
+    /// Judges the channels: each must point at a version that is there, with the content that it had when it was promoted.
+    fn channels(&mut self) -> Result<(), Error> {
+        let versions = self.store.versions()?;
+        for (reference, path, channel) in self.store.each_channel()? {
+            let what = match channel {
+                Ok(None) => continue,
+                Ok(Some(channel)) if versions.iter().any(|version| channel.points_at(version)) => continue,
+                Ok(Some(channel)) => {
+                    let (name, to, at) = (&reference.name, &channel.to, reference.channel.as_deref().unwrap_or_default());
+                    format!(
+                        "{reference} points at {name}:{} ({}), which is not in the index (`bake promote {name}:VERSION {at}` points it at \
+                         another version, `bake promote --back {reference}` at the one before)",
+                        to.version, to.digest
+                    )
+                }
+                Err(error) => format!("the history of {reference} cannot be read: {}", describe(&error)),
+            };
+            self.problem(Level::Error, &[], path, &what);
+        }
+        Ok(())
     }
 
     fn problem(&mut self, level: Level, images: &[String], path: PathBuf, what: &str) {

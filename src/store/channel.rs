@@ -181,6 +181,13 @@ impl Store {
         Ok(channels)
     }
 
+    /// Returns every channel by itself, with the file of its history, sorted; one that cannot be read does not hide the others. `None`: it
+    /// has ended.
+    pub fn each_channel(&self) -> Result<Vec<(Reference, PathBuf, Result<Option<Channel>, Error>)>, Error> {
+        let names = self.channel_names()?;
+        names.into_iter().map(|reference| Ok((reference.clone(), self.channel_path(&reference)?, self.channel(&reference)))).collect()
+    }
+
     /// Returns the histories of all channels, those that have ended too, each oldest first.
     pub fn channel_histories(&self) -> Result<Vec<(Reference, Vec<Promotion>)>, Error> {
         let names = self.channel_names()?;

@@ -29,6 +29,20 @@ const ANNOTATION_SUBJECT: &str = "bake.subject";
 /// Annotation of a version's entry: when it was published, RFC 3339. Images do not say so, as they are made to be the same for ever.
 pub const PUBLISHED_ANNOTATION: &str = "bake.published";
 
+/// Annotation of a version's entry: the keys of its steps, as [`step_keys`] writes them. Not in the image: what a step was made from may
+/// change while what it makes stays the same, and then the image must stay the same too.
+pub const STEP_KEYS_ANNOTATION: &str = "bake.step-keys";
+
+/// Writes the keys of steps, one for each entry of the image's history, as one line: hex digits, `-` for a step without a key.
+pub fn step_keys(keys: impl Iterator<Item = Option<Digest>>) -> String {
+    keys.map(|key| key.map_or_else(|| "-".to_owned(), |key| key.hex())).collect::<Vec<_>>().join(" ")
+}
+
+/// Reads what [`step_keys`] has written; what is no key is none.
+pub fn read_step_keys(line: &str) -> impl Iterator<Item = Option<Digest>> {
+    line.split(' ').map(|key| Digest::from_hex(key).ok())
+}
+
 /// The index, with its entries in order of publication. All texts are those that were read: writing it changes nothing but what
 /// was added or taken out.
 #[derive(Debug, Clone)]

@@ -59,6 +59,29 @@ fn the_same_again_is_already_baked_and_something_else_is_refused() {
 }
 
 #[test]
+fn a_revoked_version_is_already_baked_and_warned_of() {
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo one > /file\"\n");
+    let first = lab.bake(["build", "tiny.toml"]);
+    assert!(first.code == 0 && !first.err.contains("revoked"), "{}", first.err);
+    assert_eq!(lab.bake(["revoke", "tiny:1.0.0", "--why", "it leaks \u{1b}[2J"]).code, 0);
+    // By its key alone, and with every step run again.
+    for more in [&[][..], &["--no-cache"]] {
+        let again = lab.bake(["build", "tiny.toml"].iter().chain(more));
+        assert_eq!((again.code, &again.out), (0, &first.out), "{}", again.err);
+        assert!(again.err.contains("warning: tiny:1.0.0 is revoked: it leaks") && again.err.contains("already baked"), "{}", again.err);
+        assert!(!again.err.contains('\u{1b}'), "{}", again.err);
+    }
+    let told = lab.bake(["build", "tiny.toml", "--json"]);
+    let objects: Vec<serde_json::Value> = told.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let warning = objects.iter().find(|one| one["type"] == "warning").expect("a warning");
+    assert!(warning["message"].as_str().is_some_and(|text| text.starts_with("tiny:1.0.0 is revoked: ")), "{warning}");
+    assert_eq!(objects.last().expect("a line")["type"], "baked", "the last line says how it ended");
+    assert_eq!(lab.bake(["revoke", "--undo", "tiny:1.0.0", "--why", "it does not"]).code, 0);
+    assert!(!lab.bake(["build", "tiny.toml"]).err.contains("revoked"));
+}
+
+#[test]
 fn a_comment_or_a_name_changes_no_version() {
     let Some(lab) = lab() else { return };
     recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo one > /file\"\n");

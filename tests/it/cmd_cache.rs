@@ -79,6 +79,53 @@ fn only_what_changed_runs_again() {
     assert_eq!(lab.bake(["verify"]).code, 0);
 }
 
+/// What `bake history` calls the steps of a version by: the names of their entries in the cache, and nothing of the image.
+#[test]
+fn a_history_names_the_keys_of_the_steps() {
+    let Some(lab) = lab() else { return };
+    site(&lab);
+    let keys = |image: &str| -> Vec<Value> {
+        let told = lab.bake(["history", image, "--json"]);
+        objects(&told.out).iter().map(|step| step["key"].clone()).collect()
+    };
+    recipe(&lab, "1", STEPS);
+    let first = build(&lab, &[]);
+    assert_eq!(ran(&first), [0, 1, 2, 3, 4]);
+    let cold = keys("tiny:1");
+    assert_eq!(cold.len(), 6, "the base, four steps, the identity: {cold:?}");
+    for key in &cold {
+        let name = key.as_str().and_then(|key| key.strip_prefix("sha256:")).unwrap_or_else(|| panic!("{cold:?}"));
+        assert!(lab.path("store/cache/steps").join(name).is_file(), "{name}");
+    }
+    let text = lab.bake(["history", "tiny:1"]).out;
+    let short = &cold[1].as_str().expect("text")["sha256:".len()..][..12];
+    assert!(text.lines().nth(2).is_some_and(|line| line.contains(short) && line.contains("run echo one")), "{text}");
+    // From the cache, in any order of packing: the same keys. A step that is made from something else: another key, the same image.
+    assert_eq!(lab.bake(["rm", "tiny:1"]).code, 0);
+    assert_eq!(ran(&build(&lab, &[])), [0_u64; 0]);
+    assert_eq!(keys("tiny:1"), cold);
+    assert_eq!(lab.bake(["rm", "tiny:1"]).code, 0);
+    recipe(&lab, "1", &STEPS.replace("[[step]]\nrun = \"cat", "[[step]]\nnetwork = true\nrun = \"cat"));
+    let again = build(&lab, &[]);
+    assert_eq!(ran(&again), [3]);
+    let digest = |built: &Run| objects(&built.out).last().expect("a line")["digest"].clone();
+    assert_eq!(digest(&again), digest(&first));
+    let other = keys("tiny:1");
+    assert!(other[3] != cold[3] && other[..3] == cold[..3] && other[4..] == cold[4..], "{cold:?} {other:?}");
+    // Elsewhere nobody knows them; and what a stranger wrote there is no key.
+    for (put, keys_then) in [("\"x\"", vec![Value::Null; 6]), ("\"- zz \\u001b[2J\"", vec![Value::Null; 6])] {
+        let index: Value = serde_json::from_str(&fs::read_to_string(lab.path("store/index.json")).expect("the index")).expect("JSON");
+        let mut index = index;
+        let entries = index["manifests"].as_array_mut().expect("a list");
+        let entry = entries.iter_mut().find(|one| one["annotations"]["org.opencontainers.image.ref.name"] == "tiny:1").expect("it");
+        entry["annotations"]["bake.step-keys"] = serde_json::from_str(put).expect("JSON");
+        lab.write("store/index.json", &index.to_string());
+        assert_eq!(keys("tiny:1"), keys_then, "{put}");
+    }
+    let text = lab.bake(["history", "tiny:1"]).out;
+    assert!(text.lines().skip(1).all(|line| line.split_whitespace().any(|word| word == "-")) && !text.contains('\u{1b}'), "{text}");
+}
+
 #[test]
 fn a_step_that_gives_the_same_layer_keeps_what_is_above() {
     let Some(lab) = lab() else { return };

@@ -1,5 +1,7 @@
 //! `bake promote`, `bake revoke`, `bake rm`, and what the listings say of channels and revocations.
 
+use std::fs;
+
 use bake::store::Store;
 use bake::store::TESTED_ANNOTATION;
 use bake::store::UNTESTED;
@@ -126,6 +128,42 @@ fn refusals_tell_what_to_do() {
     let run = lab.bake(["show", "web@production"]);
     assert_eq!(run.code, 1);
     assert!(run.err.contains("points at version 1.0.0, which was removed"), "{}", run.err);
+}
+
+/// A channel that points at nothing is damage, and so is one whose history cannot be read; each by itself.
+#[test]
+fn verify_names_channels_that_lead_nowhere() {
+    let lab = lab();
+    for (image, channel) in [("web:1.0.0", "production"), ("web:2.0.0", "edge"), ("web:2.0.0", "staging"), ("web:1.0.0", "old")] {
+        assert_eq!(lab.bake(["promote", image, channel]).code, 0);
+    }
+    assert_eq!(lab.bake(["promote", "--end", "web@old"]).code, 0);
+    let good = lab.bake(["verify"]);
+    assert_eq!((good.code, good.out.as_str()), (0, ""), "{}", good.err);
+    assert_eq!(lab.bake(["rm", "--force", "web:1.0.0"]).code, 0);
+    lab.write("store/channels/web/staging", "{\"v\":1,\"what\":\"no such thing\"}\n");
+    let bad = lab.bake(["verify"]);
+    let lines: Vec<&str> = bad.out.lines().collect();
+    assert_eq!((bad.code, lines.len()), (3, 2), "{}{}", bad.out, bad.err);
+    assert!(lines.iter().all(|line| line.starts_with("error: ")), "{}", bad.out);
+    for part in [
+        "channels/web/production: web@production points at web:1.0.0 (sha256:",
+        "`bake promote web:VERSION production`",
+        "--back web@production`",
+    ] {
+        assert!(lines[0].contains(part), "{part}: {}", bad.out);
+    }
+    assert!(lines[1].contains("the history of web@staging cannot be read"), "{}", bad.out);
+    let problems = objects(&lab.bake(["verify", "--json"]).out);
+    assert_eq!((&problems[0]["type"], &problems[0]["level"]), (&"problem".into(), &"error".into()));
+    assert_eq!(problems.last().expect("a line")["good"], false);
+    // The version is back, with other content: still not what was promoted.
+    publish(&Store::open(&lab.path("store")).expect("open"), "web:1.0.0", "another one");
+    assert!(lab.bake(["verify"]).out.contains("web@production points at web:1.0.0"));
+    fs::remove_file(lab.path("store/channels/web/staging")).expect("ours");
+    assert_eq!(lab.bake(["promote", "web:2.0.0", "production"]).code, 0);
+    let good = lab.bake(["verify"]);
+    assert_eq!((good.code, good.out.as_str()), (0, ""), "{}", good.err);
 }
 
 #[test]
