@@ -43,10 +43,8 @@ class Bench:
             "store": seconds(built),
             **({"layout": seconds(built + exported)} if export else {}),
             "cpu": round(sum(took.cpu for took in built + exported), 4),
-            "largest_mib": round(max(took.largest for took in built + exported)),
-            **({"together_mib": round(max(took.together for took in built + exported))} if watch else {}),
         }
-        return row
+        return {**row, **sizes(built + exported)} if watch else row
 
     def note(self, row):
         self.notes.add(kind="run", **row)
@@ -54,6 +52,10 @@ class Bench:
 
 def seconds(took):
     return round(sum(each.wall for each in took), 4)
+
+
+def sizes(took):
+    return {"largest_mib": round(max(each.largest for each in took)), "together_mib": round(max(each.together for each in took))}
 
 
 def rounds(count, tools):
@@ -178,13 +180,13 @@ def case_h(bench):
         tar.unlink(missing_ok=True)
         os.sync()
         took = [clock.run(build, env), clock.run(export, env)]
-        bench.note({"case": case, "tool": "bake", "layout": seconds(took), "largest_mib": round(max(each.largest for each in took))})
+        bench.note({"case": case, "tool": "bake", "layout": seconds(took)})
 
     def theirs(case, *options):
         tar.unlink(missing_ok=True)
         os.sync()
         took = clock.run([*bootstrap, *options, "bookworm", tar, *sources()])
-        bench.note({"case": case, "tool": "mmdebstrap", "layout": seconds([took]), "largest_mib": round(took.largest)})
+        bench.note({"case": case, "tool": "mmdebstrap", "layout": seconds([took])})
 
     if not peer:
         print("mmdebstrap is left out: it is not here", flush=True)
@@ -205,6 +207,9 @@ def case_h(bench):
         ours("H kept")
         if peer:
             theirs("H kept", *give)
+    shutil.rmtree(bench.lab / "h/store")
+    took = [clock.run(command, env, watch=True) for command in (build, export)]
+    bench.notes.add(kind="memory", case="H fetched", tool="bake", **sizes(took))
     tar.unlink(missing_ok=True)
     shutil.rmtree(made.folder)
 

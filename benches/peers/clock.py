@@ -12,8 +12,8 @@ from dataclasses import dataclass
 class Took:
     wall: float  # seconds, by the monotonic clock
     cpu: float  # seconds of the command and what it waited for, not of a daemon
-    largest: float  # MiB: the greatest resident size of any one process of the command
-    together: float  # MiB: the greatest sum over all its processes seen at one moment; 0 unless watched
+    largest: float  # MiB: the greatest resident size of any one of its processes; 0 unless watched, as the next
+    together: float  # MiB: the greatest sum over all its processes seen at one moment
 
 
 class Failed(Exception):
@@ -34,19 +34,20 @@ def run(argv, env=None, output=None, watch=False):
         seen = Watch(pid) if watch else None
         _, status, usage = os.wait4(pid, 0)
         wall = time.monotonic() - start
-        together = seen.stop() if seen else 0.0
+        largest, together = seen.stop() if seen else (0.0, 0.0)
         if status:
             errors.seek(0)
             last = errors.read().decode(errors="replace").strip().splitlines()[-15:]
             raise Failed("\n  ".join([f"{shlex.join(argv)}: status {os.waitstatus_to_exitcode(status)}", *last]))
-    return Took(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, together)
+    # Not ru_maxrss: a process that was spawned begins with the size of the one that spawned it, which is ours.
+    return Took(wall, usage.ru_utime + usage.ru_stime, largest, together)
 
 
 class Watch:
     """Sums the resident memory of a process and its descendants every few milliseconds. Pages that they share count for each."""
 
     def __init__(self, pid):
-        self.pid, self.most, self.ended = pid, 0.0, threading.Event()
+        self.pid, self.largest, self.most, self.ended = pid, 0.0, 0.0, threading.Event()
         self.thread = threading.Thread(target=self.look)
         self.thread.start()
 
@@ -61,7 +62,10 @@ class Watch:
                 except OSError:  # it has ended meanwhile
                     continue
                 parents[int(name)], sizes[int(name)] = int(fields[1]), int(fields[21]) * page
-            self.most = max(self.most, sum(size for pid, size in sizes.items() if self.ours(pid, parents)))
+            # What still is a copy of us, between fork and exec, is none of the command's.
+            own = [pid for pid in sizes if self.ours(pid, parents) and executed(pid)]
+            self.most = max(self.most, sum(sizes[pid] for pid in own))
+            self.largest = max(self.largest, *(highest(pid) for pid in own), 0.0)
 
     def ours(self, pid, parents):
         while pid and pid != self.pid:
@@ -71,4 +75,20 @@ class Watch:
     def stop(self):
         self.ended.set()
         self.thread.join()
-        return self.most
+        return self.largest, self.most
+
+
+def executed(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/exe") != os.readlink("/proc/self/exe")
+    except OSError:
+        return False
+
+
+def highest(pid):
+    """MiB: the greatest resident size that the process has had so far."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return next((int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM:")), 0.0)
+    except OSError:
+        return 0.0

@@ -125,8 +125,7 @@ def scaling(grown):
         lines = [[AXES[name], *(f"{count:,}" for count in counts)]]
         lines += [[series, *(cell(by.get(count)) for count in counts)] for series, by in by_series.items()]
         parts.append(table(lines))
-    most = max(row["largest_mib"] for row in grown)
-    return [*parts, f"Largest process of all these: {most} MiB."]
+    return parts
 
 
 def panels(grown):

@@ -21,10 +21,13 @@ def all_of(lab, program, notes):
         print(f"== scaling: {part.__doc__.splitlines()[0]}", flush=True)
         home.mkdir()
 
-        def timed(series, count, *argv):
+        def timed(series, count, *argv, watch=False):
             os.sync()
-            took = clock.run([program, *argv], {"BAKE_STORE": str(home / "store")})
-            notes.add(kind="scaling", plot=name, series=series, count=count, wall=round(took.wall, 4), cpu=round(took.cpu, 4), largest_mib=round(took.largest))
+            took = clock.run([program, *argv], {"BAKE_STORE": str(home / "store")}, watch=watch)
+            if watch:
+                notes.add(kind="memory", case=f"{series}, {count:,} {name}", tool="bake", largest_mib=round(took.largest), together_mib=round(took.together))
+                return
+            notes.add(kind="scaling", plot=name, series=series, count=count, wall=round(took.wall, 4), cpu=round(took.cpu, 4))
 
         part(home, timed)
         shutil.rmtree(home)
@@ -48,6 +51,10 @@ def files(home, timed):
         timed("cold", count, *build)
         for _ in range(RUNS):
             timed("nothing to do", count, *build)
+        if count == FILES[-1]:
+            timed("nothing to do", count, *build, watch=True)
+            shutil.rmtree(home / "store")
+            timed("cold", count, *build, watch=True)
         shutil.rmtree(home / "store")
 
 

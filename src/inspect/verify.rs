@@ -32,6 +32,7 @@ use crate::image::Manifest;
 use crate::image::Reference;
 use crate::image::kind;
 use crate::store::Error;
+use crate::store::Kept;
 use crate::store::SMALL;
 use crate::store::Store;
 
@@ -159,7 +160,7 @@ impl Walk<'_> {
     /// Judges the channels: each must point at a version that is there, with the content that it had when it was promoted.
     fn channels(&mut self) -> Result<(), Error> {
         let versions = self.store.versions()?;
-        for (reference, path, channel) in self.store.each_channel()? {
+        for Kept { reference, path, channel } in self.store.each_channel()? {
             let what = match channel {
                 Ok(None) => continue,
                 Ok(Some(channel)) if versions.iter().any(|version| channel.points_at(version)) => continue,

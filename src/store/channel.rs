@@ -115,6 +115,17 @@ pub struct Promoted {
     pub passed: Vec<(Target, &'static str)>,
 }
 
+/// What the store has of one channel.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its name.
+    pub reference: Reference,
+    /// The file of its history.
+    pub path: PathBuf,
+    /// Where it points; `None`: it has ended.
+    pub channel: Result<Option<Channel>, Error>,
+}
+
 impl Store {
     /// Makes the channel `channel` of an image point at a version of it (`name:version`, `name@channel`, `name@sha256:…`).
     /// Refused: a version that is revoked or untested, and a lone name.
@@ -181,11 +192,13 @@ impl Store {
         Ok(channels)
     }
 
-    /// Returns every channel by itself, with the file of its history, sorted; one that cannot be read does not hide the others. `None`: it
-    /// has ended.
-    pub fn each_channel(&self) -> Result<Vec<(Reference, PathBuf, Result<Option<Channel>, Error>)>, Error> {
-        let names = self.channel_names()?;
-        names.into_iter().map(|reference| Ok((reference.clone(), self.channel_path(&reference)?, self.channel(&reference)))).collect()
+    /// Returns every channel by itself, sorted; one that cannot be read does not hide the others.
+    pub fn each_channel(&self) -> Result<Vec<Kept>, Error> {
+        let kept = |reference: Reference| {
+            let (path, channel) = (self.channel_path(&reference)?, self.channel(&reference));
+            Ok(Kept { reference, path, channel })
+        };
+        self.channel_names()?.into_iter().map(kept).collect()
     }
 
     /// Returns the histories of all channels, those that have ended too, each oldest first.

@@ -54,6 +54,7 @@ pub use cache::Layer;
 pub use cache::StepCache;
 pub use cache::Tree;
 pub use channel::Channel;
+pub use channel::Kept;
 pub use channel::Promoted;
 pub use channel::Promotion;
 pub use channel::TESTED_ANNOTATION;
