@@ -45,11 +45,11 @@ fn main() {
 }
 
 /// Measures `work`, which does `amount` of `unit`; what `before` does each time is not counted.
-fn row(what: &str, amount: f64, unit: &str, mut before: impl FnMut(), mut work: impl FnMut()) {
+fn row<T>(what: &str, amount: f64, unit: &str, mut before: impl FnMut(), mut work: impl FnMut() -> T) {
     let pass = |_| {
         before();
         let start = Instant::now();
-        work();
+        black_box(work());
         start.elapsed().as_secs_f64()
     };
     let mut times: Vec<f64> = (0..ROUNDS).map(pass).collect();
@@ -80,7 +80,7 @@ fn context(dir: &Path, files: usize) {
         fs::create_dir(&cache).expect("mkdir");
     };
     let count = files as f64;
-    let digest = || drop(black_box(open().digest(&op).expect("read")));
+    let digest = || open().digest(&op).expect("read");
     row("context: listed, read and hashed", count, "files", forget, digest);
     // What changed less than two seconds ago is read again.
     std::thread::sleep(Duration::from_secs(3));
@@ -93,17 +93,17 @@ fn layers(dir: &Path) {
     let mut tar = vec![];
     let entries = layer::pack(&tree, EPOCH, &mut tar).expect("pack").entries as f64;
     let megabytes = tar.len() as f64 / 1e6;
-    row("layer: packed", megabytes, "MB", || (), || drop(layer::pack(&tree, EPOCH, &mut io::sink()).expect("pack")));
-    row("layer: hashed", megabytes, "MB", || (), || drop(black_box(Digest::of(&tar))));
+    row("layer: packed", megabytes, "MB", || (), || layer::pack(&tree, EPOCH, &mut io::sink()).expect("pack"));
+    row("layer: hashed", megabytes, "MB", || (), || Digest::of(&tar));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     for (name, how) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
         let mut blob = vec![];
         layer::compress(&mut &tar[..], &mut blob, how, threads).expect("compress");
-        let pack = || drop(layer::compress(&mut &tar[..], &mut io::sink(), how, threads).expect("compress"));
+        let pack = || layer::compress(&mut &tar[..], &mut io::sink(), how, threads).expect("compress");
         row(&format!("layer: {name}, {threads} threads"), megabytes, "MB", || (), pack);
         let unpack = || {
             let mut plain = layer::decompress_as(Box::new(&blob[..]), how).expect("decompress");
-            io::copy(&mut plain, &mut io::sink()).expect("decompress");
+            io::copy(&mut plain, &mut io::sink()).expect("decompress")
         };
         row(&format!("layer: out of {name}"), megabytes, "MB", || (), unpack);
     }
@@ -112,9 +112,7 @@ fn layers(dir: &Path) {
         let _ = fs::remove_dir_all(&out);
         fs::create_dir(&out).expect("mkdir");
     };
-    row("layer: unpacked", entries, "names", clear, || {
-        drop(layer::unpack(&mut &tar[..], &out, Form::Tree, &Limits::default()).expect("unpack"));
-    });
+    row("layer: unpacked", entries, "names", clear, || layer::unpack(&mut &tar[..], &out, Form::Tree, &Limits::default()).expect("unpack"));
     row(
         "layer: merged in memory",
         entries,
@@ -126,7 +124,7 @@ fn layers(dir: &Path) {
             let mut keep =
                 |_: &layer::Entry, data: &mut dyn io::Read| io::copy(data, &mut io::sink()).map_err(|source| layer::Error::Read { source });
             merged.apply(&mut reader, &mut keep).expect("merge");
-            black_box(merged.len());
+            merged.len()
         },
     );
 }
@@ -138,9 +136,9 @@ fn paper(steps: usize) {
     let text = head.to_owned() + &(0..steps).map(step).collect::<String>();
     let count = steps as f64;
     let read = || recipe::read(&text, &Inputs::default()).expect("a recipe");
-    row("recipe: read and checked", count, "steps", || (), || drop(black_box(read())));
+    row("recipe: read and checked", count, "steps", || (), read);
     let recipe = read();
-    row("plan: drawn", count, "steps", || (), || drop(black_box(plan::draw(&recipe))));
+    row("plan: drawn", count, "steps", || (), || plan::draw(&recipe));
     let plan = plan::draw(&recipe);
     let common = Common { platform: "linux/amd64".to_owned(), epoch: EPOCH, compression: "gzip" };
     let below: Vec<Digest> = (0..steps.min(100)).map(|n| Digest::of(n.to_string())).collect();
