@@ -19,12 +19,16 @@ use crate::store::Draft;
 
 use super::error::Error;
 
-/// Packs a folder: args `{dir, epoch}`, one file to write the tar to; returns [`Packed`]. Runs inside.
+/// Packs a folder: args `{dir, epoch, below}`, where `below` is the folder of the topmost layer below, or null; one file to write the tar to; returns [`Packed`]. Runs inside.
 pub(super) fn pack_chore(io: CallIo<'_>) -> Result<Value, String> {
     let dir = io.args["dir"].as_str().ok_or("no dir")?;
     let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;
     let mut out = io.fds.into_iter().next().ok_or("no file to write to")?;
-    let packed = layer::pack(Path::new(dir), epoch, &mut out).map_err(|error| chain(&error).join(": "))?;
+    let packed = match io.args["below"].as_str() {
+        Some(below) => layer::pack_over(Path::new(dir), epoch, Path::new(below), &mut out),
+        None => layer::pack(Path::new(dir), epoch, &mut out),
+    };
+    let packed = packed.map_err(|error| chain(&error).join(": "))?;
     out.flush().map_err(|error| error.to_string())?;
     serde_json::to_value(packed).map_err(|error| error.to_string())
 }
@@ -50,19 +54,35 @@ pub(super) fn inside(draft: &Draft, path: &Path) -> Result<PathBuf, Error> {
     Ok(Path::new("/scratch").join(below))
 }
 
-/// Whether an upper folder holds no change at all: no entry, and the root folder itself as bake made it.
-pub(super) fn untouched(upper: &Path) -> Result<bool, Error> {
+/// Whether an upper folder holds no change at all: no entry, and the root folder itself as in `below`, the folder of the topmost layer
+/// below, from which it had its looks; where there is none, as bake made it.
+pub(super) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Error> {
+    let look = |path: &Path| match fs::symlink_metadata(path) {
+        Ok(meta) => Ok((meta.permissions().mode() & 0o7777, meta.uid(), meta.gid())),
+        Err(source) => Err(Error::File { verb: "read", path: path.to_owned(), source }),
+    };
+    let now = look(upper)?;
+    let same = match below {
+        Some(below) => now == look(below)?,
+        None => (now.0, now.1) == (0o755, rustix::process::geteuid().as_raw()),
+    };
     let read = |source| Error::File { verb: "read", path: upper.to_owned(), source };
-    let meta = fs::symlink_metadata(upper).map_err(read)?;
-    let fresh = meta.permissions().mode() & 0o7777 == 0o755 && meta.uid() == rustix::process::geteuid().as_raw();
-    Ok(fresh && fs::read_dir(upper).map_err(read)?.next().is_none())
+    Ok(same && fs::read_dir(upper).map_err(read)?.next().is_none())
+}
+
+/// What a layer is made from.
+pub(super) struct Upper<'a> {
+    /// The upper folder, below the draft.
+    pub(super) dir: &'a Path,
+    /// The folder of the topmost layer below as the sandbox sees it: it had its looks from there.
+    pub(super) below: Option<PathBuf>,
 }
 
 /// Packs, names and compresses `upper` into the draft. `None`: there was nothing in it.
 pub(super) fn pack(
     session: &Session,
     draft: &Draft,
-    upper: &Path,
+    upper: &Upper<'_>,
     epoch: i64,
     how: Compression,
     label: &str,
@@ -70,7 +90,7 @@ pub(super) fn pack(
 ) -> Result<Option<Blob>, Error> {
     let system = |what: &'static str| move |source: std::io::Error| Error::Chore { what: what.to_owned(), why: source.to_string() };
     let (read, write) = std::io::pipe().map_err(system("make a pipe"))?;
-    let dir = inside(draft, upper)?;
+    let dir = inside(draft, upper.dir)?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut blob = draft.blob()?;
     let (squeezed, ended) = thread::scope(|scope| {
@@ -78,7 +98,7 @@ pub(super) fn pack(
             let mut read = read;
             layer::compress(&mut read, &mut blob, how, threads)
         });
-        let call = Call { name: "build.pack", args: json!({ "dir": dir, "epoch": epoch }), fds: vec![write.into()] };
+        let call = Call { name: "build.pack", args: json!({ "dir": dir, "epoch": epoch, "below": upper.below }), fds: vec![write.into()] };
         let job = chore(Action::Call(call));
         let ended = session.run(job, cancel, &mut |_: Heard<'_>| {});
         (squeezer.join(), ended)

@@ -203,6 +203,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             kept.err()
         };
+        // By now where it stays: what was packed has been moved to the cache.
+        let below = self.folders().into_iter().next();
         let upper = match ran {
             Ran::Layer(Direct { blob, touches }) => {
                 if let Some(error) = keep(blob.as_ref(), Some(&touches)) {
@@ -214,7 +216,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.made[index].layer = blob;
                 return self.settle();
             }
-            Ran::Folder(upper) if pack::untouched(&upper)? => {
+            Ran::Folder(upper) if pack::untouched(&upper, below.as_deref())? => {
                 let leaves_more = |op: &Op| matches!(op, Op::Packages { .. });
                 if matches!(work.node(index), Node::Step(step) if !step.ops.iter().any(leaves_more)) && upper == at.join("u") {
                     self.spare = Some(at);
@@ -229,7 +231,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         settle::settle(work.session()?, &work.draft, &upper, work.ready.epoch, work.hall.cancel)?;
         self.stack.push(Layered { index, folder: Some(upper.clone()), touches: None, _tree: None });
         let handle = self.scope.spawn(move || {
-            let blob = work.pack(&upper, &label)?;
+            let blob = work.pack(&upper, below.as_deref(), &label)?;
             let trouble = keep(blob.as_ref(), None);
             Ok((blob, trouble))
         });

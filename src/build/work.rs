@@ -237,13 +237,23 @@ impl<'a> Work<'a> {
         ended.map_err(|trouble| self.failed(index, trouble, tail, path))
     }
 
-    /// Packs, names and compresses an upper folder, and syncs the blob. `None`: nothing was in it.
-    pub(super) fn pack(&self, upper: &Path, label: &str) -> Result<Option<Blob>, Error> {
-        let blob = pack::pack(self.session()?, &self.draft, upper, self.ready.epoch, self.compression(), label, self.hall.cancel)?;
+    /// Packs, names and compresses an upper folder that was made over the layer folder `below`, and syncs the blob. `None`: nothing was
+    /// in it.
+    pub(super) fn pack(&self, upper: &Path, below: Option<&Path>, label: &str) -> Result<Option<Blob>, Error> {
+        let upper = pack::Upper { dir: upper, below: below.map(|below| self.inside(below)).transpose()? };
+        let blob = pack::pack(self.session()?, &self.draft, &upper, self.ready.epoch, self.compression(), label, self.hall.cancel)?;
         if let Some(blob) = &blob {
             self.draft.sync(&blob.digest)?;
         }
         Ok(blob)
+    }
+
+    /// Where the folder of a layer is inside the sandbox: one of the cache, or of this build.
+    fn inside(&self, folder: &Path) -> Result<PathBuf, Error> {
+        match folder.strip_prefix(self.hall.store.cache("layers")?) {
+            Ok(below) => Ok(Path::new("/layers").join(below)),
+            Err(_) => pack::inside(&self.draft, folder),
+        }
     }
 
     /// Unpacks the layer of `blob`, which is in the draft, into the new folder `into`.

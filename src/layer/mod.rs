@@ -39,7 +39,7 @@ pub use decompress::{Ratio, decompress, decompress_as, decompress_foreign};
 pub use member::{Listed, Told};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
-pub use pack::{Top, folder_meta, pack, pack_over};
+pub use pack::{folder_meta, is_usual, pack, pack_over};
 pub use read::{Entry, Kind, TarReader};
 pub use unpack::{Devices, FolderOverLink, Options, Ownership, unpack, unpack_with};
 pub use verified::{Unverified, verified};

@@ -32,39 +32,35 @@ use super::show;
 /// Folders kept open at once; those above are opened again on the way back.
 const OPEN: usize = 128;
 
-/// What the top folder is without an entry of its own in this layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Top {
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-impl Default for Top {
-    /// What unpackers make: 0755, root's.
-    fn default() -> Self {
-        Self { mode: 0o755, uid: 0, gid: 0 }
-    }
-}
-
 /// Writes the folder `dir` (an overlay upper folder, or a tree), seen from inside the user namespace, as a layer tar: same tree, same bytes.
 ///
 /// An entry `./` is written only where the top folder is not 0755 of root, or has attributes or the opaque mark. Sockets are left out, they
 /// mean nothing without their process; devices other than whiteouts are refused.
 pub fn pack(dir: &Path, epoch: i64, out: &mut dyn Write) -> Result<Packed, Error> {
-    pack_over(dir, epoch, Top::default(), out)
+    pack_with(dir, epoch, false, out)
 }
 
-/// As [`pack`], over layers whose top folder is `top`: `./` is written where `dir` differs from that.
-pub fn pack_over(dir: &Path, epoch: i64, top: Top, out: &mut dyn Write) -> Result<Packed, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))?;
-    let mut walk = Walk { tar: Builder::new(out, epoch), linked: HashMap::new(), root: fd };
+/// As [`pack`], over layers that together have the looks of the folder `below` as their top: `./` is written also where that one is
+/// unusual, so that each layer by itself says what the top is from there on, even if it is usual again.
+pub fn pack_over(dir: &Path, epoch: i64, below: &Path, out: &mut dyn Write) -> Result<Packed, Error> {
+    let usual = is_usual(&folder_meta(open_top(below)?, below)?);
+    pack_with(dir, epoch, !usual, out)
+}
+
+fn pack_with(dir: &Path, epoch: i64, top: bool, out: &mut dyn Write) -> Result<Packed, Error> {
+    let mut walk = Walk { tar: Builder::new(out, epoch), linked: HashMap::new(), root: open_top(dir)? };
     walk.all(top)?;
     walk.tar.finish().map(|(_, packed)| packed)
+}
+
+fn open_top(dir: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))
+}
+
+/// Whether a top folder is as unpackers make it where a layer says nothing of it: 0755, root's.
+pub fn is_usual(top: &Meta) -> bool {
+    (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty()
 }
 
 /// Returns the metadata that [`pack`] would give the open folder `fd`; `path` is for messages. Its time is left out: folders get the epoch.
@@ -96,12 +92,13 @@ struct Name {
 }
 
 impl<W: Write> Walk<W> {
-    fn all(&mut self, top: Top) -> Result<(), Error> {
+    /// Writes everything; with `top` the top folder in any case.
+    fn all(&mut self, top: bool) -> Result<(), Error> {
         let root = rustix::io::fcntl_dupfd_cloexec(&self.root, 3).map_err(|e| system("open", b".", e))?;
         let stat = rustix::fs::fstat(&root).map_err(|e| system("look at", b".", e))?;
         let found = attributes(&root, b"./")?;
         let meta = meta(&stat, found.kept);
-        if (Top { mode: meta.mode, uid: meta.uid, gid: meta.gid }) != top || !meta.xattrs.is_empty() || found.opaque {
+        if top || !is_usual(&meta) || found.opaque {
             self.tar.dir(b"", &meta)?;
             if found.opaque {
                 self.tar.opaque(b"")?;

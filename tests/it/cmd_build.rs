@@ -238,6 +238,62 @@ fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
     assert_eq!(exported("second.tar"), ("1775 7:8".to_owned(), "1775 7:8\n".to_owned()));
 }
 
+/// Every layer says what the root folder is from there on, also where it is usual again; a copy passes on what it finds.
+#[test]
+fn the_root_folder_can_be_set_back() {
+    let Some(lab) = lab() else { return };
+    lab.write("one", "one");
+    let copy = "[[step]]\ncopy = \"one\"\nto = \"/one\"\n";
+    let see = |at: &str| format!("[[step]]\nrun = \"stat -c '%a %u:%g' / > /seen-{at}\"\n");
+    let set = |how: &str| format!("[[step]]\nrun = \"{how} /\"\n");
+    let cases = [
+        (set("chmod 700") + &set("chmod 755"), "755 0:0"),
+        (set("chmod 700") + copy + &set("chmod 755") + &see("b"), "755 0:0"),
+        (set("chmod 700") + &see("a") + &set("true > /file; chmod 755"), "755 0:0"),
+        (set("chown 7:8") + &set("chown 0:0") + copy, "755 0:0"),
+        (set("chmod 700") + &see("a") + copy, "700 0:0"),
+        (set("chmod 700") + copy + &see("b"), "700 0:0"),
+        (set("chown :8"), "755 0:8"),
+        (set("chmod 700") + &set("chmod 755") + &set("chmod 700") + &set("chmod 700") + copy, "700 0:0"),
+    ];
+    for (number, (steps, expected)) in cases.iter().enumerate() {
+        let mut digests = vec![];
+        // For the first time; every step once more; the third step on what comes from blobs only.
+        for (how, more) in [("cold", &[][..]), ("again", &["--paranoid"]), ("from blobs", &["--no-cache=3"])] {
+            if how == "from blobs" {
+                let gone = run(std::process::Command::new("rm").arg("-rf").arg(lab.path("store/cache/layers")));
+                assert_eq!(gone.code, 0, "{}", gone.err);
+            }
+            recipe(&lab, &format!("{number}"), &format!("{steps}{}{}", "[[step]]\nmkdir = \"/d\"\n", see("last")));
+            let built = lab.bake(["build", "tiny.toml"].iter().chain(more));
+            assert_eq!(built.code, 0, "{number} {how}: {}", built.err);
+            digests.push(built.out.clone());
+            let out = lab.path("out.tar");
+            let exported = lab.bake(["export", &format!("tiny:{number}"), "--format", "tar", "--force", "--output", "out.tar"]);
+            assert_eq!(exported.code, 0, "{}", exported.err);
+            let mut archive = tar::Archive::new(fs::File::open(out).expect("the export"));
+            let mut top = "755 0:0".to_owned();
+            let mut seen = vec![];
+            for entry in archive.entries().expect("a tar") {
+                let mut entry = entry.expect("an entry");
+                let path = String::from_utf8(entry.path_bytes().into_owned()).expect("text");
+                if path == "./" {
+                    let head = entry.header();
+                    let part = |number: Result<u64, _>| number.expect("octal");
+                    top = format!("{:o} {}:{}", head.mode().expect("octal"), part(head.uid()), part(head.gid()));
+                }
+                if path == "seen-last" {
+                    let mut text = String::new();
+                    std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
+                    seen.push(text);
+                }
+            }
+            assert_eq!((top.as_str(), seen), (*expected, vec![format!("{expected}\n")]), "{number} {how}: {steps}");
+        }
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{number}: {digests:?}");
+    }
+}
+
 #[test]
 fn a_template_knows_the_epoch() {
     let Some(lab) = lab() else { return };

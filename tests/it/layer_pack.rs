@@ -147,9 +147,19 @@ fn root_the_top_folder_has_an_entry_only_where_it_is_unusual() {
     assert_eq!(list(&packed(dir.path()).0), ["f"]);
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).expect("chmod");
     assert_eq!(list(&packed(dir.path()).0), ["/", "f"]);
-    let mut tar = vec![];
-    bake::layer::pack_over(dir.path(), EPOCH, bake::layer::Top { mode: 0o750, uid: 0, gid: 0 }, &mut tar).expect("pack");
-    assert_eq!(list(&tar), ["f"]);
+    // Over something unusual it has one in any case, over something usual only by itself.
+    let over = |mode: u32, below: u32| {
+        let under = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(under.path(), fs::Permissions::from_mode(below)).expect("chmod");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).expect("chmod");
+        let mut tar = vec![];
+        bake::layer::pack_over(dir.path(), EPOCH, under.path(), &mut tar).expect("pack");
+        list(&tar)
+    };
+    assert_eq!(over(0o755, 0o755), ["f"]);
+    for (mode, below) in [(0o755, 0o750), (0o750, 0o755), (0o750, 0o750)] {
+        assert_eq!(over(mode, below), ["/", "f"], "{mode:o} over {below:o}");
+    }
 }
 
 /// Builds one and the same tree in two ways that must not show.

@@ -135,6 +135,7 @@ pub fn survey(root: &Root, to: &str, owner: &str, unseen: &[String], asked: impl
         placed?;
         number += 1;
     }
+    survey.top_where_unusual()?;
     survey.answer(answer).map_err(Error::system("answer the copied places for", to))?;
     Ok(true)
 }
@@ -382,6 +383,16 @@ impl Survey<'_> {
             above = above.iter().rposition(|b| *b == b'/').map_or(&[], |at| &above[..at]);
         }
         self.put.insert(key(&join(&dir.real, name.as_bytes())), (put, stands));
+        Ok(())
+    }
+
+    /// Adds the root folder where a layer that is silent about it would mean something else than what is there.
+    fn top_where_unusual(&mut self) -> Result<(), Error> {
+        let Some(fd) = self.top()?.fd.clone().filter(|_| !self.put.is_empty()) else { return Ok(()) };
+        let meta = layer::folder_meta(&*fd, Path::new("/")).map_err(|e| Error::refused("/", text(&e)))?;
+        if !layer::is_usual(&meta) {
+            self.put.insert(vec![], (Put::Above(Box::new(meta)), There::Folder));
+        }
         Ok(())
     }
 
