@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::termios::{self, LocalModes, OptionalActions};
 
 use crate::event::Event;
 use crate::ui::plain::{missed, outcome, place, shell};
@@ -32,6 +33,39 @@ struct State {
     totals: HashMap<String, usize>,
     running: HashMap<(String, usize), Running>,
     bars: HashMap<&'static str, ProgressBar>,
+    /// Held while anything moves on the terminal, where that can be.
+    hush: Option<Option<Hush>>,
+}
+
+/// While it lives the terminal shows no `^C` for Ctrl-C: that would move the cursor, and what is drawn would be cleared a line too low.
+struct Hush;
+
+impl Hush {
+    /// `None`: there is nothing to do, or it cannot be done.
+    fn new() -> Option<Self> {
+        echo_control(false).then_some(Self)
+    }
+}
+
+impl Drop for Hush {
+    fn drop(&mut self) {
+        echo_control(true);
+    }
+}
+
+/// Says whether control characters are shown as `^X`; returns whether that was otherwise before, and is so now.
+fn echo_control(show: bool) -> bool {
+    let stderr = std::io::stderr();
+    // To change a terminal from the background stops the process.
+    if !termios::tcgetpgrp(&stderr).is_ok_and(|group| group == rustix::process::getpgrp()) {
+        return false;
+    }
+    let Ok(mut modes) = termios::tcgetattr(&stderr) else { return false };
+    if modes.local_modes.contains(LocalModes::ECHOCTL) == show {
+        return false;
+    }
+    modes.local_modes.set(LocalModes::ECHOCTL, show);
+    termios::tcsetattr(&stderr, OptionalActions::Now, &modes).is_ok()
 }
 
 struct Running {
@@ -75,6 +109,9 @@ impl Bars {
         let mut state = self.state();
         let color = self.color;
         let test = matches!(event, Event::TestOutput { .. });
+        if matches!(event, Event::StepStarted { .. } | Event::TestStarted { .. } | Event::Progress { .. }) {
+            state.hush.get_or_insert_with(Hush::new);
+        }
         match event {
             Event::Started { image, steps, .. } => {
                 state.totals.insert(of, steps);
@@ -180,6 +217,7 @@ impl Bars {
         for (_, bar) in state.bars.drain() {
             bar.finish_and_clear();
         }
+        state.hush = None;
     }
 }
 

@@ -1,6 +1,7 @@
 //! stdout and stderr as people and scripts have them: closed, full, a pipe that nobody reads, a narrow or dumb terminal.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use crate::lab::{Lab, Run, run};
@@ -110,4 +111,43 @@ fn run_with(command: &mut Command) -> Run {
     std::io::Read::read_to_string(&mut child.stderr.take().expect("piped"), &mut err).expect("text");
     let status = child.wait().expect("our own child");
     Run { code: status.code().unwrap_or(-1), out: String::new(), err }
+}
+
+/// Ctrl-C at a terminal: nothing of what moved stays. The terminal would write `^C` behind the last line, which ends at the edge, and so
+/// move everything that is to be cleared by one line; and afterwards the terminal shows it again.
+#[test]
+fn nothing_that_moved_stays_after_ctrl_c() {
+    if !tier::sandbox() || !tier::tool("script") || !tier::tool("stty") {
+        return;
+    }
+    let lab = Lab::new();
+    lab.tiny_root();
+    let step = "[[step]]\nrun = \"echo mark''er; sleep 1000\"\n";
+    lab.write("tiny.toml", &format!("[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n{step}"));
+    let line = "stty cols 60 rows 24; trap : INT; \"$BAKE\" build tiny.toml; echo \"code $?\"; stty -a";
+    let mut command = Command::new("script");
+    command.args(["-q", "-e", "-c", line, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", lab.path("home"));
+    command
+        .env("BAKE", env!("CARGO_BIN_EXE_bake"))
+        .env("BAKE_STORE", lab.path("store"))
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .current_dir(lab.path(""));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+    let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut said = vec![];
+    let mut part = [0; 4096];
+    while !String::from_utf8_lossy(&said).contains("marker") {
+        let got = stdout.read(&mut part).expect("a pipe");
+        assert!(got > 0, "{}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&part[..got]);
+    }
+    stdin.write_all(b"\x03").expect("it is taken");
+    let before = said.len();
+    stdout.read_to_end(&mut said).expect("a pipe");
+    child.wait().expect("it ends");
+    let after = String::from_utf8_lossy(&said[before..]).into_owned();
+    let (story, modes) = after.split_once("code 130").unwrap_or_else(|| panic!("{after:?}"));
+    assert!(story.contains("interrupted") && !story.contains("^C"), "{story:?}");
+    assert!(modes.contains(" echoctl"), "{modes:?}");
 }
