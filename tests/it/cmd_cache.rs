@@ -349,6 +349,12 @@ fn root_the_cache_works_for_a_user_too() {
     let root = build(&lab, &[]);
     let digest = |built: &Run| objects(&built.out).last().expect("a line")["digest"].clone();
     assert_eq!(digest(&bake(&[])), digest(&root), "and it is the same image as root's");
+    let keys = |store: &std::path::Path| {
+        let told = lab.bake(["history", "tiny:1", "--json", "--store", store.to_str().expect("a plain path")]);
+        objects(&told.out).iter().map(|step| step["key"].clone()).collect::<Vec<_>>()
+    };
+    let theirs = keys(&home.path().join("store"));
+    assert!(theirs.len() == 8 && theirs.iter().all(Value::is_string) && theirs == keys(&lab.path("store")), "by the same keys: {theirs:?}");
     // Folders of foreign ids can only be removed from inside: as the user's own program would.
     fs::remove_dir_all(home.path().join("store")).expect("we are root");
 }

@@ -29,6 +29,7 @@ mod cmd_lock;
 mod cmd_promote;
 mod cmd_run;
 mod cmd_shell;
+mod cmd_user;
 mod context_copy;
 mod crash_build;
 mod crash_interrupt;

@@ -50,6 +50,30 @@ fn every_bad_recipe_says_what_is_wrong() {
     }
 }
 
+/// Only programs are tried again as a whole: for the others it would change nothing, and what is fetched is asked for again anyway.
+#[test]
+fn retries_go_with_run_and_script_only() {
+    let head = "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n[[step]]\nretries = 2\n";
+    for step in [
+        "copy = 'a'\nto = '/a'",
+        "template = 'a'\nto = '/a'",
+        "download = 'https://example.org/a'\nto = '/a'\nsha256 = '{}'",
+        "file = '/a'\ncontent = ''",
+        "mkdir = '/a'",
+        "symlink = '/a'\ntarget = '/b'",
+        "remove = '/a'",
+        "packages = ['a']",
+        "group = 'a'",
+        "user = 'a'",
+        "service = 'a'",
+    ] {
+        let kind = step.split(' ').next().unwrap_or_default();
+        let step = step.replace("{}", &"0".repeat(64));
+        let found: Vec<String> = mistakes(&format!("{head}{step}\n"), &inputs("x.toml")).into_iter().map(|one| one.message).collect();
+        assert!(found.iter().any(|one| one.contains("\"retries\"") && one.contains(kind)), "{step}: {found:?}");
+    }
+}
+
 const VARS: &str = "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n[vars]\nsite = 'blue'\ndebug = false\nport = 80\nlevel = { default = 'low', values = ['low', 'high'], help = 'how loud' }\nneeded = {}\n";
 
 #[test]
