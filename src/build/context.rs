@@ -259,8 +259,11 @@ impl Context {
     pub(super) fn for_build(&self, left_out: Option<(PathBuf, String)>, cache: PathBuf) -> Result<Self, Error> {
         let dir =
             RootDir::open(self.dir.path(), Links::Beneath).map_err(|source| Error::Open { path: self.dir.path().to_owned(), source })?;
-        // What was taken before may have had the path in it.
-        let taken = if left_out.is_some() { Arc::default() } else { self.taken.clone() };
+        // What was looked at without the path being left out may have it in it.
+        let knew = |taken: &Taken| left_out.as_ref().is_some_and(|(path, _)| taken.listing.reaches(path));
+        let known = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = known.iter().filter(|(_, taken)| !knew(taken)).map(|(name, taken)| (name.clone(), taken.clone())).collect();
+        let taken = Arc::new(Mutex::new(kept));
         let left_out = self.left_out.iter().cloned().chain(left_out).collect();
         Ok(Self { dir, ignored: self.ignored.clone(), left_out, cache: None, taken }.with_stat_cache(cache))
     }

@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_looked_at_is_known_to_the_build_but_for_what_it_leaves_out() {
+        let lab = Lab::new();
+        let copy = |from: &str| Op::Copy { from: vec![from.into()], to: "/x/".into(), owner: "0:0".into(), mode: None, exclude: vec![] };
+        let again = |from: &str, left_out: &str| {
+            let first = lab.context.take(&copy(from)).expect("list");
+            let why = (PathBuf::from(left_out), "because".to_owned());
+            let later = lab.context.for_build(Some(why), lab.dir.path().to_owned()).expect("open").take(&copy(from));
+            later.map(|later| std::sync::Arc::ptr_eq(&first, &later)).map_err(|error| error.to_string())
+        };
+        assert_eq!(again("d", "store"), Ok(true));
+        assert_eq!(again("d", "d-e"), Ok(true));
+        assert_eq!(again("d", "d/sub"), Ok(false));
+        assert_eq!(again(".", "d"), Ok(false));
+        assert_eq!(again("d/sub/c", "d"), Err("\"d/sub/c\" is left out by because".to_owned()));
+    }
+
+    #[test]
     fn a_touch_changes_no_digest_and_a_replaced_file_is_read() {
         let lab = Lab::new();
         let (before, old) = (lab.found(), fs::metadata(lab.path("a")).expect("stat").modified().expect("a time"));

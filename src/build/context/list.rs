@@ -97,6 +97,11 @@ impl Listing {
         self.files = files;
     }
 
+    /// Whether a source of it is `path`, above it or below it.
+    pub(super) fn reaches(&self, path: &Path) -> bool {
+        self.folders.iter().any(|folder| path.starts_with(&folder.source) || folder.source.starts_with(path))
+    }
+
     pub(super) fn text(&self, text: Text) -> &[u8] {
         &self.text[text.start as usize..][..usize::from(text.length)]
     }
