@@ -208,6 +208,7 @@ def case_h(bench):
         if peer:
             theirs("H kept", *give)
     shutil.rmtree(bench.lab / "h/store")
+    tar.unlink()
     took = [clock.run(command, env, watch=True) for command in (build, export)]
     bench.notes.add(kind="memory", case="H fetched", tool="bake", **sizes(took))
     tar.unlink(missing_ok=True)

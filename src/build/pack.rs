@@ -19,7 +19,8 @@ use crate::store::Draft;
 
 use super::error::Error;
 
-/// Packs a folder: args `{dir, epoch, below}`, where `below` is the folder of the topmost layer below, or null; one file to write the tar to; returns [`Packed`]. Runs inside.
+/// Packs a folder: args `{dir, epoch, below}`, where `below` is the folder of the topmost layer below, or null; one file to write the tar
+/// to; returns [`Packed`]. Runs inside.
 pub(super) fn pack_chore(io: CallIo<'_>) -> Result<Value, String> {
     let dir = io.args["dir"].as_str().ok_or("no dir")?;
     let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;

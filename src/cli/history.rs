@@ -46,7 +46,7 @@ fn steps(details: &Details) -> String {
                 row.created.clone().unwrap_or_default(),
                 layer.map(|layer| size(layer.size)).unwrap_or_default(),
                 layer.map(|layer| layer.digest.short()).unwrap_or_default(),
-                row.key.map_or_else(|| "-".to_owned(), |key| key.short()),
+                row.key.clone().unwrap_or_else(|| "-".to_owned()),
                 row.created_by.clone(),
             ]
         })

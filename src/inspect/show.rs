@@ -87,9 +87,9 @@ pub struct StepRow {
     pub comment: String,
     /// Which layer it made: a place in [`Details::layers`].
     pub layer: Option<usize>,
-    /// The key of the step, where the image was built in this store.
+    /// The first digits of the key of the step, where the image was built in this store.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<Digest>,
+    pub key: Option<String>,
 }
 
 /// An image of an index.

@@ -29,5 +29,5 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
         ignore,
     };
     let failed = |source| Error::Write { format: "manifest", source: layer::Error::Write { source } };
-    tree::write(&subject, &reader.tree(), out).map_err(failed)
+    tree::write(&subject, &reader, out).map_err(failed)
 }

@@ -33,14 +33,16 @@ pub const PUBLISHED_ANNOTATION: &str = "bake.published";
 /// change while what it makes stays the same, and then the image must stay the same too.
 pub const STEP_KEYS_ANNOTATION: &str = "bake.step-keys";
 
-/// Writes the keys of steps, one for each entry of the image's history, as one line: hex digits, `-` for a step without a key.
+/// Writes the keys of steps, one for each entry of the image's history, as one line: the first digits of each (as [`Digest::short`]; the
+/// index has them of every version), `-` for a step without a key.
 pub fn step_keys(keys: impl Iterator<Item = Option<Digest>>) -> String {
-    keys.map(|key| key.map_or_else(|| "-".to_owned(), |key| key.hex())).collect::<Vec<_>>().join(" ")
+    keys.map(|key| key.map_or_else(|| "-".to_owned(), |key| key.short())).collect::<Vec<_>>().join(" ")
 }
 
-/// Reads what [`step_keys`] has written; what is no key is none.
-pub fn read_step_keys(line: &str) -> impl Iterator<Item = Option<Digest>> {
-    line.split(' ').map(|key| Digest::from_hex(key).ok())
+/// Reads what [`step_keys`] has written; what is no beginning of a key is none.
+pub fn read_step_keys(line: &str) -> impl Iterator<Item = Option<String>> {
+    let digits = |key: &str| key.len() == 12 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    line.split(' ').map(move |key| digits(key).then(|| key.to_owned()))
 }
 
 /// The index, with its entries in order of publication. All texts are those that were read: writing it changes nothing but what

@@ -281,12 +281,36 @@ impl Reader {
 
     /// Returns what the layers make together.
     pub fn tree(&self) -> Tree {
+        let mut nodes = Vec::with_capacity(self.merged.len() + 1);
+        // Nothing fails in memory.
+        let _ = self.each(&mut |path, node| {
+            nodes.push((path.to_owned(), node.clone()));
+            Ok(())
+        });
+        Tree { nodes }
+    }
+}
+
+/// A list of names in order, whatever holds it.
+pub trait Names {
+    /// Gives `take` every name and what stands under it, until it fails.
+    fn each(&self, take: &mut dyn FnMut(&[u8], &Node) -> io::Result<()>) -> io::Result<()>;
+}
+
+impl Names for Tree {
+    fn each(&self, take: &mut dyn FnMut(&[u8], &Node) -> io::Result<()>) -> io::Result<()> {
+        self.iter().try_for_each(|(path, node)| take(path, node))
+    }
+}
+
+impl Names for Reader {
+    /// As its [`Reader::tree`] does, which of a million names would be twice as much memory again.
+    fn each(&self, take: &mut dyn FnMut(&[u8], &Node) -> io::Result<()>) -> io::Result<()> {
+        if let Some(top) = self.merged.top() {
+            take(b"", &Node { kind: Kind::Dir, meta: top.clone(), group: None })?;
+        }
         // Numbered by first name, so that equal trees are equal numbers.
         let mut numbers: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut nodes = Vec::with_capacity(self.merged.len() + 1);
-        if let Some(top) = self.merged.top() {
-            nodes.push((vec![], Node { kind: Kind::Dir, meta: top.clone(), group: None }));
-        }
         for (path, node) in self.merged.iter() {
             let kind = match &node.kind {
                 NodeKind::Dir => Kind::Dir,
@@ -299,9 +323,9 @@ impl Reader {
             };
             let next = numbers.len() as u64 + 1;
             let group = (self.merged.names(node) > 1).then(|| *numbers.entry(node.inode).or_insert(next));
-            nodes.push((path.to_owned(), Node { kind, meta: self.merged.meta(node).clone(), group }));
+            take(path, &Node { kind, meta: self.merged.meta(node).clone(), group })?;
         }
-        Tree { nodes }
+        Ok(())
     }
 }
 

@@ -24,6 +24,7 @@ use std::io::BufRead;
 use std::io::Write;
 
 use super::Kind;
+use super::Names;
 use super::Node;
 use super::Tree;
 use super::escape;
@@ -80,7 +81,7 @@ pub enum Unreadable {
 }
 
 /// Writes the manifest of an image.
-pub fn write(subject: &Subject, tree: &Tree, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(subject: &Subject, names: &impl Names, out: &mut dyn Write) -> io::Result<()> {
     let mut text = String::new();
     let Subject { name, version, digest, volumes, ignore } = subject;
     let _ = write!(text, "#mtree\n#bake manifest {FORMAT}\n");
@@ -93,17 +94,23 @@ pub fn write(subject: &Subject, tree: &Tree, out: &mut dyn Write) -> io::Result<
     }
     text.push_str("/set type=file uid=0 gid=0 mode=0644\n");
     let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
-    for group in tree.iter().filter_map(|(_, node)| node.group) {
-        *counts.entry(group).or_default() += 1;
-    }
-    for (path, node) in tree.iter() {
+    let mut all = 0usize;
+    names.each(&mut |_, node| {
+        all += 1;
+        if let Some(group) = node.group {
+            *counts.entry(group).or_default() += 1;
+        }
+        Ok(())
+    })?;
+    names.each(&mut |path, node| {
         line(&mut text, path, node, &counts);
         if text.len() > 1 << 16 {
             out.write_all(text.as_bytes())?;
             text.clear();
         }
-    }
-    let _ = writeln!(text, "#bake end {}", tree.len());
+        Ok(())
+    })?;
+    let _ = writeln!(text, "#bake end {all}");
     out.write_all(text.as_bytes())
 }
 

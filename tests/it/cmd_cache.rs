@@ -93,12 +93,14 @@ fn a_history_names_the_keys_of_the_steps() {
     assert_eq!(ran(&first), [0, 1, 2, 3, 4]);
     let cold = keys("tiny:1");
     assert_eq!(cold.len(), 6, "the base, four steps, the identity: {cold:?}");
+    let entries: Vec<_> =
+        fs::read_dir(lab.path("store/cache/steps")).expect("the cache").flatten().map(|entry| entry.file_name()).collect();
     for key in &cold {
-        let name = key.as_str().and_then(|key| key.strip_prefix("sha256:")).unwrap_or_else(|| panic!("{cold:?}"));
-        assert!(lab.path("store/cache/steps").join(name).is_file(), "{name}");
+        let key = key.as_str().unwrap_or_else(|| panic!("{cold:?}"));
+        assert!(entries.iter().any(|entry| entry.as_encoded_bytes().starts_with(key.as_bytes())), "{key} {entries:?}");
     }
     let text = lab.bake(["history", "tiny:1"]).out;
-    let short = &cold[1].as_str().expect("text")["sha256:".len()..][..12];
+    let short = cold[1].as_str().expect("text");
     assert!(text.lines().nth(2).is_some_and(|line| line.contains(short) && line.contains("run echo one")), "{text}");
     // From the cache, in any order of packing: the same keys. A step that is made from something else: another key, the same image.
     assert_eq!(lab.bake(["rm", "tiny:1"]).code, 0);
@@ -113,7 +115,7 @@ fn a_history_names_the_keys_of_the_steps() {
     let other = keys("tiny:1");
     assert!(other[3] != cold[3] && other[..3] == cold[..3] && other[4..] == cold[4..], "{cold:?} {other:?}");
     // Elsewhere nobody knows them; and what a stranger wrote there is no key.
-    for (put, keys_then) in [("\"x\"", vec![Value::Null; 6]), ("\"- zz \\u001b[2J\"", vec![Value::Null; 6])] {
+    for (put, keys_then) in [("\"x\"", vec![Value::Null; 6]), ("\"- zz \\u001b[2J 0123456789AB\"", vec![Value::Null; 6])] {
         let index: Value = serde_json::from_str(&fs::read_to_string(lab.path("store/index.json")).expect("the index")).expect("JSON");
         let mut index = index;
         let entries = index["manifests"].as_array_mut().expect("a list");
