@@ -26,7 +26,9 @@ fn script(lab: &Lab) -> Command {
     fs::create_dir_all(&packages).expect("our own folder");
     symlink(packages, store.join("cache/packages")).expect("a link");
     fs::create_dir_all(lab.path("tmp")).expect("our own folder");
-    let mut command = Command::new("bash");
+    // Whoever runs the tests in the background of a shell ignores Ctrl-C, and a shell cannot take that back for itself.
+    let mut command = Command::new("env");
+    command.args(["--default-signal", "bash"]);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh")).arg("--store").arg(store);
     command.env("TMPDIR", lab.path("tmp")).env("BAKE", env!("CARGO_BIN_EXE_bake")).current_dir(lab.path("")).stdin(Stdio::null());
     command
