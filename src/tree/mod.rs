@@ -282,12 +282,30 @@ impl Reader {
     /// Returns what the layers make together.
     pub fn tree(&self) -> Tree {
         let mut nodes = Vec::with_capacity(self.merged.len() + 1);
-        // Nothing fails in memory.
-        let _ = self.each(&mut |path, node| {
-            nodes.push((path.to_owned(), node.clone()));
-            Ok(())
-        });
+        nodes.extend(self.nodes().map(|(path, node)| (path.to_owned(), node)));
         Tree { nodes }
+    }
+
+    /// All names in order, each made when it is asked for.
+    fn nodes(&self) -> impl Iterator<Item = (&[u8], Node)> {
+        let top = self.merged.top().map(|top| (&[][..], Node { kind: Kind::Dir, meta: top.clone(), group: None }));
+        // Numbered by first name, so that equal trees are equal numbers.
+        let mut numbers: BTreeMap<u32, u64> = BTreeMap::new();
+        let below = self.merged.iter().map(move |(path, node)| {
+            let kind = match &node.kind {
+                NodeKind::Dir => Kind::Dir,
+                NodeKind::File { size, contents } => {
+                    let digest = usize::try_from(*contents).ok().and_then(|place| self.digests.get(place)).copied();
+                    Kind::File { size: *size, digest }
+                }
+                NodeKind::Symlink(target) => Kind::Symlink(target.to_vec()),
+                NodeKind::Fifo => Kind::Fifo,
+            };
+            let next = numbers.len() as u64 + 1;
+            let group = (self.merged.names(node) > 1).then(|| *numbers.entry(node.inode).or_insert(next));
+            (path, Node { kind, meta: self.merged.meta(node).clone(), group })
+        });
+        top.into_iter().chain(below)
     }
 }
 
@@ -306,26 +324,7 @@ impl Names for Tree {
 impl Names for Reader {
     /// As its [`Reader::tree`] does, which of a million names would be twice as much memory again.
     fn each(&self, take: &mut dyn FnMut(&[u8], &Node) -> io::Result<()>) -> io::Result<()> {
-        if let Some(top) = self.merged.top() {
-            take(b"", &Node { kind: Kind::Dir, meta: top.clone(), group: None })?;
-        }
-        // Numbered by first name, so that equal trees are equal numbers.
-        let mut numbers: BTreeMap<u32, u64> = BTreeMap::new();
-        for (path, node) in self.merged.iter() {
-            let kind = match &node.kind {
-                NodeKind::Dir => Kind::Dir,
-                NodeKind::File { size, contents } => {
-                    let digest = usize::try_from(*contents).ok().and_then(|place| self.digests.get(place)).copied();
-                    Kind::File { size: *size, digest }
-                }
-                NodeKind::Symlink(target) => Kind::Symlink(target.to_vec()),
-                NodeKind::Fifo => Kind::Fifo,
-            };
-            let next = numbers.len() as u64 + 1;
-            let group = (self.merged.names(node) > 1).then(|| *numbers.entry(node.inode).or_insert(next));
-            take(path, &Node { kind, meta: self.merged.meta(node).clone(), group })?;
-        }
-        Ok(())
+        self.nodes().try_for_each(|(path, node)| take(path, &node))
     }
 }
 
