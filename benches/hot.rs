@@ -1,33 +1,23 @@
 //! The hot paths of a build, each alone: `cargo bench --bench hot [-- FILES [STEPS]]`.
 //!
-//! A tree of FILES files (20,000) of 4 KiB, half text and half random, and a recipe of STEPS steps (500). Printed: the best and the median
-//! wall time of one pass in this process, and what that is a second. The files are in the page cache.
+//! A tree of FILES files (20,000) of 4 KiB, half text and half random, and a recipe of STEPS steps
+//! (500). Printed: the best and the median wall time of one pass in this process, and what that is
+//! a second. The files are in the page cache.
 
-use std::fs;
 use std::hint::black_box;
-use std::io;
 use std::path::Path;
-use std::time::Duration;
-use std::time::Instant;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
+use std::{fs, io};
 
-use bake::build::context::Context;
 use bake::digest::Digest;
-use bake::layer;
-use bake::layer::Compression;
-use bake::layer::Form;
-use bake::layer::Limits;
-use bake::layer::Merged;
-use bake::layer::TarReader;
+use bake::engine::context::Context;
+use bake::layer::{self, Compression, Form, Limits, Merged, TarReader};
 use bake::plan;
-use bake::plan::key::Common;
-use bake::plan::key::StepInputs;
-use bake::recipe;
-use bake::recipe::Inputs;
+use bake::plan::key::{Common, StepInputs};
+use bake::recipe::{self, Inputs};
 use bake::step::Op;
-use rand::RngCore;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 
 const ROUNDS: usize = 7;
 const SIZE: usize = 4096;
@@ -35,7 +25,8 @@ const EPOCH: i64 = 1_700_000_000;
 
 fn main() {
     let asked: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
-    let (files, steps) = (asked.first().copied().unwrap_or(20_000), asked.get(1).copied().unwrap_or(500));
+    let (files, steps) =
+        (asked.first().copied().unwrap_or(20_000), asked.get(1).copied().unwrap_or(500));
     let dir = tempfile::tempdir().expect("a folder");
     println!("| what | best | median | a second |");
     println!("|---|---|---|---|");
@@ -45,7 +36,13 @@ fn main() {
 }
 
 /// Measures `work`, which does `amount` of `unit`; what `before` does each time is not counted.
-fn row<T>(what: &str, amount: f64, unit: &str, mut before: impl FnMut(), mut work: impl FnMut() -> T) {
+fn row<T>(
+    what: &str,
+    amount: f64,
+    unit: &str,
+    mut before: impl FnMut(),
+    mut work: impl FnMut() -> T,
+) {
     let pass = |_| {
         before();
         let start = Instant::now();
@@ -55,7 +52,12 @@ fn row<T>(what: &str, amount: f64, unit: &str, mut before: impl FnMut(), mut wor
     let mut times: Vec<f64> = (0..ROUNDS).map(pass).collect();
     times.sort_by(f64::total_cmp);
     let median = times[ROUNDS / 2];
-    println!("| {what} | {:.2} ms | {:.2} ms | {:.0} {unit} |", times[0] * 1e3, median * 1e3, amount / median);
+    println!(
+        "| {what} | {:.2} ms | {:.2} ms | {:.0} {unit} |",
+        times[0] * 1e3,
+        median * 1e3,
+        amount / median
+    );
 }
 
 fn context(dir: &Path, files: usize) {
@@ -64,14 +66,21 @@ fn context(dir: &Path, files: usize) {
     for number in 0..files {
         let folder = dir.join(format!("tree/{}", number / 500));
         fs::create_dir_all(&folder).expect("mkdir");
-        let mut bytes = format!("line {number} of a text that goes on\n").repeat(SIZE / 30).into_bytes();
+        let mut bytes =
+            format!("line {number} of a text that goes on\n").repeat(SIZE / 30).into_bytes();
         bytes.truncate(SIZE);
         random.fill_bytes(&mut bytes[SIZE / 2..]);
         let path = folder.join(format!("file-{number}"));
         fs::write(&path, &bytes).expect("write");
         fs::File::open(&path).expect("open").set_times(old).expect("touch");
     }
-    let op = Op::Copy { from: vec!["tree/".into()], to: "/srv/".into(), owner: "0:0".into(), mode: None, exclude: vec![] };
+    let op = Op::Copy {
+        from: vec!["tree/".into()],
+        to: "/srv/".into(),
+        owner: "0:0".into(),
+        mode: None,
+        exclude: vec![],
+    };
     let cache = dir.join("cache");
     fs::create_dir(&cache).expect("mkdir");
     let open = || Context::open(dir, &[]).expect("open").with_stat_cache(cache.clone());
@@ -93,13 +102,20 @@ fn layers(dir: &Path) {
     let mut tar = vec![];
     let entries = layer::pack(&tree, EPOCH, &mut tar).expect("pack").entries as f64;
     let megabytes = tar.len() as f64 / 1e6;
-    row("layer: packed", megabytes, "MB", || (), || layer::pack(&tree, EPOCH, &mut io::sink()).expect("pack"));
+    row(
+        "layer: packed",
+        megabytes,
+        "MB",
+        || (),
+        || layer::pack(&tree, EPOCH, &mut io::sink()).expect("pack"),
+    );
     row("layer: hashed", megabytes, "MB", || (), || Digest::of(&tar));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     for (name, how) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
         let mut blob = vec![];
         layer::compress(&mut &tar[..], &mut blob, how, threads).expect("compress");
-        let pack = || layer::compress(&mut &tar[..], &mut io::sink(), how, threads).expect("compress");
+        let pack =
+            || layer::compress(&mut &tar[..], &mut io::sink(), how, threads).expect("compress");
         row(&format!("layer: {name}, {threads} threads"), megabytes, "MB", || (), pack);
         let unpack = || {
             let mut plain = layer::decompress_as(Box::new(&blob[..]), how).expect("decompress");
@@ -112,7 +128,9 @@ fn layers(dir: &Path) {
         let _ = fs::remove_dir_all(&out);
         fs::create_dir(&out).expect("mkdir");
     };
-    row("layer: unpacked", entries, "names", clear, || layer::unpack(&mut &tar[..], &out, Form::Tree, &Limits::default()).expect("unpack"));
+    row("layer: unpacked", entries, "names", clear, || {
+        layer::unpack(&mut &tar[..], &out, Form::Tree, &Limits::default()).expect("unpack")
+    });
     row(
         "layer: merged in memory",
         entries,
@@ -121,8 +139,9 @@ fn layers(dir: &Path) {
         || {
             let mut merged = Merged::new();
             let mut reader = TarReader::new(&tar[..], &Limits::default());
-            let mut keep =
-                |_: &layer::Entry, data: &mut dyn io::Read| io::copy(data, &mut io::sink()).map_err(|source| layer::Error::Read { source });
+            let mut keep = |_: &layer::Entry, data: &mut dyn io::Read| {
+                io::copy(data, &mut io::sink()).map_err(|source| layer::Error::Read { source })
+            };
             merged.apply(&mut reader, &mut keep).expect("merge");
             merged.len()
         },
@@ -131,8 +150,11 @@ fn layers(dir: &Path) {
 
 fn paper(steps: usize) {
     let head = "[image]\nname = \"hot\"\nversion = \"1\"\n[base]\nscratch = true\n[vars]\ncolour = \"red\"\n";
-    let step =
-        |n: usize| format!("[[step]]\nrun = \"make part-{n} colour={{{{ colour }}}}\"\nenv = {{ PART = \"{n}\" }}\nworkdir = \"/src\"\n");
+    let step = |n: usize| {
+        format!(
+            "[[step]]\nrun = \"make part-{n} colour={{{{ colour }}}}\"\nenv = {{ PART = \"{n}\" }}\nworkdir = \"/src\"\n"
+        )
+    };
     let text = head.to_owned() + &(0..steps).map(step).collect::<String>();
     let count = steps as f64;
     let read = || recipe::read(&text, &Inputs::default()).expect("a recipe");
@@ -149,7 +171,13 @@ fn paper(steps: usize) {
         || (),
         || {
             for node in &plan.nodes {
-                let inputs = StepInputs { ops: &node.ops, files: vec![], network: false, packages: vec![], downloads: vec![] };
+                let inputs = StepInputs {
+                    ops: &node.ops,
+                    files: vec![],
+                    network: false,
+                    packages: vec![],
+                    downloads: vec![],
+                };
                 black_box(common.step(&inputs).above(&below).key());
             }
         },

@@ -1,34 +1,30 @@
-//! Index operations against the number of versions in one store: `cargo bench --bench store [-- N…]`.
+//! Index operations against the number of versions in one store: `cargo bench --bench store [--
+//! N…]`.
 //!
-//! Each store is written as a plain layout, one small image a version (one name, one layer that all share), and adopted by bake.
-//! Printed: the median wall time of one operation in this process, in milliseconds.
+//! Each store is written as a plain layout, one small image a version (one name, one layer that all
+//! share), and adopted by bake. Printed: the median wall time of one operation in this process, in
+//! milliseconds.
 
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use bake::digest::Digest;
-use bake::image::Descriptor;
-use bake::image::ImageConfig;
-use bake::image::Index;
-use bake::image::MEDIA_CONFIG;
-use bake::image::MEDIA_LAYER;
-use bake::image::MEDIA_MANIFEST;
-use bake::image::Manifest;
-use bake::image::Platform;
-use bake::image::Reference;
+use bake::image::{
+    Descriptor, ImageConfig, Index, MEDIA_CONFIG, MEDIA_LAYER, MEDIA_MANIFEST, Manifest, Platform,
+    Reference,
+};
 use bake::inspect;
-use bake::store::Rules;
-use bake::store::Store;
-use bake::store::Version;
-use bake::store::Who;
+use bake::store::{Rules, Store, Version, Who};
 
 const ROUNDS: usize = 7;
 
 fn main() {
     let asked: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
     let sizes = if asked.is_empty() { vec![100, 1_000, 10_000, 30_000] } else { asked };
-    println!("| versions | index.json | open | resolve | newest | channel | versions | list | publish | promote | rm | gc --dry-run |");
+    println!(
+        "| versions | index.json | open | resolve | newest | channel | versions | list | publish | promote | rm | gc --dry-run |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for size in sizes {
         measure(size);
@@ -56,22 +52,35 @@ fn measure(size: usize) {
     row(median(|| {
         fresh += 1;
         let draft = store.draft().expect("draft");
-        let put = |media: &str, bytes: &[u8]| draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size)).expect("put");
+        let put = |media: &str, bytes: &[u8]| {
+            draft
+                .put(bytes)
+                .map(|(digest, size)| Descriptor::new(media, digest, size))
+                .expect("put")
+        };
         let mut config = ImageConfig::new(0, &Platform::linux("amd64"));
         config.config.cmd = vec![format!("fresh-{fresh}")];
-        let manifest = Manifest::new(put(MEDIA_CONFIG, &config.to_json()), vec![put(MEDIA_LAYER, b"shared")]);
-        let version = Version::new(reference(&format!("fresh:{fresh}")), put(MEDIA_MANIFEST, &manifest.to_json()));
+        let manifest =
+            Manifest::new(put(MEDIA_CONFIG, &config.to_json()), vec![put(MEDIA_LAYER, b"shared")]);
+        let version = Version::new(
+            reference(&format!("fresh:{fresh}")),
+            put(MEDIA_MANIFEST, &manifest.to_json()),
+        );
         store.publish(&draft, &[version]).expect("publish");
     }));
     row(median(|| {
         promoted.set(promoted.get() + 1);
-        store.promote(&reference(&format!("web:{}", promoted.get())), "production", &by).expect("promote");
+        store
+            .promote(&reference(&format!("web:{}", promoted.get())), "production", &by)
+            .expect("promote");
     }));
     row(median(|| {
         store.remove(&reference(&format!("fresh:{fresh}"))).expect("remove");
         fresh -= 1;
     }));
-    row(median(|| drop(store.garbage(&Rules { keep: Some(size / 2), ..Rules::default() }).expect("plan"))));
+    row(median(|| {
+        drop(store.garbage(&Rules { keep: Some(size / 2), ..Rules::default() }).expect("plan"))
+    }));
     println!("| {} |", cells.join(" | "));
 }
 

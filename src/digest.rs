@@ -7,7 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
-/// The sha256 of some bytes; written `sha256:<64 hex digits>` as in the OCI image specification, "Digests".
+/// The sha256 of some bytes; written `sha256:<64 hex digits>` as in the OCI image specification,
+/// "Digests".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -193,14 +194,24 @@ mod tests {
     #[test]
     fn names_are_written_as_the_specification_says() {
         let empty = Digest::of(b"");
-        assert_eq!(empty.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            empty.to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(empty.to_string().parse::<Digest>(), Ok(empty));
     }
 
     #[test]
     fn other_spellings_are_refused() {
         let hex = Digest::of(b"").hex();
-        for text in ["", "sha256:", &hex, &format!("sha512:{hex}"), &format!("sha256:{}", hex.to_uppercase()), &format!("sha256:{hex}0")] {
+        for text in [
+            "",
+            "sha256:",
+            &hex,
+            &format!("sha512:{hex}"),
+            &format!("sha256:{}", hex.to_uppercase()),
+            &format!("sha256:{hex}0"),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! What happened, as data: the machines and the hall report through a [`Sink`]; only `ui` turns events into text.
+//! What happened, as data: the machines and the hall report through a [`Sink`]; only `ui` turns
+//! events into text.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ pub fn silent() -> Sink {
     Arc::new(|_| {})
 }
 
-/// Returns `error` and its causes as text, outermost first: what a report or a line of the story is made of.
+/// Returns `error` and its causes as text, outermost first: what a report or a line of the story is
+/// made of.
 pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }
@@ -65,7 +67,8 @@ pub enum Event {
     StepMissed {
         /// As in `StepStarted`.
         index: usize,
-        /// A word for the reason: `first`, `unpinned`, `changed`, `gone`, `damaged`, `no-cache`, `paranoid`.
+        /// A word for the reason: `first`, `unpinned`, `changed`, `gone`, `damaged`, `no-cache`,
+        /// `paranoid`.
         kind: &'static str,
         /// The reason, for people.
         why: String,
@@ -74,7 +77,8 @@ pub enum Event {
         /// The build that had it last: time and id.
         since: Option<String>,
     },
-    /// A line of output of step `index`, without its line end, as it was written (not necessarily UTF-8 when it was).
+    /// A line of output of step `index`, without its line end, as it was written (not necessarily
+    /// UTF-8 when it was).
     StepOutput {
         /// As in `StepStarted`.
         index: usize,

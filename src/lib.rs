@@ -1,14 +1,14 @@
 //! bake: turns a recipe into a published, content-addressed, versioned image, all or nothing.
 //!
-//! The library is a house of rooms (see `docs/architecture.md`): the *paper* rooms (`recipe`, `step`, `plan`) decide and
-//! touch nothing; the *machine* rooms (`sandbox`, `store`) act and have never heard of a recipe; they meet in `build`.
-//! `tests/house.rs` keeps the walls.
+//! The library is a house of rooms (see `docs/architecture.md`): the *paper* rooms (`recipe`,
+//! `step`, `plan`) decide and touch nothing; the *machine* rooms (`sandbox`, `store`) act and have
+//! never heard of a recipe; they meet in `engine`. `tests/house.rs` keeps the walls.
 
 pub mod attest;
 pub mod base;
-pub mod build;
 pub mod cli;
 pub mod digest;
+pub mod engine;
 pub mod event;
 pub mod files;
 pub mod image;

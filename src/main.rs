@@ -1,10 +1,12 @@
-//! The `bake` program: either the command line, or the small helper that the sandbox starts from the same file.
+//! The `bake` program: either the command line, or the small helper that the sandbox starts from
+//! the same file.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The helper must be recognised before anything else runs: a user namespace needs a single-threaded process.
-    if let Some(code) = bake::sandbox::helper_main(bake::build::CHORES) {
+    // The helper must be recognised before anything else runs: a user namespace needs a
+    // single-threaded process.
+    if let Some(code) = bake::sandbox::helper_main(bake::engine::CHORES) {
         return code;
     }
     bake::cli::main()

@@ -1,13 +1,15 @@
-//! Asks a web server for `/version.json` at a constant rate, half of the times on new connections and half on ones that are kept, and counts:
-//! how many requests were sent, how many failed, which versions answered. Nothing is asked twice: whatever a browser would have shown as an
-//! error counts as failed.
+//! Asks a web server for `/version.json` at a constant rate, half of the times on new connections
+//! and half on ones that are kept, and counts: how many requests were sent, how many failed, which
+//! versions answered. Nothing is asked twice: whatever a browser would have shown as an error
+//! counts as failed.
 //!
 //! ```text
 //! load --to ADDRESS:PORT --rate REQUESTS_A_SECOND --for SECONDS --until FILE --progress FILE --summary FILE
 //! ```
-//! It stops by itself: when the file `--until` appears, when whoever has started it is gone, at the latest after `--for` seconds. `--progress`
-//! is replaced several times a second: lines of a name and a number. `--summary` is written at the end, as JSON, and as text to stdout. Exit
-//! status 1 if a request failed.
+//! It stops by itself: when the file `--until` appears, when whoever has started it is gone, at the
+//! latest after `--for` seconds. `--progress` is replaced several times a second: lines of a name
+//! and a number. `--summary` is written at the end, as JSON, and as text to stdout. Exit status 1
+//! if a request failed.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Clients that connect anew for every request, and clients that keep their connection: as many of each.
+/// Clients that connect anew for every request, and clients that keep their connection: as many of
+/// each.
 const CLIENTS: u32 = 16;
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,14 +53,18 @@ struct Counts {
 
 fn main() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
     let args = args()?;
-    let (counts, over, start) = (Mutex::new(Counts::default()), AtomicBool::new(false), Instant::now());
+    let (counts, over, start) =
+        (Mutex::new(Counts::default()), AtomicBool::new(false), Instant::now());
     let parent = std::os::unix::process::parent_id();
     std::thread::scope(|scope| {
         for n in 0..CLIENTS {
             let (args, counts, over) = (&args, &counts, &over);
             scope.spawn(move || client(n, args, start, counts, over));
         }
-        while start.elapsed() < args.limit && !args.until.exists() && std::os::unix::process::parent_id() == parent {
+        while start.elapsed() < args.limit
+            && !args.until.exists()
+            && std::os::unix::process::parent_id() == parent
+        {
             if let Err(error) = write_whole(&args.progress, &lock(&counts).progress()) {
                 eprintln!("load: cannot write {}: {error}", args.progress.display());
                 break;
@@ -77,10 +84,19 @@ fn main() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
 fn args() -> Result<Args, String> {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let named = |name: &str| {
-        let at = given.iter().position(|word| word == name).ok_or_else(|| format!("{name} is missing"))?;
+        let at = given
+            .iter()
+            .position(|word| word == name)
+            .ok_or_else(|| format!("{name} is missing"))?;
         given.get(at + 1).ok_or_else(|| format!("{name} needs a value"))
     };
-    let number = |name: &str| named(name)?.parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(|| format!("{name} is a number above 0"));
+    let number = |name: &str| {
+        named(name)?
+            .parse::<u32>()
+            .ok()
+            .filter(|n| *n > 0)
+            .ok_or_else(|| format!("{name} is a number above 0"))
+    };
     Ok(Args {
         to: named("--to")?.parse().map_err(|error| format!("--to: {error}"))?,
         rate: number("--rate")?,
@@ -102,14 +118,17 @@ fn lock(counts: &Mutex<Counts>) -> std::sync::MutexGuard<'_, Counts> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One client: asks when it is its turn, never earlier. One that had to wait for an answer asks again at once, until it has caught up.
+/// One client: asks when it is its turn, never earlier. One that had to wait for an answer asks
+/// again at once, until it has caught up.
 fn client(n: u32, args: &Args, start: Instant, counts: &Mutex<Counts>, over: &AtomicBool) {
     let every = Duration::from_secs(1) * CLIENTS / args.rate;
     let mut turn = start + every * n / CLIENTS;
     let keeps = n % 2 == 1;
     let mut kept = None;
     loop {
-        while let Some(wait) = turn.checked_duration_since(Instant::now()).filter(|_| !over.load(Ordering::SeqCst)) {
+        while let Some(wait) =
+            turn.checked_duration_since(Instant::now()).filter(|_| !over.load(Ordering::SeqCst))
+        {
             std::thread::sleep(wait.min(TICK));
         }
         if over.load(Ordering::SeqCst) {
@@ -153,7 +172,8 @@ fn ask(to: SocketAddr, kept: &mut Option<BufReader<TcpStream>>, keep: bool) -> i
         }
     };
     let connection = if keep { "keep-alive" } else { "close" };
-    let question = format!("GET /version.json HTTP/1.1\r\nHost: {to}\r\nConnection: {connection}\r\n\r\n");
+    let question =
+        format!("GET /version.json HTTP/1.1\r\nHost: {to}\r\nConnection: {connection}\r\n\r\n");
     stream.get_mut().write_all(question.as_bytes())?;
     let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let status = line(&mut stream)?;
@@ -165,7 +185,9 @@ fn ask(to: SocketAddr, kept: &mut Option<BufReader<TcpStream>>, keep: bool) -> i
         let text = line(&mut stream)?;
         let Some((name, value)) = text.split_once(':') else { break };
         match (name.to_ascii_lowercase().as_str(), value.trim()) {
-            ("content-length", value) => length = value.parse::<u64>().ok().filter(|length| *length <= MAX_BODY),
+            ("content-length", value) => {
+                length = value.parse::<u64>().ok().filter(|length| *length <= MAX_BODY)
+            }
             ("x-app-version", value) => header = Some(value.to_owned()),
             ("connection", value) => closes = value.eq_ignore_ascii_case("close"),
             _ => {}
@@ -175,7 +197,8 @@ fn ask(to: SocketAddr, kept: &mut Option<BufReader<TcpStream>>, keep: bool) -> i
     let mut body = vec![0; usize::try_from(length).unwrap_or(0)];
     stream.read_exact(&mut body)?;
     let version = header.ok_or_else(|| wrong("the answer names no version".to_owned()))?;
-    // The server's configuration and the app's file each say which version they are of: in a machine that is whole they agree.
+    // The server's configuration and the app's file each say which version they are of: in a
+    // machine that is whole they agree.
     if !String::from_utf8_lossy(&body).contains(&format!("\"version\": \"{version}\"")) {
         return Err(wrong(format!("the server is version {version}, the app is not")));
     }
@@ -197,7 +220,8 @@ fn line(from: &mut impl BufRead) -> io::Result<String> {
 impl Counts {
     fn progress(&self) -> String {
         let answered: u64 = self.versions.values().sum();
-        let versions: String = self.versions.iter().map(|(version, n)| format!("{version} {n}\n")).collect();
+        let versions: String =
+            self.versions.iter().map(|(version, n)| format!("{version} {n}\n")).collect();
         format!("sent {}\nanswered {answered}\nfailed {}\n{versions}", self.sent, self.failed)
     }
 
@@ -208,7 +232,8 @@ impl Counts {
     }
 
     fn json(&self, time: Duration) -> String {
-        let versions: Vec<String> = self.versions.iter().map(|(version, n)| format!("{version:?}: {n}")).collect();
+        let versions: Vec<String> =
+            self.versions.iter().map(|(version, n)| format!("{version:?}: {n}")).collect();
         format!(
             "{{\"sent\": {}, \"failed\": {}, \"connections\": {}, \"versions\": {{{}}}, \"seconds\": {:.1}, \"median_ms\": {:.1}, \"slowest_ms\": {:.1}}}\n",
             self.sent,
@@ -222,7 +247,8 @@ impl Counts {
     }
 
     fn text(&self, time: Duration) -> String {
-        let versions: Vec<String> = self.versions.iter().map(|(version, n)| format!("{n} by {version}")).collect();
+        let versions: Vec<String> =
+            self.versions.iter().map(|(version, n)| format!("{n} by {version}")).collect();
         let mut text = format!(
             "requests     {} sent in {:.0} s, {} failed\nanswered     {}\nconnections  {}\ntimes        half within {:.1} ms, 99 % within {:.1} ms, all within {:.0} ms\n",
             self.sent,

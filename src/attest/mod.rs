@@ -1,5 +1,6 @@
-//! What can be proved about an image: statements in the format of in-toto, carried as OCI artifacts that name the image as their
-//! `subject`, so that registries and other tools find them. Pure: bytes in, bytes out.
+//! What can be proved about an image: statements in the format of in-toto, carried as OCI artifacts
+//! that name the image as their `subject`, so that registries and other tools find them. Pure:
+//! bytes in, bytes out.
 //!
 //! ```text
 //! index.json ── entry without a name ──► manifest { artifactType, config: {}, layers: [statement, …], subject: the image's manifest }
@@ -10,9 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest::Digest;
-use crate::image::Descriptor;
-use crate::image::MEDIA_EMPTY;
-use crate::image::Manifest;
+use crate::image::{Descriptor, MEDIA_EMPTY, Manifest};
 
 /// Media type of an in-toto statement.
 pub const MEDIA_IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -50,7 +49,8 @@ pub struct Passed {
     pub seconds: f64,
 }
 
-/// Returns the statement that `subject` (`name:version` and the digest of its manifest) passed its tests.
+/// Returns the statement that `subject` (`name:version` and the digest of its manifest) passed its
+/// tests.
 pub fn test_statement(name: &str, subject: &Digest, run: &TestRun) -> Vec<u8> {
     let names: Vec<&str> = run.passed.iter().map(|test| test.name.as_str()).collect();
     let statement = json!({
@@ -70,13 +70,17 @@ pub fn test_statement(name: &str, subject: &Digest, run: &TestRun) -> Vec<u8> {
     statement.to_string().into_bytes()
 }
 
-/// Reads a statement that [`test_statement`] made; `None` for any other, and for one about another subject.
+/// Reads a statement that [`test_statement`] made; `None` for any other, and for one about another
+/// subject.
 pub fn test_run(bytes: &[u8], subject: &Digest) -> Option<TestRun> {
     let statement: Value = serde_json::from_slice(bytes).ok()?;
-    let about = statement["subject"].as_array()?.iter().any(|one| one["digest"]["sha256"] == subject.hex());
-    let fits = statement["_type"] == STATEMENT && statement["predicateType"] == TEST_RESULT && about;
+    let about =
+        statement["subject"].as_array()?.iter().any(|one| one["digest"]["sha256"] == subject.hex());
+    let fits =
+        statement["_type"] == STATEMENT && statement["predicateType"] == TEST_RESULT && about;
     let run: TestRun = serde_json::from_value(statement["predicate"]["bake"].clone()).ok()?;
-    (fits && statement["predicate"]["result"] == "PASSED" && run.passed.len() <= MOST).then_some(run)
+    (fits && statement["predicate"]["result"] == "PASSED" && run.passed.len() <= MOST)
+        .then_some(run)
 }
 
 /// Returns the bytes of the empty config that an artifact's manifest names.
@@ -89,7 +93,8 @@ pub fn empty_config() -> (&'static [u8], Descriptor) {
 pub fn artifact(kind: &str, layers: Vec<Descriptor>, subject: &Descriptor) -> Manifest {
     let mut manifest = Manifest::new(empty_config().1, layers);
     manifest.artifact_type = Some(kind.to_owned());
-    manifest.subject = Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
+    manifest.subject =
+        Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
     manifest
 }
 
@@ -99,8 +104,17 @@ mod tests {
     use crate::image::MEDIA_MANIFEST;
 
     fn run() -> TestRun {
-        let passed = vec![Passed { name: "serves".to_owned(), what: vec!["http".to_owned()], seconds: 0.25 }];
-        TestRun { bake: "0.1.0".to_owned(), finished: "2026-01-01T00:00:00Z".to_owned(), tests: Digest::of("t"), passed }
+        let passed = vec![Passed {
+            name: "serves".to_owned(),
+            what: vec!["http".to_owned()],
+            seconds: 0.25,
+        }];
+        TestRun {
+            bake: "0.1.0".to_owned(),
+            finished: "2026-01-01T00:00:00Z".to_owned(),
+            tests: Digest::of("t"),
+            passed,
+        }
     }
 
     #[test]

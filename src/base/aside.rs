@@ -1,18 +1,14 @@
-//! A file that is written beside its place and appears there whole, or never: without a name until then, so that not even a killed
-//! process leaves anything. Not flushed to disk: what is cached is checked whenever it is used.
+//! A file that is written beside its place and appears there whole, or never: without a name until
+//! then, so that not even a killed process leaves anything. Not flushed to disk: what is cached is
+//! checked whenever it is used.
 
-use std::fs;
-use std::fs::File;
-use std::io;
-use std::io::Seek;
+use std::fs::{self, File};
+use std::io::{self, Seek};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustix::fs::AtFlags;
-use rustix::fs::CWD;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 pub(super) enum Aside {
     Unnamed(File),
@@ -23,7 +19,11 @@ pub(super) enum Aside {
 impl Aside {
     /// Starts a file in the folder `dir`, which must be on the file system of its later place.
     pub(super) fn new(dir: &Path) -> io::Result<Self> {
-        match rustix::fs::open(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)) {
+        match rustix::fs::open(
+            dir,
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o644),
+        ) {
             Ok(fd) => Ok(Self::Unnamed(File::from(fd))),
             Err(_) => Ok(Self::Named(tempfile::Builder::new().prefix("aside-").tempfile_in(dir)?)),
         }
@@ -37,7 +37,8 @@ impl Aside {
         }
     }
 
-    /// Gives the file (0644) its name; what has it already is replaced. `dir`: as in [`Aside::new`].
+    /// Gives the file (0644) its name; what has it already is replaced. `dir`: as in
+    /// [`Aside::new`].
     pub(super) fn keep(mut self, dir: &Path, path: &Path) -> io::Result<()> {
         self.file().set_permissions(fs::Permissions::from_mode(0o644))?;
         let mut file = match self {
@@ -99,6 +100,9 @@ mod tests {
         }
         assert_eq!(fs::read(dir.path().join("name")).expect("there"), b"text");
         assert_eq!(count(), 1);
-        assert_eq!(fs::metadata(dir.path().join("name")).expect("there").permissions().mode() & 0o777, 0o644);
+        assert_eq!(
+            fs::metadata(dir.path().join("name")).expect("there").permissions().mode() & 0o777,
+            0o644
+        );
     }
 }

@@ -6,38 +6,23 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs;
-use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-use std::time::Duration;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::resolver::ResolvedSocketAddrs;
-use ureq::unversioned::resolver::Resolver;
-use ureq::unversioned::transport::DefaultConnector;
-use ureq::unversioned::transport::NextTimeout;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::aside::Aside;
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::digest::Hasher;
-use crate::event::Event;
-use crate::event::Sink;
+use crate::digest::{Digest, HashReader, Hasher};
+use crate::event::{Event, Sink};
 use crate::files;
 
 /// How to download.
@@ -57,7 +42,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { parallel: 8, connect: Duration::from_secs(15), stall: Duration::from_secs(30), tries: 3, pause: Duration::from_millis(500) }
+        Self {
+            parallel: 8,
+            connect: Duration::from_secs(15),
+            stall: Duration::from_secs(30),
+            tries: 3,
+            pause: Duration::from_millis(500),
+        }
     }
 }
 
@@ -158,7 +149,11 @@ impl Failure {
     /// Whether another attempt may succeed.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Refused | Self::UnknownHost | Self::Timeout(_) | Self::Truncated { .. } | Self::Broken(_) => true,
+            Self::Refused
+            | Self::UnknownHost
+            | Self::Timeout(_)
+            | Self::Truncated { .. }
+            | Self::Broken(_) => true,
             Self::Status(status) => *status == 408 || *status == 429 || *status >= 500,
             _ => false,
         }
@@ -167,7 +162,9 @@ impl Failure {
     fn of(error: ureq::Error, limits: &Limits) -> Self {
         match error {
             ureq::Error::StatusCode(status) => Self::Status(status),
-            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => Self::Timeout(limits.connect),
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                Self::Timeout(limits.connect)
+            }
             ureq::Error::Timeout(_) => Self::Timeout(limits.stall),
             ureq::Error::HostNotFound => Self::UnknownHost,
             ureq::Error::ConnectionFailed => Self::Refused,
@@ -182,7 +179,9 @@ impl Failure {
     fn of_io(error: io::Error, limits: &Limits) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => return Self::Refused,
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => return Self::Timeout(limits.stall),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+                return Self::Timeout(limits.stall);
+            }
             _ => {}
         }
         match error.downcast::<ureq::Error>() {
@@ -215,8 +214,14 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Uses the folder `cache`, made if missing. `stop` is asked often; once it says true everything ends with [`Failure::Cancelled`].
-    pub fn new(cache: &Path, limits: Limits, sink: Sink, stop: Arc<dyn Fn() -> bool + Send + Sync>) -> Result<Self, Failure> {
+    /// Uses the folder `cache`, made if missing. `stop` is asked often; once it says true
+    /// everything ends with [`Failure::Cancelled`].
+    pub fn new(
+        cache: &Path,
+        limits: Limits,
+        sink: Sink,
+        stop: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> Result<Self, Failure> {
         for part in ["sha256", "partial"] {
             let path = cache.join(part);
             fs::create_dir_all(&path).map_err(|source| Failure::Cache { path, source })?;
@@ -232,7 +237,8 @@ impl Fetcher {
             .max_idle_connections(limits.parallel * 2)
             .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
             .build();
-        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), Remembering::default());
+        let agent =
+            ureq::Agent::with_parts(config, DefaultConnector::default(), Remembering::default());
         Ok(Self { cache: cache.to_owned(), agent, limits, sink, stop })
     }
 
@@ -246,7 +252,8 @@ impl Fetcher {
         self.cache.join("sha256").join(digest.hex())
     }
 
-    /// Returns the cached content `digest` after a check of every byte; content that is not what its name says is removed.
+    /// Returns the cached content `digest` after a check of every byte; content that is not what
+    /// its name says is removed.
     pub fn cached(&self, digest: &Digest) -> Option<Got> {
         let path = self.place(digest);
         let file = File::open(&path).ok()?;
@@ -255,7 +262,8 @@ impl Fetcher {
         io::copy(&mut reader, &mut io::sink()).ok()?;
         let (_, sha256, size) = reader.finish();
         if sha256 != *digest {
-            // Another bake may have replaced it meanwhile; then the next use simply fetches it once more.
+            // Another bake may have replaced it meanwhile; then the next use simply fetches it once
+            // more.
             let _ = fs::remove_file(&path);
             return None;
         }
@@ -274,7 +282,14 @@ impl Fetcher {
 
     /// Fetches a small document that no digest names, such as a Release file. Not cached.
     pub fn document(&self, url: &str, cap: u64) -> Result<Vec<u8>, Error> {
-        let want = Want { url: url.to_owned(), sha256: None, size: None, cap, what: String::new(), keep: false };
+        let want = Want {
+            url: url.to_owned(),
+            sha256: None,
+            size: None,
+            cap,
+            what: String::new(),
+            keep: false,
+        };
         let mut bytes = vec![];
         let count = AtomicU64::new(0);
         retry(self, &AtomicBool::new(false), &mut || {
@@ -285,9 +300,14 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    /// Brings everything into the cache, the largest first, and tells `ready` as each arrives (on the calling thread, in any order).
-    /// The first failure ends it all, and so does a `Break` (as [`Failure::Cancelled`]).
-    pub fn all(&self, wants: Vec<Want>, ready: &mut dyn FnMut(usize, Got) -> ControlFlow<()>) -> Result<(), Error> {
+    /// Brings everything into the cache, the largest first, and tells `ready` as each arrives (on
+    /// the calling thread, in any order). The first failure ends it all, and so does a `Break` (as
+    /// [`Failure::Cancelled`]).
+    pub fn all(
+        &self,
+        wants: Vec<Want>,
+        ready: &mut dyn FnMut(usize, Got) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let total: Option<u64> = wants.iter().map(|w| w.size).sum();
         let mut order: Vec<usize> = (0..wants.len()).collect();
         order.sort_by_key(|&i| wants[i].size.unwrap_or(u64::MAX));
@@ -298,23 +318,36 @@ impl Fetcher {
         let bytes = Arc::new(AtomicU64::new(0));
         let over = Arc::new(AtomicBool::new(false));
         let (tell, told) = mpsc::channel();
-        // The threads are not joined: a person who presses Ctrl-C must not wait for a stalled server. They own all they touch,
-        // see `over` at the next byte, and take their partial file with them.
+        // The threads are not joined: a person who presses Ctrl-C must not wait for a stalled
+        // server. They own all they touch, see `over` at the next byte, and take their partial file
+        // with them.
         for _ in 0..threads {
-            let (this, wants, queue, bytes, over, tell) =
-                (self.clone(), Arc::clone(&wants), Arc::clone(&queue), Arc::clone(&bytes), Arc::clone(&over), tell.clone());
+            let (this, wants, queue, bytes, over, tell) = (
+                self.clone(),
+                Arc::clone(&wants),
+                Arc::clone(&queue),
+                Arc::clone(&bytes),
+                Arc::clone(&over),
+                tell.clone(),
+            );
             std::thread::Builder::new()
                 .name("download".to_owned())
                 .spawn(move || {
                     loop {
-                        let Some(index) = queue.lock().map(|mut q| q.pop()).unwrap_or(None) else { return };
+                        let Some(index) = queue.lock().map(|mut q| q.pop()).unwrap_or(None) else {
+                            return;
+                        };
                         let result = this.bring(&wants[index], &bytes, &over);
                         if over.load(Ordering::Relaxed) || tell.send((index, result)).is_err() {
                             return;
                         }
                     }
                 })
-                .map_err(|source| Error { index: 0, url: String::new(), source: Failure::Broken(source) })?;
+                .map_err(|source| Error {
+                    index: 0,
+                    url: String::new(),
+                    source: Failure::Broken(source),
+                })?;
         }
         drop(tell);
         let outcome = self.listen(&wants, &names, total, &bytes, &told, ready);
@@ -340,7 +373,11 @@ impl Fetcher {
         while left > 0 {
             let news = told.recv_timeout(Duration::from_millis(50));
             if (self.stop)() {
-                return Err(Error { index: 0, url: redact(&wants[0].url), source: Failure::Cancelled });
+                return Err(Error {
+                    index: 0,
+                    url: redact(&wants[0].url),
+                    source: Failure::Cancelled,
+                });
             }
             match news {
                 Ok((index, Ok(got))) => {
@@ -349,10 +386,16 @@ impl Fetcher {
                         what.clone_from(&names[index]);
                     }
                     if ready(index, got).is_break() {
-                        return Err(Error { index, url: redact(&wants[index].url), source: Failure::Cancelled });
+                        return Err(Error {
+                            index,
+                            url: redact(&wants[index].url),
+                            source: Failure::Cancelled,
+                        });
                     }
                 }
-                Ok((index, Err(source))) => return Err(Error { index, url: redact(&wants[index].url), source }),
+                Ok((index, Err(source))) => {
+                    return Err(Error { index, url: redact(&wants[index].url), source });
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let source = Failure::Broken(io::Error::other("a download thread died"));
@@ -362,7 +405,13 @@ impl Fetcher {
             let done = bytes.load(Ordering::Relaxed);
             if done != shown {
                 shown = done;
-                (self.sink)(Event::Progress { task: "download", what: what.clone(), done, total, bytes: true });
+                (self.sink)(Event::Progress {
+                    task: "download",
+                    what: what.clone(),
+                    done,
+                    total,
+                    bytes: true,
+                });
             }
         }
         Ok(())
@@ -370,7 +419,8 @@ impl Fetcher {
 
     /// From the cache, else from the network.
     fn bring(&self, want: &Want, count: &AtomicU64, over: &AtomicBool) -> Result<Got, Failure> {
-        let cached = want.sha256.as_ref().filter(|_| want.keep).and_then(|digest| self.cached(digest));
+        let cached =
+            want.sha256.as_ref().filter(|_| want.keep).and_then(|digest| self.cached(digest));
         if let Some(got) = cached.filter(|got| want.size.is_none_or(|size| size == got.size)) {
             return Ok(got);
         }
@@ -400,16 +450,32 @@ impl Fetcher {
     }
 
     /// One request; every byte goes to `out`, and the whole is what was wanted or it is an error.
-    fn stream(&self, want: &Want, out: &mut dyn Write, count: &AtomicU64, over: &AtomicBool) -> Result<(Digest, u64), Failure> {
+    fn stream(
+        &self,
+        want: &Want,
+        out: &mut dyn Write,
+        count: &AtomicU64,
+        over: &AtomicBool,
+    ) -> Result<(Digest, u64), Failure> {
         let secure = want.url.starts_with("https://");
         if !secure && !want.url.starts_with("http://") {
             return Err(Failure::BadUrl);
         }
         // What was asked for over https must not be answered over http after a redirect.
-        let response = self.agent.get(&want.url).config().https_only(secure).build().call().map_err(|e| Failure::of(e, &self.limits))?;
+        let response = self
+            .agent
+            .get(&want.url)
+            .config()
+            .https_only(secure)
+            .build()
+            .call()
+            .map_err(|e| Failure::of(e, &self.limits))?;
         let cap = want.size.unwrap_or(want.cap).min(want.cap);
-        let announced: Option<u64> =
-            response.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|text| text.parse().ok());
+        let announced: Option<u64> = response
+            .headers()
+            .get("content-length")
+            .and_then(|v| v.to_str().ok())
+            .and_then(|text| text.parse().ok());
         if announced.is_some_and(|n| n > cap) {
             return Err(Failure::TooLarge { cap });
         }
@@ -426,7 +492,9 @@ impl Fetcher {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => match (error.kind(), want.size.or(announced)) {
-                    (io::ErrorKind::UnexpectedEof, Some(expected)) => break Err(Failure::Truncated { got: size, expected }),
+                    (io::ErrorKind::UnexpectedEof, Some(expected)) => {
+                        break Err(Failure::Truncated { got: size, expected });
+                    }
                     _ => break Err(Failure::of_io(error, &self.limits)),
                 },
             };
@@ -458,8 +526,8 @@ impl Fetcher {
     }
 }
 
-/// Looks each host up once a minute. By itself ureq does so for every request, pooled connection or not: a hundred look-ups a base,
-/// each of which may lose a packet and then waits five seconds.
+/// Looks each host up once a minute. By itself ureq does so for every request, pooled connection or
+/// not: a hundred look-ups a base, each of which may lose a packet and then waits five seconds.
 #[derive(Debug, Default)]
 struct Remembering {
     resolver: DefaultResolver,
@@ -467,11 +535,22 @@ struct Remembering {
 }
 
 impl Resolver for Remembering {
-    fn resolve(&self, uri: &http::Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let name = format!("{:?} {:?}", uri.scheme_str(), uri.authority().map(|a| (a.host(), a.port_u16())));
+    fn resolve(
+        &self,
+        uri: &http::Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let name = format!(
+            "{:?} {:?}",
+            uri.scheme_str(),
+            uri.authority().map(|a| (a.host(), a.port_u16()))
+        );
         // Held during the look-up: eight threads that start at once need one answer.
         let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, found)) = known.get(&name).filter(|(when, _)| when.elapsed() < Duration::from_secs(60)) {
+        if let Some((_, found)) =
+            known.get(&name).filter(|(when, _)| when.elapsed() < Duration::from_secs(60))
+        {
             let mut addresses = self.empty();
             found.iter().for_each(|address| addresses.push(*address));
             return Ok(addresses);
@@ -485,7 +564,11 @@ impl Resolver for Remembering {
     }
 }
 
-fn retry(fetcher: &Fetcher, over: &AtomicBool, attempt: &mut dyn FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+fn retry(
+    fetcher: &Fetcher,
+    over: &AtomicBool,
+    attempt: &mut dyn FnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut pause = fetcher.limits.pause;
     let mut tries = 1;
     loop {
@@ -525,7 +608,11 @@ fn sweep(partial: &Path) {
         let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
         if age.is_some_and(|age| age > Duration::from_secs(24 * 3600)) {
             let folder = entry.file_type().is_ok_and(|t| t.is_dir());
-            let _ = if folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            let _ = if folder {
+                fs::remove_dir_all(entry.path())
+            } else {
+                fs::remove_file(entry.path())
+            };
         }
     }
 }
@@ -551,7 +638,8 @@ mod tests {
     #[test]
     fn cached_content_is_checked_before_it_is_used() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let fetcher = Fetcher::new(dir.path(), Limits::default(), silent(), Arc::new(|| false)).expect("a new cache");
+        let fetcher = Fetcher::new(dir.path(), Limits::default(), silent(), Arc::new(|| false))
+            .expect("a new cache");
         let digest = Digest::of(b"good");
         fs::write(fetcher.place(&digest), b"good").expect("the cache is writable");
         assert_eq!(fetcher.cached(&digest).map(|g| g.size), Some(4));
@@ -563,7 +651,8 @@ mod tests {
     #[test]
     fn other_schemes_are_refused() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let fetcher = Fetcher::new(dir.path(), Limits::default(), silent(), Arc::new(|| false)).expect("a new cache");
+        let fetcher = Fetcher::new(dir.path(), Limits::default(), silent(), Arc::new(|| false))
+            .expect("a new cache");
         let error = fetcher.document("file:///etc/passwd", 10).expect_err("not a web address");
         assert!(matches!(error.source, Failure::BadUrl));
     }

@@ -1,4 +1,5 @@
-//! Package managers: which one an image has, and the command lines of those that fetch for themselves (all but apt).
+//! Package managers: which one an image has, and the command lines of those that fetch for
+//! themselves (all but apt).
 
 use super::Error;
 
@@ -43,23 +44,33 @@ pub fn find(exists: &mut dyn FnMut(&str) -> bool) -> Option<Manager> {
 }
 
 impl Manager {
-    /// The command that installs `names`, for managers that fetch for themselves (network on); `None` for apt.
-    /// Names that could be taken for an option are refused.
+    /// The command that installs `names`, for managers that fetch for themselves (network on);
+    /// `None` for apt. Names that could be taken for an option are refused.
     pub fn install(self, names: &[String], recommends: bool) -> Result<Option<Vec<String>>, Error> {
-        if let Some(name) =
-            names.iter().find(|n| n.is_empty() || n.starts_with('-') || n.contains(|c: char| c.is_whitespace() || c.is_control()))
-        {
-            return Err(Error::Request { request: name.clone(), why: "it is not the name of a package" });
+        if let Some(name) = names.iter().find(|n| {
+            n.is_empty()
+                || n.starts_with('-')
+                || n.contains(|c: char| c.is_whitespace() || c.is_control())
+        }) {
+            return Err(Error::Request {
+                request: name.clone(),
+                why: "it is not the name of a package",
+            });
         }
-        let weak = format!("--setopt=install_weak_deps={}", if recommends { "True" } else { "False" });
+        let weak =
+            format!("--setopt=install_weak_deps={}", if recommends { "True" } else { "False" });
         let command: Vec<&str> = match self {
             Self::Apt => return Ok(None),
             Self::Apk => vec!["apk", "add", "--no-cache", "--no-progress", "--"],
             Self::Dnf => vec!["dnf", "install", "-y", "--nodocs", &weak],
             Self::Microdnf => vec!["microdnf", "install", "-y", "--nodocs", &weak],
-            Self::Zypper if recommends => vec!["zypper", "--non-interactive", "install", "--recommends", "--"],
+            Self::Zypper if recommends => {
+                vec!["zypper", "--non-interactive", "install", "--recommends", "--"]
+            }
             Self::Zypper => vec!["zypper", "--non-interactive", "install", "--no-recommends", "--"],
-            Self::Pacman => vec!["pacman", "-Sy", "--noconfirm", "--needed", "--noprogressbar", "--"],
+            Self::Pacman => {
+                vec!["pacman", "-Sy", "--noconfirm", "--needed", "--noprogressbar", "--"]
+            }
         };
         Ok(Some(command.into_iter().map(str::to_owned).chain(names.iter().cloned()).collect()))
     }
@@ -80,12 +91,24 @@ mod tests {
     #[test]
     fn command_lines() {
         let line = |manager: Manager, recommends| {
-            manager.install(&["a".to_owned(), "b=1".to_owned()], recommends).expect("plain names").map(|c| c.join(" "))
+            manager
+                .install(&["a".to_owned(), "b=1".to_owned()], recommends)
+                .expect("plain names")
+                .map(|c| c.join(" "))
         };
         assert_eq!(line(Manager::Apt, false), None);
-        assert_eq!(line(Manager::Apk, false).as_deref(), Some("apk add --no-cache --no-progress -- a b=1"));
-        assert_eq!(line(Manager::Dnf, false).as_deref(), Some("dnf install -y --nodocs --setopt=install_weak_deps=False a b=1"));
-        assert_eq!(line(Manager::Zypper, true).as_deref(), Some("zypper --non-interactive install --recommends -- a b=1"));
+        assert_eq!(
+            line(Manager::Apk, false).as_deref(),
+            Some("apk add --no-cache --no-progress -- a b=1")
+        );
+        assert_eq!(
+            line(Manager::Dnf, false).as_deref(),
+            Some("dnf install -y --nodocs --setopt=install_weak_deps=False a b=1")
+        );
+        assert_eq!(
+            line(Manager::Zypper, true).as_deref(),
+            Some("zypper --non-interactive install --recommends -- a b=1")
+        );
         for name in ["--root=/", "", "a b", "a\nb"] {
             assert!(Manager::Apk.install(&[name.to_owned()], false).is_err(), "{name:?}");
         }

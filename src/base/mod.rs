@@ -1,27 +1,20 @@
-//! From the world in: a base becomes a pinned root file system, and packages become pinned downloads. `pin` decides what exactly
-//! is meant and can be written to a lock file; `build` makes the tree from a pin, always the same one. What is not here: layers
-//! (the hall packs the tree) and the cache of finished bases (the hall asks for [`Pinned::key`]).
+//! From the world in: a base becomes a pinned root file system, and packages become pinned
+//! downloads. `pin` decides what exactly is meant and can be written to a lock file; `build` makes
+//! the tree from a pin, always the same one. What is not here: layers (the hall packs the tree) and
+//! the cache of finished bases (the hall asks for [`Pinned::key`]).
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::event::Sink;
 use crate::recipe;
-use crate::sandbox::Cancel;
-use crate::sandbox::Chores;
-use crate::sandbox::Ended;
-use crate::sandbox::Heard;
-use crate::sandbox::Job;
-use crate::sandbox::Session;
+use crate::sandbox::{Cancel, Chores, Ended, Heard, Job, Session};
 
 mod aside;
 pub mod debian;
@@ -206,13 +199,18 @@ impl Error {
     /// Whether the network is to blame (exit code 12).
     pub fn is_network(&self) -> bool {
         match self {
-            Self::Download(error) => !matches!(error.source, fetch::Failure::Cancelled | fetch::Failure::Cache { .. }),
+            Self::Download(error) => {
+                !matches!(error.source, fetch::Failure::Cancelled | fetch::Failure::Cache { .. })
+            }
             Self::Gone { .. } | Self::Untrusted { .. } | Self::Index { .. } => true,
             _ => false,
         }
     }
 
-    pub(crate) fn file<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+    pub(crate) fn file<'a>(
+        doing: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self::File { doing, path: path.to_owned(), source }
     }
 }
@@ -234,7 +232,8 @@ pub enum Pinned {
 pub struct PinnedPath {
     /// Path below the context.
     pub path: PathBuf,
-    /// sha256 of the file, or of the folder's tree (names, kinds, modes, owners, contents; not times).
+    /// sha256 of the file, or of the folder's tree (names, kinds, modes, owners, contents; not
+    /// times).
     pub sha256: Digest,
 }
 
@@ -279,7 +278,8 @@ pub struct Package {
 }
 
 impl Pinned {
-    /// A stable name for the tree that [`build`] makes from this pin: for a cache of finished bases.
+    /// A stable name for the tree that [`build`] makes from this pin: for a cache of finished
+    /// bases.
     pub fn key(&self, epoch: i64) -> Digest {
         // Where packages were found, and when, does not change the tree.
         let mut canonical = self.clone();
@@ -293,7 +293,8 @@ impl Pinned {
         if let Self::Path(path) = &mut canonical {
             path.path = PathBuf::new();
         }
-        let json = serde_json::to_vec(&(FORMAT, epoch, canonical)).expect("plain data always serialises");
+        let json =
+            serde_json::to_vec(&(FORMAT, epoch, canonical)).expect("plain data always serialises");
         Digest::of(json)
     }
 
@@ -305,7 +306,8 @@ impl Pinned {
         }
     }
 
-    /// Whether this pin is one of what `base` asks for (else the recipe has changed since it was locked).
+    /// Whether this pin is one of what `base` asks for (else the recipe has changed since it was
+    /// locked).
     pub fn fits(&self, base: &recipe::Base, arch: &str) -> bool {
         match (self, &base.kind) {
             (Self::Scratch, recipe::BaseKind::Scratch) => true,
@@ -333,7 +335,8 @@ pub struct Workshop<'a> {
     pub source: &'a debian::Source,
     /// The build's user namespace.
     pub session: &'a Session,
-    /// The session's scratch folder: upper folders are below it, and so are our own short-lived folders.
+    /// The session's scratch folder: upper folders are below it, and so are our own short-lived
+    /// folders.
     pub scratch: &'a Path,
     /// Ends it all.
     pub cancel: &'a Cancel,
@@ -350,14 +353,22 @@ pub struct Line<'a> {
     pub text: &'a [u8],
 }
 
-/// Decides what exactly `base` is. `arch`: OCI architecture. `context`: folder that paths are relative to. With a `locked` pin that
-/// fits the recipe nothing is asked of the network; a changed tar or folder is told by comparing the result with `locked`.
-pub fn pin(base: &recipe::Base, arch: &str, context: &Path, locked: Option<&Pinned>, source: &debian::Source) -> Result<Pinned, Error> {
+/// Decides what exactly `base` is. `arch`: OCI architecture. `context`: folder that paths are
+/// relative to. With a `locked` pin that fits the recipe nothing is asked of the network; a changed
+/// tar or folder is told by comparing the result with `locked`.
+pub fn pin(
+    base: &recipe::Base,
+    arch: &str,
+    context: &Path,
+    locked: Option<&Pinned>,
+    source: &debian::Source,
+) -> Result<Pinned, Error> {
     match &base.kind {
         recipe::BaseKind::Scratch => Ok(Pinned::Scratch),
-        recipe::BaseKind::Path(path) => {
-            Ok(Pinned::Path(PinnedPath { path: path.clone(), sha256: path::digest(&path::held(context, path)?, source.cache())? }))
-        }
+        recipe::BaseKind::Path(path) => Ok(Pinned::Path(PinnedPath {
+            path: path.clone(),
+            sha256: path::digest(&path::held(context, path)?, source.cache())?,
+        })),
         recipe::BaseKind::Debian(wanted) => {
             if let Some(locked @ Pinned::Debian(pin)) = locked.filter(|l| l.fits(base, arch)) {
                 pin.packages.iter().try_for_each(Package::check)?;
@@ -369,8 +380,9 @@ pub fn pin(base: &recipe::Base, arch: &str, context: &Path, locked: Option<&Pinn
     }
 }
 
-/// Makes the tree of `pinned` in the empty folder `upper` (below the session's scratch folder, as `work`, an empty folder beside it).
-/// The same pin and epoch always give the same tree, up to times after `epoch`. On failure `upper` holds rubbish.
+/// Makes the tree of `pinned` in the empty folder `upper` (below the session's scratch folder, as
+/// `work`, an empty folder beside it). The same pin and epoch always give the same tree, up to
+/// times after `epoch`. On failure `upper` holds rubbish.
 pub fn build(
     pinned: &Pinned,
     epoch: i64,
@@ -393,13 +405,22 @@ impl Workshop<'_> {
         let below = path.strip_prefix(self.scratch).map_err(|_| Error::File {
             doing: "use",
             path: path.to_owned(),
-            source: io::Error::new(io::ErrorKind::InvalidInput, "it is not below the scratch folder"),
+            source: io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not below the scratch folder",
+            ),
         })?;
         Ok(Path::new("/scratch").join(below))
     }
 
     /// Runs a job; its output goes to `hear`, and its last lines into the error, if it fails.
-    fn run(&self, what: &str, job: Job, hear: &mut dyn FnMut(Line<'_>), progress: &mut dyn FnMut(Value)) -> Result<Vec<Value>, Error> {
+    fn run(
+        &self,
+        what: &str,
+        job: Job,
+        hear: &mut dyn FnMut(Line<'_>),
+        progress: &mut dyn FnMut(Value),
+    ) -> Result<Vec<Value>, Error> {
         const KEPT: usize = 30;
         let mut tail: VecDeque<String> = VecDeque::new();
         let ended = self.session.run(job, self.cancel, &mut |heard| match heard {
@@ -416,7 +437,11 @@ impl Workshop<'_> {
         match ended {
             Ended::Done(values) => Ok(values),
             Ended::Cancelled => Err(Error::Cancelled),
-            Ended::Failed { how, .. } => Err(Error::Failed { what: what.to_owned(), how: how.reasons().join(": "), tail: tail.into() }),
+            Ended::Failed { how, .. } => Err(Error::Failed {
+                what: what.to_owned(),
+                how: how.reasons().join(": "),
+                tail: tail.into(),
+            }),
         }
     }
 }

@@ -1,48 +1,31 @@
-//! A tar or a folder of the context as base. A folder is turned into a canonical tar on the way: sorted, owners relative to the
-//! folder's owner (who is root in the image), times set by us, so that two checkouts of one tree are one base.
+//! A tar or a folder of the context as base. A folder is turned into a canonical tar on the way:
+//! sorted, owners relative to the folder's owner (who is root in the image), times set by us, so
+//! that two checkouts of one tree are one base.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::fs;
-use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Error;
-use super::PinnedPath;
-use super::Workshop;
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::digest::HashWriter;
+use super::{Error, PinnedPath, Workshop};
+use crate::digest::{Digest, HashReader, HashWriter};
 use crate::event::chain;
-use crate::files;
-use crate::files::Links;
-use crate::files::Mark;
-use crate::files::Moment;
-use crate::files::RootDir;
+use crate::files::{self, Links, Mark, Moment, RootDir};
 use crate::layer;
-use crate::sandbox::Action;
-use crate::sandbox::Call;
-use crate::sandbox::CallIo;
-use crate::sandbox::Job;
-use crate::sandbox::Network;
+use crate::sandbox::{Action, Call, CallIo, Job, Network};
 
 /// How the note begins of what a tar looked like when it was read, and which digest it had.
 const NOTE: &str = "bake tar 1";
 
-/// Returns the digest of a tar (its bytes) or a folder (its tree, but for times). Of a tar that looks as it did when it was read last, the
-/// digest is the one noted in the folder `cache` then: whoever unpacks it reads and compares every byte.
+/// Returns the digest of a tar (its bytes) or a folder (its tree, but for times). Of a tar that
+/// looks as it did when it was read last, the digest is the one noted in the folder `cache` then:
+/// whoever unpacks it reads and compares every byte.
 pub(super) fn digest(path: &Path, cache: &Path) -> Result<Digest, Error> {
     let meta = fs::metadata(path).map_err(Error::file("read", path))?;
     if meta.is_dir() {
@@ -50,10 +33,18 @@ pub(super) fn digest(path: &Path, cache: &Path) -> Result<Digest, Error> {
     }
     let when = SystemTime::now();
     let file = File::open(path).map_err(Error::file("read", path))?;
-    let look = |file: &File| rustix::fs::fstat(file).map(|stat| Mark::of(&stat)).map_err(|e| Error::file("read", path)(e.into()));
+    let look = |file: &File| {
+        rustix::fs::fstat(file)
+            .map(|stat| Mark::of(&stat))
+            .map_err(|e| Error::file("read", path)(e.into()))
+    };
     let mark = look(&file)?;
     // What is no regular file may give something else each time.
-    let note = path.canonicalize().ok().filter(|_| meta.is_file()).map(|path| Digest::of(path.as_os_str().as_bytes()).hex());
+    let note = path
+        .canonicalize()
+        .ok()
+        .filter(|_| meta.is_file())
+        .map(|path| Digest::of(path.as_os_str().as_bytes()).hex());
     let note = note.map(|name| cache.join("path").join(name));
     if let Some(known) = note.as_deref().and_then(|note| noted(note, &mark)) {
         return Ok(known);
@@ -109,16 +100,29 @@ pub(super) fn held(context: &Path, path: &Path) -> Result<PathBuf, Error> {
     }
     match RootDir::open(context, Links::Beneath).and_then(|dir| dir.stat(path)) {
         Ok(_) => Ok(full),
-        Err(files::Error::Outside { link, .. }) => Err(Error::Outside { path: path.to_owned(), link }),
-        Err(error) => Err(Error::File { doing: "read", path: full, source: io::Error::new(error.kind(), error) }),
+        Err(files::Error::Outside { link, .. }) => {
+            Err(Error::Outside { path: path.to_owned(), link })
+        }
+        Err(error) => Err(Error::File {
+            doing: "read",
+            path: full,
+            source: io::Error::new(error.kind(), error),
+        }),
     }
 }
 
 /// Unpacks the base into `upper`, and checks on the way that it is still what was pinned.
-pub(super) fn build(pin: &PinnedPath, epoch: i64, context: &Path, upper: &Path, shop: &Workshop<'_>) -> Result<(), Error> {
+pub(super) fn build(
+    pin: &PinnedPath,
+    epoch: i64,
+    context: &Path,
+    upper: &Path,
+    shop: &Workshop<'_>,
+) -> Result<(), Error> {
     let path = held(context, &pin.path)?;
     let folder = fs::metadata(&path).map_err(Error::file("read", &path))?.is_dir();
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::file("read", &path)(e.into()))?;
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| Error::file("read", &path)(e.into()))?;
     let inside = shop.inside(upper)?;
     std::thread::scope(|scope| {
         let path = &path;
@@ -126,7 +130,8 @@ pub(super) fn build(pin: &PinnedPath, epoch: i64, context: &Path, upper: &Path, 
             let mut pipe = io::BufWriter::with_capacity(1 << 16, File::from(writer));
             let digest = if folder {
                 stream(path, epoch, &mut pipe)?;
-                // Once more: the stream above has other times in it, and the folder may have changed since it was pinned.
+                // Once more: the stream above has other times in it, and the folder may have
+                // changed since it was pinned.
                 tree(path)?
             } else {
                 let mut reader = HashReader::new(File::open(path)?);
@@ -145,26 +150,36 @@ pub(super) fn build(pin: &PinnedPath, epoch: i64, context: &Path, upper: &Path, 
             network: Network::None,
             actions: vec![Action::Call(call)],
         };
-        let ended = shop.run(&format!("unpacking {}", pin.path.display()), job, &mut |_| {}, &mut |_| {});
-        let found = pump.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
+        let ended =
+            shop.run(&format!("unpacking {}", pin.path.display()), job, &mut |_| {}, &mut |_| {});
+        let found =
+            pump.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
         match (ended, found) {
             // The reader went away first: its reason is the better one.
             (Err(error), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => Err(error),
             (_, Err(source)) => Err(Error::File { doing: "read", path: path.clone(), source }),
             (Err(error), Ok(_)) => Err(error),
-            (Ok(_), Ok(found)) if found != pin.sha256 => Err(Error::Changed { path: path.clone(), expected: pin.sha256, found }),
+            (Ok(_), Ok(found)) if found != pin.sha256 => {
+                Err(Error::Changed { path: path.clone(), expected: pin.sha256, found })
+            }
             (Ok(_), Ok(_)) => Ok(()),
         }
     })
 }
 
-/// The chore `base.unpack`: unpacks the (perhaps compressed) tar in the first file into the folder `into`.
+/// The chore `base.unpack`: unpacks the (perhaps compressed) tar in the first file into the folder
+/// `into`.
 pub(super) fn chore(io: CallIo<'_>) -> Result<Value, String> {
-    let into: PathBuf = serde_json::from_value(io.args["into"].clone()).map_err(|e| e.to_string())?;
+    let into: PathBuf =
+        serde_json::from_value(io.args["into"].clone()).map_err(|e| e.to_string())?;
     let file = io.fds.into_iter().next().ok_or("no file was handed over")?;
-    let mut tar = layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(told)?;
+    let mut tar =
+        layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(told)?;
     // Tars of whole systems often hold a /dev.
-    let options = layer::Options { devices: layer::Devices::Skip, ..layer::Options::layer(layer::Form::Tree) };
+    let options = layer::Options {
+        devices: layer::Devices::Skip,
+        ..layer::Options::layer(layer::Form::Tree)
+    };
     let packed = layer::unpack_with(&mut *tar, &into, &options).map_err(told)?;
     // Bytes after the end of the archive must be read, or the writer sees a broken pipe.
     copy(&mut *tar, &mut io::sink()).map_err(|e| e.to_string())?;
@@ -185,13 +200,22 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Writes the folder as a tar with the time `mtime` everywhere. With 0 it is the folder's canonical form, whose sha256 names it.
+/// Writes the folder as a tar with the time `mtime` everywhere. With 0 it is the folder's canonical
+/// form, whose sha256 names it.
 fn stream(folder: &Path, mtime: i64, out: &mut dyn Write) -> io::Result<()> {
     let top = fs::metadata(folder)?;
     let mut names = vec![];
     for entry in walkdir::WalkDir::new(folder).min_depth(1) {
         let entry = entry.map_err(io::Error::from)?;
-        names.push(entry.path().strip_prefix(folder).map_err(io::Error::other)?.as_os_str().as_bytes().to_vec());
+        names.push(
+            entry
+                .path()
+                .strip_prefix(folder)
+                .map_err(io::Error::other)?
+                .as_os_str()
+                .as_bytes()
+                .to_vec(),
+        );
     }
     names.sort_by(|a, b| layer::compare(a, b));
     let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
@@ -236,16 +260,22 @@ fn stream(folder: &Path, mtime: i64, out: &mut dyn Write) -> io::Result<()> {
 
 /// A broken pipe must be told from a folder that cannot be read.
 fn unwrapped(error: layer::Error, path: &Path) -> io::Error {
-    let kind = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<io::Error>()).map_or(io::ErrorKind::Other, io::Error::kind);
+    let kind = std::error::Error::source(&error)
+        .and_then(|s| s.downcast_ref::<io::Error>())
+        .map_or(io::ErrorKind::Other, io::Error::kind);
     io::Error::new(kind, format!("{}: {}", path.display(), told(error)))
 }
 
-/// The folder's owner is root in the image. In a folder of root's, others keep their ids; else nobody else may own anything.
+/// The folder's owner is root in the image. In a folder of root's, others keep their ids; else
+/// nobody else may own anything.
 fn owner(id: u32, top: u32) -> io::Result<u32> {
     match id {
         _ if id == top => Ok(0),
         _ if top == 0 => Ok(id),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it belongs to somebody else than the folder")),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it belongs to somebody else than the folder",
+        )),
     }
 }
 
@@ -280,7 +310,8 @@ mod tests {
         };
         write("etc/conf", "text");
         write(&format!("deep/{}/{}", "x".repeat(90), "y".repeat(90)), "long");
-        fs::hard_link(dir.path().join("etc/conf"), dir.path().join("etc/hard")).expect("one file system");
+        fs::hard_link(dir.path().join("etc/conf"), dir.path().join("etc/hard"))
+            .expect("one file system");
         std::os::unix::fs::symlink("conf", dir.path().join("etc/soft")).expect("writable");
         dir
     }
@@ -314,8 +345,14 @@ mod tests {
         let mut names = vec![];
         for entry in archive.entries().expect("a tar") {
             let entry = entry.expect("a tar");
-            assert_eq!((entry.header().mtime().ok(), entry.header().uid().ok()), (Some(7), Some(0)));
-            names.push((entry.header().entry_type(), String::from_utf8_lossy(&entry.path_bytes()).into_owned()));
+            assert_eq!(
+                (entry.header().mtime().ok(), entry.header().uid().ok()),
+                (Some(7), Some(0))
+            );
+            names.push((
+                entry.header().entry_type(),
+                String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
+            ));
         }
         let long = format!("deep/{}/{}", "x".repeat(90), "y".repeat(90));
         assert!(names.contains(&(tar::EntryType::Regular, long)), "{names:?}");
@@ -324,33 +361,58 @@ mod tests {
 
     #[test]
     fn a_tar_that_looks_as_before_is_not_read_again() {
-        let (dir, cache) = (tempfile::tempdir().expect("a temporary folder"), tempfile::tempdir().expect("a temporary folder"));
+        let (dir, cache) = (
+            tempfile::tempdir().expect("a temporary folder"),
+            tempfile::tempdir().expect("a temporary folder"),
+        );
         let path = dir.path().join("base.tar");
         let set = |text: &str, time: SystemTime| {
             fs::write(&path, text).expect("writable");
-            File::options().write(true).open(&path).expect("ours").set_modified(time).expect("ours");
+            File::options()
+                .write(true)
+                .open(&path)
+                .expect("ours")
+                .set_modified(time)
+                .expect("ours");
         };
         let found = || super::digest(&path, cache.path()).expect("readable");
         let notes = || fs::read_dir(cache.path().join("path")).map_or(0, Iterator::count);
         set("one", SystemTime::now());
-        assert_eq!((found(), notes()), (Digest::of("one"), 0), "it may still change without a trace");
-        // As if it had been read long after it was written: a note that says something else shows whether it is believed.
+        assert_eq!(
+            (found(), notes()),
+            (Digest::of("one"), 0),
+            "it may still change without a trace"
+        );
+        // As if it had been read long after it was written: a note that says something else shows
+        // whether it is believed.
         let mark = |path: &Path| Mark::of(&rustix::fs::stat(path).expect("there"));
-        let note = cache.path().join("path").join(Digest::of(path.canonicalize().expect("there").as_os_str().as_bytes()).hex());
-        let lie = || write_note(&note, &format!("{} {}\n", words(&mark(&path)), Digest::of("lie"))).expect("writable");
+        let note = cache
+            .path()
+            .join("path")
+            .join(Digest::of(path.canonicalize().expect("there").as_os_str().as_bytes()).hex());
+        let lie = || {
+            write_note(&note, &format!("{} {}\n", words(&mark(&path)), Digest::of("lie")))
+                .expect("writable")
+        };
         lie();
         assert_eq!(found(), Digest::of("lie"));
         let old = fs::metadata(&path).expect("there").modified().expect("a time");
         for text in ["two", "three"] {
             lie();
-            // Same time, and once the same size: the time of change tells, as soon as its clock has moved on.
+            // Same time, and once the same size: the time of change tells, as soon as its clock has
+            // moved on.
             let before = mark(&path);
             while mark(&path) == before {
                 set(text, old);
             }
             assert_eq!(found(), Digest::of(text));
         }
-        for damaged in ["", "bake tar 2 1 1 1 1.1 1.1 sha256:00\n", &words(&mark(&path)), &format!("{} sha256:zz", words(&mark(&path)))] {
+        for damaged in [
+            "",
+            "bake tar 2 1 1 1 1.1 1.1 sha256:00\n",
+            &words(&mark(&path)),
+            &format!("{} sha256:zz", words(&mark(&path))),
+        ] {
             fs::write(&note, damaged).expect("writable");
             assert_eq!(found(), Digest::of("three"), "{damaged:?}");
         }
@@ -358,7 +420,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let error = super::digest(Path::new("/nonexistent/base.tar"), Path::new("/nonexistent")).expect_err("missing");
+        let error = super::digest(Path::new("/nonexistent/base.tar"), Path::new("/nonexistent"))
+            .expect_err("missing");
         assert_eq!(error.to_string(), "cannot read /nonexistent/base.tar");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::build::Volume;
+use crate::engine::Volume;
 use crate::recipe;
 use crate::ui::{ColorChoice, ProgressChoice};
 
@@ -24,8 +24,9 @@ Exit codes:
 
 /// Bake versioned, content-addressed images from a recipe: all or nothing
 ///
-/// A recipe (TOML) says what the image is made from. `bake build` runs its steps in a throwaway root and publishes the result
-/// as a version in the store, an OCI image layout. If anything fails there is no image and no trace of one.
+/// A recipe (TOML) says what the image is made from. `bake build` runs its steps in a throwaway
+/// root and publishes the result as a version in the store, an OCI image layout. If anything fails
+/// there is no image and no trace of one.
 #[derive(Debug, Parser)]
 #[command(name = "bake", version, after_help = EXIT_CODES, disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) struct Args {
@@ -49,10 +50,22 @@ pub(super) struct Global {
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
     /// When to colour: auto, always or never
-    #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true, global = true)]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        global = true
+    )]
     pub(super) color: ColorChoice,
     /// How to tell what happens: auto (bars on a terminal, else plain), bars, plain or none
-    #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true, global = true)]
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "auto",
+        hide_possible_values = true,
+        global = true
+    )]
     pub(super) progress: ProgressChoice,
 }
 
@@ -60,8 +73,9 @@ pub(super) struct Global {
 pub(super) enum Command {
     /// Bake an image and publish it in the store
     ///
-    /// Prints `name:version sha256:…`, one line per image, and nothing else, on stdout. A version that was baked from the same inputs
-    /// before is "already baked": exit 0. Other content under a published version is refused.
+    /// Prints `name:version sha256:…`, one line per image, and nothing else, on stdout. A version
+    /// that was baked from the same inputs before is "already baked": exit 0. Other content under a
+    /// published version is refused.
     ///
     /// Example: bake build examples/web/nginx.toml
     Build(BuildArgs),
@@ -73,14 +87,15 @@ pub(super) enum Command {
     Plan(RecipeArgs),
     /// Say which steps are cached, and why the others would run
     ///
-    /// Compares every step with the cache and with the last build of the recipe, and names what changed: the file, the package, the
-    /// command, the variable. Runs nothing.
+    /// Compares every step with the cache and with the last build of the recipe, and names what
+    /// changed: the file, the package, the command, the variable. Runs nothing.
     Explain(ExplainArgs),
     /// Rewrite recipes in bake's own format
     Fmt(FmtArgs),
     /// Pin everything the world could change, without publishing
     ///
-    /// Runs the steps as far as needed to know which packages they take, writes the lock file beside the recipe, and throws the rest away.
+    /// Runs the steps as far as needed to know which packages they take, writes the lock file
+    /// beside the recipe, and throws the rest away.
     Lock(LockArgs),
     /// Start a recipe from a template
     ///
@@ -88,24 +103,27 @@ pub(super) enum Command {
     New(NewArgs),
     /// Run the tests of a published version again
     ///
-    /// The tests are those of the recipe it was baked from, kept with the image. Where all pass, a version that was published with
-    /// `--no-test` is tested from then on; where one fails, exit code 1, and the version stays what it was.
+    /// The tests are those of the recipe it was baked from, kept with the image. Where all pass, a
+    /// version that was published with `--no-test` is tested from then on; where one fails, exit
+    /// code 1, and the version stays what it was.
     ///
     /// Example: bake test web:2.0.0
     Test(ImageArgs),
     /// Open a shell in the root that a step of a recipe would see
     ///
-    /// Runs the steps before it, or takes them from the cache, then opens bash, else sh, with the environment, user, folder and network of
-    /// that step. Whatever is done in it is thrown away when it is left. Needs a terminal.
+    /// Runs the steps before it, or takes them from the cache, then opens bash, else sh, with the
+    /// environment, user, folder and network of that step. Whatever is done in it is thrown away
+    /// when it is left. Needs a terminal.
     ///
     /// Example: bake shell web.toml --at 3
     Shell(ShellArgs),
     /// Run a throwaway machine of a published version
     ///
-    /// Starts what the image says, or CMD in place of its cmd, as the image's user, with nothing but a loopback network unless
-    /// `--network host`. Whatever it does is gone when the program ends; folders given with --volume stay. A terminal is passed on as one.
-    /// Signals go to the program, the second of a kind ends the machine. The exit code is the program's, or 128 and the number of
-    /// the signal that ended it; 127 where it cannot be started.
+    /// Starts what the image says, or CMD in place of its cmd, as the image's user, with nothing
+    /// but a loopback network unless `--network host`. Whatever it does is gone when the program
+    /// ends; folders given with --volume stay. A terminal is passed on as one. Signals go to the
+    /// program, the second of a kind ends the machine. The exit code is the program's, or 128 and
+    /// the number of the signal that ended it; 127 where it cannot be started.
     ///
     /// Example: bake run web:2.0.0 -- nginx -t
     Run(RunArgs),
@@ -125,31 +143,34 @@ pub(super) enum Command {
     Rm(RmArgs),
     /// Free what nothing needs
     ///
-    /// Says what goes, and removes it: blobs that no version needs, cache entries that nobody has used for a while, the scratch of
-    /// dead builds, old logs. Versions go only by --keep or --older-than, and never those that a channel points at or would after
-    /// `bake promote --back`. Builds may run at the same time.
+    /// Says what goes, and removes it: blobs that no version needs, cache entries that nobody has
+    /// used for a while, the scratch of dead builds, old logs. Versions go only by --keep or
+    /// --older-than, and never those that a channel points at or would after `bake promote --back`.
+    /// Builds may run at the same time.
     ///
     /// Example: bake gc --keep 5 --older-than 30d --dry-run
     Gc(GcArgs),
     /// Point a channel at a version
     ///
-    /// A channel is a name that stands for one version after another: `web@production` can be written wherever an image is named.
-    /// It is made by the first promote. Who promoted what, and when, is never forgotten: `bake list --history web@production`.
-    /// Versions that are untested or revoked are refused.
+    /// A channel is a name that stands for one version after another: `web@production` can be
+    /// written wherever an image is named. It is made by the first promote. Who promoted what, and
+    /// when, is never forgotten: `bake list --history web@production`. Versions that are untested
+    /// or revoked are refused.
     ///
     /// Example: bake promote web:2.0.0 production
     Promote(PromoteArgs),
     /// Mark a version as one that must not be used
     ///
-    /// It stays in the store. It cannot be promoted or built on, is marked in every listing, and whoever runs or exports it is
-    /// warned. Says which channels point at it, and which images were built on it.
+    /// It stays in the store. It cannot be promoted or built on, is marked in every listing, and
+    /// whoever runs or exports it is warned. Says which channels point at it, and which images were
+    /// built on it.
     ///
     /// Example: bake revoke web:1.0.0 --why CVE-2026-1234
     Revoke(RevokeArgs),
     /// Read everything again and check it against its name
     ///
-    /// Checks all versions, or those named: digests and sizes of every blob, layers against the config, names inside the layers.
-    /// Exit code 3 when something is wrong.
+    /// Checks all versions, or those named: digests and sizes of every blob, layers against the
+    /// config, names inside the layers. Exit code 3 when something is wrong.
     Verify(VerifyArgs),
     /// Write a version to a file or folder
     ///
@@ -157,16 +178,19 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Tell what one version has that another has not
     ///
-    /// Packages by version, files by content, mode, owner, attributes, capabilities and links, and how the images run. Files that go with a
-    /// package that came, went or has another version are counted with it. Exit code 3 when they differ.
+    /// Packages by version, files by content, mode, owner, attributes, capabilities and links, and
+    /// how the images run. Files that go with a package that came, went or has another version are
+    /// counted with it. Exit code 3 when they differ.
     ///
     /// Example: bake diff web:1.0.0 web:2.0.0
     Diff(DiffArgs),
     /// Compare a machine with the image it claims to be
     ///
-    /// Reads every file of the image on the machine (or in a container's root, or on a mounted disk) and names what was added, removed or
-    /// changed: content, mode, owner, attributes, capabilities, links. Left out are /proc, /sys, /dev, /run, /tmp, the image's volumes, what
-    /// every machine writes (docs/drift.md) and the recipe's `[drift] ignore`. Changes nothing. Exit code 3 unless the verdict is `exact`.
+    /// Reads every file of the image on the machine (or in a container's root, or on a mounted
+    /// disk) and names what was added, removed or changed: content, mode, owner, attributes,
+    /// capabilities, links. Left out are /proc, /sys, /dev, /run, /tmp, the image's volumes, what
+    /// every machine writes (docs/drift.md) and the recipe's `[drift] ignore`. Changes nothing.
+    /// Exit code 3 unless the verdict is `exact`.
     ///
     /// `--pid` compares a running machine: a container's process, or `bake run` itself.
     ///
@@ -174,9 +198,10 @@ pub(super) enum Command {
     Drift(DriftArgs),
     /// Count machines by image, version and verdict
     ///
-    /// Reads the reports of `bake drift --json`, and the identity files (/usr/lib/bake/image.json) of machines that nobody compared: files,
-    /// folders with everything in them, or `-` for stdin; one JSON object a file, a list, or one a line. Each machine counts once, with its
-    /// newest report. What cannot be read or does not count is told.
+    /// Reads the reports of `bake drift --json`, and the identity files (/usr/lib/bake/image.json)
+    /// of machines that nobody compared: files, folders with everything in them, or `-` for stdin;
+    /// one JSON object a file, a list, or one a line. Each machine counts once, with its newest
+    /// report. What cannot be read or does not count is told.
     ///
     /// Example: bake fleet reports/ --svg fleet.svg
     Fleet(FleetArgs),
@@ -230,10 +255,12 @@ pub(super) struct BuildArgs {
     /// Renew the lock file
     #[arg(long)]
     pub(super) update: bool,
-    /// Publish without running the recipe's tests; the image counts as untested until `bake test` has passed
+    /// Publish without running the recipe's tests; the image counts as untested until `bake test`
+    /// has passed
     #[arg(long)]
     pub(super) no_test: bool,
-    /// What to do where a step fails: just fail, or open a shell in what it left first (on a terminal)
+    /// What to do where a step fails: just fail, or open a shell in what it left first (on a
+    /// terminal)
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     pub(super) on_failure: OnFailure,
     #[command(flatten)]
@@ -250,7 +277,8 @@ pub(super) struct BuildArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct CacheArgs {
-    /// Run steps although they are cached: all, or the one of this number or name (`base` is the base); may be given often
+    /// Run steps although they are cached: all, or the one of this number or name (`base` is the
+    /// base); may be given often
     #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(super) no_cache: Vec<String>,
 }
@@ -293,7 +321,8 @@ pub(super) struct ShellArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct MirrorArgs {
-    /// Debian archive to use where the recipe names none [default: the host's own apt configuration, else deb.debian.org]
+    /// Debian archive to use where the recipe names none [default: the host's own apt
+    /// configuration, else deb.debian.org]
     #[arg(long, env = "BAKE_DEBIAN_MIRROR", value_name = "URL")]
     pub(super) debian_mirror: Option<String>,
     /// Give up on a server that sends nothing for so long (`90s`, `5m`) [default: 30s]
@@ -365,7 +394,8 @@ pub(super) struct RunArgs {
     /// Program in place of the image's entrypoint; an empty one means none
     #[arg(long, value_name = "PROGRAM")]
     pub(super) entrypoint: Option<String>,
-    /// Show a folder of this host inside; may be given often. Owners are those of the image: 0 is root
+    /// Show a folder of this host inside; may be given often. Owners are those of the image: 0 is
+    /// root
     #[arg(long, short, value_name = "DIR:PATH[:ro]", value_parser = volume)]
     pub(super) volume: Vec<Volume>,
     /// Add to the environment; may be given often
@@ -412,7 +442,8 @@ pub(super) struct GcArgs {
     /// Keep the last N versions of each name; revoked ones do not count
     #[arg(long, value_name = "N")]
     pub(super) keep: Option<usize>,
-    /// Keep versions that were published less than this ago, such as 30d; alone it also keeps the last version of each name
+    /// Keep versions that were published less than this ago, such as 30d; alone it also keeps the
+    /// last version of each name
     #[arg(long, value_name = "AGE", value_parser = super::gc::age)]
     pub(super) older_than: Option<Duration>,
     /// Keep what is in the cache and was used less than this ago
@@ -422,7 +453,8 @@ pub(super) struct GcArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct PromoteArgs {
-    /// `name:version`, `name@channel` (what that points at) or `name@sha256:…`; with --back or --end the channel, `name@channel`
+    /// `name:version`, `name@channel` (what that points at) or `name@sha256:…`; with --back or
+    /// --end the channel, `name@channel`
     #[arg(value_name = "IMAGE")]
     pub(super) image: String,
     /// Which channel of that image
@@ -501,8 +533,8 @@ pub(super) struct DiffArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct DriftArgs {
-    /// What to compare with: a version in the store, or a manifest of `bake export --format manifest` (`-` is stdin)
-    /// [default: the version in the store that the root says it is]
+    /// What to compare with: a version in the store, or a manifest of `bake export --format
+    /// manifest` (`-` is stdin) [default: the version in the store that the root says it is]
     #[arg(value_name = "IMAGE|FILE")]
     pub(super) image: Option<String>,
     /// The root to compare
@@ -520,13 +552,15 @@ pub(super) struct DriftArgs {
     /// Name everything in added and removed folders
     #[arg(long)]
     pub(super) all: bool,
-    /// How much higher user and group ids are in the root than in the image, as in the root of a user namespace
+    /// How much higher user and group ids are in the root than in the image, as in the root of a
+    /// user namespace
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) owner_shift: u32,
     /// Remember digests here, and do not read files again that the kernel says are unchanged
     #[arg(long, value_name = "FILE")]
     pub(super) stat_cache: Option<PathBuf>,
-    /// Name of the machine in the report [default: of this machine, or what the root's /etc/hostname says]
+    /// Name of the machine in the report [default: of this machine, or what the root's
+    /// /etc/hostname says]
     #[arg(long, value_name = "NAME")]
     pub(super) host: Option<String>,
 }
@@ -563,7 +597,10 @@ fn volume(text: &str) -> Result<Volume, String> {
     };
     match rest.rsplit_once(':') {
         Some((from, at))
-            if !from.is_empty() && at.starts_with('/') && !at.trim_matches('/').is_empty() && !at.split('/').any(|part| part == "..") =>
+            if !from.is_empty()
+                && at.starts_with('/')
+                && !at.trim_matches('/').is_empty()
+                && !at.split('/').any(|part| part == "..") =>
         {
             Ok(Volume { from: PathBuf::from(from), at: PathBuf::from(at), read_only })
         }
@@ -581,7 +618,9 @@ fn published(text: &str) -> Result<(SocketAddr, u16), String> {
         };
         Some((address, inside))
     };
-    read().ok_or_else(|| "expected PORT:INSIDE or ADDRESS:PORT:INSIDE, such as 8080:80 or 0.0.0.0:8080:80".to_owned())
+    read().ok_or_else(|| {
+        "expected PORT:INSIDE or ADDRESS:PORT:INSIDE, such as 8080:80 or 0.0.0.0:8080:80".to_owned()
+    })
 }
 
 fn name_value(text: &str) -> Result<(String, String), String> {
@@ -607,9 +646,13 @@ mod tests {
             let help = command.get_long_about().unwrap_or_default().to_string();
             for example in help.lines().filter_map(|line| line.strip_prefix("Example: ")) {
                 // What follows a redirection or a pipe is the shell's.
-                let ours = example.split_whitespace().take_while(|word| !matches!(*word, ">" | "|" | "<"));
+                let ours =
+                    example.split_whitespace().take_while(|word| !matches!(*word, ">" | "|" | "<"));
                 let parsed = super::Args::try_parse_from(ours);
-                assert!(parsed.is_ok() && example.starts_with(&format!("bake {} ", command.get_name())), "{example}");
+                assert!(
+                    parsed.is_ok() && example.starts_with(&format!("bake {} ", command.get_name())),
+                    "{example}"
+                );
                 seen += 1;
             }
         }

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::build::error::Error;
-use crate::build::{self, Baked, Hall, LockMode, Looked, NoCache, Request};
+use super::args::{BuildArgs, CacheArgs, InputArgs, LockArgs, OnFailure, ShellArgs};
+use super::{Ctx, channel, edge};
+use crate::engine::error::Error;
+use crate::engine::{self, Baked, Hall, LockMode, Looked, NoCache, Request};
 use crate::image::Platform;
 use crate::recipe::Inputs;
 use crate::sandbox::{self, Cancel};
 use crate::ui::report::Report;
 use crate::ui::text::{Style, clean, paint};
-
-use super::args::{BuildArgs, CacheArgs, InputArgs, LockArgs, OnFailure, ShellArgs};
-use super::{Ctx, channel, edge};
 
 /// `bake build`.
 pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
@@ -29,10 +28,11 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     }
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
-    // All recipes are read before the first is baked: a mistake in the third should not cost the time of two builds.
+    // All recipes are read before the first is baked: a mistake in the third should not cost the
+    // time of two builds.
     let mut checked = vec![];
     for recipe in &args.recipe.recipes {
-        let read = build::look_over(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
+        let read = engine::look_over(recipe, &inputs).map_err(|error| told(ctx, &error, recipe))?;
         ctx.ui.diagnostics(&read.recipe.warnings);
         checked.push((recipe, read));
     }
@@ -48,13 +48,19 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         shell_on_failure,
         ..Request::default()
     };
-    let one = |(recipe, read): (&PathBuf, Looked)| Request { recipe: recipe.clone(), checked: Some(read), ..request.clone() };
+    let one = |(recipe, read): (&PathBuf, Looked)| Request {
+        recipe: recipe.clone(),
+        checked: Some(read),
+        ..request.clone()
+    };
     let requests: Vec<Request> = checked.into_iter().map(one).collect();
     // A terminal can be lent to one at a time.
     let jobs = if shell_on_failure { Some(1) } else { args.jobs };
-    let jobs = jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let jobs = jobs
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     in_hall(ctx, |hall| {
-        let baked = build::bake(hall, &requests, jobs).map_err(|failed| told(ctx, &failed.error, &failed.recipe))?;
+        let baked = engine::bake(hall, &requests, jobs)
+            .map_err(|failed| told(ctx, &failed.error, &failed.recipe))?;
         for one in &baked {
             channel::warn_of(ctx, hall.store, &one.image, &one.digest)?;
         }
@@ -73,10 +79,13 @@ pub(super) fn no_cache(args: &CacheArgs) -> NoCache {
 }
 
 /// Opens the store, looks at the host, and does `work` with both.
-pub(super) fn in_hall(ctx: &Ctx<'_>, work: impl Fn(&Hall<'_>) -> Result<(), Report>) -> Result<u8, Report> {
+pub(super) fn in_hall(
+    ctx: &Ctx<'_>,
+    work: impl Fn(&Hall<'_>) -> Result<(), Report>,
+) -> Result<u8, Report> {
     let cancel = cancel()?;
     let store = ctx.store()?;
-    let host = build::Host::default();
+    let host = engine::Host::default();
     let sink = ctx.ui.sink();
     work(&Hall { store: &store, host: &host, cancel: &cancel, sink: &sink })?;
     Ok(edge::OK)
@@ -95,7 +104,10 @@ fn result(ctx: &Ctx<'_>, baked: &Baked) {
 /// Refuses to open a shell for nobody.
 fn need_terminal(ctx: &Ctx<'_>, what: &str) -> Result<(), Report> {
     if ctx.ui.json() {
-        return Err(edge::usage(format!("--json and {what} both want stdout"), "leave one of them out"));
+        return Err(edge::usage(
+            format!("--json and {what} both want stdout"),
+            "leave one of them out",
+        ));
     }
     if !sandbox::terminal::there() {
         let message = format!("{what} needs a terminal: standard input and output are not one");
@@ -116,7 +128,11 @@ pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
         ..Request::default()
     };
     // How the shell was left says nothing about the recipe.
-    in_hall(ctx, |hall| build::shell(hall, &request, args.at.as_deref()).map(drop).map_err(|error| told(ctx, &error, &args.recipe)))
+    in_hall(ctx, |hall| {
+        engine::shell(hall, &request, args.at.as_deref())
+            .map(drop)
+            .map_err(|error| told(ctx, &error, &args.recipe))
+    })
 }
 
 /// `bake lock`.
@@ -125,16 +141,31 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
     let mirror = args.mirror.debian_mirror.clone();
-    let request = Request { inputs, lock: mode, epoch, mirror, network_timeout: args.mirror.network_timeout, ..Request::default() };
+    let request = Request {
+        inputs,
+        lock: mode,
+        epoch,
+        mirror,
+        network_timeout: args.mirror.network_timeout,
+        ..Request::default()
+    };
     in_hall(ctx, |hall| {
         for recipe in &args.recipe.recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };
-            let (path, changed) = build::lock(hall, &request).map_err(|error| told(ctx, &error, recipe))?;
+            let (path, changed) =
+                engine::lock(hall, &request).map_err(|error| told(ctx, &error, recipe))?;
             if ctx.ui.json() {
-                ctx.ui.object("locked", json!({ "recipe": recipe, "lock": path, "changed": changed }));
+                ctx.ui.object(
+                    "locked",
+                    json!({ "recipe": recipe, "lock": path, "changed": changed }),
+                );
             } else {
                 ctx.ui.result(&clean(&path.to_string_lossy()));
-                ctx.ui.say(if changed { "the lock file is renewed" } else { "the lock file is up to date" });
+                ctx.ui.say(if changed {
+                    "the lock file is renewed"
+                } else {
+                    "the lock file is up to date"
+                });
             }
         }
         Ok(())
@@ -150,7 +181,11 @@ pub(super) fn doctor(ctx: &Ctx<'_>) -> Result<u8, Report> {
             ctx.ui.object("finding", json!(one));
             continue;
         }
-        let mark = if one.ok { paint("ok  ", Style::Good, ctx.ui.color()) } else { paint("FAIL", Style::Bad, ctx.ui.color()) };
+        let mark = if one.ok {
+            paint("ok  ", Style::Good, ctx.ui.color())
+        } else {
+            paint("FAIL", Style::Bad, ctx.ui.color())
+        };
         ctx.ui.result(&format!("{mark} {}: {}", one.name, one.detail));
         if let Some(hint) = &one.hint {
             ctx.ui.result(&format!("       hint: {hint}"));
@@ -178,11 +213,14 @@ pub(super) fn told(ctx: &Ctx<'_>, error: &Error, recipe: &Path) -> Report {
 pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> {
     let mut vars_files = vec![];
     for path in &args.vars_files {
-        vars_files.push((path.clone(), build::text(path).map_err(|error| told(ctx, &error, path))?));
+        vars_files
+            .push((path.clone(), engine::text(path).map_err(|error| told(ctx, &error, path))?));
     }
     let mut env_vars = BTreeMap::new();
     for (name, value) in std::env::vars_os() {
-        if let (Some(name), Some(value)) = (name.to_str().and_then(|name| name.strip_prefix("BAKE_VAR_")), value.to_str()) {
+        if let (Some(name), Some(value)) =
+            (name.to_str().and_then(|name| name.strip_prefix("BAKE_VAR_")), value.to_str())
+        {
             env_vars.insert(name.to_owned(), value.to_owned());
         }
     }
@@ -198,28 +236,40 @@ pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> 
 }
 
 pub(super) fn source_date_epoch() -> Result<Option<i64>, Report> {
-    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
-    match text.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|epoch| (0..=253_402_300_799).contains(epoch)) {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    match text
+        .to_str()
+        .and_then(|text| text.parse::<i64>().ok())
+        .filter(|epoch| (0..=253_402_300_799).contains(epoch))
+    {
         Some(epoch) => Ok(Some(epoch)),
         None => Err(edge::usage(
-            format!("SOURCE_DATE_EPOCH is {:?}, not a number of seconds since 1970", text.to_string_lossy()),
+            format!(
+                "SOURCE_DATE_EPOCH is {:?}, not a number of seconds since 1970",
+                text.to_string_lossy()
+            ),
             "unset it, or set it to the output of `git log -1 --pretty=%ct`",
         )),
     }
 }
 
-/// Ends the build on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C ends the process as it would without us.
+/// Ends the build on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C ends the process as it would
+/// without us.
 pub(super) fn cancel() -> Result<Cancel, Report> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
     let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
     let handle = cancel.clone();
     std::thread::spawn(move || {
         let mut before = false;
         for signal in signals.forever() {
             if before {
-                // Asked twice: go now. Nothing is published by a process that dies, whatever it was doing.
+                // Asked twice: go now. Nothing is published by a process that dies, whatever it was
+                // doing.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
             before = true;

@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::digest::Digest;
-use crate::event::Event;
-use crate::image::Reference;
-use crate::store::{self, Channel, Link, Promoted, Promotion, Revocation, Store, TESTED_ANNOTATION, Turn, UNTESTED, Verdict, Version, Who};
-use crate::ui::report::Report;
-use crate::ui::table;
-use crate::ui::text::clean;
-
 use super::args::{ListArgs, PromoteArgs, RevokeArgs};
 use super::images::reference;
 use super::who::who;
 use super::{Ctx, edge};
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::image::Reference;
+use crate::store::{
+    self, Channel, Link, Promoted, Promotion, Revocation, Store, TESTED_ANNOTATION, Turn, UNTESTED,
+    Verdict, Version, Who,
+};
+use crate::ui::report::Report;
+use crate::ui::table;
+use crate::ui::text::clean;
 
 /// Longest reason that is kept.
 const WHY_MAX: usize = 1000;
@@ -30,10 +32,15 @@ pub(super) fn promote(ctx: &Ctx<'_>, args: &PromoteArgs) -> Result<u8, Report> {
         None if args.end => store.end_channel(&wanted, &by),
         None => store.promote_back(&wanted, &by),
     };
-    let Promoted { channel, version, was, already, passed } = done.map_err(|error| edge::store(&error))?;
+    let Promoted { channel, version, was, already, passed } =
+        done.map_err(|error| edge::store(&error))?;
     if ctx.ui.json() {
-        let (number, digest) = version.as_ref().map(|one| (&one.reference.version, one.manifest.digest)).unzip();
-        let passed: Vec<_> = passed.iter().map(|(target, why)| json!({ "version": target.version, "why": why })).collect();
+        let (number, digest) =
+            version.as_ref().map(|one| (&one.reference.version, one.manifest.digest)).unzip();
+        let passed: Vec<_> = passed
+            .iter()
+            .map(|(target, why)| json!({ "version": target.version, "why": why }))
+            .collect();
         ctx.ui.object(
             "promoted",
             json!({ "name": channel.name, "channel": channel.channel, "version": number, "digest": digest,
@@ -49,8 +56,13 @@ pub(super) fn promote(ctx: &Ctx<'_>, args: &PromoteArgs) -> Result<u8, Report> {
     }
     ctx.ui.say(&clean(&match (was, &version) {
         (Some(_), Some(_)) if already => format!("{channel} points there already"),
-        (Some(was), Some(_)) => format!("it was {}:{}; `bake promote --back {channel}` goes back", channel.name, was.version),
-        (Some(was), None) => format!("{channel} has ended; it was {}:{}", channel.name, was.version),
+        (Some(was), Some(_)) => format!(
+            "it was {}:{}; `bake promote --back {channel}` goes back",
+            channel.name, was.version
+        ),
+        (Some(was), None) => {
+            format!("{channel} has ended; it was {}:{}", channel.name, was.version)
+        }
         (None, _) => format!("{channel} is new; `bake list --channels` shows all"),
     }));
     Ok(edge::OK)
@@ -61,8 +73,15 @@ pub(super) fn revoke(ctx: &Ctx<'_>, args: &RevokeArgs) -> Result<u8, Report> {
     let wanted = reference(&args.image)?;
     let why = args.why.trim();
     if why.is_empty() || why.chars().count() > WHY_MAX {
-        let message = if why.is_empty() { "--why says nothing".to_owned() } else { format!("--why is longer than {WHY_MAX} characters") };
-        return Err(edge::usage(message, "say in a sentence what is wrong, for those who meet the version later"));
+        let message = if why.is_empty() {
+            "--why says nothing".to_owned()
+        } else {
+            format!("--why is longer than {WHY_MAX} characters")
+        };
+        return Err(edge::usage(
+            message,
+            "say in a sentence what is wrong, for those who meet the version later",
+        ));
     }
     let store = ctx.store()?;
     if args.undo {
@@ -89,7 +108,11 @@ pub(super) fn revoke(ctx: &Ctx<'_>, args: &RevokeArgs) -> Result<u8, Report> {
     }));
     for channel in &done.channels {
         let message = format!("{channel} still points at {image}");
-        warn(ctx, message, format!("`bake promote --back {channel}` goes back to the version before"));
+        warn(
+            ctx,
+            message,
+            format!("`bake promote --back {channel}` goes back to the version before"),
+        );
     }
     let rows: Vec<_> = done
         .descendants
@@ -104,21 +127,36 @@ pub(super) fn revoke(ctx: &Ctx<'_>, args: &RevokeArgs) -> Result<u8, Report> {
         })
         .collect();
     if !rows.is_empty() {
-        ctx.ui.raw(table::columns(&["BUILT ON IT", "DIGEST", "HOW WE KNOW"], &rows, &[]).as_bytes());
+        ctx.ui
+            .raw(table::columns(&["BUILT ON IT", "DIGEST", "HOW WE KNOW"], &rows, &[]).as_bytes());
     }
     Ok(edge::OK)
 }
 
 /// Warns whoever is about to use a version that is revoked.
-pub(super) fn warn_if_revoked(ctx: &Ctx<'_>, store: &Store, version: &Version) -> Result<(), Report> {
+pub(super) fn warn_if_revoked(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    version: &Version,
+) -> Result<(), Report> {
     warn_of(ctx, store, &version.reference.to_string(), &version.manifest.digest)
 }
 
-/// Warns whoever has just made `image` that its content `digest` is revoked: baking a version again does not make it good.
-pub(super) fn warn_of(ctx: &Ctx<'_>, store: &Store, image: &str, digest: &Digest) -> Result<(), Report> {
+/// Warns whoever has just made `image` that its content `digest` is revoked: baking a version again
+/// does not make it good.
+pub(super) fn warn_of(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    image: &str,
+    digest: &Digest,
+) -> Result<(), Report> {
     let found = store.revoked(digest).map_err(|error| edge::store(&error))?;
     if let Some(Revocation { why, by, at, .. }) = found {
-        warn(ctx, format!("{image} is revoked: {why}"), format!("revoked by {by} at {at}; use another version"));
+        warn(
+            ctx,
+            format!("{image} is revoked: {why}"),
+            format!("revoked by {by} at {at}; use another version"),
+        );
     }
     Ok(())
 }
@@ -130,11 +168,17 @@ fn warn(ctx: &Ctx<'_>, message: String, hint: String) {
 /// `bake list --channels` and `bake list --history`.
 pub(super) fn list(ctx: &Ctx<'_>, store: &Store, args: &ListArgs) -> Result<u8, Report> {
     let wanted = args.name.as_deref().map(reference).transpose()?;
-    if let Some(wanted) = wanted.as_ref().filter(|wanted| wanted.version.is_some() || wanted.digest.is_some()) {
-        return Err(edge::usage(format!("{wanted} is a version"), format!("write {0} or {0}@CHANNEL", wanted.name)));
+    if let Some(wanted) =
+        wanted.as_ref().filter(|wanted| wanted.version.is_some() || wanted.digest.is_some())
+    {
+        return Err(edge::usage(
+            format!("{wanted} is a version"),
+            format!("write {0} or {0}@CHANNEL", wanted.name),
+        ));
     }
     let fits = |found: &Reference| {
-        let channel = |wanted: &Reference| wanted.channel.is_none() || wanted.channel == found.channel;
+        let channel =
+            |wanted: &Reference| wanted.channel.is_none() || wanted.channel == found.channel;
         wanted.as_ref().is_none_or(|wanted| wanted.name == found.name && channel(wanted))
     };
     let fail = |error: store::Error| edge::store(&error);
@@ -146,13 +190,23 @@ pub(super) fn list(ctx: &Ctx<'_>, store: &Store, args: &ListArgs) -> Result<u8, 
     Ok(edge::OK)
 }
 
-fn channels(ctx: &Ctx<'_>, store: &Store, fits: impl Fn(&Reference) -> bool) -> Result<(), store::Error> {
-    let versions: BTreeSet<(Reference, Digest)> =
-        store.versions()?.into_iter().map(|version| (version.reference, version.manifest.digest)).collect();
+fn channels(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    fits: impl Fn(&Reference) -> bool,
+) -> Result<(), store::Error> {
+    let versions: BTreeSet<(Reference, Digest)> = store
+        .versions()?
+        .into_iter()
+        .map(|version| (version.reference, version.manifest.digest))
+        .collect();
     let revoked = store.revocations()?;
     let mut rows = vec![];
-    for Channel { reference, to, since, by, .. } in store.channels()?.into_iter().filter(|channel| fits(&channel.reference)) {
-        let there = Reference::new(&reference.name, &to.version).is_ok_and(|version| versions.contains(&(version, to.digest)));
+    for Channel { reference, to, since, by, .. } in
+        store.channels()?.into_iter().filter(|channel| fits(&channel.reference))
+    {
+        let there = Reference::new(&reference.name, &to.version)
+            .is_ok_and(|version| versions.contains(&(version, to.digest)));
         let state = match revoked.get(&to.digest) {
             _ if !there => Some("removed"),
             Some(_) => Some("revoked"),
@@ -164,13 +218,23 @@ fn channels(ctx: &Ctx<'_>, store: &Store, fits: impl Fn(&Reference) -> bool) -> 
             ctx.ui.object("channel", fields);
         } else {
             let state = state.unwrap_or_default().to_owned();
-            rows.push(vec![reference.to_string(), to.version, to.digest.short(), to_the_second(&since), by.to_string(), state]);
+            rows.push(vec![
+                reference.to_string(),
+                to.version,
+                to.digest.short(),
+                to_the_second(&since),
+                by.to_string(),
+                state,
+            ]);
         }
     }
     if rows.is_empty() && !ctx.ui.json() {
         ctx.ui.say("no channels; `bake promote IMAGE CHANNEL` makes one");
     } else if !ctx.ui.json() {
-        ctx.ui.raw(table::columns(&["CHANNEL", "VERSION", "DIGEST", "SINCE", "BY", ""], &rows, &[]).as_bytes());
+        ctx.ui.raw(
+            table::columns(&["CHANNEL", "VERSION", "DIGEST", "SINCE", "BY", ""], &rows, &[])
+                .as_bytes(),
+        );
     }
     Ok(())
 }
@@ -191,9 +255,15 @@ struct Turned {
     why: Option<String>,
 }
 
-fn history(ctx: &Ctx<'_>, store: &Store, wanted: Option<&Reference>, fits: impl Fn(&Reference) -> bool) -> Result<(), store::Error> {
+fn history(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    wanted: Option<&Reference>,
+    fits: impl Fn(&Reference) -> bool,
+) -> Result<(), store::Error> {
     let mut turns = vec![];
-    for (image, history) in store.channel_histories()?.into_iter().filter(|(image, _)| fits(image)) {
+    for (image, history) in store.channel_histories()?.into_iter().filter(|(image, _)| fits(image))
+    {
         for Promotion { at, what, to, by } in history {
             let what = match what {
                 Turn::Promote => "promote",
@@ -209,7 +279,15 @@ fn history(ctx: &Ctx<'_>, store: &Store, wanted: Option<&Reference>, fits: impl 
         if !of_one_channel && wanted.is_none_or(|wanted| wanted.name == image.name) {
             let what = if what == Verdict::Revoke { "revoke" } else { "restore" };
             let version = image.version.clone();
-            turns.push(Turned { at, what, image, version, digest: Some(digest), by, why: Some(why) });
+            turns.push(Turned {
+                at,
+                what,
+                image,
+                version,
+                digest: Some(digest),
+                by,
+                why: Some(why),
+            });
         }
     }
     // At one moment the order of each history stays.
@@ -232,11 +310,25 @@ fn history(ctx: &Ctx<'_>, store: &Store, wanted: Option<&Reference>, fits: impl 
         .map(|turn| {
             let version = turn.version.unwrap_or_default();
             let digest = turn.digest.map(|digest| digest.short()).unwrap_or_default();
-            let image = turn.image.channel.map_or_else(|| turn.image.name.clone(), |channel| format!("{}@{channel}", turn.image.name));
-            vec![to_the_second(&turn.at), turn.what.to_owned(), image, version, digest, turn.by.to_string(), turn.why.unwrap_or_default()]
+            let image = turn.image.channel.map_or_else(
+                || turn.image.name.clone(),
+                |channel| format!("{}@{channel}", turn.image.name),
+            );
+            vec![
+                to_the_second(&turn.at),
+                turn.what.to_owned(),
+                image,
+                version,
+                digest,
+                turn.by.to_string(),
+                turn.why.unwrap_or_default(),
+            ]
         })
         .collect();
-    ctx.ui.raw(table::columns(&["WHEN", "WHAT", "IMAGE", "VERSION", "DIGEST", "BY", "WHY"], &rows, &[]).as_bytes());
+    ctx.ui.raw(
+        table::columns(&["WHEN", "WHAT", "IMAGE", "VERSION", "DIGEST", "BY", "WHY"], &rows, &[])
+            .as_bytes(),
+    );
     Ok(())
 }
 
@@ -253,8 +345,16 @@ impl Marks {
         let read = || {
             let mut untested = BTreeSet::new();
             for version in store.versions()? {
-                if version.manifest.annotations.get(TESTED_ANNOTATION).is_some_and(|tested| tested == UNTESTED) {
-                    untested.insert((version.reference.name, version.reference.version.unwrap_or_default()));
+                if version
+                    .manifest
+                    .annotations
+                    .get(TESTED_ANNOTATION)
+                    .is_some_and(|tested| tested == UNTESTED)
+                {
+                    untested.insert((
+                        version.reference.name,
+                        version.reference.version.unwrap_or_default(),
+                    ));
                 }
             }
             Ok(Self { channels: store.channels()?, revoked: store.revocations()?, untested })
@@ -264,13 +364,24 @@ impl Marks {
 
     /// Says of one version what a person should know.
     pub(super) fn words(&self, name: &str, version: &str, digest: &Digest) -> Vec<String> {
-        let revoked = self.revoked.get(digest).map(|revocation| format!("revoked: {}", revocation.why));
+        let revoked =
+            self.revoked.get(digest).map(|revocation| format!("revoked: {}", revocation.why));
         let untested = self.is_untested(name, version).then(|| "untested".to_owned());
-        self.at(name, version, digest).map(|channel| format!("@{channel}")).chain(revoked).chain(untested).collect()
+        self.at(name, version, digest)
+            .map(|channel| format!("@{channel}"))
+            .chain(revoked)
+            .chain(untested)
+            .collect()
     }
 
     /// Adds them to the fields of a version.
-    pub(super) fn add(&self, mut fields: Value, name: &str, version: &str, digest: &Digest) -> Value {
+    pub(super) fn add(
+        &self,
+        mut fields: Value,
+        name: &str,
+        version: &str,
+        digest: &Digest,
+    ) -> Value {
         fields["channels"] = json!(self.at(name, version, digest).collect::<Vec<_>>());
         fields["revoked"] = json!(self.revoked.get(digest).map(|revocation| &revocation.why));
         fields["untested"] = json!(self.is_untested(name, version));
@@ -278,8 +389,11 @@ impl Marks {
     }
 
     fn at(&self, name: &str, version: &str, digest: &Digest) -> impl Iterator<Item = &str> {
-        let fits =
-            move |channel: &&Channel| channel.reference.name == name && channel.to.version == version && channel.to.digest == *digest;
+        let fits = move |channel: &&Channel| {
+            channel.reference.name == name
+                && channel.to.version == version
+                && channel.to.digest == *digest
+        };
         self.channels.iter().filter(fits).filter_map(|channel| channel.reference.channel.as_deref())
     }
 

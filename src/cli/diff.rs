@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::args::DiffArgs;
+use super::{Ctx, change, edge, images};
 use crate::base::debian::version;
 use crate::inspect::{self, Diff, FileChange, How, PackageChange, Side};
 use crate::tree;
@@ -12,16 +14,14 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size};
 
-use super::args::DiffArgs;
-use super::{Ctx, change, edge, images};
-
 /// Changes in one folder from which on they are counted rather than listed.
 const MANY: usize = 20;
 
 /// `bake diff`.
 pub(super) fn diff(ctx: &Ctx<'_>, args: &DiffArgs) -> Result<u8, Report> {
     let (before, after) = (images::reference(&args.before)?, images::reference(&args.after)?);
-    let diff = inspect::diff(&ctx.store_to_read()?, &before, &after, args.all).map_err(|error| edge::inspect(&error))?;
+    let diff = inspect::diff(&ctx.store_to_read()?, &before, &after, args.all)
+        .map_err(|error| edge::inspect(&error))?;
     if ctx.ui.json() {
         ctx.ui.object("diff", json!(diff));
     } else if args.stat {
@@ -43,7 +43,9 @@ fn alike(diff: &Diff) -> String {
     if diff.before.digest == diff.after.digest {
         return format!("{before} and {after} are one image, {}\n", diff.after.digest);
     }
-    format!("{before} and {after} hold the same packages, files and settings; their layers or history differ\n")
+    format!(
+        "{before} and {after} hold the same packages, files and settings; their layers or history differ\n"
+    )
 }
 
 fn describe(diff: &Diff, all: bool) -> String {
@@ -61,19 +63,30 @@ fn describe(diff: &Diff, all: bool) -> String {
     }
     let counts = &diff.counts;
     if counts.added + counts.removed + counts.changed > 0 {
-        out += &format!("\nfiles: {} added, {} removed, {} changed\n", counts.added, counts.removed, counts.changed);
-        for line in if all { diff.changes.iter().map(|one| change::line(&one.change)).collect() } else { grouped(&diff.changes) } {
+        out += &format!(
+            "\nfiles: {} added, {} removed, {} changed\n",
+            counts.added, counts.removed, counts.changed
+        );
+        for line in if all {
+            diff.changes.iter().map(|one| change::line(&one.change)).collect()
+        } else {
+            grouped(&diff.changes)
+        } {
             out += &format!("  {line}\n");
         }
         if counts.folded > 0 && !all {
-            out += &format!("  and {} that go with the packages above (--all names them)\n", counts.folded);
+            out += &format!(
+                "  and {} that go with the packages above (--all names them)\n",
+                counts.folded
+            );
         }
     }
     if !diff.config.is_empty() {
         out += "\nconfig\n";
         for one in &diff.config {
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-            out += &clean(&format!("  {}  {} → {}", one.name, value(&one.before), value(&one.after)));
+            out +=
+                &clean(&format!("  {}  {} → {}", one.name, value(&one.before), value(&one.after)));
             out.push('\n');
         }
     }
@@ -92,7 +105,11 @@ fn describe(diff: &Diff, all: bool) -> String {
 fn package(one: &PackageChange) -> Vec<String> {
     let (verb, versions) = match (&one.before, &one.after) {
         (Some(before), Some(after)) => {
-            let verb = if version::compare(before, after) == Ordering::Greater { "downgraded" } else { "upgraded" };
+            let verb = if version::compare(before, after) == Ordering::Greater {
+                "downgraded"
+            } else {
+                "upgraded"
+            };
             (verb, format!("{before} → {after}"))
         }
         (Some(version), None) => ("removed", version.clone()),
@@ -119,7 +136,11 @@ fn indent(table: &str) -> String {
 fn grouped(changes: &[FileChange]) -> Vec<String> {
     let mut folders: BTreeMap<&[u8], BTreeMap<How, u64>> = BTreeMap::new();
     for one in changes {
-        *folders.entry(tree::parent(&one.change.path)).or_default().entry(one.change.how).or_default() += 1;
+        *folders
+            .entry(tree::parent(&one.change.path))
+            .or_default()
+            .entry(one.change.how)
+            .or_default() += 1;
     }
     folders.retain(|_, counts| counts.values().sum::<u64>() > MANY as u64);
     let mut lines = vec![];
@@ -129,15 +150,22 @@ fn grouped(changes: &[FileChange]) -> Vec<String> {
             lines.push(change::line(&one.change));
         }
         // Once, where the first of them stands.
-        if let Some(counts) = folders.get_mut(folder).map(std::mem::take).filter(|counts| !counts.is_empty()) {
+        if let Some(counts) =
+            folders.get_mut(folder).map(std::mem::take).filter(|counts| !counts.is_empty())
+        {
             let word = |how: &How| match how {
                 How::Added => "added",
                 How::Removed => "removed",
                 How::Changed => "changed",
             };
-            let counts: Vec<String> = counts.iter().map(|(how, count)| format!("{count} {}", word(how))).collect();
+            let counts: Vec<String> =
+                counts.iter().map(|(how, count)| format!("{count} {}", word(how))).collect();
             let slash = if folder.is_empty() { "" } else { "/" };
-            lines.push(format!("many     {}{slash}  {} (--all names them)", tree::shown(folder), counts.join(", ")));
+            lines.push(format!(
+                "many     {}{slash}  {} (--all names them)",
+                tree::shown(folder),
+                counts.join(", ")
+            ));
         }
     }
     lines
@@ -148,7 +176,12 @@ fn stat(diff: &Diff) -> String {
     let Diff { before, after, counts, .. } = diff;
     let (left, right) = (name(before), name(after));
     let heads = ["", left.as_str(), right.as_str(), "CHANGE"];
-    let mut rows = vec![vec!["stored".to_owned(), size(before.stored), size(after.stored), difference(before.stored, after.stored)]];
+    let mut rows = vec![vec![
+        "stored".to_owned(),
+        size(before.stored),
+        size(after.stored),
+        difference(before.stored, after.stored),
+    ]];
     if let (Some(old), Some(new)) = (before.bytes, after.bytes) {
         rows.push(vec!["files, unpacked".to_owned(), size(old), size(new), difference(old, new)]);
     }
@@ -159,26 +192,40 @@ fn stat(diff: &Diff) -> String {
     let mut out = table::columns(&heads, &rows, &[1, 2, 3]);
     let mut steps = vec![];
     let by = |step: &inspect::Step| step.created_by.clone().unwrap_or_default();
-    let own = |side: &'_ Side| side.steps.iter().filter(|step| !step.shared).cloned().collect::<Vec<_>>();
+    let own =
+        |side: &'_ Side| side.steps.iter().filter(|step| !step.shared).cloned().collect::<Vec<_>>();
     for step in after.steps.iter().filter(|step| step.shared) {
         steps.push(vec![by(step), size(step.size), size(step.size), "=".to_owned()]);
     }
     let (old, new) = (own(before), own(after));
-    // The same words are the same step, in the order of the second image; what only the first has comes before it.
+    // The same words are the same step, in the order of the second image; what only the first has
+    // comes before it.
     let mut rest = old.iter().peekable();
     for step in &new {
         if let Some(at) = rest.clone().position(|other| by(other) == by(step)) {
             for gone in rest.by_ref().take(at) {
-                steps.push(vec![by(gone), size(gone.size), String::new(), difference(gone.size, 0)]);
+                steps.push(vec![
+                    by(gone),
+                    size(gone.size),
+                    String::new(),
+                    difference(gone.size, 0),
+                ]);
             }
             if let Some(same) = rest.next() {
-                steps.push(vec![by(step), size(same.size), size(step.size), difference(same.size, step.size)]);
+                steps.push(vec![
+                    by(step),
+                    size(same.size),
+                    size(step.size),
+                    difference(same.size, step.size),
+                ]);
             }
         } else {
             steps.push(vec![by(step), String::new(), size(step.size), difference(0, step.size)]);
         }
     }
-    steps.extend(rest.map(|gone| vec![by(gone), size(gone.size), String::new(), difference(gone.size, 0)]));
+    steps.extend(
+        rest.map(|gone| vec![by(gone), size(gone.size), String::new(), difference(gone.size, 0)]),
+    );
     out.push('\n');
     out += &table::columns(&["STEP", &left, &right, "CHANGE"], &steps, &[1, 2, 3]);
     if !diff.packages.is_empty() {
@@ -186,8 +233,11 @@ fn stat(diff: &Diff) -> String {
             .packages
             .iter()
             .map(|one| {
-                let side = |version: &Option<String>, bytes| version.as_ref().map(|_| size(bytes)).unwrap_or_default();
-                let (old, new) = (side(&one.before, one.bytes_before), side(&one.after, one.bytes_after));
+                let side = |version: &Option<String>, bytes| {
+                    version.as_ref().map(|_| size(bytes)).unwrap_or_default()
+                };
+                let (old, new) =
+                    (side(&one.before, one.bytes_before), side(&one.after, one.bytes_after));
                 vec![one.name.clone(), old, new, difference(one.bytes_before, one.bytes_after)]
             })
             .collect();
@@ -206,17 +256,28 @@ mod tests {
 
     #[test]
     fn many_in_a_folder_are_counted() {
-        let node = || Node { kind: Kind::File { size: 1, digest: None }, meta: Meta { mode: 0o644, ..Meta::default() }, group: None };
+        let node = || Node {
+            kind: Kind::File { size: 1, digest: None },
+            meta: Meta { mode: 0o644, ..Meta::default() },
+            group: None,
+        };
         let own = |change| FileChange { change, package: None };
-        let mut changes: Vec<FileChange> = (0..25).map(|n| own(Change::added(format!("a/{n:02}").as_bytes(), node()))).collect();
+        let mut changes: Vec<FileChange> =
+            (0..25).map(|n| own(Change::added(format!("a/{n:02}").as_bytes(), node()))).collect();
         changes.push(own(Change::removed(b"a/x\x1b", node())));
         changes.push(own(Change::added(b"b/x", node())));
-        assert_eq!(grouped(&changes), ["many     /a/  25 added, 1 removed (--all names them)", "added    /b/x  1 B"]);
+        assert_eq!(
+            grouped(&changes),
+            ["many     /a/  25 added, 1 removed (--all names them)", "added    /b/x  1 B"]
+        );
     }
 
     #[test]
     fn sizes_and_verbs() {
-        assert_eq!([difference(1, 1), difference(1, 2001), difference(5, 0)], ["=", "+2.0 kB", "-5 B"]);
+        assert_eq!(
+            [difference(1, 1), difference(1, 2001), difference(5, 0)],
+            ["=", "+2.0 kB", "-5 B"]
+        );
         let of = |before: Option<&str>, after: Option<&str>| {
             let one = PackageChange {
                 name: "x".to_owned(),

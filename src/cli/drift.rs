@@ -6,15 +6,13 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::image::Reference;
-use crate::inspect::{self, Claim, DriftOptions, DriftReport, Living, Picture, Verdict};
-use crate::store;
-use crate::tree;
-use crate::ui::report::Report;
-use crate::ui::text::clean;
-
 use super::args::DriftArgs;
 use super::{Ctx, change, edge, now};
+use crate::image::Reference;
+use crate::inspect::{self, Claim, DriftOptions, DriftReport, Living, Picture, Verdict};
+use crate::ui::report::Report;
+use crate::ui::text::clean;
+use crate::{store, tree};
 
 /// `bake drift`.
 pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
@@ -36,7 +34,8 @@ pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
                 cache: args.stat_cache.clone(),
                 now,
             };
-            inspect::drift(&living.root, &claim, &picture, &options, &ctx.ui.sink()).map_err(failed)?
+            inspect::drift(&living.root, &claim, &picture, &options, &ctx.ui.sink())
+                .map_err(failed)?
         }
         None => inspect::unknown(&living.root, &claim, now),
     };
@@ -52,11 +51,17 @@ pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
 fn picture(ctx: &Ctx<'_>, args: &DriftArgs, claim: &Claim) -> Result<Option<Picture>, Report> {
     let failed = |error: inspect::Error| edge::inspect(&error);
     match &args.image {
-        Some(name) if name == "-" => Picture::read(&mut io::stdin().lock(), Path::new("-")).map(Some).map_err(failed),
+        Some(name) if name == "-" => {
+            Picture::read(&mut io::stdin().lock(), Path::new("-")).map(Some).map_err(failed)
+        }
         Some(name) => match manifest_file(name) {
             Some(path) => {
-                let file = File::open(path).map_err(|source| failed(inspect::Error::Report { path: path.to_owned(), source }))?;
-                Picture::read(&mut BufReader::with_capacity(1 << 16, file), path).map(Some).map_err(failed)
+                let file = File::open(path).map_err(|source| {
+                    failed(inspect::Error::Report { path: path.to_owned(), source })
+                })?;
+                Picture::read(&mut BufReader::with_capacity(1 << 16, file), path)
+                    .map(Some)
+                    .map_err(failed)
             }
             None => {
                 let reference = super::images::reference(name)?;
@@ -66,7 +71,9 @@ fn picture(ctx: &Ctx<'_>, args: &DriftArgs, claim: &Claim) -> Result<Option<Pict
         None => {
             let Some(identity) = &claim.identity else { return Ok(None) };
             // A name that no image can have is one that nobody knows.
-            let Ok(reference) = Reference::new(&identity.name, &identity.version) else { return Ok(None) };
+            let Ok(reference) = Reference::new(&identity.name, &identity.version) else {
+                return Ok(None);
+            };
             match Picture::of(&ctx.store_to_read()?, &reference) {
                 Ok(picture) => Ok(Some(picture)),
                 Err(inspect::Error::Store(store::Error::NotFound { .. })) => Ok(None),
@@ -104,13 +111,18 @@ fn tell(ctx: &Ctx<'_>, report: &DriftReport) {
     }
     let root = clean(&report.root.to_string_lossy());
     match (report.verdict, &report.claims) {
-        (Verdict::Unknown, None) => {
-            ctx.ui.say(&format!("{root} does not say which image it is; name one: `bake drift IMAGE --root {root}`"))
-        }
+        (Verdict::Unknown, None) => ctx.ui.say(&format!(
+            "{root} does not say which image it is; name one: `bake drift IMAGE --root {root}`"
+        )),
         (Verdict::Unknown, Some(claims)) => {
-            ctx.ui.say(&format!("the store has no {}; name a manifest of it: `bake drift FILE`", clean(claims)));
+            ctx.ui.say(&format!(
+                "the store has no {}; name a manifest of it: `bake drift FILE`",
+                clean(claims)
+            ));
         }
-        (_, Some(claims)) if *claims != image => ctx.ui.say(&format!("{root} itself says that it is {}", clean(claims))),
+        (_, Some(claims)) if *claims != image => {
+            ctx.ui.say(&format!("{root} itself says that it is {}", clean(claims)))
+        }
         _ => {}
     }
     if !report.skipped.is_empty() {

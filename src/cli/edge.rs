@@ -1,14 +1,13 @@
-//! The edge: typed errors of the rooms become one [`Report`] with a kind, a message, hints and an exit code.
+//! The edge: typed errors of the rooms become one [`Report`] with a kind, a message, hints and an
+//! exit code.
 
 use std::error::Error as StdError;
 use std::path::Path;
 
-use crate::build::error::Error as BuildError;
+use crate::engine::error::Error as BuildError;
 use crate::event::chain;
-use crate::inspect;
-use crate::sandbox;
-use crate::store;
 use crate::ui::report::Report;
+use crate::{inspect, sandbox, store};
 
 /// Done.
 pub(super) const OK: u8 = 0;
@@ -37,9 +36,15 @@ pub(super) fn report(kind: &'static str, exit: u8, error: &dyn StdError) -> Repo
 /// What to do about a full disk.
 const ROOM: &str = "make room, or name a store on another disk with --store DIR";
 
-/// Returns the report with what to do about a full disk, where that is the reason: it may be that of a program in a step, too.
+/// Returns the report with what to do about a full disk, where that is the reason: it may be that
+/// of a program in a step, too.
 fn with_room(mut report: Report) -> Report {
-    if report.causes.iter().chain(&report.output).any(|text| text.contains("No space left on device")) {
+    if report
+        .causes
+        .iter()
+        .chain(&report.output)
+        .any(|text| text.contains("No space left on device"))
+    {
         report.hints.insert(0, ROOM.to_owned());
     }
     report
@@ -47,7 +52,13 @@ fn with_room(mut report: Report) -> Report {
 
 /// Returns a report of a command line that clap could not refuse.
 pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Report {
-    Report { kind: "usage", message: message.into(), hints: vec![hint.into()], exit: USAGE, ..Report::default() }
+    Report {
+        kind: "usage",
+        message: message.into(),
+        hints: vec![hint.into()],
+        exit: USAGE,
+        ..Report::default()
+    }
 }
 
 /// Reports a failed build.
@@ -171,11 +182,17 @@ pub(super) fn image(error: &BuildError) -> Report {
 pub(super) fn sandbox(error: &sandbox::Error) -> Report {
     match error {
         sandbox::Error::Host { what, hint } => {
-            let hints = vec![hint.clone(), "`bake doctor` looks at everything bake needs of this host".to_owned()];
+            let hints = vec![
+                hint.clone(),
+                "`bake doctor` looks at everything bake needs of this host".to_owned(),
+            ];
             let message = "this host cannot run bake's sandbox".to_owned();
             Report { message, causes: vec![what.clone()], hints, ..report("host", HOST, error) }
         }
-        sandbox::Error::System { what, .. } => with_room(Report { message: format!("cannot {what}"), ..report("sandbox", FAILED, error) }),
+        sandbox::Error::System { what, .. } => with_room(Report {
+            message: format!("cannot {what}"),
+            ..report("sandbox", FAILED, error)
+        }),
     }
 }
 
@@ -184,17 +201,26 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
     match error {
         inspect::Error::Store(source) => store(source),
         inspect::Error::Layer(_) => {
-            let hint = "`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned();
+            let hint =
+                "`bake verify` looks at everything; `bake rm` and a new build repair a version"
+                    .to_owned();
             Report { hints: vec![hint], ..report("store", FAILED, error) }
         }
         inspect::Error::Manifest { .. } => {
             let hint = "`bake export IMAGE --format manifest --output FILE` writes one".to_owned();
             Report { hints: vec![hint], ..report("manifest", USAGE, error) }
         }
-        inspect::Error::Pattern { .. } | inspect::Error::Root { .. } => report("usage", USAGE, error),
+        inspect::Error::Pattern { .. } | inspect::Error::Root { .. } => {
+            report("usage", USAGE, error)
+        }
         inspect::Error::Process { .. } => {
-            let hint = "give the pid of a running process, as root; `--root DIR` compares a folder".to_owned();
-            Report { message: format!("cannot {error}"), hints: vec![hint], ..report("usage", USAGE, error) }
+            let hint = "give the pid of a running process, as root; `--root DIR` compares a folder"
+                .to_owned();
+            Report {
+                message: format!("cannot {error}"),
+                hints: vec![hint],
+                ..report("usage", USAGE, error)
+            }
         }
         inspect::Error::Unreadable { .. } => {
             let hint = "compare as root; nothing can be said of what cannot be read".to_owned();
@@ -208,7 +234,11 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
 pub(super) fn store(error: &store::Error) -> Report {
     let mut report = report("store", if error.is_store_unusable() { STORE } else { FAILED }, error);
     if let store::Error::Disk { source } = error {
-        report = Report { message: format!("cannot {source}"), causes: report.causes.split_off(1), ..report };
+        report = Report {
+            message: format!("cannot {source}"),
+            causes: report.causes.split_off(1),
+            ..report
+        };
     }
     if let store::Error::NoEarlier { passed, .. } = error {
         report.causes.extend(passed.iter().map(|one| format!("passed over {one}")));

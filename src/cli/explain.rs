@@ -2,15 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::build::explain::{Explained, Outcome, Step};
-use crate::build::{self, Request};
-use crate::ui::report::Report;
-use crate::ui::table;
-use crate::ui::text::clean;
-
 use super::Ctx;
 use super::args::ExplainArgs;
 use super::bake::{in_hall, inputs, no_cache, source_date_epoch, told};
+use crate::engine::explain::{Explained, Outcome, Step};
+use crate::engine::{self, Request};
+use crate::ui::report::Report;
+use crate::ui::table;
+use crate::ui::text::clean;
 
 /// `bake explain`.
 pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
@@ -25,7 +24,8 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
     in_hall(ctx, |hall| {
         for recipe in &args.recipe.recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };
-            let explained = build::explain::explain(hall, &request).map_err(|error| told(ctx, &error, recipe))?;
+            let explained = engine::explain::explain(hall, &request)
+                .map_err(|error| told(ctx, &error, recipe))?;
             show(ctx, &explained);
         }
         Ok(())
@@ -36,11 +36,16 @@ fn show(ctx: &Ctx<'_>, explained: &Explained) {
     if ctx.ui.json() {
         let steps: Vec<Value> = explained.steps.iter().map(object).collect();
         let already = explained.already.map(|digest| digest.to_string());
-        ctx.ui.object("explained", json!({ "image": explained.image, "baked": already, "steps": steps }));
+        ctx.ui.object(
+            "explained",
+            json!({ "image": explained.image, "baked": already, "steps": steps }),
+        );
         return;
     }
     match &explained.already {
-        Some(digest) => ctx.ui.result(&format!("{} is baked already: {digest}", clean(&explained.image))),
+        Some(digest) => {
+            ctx.ui.result(&format!("{} is baked already: {digest}", clean(&explained.image)))
+        }
         None => ctx.ui.result(&clean(&explained.image)),
     }
     let row = |step: &Step| {
@@ -59,7 +64,9 @@ fn words(outcome: &Outcome) -> (&'static str, String) {
             let since = since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
             ("runs", format!("{}{since}", why.text()))
         }
-        Outcome::Depends => ("depends", "runs if a step below it gives another layer than before".to_owned()),
+        Outcome::Depends => {
+            ("depends", "runs if a step below it gives another layer than before".to_owned())
+        }
     }
 }
 

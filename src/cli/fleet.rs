@@ -4,13 +4,12 @@ use std::io;
 
 use serde_json::json;
 
+use super::args::FleetArgs;
+use super::{Ctx, edge, now};
 use crate::files;
 use crate::inspect::{self, Fleet, Group, NoteKind, Tally};
 use crate::ui::report::Report;
 use crate::ui::text::clean;
-
-use super::args::FleetArgs;
-use super::{Ctx, edge, now};
 
 /// Cells of the longest bar.
 const BAR: u64 = 40;
@@ -21,9 +20,11 @@ const MARKS: [char; 4] = ['█', '▒', '░', '·'];
 
 /// `bake fleet`.
 pub(super) fn fleet(ctx: &Ctx<'_>, args: &FleetArgs) -> Result<u8, Report> {
-    let fleet = inspect::fleet(&args.reports, &mut io::stdin().lock(), now()).map_err(|error| edge::inspect(&error))?;
+    let fleet = inspect::fleet(&args.reports, &mut io::stdin().lock(), now())
+        .map_err(|error| edge::inspect(&error))?;
     if let Some(path) = &args.svg {
-        files::write_whole(path, inspect::draw(&fleet).as_bytes(), 0o644).map_err(|error| edge::report("file", edge::FAILED, &error))?;
+        files::write_whole(path, inspect::draw(&fleet).as_bytes(), 0o644)
+            .map_err(|error| edge::report("file", edge::FAILED, &error))?;
     }
     if ctx.ui.json() {
         ctx.ui.object("fleet", json!(fleet));
@@ -38,7 +39,8 @@ pub(super) fn fleet(ctx: &Ctx<'_>, args: &FleetArgs) -> Result<u8, Report> {
 
 /// The histogram and the machines that are not exact, as text.
 fn describe(fleet: &Fleet) -> String {
-    let mut out = format!("{} machine{}", fleet.machines, if fleet.machines == 1 { "" } else { "s" });
+    let mut out =
+        format!("{} machine{}", fleet.machines, if fleet.machines == 1 { "" } else { "s" });
     match (&fleet.from, &fleet.to) {
         (Some(from), Some(to)) if from == to => out += &format!(", reported {from}"),
         (Some(from), Some(to)) => out += &format!(", reported {from} to {to}"),
@@ -52,20 +54,29 @@ fn describe(fleet: &Fleet) -> String {
     let mut name = None;
     for group in &fleet.groups {
         if name != Some(&group.name) {
-            out += &format!("\n{}\n", group.name.as_deref().map_or_else(|| "no image".to_owned(), clean));
+            out += &format!(
+                "\n{}\n",
+                group.name.as_deref().map_or_else(|| "no image".to_owned(), clean)
+            );
             name = Some(&group.name);
         }
         let version = version(group);
         let gap = " ".repeat(width - version.chars().count());
         let bar = bar(&group.tally, most);
         let rest = " ".repeat((BAR as usize + 3).saturating_sub(bar.chars().count()));
-        let line = format!("  {version}{gap}  {bar}{rest} {:>digits$}  {}", group.tally.all(), words(&group.tally));
+        let line = format!(
+            "  {version}{gap}  {bar}{rest} {:>digits$}  {}",
+            group.tally.all(),
+            words(&group.tally)
+        );
         out += line.trim_end();
         out.push('\n');
     }
     if fleet.machines > 0 {
-        let legend = fleet.verdicts.parts().into_iter().zip(MARKS).filter(|((_, count), _)| *count > 0);
-        let legend: Vec<String> = legend.map(|((word, count), mark)| format!("{mark} {word} {count}")).collect();
+        let legend =
+            fleet.verdicts.parts().into_iter().zip(MARKS).filter(|((_, count), _)| *count > 0);
+        let legend: Vec<String> =
+            legend.map(|((word, count), mark)| format!("{mark} {word} {count}")).collect();
         out += &format!("\n{}\n", legend.join("   "));
     }
     for one in fleet.astray.iter().take(NAMED) {
@@ -91,7 +102,9 @@ fn describe(fleet: &Fleet) -> String {
 /// One cell for every part that is there, so that one machine of ten thousand is seen.
 fn bar(tally: &Tally, most: u64) -> String {
     let mut bar = String::new();
-    for ((_, count), mark) in tally.parts().into_iter().zip(MARKS).filter(|((_, count), _)| *count > 0) {
+    for ((_, count), mark) in
+        tally.parts().into_iter().zip(MARKS).filter(|((_, count), _)| *count > 0)
+    {
         let cells = (u128::from(count) * u128::from(BAR) / u128::from(most.max(1))).max(1);
         bar.extend(std::iter::repeat_n(mark, usize::try_from(cells).unwrap_or(usize::MAX)));
     }
@@ -100,7 +113,12 @@ fn bar(tally: &Tally, most: u64) -> String {
 
 /// `20 exact, 3 drifted`; nothing where all are exact.
 fn words(tally: &Tally) -> String {
-    let parts: Vec<String> = tally.parts().iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
+    let parts: Vec<String> = tally
+        .parts()
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
     if tally.exact == tally.all() { String::new() } else { parts.join(", ") }
 }
 
@@ -113,7 +131,8 @@ fn remarks(fleet: &Fleet) -> Vec<String> {
     let left_out = |kind: NoteKind| kind.is_left_out();
     let mut lines = vec![];
     for (head, out) in [("not counted:", true), ("to be looked at:", false)] {
-        let part: Vec<String> = fleet.notes.iter().filter(|note| left_out(note.kind) == out).map(line).collect();
+        let part: Vec<String> =
+            fleet.notes.iter().filter(|note| left_out(note.kind) == out).map(line).collect();
         if !part.is_empty() {
             lines.push(head.to_owned());
             lines.extend(part);
@@ -148,7 +167,12 @@ mod tests {
             group(Some("web"), "2.0.0", Tally { exact: 20, drifted: 3, ..Tally::default() }),
             group(None, "", Tally { unknown: 1, ..Tally::default() }),
         ];
-        let fleet = Fleet { machines: 74, groups, verdicts: Tally { exact: 70, drifted: 3, unknown: 1, unchecked: 0 }, ..Fleet::default() };
+        let fleet = Fleet {
+            machines: 74,
+            groups,
+            verdicts: Tally { exact: 70, drifted: 3, unknown: 1, unchecked: 0 },
+            ..Fleet::default()
+        };
         let expected = "\
 74 machines
 

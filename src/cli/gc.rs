@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::build::{self, Hall};
+use super::args::GcArgs;
+use super::{Ctx, edge};
+use crate::engine::{self, Hall};
 use crate::event::Event;
 use crate::sandbox::Cancel;
 use crate::store::{Garbage, Heap, Kind, Rules};
@@ -12,31 +14,43 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size};
 
-use super::args::GcArgs;
-use super::{Ctx, edge};
-
 /// `bake gc`.
 pub(super) fn gc(ctx: &Ctx<'_>, args: &GcArgs) -> Result<u8, Report> {
-    let rules = Rules { keep: args.keep, older_than: args.older_than, cache_older_than: args.cache_older_than, ..Rules::default() };
+    let rules = Rules {
+        keep: args.keep,
+        older_than: args.older_than,
+        cache_older_than: args.cache_older_than,
+        ..Rules::default()
+    };
     let store = if args.dry_run { ctx.store_to_read()? } else { ctx.store()? };
     let plan = store.garbage(&rules).map_err(|error| edge::store(&error))?;
     show(ctx, &plan);
     let mut freed = plan.bytes();
     if !args.dry_run && !plan.heaps.is_empty() {
-        let scratch: u64 = plan.heaps.iter().filter(|heap| heap.kind == Kind::Scratch).map(|heap| heap.bytes).sum();
+        let scratch: u64 = plan
+            .heaps
+            .iter()
+            .filter(|heap| heap.kind == Kind::Scratch)
+            .map(|heap| heap.bytes)
+            .sum();
         let in_namespace = |heap: &Heap| matches!(heap.kind, Kind::Scratch | Kind::Layers);
-        let host = build::Host::default();
+        let host = engine::Host::default();
         let done = match host.get() {
             Ok(_) => {
                 let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
                 let sink = ctx.ui.sink();
                 let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-                build::collect(&hall, &rules).map_err(|error| edge::build(&error, std::path::Path::new("")))?
+                engine::collect(&hall, &rules)
+                    .map_err(|error| edge::build(&error, std::path::Path::new("")))?
             }
             Err(error) => {
                 if plan.heaps.iter().any(in_namespace) {
-                    let message = format!("unpacked layers and the scratch of dead builds stay: {error}");
-                    (ctx.ui.sink())(Event::Warning { message, hint: Some("see `bake doctor`".to_owned()) });
+                    let message =
+                        format!("unpacked layers and the scratch of dead builds stay: {error}");
+                    (ctx.ui.sink())(Event::Warning {
+                        message,
+                        hint: Some("see `bake doctor`".to_owned()),
+                    });
                 }
                 store.collect(&rules, None).map_err(|error| edge::store(&error))?
             }
@@ -58,7 +72,10 @@ fn show(ctx: &Ctx<'_>, plan: &Garbage) {
     if ctx.ui.json() {
         for version in &plan.versions {
             let (name, number) = (&version.reference.name, &version.reference.version);
-            ctx.ui.object("expired", json!({ "name": name, "version": number, "digest": version.manifest.digest }));
+            ctx.ui.object(
+                "expired",
+                json!({ "name": name, "version": number, "digest": version.manifest.digest }),
+            );
         }
         for heap in &plan.heaps {
             ctx.ui.object("garbage", json!(heap));
@@ -67,8 +84,11 @@ fn show(ctx: &Ctx<'_>, plan: &Garbage) {
         for version in &plan.versions {
             ctx.ui.result(&clean(&version.reference.to_string()));
         }
-        let mut rows: Vec<_> =
-            plan.heaps.iter().map(|heap| vec![heap.kind.name().to_owned(), heap.count.to_string(), size(heap.bytes)]).collect();
+        let mut rows: Vec<_> = plan
+            .heaps
+            .iter()
+            .map(|heap| vec![heap.kind.name().to_owned(), heap.count.to_string(), size(heap.bytes)])
+            .collect();
         rows.push(vec!["total".to_owned(), String::new(), size(plan.bytes())]);
         ctx.ui.raw(table::columns(&["WHAT", "COUNT", "FREES"], &rows, &[1, 2]).as_bytes());
     }
@@ -99,10 +119,24 @@ mod tests {
 
     #[test]
     fn ages() {
-        for (text, seconds) in [("0s", 0), ("90m", 5400), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600)] {
+        for (text, seconds) in
+            [("0s", 0), ("90m", 5400), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600)]
+        {
             assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "d", "30", "30 d", "-1d", "1.5d", "30D", "1y", "30\u{e9}", "99999999999999999999d", "18446744073709551615w"] {
+        for text in [
+            "",
+            "d",
+            "30",
+            "30 d",
+            "-1d",
+            "1.5d",
+            "30D",
+            "1y",
+            "30\u{e9}",
+            "99999999999999999999d",
+            "18446744073709551615w",
+        ] {
             assert!(age(text).is_err(), "{text}");
         }
     }

@@ -2,14 +2,13 @@
 
 use serde_json::json;
 
+use super::args::ImageArgs;
+use super::{Ctx, edge, images};
 use crate::inspect::{self, Details, Sizes};
 use crate::tree;
 use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::size;
-
-use super::args::ImageArgs;
-use super::{Ctx, edge, images};
 
 /// Folders shown; `--json` has all.
 const FOLDERS: usize = 40;
@@ -17,12 +16,14 @@ const FOLDERS: usize = 40;
 /// `bake history`.
 pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
-    let details = inspect::show(&store, &images::reference(&args.image)?).map_err(|error| edge::store(&error))?;
+    let details = inspect::show(&store, &images::reference(&args.image)?)
+        .map_err(|error| edge::store(&error))?;
     if ctx.ui.json() {
         for (step, row) in details.history.iter().enumerate() {
             let layer = row.layer.and_then(|at| details.layers.get(at));
             let (digest, size) = (layer.map(|layer| layer.digest), layer.map(|layer| layer.size));
-            let (by, created, comment, key) = (&row.created_by, &row.created, &row.comment, &row.key);
+            let (by, created, comment, key) =
+                (&row.created_by, &row.created, &row.comment, &row.key);
             ctx.ui.object(
                 "history",
                 json!({ "step": step, "by": by, "created": created, "layer": digest, "size": size, "key": key, "comment": comment }),
@@ -56,7 +57,9 @@ fn steps(details: &Details) -> String {
 
 /// The folders of an image by size.
 pub(super) fn folders(sizes: &Sizes) -> String {
-    let row = |one: &inspect::FolderSize| vec![size(one.bytes), one.files.to_string(), format!("{}/", tree::shown(&one.path))];
+    let row = |one: &inspect::FolderSize| {
+        vec![size(one.bytes), one.files.to_string(), format!("{}/", tree::shown(&one.path))]
+    };
     let mut rows = vec![vec![size(sizes.bytes), sizes.files.to_string(), "/".to_owned()]];
     rows.extend(sizes.folders.iter().take(FOLDERS).map(row));
     let mut out = table::columns(&["SIZE", "FILES", "FOLDER"], &rows, &[0, 1]);
@@ -68,7 +71,9 @@ pub(super) fn folders(sizes: &Sizes) -> String {
 
 /// The packages of an image by size.
 pub(super) fn packages(sizes: &Sizes) -> String {
-    let row = |one: &inspect::PackageSize| vec![size(one.bytes), one.files.to_string(), one.name.clone(), one.version.clone()];
+    let row = |one: &inspect::PackageSize| {
+        vec![size(one.bytes), one.files.to_string(), one.name.clone(), one.version.clone()]
+    };
     let mut rows: Vec<Vec<String>> = sizes.packages.iter().map(row).collect();
     let (bytes, files) = sizes.unpackaged;
     rows.push(vec![size(bytes), files.to_string(), "(no package)".to_owned(), String::new()]);

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::args::{ExportArgs, ExportFormat, ListArgs, RmArgs, ShowArgs, VerifyArgs};
+use super::channel::{self, Marks};
+use super::{Ctx, edge, history};
 use crate::digest::Digest;
 use crate::image::Reference;
 use crate::inspect::{self, Details, Level};
@@ -14,10 +17,6 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size};
 
-use super::args::{ExportArgs, ExportFormat, ListArgs, RmArgs, ShowArgs, VerifyArgs};
-use super::channel::Marks;
-use super::{Ctx, channel, edge, history};
-
 /// `bake list`.
 pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
@@ -26,7 +25,10 @@ pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
     }
     let marks = Marks::read(&store)?;
     let rows = inspect::list(&store).map_err(|error| edge::store(&error))?;
-    let rows: Vec<_> = rows.into_iter().filter(|row| args.name.as_ref().is_none_or(|name| *name == row.name)).collect();
+    let rows: Vec<_> = rows
+        .into_iter()
+        .filter(|row| args.name.as_ref().is_none_or(|name| *name == row.name))
+        .collect();
     if ctx.ui.json() {
         for row in &rows {
             ctx.ui.object("image", marks.add(json!(row), &row.name, &row.version, &row.digest));
@@ -38,12 +40,28 @@ pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
         return Ok(edge::OK);
     }
     let cells = rows.iter().map(|row| {
-        let state = row.problem.clone().into_iter().chain(marks.words(&row.name, &row.version, &row.digest)).collect::<Vec<_>>().join("; ");
+        let state = row
+            .problem
+            .clone()
+            .into_iter()
+            .chain(marks.words(&row.name, &row.version, &row.digest))
+            .collect::<Vec<_>>()
+            .join("; ");
         let bytes = row.size.map(size).unwrap_or_default();
-        vec![row.name.clone(), row.version.clone(), row.digest.short(), row.created.clone().unwrap_or_default(), bytes, state]
+        vec![
+            row.name.clone(),
+            row.version.clone(),
+            row.digest.short(),
+            row.created.clone().unwrap_or_default(),
+            bytes,
+            state,
+        ]
     });
     let cells: Vec<_> = cells.collect();
-    ctx.ui.raw(table::columns(&["NAME", "VERSION", "DIGEST", "CREATED", "SIZE", ""], &cells, &[4]).as_bytes());
+    ctx.ui.raw(
+        table::columns(&["NAME", "VERSION", "DIGEST", "CREATED", "SIZE", ""], &cells, &[4])
+            .as_bytes(),
+    );
     Ok(edge::OK)
 }
 
@@ -59,7 +77,19 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
     };
     if ctx.ui.json() {
         let (name, version) = (&details.reference.name, &details.reference.version);
-        let Details { digest, platform, config, history, layers, size, created, annotations, tested, test_run, .. } = &details;
+        let Details {
+            digest,
+            platform,
+            config,
+            history,
+            layers,
+            size,
+            created,
+            annotations,
+            tested,
+            test_run,
+            ..
+        } = &details;
         let mut object = marks.add(
             json!({ "name": name, "version": version, "digest": digest, "platform": platform, "created": created, "size": size,
                 "config": config, "labels": config.labels, "annotations": annotations, "tested": tested, "test_run": test_run,
@@ -69,8 +99,16 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
             digest,
         );
         if let (Some(sizes), Some(fields)) = (&sizes, object.as_object_mut()) {
-            let parts = [("folders", args.folders, json!(sizes.folders)), ("packages", args.packages, json!(sizes.packages))];
-            fields.extend(parts.into_iter().filter(|(_, asked, _)| *asked).map(|(name, _, value)| (name.to_owned(), value)));
+            let parts = [
+                ("folders", args.folders, json!(sizes.folders)),
+                ("packages", args.packages, json!(sizes.packages)),
+            ];
+            fields.extend(
+                parts
+                    .into_iter()
+                    .filter(|(_, asked, _)| *asked)
+                    .map(|(name, _, value)| (name.to_owned(), value)),
+            );
         }
         ctx.ui.object("show", object);
     } else if let Some(sizes) = &sizes {
@@ -92,10 +130,16 @@ fn describe(details: &Details, marks: &Marks) -> String {
         }
     };
     let config = &details.config;
-    let quoted = |words: &[String]| words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");
+    let quoted = |words: &[String]| {
+        words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
+    };
     row("image", details.reference.to_string());
     row("digest", details.digest.to_string());
-    for mark in marks.words(&details.reference.name, details.reference.version.as_deref().unwrap_or_default(), &details.digest) {
+    for mark in marks.words(
+        &details.reference.name,
+        details.reference.version.as_deref().unwrap_or_default(),
+        &details.digest,
+    ) {
         row("state", mark);
     }
     row("platform", details.platform.to_string());
@@ -118,17 +162,26 @@ fn describe(details: &Details, marks: &Marks) -> String {
         (Some(run), Some("yes")) => {
             row("tested", format!("yes, {} by bake {}", run.finished, run.bake));
             for test in &run.passed {
-                row("  passed", format!("{} ({:.1} s): {}", test.name, test.seconds, test.what.join(", ")));
+                row(
+                    "  passed",
+                    format!("{} ({:.1} s): {}", test.name, test.seconds, test.what.join(", ")),
+                );
             }
         }
-        (_, Some("no")) => row("tested", format!("no: `bake test {}` runs what was left out", details.reference)),
+        (_, Some("no")) => {
+            row("tested", format!("no: `bake test {}` runs what was left out", details.reference))
+        }
         (_, Some("none")) => row("tested", "no, it has no tests".to_owned()),
         (_, said) => row("tested", said.unwrap_or_default().to_owned()),
     }
     let cells = details.history.iter().map(|step| {
         let layer = step.layer.and_then(|at| details.layers.get(at));
         let digest = layer.map(|layer| layer.digest.short()).unwrap_or_default();
-        vec![step.created_by.clone(), layer.map(|layer| size(layer.size)).unwrap_or_default(), digest]
+        vec![
+            step.created_by.clone(),
+            layer.map(|layer| size(layer.size)).unwrap_or_default(),
+            digest,
+        ]
     });
     let cells: Vec<_> = cells.collect();
     out.push('\n');
@@ -137,9 +190,12 @@ fn describe(details: &Details, marks: &Marks) -> String {
 
 /// `bake rm`.
 pub(super) fn rm(ctx: &Ctx<'_>, args: &RmArgs) -> Result<u8, Report> {
-    let references = args.images.iter().map(|image| reference(image)).collect::<Result<Vec<_>, _>>()?;
+    let references =
+        args.images.iter().map(|image| reference(image)).collect::<Result<Vec<_>, _>>()?;
     let store = ctx.store()?;
-    for Version { reference, manifest, .. } in store.remove_all(&references, args.force).map_err(|error| edge::store(&error))? {
+    for Version { reference, manifest, .. } in
+        store.remove_all(&references, args.force).map_err(|error| edge::store(&error))?
+    {
         if ctx.ui.json() {
             ctx.ui.object("removed", json!({ "name": reference.name, "version": reference.version, "digest": manifest.digest }));
         } else {
@@ -151,15 +207,21 @@ pub(super) fn rm(ctx: &Ctx<'_>, args: &RmArgs) -> Result<u8, Report> {
 
 /// `bake verify`.
 pub(super) fn verify(ctx: &Ctx<'_>, args: &VerifyArgs) -> Result<u8, Report> {
-    let references = args.images.iter().map(|image| reference(image)).collect::<Result<Vec<_>, _>>()?;
+    let references =
+        args.images.iter().map(|image| reference(image)).collect::<Result<Vec<_>, _>>()?;
     let store = ctx.store_to_read()?;
-    let report = inspect::verify(&store, &references, &ctx.ui.sink()).map_err(|error| edge::store(&error))?;
+    let report = inspect::verify(&store, &references, &ctx.ui.sink())
+        .map_err(|error| edge::store(&error))?;
     for problem in &report.problems {
         if ctx.ui.json() {
             ctx.ui.object("problem", json!(problem));
         } else {
             let level = if problem.level == Level::Error { "error" } else { "warning" };
-            let images = if problem.images.is_empty() { String::new() } else { format!(" ({})", problem.images.join(", ")) };
+            let images = if problem.images.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", problem.images.join(", "))
+            };
             let text = format!("{}: {}{images}", problem.path.display(), problem.what);
             ctx.ui.result(&format!("{level}: {}", clean(&text)));
         }
@@ -169,7 +231,12 @@ pub(super) fn verify(ctx: &Ctx<'_>, args: &VerifyArgs) -> Result<u8, Report> {
             .object("verified", json!({ "images": report.images, "blobs": report.blobs, "bytes": report.bytes, "good": report.is_good() }));
     } else {
         let images = if report.images == 1 { "image" } else { "images" };
-        ctx.ui.say(&format!("verified {} {images}, {} blobs, {}", report.images, report.blobs, size(report.bytes)));
+        ctx.ui.say(&format!(
+            "verified {} {images}, {} blobs, {}",
+            report.images,
+            report.blobs,
+            size(report.bytes)
+        ));
     }
     Ok(if report.is_good() { edge::OK } else { edge::DIFFERENT })
 }
@@ -177,7 +244,8 @@ pub(super) fn verify(ctx: &Ctx<'_>, args: &VerifyArgs) -> Result<u8, Report> {
 /// `bake export`.
 pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
-    let version = store.resolve(&reference(&args.image.image)?).map_err(|error| edge::store(&error))?;
+    let version =
+        store.resolve(&reference(&args.image.image)?).map_err(|error| edge::store(&error))?;
     channel::warn_if_revoked(ctx, &store, &version)?;
     let format = match args.format {
         ExportFormat::OciArchive => Format::OciArchive,
@@ -218,5 +286,6 @@ fn blob(store: &Store, digest: &Digest) -> io::Result<std::fs::File> {
 
 /// Reads how a person names an image.
 pub(super) fn reference(text: &str) -> Result<Reference, Report> {
-    text.parse().map_err(|error: crate::image::BadReference| edge::report("usage", edge::USAGE, &error))
+    text.parse()
+        .map_err(|error: crate::image::BadReference| edge::report("usage", edge::USAGE, &error))
 }

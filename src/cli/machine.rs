@@ -6,24 +6,23 @@ use std::os::fd::OwnedFd;
 
 use serde_json::json;
 
-use crate::build::{self, Hall, Machine, Outcome, Tested};
-use crate::sandbox::Cancel;
-use crate::ui::report::Report;
-use crate::ui::text::{clean, took};
-
 use super::args::{ImageArgs, NetworkChoice, RunArgs};
 use super::bake::cancel;
 use super::images::reference;
 use super::{Ctx, channel, edge};
+use crate::engine::{self, Hall, Machine, Outcome, Tested};
+use crate::sandbox::Cancel;
+use crate::ui::report::Report;
+use crate::ui::text::{clean, took};
 
 /// `bake test`.
 pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let reference = reference(&args.image)?;
     let cancel = cancel()?;
-    let (store, host) = (ctx.store()?, build::Host::default());
+    let (store, host) = (ctx.store()?, engine::Host::default());
     let sink = ctx.ui.sink();
     let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    let tested = build::test(&hall, &reference).map_err(|error| edge::image(&error))?;
+    let tested = engine::test(&hall, &reference).map_err(|error| edge::image(&error))?;
     let Tested { image, digest, tests, took: time, logs } = &tested;
     if ctx.ui.json() {
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
@@ -44,7 +43,10 @@ pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
 pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
     let image = reference(&args.image.image)?;
     if ctx.ui.json() {
-        return Err(edge::usage("--json and the program both want stdout", "leave --json out: the exit code says how the program ended"));
+        return Err(edge::usage(
+            "--json and the program both want stdout",
+            "leave --json out: the exit code says how the program ended",
+        ));
     }
     let host_network = args.network == NetworkChoice::Host;
     if host_network && !args.publish.is_empty() {
@@ -54,8 +56,18 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
         ));
     }
     let RunArgs { command, entrypoint, env, user, workdir, volume, publish, .. } = args;
-    let machine = Machine { image, args: command, entrypoint, env, user, workdir, volumes: volume, host_network, publish };
-    let (store, host) = (ctx.store()?, build::Host::default());
+    let machine = Machine {
+        image,
+        args: command,
+        entrypoint,
+        env,
+        user,
+        workdir,
+        volumes: volume,
+        host_network,
+        publish,
+    };
+    let (store, host) = (ctx.store()?, engine::Host::default());
     let version = store.resolve(&machine.image).map_err(|error| edge::store(&error))?;
     channel::warn_if_revoked(ctx, &store, &version)?;
     // What was looked at, though its channel may be moved meanwhile.
@@ -63,7 +75,7 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
     let sink = ctx.ui.sink();
     let (signals, cancel) = signals()?;
     let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    match build::run_machine(&hall, &machine, signals) {
+    match engine::run_machine(&hall, &machine, signals) {
         Ok(Outcome::Exit(status)) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
         Ok(Outcome::Signal(signal)) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         Err(error) => Err(edge::image(&error)),
@@ -76,7 +88,9 @@ fn signals() -> Result<(OwnedFd, Cancel), Report> {
     let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);
     let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
     let (read, mut write) = std::io::pipe().map_err(fail)?;
-    let mut all = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]).map_err(fail)?;
+    let mut all =
+        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
+            .map_err(fail)?;
     let handle = cancel.clone();
     std::thread::spawn(move || {
         let mut before = BTreeSet::new();

@@ -20,18 +20,19 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use args::{Args, Command, EXIT_CODES};
 use clap::CommandFactory;
 
 use crate::store::Store;
 use crate::ui::report::Report;
 use crate::ui::{Choices, Ui};
 
-use args::{Args, Command, EXIT_CODES};
-
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
     let matches = command().try_get_matches();
-    let args = match matches.and_then(|matches| <Args as clap::FromArgMatches>::from_arg_matches(&matches)) {
+    let args = match matches
+        .and_then(|matches| <Args as clap::FromArgMatches>::from_arg_matches(&matches))
+    {
         Ok(args) => args,
         // clap prints help to stdout with 0 and mistakes to stderr with 2, which is our table too.
         Err(error) => error.exit(),
@@ -56,7 +57,13 @@ pub fn main() -> ExitCode {
     ui.settle();
     if let Some(why) = ui.lost() {
         let message = "cannot write the result to stdout".to_owned();
-        ui.failure(&Report { kind: "file", message, causes: vec![why], exit: edge::FAILED, ..Report::default() });
+        ui.failure(&Report {
+            kind: "file",
+            message,
+            causes: vec![why],
+            exit: edge::FAILED,
+            ..Report::default()
+        });
         code = if code == edge::OK { edge::FAILED } else { code };
     }
     ExitCode::from(code)
@@ -65,8 +72,11 @@ pub fn main() -> ExitCode {
 /// The command, with the exit codes in every command's help.
 fn command() -> clap::Command {
     fn everywhere(command: clap::Command) -> clap::Command {
-        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-        names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| everywhere(sub.after_help(EXIT_CODES))))
+        let names: Vec<String> =
+            command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        names.into_iter().fold(command, |command, name| {
+            command.mut_subcommand(name, |sub| everywhere(sub.after_help(EXIT_CODES)))
+        })
     }
     everywhere(Args::command())
 }
@@ -114,11 +124,21 @@ impl Ctx<'_> {
         if let Some(dir) = &self.store {
             return Ok(dir.clone());
         }
-        let folder =
-            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from).filter(|path| path.is_absolute());
-        folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share"))).map(|data| data.join("bake")).ok_or_else(
-            || edge::usage("cannot tell where the store is: neither XDG_DATA_HOME nor HOME is set", "give --store DIR or set BAKE_STORE"),
-        )
+        let folder = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        folder("XDG_DATA_HOME")
+            .or_else(|| folder("HOME").map(|home| home.join(".local/share")))
+            .map(|data| data.join("bake"))
+            .ok_or_else(|| {
+                edge::usage(
+                    "cannot tell where the store is: neither XDG_DATA_HOME nor HOME is set",
+                    "give --store DIR or set BAKE_STORE",
+                )
+            })
     }
 
     /// Opens the store to publish into.
@@ -134,7 +154,9 @@ impl Ctx<'_> {
 
 /// Seconds since 1970.
 fn now() -> i64 {
-    std::time::UNIX_EPOCH.elapsed().map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+    std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Whether an environment variable is set and not empty.

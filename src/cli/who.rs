@@ -1,4 +1,5 @@
-//! Who runs this: the login name, whoever became root by sudo, and the machine. For the histories of the store.
+//! Who runs this: the login name, whoever became root by sudo, and the machine. For the histories
+//! of the store.
 
 use std::fs;
 
@@ -10,7 +11,9 @@ pub(super) fn who() -> Who {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     // People of a directory service are not in the file.
-    let user = login_name(&passwd, uid.as_raw()).or_else(|| variable("USER")).unwrap_or_else(|| uid.as_raw().to_string());
+    let user = login_name(&passwd, uid.as_raw())
+        .or_else(|| variable("USER"))
+        .unwrap_or_else(|| uid.as_raw().to_string());
     let sudo = variable("SUDO_USER").filter(|person| uid.is_root() && *person != user);
     Who { user, sudo, host: rustix::system::uname().nodename().to_string_lossy().into_owned() }
 }

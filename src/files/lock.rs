@@ -1,17 +1,14 @@
-//! Advisory locks (flock) on files. A lock lives as long as its open file: a process that dies by any means lets go of it.
+//! Advisory locks (flock) on files. A lock lives as long as its open file: a process that dies by
+//! any means lets go of it.
 
 use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::FlockOperation;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Error;
-use super::system;
+use super::{Error, system};
 
 /// A held lock; dropped = released. The file itself is never removed by this type.
 #[derive(Debug)]
@@ -20,14 +17,17 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock file `path` (made if missing) for this holder alone, waiting as long as it takes.
+    /// Takes the lock file `path` (made if missing) for this holder alone, waiting as long as it
+    /// takes.
     pub fn exclusive(path: &Path) -> Result<Self, Error> {
-        Self::take(path, FlockOperation::LockExclusive).map(|lock| lock.expect("a blocking lock ends with the lock"))
+        Self::take(path, FlockOperation::LockExclusive)
+            .map(|lock| lock.expect("a blocking lock ends with the lock"))
     }
 
     /// Takes the lock file `path` together with other sharers, waiting as long as it takes.
     pub fn shared(path: &Path) -> Result<Self, Error> {
-        Self::take(path, FlockOperation::LockShared).map(|lock| lock.expect("a blocking lock ends with the lock"))
+        Self::take(path, FlockOperation::LockShared)
+            .map(|lock| lock.expect("a blocking lock ends with the lock"))
     }
 
     /// Takes the lock file `path` alone, or returns `None` where somebody else holds it.
@@ -35,7 +35,8 @@ impl Lock {
         Self::take(path, FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// Takes the lock file `path` together with other sharers, or returns `None` where somebody holds it alone.
+    /// Takes the lock file `path` together with other sharers, or returns `None` where somebody
+    /// holds it alone.
     pub fn try_shared(path: &Path) -> Result<Option<Self>, Error> {
         Self::take(path, FlockOperation::NonBlockingLockShared)
     }
@@ -43,7 +44,8 @@ impl Lock {
     /// Lets others share it from now on; nobody can take it alone in between.
     pub fn share(self) -> Result<Self, Error> {
         // flock(2) converts an existing lock; alone is ours, so sharing never has to wait.
-        rustix::fs::flock(&self.file, FlockOperation::LockShared).map_err(|e| system("share the lock", Path::new("it"), e))?;
+        rustix::fs::flock(&self.file, FlockOperation::LockShared)
+            .map_err(|e| system("share the lock", Path::new("it"), e))?;
         Ok(self)
     }
 
@@ -62,10 +64,13 @@ impl Lock {
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(e) => return Err(system("lock", path, e)),
             }
-            // Who waited may now hold a file that its former owner has removed: a lock on a name nobody else will ever see.
+            // Who waited may now hold a file that its former owner has removed: a lock on a name
+            // nobody else will ever see.
             let held = rustix::fs::fstat(&file).map_err(|e| system("look at", path, e))?;
             match rustix::fs::lstat(path) {
-                Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => return Ok(Some(Self { file })),
+                Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => {
+                    return Ok(Some(Self { file }));
+                }
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(e) => return Err(system("look at", path, e)),
             }
@@ -79,17 +84,21 @@ impl AsFd for Lock {
     }
 }
 
-/// Opens the lock file, never through a link: a lock file is a fixed name in a folder that others may be able to write to.
+/// Opens the lock file, never through a link: a lock file is a fixed name in a folder that others
+/// may be able to write to.
 fn open(path: &Path) -> Result<File, Error> {
     let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let made = rustix::fs::open(path, flags | OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(0o644));
+    let made =
+        rustix::fs::open(path, flags | OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(0o644));
     let fd = match made {
         // A reader of somebody else's store: flock needs no right to write, only an open file.
-        Err(denied @ (Errno::ACCESS | Errno::ROFS | Errno::PERM)) => match rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty()) {
-            // That it cannot be made is the trouble, not that it is missing.
-            Err(Errno::NOENT) => Err(denied),
-            other => other,
-        },
+        Err(denied @ (Errno::ACCESS | Errno::ROFS | Errno::PERM)) => {
+            match rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty()) {
+                // That it cannot be made is the trouble, not that it is missing.
+                Err(Errno::NOENT) => Err(denied),
+                other => other,
+            }
+        }
         other => other,
     };
     fd.map(File::from).map_err(|e| system("open the lock file", path, e))

@@ -1,12 +1,11 @@
 //! How a file looks from outside: what tells that it is still the one that was read before.
 
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Stat;
 
-/// Two changes within one tick of a file system's clock leave the same mark. The coarsest tick in use is that of FAT.
+/// Two changes within one tick of a file system's clock leave the same mark. The coarsest tick in
+/// use is that of FAT.
 const TICK: Duration = Duration::from_secs(2);
 
 /// What changes when a file is written to or replaced.
@@ -21,7 +20,8 @@ pub(crate) struct Mark {
     pub(crate) changed: Moment,
 }
 
-/// Seconds and nanoseconds since 1970, without the four bytes that a pair would leave unused: of a listing they would be a tenth.
+/// Seconds and nanoseconds since 1970, without the four bytes that a pair would leave unused: of a
+/// listing they would be a tenth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(Rust, packed(4))]
 pub(crate) struct Moment {
@@ -41,15 +41,19 @@ impl Mark {
         }
     }
 
-    /// Whether nothing speaks for other bytes: all but the time of change, which also moves when a link or a mode is made.
+    /// Whether nothing speaks for other bytes: all but the time of change, which also moves when a
+    /// link or a mode is made.
     pub(crate) fn same_bytes(&self, other: &Self) -> bool {
         Self { changed: other.changed, ..*self } == *other
     }
 
-    /// Whether a file that looked like this and was read at `when` or later would look otherwise after any further change.
+    /// Whether a file that looked like this and was read at `when` or later would look otherwise
+    /// after any further change.
     pub(crate) fn settled(&self, when: SystemTime) -> bool {
         let old = |Moment { seconds, nanos }: Moment| match u64::try_from(seconds) {
-            Ok(seconds) => UNIX_EPOCH.checked_add(Duration::new(seconds, nanos) + TICK).is_some_and(|at| at <= when),
+            Ok(seconds) => UNIX_EPOCH
+                .checked_add(Duration::new(seconds, nanos) + TICK)
+                .is_some_and(|at| at <= when),
             // Before 1970.
             Err(_) => true,
         };

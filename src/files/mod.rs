@@ -1,17 +1,15 @@
-//! Disk effects that are whole or absent: atomic writes, locks, folder syncs, paths held inside a root.
+//! Disk effects that are whole or absent: atomic writes, locks, folder syncs, paths held inside a
+//! root.
 //!
-//! Nothing here knows what the files mean. What a reader of a folder can see after a crash, at any moment: the old file or the
-//! new one under its name, and perhaps a stray [`ASIDE`]`…` file beside it that nobody names (the owner of the folder sweeps it).
+//! Nothing here knows what the files mean. What a reader of a folder can see after a crash, at any
+//! moment: the old file or the new one under its name, and perhaps a stray [`ASIDE`]`…` file beside
+//! it that nobody names (the owner of the folder sweeps it).
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::fs::FileTimes;
-use std::fs::Permissions;
-use std::io;
-use std::io::Write;
+use std::fs::{File, FileTimes, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 mod lock;
@@ -25,12 +23,14 @@ pub use remove::{remove_at, remove_tree};
 pub(crate) use root::openat2;
 pub use root::{Links, RootDir, dir_names};
 
-/// How names of files being written aside begin. Such a file is never the truth: whoever owns the folder may remove it when no writer lives.
+/// How names of files being written aside begin. Such a file is never the truth: whoever owns the
+/// folder may remove it when no writer lives.
 pub const ASIDE: &str = ".bake-aside-";
 
-/// Notes on a cached file that it is used now, for whoever frees what nobody uses: as its time of access, set whatever the mount's
-/// options are. Never as its time of change: links to it are read by programs that take another time for another content (apt forgets
-/// a list whose time moved while it worked). That it cannot be set is no reason to fail.
+/// Notes on a cached file that it is used now, for whoever frees what nobody uses: as its time of
+/// access, set whatever the mount's options are. Never as its time of change: links to it are read
+/// by programs that take another time for another content (apt forgets a list whose time moved
+/// while it worked). That it cannot be set is no reason to fail.
 pub fn mark_used(file: &File) {
     let _ = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
 }
@@ -124,12 +124,14 @@ fn folder(path: &Path) -> &Path {
 pub fn sync_dir(dir: &Path) -> Result<(), Error> {
     use rustix::fs::OFlags;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(dir, flags, rustix::fs::Mode::empty()).map_err(|e| system("open the folder", dir, e))?;
+    let fd = rustix::fs::open(dir, flags, rustix::fs::Mode::empty())
+        .map_err(|e| system("open the folder", dir, e))?;
     loop {
         match rustix::fs::fsync(&fd) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
-            // Some network and FUSE file systems have no fsync for folders; they cannot promise more than they do.
+            // Some network and FUSE file systems have no fsync for folders; they cannot promise
+            // more than they do.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP) => return Ok(()),
             Err(e) => return Err(system("sync the folder", dir, e)),
         }
@@ -142,8 +144,8 @@ pub fn sync_file(path: &Path) -> Result<(), Error> {
     file.sync_all().map_err(|e| system("sync", path, e))
 }
 
-/// Renames `from` to `to` (replacing a file there) and makes that last: both must be on one file system. The file's own bytes
-/// must have been synced before.
+/// Renames `from` to `to` (replacing a file there) and makes that last: both must be on one file
+/// system. The file's own bytes must have been synced before.
 pub fn replace(from: &Path, to: &Path) -> Result<(), Error> {
     std::fs::rename(from, to).map_err(|e| system("rename to", to, e))?;
     sync_dir(folder(to))?;
@@ -153,8 +155,8 @@ pub fn replace(from: &Path, to: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the file `path` with exactly the permission bits `mode`: after this it is there whole, and stays over a power loss;
-/// before and in between the old one is, or none.
+/// Writes the file `path` with exactly the permission bits `mode`: after this it is there whole,
+/// and stays over a power loss; before and in between the old one is, or none.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let mut aside = Aside::new(folder(path))?;
     aside.write_all(bytes).map_err(|e| system("write", path, e))?;
@@ -165,7 +167,10 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
 pub fn write_soon(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let mut aside = Aside::new(folder(path))?;
     aside.write_all(bytes).map_err(|e| system("write", path, e))?;
-    aside.file().set_permissions(Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
+    aside
+        .file()
+        .set_permissions(Permissions::from_mode(mode))
+        .map_err(|e| system("set the mode of", path, e))?;
     aside.file.persist(path).map_err(|e| system("rename to", path, e.error))?;
     Ok(())
 }
@@ -195,18 +200,24 @@ impl Aside {
         self.file.as_file()
     }
 
-    /// Gives it its name `path` as [`Aside::keep`] does, but without waiting for the disk: for what can be made again and is checked
-    /// when it is read. After a power loss the name may stand for anything.
+    /// Gives it its name `path` as [`Aside::keep`] does, but without waiting for the disk: for what
+    /// can be made again and is checked when it is read. After a power loss the name may stand for
+    /// anything.
     pub fn keep_unsynced(self, path: &Path, mode: u32) -> Result<(), Error> {
-        self.file().set_permissions(Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
+        self.file()
+            .set_permissions(Permissions::from_mode(mode))
+            .map_err(|e| system("set the mode of", path, e))?;
         self.file.persist(path).map_err(|e| system("rename to", path, e.error))?;
         Ok(())
     }
 
-    /// Syncs it and gives it its name `path` (on the same file system) and permission bits, replacing what is there, durably.
+    /// Syncs it and gives it its name `path` (on the same file system) and permission bits,
+    /// replacing what is there, durably.
     pub fn keep(self, path: &Path, mode: u32) -> Result<(), Error> {
         // Not `path`'s mode through open(2): the umask would have a say.
-        self.file().set_permissions(Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
+        self.file()
+            .set_permissions(Permissions::from_mode(mode))
+            .map_err(|e| system("set the mode of", path, e))?;
         self.file().sync_all().map_err(|e| system("sync", path, e))?;
         self.file.persist(path).map_err(|e| system("rename to", path, e.error))?;
         sync_dir(folder(path))
@@ -250,7 +261,9 @@ mod tests {
         let error = write_whole(&dir.path().join("f"), b"x", 0o644).expect_err("a folder is there");
         assert!(error.to_string().starts_with("rename to "), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
-        assert!(write_whole(&dir.path().join("no/f"), b"x", 0o644).expect_err("no folder").is_missing());
+        assert!(
+            write_whole(&dir.path().join("no/f"), b"x", 0o644).expect_err("no folder").is_missing()
+        );
     }
 
     #[test]

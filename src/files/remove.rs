@@ -1,29 +1,21 @@
-//! Removing whole trees without following anything out of them: fd-relative, never through links, never into another mount.
+//! Removing whole trees without following anything out of them: fd-relative, never through links,
+//! never into another mount.
 
-use std::ffi::OsStr;
-use std::ffi::OsString;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::AtFlags;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::Error;
-use super::dir_names;
-use super::folder;
-use super::system;
+use super::{Error, dir_names, folder, system};
 
-/// Deeper folders are moved up before they are emptied, so that a hostile tree can exhaust neither descriptors nor path lengths.
+/// Deeper folders are moved up before they are emptied, so that a hostile tree can exhaust neither
+/// descriptors nor path lengths.
 const DEPTH: usize = 64;
 
-/// Removes `path` and everything below it; what is not there is fine. Folders without permission bits are given some first.
+/// Removes `path` and everything below it; what is not there is fine. Folders without permission
+/// bits are given some first.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
     let Some(name) = path.file_name() else {
         return Err(Error::Path { path: path.to_owned() });
@@ -36,8 +28,8 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes the entry `name` of the open folder `parent` and everything below it; what is not there is fine. `shown` is its
-/// path for messages.
+/// Removes the entry `name` of the open folder `parent` and everything below it; what is not there
+/// is fine. `shown` is its path for messages.
 pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error> {
     if unlink(parent, name, shown)? {
         return Ok(());
@@ -46,7 +38,12 @@ pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(
     let mut moved = 0u64;
     // Folders that were moved up into `top` get their turn once the rest is gone.
     loop {
-        let mut stack = vec![Level { left: names(&top, shown)?, dir: None, name: OsString::new(), shown: shown.to_owned() }];
+        let mut stack = vec![Level {
+            left: names(&top, shown)?,
+            dir: None,
+            name: OsString::new(),
+            shown: shown.to_owned(),
+        }];
         let mut again = false;
         while let depth = stack.len()
             && let Some(level) = stack.last_mut()
@@ -66,13 +63,24 @@ pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(
             }
             let dir = open(here.as_fd(), &child, &path)?;
             if depth < DEPTH {
-                stack.push(Level { left: names(&dir, &path)?, dir: Some(dir), name: child, shown: path });
+                stack.push(Level {
+                    left: names(&dir, &path)?,
+                    dir: Some(dir),
+                    name: child,
+                    shown: path,
+                });
                 continue;
             }
             loop {
                 let new = format!(".bake-removing-{moved}");
                 moved += 1;
-                match rustix::fs::renameat_with(here, &child, &top, &*new, rustix::fs::RenameFlags::NOREPLACE) {
+                match rustix::fs::renameat_with(
+                    here,
+                    &child,
+                    &top,
+                    &*new,
+                    rustix::fs::RenameFlags::NOREPLACE,
+                ) {
                     Ok(()) => break,
                     Err(Errno::EXIST) => {}
                     Err(e) => return Err(system("move up", &path, e)),
@@ -120,11 +128,14 @@ fn open(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<OwnedFd, E
     let try_open = |flags| super::root::openat2(parent, name, flags, Mode::empty(), held);
     let dir = match try_open(flags | OFlags::RDONLY) {
         Err(Errno::ACCESS) => {
-            // overlayfs leaves `work/work` with mode 000; steps may leave anything. The detour through /proc is the way to
-            // change the mode of exactly the folder that is held, not of whatever its name means by then.
-            let path = try_open(flags | OFlags::PATH).map_err(|e| system("open the folder", shown, e))?;
+            // overlayfs leaves `work/work` with mode 000; steps may leave anything. The detour
+            // through /proc is the way to change the mode of exactly the folder that is held, not
+            // of whatever its name means by then.
+            let path =
+                try_open(flags | OFlags::PATH).map_err(|e| system("open the folder", shown, e))?;
             let link = format!("/proc/self/fd/{}", path.as_raw_fd());
-            rustix::fs::chmod(&*link, Mode::RWXU).map_err(|e| system("change the mode of", shown, e))?;
+            rustix::fs::chmod(&*link, Mode::RWXU)
+                .map_err(|e| system("change the mode of", shown, e))?;
             try_open(flags | OFlags::RDONLY)
         }
         other => other,
@@ -154,7 +165,8 @@ mod tests {
         std::os::unix::fs::symlink("..", tree.join("a/up")).expect("symlink");
         std::os::unix::fs::symlink(dir.path().join("kept"), tree.join("out")).expect("symlink");
         for closed in ["a/b", "a"] {
-            fs::set_permissions(tree.join(closed), fs::Permissions::from_mode(0o000)).expect("chmod");
+            fs::set_permissions(tree.join(closed), fs::Permissions::from_mode(0o000))
+                .expect("chmod");
         }
         remove_tree(&tree).expect("remove");
         remove_tree(&tree).expect("nothing there is fine");
@@ -174,7 +186,15 @@ mod tests {
         // Deeper than both the number of descriptors (1024) and PATH_MAX allow.
         for _ in 0..3000 {
             rustix::fs::mkdirat(&here, "deep", Mode::RWXU).expect("mkdir");
-            here = fs::File::from(rustix::fs::openat(&here, "deep", OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).expect("open"));
+            here = fs::File::from(
+                rustix::fs::openat(
+                    &here,
+                    "deep",
+                    OFlags::DIRECTORY | OFlags::RDONLY,
+                    Mode::empty(),
+                )
+                .expect("open"),
+            );
         }
         remove_tree(&tree).expect("remove");
         assert!(!tree.exists());

@@ -1,40 +1,34 @@
-//! Paths held inside a folder by the kernel (`openat2`, Linux 5.6): no text is checked, so no link can be swapped in between.
+//! Paths held inside a folder by the kernel (`openat2`, Linux 5.6): no text is checked, so no link
+//! can be swapped in between.
 
-use std::ffi::OsStr;
-use std::ffi::OsString;
-use std::fs::File;
-use std::fs::Metadata;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Component;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::AtFlags;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::Error;
-use super::system;
+use super::{Error, system};
 
 /// What symbolic links on the way mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// The folder is `/`: absolute links and `..` stay inside, as for a process that lives in that root.
+    /// The folder is `/`: absolute links and `..` stay inside, as for a process that lives in that
+    /// root.
     InRoot,
-    /// Links may not leave the folder: an absolute one, or one with too many `..`, is [`Error::Outside`].
+    /// Links may not leave the folder: an absolute one, or one with too many `..`, is
+    /// [`Error::Outside`].
     Beneath,
-    /// No link is followed, on the way or at the end: a path is exactly the names it is written with.
+    /// No link is followed, on the way or at the end: a path is exactly the names it is written
+    /// with.
     Never,
 }
 
-/// A folder that no path given to it can leave. Every `path` below is relative to it; a leading `/` means the folder itself
-/// with [`Links::InRoot`] and is an error with [`Links::Beneath`].
+/// A folder that no path given to it can leave. Every `path` below is relative to it; a leading `/`
+/// means the folder itself with [`Links::InRoot`] and is an error with [`Links::Beneath`].
 #[derive(Debug)]
 pub struct RootDir {
     fd: OwnedFd,
@@ -42,7 +36,8 @@ pub struct RootDir {
     links: Links,
 }
 
-/// `openat2` that is not bothered by signals, or by renames elsewhere in the tree (EAGAIN, see openat2(2)).
+/// `openat2` that is not bothered by signals, or by renames elsewhere in the tree (EAGAIN, see
+/// openat2(2)).
 pub(crate) fn openat2(
     dir: BorrowedFd<'_>,
     path: impl AsRef<OsStr>,
@@ -77,7 +72,8 @@ impl RootDir {
     /// Opens the folder `path` (links in `path` itself are the caller's business and followed).
     pub fn open(path: &Path, links: Links) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| system("open the folder", path, e))?;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|e| system("open the folder", path, e))?;
         Ok(Self { fd, path: path.to_owned(), links })
     }
 
@@ -96,7 +92,9 @@ impl RootDir {
         let held = match self.links {
             Links::InRoot => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
             Links::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-            Links::Never => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS,
+            Links::Never => {
+                ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS
+            }
         };
         let name = if path == Path::new("") { OsStr::new(".") } else { path.as_os_str() };
         openat2(self.fd.as_fd(), name, flags, mode, held).map_err(|e| self.explain(path, e))
@@ -110,20 +108,27 @@ impl RootDir {
     /// Opens the regular file `path` to read.
     pub fn open_file(&self, path: &Path) -> Result<File, Error> {
         // NONBLOCK: opening a fifo that lies there must not wait for a writer.
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())?;
+        let fd =
+            self.open_at(path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())?;
         let file = File::from(fd);
         let meta = file.metadata().map_err(|e| self.failed("look at", path, e))?;
         if meta.is_file() {
             return Ok(file);
         }
-        Err(Error::Kind { path: self.path.join(path), found: kind_name(&meta), wanted: "a regular file" })
+        Err(Error::Kind {
+            path: self.path.join(path),
+            found: kind_name(&meta),
+            wanted: "a regular file",
+        })
     }
 
     /// Reads the regular file `path` of at most `limit` bytes.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
         let file = self.open_file(path)?;
         let mut bytes = vec![];
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| self.failed("read", path, e))?;
+        file.take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|e| self.failed("read", path, e))?;
         if bytes.len() as u64 > limit {
             return Err(Error::TooLong { path: self.path.join(path), limit });
         }
@@ -157,7 +162,8 @@ impl RootDir {
     /// Returns where the link `path` points, as written.
     pub fn read_link(&self, path: &Path) -> Result<PathBuf, Error> {
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
-        let target = rustix::fs::readlinkat(&fd, "", vec![]).map_err(|e| self.failed("read the link", path, e))?;
+        let target = rustix::fs::readlinkat(&fd, "", vec![])
+            .map_err(|e| self.failed("read the link", path, e))?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
@@ -166,15 +172,20 @@ impl RootDir {
         dir_names(self.open_dir(path)?).map_err(|e| self.failed("list", path, e))
     }
 
-    /// Opens the folder that holds `path`, following links on the way (not at the end), and returns the last name: what an
-    /// `*at` call with `NOFOLLOW` needs.
+    /// Opens the folder that holds `path`, following links on the way (not at the end), and returns
+    /// the last name: what an `*at` call with `NOFOLLOW` needs.
     pub fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Error> {
-        let name = self.plain(path)?.last().copied().ok_or_else(|| Error::Path { path: path.to_owned() })?;
+        let name = self
+            .plain(path)?
+            .last()
+            .copied()
+            .ok_or_else(|| Error::Path { path: path.to_owned() })?;
         let parent = path.parent().unwrap_or(Path::new(""));
         Ok((self.open_dir(parent)?, name))
     }
 
-    /// The names of `path`; one with `..` could mean two places once links are followed, so it is refused.
+    /// The names of `path`; one with `..` could mean two places once links are followed, so it is
+    /// refused.
     fn plain<'a>(&self, path: &'a Path) -> Result<Vec<&'a OsStr>, Error> {
         let mut names = vec![];
         for part in path.components() {
@@ -188,8 +199,8 @@ impl RootDir {
         Ok(names)
     }
 
-    /// Makes the folder `path` and those above it where missing, with exactly `mode` and the caller's ids; returns the paths that
-    /// were made, outermost first.
+    /// Makes the folder `path` and those above it where missing, with exactly `mode` and the
+    /// caller's ids; returns the paths that were made, outermost first.
     pub fn mkdir_p(&self, path: &Path, mode: u32) -> Result<Vec<PathBuf>, Error> {
         let mut made = vec![];
         let mut here = PathBuf::new();
@@ -206,46 +217,58 @@ impl RootDir {
                 Err(e) => return Err(e),
             }
             let parent = self.open_dir(&above)?;
-            // EEXIST here is a link that leads nowhere: where the folder would have to be made is not ours to guess.
-            rustix::fs::mkdirat(&parent, name, Mode::RWXU).map_err(|e| self.failed("make the folder", &here, e))?;
+            // EEXIST here is a link that leads nowhere: where the folder would have to be made is
+            // not ours to guess.
+            rustix::fs::mkdirat(&parent, name, Mode::RWXU)
+                .map_err(|e| self.failed("make the folder", &here, e))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let dir = rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(|e| self.failed("open", &here, e))?;
-            rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode)).map_err(|e| self.failed("set the mode of", &here, e))?;
+            let dir = rustix::fs::openat(&parent, name, flags, Mode::empty())
+                .map_err(|e| self.failed("open", &here, e))?;
+            rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))
+                .map_err(|e| self.failed("set the mode of", &here, e))?;
             made.push(here.clone());
         }
         Ok(made)
     }
 
-    /// Makes the new file `path` with exactly `mode`; whatever is there already, a link included, is an error.
+    /// Makes the new file `path` with exactly `mode`; whatever is there already, a link included,
+    /// is an error.
     pub fn create(&self, path: &Path, mode: u32) -> Result<File, Error> {
         let (parent, name) = self.parent(path)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(|e| self.failed("create", path, e))?;
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|e| self.failed("set the mode of", path, e))?;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| self.failed("create", path, e))?;
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
+            .map_err(|e| self.failed("set the mode of", path, e))?;
         Ok(File::from(fd))
     }
 
     /// Makes the link `path` that points to `target`, which is not looked at.
     pub fn symlink(&self, target: &Path, path: &Path) -> Result<(), Error> {
         let (parent, name) = self.parent(path)?;
-        rustix::fs::symlinkat(target, &parent, name).map_err(|e| self.failed("make the link", path, e))
+        rustix::fs::symlinkat(target, &parent, name)
+            .map_err(|e| self.failed("make the link", path, e))
     }
 
     /// Gives `path` itself (a link is not followed) an owner.
     pub fn chown(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        rustix::fs::chownat(&fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(|e| self.failed("change the owner of", path, e))
+        rustix::fs::chownat(&fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+            .map_err(|e| self.failed("change the owner of", path, e))
     }
 
     /// Renames `from` to `to`, replacing a file there.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
         let (old, old_name) = self.parent(from)?;
         let (new, new_name) = self.parent(to)?;
-        rustix::fs::renameat(&old, old_name, &new, new_name).map_err(|e| self.failed("rename to", to, e))
+        rustix::fs::renameat(&old, old_name, &new, new_name)
+            .map_err(|e| self.failed("rename to", to, e))
     }
 
-    /// Removes `path` and everything below it, links themselves and not what they lead to; what is not there is fine.
+    /// Removes `path` and everything below it, links themselves and not what they lead to; what is
+    /// not there is fine.
     pub fn remove(&self, path: &Path) -> Result<(), Error> {
         match self.parent(path) {
             Ok((parent, name)) => super::remove_at(parent.as_fd(), name, &self.path.join(path)),
@@ -260,7 +283,8 @@ impl RootDir {
         system(what, &self.path.join(shown), source)
     }
 
-    /// Turns "cross-device link", which is all the kernel says, into the name of the link that leads out.
+    /// Turns "cross-device link", which is all the kernel says, into the name of the link that
+    /// leads out.
     fn explain(&self, path: &Path, error: Errno) -> Error {
         if error != Errno::XDEV || self.links != Links::Beneath {
             return self.failed("open", path, error);
@@ -268,12 +292,23 @@ impl RootDir {
         let mut here = PathBuf::new();
         for part in path.components() {
             here.push(part);
-            let is_link = openat2(self.fd.as_fd(), &here, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty(), ResolveFlags::BENEATH)
-                .and_then(|fd| rustix::fs::fstat(&fd))
-                .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink());
-            let followed = openat2(self.fd.as_fd(), &here, OFlags::PATH, Mode::empty(), ResolveFlags::BENEATH);
+            let is_link = openat2(
+                self.fd.as_fd(),
+                &here,
+                OFlags::PATH | OFlags::NOFOLLOW,
+                Mode::empty(),
+                ResolveFlags::BENEATH,
+            )
+            .and_then(|fd| rustix::fs::fstat(&fd))
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink());
+            let followed =
+                openat2(self.fd.as_fd(), &here, OFlags::PATH, Mode::empty(), ResolveFlags::BENEATH);
             if is_link && followed.is_err_and(|e| e == Errno::XDEV) {
-                return Error::Outside { path: path.to_owned(), link: here, root: self.path.clone() };
+                return Error::Outside {
+                    path: path.to_owned(),
+                    link: here,
+                    root: self.path.clone(),
+                };
             }
         }
         Error::Path { path: path.to_owned() }
@@ -317,7 +352,9 @@ mod tests {
         fs::create_dir_all(dir.path().join("root/d/e")).expect("mkdir");
         fs::write(dir.path().join("root/d/f"), "inside").expect("write");
         fs::write(dir.path().join("f"), "outside").expect("write");
-        for (target, link) in [("/d", "abs"), ("../..", "d/up"), ("d", "rel"), ("f", "d/same"), ("/nowhere", "gone")] {
+        for (target, link) in
+            [("/d", "abs"), ("../..", "d/up"), ("d", "rel"), ("f", "d/same"), ("/nowhere", "gone")]
+        {
             symlink(target, dir.path().join("root").join(link)).expect("symlink");
         }
         dir
@@ -342,8 +379,16 @@ mod tests {
         let root = RootDir::open(&dir.path().join("root"), Links::Beneath).expect("open");
         assert_eq!(root.read(Path::new("rel/same"), 100).expect("inside"), b"inside");
         let message = |path: &str| root.open_file(Path::new(path)).expect_err(path).to_string();
-        assert!(message("abs/f").contains("the symbolic link abs leads out of"), "{}", message("abs/f"));
-        assert!(message("rel/up/f").contains("the symbolic link rel/up leads out of"), "{}", message("rel/up/f"));
+        assert!(
+            message("abs/f").contains("the symbolic link abs leads out of"),
+            "{}",
+            message("abs/f")
+        );
+        assert!(
+            message("rel/up/f").contains("the symbolic link rel/up leads out of"),
+            "{}",
+            message("rel/up/f")
+        );
         assert!(message("../f").contains("not a path inside"), "{}", message("../f"));
         assert!(message("/d/f").contains("not a path inside"), "{}", message("/d/f"));
         assert!(message("d").contains("it is a folder"), "{}", message("d"));
@@ -367,14 +412,31 @@ mod tests {
         root.remove(Path::new("no/such/thing")).expect("nothing there is fine");
         assert!(root.find(Path::new("d/x")).expect("find").is_none());
         assert!(root.find(Path::new("d/f")).expect("find").is_some());
-        assert!(root.read(Path::new("d/f"), 3).expect_err("too long").to_string().contains("more than 3 bytes"));
+        assert!(
+            root.read(Path::new("d/f"), 3)
+                .expect_err("too long")
+                .to_string()
+                .contains("more than 3 bytes")
+        );
     }
 
     #[test]
     fn a_fifo_is_not_waited_for() {
         let dir = tree();
-        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("root/p"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("root/p"),
+            rustix::fs::FileType::Fifo,
+            Mode::RWXU,
+            0,
+        )
+        .expect("fifo");
         let root = RootDir::open(&dir.path().join("root"), Links::Beneath).expect("open");
-        assert!(root.open_file(Path::new("p")).expect_err("a fifo").to_string().contains("it is a fifo"));
+        assert!(
+            root.open_file(Path::new("p"))
+                .expect_err("a fifo")
+                .to_string()
+                .contains("it is a fifo")
+        );
     }
 }

@@ -1,22 +1,13 @@
-//! The image config: how the image runs, which layers it is made of, and how it came about (image-spec, "config.md").
+//! The image config: how the image runs, which layers it is made of, and how it came about
+//! (image-spec, "config.md").
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
-use serde::Serializer;
 use serde::de::IgnoredAny;
 use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Platform;
-use super::Unreadable;
-use super::epoch_of;
-use super::from_json;
-use super::null_is_default;
-use super::rfc3339;
-use super::to_json;
+use super::{Platform, Unreadable, epoch_of, from_json, null_is_default, rfc3339, to_json};
 use crate::digest::Digest;
 
 /// An image config.
@@ -36,7 +27,11 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// How it runs.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Config::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Config::is_empty"
+    )]
     pub config: Config,
     /// Its layers.
     pub rootfs: RootFs,
@@ -53,7 +48,11 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase")]
 pub struct Config {
     /// `user`, `user:group` or ids; empty is root.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub user: String,
     /// `80/tcp`, `53/udp`.
     #[serde(default, with = "keys", skip_serializing_if = "BTreeSet::is_empty")]
@@ -71,13 +70,25 @@ pub struct Config {
     #[serde(default, with = "keys", skip_serializing_if = "BTreeSet::is_empty")]
     pub volumes: BTreeSet<String>,
     /// Where it is started; empty is `/`.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub working_dir: String,
     /// Sorted labels.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub labels: BTreeMap<String, String>,
     /// `SIGTERM` when empty.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub stop_signal: String,
     /// How to ask whether it is well (Docker's; the OCI specification reserves the name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,13 +140,21 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// By what command.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub created_by: String,
     /// Who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// A word on it.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub comment: String,
     /// It made no layer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -147,9 +166,20 @@ pub struct History {
 
 impl History {
     /// Makes the entry of a step.
-    pub fn new(epoch: i64, created_by: impl Into<String>, comment: impl Into<String>, empty_layer: bool) -> Self {
+    pub fn new(
+        epoch: i64,
+        created_by: impl Into<String>,
+        comment: impl Into<String>,
+        empty_layer: bool,
+    ) -> Self {
         let created = Some(rfc3339(epoch));
-        Self { created, created_by: created_by.into(), comment: comment.into(), empty_layer, ..Self::default() }
+        Self {
+            created,
+            created_by: created_by.into(),
+            comment: comment.into(),
+            empty_layer,
+            ..Self::default()
+        }
     }
 }
 
@@ -193,7 +223,11 @@ impl ImageConfig {
 
     /// Returns what the image runs on.
     pub fn platform(&self) -> Platform {
-        Platform { os: self.os.clone(), architecture: self.architecture.clone(), variant: self.variant.clone() }
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
     }
 
     /// Returns what a strict reader would object to; empty is good.
@@ -208,8 +242,12 @@ impl ImageConfig {
         if self.rootfs.kind != "layers" {
             flaws.push(format!("rootfs.type is {:?}, not \"layers\"", self.rootfs.kind));
         }
-        let times = std::iter::once(("created".to_owned(), &self.created))
-            .chain(self.history.iter().enumerate().map(|(n, entry)| (format!("history[{n}].created"), &entry.created)));
+        let times = std::iter::once(("created".to_owned(), &self.created)).chain(
+            self.history
+                .iter()
+                .enumerate()
+                .map(|(n, entry)| (format!("history[{n}].created"), &entry.created)),
+        );
         for (place, time) in times {
             if let Some(text) = time
                 && epoch_of(text).is_none()
@@ -219,7 +257,10 @@ impl ImageConfig {
         }
         let made = self.history.iter().filter(|entry| !entry.empty_layer).count();
         if !self.history.is_empty() && made != self.rootfs.diff_ids.len() {
-            flaws.push(format!("history speaks of {made} layers, rootfs has {}", self.rootfs.diff_ids.len()));
+            flaws.push(format!(
+                "history speaks of {made} layers, rootfs has {}",
+                self.rootfs.diff_ids.len()
+            ));
         }
         for entry in &self.config.env {
             if entry.find('=').is_none_or(|at| at == 0) {
@@ -228,7 +269,8 @@ impl ImageConfig {
         }
         for port in &self.config.exposed_ports {
             if !is_port(port) {
-                flaws.push(format!("exposed port {port:?} is not NUMBER, NUMBER/tcp or NUMBER/udp"));
+                flaws
+                    .push(format!("exposed port {port:?} is not NUMBER, NUMBER/tcp or NUMBER/udp"));
             }
         }
         flaws
@@ -237,7 +279,8 @@ impl ImageConfig {
 
 fn is_port(text: &str) -> bool {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u16>().is_ok();
+    let is_number =
+        |part: &str| part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u16>().is_ok();
     // Docker also knows ranges, `8000-8010`.
     number.splitn(2, '-').all(is_number) && matches!(protocol, "tcp" | "udp" | "sctp")
 }
@@ -253,7 +296,10 @@ mod keys {
     #[derive(Serialize)]
     struct Nothing {}
 
-    pub(super) fn serialize<S: Serializer>(set: &BTreeSet<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        set: &BTreeSet<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(set.len()))?;
         for key in set {
             map.serialize_entry(key, &Nothing {})?;
@@ -261,7 +307,9 @@ mod keys {
         map.end()
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<String>, D::Error> {
         let map = Option::<BTreeMap<String, IgnoredAny>>::deserialize(deserializer)?;
         Ok(map.unwrap_or_default().into_keys().collect())
     }
@@ -279,9 +327,15 @@ mod tests {
     fn bytes_are_stable() {
         let mut config = ImageConfig::new(0, &amd64());
         config.config.exposed_ports.extend(["80/tcp".to_owned(), "53/udp".to_owned()]);
-        config.config.labels.extend([("z".to_owned(), "1".to_owned()), ("a".to_owned(), "<&>".to_owned())]);
-        config.config.healthcheck =
-            Some(Healthcheck { test: vec!["CMD".to_owned(), "true".to_owned()], interval: 30_000_000_000, ..Healthcheck::default() });
+        config
+            .config
+            .labels
+            .extend([("z".to_owned(), "1".to_owned()), ("a".to_owned(), "<&>".to_owned())]);
+        config.config.healthcheck = Some(Healthcheck {
+            test: vec!["CMD".to_owned(), "true".to_owned()],
+            interval: 30_000_000_000,
+            ..Healthcheck::default()
+        });
         config.rootfs.diff_ids.push(Digest::of("tar"));
         config.history.push(History::new(0, "base", "", false));
         config.history.push(History::new(0, "set cmd", "bake", true));
@@ -327,9 +381,15 @@ mod tests {
 
     #[test]
     fn ports() {
-        for (text, good) in
-            [("80", true), ("80/tcp", true), ("53/udp", true), ("8000-8010/tcp", true), ("", false), ("70000", false), ("80/x", false)]
-        {
+        for (text, good) in [
+            ("80", true),
+            ("80/tcp", true),
+            ("53/udp", true),
+            ("8000-8010/tcp", true),
+            ("", false),
+            ("70000", false),
+            ("80/x", false),
+        ] {
             assert_eq!(is_port(text), good, "{text}");
         }
     }

@@ -1,7 +1,6 @@
 //! What an image says of itself, inside itself: the file at [`IDENTITY_FILE`].
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Path of the identity file in an image.
 pub const IDENTITY_FILE: &str = "/usr/lib/bake/image.json";

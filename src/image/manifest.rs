@@ -2,18 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Descriptor;
-use super::Kind;
-use super::MEDIA_INDEX;
-use super::MEDIA_MANIFEST;
-use super::Unreadable;
-use super::from_json;
-use super::kind;
-use super::null_is_default;
-use super::to_json;
+use super::{
+    Descriptor, Kind, MEDIA_INDEX, MEDIA_MANIFEST, Unreadable, from_json, kind, null_is_default,
+    to_json,
+};
 
 /// An image manifest: a config and its layers, lowest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +30,11 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Sorted annotations.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// Fields nobody here knows.
     #[serde(flatten)]
@@ -81,7 +79,9 @@ impl Manifest {
         }
         match &self.media_type {
             None => flaws.push("mediaType is missing".to_owned()),
-            Some(found) if kind(found) != Kind::Manifest => flaws.push(format!("mediaType is {found:?}, not {MEDIA_MANIFEST}")),
+            Some(found) if kind(found) != Kind::Manifest => {
+                flaws.push(format!("mediaType is {found:?}, not {MEDIA_MANIFEST}"))
+            }
             Some(_) => {}
         }
         if self.extra.contains_key("manifests") {
@@ -119,7 +119,11 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Sorted annotations.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// Fields nobody here knows.
     #[serde(flatten)]
@@ -181,7 +185,10 @@ mod tests {
     use crate::image::MEDIA_LAYER_GZIP;
 
     fn manifest() -> Manifest {
-        Manifest::new(Descriptor::new(MEDIA_CONFIG, Digest::of("c"), 1), vec![Descriptor::new(MEDIA_LAYER_GZIP, Digest::of("l"), 1)])
+        Manifest::new(
+            Descriptor::new(MEDIA_CONFIG, Digest::of("c"), 1),
+            vec![Descriptor::new(MEDIA_LAYER_GZIP, Digest::of("l"), 1)],
+        )
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! OCI words: descriptors, manifests, indexes, configs, references, platforms, times. Structs with fields in a fixed order
-//! and sorted maps, so that the same image is always the same JSON bytes (the `oci-spec` crate keeps annotations and labels
-//! in hash maps). Reading is tolerant: `null` where Go writes it, Docker's media types, fields nobody here knows (kept, and
-//! written again after the known ones). Judging is separate and strict: each `validate` returns every flaw it sees.
+//! OCI words: descriptors, manifests, indexes, configs, references, platforms, times. Structs with
+//! fields in a fixed order and sorted maps, so that the same image is always the same JSON bytes
+//! (the `oci-spec` crate keeps annotations and labels in hash maps). Reading is tolerant: `null`
+//! where Go writes it, Docker's media types, fields nobody here knows (kept, and written again
+//! after the known ones). Judging is separate and strict: each `validate` returns every flaw it
+//! sees.
 //!
 //! Not here: blobs and files (`store`), layer tars (`layer`), the network (`registry`).
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
 
@@ -73,7 +73,8 @@ pub const ANNOTATION_VERSION: &str = "org.opencontainers.image.version";
 /// Annotation and label: what the image is.
 pub const ANNOTATION_DESCRIPTION: &str = "org.opencontainers.image.description";
 
-/// Annotation of a manifest: what `bake drift` leaves out, a JSON list of patterns in gitignore notation.
+/// Annotation of a manifest: what `bake drift` leaves out, a JSON list of patterns in gitignore
+/// notation.
 pub const ANNOTATION_DRIFT_IGNORE: &str = "bake.drift-ignore";
 
 /// What kind of thing a media type names.
@@ -97,7 +98,11 @@ pub fn kind(media_type: &str) -> Kind {
         MEDIA_MANIFEST | MEDIA_DOCKER_MANIFEST => Kind::Manifest,
         MEDIA_INDEX | MEDIA_DOCKER_INDEX => Kind::Index,
         MEDIA_CONFIG | MEDIA_DOCKER_CONFIG => Kind::Config,
-        MEDIA_LAYER | MEDIA_LAYER_GZIP | MEDIA_LAYER_ZSTD | MEDIA_DOCKER_LAYER | MEDIA_DOCKER_LAYER_GZIP => Kind::Layer,
+        MEDIA_LAYER
+        | MEDIA_LAYER_GZIP
+        | MEDIA_LAYER_ZSTD
+        | MEDIA_DOCKER_LAYER
+        | MEDIA_DOCKER_LAYER_GZIP => Kind::Layer,
         _ => Kind::Other,
     }
 }
@@ -124,7 +129,11 @@ pub struct Descriptor {
     /// Bytes.
     pub size: u64,
     /// Sorted annotations.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// What the manifest is, when it is no image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,7 +186,9 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T,
 }
 
 /// Go writes `null` for an empty list or map; to us both are the default.
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -207,7 +218,8 @@ mod tests {
     }
 
     proptest! {
-        /// Good texts with a piece cut out, doubled or replaced: read or refused, never a panic, and what is read is written stably.
+        /// Good texts with a piece cut out, doubled or replaced: read or refused, never a panic,
+        /// and what is read is written stably.
         #[test]
         fn damaged_texts_do_no_harm(which in 0..3, at in 0usize..600, len in 0usize..40, with in "[\\[\\]{}\",:0-9a-z-]{0,12}") {
             let blob = Descriptor::new(MEDIA_LAYER, Digest::of("l"), 5);

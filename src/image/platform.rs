@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A system and a processor, written `linux/amd64` or `linux/arm/v7`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,15 +55,23 @@ impl Platform {
             "mips64" => ("mips64le", None),
             other => (other, None),
         };
-        Self { architecture: architecture.to_owned(), os: std::env::consts::OS.to_owned(), variant: variant.map(str::to_owned) }
+        Self {
+            architecture: architecture.to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            variant: variant.map(str::to_owned),
+        }
     }
 
-    /// Returns the kernel's name of the processor (`uname -m`: `x86_64`, `aarch64`), or Go's where it is unknown.
+    /// Returns the kernel's name of the processor (`uname -m`: `x86_64`, `aarch64`), or Go's where
+    /// it is unknown.
     pub fn machine(&self) -> &str {
         PROCESSORS
             .iter()
             .find(|(go, variant, _)| {
-                *go == self.architecture && (self.variant.is_none() || variant.is_none() || *variant == self.variant.as_deref())
+                *go == self.architecture
+                    && (self.variant.is_none()
+                        || variant.is_none()
+                        || *variant == self.variant.as_deref())
             })
             .map_or(&self.architecture, |(_, _, machine)| machine)
     }
@@ -85,17 +92,24 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, NotAPlatform> {
         let parts: Vec<&str> = text.split('/').collect();
-        let is_word =
-            |part: &&str| !part.is_empty() && part.len() <= 32 && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let is_word = |part: &&str| {
+            !part.is_empty()
+                && part.len() <= 32
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
         let wrong = || NotAPlatform(text.chars().take(80).collect());
         if !parts.iter().all(is_word) {
             return Err(wrong());
         }
         match parts[..] {
-            [os, architecture] => Ok(Self { architecture: architecture.to_owned(), os: os.to_owned(), variant: None }),
-            [os, architecture, variant] => {
-                Ok(Self { architecture: architecture.to_owned(), os: os.to_owned(), variant: Some(variant.to_owned()) })
+            [os, architecture] => {
+                Ok(Self { architecture: architecture.to_owned(), os: os.to_owned(), variant: None })
             }
+            [os, architecture, variant] => Ok(Self {
+                architecture: architecture.to_owned(),
+                os: os.to_owned(),
+                variant: Some(variant.to_owned()),
+            }),
             _ => Err(wrong()),
         }
     }
@@ -110,16 +124,21 @@ mod tests {
         for text in ["linux/amd64", "linux/arm/v7", "linux/riscv64"] {
             assert_eq!(text.parse::<Platform>().map(|p| p.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "linux", "linux/", "/amd64", "linux/AMD64", "linux/arm/v7/x", "linux/amd 64"] {
+        for text in
+            ["", "linux", "linux/", "/amd64", "linux/AMD64", "linux/arm/v7/x", "linux/amd 64"]
+        {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn machines() {
-        for (text, machine) in
-            [("linux/amd64", "x86_64"), ("linux/arm64/v8", "aarch64"), ("linux/arm/v6", "armv6l"), ("linux/wasm", "wasm")]
-        {
+        for (text, machine) in [
+            ("linux/amd64", "x86_64"),
+            ("linux/arm64/v8", "aarch64"),
+            ("linux/arm/v6", "armv6l"),
+            ("linux/wasm", "wasm"),
+        ] {
             assert_eq!(text.parse::<Platform>().expect("valid").machine(), machine);
         }
     }

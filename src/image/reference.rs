@@ -1,20 +1,20 @@
-//! How a person names an image: `name`, `name:version`, `name@sha256:…`, `name:version@sha256:…`, `name@channel`.
+//! How a person names an image: `name`, `name:version`, `name@sha256:…`, `name:version@sha256:…`,
+//! `name@channel`.
 //!
-//! The grammar is the OCI distribution specification's: a name is lower-case words with `.`, `_`, `__` or dashes between,
-//! joined by `/`; a version is a tag, 1 to 128 of `[A-Za-z0-9_.-]` that starts with neither `.` nor `-`. A channel is bake's own: a
-//! name that one version after another goes by, 1 to 64 of `[a-z0-9_.-]` that starts with a letter.
+//! The grammar is the OCI distribution specification's: a name is lower-case words with `.`, `_`,
+//! `__` or dashes between, joined by `/`; a version is a tag, 1 to 128 of `[A-Za-z0-9_.-]` that
+//! starts with neither `.` nor `-`. A channel is bake's own: a name that one version after another
+//! goes by, 1 to 64 of `[a-z0-9_.-]` that starts with a letter.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
-use serde::Serializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
 
-/// The name of an image, perhaps of one version of it, perhaps of one content, or of what a channel of it points at.
+/// The name of an image, perhaps of one version of it, perhaps of one content, or of what a channel
+/// of it points at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     /// Repository name.
@@ -32,13 +32,17 @@ pub struct Reference {
 #[non_exhaustive]
 pub enum BadReference {
     /// Nothing before the `:` or `@`.
-    #[error("an image name is missing in {text:?} (an image is written name, name:version or name@sha256:…)")]
+    #[error(
+        "an image name is missing in {text:?} (an image is written name, name:version or name@sha256:…)"
+    )]
     NoName {
         /// What was given.
         text: String,
     },
     /// The name is not one.
-    #[error("{name:?} is not an image name: {why} (lower-case letters and digits, with . _ - or / between them)")]
+    #[error(
+        "{name:?} is not an image name: {why} (lower-case letters and digits, with . _ - or / between them)"
+    )]
     Name {
         /// The name.
         name: String,
@@ -46,7 +50,9 @@ pub enum BadReference {
         why: &'static str,
     },
     /// The version is not one.
-    #[error("{version:?} is not a version: {why} (1 to 128 letters, digits, _ . -, not starting with . or -)")]
+    #[error(
+        "{version:?} is not a version: {why} (1 to 128 letters, digits, _ . -, not starting with . or -)"
+    )]
     Version {
         /// The version.
         version: String,
@@ -60,7 +66,9 @@ pub enum BadReference {
         digest: String,
     },
     /// What follows the `@` is neither a digest nor a channel.
-    #[error("{channel:?} is not a channel: {why} (1 to 64 lower-case letters, digits, _ . -, starting with a letter)")]
+    #[error(
+        "{channel:?} is not a channel: {why} (1 to 64 lower-case letters, digits, _ . -, starting with a letter)"
+    )]
     Channel {
         /// What stood there.
         channel: String,
@@ -87,14 +95,24 @@ impl Reference {
     pub fn new(name: &str, version: &str) -> Result<Self, BadReference> {
         check_name(name)?;
         check_version(version)?;
-        Ok(Self { name: name.to_owned(), version: Some(version.to_owned()), digest: None, channel: None })
+        Ok(Self {
+            name: name.to_owned(),
+            version: Some(version.to_owned()),
+            digest: None,
+            channel: None,
+        })
     }
 
     /// Names what a channel points at.
     pub fn of_channel(name: &str, channel: &str) -> Result<Self, BadReference> {
         check_name(name)?;
         check_channel(channel)?;
-        Ok(Self { name: name.to_owned(), version: None, digest: None, channel: Some(channel.to_owned()) })
+        Ok(Self {
+            name: name.to_owned(),
+            version: None,
+            digest: None,
+            channel: Some(channel.to_owned()),
+        })
     }
 
     /// Whether it says which version is meant, rather than "the newest".
@@ -128,12 +146,14 @@ impl FromStr for Reference {
     type Err = BadReference;
 
     fn from_str(text: &str) -> Result<Self, BadReference> {
-        let (rest, after) = text.split_once('@').map_or((text, None), |(rest, after)| (rest, Some(after)));
+        let (rest, after) =
+            text.split_once('@').map_or((text, None), |(rest, after)| (rest, Some(after)));
         // A digest has a colon, a channel has none.
         let (digest, channel) = match after {
-            Some(digest) if digest.contains(':') => {
-                (Some(digest.parse().map_err(|_| BadReference::Digest { digest: clip(digest) })?), None)
-            }
+            Some(digest) if digest.contains(':') => (
+                Some(digest.parse().map_err(|_| BadReference::Digest { digest: clip(digest) })?),
+                None,
+            ),
             other => (None, other),
         };
         let (name, version) = match rest.rsplit_once(':') {
@@ -155,7 +175,12 @@ impl FromStr for Reference {
                 return Err(BadReference::VersionAndChannel { text: clip(text) });
             }
         }
-        Ok(Self { name: name.to_owned(), version: version.map(str::to_owned), digest, channel: channel.map(str::to_owned) })
+        Ok(Self {
+            name: name.to_owned(),
+            version: version.map(str::to_owned),
+            digest,
+            channel: channel.map(str::to_owned),
+        })
     }
 }
 
@@ -197,7 +222,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), BadReference> {
         if edge(part.as_bytes().first()) || edge(part.as_bytes().last()) {
             return wrong("a part starts or ends with . _ or -");
         }
-        let mut separators = part.split(|c: char| c.is_ascii_alphanumeric()).filter(|s| !s.is_empty());
+        let mut separators =
+            part.split(|c: char| c.is_ascii_alphanumeric()).filter(|s| !s.is_empty());
         if !separators.all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-')) {
             return wrong("it has several of . _ - in a row");
         }
@@ -238,7 +264,8 @@ fn check_channel(channel: &str) -> Result<(), BadReference> {
     if !channel.starts_with(|c: char| c.is_ascii_lowercase()) {
         return wrong("it does not start with a lower-case letter");
     }
-    if !channel.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b)) {
+    if !channel.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b))
+    {
         return wrong("it has a character that no channel may have");
     }
     Ok(())
@@ -266,7 +293,14 @@ mod tests {
     #[test]
     fn the_grammar() {
         let digest = Digest::of("x");
-        for good in ["web", "web:2.0.0", "a.b_c__d--e/f:V_1", "docker.io/library/debian:12", "0:_", "web:latest"] {
+        for good in [
+            "web",
+            "web:2.0.0",
+            "a.b_c__d--e/f:V_1",
+            "docker.io/library/debian:12",
+            "0:_",
+            "web:latest",
+        ] {
             check(good, true);
             check(&format!("{good}@{digest}"), true);
         }

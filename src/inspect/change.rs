@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde::Serializer;
 use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-use crate::tree::Kind;
-use crate::tree::Node;
-use crate::tree::What;
-use crate::tree::describe;
+use crate::tree::{Kind, Node, What, describe};
 
 /// What happened to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,17 +48,38 @@ pub struct Change {
 impl Change {
     /// A name that is there now.
     pub fn added(path: &[u8], after: Node) -> Self {
-        Self { path: path.to_owned(), how: How::Added, what: vec![], before: None, after: Some(after), inside: None }
+        Self {
+            path: path.to_owned(),
+            how: How::Added,
+            what: vec![],
+            before: None,
+            after: Some(after),
+            inside: None,
+        }
     }
 
     /// A name that is gone.
     pub fn removed(path: &[u8], before: Node) -> Self {
-        Self { path: path.to_owned(), how: How::Removed, what: vec![], before: Some(before), after: None, inside: None }
+        Self {
+            path: path.to_owned(),
+            how: How::Removed,
+            what: vec![],
+            before: Some(before),
+            after: None,
+            inside: None,
+        }
     }
 
     /// A name that is something else now.
     pub fn changed(path: &[u8], what: Vec<What>, before: Node, after: Node) -> Self {
-        Self { path: path.to_owned(), how: How::Changed, what, before: Some(before), after: Some(after), inside: None }
+        Self {
+            path: path.to_owned(),
+            how: How::Changed,
+            what,
+            before: Some(before),
+            after: Some(after),
+            inside: None,
+        }
     }
 }
 
@@ -91,7 +108,9 @@ impl Serialize for Change {
 
 /// The bytes of a name in hex where they are not UTF-8, so that JSON loses nothing.
 pub(super) fn hex_unless_text(name: &[u8]) -> Option<String> {
-    std::str::from_utf8(name).is_err().then(|| name.iter().map(|byte| format!("{byte:02x}")).collect())
+    std::str::from_utf8(name)
+        .is_err()
+        .then(|| name.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A node as JSON.
@@ -123,7 +142,9 @@ impl Look {
             Kind::Symlink(target) => Some(target),
             _ => None,
         };
-        let xattrs = node.meta.xattrs.iter().map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), describe(name, value)));
+        let xattrs = node.meta.xattrs.iter().map(|(name, value)| {
+            (String::from_utf8_lossy(name).into_owned(), describe(name, value))
+        });
         Self {
             kind: node.kind.name(),
             mode: format!("{:04o}", node.meta.mode),
@@ -147,7 +168,12 @@ mod tests {
     fn names_of_any_bytes_are_json() {
         let meta = Meta { mode: 0o4755, uid: 33, ..Meta::default() };
         let node = Node { kind: Kind::Symlink(b"\x1b\xff".to_vec()), meta, group: None };
-        let change = Change::changed(b"a\n\xfe", vec![What::Target, What::Attribute(b"user.x".to_vec())], node.clone(), node);
+        let change = Change::changed(
+            b"a\n\xfe",
+            vec![What::Target, What::Attribute(b"user.x".to_vec())],
+            node.clone(),
+            node,
+        );
         let json = serde_json::to_value(&change).expect("JSON");
         assert_eq!(json["path"], "/a\n\u{fffd}");
         assert_eq!(json["path_hex"], "610afe");
@@ -156,6 +182,11 @@ mod tests {
             json["after"],
             serde_json::json!({ "kind": "symlink", "mode": "4755", "uid": 33, "gid": 0, "target": "\u{1b}\u{fffd}", "target_hex": "1bff" })
         );
-        assert!(serde_json::to_value(Change::removed(b"a", change.before.expect("there"))).expect("JSON").get("path_hex").is_none());
+        assert!(
+            serde_json::to_value(Change::removed(b"a", change.before.expect("there")))
+                .expect("JSON")
+                .get("path_hex")
+                .is_none()
+        );
     }
 }

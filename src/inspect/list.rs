@@ -6,15 +6,8 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::event::chain;
-use crate::image::Descriptor;
-use crate::image::ImageConfig;
-use crate::image::Index;
-use crate::image::Kind;
-use crate::image::Manifest;
-use crate::image::Platform;
-use crate::image::kind;
-use crate::store::Error;
-use crate::store::Store;
+use crate::image::{Descriptor, ImageConfig, Index, Kind, Manifest, Platform, kind};
+use crate::store::{Error, Store};
 
 /// One version. What a damaged image does not say is `None`, and `problem` says why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,7 +24,8 @@ pub struct Row {
     pub created: Option<String>,
     /// Layers; of an index those of all its images, each counted once.
     pub layers: Option<usize>,
-    /// Bytes of all its blobs, each counted once: what a pull of it costs. Versions share blobs, so rows do not add up.
+    /// Bytes of all its blobs, each counted once: what a pull of it costs. Versions share blobs, so
+    /// rows do not add up.
     pub size: Option<u64>,
     /// Why something is missing here.
     pub problem: Option<String>,
@@ -45,7 +39,8 @@ struct Sum {
     config: Option<ImageConfig>,
 }
 
-/// Lists all versions: by name, then in order of publication. A damaged image is a row like any other.
+/// Lists all versions: by name, then in order of publication. A damaged image is a row like any
+/// other.
 pub fn list(store: &Store) -> Result<Vec<Row>, Error> {
     let mut rows = vec![];
     for version in store.versions()? {
@@ -59,7 +54,8 @@ pub fn list(store: &Store) -> Result<Vec<Row>, Error> {
             platform: sum.config.as_ref().map(ImageConfig::platform),
             created: sum.config.and_then(|config| config.created),
             layers: whole.then_some(sum.layers.len()),
-            size: whole.then(|| sum.blobs.values().fold(0, |sum: u64, size| sum.saturating_add(*size))),
+            size: whole
+                .then(|| sum.blobs.values().fold(0, |sum: u64, size| sum.saturating_add(*size))),
             problem,
         });
     }
@@ -100,17 +96,20 @@ impl Sum {
 
 /// Reads and verifies a manifest.
 pub(super) fn read_manifest(store: &Store, digest: &Digest) -> Result<Manifest, Error> {
-    Manifest::parse(&store.read_blob(digest)?).map_err(|source| Error::Content { digest: *digest, source })
+    Manifest::parse(&store.read_blob(digest)?)
+        .map_err(|source| Error::Content { digest: *digest, source })
 }
 
 /// Reads and verifies an index.
 pub(super) fn read_index(store: &Store, digest: &Digest) -> Result<Index, Error> {
-    Index::parse(&store.read_blob(digest)?).map_err(|source| Error::Content { digest: *digest, source })
+    Index::parse(&store.read_blob(digest)?)
+        .map_err(|source| Error::Content { digest: *digest, source })
 }
 
 /// Reads and verifies a config.
 pub(super) fn read_config(store: &Store, digest: &Digest) -> Result<ImageConfig, Error> {
-    ImageConfig::parse(&store.read_blob(digest)?).map_err(|source| Error::Content { digest: *digest, source })
+    ImageConfig::parse(&store.read_blob(digest)?)
+        .map_err(|source| Error::Content { digest: *digest, source })
 }
 
 /// An error with its causes on one line.

@@ -1,5 +1,6 @@
-//! Looks at what a store holds, and only looks: lists, one image in full, what is not the same in two, and whether all of it is what it says it is;
-//! and at machines, whether they are what they claim to be.
+//! Looks at what a store holds, and only looks: lists, one image in full, what is not the same in
+//! two, and whether all of it is what it says it is; and at machines, whether they are what they
+//! claim to be.
 //!
 //! Everything comes back as data that can be written as JSON; `ui` makes text of it.
 

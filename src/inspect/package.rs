@@ -1,4 +1,5 @@
-//! The packages in a root file system, and which of its names belong to which: what dpkg and apk have written down there.
+//! The packages in a root file system, and which of its names belong to which: what dpkg and apk
+//! have written down there.
 //!
 //! ```text
 //! var/lib/dpkg/status              stanzas: Package, Version, Architecture, Status       (Debian)
@@ -8,16 +9,10 @@
 //! ```
 //! These files belong to the image: whatever they say is only ever shown, compared and counted.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::tree;
-use crate::tree::Contents;
-use crate::tree::Kind;
-use crate::tree::Tree;
+use crate::tree::{self, Contents, Kind, Tree};
 
 const STATUS: &[u8] = b"var/lib/dpkg/status";
 const STATUS_D: &[u8] = b"var/lib/dpkg/status.d/";
@@ -26,10 +21,14 @@ const APK: [&[u8]; 2] = [b"lib/apk/db/installed", b"usr/lib/apk/db/installed"];
 
 /// Whether a file says something about packages.
 pub(super) fn wanted(path: &[u8]) -> bool {
-    path == STATUS || path.starts_with(STATUS_D) || (path.starts_with(INFO) && path.ends_with(b".list")) || APK.contains(&path)
+    path == STATUS
+        || path.starts_with(STATUS_D)
+        || (path.starts_with(INFO) && path.ends_with(b".list"))
+        || APK.contains(&path)
 }
 
-/// What package managers and the scripts of packages keep of their own, and change with any package.
+/// What package managers and the scripts of packages keep of their own, and change with any
+/// package.
 const BOOKS: [&[u8]; 9] = [
     b"var/lib/dpkg",
     b"var/lib/apt/extended_states",
@@ -80,7 +79,11 @@ struct Record {
 
 impl Packages {
     /// Reads what `contents` say about `tree`; `origin` tells the layer that a file came with.
-    pub(super) fn of(tree: &Tree, contents: &Contents, origin: &dyn Fn(&[u8]) -> Option<usize>) -> Self {
+    pub(super) fn of(
+        tree: &Tree,
+        contents: &Contents,
+        origin: &dyn Fn(&[u8]) -> Option<usize>,
+    ) -> Self {
         let mut records = vec![];
         for (path, text) in contents {
             if path == STATUS || path.starts_with(STATUS_D) {
@@ -97,8 +100,14 @@ impl Packages {
         let mut packages = Self::default();
         for record in &records {
             let Record { name, arch, version, .. } = record;
-            let key: Arc<str> = if count[name] > 1 { format!("{name}:{arch}").into() } else { name.as_str().into() };
-            packages.list.insert(key.clone(), Package { version: version.clone(), ..Package::default() });
+            let key: Arc<str> = if count[name] > 1 {
+                format!("{name}:{arch}").into()
+            } else {
+                name.as_str().into()
+            };
+            packages
+                .list
+                .insert(key.clone(), Package { version: version.clone(), ..Package::default() });
             for path in &record.paths {
                 packages.own(tree, path, &key);
             }
@@ -129,10 +138,14 @@ impl Packages {
         self.owners.get(path)
     }
 
-    /// Notes that a package has a name, and returns where it really is: packages say /bin/ls where the image has usr/bin/ls.
+    /// Notes that a package has a name, and returns where it really is: packages say /bin/ls where
+    /// the image has usr/bin/ls.
     fn own(&mut self, tree: &Tree, path: &[u8], key: &Arc<str>) -> Option<Vec<u8>> {
         let bare = path.strip_prefix(b"/").unwrap_or(path);
-        let (folder, name) = (tree::parent(bare), &bare[bare.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1)..]);
+        let (folder, name) = (
+            tree::parent(bare),
+            &bare[bare.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1)..],
+        );
         if name.is_empty() || matches!(name, b"." | b"..") {
             return None;
         }
@@ -141,7 +154,8 @@ impl Packages {
             None => {
                 self.owners.insert(path.clone(), key.clone());
             }
-            // Folders are shared; a file in two packages is diverted. The first by name is as good as any, as long as it is always the same.
+            // Folders are shared; a file in two packages is diverted. The first by name is as good
+            // as any, as long as it is always the same.
             Some(known) if *key < *known => *known = key.clone(),
             Some(_) => {}
         }
@@ -151,7 +165,9 @@ impl Packages {
     fn measure(&mut self, tree: &Tree) {
         let mut counted: BTreeSet<u64> = BTreeSet::new();
         for (path, node) in tree.iter() {
-            let Some(package) = self.owners.get(path).and_then(|key| self.list.get_mut(key)) else { continue };
+            let Some(package) = self.owners.get(path).and_then(|key| self.list.get_mut(key)) else {
+                continue;
+            };
             match &node.kind {
                 Kind::Dir => {}
                 Kind::File { size, .. } => {
@@ -166,7 +182,8 @@ impl Packages {
     }
 }
 
-/// Reads dpkg's status: stanzas apart by blank lines, `Field: value`; what belongs to a field over several lines begins with a blank.
+/// Reads dpkg's status: stanzas apart by blank lines, `Field: value`; what belongs to a field over
+/// several lines begins with a blank.
 fn stanzas(text: &[u8]) -> Vec<Record> {
     let text = String::from_utf8_lossy(text);
     let mut records = vec![];
@@ -174,24 +191,37 @@ fn stanzas(text: &[u8]) -> Vec<Record> {
     let mut record = Record { installed: true, ..Record::default() };
     for line in text.lines().chain([""]) {
         if line.trim().is_empty() {
-            records.push(std::mem::replace(&mut record, Record { installed: true, ..Record::default() }));
+            records.push(std::mem::replace(
+                &mut record,
+                Record { installed: true, ..Record::default() },
+            ));
             continue;
         }
-        let Some((field, value)) = line.split_once(':').filter(|(field, _)| !field.starts_with([' ', '\t'])) else { continue };
+        let Some((field, value)) =
+            line.split_once(':').filter(|(field, _)| !field.starts_with([' ', '\t']))
+        else {
+            continue;
+        };
         let value = value.trim();
         match field.to_ascii_lowercase().as_str() {
             "package" => record.name = value.to_owned(),
             "version" => record.version = value.to_owned(),
             "architecture" => record.arch = value.to_owned(),
             // `want flag state`: a package whose configuration alone is left is not there.
-            "status" => record.installed = !matches!(value.split_whitespace().nth(2), Some("not-installed" | "config-files")),
+            "status" => {
+                record.installed = !matches!(
+                    value.split_whitespace().nth(2),
+                    Some("not-installed" | "config-files")
+                )
+            }
             _ => {}
         }
     }
     records
 }
 
-/// Reads apk's database: `P:name` and so on, one letter a field; `F:` folders and the `R:` files in them.
+/// Reads apk's database: `P:name` and so on, one letter a field; `F:` folders and the `R:` files in
+/// them.
 fn apk(text: &[u8]) -> Vec<Record> {
     let text = String::from_utf8_lossy(text);
     let mut records = vec![];
@@ -199,7 +229,10 @@ fn apk(text: &[u8]) -> Vec<Record> {
     let mut folder = "";
     for line in text.lines().chain([""]) {
         if line.is_empty() {
-            records.push(std::mem::replace(&mut record, Record { installed: true, ..Record::default() }));
+            records.push(std::mem::replace(
+                &mut record,
+                Record { installed: true, ..Record::default() },
+            ));
             folder = "";
             continue;
         }
@@ -211,7 +244,9 @@ fn apk(text: &[u8]) -> Vec<Record> {
                 folder = value;
                 record.paths.push(value.as_bytes().to_vec());
             }
-            Some(("R", value)) => record.paths.push(tree::join(folder.as_bytes(), value.as_bytes())),
+            Some(("R", value)) => {
+                record.paths.push(tree::join(folder.as_bytes(), value.as_bytes()))
+            }
             _ => {}
         }
     }
@@ -231,7 +266,8 @@ mod tests {
 
     fn tree(files: &[(&str, u64)]) -> Tree {
         let file = |size| node(Kind::File { size, digest: Some(Digest::of("x")) });
-        let mut names: BTreeMap<Vec<u8>, Node> = files.iter().map(|(path, size)| (path.as_bytes().to_vec(), file(*size))).collect();
+        let mut names: BTreeMap<Vec<u8>, Node> =
+            files.iter().map(|(path, size)| (path.as_bytes().to_vec(), file(*size))).collect();
         names.insert(b"bin".to_vec(), node(Kind::Symlink(b"usr/bin".to_vec())));
         names.insert(b"usr".to_vec(), node(Kind::Dir));
         names.insert(b"usr/bin".to_vec(), node(Kind::Dir));
@@ -239,7 +275,10 @@ mod tests {
     }
 
     fn contents(files: &[(&str, &str)]) -> Contents {
-        files.iter().map(|(path, text)| (path.as_bytes().to_vec(), Arc::from(text.as_bytes()))).collect()
+        files
+            .iter()
+            .map(|(path, text)| (path.as_bytes().to_vec(), Arc::from(text.as_bytes())))
+            .collect()
     }
 
     #[test]
@@ -257,7 +296,11 @@ mod tests {
         ]);
         let origin = |path: &[u8]| Some(usize::from(path == b"usr/bin/dash"));
         let packages = Packages::of(&tree, &contents, &origin);
-        let list: Vec<_> = packages.list.iter().map(|(name, one)| format!("{name} {} {} {}", one.version, one.names, one.bytes)).collect();
+        let list: Vec<_> = packages
+            .list
+            .iter()
+            .map(|(name, one)| format!("{name} {} {} {}", one.version, one.names, one.bytes))
+            .collect();
         assert_eq!(list, ["dash 0.5.12-2 1 10", "libc6:amd64 2.36 1 5", "libc6:i386 2.36 1 7"]);
         assert_eq!(packages.owner(b"usr/bin/dash").map(|name| &**name), Some("dash"));
         assert_eq!(packages.owner(b"usr").map(|name| &**name), Some("dash"));
@@ -271,18 +314,40 @@ mod tests {
         let tree = tree(&[("usr/bin/tool", 3), ("etc/tool.conf", 1)]);
         let apk = "C:Q1\nP:tool\nV:1.0-r0\nA:x86_64\nF:usr/bin\nR:tool\nZ:x\nF:etc\nR:tool.conf\n\nP:other\nV:2\n\n";
         let packages = Packages::of(&tree, &contents(&[("lib/apk/db/installed", apk)]), &|_| None);
-        let list: Vec<_> = packages.list.iter().map(|(name, one)| format!("{name} {} {} {}", one.version, one.names, one.bytes)).collect();
+        let list: Vec<_> = packages
+            .list
+            .iter()
+            .map(|(name, one)| format!("{name} {} {} {}", one.version, one.names, one.bytes))
+            .collect();
         assert_eq!(list, ["other 2 0 0", "tool 1.0-r0 2 4"]);
-        let distroless = Packages::of(&tree, &contents(&[("var/lib/dpkg/status.d/base", "Package: base-files\nVersion: 12\n")]), &|_| None);
+        let distroless = Packages::of(
+            &tree,
+            &contents(&[("var/lib/dpkg/status.d/base", "Package: base-files\nVersion: 12\n")]),
+            &|_| None,
+        );
         assert_eq!(distroless.list.keys().map(|name| &**name).collect::<Vec<_>>(), ["base-files"]);
     }
 
     #[test]
     fn damaged_databases_do_no_harm() {
         let tree = tree(&[]);
-        for text in ["", "\n\n\n", "Package\n: x\n", "Package: a\u{1b}[31m\nVersion:\n", "P:\nV:\n\nF:\nR:..\nP:x\n", "\u{0}"] {
+        for text in [
+            "",
+            "\n\n\n",
+            "Package\n: x\n",
+            "Package: a\u{1b}[31m\nVersion:\n",
+            "P:\nV:\n\nF:\nR:..\nP:x\n",
+            "\u{0}",
+        ] {
             for path in ["var/lib/dpkg/status", "lib/apk/db/installed"] {
-                Packages::of(&tree, &contents(&[(path, text), ("var/lib/dpkg/info/a.list", "/..\n//\nx\n/../../y")]), &|_| None);
+                Packages::of(
+                    &tree,
+                    &contents(&[
+                        (path, text),
+                        ("var/lib/dpkg/info/a.list", "/..\n//\nx\n/../../y"),
+                    ]),
+                    &|_| None,
+                );
             }
         }
     }

@@ -1,26 +1,16 @@
-//! The root file system of a stored image, name by name, and the manifest file that says the same without a store.
+//! The root file system of a stored image, name by name, and the manifest file that says the same
+//! without a store.
 
 use std::io::BufRead;
 use std::path::Path;
 
 use super::Error;
-use super::list::read_config;
-use super::list::read_manifest;
+use super::list::{read_config, read_manifest};
 use super::show::pick;
-use crate::image::ANNOTATION_DRIFT_IGNORE;
-use crate::image::ImageConfig;
-use crate::image::Kind;
-use crate::image::Manifest;
-use crate::image::Reference;
-use crate::image::kind;
-use crate::layer;
-use crate::layer::Unverified;
-use crate::store::Store;
-use crate::store::Version;
-use crate::tree;
-use crate::tree::Reader;
-use crate::tree::Subject;
-use crate::tree::Tree;
+use crate::image::{ANNOTATION_DRIFT_IGNORE, ImageConfig, Kind, Manifest, Reference, kind};
+use crate::layer::{self, Unverified};
+use crate::store::{Store, Version};
+use crate::tree::{self, Reader, Subject, Tree};
 
 /// Names at which a manifest file is refused: as many as layers may have.
 const MAX_NAMES: usize = 4_000_000;
@@ -39,7 +29,8 @@ impl Opened {
         let version = store.resolve(reference)?;
         let (descriptor, _) = pick(store, &version.manifest)?;
         let manifest = read_manifest(store, &descriptor.digest)?;
-        let not = |why: String| Err(Error::NotAnImage { image: version.reference.to_string(), why });
+        let not =
+            |why: String| Err(Error::NotAnImage { image: version.reference.to_string(), why });
         if kind(&manifest.config.media_type) != Kind::Config {
             return not(format!("its config is of type {:?}", manifest.config.media_type));
         }
@@ -48,14 +39,21 @@ impl Opened {
         if layers != ids {
             return not(format!("its manifest has {layers} layers, its config {ids}"));
         }
-        if let Some(layer) = manifest.layers.iter().find(|layer| kind(&layer.media_type) != Kind::Layer) {
+        if let Some(layer) =
+            manifest.layers.iter().find(|layer| kind(&layer.media_type) != Kind::Layer)
+        {
             return not(format!("its layer {} is of type {:?}", layer.digest, layer.media_type));
         }
         Ok(Self { version, manifest, config })
     }
 
     /// Puts its layer number `at` on top of what `reader` has.
-    pub(super) fn read_layer(&self, store: &Store, at: usize, reader: &mut Reader) -> Result<(), Error> {
+    pub(super) fn read_layer(
+        &self,
+        store: &Store,
+        at: usize,
+        reader: &mut Reader,
+    ) -> Result<(), Error> {
         let blob = &self.manifest.layers[at];
         let digest = blob.digest;
         layer::verified(store.blob_of(blob)?, digest, self.config.rootfs.diff_ids[at], |tar| {
@@ -105,7 +103,8 @@ impl Picture {
 
     /// Reads a manifest that `bake export --format manifest` has written; `path` is for messages.
     pub fn read(from: &mut dyn BufRead, path: &Path) -> Result<Self, Error> {
-        let (subject, tree) = tree::read(from, MAX_NAMES).map_err(|source| Error::Manifest { path: path.to_owned(), source })?;
+        let (subject, tree) = tree::read(from, MAX_NAMES)
+            .map_err(|source| Error::Manifest { path: path.to_owned(), source })?;
         Ok(Self { subject, tree })
     }
 }

@@ -4,25 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::list::read_config;
-use super::list::read_index;
-use super::list::read_manifest;
-use crate::attest;
-use crate::attest::TestRun;
+use super::list::{read_config, read_index, read_manifest};
+use crate::attest::{self, TestRun};
 use crate::digest::Digest;
-use crate::image::Config;
-use crate::image::Descriptor;
-use crate::image::ImageConfig;
-use crate::image::Kind;
-use crate::image::Manifest;
-use crate::image::Platform;
-use crate::image::Reference;
-use crate::image::kind;
-use crate::store::Error;
-use crate::store::STEP_KEYS_ANNOTATION;
-use crate::store::Store;
-use crate::store::TESTED_ANNOTATION;
-use crate::store::read_step_keys;
+use crate::image::{Config, Descriptor, ImageConfig, Kind, Manifest, Platform, Reference, kind};
+use crate::store::{Error, STEP_KEYS_ANNOTATION, Store, TESTED_ANNOTATION, read_step_keys};
 
 /// Everything that is said about one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,7 +35,8 @@ pub struct Details {
     pub config: Config,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
-    /// Whether its tests passed: `yes`, `no` where they were left out, `none` where it has none; unknown for images of other tools.
+    /// Whether its tests passed: `yes`, `no` where they were left out, `none` where it has none;
+    /// unknown for images of other tools.
     pub tested: Option<String>,
     /// The last run of its tests that is recorded.
     pub test_run: Option<TestRun>,
@@ -109,7 +96,12 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     let config = read_config(store, &manifest.config.digest)?;
     let (layers, mut history) = relate(&manifest, &config);
     // What is said of an index is not said of the images in it.
-    if let Some(keys) = version.manifest.annotations.get(STEP_KEYS_ANNOTATION).filter(|_| descriptor.digest == version.manifest.digest) {
+    if let Some(keys) = version
+        .manifest
+        .annotations
+        .get(STEP_KEYS_ANNOTATION)
+        .filter(|_| descriptor.digest == version.manifest.digest)
+    {
         history.iter_mut().zip(read_step_keys(keys)).for_each(|(row, key)| row.key = key);
     }
     let blobs = [&descriptor, &manifest.config].into_iter().chain(&manifest.layers);
@@ -134,14 +126,19 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     })
 }
 
-/// Finds the last recorded run of an image's tests. What is no such record, or cannot be read, is none: `verify` tells.
+/// Finds the last recorded run of an image's tests. What is no such record, or cannot be read, is
+/// none: `verify` tells.
 fn last_run(store: &Store, image: &Digest) -> Result<Option<TestRun>, Error> {
     let read = |artifact: &Descriptor| {
         let manifest = Manifest::parse(&store.read_blob(&artifact.digest).ok()?).ok()?;
         attest::test_run(&store.read_blob(&manifest.layers.first()?.digest).ok()?, image)
     };
     let referrers = store.referrers(image)?;
-    Ok(referrers.iter().rev().filter(|one| one.artifact_type.as_deref() == Some(attest::MEDIA_IN_TOTO)).find_map(read))
+    Ok(referrers
+        .iter()
+        .rev()
+        .filter(|one| one.artifact_type.as_deref() == Some(attest::MEDIA_IN_TOTO))
+        .find_map(read))
 }
 
 /// Finds the image manifest to be shown, and what else there is beside it.
@@ -150,13 +147,25 @@ pub(super) fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec
         return Ok((named.clone(), vec![]));
     }
     let index = read_index(store, &named.digest)?;
-    let images: Vec<&Descriptor> = index.manifests.iter().filter(|entry| kind(&entry.media_type) == Kind::Manifest).collect();
-    let members = images.iter().map(|entry| Member { digest: entry.digest, platform: entry.platform.clone() }).collect();
+    let images: Vec<&Descriptor> =
+        index.manifests.iter().filter(|entry| kind(&entry.media_type) == Kind::Manifest).collect();
+    let members = images
+        .iter()
+        .map(|entry| Member { digest: entry.digest, platform: entry.platform.clone() })
+        .collect();
     let host = Platform::host();
-    let fits = |entry: &&&Descriptor| entry.platform.as_ref().is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture));
+    let fits = |entry: &&&Descriptor| {
+        entry
+            .platform
+            .as_ref()
+            .is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
+    };
     match images.iter().find(fits).or(images.first()) {
         Some(entry) => Ok(((*entry).clone(), members)),
-        None => Err(Error::Damaged { path: store.blob_path(&named.digest), why: "the index has no image".to_owned() }),
+        None => Err(Error::Damaged {
+            path: store.blob_path(&named.digest),
+            why: "the index has no image".to_owned(),
+        }),
     }
 }
 

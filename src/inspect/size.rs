@@ -1,25 +1,21 @@
 //! Where the bytes of an image are: by folder and by package.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
 use super::Error;
-use super::package;
-use super::package::Packages;
+use super::package::{self, Packages};
 use super::picture::Opened;
 use crate::image::Reference;
 use crate::store::Store;
-use crate::tree::Kind;
-use crate::tree::Reader;
-use crate::tree::Tree;
+use crate::tree::{Kind, Reader, Tree};
 
 /// Parts of a path that make a folder of its own in [`Sizes::folders`].
 const DEPTH: usize = 2;
 
-/// Where the bytes of an image are. Bytes are those of regular files as they are unpacked, each file once however many names it has.
+/// Where the bytes of an image are. Bytes are those of regular files as they are unpacked, each
+/// file once however many names it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     /// Bytes of all files.
@@ -93,7 +89,11 @@ fn sum(tree: &Tree, packages: &Packages) -> Sizes {
             add(folders.entry(&path[..at]).or_default());
         }
     }
-    let folders = folders.into_iter().map(|(path, (bytes, files))| FolderSize { path: path.to_owned(), bytes, files });
+    let folders = folders.into_iter().map(|(path, (bytes, files))| FolderSize {
+        path: path.to_owned(),
+        bytes,
+        files,
+    });
     let mut folders: Vec<FolderSize> = folders.collect();
     folders.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
     let package = |(name, one): (&std::sync::Arc<str>, &package::Package)| PackageSize {

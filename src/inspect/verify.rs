@@ -1,4 +1,5 @@
-//! Whether everything in a store is what it says it is: the union of what the strict readers of OCI layouts would refuse.
+//! Whether everything in a store is what it says it is: the union of what the strict readers of OCI
+//! layouts would refuse.
 //!
 //! What is judged, and nothing of it is taken for granted because another part was fine:
 //! ```text
@@ -9,32 +10,20 @@
 //! ```
 //! Whatever cannot be read is a problem, never a reason to look away.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rayon::iter::IntoParallelRefIterator;
-use rayon::iter::ParallelIterator;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 
 use super::list::describe;
 use crate::digest::Digest;
-use crate::event::Event;
-use crate::event::Sink;
-use crate::image::ANNOTATION_REF_NAME;
-use crate::image::Descriptor;
-use crate::image::ImageConfig;
-use crate::image::Index;
-use crate::image::Kind;
-use crate::image::Manifest;
-use crate::image::Reference;
-use crate::image::kind;
-use crate::store::Error;
-use crate::store::Kept;
-use crate::store::SMALL;
-use crate::store::Store;
+use crate::event::{Event, Sink};
+use crate::image::{
+    ANNOTATION_REF_NAME, Descriptor, ImageConfig, Index, Kind, Manifest, Reference, kind,
+};
+use crate::store::{Error, Kept, SMALL, Store};
 
 mod blob;
 
@@ -93,11 +82,13 @@ struct Walk<'a> {
     small: BTreeMap<Digest, u64>,
 }
 
-/// Verifies the images that `references` name, or, where it is empty, everything in the store. An error means that the store
-/// itself cannot be read or that a reference names nothing; all else is a problem in the report. Reads every blob once or twice,
-/// on as many threads as rayon has, in bounded memory; tells `sink` how far it is (task `verify`).
+/// Verifies the images that `references` name, or, where it is empty, everything in the store. An
+/// error means that the store itself cannot be read or that a reference names nothing; all else is
+/// a problem in the report. Reads every blob once or twice, on as many threads as rayon has, in
+/// bounded memory; tells `sink` how far it is (task `verify`).
 pub fn verify(store: &Store, references: &[Reference], sink: &Sink) -> Result<Report, Error> {
-    let mut walk = Walk { store, problems: vec![], streams: BTreeMap::new(), small: BTreeMap::new() };
+    let mut walk =
+        Walk { store, problems: vec![], streams: BTreeMap::new(), small: BTreeMap::new() };
     let mut roots = vec![];
     if references.is_empty() {
         roots = walk.whole_store()?;
@@ -123,7 +114,12 @@ impl Walk<'_> {
         let index = self.store.dir().join("index.json");
         let layout = self.store.dir().join("oci-layout");
         if self.store.dir().exists() && !layout.exists() {
-            self.problem(Level::Error, &[], layout, "is missing: other tools will not read the store (any build writes it again)");
+            self.problem(
+                Level::Error,
+                &[],
+                layout,
+                "is missing: other tools will not read the store (any build writes it again)",
+            );
         }
         for stray in self.store.strays()? {
             self.problem(Level::Warning, &[], stray.path, stray.why);
@@ -143,10 +139,20 @@ impl Walk<'_> {
                 None => format!("@{}", entry.digest),
                 Some(name) => {
                     if roots.iter().any(|(other, _)| other == name) {
-                        self.problem(Level::Error, std::slice::from_ref(name), index.clone(), &format!("has two entries called {name:?}"));
+                        self.problem(
+                            Level::Error,
+                            std::slice::from_ref(name),
+                            index.clone(),
+                            &format!("has two entries called {name:?}"),
+                        );
                     }
                     if name.parse::<Reference>().is_err() {
-                        self.problem(Level::Warning, &[], index.clone(), &format!("has an entry called {name:?}, which bake cannot name"));
+                        self.problem(
+                            Level::Warning,
+                            &[],
+                            index.clone(),
+                            &format!("has an entry called {name:?}, which bake cannot name"),
+                        );
                     }
                     name.clone()
                 }
@@ -157,22 +163,31 @@ impl Walk<'_> {
         Ok(roots)
     }
 
-    /// Judges the channels: each must point at a version that is there, with the content that it had when it was promoted.
+    /// Judges the channels: each must point at a version that is there, with the content that it
+    /// had when it was promoted.
     fn channels(&mut self) -> Result<(), Error> {
         let versions = self.store.versions()?;
         for Kept { reference, path, channel } in self.store.each_channel()? {
             let what = match channel {
                 Ok(None) => continue,
-                Ok(Some(channel)) if versions.iter().any(|version| channel.points_at(version)) => continue,
+                Ok(Some(channel)) if versions.iter().any(|version| channel.points_at(version)) => {
+                    continue;
+                }
                 Ok(Some(channel)) => {
-                    let (name, to, at) = (&reference.name, &channel.to, reference.channel.as_deref().unwrap_or_default());
+                    let (name, to, at) = (
+                        &reference.name,
+                        &channel.to,
+                        reference.channel.as_deref().unwrap_or_default(),
+                    );
                     format!(
                         "{reference} points at {name}:{} ({}), which is not in the index (`bake promote {name}:VERSION {at}` points it at \
                          another version, `bake promote --back {reference}` at the one before)",
                         to.version, to.digest
                     )
                 }
-                Err(error) => format!("the history of {reference} cannot be read: {}", describe(&error)),
+                Err(error) => {
+                    format!("the history of {reference} cannot be read: {}", describe(&error))
+                }
             };
             self.problem(Level::Error, &[], path, &what);
         }
@@ -210,10 +225,14 @@ impl Walk<'_> {
                         Err(error) => self.flaw(image, &next.digest, &describe(&error)),
                     }
                 }
-                Kind::Config | Kind::Layer => {
-                    self.flaw(image, &next.digest, &format!("is listed as an image, but is a {}", next.media_type))
+                Kind::Config | Kind::Layer => self.flaw(
+                    image,
+                    &next.digest,
+                    &format!("is listed as an image, but is a {}", next.media_type),
+                ),
+                Kind::Other if next.media_type.is_empty() => {
+                    self.flaw(image, &next.digest, "is listed without a media type")
                 }
-                Kind::Other if next.media_type.is_empty() => self.flaw(image, &next.digest, "is listed without a media type"),
                 Kind::Other => self.stream(image, &next, None, false),
             }
         }
@@ -236,32 +255,46 @@ impl Walk<'_> {
             }
             return;
         }
-        let config = self.read(image, &manifest.config).and_then(|bytes| match ImageConfig::parse(&bytes) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                self.flaw(image, &manifest.config.digest, &describe(&error));
-                None
-            }
-        });
+        let config =
+            self.read(image, &manifest.config).and_then(|bytes| match ImageConfig::parse(&bytes) {
+                Ok(config) => Some(config),
+                Err(error) => {
+                    self.flaw(image, &manifest.config.digest, &describe(&error));
+                    None
+                }
+            });
         let mut diff_ids = vec![];
         if let Some(config) = config {
             let flaws = config.validate();
             self.flaws(image, &manifest.config.digest, flaws);
             diff_ids = config.rootfs.diff_ids;
             if diff_ids.len() != manifest.layers.len() {
-                let what = format!("has {} diff_ids, the manifest has {} layers", diff_ids.len(), manifest.layers.len());
+                let what = format!(
+                    "has {} diff_ids, the manifest has {} layers",
+                    diff_ids.len(),
+                    manifest.layers.len()
+                );
                 self.flaw(image, &manifest.config.digest, &what);
             }
         }
         for (n, layer) in manifest.layers.iter().enumerate() {
-            self.stream(image, layer, diff_ids.get(n).copied(), kind(&layer.media_type) == Kind::Layer);
+            self.stream(
+                image,
+                layer,
+                diff_ids.get(n).copied(),
+                kind(&layer.media_type) == Kind::Layer,
+            );
         }
     }
 
     /// Reads a small blob whole, judging its size and digest.
     fn read(&mut self, image: &str, descriptor: &Descriptor) -> Option<Vec<u8>> {
         if descriptor.size > SMALL {
-            self.flaw(image, &descriptor.digest, &format!("would have {} bytes, too many for a manifest or config", descriptor.size));
+            self.flaw(
+                image,
+                &descriptor.digest,
+                &format!("would have {} bytes, too many for a manifest or config", descriptor.size),
+            );
             return None;
         }
         match self.store.read_blob(&descriptor.digest) {
@@ -291,24 +324,51 @@ impl Walk<'_> {
         if let Some(own) = own
             && own != descriptor.media_type
         {
-            let what = format!("calls itself {own:?}, its descriptor says {:?}", descriptor.media_type);
+            let what =
+                format!("calls itself {own:?}, its descriptor says {:?}", descriptor.media_type);
             self.flaw(image, &descriptor.digest, &what);
         }
     }
 
     /// Remembers a blob that is to be read as a stream.
-    fn stream(&mut self, image: &str, descriptor: &Descriptor, diff_id: Option<Digest>, layer: bool) {
-        let claim = Claim { size: descriptor.size, media_type: descriptor.media_type.clone(), diff_id, layer };
-        self.streams.entry(descriptor.digest).or_default().entry(claim).or_default().insert(image.to_owned());
+    fn stream(
+        &mut self,
+        image: &str,
+        descriptor: &Descriptor,
+        diff_id: Option<Digest>,
+        layer: bool,
+    ) {
+        let claim = Claim {
+            size: descriptor.size,
+            media_type: descriptor.media_type.clone(),
+            diff_id,
+            layer,
+        };
+        self.streams
+            .entry(descriptor.digest)
+            .or_default()
+            .entry(claim)
+            .or_default()
+            .insert(image.to_owned());
     }
 
     /// Reads all streams in parallel; returns their bytes.
     fn read_streams(&mut self, sink: &Sink) -> u64 {
-        let total = self.streams.values().filter_map(|claims| claims.keys().map(|claim| claim.size).max()).fold(0, u64::saturating_add);
+        let total = self
+            .streams
+            .values()
+            .filter_map(|claims| claims.keys().map(|claim| claim.size).max())
+            .fold(0, u64::saturating_add);
         let done = AtomicU64::new(0);
         let tell = |what: &Digest, n: u64| {
             let done = done.fetch_add(n, Ordering::Relaxed) + n;
-            sink(Event::Progress { task: "verify", what: what.short(), done, total: Some(total), bytes: true });
+            sink(Event::Progress {
+                task: "verify",
+                what: what.short(),
+                done,
+                total: Some(total),
+                bytes: true,
+            });
         };
         let store = self.store;
         let streams: Vec<_> = self.streams.iter().collect();
@@ -320,7 +380,12 @@ impl Walk<'_> {
                 for (claim, images) in *claims {
                     for what in seen.judge(digest, claim) {
                         let images = images.iter().cloned().collect();
-                        problems.push(Problem { level: Level::Error, images, path: store.blob_path(digest), what });
+                        problems.push(Problem {
+                            level: Level::Error,
+                            images,
+                            path: store.blob_path(digest),
+                            what,
+                        });
                     }
                 }
                 (seen.size, problems)

@@ -5,10 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::MAX_ATTRIBUTE;
-use super::MAX_ID;
-use super::Wrong;
-use super::show;
+use super::{MAX_ATTRIBUTE, MAX_ID, Wrong, show};
 
 /// File capabilities.
 pub(crate) const CAPABILITY: &[u8] = b"security.capability";
@@ -32,7 +29,8 @@ pub(crate) struct Found {
     pub(crate) opaque: bool,
 }
 
-/// Whether a layer keeps an attribute of this name. The others belong to a host: SELinux labels, trusted.*, overlay's.
+/// Whether a layer keeps an attribute of this name. The others belong to a host: SELinux labels,
+/// trusted.*, overlay's.
 pub(crate) fn kept(name: &[u8]) -> bool {
     name.starts_with(b"user.") || [CAPABILITY, ACL, DEFAULT_ACL].contains(&name)
 }
@@ -41,18 +39,22 @@ pub(crate) fn kept(name: &[u8]) -> bool {
 pub(crate) fn check(name: &[u8], value: &[u8]) -> Result<(), Wrong> {
     let wrong = || Wrong::Attribute(show(name));
     // `=` ends the name in a PAX record; the kernel allows 255 bytes of name.
-    if name.len() > 255 || name.contains(&b'=') || name.contains(&0) || value.len() > MAX_ATTRIBUTE {
+    if name.len() > 255 || name.contains(&b'=') || name.contains(&0) || value.len() > MAX_ATTRIBUTE
+    {
         return Err(wrong());
     }
-    let number = |at: usize| value.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let number =
+        |at: usize| value.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     if name == CAPABILITY {
-        // linux/capability.h: revision 2 is 20 bytes; 3 carries a root id, which is a fact about a host.
+        // linux/capability.h: revision 2 is 20 bytes; 3 carries a root id, which is a fact about a
+        // host.
         let revision = number(0).map(|magic| magic >> 24);
         if revision != Some(2) || value.len() != 20 {
             return Err(wrong());
         }
     } else if name == ACL || name == DEFAULT_ACL {
-        // linux/posix_acl_xattr.h: version 2, then (tag u16, permissions u16, id u32) each; tags 2 and 8 are named users and groups.
+        // linux/posix_acl_xattr.h: version 2, then (tag u16, permissions u16, id u32) each; tags 2
+        // and 8 are named users and groups.
         if number(0) != Some(2) || value.len() < 4 + 3 * 8 || !(value.len() - 4).is_multiple_of(8) {
             return Err(wrong());
         }
@@ -98,7 +100,13 @@ pub(crate) fn list(fd: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut buffer = vec![0; 512];
     loop {
         match rustix::fs::flistxattr(&fd, &mut buffer[..]) {
-            Ok(n) => return Ok(buffer[..n].split(|b| *b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()),
+            Ok(n) => {
+                return Ok(buffer[..n]
+                    .split(|b| *b == 0)
+                    .filter(|name| !name.is_empty())
+                    .map(<[u8]>::to_vec)
+                    .collect());
+            }
             // The kernel's own bound for a list is 64 KiB.
             Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 8, 0),
             Err(Errno::NOTSUP) => return Ok(vec![]),
@@ -122,7 +130,8 @@ fn get(fd: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     }
 }
 
-/// Reads those attributes of an open file of a living root that a layer would keep, as they are: nothing is judged.
+/// Reads those attributes of an open file of a living root that a layer would keep, as they are:
+/// nothing is judged.
 pub(crate) fn kept_of(fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
     let mut found = BTreeMap::new();
     for name in list(&fd)?.into_iter().filter(|name| kept(name)) {
@@ -137,7 +146,9 @@ pub(crate) fn kept_of(fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno
 pub(crate) fn read(fd: impl AsFd) -> Result<Found, Failure> {
     let mut found = Found::default();
     for name in list(&fd)? {
-        if let Some(own) = name.strip_prefix(OVERLAY).or_else(|| name.strip_prefix(b"trusted.overlay.")) {
+        if let Some(own) =
+            name.strip_prefix(OVERLAY).or_else(|| name.strip_prefix(b"trusted.overlay."))
+        {
             match own {
                 b"opaque" => found.opaque |= get(&fd, &name)?.as_deref() == Some(b"y"),
                 b"redirect" | b"metacopy" => return Err(Wrong::Overlay.into()),
@@ -167,7 +178,8 @@ mod tests {
 
     fn acl(id: u32) -> Vec<u8> {
         let mut bytes = vec![2, 0, 0, 0];
-        for (tag, id) in [(1u16, u32::MAX), (2, id), (4, u32::MAX), (16, u32::MAX), (32, u32::MAX)] {
+        for (tag, id) in [(1u16, u32::MAX), (2, id), (4, u32::MAX), (16, u32::MAX), (32, u32::MAX)]
+        {
             bytes.extend(tag.to_le_bytes());
             bytes.extend(4u16.to_le_bytes());
             bytes.extend(id.to_le_bytes());

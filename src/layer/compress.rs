@@ -1,34 +1,23 @@
 //! Compression whose bytes depend on the input alone, not on the number of threads.
 //!
-//! gzip: members of about 2 MiB of input each (see [`super::member`]), which any reader of RFC 1952 joins; headers without time or name.
-//! zstd: one frame by its multithreaded encoder, which cuts jobs by size. Hashing and writing run beside compressing; memory is bounded by
-//! queues, about 12 MiB a thread.
+//! gzip: members of about 2 MiB of input each (see [`super::member`]), which any reader of RFC 1952
+//! joins; headers without time or name. zstd: one frame by its multithreaded encoder, which cuts
+//! jobs by size. Hashing and writing run beside compressing; memory is bounded by queues, about 12
+//! MiB a thread.
 
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::sync::Mutex;
-use std::sync::mpsc;
+use std::io::{self, Read, Write};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use super::Blob;
-use super::Compression;
-use super::Error;
-use super::member::Key;
-use super::member::Listed;
-use super::member::Member;
-use super::member::Members;
-use super::member::Piece;
-use super::member::Pieces;
-use super::member::Pool;
-use super::member::Told;
-use crate::digest::Digest;
-use crate::digest::HashWriter;
-use crate::digest::Hasher;
+use super::member::{Key, Listed, Member, Members, Piece, Pieces, Pool, Told};
+use super::{Blob, Compression, Error};
+use crate::digest::{Digest, HashWriter, Hasher};
 
-/// Needs four fifths of the time of level 5 and gives 1 or 2 % more bytes; level 1 needs half, and gives 6 % more.
+/// Needs four fifths of the time of level 5 and gives 1 or 2 % more bytes; level 1 needs half, and
+/// gives 6 % more.
 const GZIP_LEVEL: i32 = 3;
-/// About 1 GB/s, half of what sha256 of the input does on one thread; more would mostly cost memory.
+/// About 1 GB/s, half of what sha256 of the input does on one thread; more would mostly cost
+/// memory.
 const MAX_WORKERS: usize = 8;
 /// zstd needs several job buffers a worker.
 const MAX_ZSTD_WORKERS: usize = 4;
@@ -37,10 +26,17 @@ const ZSTD_JOB: u32 = 4 << 20;
 /// Bytes handed on in one go where there are no members.
 const CHUNK: usize = 1 << 20;
 
-/// Compresses `tar` into `out` on up to `threads` threads, naming both sides. Bytes do not depend on `threads`.
+/// Compresses `tar` into `out` on up to `threads` threads, naming both sides. Bytes do not depend
+/// on `threads`.
 ///
-/// The bytes are taken as they come until the source ends: whether the tar was whole is for its writer to say.
-pub fn compress(tar: &mut dyn Read, out: &mut (dyn Write + Send), how: Compression, threads: usize) -> Result<Blob, Error> {
+/// The bytes are taken as they come until the source ends: whether the tar was whole is for its
+/// writer to say.
+pub fn compress(
+    tar: &mut dyn Read,
+    out: &mut (dyn Write + Send),
+    how: Compression,
+    threads: usize,
+) -> Result<Blob, Error> {
     let (blob, ()) = compress_with(out, how, threads, None, |into| {
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -54,11 +50,12 @@ pub fn compress(tar: &mut dyn Read, out: &mut (dyn Write + Send), how: Compressi
     Ok(blob)
 }
 
-/// As [`compress`], of what `make` writes into the [`Sink`] that it is given. `listed`: where to look for members that were compressed
-/// before, and to list those of this blob; gzip only.
+/// As [`compress`], of what `make` writes into the [`Sink`] that it is given. `listed`: where to
+/// look for members that were compressed before, and to list those of this blob; gzip only.
 ///
 /// # Errors
-/// Those of `make`; of the two sides the one that failed first, where a write of `make` failed because of the other.
+/// Those of `make`; of the two sides the one that failed first, where a write of `make` failed
+/// because of the other.
 pub fn compress_with<T, E: From<Error>>(
     out: &mut (dyn Write + Send),
     how: Compression,
@@ -80,7 +77,8 @@ pub struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    /// Where to tell, before it is written, what is known of a file's bytes; `None` where nobody wants to know.
+    /// Where to tell, before it is written, what is known of a file's bytes; `None` where nobody
+    /// wants to know.
     pub fn told(&self) -> Option<Told> {
         self.told.clone()
     }
@@ -96,7 +94,10 @@ impl Write for Sink<'_> {
     }
 }
 
-fn plain<T, E: From<Error>>(out: &mut (dyn Write + Send), make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>) -> Result<(Blob, T), E> {
+fn plain<T, E: From<Error>>(
+    out: &mut (dyn Write + Send),
+    make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
+) -> Result<(Blob, T), E> {
     let mut out = HashWriter::new(out);
     let value = make(&mut Sink { to: &mut out, told: None })?;
     out.flush().map_err(|source| Error::Write { source })?;
@@ -171,17 +172,25 @@ fn gzip<T, E: From<Error>>(
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let level = libdeflater::CompressionLvl::new(GZIP_LEVEL).expect("a level of libdeflate");
+                let level =
+                    libdeflater::CompressionLvl::new(GZIP_LEVEL).expect("a level of libdeflate");
                 let mut deflate = libdeflater::Compressor::new(level);
                 loop {
                     // The lock is held while waiting: whoever has it gets the next job.
-                    let Ok(Ok((piece, key, result))) = queue.lock().map(|queue| queue.recv()) else { break };
+                    let Ok(Ok((piece, key, result))) = queue.lock().map(|queue| queue.recv())
+                    else {
+                        break;
+                    };
                     let raw = piece.as_ref();
                     let mut bytes = outputs.take();
-                    let found = key.as_ref().zip(old.as_ref()).is_some_and(|(key, old)| old.fetch(key, raw, &mut bytes));
+                    let found = key
+                        .as_ref()
+                        .zip(old.as_ref())
+                        .is_some_and(|(key, old)| old.fetch(key, raw, &mut bytes));
                     if !found {
                         bytes.resize(deflate.gzip_compress_bound(raw.len()), 0);
-                        let size = deflate.gzip_compress(raw, &mut bytes).expect("the bound is enough");
+                        let size =
+                            deflate.gzip_compress(raw, &mut bytes).expect("the bound is enough");
                         bytes.truncate(size);
                     }
                     // Nobody waits for it any more after an error.
@@ -223,13 +232,20 @@ struct Written {
     list: Vec<Member>,
 }
 
-/// Writes and hashes the members in order. The receiver goes with it: nobody can wait for a writer that has failed.
-fn write_out(out: &mut (dyn Write + Send), members: mpsc::Receiver<mpsc::Receiver<Made>>, pool: &Pool) -> io::Result<Written> {
+/// Writes and hashes the members in order. The receiver goes with it: nobody can wait for a writer
+/// that has failed.
+fn write_out(
+    out: &mut (dyn Write + Send),
+    members: mpsc::Receiver<mpsc::Receiver<Made>>,
+    pool: &Pool,
+) -> io::Result<Written> {
     let mut out = HashWriter::new(out);
     let (mut offset, mut list) = (0, vec![]);
     for member in members {
         // A worker that is gone has panicked, which ends the scope.
-        let Ok(Made { bytes, key }) = member.recv() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let Ok(Made { bytes, key }) = member.recv() else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         out.write_all(&bytes)?;
         list.extend(key.map(|key| Member::of(key, offset, &bytes)));
         offset += bytes.len() as u64;

@@ -1,15 +1,11 @@
 //! Decompression, of blobs of our own and of what others wrote.
 
-use std::io;
-use std::io::BufReader;
-use std::io::Read;
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Compression;
-use super::Error;
 use super::compress::fill;
+use super::{Compression, Error};
 
 /// A window above this (128 MiB, zstd's own default limit) is refused rather than allocated.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -32,12 +28,19 @@ impl Default for Ratio {
     }
 }
 
-/// Reads a blob that [`super::compress`] wrote, of which the kind is known: unlike [`decompress`] it never guesses by the first bytes.
-pub fn decompress_as<'a>(from: Box<dyn Read + Send + 'a>, how: Compression) -> Result<Box<dyn Read + Send + 'a>, Error> {
+/// Reads a blob that [`super::compress`] wrote, of which the kind is known: unlike [`decompress`]
+/// it never guesses by the first bytes.
+pub fn decompress_as<'a>(
+    from: Box<dyn Read + Send + 'a>,
+    how: Compression,
+) -> Result<Box<dyn Read + Send + 'a>, Error> {
     let from = BufReader::with_capacity(128 << 10, from);
     match how {
         Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from))),
-        Compression::Zstd => Ok(Box::new(zstd::Decoder::with_buffer(from).map_err(|e| Error::Compressed { why: e.to_string() })?)),
+        Compression::Zstd => Ok(Box::new(
+            zstd::Decoder::with_buffer(from)
+                .map_err(|e| Error::Compressed { why: e.to_string() })?,
+        )),
         Compression::None => Ok(Box::new(from)),
     }
 }
@@ -50,7 +53,9 @@ pub fn decompress<'a>(from: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + 
     let got = fill(&mut *from, &mut start)?;
     start.truncate(got);
     let from = BufReader::with_capacity(128 << 10, io::Cursor::new(start.clone()).chain(from));
-    let unknown = |what: &str| Err(Error::Compressed { why: format!("{what} is not supported; gzip, zstd and xz are") });
+    let unknown = |what: &str| {
+        Err(Error::Compressed { why: format!("{what} is not supported; gzip, zstd and xz are") })
+    };
     let failed = |e: io::Error| Error::Compressed { why: e.to_string() };
     match &start[..] {
         [0x1f, 0x8b, ..] => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from))),
@@ -76,7 +81,10 @@ pub fn decompress<'a>(from: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + 
 }
 
 /// As [`decompress`], for bytes from strangers: a stream that swells beyond `ratio` is an error.
-pub fn decompress_foreign<'a>(from: Box<dyn Read + Send + 'a>, ratio: Ratio) -> Result<Box<dyn Read + Send + 'a>, Error> {
+pub fn decompress_foreign<'a>(
+    from: Box<dyn Read + Send + 'a>,
+    ratio: Ratio,
+) -> Result<Box<dyn Read + Send + 'a>, Error> {
     let taken = Arc::new(AtomicU64::new(0));
     let counted = Counted { from, taken: taken.clone() };
     Ok(Box::new(Swelling { from: decompress(Box::new(counted))?, taken, given: 0, ratio }))
@@ -106,9 +114,15 @@ impl Read for Swelling<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.from.read(buf)?;
         self.given += n as u64;
-        let allowed = self.ratio.free.saturating_add(self.taken.load(Ordering::Relaxed).saturating_mul(self.ratio.times));
+        let allowed = self
+            .ratio
+            .free
+            .saturating_add(self.taken.load(Ordering::Relaxed).saturating_mul(self.ratio.times));
         if self.given > allowed {
-            let text = format!("a decompression bomb: more than {} bytes out of each one", self.ratio.times);
+            let text = format!(
+                "a decompression bomb: more than {} bytes out of each one",
+                self.ratio.times
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Ok(n)

@@ -1,10 +1,13 @@
-//! Members of a gzip blob: where the tar is cut, and how members that were compressed before are found again.
+//! Members of a gzip blob: where the tar is cut, and how members that were compressed before are
+//! found again.
 //!
-//! A cut depends on the bytes of the tar alone, and most cuts fall on the first byte of an entry that the tar itself chooses. So a file that
-//! is added or grows moves the bytes behind it, but after a member or two the cuts are at the same entries again, and everything behind
-//! is the same members as before.
+//! A cut depends on the bytes of the tar alone, and most cuts fall on the first byte of an entry
+//! that the tar itself chooses. So a file that is added or grows moves the bytes behind it, but
+//! after a member or two the cuts are at the same entries again, and everything behind is the same
+//! members as before.
 //!
-//! A list of members (one a step, of the blob that it gave last; rebuildable, believed only where it checks out):
+//! A list of members (one a step, of the blob that it gave last; rebuildable, believed only where
+//! it checks out):
 //!
 //! ```text
 //! "bake members 1\n"
@@ -12,25 +15,21 @@
 //! for each member  32 bytes key, u64 offset in the blob, u32 bytes, u32 crc32 of these bytes
 //! 16 bytes of the sha256 of all that
 //! ```
-//! A key names the raw bytes: sha256 over what stands between files as it is, and for each file's bytes the digest of the whole file and the
-//! part of it. Nothing is read for it that would not be read anyway. All numbers little-endian.
+//! A key names the raw bytes: sha256 over what stands between files as it is, and for each file's
+//! bytes the digest of the whole file and the part of it. Nothing is read for it that would not be
+//! read anyway. All numbers little-endian.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use crate::digest::Digest;
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::files;
 
 /// No member but the last, and those before a large file, has less of the tar than this.
@@ -67,7 +66,8 @@ impl Pool {
     }
 }
 
-/// The raw bytes of a member, shared between hasher and compressor; the last of them gives the buffer back.
+/// The raw bytes of a member, shared between hasher and compressor; the last of them gives the
+/// buffer back.
 #[derive(Clone)]
 pub(super) struct Piece(Arc<Lent>);
 
@@ -132,7 +132,16 @@ pub(super) struct Pieces<'a, F> {
 
 impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
     pub(super) fn new(pool: &'a Pool, told: Option<Told>, cut: F) -> Self {
-        Self { pool, told, buffer: pool.take(), parts: vec![], before: 0, searched: 0, any: false, cut }
+        Self {
+            pool,
+            told,
+            buffer: pool.take(),
+            parts: vec![],
+            before: 0,
+            searched: 0,
+            any: false,
+            cut,
+        }
     }
 
     /// Hands on what is left. An empty input is one empty piece.
@@ -180,7 +189,10 @@ impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
             }
             if part.end > at {
                 let passed = at.saturating_sub(start) as u64;
-                rest.push(Part { end: part.end - at, content: part.content.map(|(digest, from)| (digest, from + passed)) });
+                rest.push(Part {
+                    end: part.end - at,
+                    content: part.content.map(|(digest, from)| (digest, from + passed)),
+                });
             }
             start = part.end;
         }
@@ -198,9 +210,13 @@ impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
             while told.front().is_some_and(|known| known.at + known.size <= at) {
                 told.pop_front();
             }
-            let reach = |until: u64| usize::try_from(until - at).map_or(added.end, |n| (start + n).min(added.end));
+            let reach = |until: u64| {
+                usize::try_from(until - at).map_or(added.end, |n| (start + n).min(added.end))
+            };
             let (end, content) = match told.front() {
-                Some(known) if known.at <= at => (reach(known.at + known.size), Some((known.digest, at - known.at))),
+                Some(known) if known.at <= at => {
+                    (reach(known.at + known.size), Some((known.digest, at - known.at)))
+                }
                 Some(known) => (reach(known.at), None),
                 None => (added.end, None),
             };
@@ -209,7 +225,9 @@ impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
                     last.end = end;
                     true
                 }
-                (Some(last), Some((digest, from))) if from > 0 && last.content.is_some_and(|(other, _)| other == digest) => {
+                (Some(last), Some((digest, from)))
+                    if from > 0 && last.content.is_some_and(|(other, _)| other == digest) =>
+                {
                     last.end = end;
                     true
                 }
@@ -240,13 +258,16 @@ fn begins(header: &[u8], since: usize) -> bool {
     if &header[257..262] != b"ustar" {
         return false;
     }
-    let size = header[124..136].iter().take_while(|b| b.is_ascii_digit()).fold(0_u64, |n, b| n * 8 + u64::from(b - b'0'));
+    let size = header[124..136]
+        .iter()
+        .take_while(|b| b.is_ascii_digit())
+        .fold(0_u64, |n, b| n * 8 + u64::from(b - b'0'));
     // A large file begins anew, so that it is cut at the same places wherever it stands.
     if size >= MAX as u64 {
         return true;
     }
-    // The entry itself decides, and the larger it is the likelier: then cuts are equally far apart in any tree, and so few that hardly
-    // one is passed over for being too near to another.
+    // The entry itself decides, and the larger it is the likelier: then cuts are equally far apart
+    // in any tree, and so few that hardly one is passed over for being too near to another.
     since >= MIN && u64::from(libdeflater::crc32(header)) * MEAN < (size + 2 * BLOCK as u64) << 32
 }
 
@@ -279,7 +300,12 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn of(key: Key, offset: u64, bytes: &[u8]) -> Self {
         // A member has at most MAX bytes of input and a little more of output.
-        Self { key, offset, bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX), crc: libdeflater::crc32(bytes) }
+        Self {
+            key,
+            offset,
+            bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            crc: libdeflater::crc32(bytes),
+        }
     }
 }
 
@@ -291,8 +317,8 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Looks for members in the blob whose list is the file `list`; `blob` says where blobs are. Where either cannot be used nothing will
-    /// be found.
+    /// Looks for members in the blob whose list is the file `list`; `blob` says where blobs are.
+    /// Where either cannot be used nothing will be found.
     pub fn over(list: &Path, blob: impl Fn(&Digest) -> PathBuf) -> Self {
         Self { old: Members::open(list, blob), new: vec![] }
     }
@@ -349,7 +375,8 @@ impl Members {
         Some(Self { blob: File::open(blob(&Digest::from_bytes(*digest))).ok()?, by_key })
     }
 
-    /// Reads the member named `key` into `out`, if there is one and it still is what it was, and of `raw`.
+    /// Reads the member named `key` into `out`, if there is one and it still is what it was, and of
+    /// `raw`.
     pub(super) fn fetch(&self, key: &Key, raw: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(member) = self.by_key.get(key) else { return false };
         let length = member.bytes as usize;
@@ -358,11 +385,17 @@ impl Members {
             return false;
         }
         out.resize(length, 0);
-        if self.blob.read_exact_at(out, member.offset).is_err() || libdeflater::crc32(out) != member.crc {
+        if self.blob.read_exact_at(out, member.offset).is_err()
+            || libdeflater::crc32(out) != member.crc
+        {
             return false;
         }
         // RFC 1952: a member ends with the crc32 and the length of what it holds.
-        let trailer = [libdeflater::crc32(raw).to_le_bytes(), u32::try_from(raw.len()).unwrap_or(0).to_le_bytes()].concat();
+        let trailer = [
+            libdeflater::crc32(raw).to_le_bytes(),
+            u32::try_from(raw.len()).unwrap_or(0).to_le_bytes(),
+        ]
+        .concat();
         out[..4] == [0x1f, 0x8b, 8, 0] && out[length - 8..] == trailer
     }
 }
@@ -389,11 +422,19 @@ mod tests {
         let told = Told::default();
         let mut tar = crate::layer::Builder::new(vec![], 0).telling(Some(told.clone()));
         for (n, size) in sizes.iter().enumerate() {
-            let pattern: Vec<u8> = (0..997).map(|at| ((at * 31 + at / 7 + size) % 251) as u8).collect();
+            let pattern: Vec<u8> =
+                (0..997).map(|at| ((at * 31 + at / 7 + size) % 251) as u8).collect();
             let bytes = &pattern.repeat(size / pattern.len() + 1)[..*size];
             let meta = crate::layer::Meta { mode: 0o644, ..crate::layer::Meta::default() };
             let digest = Digest::of(bytes);
-            tar.known_file(format!("f{n:06}").as_bytes(), &meta, *size as u64, &digest, &mut &*bytes).expect("memory");
+            tar.known_file(
+                format!("f{n:06}").as_bytes(),
+                &meta,
+                *size as u64,
+                &digest,
+                &mut &*bytes,
+            )
+            .expect("memory");
         }
         (tar.finish().expect("memory").0, told)
     }
@@ -408,7 +449,10 @@ mod tests {
         let expected = cut(&tar, tar.len(), None);
         assert_eq!(expected.iter().flat_map(|(piece, _)| piece.clone()).collect::<Vec<_>>(), tar);
         assert!(expected.len() > 6 && expected.iter().all(|(piece, _)| piece.len() <= MAX));
-        assert!(expected.iter().filter(|(piece, _)| piece.len() < MIN).count() <= 2, "before the large file, and at the end");
+        assert!(
+            expected.iter().filter(|(piece, _)| piece.len() < MIN).count() <= 2,
+            "before the large file, and at the end"
+        );
         for step in [1 << 16, 511, 100_003] {
             assert!(cut(&tar, step, None) == expected, "{step}");
         }
@@ -423,12 +467,16 @@ mod tests {
         let with = |at: usize, size: usize| [&base[..at], &[size], &base[at..]].concat();
         let keys = |sizes: &[usize]| {
             let (tar, told) = tar(sizes);
-            cut(&tar, 1 << 18, Some(told)).into_iter().map(|(_, key)| key.expect("told")).collect::<Vec<_>>()
+            cut(&tar, 1 << 18, Some(told))
+                .into_iter()
+                .map(|(_, key)| key.expect("told"))
+                .collect::<Vec<_>>()
         };
         let before = keys(&base);
         assert_eq!(before, keys(&base));
         for (at, size) in [(0, 100), (50, 40_000), (1500, 1), (700, 5_000_000)] {
-            // The names behind it move by one, too: what is the same are the contents, so only the tail of names is compared.
+            // The names behind it move by one, too: what is the same are the contents, so only the
+            // tail of names is compared.
             let mut changed = base.clone();
             changed[at] = size;
             let after = keys(&changed);
@@ -441,24 +489,38 @@ mod tests {
     #[test]
     fn keys_name_contents_and_what_is_between() {
         let (bytes, told) = tar(&sizes(400));
-        let keys: Vec<Key> = cut(&bytes, 1000, Some(told)).into_iter().map(|(_, key)| key.expect("told")).collect();
+        let keys: Vec<Key> =
+            cut(&bytes, 1000, Some(told)).into_iter().map(|(_, key)| key.expect("told")).collect();
         let (again, told) = tar(&sizes(400));
-        assert_eq!(keys, cut(&again, 77_777, Some(told)).into_iter().map(|(_, key)| key.expect("told")).collect::<Vec<_>>());
+        assert_eq!(
+            keys,
+            cut(&again, 77_777, Some(told))
+                .into_iter()
+                .map(|(_, key)| key.expect("told"))
+                .collect::<Vec<_>>()
+        );
         // The same bytes of which nothing is told have other keys, but are one key each as well.
-        let plain: Vec<_> = cut(&bytes, 1000, Some(Told::default())).into_iter().map(|(_, key)| key).collect();
+        let plain: Vec<_> =
+            cut(&bytes, 1000, Some(Told::default())).into_iter().map(|(_, key)| key).collect();
         assert_eq!(plain.len(), keys.len());
     }
 
     /// Compresses files of these sizes, looking for members where `listed` says.
     fn blob(sizes: &[usize], listed: &mut Listed) -> Vec<u8> {
         let (bytes, mut out) = (tar(sizes).0, vec![]);
-        let made = crate::layer::compress_with(&mut out, crate::layer::Compression::Gzip, 2, Some(listed), |sink| {
-            let told = sink.told();
-            let (all, known) = tar(sizes);
-            assert_eq!(all, bytes);
-            told.expect("gzip is told").0.borrow_mut().extend(known.0.borrow().iter());
-            sink.write_all(&all).map_err(|source| crate::layer::Error::Write { source })
-        });
+        let made = crate::layer::compress_with(
+            &mut out,
+            crate::layer::Compression::Gzip,
+            2,
+            Some(listed),
+            |sink| {
+                let told = sink.told();
+                let (all, known) = tar(sizes);
+                assert_eq!(all, bytes);
+                told.expect("gzip is told").0.borrow_mut().extend(known.0.borrow().iter());
+                sink.write_all(&all).map_err(|source| crate::layer::Error::Write { source })
+            },
+        );
         let (made, ()) = made.expect("memory to memory");
         assert_eq!((made.diff_id, made.digest), (Digest::of(&bytes), Digest::of(&out)));
         out
@@ -485,15 +547,22 @@ mod tests {
             rows.push(Member::of(member.key, poisoned.len() as u64, &bytes));
             poisoned.extend(bytes);
         }
-        Listed { old: None, new: rows.clone() }.write(&list, &Digest::of(&poisoned)).expect("write");
+        Listed { old: None, new: rows.clone() }
+            .write(&list, &Digest::of(&poisoned))
+            .expect("write");
         std::fs::write(&file, &poisoned).expect("write");
         assert!(blob(&sizes, &mut over()) == poisoned, "all are taken");
         let mut changed = sizes.clone();
         changed[700] += 1;
-        let (mixed, genuine) = (blob(&changed, &mut over()), blob(&changed, &mut Listed::default()));
+        let (mixed, genuine) =
+            (blob(&changed, &mut over()), blob(&changed, &mut Listed::default()));
         assert!(mixed != genuine, "most are taken");
         let mut text = vec![];
-        io::Read::read_to_end(&mut crate::layer::decompress(Box::new(&mixed[..])).expect("gzip"), &mut text).expect("whole");
+        io::Read::read_to_end(
+            &mut crate::layer::decompress(Box::new(&mixed[..])).expect("gzip"),
+            &mut text,
+        )
+        .expect("whole");
         assert!(text == tar(&changed).0);
         // Damage of any kind: what is damaged is made anew.
         for row in [rows[0], rows[rows.len() - 1]] {
@@ -502,7 +571,11 @@ mod tests {
             std::fs::write(&file, &damaged).expect("write");
             let found = blob(&sizes, &mut over());
             let mut text = vec![];
-            io::Read::read_to_end(&mut crate::layer::decompress(Box::new(&found[..])).expect("gzip"), &mut text).expect("whole");
+            io::Read::read_to_end(
+                &mut crate::layer::decompress(Box::new(&found[..])).expect("gzip"),
+                &mut text,
+            )
+            .expect("whole");
             assert!(text == tar(&sizes).0 && found != damaged);
         }
         std::fs::write(&file, &poisoned[..poisoned.len() / 2]).expect("write");

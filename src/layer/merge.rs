@@ -1,24 +1,15 @@
-//! Layers upon layers as one tree in memory: what a root file system unpacked from them would hold, without unpacking anything, and without
-//! any rights. The same rules as [`super::unpack`] with [`super::Form::Tree`].
+//! Layers upon layers as one tree in memory: what a root file system unpacked from them would hold,
+//! without unpacking anything, and without any rights. The same rules as [`super::unpack`] with
+//! [`super::Form::Tree`].
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Read;
 use std::ops::Bound;
 
-use super::Entry;
-use super::Error;
-use super::Kind;
-use super::Meta;
-use super::TarReader;
-use super::Wrong;
-use super::name;
-use super::once::Once;
-use super::once::Seen;
-use super::show;
+use super::once::{Once, Seen};
+use super::{Entry, Error, Kind, Meta, TarReader, Wrong, name, show};
 
 /// Links followed in one name before it is taken for a loop (as the kernel).
 const MAX_LINKS: usize = 40;
@@ -55,7 +46,8 @@ pub struct Node {
 pub enum NodeKind {
     /// A folder.
     Dir,
-    /// A regular file of `size` bytes; `contents` is what the caller of [`Merged::apply`] gave for it.
+    /// A regular file of `size` bytes; `contents` is what the caller of [`Merged::apply`] gave for
+    /// it.
     File {
         /// Bytes.
         size: u64,
@@ -133,8 +125,8 @@ impl Merged {
         Self::default()
     }
 
-    /// Puts a layer on top. `keep` is given each file and its contents, and answers where it has put them; names of a file that is hidden
-    /// later are given too.
+    /// Puts a layer on top. `keep` is given each file and its contents, and answers where it has
+    /// put them; names of a file that is hidden later are given too.
     pub fn apply<R: Read>(
         &mut self,
         layer: &mut TarReader<R>,
@@ -143,7 +135,8 @@ impl Merged {
         let mut once = Once::default();
         while let Some(entry) = layer.next()? {
             let contents = if entry.kind == Kind::File { keep(&entry, layer)? } else { 0 };
-            self.one(&entry, contents, &mut once).map_err(|why| Error::Entry { entry: show(&entry.path), why })?;
+            self.one(&entry, contents, &mut once)
+                .map_err(|why| Error::Entry { entry: show(&entry.path), why })?;
         }
         Ok(())
     }
@@ -231,7 +224,9 @@ impl Merged {
             Kind::Link(target) => {
                 let (target_folder, target_last) = name::split(target);
                 let found = name::join(&self.resolve(target_folder)?, target_last);
-                let node = self.get(&found).filter(|node| matches!(node.kind, NodeKind::File { .. }) && found != path);
+                let node = self
+                    .get(&found)
+                    .filter(|node| matches!(node.kind, NodeKind::File { .. }) && found != path);
                 let node = node.cloned().ok_or_else(|| Wrong::Target(show(target)))?;
                 once.claim(&path, Seen::File)?;
                 self.remove(&path);
@@ -245,7 +240,8 @@ impl Merged {
         {
             return Err(Wrong::Attribute(show(name)));
         }
-        let stays = kind == NodeKind::Dir && self.get(&path).is_some_and(|node| node.kind == NodeKind::Dir);
+        let stays =
+            kind == NodeKind::Dir && self.get(&path).is_some_and(|node| node.kind == NodeKind::Dir);
         if !stays {
             self.remove(&path);
         }
@@ -283,7 +279,8 @@ impl Merged {
         Some(node)
     }
 
-    /// Returns what is missing of the folder `path`, innermost first; refused where something on the way is no folder.
+    /// Returns what is missing of the folder `path`, innermost first; refused where something on
+    /// the way is no folder.
     fn missing(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Wrong> {
         let mut missing = vec![];
         let mut here = path;
@@ -298,7 +295,8 @@ impl Merged {
         Ok(missing)
     }
 
-    /// Makes the folder `path`, which has no links in it, and those above where a tar did not mention them.
+    /// Makes the folder `path`, which has no links in it, and those above where a tar did not
+    /// mention them.
     fn folders(&mut self, path: &[u8]) -> Result<(), Wrong> {
         for path in self.missing(path)? {
             let inode = self.inode(&Meta { mode: 0o755, ..Meta::default() })?;
@@ -316,8 +314,14 @@ impl Merged {
 
     /// Removes what is below a folder and `gone` says so.
     fn below(&mut self, folder: &[u8], gone: impl Fn(&[u8]) -> bool) {
-        let start = if folder.is_empty() { Bound::Unbounded } else { Bound::Excluded(&folder as &dyn Sought) };
-        let inside = |path: &[u8]| folder.is_empty() || (path.starts_with(folder) && path.get(folder.len()) == Some(&b'/'));
+        let start = if folder.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(&folder as &dyn Sought)
+        };
+        let inside = |path: &[u8]| {
+            folder.is_empty() || (path.starts_with(folder) && path.get(folder.len()) == Some(&b'/'))
+        };
         let doomed: Vec<_> = self
             .nodes
             .range::<dyn Sought, _>((start, Bound::Unbounded))

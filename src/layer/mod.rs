@@ -9,8 +9,9 @@
 //! etc/passwd               uid, gid as numbers; no user names; mtime in whole seconds, at most the epoch; folders: the epoch
 //! ```
 //!
-//! Extended attributes that are kept: `user.*`, `security.capability`, POSIX ACLs (as `SCHILY.xattr.…`); everything else belongs to the
-//! host (labels, overlay's own marks). Reading is strict: a tar that two programs could understand in two ways is refused.
+//! Extended attributes that are kept: `user.*`, `security.capability`, POSIX ACLs (as
+//! `SCHILY.xattr.…`); everything else belongs to the host (labels, overlay's own marks). Reading is
+//! strict: a tar that two programs could understand in two ways is refused.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -94,9 +95,10 @@ pub struct Blob {
 /// What an unpacked tar becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// An overlay lower folder: whiteouts become character devices 0/0, opaque markers `user.overlay.opaque`. It sees nothing of the layers
-    /// below: folders that the tar uses but does not mention become 0755 of root, and names through links of lower layers become folders.
-    /// A tar made by [`pack`] mentions all its folders, so both forms mean the same.
+    /// An overlay lower folder: whiteouts become character devices 0/0, opaque markers
+    /// `user.overlay.opaque`. It sees nothing of the layers below: folders that the tar uses but
+    /// does not mention become 0755 of root, and names through links of lower layers become
+    /// folders. A tar made by [`pack`] mentions all its folders, so both forms mean the same.
     Overlay,
     /// A plain tree: whiteouts delete what earlier layers put there.
     Tree,
@@ -112,7 +114,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// More than any sensible image has, less than what fills a common disk unnoticed: 4 million entries, 256 GiB.
+    /// More than any sensible image has, less than what fills a common disk unnoticed: 4 million
+    /// entries, 256 GiB.
     fn default() -> Self {
         Self { entries: 4_000_000, bytes: 256 << 30 }
     }

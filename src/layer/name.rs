@@ -2,9 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::MAX_NAME;
-use super::MAX_PATH;
-use super::Wrong;
+use super::{MAX_NAME, MAX_PATH, Wrong};
 
 /// How the name of a whiteout begins.
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
@@ -22,7 +20,8 @@ pub(crate) enum Named {
     Opaque(Vec<u8>),
 }
 
-/// Brings a name into the form without leading `./`, doubled or trailing slashes; the top folder is the empty path.
+/// Brings a name into the form without leading `./`, doubled or trailing slashes; the top folder is
+/// the empty path.
 pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, Wrong> {
     if name.is_empty() || name.contains(&0) {
         return Err(Wrong::Empty);
@@ -84,7 +83,8 @@ pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Compares two clean paths in the order of a layer: by bytes, level by level, a folder before what is in it.
+/// Compares two clean paths in the order of a layer: by bytes, level by level, a folder before what
+/// is in it.
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     // As if `/` were the lowest byte; no name contains a zero byte.
     let low = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
@@ -97,7 +97,14 @@ mod tests {
 
     #[test]
     fn names_have_one_form() {
-        for (name, path) in [("./", ""), (".", ""), ("./a//b/./c/", "a/b/c"), ("a", "a"), ("...", "..."), ("a/..b", "a/..b")] {
+        for (name, path) in [
+            ("./", ""),
+            (".", ""),
+            ("./a//b/./c/", "a/b/c"),
+            ("a", "a"),
+            ("...", "..."),
+            ("a/..b", "a/..b"),
+        ] {
             assert_eq!(clean(name.as_bytes()), Ok(path.as_bytes().to_vec()), "{name}");
         }
         let long = "x".repeat(256);
@@ -123,7 +130,15 @@ mod tests {
         assert_eq!(check("a/.wh..wh..opq"), Ok(Named::Opaque(b"a".to_vec())));
         assert_eq!(check(".wh..wh..opq"), Ok(Named::Opaque(b"".to_vec())));
         assert_eq!(check("a/.what"), Ok(Named::Plain(b"a/.what".to_vec())));
-        for name in [".wh.", ".wh..", ".wh...", ".wh..wh.aufs", ".wh..wh.plnk/x", "a/.wh.b/c", ".wh..wh..opq/x"] {
+        for name in [
+            ".wh.",
+            ".wh..",
+            ".wh...",
+            ".wh..wh.aufs",
+            ".wh..wh.plnk/x",
+            "a/.wh.b/c",
+            ".wh..wh..opq/x",
+        ] {
             assert_eq!(check(name), Err(Wrong::Whiteout), "{name}");
         }
     }

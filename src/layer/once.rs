@@ -1,11 +1,10 @@
-//! What one tar has said about each path so far: the memory that refuses a tar which says two things about one name.
+//! What one tar has said about each path so far: the memory that refuses a tar which says two
+//! things about one name.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 
-use super::Wrong;
-use super::name;
+use super::{Wrong, name};
 
 /// What a tar has made of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +23,9 @@ pub(crate) enum Seen {
 
 /// By clean path in which no part is a symbolic link: through a link one file would have two names.
 ///
-/// Of each path 128 bits are kept, by two functions with keys that nobody knows before: a million paths are a third of what they would be
-/// as text, and that two of them meet is less likely than that the machine fails.
+/// Of each path 128 bits are kept, by two functions with keys that nobody knows before: a million
+/// paths are a third of what they would be as text, and that two of them meet is less likely than
+/// that the machine fails.
 #[derive(Debug, Default)]
 pub(crate) struct Once {
     seen: HashMap<[u8; 16], Seen>,
@@ -43,11 +43,14 @@ impl Once {
         self.seen.get(&self.short(path)).copied()
     }
 
-    /// Notes that `path` now is `what`, and the folders above it in use; refused where that contradicts what was said before.
+    /// Notes that `path` now is `what`, and the folders above it in use; refused where that
+    /// contradicts what was said before.
     pub(crate) fn claim(&mut self, path: &[u8], what: Seen) -> Result<(), Wrong> {
         match (self.get(path), what) {
             (None, _) | (Some(Seen::Passed | Seen::Dir), Seen::Dir) => {}
-            (Some(Seen::Whiteout | Seen::Passed), _) | (_, Seen::Whiteout) => return Err(Wrong::Conflict),
+            (Some(Seen::Whiteout | Seen::Passed), _) | (_, Seen::Whiteout) => {
+                return Err(Wrong::Conflict);
+            }
             _ => return Err(Wrong::Duplicate),
         }
         // A deletion says that there is a folder above it, even if it need not be made.

@@ -1,61 +1,57 @@
-//! A folder to a layer tar: an overlay upper folder, or a plain tree, walked by descriptors from inside the user namespace, where owners,
-//! ACLs and file capabilities read as the image sees them. Memory does not grow with the tree, but for names of hard-linked files.
+//! A folder to a layer tar: an overlay upper folder, or a plain tree, walked by descriptors from
+//! inside the user namespace, where owners, ACLs and file capabilities read as the image sees them.
+//! Memory does not grow with the tree, but for names of hard-linked files.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::AtFlags;
-use rustix::fs::FileType;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
-use rustix::fs::Stat;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::Builder;
-use super::Error;
-use super::MAX_PATH;
-use super::Meta;
-use super::Packed;
-use super::Wrong;
-use super::attribute;
-use super::name;
-use super::show;
+use super::{Builder, Error, MAX_PATH, Meta, Packed, Wrong, attribute, name, show};
 
 /// Folders kept open at once; those above are opened again on the way back.
 const OPEN: usize = 128;
 
-/// Writes the folder `dir` (an overlay upper folder, or a tree), seen from inside the user namespace, as a layer tar: same tree, same bytes.
+/// Writes the folder `dir` (an overlay upper folder, or a tree), seen from inside the user
+/// namespace, as a layer tar: same tree, same bytes.
 ///
-/// An entry `./` is written only where the top folder is not 0755 of root, or has attributes or the opaque mark. Sockets are left out, they
-/// mean nothing without their process; devices other than whiteouts are refused.
+/// An entry `./` is written only where the top folder is not 0755 of root, or has attributes or the
+/// opaque mark. Sockets are left out, they mean nothing without their process; devices other than
+/// whiteouts are refused.
 pub fn pack(dir: &Path, epoch: i64, out: &mut dyn Write) -> Result<Packed, Error> {
     pack_with(dir, epoch, false, out)
 }
 
-/// As [`pack`], over layers that together have the looks of the folder `below` as their top: `./` is written also where that one is
-/// unusual, so that each layer by itself says what the top is from there on, even if it is usual again.
-pub fn pack_over(dir: &Path, epoch: i64, below: &Path, out: &mut dyn Write) -> Result<Packed, Error> {
+/// As [`pack`], over layers that together have the looks of the folder `below` as their top: `./`
+/// is written also where that one is unusual, so that each layer by itself says what the top is
+/// from there on, even if it is usual again.
+pub fn pack_over(
+    dir: &Path,
+    epoch: i64,
+    below: &Path,
+    out: &mut dyn Write,
+) -> Result<Packed, Error> {
     let usual = is_usual(&folder_meta(open_top(below)?, below)?);
     pack_with(dir, epoch, !usual, out)
 }
 
 fn pack_with(dir: &Path, epoch: i64, top: bool, out: &mut dyn Write) -> Result<Packed, Error> {
-    let mut walk = Walk { tar: Builder::new(out, epoch), linked: HashMap::new(), root: open_top(dir)? };
+    let mut walk =
+        Walk { tar: Builder::new(out, epoch), linked: HashMap::new(), root: open_top(dir)? };
     walk.all(top)?;
     walk.tar.finish().map(|(_, packed)| packed)
 }
 
 fn open_top(dir: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))
+    rustix::fs::open(dir, flags, Mode::empty())
+        .map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))
 }
 
 /// Whether a top folder is as unpackers make it where a layer says nothing of it: 0755, root's.
@@ -63,7 +59,8 @@ pub fn is_usual(top: &Meta) -> bool {
     (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty()
 }
 
-/// Returns the metadata that [`pack`] would give the open folder `fd`; `path` is for messages. Its time is left out: folders get the epoch.
+/// Returns the metadata that [`pack`] would give the open folder `fd`; `path` is for messages. Its
+/// time is left out: folders get the epoch.
 pub fn folder_meta(fd: impl AsFd, path: &Path) -> Result<Meta, Error> {
     let path = path.as_os_str().as_bytes();
     let stat = rustix::fs::fstat(&fd).map_err(|e| system("look at", path, e))?;
@@ -94,7 +91,8 @@ struct Name {
 impl<W: Write> Walk<W> {
     /// Writes everything; with `top` the top folder in any case.
     fn all(&mut self, top: bool) -> Result<(), Error> {
-        let root = rustix::io::fcntl_dupfd_cloexec(&self.root, 3).map_err(|e| system("open", b".", e))?;
+        let root =
+            rustix::io::fcntl_dupfd_cloexec(&self.root, 3).map_err(|e| system("open", b".", e))?;
         let stat = rustix::fs::fstat(&root).map_err(|e| system("look at", b".", e))?;
         let found = attributes(&root, b"./")?;
         let meta = meta(&stat, found.kept);
@@ -133,12 +131,20 @@ impl<W: Write> Walk<W> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let held = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let name = if path.is_empty() { b"." } else { path };
-        rustix::fs::openat2(&self.root, name, flags, Mode::empty(), held).map_err(|e| system("open the folder", path, e))
+        rustix::fs::openat2(&self.root, name, flags, Mode::empty(), held)
+            .map_err(|e| system("open the folder", path, e))
     }
 
     /// Writes one entry; a folder is returned, opened.
-    fn one(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8], whiteout: bool) -> Result<Option<OwnedFd>, Error> {
-        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| system("look at", path, e))?;
+    fn one(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        whiteout: bool,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| system("look at", path, e))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if whiteout != (kind == FileType::CharacterDevice) {
             return Err(wrong(path, Wrong::Changed));
@@ -148,7 +154,9 @@ impl<W: Write> Walk<W> {
         }
         match kind {
             FileType::CharacterDevice if stat.st_rdev == 0 => self.tar.whiteout(path)?,
-            FileType::CharacterDevice | FileType::BlockDevice => return Err(wrong(path, Wrong::Device)),
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                return Err(wrong(path, Wrong::Device));
+            }
             FileType::Directory => {
                 let fd = open(dir, name, path, OFlags::DIRECTORY)?;
                 same(&stat, &fd, path)?;
@@ -161,7 +169,8 @@ impl<W: Write> Walk<W> {
             }
             FileType::RegularFile => self.file(dir, name, path, &stat)?,
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(dir, name, vec![]).map_err(|e| system("read the link", path, e))?;
+                let target = rustix::fs::readlinkat(dir, name, vec![])
+                    .map_err(|e| system("read the link", path, e))?;
                 self.tar.symlink(path, &meta(&stat, Default::default()), target.to_bytes())?;
             }
             FileType::Fifo => self.tar.fifo(path, &meta(&stat, Default::default()))?,
@@ -191,7 +200,9 @@ impl<W: Write> Walk<W> {
         }
         // Written to in place while it was read: half of the old and half of the new is neither.
         let after = rustix::fs::fstat(&file).map_err(|e| system("look at", path, e))?;
-        if (after.st_size, after.st_mtime, after.st_mtime_nsec) != (stat.st_size, stat.st_mtime, stat.st_mtime_nsec) {
+        if (after.st_size, after.st_mtime, after.st_mtime_nsec)
+            != (stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
+        {
             return Err(wrong(path, Wrong::Changed));
         }
         Ok(())
@@ -211,13 +222,16 @@ fn names(dir: &OwnedFd, path: &[u8]) -> Result<Vec<Name>, Error> {
             // Some file systems do not say.
             FileType::Unknown => {
                 let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-                FileType::from_raw_mode(stat.map_err(|e| system("look at", &name::join(path, name), e))?.st_mode)
+                FileType::from_raw_mode(
+                    stat.map_err(|e| system("look at", &name::join(path, name), e))?.st_mode,
+                )
             }
             kind => kind,
         };
         names.push(Name { name: name.to_owned(), whiteout: kind == FileType::CharacterDevice });
     }
-    // A whiteout stands where its entry's name `.wh.x` belongs, so that the names in the tar are sorted.
+    // A whiteout stands where its entry's name `.wh.x` belongs, so that the names in the tar are
+    // sorted.
     let key = |n: &Name| -> (Vec<u8>, bool) {
         let shown = if n.whiteout { [name::WHITEOUT, &n.name].concat() } else { n.name.clone() };
         (shown, n.whiteout)
@@ -239,7 +253,13 @@ fn same(stat: &Stat, fd: &OwnedFd, path: &[u8]) -> Result<(), Error> {
 }
 
 fn meta(stat: &Stat, xattrs: std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Meta {
-    Meta { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime: stat.st_mtime, xattrs }
+    Meta {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: stat.st_mtime,
+        xattrs,
+    }
 }
 
 fn attributes(fd: impl AsFd, path: &[u8]) -> Result<attribute::Found, Error> {

@@ -1,25 +1,16 @@
-//! Reading a tar strictly: every entry is checked before it is told, and whatever two programs could read in two ways is refused.
+//! Reading a tar strictly: every entry is checked before it is told, and whatever two programs
+//! could read in two ways is refused.
 //!
-//! The `tar` crate decodes header fields; the stream of blocks is walked here, because sizes, extended headers, sparse files and the end mark
-//! are where readers disagree. Names: `./a` and `a/` are `a`; absolute names and names with `..` are refused, not repaired.
+//! The `tar` crate decodes header fields; the stream of blocks is walked here, because sizes,
+//! extended headers, sparse files and the end mark are where readers disagree. Names: `./a` and
+//! `a/` are `a`; absolute names and names with `..` are refused, not repaired.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 
-use tar::EntryType;
-use tar::Header;
+use tar::{EntryType, Header};
 
-use super::Error;
-use super::Limits;
-use super::MAX_ID;
-use super::MAX_PATH;
-use super::MAX_TIME;
-use super::Meta;
-use super::Wrong;
-use super::attribute;
-use super::name;
-use super::show;
+use super::{Error, Limits, MAX_ID, MAX_PATH, MAX_TIME, Meta, Wrong, attribute, name, show};
 
 const BLOCK: usize = 512;
 /// Longest extended header; a path, a link target and a page of attributes fit many times.
@@ -30,7 +21,8 @@ const MAX_PADDING: u64 = 16 << 20;
 /// One entry. Paths are clean: relative, without `.`, `..` or a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path; empty for the top folder. For a whiteout the path that is deleted, for an opaque mark the folder.
+    /// Its path; empty for the top folder. For a whiteout the path that is deleted, for an opaque
+    /// mark the folder.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
@@ -61,7 +53,8 @@ pub enum Kind {
     Opaque,
 }
 
-/// Reads entries one after the other; between two calls of [`TarReader::next`] the contents of the current file can be read from it.
+/// Reads entries one after the other; between two calls of [`TarReader::next`] the contents of the
+/// current file can be read from it.
 pub struct TarReader<R> {
     from: R,
     limits: Limits,
@@ -104,8 +97,9 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads an archive that somebody packed for any reader: as strict about names and sizes, but owners (ids of a developer's machine, of
-    /// any size) and extended attributes are left out, and stand as 0 and none in the entries.
+    /// Reads an archive that somebody packed for any reader: as strict about names and sizes, but
+    /// owners (ids of a developer's machine, of any size) and extended attributes are left out, and
+    /// stand as 0 and none in the entries.
     pub fn foreign(mut self) -> Self {
         self.foreign = true;
         self
@@ -116,8 +110,12 @@ impl<R: Read> TarReader<R> {
         super::Packed { entries: self.entries, bytes: self.bytes }
     }
 
-    /// Returns the next entry, skipping what was not read of the current one; `None` after the end mark, with the source read to its end.
-    #[expect(clippy::should_implement_trait, reason = "an entry's contents must be read before the next one, which Iterator cannot say")]
+    /// Returns the next entry, skipping what was not read of the current one; `None` after the end
+    /// mark, with the source read to its end.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an entry's contents must be read before the next one, which Iterator cannot say"
+    )]
     pub fn next(&mut self) -> Result<Option<Entry>, Error> {
         if self.ended {
             return Ok(None);
@@ -146,7 +144,8 @@ impl<R: Read> TarReader<R> {
                 }
                 EntryType::XGlobalHeader => {
                     let body = self.body(&header).map_err(|e| e.at(&raw))?;
-                    // git writes a comment. One that renames or resizes every entry that follows has no honest use.
+                    // git writes a comment. One that renames or resizes every entry that follows
+                    // has no honest use.
                     if records(&body).map_err(refuse)?.keys().any(|key| matters(key)) {
                         return Err(refuse(Wrong::Extended("it changes all entries")));
                     }
@@ -161,8 +160,11 @@ impl<R: Read> TarReader<R> {
                     if body.last() == Some(&0) {
                         body.pop();
                     }
-                    let place =
-                        if header.entry_type() == EntryType::GNULongName { &mut extended.long_name } else { &mut extended.long_link };
+                    let place = if header.entry_type() == EntryType::GNULongName {
+                        &mut extended.long_name
+                    } else {
+                        &mut extended.long_link
+                    };
                     if place.replace(body).is_some() {
                         return Err(refuse(Wrong::Extended("there are two for one entry")));
                     }
@@ -180,7 +182,8 @@ impl<R: Read> TarReader<R> {
         if bytes.iter().all(|b| *b == 0) {
             return Ok(None);
         }
-        let sum: u32 = bytes[..148].iter().chain(&[b' '; 8]).chain(&bytes[156..]).map(|b| u32::from(*b)).sum();
+        let sum: u32 =
+            bytes[..148].iter().chain(&[b' '; 8]).chain(&bytes[156..]).map(|b| u32::from(*b)).sum();
         match header.cksum() {
             Ok(given) if given == sum => Ok(Some(header)),
             _ => Err(Error::Tar { why: Wrong::Checksum }),
@@ -207,16 +210,24 @@ impl<R: Read> TarReader<R> {
             return Err(Error::Tar { why: Wrong::Entries(self.limits.entries) });
         }
         let mut raw = header.path_bytes().into_owned();
-        let given = |pax: &mut BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8]| pax.remove(key).filter(|value| !value.is_empty());
+        let given = |pax: &mut BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8]| {
+            pax.remove(key).filter(|value| !value.is_empty())
+        };
         let pax_name = given(&mut extended.records, b"path");
         let pax_link = given(&mut extended.records, b"linkpath");
-        let two = (pax_name.is_some() && extended.long_name.is_some()) || (pax_link.is_some() && extended.long_link.is_some());
+        let two = (pax_name.is_some() && extended.long_name.is_some())
+            || (pax_link.is_some() && extended.long_link.is_some());
         if let Some(long) = pax_name.or(extended.long_name) {
             raw = long;
         }
-        let link = pax_link.or(extended.long_link).or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
+        let link = pax_link
+            .or(extended.long_link)
+            .or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
         let kind_byte = header.entry_type().as_byte();
-        let sparse = extended.records.keys().any(|key| key.starts_with(b"GNU.sparse.") || key.starts_with(b"SCHILY.realsize"));
+        let sparse = extended
+            .records
+            .keys()
+            .any(|key| key.starts_with(b"GNU.sparse.") || key.starts_with(b"SCHILY.realsize"));
         let outcome = (|| {
             if two {
                 return Err(Wrong::Extended("the name is given twice"));
@@ -362,7 +373,9 @@ fn pad(size: u64) -> u64 {
 
 /// Whether a PAX record changes how an entry reads.
 fn matters(key: &[u8]) -> bool {
-    matches!(key, b"path" | b"linkpath" | b"size" | b"uid" | b"gid" | b"mtime") || key.starts_with(b"GNU.") || key.starts_with(b"SCHILY.")
+    matches!(key, b"path" | b"linkpath" | b"size" | b"uid" | b"gid" | b"mtime")
+        || key.starts_with(b"GNU.")
+        || key.starts_with(b"SCHILY.")
 }
 
 /// Parses PAX records: length, space, key, `=`, value, line end.
@@ -403,11 +416,20 @@ fn size(header: &Header, pax: Option<Vec<u8>>) -> Result<u64, Wrong> {
         return Ok(plain);
     };
     let long = number(&pax).ok_or(Wrong::Number("size"))?;
-    // Only a size too big for the octal field may differ from it, and then the field must say nothing.
-    if long == plain || (long > 0o77_777_777_777 && plain == 0) { Ok(long) } else { Err(Wrong::Size) }
+    // Only a size too big for the octal field may differ from it, and then the field must say
+    // nothing.
+    if long == plain || (long > 0o77_777_777_777 && plain == 0) {
+        Ok(long)
+    } else {
+        Err(Wrong::Size)
+    }
 }
 
-fn meta(header: &Header, records: &mut BTreeMap<Vec<u8>, Vec<u8>>, owners: bool) -> Result<Meta, Wrong> {
+fn meta(
+    header: &Header,
+    records: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+    owners: bool,
+) -> Result<Meta, Wrong> {
     let mut id = |what: &'static str, key: &[u8], plain: io::Result<u64>| {
         let id = match records.remove(key).filter(|v| !v.is_empty()) {
             Some(digits) => number(&digits).ok_or(Wrong::Number(what))?,
@@ -490,7 +512,9 @@ mod tests {
 
     #[test]
     fn times_are_rounded_down() {
-        for (text, time) in [("0", 0), ("12.9", 12), ("-1.5", -2), ("-1.0", -1), ("-3", -3), ("7.", 7)] {
+        for (text, time) in
+            [("0", 0), ("12.9", 12), ("-1.5", -2), ("-1.0", -1), ("-3", -3), ("7.", 7)]
+        {
             assert_eq!(seconds(text.as_bytes()), Some(time), "{text}");
         }
         for text in ["", "-", "1e3", "1.x", ".5", "--1", "1.2.3"] {

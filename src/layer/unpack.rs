@@ -1,46 +1,25 @@
-//! A layer tar to a folder. Nothing outside the folder can be reached: links in names are followed by hand inside it, and every file is made
-//! by a call on the descriptor of its own folder, which was opened by the kernel without following any link.
+//! A layer tar to a folder. Nothing outside the folder can be reached: links in names are followed
+//! by hand inside it, and every file is made by a call on the descriptor of its own folder, which
+//! was opened by the kernel without following any link.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsStr;
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::AtFlags;
-use rustix::fs::FileType;
-use rustix::fs::Gid;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
-use rustix::fs::Timespec;
-use rustix::fs::Timestamps;
-use rustix::fs::Uid;
-use rustix::fs::XattrFlags;
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
-use super::Entry;
-use super::Error;
-use super::Form;
-use super::Kind;
-use super::Limits;
-use super::Meta;
-use super::Packed;
-use super::TarReader;
-use super::Wrong;
-use super::attribute;
-use super::name;
-use super::once::Once;
-use super::once::Seen;
-use super::show;
+use super::once::{Once, Seen};
+use super::{
+    Entry, Error, Form, Kind, Limits, Meta, Packed, TarReader, Wrong, attribute, name, show,
+};
 use crate::files::remove_at;
 
 /// Links followed in one name before it is taken for a loop (as the kernel).
@@ -51,7 +30,8 @@ const MAX_LINKS: usize = 40;
 pub enum Devices {
     /// An error that names it: a layer has no business with devices.
     Refuse,
-    /// Left out: for the tars of whole systems, which often hold a `/dev` that a running system replaces anyway.
+    /// Left out: for the tars of whole systems, which often hold a `/dev` that a running system
+    /// replaces anyway.
     Skip,
 }
 
@@ -69,7 +49,8 @@ pub enum FolderOverLink {
 pub enum Ownership {
     /// As the tar says; needs root, in this or a user namespace.
     Kept,
-    /// Whoever unpacks. Setuid and setgid bits and capabilities are dropped: they were meant for another owner.
+    /// Whoever unpacks. Setuid and setgid bits and capabilities are dropped: they were meant for
+    /// another owner.
     Dropped,
 }
 
@@ -91,27 +72,49 @@ pub struct Options {
 impl Options {
     /// The rules for a layer: devices refused, folders replace links, owners kept, default limits.
     pub fn layer(form: Form) -> Self {
-        Self { form, limits: Limits::default(), devices: Devices::Refuse, links: FolderOverLink::Replace, owners: Ownership::Kept }
+        Self {
+            form,
+            limits: Limits::default(),
+            devices: Devices::Refuse,
+            links: FolderOverLink::Replace,
+            owners: Ownership::Kept,
+        }
     }
 }
 
-/// Unpacks the tar `tar` (uncompressed) into the folder `dir`, refusing whatever cannot be one clear tree.
+/// Unpacks the tar `tar` (uncompressed) into the folder `dir`, refusing whatever cannot be one
+/// clear tree.
 ///
-/// The source is read to its end. With an error the folder holds a part of the tar: it must be thrown away.
-pub fn unpack(tar: &mut dyn Read, dir: &Path, form: Form, limits: &Limits) -> Result<Packed, Error> {
+/// The source is read to its end. With an error the folder holds a part of the tar: it must be
+/// thrown away.
+pub fn unpack(
+    tar: &mut dyn Read,
+    dir: &Path,
+    form: Form,
+    limits: &Limits,
+) -> Result<Packed, Error> {
     unpack_with(tar, dir, &Options { limits: limits.clone(), ..Options::layer(form) })
 }
 
 /// As [`unpack`], with all the options.
 pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<Packed, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))?;
+    let root = rustix::fs::open(dir, flags, Mode::empty())
+        .map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))?;
     if options.form == Form::Overlay {
-        // The top folder of the topmost layer is the root that a step sees; the caller's umask has no say in it.
-        rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(|e| system("set the mode of", b".", e))?;
+        // The top folder of the topmost layer is the root that a step sees; the caller's umask has
+        // no say in it.
+        rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))
+            .map_err(|e| system("set the mode of", b".", e))?;
     }
-    let mut work =
-        Work { root, options, parents: HashMap::new(), once: Once::default(), folders: BTreeMap::new(), buffer: vec![0; 128 << 10] };
+    let mut work = Work {
+        root,
+        options,
+        parents: HashMap::new(),
+        once: Once::default(),
+        folders: BTreeMap::new(),
+        buffer: vec![0; 128 << 10],
+    };
     let mut reader = TarReader::new(tar, &options.limits);
     while let Some(entry) = reader.next()? {
         work.one(&entry, &mut reader)?;
@@ -132,10 +135,12 @@ struct Parent {
 struct Work<'a> {
     root: OwnedFd,
     options: &'a Options,
-    /// Open folders by their path in the tar; emptied when it grows, or when anything was removed: only then can a path lead elsewhere.
+    /// Open folders by their path in the tar; emptied when it grows, or when anything was removed:
+    /// only then can a path lead elsewhere.
     parents: HashMap<Vec<u8>, Rc<Parent>>,
     once: Once,
-    /// Folders get their modes, owners and times when nothing will be put into them any more; `None`: only passed through.
+    /// Folders get their modes, owners and times when nothing will be put into them any more;
+    /// `None`: only passed through.
     folders: BTreeMap<Vec<u8>, Option<Meta>>,
     buffer: Vec<u8>,
 }
@@ -175,13 +180,17 @@ impl Work<'_> {
             // Before the claim: a name that links to itself has nothing to link to.
             let from = self.target(&path, entry, target)?;
             self.once.claim(&path, what).map_err(|why| refused(&entry.path, why))?;
-            return self.fresh(&parent, last, entry, "link", |dir| rustix::fs::linkat(&from.0, from.1, dir, last, AtFlags::empty()));
+            return self.fresh(&parent, last, entry, "link", |dir| {
+                rustix::fs::linkat(&from.0, from.1, dir, last, AtFlags::empty())
+            });
         }
         self.once.claim(&path, what).map_err(|why| refused(&entry.path, why))?;
         match &entry.kind {
             Kind::File => self.file(&parent, last, entry, data),
             Kind::Symlink(target) => {
-                self.fresh(&parent, last, entry, "make the link", |dir| rustix::fs::symlinkat(&**target, dir, last))?;
+                self.fresh(&parent, last, entry, "make the link", |dir| {
+                    rustix::fs::symlinkat(&**target, dir, last)
+                })?;
                 self.finish_special(&parent, last, entry, None)
             }
             Kind::Fifo => {
@@ -197,9 +206,18 @@ impl Work<'_> {
         }
     }
 
-    fn file(&mut self, parent: &Parent, last: &[u8], entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = self.fresh(parent, last, entry, "create", |dir| rustix::fs::openat(dir, last, flags, Mode::RUSR | Mode::WUSR))?;
+    fn file(
+        &mut self,
+        parent: &Parent,
+        last: &[u8],
+        entry: &Entry,
+        data: &mut dyn Read,
+    ) -> Result<(), Error> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = self.fresh(parent, last, entry, "create", |dir| {
+            rustix::fs::openat(dir, last, flags, Mode::RUSR | Mode::WUSR)
+        })?;
         let mut file = std::fs::File::from(fd);
         let mut left = entry.size;
         while left > 0 {
@@ -207,40 +225,48 @@ impl Work<'_> {
                 Ok(0) => return Err(Error::Tar { why: Wrong::Truncated }),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(Error::Tar { why: Wrong::Truncated }),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(Error::Tar { why: Wrong::Truncated });
+                }
                 Err(source) => return Err(Error::Read { source }),
             };
             file.write_all(&self.buffer[..got]).map_err(|e| system("write", &entry.path, e))?;
             left -= got as u64;
         }
         if parent.default_acl {
-            forget(rustix::fs::fremovexattr(&file, attribute::ACL)).map_err(|e| system("clear the ACL of", &entry.path, e))?;
+            forget(rustix::fs::fremovexattr(&file, attribute::ACL))
+                .map_err(|e| system("clear the ACL of", &entry.path, e))?;
         }
         self.dress(&file, &entry.path, &entry.meta)
     }
 
-    /// Gives an open file or folder its owner, mode, attributes and time, in the one order in which none undoes another: chown(2) clears
-    /// setuid bits and capabilities, and any change but the last would touch the time.
+    /// Gives an open file or folder its owner, mode, attributes and time, in the one order in which
+    /// none undoes another: chown(2) clears setuid bits and capabilities, and any change but the
+    /// last would touch the time.
     fn dress(&self, fd: impl AsFd, path: &[u8], meta: &Meta) -> Result<(), Error> {
         let mut mode = meta.mode;
         if self.options.owners == Ownership::Kept {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(|e| system("change the owner of", path, e))?;
+            rustix::fs::fchown(&fd, Some(uid), Some(gid))
+                .map_err(|e| system("change the owner of", path, e))?;
         } else {
             mode &= 0o1777;
         }
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|e| system("set the mode of", path, e))?;
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
+            .map_err(|e| system("set the mode of", path, e))?;
         for (key, value) in &meta.xattrs {
             if self.options.owners == Ownership::Dropped && key == attribute::CAPABILITY {
                 continue;
             }
             let key = self.stored(key);
-            rustix::fs::fsetxattr(&fd, &*key, value, XattrFlags::empty()).map_err(|e| system("set an attribute of", path, e))?;
+            rustix::fs::fsetxattr(&fd, &*key, value, XattrFlags::empty())
+                .map_err(|e| system("set an attribute of", path, e))?;
         }
         rustix::fs::futimens(&fd, &times(meta)).map_err(|e| system("set the time of", path, e))
     }
 
-    /// The name under which an attribute is stored: one of overlay's own would be obeyed, not shown, if it were not escaped.
+    /// The name under which an attribute is stored: one of overlay's own would be obeyed, not
+    /// shown, if it were not escaped.
     fn stored<'k>(&self, key: &'k [u8]) -> Cow<'k, [u8]> {
         match self.options.form {
             Form::Overlay => Cow::Owned(attribute::escape(key)),
@@ -248,8 +274,14 @@ impl Work<'_> {
         }
     }
 
-    /// Finds the file that the hard link `path` is another name of: its open folder and its name there.
-    fn target<'t>(&self, path: &[u8], entry: &Entry, target: &'t [u8]) -> Result<(OwnedFd, &'t [u8]), Error> {
+    /// Finds the file that the hard link `path` is another name of: its open folder and its name
+    /// there.
+    fn target<'t>(
+        &self,
+        path: &[u8],
+        entry: &Entry,
+        target: &'t [u8],
+    ) -> Result<(OwnedFd, &'t [u8]), Error> {
         let missing = || refused(&entry.path, Wrong::Target(show(target)));
         let (folder, last) = name::split(target);
         let folder = self.resolve(folder, entry)?;
@@ -263,12 +295,23 @@ impl Work<'_> {
             return Err(missing());
         }
         let dir = self.open(&folder).map_err(|_| missing())?;
-        let stat = rustix::fs::statat(&dir, last, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { Ok((dir, last)) } else { Err(missing()) }
+        let stat =
+            rustix::fs::statat(&dir, last, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            Ok((dir, last))
+        } else {
+            Err(missing())
+        }
     }
 
     /// Owner, mode and time of what cannot be opened.
-    fn finish_special(&self, parent: &Parent, last: &[u8], entry: &Entry, mode: Option<u32>) -> Result<(), Error> {
+    fn finish_special(
+        &self,
+        parent: &Parent,
+        last: &[u8],
+        entry: &Entry,
+        mode: Option<u32>,
+    ) -> Result<(), Error> {
         let (meta, path) = (&entry.meta, &entry.path);
         if self.options.owners == Ownership::Kept {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
@@ -280,7 +323,8 @@ impl Work<'_> {
             rustix::fs::chmodat(&parent.fd, last, Mode::from_raw_mode(mode), AtFlags::empty())
                 .map_err(|e| system("set the mode of", path, e))?;
         }
-        rustix::fs::utimensat(&parent.fd, last, &times(meta), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| system("set the time of", path, e))
+        rustix::fs::utimensat(&parent.fd, last, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| system("set the time of", path, e))
     }
 
     fn dir(&mut self, entry: &Entry) -> Result<(), Error> {
@@ -301,7 +345,9 @@ impl Work<'_> {
         match self.open(&path) {
             Ok(_) => {}
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                self.fresh(&parent, last, entry, "make the folder", |dir| rustix::fs::mkdirat(dir, last, Mode::RWXU))?;
+                self.fresh(&parent, last, entry, "make the folder", |dir| {
+                    rustix::fs::mkdirat(dir, last, Mode::RWXU)
+                })?;
             }
             Err(e) => return Err(system("open the folder", &entry.path, e)),
         }
@@ -313,7 +359,12 @@ impl Work<'_> {
         // The mark is in the folder, so the folder is there.
         let parent = self.parent(&entry.path, entry)?;
         if self.options.form == Form::Overlay {
-            let set = rustix::fs::fsetxattr(&parent.fd, attribute::OVERLAY_OPAQUE, b"y", XattrFlags::empty());
+            let set = rustix::fs::fsetxattr(
+                &parent.fd,
+                attribute::OVERLAY_OPAQUE,
+                b"y",
+                XattrFlags::empty(),
+            );
             return set.map_err(|e| system("mark as opaque", &entry.path, e));
         }
         self.empty(&parent.fd, &parent.path)?;
@@ -323,15 +374,20 @@ impl Work<'_> {
 
     /// Removes from a folder what this tar did not put there.
     fn empty(&self, dir: &OwnedFd, path: &[u8]) -> Result<(), Error> {
-        let mut left = vec![(path.to_owned(), rustix::io::fcntl_dupfd_cloexec(dir, 3).map_err(|e| system("open", path, e))?)];
+        let mut left = vec![(
+            path.to_owned(),
+            rustix::io::fcntl_dupfd_cloexec(dir, 3).map_err(|e| system("open", path, e))?,
+        )];
         while let Some((path, dir)) = left.pop() {
             for name in crate::files::dir_names(&dir).map_err(|e| system("list", &path, e))? {
                 let child = name::join(&path, name.as_bytes());
                 match self.once.get(&child) {
                     None => remove_at(dir.as_fd(), &name, Path::new(OsStr::from_bytes(&child)))?,
                     Some(Seen::Dir | Seen::Passed) => {
-                        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                        let fd = rustix::fs::openat(&dir, &name, flags, Mode::empty()).map_err(|e| system("open", &child, e))?;
+                        let flags =
+                            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        let fd = rustix::fs::openat(&dir, &name, flags, Mode::empty())
+                            .map_err(|e| system("open", &child, e))?;
                         left.push((child, fd));
                     }
                     Some(_) => {}
@@ -346,7 +402,11 @@ impl Work<'_> {
         let path = name::join(&folder, last);
         self.once.claim(&path, Seen::Whiteout).map_err(|why| refused(&entry.path, why))?;
         match self.open(&folder) {
-            Ok(dir) => remove_at(dir.as_fd(), OsStr::from_bytes(last), Path::new(OsStr::from_bytes(&entry.path)))?,
+            Ok(dir) => remove_at(
+                dir.as_fd(),
+                OsStr::from_bytes(last),
+                Path::new(OsStr::from_bytes(&entry.path)),
+            )?,
             Err(Errno::NOENT) => {}
             Err(e) => return Err(way(&entry.path, e)),
         }
@@ -365,7 +425,11 @@ impl Work<'_> {
     ) -> Result<T, Error> {
         match make(&parent.fd) {
             Err(Errno::EXIST) => {
-                remove_at(parent.fd.as_fd(), OsStr::from_bytes(last), Path::new(OsStr::from_bytes(&entry.path)))?;
+                remove_at(
+                    parent.fd.as_fd(),
+                    OsStr::from_bytes(last),
+                    Path::new(OsStr::from_bytes(&entry.path)),
+                )?;
                 self.parents.clear();
                 make(&parent.fd).map_err(|e| system(what, &entry.path, e))
             }
@@ -406,7 +470,13 @@ impl Work<'_> {
     fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+        rustix::fs::openat2(
+            &self.root,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )
     }
 
     /// Makes the missing folders of a path without links: a tar need not mention them.
@@ -421,9 +491,11 @@ impl Work<'_> {
                     if self.once.get(&here) == Some(Seen::Whiteout) {
                         return Err(refused(&entry.path, Wrong::Conflict));
                     }
-                    rustix::fs::mkdirat(&fd, part, Mode::RWXU).map_err(|e| system("make the folder", &here, e))?;
+                    rustix::fs::mkdirat(&fd, part, Mode::RWXU)
+                        .map_err(|e| system("make the folder", &here, e))?;
                     self.folders.entry(here.clone()).or_insert(None);
-                    rustix::fs::openat(&fd, part, flags, Mode::empty()).map_err(|e| system("open the folder", &here, e))?
+                    rustix::fs::openat(&fd, part, flags, Mode::empty())
+                        .map_err(|e| system("open the folder", &here, e))?
                 }
                 other => other.map_err(|e| way(&entry.path, e))?,
             };
@@ -431,7 +503,8 @@ impl Work<'_> {
         Ok(fd)
     }
 
-    /// Follows the links in `path` by hand, inside the root; what does not exist yet is taken as it stands.
+    /// Follows the links in `path` by hand, inside the root; what does not exist yet is taken as it
+    /// stands.
     fn resolve(&self, path: &[u8], entry: &Entry) -> Result<Vec<u8>, Error> {
         let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
         let mut here: Vec<u8> = vec![];
@@ -481,7 +554,8 @@ impl Work<'_> {
     /// Gives all folders what had to wait.
     fn close(&mut self) -> Result<(), Error> {
         let none = BTreeMap::new();
-        // Deepest first: once a folder has its mode, what is in it may be out of reach for anyone but root.
+        // Deepest first: once a folder has its mode, what is in it may be out of reach for anyone
+        // but root.
         for (path, meta) in std::mem::take(&mut self.folders).into_iter().rev() {
             let fd = match self.open(&path) {
                 Ok(fd) => fd,
@@ -490,18 +564,28 @@ impl Work<'_> {
                 Err(e) => return Err(system("open the folder", &path, e)),
             };
             let told = meta.as_ref().map_or(&none, |meta| &meta.xattrs);
-            for key in attribute::list(&fd).map_err(|e| system("read the attributes of", &path, e))? {
-                let internal = self.options.form == Form::Overlay && key == attribute::OVERLAY_OPAQUE.as_bytes();
-                // Inherited from a default ACL, or of an earlier layer's folder: the entry says what there is.
-                if attribute::kept(&key) && !internal && !told.keys().any(|k| *self.stored(k) == *key) {
-                    forget(rustix::fs::fremovexattr(&fd, &*key)).map_err(|e| system("remove an attribute of", &path, e))?;
+            for key in
+                attribute::list(&fd).map_err(|e| system("read the attributes of", &path, e))?
+            {
+                let internal = self.options.form == Form::Overlay
+                    && key == attribute::OVERLAY_OPAQUE.as_bytes();
+                // Inherited from a default ACL, or of an earlier layer's folder: the entry says
+                // what there is.
+                if attribute::kept(&key)
+                    && !internal
+                    && !told.keys().any(|k| *self.stored(k) == *key)
+                {
+                    forget(rustix::fs::fremovexattr(&fd, &*key))
+                        .map_err(|e| system("remove an attribute of", &path, e))?;
                 }
             }
             match &meta {
                 Some(meta) => self.dress(&fd, &path, meta)?,
                 None => {
-                    rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(|e| system("set the mode of", &path, e))?;
-                    rustix::fs::futimens(&fd, &times(&Meta::default())).map_err(|e| system("set the time of", &path, e))?;
+                    rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
+                        .map_err(|e| system("set the mode of", &path, e))?;
+                    rustix::fs::futimens(&fd, &times(&Meta::default()))
+                        .map_err(|e| system("set the time of", &path, e))?;
                 }
             }
         }

@@ -1,16 +1,12 @@
-//! A layer blob read as a tar, and judged afterwards: both the blob and the tar must be what their names say.
+//! A layer blob read as a tar, and judged afterwards: both the blob and the tar must be what their
+//! names say.
 
 use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex};
 
-use super::Error;
-use super::decompress;
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::digest::Hasher;
+use super::{Error, decompress};
+use crate::digest::{Digest, HashReader, Hasher};
 
 /// Why a layer blob cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +37,9 @@ pub enum Unverified {
     },
 }
 
-/// Hands the layer blob `digest`, open in `file`, to `take` as an uncompressed tar; then says whether the blob is `digest` and the whole tar
-/// `diff_id`. What `take` has done is not to be used after an error. The file's size must have been compared with its descriptor's.
+/// Hands the layer blob `digest`, open in `file`, to `take` as an uncompressed tar; then says
+/// whether the blob is `digest` and the whole tar `diff_id`. What `take` has done is not to be used
+/// after an error. The file's size must have been compared with its descriptor's.
 pub fn verified<T, E: From<Unverified>>(
     file: File,
     digest: Digest,
@@ -62,7 +59,11 @@ pub fn verified<T, E: From<Unverified>>(
         return Err(Unverified::Corrupt { digest, what: format!("its bytes are {blob}") }.into());
     }
     if found != diff_id {
-        return Err(Unverified::Corrupt { digest, what: format!("its tar is {found}, the config says {diff_id}") }.into());
+        return Err(Unverified::Corrupt {
+            digest,
+            what: format!("its tar is {found}, the config says {diff_id}"),
+        }
+        .into());
     }
     Ok(taken)
 }

@@ -1,31 +1,20 @@
-//! Writing a layer tar entry by entry, in the one form this project writes: see the page of the room.
+//! Writing a layer tar entry by entry, in the one form this project writes: see the page of the
+//! room.
 
-use std::io;
-use std::io::BufWriter;
-use std::io::Read;
-use std::io::Write;
+use std::io::{self, BufWriter, Read, Write};
 
-use tar::EntryType;
-use tar::Header;
+use tar::{EntryType, Header};
 
-use super::Error;
-use super::MAX_ID;
-use super::MAX_TIME;
-use super::Meta;
-use super::Packed;
-use super::Wrong;
-use super::attribute;
-use super::member::Known;
-use super::member::Told;
-use super::name;
-use super::show;
+use super::member::{Known, Told};
+use super::{Error, MAX_ID, MAX_TIME, Meta, Packed, Wrong, attribute, name, show};
 use crate::digest::Digest;
 
 const BLOCK: usize = 512;
 /// The largest size an octal header field holds; beyond it the size stands in the PAX header.
 const MAX_OCTAL: u64 = 0o77_777_777_777;
 
-/// Writes a layer tar from entries given in order (see [`super::compare`]); every path is relative, without `./` or a trailing slash.
+/// Writes a layer tar from entries given in order (see [`super::compare`]); every path is relative,
+/// without `./` or a trailing slash.
 pub struct Builder<W: Write> {
     out: BufWriter<W>,
     epoch: Option<i64>,
@@ -38,12 +27,14 @@ pub struct Builder<W: Write> {
 }
 
 impl<W: Write> Builder<W> {
-    /// Starts a tar in which nothing is younger than `epoch` (seconds since 1970; clamped to what a header holds).
+    /// Starts a tar in which nothing is younger than `epoch` (seconds since 1970; clamped to what a
+    /// header holds).
     pub fn new(out: W, epoch: i64) -> Self {
         Self::with(out, Some(epoch.clamp(0, MAX_TIME)))
     }
 
-    /// Starts a tar that keeps all times as they are given: for entries that come from tars made so.
+    /// Starts a tar that keeps all times as they are given: for entries that come from tars made
+    /// so.
     pub fn keeping_times(out: W) -> Self {
         Self::with(out, None)
     }
@@ -73,13 +64,19 @@ impl<W: Write> Builder<W> {
         self
     }
 
-    /// Adds a folder; the empty path is the top folder itself. Its time is always the epoch: the real one depends on the order in
-    /// which files were put into it.
+    /// Adds a folder; the empty path is the top folder itself. Its time is always the epoch: the
+    /// real one depends on the order in which files were put into it.
     pub fn dir(&mut self, path: &[u8], meta: &Meta) -> Result<(), Error> {
         self.place(path, path.is_empty())?;
         let mut name = if path.is_empty() { b".".to_vec() } else { path.to_owned() };
         name.push(b'/');
-        self.header(&name, EntryType::Directory, &Meta { mtime: self.epoch.unwrap_or(meta.mtime), ..meta.clone() }, 0, None)?;
+        self.header(
+            &name,
+            EntryType::Directory,
+            &Meta { mtime: self.epoch.unwrap_or(meta.mtime), ..meta.clone() },
+            0,
+            None,
+        )?;
         self.folder = Some(path.to_owned());
         Ok(())
     }
@@ -106,20 +103,48 @@ impl<W: Write> Builder<W> {
     }
 
     fn mark(&mut self, name: &[u8]) -> Result<(), Error> {
-        self.header(name, EntryType::Regular, &Meta { mode: 0o600, mtime: self.epoch.unwrap_or(0), ..Meta::default() }, 0, None)
+        self.header(
+            name,
+            EntryType::Regular,
+            &Meta { mode: 0o600, mtime: self.epoch.unwrap_or(0), ..Meta::default() },
+            0,
+            None,
+        )
     }
 
-    /// Adds a regular file whose `size` bytes come from `data`; a source with fewer or more bytes is an error.
-    pub fn file(&mut self, path: &[u8], meta: &Meta, size: u64, data: &mut dyn Read) -> Result<(), Error> {
+    /// Adds a regular file whose `size` bytes come from `data`; a source with fewer or more bytes
+    /// is an error.
+    pub fn file(
+        &mut self,
+        path: &[u8],
+        meta: &Meta,
+        size: u64,
+        data: &mut dyn Read,
+    ) -> Result<(), Error> {
         self.file_with(path, meta, size, None, data)
     }
 
-    /// As [`Builder::file`], of a file whose bytes have the digest `digest`, which the caller vouches for.
-    pub fn known_file(&mut self, path: &[u8], meta: &Meta, size: u64, digest: &Digest, data: &mut dyn Read) -> Result<(), Error> {
+    /// As [`Builder::file`], of a file whose bytes have the digest `digest`, which the caller
+    /// vouches for.
+    pub fn known_file(
+        &mut self,
+        path: &[u8],
+        meta: &Meta,
+        size: u64,
+        digest: &Digest,
+        data: &mut dyn Read,
+    ) -> Result<(), Error> {
         self.file_with(path, meta, size, Some(digest), data)
     }
 
-    fn file_with(&mut self, path: &[u8], meta: &Meta, size: u64, digest: Option<&Digest>, data: &mut dyn Read) -> Result<(), Error> {
+    fn file_with(
+        &mut self,
+        path: &[u8],
+        meta: &Meta,
+        size: u64,
+        digest: Option<&Digest>,
+        data: &mut dyn Read,
+    ) -> Result<(), Error> {
         self.place(path, false)?;
         self.header(path, EntryType::Regular, meta, size, None)?;
         if let (Some(told), Some(digest)) = (&self.told, digest) {
@@ -133,7 +158,9 @@ impl<W: Write> Builder<W> {
                 Ok(0) => return Err(changed()),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(Error::System { what: "read", path: show(path).into(), source }),
+                Err(source) => {
+                    return Err(Error::System { what: "read", path: show(path).into(), source });
+                }
             };
             self.out.write_all(&self.buffer[..got]).map_err(|source| Error::Write { source })?;
             left -= got as u64;
@@ -143,7 +170,9 @@ impl<W: Write> Builder<W> {
                 Ok(0) => break,
                 Ok(_) => return Err(changed()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::System { what: "read", path: show(path).into(), source }),
+                Err(source) => {
+                    return Err(Error::System { what: "read", path: show(path).into(), source });
+                }
             }
         }
         self.bytes += size;
@@ -161,7 +190,13 @@ impl<W: Write> Builder<W> {
     /// Adds a symbolic link.
     pub fn symlink(&mut self, path: &[u8], meta: &Meta, target: &[u8]) -> Result<(), Error> {
         self.place(path, false)?;
-        self.header(path, EntryType::Symlink, &Meta { mode: 0o777, ..meta.clone() }, 0, Some(target))
+        self.header(
+            path,
+            EntryType::Symlink,
+            &Meta { mode: 0o777, ..meta.clone() },
+            0,
+            Some(target),
+        )
     }
 
     /// Adds a fifo.
@@ -201,7 +236,14 @@ impl<W: Write> Builder<W> {
         Ok(())
     }
 
-    fn header(&mut self, name: &[u8], kind: EntryType, meta: &Meta, size: u64, target: Option<&[u8]>) -> Result<(), Error> {
+    fn header(
+        &mut self,
+        name: &[u8],
+        kind: EntryType,
+        meta: &Meta,
+        size: u64,
+        target: Option<&[u8]>,
+    ) -> Result<(), Error> {
         for (what, id) in [("owner", meta.uid), ("group", meta.gid)] {
             if id > MAX_ID {
                 return Err(wrong(name, Wrong::Id { what, id: id.into() }));
@@ -249,9 +291,16 @@ impl<W: Write> Builder<W> {
         Ok(())
     }
 
-    fn extended(&mut self, records: &[u8], name: &[u8], target: Option<&[u8]>) -> Result<(), Error> {
+    fn extended(
+        &mut self,
+        records: &[u8],
+        name: &[u8],
+        target: Option<&[u8]>,
+    ) -> Result<(), Error> {
         let mut body = vec![];
-        if std::str::from_utf8(name).is_err() || target.is_some_and(|t| std::str::from_utf8(t).is_err()) {
+        if std::str::from_utf8(name).is_err()
+            || target.is_some_and(|t| std::str::from_utf8(t).is_err())
+        {
             // POSIX: the values are bytes, not UTF-8. Readers that care look for it first.
             record(&mut body, b"hdrcharset", b"BINARY");
         }
@@ -265,7 +314,10 @@ impl<W: Write> Builder<W> {
         header.set_gid(0);
         header.set_mtime(0);
         header.set_cksum();
-        self.out.write_all(header.as_bytes()).and_then(|()| self.out.write_all(&body)).map_err(|source| Error::Write { source })?;
+        self.out
+            .write_all(header.as_bytes())
+            .and_then(|()| self.out.write_all(&body))
+            .map_err(|source| Error::Write { source })?;
         self.bytes += (BLOCK + body.len()) as u64;
         self.pad(body.len() as u64)
     }
@@ -282,15 +334,16 @@ fn wrong(path: &[u8], why: Wrong) -> Error {
     Error::Pack { path: show(path), why }
 }
 
-/// Puts a name into the header: whole, or split at a slash into prefix and name. False: it fits neither way, and its beginning
-/// stands there for readers that know no better.
+/// Puts a name into the header: whole, or split at a slash into prefix and name. False: it fits
+/// neither way, and its beginning stands there for readers that know no better.
 fn set_name(header: &mut Header, name: &[u8]) -> bool {
     let ustar = header.as_ustar_mut().expect("made as ustar");
     if name.len() <= 100 {
         ustar.name[..name.len()].copy_from_slice(name);
         return true;
     }
-    // The first slash that leaves at most 100 bytes behind it; a folder's closing slash splits nothing off.
+    // The first slash that leaves at most 100 bytes behind it; a folder's closing slash splits
+    // nothing off.
     let from = name.len() - 101;
     let at = name[from..name.len() - 1].iter().position(|b| *b == b'/').map(|at| from + at);
     match at {

@@ -1,18 +1,15 @@
-//! `docker-archive`: what `docker save` writes and every `docker load` reads: `manifest.json`, the config, and layers as plain tars,
-//! because older readers know no compression there.
+//! `docker-archive`: what `docker save` writes and every `docker load` reads: `manifest.json`, the
+//! config, and layers as plain tars, because older readers know no compression there.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
-use std::io;
-use std::io::Write;
+use std::collections::{BTreeMap, btree_map};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::Error;
 use super::oci::named;
 use super::source::Image;
-use crate::layer::Builder;
-use crate::layer::Meta;
+use crate::layer::{Builder, Meta};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -31,14 +28,17 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
         layers: image.layers().map(|(_, diff_id)| format!("{}.tar", diff_id.hex())).collect(),
     };
     let listed = serde_json::to_vec(&[listed]).expect("strings only");
-    // A tar says sizes before contents, so each layer is decompressed twice; the alternative is room for all of them on the disk.
+    // A tar says sizes before contents, so each layer is decompressed twice; the alternative is
+    // room for all of them on the disk.
     let mut layers = BTreeMap::new();
     for (layer, diff_id) in image.layers() {
         let name = format!("{}.tar", diff_id.hex());
         // Two layers may be the same tar.
         if let btree_map::Entry::Vacant(new) = layers.entry(name) {
-            let copy =
-                |tar: &mut dyn io::Read| io::copy(tar, &mut io::sink()).map_err(|source| Error::Blob { digest: layer.digest, source });
+            let copy = |tar: &mut dyn io::Read| {
+                io::copy(tar, &mut io::sink())
+                    .map_err(|source| Error::Blob { digest: layer.digest, source })
+            };
             new.insert(Some((layer, diff_id, image.tar(layer, diff_id, copy)?)));
         }
     }
@@ -48,11 +48,14 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
     for (name, layer) in layers {
         match layer {
             Some((layer, diff_id, size)) => {
-                image.tar(layer, diff_id, |bytes| tar.file(name.as_bytes(), &meta, size, bytes).map_err(failed))?;
+                image.tar(layer, diff_id, |bytes| {
+                    tar.file(name.as_bytes(), &meta, size, bytes).map_err(failed)
+                })?;
             }
             None => {
                 let mut bytes = &image.config_bytes[..];
-                tar.file(name.as_bytes(), &meta, image.config_bytes.len() as u64, &mut bytes).map_err(failed)?;
+                tar.file(name.as_bytes(), &meta, image.config_bytes.len() as u64, &mut bytes)
+                    .map_err(failed)?;
             }
         }
     }

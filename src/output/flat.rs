@@ -1,34 +1,22 @@
 //! `tar` and `dir`: the root file system, layers applied.
 //!
-//! The tar is made without any rights: layers merge in memory as names, contents wait in an unlinked file, and come out sorted.
+//! The tar is made without any rights: layers merge in memory as names, contents wait in an
+//! unlinked file, and come out sorted.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
-use std::io::BufWriter;
-use std::io::Read;
-use std::io::Write;
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::Error;
-use super::Exported;
-use super::Options;
-use super::Source;
 use super::place::PartialDir;
 use super::source::Image;
-use crate::layer;
-use crate::layer::Builder;
-use crate::layer::Form;
-use crate::layer::Limits;
-use crate::layer::Merged;
-use crate::layer::Meta;
-use crate::layer::NodeKind;
-use crate::layer::Ownership;
-use crate::layer::TarReader;
+use super::{Error, Exported, Options, Source};
+use crate::layer::{self, Builder, Form, Limits, Merged, Meta, NodeKind, Ownership, TarReader};
 
 pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Result<(), Error> {
-    let trouble = |what: &'static str| move |source| Error::System { what, path: spool.to_owned(), source };
+    let trouble =
+        |what: &'static str| move |source| Error::System { what, path: spool.to_owned(), source };
     let file = tempfile::tempfile_in(spool).map_err(trouble("make a temporary file in"))?;
     let mut contents = BufWriter::with_capacity(256 << 10, file);
     let mut at = 0;
@@ -40,17 +28,28 @@ pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Resul
             let mut reader = TarReader::new(bytes, &limits);
             let mut keep = |entry: &layer::Entry, data: &mut dyn Read| {
                 let place = at;
-                let failed = |source| layer::Error::System { what: "keep the contents in", path: spool.to_owned(), source };
+                let failed = |source| layer::Error::System {
+                    what: "keep the contents in",
+                    path: spool.to_owned(),
+                    source,
+                };
                 at += io::copy(data, &mut contents).map_err(failed)?;
-                if at - place == entry.size { Ok(place) } else { Err(layer::Error::Tar { why: layer::Wrong::Truncated }) }
+                if at - place == entry.size {
+                    Ok(place)
+                } else {
+                    Err(layer::Error::Tar { why: layer::Wrong::Truncated })
+                }
             };
             let applied = merged.apply(&mut reader, &mut keep);
-            applied.map(|()| reader.counted()).map_err(|source| Error::Layer { digest: descriptor.digest, source })
+            applied
+                .map(|()| reader.counted())
+                .map_err(|source| Error::Layer { digest: descriptor.digest, source })
         })?;
         limits.entries = limits.entries.saturating_sub(seen.entries);
         limits.bytes = limits.bytes.saturating_sub(at - start);
     }
-    let contents = contents.into_inner().map_err(|e| trouble("write a temporary file in")(e.into_error()))?;
+    let contents =
+        contents.into_inner().map_err(|e| trouble("write a temporary file in")(e.into_error()))?;
     sorted(&merged, &contents, out).map_err(|source| Error::Write { format: "tar", source })
 }
 
@@ -110,7 +109,8 @@ pub(super) fn dir(source: &Source<'_>, dest: &Path, options: Options) -> Result<
     let mut bytes = 0;
     for (descriptor, diff_id) in image.layers() {
         let done = image.tar(descriptor, diff_id, |tar| {
-            layer::unpack_with(tar, place.root(), &rules).map_err(|source| Error::Layer { digest: descriptor.digest, source })
+            layer::unpack_with(tar, place.root(), &rules)
+                .map_err(|source| Error::Layer { digest: descriptor.digest, source })
         })?;
         bytes += done.bytes;
         rules.limits.entries = rules.limits.entries.saturating_sub(done.entries);

@@ -1,4 +1,5 @@
-//! To the world out: a stored image as a file or a folder, made from the bytes of its blobs and nothing else.
+//! To the world out: a stored image as a file or a folder, made from the bytes of its blobs and
+//! nothing else.
 //!
 //! | format | what | who reads it |
 //! |---|---|---|
@@ -8,19 +9,16 @@
 //! | `dir` | the same as a folder | chroot, systemd-nspawn |
 //! | `manifest` | its names with digests, modes, owners, as mtree(5) | `bake drift`, bsdtar, mtree |
 //!
-//! The same image is always the same bytes. Every blob is verified on its way (digest and size; layers also against the config's diff_id).
-//! A destination is whole or absent: work happens at `<dest>.partial`, locked; an interrupted one is replaced by the next export.
+//! The same image is always the same bytes. Every blob is verified on its way (digest and size;
+//! layers also against the config's diff_id). A destination is whole or absent: work happens at
+//! `<dest>.partial`, locked; an interrupted one is replaced by the next export.
 
 use std::fs::File;
-use std::io;
-use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
-use crate::digest::HashWriter;
-use crate::image::Descriptor;
-use crate::image::Reference;
+use crate::digest::{Digest, HashWriter};
+use crate::image::{Descriptor, Reference};
 use crate::layer;
 
 mod docker;
@@ -47,7 +45,8 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::OciArchive, Self::DockerArchive, Self::Tar, Self::Dir, Self::Manifest];
+    pub const ALL: [Self; 5] =
+        [Self::OciArchive, Self::DockerArchive, Self::Tar, Self::Dir, Self::Manifest];
 
     /// How people write it.
     pub fn name(self) -> &'static str {
@@ -81,7 +80,8 @@ pub struct Source<'a> {
 pub struct Options {
     /// Replace what is at the destination.
     pub force: bool,
-    /// For a folder: everything belongs to the caller; setuid and setgid bits and capabilities are dropped. Without it only root can write one.
+    /// For a folder: everything belongs to the caller; setuid and setgid bits and capabilities are
+    /// dropped. Without it only root can write one.
     pub drop_owners: bool,
 }
 
@@ -133,10 +133,14 @@ pub enum Error {
         path: PathBuf,
     },
     /// A folder cannot go to a stream.
-    #[error("write the format `dir` to a stream (formats for a stream: oci-archive, docker-archive, tar, manifest)")]
+    #[error(
+        "write the format `dir` to a stream (formats for a stream: oci-archive, docker-archive, tar, manifest)"
+    )]
     Stream,
     /// A folder with owners needs root.
-    #[error("write a folder whose files have owners: only root can (without owners: --drop-owners; with them, as a file: format `tar`)")]
+    #[error(
+        "write a folder whose files have owners: only root can (without owners: --drop-owners; with them, as a file: format `tar`)"
+    )]
     NotRoot,
     /// A blob cannot be read.
     #[error("read the blob {digest}")]
@@ -210,7 +214,12 @@ impl From<layer::Unverified> for Error {
 }
 
 /// Exports an image to the file or folder `dest`, whole or not at all.
-pub fn export(source: &Source<'_>, format: Format, dest: &Path, options: Options) -> Result<Exported, Error> {
+pub fn export(
+    source: &Source<'_>,
+    format: Format,
+    dest: &Path,
+    options: Options,
+) -> Result<Exported, Error> {
     if format == Format::Dir {
         return flat::dir(source, dest, options);
     }
@@ -223,8 +232,8 @@ pub fn export(source: &Source<'_>, format: Format, dest: &Path, options: Options
     Ok(Exported { bytes, digest: Some(digest) })
 }
 
-/// Writes an image to a stream, as any format but `dir`. The root file system as a tar needs room for its files in the folder of temporary
-/// files, because layers are not in its order.
+/// Writes an image to a stream, as any format but `dir`. The root file system as a tar needs room
+/// for its files in the folder of temporary files, because layers are not in its order.
 pub fn write(source: &Source<'_>, format: Format, out: &mut dyn Write) -> Result<Exported, Error> {
     let mut out = HashWriter::new(out);
     write_to(source, format, &mut out, &std::env::temp_dir())?;
@@ -232,7 +241,12 @@ pub fn write(source: &Source<'_>, format: Format, out: &mut dyn Write) -> Result
     Ok(Exported { bytes, digest: Some(digest) })
 }
 
-fn write_to(source: &Source<'_>, format: Format, out: &mut dyn Write, spool: &Path) -> Result<(), Error> {
+fn write_to(
+    source: &Source<'_>,
+    format: Format,
+    out: &mut dyn Write,
+    spool: &Path,
+) -> Result<(), Error> {
     let image = source::Image::open(source)?;
     match format {
         Format::OciArchive => oci::write(&image, out),

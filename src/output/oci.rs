@@ -5,10 +5,8 @@ use std::io::Write;
 
 use super::Error;
 use super::source::Image;
-use crate::image::ANNOTATION_REF_NAME;
-use crate::image::Index;
-use crate::layer::Builder;
-use crate::layer::Meta;
+use crate::image::{ANNOTATION_REF_NAME, Index};
+use crate::layer::{Builder, Meta};
 
 pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error> {
     let failed = |source| Error::Write { format: "oci-archive", source };
@@ -20,16 +18,20 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
     };
     let index = Index { manifests: vec![descriptor], ..Index::default() };
     let mut blobs = BTreeMap::new();
-    for blob in image.manifest.layers.iter().chain([&image.manifest.config, image.source.manifest]) {
+    for blob in image.manifest.layers.iter().chain([&image.manifest.config, image.source.manifest])
+    {
         blobs.insert(blob.digest.hex(), blob);
     }
-    let (dir, file) = (Meta { mode: 0o755, ..Meta::default() }, Meta { mode: 0o644, ..Meta::default() });
+    let (dir, file) =
+        (Meta { mode: 0o755, ..Meta::default() }, Meta { mode: 0o644, ..Meta::default() });
     let mut tar = Builder::new(out, 0);
     tar.dir(b"blobs", &dir).map_err(failed)?;
     tar.dir(b"blobs/sha256", &dir).map_err(failed)?;
     for (hex, blob) in blobs {
         let path = format!("blobs/sha256/{hex}");
-        image.raw(blob, |bytes| tar.file(path.as_bytes(), &file, blob.size, bytes).map_err(failed))?;
+        image.raw(blob, |bytes| {
+            tar.file(path.as_bytes(), &file, blob.size, bytes).map_err(failed)
+        })?;
     }
     let index = index.to_json();
     tar.file(b"index.json", &file, index.len() as u64, &mut &index[..]).map_err(failed)?;

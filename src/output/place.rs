@@ -1,4 +1,5 @@
-//! Where an export is made: beside the destination, locked, and renamed to it in one step when it is whole.
+//! Where an export is made: beside the destination, locked, and renamed to it in one step when it
+//! is whole.
 //!
 //! ```text
 //! <dest>.partial                 a file being written, locked
@@ -7,21 +8,16 @@
 //! ```
 
 use std::ffi::OsString;
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
-use rustix::fs::RenameFlags;
+use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::Error;
-use crate::files;
-use crate::files::Lock;
+use crate::files::{self, Lock};
 
 const LOCK: &str = "bake.lock";
 
@@ -62,7 +58,11 @@ impl PartialFile {
     /// Makes it last, under its name.
     pub(super) fn keep(mut self) -> Result<(), Error> {
         self.file().sync_all().map_err(|e| system("sync", &self.names.partial, e))?;
-        rename(&self.names.partial, &self.names.dest, if self.force { Replace::Yes } else { Replace::No })?;
+        rename(
+            &self.names.partial,
+            &self.names.dest,
+            if self.force { Replace::Yes } else { Replace::No },
+        )?;
         self.lock = None;
         Ok(files::sync_dir(&self.names.folder)?)
     }
@@ -71,7 +71,8 @@ impl PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         if self.lock.is_some() {
-            // The error that brought us here is the one to tell; what stays is replaced by the next export.
+            // The error that brought us here is the one to tell; what stays is replaced by the next
+            // export.
             let _ = fs::remove_file(&self.names.partial);
         }
     }
@@ -95,7 +96,8 @@ impl PartialDir {
         // From here on it is removed when anything fails.
         let place = Self { _lock: lock, names, root, force };
         fs::create_dir(&place.root).map_err(|e| system("make the folder", &place.root, e))?;
-        fs::set_permissions(&place.root, fs::Permissions::from_mode(0o755)).map_err(|e| system("set the mode of", &place.root, e))?;
+        fs::set_permissions(&place.root, fs::Permissions::from_mode(0o755))
+            .map_err(|e| system("set the mode of", &place.root, e))?;
         Ok(place)
     }
 
@@ -178,8 +180,14 @@ impl Names {
         Ok(Self { dest: folder.join(name), partial: folder.join(partial), folder })
     }
 
-    /// Refuses a destination that exists, unless it may be replaced: known before an hour of work, and made sure of by the rename.
-    fn check(&self, force: bool, wanted: &'static str, fits: impl Fn(&fs::Metadata) -> bool) -> Result<(), Error> {
+    /// Refuses a destination that exists, unless it may be replaced: known before an hour of work,
+    /// and made sure of by the rename.
+    fn check(
+        &self,
+        force: bool,
+        wanted: &'static str,
+        fits: impl Fn(&fs::Metadata) -> bool,
+    ) -> Result<(), Error> {
         match fs::symlink_metadata(&self.dest) {
             Ok(meta) if force && fits(&meta) => Ok(()),
             Ok(meta) if force => {

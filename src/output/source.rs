@@ -3,15 +3,9 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::Error;
-use super::Source;
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::image::Descriptor;
-use crate::image::ImageConfig;
-use crate::image::Kind;
-use crate::image::Manifest;
-use crate::image::kind;
+use super::{Error, Source};
+use crate::digest::{Digest, HashReader};
+use crate::image::{Descriptor, ImageConfig, Kind, Manifest, kind};
 use crate::layer;
 
 /// Manifests and configs above this are refused (as registries do at 4 MiB).
@@ -37,7 +31,9 @@ impl<'a> Image<'a> {
         if kind(&manifest.config.media_type) != Kind::Config {
             return not(format!("its config is of type {:?}", manifest.config.media_type));
         }
-        if let Some(layer) = manifest.layers.iter().find(|layer| kind(&layer.media_type) != Kind::Layer) {
+        if let Some(layer) =
+            manifest.layers.iter().find(|layer| kind(&layer.media_type) != Kind::Layer)
+        {
             return not(format!("its layer {} is of type {:?}", layer.digest, layer.media_type));
         }
         let config_bytes = document(source, &manifest.config)?;
@@ -54,8 +50,13 @@ impl<'a> Image<'a> {
         self.manifest.layers.iter().zip(self.config.rootfs.diff_ids.iter().copied())
     }
 
-    /// Hands a blob to `take` as it is stored, which must read all of it; then says whether it was what its name says.
-    pub(super) fn raw<T>(&self, blob: &Descriptor, take: impl FnOnce(&mut dyn Read) -> Result<T, Error>) -> Result<T, Error> {
+    /// Hands a blob to `take` as it is stored, which must read all of it; then says whether it was
+    /// what its name says.
+    pub(super) fn raw<T>(
+        &self,
+        blob: &Descriptor,
+        take: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut reader = HashReader::new(open(self.source, blob)?);
         let taken = take(&mut reader)?;
         let (_, digest, bytes) = reader.finish();
@@ -63,7 +64,8 @@ impl<'a> Image<'a> {
         Ok(taken)
     }
 
-    /// Hands a layer to `take` as a tar; then says whether both the tar and the blob were what their names say.
+    /// Hands a layer to `take` as a tar; then says whether both the tar and the blob were what
+    /// their names say.
     pub(super) fn tar<T>(
         &self,
         blob: &Descriptor,
@@ -79,7 +81,10 @@ fn open(source: &Source<'_>, blob: &Descriptor) -> Result<File, Error> {
     let file = (source.blob)(&blob.digest).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size != blob.size {
-        return Err(Error::Corrupt { digest: blob.digest, what: format!("it has {size} bytes, not {}", blob.size) });
+        return Err(Error::Corrupt {
+            digest: blob.digest,
+            what: format!("it has {size} bytes, not {}", blob.size),
+        });
     }
     Ok(file)
 }
@@ -93,11 +98,16 @@ fn check(blob: &Descriptor, found: Digest, bytes: u64) -> Result<(), Error> {
 
 fn document(source: &Source<'_>, blob: &Descriptor) -> Result<Vec<u8>, Error> {
     if blob.size > MAX_DOCUMENT {
-        return Err(Error::Corrupt { digest: blob.digest, what: format!("{} bytes are too many for a manifest or config", blob.size) });
+        return Err(Error::Corrupt {
+            digest: blob.digest,
+            what: format!("{} bytes are too many for a manifest or config", blob.size),
+        });
     }
     let mut bytes = vec![];
     let file = open(source, blob)?;
-    file.take(MAX_DOCUMENT).read_to_end(&mut bytes).map_err(|source| Error::Blob { digest: blob.digest, source })?;
+    file.take(MAX_DOCUMENT)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::Blob { digest: blob.digest, source })?;
     check(blob, Digest::of(&bytes), bytes.len() as u64)?;
     Ok(bytes)
 }

@@ -1,4 +1,5 @@
-//! What names a step's layer and a whole build: tables of rows, hashed in order. The same key gives the same bytes.
+//! What names a step's layer and a whole build: tables of rows, hashed in order. The same key gives
+//! the same bytes.
 //!
 //! The table of a step (the base is step 0, the identity files are the last):
 //!
@@ -16,10 +17,12 @@
 //! | `downloads` | address and sha256 of each download |
 //! | `below` | `diff_id`s of the layers below: by content, so a step that yields the same layer again keeps everything above it |
 //!
-//! Not in it: paths of the host, times, the user, step names, line numbers, comments, `timeout`, `retries`, the `[config]`.
+//! Not in it: paths of the host, times, the user, step names, line numbers, comments, `timeout`,
+//! `retries`, the `[config]`.
 //!
-//! The table of a build has a row for each of `format`, `platform`, `epoch`, `image` (name, version, description, labels, compression, `[drift] ignore`),
-//! `config`, and one per step: the key of that step's table without its `below` row, as the steps before decide that.
+//! The table of a build has a row for each of `format`, `platform`, `epoch`, `image` (name,
+//! version, description, labels, compression, `[drift] ignore`), `config`, and one per step: the
+//! key of that step's table without its `below` row, as the steps before decide that.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -65,7 +68,8 @@ impl Table {
 
     /// Adds a row.
     pub fn add(&mut self, name: impl Into<String>, value: &impl Serialize) {
-        let value = serde_json::to_value(value).expect("plain data with string keys always has a JSON form");
+        let value = serde_json::to_value(value)
+            .expect("plain data with string keys always has a JSON form");
         self.rows.push(Row { name: name.into(), value });
     }
 
@@ -74,7 +78,8 @@ impl Table {
         &self.rows
     }
 
-    /// Returns the key: every row's name and the digest of its value, each name closed by a zero byte.
+    /// Returns the key: every row's name and the digest of its value, each name closed by a zero
+    /// byte.
     pub fn key(&self) -> Digest {
         let mut hasher = Hasher::new();
         for row in &self.rows {
@@ -115,7 +120,8 @@ impl Common {
         table
     }
 
-    /// Returns the table of the base, given the digest that names its pin and `name version sha256` of its packages, if it has any.
+    /// Returns the table of the base, given the digest that names its pin and `name version sha256`
+    /// of its packages, if it has any.
     pub fn base(&self, pin: &Digest, packages: &[String]) -> Table {
         let mut table = self.table("base");
         table.add("base", pin);
@@ -147,7 +153,8 @@ impl Common {
 pub struct StepInputs<'a> {
     /// What it does.
     pub ops: &'a [Op],
-    /// For each operation that reads the context: what it is called and the digest of what it takes.
+    /// For each operation that reads the context: what it is called and the digest of what it
+    /// takes.
     pub files: Vec<(String, Digest)>,
     /// Whether it has network.
     pub network: bool,
@@ -167,9 +174,19 @@ mod tests {
 
     #[test]
     fn every_part_of_a_step_counts() {
-        let mkdir = |path: &str| Op::Mkdir { paths: vec![path.to_owned()], owner: "0:0".to_owned(), mode: 0o755 };
+        let mkdir = |path: &str| Op::Mkdir {
+            paths: vec![path.to_owned()],
+            owner: "0:0".to_owned(),
+            mode: 0o755,
+        };
         let (a, b) = ([mkdir("/a")], [mkdir("/b")]);
-        let empty = || StepInputs { ops: &a, files: vec![], network: false, packages: vec![], downloads: vec![] };
+        let empty = || StepInputs {
+            ops: &a,
+            files: vec![],
+            network: false,
+            packages: vec![],
+            downloads: vec![],
+        };
         let key = |inputs: StepInputs<'_>| common().step(&inputs).key();
         let base = key(empty());
         assert_eq!(base, key(empty()));
@@ -178,7 +195,10 @@ mod tests {
             key(StepInputs { files: vec![("copy x".to_owned(), Digest::of("x"))], ..empty() }),
             key(StepInputs { network: true, ..empty() }),
             key(StepInputs { packages: vec!["nginx 1 ab".to_owned()], ..empty() }),
-            key(StepInputs { downloads: vec![("https://x".to_owned(), "ab".to_owned())], ..empty() }),
+            key(StepInputs {
+                downloads: vec![("https://x".to_owned(), "ab".to_owned())],
+                ..empty()
+            }),
             common().step(&empty()).above(&[]).key(),
             common().step(&empty()).above(&[Digest::of("layer")]).key(),
             common().base(&Digest::of("x"), &[]).key(),

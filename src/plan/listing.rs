@@ -1,5 +1,5 @@
-//! What a set of files was: each name with a short digest of what it was. Only serves to explain a miss, and may hold a million names,
-//! so it is one piece of memory.
+//! What a set of files was: each name with a short digest of what it was. Only serves to explain a
+//! miss, and may hold a million names, so it is one piece of memory.
 //!
 //! ```text
 //! "bake listing 1\n"
@@ -141,12 +141,33 @@ mod tests {
     #[test]
     fn what_differs_is_named_and_counted() {
         let old = listing(&[("a", "1"), ("a/b", "1"), ("a/c", "1"), ("a-b", "1"), ("z", "1")]);
-        let new = listing(&[("a", "1"), ("a/b", "2"), ("a/d", "1"), ("a-b", "1"), ("a-c", "1"), ("z", "1")]);
-        let names = |first: &[&str]| Names { first: first.iter().map(|name| (*name).to_owned()).collect(), count: first.len() };
-        let expected = Difference { changed: names(&["a/b"]), added: names(&["a/d", "a-c"]), removed: names(&["a/c"]) };
+        let new = listing(&[
+            ("a", "1"),
+            ("a/b", "2"),
+            ("a/d", "1"),
+            ("a-b", "1"),
+            ("a-c", "1"),
+            ("z", "1"),
+        ]);
+        let names = |first: &[&str]| Names {
+            first: first.iter().map(|name| (*name).to_owned()).collect(),
+            count: first.len(),
+        };
+        let expected = Difference {
+            changed: names(&["a/b"]),
+            added: names(&["a/d", "a-c"]),
+            removed: names(&["a/c"]),
+        };
         assert_eq!(old.compare(&new), expected);
         assert_eq!(old.compare(&old), Difference::default());
-        let all = Listing::default().compare(&listing(&[("a", ""), ("b", ""), ("c", ""), ("d", ""), ("e", ""), ("f", "")]));
+        let all = Listing::default().compare(&listing(&[
+            ("a", ""),
+            ("b", ""),
+            ("c", ""),
+            ("d", ""),
+            ("e", ""),
+            ("f", ""),
+        ]));
         assert_eq!((all.added.first.len(), all.added.count), (5, 6));
     }
 

@@ -129,7 +129,9 @@ pub enum Error {
 impl Lock {
     /// Reads a lock file.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let value: toml::Table = text.parse().map_err(|error: toml::de::Error| Error::Syntax(error.message().to_owned()))?;
+        let value: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| Error::Syntax(error.message().to_owned()))?;
         match value.get("version").and_then(toml::Value::as_integer) {
             Some(version) if version == i64::from(VERSION) => {}
             Some(version) => return Err(Error::Version(version)),
@@ -140,7 +142,9 @@ impl Lock {
 
     /// Returns the text of the file: one line per package, so that a change reads well in a diff.
     pub fn to_text(&self) -> String {
-        let mut out = String::from("# Written by bake: what this recipe was baked from. Commit it; `bake lock --update` renews it.\n");
+        let mut out = String::from(
+            "# Written by bake: what this recipe was baked from. Commit it; `bake lock --update` renews it.\n",
+        );
         let mut line = |text: String| {
             out += &text;
             out.push('\n');
@@ -151,11 +155,20 @@ impl Lock {
         }
         if let Some(LockedBase::Debian { suite, arch, components, date, packages }) = &self.base {
             line("\n[base]\nkind = \"debian\"".to_owned());
-            line(format!("suite = {}\narch = {}\ncomponents = {}", text(suite), text(arch), list(components)));
+            line(format!(
+                "suite = {}\narch = {}\ncomponents = {}",
+                text(suite),
+                text(arch),
+                list(components)
+            ));
             line(format!("date = {date}\npackages = {}", table(packages)));
         }
         for LockedPackages { names, request, packages } in &self.packages {
-            line(format!("\n[[packages]]\nnames = {}\nrequest = \"{request}\"\npackages = {}", list(names), table(packages)));
+            line(format!(
+                "\n[[packages]]\nnames = {}\nrequest = \"{request}\"\npackages = {}",
+                list(names),
+                table(packages)
+            ));
         }
         for LockedDownload { url, sha256 } in &self.download {
             line(format!("\n[[download]]\nurl = {}\nsha256 = {}", text(url), text(sha256)));
@@ -236,8 +249,15 @@ mod tests {
                 date: 1_762_603_200,
                 packages: vec![package("adduser"), package("apt")],
             }),
-            packages: vec![LockedPackages { names: vec!["a\"b".to_owned()], request: Digest::of("r"), packages: vec![package("nginx")] }],
-            download: vec![LockedDownload { url: "https://example.org/x".to_owned(), sha256: Digest::of("x").hex() }],
+            packages: vec![LockedPackages {
+                names: vec!["a\"b".to_owned()],
+                request: Digest::of("r"),
+                packages: vec![package("nginx")],
+            }],
+            download: vec![LockedDownload {
+                url: "https://example.org/x".to_owned(),
+                sha256: Digest::of("x").hex(),
+            }],
         }
     }
 
@@ -250,9 +270,12 @@ mod tests {
 
     #[test]
     fn strangers_are_refused() {
-        for (text, part) in
-            [("x", "not a lock file"), ("a = 1", "missing version"), ("version = 2", "version 2"), ("version = 1\nb = 1", "unknown field")]
-        {
+        for (text, part) in [
+            ("x", "not a lock file"),
+            ("a = 1", "missing version"),
+            ("version = 2", "version 2"),
+            ("version = 1\nb = 1", "unknown field"),
+        ] {
             let error = Lock::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
         }

@@ -1,4 +1,5 @@
-//! The plan: a recipe with its steps lowered and numbered, what names it ([`key`]) and what is pinned for it ([`lock`]). Pure.
+//! The plan: a recipe with its steps lowered and numbered, what names it ([`key`]) and what is
+//! pinned for it ([`lock`]). Pure.
 
 pub mod key;
 pub mod listing;
@@ -40,11 +41,14 @@ pub fn draw(recipe: &Recipe) -> Plan {
 }
 
 impl Plan {
-    /// Returns the number of steps whose outcome the lock file pins (packages and downloads), counted from the first step:
-    /// steps after the last of them need not run to renew the lock.
+    /// Returns the number of steps whose outcome the lock file pins (packages and downloads),
+    /// counted from the first step: steps after the last of them need not run to renew the lock.
     pub fn steps_to_lock(&self) -> usize {
-        let pins =
-            |node: &Lowered| node.ops.iter().any(|op| matches!(op, Op::Packages { .. } | Op::Download { .. } | Op::Repository { .. }));
+        let pins = |node: &Lowered| {
+            node.ops.iter().any(|op| {
+                matches!(op, Op::Packages { .. } | Op::Download { .. } | Op::Repository { .. })
+            })
+        };
         self.nodes.iter().rposition(pins).map_or(0, |at| at + 1)
     }
 }

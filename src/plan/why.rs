@@ -1,13 +1,13 @@
-//! Why a step is not in the cache: the rows of its key's table against those of the last build that had it, told for people. Pure.
+//! Why a step is not in the cache: the rows of its key's table against those of the last build that
+//! had it, told for people. Pure.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::digest::Digest;
-
 use super::key::{BELOW, Row};
 use super::listing::{Listing, Names};
+use crate::digest::Digest;
 
 /// Longest value shown, in characters.
 const WIDE: usize = 60;
@@ -46,7 +46,11 @@ impl Why {
         match self {
             Self::First => "never built before".to_owned(),
             Self::Unpinned => "the lock file does not pin what it needs yet".to_owned(),
-            Self::Changed(changes) => changes.iter().flat_map(|change| change.how.iter().cloned()).collect::<Vec<_>>().join("; "),
+            Self::Changed(changes) => changes
+                .iter()
+                .flat_map(|change| change.how.iter().cloned())
+                .collect::<Vec<_>>()
+                .join("; "),
             Self::Gone => "its layer is no longer in the cache".to_owned(),
             Self::Damaged(what) => format!("its cached layer is damaged: {what}"),
             Self::Asked => "--no-cache".to_owned(),
@@ -76,8 +80,13 @@ impl Why {
     }
 }
 
-/// Compares two tables of one step. `listing` finds what a digest of the row `files` was made of, where that is still known.
-pub fn changes(old: &BTreeMap<String, Value>, new: &[Row], listing: &dyn Fn(&Digest) -> Option<Listing>) -> Vec<Change> {
+/// Compares two tables of one step. `listing` finds what a digest of the row `files` was made of,
+/// where that is still known.
+pub fn changes(
+    old: &BTreeMap<String, Value>,
+    new: &[Row],
+    listing: &dyn Fn(&Digest) -> Option<Listing>,
+) -> Vec<Change> {
     let mut out = vec![];
     for row in new {
         let before = old.get(&row.name);
@@ -87,12 +96,17 @@ pub fn changes(old: &BTreeMap<String, Value>, new: &[Row], listing: &dyn Fn(&Dig
         let null = Value::Null;
         let before = before.unwrap_or(&null);
         let how = match row.name.as_str() {
-            "format" => vec!["this bake makes other bytes of the same inputs than the one before".to_owned()],
+            "format" => vec![
+                "this bake makes other bytes of the same inputs than the one before".to_owned(),
+            ],
             "operations" => operations(before, &row.value),
             "files" => files(before, &row.value, listing),
             "packages" => sets("package", before, &row.value),
             "downloads" => sets("download", before, &row.value),
-            "network" => vec![format!("network is now {}", if row.value == Value::Bool(true) { "on" } else { "off" })],
+            "network" => vec![format!(
+                "network is now {}",
+                if row.value == Value::Bool(true) { "on" } else { "off" }
+            )],
             "base" => vec!["the base is another one".to_owned()],
             BELOW => vec!["a step below gave another layer".to_owned()],
             name => {
@@ -153,10 +167,16 @@ fn leaves(at: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
     let below = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
     match (old, new) {
         (Value::Object(a), Value::Object(b)) => {
-            let mut names: Vec<&String> = a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))).collect();
+            let mut names: Vec<&String> =
+                a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))).collect();
             names.sort();
             for name in names {
-                leaves(&below(name), a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null), out);
+                leaves(
+                    &below(name),
+                    a.get(name).unwrap_or(&Value::Null),
+                    b.get(name).unwrap_or(&Value::Null),
+                    out,
+                );
             }
         }
         _ => {
@@ -177,7 +197,11 @@ fn differ(what: &str, old: Option<&str>, new: Option<&str>) -> String {
         (Some(old), None) => format!("{what} is gone (was {:?})", cut(old, 0)),
         (Some(old), Some(new)) => {
             let same = old.chars().zip(new.chars()).take_while(|(a, b)| a == b).count();
-            let from = if old.chars().count().max(new.chars().count()) <= WIDE { 0 } else { same.saturating_sub(10) };
+            let from = if old.chars().count().max(new.chars().count()) <= WIDE {
+                0
+            } else {
+                same.saturating_sub(10)
+            };
             format!("{what} was {:?}, is {:?}", cut(old, from), cut(new, from))
         }
         (None, None) => what.to_owned(),
@@ -199,7 +223,9 @@ fn cut(text: &str, from: usize) -> String {
 
 /// Names the files that differ, where both listings are known.
 fn files(old: &Value, new: &Value, listing: &dyn Fn(&Digest) -> Option<Listing>) -> Vec<String> {
-    let read = |value: &Value| -> Vec<(String, Digest)> { serde_json::from_value(value.clone()).unwrap_or_default() };
+    let read = |value: &Value| -> Vec<(String, Digest)> {
+        serde_json::from_value(value.clone()).unwrap_or_default()
+    };
     let (old, new) = (read(old), read(new));
     let mut out = vec![];
     for (at, (what, digest)) in new.iter().enumerate() {
@@ -242,7 +268,9 @@ fn named(names: impl Iterator<Item = impl AsRef<str>>) -> Names {
 fn sets(kind: &str, old: &Value, new: &Value) -> Vec<String> {
     let read = |value: &Value| -> BTreeMap<String, String> {
         let one = |value: &Value| match value {
-            Value::Array(pair) => Some((pair.first()?.as_str()?.to_owned(), pair.get(1)?.as_str()?.to_owned())),
+            Value::Array(pair) => {
+                Some((pair.first()?.as_str()?.to_owned(), pair.get(1)?.as_str()?.to_owned()))
+            }
             Value::String(text) => {
                 let mut parts = text.splitn(3, ' ');
                 Some((parts.next()?.to_owned(), parts.next().unwrap_or_default().to_owned()))
@@ -253,10 +281,20 @@ fn sets(kind: &str, old: &Value, new: &Value) -> Vec<String> {
     };
     let (old, new) = (read(old), read(new));
     let mut out = vec![];
-    let changed = new.iter().filter_map(|(name, now)| old.get(name).filter(|was| *was != now).map(|was| format!("{name} {was} → {now}")));
+    let changed = new.iter().filter_map(|(name, now)| {
+        old.get(name).filter(|was| *was != now).map(|was| format!("{name} {was} → {now}"))
+    });
     tell(&mut out, &format!("{kind} changed"), &named(changed));
-    tell(&mut out, &format!("{kind} added"), &named(new.keys().filter(|name| !old.contains_key(*name))));
-    tell(&mut out, &format!("{kind} removed"), &named(old.keys().filter(|name| !new.contains_key(*name))));
+    tell(
+        &mut out,
+        &format!("{kind} added"),
+        &named(new.keys().filter(|name| !old.contains_key(*name))),
+    );
+    tell(
+        &mut out,
+        &format!("{kind} removed"),
+        &named(old.keys().filter(|name| !new.contains_key(*name))),
+    );
     if out.is_empty() {
         out.push(format!("another build of the same {kind} versions"));
     }
@@ -310,9 +348,24 @@ mod tests {
                 exec(&["a"], json!({ "A": "2" })),
                 "env.A was \"1\", is \"2\"; env.B is gone (was \"2\")",
             ),
-            ("operations", exec(&["a"], json!({})), json!([{ "op": "mkdir" }]), "it does something else"),
-            ("files", json!([["copy s", Digest::of("A")]]), json!([["copy s", Digest::of("B")]]), "changed: x; added: z; removed: y"),
-            ("files", json!([["copy s", Digest::of("?")]]), json!([["copy s", Digest::of("B")]]), "copy s changed"),
+            (
+                "operations",
+                exec(&["a"], json!({})),
+                json!([{ "op": "mkdir" }]),
+                "it does something else",
+            ),
+            (
+                "files",
+                json!([["copy s", Digest::of("A")]]),
+                json!([["copy s", Digest::of("B")]]),
+                "changed: x; added: z; removed: y",
+            ),
+            (
+                "files",
+                json!([["copy s", Digest::of("?")]]),
+                json!([["copy s", Digest::of("B")]]),
+                "copy s changed",
+            ),
             (
                 "packages",
                 json!(["a 1 x", "b 1 x"]),

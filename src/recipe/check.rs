@@ -1,4 +1,5 @@
-//! What a string may be: names, durations, modes, owners, paths. One check a kind of text; each says what is wrong and what to write.
+//! What a string may be: names, durations, modes, owners, paths. One check a kind of text; each
+//! says what is wrong and what to write.
 
 use std::time::Duration;
 
@@ -81,7 +82,8 @@ impl Check {
     /// Returns what is wrong with a text, if anything.
     pub(super) fn test(self, text: &str) -> Result<(), Mistake> {
         if self != Check::Bytes && text.contains('\0') {
-            return Err(Mistake::new("a NUL byte where the kernel takes none").help("NUL bytes are allowed in the content of a file only"));
+            return Err(Mistake::new("a NUL byte where the kernel takes none")
+                .help("NUL bytes are allowed in the content of a file only"));
         }
         match self {
             Check::Any | Check::Bytes | Check::Argument => Ok(()),
@@ -119,13 +121,16 @@ impl Check {
         }
     }
 
-    /// Returns a pattern for the schema where the text has a fixed form; substitution may make any text fit.
+    /// Returns a pattern for the schema where the text has a fixed form; substitution may make any
+    /// text fit.
     pub(super) fn pattern(self) -> Option<&'static str> {
         match self {
             Check::Mode => Some(r"^[0-7]{3,4}$|\{\{"),
             Check::Duration => Some(r"^([0-9]+(ms|s|m|h|d))+$|\{\{"),
             Check::Owner => Some(r"^[^:]+:[^:]+$|\{\{"),
-            Check::Inside | Check::InsideFile | Check::InsideGlob | Check::PasswdPath => Some(r"^/|\{\{"),
+            Check::Inside | Check::InsideFile | Check::InsideGlob | Check::PasswdPath => {
+                Some(r"^/|\{\{")
+            }
             Check::Context | Check::ContextGlob => Some(r"^[^/]"),
             Check::Url => Some(r"^https?://|\{\{"),
             Check::ProbeUrl => Some(r"^http://|\{\{"),
@@ -133,20 +138,31 @@ impl Check {
             Check::ImageVersion => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
-            Check::Filled | Check::Ignore | Check::Line | Check::Word | Check::Package | Check::Unit | Check::Account => Some("."),
+            Check::Filled
+            | Check::Ignore
+            | Check::Line
+            | Check::Word
+            | Check::Package
+            | Check::Unit
+            | Check::Account => Some("."),
             _ => None,
         }
     }
 }
 
 fn filled(text: &str) -> Result<(), Mistake> {
-    if text.is_empty() { Err(Mistake::new("an empty string where a value is needed")) } else { Ok(()) }
+    if text.is_empty() {
+        Err(Mistake::new("an empty string where a value is needed"))
+    } else {
+        Ok(())
+    }
 }
 
 fn line(text: &str) -> Result<(), Mistake> {
     filled(text)?;
     if text.chars().any(char::is_control) {
-        return Err(Mistake::new(format!("{} holds a control character", quote(text))).label("one line of text is needed"));
+        return Err(Mistake::new(format!("{} holds a control character", quote(text)))
+            .label("one line of text is needed"));
     }
     Ok(())
 }
@@ -154,16 +170,21 @@ fn line(text: &str) -> Result<(), Mistake> {
 fn word(text: &str) -> Result<(), Mistake> {
     line(text)?;
     if text.contains(char::is_whitespace) {
-        return Err(Mistake::new(format!("{} holds white space", quote(text))).label("one word is needed"));
+        return Err(
+            Mistake::new(format!("{} holds white space", quote(text))).label("one word is needed")
+        );
     }
     if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic()) {
-        return Err(Mistake::new(format!("{} is not a plain word", quote(text))).label(format!("{c:?} is not allowed")));
+        return Err(Mistake::new(format!("{} is not a plain word", quote(text)))
+            .label(format!("{c:?} is not allowed")));
     }
     Ok(())
 }
 
 fn image_name(text: &str) -> Result<(), Mistake> {
-    let bad = |label: String| Err(Mistake::new(format!("{} is not an image name", quote(text))).label(label));
+    let bad = |label: String| {
+        Err(Mistake::new(format!("{} is not an image name", quote(text))).label(label))
+    };
     if text.is_empty() {
         return bad("it is empty".into());
     }
@@ -173,15 +194,21 @@ fn image_name(text: &str) -> Result<(), Mistake> {
     for part in text.split('/') {
         if !name_component(part) {
             let tidy = tidy_name(text);
-            let label = match text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/')) {
+            let label = match text
+                .chars()
+                .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/'))
+            {
                 Some(':') => "the version has its own key, `version`".into(),
                 Some(c) if c.is_uppercase() => format!("upper-case {c:?} is not allowed"),
                 Some(c) => format!("{c:?} is not allowed"),
                 None => "`.`, `_`, `-` and `/` may only stand between letters and digits".into(),
             };
             let help = "OCI names are lower-case letters and digits, with `.`, `_`, `__`, `-` or `/` between";
-            let help = if tidy.is_empty() { help.to_owned() } else { format!("{help}: \"{tidy}\"") };
-            return Err(Mistake::new(format!("{} is not an image name", quote(text))).label(label).help(help));
+            let help =
+                if tidy.is_empty() { help.to_owned() } else { format!("{help}: \"{tidy}\"") };
+            return Err(Mistake::new(format!("{} is not an image name", quote(text)))
+                .label(label)
+                .help(help));
         }
     }
     Ok(())
@@ -190,8 +217,10 @@ fn image_name(text: &str) -> Result<(), Mistake> {
 /// One part of an OCI name: letters and digits with `.`, `_`, `__` or any number of `-` between.
 fn name_component(part: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separators_fit =
-        part.split(alphanumeric).filter(|s| !s.is_empty()).all(|s| matches!(s, "." | "_" | "__") || s.chars().all(|c| c == '-'));
+    let separators_fit = part
+        .split(alphanumeric)
+        .filter(|s| !s.is_empty())
+        .all(|s| matches!(s, "." | "_" | "__") || s.chars().all(|c| c == '-'));
     part.starts_with(alphanumeric) && part.ends_with(alphanumeric) && separators_fit
 }
 
@@ -201,7 +230,10 @@ fn tidy_name(text: &str) -> String {
     let parts: Vec<String> = text
         .split('/')
         .map(|part| {
-            let words: Vec<&str> = part.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+            let words: Vec<&str> = part
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .filter(|w| !w.is_empty())
+                .collect();
             words.join("-")
         })
         .filter(|part| !part.is_empty())
@@ -211,8 +243,11 @@ fn tidy_name(text: &str) -> String {
 
 fn image_version(text: &str) -> Result<(), Mistake> {
     let bad = |label: String| {
-        let tidy: String =
-            text.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).take(60).collect::<String>();
+        let tidy: String = text
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' })
+            .take(60)
+            .collect::<String>();
         let help = "OCI tags are 1 to 128 of letters, digits, `_`, `.` and `-`, and start with a letter, a digit or `_`";
         let tidy = tidy.trim_start_matches(['.', '-']);
         let help = if tidy.is_empty() { help.to_owned() } else { format!("{help}: \"{tidy}\"") };
@@ -221,7 +256,9 @@ fn image_version(text: &str) -> Result<(), Mistake> {
     match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.-".contains(*c))) {
         Some(c) => bad(format!("{c:?} is not allowed")),
         None if text.is_empty() => bad("it is empty".into()),
-        None if text.len() > 128 => bad(format!("it has {} characters; 128 are allowed", text.len())),
+        None if text.len() > 128 => {
+            bad(format!("it has {} characters; 128 are allowed", text.len()))
+        }
         None if text.starts_with(['.', '-']) => bad("it may not start with `.` or `-`".into()),
         None => Ok(()),
     }
@@ -251,8 +288,11 @@ fn context(text: &str) -> Result<(), Mistake> {
             .help("nothing outside the context is read; `[image] context` says which folder that is (default: the recipe's)"));
     }
     if text == "~" || text.starts_with("~/") {
-        return Err(Mistake::new(format!("{} starts with `~`, which only a shell expands", quote(text)))
-            .help("paths are relative to the context, which `[image] context` names"));
+        return Err(Mistake::new(format!(
+            "{} starts with `~`, which only a shell expands",
+            quote(text)
+        ))
+        .help("paths are relative to the context, which `[image] context` names"));
     }
     if climbs_out(text) {
         return Err(Mistake::new(format!("{} leaves the context", quote(text)))
@@ -265,7 +305,10 @@ fn context(text: &str) -> Result<(), Mistake> {
 fn glob(text: &str) -> Result<(), Mistake> {
     match globset::Glob::new(text) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Mistake::new(format!("{} is not a glob", quote(text))).label(error.kind().to_string())),
+        Err(error) => {
+            Err(Mistake::new(format!("{} is not a glob", quote(text)))
+                .label(error.kind().to_string()))
+        }
     }
 }
 
@@ -273,12 +316,16 @@ fn inside(text: &str) -> Result<(), Mistake> {
     line(text)?;
     if !text.starts_with('/') {
         let tidy = format!("/{}", text.trim_start_matches("./"));
-        return Err(Mistake::new(format!("relative path {} where an absolute one is needed", quote(text)))
-            .label("a path in the image starts with `/`")
-            .help(format!("write {}", quote(&tidy))));
+        return Err(Mistake::new(format!(
+            "relative path {} where an absolute one is needed",
+            quote(text)
+        ))
+        .label("a path in the image starts with `/`")
+        .help(format!("write {}", quote(&tidy))));
     }
     if text.split('/').any(|part| part == "..") {
-        return Err(Mistake::new(format!("{} holds `..`", quote(text))).help("write the path as it is in the image"));
+        return Err(Mistake::new(format!("{} holds `..`", quote(text)))
+            .help("write the path as it is in the image"));
     }
     Ok(())
 }
@@ -286,7 +333,11 @@ fn inside(text: &str) -> Result<(), Mistake> {
 fn inside_file(text: &str) -> Result<(), Mistake> {
     inside(text)?;
     if text.ends_with('/') {
-        return Err(Mistake::new(format!("{} is a folder; the name of a file is needed", quote(text))).label("ends in `/`"));
+        return Err(Mistake::new(format!(
+            "{} is a folder; the name of a file is needed",
+            quote(text)
+        ))
+        .label("ends in `/`"));
     }
     Ok(())
 }
@@ -294,7 +345,8 @@ fn inside_file(text: &str) -> Result<(), Mistake> {
 fn inside_glob(text: &str) -> Result<(), Mistake> {
     inside(text)?;
     if text.chars().all(|c| c == '/' || c == '.' || c == '*') {
-        return Err(Mistake::new(format!("{} is the whole image", quote(text))).help("`base.scratch = true` starts from nothing"));
+        return Err(Mistake::new(format!("{} is the whole image", quote(text)))
+            .help("`base.scratch = true` starts from nothing"));
     }
     glob(text)
 }
@@ -303,34 +355,51 @@ fn ignore(text: &str) -> Result<(), Mistake> {
     line(text)?;
     let bare = text.strip_prefix('!').unwrap_or(text);
     if text.starts_with('#') || bare.trim() != bare || bare.is_empty() {
-        return Err(Mistake::new(format!("{} is not a pattern", quote(text))).label("a comment, or blanks around it"));
+        return Err(Mistake::new(format!("{} is not a pattern", quote(text)))
+            .label("a comment, or blanks around it"));
     }
     // gitignore takes a slash in the middle for one at the start; a reader of the recipe would not.
-    if !bare.starts_with('/') && !bare.starts_with("**/") && bare.trim_end_matches('/').contains('/') {
-        return Err(Mistake::new(format!("relative pattern {} where an absolute one is needed", quote(text)))
-            .label("a path in the image starts with `/`")
-            .help(format!("write {}, or {} for anywhere", quote(&format!("/{bare}")), quote(&format!("**/{bare}")))));
+    if !bare.starts_with('/')
+        && !bare.starts_with("**/")
+        && bare.trim_end_matches('/').contains('/')
+    {
+        return Err(Mistake::new(format!(
+            "relative pattern {} where an absolute one is needed",
+            quote(text)
+        ))
+        .label("a path in the image starts with `/`")
+        .help(format!(
+            "write {}, or {} for anywhere",
+            quote(&format!("/{bare}")),
+            quote(&format!("**/{bare}"))
+        )));
     }
     if bare.split('/').any(|part| part == "..") {
-        return Err(Mistake::new(format!("{} holds `..`", quote(text))).help("write the path as it is in the image"));
+        return Err(Mistake::new(format!("{} holds `..`", quote(text)))
+            .help("write the path as it is in the image"));
     }
     if !text.starts_with('!') && bare.chars().all(|c| c == '/' || c == '*') {
-        return Err(Mistake::new(format!("{} is the whole image", quote(text))).help("name what machines may change"));
+        return Err(Mistake::new(format!("{} is the whole image", quote(text)))
+            .help("name what machines may change"));
     }
     let added = ignore::gitignore::GitignoreBuilder::new("").add_line(None, text).map(|_| ());
-    added.map_err(|error| Mistake::new(format!("{} is not a pattern", quote(text))).label(error.to_string()))
+    added.map_err(|error| {
+        Mistake::new(format!("{} is not a pattern", quote(text))).label(error.to_string())
+    })
 }
 
 fn passwd_field(text: &str) -> Result<(), Mistake> {
     if text.contains(':') || text.chars().any(char::is_control) {
-        return Err(Mistake::new(format!("{} does not fit into /etc/passwd", quote(text))).label("no `:` and no control characters"));
+        return Err(Mistake::new(format!("{} does not fit into /etc/passwd", quote(text)))
+            .label("no `:` and no control characters"));
     }
     Ok(())
 }
 
 fn password_hash(text: &str) -> Result<(), Mistake> {
     let hash = text.trim_start_matches('!');
-    let shape = hash.starts_with('$') && hash.matches('$').count() >= 3 || matches!(text, "!" | "*" | "!!" | "!*");
+    let shape = hash.starts_with('$') && hash.matches('$').count() >= 3
+        || matches!(text, "!" | "*" | "!!" | "!*");
     if !shape || passwd_field(text).is_err() || text.contains(char::is_whitespace) {
         // The text is not repeated: it may be a password.
         return Err(Mistake::new("not a crypt(5) hash")
@@ -344,11 +413,15 @@ fn is_account(text: &str) -> bool {
     let mut chars = text.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     let body = text.strip_suffix('$').unwrap_or(text);
-    first && text.len() <= 32 && body.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+    first
+        && text.len() <= 32
+        && body.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u32>().is_ok_and(|id| id != u32::MAX)
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && text.parse::<u32>().is_ok_and(|id| id != u32::MAX)
 }
 
 fn account(text: &str) -> Result<(), Mistake> {
@@ -366,7 +439,8 @@ fn owner(text: &str) -> Result<(), Mistake> {
         None if known(text) => Err(Mistake::new(format!("{} is not an owner", quote(text)))
             .label("the group is missing")
             .help(format!("write \"{text}:{text}\""))),
-        _ => Err(Mistake::new(format!("{} is not an owner", quote(text))).label("expected `name:group` or `uid:gid`")),
+        _ => Err(Mistake::new(format!("{} is not an owner", quote(text)))
+            .label("expected `name:group` or `uid:gid`")),
     }
 }
 
@@ -376,22 +450,29 @@ fn run_as(text: &str) -> Result<(), Mistake> {
     if known(user) && known(group) {
         return Ok(());
     }
-    Err(Mistake::new(format!("{} is not a user", quote(text))).label("expected `name`, `name:group` or ids"))
+    Err(Mistake::new(format!("{} is not a user", quote(text)))
+        .label("expected `name`, `name:group` or ids"))
 }
 
 /// Reads permission bits.
 pub(super) fn mode(text: &str) -> Result<u32, Mistake> {
-    let bad = |label: &str| Mistake::new(format!("{} is not a mode", quote(text))).label(label.to_owned());
+    let bad = |label: &str| {
+        Mistake::new(format!("{} is not a mode", quote(text))).label(label.to_owned())
+    };
     if let Some(digits) = text.strip_prefix("0o").or_else(|| text.strip_prefix("0O")) {
-        return Err(bad("octal digits only").help(format!("write {}", quote(&format!("0{digits}")))));
+        return Err(
+            bad("octal digits only").help(format!("write {}", quote(&format!("0{digits}"))))
+        );
     }
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.bytes().any(|b| b > b'7') {
+    if !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && text.bytes().any(|b| b > b'7')
+    {
         return Err(bad("octal digits are 0 to 7"));
     }
     if text.contains(['r', 'w', 'x']) || text.contains(['+', '=']) {
-        return Err(
-            bad("octal digits only, such as \"0644\"").help("bits are set as a whole; \"0755\" is rwxr-xr-x, \"0644\" is rw-r--r--")
-        );
+        return Err(bad("octal digits only, such as \"0644\"")
+            .help("bits are set as a whole; \"0755\" is rwxr-xr-x, \"0644\" is rw-r--r--"));
     }
     if !(3..=4).contains(&text.len()) || !text.bytes().all(|b| (b'0'..=b'7').contains(&b)) {
         return Err(bad("expected 3 or 4 octal digits, such as \"0644\""));
@@ -401,7 +482,8 @@ pub(super) fn mode(text: &str) -> Result<u32, Mistake> {
 
 /// Reads a duration: `90s`, `5m`, `1h30m`, `500ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, Mistake> {
-    let bad = |label: String| Mistake::new(format!("{} is not a duration", quote(text))).label(label);
+    let bad =
+        |label: String| Mistake::new(format!("{} is not a duration", quote(text))).label(label);
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad("the unit is missing".into()).help(format!(
             "write {} for seconds, {} for minutes",
@@ -409,13 +491,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, Mistake> {
             quote(&format!("{text}m"))
         )));
     }
-    let shape = || bad("expected a number and its unit (`ms`, `s`, `m`, `h`, `d`), such as \"90s\" or \"1h30m\"".into());
+    let shape = || {
+        bad("expected a number and its unit (`ms`, `s`, `m`, `h`, `d`), such as \"90s\" or \"1h30m\"".into())
+    };
     let mut rest = text;
     let mut total = 0_u64;
     let mut last = u64::MAX;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = rest[..digits].parse().map_err(|_| if digits > 15 { bad("too long".into()) } else { shape() })?;
+        let number: u64 = rest[..digits]
+            .parse()
+            .map_err(|_| if digits > 15 { bad("too long".into()) } else { shape() })?;
         rest = &rest[digits..];
         let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let unit = match &rest[..letters] {
@@ -431,7 +517,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, Mistake> {
         }
         last = unit;
         rest = &rest[letters..];
-        total = number.checked_mul(unit).and_then(|ms| total.checked_add(ms)).ok_or_else(|| bad("too long".into()))?;
+        total = number
+            .checked_mul(unit)
+            .and_then(|ms| total.checked_add(ms))
+            .ok_or_else(|| bad("too long".into()))?;
     }
     match total {
         _ if text.is_empty() => Err(shape()),
@@ -456,9 +545,8 @@ fn url(text: &str, schemes: &[&str]) -> Result<(), Mistake> {
         return Err(bad("the host is missing".into()));
     }
     if host.contains('@') {
-        return Err(
-            Mistake::new("a URL with a user name or password").help("credentials in a recipe end up in its history; use a URL without")
-        );
+        return Err(Mistake::new("a URL with a user name or password")
+            .help("credentials in a recipe end up in its history; use a URL without"));
     }
     Ok(())
 }
@@ -470,22 +558,29 @@ fn probe_url(text: &str) -> Result<(), Mistake> {
             .help("ask with a `run` check and a program of the image, such as `run = \"curl -fk https://127.0.0.1/\"`"));
     }
     url(text, &["http://"])?;
-    let authority = text.trim_start_matches("http://").split(['/', '?', '#']).next().unwrap_or_default();
+    let authority =
+        text.trim_start_matches("http://").split(['/', '?', '#']).next().unwrap_or_default();
     match split_port(authority) {
         (host, None) if host_fits(host) && authority == host => Ok(()),
         (host, Some(port)) if host_fits(host) && port_fits(port) => Ok(()),
-        _ => Err(Mistake::new(format!("{} is not a URL", quote(text))).label("expected `http://HOST` or `http://HOST:PORT`, then a path")),
+        _ => Err(Mistake::new(format!("{} is not a URL", quote(text)))
+            .label("expected `http://HOST` or `http://HOST:PORT`, then a path")),
     }
 }
 
 fn address(text: &str) -> Result<(), Mistake> {
-    let bad = |label: &str| Mistake::new(format!("{} is not an address with a port", quote(text))).label(label.to_owned());
+    let bad = |label: &str| {
+        Mistake::new(format!("{} is not an address with a port", quote(text)))
+            .label(label.to_owned())
+    };
     if port_fits(text) {
         return Err(bad("the address is missing").help(format!("write \"127.0.0.1:{text}\"")));
     }
     match split_port(text) {
         (host, Some(port)) if host_fits(host) && port_fits(port) => Ok(()),
-        (_, Some(_)) => Err(bad("expected an IP address or a name, `:`, and a port from 1 to 65535")),
+        (_, Some(_)) => {
+            Err(bad("expected an IP address or a name, `:`, and a port from 1 to 65535"))
+        }
         (_, None) => Err(bad("the port is missing").help(format!("write \"{text}:80\""))),
     }
 }
@@ -499,13 +594,18 @@ fn split_port(text: &str) -> (&str, Option<&str>) {
 }
 
 fn port_fits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn host_fits(text: &str) -> bool {
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')),
+        None => {
+            !text.is_empty()
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+        }
     }
 }
 
@@ -539,8 +639,8 @@ fn package(text: &str) -> Result<(), Mistake> {
 }
 
 fn file_name(text: &str) -> Result<(), Mistake> {
-    let fits =
-        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     if fits && text.len() <= 100 {
         return Ok(());
     }
@@ -555,7 +655,8 @@ fn unit(text: &str) -> Result<(), Mistake> {
     if fits {
         return Ok(());
     }
-    Err(Mistake::new(format!("{} is not a unit name", quote(text))).label("letters, digits and `:-_.\\@`"))
+    Err(Mistake::new(format!("{} is not a unit name", quote(text)))
+        .label("letters, digits and `:-_.\\@`"))
 }
 
 fn signal(text: &str) -> Result<(), Mistake> {
@@ -592,15 +693,23 @@ fn signal(text: &str) -> Result<(), Mistake> {
         "SIGPWR",
         "SIGSYS",
     ];
-    let real_time = text.strip_prefix("SIGRTMIN").or_else(|| text.strip_prefix("SIGRTMAX")).is_some_and(|offset| {
-        offset.is_empty() || offset.strip_prefix(['+', '-']).is_some_and(|n| n.parse::<u8>().is_ok_and(|n| n <= 30) && !n.starts_with('+'))
-    });
-    let number = text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
+    let real_time = text
+        .strip_prefix("SIGRTMIN")
+        .or_else(|| text.strip_prefix("SIGRTMAX"))
+        .is_some_and(|offset| {
+            offset.is_empty()
+                || offset
+                    .strip_prefix(['+', '-'])
+                    .is_some_and(|n| n.parse::<u8>().is_ok_and(|n| n <= 30) && !n.starts_with('+'))
+        });
+    let number = text.bytes().all(|b| b.is_ascii_digit())
+        && text.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
     if NAMES.contains(&text) || real_time || number {
         return Ok(());
     }
     let full = format!("SIG{}", text.to_uppercase().trim_start_matches("SIG"));
-    let mistake = Mistake::new(format!("{} is not a signal", quote(text))).suggest(&full, NAMES.iter().copied());
+    let mistake = Mistake::new(format!("{} is not a signal", quote(text)))
+        .suggest(&full, NAMES.iter().copied());
     Err(match NAMES.iter().find(|n| **n == full) {
         Some(name) => mistake.label(format!("did you mean \"{name}\"?")),
         None => mistake,
@@ -608,8 +717,8 @@ fn signal(text: &str) -> Result<(), Mistake> {
 }
 
 fn env_name(text: &str) -> Result<(), Mistake> {
-    let fits =
-        text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let fits = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if fits {
         return Ok(());
     }
@@ -620,9 +729,12 @@ fn env_name(text: &str) -> Result<(), Mistake> {
 /// Reads a port: `80`, `53/udp`; returns it with its protocol.
 pub(super) fn port(text: &str) -> Result<String, Mistake> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let bad = |label: &str| Mistake::new(format!("{} is not a port", quote(text))).label(label.to_owned());
+    let bad = |label: &str| {
+        Mistake::new(format!("{} is not a port", quote(text))).label(label.to_owned())
+    };
     if text.contains(':') {
-        return Err(bad("an image says only what it listens on").help("publishing on a host's port is up to whoever runs the image"));
+        return Err(bad("an image says only what it listens on")
+            .help("publishing on a host's port is up to whoever runs the image"));
     }
     if !["tcp", "udp", "sctp"].contains(&protocol) {
         return Err(bad("the protocol is `tcp`, `udp` or `sctp`"));
@@ -640,9 +752,9 @@ pub(super) fn port(text: &str) -> Result<String, Mistake> {
 pub(super) fn sha256(text: &str) -> Result<String, Mistake> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let bad = |label: String| {
-        Mistake::new(format!("{} is not a sha256", quote(text)))
-            .label(label)
-            .help("`sha256sum FILE` prints it; without the key the lock remembers the first build's")
+        Mistake::new(format!("{} is not a sha256", quote(text))).label(label).help(
+            "`sha256sum FILE` prints it; without the key the lock remembers the first build's",
+        )
     };
     if let Some(c) = hex.chars().find(|c| !c.is_ascii_hexdigit()) {
         return Err(bad(format!("{c:?} is not a hex digit")));
@@ -671,40 +783,81 @@ mod tests {
         check(
             Check::ImageName,
             &["web", "a/b/c", "a.b", "a_b", "a__b", "a---b", "0"],
-            &["", "Web", "a b", "-a", "a-", "a..b", "a___b", "a//b", "/a", "a/", "a:1", "ä", "a._b"],
+            &[
+                "", "Web", "a b", "-a", "a-", "a..b", "a___b", "a//b", "/a", "a/", "a:1", "ä",
+                "a._b",
+            ],
         );
         check(
             Check::ImageVersion,
             &["1", "2.0.0", "v1_x-y", "_", &"a".repeat(128)],
             &["", ".1", "-1", "1/2", "1 2", "1+2", "ä", &"a".repeat(129)],
         );
-        check(Check::Account, &["app", "_apt", "www-data", "a.b", "smb$"], &["", "0a", "-a", "a:b", "a b", "ä", &"a".repeat(33)]);
-        check(Check::Unit, &["nginx", "getty@tty1.service", "a-b_c.timer"], &["", "-x", "a b", "../x", "a/b"]);
+        check(
+            Check::Account,
+            &["app", "_apt", "www-data", "a.b", "smb$"],
+            &["", "0a", "-a", "a:b", "a b", "ä", &"a".repeat(33)],
+        );
+        check(
+            Check::Unit,
+            &["nginx", "getty@tty1.service", "a-b_c.timer"],
+            &["", "-x", "a b", "../x", "a/b"],
+        );
         check(Check::EnvName, &["A", "_", "http_proxy"], &["", "1A", "A-B", "A=B", "A B"]);
-        check(Check::Signal, &["SIGTERM", "SIGRTMIN+3", "9"], &["", "TERM", "SIGFOO", "0", "65", "SIGRTMIN++1", "sigterm"]);
+        check(
+            Check::Signal,
+            &["SIGTERM", "SIGRTMIN+3", "9"],
+            &["", "TERM", "SIGFOO", "0", "65", "SIGRTMIN++1", "sigterm"],
+        );
     }
 
     #[test]
     fn paths() {
-        check(Check::Context, &["a", "./a", ".", "a/../b", "a/", "..a", "a..b"], &["", "/a", "..", "../a", "a/../../b", "~/a", "a\nb"]);
-        check(Check::Inside, &["/", "/a", "/a/", "/..a"], &["", "a", "./a", "/a/../b", "/..", "/a\0"]);
+        check(
+            Check::Context,
+            &["a", "./a", ".", "a/../b", "a/", "..a", "a..b"],
+            &["", "/a", "..", "../a", "a/../../b", "~/a", "a\nb"],
+        );
+        check(
+            Check::Inside,
+            &["/", "/a", "/a/", "/..a"],
+            &["", "a", "./a", "/a/../b", "/..", "/a\0"],
+        );
         check(Check::InsideFile, &["/a"], &["/", "/a/"]);
-        check(Check::InsideGlob, &["/a/*", "/usr/share/doc/*"], &["/", "/*", "//", "/**", "/./*", "/a/[x"]);
+        check(
+            Check::InsideGlob,
+            &["/a/*", "/usr/share/doc/*"],
+            &["/", "/*", "//", "/**", "/./*", "/a/[x"],
+        );
         check(Check::ContextGlob, &["a/*.c", "{a,b}"], &["a/[", "../*"]);
         check(
             Check::Package,
             &["nginx", "nginx=1.2", "x/suite", "./a/x.deb", "g++", "libc6:i386"],
             &["", "a b", "-y", "../x.deb", "/x.deb", "x.deb"],
         );
-        check(Check::SigningKey, &["keys/a.asc", "https://a/b"], &["http://a/b", "ftp://a/b", "/etc/key", "https://"]);
-        check(Check::Url, &["http://a", "https://a/b?c"], &["", "a", "ftp://a", "http://", "http:///x", "http://a b", "http://u:p@a/"]);
+        check(
+            Check::SigningKey,
+            &["keys/a.asc", "https://a/b"],
+            &["http://a/b", "ftp://a/b", "/etc/key", "https://"],
+        );
+        check(
+            Check::Url,
+            &["http://a", "https://a/b?c"],
+            &["", "a", "ftp://a", "http://", "http:///x", "http://a b", "http://u:p@a/"],
+        );
     }
 
     #[test]
     fn what_tests_ask() {
         check(
             Check::ProbeUrl,
-            &["http://127.0.0.1/", "http://localhost:80", "http://[::1]:8080/a?b", "http://blue.example/x", "http://a?b:c"],
+            &[
+                "http://127.0.0.1/",
+                "http://localhost:80",
+                "http://[::1]:8080/a?b",
+                "http://blue.example/x",
+                "http://a?b:c",
+            ],
             &[
                 "",
                 "127.0.0.1",
@@ -727,13 +880,34 @@ mod tests {
 
     #[test]
     fn owners_modes_durations_ports() {
-        check(Check::Owner, &["a:b", "0:0", "app:0", "1000:www-data"], &["", "a", "0", ":", "a:", ":b", "a:b:c", "a b:c", "4294967295:0"]);
+        check(
+            Check::Owner,
+            &["a:b", "0:0", "app:0", "1000:www-data"],
+            &["", "a", "0", ":", "a:", ":b", "a:b:c", "a b:c", "4294967295:0"],
+        );
         check(Check::RunAs, &["a", "0", "a:b", "1:1"], &["", ":", "a:", "a b"]);
-        check(Check::Mode, &["644", "0644", "1777", "4755"], &["", "64", "00644", "0o644", "u+x", "rwxr-xr-x", "888", "-644", "+644"]);
+        check(
+            Check::Mode,
+            &["644", "0644", "1777", "4755"],
+            &["", "64", "00644", "0o644", "u+x", "rwxr-xr-x", "888", "-644", "+644"],
+        );
         check(
             Check::Duration,
             &["90s", "5m", "1h30m", "500ms", "2d"],
-            &["", "90", "s", "5 m", "1.5h", "30m1h", "1s1s", "0s", "-1s", "99999999999999999999s", "400d", "5min"],
+            &[
+                "",
+                "90",
+                "s",
+                "5 m",
+                "1.5h",
+                "30m1h",
+                "1s1s",
+                "0s",
+                "-1s",
+                "99999999999999999999s",
+                "400d",
+                "5min",
+            ],
         );
         assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(mode("0640").unwrap(), 0o640);
@@ -752,6 +926,10 @@ mod tests {
     fn a_password_is_never_repeated() {
         let mistake = Check::PasswordHash.test("hunter2").unwrap_err();
         assert!(!format!("{mistake:?}").contains("hunter2"));
-        check(Check::PasswordHash, &["$6$salt$hash", "$y$j9T$a$b", "!", "*"], &["", "x", "$6$a:b$c", "$1"]);
+        check(
+            Check::PasswordHash,
+            &["$6$salt$hash", "$y$j9T$a$b", "!", "*"],
+            &["", "x", "$6$a:b$c", "$1"],
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Reads a TOML table by a [`Section`] of the table of keys: unknown keys, types, substitution and checks, for every key alike.
+//! Reads a TOML table by a [`Section`] of the table of keys: unknown keys, types, substitution and
+//! checks, for every key alike.
 //!
-//! What comes out are [`Fields`], typed by their shape; the rooms for `[image]`, steps and so on only look at how keys fit together.
-//! A value that was wrong has been reported and is simply not there, but its key still counts as given.
+//! What comes out are [`Fields`], typed by their shape; the rooms for `[image]`, steps and so on
+//! only look at how keys fit together. A value that was wrong has been reported and is simply not
+//! there, but its key still counts as given.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -74,7 +76,9 @@ impl Fields {
     pub(super) fn entries(&self, name: &str) -> Vec<Said> {
         match (self.value(name), self.get(name)) {
             (Some(Checked::List(list)), _) => list.clone(),
-            (Some(Checked::Text(text)), Some(field)) => vec![Said { text: text.clone(), span: field.span.clone() }],
+            (Some(Checked::Text(text)), Some(field)) => {
+                vec![Said { text: text.clone(), span: field.span.clone() }]
+            }
             _ => vec![],
         }
     }
@@ -164,15 +168,27 @@ impl Reader<'_> {
     }
 
     /// Reads a value that must be a table of this section, at `key`.
-    pub(super) fn section(&mut self, section: &'static Section, key: Range<usize>, node: &Node<'_>) -> Option<Fields> {
+    pub(super) fn section(
+        &mut self,
+        section: &'static Section,
+        key: Range<usize>,
+        node: &Node<'_>,
+    ) -> Option<Fields> {
         match node.get_ref() {
             DeValue::Table(table) => {
                 self.unknown_keys(section, table);
                 Some(self.fields(section, key, table))
             }
             DeValue::Array(_) => {
-                let help = format!("write `[{}]` with single brackets; only `[[step]]` and `[[test]]` are lists", section.name);
-                self.report(key, Mistake::new(format!("expected a table for {}, found a list", section.title)).help(help));
+                let help = format!(
+                    "write `[{}]` with single brackets; only `[[step]]` and `[[test]]` are lists",
+                    section.name
+                );
+                self.report(
+                    key,
+                    Mistake::new(format!("expected a table for {}, found a list", section.title))
+                        .help(help),
+                );
                 None
             }
             other => {
@@ -182,8 +198,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads the section's keys of a table, and reports the required ones that are missing at `place`.
-    pub(super) fn fields(&mut self, section: &'static Section, place: Range<usize>, table: &DeTable<'_>) -> Fields {
+    /// Reads the section's keys of a table, and reports the required ones that are missing at
+    /// `place`.
+    pub(super) fn fields(
+        &mut self,
+        section: &'static Section,
+        place: Range<usize>,
+        table: &DeTable<'_>,
+    ) -> Fields {
         let mut fields = Fields::default();
         for key in section.keys {
             if let Some((name, node)) = table.get_key_value(key.name) {
@@ -191,7 +213,8 @@ impl Reader<'_> {
                 let value = self.value(key, node);
                 fields.found.insert(key.name, Field { key: name.span(), span, value });
             } else if key.required && !misspelt(section, key.name, table) {
-                let mistake = Mistake::new(format!("{} without `{}`", section.title, key.name)).label(format!("`{}` is missing", key.name));
+                let mistake = Mistake::new(format!("{} without `{}`", section.title, key.name))
+                    .label(format!("`{}` is missing", key.name));
                 self.report(place.clone(), mistake.help(key.doc));
             }
         }
@@ -215,11 +238,19 @@ impl Reader<'_> {
     fn value(&mut self, key: &'static Key, node: &Node<'_>) -> Option<Checked> {
         let name = key.name;
         match (key.shape, node.get_ref()) {
-            (Shape::Text(check) | Shape::OneOrMany(check), DeValue::String(_)) => self.string(check, node).map(Checked::Text),
-            (Shape::List(check), DeValue::Array(_)) => self.strings(name, check, node).map(Checked::List),
+            (Shape::Text(check) | Shape::OneOrMany(check), DeValue::String(_)) => {
+                self.string(check, node).map(Checked::Text)
+            }
+            (Shape::List(check), DeValue::Array(_)) => {
+                self.strings(name, check, node).map(Checked::List)
+            }
             (Shape::OneOrMany(check), DeValue::Array(list)) => {
                 if list.is_empty() {
-                    self.report(node.span(), Mistake::new(format!("an empty list for \"{name}\"")).label("at least one is needed"));
+                    self.report(
+                        node.span(),
+                        Mistake::new(format!("an empty list for \"{name}\""))
+                            .label("at least one is needed"),
+                    );
                     return None;
                 }
                 self.strings(name, check, node).map(Checked::List)
@@ -227,16 +258,23 @@ impl Reader<'_> {
             (Shape::Boolean, DeValue::Boolean(yes)) => Some(Checked::Boolean(*yes)),
             (Shape::Yes, DeValue::Boolean(true)) => Some(Checked::Boolean(true)),
             (Shape::Yes | Shape::Start, DeValue::Boolean(false)) => {
-                self.report(node.span(), Mistake::new(format!("\"{name}\" can only be true")).help(format!("leave `{name}` out instead")));
+                self.report(
+                    node.span(),
+                    Mistake::new(format!("\"{name}\" can only be true"))
+                        .help(format!("leave `{name}` out instead")),
+                );
                 None
             }
             (Shape::Integer(low, high), DeValue::Integer(number)) => {
-                let found = i64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| (low..=high).contains(n));
+                let found = i64::from_str_radix(number.as_str(), number.radix())
+                    .ok()
+                    .filter(|n| (low..=high).contains(n));
                 if found.is_none() {
                     let text = self.source.slice(&node.span()).to_owned();
                     self.report(
                         node.span(),
-                        Mistake::new(format!("{text} is out of range for \"{name}\"")).label(format!("{low} to {high}")),
+                        Mistake::new(format!("{text} is out of range for \"{name}\""))
+                            .label(format!("{low} to {high}")),
                     );
                 }
                 found.map(Checked::Integer)
@@ -247,12 +285,15 @@ impl Reader<'_> {
                     return Some(Checked::Text(text));
                 }
                 let mistake = Mistake::new(format!("unknown {name} {}", quote(&text)));
-                let mistake =
-                    mistake.suggest(&text, choices.iter().copied()).help(format!("it is one of {}", either(choices.iter().copied())));
+                let mistake = mistake
+                    .suggest(&text, choices.iter().copied())
+                    .help(format!("it is one of {}", either(choices.iter().copied())));
                 self.report(string_inside(self.source, node), mistake);
                 None
             }
-            (Shape::Command, DeValue::String(_)) => self.shell_text(name, node).map(Checked::Command),
+            (Shape::Command, DeValue::String(_)) => {
+                self.shell_text(name, node).map(Checked::Command)
+            }
             (Shape::Command, DeValue::Array(_)) => {
                 let words = self.words(name, node)?;
                 Some(Checked::Command(Command::Argv(words)))
@@ -262,27 +303,39 @@ impl Reader<'_> {
                 let command = self.shell_text(name, node)?;
                 Some(Checked::Starts(vec![Start::Command(command)]))
             }
-            (Shape::Start, DeValue::Array(list)) => self.starts(name, node, list).map(Checked::Starts),
+            (Shape::Start, DeValue::Array(list)) => {
+                self.starts(name, node, list).map(Checked::Starts)
+            }
             (Shape::Shell, DeValue::String(_)) => {
                 let text = self.string(Check::Any, node)?;
                 let words: &[&str] = match text.as_str() {
                     "sh" => &["/bin/sh", "-eu", "-c"],
                     "bash" => &["/bin/bash", "-euo", "pipefail", "-c"],
                     _ => {
-                        let mistake = Mistake::new(format!("unknown shell {}", quote(&text))).suggest(&text, ["sh", "bash"]);
+                        let mistake = Mistake::new(format!("unknown shell {}", quote(&text)))
+                            .suggest(&text, ["sh", "bash"]);
                         let help = "it is \"sh\", \"bash\" or the whole list, such as [\"/bin/sh\", \"-c\"]";
                         self.report(string_inside(self.source, node), mistake.help(help));
                         return None;
                     }
                 };
                 let span = node.span();
-                Some(Checked::List(words.iter().map(|w| Said { text: (*w).to_owned(), span: span.clone() }).collect()))
+                Some(Checked::List(
+                    words
+                        .iter()
+                        .map(|w| Said { text: (*w).to_owned(), span: span.clone() })
+                        .collect(),
+                ))
             }
             (Shape::Shell, DeValue::Array(_)) => {
                 let words = self.words(name, node)?;
-                Some(Checked::List(words.into_iter().map(|text| Said { text, span: node.span() }).collect()))
+                Some(Checked::List(
+                    words.into_iter().map(|text| Said { text, span: node.span() }).collect(),
+                ))
             }
-            (Shape::Map(check), DeValue::Table(table)) => self.map(name, check, table).map(Checked::Map),
+            (Shape::Map(check), DeValue::Table(table)) => {
+                self.map(name, check, table).map(Checked::Map)
+            }
             (Shape::Ports, DeValue::Array(list)) => self.ports(list.iter()).map(Checked::List),
             (Shape::Sha256, DeValue::String(_)) => {
                 let text = self.string(Check::Any, node)?;
@@ -300,7 +353,13 @@ impl Reader<'_> {
         }
     }
 
-    fn type_mistake(&self, key: &Key, shape: Shape, node: &Node<'_>, found: &DeValue<'_>) -> Mistake {
+    fn type_mistake(
+        &self,
+        key: &Key,
+        shape: Shape,
+        node: &Node<'_>,
+        found: &DeValue<'_>,
+    ) -> Mistake {
         let name = key.name;
         let mistake = wrong_type(name, wanted(shape), found);
         let written = self.source.slice(&node.span());
@@ -411,7 +470,10 @@ impl Reader<'_> {
 
     /// Reads a list for `start`: of strings, one command; of lists (and `true`), several.
     fn starts(&mut self, name: &str, node: &Node<'_>, list: &[Node<'_>]) -> Option<Vec<Start>> {
-        if !list.iter().any(|entry| matches!(entry.get_ref(), DeValue::Array(_) | DeValue::Boolean(true))) {
+        if !list
+            .iter()
+            .any(|entry| matches!(entry.get_ref(), DeValue::Array(_) | DeValue::Boolean(true)))
+        {
             let words = self.words(name, node)?;
             return Some(vec![Start::Command(Command::Argv(words))]);
         }
@@ -420,10 +482,15 @@ impl Reader<'_> {
         for entry in list {
             let start = match entry.get_ref() {
                 DeValue::Boolean(true) => Some(Start::Config),
-                DeValue::Array(_) => self.words(name, entry).map(|words| Start::Command(Command::Argv(words))),
+                DeValue::Array(_) => {
+                    self.words(name, entry).map(|words| Start::Command(Command::Argv(words)))
+                }
                 other => {
                     let help = "write each as a list of its own: start = [true, [\"redis-server\"], [\"sh\", \"-c\", \"…\"]]";
-                    self.report(entry.span(), wrong_entry(name, "lists or `true`", other).help(help));
+                    self.report(
+                        entry.span(),
+                        wrong_entry(name, "lists or `true`", other).help(help),
+                    );
                     None
                 }
             };
@@ -435,15 +502,25 @@ impl Reader<'_> {
 
     /// Reads a program with its arguments.
     fn words(&mut self, name: &str, node: &Node<'_>) -> Option<Vec<String>> {
-        let words: Vec<String> = self.strings(name, Check::Argument, node)?.into_iter().map(|s| s.text).collect();
+        let words: Vec<String> =
+            self.strings(name, Check::Argument, node)?.into_iter().map(|s| s.text).collect();
         if words.first().is_none_or(String::is_empty) {
-            self.report(node.span(), Mistake::new(format!("\"{name}\" without a program")).label("the first entry is the program"));
+            self.report(
+                node.span(),
+                Mistake::new(format!("\"{name}\" without a program"))
+                    .label("the first entry is the program"),
+            );
             return None;
         }
         Some(words)
     }
 
-    fn map(&mut self, name: &str, check: Check, table: &DeTable<'_>) -> Option<BTreeMap<String, String>> {
+    fn map(
+        &mut self,
+        name: &str,
+        check: Check,
+        table: &DeTable<'_>,
+    ) -> Option<BTreeMap<String, String>> {
         let mut map = BTreeMap::new();
         let mut whole = true;
         for (key, node) in table {
@@ -454,15 +531,23 @@ impl Reader<'_> {
             }
             let text = match node.get_ref() {
                 DeValue::String(_) => self.string(Check::Any, node),
-                DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                    Ok(number) => Some(number.to_string()),
-                    Err(_) => {
-                        self.report(node.span(), Mistake::new("an integer out of range").help("write it in quotes"));
-                        None
+                DeValue::Integer(number) => {
+                    match i64::from_str_radix(number.as_str(), number.radix()) {
+                        Ok(number) => Some(number.to_string()),
+                        Err(_) => {
+                            self.report(
+                                node.span(),
+                                Mistake::new("an integer out of range").help("write it in quotes"),
+                            );
+                            None
+                        }
                     }
-                },
+                }
                 other => {
-                    self.report(node.span(), map_mistake(name, key_name, self.source.slice(&node.span()), other));
+                    self.report(
+                        node.span(),
+                        map_mistake(name, key_name, self.source.slice(&node.span()), other),
+                    );
                     None
                 }
             };
@@ -480,9 +565,14 @@ impl Reader<'_> {
         for node in list {
             let port = match node.get_ref() {
                 DeValue::Integer(number) => self.judge(check::port(number.as_str()), node),
-                DeValue::String(_) => self.filled(node).and_then(|text| self.judge(check::port(&text), node)),
+                DeValue::String(_) => {
+                    self.filled(node).and_then(|text| self.judge(check::port(&text), node))
+                }
                 other => {
-                    self.report(node.span(), wrong_entry("ports", "integers or strings such as \"53/udp\"", other));
+                    self.report(
+                        node.span(),
+                        wrong_entry("ports", "integers or strings such as \"53/udp\"", other),
+                    );
                     None
                 }
             };
@@ -494,21 +584,27 @@ impl Reader<'_> {
         whole.then_some(ports)
     }
 
-    /// Reads a table of sha256 by architecture and takes ours; that ours is there is for the step to say, because the step may be off.
+    /// Reads a table of sha256 by architecture and takes ours; that ours is there is for the step
+    /// to say, because the step may be off.
     fn sha256_by_arch(&mut self, table: &DeTable<'_>) -> Option<Checked> {
         let mut ours = None;
         for (key, entry) in table {
             let name: &str = key.get_ref();
             if !ARCHES.contains(&name) && name != self.arch {
-                let mistake = Mistake::new(format!("unknown architecture {}", quote(name))).suggest(name, ARCHES.iter().copied());
+                let mistake = Mistake::new(format!("unknown architecture {}", quote(name)))
+                    .suggest(name, ARCHES.iter().copied());
                 let help = format!("OCI calls them {}", either(ARCHES.iter().copied()));
-                self.report(key.span(), if mistake.has_label() { mistake } else { mistake.help(help) });
+                self.report(
+                    key.span(),
+                    if mistake.has_label() { mistake } else { mistake.help(help) },
+                );
             }
             let DeValue::String(_) = entry.get_ref() else {
                 self.report(entry.span(), wrong_entry("sha256", "strings", entry.get_ref()));
                 continue;
             };
-            let digest = self.filled(entry).and_then(|text| self.judge(check::sha256(&text), entry));
+            let digest =
+                self.filled(entry).and_then(|text| self.judge(check::sha256(&text), entry));
             if name == self.arch {
                 ours = Some(digest);
             }
@@ -522,7 +618,8 @@ impl Reader<'_> {
 }
 
 /// OCI architectures.
-const ARCHES: &[&str] = &["amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "loong64", "mips64le"];
+const ARCHES: &[&str] =
+    &["amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "loong64", "mips64le"];
 
 /// Returns the span of a value; of a string, without its quotes.
 pub(super) fn string_inside(source: &Source, node: &Node<'_>) -> Range<usize> {
@@ -545,11 +642,16 @@ fn place_inside(source: &Source, node: &Node<'_>, part: Range<usize>) -> Range<u
 /// Whether a key of the table is a slip for this one, and reported as such.
 pub(super) fn misspelt(section: &Section, name: &str, table: &DeTable<'_>) -> bool {
     let known = || section.keys.iter().map(|k| k.name);
-    table.keys().any(|key| section.key(key.get_ref()).is_none() && near(key.get_ref(), known()) == Some(name))
+    table.keys().any(|key| {
+        section.key(key.get_ref()).is_none() && near(key.get_ref(), known()) == Some(name)
+    })
 }
 
 fn map_mistake(map: &str, key: &str, written: &str, found: &DeValue<'_>) -> Mistake {
-    let mistake = Mistake::new(format!("expected a string or an integer for \"{map}.{key}\", found {}", type_name(found)));
+    let mistake = Mistake::new(format!(
+        "expected a string or an integer for \"{map}.{key}\", found {}",
+        type_name(found)
+    ));
     match found {
         DeValue::Boolean(_) => {
             let mistake = mistake.label("booleans are refused here");
@@ -560,7 +662,9 @@ fn map_mistake(map: &str, key: &str, written: &str, found: &DeValue<'_>) -> Mist
                 false => mistake.help(format!("write the text that is meant: {key} = \"{written}\"")),
             }
         }
-        DeValue::Float(_) | DeValue::Datetime(_) => mistake.help(format!("write it in quotes: {key} = \"{written}\"")),
+        DeValue::Float(_) | DeValue::Datetime(_) => {
+            mistake.help(format!("write it in quotes: {key} = \"{written}\""))
+        }
         _ => mistake,
     }
 }
@@ -594,23 +698,34 @@ fn wanted(shape: Shape) -> &'static str {
 
 /// The mistake of a value of a wrong type.
 pub(super) fn wrong_type(name: &str, wanted: &str, found: &DeValue<'_>) -> Mistake {
-    Mistake::new(format!("expected {wanted} for \"{name}\", found {}", type_name(found))).label(format!("expected {wanted}"))
+    Mistake::new(format!("expected {wanted} for \"{name}\", found {}", type_name(found)))
+        .label(format!("expected {wanted}"))
 }
 
 fn wrong_entry(name: &str, wanted: &str, found: &DeValue<'_>) -> Mistake {
-    Mistake::new(format!("expected {wanted} in \"{name}\", found {}", type_name(found))).label(format!("expected {wanted}"))
+    Mistake::new(format!("expected {wanted} in \"{name}\", found {}", type_name(found)))
+        .label(format!("expected {wanted}"))
 }
 
 /// The mistake of a key that a place does not have.
-pub(super) fn unknown_key<'k>(name: &str, place: &str, known: impl Iterator<Item = &'k str> + Clone) -> Mistake {
-    let mistake = Mistake::new(format!("unknown key {} in {place}", quote(name))).suggest(name, known.clone());
+pub(super) fn unknown_key<'k>(
+    name: &str,
+    place: &str,
+    known: impl Iterator<Item = &'k str> + Clone,
+) -> Mistake {
+    let mistake = Mistake::new(format!("unknown key {} in {place}", quote(name)))
+        .suggest(name, known.clone());
     match mistake.has_label() {
         true => mistake,
-        false => mistake.label("not a key here").help(format!("{place} takes {}", either(known).replace(" or ", " and "))),
+        false => mistake
+            .label("not a key here")
+            .help(format!("{place} takes {}", either(known).replace(" or ", " and "))),
     }
 }
 
 /// The mistake of something that only a later version has.
 pub(super) fn later(what: &str) -> Mistake {
-    Mistake::new(format!("unknown key: {what}")).label("not built yet").help("this version of bake does not have it yet")
+    Mistake::new(format!("unknown key: {what}"))
+        .label("not built yet")
+        .help("this version of bake does not have it yet")
 }

@@ -1,7 +1,8 @@
-//! bake's own format: tables and keys in the reference's order, `'''` for scripts, `env.A =` for maps in steps, TOML 1.0.
+//! bake's own format: tables and keys in the reference's order, `'''` for scripts, `env.A =` for
+//! maps in steps, TOML 1.0.
 //!
-//! Every comment stays, and stays with what it was written at. The meaning never changes: the result is parsed again and compared,
-//! and where the two differ the text is left as it was.
+//! Every comment stays, and stays with what it was written at. The meaning never changes: the
+//! result is parsed again and compared, and where the two differ the text is left as it was.
 
 use std::path::Path;
 
@@ -22,10 +23,14 @@ pub(super) fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>>
         return Err(mistakes.into_sorted());
     }
     let document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        vec![source.diagnose(error.span().unwrap_or(0..0), Mistake::new("not TOML").label(error.message().to_owned()))]
+        vec![source.diagnose(
+            error.span().unwrap_or(0..0),
+            Mistake::new("not TOML").label(error.message().to_owned()),
+        )]
     })?;
     let formatted = document_text(&document);
-    // The last word is the parser's: a formatter that changes what a recipe means is worse than none.
+    // The last word is the parser's: a formatter that changes what a recipe means is worse than
+    // none.
     let same = match (text.parse::<toml::Table>(), formatted.parse::<toml::Table>()) {
         (Ok(before), Ok(after)) => before == after,
         _ => false,
@@ -73,13 +78,18 @@ fn document_text(document: &DocumentMut) -> String {
         // The comment that opens the file belongs to the file, whatever comes first now.
         Some(line) => preamble = split_preamble(&mut line.above),
         None => {
-            let first = tables.iter_mut().min_by_key(|(_, position, _)| *position).and_then(|(_, _, blocks)| blocks.first_mut());
+            let first = tables
+                .iter_mut()
+                .min_by_key(|(_, position, _)| *position)
+                .and_then(|(_, _, blocks)| blocks.first_mut());
             if let Some(block) = first {
                 preamble = split_preamble(&mut block.above);
             }
         }
     }
-    top.lines.sort_by_key(|line| keys::TOP.iter().position(|known| *known == line.first).unwrap_or(keys::TOP.len()));
+    top.lines.sort_by_key(|line| {
+        keys::TOP.iter().position(|known| *known == line.first).unwrap_or(keys::TOP.len())
+    });
     tables.sort_by_key(|(rank, position, _)| (*rank, *position));
     if !top.lines.is_empty() {
         blocks.push(top);
@@ -108,12 +118,15 @@ fn position(item: &Item) -> isize {
             let inner = table.iter().map(|(_, item)| position(item)).min().unwrap_or(isize::MAX);
             table.position().unwrap_or(isize::MAX).min(inner)
         }
-        Item::ArrayOfTables(list) => list.iter().filter_map(Table::position).min().unwrap_or(isize::MAX),
+        Item::ArrayOfTables(list) => {
+            list.iter().filter_map(Table::position).min().unwrap_or(isize::MAX)
+        }
         _ => isize::MAX,
     }
 }
 
-/// Takes off what belongs to the file rather than to the first table: `#:schema` and comments that a blank line sets apart.
+/// Takes off what belongs to the file rather than to the first table: `#:schema` and comments that
+/// a blank line sets apart.
 fn split_preamble(above: &mut Vec<String>) -> Vec<String> {
     let blank = above.iter().rposition(String::is_empty).map_or(0, |n| n + 1);
     let directives = above.iter().take_while(|line| line.starts_with("#:")).count();
@@ -136,9 +149,14 @@ fn collect(item: &Item, path: &[&Key], blocks: &mut Vec<Block>) {
 
 fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Block>) {
     let dotted_maps = matches!(path, [top] if matches!(top.get(), "step" | "test" | "defaults"));
-    let children: Vec<(&Key, &Item)> = table.iter().filter_map(|(name, item)| table.key(name).map(|key| (key, item))).collect();
+    let children: Vec<(&Key, &Item)> =
+        table.iter().filter_map(|(name, item)| table.key(name).map(|key| (key, item))).collect();
     let is_map = |key: &Key, item: &Item| {
-        dotted_maps && map_key(key.get()) && item.as_table().is_some_and(|t| !t.is_dotted() && t.iter().all(|(_, item)| item.is_value()))
+        dotted_maps
+            && map_key(key.get())
+            && item
+                .as_table()
+                .is_some_and(|t| !t.is_dotted() && t.iter().all(|(_, item)| item.is_value()))
     };
     if !table.is_dotted() {
         let section: Vec<&str> = order(path, table);
@@ -148,7 +166,9 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
                 body.extend(dotted(&[key], map));
             }
         }
-        body.sort_by_key(|line| section.iter().position(|known| *known == line.first).unwrap_or(section.len()));
+        body.sort_by_key(|line| {
+            section.iter().position(|known| *known == line.first).unwrap_or(section.len())
+        });
         if !table.is_implicit() || !body.is_empty() {
             let name = path.iter().map(|key| key_text(key)).collect::<Vec<_>>().join(".");
             blocks.push(Block {
@@ -159,7 +179,8 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
             });
         }
     }
-    let mut children: Vec<(&Key, &Item)> = children.into_iter().filter(|(key, item)| !is_map(key, item)).collect();
+    let mut children: Vec<(&Key, &Item)> =
+        children.into_iter().filter(|(key, item)| !is_map(key, item)).collect();
     children.sort_by_key(|(_, item)| position(item));
     for (key, item) in children {
         let path: Vec<&Key> = path.iter().copied().chain([key]).collect();
@@ -176,34 +197,43 @@ fn map_key(name: &str) -> bool {
 fn order(path: &[&Key], table: &Table) -> Vec<&'static str> {
     let names = |known: &'static [Known]| known.iter().map(|key| key.name).collect();
     match path {
-        [top] if top.get() == "step" => match keys::KINDS.iter().find(|kind| table.contains_key(kind.name)) {
-            Some(kind) => names(kind.keys),
-            None => vec!["name", "when"],
-        },
-        [top] if top.get() == "test" => match keys::CHECKS.iter().find(|check| table.contains_key(check.name)) {
-            Some(check) => names(check.keys),
-            None => vec!["name", "when", "start"],
-        },
+        [top] if top.get() == "step" => {
+            match keys::KINDS.iter().find(|kind| table.contains_key(kind.name)) {
+                Some(kind) => names(kind.keys),
+                None => vec!["name", "when"],
+            }
+        }
+        [top] if top.get() == "test" => {
+            match keys::CHECKS.iter().find(|check| table.contains_key(check.name)) {
+                Some(check) => names(check.keys),
+                None => vec!["name", "when", "start"],
+            }
+        }
         [top] => keys::table(top.get()).map(|section| names(section.keys)).unwrap_or_default(),
         [.., last] if last.get() == keys::HEALTHCHECK.name => names(keys::HEALTHCHECK.keys),
         _ => vec![],
     }
 }
 
-/// Returns the direct lines of a table, sorted; `maps` are the keys whose inline tables are written as dotted keys.
+/// Returns the direct lines of a table, sorted; `maps` are the keys whose inline tables are written
+/// as dotted keys.
 fn lines(table: &Table, maps: &[&str], order: &[&str]) -> Vec<Line> {
     let mut lines = vec![];
     for (path, value) in table.get_values() {
         lines.extend(line(&path, value, maps));
     }
-    lines.sort_by_key(|line| order.iter().position(|known| *known == line.first).unwrap_or(order.len()));
+    lines.sort_by_key(|line| {
+        order.iter().position(|known| *known == line.first).unwrap_or(order.len())
+    });
     lines
 }
 
-/// Returns a key with its value; several lines where an inline table is better written as dotted keys.
+/// Returns a key with its value; several lines where an inline table is better written as dotted
+/// keys.
 fn line(path: &[&Key], value: &Value, maps: &[&str]) -> Vec<Line> {
     let first = path.first().map(|key| key.get().to_owned()).unwrap_or_default();
-    let mut above = path.last().and_then(|key| key.leaf_decor().prefix()).map(comments).unwrap_or_default();
+    let mut above =
+        path.last().and_then(|key| key.leaf_decor().prefix()).map(comments).unwrap_or_default();
     let beside = value.decor().suffix().and_then(beside);
     if let Value::InlineTable(table) = value
         && !table.is_empty()
@@ -238,7 +268,8 @@ fn expand(path: &[&Key], table: &InlineTable) -> Vec<Line> {
     let mut lines: Vec<Line> = vec![];
     let mut loose = vec![];
     for (inner, value) in table.get_values() {
-        let (beside_last, above) = inner.last().and_then(|key| key.leaf_decor().prefix()).map(around).unwrap_or_default();
+        let (beside_last, above) =
+            inner.last().and_then(|key| key.leaf_decor().prefix()).map(around).unwrap_or_default();
         attach(&mut lines, &mut loose, beside_last);
         let full: Vec<&Key> = path.iter().copied().chain(inner.iter().copied()).collect();
         let mut hoisted: Vec<String> = between(&inner, value)
@@ -251,7 +282,12 @@ fn expand(path: &[&Key], table: &InlineTable) -> Vec<Line> {
         let name = full.iter().map(|key| key_text(key)).collect::<Vec<_>>().join(".");
         let text = format!("{name} = {}", value_text(value, name.len() + 3, &mut hoisted));
         let (beside, after) = value.decor().suffix().map(around).unwrap_or_default();
-        let above = loose.drain(..).chain(above).chain(hoisted).filter(|line: &String| !line.is_empty()).collect();
+        let above = loose
+            .drain(..)
+            .chain(above)
+            .chain(hoisted)
+            .filter(|line: &String| !line.is_empty())
+            .collect();
         loose.extend(after);
         lines.push(Line { above, first: first.clone(), text, beside });
     }
@@ -334,7 +370,8 @@ fn push_comments(text: &mut String, lines: &[String], first: bool) {
 fn comments(raw: &RawString) -> Vec<String> {
     let text = raw.as_str().unwrap_or_default();
     let mut lines: Vec<String> = text.split('\n').map(|line| line.trim().to_owned()).collect();
-    // What follows the last line end is the indent of the thing itself, or a comment that ends the file.
+    // What follows the last line end is the indent of the thing itself, or a comment that ends the
+    // file.
     if lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
@@ -347,7 +384,8 @@ fn beside(raw: &RawString) -> Option<String> {
     comment.starts_with('#').then(|| comment.to_owned())
 }
 
-/// Splits what stands between two entries: the comment beside the first, and the lines above the second.
+/// Splits what stands between two entries: the comment beside the first, and the lines above the
+/// second.
 fn around(raw: &RawString) -> (Option<String>, Vec<String>) {
     let text = raw.as_str().unwrap_or_default();
     let mut parts = text.split('\n').map(|line| line.trim().to_owned());
@@ -365,7 +403,8 @@ fn key_text(key: &Key) -> String {
     default.as_raw().as_str().map_or_else(|| key.display_repr().into_owned(), str::to_owned)
 }
 
-/// Returns a value as text; `column` is where it starts. Comments inside that have no place any more go to `hoisted`.
+/// Returns a value as text; `column` is where it starts. Comments inside that have no place any
+/// more go to `hoisted`.
 fn value_text(value: &Value, column: usize, hoisted: &mut Vec<String>) -> String {
     match value {
         Value::String(string) => string_text(string.value(), &string.display_repr()),
@@ -380,11 +419,15 @@ fn value_text(value: &Value, column: usize, hoisted: &mut Vec<String>) -> String
 
 /// Returns a string: text of several lines between `'''`, everything else as it was written.
 fn string_text(text: &str, written: &str) -> String {
-    let several =
-        text.trim_end_matches('\n').contains('\n') || written.starts_with("'''") || written.starts_with("\"\"\"") && text.contains('\n');
-    let literal = !text.contains("'''") && !text.ends_with('\'') && !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
+    let several = text.trim_end_matches('\n').contains('\n')
+        || written.starts_with("'''")
+        || written.starts_with("\"\"\"") && text.contains('\n');
+    let literal = !text.contains("'''")
+        && !text.ends_with('\'')
+        && !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
     // Lines joined by a backslash have no other way to be written that is as easy to read.
-    let continued = written.starts_with("\"\"\"") && written.lines().any(|line| line.trim_end().ends_with('\\'));
+    let continued = written.starts_with("\"\"\"")
+        && written.lines().any(|line| line.trim_end().ends_with('\\'));
     let newer = written.starts_with('"') && (written.contains("\\e") || written.contains("\\x"));
     if several && literal && !continued {
         return format!("'''\n{text}'''");
@@ -402,7 +445,8 @@ fn array_text(list: &Array, column: usize, hoisted: &mut Vec<String>) -> String 
     let mut loose = vec![];
     for value in list.iter() {
         let prefix = value.decor().prefix();
-        broken |= prefix.is_some_and(has_newline) || value.decor().suffix().is_some_and(has_newline);
+        broken |=
+            prefix.is_some_and(has_newline) || value.decor().suffix().is_some_and(has_newline);
         let (beside_last, above) = prefix.map(around).unwrap_or_default();
         match (entries.last_mut(), beside_last) {
             (_, None) => {}
@@ -427,8 +471,12 @@ fn array_text(list: &Array, column: usize, hoisted: &mut Vec<String>) -> String 
         hoisted.append(&mut loose);
         return "[]".into();
     }
-    let commented = !loose.is_empty() || entries.iter().any(|(above, _, beside)| !above.is_empty() || beside.is_some());
-    let flat = format!("[{}]", entries.iter().map(|(_, text, _)| text.as_str()).collect::<Vec<_>>().join(", "));
+    let commented = !loose.is_empty()
+        || entries.iter().any(|(above, _, beside)| !above.is_empty() || beside.is_some());
+    let flat = format!(
+        "[{}]",
+        entries.iter().map(|(_, text, _)| text.as_str()).collect::<Vec<_>>().join(", ")
+    );
     let wide = !flat.contains('\n') && column + flat.chars().count() > WIDTH && entries.len() > 1;
     if !broken && !commented && !wide {
         return flat;
@@ -469,9 +517,12 @@ fn inline_text(table: &InlineTable, hoisted: &mut Vec<String>) -> String {
     if parts.is_empty() { "{}".into() } else { format!("{{ {} }}", parts.join(", ")) }
 }
 
-/// Returns what stands around the dots and the `=` of an entry, where an inline table may hold line ends and comments too.
+/// Returns what stands around the dots and the `=` of an entry, where an inline table may hold line
+/// ends and comments too.
 fn between<'t>(path: &[&'t Key], value: &'t Value) -> Vec<&'t RawString> {
-    let dots = path.iter().flat_map(|key| [key.dotted_decor().prefix(), key.dotted_decor().suffix(), key.leaf_decor().suffix()]);
+    let dots = path.iter().flat_map(|key| {
+        [key.dotted_decor().prefix(), key.dotted_decor().suffix(), key.leaf_decor().suffix()]
+    });
     dots.chain([value.decor().prefix()]).flatten().collect()
 }
 
@@ -538,20 +589,38 @@ mod tests {
         check("[[step]]\nenv = { A = 1, B = 'c' }\nrun = 'x'\n", dotted);
         check("[[step]]\nrun = 'x'\n\n[step.env]\nA = 1\nB = 'c'\n", dotted);
         check("[[step]]\nenv.A = 1\nrun = 'x'\nenv.B = 'c'\n", dotted);
-        check("[[step]]\nrun = 'x'\n# e\n[step.env] # f\nA = 1 # g\n", "[[step]]\nrun = 'x'\n# e\n# f\nenv.A = 1  # g\n");
+        check(
+            "[[step]]\nrun = 'x'\n# e\n[step.env] # f\nA = 1 # g\n",
+            "[[step]]\nrun = 'x'\n# e\n# f\nenv.A = 1  # g\n",
+        );
         check("[[step]]\nrun = 'x'\n[step.env]\n", "[[step]]\nrun = 'x'\nenv = {}\n");
         check("[config]\nenv={A=1,B=2}\n", "[config]\nenv = { A = 1, B = 2 }\n");
-        check("[image]\n[image.labels]\n\"a.b\"='c'\n", "[image]\n\n[image.labels]\n\"a.b\" = 'c'\n");
+        check(
+            "[image]\n[image.labels]\n\"a.b\"='c'\n",
+            "[image]\n\n[image.labels]\n\"a.b\" = 'c'\n",
+        );
     }
 
     #[test]
     fn scripts_stand_between_quotes() {
-        check("[[step]]\nrun = \"\"\"\na \\\"b\\\"\nc\n\"\"\"\n", "[[step]]\nrun = '''\na \"b\"\nc\n'''\n");
+        check(
+            "[[step]]\nrun = \"\"\"\na \\\"b\\\"\nc\n\"\"\"\n",
+            "[[step]]\nrun = '''\na \"b\"\nc\n'''\n",
+        );
         check("[[step]]\nrun = \"a\\nb\"\n", "[[step]]\nrun = '''\na\nb'''\n");
-        check("[[step]]\nfile = '/a'\nappend = \"a\\n\"\n", "[[step]]\nfile = '/a'\nappend = \"a\\n\"\n");
+        check(
+            "[[step]]\nfile = '/a'\nappend = \"a\\n\"\n",
+            "[[step]]\nfile = '/a'\nappend = \"a\\n\"\n",
+        );
         check("[[step]]\nrun = \"a'''b\\nc\"\n", "[[step]]\nrun = \"a'''b\\nc\"\n");
-        check("[[step]]\nrun = \"\"\"\na \\\n  b\"\"\"\n", "[[step]]\nrun = \"\"\"\na \\\n  b\"\"\"\n");
-        check("[[step]]\nrun = \"\\e[1m\"\n", "[[step]]\nrun = \"\\u001b[1m\"\n".replace("001b", "001B").as_str());
+        check(
+            "[[step]]\nrun = \"\"\"\na \\\n  b\"\"\"\n",
+            "[[step]]\nrun = \"\"\"\na \\\n  b\"\"\"\n",
+        );
+        check(
+            "[[step]]\nrun = \"\\e[1m\"\n",
+            "[[step]]\nrun = \"\\u001b[1m\"\n".replace("001b", "001B").as_str(),
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The one table of keys: what a recipe may say, where, and of which shape.
 //!
-//! Everything that knows keys reads this table (the reader and its suggestions, the formatter's order, the JSON Schema), so they
-//! cannot disagree. Order here is the order of the reference and of `bake fmt`. A key that does nothing yet is not here;
-//! `later` names the ones that people may have read about, for a better message.
+//! Everything that knows keys reads this table (the reader and its suggestions, the formatter's
+//! order, the JSON Schema), so they cannot disagree. Order here is the order of the reference and
+//! of `bake fmt`. A key that does nothing yet is not here; `later` names the ones that people may
+//! have read about, for a better message.
 
 use super::check::Check;
 
@@ -81,14 +82,16 @@ const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
 const MAX_ID: i64 = u32::MAX as i64 - 1;
 
 /// Top-level keys in order, `step` and `test` among them.
-pub(super) const TOP: &[&str] = &["image", "vars", "base", "defaults", "step", "test", "config", "drift"];
+pub(super) const TOP: &[&str] =
+    &["image", "vars", "base", "defaults", "step", "test", "config", "drift"];
 
 /// Top-level keys of the reference that this version does not have.
 pub(super) const TOP_LATER: &[&str] = &["stage", "output"];
 
 /// What `[vars]` and `[[step]]` are, for the schema.
 pub(super) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in template files. A plain value is the default and fixes the type; `{}` means required. Set with `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
-pub(super) const STEP_DOC: &str = "One step of the build. Steps run in the order written; each has exactly one kind.";
+pub(super) const STEP_DOC: &str =
+    "One step of the build. Steps run in the order written; each has exactly one kind.";
 
 pub(super) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with a network of its own; an image whose test fails is not published. Each has exactly one check.";
 
@@ -98,7 +101,11 @@ pub(super) const VAR: Section = Section {
     name: "vars",
     doc: "A variable with its default, closed set or help. Without `default` it is required.",
     keys: &[
-        may("default", Shape::Text(Check::Any), "The value when nobody sets one; it fixes the type. Without it the variable is required."),
+        may(
+            "default",
+            Shape::Text(Check::Any),
+            "The value when nobody sets one; it fixes the type. Without it the variable is required.",
+        ),
         may("values", Shape::List(Check::Any), "The only values allowed."),
         may("help", Shape::Text(Check::Any), "What it is for, shown when it is missing or wrong."),
     ],
@@ -126,7 +133,11 @@ pub(super) const IMAGE: Section = Section {
             Shape::Text(Check::Folder),
             "The folder that all paths are relative to, itself relative to the recipe's folder; nothing outside it is read. Default: `.`.",
         ),
-        may("labels", Shape::Map(Check::Label), "OCI labels. Example: `labels.\"org.opencontainers.image.vendor\" = \"Example\"`."),
+        may(
+            "labels",
+            Shape::Map(Check::Label),
+            "OCI labels. Example: `labels.\"org.opencontainers.image.vendor\" = \"Example\"`.",
+        ),
         may(
             "epoch",
             Shape::Integer(0, 253_402_300_799),
@@ -146,9 +157,17 @@ pub(super) const BASE: Section = Section {
     name: "base",
     doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`.",
     keys: &[
-        may("debian", Shape::Text(Check::Word), "A Debian suite by code name, bootstrapped by bake itself. Example: `bookworm`."),
+        may(
+            "debian",
+            Shape::Text(Check::Word),
+            "A Debian suite by code name, bootstrapped by bake itself. Example: `bookworm`.",
+        ),
         may("scratch", Shape::Yes, "`true`: start from nothing."),
-        may("path", Shape::Text(Check::Context), "A folder, or a tar (plain, gzip, xz, zstd), below the context."),
+        may(
+            "path",
+            Shape::Text(Check::Context),
+            "A folder, or a tar (plain, gzip, xz, zstd), below the context.",
+        ),
         may(
             "variant",
             Shape::Choice(&["minbase", "slim"]),
@@ -164,13 +183,35 @@ pub(super) const BASE: Section = Section {
     later: &["oci", "image", "recipe", "stage", "arch"],
 };
 
-const AS: Key = may("as", Shape::Text(Check::RunAs), "The user it runs as, `name`, `name:group` or ids. Default: root.");
-const WORKDIR: Key = may("workdir", Shape::Text(Check::Inside), "Working folder inside, made if missing. Default: `/`.");
-const SHELL: Key = may("shell", Shape::Shell, "`sh` (default): `/bin/sh -eu -c`; `bash`: `/bin/bash -euo pipefail -c`; or the whole list.");
-const ENV: Key = may("env", Shape::Map(Check::EnvName), "Environment, strings or integers. Example: `env.NODE_ENV = \"production\"`.");
-const NETWORK: Key = may("network", Shape::Boolean, "Whether the network can be reached. Default: `false`.");
-const TIMEOUT: Key = may("timeout", Shape::Text(Check::Duration), "Time limit of each try. Example: `90s`, `10m`.");
-const RETRIES: Key = may("retries", Shape::Integer(0, 100), "Further tries after a failure, each on a fresh root. Default: 0.");
+const AS: Key = may(
+    "as",
+    Shape::Text(Check::RunAs),
+    "The user it runs as, `name`, `name:group` or ids. Default: root.",
+);
+const WORKDIR: Key = may(
+    "workdir",
+    Shape::Text(Check::Inside),
+    "Working folder inside, made if missing. Default: `/`.",
+);
+const SHELL: Key = may(
+    "shell",
+    Shape::Shell,
+    "`sh` (default): `/bin/sh -eu -c`; `bash`: `/bin/bash -euo pipefail -c`; or the whole list.",
+);
+const ENV: Key = may(
+    "env",
+    Shape::Map(Check::EnvName),
+    "Environment, strings or integers. Example: `env.NODE_ENV = \"production\"`.",
+);
+const NETWORK: Key =
+    may("network", Shape::Boolean, "Whether the network can be reached. Default: `false`.");
+const TIMEOUT: Key =
+    may("timeout", Shape::Text(Check::Duration), "Time limit of each try. Example: `90s`, `10m`.");
+const RETRIES: Key = may(
+    "retries",
+    Shape::Integer(0, 100),
+    "Further tries after a failure, each on a fresh root. Default: 0.",
+);
 
 pub(super) const DEFAULTS: Section = Section {
     title: "`[defaults]`",
@@ -188,8 +229,13 @@ pub(super) const WHEN: Key = may(
     "A condition over the variables that comes out true or false, decided before anything runs. Example: `site == 'blue' and arch != 'riscv64'`.",
 );
 
-const OWNER: Key = may("owner", Shape::Text(Check::Owner), "`name:group` or `uid:gid`, names looked up in the image. Default: root.");
-const MODE: Key = may("mode", Shape::Text(Check::Mode), "Permission bits as a string. Example: `0644`.");
+const OWNER: Key = may(
+    "owner",
+    Shape::Text(Check::Owner),
+    "`name:group` or `uid:gid`, names looked up in the image. Default: root.",
+);
+const MODE: Key =
+    may("mode", Shape::Text(Check::Mode), "Permission bits as a string. Example: `0644`.");
 
 /// Defines a kind of step: `name` and `when` first, then its own keys, the kind's key leading.
 macro_rules! kind {
@@ -283,12 +329,22 @@ const TEST_TIMEOUT: Key = may(
     Shape::Text(Check::Duration),
     "How long the check may take to hold; with `start` it is made again until then. Default: `30s`.",
 );
-const TEST_AS: Key = may("as", Shape::Text(Check::RunAs), "The user the check runs as, `name`, `name:group` or ids. Default: root.");
-const TEST_WORKDIR: Key = may("workdir", Shape::Text(Check::Inside), "Working folder of the check. Default: that of `[config]`.");
-const TEST_ENV: Key = may("env", Shape::Map(Check::EnvName), "Environment of the check, besides that of `[config]`.");
+const TEST_AS: Key = may(
+    "as",
+    Shape::Text(Check::RunAs),
+    "The user the check runs as, `name`, `name:group` or ids. Default: root.",
+);
+const TEST_WORKDIR: Key = may(
+    "workdir",
+    Shape::Text(Check::Inside),
+    "Working folder of the check. Default: that of `[config]`.",
+);
+const TEST_ENV: Key =
+    may("env", Shape::Map(Check::EnvName), "Environment of the check, besides that of `[config]`.");
 const CONTAINS: &str = "What must be found in it.";
 
-/// Defines a kind of test: what every test has, with the check's key where it stands in the reference.
+/// Defines a kind of test: what every test has, with the check's key where it stands in the
+/// reference.
 macro_rules! check {
     ($name:literal, $title:literal, $doc:literal, $check:expr, [$($key:expr),* $(,)?]) => {
         Section { title: $title, name: $name, doc: $doc, keys: &[TEST_NAME, TEST_WHEN, START, $check, $($key,)* TEST_TIMEOUT], later: &[] }
@@ -307,7 +363,11 @@ pub(super) const CHECKS: &[Section] = &[
             "An http URL. A name instead of an address means the copy itself, and is sent as it is. Example: `http://127.0.0.1:8080/health`."
         ),
         [
-            may("status", Shape::Integer(100, 599), "The status that must be answered. Redirects are not followed. Default: 200."),
+            may(
+                "status",
+                Shape::Integer(100, 599),
+                "The status that must be answered. Redirects are not followed. Default: 200."
+            ),
             may("contains", Shape::Text(Check::Filled), CONTAINS)
         ]
     ),
@@ -322,15 +382,29 @@ pub(super) const CHECKS: &[Section] = &[
         "run",
         "a `run` test",
         "Runs a command in the copy; its exit status must be 0.",
-        must("run", Shape::Command, "The command: a string goes to the shell, a list is executed without one."),
+        must(
+            "run",
+            Shape::Command,
+            "The command: a string goes to the shell, a list is executed without one."
+        ),
         [TEST_AS, TEST_WORKDIR, SHELL, TEST_ENV]
     ),
     check!(
         "script",
         "a `script` test",
         "Runs a file of the context in the copy, by its `#!` line, else by the shell; its exit status must be 0.",
-        must("script", Shape::OneOrMany(Check::Context), "Path of the script below the context; a list runs in order."),
-        [may("args", Shape::List(Check::Argument), "Arguments of the script."), TEST_AS, TEST_WORKDIR, SHELL, TEST_ENV]
+        must(
+            "script",
+            Shape::OneOrMany(Check::Context),
+            "Path of the script below the context; a list runs in order."
+        ),
+        [
+            may("args", Shape::List(Check::Argument), "Arguments of the script."),
+            TEST_AS,
+            TEST_WORKDIR,
+            SHELL,
+            TEST_ENV
+        ]
     ),
     check!(
         "file",
@@ -339,10 +413,22 @@ pub(super) const CHECKS: &[Section] = &[
         must("file", Shape::Text(Check::Inside), "The file: an absolute path; links are followed."),
         [
             may("absent", Shape::Yes, "`true`: there must be nothing."),
-            may("mode", Shape::Text(Check::Mode), "The permission bits it must have. Example: `0644`."),
-            may("owner", Shape::Text(Check::Owner), "The owner it must have: `name:group` or `uid:gid`, names looked up in the image."),
+            may(
+                "mode",
+                Shape::Text(Check::Mode),
+                "The permission bits it must have. Example: `0644`."
+            ),
+            may(
+                "owner",
+                Shape::Text(Check::Owner),
+                "The owner it must have: `name:group` or `uid:gid`, names looked up in the image."
+            ),
             may("contains", Shape::Text(Check::Filled), CONTAINS),
-            may("sha256", Shape::Sha256, "The sha256 it must have (64 hex digits), or a table of them by architecture.")
+            may(
+                "sha256",
+                Shape::Sha256,
+                "The sha256 it must have (64 hex digits), or a table of them by architecture."
+            )
         ]
     ),
 ];
@@ -358,7 +444,11 @@ pub(super) const HEALTHCHECK: Section = Section {
         must("cmd", Shape::Command, "A list is executed, a string goes to the shell."),
         may("interval", Shape::Text(Check::Duration), "Between checks. Example: `30s`."),
         may("timeout", Shape::Text(Check::Duration), "Limit of each check."),
-        may("start_period", Shape::Text(Check::Duration), "Failures do not count for this long after the start."),
+        may(
+            "start_period",
+            Shape::Text(Check::Duration),
+            "Failures do not count for this long after the start.",
+        ),
         may("retries", Shape::Integer(1, 1000), "Failures in a row until unhealthy."),
     ],
     later: &[],
@@ -370,11 +460,23 @@ pub(super) const CONFIG: Section = Section {
     doc: "How the finished image runs. Steps never see this.",
     keys: &[
         may("entrypoint", Shape::List(Check::Argument), "Program and leading arguments."),
-        may("cmd", Shape::List(Check::Argument), "Default arguments, or the program where there is no entrypoint."),
-        may("env", Shape::Map(Check::EnvName), "Environment, strings or integers. Example: `env.PORT = 80`."),
+        may(
+            "cmd",
+            Shape::List(Check::Argument),
+            "Default arguments, or the program where there is no entrypoint.",
+        ),
+        may(
+            "env",
+            Shape::Map(Check::EnvName),
+            "Environment, strings or integers. Example: `env.PORT = 80`.",
+        ),
         may("user", Shape::Text(Check::RunAs), "`name`, `name:group` or ids. Default: root."),
         may("workdir", Shape::Text(Check::Inside), "Working folder: an absolute path."),
-        may("ports", Shape::Ports, "Ports it listens on, an integer or `\"53/udp\"`. Example: `[80, \"53/udp\"]`."),
+        may(
+            "ports",
+            Shape::Ports,
+            "Ports it listens on, an integer or `\"53/udp\"`. Example: `[80, \"53/udp\"]`.",
+        ),
         may("volumes", Shape::List(Check::Inside), "Folders whose data lives outside the image."),
         may("labels", Shape::Map(Check::Label), "OCI labels."),
         may("stop_signal", Shape::Text(Check::Signal), "Signal that ends it. Example: `SIGQUIT`."),
@@ -415,19 +517,40 @@ mod tests {
 
     #[test]
     fn every_key_is_described_once() {
-        let sections = KINDS.iter().chain(CHECKS).chain([&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT, &HEALTHCHECK, &VAR]);
+        let sections = KINDS.iter().chain(CHECKS).chain([
+            &IMAGE,
+            &BASE,
+            &DEFAULTS,
+            &CONFIG,
+            &DRIFT,
+            &HEALTHCHECK,
+            &VAR,
+        ]);
         for section in sections {
             for (n, key) in section.keys.iter().enumerate() {
                 assert!(key.doc.ends_with('.'), "{} {}: not a sentence", section.title, key.name);
-                assert!(section.keys[..n].iter().all(|k| k.name != key.name), "{} twice in {}", key.name, section.title);
+                assert!(
+                    section.keys[..n].iter().all(|k| k.name != key.name),
+                    "{} twice in {}",
+                    key.name,
+                    section.title
+                );
                 assert!(!section.later.contains(&key.name), "{} is both built and not", key.name);
             }
         }
         for kind in KINDS {
-            assert!(kind.key(kind.name).is_some_and(|k| k.required), "{} lacks its own key", kind.name);
+            assert!(
+                kind.key(kind.name).is_some_and(|k| k.required),
+                "{} lacks its own key",
+                kind.name
+            );
         }
         for check in CHECKS {
-            assert!(check.key(check.name).is_some_and(|k| k.required), "{} lacks its own key", check.name);
+            assert!(
+                check.key(check.name).is_some_and(|k| k.required),
+                "{} lacks its own key",
+                check.name
+            );
         }
         for name in TOP {
             assert!(matches!(*name, "vars" | "step" | "test") || table(name).is_some());

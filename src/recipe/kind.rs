@@ -1,4 +1,5 @@
-//! Reads one `[[step]]`: which kind it is, what each kind's keys mean together, and the defaults of `run` and `script`.
+//! Reads one `[[step]]`: which kind it is, what each kind's keys mean together, and the defaults of
+//! `run` and `script`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -75,10 +76,15 @@ pub(super) struct Family {
     pub(super) without: (&'static str, &'static str),
 }
 
-const STEPS: Family =
-    Family { noun: "step", kinds: keys::KINDS, later: keys::KINDS_LATER, without: ("a step without a kind", "what does this step do?") };
+const STEPS: Family = Family {
+    noun: "step",
+    kinds: keys::KINDS,
+    later: keys::KINDS_LATER,
+    without: ("a step without a kind", "what does this step do?"),
+};
 
-/// Finds the one kind of a table, and where its key stands; reports what hinders that, and keys that the kind does not have.
+/// Finds the one kind of a table, and where its key stands; reports what hinders that, and keys
+/// that the kind does not have.
 pub(super) fn sort(
     reader: &mut Reader<'_>,
     family: &Family,
@@ -109,7 +115,12 @@ pub(super) fn sort(
 }
 
 /// Reads one step; `None` where it is off, or wrong, which is reported.
-pub(super) fn read_step(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>, defaults: &Options) -> Option<Step> {
+pub(super) fn read_step(
+    reader: &mut Reader<'_>,
+    place: Range<usize>,
+    table: &DeTable<'_>,
+    defaults: &Options,
+) -> Option<Step> {
     let on = condition(reader, table);
     let (kind, key) = sort(reader, &STEPS, place, table, two_kinds)?;
     let fields = reader.fields(kind, key.clone(), table);
@@ -138,7 +149,8 @@ fn no_kind(reader: &mut Reader<'_>, family: &Family, place: Range<usize>, table:
             && family.kinds.iter().all(|k| k.key(name).is_none())
         {
             explained = true;
-            let mistake = Mistake::new(format!("unknown key {} in a {noun}", quote(name))).label(format!("did you mean \"{kind}\"?"));
+            let mistake = Mistake::new(format!("unknown key {} in a {noun}", quote(name)))
+                .label(format!("did you mean \"{kind}\"?"));
             reader.report(key.span(), mistake);
         }
     }
@@ -152,14 +164,20 @@ fn no_kind(reader: &mut Reader<'_>, family: &Family, place: Range<usize>, table:
         }
     }
     let (message, label) = family.without;
-    reader.report(place, Mistake::new(message).label(label).help(format!("say one of {}", either(names()))));
+    reader.report(
+        place,
+        Mistake::new(message).label(label).help(format!("say one of {}", either(names()))),
+    );
 }
 
 fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]) {
     let [(first, _), rest @ ..] = kinds else { return };
     for (second, span) in rest {
-        let mistake = Mistake::new(format!("a step has one kind, but this one is both `{}` and `{}`", first.name, second.name))
-            .label("a second kind");
+        let mistake = Mistake::new(format!(
+            "a step has one kind, but this one is both `{}` and `{}`",
+            first.name, second.name
+        ))
+        .label("a second kind");
         let runs = |kind: &Section| matches!(kind.name, "run" | "script");
         let help = match (first.name, second.name) {
             ("user", other) | (other, "user") if runs(first) || runs(second) => {
@@ -175,7 +193,12 @@ fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]
 }
 
 /// Reports keys that none of the kinds has; says so where another kind has them.
-fn unknown_keys(reader: &mut Reader<'_>, family: &Family, kinds: &[&'static Section], table: &DeTable<'_>) {
+fn unknown_keys(
+    reader: &mut Reader<'_>,
+    family: &Family,
+    kinds: &[&'static Section],
+    table: &DeTable<'_>,
+) {
     let [first, ..] = kinds else { return };
     let known = || kinds.iter().flat_map(|k| k.keys).map(|k| k.name);
     for (key, _) in table {
@@ -183,14 +206,18 @@ fn unknown_keys(reader: &mut Reader<'_>, family: &Family, kinds: &[&'static Sect
         if known().any(|k| k == name) {
             continue;
         }
-        let owners: Vec<&str> = family.kinds.iter().filter(|k| k.key(name).is_some()).map(|k| k.name).collect();
+        let owners: Vec<&str> =
+            family.kinds.iter().filter(|k| k.key(name).is_some()).map(|k| k.name).collect();
         let mistake = if kinds.iter().any(|k| k.later.contains(&name)) {
             later(&format!("`{name}` in {}", first.title))
         } else if family.later.contains(&name) {
             later(&format!("`{name}` {}s", family.noun))
         } else if !owners.is_empty() {
             let mistake = Mistake::new(format!("key \"{name}\" does not go with `{}`", first.name));
-            let help = format!("`{name}` belongs to {}", either(owners.iter().copied()).replace(" or ", " and "));
+            let help = format!(
+                "`{name}` belongs to {}",
+                either(owners.iter().copied()).replace(" or ", " and ")
+            );
             mistake.label(format!("not a key of {}", first.title)).help(help)
         } else {
             unknown_key(name, first.title, known())
@@ -199,8 +226,14 @@ fn unknown_keys(reader: &mut Reader<'_>, family: &Family, kinds: &[&'static Sect
     }
 }
 
-/// After `[step.env]`, `timeout = "5m"` is a variable of the environment, and TOML has nothing against it.
-fn warn_of_swallowed_keys(reader: &mut Reader<'_>, family: &Family, kind: &'static Section, table: &DeTable<'_>) {
+/// After `[step.env]`, `timeout = "5m"` is a variable of the environment, and TOML has nothing
+/// against it.
+fn warn_of_swallowed_keys(
+    reader: &mut Reader<'_>,
+    family: &Family,
+    kind: &'static Section,
+    table: &DeTable<'_>,
+) {
     let Some(node) = table.get("env") else { return };
     let DeValue::Table(env) = node.get_ref() else { return };
     if !reader.source.slice(&node.span()).starts_with('[') {
@@ -208,12 +241,15 @@ fn warn_of_swallowed_keys(reader: &mut Reader<'_>, family: &Family, kind: &'stat
     }
     for (key, value) in env {
         let name: &str = key.get_ref();
-        if kind.key(name).is_some() && matches!(value.get_ref(), DeValue::String(_) | DeValue::Integer(_)) {
+        if kind.key(name).is_some()
+            && matches!(value.get_ref(), DeValue::String(_) | DeValue::Integer(_))
+        {
             let noun = family.noun;
-            let mistake =
-                Mistake::new(format!("`{name}` is taken as an environment variable")).label(format!("stands after `[{noun}.env]`"));
-            let help =
-                format!("if the {noun}'s `{name}` is meant, put it above `[{noun}.env]`, or write `env.NAME = …` instead of the table");
+            let mistake = Mistake::new(format!("`{name}` is taken as an environment variable"))
+                .label(format!("stands after `[{noun}.env]`"));
+            let help = format!(
+                "if the {noun}'s `{name}` is meant, put it above `[{noun}.env]`, or write `env.NAME = …` instead of the table"
+            );
             reader.report(key.span(), mistake.help(help).warn());
         }
     }
@@ -224,12 +260,20 @@ fn together(reader: &mut Reader<'_>, kind: &str, fields: &Fields, on: bool) {
     match kind {
         "file" => match (fields.get("content"), fields.get("append"), fields.get("file")) {
             (Some(_), Some(append), _) => {
-                let mistake = Mistake::new("a file with both `content` and `append`").label("instead of `content`, not besides it");
-                reader.report(append.key.clone(), mistake.help("`content` is the whole file; `append` adds to its end"));
+                let mistake = Mistake::new("a file with both `content` and `append`")
+                    .label("instead of `content`, not besides it");
+                reader.report(
+                    append.key.clone(),
+                    mistake.help("`content` is the whole file; `append` adds to its end"),
+                );
             }
             (None, None, Some(file)) => {
-                let mistake = Mistake::new("a `file` step without `content` or `append`").label("what stands in it?");
-                reader.report(file.key.clone(), mistake.help("write `content = '''…'''`; an empty file has `content = \"\"`"));
+                let mistake = Mistake::new("a `file` step without `content` or `append`")
+                    .label("what stands in it?");
+                reader.report(
+                    file.key.clone(),
+                    mistake.help("write `content = '''…'''`; an empty file has `content = \"\"`"),
+                );
             }
             _ => {}
         },
@@ -238,18 +282,29 @@ fn together(reader: &mut Reader<'_>, kind: &str, fields: &Fields, on: bool) {
             if let (true, Some(to), Some(field)) = (many, fields.text("to"), fields.get("to"))
                 && !to.ends_with('/')
             {
-                let mistake = Mistake::new("several sources, but `to` is not a folder").label("a folder ends in `/`");
-                reader.report(field.span.clone(), mistake.help(format!("write to = {}", quote(&format!("{to}/")))));
+                let mistake = Mistake::new("several sources, but `to` is not a folder")
+                    .label("a folder ends in `/`");
+                reader.report(
+                    field.span.clone(),
+                    mistake.help(format!("write to = {}", quote(&format!("{to}/")))),
+                );
             }
         }
         "download" => {
-            if let (Some(strip), None | Some(false)) = (fields.get("strip"), fields.boolean("unpack")) {
-                let mistake = Mistake::new("`strip` without `unpack`").label("nothing is unpacked").help("add `unpack = true`");
+            if let (Some(strip), None | Some(false)) =
+                (fields.get("strip"), fields.boolean("unpack"))
+            {
+                let mistake = Mistake::new("`strip` without `unpack`")
+                    .label("nothing is unpacked")
+                    .help("add `unpack = true`");
                 reader.report(strip.key.clone(), mistake);
             }
-            if let (true, Some(field), Some([])) = (on, fields.get("sha256"), fields.given_list("sha256").as_deref()) {
+            if let (true, Some(field), Some([])) =
+                (on, fields.get("sha256"), fields.given_list("sha256").as_deref())
+            {
                 let arch = reader.arch.to_owned();
-                let mistake = Mistake::new(format!("no sha256 for {arch}")).label(format!("`{arch}` is missing"));
+                let mistake = Mistake::new(format!("no sha256 for {arch}"))
+                    .label(format!("`{arch}` is missing"));
                 reader.report(
                     field.span.clone(),
                     mistake.help(format!("add `{arch} = \"…\"`, or keep the step off with `when = \"arch != '{arch}'\"`")),
@@ -260,24 +315,38 @@ fn together(reader: &mut Reader<'_>, kind: &str, fields: &Fields, on: bool) {
             let flat = fields.text("suite").is_some_and(|suite| suite.ends_with('/'));
             match (flat, fields.get("components"), fields.given_list("components").as_deref()) {
                 (true, Some(field), Some([_, ..])) => {
-                    let mistake = Mistake::new("an exact path has no components").label("`suite` ends in `/`");
-                    reader.report(field.key.clone(), mistake.help("leave `components` out, or write the suite without `/`"));
+                    let mistake = Mistake::new("an exact path has no components")
+                        .label("`suite` ends in `/`");
+                    reader.report(
+                        field.key.clone(),
+                        mistake.help("leave `components` out, or write the suite without `/`"),
+                    );
                 }
                 (false, Some(field), Some([])) => {
-                    reader.report(field.span.clone(), Mistake::new("no components").help("leave `components` out for `[\"main\"]`"));
+                    reader.report(
+                        field.span.clone(),
+                        Mistake::new("no components")
+                            .help("leave `components` out for `[\"main\"]`"),
+                    );
                 }
                 _ => {}
             }
         }
         "service" => {
-            if let (Some(true), Some(true), Some(field)) = (fields.boolean("enabled"), fields.boolean("masked"), fields.get("masked")) {
-                reader.report(field.key.clone(), Mistake::new("a unit cannot be both enabled and masked"));
+            if let (Some(true), Some(true), Some(field)) =
+                (fields.boolean("enabled"), fields.boolean("masked"), fields.get("masked"))
+            {
+                reader.report(
+                    field.key.clone(),
+                    Mistake::new("a unit cannot be both enabled and masked"),
+                );
             }
         }
         "user" => {
             for said in fields.entries("ssh_keys") {
                 if said.text.contains("PRIVATE KEY") {
-                    let mistake = Mistake::new("a private key in the recipe").label("the public half belongs here");
+                    let mistake = Mistake::new("a private key in the recipe")
+                        .label("the public half belongs here");
                     reader.report(said.span, mistake.help("it is the line in the `.pub` file"));
                 }
             }
@@ -299,7 +368,13 @@ fn build(kind: &str, fields: &Fields, defaults: &Options) -> Option<StepKind> {
             args: fields.list("args"),
             options: options(),
         },
-        "copy" => StepKind::Copy { from: given("copy")?, to: fields.text("to")?, owner, mode, exclude: fields.list("exclude") },
+        "copy" => StepKind::Copy {
+            from: given("copy")?,
+            to: fields.text("to")?,
+            owner,
+            mode,
+            exclude: fields.list("exclude"),
+        },
         "download" => StepKind::Download {
             url: fields.text("download")?,
             sha256: fields.text("sha256").and_then(|text| super::check::sha256(&text).ok()),
@@ -309,19 +384,32 @@ fn build(kind: &str, fields: &Fields, defaults: &Options) -> Option<StepKind> {
             unpack: fields.boolean("unpack").unwrap_or(false),
             strip: fields.integer("strip").unwrap_or(0),
         },
-        "template" => StepKind::Template { file: PathBuf::from(fields.text("template")?), to: fields.text("to")?, owner, mode },
+        "template" => StepKind::Template {
+            file: PathBuf::from(fields.text("template")?),
+            to: fields.text("to")?,
+            owner,
+            mode,
+        },
         "file" => {
             let append = fields.get("append").is_some();
             let text = fields.text(if append { "append" } else { "content" })?;
             StepKind::File { path: fields.text("file")?, text, append, owner, mode }
         }
         "mkdir" => StepKind::Mkdir { paths: given("mkdir")?, owner, mode },
-        "symlink" => StepKind::Symlink { path: fields.text("symlink")?, target: fields.text("target")? },
+        "symlink" => {
+            StepKind::Symlink { path: fields.text("symlink")?, target: fields.text("target")? }
+        }
         "remove" => StepKind::Remove { paths: given("remove")? },
         "packages" => {
-            let (files, names): (Vec<String>, Vec<String>) = given("packages")?.into_iter().partition(|name| name.starts_with("./"));
-            let files = files.iter().map(|file| PathBuf::from(file.trim_start_matches("./"))).collect();
-            StepKind::Packages { names, files, recommends: fields.boolean("recommends").unwrap_or(false) }
+            let (files, names): (Vec<String>, Vec<String>) =
+                given("packages")?.into_iter().partition(|name| name.starts_with("./"));
+            let files =
+                files.iter().map(|file| PathBuf::from(file.trim_start_matches("./"))).collect();
+            StepKind::Packages {
+                names,
+                files,
+                recommends: fields.boolean("recommends").unwrap_or(false),
+            }
         }
         "repository" => {
             let suite = fields.text("suite")?;
@@ -346,12 +434,18 @@ fn build(kind: &str, fields: &Fields, defaults: &Options) -> Option<StepKind> {
             password: fields.text("password"),
             ssh_keys: fields.list("ssh_keys"),
         },
-        "group" => {
-            StepKind::Group { name: fields.text("group")?, gid: fields.integer("gid"), system: fields.boolean("system").unwrap_or(false) }
-        }
+        "group" => StepKind::Group {
+            name: fields.text("group")?,
+            gid: fields.integer("gid"),
+            system: fields.boolean("system").unwrap_or(false),
+        },
         "service" => {
             let masked = fields.boolean("masked").unwrap_or(false);
-            StepKind::Service { units: given("service")?, enabled: fields.boolean("enabled").unwrap_or(!masked), masked }
+            StepKind::Service {
+                units: given("service")?,
+                enabled: fields.boolean("enabled").unwrap_or(!masked),
+                masked,
+            }
         }
         _ => return None,
     })

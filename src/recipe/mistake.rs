@@ -23,7 +23,8 @@ pub(super) struct Source {
 impl Source {
     /// Indexes the lines of a text.
     pub(super) fn new(file: &Path, text: &str) -> Source {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let lines =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Source { file: file.to_path_buf(), text: Arc::from(text), lines }
     }
 
@@ -58,13 +59,24 @@ impl Source {
         start..start + rest.find('\n').unwrap_or(rest.len())
     }
 
-    /// Places a mistake. Spans are clamped into the text and onto character boundaries, so that nobody after this has to care.
+    /// Places a mistake. Spans are clamped into the text and onto character boundaries, so that
+    /// nobody after this has to care.
     pub(super) fn diagnose(&self, span: Range<usize>, mistake: Mistake) -> Diagnostic {
         let start = floor(&self.text, span.start);
         let end = floor(&self.text, span.end.max(start)).max(start);
         let (line, column) = self.place(start);
         let Mistake { message, label, help, warning } = mistake;
-        Diagnostic { file: self.file.clone(), source: self.text.clone(), span: start..end, line, column, message, label, help, warning }
+        Diagnostic {
+            file: self.file.clone(),
+            source: self.text.clone(),
+            span: start..end,
+            line,
+            column,
+            message,
+            label,
+            help,
+            warning,
+        }
     }
 }
 
@@ -100,7 +112,11 @@ impl Mistake {
     }
 
     /// Adds the label `did you mean "x"?` where a candidate is near.
-    pub(super) fn suggest<'a>(self, wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Mistake {
+    pub(super) fn suggest<'a>(
+        self,
+        wrong: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Mistake {
         match near(wrong, candidates) {
             Some(right) => self.label(format!("did you mean {}?", quote(right))),
             None => self,
@@ -170,7 +186,10 @@ impl Mistakes {
 }
 
 /// Returns the candidate that was most likely meant, if one is near enough.
-pub(super) fn near<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn near<'a>(
+    wrong: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     if wrong.len() > MAX_COMPARED {
         return None;
     }
@@ -179,8 +198,11 @@ pub(super) fn near<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str
         .into_iter()
         .filter(|c| *c != wrong && c.len() <= MAX_COMPARED)
         .map(|c| (strsim::damerau_levenshtein(&low, &c.to_lowercase()), c))
-        // One slip in a short word, two in a longer one, a third only in a long one: more is another word.
-        .filter(|(distance, c)| *distance <= low.chars().count().max(c.chars().count()).div_ceil(4).min(3))
+        // One slip in a short word, two in a longer one, a third only in a long one: more is
+        // another word.
+        .filter(|(distance, c)| {
+            *distance <= low.chars().count().max(c.chars().count()).div_ceil(4).min(3)
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, c)| c)
 }

@@ -1,4 +1,5 @@
-//! The recipe: TOML text in, a checked [`Recipe`] or every diagnostic at once out. Touches nothing but what it is handed.
+//! The recipe: TOML text in, a checked [`Recipe`] or every diagnostic at once out. Touches nothing
+//! but what it is handed.
 
 mod check;
 mod field;
@@ -16,8 +17,7 @@ mod test;
 mod vars;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A variable's value.
@@ -69,7 +69,8 @@ pub struct Recipe {
     pub config: Config,
     /// `[drift]`.
     pub drift: Drift,
-    /// Whether any string used `{{ epoch }}`, or a template file may (then it must be read again once the epoch is known).
+    /// Whether any string used `{{ epoch }}`, or a template file may (then it must be read again
+    /// once the epoch is known).
     pub uses_epoch: bool,
     /// What is not wrong but probably not meant either.
     pub warnings: Vec<Diagnostic>,
@@ -84,7 +85,8 @@ pub struct Image {
     pub version: String,
     /// For people.
     pub description: Option<String>,
-    /// Folder that all paths are relative to, as written (default `.`), relative to the recipe's folder.
+    /// Folder that all paths are relative to, as written (default `.`), relative to the recipe's
+    /// folder.
     pub context: PathBuf,
     /// OCI labels.
     pub labels: BTreeMap<String, String>,
@@ -157,7 +159,8 @@ pub enum Variant {
     /// Essential, required and apt.
     #[default]
     Minbase,
-    /// The same without documentation (copyright files stay), man pages and locales, for later packages too.
+    /// The same without documentation (copyright files stay), man pages and locales, for later
+    /// packages too.
     Slim,
 }
 
@@ -516,8 +519,9 @@ pub struct Diagnostic {
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.
 ///
 /// # Errors
-/// Every mistake of the recipe, of the vars files, of `--var`, of `--set-version` and of `BAKE_VAR_x`; warnings may stand among them.
-/// What has no file is shown as a line of its own, in a file called `<command line>` or `<environment>`.
+/// Every mistake of the recipe, of the vars files, of `--var`, of `--set-version` and of
+/// `BAKE_VAR_x`; warnings may stand among them. What has no file is shown as a line of its own, in
+/// a file called `<command line>` or `<environment>`.
 pub fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
     read::read(text, inputs)
 }
@@ -530,7 +534,8 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     check::duration(text).map_err(|mistake| mistake.told())
 }
 
-/// Returns the recipe in bake's own format: comments kept, tables and keys in the reference's order, the meaning untouched.
+/// Returns the recipe in bake's own format: comments kept, tables and keys in the reference's
+/// order, the meaning untouched.
 ///
 /// # Errors
 /// Fails like [`read`] where it is not TOML; every other mistake is left as it is.
@@ -538,16 +543,22 @@ pub fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>> {
     format::format(text, file)
 }
 
-/// Returns the JSON Schema (draft 2020-12) of a recipe, with a description of every key for editors.
+/// Returns the JSON Schema (draft 2020-12) of a recipe, with a description of every key for
+/// editors.
 #[must_use]
 pub fn schema() -> serde_json::Value {
     schema::schema()
 }
 
-/// Renders a template file of a `template` step: whole Jinja, strict, with the recipe's variables ([`Recipe::vars`]) and no way to any file.
+/// Renders a template file of a `template` step: whole Jinja, strict, with the recipe's variables
+/// ([`Recipe::vars`]) and no way to any file.
 ///
 /// # Errors
 /// The first mistake, at its place in the template.
-pub fn render_template(text: &str, file: &Path, vars: &BTreeMap<String, Value>) -> Result<String, Diagnostic> {
+pub fn render_template(
+    text: &str,
+    file: &Path,
+    vars: &BTreeMap<String, Value>,
+) -> Result<String, Diagnostic> {
     template::render(text, file, vars)
 }

@@ -1,4 +1,5 @@
-//! Reads a whole recipe: which table is what, in which order names become known, and `[image]`, `[base]` and `[config]`.
+//! Reads a whole recipe: which table is what, in which order names become known, and `[image]`,
+//! `[base]` and `[config]`.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,22 +9,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::Check;
 use super::field::{Field, Fields, Node, Reader, later, misspelt, type_name, unknown_key};
-use super::keys;
 use super::kind::{Options, read_step};
 use super::mistake::{Mistake, Mistakes, Source, near};
 use super::scope::Scope;
 use super::test::{self, read_test};
 use super::vars::{self, Resolved};
 use super::{
-    Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs, Recipe, Step, StepKind, Value, Variant,
-    syntax,
+    Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs,
+    Recipe, Step, StepKind, Value, Variant, keys, syntax,
 };
 
 /// Reads a recipe, or returns all that is wrong with it.
 pub(super) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
     let source = Source::new(&inputs.file, text);
     let mut mistakes = Mistakes::default();
-    let Some(table) = syntax::parse(&source, &mut mistakes) else { return Err(mistakes.into_sorted()) };
+    let Some(table) = syntax::parse(&source, &mut mistakes) else {
+        return Err(mistakes.into_sorted());
+    };
     let recipe = tables(&source, table.get_ref(), inputs, &mut mistakes);
     match recipe {
         Some(mut recipe) if !mistakes.any_error() => {
@@ -35,7 +37,12 @@ pub(super) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic
 }
 
 /// Reads everything; `None` only where a mistake was reported.
-fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut Mistakes) -> Option<Recipe> {
+fn tables(
+    source: &Source,
+    table: &DeTable<'_>,
+    inputs: &Inputs,
+    mistakes: &mut Mistakes,
+) -> Option<Recipe> {
     unknown_tables(source, table, mistakes);
     let resolved = vars::resolve(source, entry(table, "vars"), inputs, mistakes);
 
@@ -52,23 +59,31 @@ fn tables(source: &Source, table: &DeTable<'_>, inputs: &Inputs, mistakes: &mut 
         None => Fields::default(),
     };
     let defaults = Options::of(&defaults);
-    let steps = list(&mut reader, table, "step", |reader, place, table| read_step(reader, place, table, &defaults));
-    let tests = list(&mut reader, table, "test", |reader, place, table| read_test(reader, place, table, &defaults));
+    let steps = list(&mut reader, table, "step", |reader, place, table| {
+        read_step(reader, place, table, &defaults)
+    });
+    let tests = list(&mut reader, table, "test", |reader, place, table| {
+        read_test(reader, place, table, &defaults)
+    });
     let config = match entry(table, "config") {
         Some((key, node)) => reader.section(&keys::CONFIG, key, node).map(|fields| config(&fields)),
         None => Some(Config::default()),
     };
-    // What a base brings along is not known to a recipe; none of the bases there are brings a command.
+    // What a base brings along is not known to a recipe; none of the bases there are brings a
+    // command.
     if let (Some(tests), Some(Config { entrypoint, cmd, .. })) = (&tests, &config)
         && [entrypoint, cmd].iter().all(|words| words.as_ref().is_none_or(Vec::is_empty))
     {
         test::nothing_to_start(&mut reader, tests);
     }
     let drift = match entry(table, "drift") {
-        Some((key, node)) => reader.section(&keys::DRIFT, key, node).map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
+        Some((key, node)) => reader
+            .section(&keys::DRIFT, key, node)
+            .map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
         None => Some(Drift::default()),
     };
-    // What a template file uses is not known here: it is rendered with this recipe's variables, of which the epoch is one.
+    // What a template file uses is not known here: it is rendered with this recipe's variables, of
+    // which the epoch is one.
     let template = |step: &Step| matches!(step.kind, StepKind::Template { .. });
     uses_epoch |= scope.uses_epoch() || steps.iter().flatten().any(template);
     let (tests, tests_off): (Vec<_>, Vec<_>) = tests?.into_iter().partition(|read| read.on);
@@ -93,7 +108,10 @@ fn entry<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<(Range<usize>, &'
 
 /// Whether a table is a slip for this one, and reported as such.
 fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
-    table.keys().any(|key| !keys::TOP.contains(&key.get_ref().as_ref()) && near(key.get_ref(), keys::TOP.iter().copied()) == Some(name))
+    table.keys().any(|key| {
+        !keys::TOP.contains(&key.get_ref().as_ref())
+            && near(key.get_ref(), keys::TOP.iter().copied()) == Some(name)
+    })
 }
 
 fn unknown_tables(source: &Source, table: &DeTable<'_>, mistakes: &mut Mistakes) {
@@ -154,10 +172,17 @@ fn machine(arch: &str) -> &str {
     }
 }
 
-fn image(source: &Source, table: &DeTable<'_>, inputs: &Inputs, scope: &Scope, mistakes: &mut Mistakes) -> Option<Image> {
+fn image(
+    source: &Source,
+    table: &DeTable<'_>,
+    inputs: &Inputs,
+    scope: &Scope,
+    mistakes: &mut Mistakes,
+) -> Option<Image> {
     let version = inputs.version.as_ref().map(|version| {
         Check::ImageVersion.test(version).map(|()| version.clone()).map_err(|mistake| {
-            let line = Source::new(Path::new("<command line>"), &format!("--set-version {version}"));
+            let line =
+                Source::new(Path::new("<command line>"), &format!("--set-version {version}"));
             let start = "--set-version ".len();
             mistakes.add(&line, start..start + version.len(), mistake);
         })
@@ -169,16 +194,19 @@ fn image(source: &Source, table: &DeTable<'_>, inputs: &Inputs, scope: &Scope, m
         mistakes.add(
             source,
             0..0,
-            Mistake::new("a recipe without `[image]`").help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"),
+            Mistake::new("a recipe without `[image]`")
+                .help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"),
         );
         return None;
     };
     let mut reader = Reader { source, scope, arch: &inputs.arch, mistakes };
     let fields = reader.section(&keys::IMAGE, key.clone(), node)?;
-    let slip = node.get_ref().as_table().is_some_and(|entries| misspelt(&keys::IMAGE, "version", entries));
+    let slip =
+        node.get_ref().as_table().is_some_and(|entries| misspelt(&keys::IMAGE, "version", entries));
     if version.is_none() && fields.get("version").is_none() && !slip {
         let mistake = Mistake::new("an image without a version").label("`version` is missing");
-        reader.report(key, mistake.help("write `version = \"1.0.0\"` here, or give `--set-version`"));
+        reader
+            .report(key, mistake.help("write `version = \"1.0.0\"` here, or give `--set-version`"));
     }
     let compression = match fields.text("compression").as_deref() {
         Some("zstd") => Compression::Zstd,
@@ -206,27 +234,41 @@ fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
             return None;
         }
         let place = entry(table, "image").map_or(0..0, |(key, _)| key);
-        let mistake = Mistake::new("a recipe without `[base]`").label("what does this image start from?");
-        reader.report(place, mistake.help("add `[base]` with `debian = \"bookworm\"`, `scratch = true` or `path = \"…\"`"));
+        let mistake =
+            Mistake::new("a recipe without `[base]`").label("what does this image start from?");
+        reader.report(
+            place,
+            mistake.help(
+                "add `[base]` with `debian = \"bookworm\"`, `scratch = true` or `path = \"…\"`",
+            ),
+        );
         return None;
     };
     let fields = reader.section(&keys::BASE, key.clone(), node)?;
     let DeValue::Table(entries) = node.get_ref() else { return None };
-    let given: Vec<(&str, &Field)> = KINDS.iter().filter_map(|kind| fields.get(kind).map(|field| (*kind, field))).collect();
+    let given: Vec<(&str, &Field)> =
+        KINDS.iter().filter_map(|kind| fields.get(kind).map(|field| (*kind, field))).collect();
     let (kind, field) = match given.as_slice() {
         [] => {
             // Something that is not built yet, or misspelt, has been reported as such.
             let named = entries.keys().any(|k| keys::BASE.key(k.get_ref()).is_none());
             if !named {
                 let mistake = Mistake::new("`[base]` says nothing to start from");
-                reader.report(key, mistake.help("write one of `debian = \"bookworm\"`, `scratch = true`, `path = \"…\"`"));
+                reader.report(
+                    key,
+                    mistake.help(
+                        "write one of `debian = \"bookworm\"`, `scratch = true`, `path = \"…\"`",
+                    ),
+                );
             }
             return None;
         }
         [one] => *one,
         [(first, _), (second, field), ..] => {
-            let mistake =
-                Mistake::new(format!("a base has one kind, but this one is both `{first}` and `{second}`")).label("the second kind");
+            let mistake = Mistake::new(format!(
+                "a base has one kind, but this one is both `{first}` and `{second}`"
+            ))
+            .label("the second kind");
             reader.report(field.key.clone(), mistake);
             return None;
         }
@@ -234,7 +276,8 @@ fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
     if kind != "debian" {
         for name in ["variant", "mirror", "components"] {
             if let Some(extra) = fields.get(name) {
-                let mistake = Mistake::new(format!("`{name}` goes with `debian` only")).label(format!("this base is `{kind}`"));
+                let mistake = Mistake::new(format!("`{name}` goes with `debian` only"))
+                    .label(format!("this base is `{kind}`"));
                 reader.report(extra.key.clone(), mistake);
             }
         }
@@ -247,11 +290,23 @@ fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
             if let Some(components) = fields.get("components")
                 && fields.given_list("components").is_some_and(|list| list.is_empty())
             {
-                reader.report(components.span.clone(), Mistake::new("no components").help("leave `components` out for `[\"main\"]`"));
+                reader.report(
+                    components.span.clone(),
+                    Mistake::new("no components").help("leave `components` out for `[\"main\"]`"),
+                );
             }
-            let variant = if fields.text("variant").as_deref() == Some("slim") { Variant::Slim } else { Variant::Minbase };
+            let variant = if fields.text("variant").as_deref() == Some("slim") {
+                Variant::Slim
+            } else {
+                Variant::Minbase
+            };
             let components = fields.given_list("components").unwrap_or_else(|| vec!["main".into()]);
-            BaseKind::Debian(Debian { suite: fields.text("debian")?, variant, mirror: fields.text("mirror"), components })
+            BaseKind::Debian(Debian {
+                suite: fields.text("debian")?,
+                variant,
+                mirror: fields.text("mirror"),
+                components,
+            })
         }
     };
     Some(Base { line, kind })
@@ -269,12 +324,14 @@ fn list<T>(
     let list = match node.get_ref() {
         DeValue::Array(list) => list,
         DeValue::Table(_) => {
-            let mistake = Mistake::new(format!("expected a list of {noun}s, found a table")).label("one pair of brackets is missing");
+            let mistake = Mistake::new(format!("expected a list of {noun}s, found a table"))
+                .label("one pair of brackets is missing");
             reader.report(key, mistake.help(help));
             return None;
         }
         other => {
-            let mistake = Mistake::new(format!("expected a list of {noun}s, found {}", type_name(other)));
+            let mistake =
+                Mistake::new(format!("expected a list of {noun}s, found {}", type_name(other)));
             reader.report(node.span(), mistake.help(help));
             return None;
         }
@@ -283,7 +340,10 @@ fn list<T>(
     for entry in list {
         match entry.get_ref() {
             DeValue::Table(table) => found.extend(read(reader, entry.span(), table)),
-            other => reader.report(entry.span(), Mistake::new(format!("expected a {noun}, found {}", type_name(other)))),
+            other => reader.report(
+                entry.span(),
+                Mistake::new(format!("expected a {noun}, found {}", type_name(other))),
+            ),
         }
     }
     Some(found)

@@ -1,6 +1,8 @@
-//! The JSON Schema of a recipe, made of the table of keys, for editors: completion, hover texts and red lines.
+//! The JSON Schema of a recipe, made of the table of keys, for editors: completion, hover texts and
+//! red lines.
 //!
-//! It is a little wider than the reader where a string may hold `{{ }}`, because any text can come out of that.
+//! It is a little wider than the reader where a string may hold `{{ }}`, because any text can come
+//! out of that.
 
 use serde_json::{Map, Value, json};
 
@@ -21,10 +23,18 @@ pub(super) fn schema() -> Value {
         properties.insert((*name).to_owned(), value);
     }
     let mut defs = Map::new();
-    for section in [&keys::IMAGE, &keys::BASE, &keys::DEFAULTS, &keys::CONFIG, &keys::DRIFT, &keys::HEALTHCHECK] {
+    for section in [
+        &keys::IMAGE,
+        &keys::BASE,
+        &keys::DEFAULTS,
+        &keys::CONFIG,
+        &keys::DRIFT,
+        &keys::HEALTHCHECK,
+    ] {
         defs.insert(section.name.to_owned(), table(section));
     }
-    // Which keys exist is the same for every base; that exactly one of these is there is said once more.
+    // Which keys exist is the same for every base; that exactly one of these is there is said once
+    // more.
     if let Some(base) = defs.get_mut("base").and_then(Value::as_object_mut) {
         base.insert("oneOf".into(), json!([{ "required": ["debian"] }, { "required": ["scratch"] }, { "required": ["path"] }]));
     }
@@ -55,7 +65,8 @@ fn table(section: &Section) -> Value {
         }
         properties.insert(key.name.to_owned(), value);
     }
-    let required: Vec<&str> = section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    let required: Vec<&str> =
+        section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     json!({
         "description": section.doc,
         "type": "object",
@@ -67,7 +78,10 @@ fn table(section: &Section) -> Value {
 
 /// A list of tables, each of one of the kinds.
 fn list(doc: &str, name: &str, kinds: &[Section]) -> Value {
-    let kinds: Vec<Value> = kinds.iter().map(|kind| json!({ "$ref": format!("#/$defs/{name}-{}", kind.name) })).collect();
+    let kinds: Vec<Value> = kinds
+        .iter()
+        .map(|kind| json!({ "$ref": format!("#/$defs/{name}-{}", kind.name) }))
+        .collect();
     json!({ "description": doc, "type": "array", "items": { "oneOf": kinds } })
 }
 
@@ -97,11 +111,15 @@ fn shape(shape: Shape) -> Value {
     match shape {
         Shape::Text(check) => text(check),
         Shape::List(check) => json!({ "type": "array", "items": text(check) }),
-        Shape::OneOrMany(check) => json!({ "anyOf": [text(check), { "type": "array", "items": text(check), "minItems": 1 }] }),
+        Shape::OneOrMany(check) => {
+            json!({ "anyOf": [text(check), { "type": "array", "items": text(check), "minItems": 1 }] })
+        }
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Yes => json!({ "type": "boolean", "const": true }),
         Shape::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
-        Shape::Choice(choices) => json!({ "anyOf": [{ "enum": choices }, { "type": "string", "pattern": FILLED }] }),
+        Shape::Choice(choices) => {
+            json!({ "anyOf": [{ "enum": choices }, { "type": "string", "pattern": FILLED }] })
+        }
         Shape::Command => {
             json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }] })
         }
@@ -122,7 +140,8 @@ fn shape(shape: Shape) -> Value {
             { "type": "string", "pattern": r"^[0-9]+(/(tcp|udp|sctp))?$|\{\{" },
         ] } }),
         Shape::Sha256 => {
-            let digest = json!({ "type": "string", "pattern": r"^(sha256:)?[0-9A-Fa-f]{64}$|\{\{" });
+            let digest =
+                json!({ "type": "string", "pattern": r"^(sha256:)?[0-9A-Fa-f]{64}$|\{\{" });
             json!({ "anyOf": [digest, { "type": "object", "additionalProperties": digest }] })
         }
         Shape::Start => {
@@ -145,13 +164,15 @@ fn text(check: Check) -> Value {
 mod tests {
     use super::*;
 
-    /// Every table of keys in the schema is closed, and everything that an editor can show a text for has one.
+    /// Every table of keys in the schema is closed, and everything that an editor can show a text
+    /// for has one.
     fn walk(value: &Value, path: &str) {
         let Some(object) = value.as_object() else { return };
         if let Some(properties) = object.get("properties").and_then(Value::as_object) {
             assert_eq!(object.get("additionalProperties"), Some(&json!(false)), "{path} is open");
             for (name, property) in properties {
-                let described = property.get("description").is_some() || property.get("$ref").is_some();
+                let described =
+                    property.get("description").is_some() || property.get("$ref").is_some();
                 assert!(described, "{path}.{name} has no description");
                 walk(property, &format!("{path}.{name}"));
             }
@@ -186,7 +207,9 @@ mod tests {
     #[test]
     fn the_schema_has_the_table_of_keys() {
         let schema = schema();
-        let names = |value: &Value| value["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let names = |value: &Value| {
+            value["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+        };
         assert_eq!(names(&schema), keys::TOP);
         for kind in keys::KINDS {
             let def = &schema["$defs"][format!("step-{}", kind.name)];

@@ -1,7 +1,8 @@
 //! Names and what they stand for: `{{ expression }}` in strings, and `when`.
 //!
-//! Recipe strings know only `{{ }}`: `{%` and `{#` pass untouched, because shells and other tools use them (`${#list[@]}`). That is why
-//! the braces are found here, and the template engine sees single expressions; it also tells the place of every mistake.
+//! Recipe strings know only `{{ }}`: `{%` and `{#` pass untouched, because shells and other tools
+//! use them (`${#list[@]}`). That is why the braces are found here, and the template engine sees
+//! single expressions; it also tells the place of every mistake.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +17,15 @@ use super::mistake::{Mistake, near, quote};
 /// Longer expressions are no expressions, and the engine's recursion grows with their length.
 const MAX_EXPRESSION: usize = 2000;
 
-/// After so many mistakes in one string the rest of it is not looked at: placing each takes a walk through the string.
+/// After so many mistakes in one string the rest of it is not looked at: placing each takes a walk
+/// through the string.
 const MAX_MISTAKES: usize = 20;
 
 /// A mistake and where in the text it is.
 pub(super) type Placed = (Range<usize>, Mistake);
 
-/// What an evaluation gives: `None` where a name was used whose own mistake has been reported already.
+/// What an evaluation gives: `None` where a name was used whose own mistake has been reported
+/// already.
 pub(super) type Outcome<T> = Result<Option<T>, Vec<Placed>>;
 
 /// The names that a string may use.
@@ -36,10 +39,12 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// Makes a scope. `broken` names exist, but their values are wrong or missing, which has been reported.
+    /// Makes a scope. `broken` names exist, but their values are wrong or missing, which has been
+    /// reported.
     pub(super) fn new(values: BTreeMap<String, Value>, broken: BTreeSet<String>) -> Scope {
         let mut engine = engine();
-        // Functions such as `debug` and `range` would make misspelt or missing variables of those names look known.
+        // Functions such as `debug` and `range` would make misspelt or missing variables of those
+        // names look known.
         for name in ["range", "dict", "debug", "namespace"] {
             engine.remove_global(name);
         }
@@ -72,7 +77,8 @@ impl Scope {
         while let Some(open) = text[at..].find("{{").map(|n| at + n) {
             push(&mut filled, &text[at..open], trim);
             let Some((expression, close)) = expression(text, open) else {
-                let mistake = Mistake::new("`{{` without `}}`").label("never closed").help(LITERAL_HELP);
+                let mistake =
+                    Mistake::new("`{{` without `}}`").label("never closed").help(LITERAL_HELP);
                 mistakes.push((open..open + 2, mistake));
                 return Err(mistakes);
             };
@@ -83,7 +89,8 @@ impl Scope {
             match self.text(&text[expression.clone()]) {
                 Ok(Some(value)) => filled.push_str(&value),
                 Ok(None) => whole = false,
-                Err((part, mistake)) => mistakes.push((expression.start + part.start..expression.start + part.end, mistake)),
+                Err((part, mistake)) => mistakes
+                    .push((expression.start + part.start..expression.start + part.end, mistake)),
             }
             if mistakes.len() == MAX_MISTAKES {
                 return Err(mistakes);
@@ -97,12 +104,16 @@ impl Scope {
     /// Decides a `when`.
     pub(super) fn decide(&self, text: &str) -> Result<Option<bool>, Placed> {
         if text.trim().is_empty() {
-            return Err((0..text.len(), Mistake::new("an empty condition").help("leave `when` out to always run the step")));
+            return Err((
+                0..text.len(),
+                Mistake::new("an empty condition").help("leave `when` out to always run the step"),
+            ));
         }
         if text.trim_start().starts_with("{{") {
             let bare = text.trim().trim_start_matches("{{").trim_end_matches("}}").trim();
-            let mistake =
-                Mistake::new("`when` is an expression already").label("no `{{ }}` here").help(format!("write when = {}", quote(bare)));
+            let mistake = Mistake::new("`when` is an expression already")
+                .label("no `{{ }}` here")
+                .help(format!("write when = {}", quote(bare)));
             return Err((0..text.len(), mistake));
         }
         let Some(value) = self.evaluate(text)? else { return Ok(None) };
@@ -126,19 +137,27 @@ impl Scope {
         match value.kind() {
             ValueKind::Bool => Ok(Some(value.is_true().to_string())),
             ValueKind::String | ValueKind::Number => Ok(Some(value.to_string())),
-            _ => Err((0..expression.len(), Mistake::new(format!("{} where text is needed", kind(&value))).help(LITERAL_HELP))),
+            _ => Err((
+                0..expression.len(),
+                Mistake::new(format!("{} where text is needed", kind(&value))).help(LITERAL_HELP),
+            )),
         }
     }
 
     fn evaluate(&self, expression: &str) -> Result<Option<minijinja::Value>, Placed> {
         let whole = 0..expression.len();
         if expression.len() > MAX_EXPRESSION {
-            return Err((whole, Mistake::new(format!("an expression of more than {MAX_EXPRESSION} bytes")).help(LITERAL_HELP)));
+            return Err((
+                whole,
+                Mistake::new(format!("an expression of more than {MAX_EXPRESSION} bytes"))
+                    .help(LITERAL_HELP),
+            ));
         }
         if expression.trim().is_empty() {
             return Err((whole, Mistake::new("an empty expression").help(LITERAL_HELP)));
         }
-        let compiled = self.engine.compile_expression(expression).map_err(|e| self.explain(expression, &e))?;
+        let compiled =
+            self.engine.compile_expression(expression).map_err(|e| self.explain(expression, &e))?;
         let names: BTreeSet<String> = compiled.undeclared_variables(false).into_iter().collect();
         for name in &names {
             if !self.values.contains_key(name) && !self.broken.contains(name) {
@@ -161,27 +180,39 @@ impl Scope {
 
     fn explain(&self, expression: &str, error: &minijinja::Error) -> Placed {
         let detail = error.detail().unwrap_or_default();
-        let range = error.range().filter(|r| r.end <= expression.len() && r.start < r.end).unwrap_or(0..expression.len());
+        let range = error
+            .range()
+            .filter(|r| r.end <= expression.len() && r.start < r.end)
+            .unwrap_or(0..expression.len());
         let part = expression.get(range.clone()).unwrap_or_default();
         let mistake = match error.kind() {
             ErrorKind::SyntaxError if single_equals(expression) => {
-                Mistake::new("not an expression").label(detail.to_owned()).help("`==` compares; a single `=` means nothing here")
+                Mistake::new("not an expression")
+                    .label(detail.to_owned())
+                    .help("`==` compares; a single `=` means nothing here")
             }
-            ErrorKind::SyntaxError => Mistake::new("not an expression").label(detail.to_owned()).help(LITERAL_HELP),
+            ErrorKind::SyntaxError => {
+                Mistake::new("not an expression").label(detail.to_owned()).help(LITERAL_HELP)
+            }
             ErrorKind::UnknownFilter => {
                 let name = part.rsplit('|').next().unwrap_or(part).trim();
-                let name = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(name);
-                Mistake::new(format!("unknown filter `{name}`")).suggest(name, FILTERS.iter().copied())
+                let name =
+                    name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(name);
+                Mistake::new(format!("unknown filter `{name}`"))
+                    .suggest(name, FILTERS.iter().copied())
             }
-            kind => {
-                Mistake::new("cannot evaluate the expression").label(if detail.is_empty() { kind.to_string() } else { detail.to_owned() })
-            }
+            kind => Mistake::new("cannot evaluate the expression").label(if detail.is_empty() {
+                kind.to_string()
+            } else {
+                detail.to_owned()
+            }),
         };
         (range, mistake)
     }
 }
 
-const LITERAL_HELP: &str = "`{{ }}` belongs to bake; where the text itself needs `{{`, write `{{ '{{' }}`";
+const LITERAL_HELP: &str =
+    "`{{ }}` belongs to bake; where the text itself needs `{{`, write `{{ '{{' }}`";
 
 /// Filters worth suggesting.
 const FILTERS: &[&str] = &[
@@ -207,7 +238,8 @@ const FILTERS: &[&str] = &[
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Mistake {
     if matches!(name, "name" | "version") {
         // Built in everywhere but where they are made.
-        return Mistake::new(format!("`{name}` is not known yet in `[image]`")).help("use variables of `[vars]`, `arch` or `machine` here");
+        return Mistake::new(format!("`{name}` is not known yet in `[image]`"))
+            .help("use variables of `[vars]`, `arch` or `machine` here");
     }
     let mistake = Mistake::new(format!("unknown variable `{name}`"));
     match near(name, known) {
@@ -218,7 +250,8 @@ pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clo
     }
 }
 
-/// Returns the template engine as recipes and template files share it: strict, and booleans as TOML writes them.
+/// Returns the template engine as recipes and template files share it: strict, and booleans as TOML
+/// writes them.
 pub(super) fn engine<'t>() -> Environment<'t> {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -286,7 +319,10 @@ pub(super) fn word(expression: &str, name: &str) -> Option<Range<usize>> {
     let found = |at: &usize| {
         let before = &expression[..*at];
         let quoted = before.matches('\'').count() % 2 == 1 || before.matches('"').count() % 2 == 1;
-        !before.ends_with(part) && !before.trim_end().ends_with('.') && !expression[at + name.len()..].starts_with(part) && !quoted
+        !before.ends_with(part)
+            && !before.trim_end().ends_with('.')
+            && !expression[at + name.len()..].starts_with(part)
+            && !quoted
     };
     expression.match_indices(name).map(|(at, _)| at).find(found).map(|at| at..at + name.len())
 }
@@ -295,7 +331,9 @@ fn single_equals(expression: &str) -> bool {
     let bytes = expression.as_bytes();
     bytes.iter().enumerate().any(|(at, b)| {
         let before = at.checked_sub(1).and_then(|n| bytes.get(n));
-        *b == b'=' && bytes.get(at + 1) != Some(&b'=') && !matches!(before, Some(b'=' | b'!' | b'<' | b'>'))
+        *b == b'='
+            && bytes.get(at + 1) != Some(&b'=')
+            && !matches!(before, Some(b'=' | b'!' | b'<' | b'>'))
     })
 }
 
@@ -327,7 +365,10 @@ mod tests {
             ("debug", Value::Boolean(false)),
             ("html", Value::Text("<a&b>".into())),
         ];
-        Scope::new(values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(), ["lost".to_owned()].into())
+        Scope::new(
+            values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            ["lost".to_owned()].into(),
+        )
     }
 
     fn fills(text: &str, expected: &str) {
@@ -350,7 +391,10 @@ mod tests {
         fills("{{ '{{' }}.State{{ '}}' }}", "{{.State}}");
         fills("{{ '}}' ~ site }}", "}}blue");
         fills("a {{- site -}} \n b", "ablueb");
-        fills("${#list[@]} {% if %} {# no #} ${x} $(y) }} {x}", "${#list[@]} {% if %} {# no #} ${x} $(y) }} {x}");
+        fills(
+            "${#list[@]} {% if %} {# no #} ${x} $(y) }} {x}",
+            "${#list[@]} {% if %} {# no #} ${x} $(y) }} {x}",
+        );
         assert_eq!(scope().fill("{{ lost }} {{ site }}"), Ok(None));
     }
 
@@ -394,7 +438,21 @@ mod tests {
     #[test]
     fn hostile_expressions_end_in_mistakes() {
         let long = |piece: &str| piece.repeat(MAX_EXPRESSION / piece.len() - 2);
-        for piece in ["1+", "(", "[", "{'a':", "not ", "-", "site|", "site.a.", "1 if 1 else ", "a(", "1~", "1 and ", "'"] {
+        for piece in [
+            "1+",
+            "(",
+            "[",
+            "{'a':",
+            "not ",
+            "-",
+            "site|",
+            "site.a.",
+            "1 if 1 else ",
+            "a(",
+            "1~",
+            "1 and ",
+            "'",
+        ] {
             let text = format!("{{{{ {}1 }}}}", long(piece));
             let _ = scope().fill(&text);
         }

@@ -1,13 +1,17 @@
-//! Places inside a TOML string: from an offset in the text it means to the bytes of the recipe that say it.
+//! Places inside a TOML string: from an offset in the text it means to the bytes of the recipe that
+//! say it.
 
 use std::ops::Range;
 
 /// Returns the byte range, inside `raw`, of the part `wanted` of `meant`.
 ///
-/// `raw` is the string as the recipe has it, quotes included; `meant` is what TOML makes of it. `None` where the two cannot be
-/// walked side by side; the caller then points at the whole string.
+/// `raw` is the string as the recipe has it, quotes included; `meant` is what TOML makes of it.
+/// `None` where the two cannot be walked side by side; the caller then points at the whole string.
 pub(super) fn inside(raw: &str, meant: &str, wanted: Range<usize>) -> Option<Range<usize>> {
-    let (quotes, escapes) = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|q| raw.starts_with(q)).map(|q| (q.len(), q.starts_with('"')))?;
+    let (quotes, escapes) = ["\"\"\"", "'''", "\"", "'"]
+        .into_iter()
+        .find(|q| raw.starts_with(q))
+        .map(|q| (q.len(), q.starts_with('"')))?;
     let end = raw.len().checked_sub(quotes)?;
     let mut at = quotes;
     if quotes == 3 {

@@ -10,7 +10,10 @@ use super::mistake::{Mistake, Mistakes, Source, quote};
 const MAX_ERRORS: usize = 10;
 
 /// Parses a file; `None` where it is not TOML, which is reported.
-pub(super) fn parse<'a>(source: &'a Source, mistakes: &mut Mistakes) -> Option<toml::Spanned<DeTable<'a>>> {
+pub(super) fn parse<'a>(
+    source: &'a Source,
+    mistakes: &mut Mistakes,
+) -> Option<toml::Spanned<DeTable<'a>>> {
     let (table, mut errors) = DeTable::parse_recoverable(source.text());
     if errors.is_empty() {
         return Some(table);
@@ -23,7 +26,11 @@ pub(super) fn parse<'a>(source: &'a Source, mistakes: &mut Mistakes) -> Option<t
         let at = error.span().unwrap_or(0..0);
         let mistake = explain(source, at.start, source.slice(&at), error.message());
         // An empty span behind the end of the file shows nothing: take the last character instead.
-        let at = if at.is_empty() && at.start == source.text().len() { at.start.saturating_sub(1)..at.start } else { at };
+        let at = if at.is_empty() && at.start == source.text().len() {
+            at.start.saturating_sub(1)..at.start
+        } else {
+            at
+        };
         mistakes.add(source, at, mistake);
     }
     None
@@ -40,14 +47,25 @@ fn explain(source: &Source, at: usize, part: &str, message: &str) -> Mistake {
     let value = line.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
     let mistake = Mistake::new("not TOML").label(message.to_owned());
     match value {
-        Some(("mode", digits)) if digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) => {
+        Some(("mode", digits))
+            if digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
             mistake.help(format!("a mode is a string: mode = \"{digits}\""))
         }
-        Some((key, word)) if word.starts_with(|c: char| c.is_alphabetic() || c == '/' || c == '.') && !key.is_empty() => {
-            Mistake::new("not TOML").label("text must stand in quotes").help(format!("write {key} = {}", quote(word)))
+        Some((key, word))
+            if word.starts_with(|c: char| c.is_alphabetic() || c == '/' || c == '.')
+                && !key.is_empty() =>
+        {
+            Mistake::new("not TOML")
+                .label("text must stand in quotes")
+                .help(format!("write {key} = {}", quote(word)))
         }
-        Some((key, "")) if !key.is_empty() => mistake.help(format!("`{key}` needs a value after `=`")),
-        _ if message.contains("invalid basic string") || message.contains("invalid literal string") => {
+        Some((key, "")) if !key.is_empty() => {
+            mistake.help(format!("`{key}` needs a value after `=`"))
+        }
+        _ if message.contains("invalid basic string")
+            || message.contains("invalid literal string") =>
+        {
             mistake.help("a text of several lines stands between `'''` and `'''`")
         }
         _ => mistake,
@@ -62,11 +80,15 @@ fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
     let has = |start: &str| text.lines().any(|l| l.trim_start().starts_with(start));
     if matches!(key, "step" | "test") {
         let line = line.trim_start();
-        let list = text.lines().any(|l| l.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')));
+        let list = text.lines().any(|l| {
+            l.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        });
         let single = format!("[{key}]");
         let brackets = format!("every {key} starts with double brackets: `[[{key}]]`");
         return if list {
-            let help = format!("write every {key} as a `[[{key}]]` table of its own, or all of them in the one list");
+            let help = format!(
+                "write every {key} as a `[[{key}]]` table of its own, or all of them in the one list"
+            );
             mistake.label(format!("beside `{key} = […]`")).help(help)
         } else if line.starts_with(&single) || has(&single) {
             mistake.label(format!("`[{key}]` beside `[[{key}]]`")).help(brackets)
@@ -80,10 +102,16 @@ fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
         Some(first) => mistake.label(format!("first on line {first}")),
         None => mistake.label("second time"),
     };
-    let noun = ["step", "test"].into_iter().find(|noun| line.trim_start().starts_with(&format!("[{noun}.")));
+    let noun = ["step", "test"]
+        .into_iter()
+        .find(|noun| line.trim_start().starts_with(&format!("[{noun}.")));
     match (table, noun) {
-        (true, Some(noun)) => mistake.help(format!("the {noun} has it already; write every entry the same way, such as `env.NAME = …`")),
-        (true, None) if super::keys::TOP.contains(&key) => mistake.help(format!("put all keys under one `[{key}]`")),
+        (true, Some(noun)) => mistake.help(format!(
+            "the {noun} has it already; write every entry the same way, such as `env.NAME = …`"
+        )),
+        (true, None) if super::keys::TOP.contains(&key) => {
+            mistake.help(format!("put all keys under one `[{key}]`"))
+        }
         (false, _) => match list_above(source, at) {
             Some(noun) => mistake.help(format!("is a `[[{noun}]]` missing in between?")),
             None => mistake,

@@ -1,6 +1,7 @@
 //! Template files: whole Jinja, strict, with the recipe's variables and nothing else.
 //!
-//! Unknown names are found before anything is rendered, so that a branch not taken today does not hide a slip until tomorrow.
+//! Unknown names are found before anything is rendered, so that a branch not taken today does not
+//! hide a slip until tomorrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -19,22 +20,39 @@ const MAX_TAG: usize = 2000;
 /// Most `elif`s: to the engine each is nested in the one before.
 const MAX_ELIF: usize = 500;
 
-pub(super) fn render(text: &str, file: &Path, vars: &BTreeMap<String, Value>) -> Result<String, Diagnostic> {
+pub(super) fn render(
+    text: &str,
+    file: &Path,
+    vars: &BTreeMap<String, Value>,
+) -> Result<String, Diagnostic> {
     let source = Source::new(file, text);
     if let Some(tag) = tags(text).find(|tag| tag.len() > MAX_TAG) {
-        return Err(source.diagnose(tag.start..tag.start + 2, Mistake::new(format!("a template tag of more than {MAX_TAG} bytes"))));
+        return Err(source.diagnose(
+            tag.start..tag.start + 2,
+            Mistake::new(format!("a template tag of more than {MAX_TAG} bytes")),
+        ));
     }
-    let elif = |tag: &Range<usize>| text[tag.start + 2..tag.end].trim_start_matches(['-', '+']).trim_start().starts_with("elif");
+    let elif = |tag: &Range<usize>| {
+        text[tag.start + 2..tag.end].trim_start_matches(['-', '+']).trim_start().starts_with("elif")
+    };
     if let Some(tag) = tags(text).filter(elif).nth(MAX_ELIF) {
-        return Err(source.diagnose(tag, Mistake::new(format!("a template with more than {MAX_ELIF} `elif`"))));
+        return Err(source
+            .diagnose(tag, Mistake::new(format!("a template with more than {MAX_ELIF} `elif`"))));
     }
     let mut engine = engine();
     // The engine would escape for HTML by the file's name, and drop the last line end.
     engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    engine.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().expect("the usual delimiters are valid"));
+    engine.set_syntax(
+        SyntaxConfig::builder()
+            .keep_trailing_newline(true)
+            .build()
+            .expect("the usual delimiters are valid"),
+    );
     engine.remove_global("debug");
-    let template = engine.template_from_named_str("template", text).map_err(|e| explain(&source, vars, &e))?;
-    let known = |name: &str| vars.contains_key(name) || engine.globals().any(|(global, _)| global == name);
+    let template =
+        engine.template_from_named_str("template", text).map_err(|e| explain(&source, vars, &e))?;
+    let known =
+        |name: &str| vars.contains_key(name) || engine.globals().any(|(global, _)| global == name);
     let names: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
     for name in names.iter().filter(|name| !known(name)) {
         // `x is defined` and `x | default(…)` ask on purpose.
@@ -74,8 +92,12 @@ fn unguarded(text: &str, name: &str) -> Option<Range<usize>> {
         let body = &text[tag.clone()];
         let Some(place) = word(body, name) else { continue };
         let after = body[place.end..].trim_start();
-        let asks = ["is defined", "is not defined", "is undefined", "is not undefined"].iter().any(|test| after.starts_with(test))
-            || after.strip_prefix('|').is_some_and(|rest| ["default", "d("].iter().any(|f| rest.trim_start().starts_with(f)));
+        let asks = ["is defined", "is not defined", "is undefined", "is not undefined"]
+            .iter()
+            .any(|test| after.starts_with(test))
+            || after.strip_prefix('|').is_some_and(|rest| {
+                ["default", "d("].iter().any(|f| rest.trim_start().starts_with(f))
+            });
         if asks {
             guarded = true;
             continue;
@@ -87,25 +109,37 @@ fn unguarded(text: &str, name: &str) -> Option<Range<usize>> {
     None
 }
 
-fn explain(source: &Source, vars: &BTreeMap<String, Value>, error: &minijinja::Error) -> Diagnostic {
+fn explain(
+    source: &Source,
+    vars: &BTreeMap<String, Value>,
+    error: &minijinja::Error,
+) -> Diagnostic {
     let line = source.line_span(error.line().unwrap_or(1));
-    let place = error.range().filter(|r| r.start < r.end && r.end <= source.text().len()).unwrap_or(line);
+    let place =
+        error.range().filter(|r| r.start < r.end && r.end <= source.text().len()).unwrap_or(line);
     let detail = error.detail().unwrap_or_default().to_owned();
     let part = source.slice(&place).to_owned();
     let mistake = match error.kind() {
         ErrorKind::UndefinedError => {
-            let name = part.split(|c: char| !c.is_alphanumeric() && c != '_').find(|word| !word.is_empty()).unwrap_or(&part);
+            let name = part
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .find(|word| !word.is_empty())
+                .unwrap_or(&part);
             if part.starts_with('.') || vars.contains_key(name) {
                 Mistake::new("an undefined value").label(detail)
             } else {
                 unknown(name, vars.keys().map(String::as_str))
             }
         }
-        ErrorKind::TemplateNotFound => {
-            Mistake::new("a template cannot read other files").label("not found").help("put the parts into one file")
-        }
+        ErrorKind::TemplateNotFound => Mistake::new("a template cannot read other files")
+            .label("not found")
+            .help("put the parts into one file"),
         ErrorKind::SyntaxError => Mistake::new("not a template").label(detail),
-        kind => Mistake::new("cannot render the template").label(if detail.is_empty() { kind.to_string() } else { detail }),
+        kind => Mistake::new("cannot render the template").label(if detail.is_empty() {
+            kind.to_string()
+        } else {
+            detail
+        }),
     };
     source.diagnose(place, mistake)
 }
@@ -115,14 +149,22 @@ mod tests {
     use super::*;
 
     fn vars() -> BTreeMap<String, Value> {
-        [("site", Value::Text("<blue>".into())), ("port", Value::Integer(80)), ("debug", Value::Boolean(true))]
-            .into_iter()
-            .map(|(k, v)| (k.to_owned(), v))
-            .collect()
+        [
+            ("site", Value::Text("<blue>".into())),
+            ("port", Value::Integer(80)),
+            ("debug", Value::Boolean(true)),
+        ]
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), v))
+        .collect()
     }
 
     fn renders(text: &str, expected: &str) {
-        assert_eq!(render(text, Path::new("x.html.j2"), &vars()).map_err(|d| d.message), Ok(expected.to_owned()), "{text}");
+        assert_eq!(
+            render(text, Path::new("x.html.j2"), &vars()).map_err(|d| d.message),
+            Ok(expected.to_owned()),
+            "{text}"
+        );
     }
 
     fn fails(text: &str, line: u32, part: &str) {
@@ -137,7 +179,10 @@ mod tests {
         renders("{% for i in range(3) %}{{ i }}{% endfor %}", "012");
         renders("{% set x = port + 1 %}{{ x }}\n\n", "81\n\n");
         renders("{% macro m(a) %}[{{ a }}]{% endmacro %}{{ m(port) }}", "[80]");
-        renders("{{ nothing | default('x') }}{% if nothing is defined %}{{ nothing }}{% endif %}", "x");
+        renders(
+            "{{ nothing | default('x') }}{% if nothing is defined %}{{ nothing }}{% endif %}",
+            "x",
+        );
     }
 
     #[test]
@@ -149,13 +194,43 @@ mod tests {
         fails("a\n\n{{ site.a.b }}", 3, ".a.b");
         assert!(render("{% for i in range(9) %}", Path::new("x"), &vars()).is_err());
         assert!(render(&"{".repeat(100_000), Path::new("x"), &vars()).is_err());
-        assert!(render(&format!("{{{{ {}1 }}}}", "1+".repeat(100_000)), Path::new("x"), &vars()).is_err());
+        assert!(
+            render(&format!("{{{{ {}1 }}}}", "1+".repeat(100_000)), Path::new("x"), &vars())
+                .is_err()
+        );
         let _ = render(&"{% if 1 %}".repeat(10_000), Path::new("x"), &vars());
-        assert!(render(&format!("{{% if 0 %}}{}{{% endif %}}", "{%- elif 1 %}".repeat(MAX_ELIF)), Path::new("x"), &vars()).is_ok());
-        for piece in ["1+", "(", "[", "not ", "-", "site|", "site.a.", "1 if 1 else ", "1~", "1 and ", "{'a':"] {
-            let _ = render(&format!("{{{{ {}1 }}}}", piece.repeat(MAX_TAG / piece.len() - 3)), Path::new("x"), &vars());
+        assert!(
+            render(
+                &format!("{{% if 0 %}}{}{{% endif %}}", "{%- elif 1 %}".repeat(MAX_ELIF)),
+                Path::new("x"),
+                &vars()
+            )
+            .is_ok()
+        );
+        for piece in [
+            "1+",
+            "(",
+            "[",
+            "not ",
+            "-",
+            "site|",
+            "site.a.",
+            "1 if 1 else ",
+            "1~",
+            "1 and ",
+            "{'a':",
+        ] {
+            let _ = render(
+                &format!("{{{{ {}1 }}}}", piece.repeat(MAX_TAG / piece.len() - 3)),
+                Path::new("x"),
+                &vars(),
+            );
         }
-        let _ = render(&format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(100_000)), Path::new("x"), &vars());
+        let _ = render(
+            &format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(100_000)),
+            Path::new("x"),
+            &vars(),
+        );
         let _ = render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", Path::new("x"), &vars());
     }
 }

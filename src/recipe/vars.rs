@@ -1,6 +1,7 @@
 //! Variables: what `[vars]` declares, and who gives the values.
 //!
-//! `--var` wins over a later `--vars-file`, that over an earlier one, that over `BAKE_VAR_x`, that over the default.
+//! `--var` wins over a later `--vars-file`, that over an earlier one, that over `BAKE_VAR_x`, that
+//! over the default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,16 +10,18 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::field::{Node, string_inside, type_name, unknown_key, wrong_type};
-use super::keys;
 use super::mistake::{Mistake, Mistakes, Source, either, quote};
 use super::scope::unknown;
-use super::{Inputs, Value, syntax};
+use super::{Inputs, Value, keys, syntax};
 
 /// Names that bake gives values to.
 pub(super) const BUILT_IN: &[&str] = &["name", "version", "arch", "machine", "epoch"];
 
 /// Words that expressions need for themselves.
-const RESERVED: &[&str] = &["true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else", "loop", "self"];
+const RESERVED: &[&str] = &[
+    "true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else",
+    "loop", "self",
+];
 
 /// Values, and the names whose value is wrong or missing (which has been reported).
 #[derive(Debug, Default)]
@@ -47,7 +50,12 @@ struct Variable {
 }
 
 /// Reads `[vars]` and takes values from everywhere.
-pub(super) fn resolve(source: &Source, node: Option<(Range<usize>, &Node<'_>)>, inputs: &Inputs, mistakes: &mut Mistakes) -> Resolved {
+pub(super) fn resolve(
+    source: &Source,
+    node: Option<(Range<usize>, &Node<'_>)>,
+    inputs: &Inputs,
+    mistakes: &mut Mistakes,
+) -> Resolved {
     let mut declared = BTreeMap::new();
     match node.map(|(key, node)| (key, node.get_ref())) {
         None => {}
@@ -62,23 +70,29 @@ pub(super) fn resolve(source: &Source, node: Option<(Range<usize>, &Node<'_>)>, 
     }
 
     let mut given: BTreeMap<String, Value> = BTreeMap::new();
-    let mut broken: BTreeSet<String> = declared.iter().filter(|(_, v)| v.broken).map(|(name, _)| name.clone()).collect();
-    let mut take =
-        |name: &str, result: Result<Value, Mistake>, place: &dyn Fn() -> (Source, Range<usize>), mistakes: &mut Mistakes| match result {
-            Ok(value) => drop(given.insert(name.to_owned(), value)),
-            Err(mistake) => {
-                let (source, span) = place();
-                mistakes.add(&source, span, mistake);
-                broken.insert(name.to_owned());
-            }
-        };
+    let mut broken: BTreeSet<String> =
+        declared.iter().filter(|(_, v)| v.broken).map(|(name, _)| name.clone()).collect();
+    let mut take = |name: &str,
+                    result: Result<Value, Mistake>,
+                    place: &dyn Fn() -> (Source, Range<usize>),
+                    mistakes: &mut Mistakes| match result {
+        Ok(value) => drop(given.insert(name.to_owned(), value)),
+        Err(mistake) => {
+            let (source, span) = place();
+            mistakes.add(&source, span, mistake);
+            broken.insert(name.to_owned());
+        }
+    };
 
     for (name, text) in &inputs.env_vars {
         // Unknown names are none of our business: the environment is shared.
         if let Some(variable) = declared.get(name) {
             let place = || {
                 let left = format!("BAKE_VAR_{name}=");
-                (Source::new(Path::new("<environment>"), &format!("{left}{text}")), left.len()..left.len() + text.len())
+                (
+                    Source::new(Path::new("<environment>"), &format!("{left}{text}")),
+                    left.len()..left.len() + text.len(),
+                )
             };
             take(name, from_text(name, variable, text), &place, mistakes);
         }
@@ -96,7 +110,9 @@ pub(super) fn resolve(source: &Source, node: Option<(Range<usize>, &Node<'_>)>, 
         }
     }
     for (name, text) in &inputs.vars {
-        let place = |part: usize| (Source::new(Path::new("<command line>"), &format!("--var {name}={text}")), part);
+        let place = |part: usize| {
+            (Source::new(Path::new("<command line>"), &format!("--var {name}={text}")), part)
+        };
         match declared.get(name) {
             Some(variable) => {
                 let at = || {
@@ -118,10 +134,15 @@ pub(super) fn resolve(source: &Source, node: Option<(Range<usize>, &Node<'_>)>, 
             Some(value) => drop(values.insert(name, value)),
             None if broken.contains(&name) => {}
             None => {
-                let mistake = Mistake::new(format!("variable `{name}` has no value")).label("required: no default");
-                let mut help = format!("set it with `--var {name}=…`, a vars file or `BAKE_VAR_{name}`");
+                let mistake = Mistake::new(format!("variable `{name}` has no value"))
+                    .label("required: no default");
+                let mut help =
+                    format!("set it with `--var {name}=…`, a vars file or `BAKE_VAR_{name}`");
                 if !variable.values.is_empty() {
-                    help += &format!("; it is one of {}", either(show_all(&variable.values).iter().map(String::as_str)));
+                    help += &format!(
+                        "; it is one of {}",
+                        either(show_all(&variable.values).iter().map(String::as_str))
+                    );
                 }
                 if let Some(text) = variable.help {
                     help += &format!(" ({name}: {text})");
@@ -137,35 +158,52 @@ pub(super) fn resolve(source: &Source, node: Option<(Range<usize>, &Node<'_>)>, 
 fn unknown_var(name: &str, declared: &BTreeMap<String, Variable>) -> Mistake {
     match name {
         "version" => Mistake::new("`version` is not set by `--var`").help("use `--set-version`"),
-        _ if BUILT_IN.contains(&name) => Mistake::new(format!("`{name}` is built in and cannot be set")),
+        _ if BUILT_IN.contains(&name) => {
+            Mistake::new(format!("`{name}` is built in and cannot be set"))
+        }
         _ => unknown(name, declared.keys().map(String::as_str)),
     }
 }
 
-fn declare(source: &Source, name: &str, key: Range<usize>, node: &Node<'_>, mistakes: &mut Mistakes) -> Option<Variable> {
+fn declare(
+    source: &Source,
+    name: &str,
+    key: Range<usize>,
+    node: &Node<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Variable> {
     if let Err(mistake) = variable_name(name) {
         mistakes.add(source, key, mistake);
         return None;
     }
-    let mut variable = Variable { key, kind: None, default: None, values: vec![], help: None, broken: false };
+    let mut variable =
+        Variable { key, kind: None, default: None, values: vec![], help: None, broken: false };
     match node.get_ref() {
         DeValue::Table(table) => long_form(source, name, &mut variable, table, mistakes),
-        value => match scalar(value).map_err(|()| wrong_default(source, name, node)).and_then(literal) {
-            Ok(value) => {
-                variable.kind = Some(kind(&value));
-                variable.default = Some(value);
+        value => {
+            match scalar(value).map_err(|()| wrong_default(source, name, node)).and_then(literal) {
+                Ok(value) => {
+                    variable.kind = Some(kind(&value));
+                    variable.default = Some(value);
+                }
+                Err(mistake) => {
+                    mistakes.add(source, string_inside(source, node), mistake);
+                    variable.broken = true;
+                }
             }
-            Err(mistake) => {
-                mistakes.add(source, string_inside(source, node), mistake);
-                variable.broken = true;
-            }
-        },
+        }
     }
     Some(variable)
 }
 
 /// `{ default = …, values = […], help = "…" }`.
-fn long_form(source: &Source, name: &str, variable: &mut Variable, table: &DeTable<'_>, mistakes: &mut Mistakes) {
+fn long_form(
+    source: &Source,
+    name: &str,
+    variable: &mut Variable,
+    table: &DeTable<'_>,
+    mistakes: &mut Mistakes,
+) {
     let mut fail = |variable: &mut Variable, span, mistake| {
         mistakes.add(source, span, mistake);
         variable.broken = true;
@@ -173,19 +211,34 @@ fn long_form(source: &Source, name: &str, variable: &mut Variable, table: &DeTab
     for (key, node) in table {
         let key_name: &str = key.get_ref();
         match (key_name, node.get_ref()) {
-            ("default", value) => match scalar(value).map_err(|()| wrong_default(source, name, node)).and_then(literal) {
+            ("default", value) => match scalar(value)
+                .map_err(|()| wrong_default(source, name, node))
+                .and_then(literal)
+            {
                 Ok(value) => variable.default = Some(value),
                 Err(mistake) => fail(variable, string_inside(source, node), mistake),
             },
             ("values", DeValue::Array(list)) => {
                 for entry in list {
-                    match scalar(entry.get_ref()).map_err(|()| wrong_default(source, name, entry)).and_then(literal) {
-                        Ok(value) if variable.values.first().is_none_or(|first| kind(first) == kind(&value)) => variable.values.push(value),
+                    match scalar(entry.get_ref())
+                        .map_err(|()| wrong_default(source, name, entry))
+                        .and_then(literal)
+                    {
+                        Ok(value)
+                            if variable
+                                .values
+                                .first()
+                                .is_none_or(|first| kind(first) == kind(&value)) =>
+                        {
+                            variable.values.push(value)
+                        }
                         Ok(_) => fail(
                             variable,
                             entry.span(),
-                            Mistake::new("values of different types")
-                                .label(format!("the first is {}", kind_name(kind(&variable.values[0])))),
+                            Mistake::new("values of different types").label(format!(
+                                "the first is {}",
+                                kind_name(kind(&variable.values[0]))
+                            )),
                         ),
                         Err(mistake) => fail(variable, string_inside(source, entry), mistake),
                     }
@@ -204,7 +257,8 @@ fn long_form(source: &Source, name: &str, variable: &mut Variable, table: &DeTab
             ("help", DeValue::String(text)) => variable.help = Some(text.to_string()),
             ("help", other) => fail(variable, node.span(), wrong_type("help", "a string", other)),
             _ => {
-                let mistake = unknown_key(key_name, "a variable", keys::VAR.keys.iter().map(|k| k.name));
+                let mistake =
+                    unknown_key(key_name, "a variable", keys::VAR.keys.iter().map(|k| k.name));
                 fail(variable, key.span(), mistake);
             }
         }
@@ -221,37 +275,52 @@ fn long_form(source: &Source, name: &str, variable: &mut Variable, table: &DeTab
 
 fn variable_name(name: &str) -> Result<(), Mistake> {
     if BUILT_IN.contains(&name) {
-        return Err(Mistake::new(format!("variable `{name}` is built in")).label("choose another name"));
+        return Err(
+            Mistake::new(format!("variable `{name}` is built in")).label("choose another name")
+        );
     }
     if RESERVED.contains(&name) {
-        return Err(Mistake::new(format!("`{name}` is a word of expressions")).label("choose another name"));
+        return Err(
+            Mistake::new(format!("`{name}` is a word of expressions")).label("choose another name")
+        );
     }
-    let fits =
-        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let fits = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if fits {
         return Ok(());
     }
-    let tidy: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect();
-    let mistake =
-        Mistake::new(format!("{} is not a name of a variable", quote(name))).label("letters, digits and `_`, not starting with a digit");
-    Err(if name.contains('-') { mistake.help(format!("`-` means minus in expressions; write `{tidy}`")) } else { mistake })
+    let tidy: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect();
+    let mistake = Mistake::new(format!("{} is not a name of a variable", quote(name)))
+        .label("letters, digits and `_`, not starting with a digit");
+    Err(if name.contains('-') {
+        mistake.help(format!("`-` means minus in expressions; write `{tidy}`"))
+    } else {
+        mistake
+    })
 }
 
 /// Variables are plain: what would `{{ }}` in one see of the others?
 fn literal(value: Value) -> Result<Value, Mistake> {
     match &value {
-        Value::Text(text) if text.contains("{{") => Err(Mistake::new("a variable cannot use other variables")
-            .label("`{{ }}` is not replaced here")
-            .help("put the parts together where they are used")),
+        Value::Text(text) if text.contains("{{") => {
+            Err(Mistake::new("a variable cannot use other variables")
+                .label("`{{ }}` is not replaced here")
+                .help("put the parts together where they are used"))
+        }
         _ => Ok(value),
     }
 }
 
 fn wrong_default(source: &Source, name: &str, node: &Node<'_>) -> Mistake {
-    let mistake =
-        Mistake::new(format!("expected a string, an integer or a boolean for variable `{name}`, found {}", type_name(node.get_ref())));
+    let mistake = Mistake::new(format!(
+        "expected a string, an integer or a boolean for variable `{name}`, found {}",
+        type_name(node.get_ref())
+    ));
     match node.get_ref() {
-        DeValue::Float(_) | DeValue::Datetime(_) => mistake.help(format!("write it in quotes: \"{}\"", source.slice(&node.span()))),
+        DeValue::Float(_) | DeValue::Datetime(_) => {
+            mistake.help(format!("write it in quotes: \"{}\"", source.slice(&node.span())))
+        }
         _ => mistake,
     }
 }
@@ -260,7 +329,9 @@ fn scalar(value: &DeValue<'_>) -> Result<Value, ()> {
     match value {
         DeValue::String(text) => Ok(Value::Text(text.to_string())),
         DeValue::Boolean(yes) => Ok(Value::Boolean(*yes)),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).map(Value::Integer).map_err(|_| ()),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map(Value::Integer).map_err(|_| ())
+        }
         _ => Err(()),
     }
 }
@@ -304,9 +375,13 @@ fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mista
         Some(value) => allowed(name, variable, value),
         None => {
             let wanted = variable.kind.map_or("a value", kind_name);
-            let mistake =
-                Mistake::new(format!("{} is not {wanted}", quote(text))).label(format!("`{name}` is {wanted}, as its default is"));
-            Err(if variable.kind == Some(Kind::Boolean) { mistake.help("it is `true` or `false`") } else { mistake })
+            let mistake = Mistake::new(format!("{} is not {wanted}", quote(text)))
+                .label(format!("`{name}` is {wanted}, as its default is"));
+            Err(if variable.kind == Some(Kind::Boolean) {
+                mistake.help("it is `true` or `false`")
+            } else {
+                mistake
+            })
         }
     }
 }
@@ -315,10 +390,15 @@ fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mista
 fn from_toml(name: &str, variable: &Variable, found: &DeValue<'_>) -> Result<Value, Mistake> {
     let wanted = variable.kind.map_or("a string, an integer or a boolean", kind_name);
     match scalar(found) {
-        Ok(value) if variable.kind.is_none_or(|k| k == kind(&value)) => allowed(name, variable, value),
-        _ => Err(Mistake::new(format!("expected {wanted} for variable `{name}`, found {}", type_name(found)))
-            .label(format!("expected {wanted}"))
-            .help("the default in the recipe's `[vars]` fixes the type")),
+        Ok(value) if variable.kind.is_none_or(|k| k == kind(&value)) => {
+            allowed(name, variable, value)
+        }
+        _ => Err(Mistake::new(format!(
+            "expected {wanted} for variable `{name}`, found {}",
+            type_name(found)
+        ))
+        .label(format!("expected {wanted}"))
+        .help("the default in the recipe's `[vars]` fixes the type")),
     }
 }
 
@@ -334,5 +414,7 @@ fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mista
         help += &format!(" ({name}: {text})");
     }
     let text = show(&value);
-    Err(Mistake::new(format!("{} is not a value of `{name}`", quote(&text))).suggest(&text, names()).help(help))
+    Err(Mistake::new(format!("{} is not a value of `{name}`", quote(&text)))
+        .suggest(&text, names())
+        .help(help))
 }

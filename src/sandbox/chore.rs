@@ -1,19 +1,14 @@
 //! The calls that every bake program has, whatever table it brings.
 
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::CWD;
 use serde_json::Value;
 
-use super::CallIo;
-use super::Chores;
-use super::dial;
 use super::plan::WirePath;
-use super::tree;
+use super::{CallIo, Chores, dial, tree};
 
 /// Removes trees below `/scratch`.
 pub(super) const REMOVE_TREES: &str = "sandbox.remove-trees";
@@ -24,11 +19,13 @@ pub(super) const PING: &str = "sandbox.ping";
 const REMOVERS: usize = 8;
 
 /// Looked up after the program's own table.
-pub(super) const BUILT_IN: Chores = &[(REMOVE_TREES, remove_trees), (PING, ping), (dial::DIAL, dial::dial)];
+pub(super) const BUILT_IN: Chores =
+    &[(REMOVE_TREES, remove_trees), (PING, ping), (dial::DIAL, dial::dial)];
 
 fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
     let paths: Vec<WirePath> = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
-    let scratch = tree::open_dir(CWD, "/scratch").map_err(|e| format!("open the scratch folder: {e}"))?;
+    let scratch =
+        tree::open_dir(CWD, "/scratch").map_err(|e| format!("open the scratch folder: {e}"))?;
     let todo = Mutex::new(paths.into_iter());
     let failure = Mutex::new(None);
     // Where removing waits for the disk, several at once wait less.
@@ -40,7 +37,8 @@ fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
                     let Some(path) = next.map(|path| path.path()) else { return };
                     if let Err(error) = remove_tree(&scratch, &path) {
                         let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure.get_or_insert_with(|| format!("remove {}: {error}", path.display()));
+                        failure
+                            .get_or_insert_with(|| format!("remove {}: {error}", path.display()));
                     }
                 }
             });
@@ -50,9 +48,11 @@ fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
 }
 
 fn remove_tree(scratch: &OwnedFd, path: &Path) -> std::io::Result<()> {
-    let (base, name) = path.parent().zip(path.file_name()).ok_or(std::io::ErrorKind::InvalidInput)?;
+    let (base, name) =
+        path.parent().zip(path.file_name()).ok_or(std::io::ErrorKind::InvalidInput)?;
     let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let flags =
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(scratch, base, flags, rustix::fs::Mode::empty(), resolve) {
         Ok(parent) => tree::remove(parent.as_fd(), Path::new(name)),

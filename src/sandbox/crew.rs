@@ -1,25 +1,16 @@
-//! The processes below a job's init: the one it waits for, the programs in the background, and the orphans it reaps on the way.
+//! The processes below a job's init: the one it waits for, the programs in the background, and the
+//! orphans it reaps on the way.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
-use rustix::process::Signal;
-use rustix::process::WaitOptions;
-use rustix::process::WaitStatus;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
-use super::plan;
-use super::plan::Doing;
-use super::plan::Fault;
-use super::plan::Status;
+use super::plan::{self, Doing, Fault, Status};
 
 /// The programs in the background.
 #[derive(Default)]
@@ -36,13 +27,16 @@ struct Member {
 impl Crew {
     /// Takes in a child that was just started.
     pub(super) fn join(&mut self, pid: Pid, action: usize) -> Result<(), Fault> {
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).doing(|| "watch a program".into())?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .doing(|| "watch a program".into())?;
         self.0.push(Member { pid, pidfd, action, ended: None });
         Ok(())
     }
 
     fn note(&mut self, pid: Pid, status: WaitStatus) {
-        if let Some(member) = self.0.iter_mut().find(|member| member.pid == pid && member.ended.is_none()) {
+        if let Some(member) =
+            self.0.iter_mut().find(|member| member.pid == pid && member.ended.is_none())
+        {
             member.ended = Some(status_of(status));
         }
     }
@@ -60,11 +54,16 @@ impl Crew {
     }
 
     /// The same, passing on to the child the signals that bake sends through `control` meanwhile.
-    pub(super) fn wait_listening(&mut self, child: Pid, mut control: &File) -> Result<Status, Fault> {
+    pub(super) fn wait_listening(
+        &mut self,
+        child: Pid,
+        mut control: &File,
+    ) -> Result<Status, Fault> {
         let what = || "wait for a program".to_owned();
         let pidfd = rustix::process::pidfd_open(child, PidfdFlags::empty()).doing(what)?;
         loop {
-            let mut fds = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&control, PollFlags::IN)];
+            let mut fds =
+                [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&control, PollFlags::IN)];
             match rustix::event::poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
@@ -79,14 +78,18 @@ impl Crew {
                 // Bake has gone, or has had enough: the helper kills everything.
                 return Ok(Status::Signaled(Signal::KILL.as_raw()));
             }
-            if let Some(signal) = byte[0].checked_sub(plan::SIGNAL).and_then(|number| Signal::from_named_raw(number.into())) {
+            if let Some(signal) = byte[0]
+                .checked_sub(plan::SIGNAL)
+                .and_then(|number| Signal::from_named_raw(number.into()))
+            {
                 // It has just ended: that is seen next.
                 let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
             }
         }
     }
 
-    /// Lets `time` pass, or less where a program in the background ends. Returns the first that has ended, if any.
+    /// Lets `time` pass, or less where a program in the background ends. Returns the first that has
+    /// ended, if any.
     pub(super) fn rest(&mut self, time: Duration) -> Result<Option<Status>, Fault> {
         let until = Instant::now() + time;
         loop {
@@ -98,8 +101,12 @@ impl Crew {
             if left.is_zero() {
                 return Ok(None);
             }
-            let mut fds: Vec<_> = self.0.iter().map(|member| PollFd::new(&member.pidfd, PollFlags::IN)).collect();
-            let left = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+            let mut fds: Vec<_> =
+                self.0.iter().map(|member| PollFd::new(&member.pidfd, PollFlags::IN)).collect();
+            let left = Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
             match rustix::event::poll(&mut fds, Some(&left)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(Fault::new("watch a program", error)),
@@ -120,7 +127,8 @@ impl Crew {
     }
 
     fn lost(&self) -> Option<Status> {
-        let gone = |member: &Member| Some(Status::Lost(member.action, Box::new(member.ended.clone()?)));
+        let gone =
+            |member: &Member| Some(Status::Lost(member.action, Box::new(member.ended.clone()?)));
         self.0.iter().find_map(gone)
     }
 }

@@ -1,4 +1,5 @@
-//! Connections into a job's network from outside of it: a call inside dials, and hands the connected socket out.
+//! Connections into a job's network from outside of it: a call inside dials, and hands the
+//! connected socket out.
 //!
 //! ```text
 //! bake ──── port ────► call in the job's network namespace ── connect ──► 127.0.0.1:port
@@ -6,21 +7,14 @@
 //! ```
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
-use std::net::SocketAddr;
-use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Call;
-use super::CallIo;
-use super::wire;
+use super::{Call, CallIo, wire};
 
 /// Dials for somebody outside, until that lets go of the socket.
 pub(super) const DIAL: &str = "sandbox.dial";
@@ -47,7 +41,10 @@ impl Dialer {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the job has ended"));
         };
         answer.map_err(io::Error::other)?;
-        let file = files.into_iter().next().ok_or_else(|| io::Error::other("no socket came with the answer"))?;
+        let file = files
+            .into_iter()
+            .next()
+            .ok_or_else(|| io::Error::other("no socket came with the answer"))?;
         Ok(TcpStream::from(file))
     }
 }
@@ -66,7 +63,11 @@ pub(super) fn dial(io: CallIo<'_>) -> Result<Value, String> {
 }
 
 fn connect(port: u16) -> io::Result<TcpStream> {
-    let v4 = TcpStream::connect_timeout(&SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), PATIENCE);
+    let v4 =
+        TcpStream::connect_timeout(&SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), PATIENCE);
     // A service may listen on the one only; what it says of the first is what people know.
-    v4.or_else(|error| TcpStream::connect_timeout(&SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), PATIENCE).map_err(|_| error))
+    v4.or_else(|error| {
+        TcpStream::connect_timeout(&SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), PATIENCE)
+            .map_err(|_| error)
+    })
 }

@@ -1,25 +1,19 @@
-//! Turns a fresh child of the init into a step's program: as the wanted user, with the rights of a Docker build step and no more.
+//! Turns a fresh child of the init into a step's program: as the wanted user, with the rights of a
+//! Docker build step and no more.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::thread::CapabilitySet;
-use rustix::thread::CapabilitySets;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::Exec;
-use super::passwd;
-use super::passwd::Who;
-use super::seccomp;
-use super::sys;
+use super::passwd::{self, Who};
+use super::{Exec, seccomp, sys};
 
 /// Docker's default, less MKNOD.
 const KEPT: CapabilitySet = CapabilitySet::AUDIT_WRITE
@@ -70,7 +64,8 @@ fn prepare(exec: &Exec, streams: &Streams, filter: &[u8]) -> Result<(), String> 
         move |error: rustix::io::Errno| format!("{what}: {}", io::Error::from(error))
     };
     rustix::process::setsid().map_err(failed("start a session"))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open /dev/null"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed("open /dev/null"))?;
     connect(streams, &null).map_err(failed("connect the standard streams"))?;
     hand_over(streams, &who)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -80,7 +75,8 @@ fn prepare(exec: &Exec, streams: &Streams, filter: &[u8]) -> Result<(), String> 
         .map_err(|e| format!("enter the folder {}: {e}", cwd.display()))?;
     limits().map_err(failed("set resource limits"))?;
     become_user(&who).map_err(|error| format!("become user '{}': {error}", exec.user))?;
-    // From here on the child can do nothing that the step could not. Descriptors other than 0, 1, 2 vanish when the program starts.
+    // From here on the child can do nothing that the step could not. Descriptors other than 0, 1, 2
+    // vanish when the program starts.
     sys::cloexec_from(3).map_err(|error| format!("close descriptors: {error}"))?;
     seccomp::apply(filter).map_err(|error| format!("set the system call filter: {error}"))
 }
@@ -108,17 +104,25 @@ fn connect(streams: &Streams, null: &OwnedFd) -> rustix::io::Result<()> {
     }
 }
 
-/// The pipes become the program's: it may open /dev/stdout, which asks for the pipe's own permission.
+/// The pipes become the program's: it may open /dev/stdout, which asks for the pipe's own
+/// permission.
 fn hand_over(streams: &Streams, who: &Who) -> Result<(), String> {
     let mut fds = vec![rustix::stdio::stdout(), rustix::stdio::stderr()];
     if let Streams::Own(_) | Streams::Terminal(_) = streams {
         fds.push(rustix::stdio::stdin());
     }
     for fd in fds {
-        let own = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(who.uid)), Some(rustix::fs::Gid::from_raw(who.gid)));
+        let own = rustix::fs::fchown(
+            fd,
+            Some(rustix::fs::Uid::from_raw(who.uid)),
+            Some(rustix::fs::Gid::from_raw(who.gid)),
+        );
         // An earlier program may have left the shared pipe non-blocking.
-        let blocking = rustix::fs::fcntl_getfl(fd).and_then(|flags| rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK));
-        own.and(blocking).map_err(|error| format!("hand over the standard streams: {}", io::Error::from(error)))?;
+        let blocking = rustix::fs::fcntl_getfl(fd)
+            .and_then(|flags| rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK));
+        own.and(blocking).map_err(|error| {
+            format!("hand over the standard streams: {}", io::Error::from(error))
+        })?;
     }
     Ok(())
 }
@@ -128,7 +132,10 @@ fn limits() -> rustix::io::Result<()> {
         // Inside a user namespace nobody may exceed what the host allows.
         let hard = rustix::process::getrlimit(resource).maximum;
         let value = hard.map_or(wanted, |hard| hard.min(wanted));
-        rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: if wanted == 0 { Some(0) } else { hard } })
+        rustix::process::setrlimit(
+            resource,
+            Rlimit { current: Some(value), maximum: if wanted == 0 { Some(0) } else { hard } },
+        )
     };
     lower(Resource::Core, 0)?;
     lower(Resource::Stack, STACK)?;
@@ -151,12 +158,16 @@ fn become_user(who: &Who) -> io::Result<()> {
     rustix::thread::clear_ambient_capability_set()?;
     let gid = rustix::process::Gid::from_raw(who.gid);
     let uid = rustix::process::Uid::from_raw(who.uid);
-    let groups: Vec<_> = who.groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
+    let groups: Vec<_> =
+        who.groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     let kept = if who.uid == 0 { KEPT } else { CapabilitySet::empty() };
-    Ok(rustix::thread::set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?)
+    Ok(rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
+    )?)
 }
 
 fn start(exec: &Exec) -> String {
@@ -178,12 +189,15 @@ fn start(exec: &Exec) -> String {
     let path = exec.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     let mut refused = None;
     for dir in path.split(':') {
-        let candidate = if dir.is_empty() { PathBuf::from(".").join(name) } else { Path::new(dir).join(name) };
+        let candidate =
+            if dir.is_empty() { PathBuf::from(".").join(name) } else { Path::new(dir).join(name) };
         let (errno, error) = attempt(&candidate);
         match errno {
             Some(libc::ENOENT | libc::ENOTDIR) if !candidate.exists() => {}
             // Another folder may have one that can be started.
-            Some(libc::EACCES) => refused = refused.or_else(|| Some(explain(&candidate, errno, &error))),
+            Some(libc::EACCES) => {
+                refused = refused.or_else(|| Some(explain(&candidate, errno, &error)))
+            }
             _ => return explain(&candidate, errno, &error),
         }
     }
@@ -198,8 +212,12 @@ fn explain(path: &Path, errno: Option<i32>, error: &io::Error) -> String {
         }
         Some(libc::ENOENT | libc::ENOTDIR) => format!("there is no program {shown} in the image"),
         Some(libc::EACCES) if path.is_dir() => format!("{shown} is a folder, not a program"),
-        Some(libc::EACCES) => format!("{shown} may not be executed by this user (is it executable?)"),
-        Some(libc::ENOEXEC) => format!("{shown} is neither a program for this machine nor a script that starts with #!"),
+        Some(libc::EACCES) => {
+            format!("{shown} may not be executed by this user (is it executable?)")
+        }
+        Some(libc::ENOEXEC) => format!(
+            "{shown} is neither a program for this machine nor a script that starts with #!"
+        ),
         Some(libc::E2BIG) => format!("the arguments and environment of {shown} are too long"),
         _ => format!("{shown} could not be started: {error}"),
     }

@@ -1,33 +1,20 @@
-//! The small single-threaded process between the warden and a job's pid 1: enters the session's user namespace, starts the init,
-//! and outlives it.
+//! The small single-threaded process between the warden and a job's pid 1: enters the session's
+//! user namespace, starts the init, and outlives it.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
-use rustix::process::Signal;
-use rustix::process::WaitOptions;
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use super::Chores;
 use super::crew::Crew;
-use super::idmap;
 use super::init::Init;
-use super::plan;
-use super::plan::Blobs;
-use super::plan::Doing;
-use super::plan::Event;
-use super::plan::Fault;
-use super::plan::JobPlan;
-use super::sys;
-use super::sys::Forked;
-use super::warden;
+use super::plan::{self, Blobs, Doing, Event, Fault, JobPlan};
+use super::sys::{self, Forked};
+use super::{Chores, idmap, warden};
 
 /// A helper, with all that it was given.
 pub(super) struct Helper {
@@ -72,7 +59,9 @@ impl Helper {
     }
 
     fn run(self, plan: &JobPlan, blobs: &Blobs) -> Result<u8, Fault> {
-        let Self { warden, events, control, stdout, stderr, said, files, userns, net, chores, .. } = self;
+        let Self {
+            warden, events, control, stdout, stderr, said, files, userns, net, chores, ..
+        } = self;
         drop((stdout, stderr));
         let sources = match plan.idmap {
             Some(_) => Some(idmap::open(plan, userns.as_fd())?),
@@ -90,8 +79,21 @@ impl Helper {
                 drop(leash_end);
                 let (events, control, said) = (&events, &control, &said);
                 let code = follow_helper(leash).map_or(1, |()| {
-                    Init { plan, blobs, sources, userns, net, events, control, said, files, chores, crew: Crew::default(), upper: None }
-                        .run()
+                    Init {
+                        plan,
+                        blobs,
+                        sources,
+                        userns,
+                        net,
+                        events,
+                        control,
+                        said,
+                        files,
+                        chores,
+                        crew: Crew::default(),
+                        upper: None,
+                    }
+                    .run()
                 });
                 sys::exit_now(code)
             }
@@ -104,8 +106,8 @@ impl Helper {
     }
 }
 
-/// Waits until the init is dead, killing it when bake lets go of the control pipe. With it dies its whole pid namespace. Returns the
-/// init's exit code.
+/// Waits until the init is dead, killing it when bake lets go of the control pipe. With it dies its
+/// whole pid namespace. Returns the init's exit code.
 fn watch(init: Pid, control: &File) -> Result<u8, Fault> {
     let what = || "watch the init".to_owned();
     let pidfd = rustix::process::pidfd_open(init, PidfdFlags::empty()).doing(what)?;
@@ -128,15 +130,22 @@ fn watch(init: Pid, control: &File) -> Result<u8, Fault> {
             rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).doing(what)?;
         }
     }
-    let status = rustix::process::waitpid(Some(init), WaitOptions::empty()).doing(what)?.map(|(_, status)| status);
+    let status = rustix::process::waitpid(Some(init), WaitOptions::empty())
+        .doing(what)?
+        .map(|(_, status)| status);
     match status.and_then(|status| status.terminating_signal()) {
         Some(signal) if !killed => Err(Fault {
-            what: format!("the sandbox was killed by signal {signal} from outside (out of memory?)"),
+            what: format!(
+                "the sandbox was killed by signal {signal} from outside (out of memory?)"
+            ),
             errno: None,
             hint: None,
             image: false,
         }),
-        _ => Ok(status.and_then(|status| status.exit_status()).and_then(|code| u8::try_from(code).ok()).unwrap_or(0)),
+        _ => Ok(status
+            .and_then(|status| status.exit_status())
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(0)),
     }
 }
 

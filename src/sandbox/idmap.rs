@@ -1,27 +1,16 @@
 //! Folders of the host, cloned as detached mounts that show on-disk ids as the session's ids.
 
-use std::fs;
-use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::{fs, io};
 
-use rustix::fs::CWD;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
-use rustix::mount::OpenTreeFlags;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::thread::UnshareFlags;
 
-use super::plan::Below;
-use super::plan::Doing;
-use super::plan::Fault;
-use super::plan::JobPlan;
-use super::sys;
-use super::sys::Forked;
+use super::plan::{Below, Doing, Fault, JobPlan};
+use super::sys::{self, Forked};
 
 /// The host folders of a job, as detached mounts.
 #[derive(Debug)]
@@ -43,21 +32,26 @@ enum Ids<'a> {
     Session(BorrowedFd<'a>),
 }
 
-/// Opens every host folder of `plan`. As root this happens before the user namespace is entered (only the host's root may map
-/// mounts), otherwise after the mount namespace is made (mounts of another one cannot be cloned).
+/// Opens every host folder of `plan`. As root this happens before the user namespace is entered
+/// (only the host's root may map mounts), otherwise after the mount namespace is made (mounts of
+/// another one cannot be cloned).
 pub(super) fn open(plan: &JobPlan, userns: BorrowedFd<'_>) -> Result<Sources, Fault> {
     let layers = folder(&plan.layers.path())?;
     let scratch = folder(&plan.scratch.path())?;
     let image_ids = if plan.idmap.is_some() { Ids::Session(userns) } else { Ids::Plain };
     let below = |place: &Below, read_only| {
-        let (base, named) = if place.in_scratch { (&scratch, &plan.scratch) } else { (&layers, &plan.layers) };
+        let (base, named) =
+            if place.in_scratch { (&scratch, &plan.scratch) } else { (&layers, &plan.layers) };
         let inner = beneath(base.as_fd(), &place.path.path())?;
         tree(inner.as_fd(), &named.path().join(place.path.path()), read_only, image_ids)
     };
     let (first, rest) = match &plan.root {
         Some(root) => {
             let parent = Below { in_scratch: true, path: root.parent.clone() };
-            (below(&parent, false)?, root.lower.iter().map(|lower| below(lower, true)).collect::<Result<Vec<_>, _>>()?)
+            (
+                below(&parent, false)?,
+                root.lower.iter().map(|lower| below(lower, true)).collect::<Result<Vec<_>, _>>()?,
+            )
         }
         None => (
             tree(layers.as_fd(), &plan.layers.path(), false, image_ids)?,
@@ -87,15 +81,26 @@ fn folder(path: &Path) -> Result<OwnedFd, Fault> {
 pub(super) fn beneath(base: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Fault> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat2(base, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
-        .doing(|| format!("open the folder {}", path.display()))
+    rustix::fs::openat2(
+        base,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )
+    .doing(|| format!("open the folder {}", path.display()))
 }
 
 fn tree(dir: BorrowedFd<'_>, path: &Path, read_only: bool, ids: Ids<'_>) -> Result<OwnedFd, Fault> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     let (mount, recursive) = match rustix::mount::open_tree(dir, "", flags) {
-        // Inside a user namespace, what is mounted below may not be uncovered: then it has to come along.
-        Err(Errno::INVAL) if matches!(ids, Ids::Plain) => (rustix::mount::open_tree(dir, "", flags | OpenTreeFlags::AT_RECURSIVE), true),
+        // Inside a user namespace, what is mounted below may not be uncovered: then it has to come
+        // along.
+        Err(Errno::INVAL) if matches!(ids, Ids::Plain) => {
+            (rustix::mount::open_tree(dir, "", flags | OpenTreeFlags::AT_RECURSIVE), true)
+        }
         other => (other, false),
     };
     let mount = mount.map_err(|error| {
@@ -130,13 +135,18 @@ fn tree(dir: BorrowedFd<'_>, path: &Path, read_only: bool, ids: Ids<'_>) -> Resu
 const NESTED: &str = "this root may not map ids: inside a container, run bake as an unprivileged user with subordinate ids, or give the \
                       container full rights (for example `docker run --privileged`)";
 
-/// A user namespace that serves as a map only: the owner of `dir` on disk becomes host id `base`, which is root in the session.
+/// A user namespace that serves as a map only: the owner of `dir` on disk becomes host id `base`,
+/// which is root in the session.
 fn one_line_map(dir: BorrowedFd<'_>, path: &Path, base: u32) -> Result<OwnedFd, Fault> {
     let stat = rustix::fs::fstat(dir).doing(|| format!("look at {}", path.display()))?;
     let what = || format!("make an id map for {}", path.display());
-    let (child_end, parent_end) =
-        rustix::net::socketpair(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, rustix::net::SocketFlags::CLOEXEC, None)
-            .doing(what)?;
+    let (child_end, parent_end) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .doing(what)?;
     match sys::fork().doing(what)? {
         Forked::Child => {
             drop(parent_end);
@@ -156,11 +166,17 @@ fn one_line_map(dir: BorrowedFd<'_>, path: &Path, base: u32) -> Result<OwnedFd, 
                 let proc = format!("/proc/{}", child.as_raw_nonzero());
                 fs::write(format!("{proc}/uid_map"), format!("{} {base} 1", stat.st_uid))?;
                 fs::write(format!("{proc}/gid_map"), format!("{} {base} 1", stat.st_gid))?;
-                Ok(rustix::fs::openat(CWD, format!("{proc}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+                Ok(rustix::fs::openat(
+                    CWD,
+                    format!("{proc}/ns/user"),
+                    OFlags::RDONLY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?)
             };
             let made = make().doing(what);
             drop(parent_end);
-            rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).doing(what)?;
+            rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty())
+                .doing(what)?;
             made
         }
     }

@@ -1,16 +1,13 @@
 //! Which host ids stand for the ids 0…65535 of an image.
 //!
-//! As root: a range of 65536 ids from 0x70000000 up, above all that distributions hand out; every build locks a slot of its own,
-//! so two builds cannot touch each other. As a user: the user's own id for root, and subordinate ids for the rest.
+//! As root: a range of 65536 ids from 0x70000000 up, above all that distributions hand out; every
+//! build locks a slot of its own, so two builds cannot touch each other. As a user: the user's own
+//! id for root, and subordinate ids for the rest.
 
-use std::fs;
-use std::fs::File;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
@@ -34,7 +31,11 @@ pub(super) struct Slot {
 pub(super) fn lock_slot() -> Result<Slot, Error> {
     let taken: Vec<Range<u64>> = ["/etc/subuid", "/etc/subgid"]
         .iter()
-        .flat_map(|path| subordinate(&fs::read_to_string(path).unwrap_or_default()).map(|row| row.range()).collect::<Vec<_>>())
+        .flat_map(|path| {
+            subordinate(&fs::read_to_string(path).unwrap_or_default())
+                .map(|row| row.range())
+                .collect::<Vec<_>>()
+        })
         .collect();
     let mut last = None;
     for dir in ["/run/lock/bake", "/run/bake", "/var/lib/bake", "/tmp/bake-ids"] {
@@ -43,7 +44,9 @@ pub(super) fn lock_slot() -> Result<Slot, Error> {
             Ok(None) => {
                 return Err(Error::Host {
                     what: "no free range of ids for this build".into(),
-                    hint: format!("end some builds, or free the ids from {FIRST} on in /etc/subuid and /etc/subgid"),
+                    hint: format!(
+                        "end some builds, or free the ids from {FIRST} on in /etc/subuid and /etc/subgid"
+                    ),
                 });
             }
             Err(error) => last = Some((dir, error)),
@@ -58,10 +61,14 @@ fn lock_in(dir: &Path, taken: &[Range<u64>]) -> io::Result<Option<Slot>> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // The parent may be writable to everybody: somebody else's folder or link there is not ours to use.
+    // The parent may be writable to everybody: somebody else's folder or link there is not ours to
+    // use.
     let meta = fs::symlink_metadata(dir)?;
     if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a private folder of root's"));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "not a private folder of root's",
+        ));
     }
     for slot in 0..SLOTS {
         let base = FIRST + slot * COUNT;
@@ -103,7 +110,11 @@ impl Row<'_> {
 pub(super) fn subordinate(text: &str) -> impl Iterator<Item = Row<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
-        let row = Row { owner: fields.next()?, first: fields.next()?.trim().parse().ok()?, count: fields.next()?.trim().parse().ok()? };
+        let row = Row {
+            owner: fields.next()?,
+            first: fields.next()?.trim().parse().ok()?,
+            count: fields.next()?.trim().parse().ok()?,
+        };
         (!row.owner.starts_with('#')).then_some(row)
     })
 }
@@ -112,7 +123,9 @@ pub(super) fn subordinate(text: &str) -> impl Iterator<Item = Row<'_>> {
 pub(super) fn range_of(text: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
     let number = uid.to_string();
     let mine = |row: &Row<'_>| row.owner == number || Some(row.owner) == name;
-    subordinate(text).find(|row| mine(row) && row.count >= COUNT - 1).map(|row| (row.first, COUNT - 1))
+    subordinate(text)
+        .find(|row| mine(row) && row.count >= COUNT - 1)
+        .map(|row| (row.first, COUNT - 1))
 }
 
 /// The login name of `uid` on this host.
@@ -129,8 +142,10 @@ mod tests {
 
     #[test]
     fn ranges_by_name_or_number() {
-        let text = "# note\nann:100000:65536\n1001:300000:65536\nbob:5:10\nbob:400000:65535\nbad\nx:y:z\n";
-        let check = |name, uid, expected| assert_eq!(range_of(text, name, uid), expected, "{name:?} {uid}");
+        let text =
+            "# note\nann:100000:65536\n1001:300000:65536\nbob:5:10\nbob:400000:65535\nbad\nx:y:z\n";
+        let check =
+            |name, uid, expected| assert_eq!(range_of(text, name, uid), expected, "{name:?} {uid}");
         check(Some("ann"), 1000, Some((100_000, 65535)));
         check(None, 1001, Some((300_000, 65535)));
         check(Some("bob"), 1002, Some((400_000, 65535)));

@@ -1,54 +1,30 @@
-//! Process 1 inside: builds the root, runs the actions one after the other, reaps whatever is orphaned, and takes everything with
-//! it when it ends.
+//! Process 1 inside: builds the root, runs the actions one after the other, reaps whatever is
+//! orphaned, and takes everything with it when it ends.
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::Mode;
-use rustix::process::DumpableBehavior;
-use rustix::process::Pid;
-use rustix::process::WaitOptions;
-use rustix::thread::LinkNameSpaceType;
-use rustix::thread::UnshareFlags;
+use rustix::process::{DumpableBehavior, Pid, WaitOptions};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use serde_json::Value;
 
-use super::CallIo;
-use super::Chores;
-use super::chore;
 use super::crew::Crew;
-use super::exec;
-use super::exec::Streams;
-use super::idmap;
-use super::idmap::Sources;
-use super::mounts;
-use super::plan;
-use super::plan::ActionPlan;
-use super::plan::AttachPlan;
-use super::plan::AttemptPlan;
-use super::plan::Blobs;
-use super::plan::CallPlan;
-use super::plan::Doing;
-use super::plan::Event;
-use super::plan::Fault;
-use super::plan::JobPlan;
-use super::plan::Said;
-use super::plan::Status;
-use super::sys;
-use super::sys::Forked;
-use super::terminal;
-use super::tree;
-use super::wire;
+use super::exec::{self, Streams};
+use super::idmap::{self, Sources};
+use super::plan::{
+    self, ActionPlan, AttachPlan, AttemptPlan, Blobs, CallPlan, Doing, Event, Fault, JobPlan, Said,
+    Status,
+};
+use super::sys::{self, Forked};
+use super::{CallIo, Chores, chore, mounts, terminal, tree, wire};
 
 /// What the init gets from the helper.
 pub(super) struct Init<'a> {
@@ -73,7 +49,8 @@ pub(super) struct Init<'a> {
 }
 
 impl Init<'_> {
-    /// Does the job; returns 1 if the sandbox itself failed (then the reason has been sent), else 0 or [`plan::NET_UNUSED`].
+    /// Does the job; returns 1 if the sandbox itself failed (then the reason has been sent), else 0
+    /// or [`plan::NET_UNUSED`].
     pub(super) fn run(mut self) -> i32 {
         match self.job() {
             Ok(code) => code.into(),
@@ -93,59 +70,81 @@ impl Init<'_> {
         kill_all();
         mounts::clean(debris)?;
         // What cannot be read counts as used.
-        let silent = self.net.is_some() && !self.is_machine() && std::fs::read_to_string("/proc/net/dev").is_ok_and(|text| silent(&text));
+        let silent = self.net.is_some()
+            && !self.is_machine()
+            && std::fs::read_to_string("/proc/net/dev").is_ok_and(|text| silent(&text));
         Ok(if silent { plan::NET_UNUSED } else { 0 })
     }
 
     /// Whether programs run here as they would in the finished image.
     fn is_machine(&self) -> bool {
-        self.plan.actions.iter().any(|action| matches!(action, ActionPlan::Start(_) | ActionPlan::Attach(_)))
+        self.plan
+            .actions
+            .iter()
+            .any(|action| matches!(action, ActionPlan::Start(_) | ActionPlan::Attach(_)))
     }
 
     fn build_root(&mut self) -> Result<mounts::Built, Fault> {
-        let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
+        let namespaces = UnshareFlags::NEWNS
+            | UnshareFlags::NEWIPC
+            | UnshareFlags::NEWUTS
+            | UnshareFlags::NEWCGROUP;
         sys::unshare(namespaces).map_err(|error| {
             let errno = error.raw_os_error();
             let fault = Fault::new("make namespaces", error);
             match errno {
-                Some(libc::EPERM) => fault.hint("see `bake doctor`: this host forbids namespaces to unprivileged users"),
-                Some(libc::ENOSPC) => fault.hint("raise the limits in /proc/sys/user/max_*_namespaces"),
+                Some(libc::EPERM) => fault
+                    .hint("see `bake doctor`: this host forbids namespaces to unprivileged users"),
+                Some(libc::ENOSPC) => {
+                    fault.hint("raise the limits in /proc/sys/user/max_*_namespaces")
+                }
                 _ => fault,
             }
         })?;
         if let Some(net) = &self.net {
-            let entered = rustix::thread::move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network));
+            let entered = rustix::thread::move_into_link_name_space(
+                net.as_fd(),
+                Some(LinkNameSpaceType::Network),
+            );
             entered.doing(|| "enter the network namespace".into())?;
             if self.is_machine() {
-                // As in the containers of others, where a service that is not root may listen on port 80; without, it says why it cannot.
+                // As in the containers of others, where a service that is not root may listen on
+                // port 80; without, it says why it cannot.
                 let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
             }
         }
         mounts::make_private()?;
-        // Before the staging tmpfs: it may hide the very folders, where the store lies below the place it is mounted on.
+        // Before the staging tmpfs: it may hide the very folders, where the store lies below the
+        // place it is mounted on.
         let sources = match self.sources.take() {
             Some(sources) => sources,
             None => idmap::open(self.plan, self.userns.as_fd())?,
         };
         let devices = mounts::stage()?;
         let built = mounts::build(self.plan, self.blobs, sources, &devices)?;
-        rustix::system::sethostname(self.plan.hostname.as_bytes()).doing(|| "set the host name".into())?;
+        rustix::system::sethostname(self.plan.hostname.as_bytes())
+            .doing(|| "set the host name".into())?;
         if self.net.is_none() {
-            // Abstract sockets of the host belong to its network; where the kernel is too old for this, they stay reachable.
+            // Abstract sockets of the host belong to its network; where the kernel is too old for
+            // this, they stay reachable.
             let _ = sys::scope_abstract_sockets();
         }
-        // Steps run with the same user id: this keeps them from our memory, descriptors and program file.
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide from steps".into())?;
+        // Steps run with the same user id: this keeps them from our memory, descriptors and program
+        // file.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .doing(|| "hide from steps".into())?;
         Ok(built)
     }
 
     fn actions(&mut self) -> Result<(), Fault> {
         let last = self.plan.actions.len();
-        let rescue = self.plan.actions.iter().position(|action| matches!(action, ActionPlan::Rescue(_)));
+        let rescue =
+            self.plan.actions.iter().position(|action| matches!(action, ActionPlan::Rescue(_)));
         let mut n = 0;
         while n < last && Some(n) != rescue {
             let failed = self.one(n)?;
-            // Bake has heard everything this action had to say; at the end of file it wants no more.
+            // Bake has heard everything this action had to say; at the end of file it wants no
+            // more.
             match (failed, rescue) {
                 (true, None) => break,
                 (true, Some(rescue)) => {
@@ -197,9 +196,13 @@ impl Init<'_> {
         match &plan.actions[n] {
             ActionPlan::Exec(exec) => self.exec(exec),
             ActionPlan::Call(call) => self.call(call),
-            ActionPlan::CallIfChanged(call) if unchanged(self.upper.as_ref()).doing(|| "look into the upper folder".into())? => {
+            ActionPlan::CallIfChanged(call)
+                if unchanged(self.upper.as_ref())
+                    .doing(|| "look into the upper folder".into())? =>
+            {
                 self.take(call.fds);
-                plan::send(self.said, &Said::Return(Ok(Value::Null))).doing(|| "report to bake".into())?;
+                plan::send(self.said, &Said::Return(Ok(Value::Null)))
+                    .doing(|| "report to bake".into())?;
                 Ok(Status::Exited(0))
             }
             ActionPlan::CallIfChanged(call) => self.call(call),
@@ -221,13 +224,20 @@ impl Init<'_> {
         }
     }
 
-    fn until(&mut self, n: usize, attempt: &AttemptPlan, again: Option<Duration>) -> Result<Status, Fault> {
+    fn until(
+        &mut self,
+        n: usize,
+        attempt: &AttemptPlan,
+        again: Option<Duration>,
+    ) -> Result<Status, Fault> {
         loop {
             let status = match attempt {
                 AttemptPlan::Exec(exec) => self.exec(exec)?,
                 AttemptPlan::Call(call) => self.call(call)?,
             };
-            let Some(pause) = again.filter(|_| !matches!(status, Status::Exited(0))) else { return Ok(status) };
+            let Some(pause) = again.filter(|_| !matches!(status, Status::Exited(0))) else {
+                return Ok(status);
+            };
             // Bake ends this when the time is up.
             self.tell(&Event::Tried(n, status))?;
             if let Some(lost) = self.crew.rest(pause)? {
@@ -238,8 +248,15 @@ impl Init<'_> {
 
     fn exec(&mut self, exec: &super::Exec) -> Result<Status, Fault> {
         match self.start(exec, &Streams::Step)? {
-            // Only a job that somebody may look into afterwards is told to kill one program and not all.
-            Ok(child) if self.plan.actions.iter().any(|action| matches!(action, ActionPlan::Rescue(_))) => {
+            // Only a job that somebody may look into afterwards is told to kill one program and not
+            // all.
+            Ok(child)
+                if self
+                    .plan
+                    .actions
+                    .iter()
+                    .any(|action| matches!(action, ActionPlan::Rescue(_))) =>
+            {
                 self.crew.wait_listening(child, self.control)
             }
             Ok(child) => self.crew.wait(child),
@@ -252,7 +269,8 @@ impl Init<'_> {
             Some(size) => {
                 let to = self.file()?.into();
                 let (ours, theirs) = terminal::make(size).doing(|| "make a terminal".into())?;
-                wire::send(&to, &"terminal", &[ours.as_fd()]).doing(|| "hand over a terminal".into())?;
+                wire::send(&to, &"terminal", &[ours.as_fd()])
+                    .doing(|| "hand over a terminal".into())?;
                 Streams::Terminal(theirs)
             }
             None => {
@@ -275,7 +293,11 @@ impl Init<'_> {
     }
 
     /// Starts a program, and says why where it cannot be started.
-    fn start(&mut self, exec: &super::Exec, streams: &Streams) -> Result<Result<Pid, Status>, Fault> {
+    fn start(
+        &mut self,
+        exec: &super::Exec,
+        streams: &Streams,
+    ) -> Result<Result<Pid, Status>, Fault> {
         let what = || "start a program".to_owned();
         let (mut reason, child_end) = std::io::pipe().doing(what)?;
         let child = match sys::fork().doing(what)? {
@@ -300,12 +322,19 @@ impl Init<'_> {
 
     fn call(&mut self, call: &CallPlan) -> Result<Status, Fault> {
         let files = self.take(call.fds);
-        let child = self.fork_call(call, files, |result| plan::send(self.said, &Said::Return(result)).is_ok())?;
+        let child = self.fork_call(call, files, |result| {
+            plan::send(self.said, &Said::Return(result)).is_ok()
+        })?;
         self.crew.wait(child)
     }
 
     /// Starts the process of a call, which hands its result to `told`.
-    fn fork_call(&self, call: &CallPlan, files: Vec<File>, told: impl FnOnce(Result<Value, String>) -> bool) -> Result<Pid, Fault> {
+    fn fork_call(
+        &self,
+        call: &CallPlan,
+        files: Vec<File>,
+        told: impl FnOnce(Result<Value, String>) -> bool,
+    ) -> Result<Pid, Fault> {
         match sys::fork().doing(|| "start a call".into())? {
             Forked::Child => {
                 let result = self.do_call(&call.name, &call.args, files);
@@ -328,17 +357,22 @@ impl Init<'_> {
     }
 
     fn file(&mut self) -> Result<File, Fault> {
-        self.files.pop_front().ok_or_else(|| Fault::new("take over a file", rustix::io::Errno::BADF))
+        self.files
+            .pop_front()
+            .ok_or_else(|| Fault::new("take over a file", rustix::io::Errno::BADF))
     }
 
     /// In the child: runs a function of the table.
     fn do_call(&self, name: &str, args: &Value, files: Vec<File>) -> Result<Value, String> {
         // It may look into its own /proc/self; steps have fewer capabilities and so still cannot.
-        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(|e| e.to_string())?;
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+            .map_err(|e| e.to_string())?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         let known = self.chores.iter().chain(chore::BUILT_IN);
-        let function = known.into_iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
-        let function = function.ok_or_else(|| format!("bake's sandbox has no function '{name}'"))?;
+        let function =
+            known.into_iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
+        let function =
+            function.ok_or_else(|| format!("bake's sandbox has no function '{name}'"))?;
         let place = Arc::new(Mutex::new(String::new()));
         let heard = Arc::clone(&place);
         std::panic::set_hook(Box::new(move |info| {
@@ -350,8 +384,16 @@ impl Init<'_> {
             // Without a listener there is no use for progress.
             let _ = plan::send(self.said, &Said::Progress(value));
         };
-        let changes = self.upper.as_ref().map(|upper| PathBuf::from(format!("/proc/self/fd/{}", upper.as_raw_fd())));
-        let io = CallIo { args: args.clone(), fds: files, changes: changes.as_deref(), progress: &mut progress };
+        let changes = self
+            .upper
+            .as_ref()
+            .map(|upper| PathBuf::from(format!("/proc/self/fd/{}", upper.as_raw_fd())));
+        let io = CallIo {
+            args: args.clone(),
+            fds: files,
+            changes: changes.as_deref(),
+            progress: &mut progress,
+        };
         std::panic::catch_unwind(AssertUnwindSafe(|| function(io))).unwrap_or_else(|panic| {
             let place = place.lock().map(|place| place.clone()).unwrap_or_default();
             Err(format!("bug in {name}: {}{place}", panic_text(panic.as_ref())))
@@ -360,13 +402,20 @@ impl Init<'_> {
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic")
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
 }
 
-/// Whether no interface of `/proc/net/dev` ever carried a packet. Then nobody was connected to anybody (which would keep ports busy
-/// for a while), and nothing tells that anybody was there.
+/// Whether no interface of `/proc/net/dev` ever carried a packet. Then nobody was connected to
+/// anybody (which would keep ports busy for a while), and nothing tells that anybody was there.
 fn silent(dev: &str) -> bool {
-    dev.lines().skip(2).all(|line| line.split_once(':').is_some_and(|(_, counts)| counts.split_whitespace().all(|count| count == "0")))
+    dev.lines().skip(2).all(|line| {
+        line.split_once(':')
+            .is_some_and(|(_, counts)| counts.split_whitespace().all(|count| count == "0"))
+    })
 }
 
 /// Whether an upper folder, open as a path, holds nothing. Without one nothing can change.
@@ -383,7 +432,8 @@ fn unchanged(upper: Option<&OwnedFd>) -> std::io::Result<bool> {
 /// Kills every other process of the pid namespace and waits until none is left.
 fn kill_all() {
     loop {
-        // Children of our children become ours as their parents die, so this ends only when all are gone.
+        // Children of our children become ours as their parents die, so this ends only when all are
+        // gone.
         sys::kill_everyone_else();
         if matches!(rustix::process::wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {
             return;
@@ -398,7 +448,8 @@ mod tests {
     #[test]
     fn a_network_is_silent_while_every_counter_is_zero() {
         let head = "Inter-|   Receive   |  Transmit\n face |bytes packets|bytes packets\n";
-        let check = |rows: &str, expected| assert_eq!(silent(&format!("{head}{rows}")), expected, "{rows}");
+        let check =
+            |rows: &str, expected| assert_eq!(silent(&format!("{head}{rows}")), expected, "{rows}");
         check("    lo:       0       0    0 0\n", true);
         check("    lo: 0 0\n  sit0: 0 0\n", true);
         check("    lo:      56       1    0 0\n", false);

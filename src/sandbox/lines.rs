@@ -1,10 +1,8 @@
 //! Cuts what a pipe gives into lines.
 
 use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::Heard;
 
@@ -99,7 +97,8 @@ impl Lines {
         self.fresh.clear();
     }
 
-    /// Passes on what is too long to wait for its end; at least one byte stays, so the end is never an empty line of its own.
+    /// Passes on what is too long to wait for its end; at least one byte stays, so the end is never
+    /// an empty line of its own.
     fn full_pieces(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
         let mut start = 0;
         while self.begun.len() - start > PIECE {
@@ -128,7 +127,8 @@ mod tests {
         for step in [1, 7, text.len().max(1)] {
             let (read, mut write) = io::pipe().unwrap();
             super::super::spawn::nonblocking(&read).unwrap();
-            let mut lines = Lines::new(File::from(OwnedFd::from(read)), Whose::Action { stderr: true });
+            let mut lines =
+                Lines::new(File::from(OwnedFd::from(read)), Whose::Action { stderr: true });
             let mut got: Vec<Vec<u8>> = vec![];
             let mut hear = |heard: Heard<'_>| match heard {
                 Heard::Line { stderr: true, text } => got.push(text.to_owned()),

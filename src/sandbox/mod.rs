@@ -1,4 +1,5 @@
-//! The throwaway root: namespaces, id maps, overlay, mounts, limits. See `docs/architecture.md`, "Sandbox".
+//! The throwaway root: namespaces, id maps, overlay, mounts, limits. See `docs/architecture.md`,
+//! "Sandbox".
 
 mod chore;
 mod crew;
@@ -25,18 +26,13 @@ mod warden;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What this host can do, found out once per process by [`probe`].
@@ -46,7 +42,8 @@ pub struct Host {
     pub rung: Rung,
     /// The program started as helper; `/proc/self/exe` unless a test names another.
     pub helper: PathBuf,
-    /// That program, shielded or copied when the first session is opened: a build with nothing to do opens none.
+    /// That program, shielded or copied when the first session is opened: a build with nothing to
+    /// do opens none.
     program: Arc<OnceLock<OwnedFd>>,
 }
 
@@ -77,17 +74,21 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
-/// One user namespace, used for everything of one build. `Send + Sync`; steps may run from several threads.
+/// One user namespace, used for everything of one build. `Send + Sync`; steps may run from several
+/// threads.
 pub struct Session(session::Inner);
 
-/// Work to be done inside a session: actions run in order in one set of fresh namespaces; the first that fails ends the job.
+/// Work to be done inside a session: actions run in order in one set of fresh namespaces; the first
+/// that fails ends the job.
 #[derive(Debug)]
 pub struct Job {
     /// The image root; `None` for chores, which see an otherwise empty root.
     pub root: Option<Overlay>,
-    /// Extra folders. In a chore the session's layers folder is always at `/layers` and its scratch folder at `/scratch`, both writable.
+    /// Extra folders. In a chore the session's layers folder is always at `/layers` and its scratch
+    /// folder at `/scratch`, both writable.
     pub mounts: Vec<Mount>,
-    /// Files visible during the job only (resolv.conf, policy-rc.d, …); never reach the image, whether or not the image has such a file.
+    /// Files visible during the job only (resolv.conf, policy-rc.d, …); never reach the image,
+    /// whether or not the image has such a file.
     pub files: Vec<PolicyFile>,
     /// Host name inside.
     pub hostname: String,
@@ -102,12 +103,13 @@ pub struct Job {
 pub struct Overlay {
     /// Read-only layers, topmost first. May be empty (a root from nothing).
     pub lower: Vec<PathBuf>,
-    /// Where changes go; made by the caller, may hold files already, also those of an earlier job that ended with [`Ended::Done`].
-    /// A job that does nothing leaves it as it was, but for its own owner, mode and attributes: while it is empty, they become those of
-    /// the topmost layer. Lies below scratch.
+    /// Where changes go; made by the caller, may hold files already, also those of an earlier job
+    /// that ended with [`Ended::Done`]. A job that does nothing leaves it as it was, but for its
+    /// own owner, mode and attributes: while it is empty, they become those of the topmost layer.
+    /// Lies below scratch.
     pub upper: PathBuf,
-    /// Empty folder beside `upper`, made by the caller for this job alone. Afterwards it holds empty folders of the kernel's; the
-    /// next job over the same upper folder needs another.
+    /// Empty folder beside `upper`, made by the caller for this job alone. Afterwards it holds
+    /// empty folders of the kernel's; the next job over the same upper folder needs another.
     pub work: PathBuf,
 }
 
@@ -116,7 +118,8 @@ pub struct Overlay {
 pub struct Mount {
     /// Host path of a folder.
     pub from: PathBuf,
-    /// Absolute path inside; in an image root best below `/dev/bake` (a tmpfs), where no mount point must exist.
+    /// Absolute path inside; in an image root best below `/dev/bake` (a tmpfs), where no mount
+    /// point must exist.
     pub at: PathBuf,
     /// Refuse writes.
     pub read_only: bool,
@@ -127,7 +130,8 @@ pub struct Mount {
 /// How owners of a mounted folder appear inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
-    /// As image ids: on-disk 0 is root inside (for folders that bake made: scratch, layers, caches).
+    /// As image ids: on-disk 0 is root inside (for folders that bake made: scratch, layers,
+    /// caches).
     Image,
     /// Whoever owns the folder itself is root inside (for a person's folders).
     Mine,
@@ -158,14 +162,17 @@ pub enum Network {
 pub enum Action {
     /// Run a program with the step's reduced rights.
     Exec(Exec),
-    /// Run a registered function of this very program with root's rights inside the namespaces only.
+    /// Run a registered function of this very program with root's rights inside the namespaces
+    /// only.
     Call(Call),
-    /// As [`Action::Call`], but skipped, with null as its value, while the upper folder of the job's image root holds nothing.
+    /// As [`Action::Call`], but skipped, with null as its value, while the upper folder of the
+    /// job's image root holds nothing.
     CallIfChanged(Call),
-    /// Start a program and go on while it runs, until it ends by itself or the job does. Its output is [`Heard::Service`]; its
-    /// standard input is empty. What it forks lives as long.
+    /// Start a program and go on while it runs, until it ends by itself or the job does. Its output
+    /// is [`Heard::Service`]; its standard input is empty. What it forks lives as long.
     Start(Exec),
-    /// Start a registered function and go on while it runs, until it ends by itself or the job does. Nobody hears its result.
+    /// Start a registered function and go on while it runs, until it ends by itself or the job
+    /// does. Nobody hears its result.
     Serve(Call),
     /// Try until it succeeds.
     Until(Until),
@@ -173,8 +180,8 @@ pub enum Action {
     Still(Duration),
     /// Run a program with streams of the caller's.
     Attach(Attach),
-    /// Skipped, unless an action before it failed: then it runs in what that left, and the job fails as it would have without. The
-    /// last action.
+    /// Skipped, unless an action before it failed: then it runs in what that left, and the job
+    /// fails as it would have without. The last action.
     Rescue(Attach),
 }
 
@@ -185,8 +192,8 @@ pub struct Until {
     pub attempt: Attempt,
     /// How long all tries together may take.
     pub within: Duration,
-    /// Pause before another try; `None`: the first one decides. A program of [`Action::Start`] that has ended when a try failed
-    /// decides too.
+    /// Pause before another try; `None`: the first one decides. A program of [`Action::Start`] that
+    /// has ended when a try failed decides too.
     pub again: Option<Duration>,
 }
 
@@ -213,15 +220,16 @@ pub struct Attach {
     pub or_else: Vec<Exec>,
     /// What it reads and writes.
     pub streams: Streams,
-    /// Each byte read from this is the number of a signal for the program; the end of file means nothing.
+    /// Each byte read from this is the number of a signal for the program; the end of file means
+    /// nothing.
     pub signals: Option<OwnedFd>,
 }
 
 /// What an attached program reads and writes.
 #[derive(Debug)]
 pub enum Streams {
-    /// These: standard input, output and error. Pipes of the caller's own; not files or sockets of the host, which the program could
-    /// open anew through `/proc/self/fd`.
+    /// These: standard input, output and error. Pipes of the caller's own; not files or sockets of
+    /// the host, which the program could open anew through `/proc/self/fd`.
     Pipes([OwnedFd; 3]),
     /// A terminal made for it inside; see [`terminal`].
     Terminal(terminal::Socket),
@@ -230,13 +238,16 @@ pub enum Streams {
 /// A program to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Exec {
-    /// Program and arguments; the program is looked up in the `PATH` of `env` inside the root when it has no slash.
+    /// Program and arguments; the program is looked up in the `PATH` of `env` inside the root when
+    /// it has no slash.
     pub argv: Vec<String>,
-    /// The whole environment. `HOME` with the value `~` becomes the user's home folder as the image's `/etc/passwd` says, else `/`.
+    /// The whole environment. `HOME` with the value `~` becomes the user's home folder as the
+    /// image's `/etc/passwd` says, else `/`.
     pub env: BTreeMap<String, String>,
     /// Working directory inside; made (0755 root) if missing.
     pub cwd: PathBuf,
-    /// `name`, `name:group`, `uid` or `uid:gid`, looked up in the image; supplementary groups from the image's `/etc/group`.
+    /// `name`, `name:group`, `uid` or `uid:gid`, looked up in the image; supplementary groups from
+    /// the image's `/etc/group`.
     pub user: String,
     /// Killed after this long.
     pub timeout: Option<Duration>,
@@ -259,13 +270,15 @@ pub struct CallIo<'a> {
     pub args: Value,
     /// The files handed over, in order.
     pub fds: Vec<std::fs::File>,
-    /// What the job changed in its image root so far, the way overlayfs keeps it (deletions are character devices 0:0); none in a chore.
+    /// What the job changed in its image root so far, the way overlayfs keeps it (deletions are
+    /// character devices 0:0); none in a chore.
     pub changes: Option<&'a Path>,
     /// Reports progress (any JSON) to the caller of [`Session::run`].
     pub progress: &'a mut dyn FnMut(Value),
 }
 
-/// A table of functions that can run inside: name and function. An error is text for people, with its causes.
+/// A table of functions that can run inside: name and function. An error is text for people, with
+/// its causes.
 pub type Chores = &'static [(&'static str, fn(CallIo<'_>) -> Result<Value, String>)];
 
 /// What a running job tells.
@@ -273,7 +286,8 @@ pub type Chores = &'static [(&'static str, fn(CallIo<'_>) -> Result<Value, Strin
 pub enum Heard<'a> {
     /// Action `.0` starts.
     Action(usize),
-    /// A line of output without its line end; a last line without one counts too; over-long lines come in pieces of 64 KiB.
+    /// A line of output without its line end; a last line without one counts too; over-long lines
+    /// come in pieces of 64 KiB.
     Line {
         /// From standard error.
         stderr: bool,
@@ -346,14 +360,23 @@ impl Failure {
             Self::Exit(127) => vec!["exit status 127 (command not found)".to_owned()],
             Self::Exit(code) => vec![format!("exit status {code}")],
             Self::Signal(signal) => vec![format!("killed by signal {signal}")],
-            Self::TimedOut(after) => vec![format!("it ran longer than its timeout of {} s and was killed", after.as_secs_f64())],
+            Self::TimedOut(after) => vec![format!(
+                "it ran longer than its timeout of {} s and was killed",
+                after.as_secs_f64()
+            )],
             Self::Start(why) | Self::Call(why) => vec![why.clone()],
-            Self::NotHeld { within, last: None } => vec![format!("it came to no end within {} s", within.as_secs_f64())],
+            Self::NotHeld { within, last: None } => {
+                vec![format!("it came to no end within {} s", within.as_secs_f64())]
+            }
             Self::NotHeld { within, last: Some(last) } => {
                 let tried = format!("tried for {} s; the last time:", within.as_secs_f64());
                 std::iter::once(tried).chain(last.reasons()).collect()
             }
-            Self::Lost { how, .. } => std::iter::once("a program in the background ended".to_owned()).chain(how.reasons()).collect(),
+            Self::Lost { how, .. } => {
+                std::iter::once("a program in the background ended".to_owned())
+                    .chain(how.reasons())
+                    .collect()
+            }
         }
     }
 }
@@ -366,12 +389,15 @@ impl Cancel {
     /// Makes one that has not fired.
     pub fn new() -> Result<Self, Error> {
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
-        let fd = rustix::event::eventfd(0, flags)
-            .map_err(|error| Error::System { what: "make an event descriptor".into(), source: error.into() })?;
+        let fd = rustix::event::eventfd(0, flags).map_err(|error| Error::System {
+            what: "make an event descriptor".into(),
+            source: error.into(),
+        })?;
         Ok(Self(Arc::new(fd)))
     }
 
-    /// Ends every job that was given this handle, now and later. May be called in a signal handler: it is one `write`.
+    /// Ends every job that was given this handle, now and later. May be called in a signal handler:
+    /// it is one `write`.
     pub fn fire(&self) {
         // Fails only when the counter is full, and then it has fired.
         let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
@@ -424,7 +450,8 @@ impl Error {
     }
 }
 
-/// Finds out what this host can do. `helper`: the bake program, where this process is not bake itself (tests).
+/// Finds out what this host can do. `helper`: the bake program, where this process is not bake
+/// itself (tests).
 pub fn probe(helper: Option<&Path>) -> Result<Host, Error> {
     probe::probe(helper)
 }
@@ -435,32 +462,41 @@ pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
     probe::doctor(helper)
 }
 
-/// If this process was started as the sandbox's helper: does the work and returns its exit code. To be called first in `main`.
+/// If this process was started as the sandbox's helper: does the work and returns its exit code. To
+/// be called first in `main`.
 #[must_use]
 pub fn helper_main(chores: Chores) -> Option<ExitCode> {
     warden::main(chores)
 }
 
 impl Session {
-    /// Makes the user namespace. `layers`: folder of unpacked layers; `scratch`: this build's own folder; both on one file system
-    /// that supports overlay upper folders; both exist.
+    /// Makes the user namespace. `layers`: folder of unpacked layers; `scratch`: this build's own
+    /// folder; both on one file system that supports overlay upper folders; both exist.
     pub fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
         session::Inner::open(host, layers, scratch).map(Self)
     }
 
-    /// Runs `job`, telling `hear` what happens, on the calling thread, until it ends. Afterwards no process and no mount is left.
-    /// After anything but [`Ended::Done`] the upper folder must be thrown away.
-    pub fn run(&self, job: Job, cancel: &Cancel, hear: &mut dyn FnMut(Heard<'_>)) -> Result<Ended, Error> {
+    /// Runs `job`, telling `hear` what happens, on the calling thread, until it ends. Afterwards no
+    /// process and no mount is left. After anything but [`Ended::Done`] the upper folder must be
+    /// thrown away.
+    pub fn run(
+        &self,
+        job: Job,
+        cancel: &Cancel,
+        hear: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<Ended, Error> {
         self.0.run(job, cancel, hear)
     }
 
-    /// Removes a file or a whole tree below the session's scratch folder (a host path), whatever owners and modes steps left in it:
-    /// a user cannot do that from outside. What is not there is fine.
+    /// Removes a file or a whole tree below the session's scratch folder (a host path), whatever
+    /// owners and modes steps left in it: a user cannot do that from outside. What is not there is
+    /// fine.
     pub fn remove_tree(&self, path: &Path) -> Result<(), Error> {
         self.0.remove_trees(&[path])
     }
 
-    /// Removes several trees as [`Self::remove_tree`] does, in one job. Each is tried; the first failure is returned.
+    /// Removes several trees as [`Self::remove_tree`] does, in one job. Each is tried; the first
+    /// failure is returned.
     pub fn remove_trees(&self, paths: &[&Path]) -> Result<(), Error> {
         self.0.remove_trees(paths)
     }

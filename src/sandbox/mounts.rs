@@ -12,47 +12,23 @@
 //! ```
 
 use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::AtFlags;
-use rustix::fs::CWD;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use rustix::io::Errno;
-use rustix::mount::FsMountFlags;
-use rustix::mount::FsOpenFlags;
-use rustix::mount::MountAttrFlags;
-use rustix::mount::MountFlags;
-use rustix::mount::MountPropagationFlags;
-use rustix::mount::MoveMountFlags;
-use rustix::mount::OpenTreeFlags;
-use rustix::mount::UnmountFlags;
-
-use crate::files::dir_names;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
+};
 
 use super::idmap::Sources;
-use super::plan::Blobs;
-use super::plan::Doing;
-use super::plan::Fault;
-use super::plan::JobPlan;
-use super::plan::RootPlan;
-use super::stub::Kind;
-use super::stub::View;
-use super::stub::alike;
-use super::stub::look_like;
-use super::stub::make_file;
+use super::plan::{Blobs, Doing, Fault, JobPlan, RootPlan};
+use super::stub::{Kind, View, alike, look_like, make_file};
 use super::sys;
 use super::tree::open_dir;
+use crate::files::dir_names;
 
 /// Devices bound from the host. No others can be opened or made inside.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
@@ -90,7 +66,8 @@ pub(super) struct Built {
 
 /// Makes every mount private to this namespace.
 pub(super) fn make_private() -> Result<(), Fault> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing(|| "make mounts private".into())
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(|| "make mounts private".into())
 }
 
 /// Makes the empty staging tmpfs, which becomes the working directory.
@@ -98,11 +75,14 @@ pub(super) fn stage() -> Result<Devices, Fault> {
     // Before the staging tmpfs hides anything.
     let devices = DEVICES.iter().map(|name| {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        rustix::mount::open_tree(CWD, format!("/dev/{name}"), flags).doing(|| format!("bind the host's /dev/{name}"))
+        rustix::mount::open_tree(CWD, format!("/dev/{name}"), flags)
+            .doing(|| format!("bind the host's /dev/{name}"))
     });
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
-    let place =
-        STAGING.iter().find(|place| Path::new(place).is_dir()).ok_or_else(|| Fault::new("find a folder to mount on", Errno::NOENT))?;
+    let place = STAGING
+        .iter()
+        .find(|place| Path::new(place).is_dir())
+        .ok_or_else(|| Fault::new("find a folder to mount on", Errno::NOENT))?;
     tmpfs(Path::new(place), "mode=0755", MountFlags::empty())?;
     rustix::process::chdir(*place).doing(|| "enter the staging tmpfs".into())?;
     for name in ["s", "l", "m", "f", "p", "e", "r"] {
@@ -114,8 +94,14 @@ pub(super) fn stage() -> Result<Devices, Fault> {
 /// The host's device nodes, cloned.
 pub(super) struct Devices(Vec<OwnedFd>);
 
-/// Builds the root in the staging tmpfs and pivots into it; from here on nothing of the host can be named.
-pub(super) fn build(plan: &JobPlan, blobs: &Blobs, sources: Sources, devices: &Devices) -> Result<Built, Fault> {
+/// Builds the root in the staging tmpfs and pivots into it; from here on nothing of the host can be
+/// named.
+pub(super) fn build(
+    plan: &JobPlan,
+    blobs: &Blobs,
+    sources: Sources,
+    devices: &Devices,
+) -> Result<Built, Fault> {
     let root = match &plan.root {
         Some(overlay) => Root::image(plan, overlay, sources)?,
         None => Root::chore(plan, sources)?,
@@ -133,7 +119,8 @@ pub(super) fn build(plan: &JobPlan, blobs: &Blobs, sources: Sources, devices: &D
     let Root { debris, upper, .. } = root;
     let into = || "enter the new root".to_owned();
     rustix::process::chdir("r").doing(into)?;
-    // Both on one place: the old root ends up on top of the new one and is then taken off, so no folder is needed for it.
+    // Both on one place: the old root ends up on top of the new one and is then taken off, so no
+    // folder is needed for it.
     rustix::process::pivot_root(".", ".").doing(into)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).doing(into)?;
     rustix::process::chdir("/").doing(into)?;
@@ -184,7 +171,13 @@ impl Root {
     /// The root of a chore: a tmpfs with the session's two folders.
     fn chore(plan: &JobPlan, sources: Sources) -> Result<Self, Fault> {
         tmpfs(Path::new("r"), "mode=0755", MountFlags::empty())?;
-        for (name, mode) in [("layers", 0o755), ("scratch", 0o755), ("proc", 0o755), ("dev", 0o755), ("tmp", 0o1777)] {
+        for (name, mode) in [
+            ("layers", 0o755),
+            ("scratch", 0o755),
+            ("proc", 0o755),
+            ("dev", 0o755),
+            ("tmp", 0o1777),
+        ] {
             mkdir(&Path::new("r").join(name), mode)?;
         }
         attach(sources.first.as_fd(), Path::new("r/layers"))?;
@@ -195,8 +188,16 @@ impl Root {
         view.cover(PathBuf::new());
         let mut root = Self::new(view);
         root.sources = sources.mounts;
-        root.mounts = plan.mounts.iter().map(|mount| root.view.resolve(&mount.at.path())).collect::<Result<_, _>>()?;
-        root.files = plan.files.iter().map(|file| root.view.resolve(&file.at.path())).collect::<Result<_, _>>()?;
+        root.mounts = plan
+            .mounts
+            .iter()
+            .map(|mount| root.view.resolve(&mount.at.path()))
+            .collect::<Result<_, _>>()?;
+        root.files = plan
+            .files
+            .iter()
+            .map(|file| root.view.resolve(&file.at.path()))
+            .collect::<Result<_, _>>()?;
         Ok(root)
     }
 
@@ -226,11 +227,13 @@ impl Root {
             attach(layer.as_fd(), &at)?;
             lower.push(dir_path(&at)?);
         }
-        let (upper_path, work_path) = (Path::new("s").join(overlay.upper.path()), Path::new("s").join(overlay.work.path()));
+        let (upper_path, work_path) =
+            (Path::new("s").join(overlay.upper.path()), Path::new("s").join(overlay.work.path()));
         let upper = dir_path(&upper_path)?;
         let work = dir_path(&work_path)?;
         if !lower.is_empty() {
-            // The overlay's root looks like the upper folder: without this, what an earlier step did to `/` would be unseen.
+            // The overlay's root looks like the upper folder: without this, what an earlier step
+            // did to `/` would be unseen.
             let inherit = || -> io::Result<()> {
                 let (top, upper) = (open_dir(CWD, Path::new("l/0"))?, open_dir(CWD, &upper_path)?);
                 if dir_names(&upper)?.is_empty() && !alike(top.as_fd(), upper.as_fd())? {
@@ -245,12 +248,18 @@ impl Root {
         let mut root = Self::new(View::new([upper_path].into_iter().chain(layers).collect()));
         for name in ["dev", "proc", "sys", "run", "tmp"] {
             let at = root.view.resolve(&Path::new("/").join(name))?;
-            // A program that finds /proc elsewhere is fooled; and nothing that images do needs these three to be links.
+            // A program that finds /proc elsewhere is fooled; and nothing that images do needs
+            // these three to be links.
             if at != Path::new(name) && ["dev", "proc", "sys"].contains(&name) {
-                return Err(Fault::image(format!("/{name} in the image is a symbolic link, not a folder")));
+                return Err(Fault::image(format!(
+                    "/{name} in the image is a symbolic link, not a folder"
+                )));
             }
             if root.view.covered(&at) {
-                return Err(Fault::image(format!("/{name} in the image leads to /{}", at.display())));
+                return Err(Fault::image(format!(
+                    "/{name} in the image leads to /{}",
+                    at.display()
+                )));
             }
             match name {
                 "run" => root.run.clone_from(&at),
@@ -259,17 +268,39 @@ impl Root {
             }
             root.view.cover(at);
         }
-        for at in plan.mounts.iter().map(|mount| &mount.at).chain(plan.files.iter().map(|file| &file.at)) {
+        for at in
+            plan.mounts.iter().map(|mount| &mount.at).chain(plan.files.iter().map(|file| &file.at))
+        {
             let place = root.view.resolve(&at.path())?;
             if place.starts_with(&root.proc) || place.starts_with(&root.sys) {
-                return Err(Fault::image(format!("{} leads to /{} in the image", at.path().display(), place.display())));
+                return Err(Fault::image(format!(
+                    "{} leads to /{} in the image",
+                    at.path().display(),
+                    place.display()
+                )));
             }
         }
-        let mut wanted: Vec<_> = [&root.dev, &root.proc, &root.sys, &root.run, &root.tmp].map(|p| (p.clone(), Kind::Dir)).into();
-        root.mounts = plan.mounts.iter().map(|mount| root.view.resolve(&mount.at.path())).collect::<Result<_, _>>()?;
-        root.files = plan.files.iter().map(|file| root.view.resolve(&file.at.path())).collect::<Result<_, _>>()?;
-        let places = root.mounts.iter().map(|at| (at, Kind::Dir)).chain(root.files.iter().map(|at| (at, Kind::File)));
-        wanted.extend(places.filter(|(at, _)| !root.view.covered(at)).map(|(at, kind)| (at.clone(), kind)));
+        let mut wanted: Vec<_> = [&root.dev, &root.proc, &root.sys, &root.run, &root.tmp]
+            .map(|p| (p.clone(), Kind::Dir))
+            .into();
+        root.mounts = plan
+            .mounts
+            .iter()
+            .map(|mount| root.view.resolve(&mount.at.path()))
+            .collect::<Result<_, _>>()?;
+        root.files = plan
+            .files
+            .iter()
+            .map(|file| root.view.resolve(&file.at.path()))
+            .collect::<Result<_, _>>()?;
+        let places = root
+            .mounts
+            .iter()
+            .map(|at| (at, Kind::Dir))
+            .chain(root.files.iter().map(|at| (at, Kind::File)));
+        wanted.extend(
+            places.filter(|(at, _)| !root.view.covered(at)).map(|(at, kind)| (at.clone(), kind)),
+        );
         let stubs = dir_path(Path::new("p"))?;
         let (missing, above) = root.view.make_stubs(stubs.as_fd(), &wanted)?;
 
@@ -296,15 +327,18 @@ impl Root {
         Path::new("r").join(place)
     }
 
-    /// Makes `place` in the overlay if the stub does not show: hidden by a folder that the upper folder holds and marks opaque, or
-    /// by a deletion there. Only uppers with content of earlier jobs have these.
+    /// Makes `place` in the overlay if the stub does not show: hidden by a folder that the upper
+    /// folder holds and marks opaque, or by a deletion there. Only uppers with content of earlier
+    /// jobs have these.
     fn ensure(&mut self, place: &Path, kind: Kind) -> Result<(), Fault> {
         let mut missing = vec![];
         for part in place.ancestors().filter(|p| !p.as_os_str().is_empty()) {
             match rustix::fs::statat(CWD, self.at(part), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => break,
                 Err(Errno::NOENT) => missing.push(part.to_owned()),
-                Err(error) => return Err(Fault::new(format!("look at /{}", part.display()), error)),
+                Err(error) => {
+                    return Err(Fault::new(format!("look at /{}", part.display()), error));
+                }
             }
         }
         for part in missing.into_iter().rev() {
@@ -336,11 +370,14 @@ impl Root {
         }
         let mount = |kind: &str, name: &str, options: &str| {
             let options = std::ffi::CString::new(options).expect("options hold no NUL");
-            let flags = MountFlags::NOSUID | MountFlags::NOEXEC | if kind == "devpts" { MountFlags::empty() } else { MountFlags::NODEV };
+            let flags = MountFlags::NOSUID
+                | MountFlags::NOEXEC
+                | if kind == "devpts" { MountFlags::empty() } else { MountFlags::NODEV };
             rustix::mount::mount(kind, dev.join(name), kind, flags, options.as_c_str())
         };
         // Group 5 is tty wherever there is one.
-        mount("devpts", "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5").doing(|| "mount devpts".into())?;
+        mount("devpts", "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5")
+            .doing(|| "mount devpts".into())?;
         mount("tmpfs", "shm", "mode=1777").doing(|| "mount /dev/shm".into())?;
         match mount("mqueue", "mqueue", "") {
             // Kernels without message queues: nothing to show.
@@ -354,7 +391,8 @@ impl Root {
             ("stdout", "/proc/self/fd/1"),
             ("stderr", "/proc/self/fd/2"),
         ] {
-            rustix::fs::symlinkat(target, CWD, dev.join(name)).doing(|| format!("make /dev/{name}"))?;
+            rustix::fs::symlinkat(target, CWD, dev.join(name))
+                .doing(|| format!("make /dev/{name}"))?;
         }
         Ok(())
     }
@@ -388,7 +426,9 @@ impl Root {
                 Err(_) => continue,
             };
             let cover = match kind {
-                rustix::fs::FileType::Directory => clone(Path::new("e"), MountAttrFlags::MOUNT_ATTR_RDONLY)?,
+                rustix::fs::FileType::Directory => {
+                    clone(Path::new("e"), MountAttrFlags::MOUNT_ATTR_RDONLY)?
+                }
                 _ => clone(&self.at(&self.dev).join("null"), MountAttrFlags::MOUNT_ATTR_RDONLY)?,
             };
             attach(cover.as_fd(), &at)?;
@@ -409,14 +449,17 @@ impl Root {
                 mkdir(&below, 0o755)?;
                 attach(source, &below)?;
                 let stack = [dir_path(&below)?, dir_path(Path::new("e"))?];
-                // Seen through an overlay, /proc/self/mountinfo does not tell the folder's host path. Not every file system can.
-                let (shown, hidden) = match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None) {
-                    Ok(shown) => (shown, true),
-                    Err(_) => (clone(&below, MountAttrFlags::MOUNT_ATTR_RDONLY)?, false),
-                };
+                // Seen through an overlay, /proc/self/mountinfo does not tell the folder's host
+                // path. Not every file system can.
+                let (shown, hidden) =
+                    match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None) {
+                        Ok(shown) => (shown, true),
+                        Err(_) => (clone(&below, MountAttrFlags::MOUNT_ATTR_RDONLY)?, false),
+                    };
                 attach(shown.as_fd(), &at)?;
                 if !hidden {
-                    rustix::mount::unmount(&below, UnmountFlags::DETACH).doing(|| "tidy up the staging tmpfs".into())?;
+                    rustix::mount::unmount(&below, UnmountFlags::DETACH)
+                        .doing(|| "tidy up the staging tmpfs".into())?;
                 }
             } else {
                 attach(source, &at)?;
@@ -436,7 +479,11 @@ impl Root {
             let inside_a_mount = self.mounts.iter().any(|other| place.starts_with(other));
             if self.view.covered(place) && !inside_a_mount {
                 let parent = mkdir_all(place.parent().unwrap_or(Path::new("")))?;
-                match make_file(parent.as_fd(), Path::new(place.file_name().unwrap_or_default()), 0o644) {
+                match make_file(
+                    parent.as_fd(),
+                    Path::new(place.file_name().unwrap_or_default()),
+                    0o644,
+                ) {
                     Ok(_) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(Fault::new(what(), error)),
                 }
@@ -449,12 +496,17 @@ impl Root {
 
 fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps> {
     let stat = rustix::fs::fstat(dir)?;
-    let last_modification = rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
-    Ok(rustix::fs::Timestamps { last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT }, last_modification })
+    let last_modification =
+        rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
+    Ok(rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification,
+    })
 }
 
 fn mkdir(path: &Path, mode: u32) -> Result<(), Fault> {
-    rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode)).doing(|| format!("make the folder {}", path.display()))
+    rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode))
+        .doing(|| format!("make the folder {}", path.display()))
 }
 
 /// Makes `place` and the folders above it in the root, through no link, and opens it.
@@ -463,20 +515,31 @@ fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
     for part in place {
         match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(Fault::new(format!("make the folder /{}", place.display()), error)),
+            Err(error) => {
+                return Err(Fault::new(format!("make the folder /{}", place.display()), error));
+            }
         }
         at = open_dir(at.as_fd(), part).map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP | libc::ENOTDIR) => Fault::image(format!("/{} lies behind a link", place.display())),
+            Some(libc::ELOOP | libc::ENOTDIR) => {
+                Fault::image(format!("/{} lies behind a link", place.display()))
+            }
             _ => Fault::new(format!("open the folder /{}", place.display()), error),
         })?;
     }
     Ok(at)
 }
 
-/// Opens something below the staging tmpfs, through no link: a link of the image could lead anywhere, above all one of /proc.
+/// Opens something below the staging tmpfs, through no link: a link of the image could lead
+/// anywhere, above all one of /proc.
 fn open_path(path: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
-    rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    rustix::fs::openat2(
+        CWD,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )
 }
 
 fn dir_path(path: &Path) -> Result<OwnedFd, Fault> {
@@ -485,14 +548,22 @@ fn dir_path(path: &Path) -> Result<OwnedFd, Fault> {
 
 fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {
     let options = std::ffi::CString::new(options).expect("options hold no NUL");
-    rustix::mount::mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | more, options.as_c_str())
-        .doing(|| format!("mount a tmpfs on {}", at.display()))
+    rustix::mount::mount(
+        "tmpfs",
+        at,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV | more,
+        options.as_c_str(),
+    )
+    .doing(|| format!("mount a tmpfs on {}", at.display()))
 }
 
 /// Clones the mount of what lies at `path`.
 fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
     let what = || format!("clone the mount of {}", path.display());
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     let place = open_path(path, OFlags::empty()).doing(what)?;
     let mount = rustix::mount::open_tree(&place, "", flags).doing(what)?;
     sys::mount_setattr(mount.as_fd(), set.bits().into(), false, None).doing(what)?;
@@ -507,9 +578,14 @@ fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
     rustix::mount::move_mount(mount, "", &to, "", flags).doing(what)
 }
 
-/// Makes an overlay of `lower` (topmost first), writable over `(upper, work)` or read-only, as a detached mount.
-fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Result<OwnedFd, Fault> {
-    // Descriptors since Linux 6.13 (`lowerdir+` since 6.8); before that paths, for which /proc/self/fd serves.
+/// Makes an overlay of `lower` (topmost first), writable over `(upper, work)` or read-only, as a
+/// detached mount.
+fn overlay_mount(
+    lower: &[BorrowedFd<'_>],
+    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+) -> Result<OwnedFd, Fault> {
+    // Descriptors since Linux 6.13 (`lowerdir+` since 6.8); before that paths, for which
+    // /proc/self/fd serves.
     let context = match overlay_by_fd(lower, upper) {
         Some(context) => context,
         None => overlay_by_path(lower, upper)?,
@@ -518,10 +594,12 @@ fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
         // Without userxattr a user namespace cannot mark deletions of folders: EIO on `rm -r`.
         rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
         if upper.is_some() {
-            // The stubs lie on another file system than the rest. Without this a file's inode number could change when it is first
-            // written to, and its device not be that of the folder it is in; with it all are as if the stubs were not there.
+            // The stubs lie on another file system than the rest. Without this a file's inode
+            // number could change when it is first written to, and its device not be that of the
+            // folder it is in; with it all are as if the stubs were not there.
             rustix::mount::fsconfig_set_string(&context, "xino", "on")?;
-            // No flush of the whole file system at the end; a dead build's upper folder is never used again anyway.
+            // No flush of the whole file system at the end; a dead build's upper folder is never
+            // used again anyway.
             rustix::mount::fsconfig_set_flag(&context, "volatile")?;
         }
         rustix::mount::fsconfig_create(&context)
@@ -531,10 +609,14 @@ fn overlay_mount(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
     if upper.is_none() {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(|| "mount the overlay".into())
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .doing(|| "mount the overlay".into())
 }
 
-fn overlay_by_fd(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Option<OwnedFd> {
+fn overlay_by_fd(
+    lower: &[BorrowedFd<'_>],
+    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+) -> Option<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
     for layer in lower {
         rustix::mount::fsconfig_set_fd(&context, "lowerdir+", layer).ok()?;
@@ -546,15 +628,28 @@ fn overlay_by_fd(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borrow
     Some(context)
 }
 
-fn overlay_by_path(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>) -> Result<OwnedFd, Fault> {
+fn overlay_by_path(
+    lower: &[BorrowedFd<'_>],
+    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+) -> Result<OwnedFd, Fault> {
     let path = |fd: &BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
-        let fault = Fault::new("use overlayfs", error);
-        if error == Errno::NODEV { fault.hint("load the kernel module: modprobe overlay") } else { fault }
-    })?;
+    let context =
+        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
+            let fault = Fault::new("use overlayfs", error);
+            if error == Errno::NODEV {
+                fault.hint("load the kernel module: modprobe overlay")
+            } else {
+                fault
+            }
+        })?;
     let configured = || -> rustix::io::Result<()> {
-        // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not know that name.
-        let each = || lower.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer)));
+        // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not
+        // know that name.
+        let each = || {
+            lower.iter().try_for_each(|layer| {
+                rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer))
+            })
+        };
         if each().is_err() {
             let all = lower.iter().map(path).collect::<Vec<_>>().join(":");
             rustix::mount::fsconfig_set_string(&context, "lowerdir", all)?;
@@ -572,7 +667,14 @@ fn overlay_by_path(lower: &[BorrowedFd<'_>], upper: Option<(BorrowedFd<'_>, Borr
 /// Why the kernel refuses an overlay, in its own words where it has any.
 fn overlay_fault(context: &OwnedFd, error: Errno) -> Fault {
     let said = messages(context);
-    let fault = Fault::new(if said.is_empty() { "mount the overlay".into() } else { format!("mount the overlay ({said})") }, error);
+    let fault = Fault::new(
+        if said.is_empty() {
+            "mount the overlay".into()
+        } else {
+            format!("mount the overlay ({said})")
+        },
+        error,
+    );
     match error {
         Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
             "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \

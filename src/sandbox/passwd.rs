@@ -1,8 +1,8 @@
-//! Who a step runs as: names looked up in the image's own `/etc/passwd` and `/etc/group`, never the host's.
+//! Who a step runs as: names looked up in the image's own `/etc/passwd` and `/etc/group`, never the
+//! host's.
 
 use std::fs::OpenOptions;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -21,13 +21,15 @@ pub(super) struct Who {
 /// Looks up `user` (`name`, `name:group`, `uid`, `uid:gid`) in the root that this process sees.
 pub(super) fn look_up(user: &str) -> Result<Who, String> {
     if user == "root" || user == "0" || user == "0:0" || user == "root:root" {
-        // Root exists in every image, also in one without account files, and its groups do not change what it may do.
+        // Root exists in every image, also in one without account files, and its groups do not
+        // change what it may do.
         return Ok(Who { uid: 0, gid: 0, groups: vec![] });
     }
     resolve(user, &account_file("/etc/passwd")?, &account_file("/etc/group")?)
 }
 
-/// Returns the home folder of the account that is user `uid`; root's is `/root` where nothing else is said.
+/// Returns the home folder of the account that is user `uid`; root's is `/root` where nothing else
+/// is said.
 pub(super) fn home(uid: u32) -> String {
     let passwd = account_file("/etc/passwd").unwrap_or_default();
     home_in(&passwd, uid).unwrap_or_else(|| if uid == 0 { "/root" } else { "/" }.to_owned())
@@ -42,7 +44,10 @@ fn home_in(passwd: &[u8], uid: u32) -> Option<String> {
 /// Reads an account file of a hostile image: a fifo or device there must not stop us.
 fn account_file(path: &str) -> Result<Vec<u8>, String> {
     let read = || -> io::Result<Vec<u8>> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(Path::new(path))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(Path::new(path))?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a file"));
         }
@@ -58,7 +63,9 @@ fn account_file(path: &str) -> Result<Vec<u8>, String> {
 }
 
 fn rows(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
-    file.split(|b| *b == b'\n').filter(|row| !row.is_empty()).map(|row| row.split(|b| *b == b':').collect())
+    file.split(|b| *b == b'\n')
+        .filter(|row| !row.is_empty())
+        .map(|row| row.split(|b| *b == b':').collect())
 }
 
 fn number(text: &[u8]) -> Option<u32> {
@@ -75,20 +82,28 @@ fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Who, String> {
         None => (user, None),
     };
     // name:password:uid:gid:…; a number may still be somebody's name, so names go first.
-    let account = |row: &Vec<&[u8]>| Some((row.first()?.to_vec(), number(row.get(2)?)?, number(row.get(3)?)?));
+    let account = |row: &Vec<&[u8]>| {
+        Some((row.first()?.to_vec(), number(row.get(2)?)?, number(row.get(3)?)?))
+    };
     let by_number = number(name.as_bytes());
     let found = rows(passwd)
         .filter_map(|row| account(&row))
         .find(|(who, _, _)| who == name.as_bytes())
-        .or_else(|| rows(passwd).filter_map(|row| account(&row)).find(|(_, uid, _)| Some(*uid) == by_number));
+        .or_else(|| {
+            rows(passwd).filter_map(|row| account(&row)).find(|(_, uid, _)| Some(*uid) == by_number)
+        });
     let (login, uid, mut gid) = match (found, by_number) {
         (Some((login, uid, gid)), _) => (Some(login), uid, gid),
         (None, Some(uid)) => (None, uid, 0),
         (None, None) if name == "root" => (Some(b"root".to_vec()), 0, 0),
-        (None, None) => return Err(format!("there is no user '{name}' in the image's /etc/passwd")),
+        (None, None) => {
+            return Err(format!("there is no user '{name}' in the image's /etc/passwd"));
+        }
     };
     if let Some(wanted) = wanted_group {
-        let named = rows(group).find(|row| row.first() == Some(&wanted.as_bytes())).and_then(|row| number(row.get(2)?));
+        let named = rows(group)
+            .find(|row| row.first() == Some(&wanted.as_bytes()))
+            .and_then(|row| number(row.get(2)?));
         gid = match named.or_else(|| number(wanted.as_bytes())) {
             Some(gid) => gid,
             None if wanted == "root" => 0,
@@ -96,15 +111,23 @@ fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Who, String> {
         };
     }
     let is_member = |row: &Vec<&[u8]>| match (&login, row.get(3)) {
-        (Some(login), Some(members)) => members.split(|b| *b == b',').any(|member| member == login.as_slice()),
+        (Some(login), Some(members)) => {
+            members.split(|b| *b == b',').any(|member| member == login.as_slice())
+        }
         _ => false,
     };
-    let mut groups: Vec<u32> = rows(group).filter(is_member).filter_map(|row| number(row.get(2)?)).filter(|g| *g != gid).collect();
+    let mut groups: Vec<u32> = rows(group)
+        .filter(is_member)
+        .filter_map(|row| number(row.get(2)?))
+        .filter(|g| *g != gid)
+        .collect();
     groups.sort_unstable();
     groups.dedup();
     for id in [uid, gid].iter().chain(&groups) {
         if *id > 65535 {
-            return Err(format!("the id {id} of user '{user}' does not exist inside: ids go up to 65535"));
+            return Err(format!(
+                "the id {id} of user '{user}' does not exist inside: ids go up to 65535"
+            ));
         }
     }
     Ok(Who { uid, gid, groups })
@@ -120,7 +143,9 @@ mod tests {
 
     fn check(user: &str, expected: Result<(u32, u32, &[u32]), &str>) {
         match (resolve(user, PASSWD, GROUP), expected) {
-            (Ok(who), Ok((uid, gid, groups))) => assert_eq!(who, Who { uid, gid, groups: groups.to_vec() }, "{user}"),
+            (Ok(who), Ok((uid, gid, groups))) => {
+                assert_eq!(who, Who { uid, gid, groups: groups.to_vec() }, "{user}")
+            }
             (Err(error), Err(part)) => assert!(error.contains(part), "{user}: {error}"),
             (got, expected) => panic!("{user}: {got:?}, expected {expected:?}"),
         }

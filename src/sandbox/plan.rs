@@ -9,21 +9,15 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Error;
-use super::Exec;
+use super::{Error, Exec};
 
 /// The name under which bake starts itself as helper.
 pub(super) const ARGV0: &std::ffi::CStr = c"bake-sandbox";
@@ -39,11 +33,14 @@ impl WirePath {
 
     pub(super) fn path(&self) -> PathBuf {
         // Only `new` makes these, so every character is below 256.
-        PathBuf::from(OsString::from_vec(self.0.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect()))
+        PathBuf::from(OsString::from_vec(
+            self.0.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect(),
+        ))
     }
 }
 
-/// Exit code of an init, and of its helper, whose job went through and sent nothing over its network namespace.
+/// Exit code of an init, and of its helper, whose job went through and sent nothing over its
+/// network namespace.
 pub(super) const NET_UNUSED: u8 = 3;
 
 /// What the warden is to do.
@@ -61,7 +58,8 @@ pub(super) enum Order {
 /// A job, ready for the helper.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct JobPlan {
-    /// First host id of the session's range where ids are mapped on mounts (as root); `None` where the files carry them.
+    /// First host id of the session's range where ids are mapped on mounts (as root); `None` where
+    /// the files carry them.
     pub(super) idmap: Option<u32>,
     pub(super) layers: WirePath,
     pub(super) scratch: WirePath,
@@ -154,8 +152,8 @@ pub(super) struct AttachPlan {
     pub(super) terminal: Option<(u16, u16)>,
 }
 
-/// What bake writes into the control pipe: this to go on to the next action, or this plus the number of a signal for the program
-/// that runs.
+/// What bake writes into the control pipe: this to go on to the next action, or this plus the
+/// number of a signal for the program that runs.
 pub(super) const GO_ON: u8 = b'\n';
 /// See [`GO_ON`].
 pub(super) const SIGNAL: u8 = 128;
@@ -189,7 +187,9 @@ pub(super) fn encode(plan: &JobPlan, blobs: &Blobs) -> io::Result<Vec<u8>> {
 /// Reads what [`encode`] wrote.
 pub(super) fn decode(bytes: &[u8]) -> io::Result<(JobPlan, Blobs)> {
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or(io::ErrorKind::UnexpectedEof)?;
-    let (json, blobs) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (json, blobs) = rest
+        .split_at_checked(u32::from_le_bytes(*len) as usize)
+        .ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok((serde_json::from_slice(json)?, Blobs(blobs.to_vec())))
 }
 
@@ -242,7 +242,12 @@ impl Fault {
         let error: io::Error = error.into();
         match error.raw_os_error() {
             Some(errno) => Self { what: what.into(), errno: Some(errno), hint: None, image: false },
-            None => Self { what: format!("{}: {error}", what.into()), errno: None, hint: None, image: false },
+            None => Self {
+                what: format!("{}: {error}", what.into()),
+                errno: None,
+                hint: None,
+                image: false,
+            },
         }
     }
 

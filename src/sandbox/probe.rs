@@ -1,28 +1,16 @@
 //! What this host can do, and what is missing.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
 
-use super::Action;
-use super::Call;
-use super::Cancel;
-use super::Ended;
-use super::Error;
-use super::Finding;
-use super::Host;
-use super::Job;
-use super::Network;
-use super::Overlay;
-use super::Rung;
-use super::Session;
-use super::chore;
-use super::ids;
-use super::spawn;
-use super::spawn::kernel_says;
+use super::spawn::{self, kernel_says};
+use super::{
+    Action, Call, Cancel, Ended, Error, Finding, Host, Job, Network, Overlay, Rung, Session, chore,
+    ids,
+};
 
 /// Oldest kernels that have what each rung needs.
 const ROOT_KERNEL: (u32, u32) = (5, 19);
@@ -55,9 +43,15 @@ pub(super) fn program(host: &Host) -> Result<&OwnedFd, Error> {
     }
     let program = spawn::seal(&host.helper).map_err(|source| match source.raw_os_error() {
         Some(libc::EACCES) if kernel_says("/proc/sys/vm/memfd_noexec").as_deref() == Some("2") => {
-            Error::Host { what: "this host forbids running programs from memory".into(), hint: "sysctl -w vm.memfd_noexec=1".into() }
+            Error::Host {
+                what: "this host forbids running programs from memory".into(),
+                hint: "sysctl -w vm.memfd_noexec=1".into(),
+            }
         }
-        _ => Error::System { what: format!("read bake's own program {}", host.helper.display()), source },
+        _ => Error::System {
+            what: format!("read bake's own program {}", host.helper.display()),
+            source,
+        },
     })?;
     Ok(host.program.get_or_init(|| program))
 }
@@ -76,11 +70,13 @@ fn rung() -> Result<Rung, Error> {
     }
     let uid = rustix::process::getuid().as_raw();
     let name = ids::login(uid);
-    Ok(Rung::Subids { uids: subids("/etc/subuid", name.as_deref(), uid)?, gids: subids("/etc/subgid", name.as_deref(), uid)? })
+    Ok(Rung::Subids {
+        uids: subids("/etc/subuid", name.as_deref(), uid)?,
+        gids: subids("/etc/subgid", name.as_deref(), uid)?,
+    })
 }
 
-const NESTED: &str =
-    "run bake as an unprivileged user with subordinate ids, or give the container full rights (for example `docker run --privileged`)";
+const NESTED: &str = "run bake as an unprivileged user with subordinate ids, or give the container full rights (for example `docker run --privileged`)";
 
 /// Whether this root may do what the root rung needs.
 fn root_is_whole() -> Result<(), String> {
@@ -88,9 +84,13 @@ fn root_is_whole() -> Result<(), String> {
     let map = kernel_says("/proc/self/uid_map").unwrap_or_default();
     let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
     if !whole {
-        return Err("this root is root only inside a user namespace, and may not map ids on mounts".into());
+        return Err(
+            "this root is root only inside a user namespace, and may not map ids on mounts".into(),
+        );
     }
-    let has = rustix::thread::capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+    let has = rustix::thread::capabilities(None)
+        .map(|sets| sets.effective)
+        .unwrap_or(CapabilitySet::empty());
     let lacking: Vec<&str> = [
         (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
         (CapabilitySet::SETUID, "CAP_SETUID"),
@@ -127,36 +127,74 @@ pub(super) fn doctor(helper: Option<&Path>) -> Vec<Finding> {
     let is_root = rustix::process::geteuid().is_root();
     let needed = if is_root { ROOT_KERNEL } else { USER_KERNEL };
     let recent = version(&release).is_none_or(|have| have >= needed);
-    add("kernel", recent, format!("Linux {release}"), Some(format!("use Linux {}.{} or newer", needed.0, needed.1)));
+    add(
+        "kernel",
+        recent,
+        format!("Linux {release}"),
+        Some(format!("use Linux {}.{} or newer", needed.0, needed.1)),
+    );
     match rung() {
-        Ok(Rung::Root) => add("ids", true, "root: ids are mapped on mounts, root inside is nobody outside".into(), None),
+        Ok(Rung::Root) => add(
+            "ids",
+            true,
+            "root: ids are mapped on mounts, root inside is nobody outside".into(),
+            None,
+        ),
         Ok(Rung::Subids { uids, gids }) => {
-            add("ids", true, format!("subordinate user ids from {}, group ids from {}", uids.0, gids.0), None);
+            add(
+                "ids",
+                true,
+                format!("subordinate user ids from {}, group ids from {}", uids.0, gids.0),
+                None,
+            );
         }
         Err(error) => add("ids", false, error.to_string(), error.hint()),
     }
     if !is_root {
         for tool in ["newuidmap", "newgidmap"] {
             let found = super::session::find_tool(tool);
-            let detail = found.as_ref().map_or("not found".into(), |path| path.display().to_string());
-            add(tool, found.is_some(), detail, Some("apt-get install uidmap (or your distribution's shadow-utils)".into()));
+            let detail =
+                found.as_ref().map_or("not found".into(), |path| path.display().to_string());
+            add(
+                tool,
+                found.is_some(),
+                detail,
+                Some("apt-get install uidmap (or your distribution's shadow-utils)".into()),
+            );
         }
         if let Some(value) = kernel_says("/proc/sys/kernel/unprivileged_userns_clone") {
             let hint = "sysctl -w kernel.unprivileged_userns_clone=1";
-            add("user namespaces for users", value != "0", format!("kernel.unprivileged_userns_clone is {value}"), Some(hint.into()));
+            add(
+                "user namespaces for users",
+                value != "0",
+                format!("kernel.unprivileged_userns_clone is {value}"),
+                Some(hint.into()),
+            );
         }
         if let Some(value) = kernel_says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") {
             let hint = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give bake an AppArmor profile with `userns,`";
-            add("AppArmor", value == "0", format!("kernel.apparmor_restrict_unprivileged_userns is {value}"), Some(hint.into()));
+            add(
+                "AppArmor",
+                value == "0",
+                format!("kernel.apparmor_restrict_unprivileged_userns is {value}"),
+                Some(hint.into()),
+            );
         }
     }
     if let Some(value) = kernel_says("/proc/sys/user/max_user_namespaces") {
-        add("user namespaces", value != "0", format!("up to {value}"), Some("sysctl -w user.max_user_namespaces=15000".into()));
+        add(
+            "user namespaces",
+            value != "0",
+            format!("up to {value}"),
+            Some("sysctl -w user.max_user_namespaces=15000".into()),
+        );
     }
     match attempt(helper) {
         Ok(place) => add("sandbox", true, format!("works (tried in {place})"), None),
         Err(error) => {
-            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            let source = std::error::Error::source(&error)
+                .map(|source| format!(": {source}"))
+                .unwrap_or_default();
             add("sandbox", false, format!("{error}{source}"), error.hint());
         }
     }
@@ -167,7 +205,10 @@ pub(super) fn doctor(helper: Option<&Path>) -> Vec<Finding> {
 fn attempt(helper: Option<&Path>) -> Result<String, Error> {
     let host = probe(helper)?;
     // The store will be on a disk, so a disk is tried first; /tmp may be a tmpfs.
-    let dir = tempfile::Builder::new().prefix("bake-doctor-").tempdir_in("/var/tmp").or_else(|_| tempfile::tempdir());
+    let dir = tempfile::Builder::new()
+        .prefix("bake-doctor-")
+        .tempdir_in("/var/tmp")
+        .or_else(|_| tempfile::tempdir());
     let system = |what: &str| {
         let what = what.to_owned();
         move |source| Error::System { what, source }
@@ -184,11 +225,18 @@ fn attempt(helper: Option<&Path>) -> Result<String, Error> {
         files: vec![],
         hostname: "bake".into(),
         network: Network::None,
-        actions: vec![Action::Call(Call { name: chore::PING, args: serde_json::Value::Null, fds: vec![] })],
+        actions: vec![Action::Call(Call {
+            name: chore::PING,
+            args: serde_json::Value::Null,
+            fds: vec![],
+        })],
     };
     match session.run(job, &Cancel::new()?, &mut |_| {})? {
         Ended::Done(_) => Ok(dir.path().parent().unwrap_or(dir.path()).display().to_string()),
-        other => Err(Error::System { what: format!("the trial ended with {other:?}"), source: std::io::Error::other("unexpected") }),
+        other => Err(Error::System {
+            what: format!("the trial ended with {other:?}"),
+            source: std::io::Error::other("unexpected"),
+        }),
     }
 }
 

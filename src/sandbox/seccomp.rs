@@ -1,11 +1,13 @@
-//! Which system calls a step may make: everything up to the newest this list was written for, less what Docker's default withholds.
+//! Which system calls a step may make: everything up to the newest this list was written for, less
+//! what Docker's default withholds.
 //!
-//! A step has no capability to do harm with most of these; the filter is the second wall, in front of kernel code that has
-//! had holes. Unknown (newer) calls say `ENOSYS`, so programs fall back.
+//! A step has no capability to do harm with most of these; the filter is the second wall, in front
+//! of kernel code that has had holes. Unknown (newer) calls say `ENOSYS`, so programs fall back.
 
 use seccompiler::sock_filter;
 
-/// The newest call judged here (`file_setattr`, Linux 6.17). Numbers from 424 on are the same on all machines.
+/// The newest call judged here (`file_setattr`, Linux 6.17). Numbers from 424 on are the same on
+/// all machines.
 const NEWEST: u32 = 469;
 
 /// Refused with `EPERM`: like a privileged call without the privilege.
@@ -72,9 +74,15 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_lookup_dcookie,
 ];
 
-/// Answered with `ENOSYS`, so that libraries use the older way: clone3 hides its flags from filters, io_uring its calls.
-const ABSENT: &[libc::c_long] =
-    &[libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_nfsservctl];
+/// Answered with `ENOSYS`, so that libraries use the older way: clone3 hides its flags from
+/// filters, io_uring its calls.
+const ABSENT: &[libc::c_long] = &[
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_nfsservctl,
+];
 
 /// Every `CLONE_NEW…` that `clone` takes.
 const NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -86,7 +94,8 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET)
     .cast_unsigned();
 
-/// Personalities that programs have a use for: default, short inodes, no randomised addresses, `uname` 2.6, and asking.
+/// Personalities that programs have a use for: default, short inodes, no randomised addresses,
+/// `uname` 2.6, and asking.
 const PERSONALITIES: &[u32] = &[0, 0x0008, 0x0004_0000, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
 
 /// Socket families that reach past any namespace: the hypervisor's, and the kernel's crypto.
@@ -99,7 +108,8 @@ const ARCH: u32 = 0xc000_00b7;
 #[cfg(target_arch = "riscv64")]
 const ARCH: u32 = 0xc000_00f3;
 
-// Offsets in `struct seccomp_data`; the low half of an argument comes first on the little-endian machines that bake runs on.
+// Offsets in `struct seccomp_data`; the low half of an argument comes first on the little-endian
+// machines that bake runs on.
 const NUMBER: u32 = 0;
 const MACHINE: u32 = 4;
 const ARGUMENT_0: u32 = 16;
@@ -115,7 +125,8 @@ const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
 
-/// A program in the making: every test is followed by the answer it leads to, so no jump is longer than the few tests of one call.
+/// A program in the making: every test is followed by the answer it leads to, so no jump is longer
+/// than the few tests of one call.
 struct Program(Vec<sock_filter>);
 
 impl Program {
@@ -130,7 +141,13 @@ impl Program {
     }
 
     /// For call `number`: if its first argument passes one of `tests`, `then`, else `otherwise`.
-    fn by_argument(&mut self, number: libc::c_long, tests: &[(u16, u32)], then: u32, otherwise: u32) {
+    fn by_argument(
+        &mut self,
+        number: libc::c_long,
+        tests: &[(u16, u32)],
+        then: u32,
+        otherwise: u32,
+    ) {
         let length = u8::try_from(1 + 2 * tests.len() + 1).expect("a handful of tests");
         self.push(EQUAL, call(number), 0, length);
         self.push(LOAD, ARGUMENT_0, 0, 0);
@@ -161,8 +178,18 @@ fn program() -> Vec<sock_filter> {
         program.answer_if(EQUAL, call(*number), EPERM);
     }
     program.by_argument(libc::SYS_clone, &[(ANY_BIT, NAMESPACES)], EPERM, ALLOW);
-    program.by_argument(libc::SYS_socket, &FAMILIES.iter().map(|family| (EQUAL, *family)).collect::<Vec<_>>(), EPERM, ALLOW);
-    program.by_argument(libc::SYS_personality, &PERSONALITIES.iter().map(|p| (EQUAL, *p)).collect::<Vec<_>>(), ALLOW, EPERM);
+    program.by_argument(
+        libc::SYS_socket,
+        &FAMILIES.iter().map(|family| (EQUAL, *family)).collect::<Vec<_>>(),
+        EPERM,
+        ALLOW,
+    );
+    program.by_argument(
+        libc::SYS_personality,
+        &PERSONALITIES.iter().map(|p| (EQUAL, *p)).collect::<Vec<_>>(),
+        ALLOW,
+        EPERM,
+    );
     program.push(RETURN, ALLOW, 0, 0);
     program.0
 }
@@ -232,12 +259,22 @@ mod tests {
         for number in ABSENT {
             assert_eq!(on(*number, 0), ENOSYS, "{number}");
         }
-        for number in [libc::SYS_read, libc::SYS_execve, libc::SYS_mknodat, libc::SYS_fchownat, libc::SYS_ptrace, libc::SYS_chroot] {
+        for number in [
+            libc::SYS_read,
+            libc::SYS_execve,
+            libc::SYS_mknodat,
+            libc::SYS_fchownat,
+            libc::SYS_ptrace,
+            libc::SYS_chroot,
+        ] {
             assert_eq!(on(number, 0), ALLOW, "{number}");
         }
         assert_eq!(on(libc::SYS_clone, libc::SIGCHLD.cast_unsigned()), ALLOW);
         assert_eq!(on(libc::SYS_clone, libc::CLONE_NEWUSER.cast_unsigned()), EPERM);
-        assert_eq!(on(libc::SYS_clone, (libc::CLONE_NEWNS | libc::CLONE_VM).cast_unsigned()), EPERM);
+        assert_eq!(
+            on(libc::SYS_clone, (libc::CLONE_NEWNS | libc::CLONE_VM).cast_unsigned()),
+            EPERM
+        );
         assert_eq!(on(libc::SYS_socket, libc::AF_INET.cast_unsigned()), ALLOW);
         assert_eq!(on(libc::SYS_socket, libc::AF_VSOCK.cast_unsigned()), EPERM);
         assert_eq!(on(libc::SYS_personality, 0), ALLOW);

@@ -1,65 +1,27 @@
-//! The big process's side: makes the user namespace, describes jobs to helpers, listens, counts the time, and cancels.
+//! The big process's side: makes the user namespace, describes jobs to helpers, listens, counts the
+//! time, and cancels.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::Value;
 
-use super::Action;
-use super::Attach;
-use super::Attempt;
-use super::Call;
-use super::Cancel;
-use super::Ended;
-use super::Error;
-use super::Failure;
-use super::Heard;
-use super::Host;
-use super::Job;
-use super::Network;
-use super::Owners;
-use super::Rung;
-use super::Streams;
-use super::chore;
-use super::ids;
-use super::lines::Lines;
-use super::lines::Whose;
-use super::plan;
-use super::plan::ActionPlan;
-use super::plan::AttachPlan;
-use super::plan::AttemptPlan;
-use super::plan::Below;
-use super::plan::Blobs;
-use super::plan::CallPlan;
-use super::plan::Event;
-use super::plan::Fault;
-use super::plan::FilePlan;
-use super::plan::Frames;
-use super::plan::JobPlan;
-use super::plan::MountPlan;
-use super::plan::RootPlan;
-use super::plan::Said;
-use super::plan::Status;
-use super::plan::WirePath;
-use super::probe;
-use super::seccomp;
-use super::spawn;
-use super::spawn::Extra;
-use super::spawn::Running;
-use super::spawn::Warden;
+use super::lines::{Lines, Whose};
+use super::plan::{
+    self, ActionPlan, AttachPlan, AttemptPlan, Below, Blobs, CallPlan, Event, Fault, FilePlan,
+    Frames, JobPlan, MountPlan, RootPlan, Said, Status, WirePath,
+};
+use super::spawn::{self, Extra, Running, Warden};
+use super::{
+    Action, Attach, Attempt, Call, Cancel, Ended, Error, Failure, Heard, Host, Job, Network,
+    Owners, Rung, Streams, chore, ids, probe, seccomp,
+};
 
 /// What a session holds.
 pub(super) struct Inner {
@@ -80,7 +42,10 @@ struct Folder {
 
 impl Folder {
     fn open(path: &Path) -> Result<Self, Error> {
-        let real = path.canonicalize().map_err(|source| Error::System { what: format!("open the folder {}", path.display()), source })?;
+        let real = path.canonicalize().map_err(|source| Error::System {
+            what: format!("open the folder {}", path.display()),
+            source,
+        })?;
         let named = std::path::absolute(path).unwrap_or_else(|_| real.clone());
         Ok(Self { named, real })
     }
@@ -88,8 +53,11 @@ impl Folder {
     /// The part of `path` below this folder.
     fn below(&self, path: &Path) -> Option<PathBuf> {
         let path = std::path::absolute(path).ok()?;
-        let rest = path.strip_prefix(&self.named).or_else(|_| path.strip_prefix(&self.real)).ok()?;
-        rest.components().all(|part| matches!(part, std::path::Component::Normal(_))).then(|| rest.to_owned())
+        let rest =
+            path.strip_prefix(&self.named).or_else(|_| path.strip_prefix(&self.real)).ok()?;
+        rest.components()
+            .all(|part| matches!(part, std::path::Component::Normal(_)))
+            .then(|| rest.to_owned())
     }
 }
 
@@ -110,7 +78,8 @@ impl Inner {
     pub(super) fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
         let (layers, scratch) = (Folder::open(layers)?, Folder::open(scratch)?);
         let slot = if host.rung == Rung::Root { Some(ids::lock_slot()?) } else { None };
-        let (warden, said) = Warden::start(probe::program(host)?).map_err(failed("start the sandbox helper"))?;
+        let (warden, said) =
+            Warden::start(probe::program(host)?).map_err(failed("start the sandbox helper"))?;
         let child = match said {
             Some(Event::Ready(pid)) => pid,
             Some(Event::Fault(fault)) => return Err(fault.into()),
@@ -118,13 +87,18 @@ impl Inner {
         };
         match (&host.rung, &slot) {
             (Rung::Subids { uids, gids }, _) => {
-                let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+                let (uid, gid) =
+                    (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
                 map_with_tool("newuidmap", child, uid, *uids)?;
                 map_with_tool("newgidmap", child, gid, *gids)?;
             }
             (Rung::Root, Some(slot)) => {
                 for map in ["uid_map", "gid_map"] {
-                    fs::write(format!("/proc/{child}/{map}"), format!("0 {} {}", slot.base, ids::COUNT)).map_err(failed("map ids"))?;
+                    fs::write(
+                        format!("/proc/{child}/{map}"),
+                        format!("0 {} {}", slot.base, ids::COUNT),
+                    )
+                    .map_err(failed("map ids"))?;
                 }
             }
             (Rung::Root, None) => unreachable!("a slot was locked above"),
@@ -134,12 +108,18 @@ impl Inner {
     }
 
     fn below(&self, path: &Path) -> Result<Below, Error> {
-        let found = self.scratch.below(path).map(|p| (true, p)).or_else(|| self.layers.below(path).map(|p| (false, p)));
+        let found = self
+            .scratch
+            .below(path)
+            .map(|p| (true, p))
+            .or_else(|| self.layers.below(path).map(|p| (false, p)));
         match found {
             Some((in_scratch, path)) => Ok(Below { in_scratch, path: WirePath::new(&path) }),
             None => Err(Error::System {
                 what: format!("use the folder {}", path.display()),
-                source: io::Error::other("it lies neither below the layers folder nor below the scratch folder"),
+                source: io::Error::other(
+                    "it lies neither below the layers folder nor below the scratch folder",
+                ),
             }),
         }
     }
@@ -149,7 +129,8 @@ impl Inner {
             None => None,
             Some(overlay) => {
                 let (upper, work) = (&overlay.upper, &overlay.work);
-                let parent = upper.parent().filter(|parent| work.parent() == Some(parent) && upper != work);
+                let parent =
+                    upper.parent().filter(|parent| work.parent() == Some(parent) && upper != work);
                 let names = parent.zip(upper.file_name()).zip(work.file_name());
                 let ((parent, upper_name), work_name) = names.ok_or_else(|| Error::System {
                     what: format!("use the folders {} and {}", upper.display(), work.display()),
@@ -163,7 +144,11 @@ impl Inner {
                     });
                 }
                 Some(RootPlan {
-                    lower: overlay.lower.iter().map(|lower| self.below(lower)).collect::<Result<_, _>>()?,
+                    lower: overlay
+                        .lower
+                        .iter()
+                        .map(|lower| self.below(lower))
+                        .collect::<Result<_, _>>()?,
                     parent: place.path,
                     upper: WirePath::new(Path::new(upper_name)),
                     work: WirePath::new(Path::new(work_name)),
@@ -172,9 +157,15 @@ impl Inner {
         };
         let mut mounts = vec![];
         for mount in &job.mounts {
-            let from = std::path::absolute(&mount.from).map_err(failed(format!("find {}", mount.from.display())))?;
+            let from = std::path::absolute(&mount.from)
+                .map_err(failed(format!("find {}", mount.from.display())))?;
             let mine = mount.owners == Owners::Mine;
-            mounts.push(MountPlan { from: WirePath::new(&from), at: WirePath::new(&mount.at), read_only: mount.read_only, mine });
+            mounts.push(MountPlan {
+                from: WirePath::new(&from),
+                at: WirePath::new(&mount.at),
+                read_only: mount.read_only,
+                mine,
+            });
         }
         let file = |file: &super::PolicyFile, blobs: &mut Blobs| FilePlan {
             at: WirePath::new(&file.at),
@@ -195,21 +186,38 @@ impl Inner {
         })
     }
 
-    pub(super) fn run(&self, job: Job, cancel: &Cancel, hear: &mut dyn FnMut(Heard<'_>)) -> Result<Ended, Error> {
+    pub(super) fn run(
+        &self,
+        job: Job,
+        cancel: &Cancel,
+        hear: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<Ended, Error> {
         if cancel.fired() {
             return Ok(Ended::Cancelled);
         }
         let mut blobs = Blobs::default();
         let plan = self.plan(&job, &mut blobs)?;
         let pipe = || {
-            io::pipe().and_then(|(read, write)| spawn::nonblocking(&read).map(|()| (File::from(OwnedFd::from(read)), OwnedFd::from(write))))
+            io::pipe().and_then(|(read, write)| {
+                spawn::nonblocking(&read)
+                    .map(|()| (File::from(OwnedFd::from(read)), OwnedFd::from(write)))
+            })
         };
         let (stdout, stdout_end) = pipe().map_err(failed("make a pipe"))?;
         let (stderr, stderr_end) = pipe().map_err(failed("make a pipe"))?;
         let (said, said_end) = pipe().map_err(failed("make a pipe"))?;
-        let mut lines = vec![Lines::new(stdout, Whose::Action { stderr: false }), Lines::new(stderr, Whose::Action { stderr: true })];
+        let mut lines = vec![
+            Lines::new(stdout, Whose::Action { stderr: false }),
+            Lines::new(stderr, Whose::Action { stderr: true }),
+        ];
         let mut service_ends = vec![];
-        for n in job.actions.iter().enumerate().filter(|(_, action)| matches!(action, Action::Start(_))).map(|(n, _)| n) {
+        for n in job
+            .actions
+            .iter()
+            .enumerate()
+            .filter(|(_, action)| matches!(action, Action::Start(_)))
+            .map(|(n, _)| n)
+        {
             let (output, end) = pipe().map_err(failed("make a pipe"))?;
             lines.push(Lines::new(output, Whose::Service(n)));
             service_ends.push(end);
@@ -218,21 +226,34 @@ impl Inner {
         if let Some(slot) = &self.slot {
             // Root inside must be able to hand the pipes on to a program's user.
             let attached = job.actions.iter().flat_map(|action| match action {
-                Action::Attach(Attach { streams: Streams::Pipes(pipes), .. }) => pipes.iter().collect(),
+                Action::Attach(Attach { streams: Streams::Pipes(pipes), .. }) => {
+                    pipes.iter().collect()
+                }
                 _ => vec![],
             });
             for end in [&stdout_end, &stderr_end].into_iter().chain(&service_ends).chain(attached) {
-                let (uid, gid) = (rustix::fs::Uid::from_raw(slot.base), rustix::fs::Gid::from_raw(slot.base));
-                rustix::fs::fchown(end, Some(uid), Some(gid)).map_err(|e| failed("hand over a pipe")(e.into()))?;
+                let (uid, gid) =
+                    (rustix::fs::Uid::from_raw(slot.base), rustix::fs::Gid::from_raw(slot.base));
+                rustix::fs::fchown(end, Some(uid), Some(gid))
+                    .map_err(|e| failed("hand over a pipe")(e.into()))?;
             }
         }
-        let extra = Extra { stdout: stdout_end.as_fd(), stderr: stderr_end.as_fd(), said: said_end.as_fd(), files };
-        let running = self.warden.start_job(&plan, &blobs, extra).map_err(failed("start a job of the sandbox"))?;
+        let extra = Extra {
+            stdout: stdout_end.as_fd(),
+            stderr: stderr_end.as_fd(),
+            said: said_end.as_fd(),
+            files,
+        };
+        let running = self
+            .warden
+            .start_job(&plan, &blobs, extra)
+            .map_err(failed("start a job of the sandbox"))?;
         drop((stdout_end, stderr_end, said_end, service_ends));
         let tasks: Vec<Task> = job.actions.iter().map(Task::of).collect();
         let mut signals: Vec<OwnedFd> = vec![];
         for action in job.actions {
-            // The files of the actions are the helper's now; a pipe among them must end when those inside close it.
+            // The files of the actions are the helper's now; a pipe among them must end when those
+            // inside close it.
             if let Action::Attach(attach) | Action::Rescue(attach) = action {
                 signals.extend(attach.signals);
             }
@@ -262,10 +283,13 @@ impl Inner {
         for path in paths {
             let what = || format!("remove {}", path.display());
             let below = self.scratch.below(path).filter(|below| !below.as_os_str().is_empty());
-            let below = below.ok_or_else(|| failed(what())(io::Error::other("it does not lie below the scratch folder")))?;
+            let below = below.ok_or_else(|| {
+                failed(what())(io::Error::other("it does not lie below the scratch folder"))
+            })?;
             names.push(WirePath::new(&below));
         }
-        let args = serde_json::to_value(names).map_err(|error| failed("tidy up the scratch folder")(error.into()))?;
+        let args = serde_json::to_value(names)
+            .map_err(|error| failed("tidy up the scratch folder")(error.into()))?;
         let call = Call { name: chore::REMOVE_TREES, args, fds: vec![] };
         let job = Job {
             root: None,
@@ -277,15 +301,22 @@ impl Inner {
         };
         match self.run(job, &Cancel::new()?, &mut |_| {})? {
             Ended::Done(_) => Ok(()),
-            Ended::Failed { how: Failure::Call(why), .. } => Err(failed("tidy up the scratch folder")(io::Error::other(why))),
-            other => Err(failed("tidy up the scratch folder")(io::Error::other(format!("{other:?}")))),
+            Ended::Failed { how: Failure::Call(why), .. } => {
+                Err(failed("tidy up the scratch folder")(io::Error::other(why)))
+            }
+            other => {
+                Err(failed("tidy up the scratch folder")(io::Error::other(format!("{other:?}"))))
+            }
         }
     }
 }
 
 fn map_with_tool(tool: &str, child: i32, own: u32, range: (u32, u32)) -> Result<(), Error> {
     let hint = "apt-get install uidmap (or your distribution's shadow-utils)".to_owned();
-    let path = find_tool(tool).ok_or_else(|| Error::Host { what: format!("{tool} is not installed"), hint: hint.clone() })?;
+    let path = find_tool(tool).ok_or_else(|| Error::Host {
+        what: format!("{tool} is not installed"),
+        hint: hint.clone(),
+    })?;
     let numbers = [child.cast_unsigned(), 0, own, 1, 1, range.0, range.1];
     let output = Command::new(&path).args(numbers.map(|n| n.to_string())).env_clear().output();
     let output = output.map_err(failed(format!("start {}", path.display())))?;
@@ -307,9 +338,14 @@ fn ended_early() -> Error {
 }
 
 fn action_plan(action: &Action) -> ActionPlan {
-    let call = |call: &Call| CallPlan { name: call.name.into(), args: call.args.clone(), fds: call.fds.len() };
+    let call = |call: &Call| CallPlan {
+        name: call.name.into(),
+        args: call.args.clone(),
+        fds: call.fds.len(),
+    };
     let attach = |attach: &Attach| {
-        let terminal = if let Streams::Terminal(socket) = &attach.streams { Some(socket.size) } else { None };
+        let terminal =
+            if let Streams::Terminal(socket) = &attach.streams { Some(socket.size) } else { None };
         let execs = std::iter::once(&attach.exec).chain(&attach.or_else).cloned().collect();
         AttachPlan { execs, terminal }
     };
@@ -322,7 +358,9 @@ fn action_plan(action: &Action) -> ActionPlan {
         Action::Until(until) => {
             let attempt = match &until.attempt {
                 Attempt::Exec(exec) => AttemptPlan::Exec(exec.clone()),
-                Attempt::Call { name, args } => AttemptPlan::Call(CallPlan { name: (*name).into(), args: args.clone(), fds: 0 }),
+                Attempt::Call { name, args } => {
+                    AttemptPlan::Call(CallPlan { name: (*name).into(), args: args.clone(), fds: 0 })
+                }
             };
             ActionPlan::Until { attempt, again: until.again }
         }
@@ -332,14 +370,16 @@ fn action_plan(action: &Action) -> ActionPlan {
     }
 }
 
-/// The files that go with the actions, in the order in which these take them; `services` are those for the output of programs in the
-/// background.
+/// The files that go with the actions, in the order in which these take them; `services` are those
+/// for the output of programs in the background.
 fn files_of<'a>(actions: &'a [Action], services: &'a [OwnedFd]) -> Vec<BorrowedFd<'a>> {
     let mut services = services.iter();
     let mut files = vec![];
     for action in actions {
         match action {
-            Action::Call(call) | Action::CallIfChanged(call) | Action::Serve(call) => files.extend(call.fds.iter().map(AsFd::as_fd)),
+            Action::Call(call) | Action::CallIfChanged(call) | Action::Serve(call) => {
+                files.extend(call.fds.iter().map(AsFd::as_fd))
+            }
             Action::Start(_) => files.extend(services.next().map(AsFd::as_fd)),
             Action::Attach(attach) | Action::Rescue(attach) => match &attach.streams {
                 Streams::Pipes(pipes) => files.extend(pipes.iter().map(AsFd::as_fd)),
@@ -367,15 +407,20 @@ impl Task {
         let (call, limit, tried, rescue) = match action {
             Action::Exec(exec) => (false, exec.timeout, false, false),
             Action::Call(_) | Action::CallIfChanged(_) => (true, None, false, false),
-            Action::Until(until) => (matches!(until.attempt, Attempt::Call { .. }), Some(until.within), true, false),
+            Action::Until(until) => {
+                (matches!(until.attempt, Attempt::Call { .. }), Some(until.within), true, false)
+            }
             Action::Rescue(_) => (false, None, false, true),
-            Action::Start(_) | Action::Serve(_) | Action::Still(_) | Action::Attach(_) => (false, None, false, false),
+            Action::Start(_) | Action::Serve(_) | Action::Still(_) | Action::Attach(_) => {
+                (false, None, false, false)
+            }
         };
         Self { call, limit, tried, rescue }
     }
 }
 
-/// How long a program that was killed for its timeout may take to be dead, before all is killed and nobody can look into it.
+/// How long a program that was killed for its timeout may take to be dead, before all is killed and
+/// nobody can look into it.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Listens to one job.
@@ -411,7 +456,12 @@ impl Ear<'_> {
             if !done {
                 fds.push(PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN));
             }
-            fds.extend(self.lines.iter().filter_map(Lines::open).map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
+            fds.extend(
+                self.lines
+                    .iter()
+                    .filter_map(Lines::open)
+                    .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)),
+            );
             fds.extend(self.signals.iter().map(|signals| PollFd::new(signals, PollFlags::IN)));
             if said_open {
                 fds.push(PollFd::new(&self.said, PollFlags::IN));
@@ -419,9 +469,14 @@ impl Ear<'_> {
             if events_open {
                 fds.push(PollFd::new(&self.running.events, PollFlags::IN));
             }
-            let left = self.deadline.filter(|_| !done).map(|(_, at)| at.saturating_duration_since(Instant::now()));
-            let left =
-                left.map(|left| Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() });
+            let left = self
+                .deadline
+                .filter(|_| !done)
+                .map(|(_, at)| at.saturating_duration_since(Instant::now()));
+            let left = left.map(|left| Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
             match rustix::event::poll(&mut fds, left.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(failed("listen to the sandbox")(error.into())),
@@ -429,9 +484,11 @@ impl Ear<'_> {
             // Asked before reading: what was written before the end is then certainly read below.
             let ended = !fds[0].revents().is_empty();
             drop(fds);
-            // In this order: whoever wrote output of an action had told of its beginning before, so that is heard first.
+            // In this order: whoever wrote output of an action had told of its beginning before, so
+            // that is heard first.
             said_open = self.fetch()?;
-            events_open = events.fill(&self.running.events).map_err(failed("listen to the sandbox"))?;
+            events_open =
+                events.fill(&self.running.events).map_err(failed("listen to the sandbox"))?;
             while let Some(event) = events.next().map_err(failed("understand the sandbox"))? {
                 self.on_event(event)?;
             }
@@ -468,9 +525,10 @@ impl Ear<'_> {
             let mut bytes = [0; 64];
             match rustix::io::read(signals, &mut bytes) {
                 Ok(0) => gone.push(n),
-                Ok(count) => {
-                    bytes[..count].iter().try_for_each(|signal| self.running.signal(*signal)).map_err(failed("pass on a signal"))?
-                }
+                Ok(count) => bytes[..count]
+                    .iter()
+                    .try_for_each(|signal| self.running.signal(*signal))
+                    .map_err(failed("pass on a signal"))?,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
                 Err(error) => return Err(failed("listen for signals")(error.into())),
             }
@@ -487,7 +545,9 @@ impl Ear<'_> {
         let limit = task.limit.unwrap_or_default();
         let how = match (&self.late, task.tried) {
             (Some(late), _) => late.clone(),
-            (None, true) => Failure::NotHeld { within: limit, last: self.tried.take().map(Box::new) },
+            (None, true) => {
+                Failure::NotHeld { within: limit, last: self.tried.take().map(Box::new) }
+            }
             (None, false) => Failure::TimedOut(limit),
         };
         if self.late.is_none() && self.tasks.iter().any(|task| task.rescue) {
@@ -536,11 +596,16 @@ impl Ear<'_> {
             Event::Fault(fault) => self.fault = Some(fault),
             Event::Begin(action) => {
                 let Some(task) = self.tasks.get(action) else {
-                    return Err(failed("understand the sandbox")(io::ErrorKind::InvalidData.into()));
+                    return Err(failed("understand the sandbox")(
+                        io::ErrorKind::InvalidData.into(),
+                    ));
                 };
-                self.deadline = task.limit.and_then(|limit| Some((action, Instant::now().checked_add(limit)?)));
+                self.deadline =
+                    task.limit.and_then(|limit| Some((action, Instant::now().checked_add(limit)?)));
                 match &self.outcome {
-                    Some(Ended::Failed { how, .. }) if task.rescue => (self.hear)(Heard::Rescue(how)),
+                    Some(Ended::Failed { how, .. }) if task.rescue => {
+                        (self.hear)(Heard::Rescue(how))
+                    }
                     _ => (self.hear)(Heard::Action(action)),
                 }
             }
@@ -569,7 +634,9 @@ impl Ear<'_> {
                     Err(how) if self.outcome.is_none() => {
                         self.outcome = Some(Ended::Failed { action, how });
                         match rescue {
-                            Some(_) => self.running.go_on().map_err(failed("talk to the sandbox"))?,
+                            Some(_) => {
+                                self.running.go_on().map_err(failed("talk to the sandbox"))?
+                            }
                             None => self.running.kill(),
                         }
                     }
@@ -581,7 +648,8 @@ impl Ear<'_> {
         Ok(())
     }
 
-    /// Tells all that the action wrote, which is in the pipes by now; the next one waits for our word.
+    /// Tells all that the action wrote, which is in the pipes by now; the next one waits for our
+    /// word.
     fn heard_out(&mut self) -> Result<(), Error> {
         self.fetch()?;
         self.deliver()?;
@@ -605,9 +673,13 @@ impl Ear<'_> {
             (Status::Exited(0), false) => Ok(Value::Null),
             (Status::Exited(code), false) => Err(Failure::Exit(code)),
             (Status::Signaled(signal), false) => Err(Failure::Signal(signal)),
-            (Status::Signaled(signal), true) => Err(Failure::Call(format!("ended by signal {signal} (out of memory?)"))),
+            (Status::Signaled(signal), true) => {
+                Err(Failure::Call(format!("ended by signal {signal} (out of memory?)")))
+            }
             (Status::Exited(code), true) => match self.returned.pop_front() {
-                Some(result) if code == 0 || code == plan::CALL_FAILED => result.map_err(Failure::Call),
+                Some(result) if code == 0 || code == plan::CALL_FAILED => {
+                    result.map_err(Failure::Call)
+                }
                 _ => Err(Failure::Call(format!("ended with code {code} and no result"))),
             },
         }
@@ -616,10 +688,16 @@ impl Ear<'_> {
     fn verdict(self) -> Result<Ended, Error> {
         match (self.outcome, self.fault) {
             (Some(Ended::Cancelled), _) => Ok(Ended::Cancelled),
-            (None, Some(fault)) if fault.image => Ok(Ended::Failed { action: self.values.len(), how: Failure::Start(fault.what) }),
+            (None, Some(fault)) if fault.image => {
+                Ok(Ended::Failed { action: self.values.len(), how: Failure::Start(fault.what) })
+            }
             (_, Some(fault)) => Err(fault.into()),
             (Some(outcome), None) => Ok(outcome),
-            (None, None) if self.values.len() == self.tasks.iter().filter(|task| !task.rescue).count() => Ok(Ended::Done(self.values)),
+            (None, None)
+                if self.values.len() == self.tasks.iter().filter(|task| !task.rescue).count() =>
+            {
+                Ok(Ended::Done(self.values))
+            }
             (None, None) => Err(ended_early()),
         }
     }

@@ -1,43 +1,28 @@
 //! The big process's handles on its warden and on jobs, none of which outlives its owner.
 
 use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::io::Seek;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::fs::MemfdFlags;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::SealFlags;
-use rustix::mount::MountAttrFlags;
-use rustix::mount::OpenTreeFlags;
-use rustix::process::Pid;
-use rustix::process::WaitOptions;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use rustix::process::{Pid, WaitOptions};
 
-use super::plan;
-use super::plan::Blobs;
-use super::plan::JobPlan;
-use super::sys;
-use super::wire;
+use super::plan::{self, Blobs, JobPlan};
+use super::{sys, wire};
 
-/// Copies the helper program into sealed memory. A hostile image can make the kernel run what `/proc/self/exe` names inside (a
-/// script whose interpreter is that), with its own libraries; it then holds a copy, not the host's file, which a user's own root
-/// inside could otherwise change.
+/// Copies the helper program into sealed memory. A hostile image can make the kernel run what
+/// `/proc/self/exe` names inside (a script whose interpreter is that), with its own libraries; it
+/// then holds a copy, not the host's file, which a user's own root inside could otherwise change.
 pub(super) fn seal(program: &Path) -> io::Result<OwnedFd> {
     const MFD_EXEC: u32 = 0x10;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Said outright since Linux 6.3; before that unknown, and memory files are always executable.
-    let fd = match rustix::fs::memfd_create("bake", flags | MemfdFlags::from_bits_retain(MFD_EXEC)) {
+    let fd = match rustix::fs::memfd_create("bake", flags | MemfdFlags::from_bits_retain(MFD_EXEC))
+    {
         Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create("bake", flags)?,
         other => other?,
     };
@@ -46,23 +31,30 @@ pub(super) fn seal(program: &Path) -> io::Result<OwnedFd> {
     let needed = runnable(&program).unwrap_or(u64::MAX);
     program.rewind()?;
     io::copy(&mut program.take(needed), &mut copy)?;
-    rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(
+        &copy,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
     Ok(copy.into())
 }
 
-/// Opens the helper program through a read-only mount of its own, which nobody else can reach: as good as a copy against being
-/// written to, and free. Only the host's root can make one.
+/// Opens the helper program through a read-only mount of its own, which nobody else can reach: as
+/// good as a copy against being written to, and free. Only the host's root can make one.
 pub(super) fn shield(program: &Path) -> io::Result<OwnedFd> {
     let file = rustix::fs::open(program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     let mount = rustix::mount::open_tree(&file, "", flags)?;
-    let set = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let set = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
     sys::mount_setattr(mount.as_fd(), set.bits().into(), false, None)?;
     Ok(mount)
 }
 
-/// How much of a program has to be in memory to run it: what stands behind its last segment (debug information, which can be most of
-/// a file) does not. `None` where this is no ELF file of 64 bits.
+/// How much of a program has to be in memory to run it: what stands behind its last segment (debug
+/// information, which can be most of a file) does not. `None` where this is no ELF file of 64 bits.
 fn runnable(mut program: &File) -> Option<u64> {
     let mut head = [0; 64];
     program.read_exact(&mut head).ok()?;
@@ -74,7 +66,8 @@ fn runnable(mut program: &File) -> Option<u64> {
     if !head.starts_with(b"\x7fELF\x02\x01") {
         return None;
     }
-    let (table, each, count) = (number(&head, 32, 8)?, number(&head, 54, 2)?, number(&head, 56, 2)?);
+    let (table, each, count) =
+        (number(&head, 32, 8)?, number(&head, 54, 2)?, number(&head, 56, 2)?);
     let mut rows = vec![0; usize::try_from(each.checked_mul(count)?).ok()?];
     program.seek(io::SeekFrom::Start(table)).ok()?;
     program.read_exact(&mut rows).ok()?;
@@ -105,7 +98,11 @@ impl Warden {
     pub(super) fn start(program: &OwnedFd) -> io::Result<(Self, Option<plan::Event>)> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (socket, its_end) = wire::pair()?;
-        let pid = sys::spawn(program.as_fd(), plan::ARGV0, &[null.as_fd(), null.as_fd(), null.as_fd(), its_end.as_fd()])?;
+        let pid = sys::spawn(
+            program.as_fd(),
+            plan::ARGV0,
+            &[null.as_fd(), null.as_fd(), null.as_fd(), its_end.as_fd()],
+        )?;
         drop(its_end);
         let warden = Self { pid, socket: Mutex::new(Some(socket)) };
         let said = wire::receive(warden.socket().as_ref().expect("taken in drop only"))?;
@@ -122,14 +119,20 @@ impl Warden {
     }
 
     /// Starts a job.
-    pub(super) fn start_job(&self, plan: &JobPlan, blobs: &Blobs, extra: Extra<'_>) -> io::Result<Running> {
+    pub(super) fn start_job(
+        &self,
+        plan: &JobPlan,
+        blobs: &Blobs,
+        extra: Extra<'_>,
+    ) -> io::Result<Running> {
         let mut plan_file = File::from(rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC)?);
         plan_file.write_all(&plan::encode(plan, blobs)?)?;
         plan_file.rewind()?;
         let (events, events_end) = io::pipe()?;
         let (control_end, control) = io::pipe()?;
         let (ended, ended_end) = io::pipe()?;
-        let (events, control) = (File::from(OwnedFd::from(events)), Some(File::from(OwnedFd::from(control))));
+        let (events, control) =
+            (File::from(OwnedFd::from(events)), Some(File::from(OwnedFd::from(control))));
         nonblocking(&events)?;
         let mut files = vec![plan_file.as_fd(), events_end.as_fd(), control_end.as_fd()];
         files.extend([extra.stdout, extra.stderr, extra.said, ended_end.as_fd()]);
@@ -143,8 +146,12 @@ impl Warden {
 impl Drop for Warden {
     fn drop(&mut self) {
         *self.socket() = None;
-        // It ends at once: a session is dropped when its last job has ended. There is no error for a child of ours but a signal.
-        while matches!(rustix::process::waitpid(Some(self.pid), WaitOptions::empty()), Err(rustix::io::Errno::INTR)) {}
+        // It ends at once: a session is dropped when its last job has ended. There is no error for
+        // a child of ours but a signal.
+        while matches!(
+            rustix::process::waitpid(Some(self.pid), WaitOptions::empty()),
+            Err(rustix::io::Errno::INTR)
+        ) {}
     }
 }
 
@@ -198,7 +205,8 @@ impl Running {
     /// Waits for the end, after [`Self::kill`] or when [`Self::ended`] has hung up.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         self.kill();
-        // The second for the case that the warden itself was killed: the helper and the init hold that pipe as long as they live.
+        // The second for the case that the warden itself was killed: the helper and the init hold
+        // that pipe as long as they live.
         for pipe in [self.ended.as_fd(), self.events.as_fd()] {
             loop {
                 let mut fds = [PollFd::from_borrowed_fd(pipe, PollFlags::empty())];

@@ -1,17 +1,12 @@
-//! The caller's own standard streams, carried to and from an attached program by pipes. Handed in directly, a program could open them
-//! anew through `/proc/self/fd`, with other rights than they were opened with.
+//! The caller's own standard streams, carried to and from an attached program by pipes. Handed in
+//! directly, a program could open them anew through `/proc/self/fd`, with other rights than they
+//! were opened with.
 
-use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::thread;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{io, thread};
 
-use rustix::event::EventfdFlags;
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::Streams;
@@ -33,7 +28,13 @@ pub fn carry() -> io::Result<(Streams, Carrier)> {
     let (stderr, program_err) = io::pipe()?;
     let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let streams = Streams::Pipes([program_in.into(), program_out.into(), program_err.into()]);
-    let carrier = Carrier { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into(), stop, stopped: AtomicBool::new(false) };
+    let carrier = Carrier {
+        stdin: stdin.into(),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+        stop,
+        stopped: AtomicBool::new(false),
+    };
     Ok((streams, carrier))
 }
 
@@ -85,7 +86,8 @@ fn feed(from: BorrowedFd<'_>, to: OwnedFd, stop: BorrowedFd<'_>, stopped: &Atomi
     }
 }
 
-/// Carries what the program writes. Where nobody wants it any more, the program learns that by its next write.
+/// Carries what the program writes. Where nobody wants it any more, the program learns that by its
+/// next write.
 fn drain(from: OwnedFd, to: BorrowedFd<'_>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {

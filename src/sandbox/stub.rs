@@ -1,30 +1,19 @@
 //! Where mounts go in an image, and the mount points it lacks.
 //!
-//! A mount needs something to lie on. What the image does not have must not be made in it, so a private lower layer holds empty
-//! stubs: below the image's layers, or, where the image deleted what stood there, above them. The folders above stubs are made to
-//! look exactly as in the image: should the step change such a folder, what the overlay copies up is the image's own.
+//! A mount needs something to lie on. What the image does not have must not be made in it, so a
+//! private lower layer holds empty stubs: below the image's layers, or, where the image deleted
+//! what stood there, above them. The folders above stubs are made to look exactly as in the image:
+//! should the step change such a folder, what the overlay copies up is the image's own.
 
-use std::collections::BTreeSet;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
-use std::path::Component;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::AtFlags;
-use rustix::fs::CWD;
-use rustix::fs::FileType;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::Stat;
-use rustix::fs::Timestamps;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 
-use super::plan::Doing;
-use super::plan::Fault;
+use super::plan::{Doing, Fault};
 use super::tree::open_dir;
 
 /// What is to be mounted there.
@@ -37,12 +26,13 @@ pub(super) enum Kind {
 /// The root as it is before anything is mounted on it.
 pub(super) struct View {
     image: Stack,
-    /// Places that will be covered by an empty tmpfs or the like, without links, relative to the root.
+    /// Places that will be covered by an empty tmpfs or the like, without links, relative to the
+    /// root.
     covers: Vec<PathBuf>,
 }
 
-/// The folders that make an image, topmost first, looked at the way overlayfs shows them. An overlay of its own, only to look at,
-/// would cost as much as all the other mounts of a small job.
+/// The folders that make an image, topmost first, looked at the way overlayfs shows them. An
+/// overlay of its own, only to look at, would cost as much as all the other mounts of a small job.
 struct Stack(Vec<PathBuf>);
 
 /// What a [`Stack`] shows at a place.
@@ -76,7 +66,8 @@ impl Stack {
                 let kind = FileType::from_raw_mode(stat.st_mode);
                 let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
                 if kind != FileType::Directory {
-                    // A file below a folder of the same name is not seen, and neither is what lies below it.
+                    // A file below a folder of the same name is not seen, and neither is what lies
+                    // below it.
                     if shown.is_none() && !whiteout {
                         shown = Some((path, stat));
                     }
@@ -126,8 +117,8 @@ impl View {
         self.covers.iter().any(|cover| place.starts_with(cover))
     }
 
-    /// Where the absolute path `at` leads in this root, relative to it, with every link resolved inside it and also at the end.
-    /// Parts that do not exist are taken as they are.
+    /// Where the absolute path `at` leads in this root, relative to it, with every link resolved
+    /// inside it and also at the end. Parts that do not exist are taken as they are.
     pub(super) fn resolve(&self, at: &Path) -> Result<PathBuf, Fault> {
         let names = |path: &Path| -> Vec<OsString> {
             let name = |part: Component<'_>| match part {
@@ -149,20 +140,34 @@ impl View {
             if self.covered(&done) {
                 continue;
             }
-            let found = self.image.find(&done).map_err(|error| Fault::new(format!("resolve {} in the image", at.display()), error))?;
+            let found = self.image.find(&done).map_err(|error| {
+                Fault::new(format!("resolve {} in the image", at.display()), error)
+            })?;
             let Found::There(path, stat) = found else { continue };
             let target = match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Symlink => rustix::fs::readlinkat(CWD, &path, vec![]),
                 FileType::Directory => continue,
                 _ if todo.is_empty() => continue,
-                _ => return Err(Fault::image(format!("{} lies below a file in the image", at.display()))),
+                _ => {
+                    return Err(Fault::image(format!(
+                        "{} lies below a file in the image",
+                        at.display()
+                    )));
+                }
             };
-            let target = target.map_err(|error| Fault::new(format!("resolve {} in the image", at.display()), error))?;
+            let target = target.map_err(|error| {
+                Fault::new(format!("resolve {} in the image", at.display()), error)
+            })?;
             links += 1;
             if links > 40 {
-                return Err(Fault::image(format!("{} leads through too many symbolic links in the image", at.display())));
+                return Err(Fault::image(format!(
+                    "{} leads through too many symbolic links in the image",
+                    at.display()
+                )));
             }
-            let target = PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(target.into_bytes()));
+            let target = PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(
+                target.into_bytes(),
+            ));
             done.pop();
             if target.is_absolute() {
                 done = PathBuf::new();
@@ -176,23 +181,40 @@ impl View {
 
     /// Looks for `place` in the image; an error if it is of the wrong kind.
     fn look(&self, place: &Path, kind: Kind) -> Result<Found, Fault> {
-        let found = self.image.find(place).doing(|| format!("look at /{} in the image", place.display()))?;
+        let found = self
+            .image
+            .find(place)
+            .doing(|| format!("look at /{} in the image", place.display()))?;
         if let Found::There(_, stat) = &found {
             let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             match (kind, is_dir) {
-                (Kind::Dir, false) => return Err(Fault::image(format!("/{} in the image is not a folder", place.display()))),
-                (Kind::File, true) => return Err(Fault::image(format!("/{} in the image is a folder", place.display()))),
+                (Kind::Dir, false) => {
+                    return Err(Fault::image(format!(
+                        "/{} in the image is not a folder",
+                        place.display()
+                    )));
+                }
+                (Kind::File, true) => {
+                    return Err(Fault::image(format!(
+                        "/{} in the image is a folder",
+                        place.display()
+                    )));
+                }
                 _ => {}
             }
         }
         Ok(found)
     }
 
-    /// Makes stubs in the folder `layer` for those of `places` that the image lacks. Returns these, and whether `layer` has to lie
-    /// above the image to be seen.
+    /// Makes stubs in the folder `layer` for those of `places` that the image lacks. Returns these,
+    /// and whether `layer` has to lie above the image to be seen.
     ///
     /// Below is better: folders that the image has keep their inode numbers.
-    pub(super) fn make_stubs(&self, layer: BorrowedFd<'_>, places: &[(PathBuf, Kind)]) -> Result<(Vec<(PathBuf, Kind)>, bool), Fault> {
+    pub(super) fn make_stubs(
+        &self,
+        layer: BorrowedFd<'_>,
+        places: &[(PathBuf, Kind)],
+    ) -> Result<(Vec<(PathBuf, Kind)>, bool), Fault> {
         let mut missing = vec![];
         let mut above = false;
         let mut parents = BTreeSet::new();
@@ -205,13 +227,17 @@ impl View {
                 Found::Absent => {}
                 Found::Hidden => above = true,
             }
-            // The empty path at the end stands for the root, whose look comes from the upper folder.
-            parents.extend(place.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned));
+            // The empty path at the end stands for the root, whose look comes from the upper
+            // folder.
+            parents.extend(
+                place.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned),
+            );
             missing.push((place.clone(), *kind));
         }
         // In order, so a folder comes before what is in it.
         for parent in &parents {
-            ignore_exists(rustix::fs::mkdirat(layer, parent, Mode::from_raw_mode(0o755))).doing(|| stub(parent))?;
+            ignore_exists(rustix::fs::mkdirat(layer, parent, Mode::from_raw_mode(0o755)))
+                .doing(|| stub(parent))?;
         }
         for (place, kind) in &missing {
             let made = match kind {
@@ -253,17 +279,23 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<O
 /// Whether two folders have the same owner and mode, and no extended attributes of their own.
 pub(super) fn alike(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> std::io::Result<bool> {
     let look = |fd| -> std::io::Result<_> {
-        let (stat, xattrs) = (rustix::fs::fstat(fd)?, rustix::fs::flistxattr_query(fd).unwrap_or(0));
+        let (stat, xattrs) =
+            (rustix::fs::fstat(fd)?, rustix::fs::flistxattr_query(fd).unwrap_or(0));
         Ok(((stat.st_uid, stat.st_gid, stat.st_mode), xattrs == 0))
     };
     let ((one, plain), (other, also_plain)) = (look(one)?, look(other)?);
     Ok(one == other && plain && also_plain)
 }
 
-/// Gives a folder the owner, mode, extended attributes and times of another, but for what overlayfs notes on it (opaque, origin).
+/// Gives a folder the owner, mode, extended attributes and times of another, but for what overlayfs
+/// notes on it (opaque, origin).
 pub(super) fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
-    rustix::fs::fchown(to, Some(rustix::fs::Uid::from_raw(stat.st_uid)), Some(rustix::fs::Gid::from_raw(stat.st_gid)))?;
+    rustix::fs::fchown(
+        to,
+        Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+        Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+    )?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     let size = match rustix::fs::flistxattr_query(from) {
         Err(Errno::OPNOTSUPP) => 0,
@@ -277,7 +309,8 @@ pub(super) fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Re
             continue;
         }
         let mut value = vec![0_u8; rustix::fs::fgetxattr_query(from, name)?];
-        let size = if value.is_empty() { 0 } else { rustix::fs::fgetxattr(from, name, &mut value[..])? };
+        let size =
+            if value.is_empty() { 0 } else { rustix::fs::fgetxattr(from, name, &mut value[..])? };
         match rustix::fs::fsetxattr(to, name, &value[..size], rustix::fs::XattrFlags::empty()) {
             // Labels of the host's security module are the host's business.
             Err(_) if name.starts_with(b"security.") => {}
@@ -319,7 +352,9 @@ mod tests {
     #[test]
     fn links_are_resolved_inside() {
         let (_dir, view) = image();
-        let check = |at: &str, expected: &str| assert_eq!(view.resolve(Path::new(at)).unwrap(), Path::new(expected), "{at}");
+        let check = |at: &str, expected: &str| {
+            assert_eq!(view.resolve(Path::new(at)).unwrap(), Path::new(expected), "{at}")
+        };
         check("/usr/sbin/policy-rc.d", "usr/sbin/policy-rc.d");
         check("/etc/hosts", "real/etc/hosts");
         check("/etc/resolv.conf", "run/old/resolv.conf");
@@ -332,14 +367,25 @@ mod tests {
     #[test]
     fn stubs_and_their_parents() {
         let (dir, view) = image();
-        fs::set_permissions(dir.path().join("real/etc"), PermissionsExt::from_mode(0o2711)).unwrap();
+        fs::set_permissions(dir.path().join("real/etc"), PermissionsExt::from_mode(0o2711))
+            .unwrap();
         let layer_dir = tempfile::tempdir().unwrap();
         let layer = open_dir(rustix::fs::CWD, layer_dir.path()).unwrap();
-        let places = [("real/etc/hosts".into(), Kind::File), ("usr/sbin/x".into(), Kind::File), ("usr".into(), Kind::Dir)];
+        let places = [
+            ("real/etc/hosts".into(), Kind::File),
+            ("usr/sbin/x".into(), Kind::File),
+            ("usr".into(), Kind::Dir),
+        ];
         let (made, above) = view.make_stubs(layer.as_fd(), &places).unwrap();
         assert_eq!((made.len(), above), (2, false));
-        let (from, to) = (fs::metadata(dir.path().join("real/etc")).unwrap(), fs::metadata(layer_dir.path().join("real/etc")).unwrap());
-        assert_eq!((from.mode(), from.mtime(), from.mtime_nsec()), (to.mode(), to.mtime(), to.mtime_nsec()));
+        let (from, to) = (
+            fs::metadata(dir.path().join("real/etc")).unwrap(),
+            fs::metadata(layer_dir.path().join("real/etc")).unwrap(),
+        );
+        assert_eq!(
+            (from.mode(), from.mtime(), from.mtime_nsec()),
+            (to.mode(), to.mtime(), to.mtime_nsec())
+        );
         assert!(layer_dir.path().join("usr/sbin/x").is_file());
         assert!(view.make_stubs(layer.as_fd(), &[("usr".into(), Kind::File)]).unwrap_err().image);
         assert!(view.make_stubs(layer.as_fd(), &[("file".into(), Kind::Dir)]).unwrap_err().image);
@@ -362,9 +408,20 @@ mod tests {
             layer("middle", &["etc/middle", "shut/middle", "was-dir/x", "was-file/middle"]),
             layer("low", &["etc/low", "etc/top", "shut/low", "was-file", "under/low"]),
         ];
-        let mark = rustix::fs::lsetxattr(layers[1].join("shut"), "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty());
+        let mark = rustix::fs::lsetxattr(
+            layers[1].join("shut"),
+            "user.overlay.opaque",
+            b"y",
+            rustix::fs::XattrFlags::empty(),
+        );
         let marked = mark.is_ok();
-        let whiteout = rustix::fs::mknodat(CWD, layers[0].join("etc/low"), FileType::CharacterDevice, Mode::empty(), 0);
+        let whiteout = rustix::fs::mknodat(
+            CWD,
+            layers[0].join("etc/low"),
+            FileType::CharacterDevice,
+            Mode::empty(),
+            0,
+        );
         let stack = Stack(layers);
         let check = |place: &str, expected: &str| {
             let found = match stack.find(Path::new(place)).unwrap() {
@@ -372,7 +429,11 @@ mod tests {
                 Found::Absent => "absent".into(),
                 Found::Hidden => "hidden".into(),
             };
-            let expected = if matches!(expected, "absent" | "hidden") { expected.into() } else { dir.path().join(expected).join(place) };
+            let expected = if matches!(expected, "absent" | "hidden") {
+                expected.into()
+            } else {
+                dir.path().join(expected).join(place)
+            };
             assert_eq!(found, expected, "{place}");
         };
         check("etc", "top");

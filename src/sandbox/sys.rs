@@ -1,28 +1,22 @@
-//! The only `unsafe` code of bake: thin wrappers over calls that neither std nor rustix offers safely. No decisions here.
+//! The only `unsafe` code of bake: thin wrappers over calls that neither std nor rustix offers
+//! safely. No decisions here.
 
-use std::ffi::CStr;
-use std::ffi::CString;
-use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::FromRawFd;
-use std::os::fd::OwnedFd;
-use std::os::fd::RawFd;
-use std::ptr;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{io, ptr};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
-/// Set once by [`enter_helper`]: from then on this process has a single thread, and inherited descriptors may be adopted.
+/// Set once by [`enter_helper`]: from then on this process has a single thread, and inherited
+/// descriptors may be adopted.
 static HELPER: AtomicBool = AtomicBool::new(false);
 /// The lowest inherited descriptor that nobody owns yet.
 static NEXT_FD: AtomicUsize = AtomicUsize::new(3);
 
-/// Declares this process a sandbox helper. Called first in `main`, before any thread or descriptor of our own exists.
+/// Declares this process a sandbox helper. Called first in `main`, before any thread or descriptor
+/// of our own exists.
 pub(super) fn enter_helper() {
     HELPER.store(true, Ordering::SeqCst);
 }
@@ -35,8 +29,8 @@ pub(super) fn next_inherited_fd() -> io::Result<OwnedFd> {
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is open (just asked), came from our parent, and the counter hands out each number once; nothing in a
-    // helper opens descriptors before all inherited ones are taken.
+    // SAFETY: the descriptor is open (just asked), came from our parent, and the counter hands out
+    // each number once; nothing in a helper opens descriptors before all inherited ones are taken.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -48,11 +42,12 @@ pub(super) enum Forked {
     Parent(Pid),
 }
 
-/// Forks a helper. Panics outside a helper: forking the big process is slow, and with threads unsound.
+/// Forks a helper. Panics outside a helper: forking the big process is slow, and with threads
+/// unsound.
 pub(super) fn fork() -> io::Result<Forked> {
     assert!(HELPER.load(Ordering::SeqCst), "only a single-threaded helper may fork");
-    // SAFETY: a helper has one thread at every place that forks (calls, which may start threads, run in leaf processes), so no lock
-    // can be held by a thread that the child lacks.
+    // SAFETY: a helper has one thread at every place that forks (calls, which may start threads,
+    // run in leaf processes), so no lock can be held by a thread that the child lacks.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
@@ -66,32 +61,40 @@ pub(super) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Kills every process that this one may signal, except itself; in a pid namespace's init: everything in the namespace.
+/// Kills every process that this one may signal, except itself; in a pid namespace's init:
+/// everything in the namespace.
 pub(super) fn kill_everyone_else() {
     // SAFETY: getpid takes nothing.
     let pid = unsafe { libc::getpid() };
     assert!(HELPER.load(Ordering::SeqCst) && pid == 1, "anywhere else this would hit strangers");
-    // SAFETY: signals only; as process 1 of a pid namespace, -1 reaches that namespace alone. No process left is not an error here.
+    // SAFETY: signals only; as process 1 of a pid namespace, -1 reaches that namespace alone. No
+    // process left is not an error here.
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
 /// Puts this process into fresh namespaces.
 pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: `FILES` and `FS` are never among the flags, so no descriptor or directory changes under another thread.
-    unsafe { rustix::thread::unshare_unsafe(flags.difference(UnshareFlags::FILES | UnshareFlags::FS)) }.map_err(Into::into)
+    // SAFETY: `FILES` and `FS` are never among the flags, so no descriptor or directory changes
+    // under another thread.
+    unsafe {
+        rustix::thread::unshare_unsafe(flags.difference(UnshareFlags::FILES | UnshareFlags::FS))
+    }
+    .map_err(Into::into)
 }
 
 /// Marks every descriptor from `first` on close-on-exec.
 pub(super) fn cloexec_from(first: u32) -> io::Result<()> {
     // SAFETY: close-on-exec closes nothing that is in use now.
-    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let rc =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Closes every descriptor from `first` on.
 pub(super) fn close_from(first: u32) -> io::Result<()> {
     assert!(HELPER.load(Ordering::SeqCst), "only a helper may close what it does not own");
-    // SAFETY: called once at a helper's start with the number behind its last inherited descriptor, when nothing above is owned.
+    // SAFETY: called once at a helper's start with the number behind its last inherited descriptor,
+    // when nothing above is owned.
     let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -106,17 +109,33 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Changes a detached mount: flags to set, private propagation, and optionally the id map of a user namespace.
-pub(super) fn mount_setattr(mount: BorrowedFd<'_>, set: u64, recursive: bool, idmap: Option<BorrowedFd<'_>>) -> io::Result<()> {
+/// Changes a detached mount: flags to set, private propagation, and optionally the id map of a user
+/// namespace.
+pub(super) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    recursive: bool,
+    idmap: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let mut attr = MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     if let Some(userns) = idmap {
         attr.set |= u64::from(rustix::mount::MountAttrFlags::MOUNT_ATTR_IDMAP.bits());
-        attr.userns_fd = u64::try_from(userns.as_raw_fd()).expect("an open descriptor is not negative");
+        attr.userns_fd =
+            u64::try_from(userns.as_raw_fd()).expect("an open descriptor is not negative");
     }
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a constant C string, `attr` is a live struct of exactly the size given, and both descriptors are open.
-    let rc =
-        unsafe { libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, &raw const attr, size_of::<MountAttr>()) };
+    // SAFETY: the path is a constant C string, `attr` is a live struct of exactly the size given,
+    // and both descriptors are open.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -127,8 +146,10 @@ pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     request.ifr_name[0] = b'l'.cast_signed() as libc::c_char;
     request.ifr_name[1] = b'o'.cast_signed() as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the socket is open, and the kernel reads one `ifreq`, which lives until the call returns.
-    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    // SAFETY: the socket is open, and the kernel reads one `ifreq`, which lives until the call
+    // returns.
+    let rc =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -140,12 +161,20 @@ struct LandlockRuleset {
     scoped: u64,
 }
 
-/// Cuts this process and its descendants off from abstract unix sockets of everybody else. Fails where Landlock is older than ABI 6.
+/// Cuts this process and its descendants off from abstract unix sockets of everybody else. Fails
+/// where Landlock is older than ABI 6.
 pub(super) fn scope_abstract_sockets() -> io::Result<()> {
     const ABSTRACT_UNIX_SOCKET: u64 = 1;
     let ruleset = LandlockRuleset { fs: 0, net: 0, scoped: ABSTRACT_UNIX_SOCKET };
     // SAFETY: the struct lives through the call and its size is given.
-    let fd = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size_of::<LandlockRuleset>(), 0) };
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<LandlockRuleset>(),
+            0,
+        )
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -157,15 +186,22 @@ pub(super) fn scope_abstract_sockets() -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Spawns `program` (an open file) with the single argument `argv0`, no environment, default signals, its own process group, and
-/// `fds` as its descriptors 0, 1, 2, …; other descriptors are inherited only if some thread left them without close-on-exec.
-pub(super) fn spawn(program: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>]) -> io::Result<Pid> {
+/// Spawns `program` (an open file) with the single argument `argv0`, no environment, default
+/// signals, its own process group, and `fds` as its descriptors 0, 1, 2, …; other descriptors are
+/// inherited only if some thread left them without close-on-exec.
+pub(super) fn spawn(
+    program: BorrowedFd<'_>,
+    argv0: &CStr,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<Pid> {
     let floor = RawFd::try_from(fds.len() + 3).map_err(io::Error::other)?;
-    // Every source is moved above the targets first, so that no dup2 overwrites a source that is still needed.
+    // Every source is moved above the targets first, so that no dup2 overwrites a source that is
+    // still needed.
     let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, floor);
     let program = high(program)?;
     let sources = fds.iter().map(|fd| high(*fd)).collect::<Result<Vec<_>, _>>()?;
-    let path = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd())).expect("digits hold no NUL");
+    let path =
+        CString::new(format!("/proc/self/fd/{}", program.as_raw_fd())).expect("digits hold no NUL");
     let mut actions = Actions::new()?;
     for (target, source) in sources.iter().enumerate() {
         actions.dup2(source.as_fd(), RawFd::try_from(target).map_err(io::Error::other)?)?;
@@ -174,8 +210,18 @@ pub(super) fn spawn(program: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>
     let argv = [argv0.as_ptr().cast_mut(), ptr::null_mut()];
     let envp = [ptr::null_mut()];
     let mut pid = 0;
-    // SAFETY: all pointers are to live, initialised objects; argv and envp end in NULL; posix_spawn keeps none of them.
-    check(unsafe { libc::posix_spawn(&raw mut pid, path.as_ptr(), actions.get(), attributes.get(), argv.as_ptr(), envp.as_ptr()) })?;
+    // SAFETY: all pointers are to live, initialised objects; argv and envp end in NULL; posix_spawn
+    // keeps none of them.
+    check(unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            path.as_ptr(),
+            actions.get(),
+            attributes.get(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+        )
+    })?;
     Ok(Pid::from_raw(pid).expect("a spawned process has a positive id"))
 }
 
@@ -197,7 +243,9 @@ impl Actions {
 
     fn dup2(&mut self, from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
         // SAFETY: initialised in `new`.
-        check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut *self.0, from.as_raw_fd(), to) })
+        check(unsafe {
+            libc::posix_spawn_file_actions_adddup2(&raw mut *self.0, from.as_raw_fd(), to)
+        })
     }
 
     fn get(&self) -> *const libc::posix_spawn_file_actions_t {
@@ -222,7 +270,8 @@ impl Attributes {
         check(unsafe { libc::posix_spawnattr_init(&raw mut *attributes) })?;
         let mut made = Self(attributes);
         let attributes = &raw mut *made.0;
-        // SAFETY: plain data, filled by sigemptyset and sigfillset before use; `attributes` is initialised and alive.
+        // SAFETY: plain data, filled by sigemptyset and sigfillset before use; `attributes` is
+        // initialised and alive.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
@@ -230,7 +279,9 @@ impl Attributes {
             libc::sigfillset(&raw mut set);
             check(libc::posix_spawnattr_setsigdefault(attributes, &raw const set))?;
             check(libc::posix_spawnattr_setpgroup(attributes, 0))?;
-            let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETPGROUP;
+            let flags = libc::POSIX_SPAWN_SETSIGMASK
+                | libc::POSIX_SPAWN_SETSIGDEF
+                | libc::POSIX_SPAWN_SETPGROUP;
             check(libc::posix_spawnattr_setflags(attributes, flags as libc::c_short))?;
         }
         Ok(made)

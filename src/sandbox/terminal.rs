@@ -1,28 +1,23 @@
-//! A terminal for a program inside. It is made inside, so nothing typed there can reach the person's own terminal by itself (a
-//! program that holds that could push commands into it); bake carries the bytes between the two.
+//! A terminal for a program inside. It is made inside, so nothing typed there can reach the
+//! person's own terminal by itself (a program that holds that could push commands into it); bake
+//! carries the bytes between the two.
 //!
 //! ```text
 //! person's terminal, raw ◄── relay ──► controlling side ═══ /dev/pts/N ◄──► program
 //!                                      (sent out over a socket by the init)
 //! ```
 
-use std::io;
-use std::io::Read;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
-use rustix::termios::OptionalActions;
-use rustix::termios::Termios;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, Termios, Winsize};
 
-use super::spawn;
 use super::stream::write_all;
-use super::wire;
+use super::{spawn, wire};
 
 /// The end that goes inside.
 #[derive(Debug)]
@@ -43,18 +38,22 @@ pub struct Lent {
 /// Whether standard input and output are terminals.
 #[must_use]
 pub fn there() -> bool {
-    rustix::termios::isatty(rustix::stdio::stdin()) && rustix::termios::isatty(rustix::stdio::stdout())
+    rustix::termios::isatty(rustix::stdio::stdin())
+        && rustix::termios::isatty(rustix::stdio::stdout())
 }
 
-/// Lends the terminal at standard input and output: the first goes with [`super::Streams::Terminal`], the second is to be relayed on a
-/// thread of its own meanwhile.
+/// Lends the terminal at standard input and output: the first goes with
+/// [`super::Streams::Terminal`], the second is to be relayed on a thread of its own meanwhile.
 pub fn lend() -> io::Result<(Socket, Lent)> {
     let size = size()?;
     let (ours, theirs) = wire::pair()?;
     let (resized, tell) = UnixStream::pair()?;
     resized.set_nonblocking(true)?;
     let resized_id = signal_hook::low_level::pipe::register(signal_hook::consts::SIGWINCH, tell)?;
-    Ok((Socket { fd: theirs, size: (size.ws_row, size.ws_col) }, Lent { socket: ours, resized, resized_id }))
+    Ok((
+        Socket { fd: theirs, size: (size.ws_row, size.ws_col) },
+        Lent { socket: ours, resized, resized_id },
+    ))
 }
 
 fn size() -> io::Result<Winsize> {
@@ -62,8 +61,8 @@ fn size() -> io::Result<Winsize> {
 }
 
 impl Lent {
-    /// Carries what is typed and what is shown, until the program and everybody else inside has let go of its terminal. Returns at
-    /// once where the job ends without having started it.
+    /// Carries what is typed and what is shown, until the program and everybody else inside has let
+    /// go of its terminal. Returns at once where the job ends without having started it.
     pub fn relay(self) -> io::Result<()> {
         let Some((_, files)) = wire::receive::<String>(&self.socket)? else { return Ok(()) };
         let Some(master) = files.into_iter().next() else { return Ok(()) };
@@ -81,7 +80,10 @@ impl Lent {
         let mut buffer = [0; 8192];
         loop {
             let out = if typed.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-            let mut fds = vec![PollFd::new(master, PollFlags::IN | out), PollFd::new(&self.resized, PollFlags::IN)];
+            let mut fds = vec![
+                PollFd::new(master, PollFlags::IN | out),
+                PollFd::new(&self.resized, PollFlags::IN),
+            ];
             // What was typed waits until the program takes it.
             if listening && typed.is_empty() {
                 fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
@@ -99,7 +101,8 @@ impl Lent {
             }
             if seen.get(2).is_some_and(|seen| !seen.is_empty()) {
                 match rustix::io::read(stdin, &mut buffer) {
-                    // Hung up: the program hears of it by the end of its own terminal, when the job ends.
+                    // Hung up: the program hears of it by the end of its own terminal, when the job
+                    // ends.
                     Ok(0) => listening = false,
                     Ok(n) => typed.extend_from_slice(&buffer[..n]),
                     Err(Errno::INTR | Errno::AGAIN) => {}
@@ -159,6 +162,9 @@ pub(super) fn make((rows, columns): (u16, u16)) -> io::Result<(OwnedFd, OwnedFd)
     let ours = rustix::pty::openpt(flags)?;
     rustix::pty::unlockpt(&ours)?;
     let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
-    rustix::termios::tcsetwinsize(&theirs, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
+    rustix::termios::tcsetwinsize(
+        &theirs,
+        Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 },
+    )?;
     Ok((ours, theirs))
 }

@@ -3,25 +3,25 @@
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::AtFlags;
-use rustix::fs::Dir;
-use rustix::fs::FileType;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 /// Deeper folders are first moved up, so that open descriptors stay few however deep the tree is.
 const DEEP: usize = 64;
 
 /// Opens a folder without following a link at its end.
 pub(super) fn open_dir(at: BorrowedFd<'_>, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::openat(
+        at,
+        name,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
-/// Removes everything in the folder `top`, not the folder itself. Never follows a link, never leaves the file system's tree.
+/// Removes everything in the folder `top`, not the folder itself. Never follows a link, never
+/// leaves the file system's tree.
 pub(super) fn remove_children(top: BorrowedFd<'_>) -> io::Result<()> {
     let mut moved = 0_u64;
     loop {
@@ -56,7 +56,12 @@ fn entries(dir: BorrowedFd<'_>) -> io::Result<VecDeque<(CString, FileType)>> {
     Ok(found)
 }
 
-fn empty(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> io::Result<()> {
+fn empty(
+    top: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    depth: usize,
+    moved: &mut u64,
+) -> io::Result<()> {
     for (name, kind) in entries(dir)? {
         if kind != FileType::Directory {
             match rustix::fs::unlinkat(dir, &name, AtFlags::empty()) {
@@ -74,7 +79,13 @@ fn empty(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64
         if depth == DEEP {
             loop {
                 *moved += 1;
-                match rustix::fs::renameat_with(dir, &name, top, format!(".deep-{moved}"), rustix::fs::RenameFlags::NOREPLACE) {
+                match rustix::fs::renameat_with(
+                    dir,
+                    &name,
+                    top,
+                    format!(".deep-{moved}"),
+                    rustix::fs::RenameFlags::NOREPLACE,
+                ) {
                     Err(rustix::io::Errno::EXIST) => {}
                     done => break done?,
                 }

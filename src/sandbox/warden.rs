@@ -1,46 +1,35 @@
-//! The session's own small process: starts a helper for each job, by `fork`, so that no job pays for starting a program.
+//! The session's own small process: starts a helper for each job, by `fork`, so that no job pays
+//! for starting a program.
 //!
-//! It stays outside the user namespace (only the host's root may map ids on mounts) and has a single thread. It lives as long as
-//! bake holds the other end of its socket: the end of file ends it, and with it, by their death signals, everything below.
+//! It stays outside the user namespace (only the host's root may map ids on mounts) and has a
+//! single thread. It lives as long as bake holds the other end of its socket: the end of file ends
+//! it, and with it, by their death signals, everything below.
 //!
 //! ```text
 //! bake ── warden ─┬─ helper ── init (pid 1 inside) ── programs and calls of one job
 //!                 └─ helper ── init …
 //! ```
 //!
-//! It also keeps the session's network namespaces, each with nothing but `lo`. Making and destroying one is the dearest part of a
-//! small job, so jobs lend them, one each; a namespace in which a packet was ever sent is not lent again.
+//! It also keeps the session's network namespaces, each with nothing but `lo`. Making and
+//! destroying one is the dearest part of a small job, so jobs lend them, one each; a namespace in
+//! which a packet was ever sent is not lent again.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::fs::CWD;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
-use rustix::process::Signal;
-use rustix::process::WaitOptions;
-use rustix::thread::LinkNameSpaceType;
-use rustix::thread::UnshareFlags;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
-use super::Chores;
 use super::helper::Helper;
-use super::plan;
-use super::plan::Doing;
-use super::plan::Event;
-use super::plan::Fault;
-use super::plan::Order;
-use super::sys;
-use super::sys::Forked;
-use super::wire;
+use super::plan::{self, Doing, Event, Fault, Order};
+use super::sys::{self, Forked};
+use super::{Chores, wire};
 
 /// Does the warden's work if this process was started as one.
 pub(super) fn main(chores: Chores) -> Option<ExitCode> {
@@ -62,14 +51,19 @@ pub(super) fn main(chores: Chores) -> Option<ExitCode> {
 pub(super) fn follow(parent: Pid) -> Result<(), Fault> {
     let what = || "follow the parent".to_owned();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing(what)?;
-    if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(Fault::new(what(), rustix::io::Errno::SRCH)) }
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(Fault::new(what(), rustix::io::Errno::SRCH))
+    }
 }
 
 /// Becomes root of the session's user namespace.
 pub(super) fn enter(userns: impl AsFd) -> Result<(), Fault> {
     use rustix::process::{Gid, Uid};
     let what = || "enter the user namespace".to_owned();
-    rustix::thread::move_into_link_name_space(userns.as_fd(), Some(LinkNameSpaceType::User)).doing(what)?;
+    rustix::thread::move_into_link_name_space(userns.as_fd(), Some(LinkNameSpaceType::User))
+        .doing(what)?;
     rustix::thread::set_thread_groups(&[]).doing(what)?;
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing(what)?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing(what)
@@ -162,33 +156,58 @@ impl Warden {
     fn begin(&mut self, network: bool, fds: Vec<OwnedFd>) -> Option<Helper> {
         let mut fds = VecDeque::from(fds);
         let mut next = || fds.pop_front();
-        let (Some(plan), Some(events), Some(control)) = (next(), next(), next()) else { return None };
-        let (Some(stdout), Some(stderr), Some(said), Some(ended)) = (next(), next(), next(), next()) else { return None };
+        let (Some(plan), Some(events), Some(control)) = (next(), next(), next()) else {
+            return None;
+        };
+        let (Some(stdout), Some(stderr), Some(said), Some(ended)) =
+            (next(), next(), next(), next())
+        else {
+            return None;
+        };
         let (events, warden) = (File::from(events), rustix::process::getpid());
         let mut prepare = || -> Result<_, Fault> {
-            let lent = if network { None } else { Some(self.nets.pop().map_or_else(|| make_net(&self.userns), Ok)?) };
+            let lent = if network {
+                None
+            } else {
+                Some(self.nets.pop().map_or_else(|| make_net(&self.userns), Ok)?)
+            };
             let copy = |fd: &OwnedFd| fd.try_clone().doing(|| "hand over descriptors".into());
             let net = lent.as_ref().map(copy).transpose()?;
             Ok((lent, net, copy(&self.userns)?))
         };
-        let forked = prepare().and_then(|made| Ok((made, sys::fork().doing(|| "start a helper".into())?)));
+        let forked =
+            prepare().and_then(|made| Ok((made, sys::fork().doing(|| "start a helper".into())?)));
         let fault = match forked {
             Ok(((_, net, userns), Forked::Child)) => {
                 let (plan, control, said) = (plan.into(), control.into(), said.into());
                 let files = fds.into_iter().map(File::from).collect();
-                return Some(Helper { warden, plan, events, control, stdout, stderr, said, files, userns, net, chores: self.chores });
+                return Some(Helper {
+                    warden,
+                    plan,
+                    events,
+                    control,
+                    stdout,
+                    stderr,
+                    said,
+                    files,
+                    userns,
+                    net,
+                    chores: self.chores,
+                });
             }
             // Nobody else waits for this child, so the id cannot have been given away.
-            Ok(((net, ..), Forked::Parent(pid))) => match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-                Ok(pidfd) => {
-                    self.jobs.push(Working { pid, pidfd, net, _ended: ended });
-                    return None;
+            Ok(((net, ..), Forked::Parent(pid))) => {
+                match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+                    Ok(pidfd) => {
+                        self.jobs.push(Working { pid, pidfd, net, _ended: ended });
+                        return None;
+                    }
+                    Err(error) => {
+                        // Bake lets go of the job when it hears of the fault, and the helper ends.
+                        Fault::new("watch a helper", error)
+                    }
                 }
-                Err(error) => {
-                    // Bake lets go of the job when it hears of the fault, and the helper ends.
-                    Fault::new("watch a helper", error)
-                }
-            },
+            }
             Err(fault) => fault,
         };
         // If bake is gone there is nobody to tell.
@@ -214,10 +233,19 @@ fn make_net(userns: &OwnedFd) -> Result<OwnedFd, Fault> {
         sys::unshare(UnshareFlags::NEWNET).map_err(|error| {
             let errno = error.raw_os_error();
             let fault = Fault::new("make a network namespace", error);
-            if errno == Some(libc::ENOSPC) { fault.hint("raise the limit in /proc/sys/user/max_net_namespaces") } else { fault }
+            if errno == Some(libc::ENOSPC) {
+                fault.hint("raise the limit in /proc/sys/user/max_net_namespaces")
+            } else {
+                fault
+            }
         })?;
-        let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
-        sys::loopback_up(socket.doing(|| "open a socket".into())?.as_fd()).doing(|| "bring up lo".into())?;
+        let socket = rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::DGRAM,
+            None,
+        );
+        sys::loopback_up(socket.doing(|| "open a socket".into())?.as_fd())
+            .doing(|| "bring up lo".into())?;
         open_namespace("net")
     });
     made.map(|(_, net)| net)
@@ -225,11 +253,15 @@ fn make_net(userns: &OwnedFd) -> Result<OwnedFd, Fault> {
 
 fn open_namespace(kind: &str) -> Result<OwnedFd, Fault> {
     let path = format!("/proc/self/ns/{kind}");
-    rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open {path}"))
+    rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {path}"))
 }
 
 fn userns_fault(error: &io::Error) -> Fault {
-    let fault = Fault::new("make a user namespace", io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)));
+    let fault = Fault::new(
+        "make a user namespace",
+        io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)),
+    );
     match error.raw_os_error() {
         Some(libc::ENOSPC) => fault.hint("raise the limit: sysctl -w user.max_user_namespaces=15000"),
         Some(libc::EPERM | libc::EACCES) => fault.hint(
@@ -265,8 +297,12 @@ impl Errand {
             Forked::Parent(pid) => {
                 drop(child_link);
                 let errand = Self { pid, link: Some(link) };
-                match wire::receive(errand.link.as_ref().expect("taken in drop only")).doing(what)? {
-                    Some((Event::Ready(_), fds)) if fds.len() == 1 => Ok((errand, fds.into_iter().next().expect("there is one"))),
+                match wire::receive(errand.link.as_ref().expect("taken in drop only"))
+                    .doing(what)?
+                {
+                    Some((Event::Ready(_), fds)) if fds.len() == 1 => {
+                        Ok((errand, fds.into_iter().next().expect("there is one")))
+                    }
                     Some((Event::Fault(fault), _)) => Err(fault),
                     _ => Err(Fault::new(what(), rustix::io::Errno::PIPE)),
                 }

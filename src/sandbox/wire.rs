@@ -1,24 +1,15 @@
-//! Messages with open files, over a pair of sockets: how bake and its warden, and the warden and its errands, talk.
+//! Messages with open files, over a pair of sockets: how bake and its warden, and the warden and
+//! its errands, talk.
 
-use std::io;
-use std::io::IoSlice;
-use std::io::IoSliceMut;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::net::AddressFamily;
-use rustix::net::RecvAncillaryBuffer;
-use rustix::net::RecvAncillaryMessage;
-use rustix::net::RecvFlags;
-use rustix::net::ReturnFlags;
-use rustix::net::SendAncillaryBuffer;
-use rustix::net::SendAncillaryMessage;
-use rustix::net::SendFlags;
-use rustix::net::SocketFlags;
-use rustix::net::SocketType;
-use serde::Deserialize;
-use serde::Serialize;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use serde::{Deserialize, Serialize};
 
 /// Files in one datagram; the kernel takes 253 at most. More go in further datagrams.
 const BATCH: usize = 64;
@@ -27,11 +18,21 @@ const LONGEST: usize = 16 * 1024;
 
 /// Makes two connected ends; every message arrives whole, or not at all.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
-/// Sends `message` and `files`. Two senders at once would get mixed up where there are many files: hold a lock.
-pub(super) fn send(socket: &OwnedFd, message: &impl Serialize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Sends `message` and `files`. Two senders at once would get mixed up where there are many files:
+/// hold a lock.
+pub(super) fn send(
+    socket: &OwnedFd,
+    message: &impl Serialize,
+    files: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let text = serde_json::to_vec(&(files.len(), message))?;
     let mut batches = files.chunks(BATCH);
     datagram(socket, &text, batches.next().unwrap_or_default())?;
@@ -45,7 +46,8 @@ fn datagram(socket: &OwnedFd, text: &[u8], files: &[BorrowedFd<'_>]) -> io::Resu
         return Err(io::Error::other("too many files for one message"));
     }
     loop {
-        match rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
+        {
             Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -54,7 +56,9 @@ fn datagram(socket: &OwnedFd, text: &[u8], files: &[BorrowedFd<'_>]) -> io::Resu
 }
 
 /// Waits for a message and its files; `None` at the end.
-pub(super) fn receive<T: for<'a> Deserialize<'a>>(socket: &OwnedFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub(super) fn receive<T: for<'a> Deserialize<'a>>(
+    socket: &OwnedFd,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut files = vec![];
     let Some(text) = one(socket, &mut files)? else { return Ok(None) };
     let (count, message): (usize, T) = serde_json::from_slice(&text)?;
@@ -72,7 +76,12 @@ fn one(socket: &OwnedFd, files: &mut Vec<OwnedFd>) -> io::Result<Option<Vec<u8>>
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
-        match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match rustix::net::recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut text)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             other => break other?,
         }

@@ -1,11 +1,7 @@
 //! Lowers each kind of step to its few [`Op`]s, with all defaults filled in.
 
-use crate::recipe::Command;
-use crate::recipe::RunOptions;
-use crate::recipe::Step;
-use crate::recipe::StepKind;
-
 use super::{Content, Lowered, Op, ServiceState};
+use crate::recipe::{Command, RunOptions, Step, StepKind};
 
 /// Who owns what nobody says an owner of.
 const ROOT: &str = "0:0";
@@ -16,7 +12,9 @@ const MAX_LABEL: usize = 60;
 /// Lowers a step. Pure: what files hold and which versions packages have is found out by others.
 pub(super) fn lower(step: &Step) -> Lowered {
     let (network, timeout, retries) = match &step.kind {
-        StepKind::Run { options, .. } | StepKind::Script { options, .. } => (options.network, options.timeout, options.retries),
+        StepKind::Run { options, .. } | StepKind::Script { options, .. } => {
+            (options.network, options.timeout, options.retries)
+        }
         _ => (false, None, 0),
     };
     Lowered { label: label(step), line: step.line, ops: ops(&step.kind), network, timeout, retries }
@@ -46,7 +44,13 @@ fn ops(kind: &StepKind) -> Vec<Op> {
             })
             .collect(),
         StepKind::Copy { from, to, owner, mode, exclude } => {
-            vec![Op::Copy { from: from.clone(), to: to.clone(), owner: root(owner), mode: *mode, exclude: exclude.clone() }]
+            vec![Op::Copy {
+                from: from.clone(),
+                to: to.clone(),
+                owner: root(owner),
+                mode: *mode,
+                exclude: exclude.clone(),
+            }]
         }
         StepKind::Download { url, sha256, to, owner, mode, unpack, strip } => vec![Op::Download {
             url: url.clone(),
@@ -73,12 +77,22 @@ fn ops(kind: &StepKind) -> Vec<Op> {
             mode: if *append { *mode } else { Some(mode.unwrap_or(0o644)) },
         }],
         StepKind::Mkdir { paths, owner, mode } => {
-            vec![Op::Mkdir { paths: paths.clone(), owner: root(owner), mode: mode.unwrap_or(0o755) }]
+            vec![Op::Mkdir {
+                paths: paths.clone(),
+                owner: root(owner),
+                mode: mode.unwrap_or(0o755),
+            }]
         }
-        StepKind::Symlink { path, target } => vec![Op::Symlink { path: path.clone(), target: target.clone() }],
+        StepKind::Symlink { path, target } => {
+            vec![Op::Symlink { path: path.clone(), target: target.clone() }]
+        }
         StepKind::Remove { paths } => vec![Op::Remove { paths: paths.clone() }],
         StepKind::Packages { names, files, recommends } => {
-            vec![Op::Packages { names: names.clone(), files: files.clone(), recommends: *recommends }]
+            vec![Op::Packages {
+                names: names.clone(),
+                files: files.clone(),
+                recommends: *recommends,
+            }]
         }
         StepKind::Repository { name, url, suite, components, key } => vec![Op::Repository {
             name: name.clone(),
@@ -87,7 +101,18 @@ fn ops(kind: &StepKind) -> Vec<Op> {
             components: components.clone(),
             key: key.clone(),
         }],
-        StepKind::User { name, uid, gid, home, shell, groups, system, comment, password, ssh_keys } => vec![Op::User {
+        StepKind::User {
+            name,
+            uid,
+            gid,
+            home,
+            shell,
+            groups,
+            system,
+            comment,
+            password,
+            ssh_keys,
+        } => vec![Op::User {
             name: name.clone(),
             uid: *uid,
             gid: *gid,
@@ -99,7 +124,9 @@ fn ops(kind: &StepKind) -> Vec<Op> {
             password: password.clone(),
             ssh_keys: ssh_keys.clone(),
         }],
-        StepKind::Group { name, gid, system } => vec![Op::Group { name: name.clone(), gid: *gid, system: *system }],
+        StepKind::Group { name, gid, system } => {
+            vec![Op::Group { name: name.clone(), gid: *gid, system: *system }]
+        }
         StepKind::Service { units, enabled, masked } => {
             let state = match (enabled, masked) {
                 (_, true) => ServiceState::Masked,
@@ -124,7 +151,9 @@ fn label(step: &Step) -> String {
     if let Some(name) = &step.name {
         return short(name);
     }
-    let paths = |files: &[std::path::PathBuf]| files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" ");
+    let paths = |files: &[std::path::PathBuf]| {
+        files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" ")
+    };
     let (kind, about) = match &step.kind {
         StepKind::Run { command: Command::Shell(text), .. } => ("run", first_line(text)),
         StepKind::Run { command: Command::Argv(argv), .. } => ("run", argv.join(" ")),
@@ -136,7 +165,9 @@ fn label(step: &Step) -> String {
         StepKind::Mkdir { paths, .. } => ("mkdir", paths.join(" ")),
         StepKind::Symlink { path, .. } => ("symlink", path.clone()),
         StepKind::Remove { paths } => ("remove", paths.join(" ")),
-        StepKind::Packages { names, files, .. } => ("packages", format!("{} {}", names.join(" "), paths(files))),
+        StepKind::Packages { names, files, .. } => {
+            ("packages", format!("{} {}", names.join(" "), paths(files)))
+        }
         StepKind::Repository { name, .. } => ("repository", name.clone()),
         StepKind::User { name, .. } => ("user", name.clone()),
         StepKind::Group { name, .. } => ("group", name.clone()),
@@ -147,14 +178,19 @@ fn label(step: &Step) -> String {
 
 /// Returns the first line that does something, with `…` where more follow.
 pub(super) fn first_line(text: &str) -> String {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let first = lines.next().unwrap_or_default().trim_end_matches('\\').trim_end();
     if lines.next().is_some() { format!("{first} …") } else { first.to_owned() }
 }
 
 /// Returns a text on one line, without control characters, cut where it is too long.
 pub(super) fn short(text: &str) -> String {
-    let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let line = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
     if line.chars().count() <= MAX_LABEL {
         return line;
     }
@@ -179,16 +215,28 @@ mod tests {
         let env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
         StepKind::Run {
             command,
-            options: RunOptions { shell, env, network: true, retries: 2, timeout: Some(Duration::from_secs(9)), ..RunOptions::default() },
+            options: RunOptions {
+                shell,
+                env,
+                network: true,
+                retries: 2,
+                timeout: Some(Duration::from_secs(9)),
+                ..RunOptions::default()
+            },
         }
     }
 
     #[test]
     fn a_string_goes_to_the_shell_and_a_list_does_not() {
         let lowered = lower(&step(run(Command::Shell("nginx -t".into()))));
-        assert_eq!((lowered.label.as_str(), lowered.line, lowered.network, lowered.retries), ("run nginx -t", 7, true, 2));
+        assert_eq!(
+            (lowered.label.as_str(), lowered.line, lowered.network, lowered.retries),
+            ("run nginx -t", 7, true, 2)
+        );
         assert_eq!(lowered.timeout, Some(Duration::from_secs(9)));
-        let [Op::Exec { argv, env, user, cwd }] = lowered.ops.as_slice() else { panic!("{:?}", lowered.ops) };
+        let [Op::Exec { argv, env, user, cwd }] = lowered.ops.as_slice() else {
+            panic!("{:?}", lowered.ops)
+        };
         assert_eq!(argv, &["/bin/sh", "-eu", "-c", "nginx -t"]);
         assert_eq!((env["A"].as_str(), user.as_str(), cwd.as_str()), ("1", "root", "/"));
         let lowered = lower(&step(run(Command::Argv(vec!["a".into(), "b c".into()]))));
@@ -197,19 +245,44 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in_but_append_leaves_alone() {
-        let file = |append| step(StepKind::File { path: "/a".into(), text: "x".into(), append, owner: None, mode: None });
+        let file = |append| {
+            step(StepKind::File {
+                path: "/a".into(),
+                text: "x".into(),
+                append,
+                owner: None,
+                mode: None,
+            })
+        };
         let write = |append, owner: Option<&str>, mode| {
-            vec![Op::Write { path: "/a".into(), content: Content::Text("x".into()), append, owner: owner.map(Into::into), mode }]
+            vec![Op::Write {
+                path: "/a".into(),
+                content: Content::Text("x".into()),
+                append,
+                owner: owner.map(Into::into),
+                mode,
+            }]
         };
         assert_eq!(lower(&file(false)).ops, write(false, Some("0:0"), Some(0o644)));
         assert_eq!(lower(&file(true)).ops, write(true, None, None));
-        let mkdir = lower(&step(StepKind::Mkdir { paths: vec!["/d".into()], owner: None, mode: None }));
-        assert_eq!(mkdir.ops, vec![Op::Mkdir { paths: vec!["/d".into()], owner: "0:0".into(), mode: 0o755 }]);
+        let mkdir =
+            lower(&step(StepKind::Mkdir { paths: vec!["/d".into()], owner: None, mode: None }));
+        assert_eq!(
+            mkdir.ops,
+            vec![Op::Mkdir { paths: vec!["/d".into()], owner: "0:0".into(), mode: 0o755 }]
+        );
     }
 
     #[test]
     fn services_have_one_state() {
-        let state = |enabled, masked| match lower(&step(StepKind::Service { units: vec![], enabled, masked })).ops.remove(0) {
+        let state = |enabled, masked| match lower(&step(StepKind::Service {
+            units: vec![],
+            enabled,
+            masked,
+        }))
+        .ops
+        .remove(0)
+        {
             Op::Service { state, .. } => state,
             other => panic!("{other:?}"),
         };
@@ -226,7 +299,11 @@ mod tests {
         assert_eq!(label(&"ä".repeat(500)).chars().count(), MAX_LABEL);
         let named = Step { name: Some("the site".into()), ..step(run(Command::Shell("x".into()))) };
         assert_eq!(lower(&named).label, "the site");
-        let packages = StepKind::Packages { names: vec!["nginx-light".into()], files: vec![], recommends: false };
+        let packages = StepKind::Packages {
+            names: vec!["nginx-light".into()],
+            files: vec![],
+            recommends: false,
+        };
         assert_eq!(lower(&step(packages)).label, "packages nginx-light");
     }
 }

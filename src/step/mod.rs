@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::Step;
-use crate::recipe::Test;
+use crate::recipe::{Step, Test};
 
 pub use test::{LoweredTest, Manner, Probe, Service};
 
-/// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of the step's key.
+/// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of
+/// the step's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Op {
@@ -210,7 +210,8 @@ pub struct Lowered {
     pub retries: u32,
 }
 
-/// Lowers a step of the recipe to what has to be done, defaults filled in: owners `0:0`, files 0644, folders 0755, user `root`, folder `/`.
+/// Lowers a step of the recipe to what has to be done, defaults filled in: owners `0:0`, files
+/// 0644, folders 0755, user `root`, folder `/`.
 #[must_use]
 pub fn lower(step: &Step) -> Lowered {
     lower::lower(step)

@@ -1,7 +1,7 @@
 //! A test lowered: what is started in the throwaway copy, and what is then looked at.
 //!
-//! The JSON of this is stored with the image, so that its tests can be run again without the recipe ([`LoweredTest`] is the format;
-//! fields are only ever added, with a default).
+//! The JSON of this is stored with the image, so that its tests can be run again without the recipe
+//! ([`LoweredTest`] is the format; fields are only ever added, with a default).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::lower::{first_line, short};
 use crate::digest::Digest;
 use crate::recipe::{self, Command, ProbeOptions, Start};
-
-use super::lower::{first_line, short};
 
 /// A test ready to be run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +135,9 @@ pub(super) fn lower(test: &recipe::Test) -> LoweredTest {
             vec![Probe::Http { url: url.clone(), status: *status, contains: contains.clone() }]
         }
         recipe::Probe::Tcp(address) => vec![Probe::Tcp { address: address.clone() }],
-        recipe::Probe::Run { command, how } => vec![Probe::Exec { argv: argv(command), how: manner(how) }],
+        recipe::Probe::Run { command, how } => {
+            vec![Probe::Exec { argv: argv(command), how: manner(how) }]
+        }
         recipe::Probe::Script { files, args, how } => files
             .iter()
             .map(|file| Probe::Script {
@@ -148,15 +149,31 @@ pub(super) fn lower(test: &recipe::Test) -> LoweredTest {
             })
             .collect(),
         recipe::Probe::File { path, mode, owner, contains, sha256 } => {
-            vec![Probe::File { path: path.clone(), mode: *mode, owner: owner.clone(), contains: contains.clone(), sha256: sha256.clone() }]
+            vec![Probe::File {
+                path: path.clone(),
+                mode: *mode,
+                owner: owner.clone(),
+                contains: contains.clone(),
+                sha256: sha256.clone(),
+            }]
         }
         recipe::Probe::Absent(path) => vec![Probe::Absent { path: path.clone() }],
     };
-    LoweredTest { label: label(test), line: test.line, start: start.collect(), probes, timeout: test.timeout }
+    LoweredTest {
+        label: label(test),
+        line: test.line,
+        start: start.collect(),
+        probes,
+        timeout: test.timeout,
+    }
 }
 
 fn manner(how: &ProbeOptions) -> Manner {
-    Manner { user: how.run_as.clone().unwrap_or_else(|| "root".to_owned()), env: how.env.clone(), cwd: how.workdir.clone() }
+    Manner {
+        user: how.run_as.clone().unwrap_or_else(|| "root".to_owned()),
+        env: how.env.clone(),
+        cwd: how.workdir.clone(),
+    }
 }
 
 /// What people call a test: its name, else its check and what it is about, on one line.
@@ -167,10 +184,17 @@ fn label(test: &recipe::Test) -> String {
     short(&match &test.probe {
         recipe::Probe::Http { url, .. } => format!("http {url}"),
         recipe::Probe::Tcp(address) => format!("tcp {address}"),
-        recipe::Probe::Run { command: Command::Shell(text), .. } => format!("run {}", first_line(text)),
-        recipe::Probe::Run { command: Command::Argv(argv), .. } => format!("run {}", argv.join(" ")),
+        recipe::Probe::Run { command: Command::Shell(text), .. } => {
+            format!("run {}", first_line(text))
+        }
+        recipe::Probe::Run { command: Command::Argv(argv), .. } => {
+            format!("run {}", argv.join(" "))
+        }
         recipe::Probe::Script { files, .. } => {
-            format!("script {}", files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" "))
+            format!(
+                "script {}",
+                files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" ")
+            )
         }
         recipe::Probe::File { path, .. } => format!("file {path}"),
         recipe::Probe::Absent(path) => format!("no file {path}"),
@@ -183,24 +207,56 @@ mod tests {
 
     fn test(start: Vec<Start>, probe: recipe::Probe) -> recipe::Test {
         let shell = ["/bin/sh", "-eu", "-c"].map(str::to_owned).to_vec();
-        recipe::Test { name: None, line: 9, start, probe, shell, timeout: Duration::from_millis(1500) }
+        recipe::Test {
+            name: None,
+            line: 9,
+            start,
+            probe,
+            shell,
+            timeout: Duration::from_millis(1500),
+        }
     }
 
     #[test]
     fn what_is_started_and_looked_at() {
-        let run = recipe::Probe::Run { command: Command::Shell("a | b\nc".into()), how: ProbeOptions::default() };
-        let lowered = lower(&test(vec![Start::Config, Start::Command(Command::Shell("x".into()))], run));
+        let run = recipe::Probe::Run {
+            command: Command::Shell("a | b\nc".into()),
+            how: ProbeOptions::default(),
+        };
+        let lowered =
+            lower(&test(vec![Start::Config, Start::Command(Command::Shell("x".into()))], run));
         assert_eq!((lowered.label.as_str(), lowered.line), ("run a | b …", 9));
-        assert_eq!(lowered.start, [Service::Config, Service::Argv(["/bin/sh", "-eu", "-c", "x"].map(str::to_owned).to_vec())]);
+        assert_eq!(
+            lowered.start,
+            [
+                Service::Config,
+                Service::Argv(["/bin/sh", "-eu", "-c", "x"].map(str::to_owned).to_vec())
+            ]
+        );
         let [Probe::Exec { argv, how }] = &lowered.probes[..] else { panic!("{lowered:?}") };
         assert_eq!((argv.len(), how.user.as_str(), &how.cwd), (4, "root", &None));
     }
 
     #[test]
     fn the_stored_form_is_read_again() {
-        let script = recipe::Probe::Script { files: vec!["a".into(), "b".into()], args: vec!["-x".into()], how: ProbeOptions::default() };
-        let file = recipe::Probe::File { path: "/f".into(), mode: Some(0o644), owner: None, contains: None, sha256: None };
-        for probe in [script, file, recipe::Probe::Tcp("localhost:1".into()), recipe::Probe::Absent("/g".into())] {
+        let script = recipe::Probe::Script {
+            files: vec!["a".into(), "b".into()],
+            args: vec!["-x".into()],
+            how: ProbeOptions::default(),
+        };
+        let file = recipe::Probe::File {
+            path: "/f".into(),
+            mode: Some(0o644),
+            owner: None,
+            contains: None,
+            sha256: None,
+        };
+        for probe in [
+            script,
+            file,
+            recipe::Probe::Tcp("localhost:1".into()),
+            recipe::Probe::Absent("/g".into()),
+        ] {
             let lowered = lower(&test(vec![Start::Config], probe));
             let json = serde_json::to_string(&lowered).unwrap();
             let read: LoweredTest = serde_json::from_str(&json).unwrap();
@@ -210,7 +266,11 @@ mod tests {
 
     #[test]
     fn the_stored_form_stays() {
-        let http = recipe::Probe::Http { url: "http://a/".into(), status: 200, contains: Some("x".into()) };
+        let http = recipe::Probe::Http {
+            url: "http://a/".into(),
+            status: 200,
+            contains: Some("x".into()),
+        };
         let lowered = lower(&test(vec![Start::Config], http));
         assert_eq!(
             serde_json::to_string(&lowered).unwrap(),

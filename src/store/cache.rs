@@ -1,4 +1,5 @@
-//! The step cache: which layer a key gave. Everything in it can be made again, so nothing in it is believed.
+//! The step cache: which layer a key gave. Everything in it can be made again, so nothing in it is
+//! believed.
 //!
 //! ```text
 //! cache/steps/abcd…          an entry, by key: JSON, written whole after its blob is safe; mtime = last use
@@ -10,31 +11,21 @@
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
 //! ```
 //!
-//! A blob that an entry names is linked into the draft of the build that uses it, so removing it from the cache meanwhile harms nobody.
-//! Whether it is whole is told by inode, size and time of change as noted when it was written; where these differ it is read and hashed.
+//! A blob that an entry names is linked into the draft of the build that uses it, so removing it
+//! from the cache meanwhile harms nobody. Whether it is whole is told by inode, size and time of
+//! change as noted when it was written; where these differ it is read and hashed.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Draft;
-use super::Store;
-use super::disk;
-use super::error::Error;
-use super::error::reading;
-use super::error::writing;
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::files;
-use crate::files::Lock;
-use crate::files::system;
+use super::error::{Error, reading, writing};
+use super::{Draft, Store, disk};
+use crate::digest::{Digest, HashReader};
+use crate::files::{self, Lock, system};
 
 /// Format of an entry.
 const VERSION: u32 = 1;
@@ -113,8 +104,20 @@ pub struct Tree {
 
 impl Entry {
     /// Makes an entry of `build`.
-    pub fn new(layer: Option<Layer>, touches: Option<Vec<String>>, took: Duration, build: &str) -> Self {
-        Self { v: VERSION, layer, touches, seconds: took.as_secs_f64(), build: build.to_owned(), seal: None }
+    pub fn new(
+        layer: Option<Layer>,
+        touches: Option<Vec<String>>,
+        took: Duration,
+        build: &str,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            layer,
+            touches,
+            seconds: took.as_secs_f64(),
+            build: build.to_owned(),
+            seal: None,
+        }
     }
 }
 
@@ -178,12 +181,16 @@ impl StepCache {
             return Ok(Found::Damaged(format!("the blob {} is missing", layer.digest)));
         };
         if size != layer.size {
-            return Ok(Found::Damaged(format!("the blob {} has {size} bytes instead of {}", layer.digest, layer.size)));
+            return Ok(Found::Damaged(format!(
+                "the blob {} has {size} bytes instead of {}",
+                layer.digest, layer.size
+            )));
         }
         let seal = seal(&file.metadata().map_err(|e| reading(system("look at", &blob, e)))?);
         if entry.seal != Some(seal) {
             let mut reader = HashReader::new(file);
-            io::copy(&mut reader, &mut io::sink()).map_err(|e| reading(system("read", &blob, e)))?;
+            io::copy(&mut reader, &mut io::sink())
+                .map_err(|e| reading(system("read", &blob, e)))?;
             let found = reader.finish().1;
             if found != layer.digest {
                 return Ok(Found::Damaged(format!("the blob {} holds {found}", layer.digest)));
@@ -195,13 +202,19 @@ impl StepCache {
         Ok(Found::Hit(entry))
     }
 
-    /// Keeps what `key` gave. Its blob, which must be in `draft`, is synced first, so that an entry never promises too much.
+    /// Keeps what `key` gave. Its blob, which must be in `draft`, is synced first, so that an entry
+    /// never promises too much.
     pub fn keep(&self, key: &Digest, mut entry: Entry, draft: &Draft) -> Result<(), Error> {
         if let Some(layer) = &entry.layer {
             let (from, to) = (draft.path(&layer.digest), self.blob_path(&layer.digest));
             disk::sync_file(&from).map_err(writing)?;
             // Replaces what is there: it may be what was found damaged.
-            let aside = self.dir.join("blobs").join(format!("{}{}-{}", files::ASIDE, draft.id(), layer.digest.hex()));
+            let aside = self.dir.join("blobs").join(format!(
+                "{}{}-{}",
+                files::ASIDE,
+                draft.id(),
+                layer.digest.hex()
+            ));
             match fs::hard_link(&from, &aside) {
                 Ok(()) => disk::rename(&aside, &to).map_err(writing)?,
                 Err(e) => return Err(writing(system("link", &aside, e))),
@@ -219,8 +232,13 @@ impl StepCache {
         self.write_entry(key, &entry)
     }
 
-    /// Waits for the right to run the step called `name`; `stop` ends the waiting with `None`. Returns also whether it had to wait.
-    pub fn lock(&self, name: &Digest, stop: &dyn Fn() -> bool) -> Result<Option<(Lock, bool)>, Error> {
+    /// Waits for the right to run the step called `name`; `stop` ends the waiting with `None`.
+    /// Returns also whether it had to wait.
+    pub fn lock(
+        &self,
+        name: &Digest,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<(Lock, bool)>, Error> {
         let path = self.dir.join("locks").join(name.hex());
         let mut waited = false;
         loop {
@@ -244,7 +262,9 @@ impl StepCache {
         }
         let Some(lock) = Lock::try_shared(&used).map_err(writing)? else { return Ok(None) };
         // Looked at again: before the lock it could be removed.
-        let good = path.is_dir() && !self.boot.is_empty() && fs::read_to_string(&used).is_ok_and(|boot| boot == self.boot);
+        let good = path.is_dir()
+            && !self.boot.is_empty()
+            && fs::read_to_string(&used).is_ok_and(|boot| boot == self.boot);
         if !good {
             return Ok(None);
         }
@@ -252,8 +272,9 @@ impl StepCache {
         Ok(Some(Tree { path, _lock: lock }))
     }
 
-    /// Moves the unpacked layer `from` into the cache as `name`, unless one is there; one of an earlier boot is moved to `grave`, a
-    /// path where nothing is. `None`: it could not be moved, stays where it is, and costs the next build an unpack.
+    /// Moves the unpacked layer `from` into the cache as `name`, unless one is there; one of an
+    /// earlier boot is moved to `grave`, a path where nothing is. `None`: it could not be moved,
+    /// stays where it is, and costs the next build an unpack.
     pub fn keep_tree(&self, name: &str, from: &Path, grave: &Path) -> Result<Option<Tree>, Error> {
         let (path, used) = self.tree_paths(name);
         if self.boot.is_empty() {
@@ -313,7 +334,8 @@ impl StepCache {
         disk::write_soon(&path, &bytes).map_err(writing)
     }
 
-    /// The published blob of a damaged entry may be the very same file: the publish is to replace it too.
+    /// The published blob of a damaged entry may be the very same file: the publish is to replace
+    /// it too.
     fn suspect(&self, key: &Digest, draft: &Draft) {
         let entry = disk::read(&self.entry_path(key), LIMIT).ok().flatten();
         if let Some(entry) = entry.and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok())
@@ -376,7 +398,11 @@ mod tests {
         // Kept again, as a build under --no-cache does.
         lab.cache.keep(&key, found, &lab.draft).unwrap();
         assert!(matches!(lab.cache.look(&key).unwrap(), Found::Hit(_)));
-        assert_eq!(fs::read_dir(lab.cache.dir.join("blobs")).unwrap().count(), 1, "nothing is left aside");
+        assert_eq!(
+            fs::read_dir(lab.cache.dir.join("blobs")).unwrap().count(),
+            1,
+            "nothing is left aside"
+        );
     }
 
     #[test]
@@ -385,8 +411,12 @@ mod tests {
         type Harm = fn(&Path);
         let harms: [(&str, Harm); 3] = [
             ("missing", |blob| fs::remove_file(blob).unwrap()),
-            ("bytes instead of", |blob| fs::OpenOptions::new().write(true).open(blob).unwrap().set_len(2).unwrap()),
-            ("holds", |blob| fs::OpenOptions::new().write(true).open(blob).unwrap().write_all(b"B").unwrap()),
+            ("bytes instead of", |blob| {
+                fs::OpenOptions::new().write(true).open(blob).unwrap().set_len(2).unwrap()
+            }),
+            ("holds", |blob| {
+                fs::OpenOptions::new().write(true).open(blob).unwrap().write_all(b"B").unwrap()
+            }),
         ];
         for (expected, harm) in harms {
             let lab = lab();
@@ -395,7 +425,9 @@ mod tests {
             lab.cache.keep(&key, entry.clone(), &lab.draft).unwrap();
             fs::remove_file(lab.draft.path(&digest)).unwrap();
             harm(&lab.cache.blob_path(&digest));
-            let Found::Damaged(why) = lab.cache.find(&key, &lab.draft).unwrap() else { panic!("{expected}") };
+            let Found::Damaged(why) = lab.cache.find(&key, &lab.draft).unwrap() else {
+                panic!("{expected}")
+            };
             assert!(why.contains(expected), "{why}");
             lab.draft.put(b"blob").unwrap();
             lab.cache.keep(&key, entry, &lab.draft).unwrap();
@@ -442,13 +474,21 @@ mod tests {
         };
         let grave = lab.draft.dir().join("grave");
         assert!(lab.cache.tree("one").unwrap().is_none());
-        let kept = lab.cache.keep_tree("one", &make("a"), &grave).unwrap().expect("it can be moved");
+        let kept =
+            lab.cache.keep_tree("one", &make("a"), &grave).unwrap().expect("it can be moved");
         assert!(lab.cache.tree("one").unwrap().is_some(), "it is used together");
-        assert!(lab.cache.keep_tree("one", &make("b"), &grave).unwrap().is_none(), "the first stays");
+        assert!(
+            lab.cache.keep_tree("one", &make("b"), &grave).unwrap().is_none(),
+            "the first stays"
+        );
         drop(kept);
         fs::write(lab.cache.dir.join("layers/one.used"), "another boot").unwrap();
         assert!(lab.cache.tree("one").unwrap().is_none());
-        let kept = lab.cache.keep_tree("one", &lab.draft.dir().join("b"), &grave).unwrap().expect("the old one goes");
+        let kept = lab
+            .cache
+            .keep_tree("one", &lab.draft.dir().join("b"), &grave)
+            .unwrap()
+            .expect("the old one goes");
         assert_eq!(fs::read_to_string(kept.path.join("file")).unwrap(), "b");
         assert_eq!(fs::read_to_string(grave.join("file")).unwrap(), "a");
     }

@@ -1,33 +1,28 @@
-//! Channels: names such as `web@production` that point at one version after another, and remember all of it.
+//! Channels: names such as `web@production` that point at one version after another, and remember
+//! all of it.
 //!
 //! ```text
 //! channels/NAME/CHANNEL   one JSON object a line, oldest first (record.rs); a `/` in NAME is written `+`, which no name has
 //! ```
-//! Where a channel points is what its history says: a promote puts a version on top of the earlier ones, a step back takes the
-//! top away, an end leaves it pointing nowhere. So stepping back twice goes two versions back, not forth again.
+//! Where a channel points is what its history says: a promote puts a version on top of the earlier
+//! ones, a step back takes the top away, an end leaves it pointing nowhere. So stepping back twice
+//! goes two versions back, not forth again.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Store;
-use super::Version;
-use super::disk;
-use super::error::Error;
-use super::error::reading;
-use super::error::writing;
-use super::record;
-use super::record::Who;
+use super::error::{Error, reading, writing};
+use super::record::{self, Who};
+use super::{Store, Version, disk};
 use crate::digest::Digest;
 use crate::files::system;
 use crate::image::Reference;
 
-/// Annotation of a version in `index.json`: `yes` where its tests have passed, `none` where it has none, [`UNTESTED`] where they
-/// were left out, which keeps it out of every channel.
+/// Annotation of a version in `index.json`: `yes` where its tests have passed, `none` where it has
+/// none, [`UNTESTED`] where they were left out, which keeps it out of every channel.
 pub const TESTED_ANNOTATION: &str = "bake.tested";
 /// What [`TESTED_ANNOTATION`] says of an image whose tests were left out.
 pub const UNTESTED: &str = "no";
@@ -78,7 +73,8 @@ pub struct Channel {
     pub since: String,
     /// Who has done that.
     pub by: Who,
-    /// Where a step back would lead, nearest first; versions that are gone or revoked since are among them.
+    /// Where a step back would lead, nearest first; versions that are gone or revoked since are
+    /// among them.
     pub earlier: Vec<Target>,
 }
 
@@ -91,7 +87,8 @@ impl Channel {
 
 impl Target {
     fn is(&self, version: &Version) -> bool {
-        version.manifest.digest == self.digest && version.reference.version.as_deref() == Some(&self.version)
+        version.manifest.digest == self.digest
+            && version.reference.version.as_deref() == Some(&self.version)
     }
 
     /// Finds it in the index.
@@ -127,17 +124,29 @@ pub struct Kept {
 }
 
 impl Store {
-    /// Makes the channel `channel` of an image point at a version of it (`name:version`, `name@channel`, `name@sha256:…`).
-    /// Refused: a version that is revoked or untested, and a lone name.
-    pub fn promote(&self, reference: &Reference, channel: &str, by: &Who) -> Result<Promoted, Error> {
+    /// Makes the channel `channel` of an image point at a version of it (`name:version`,
+    /// `name@channel`, `name@sha256:…`). Refused: a version that is revoked or untested, and a lone
+    /// name.
+    pub fn promote(
+        &self,
+        reference: &Reference,
+        channel: &str,
+        by: &Who,
+    ) -> Result<Promoted, Error> {
         self.to_write()?;
-        let channel = Reference::of_channel(&reference.name, channel).map_err(|source| Error::BadChannel { source })?;
+        let channel = Reference::of_channel(&reference.name, channel)
+            .map_err(|source| Error::BadChannel { source })?;
         if !reference.is_exact() {
             return Err(Error::NoVersion { reference: Box::new(reference.clone()) });
         }
         let _lock = self.lock_repaired()?;
         let version = self.resolve(reference)?;
-        if version.manifest.annotations.get(TESTED_ANNOTATION).is_some_and(|tested| tested == UNTESTED) {
+        if version
+            .manifest
+            .annotations
+            .get(TESTED_ANNOTATION)
+            .is_some_and(|tested| tested == UNTESTED)
+        {
             return Err(Error::Untested { reference: Box::new(version.reference) });
         }
         self.check_not_revoked(&version)?;
@@ -149,8 +158,8 @@ impl Store {
         Ok(Promoted { channel, version: Some(version), was, already, passed: vec![] })
     }
 
-    /// Makes a channel (`name@channel`) point at the version before, passing over those that are gone or revoked since. After an end
-    /// that is the version it pointed at last.
+    /// Makes a channel (`name@channel`) point at the version before, passing over those that are
+    /// gone or revoked since. After an end that is the version it pointed at last.
     pub fn promote_back(&self, reference: &Reference, by: &Who) -> Result<Promoted, Error> {
         self.to_write()?;
         let _lock = self.lock_repaired()?;
@@ -163,14 +172,25 @@ impl Store {
         for target in earlier {
             match target.find(&reference.name, &versions) {
                 None => passed.push((target, "it was removed")),
-                Some(version) if self.revoked(&version.manifest.digest)?.is_some() => passed.push((target, "it is revoked")),
+                Some(version) if self.revoked(&version.manifest.digest)?.is_some() => {
+                    passed.push((target, "it is revoked"))
+                }
                 Some(version) => {
                     self.turn(reference, Turn::Back, Some(target), by)?;
-                    return Ok(Promoted { channel: reference.clone(), version: Some(version), was, already: false, passed });
+                    return Ok(Promoted {
+                        channel: reference.clone(),
+                        version: Some(version),
+                        was,
+                        already: false,
+                        passed,
+                    });
                 }
             }
         }
-        let passed = passed.into_iter().map(|(target, why)| format!("{}:{}: {why}", reference.name, target.version)).collect();
+        let passed = passed
+            .into_iter()
+            .map(|(target, why)| format!("{}:{}: {why}", reference.name, target.version))
+            .collect();
         Err(Error::NoEarlier { reference: Box::new(reference.clone()), passed })
     }
 
@@ -180,7 +200,13 @@ impl Store {
         let _lock = self.lock_repaired()?;
         let Some(found) = self.channel(reference)? else { return Err(self.no_channel(reference)?) };
         self.turn(reference, Turn::End, None, by)?;
-        Ok(Promoted { channel: reference.clone(), version: None, was: Some(found.to), already: false, passed: vec![] })
+        Ok(Promoted {
+            channel: reference.clone(),
+            version: None,
+            was: Some(found.to),
+            already: false,
+            passed: vec![],
+        })
     }
 
     /// Returns all channels that point somewhere, sorted.
@@ -204,15 +230,27 @@ impl Store {
     /// Returns the histories of all channels, those that have ended too, each oldest first.
     pub fn channel_histories(&self) -> Result<Vec<(Reference, Vec<Promotion>)>, Error> {
         let names = self.channel_names()?;
-        names.into_iter().map(|reference| self.history_of(&reference).map(|history| (reference, history))).collect()
+        names
+            .into_iter()
+            .map(|reference| self.history_of(&reference).map(|history| (reference, history)))
+            .collect()
     }
 
     /// Finds where a reference with a channel points, among `versions`, which are all there are.
-    pub(super) fn find_channel(&self, reference: &Reference, versions: &[Version]) -> Result<Version, Error> {
-        let Some(channel) = self.channel(reference)? else { return Err(self.no_channel(reference)?) };
+    pub(super) fn find_channel(
+        &self,
+        reference: &Reference,
+        versions: &[Version],
+    ) -> Result<Version, Error> {
+        let Some(channel) = self.channel(reference)? else {
+            return Err(self.no_channel(reference)?);
+        };
         match channel.to.find(&reference.name, versions) {
             Some(version) => Ok(version),
-            None => Err(Error::ChannelGone { reference: Box::new(reference.clone()), version: channel.to.version }),
+            None => Err(Error::ChannelGone {
+                reference: Box::new(reference.clone()),
+                version: channel.to.version,
+            }),
         }
     }
 
@@ -221,11 +259,23 @@ impl Store {
         let history = self.history_of(reference)?;
         let (now, earlier) = replay(&history);
         let (Some(to), Some(last)) = (now, history.last()) else { return Ok(None) };
-        Ok(Some(Channel { reference: reference.clone(), to, since: last.at.clone(), by: last.by.clone(), earlier }))
+        Ok(Some(Channel {
+            reference: reference.clone(),
+            to,
+            since: last.at.clone(),
+            by: last.by.clone(),
+            earlier,
+        }))
     }
 
     /// The caller holds the lock.
-    fn turn(&self, channel: &Reference, what: Turn, to: Option<Target>, by: &Who) -> Result<(), Error> {
+    fn turn(
+        &self,
+        channel: &Reference,
+        what: Turn,
+        to: Option<Target>,
+        by: &Who,
+    ) -> Result<(), Error> {
         let path = self.channel_path(channel)?;
         let all = self.channels_dir();
         if disk::make_dir(&all, disk::PUBLIC_DIR).map_err(writing)? {
@@ -244,14 +294,20 @@ impl Store {
         let history: Vec<Promotion> = record::read(&path)?;
         match history.iter().position(|entry| (entry.what == Turn::End) != entry.to.is_none()) {
             None => Ok(history),
-            Some(n) => Err(Error::Damaged { path, why: format!("entry {} does not say where the channel points", n + 1) }),
+            Some(n) => Err(Error::Damaged {
+                path,
+                why: format!("entry {} does not say where the channel points", n + 1),
+            }),
         }
     }
 
     fn channel_path(&self, reference: &Reference) -> Result<PathBuf, Error> {
-        let Some(channel) = &reference.channel else { return Err(Error::NotAChannel { reference: Box::new(reference.clone()) }) };
+        let Some(channel) = &reference.channel else {
+            return Err(Error::NotAChannel { reference: Box::new(reference.clone()) });
+        };
         // Checked again, as both become file names: a reference can be put together by hand.
-        Reference::of_channel(&reference.name, channel).map_err(|source| Error::BadChannel { source })?;
+        Reference::of_channel(&reference.name, channel)
+            .map_err(|source| Error::BadChannel { source })?;
         Ok(self.channels_dir().join(reference.name.replace('/', "+")).join(channel))
     }
 
@@ -272,9 +328,15 @@ impl Store {
     }
 
     fn no_channel(&self, reference: &Reference) -> Result<Error, Error> {
-        let mut near: Vec<Reference> = self.channels()?.into_iter().map(|found| found.reference).collect();
+        let mut near: Vec<Reference> =
+            self.channels()?.into_iter().map(|found| found.reference).collect();
         near.retain(|found| found.name == reference.name || found.channel == reference.channel);
-        near.sort_by_key(|found| (found.name != reference.name, strsim::osa_distance(&found.to_string(), &reference.to_string())));
+        near.sort_by_key(|found| {
+            (
+                found.name != reference.name,
+                strsim::osa_distance(&found.to_string(), &reference.to_string()),
+            )
+        });
         let near = near.into_iter().take(5).map(|found| found.to_string()).collect();
         Ok(Error::NoChannel { reference: Box::new(reference.clone()), near })
     }
@@ -282,11 +344,18 @@ impl Store {
 
 /// Returns the channels that point at `version`, as text.
 pub(super) fn pointing_at(channels: &[Channel], version: &Version) -> Vec<String> {
-    channels.iter().filter(|channel| channel.points_at(version)).map(|channel| channel.reference.to_string()).collect()
+    channels
+        .iter()
+        .filter(|channel| channel.points_at(version))
+        .map(|channel| channel.reference.to_string())
+        .collect()
 }
 
 fn target(version: &Version) -> Target {
-    Target { version: version.reference.version.clone().unwrap_or_default(), digest: version.manifest.digest }
+    Target {
+        version: version.reference.version.clone().unwrap_or_default(),
+        digest: version.manifest.digest,
+    }
 }
 
 /// Returns where a history leads, and the versions before, nearest first.
@@ -299,7 +368,8 @@ fn replay(history: &[Promotion]) -> (Option<Target>, Vec<Target>) {
                 stack.push(to.clone());
             }
             (Turn::Back, Some(to)) => {
-                // After an end the top is where it leads back to; otherwise the top is what it leads away from.
+                // After an end the top is where it leads back to; otherwise the top is what it
+                // leads away from.
                 if !ended {
                     stack.pop();
                 }
@@ -323,7 +393,9 @@ fn replay(history: &[Promotion]) -> (Option<Target>, Vec<Target>) {
 fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(vec![]),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(vec![]);
+        }
         Err(e) => return Err(reading(system("list", dir, e))),
     };
     let mut names = vec![];

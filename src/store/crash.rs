@@ -1,26 +1,21 @@
-//! Tests that end a publish or a removal at every point where it touches the disk: by SIGKILL, by one error, by a disk that is
-//! dead from there on. Afterwards one open must be enough to make everything as before, or as after, and nothing else.
+//! Tests that end a publish or a removal at every point where it touches the disk: by SIGKILL, by
+//! one error, by a disk that is dead from there on. Afterwards one open must be enough to make
+//! everything as before, or as after, and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
 use rustix::io::Errno;
 
-use super::disk::fault;
-use super::disk::fault::Fault;
+use super::disk::fault::{self, Fault};
 use super::*;
-use crate::image::ImageConfig;
-use crate::image::MEDIA_CONFIG;
-use crate::image::MEDIA_EMPTY;
-use crate::image::MEDIA_LAYER;
-use crate::image::MEDIA_MANIFEST;
-use crate::image::Manifest;
-use crate::image::Platform;
+use crate::image::{
+    ImageConfig, MEDIA_CONFIG, MEDIA_EMPTY, MEDIA_LAYER, MEDIA_MANIFEST, Manifest, Platform,
+};
 
 /// Puts a small image into the draft; images of different `content` share one layer.
 fn image(draft: &Draft, reference: &str, content: &str) -> Version {
@@ -37,7 +32,8 @@ fn image(draft: &Draft, reference: &str, content: &str) -> Version {
     Version::new(reference.parse().expect("a reference"), manifest)
 }
 
-/// Puts what speaks about an image into the draft: a manifest with one file, whose subject is the image.
+/// Puts what speaks about an image into the draft: a manifest with one file, whose subject is the
+/// image.
 fn with_referrer(draft: &Draft, mut version: Version) -> Version {
     let put = |media: &str, bytes: &[u8]| {
         let (digest, size) = draft.put(bytes).expect("put");
@@ -51,33 +47,54 @@ fn with_referrer(draft: &Draft, mut version: Version) -> Version {
     version
 }
 
-/// Everything that others can see: each file with its mode and content. Drafts are nobody's business.
+/// Everything that others can see: each file with its mode and content. Drafts are nobody's
+/// business.
 fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(dir).into_iter().filter_entry(|entry| entry.file_name() != "scratch") {
+    for entry in
+        walkdir::WalkDir::new(dir).into_iter().filter_entry(|entry| entry.file_name() != "scratch")
+    {
         let entry = entry.expect("walk");
         let mode = entry.metadata().expect("stat").permissions().mode();
-        let bytes = if entry.file_type().is_file() { fs::read(entry.path()).expect("read") } else { vec![] };
-        found.insert(entry.path().strip_prefix(dir).expect("inside").to_string_lossy().into_owned(), (mode, bytes));
+        let bytes = if entry.file_type().is_file() {
+            fs::read(entry.path()).expect("read")
+        } else {
+            vec![]
+        };
+        found.insert(
+            entry.path().strip_prefix(dir).expect("inside").to_string_lossy().into_owned(),
+            (mode, bytes),
+        );
     }
     found
 }
 
 fn names(store: &Store) -> Vec<String> {
-    store.versions().expect("versions").iter().map(|version| version.reference.to_string()).collect()
+    store
+        .versions()
+        .expect("versions")
+        .iter()
+        .map(|version| version.reference.to_string())
+        .collect()
 }
 
-/// Opens the store as the next bake would, and makes sure that everything in it is whole and nothing is left over.
+/// Opens the store as the next bake would, and makes sure that everything in it is whole and
+/// nothing is left over.
 fn recovered(dir: &Path) -> Store {
     let readable = Store::open_to_read(dir).expect("readable before any repair");
     drop(readable);
     let store = Store::open(dir).expect("the next open repairs");
     drop(store.dead_drafts().expect("dead drafts"));
     assert_eq!(store.strays().expect("strays"), []);
-    let scratch: Vec<_> = fs::read_dir(dir.join("scratch")).expect("scratch").map(|e| e.expect("entry").file_name()).collect();
+    let scratch: Vec<_> = fs::read_dir(dir.join("scratch"))
+        .expect("scratch")
+        .map(|e| e.expect("entry").file_name())
+        .collect();
     assert!(scratch.iter().all(|name| name == "lock"), "{scratch:?}");
     for version in store.versions().expect("versions") {
-        let manifest = Manifest::parse(&store.read_blob(&version.manifest.digest).expect("manifest")).expect("a manifest");
+        let manifest =
+            Manifest::parse(&store.read_blob(&version.manifest.digest).expect("manifest"))
+                .expect("a manifest");
         for blob in manifest.descriptors() {
             store.blob_of(blob).expect("whole");
             store.read_blob(&blob.digest).expect("right");
@@ -90,7 +107,8 @@ fn recovered(dir: &Path) -> Store {
 fn life(dir: &Path) {
     let store = Store::open(dir).expect("open");
     let (one, two) = (store.draft().expect("draft"), store.draft().expect("draft"));
-    let (web, app) = (with_referrer(&one, image(&one, "web:1", "one")), image(&two, "app:1", "two"));
+    let (web, app) =
+        (with_referrer(&one, image(&one, "web:1", "one")), image(&two, "app:1", "two"));
     store.publish_all(&[(&one, &[web]), (&two, &[app])]).expect("publish");
     store.promote(&"app:1".parse().expect("a reference"), "production", &who()).expect("promote");
     store.revoke(&"web:1".parse().expect("a reference"), "a flaw", &who()).expect("revoke");
@@ -104,7 +122,11 @@ fn who() -> Who {
 /// Not a test of its own: the process that is killed.
 #[test]
 fn child() {
-    let (Some(dir), Some(point)) = (std::env::var_os("BAKE_CRASH_DIR"), std::env::var("BAKE_CRASH_POINT").ok()) else { return };
+    let (Some(dir), Some(point)) =
+        (std::env::var_os("BAKE_CRASH_DIR"), std::env::var("BAKE_CRASH_POINT").ok())
+    else {
+        return;
+    };
     fault::plan(Fault::Kill(point.parse().expect("a number")));
     life(Path::new(&dir));
 }
@@ -117,12 +139,23 @@ fn killed_at_any_point() {
         let dir = &dir.path().join("store");
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.args(["--exact", "store::crash::child", "--nocapture"]);
-        let output = child.env("BAKE_CRASH_DIR", dir).env("BAKE_CRASH_POINT", point.to_string()).output().expect("run");
+        let output = child
+            .env("BAKE_CRASH_DIR", dir)
+            .env("BAKE_CRASH_POINT", point.to_string())
+            .output()
+            .expect("run");
         let ended = output.status.success();
-        assert!(ended || output.status.signal() == Some(9), "point {point}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            ended || output.status.signal() == Some(9),
+            "point {point}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let store = recovered(dir);
         let found = names(&store);
-        assert!(found.is_empty() || found == ["app:1", "web:1"] || found == ["app:1"], "point {point}: {found:?}");
+        assert!(
+            found.is_empty() || found == ["app:1", "web:1"] || found == ["app:1"],
+            "point {point}: {found:?}"
+        );
         if seen.last() != Some(&found) {
             seen.push(found);
         }
@@ -132,7 +165,9 @@ fn killed_at_any_point() {
         drop(draft);
         let histories = store.channel_histories().expect("readable");
         assert!(histories.iter().all(|(_, history)| history.len() <= 1), "{histories:?}");
-        store.promote(&"web:2".parse().expect("a reference"), "production", &who()).expect("promote");
+        store
+            .promote(&"web:2".parse().expect("a reference"), "production", &who())
+            .expect("promote");
         store.revocations().expect("readable");
         recovered(dir);
         if ended {
@@ -140,11 +175,18 @@ fn killed_at_any_point() {
             break;
         }
     }
-    assert_eq!(seen, [vec![], vec!["app:1".to_owned(), "web:1".to_owned()], vec!["app:1".to_owned()]]);
+    assert_eq!(
+        seen,
+        [vec![], vec!["app:1".to_owned(), "web:1".to_owned()], vec!["app:1".to_owned()]]
+    );
 }
 
 /// Runs `act` with a disk that fails at point 0, 1, … until it gets through.
-fn check_failing(fault: fn(usize, Errno) -> Fault, act: impl Fn(&Store, &Draft) -> Result<(), Error>, after: &[&str]) {
+fn check_failing(
+    fault: fn(usize, Errno) -> Fault,
+    act: impl Fn(&Store, &Draft) -> Result<(), Error>,
+    after: &[&str],
+) {
     for errno in [Errno::NOSPC, Errno::IO] {
         for point in 0.. {
             let dir = tempfile::tempdir().expect("a folder");
@@ -161,9 +203,17 @@ fn check_failing(fault: fn(usize, Errno) -> Fault, act: impl Fn(&Store, &Draft) 
             match &result {
                 Err(error) => {
                     assert!(error.is_store_unusable(), "{error}");
-                    assert_eq!(errno == Errno::NOSPC, matches!(error, Error::Full { .. }), "{error:?}");
+                    assert_eq!(
+                        errno == Errno::NOSPC,
+                        matches!(error, Error::Full { .. }),
+                        "{error:?}"
+                    );
                     if once {
-                        assert!(tree(dir.path()) == before, "point {point}: {:?}", tree(dir.path()).keys());
+                        assert!(
+                            tree(dir.path()) == before,
+                            "point {point}: {:?}",
+                            tree(dir.path()).keys()
+                        );
                         act(&store, &draft).expect("the same draft, once the disk is well again");
                     }
                 }
@@ -172,7 +222,10 @@ fn check_failing(fault: fn(usize, Errno) -> Fault, act: impl Fn(&Store, &Draft) 
             drop(draft);
             let store = recovered(dir.path());
             let found = names(&store);
-            assert!(found == after || !once && found == ["gone:1", "old:1"], "point {point}: {found:?}");
+            assert!(
+                found == after || !once && found == ["gone:1", "old:1"],
+                "point {point}: {found:?}"
+            );
             if point >= passed {
                 assert!(point > 5, "only {point} points");
                 break;
@@ -183,7 +236,8 @@ fn check_failing(fault: fn(usize, Errno) -> Fault, act: impl Fn(&Store, &Draft) 
 
 fn publish_two(store: &Store, draft: &Draft) -> Result<(), Error> {
     let other = store.draft()?;
-    let (one, two) = (with_referrer(draft, image(draft, "web:1", "one")), image(&other, "web:2", "two"));
+    let (one, two) =
+        (with_referrer(draft, image(draft, "web:1", "one")), image(&other, "web:2", "two"));
     store.publish_all(&[(draft, &[one]), (&other, &[two])]).map(drop)
 }
 
@@ -214,7 +268,8 @@ fn collected_life(dir: &Path) {
 fn half_empty(dir: &Path) -> (Store, Rules) {
     let store = Store::open(dir).expect("open");
     let draft = store.draft().expect("draft");
-    let versions = ["web:1", "web:2", "app:1"].map(|name| with_referrer(&draft, image(&draft, name, name)));
+    let versions =
+        ["web:1", "web:2", "app:1"].map(|name| with_referrer(&draft, image(&draft, name, name)));
     store.publish(&draft, &versions).expect("publish");
     fs::create_dir_all(dir.join("cache/steps")).expect("mkdir");
     fs::create_dir_all(dir.join("logs/old")).expect("mkdir");
@@ -232,12 +287,16 @@ fn half_empty(dir: &Path) -> (Store, Rules) {
     (store, half_empty_rules())
 }
 
-/// Whatever stopped a collection: the versions that are listed are whole, and the next one does the rest.
+/// Whatever stopped a collection: the versions that are listed are whole, and the next one does the
+/// rest.
 fn check_collected(dir: &Path, point: usize) -> Vec<String> {
     let store = Store::open(dir).expect("open");
     drop(store.dead_drafts().expect("dead drafts"));
     let found = names(&store);
-    assert!(found == ["app:1", "web:1", "web:2"] || found == ["app:1", "web:2"], "point {point}: {found:?}");
+    assert!(
+        found == ["app:1", "web:1", "web:2"] || found == ["app:1", "web:2"],
+        "point {point}: {found:?}"
+    );
     let rules = half_empty_rules();
     store.collect(&rules, None).expect("the next one");
     assert_eq!(names(&store), ["app:1", "web:2"], "point {point}");
@@ -249,7 +308,13 @@ fn check_collected(dir: &Path, point: usize) -> Vec<String> {
 
 fn half_empty_rules() -> Rules {
     let zero = Duration::ZERO;
-    Rules { keep: Some(1), cache_older_than: zero, logs_older_than: zero, grace: zero, ..Rules::default() }
+    Rules {
+        keep: Some(1),
+        cache_older_than: zero,
+        logs_older_than: zero,
+        grace: zero,
+        ..Rules::default()
+    }
 }
 
 fn planned() -> Fault {
@@ -271,9 +336,17 @@ fn a_collection_killed_at_any_point_leaves_a_right_store() {
         let dir = &dir.path().join("store");
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.args(["--exact", "store::crash::collecting_child", "--nocapture"]);
-        let output = child.env("BAKE_CRASH_GC_DIR", dir).env("BAKE_CRASH_POINT", point.to_string()).output().expect("run");
+        let output = child
+            .env("BAKE_CRASH_GC_DIR", dir)
+            .env("BAKE_CRASH_POINT", point.to_string())
+            .output()
+            .expect("run");
         let ended = output.status.success();
-        assert!(ended || output.status.signal() == Some(9), "point {point}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            ended || output.status.signal() == Some(9),
+            "point {point}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let found = check_collected(dir, point);
         if seen.last() != Some(&found.len()) {
             seen.push(found.len());
@@ -321,7 +394,11 @@ fn what_failed_is_not_remembered() {
             let passed = fault::plan(Fault::None);
             drop(draft);
             let store = recovered(dir.path());
-            assert_eq!(store.channels().expect("readable").len(), usize::from(promoted.is_ok()), "point {point}");
+            assert_eq!(
+                store.channels().expect("readable").len(),
+                usize::from(promoted.is_ok()),
+                "point {point}"
+            );
             let in_force = store.revocations().expect("readable").len();
             assert_eq!(in_force, usize::from(matches!(revoked, Some(Ok(_)))), "point {point}");
             if in_force == 0 {
@@ -344,7 +421,10 @@ fn a_writer_that_never_ends_is_not_waited_for_for_ever() {
     let draft = store.draft().expect("draft");
     let version = image(&draft, "web:1", "one");
     let held = store.lock().expect("free");
-    assert!(matches!(store.publish(&draft, std::slice::from_ref(&version)), Err(Error::Busy { waited: 0, .. })));
+    assert!(matches!(
+        store.publish(&draft, std::slice::from_ref(&version)),
+        Err(Error::Busy { waited: 0, .. })
+    ));
     // What it has begun is not repaired while it lives.
     fs::write(dir.path().join("publish.json"), "{").expect("write");
     Store::open(dir.path()).expect("opening waits for nobody");

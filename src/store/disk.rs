@@ -1,28 +1,24 @@
-//! The few disk effects that a publish is made of, each a point where a test can make the disk fail or the process die.
+//! The few disk effects that a publish is made of, each a point where a test can make the disk fail
+//! or the process die.
 //!
 //! In a build that is no test the points are nothing.
 
-use std::fs;
-use std::fs::File;
-use std::fs::Permissions;
-use std::io::ErrorKind;
-use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
-use crate::files;
-use crate::files::system;
+use crate::files::{self, system};
 
-/// Permission bits of folders and files that anyone may read; set whatever the umask says, so that a store that several
-/// people read does not depend on who wrote last.
+/// Permission bits of folders and files that anyone may read; set whatever the umask says, so that
+/// a store that several people read does not depend on who wrote last.
 pub(super) const PUBLIC_DIR: u32 = 0o755;
 /// As [`PUBLIC_DIR`], for files.
 pub(super) const PUBLIC_FILE: u32 = 0o644;
-/// Permission bits of folders with unpacked roots and logs: a root holds setuid programs, and nobody else may start them.
+/// Permission bits of folders with unpacked roots and logs: a root holds setuid programs, and
+/// nobody else may start them.
 pub(super) const PRIVATE_DIR: u32 = 0o700;
 
 /// Renames a file within the store's file system; the folders are not synced.
@@ -60,7 +56,8 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), files::Error> {
     fault::point(path)
 }
 
-/// Writes a file that anyone may read, whole or not at all, but not durably: for what can be made again.
+/// Writes a file that anyone may read, whole or not at all, but not durably: for what can be made
+/// again.
 pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<(), files::Error> {
     fault::point(path)?;
     files::write_soon(path, bytes, PUBLIC_FILE)
@@ -68,16 +65,24 @@ pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<(), files::Error> 
 
 /// Gives a folder exactly `mode`.
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), files::Error> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| system("set the mode of", path, e))
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(|e| system("set the mode of", path, e))
 }
 
-/// Makes the first `good` bytes of a file, followed by `bytes`, all there is in it, durably; the file is made where missing, its
-/// name is not flushed. After an error it is as long as `good`, or the next append makes it so.
+/// Makes the first `good` bytes of a file, followed by `bytes`, all there is in it, durably; the
+/// file is made where missing, its name is not flushed. After an error it is as long as `good`, or
+/// the next append makes it so.
 pub(super) fn append(path: &Path, good: u64, bytes: &[u8]) -> Result<(), files::Error> {
     fault::point(path)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::CLOEXEC
+        | OFlags::NOFOLLOW
+        | OFlags::NOCTTY
+        | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(PUBLIC_FILE);
-    let file = File::from(rustix::fs::open(path, flags, mode).map_err(|e| system("open", path, e))?);
+    let file =
+        File::from(rustix::fs::open(path, flags, mode).map_err(|e| system("open", path, e))?);
     let write = || {
         let fail = |e| system("write", path, e);
         file.set_permissions(Permissions::from_mode(PUBLIC_FILE)).map_err(fail)?;
@@ -87,7 +92,8 @@ pub(super) fn append(path: &Path, good: u64, bytes: &[u8]) -> Result<(), files::
         file.sync_all().map_err(|e| system("sync", path, e))
     };
     write().inspect_err(|_| {
-        // What was written and not flushed must not be taken for done; a reader knows a torn line anyway.
+        // What was written and not flushed must not be taken for done; a reader knows a torn line
+        // anyway.
         let _ = file.set_len(good);
     })
 }
@@ -106,18 +112,27 @@ pub(super) fn make_dir(path: &Path, mode: u32) -> Result<bool, files::Error> {
 
 /// Opens a regular file to read: no link is followed, no fifo waited for; `None` where nothing is.
 pub(super) fn open(path: &Path) -> Result<Option<(File, u64)>, files::Error> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags =
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(rustix::io::Errno::LOOP) => {
-            return Err(files::Error::Kind { path: path.to_owned(), found: "a symbolic link", wanted: "a regular file" });
+            return Err(files::Error::Kind {
+                path: path.to_owned(),
+                found: "a symbolic link",
+                wanted: "a regular file",
+            });
         }
         Err(e) => return Err(system("open", path, e)),
     };
     let meta = file.metadata().map_err(|e| system("look at", path, e))?;
     if !meta.is_file() {
-        return Err(files::Error::Kind { path: path.to_owned(), found: "something else", wanted: "a regular file" });
+        return Err(files::Error::Kind {
+            path: path.to_owned(),
+            found: "something else",
+            wanted: "a regular file",
+        });
     }
     Ok(Some((file, meta.len())))
 }
@@ -182,7 +197,11 @@ pub(super) mod fault {
         PLAN.set((fault, here + 1));
         match fault {
             Fault::Kill(n) if n == here => {
-                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("a signal to oneself");
+                rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::KILL,
+                )
+                .expect("a signal to oneself");
                 loop {
                     std::thread::park();
                 }

@@ -1,4 +1,5 @@
-//! A build in flight: its private corner of the store, and the blobs in it that are not published yet.
+//! A build in flight: its private corner of the store, and the blobs in it that are not published
+//! yet.
 //!
 //! ```text
 //! scratch/lock        held for a moment while a draft is born, claimed or buried, so that none of these sees half of another
@@ -8,32 +9,21 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::fs::File;
-use std::fs::Permissions;
-use std::io;
-use std::io::BufWriter;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::disk;
-use super::error::Error;
-use super::error::reading;
-use super::error::writing;
+use super::error::{Error, reading, writing};
 use crate::digest::Digest;
-use crate::files::ASIDE;
-use crate::files::Lock;
-use crate::files::remove_tree;
-use crate::files::system;
+use crate::files::{ASIDE, Lock, remove_tree, system};
 
-/// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened: the corner is removed, as far as
-/// this process may (folders of subordinate ids must be removed inside the user namespace before; what stays is found again by
+/// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened:
+/// the corner is removed, as far as this process may (folders of subordinate ids must be removed
+/// inside the user namespace before; what stays is found again by
 /// [`Store::dead_drafts`](super::Store::dead_drafts)).
 #[derive(Debug)]
 pub struct Draft {
@@ -53,8 +43,13 @@ impl Draft {
         // Sorted by name is sorted by time; the random rest keeps two of one millisecond apart.
         let prefix = format!("{}-", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3f"));
         let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix).rand_bytes(8).permissions(Permissions::from_mode(disk::PRIVATE_DIR));
-        let corner = builder.tempdir_in(scratch).map_err(|e| writing(system("make a folder in", scratch, e)))?;
+        builder
+            .prefix(&prefix)
+            .rand_bytes(8)
+            .permissions(Permissions::from_mode(disk::PRIVATE_DIR));
+        let corner = builder
+            .tempdir_in(scratch)
+            .map_err(|e| writing(system("make a folder in", scratch, e)))?;
         let dir = corner.path().to_owned();
         let lock = Lock::try_exclusive(&dir.join("lock")).map_err(writing)?;
         let lock = lock.ok_or_else(|| Error::Busy { path: dir.join("lock"), waited: 0 })?;
@@ -81,13 +76,21 @@ impl Draft {
                 continue;
             }
             match Lock::try_exclusive(&entry.path().join("lock")) {
-                Ok(Some(lock)) => {
-                    dead.push(Self { scratch: scratch.to_owned(), dir: entry.path(), id, suspects: Mutex::default(), _lock: lock })
-                }
+                Ok(Some(lock)) => dead.push(Self {
+                    scratch: scratch.to_owned(),
+                    dir: entry.path(),
+                    id,
+                    suspects: Mutex::default(),
+                    _lock: lock,
+                }),
                 // It lives.
                 Ok(None) => {}
                 // Gone in the meantime, or of another user: not ours to sweep.
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) => {}
                 Err(e) => return Err(writing(e)),
             }
         }
@@ -97,12 +100,20 @@ impl Draft {
 
     /// Returns the ids of the corners in `scratch` whose owners live, and when they were born.
     pub(super) fn living(scratch: &Path) -> Result<Vec<(String, SystemTime)>, Error> {
-        Ok(look(scratch)?.into_iter().filter(|one| one.lives).map(|one| (one.id, one.born)).collect())
+        Ok(look(scratch)?
+            .into_iter()
+            .filter(|one| one.lives)
+            .map(|one| (one.id, one.born))
+            .collect())
     }
 
     /// Returns the corners in `scratch` whose owners are dead, without claiming them.
     pub(super) fn abandoned(scratch: &Path) -> Result<Vec<PathBuf>, Error> {
-        Ok(look(scratch)?.into_iter().filter(|one| !one.lives).map(|one| scratch.join(one.id)).collect())
+        Ok(look(scratch)?
+            .into_iter()
+            .filter(|one| !one.lives)
+            .map(|one| scratch.join(one.id))
+            .collect())
     }
 
     /// Its folder `scratch/ID/`.
@@ -120,7 +131,8 @@ impl Draft {
         let dir = self.blobs();
         let mut builder = tempfile::Builder::new();
         builder.prefix(ASIDE).permissions(Permissions::from_mode(0o600));
-        let file = builder.tempfile_in(&dir).map_err(|e| writing(system("make a file in", &dir, e)))?;
+        let file =
+            builder.tempfile_in(&dir).map_err(|e| writing(system("make a file in", &dir, e)))?;
         Ok(NewBlob { dir, file: BufWriter::with_capacity(128 << 10, file) })
     }
 
@@ -133,8 +145,8 @@ impl Draft {
         Ok((digest, bytes.len() as u64))
     }
 
-    /// Adds an existing file by hard link or copy under a digest that the caller has verified. A link shares the file: who owns
-    /// it must only ever replace it, never write into it.
+    /// Adds an existing file by hard link or copy under a digest that the caller has verified. A
+    /// link shares the file: who owns it must only ever replace it, never write into it.
     pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<(), Error> {
         let to = self.path(digest);
         if to.exists() {
@@ -145,7 +157,8 @@ impl Draft {
         };
         let meta = from.metadata().map_err(|e| reading(system("look at", file, e)))?;
         // Nobody else may be able to write into a published blob, or to take its read bit away.
-        let ours = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o7777 == disk::PUBLIC_FILE;
+        let ours = meta.uid() == rustix::process::geteuid().as_raw()
+            && meta.mode() & 0o7777 == disk::PUBLIC_FILE;
         // A failed link (another file system, too many links) only means that it must be copied.
         if ours && fs::hard_link(file, &to).is_ok() {
             return Ok(());
@@ -170,7 +183,8 @@ impl Draft {
         self.blobs().join(digest.hex())
     }
 
-    /// Says that a blob of this digest in the store may be damaged: a publish that needs it puts this draft's there instead.
+    /// Says that a blob of this digest in the store may be damaged: a publish that needs it puts
+    /// this draft's there instead.
     pub fn suspect(&self, digest: &Digest) {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
     }
@@ -180,7 +194,8 @@ impl Draft {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
-    /// Removes the corner now, and says what could not be removed (dropping does the same in silence).
+    /// Removes the corner now, and says what could not be removed (dropping does the same in
+    /// silence).
     pub fn discard(self) -> Result<(), Error> {
         // Dropping tries once more, which costs nothing when all is gone.
         self.clear()
@@ -210,7 +225,8 @@ impl Draft {
         if let Some(error) = failed {
             return Err(writing(error));
         }
-        // The lock goes last, and not while somebody looks for dead drafts: without it this would look like one.
+        // The lock goes last, and not while somebody looks for dead drafts: without it this would
+        // look like one.
         let _burial = door(&self.scratch)?;
         remove_tree(&self.dir).map_err(writing)
     }
@@ -218,7 +234,8 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // What cannot be removed is still under our lock until we are gone, and a dead draft for the next run afterwards.
+        // What cannot be removed is still under our lock until we are gone, and a dead draft for
+        // the next run afterwards.
         let _ = self.clear();
     }
 }
@@ -235,10 +252,13 @@ fn look(scratch: &Path) -> Result<Vec<Seen>, Error> {
     let entries = match fs::read_dir(scratch) {
         Ok(entries) => entries,
         // Another user's is closed to us, and none of our business.
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => return Ok(vec![]),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Ok(vec![]);
+        }
         Err(e) => return Err(reading(system("list", scratch, e))),
     };
-    // A corner without a lock is dead or just being born: behind the door there are none of the latter.
+    // A corner without a lock is dead or just being born: behind the door there are none of the
+    // latter.
     let _door = if scratch.join("lock").exists() { Some(door(scratch)?) } else { None };
     let mut seen = vec![];
     for entry in entries {
@@ -251,7 +271,9 @@ fn look(scratch: &Path) -> Result<Vec<Seen>, Error> {
         // The lock file is made at birth and never written.
         let (born, lives) = match fs::symlink_metadata(&path).and_then(|meta| meta.modified()) {
             Ok(born) => (born, !matches!(Lock::try_exclusive(&path), Ok(Some(_)))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound && entry.path().is_dir() => (SystemTime::UNIX_EPOCH, false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && entry.path().is_dir() => {
+                (SystemTime::UNIX_EPOCH, false)
+            }
             // Gone in the meantime, or not ours to look into.
             Err(_) => continue,
         };
@@ -277,10 +299,14 @@ impl NewBlob {
     /// Keeps it under `digest` (which the writer has computed); part of the draft until published.
     pub fn keep(self, digest: &Digest) -> Result<(), Error> {
         let to = self.dir.join(digest.hex());
-        let file = self.file.into_inner().map_err(|e| writing(system("write", &to, e.into_error())))?;
+        let file =
+            self.file.into_inner().map_err(|e| writing(system("write", &to, e.into_error())))?;
         let public = Permissions::from_mode(disk::PUBLIC_FILE);
-        file.as_file().set_permissions(public).map_err(|e| writing(system("set the mode of", &to, e)))?;
-        // Not synced here: most drafts that fail would pay for nothing. The publish syncs what it takes.
+        file.as_file()
+            .set_permissions(public)
+            .map_err(|e| writing(system("set the mode of", &to, e)))?;
+        // Not synced here: most drafts that fail would pay for nothing. The publish syncs what it
+        // takes.
         file.persist(&to).map_err(|e| writing(system("rename to", &to, e.error)))?;
         Ok(())
     }

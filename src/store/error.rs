@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use super::revoke::Revocation;
 use crate::digest::Digest;
 use crate::files;
-use crate::image::BadReference;
-use crate::image::Reference;
-use crate::image::Unreadable;
+use crate::image::{BadReference, Reference, Unreadable};
 
 /// Why the store did not do what was asked. After any of these the store is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +61,9 @@ pub enum Error {
         digest: Digest,
     },
     /// A blob that must be read whole is too long for that.
-    #[error("blob {digest} has {size} bytes, more than the {limit} that a manifest or config may have")]
+    #[error(
+        "blob {digest} has {size} bytes, more than the {limit} that a manifest or config may have"
+    )]
     TooBig {
         /// Its name.
         digest: Digest,
@@ -231,8 +231,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the store itself is out of reach (busy, unreadable, unwritable, damaged, of a newer format), as opposed to:
-    /// it works, and what was asked for cannot be. The command line's exit code 11.
+    /// Whether the store itself is out of reach (busy, unreadable, unwritable, damaged, of a newer
+    /// format), as opposed to: it works, and what was asked for cannot be. The command line's exit
+    /// code 11.
     pub fn is_store_unusable(&self) -> bool {
         !matches!(
             self,
@@ -276,10 +277,14 @@ impl While {
             {
                 Error::Unwritable { path, source }
             }
-            (Self::Reading, files::Error::System { path, source, .. }) if source.kind() == PermissionDenied => {
+            (Self::Reading, files::Error::System { path, source, .. })
+                if source.kind() == PermissionDenied =>
+            {
                 Error::Unreadable { path, source }
             }
-            (_, files::Error::System { path, source, .. }) if matches!(source.kind(), StorageFull | QuotaExceeded) => {
+            (_, files::Error::System { path, source, .. })
+                if matches!(source.kind(), StorageFull | QuotaExceeded) =>
+            {
                 Error::Full { path, source }
             }
             (_, source) => Error::Disk { source },

@@ -1,21 +1,19 @@
-//! What makes a folder a store: `bake.json`, `oci-layout`, an index and a few folders; made, completed and judged here.
+//! What makes a folder a store: `bake.json`, `oci-layout`, an index and a few folders; made,
+//! completed and judged here.
 //!
-//! `bake.json` is written first and says that the folder is ours: from then on whatever a crash left out is made by the next open.
+//! `bake.json` is written first and says that the folder is ours: from then on whatever a crash
+//! left out is made by the next open.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::disk;
-use super::error::Error;
-use super::error::reading;
-use super::error::writing;
+use super::error::{Error, reading, writing};
 use super::index::IndexFile;
-use crate::files::is_aside;
-use crate::files::system;
+use crate::files::{is_aside, system};
 
 /// The format that this bake writes.
 const FORMAT: u64 = 1;
@@ -73,7 +71,8 @@ pub(super) fn judge(dir: &Path) -> Result<State, Error> {
         }
         Err(e) => return Err(reading(system("list", dir, e))),
     }
-    // A list is no moment: another bake may be making the store just now. Each file is asked for after whatever is made later than it.
+    // A list is no moment: another bake may be making the store just now. Each file is asked for
+    // after whatever is made later than it.
     let has = |name: &str| dir.join(name).exists();
     let layout = has("oci-layout");
     let ours = has("bake.json");
@@ -83,7 +82,10 @@ pub(super) fn judge(dir: &Path) -> Result<State, Error> {
         names.sort_unstable();
         return match names.first() {
             None => Ok(State::Nothing),
-            Some(name) => Err(Error::NotAStore { path: dir.to_owned(), found: name.to_string_lossy().into_owned() }),
+            Some(name) => Err(Error::NotAStore {
+                path: dir.to_owned(),
+                found: name.to_string_lossy().into_owned(),
+            }),
         };
     }
     if let Some(bytes) = read(&dir.join("bake.json"))? {
@@ -95,9 +97,15 @@ pub(super) fn judge(dir: &Path) -> Result<State, Error> {
     let blobs = dir.join("blobs/sha256");
     let filled = fs::read_dir(&blobs).is_ok_and(|mut blobs| blobs.next().is_some());
     if (filled || !ours) && !has("index.json") {
-        return Err(Error::Damaged { path: dir.join("index.json"), why: "it is missing, though there are blobs or a layout".to_owned() });
+        return Err(Error::Damaged {
+            path: dir.join("index.json"),
+            why: "it is missing, though there are blobs or a layout".to_owned(),
+        });
     }
-    let whole = ["bake.json", "oci-layout", "index.json", "lock", "scratch", "cache", "logs"].into_iter().all(has) && blobs.is_dir();
+    let whole = ["bake.json", "oci-layout", "index.json", "lock", "scratch", "cache", "logs"]
+        .into_iter()
+        .all(has)
+        && blobs.is_dir();
     Ok(if whole { State::Whole } else { State::Partial })
 }
 
@@ -138,7 +146,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 fn check_bake(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let damaged = |why: String| Error::Damaged { path: path.to_owned(), why };
     let file: BakeFile = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    let newer = |found: String| Error::Newer { path: path.to_owned(), found, needs: file.needs.clone() };
+    let newer =
+        |found: String| Error::Newer { path: path.to_owned(), found, needs: file.needs.clone() };
     if file.format == 0 {
         return Err(damaged("format is 0".to_owned()));
     }
@@ -152,11 +161,16 @@ fn check_bake(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 fn check_layout(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let file: LayoutFile = serde_json::from_slice(bytes).map_err(|e| Error::Damaged { path: path.to_owned(), why: e.to_string() })?;
+    let file: LayoutFile = serde_json::from_slice(bytes)
+        .map_err(|e| Error::Damaged { path: path.to_owned(), why: e.to_string() })?;
     if file.image_layout_version.starts_with("1.") {
         return Ok(());
     }
-    Err(Error::Newer { path: path.to_owned(), found: format!("layout version {:?}", file.image_layout_version), needs: None })
+    Err(Error::Newer {
+        path: path.to_owned(),
+        found: format!("layout version {:?}", file.image_layout_version),
+        needs: None,
+    })
 }
 
 #[cfg(test)]
@@ -175,7 +189,10 @@ mod tests {
     fn formats() {
         check(r#"{"format":1}"#, "fine");
         check(r#"{"format":1,"features":[],"needs":"0.1.0","later":true}"#, "fine");
-        check(r#"{"format":2,"needs":"1.4.0"}"#, "says format 2, which this bake cannot read; bake 1.4.0 or newer can");
+        check(
+            r#"{"format":2,"needs":"1.4.0"}"#,
+            "says format 2, which this bake cannot read; bake 1.4.0 or newer can",
+        );
         check(r#"{"format":1,"features":["chunks"]}"#, r#"says feature "chunks""#);
         check(r#"{"format":0}"#, "damaged");
         check("{", "damaged");
@@ -185,7 +202,8 @@ mod tests {
     #[test]
     fn layouts() {
         check_layout(Path::new("oci-layout"), LAYOUT).expect("our own");
-        check_layout(Path::new("oci-layout"), br#"{"imageLayoutVersion":"2.0.0"}"#).expect_err("later");
+        check_layout(Path::new("oci-layout"), br#"{"imageLayoutVersion":"2.0.0"}"#)
+            .expect_err("later");
         check_layout(Path::new("oci-layout"), b"{}").expect_err("empty");
     }
 }

@@ -1,4 +1,5 @@
-//! Garbage: what could go, and its removal. Looking and removing are one plan, made twice: to be told, and under the lock.
+//! Garbage: what could go, and its removal. Looking and removing are one plan, made twice: to be
+//! told, and under the lock.
 //!
 //! | what | goes when |
 //! |---|---|
@@ -11,48 +12,35 @@
 //! | the scratch of a build | the build is dead |
 //! | logs | they are old |
 //!
-//! A build that runs at the same time needs no list of what it uses: its blobs are links in its own draft, the unpacked layers it
-//! stands on are held by flock, and what it has used since it began is younger than any rule allows to go.
+//! A build that runs at the same time needs no list of what it uses: its blobs are links in its own
+//! draft, the unpacked layers it stands on are held by flock, and what it has used since it began
+//! is younger than any rule allows to go.
 //!
-//! Killed anywhere, this leaves a right store: versions leave by one rename of the index, as in a removal, and all else may go in
-//! any order.
+//! Killed anywhere, this leaves a right store: versions leave by one rename of the index, as in a
+//! removal, and all else may go in any order.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::Draft;
-use super::Store;
-use super::Version;
-use super::disk;
-use super::error::Error;
-use super::error::reading;
-use super::error::writing;
-use super::index::IndexFile;
-use super::index::PUBLISHED_ANNOTATION;
-use super::remove;
-use super::remove::Removal;
+use super::error::{Error, reading, writing};
+use super::index::{IndexFile, PUBLISHED_ANNOTATION};
+use super::remove::{self, Removal};
+use super::{Draft, Store, Version, disk};
 use crate::digest::Digest;
-use crate::files;
-use crate::files::Lock;
-use crate::files::is_aside;
-use crate::files::remove_tree;
-use crate::files::system;
+use crate::files::{self, Lock, is_aside, remove_tree, system};
 use crate::image::epoch_of;
 
 /// What may go.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Versions stay that are among the last so many of their name; revoked ones do not count. Without this and `older_than` all stay;
-    /// with `older_than` alone the last one stays.
+    /// Versions stay that are among the last so many of their name; revoked ones do not count.
+    /// Without this and `older_than` all stay; with `older_than` alone the last one stays.
     pub keep: Option<usize>,
     /// Versions stay that were published less than this ago.
     pub older_than: Option<Duration>,
@@ -60,7 +48,8 @@ pub struct Rules {
     pub cache_older_than: Duration,
     /// Logs stay if they were written less than this ago.
     pub logs_older_than: Duration,
-    /// Files that belong to nothing stay if they came less than this ago: some tool may be about to name them.
+    /// Files that belong to nothing stay if they came less than this ago: some tool may be about to
+    /// name them.
     pub grace: Duration,
 }
 
@@ -68,7 +57,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { keep: None, older_than: None, cache_older_than: 14 * DAY, logs_older_than: 30 * DAY, grace: Duration::from_secs(3600) }
+        Self {
+            keep: None,
+            older_than: None,
+            cache_older_than: 14 * DAY,
+            logs_older_than: 30 * DAY,
+            grace: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -79,7 +74,8 @@ pub struct Heap {
     pub kind: Kind,
     /// How many of it.
     pub count: u64,
-    /// Bytes on the disk that nobody has afterwards. A file that is still linked elsewhere frees nothing.
+    /// Bytes on the disk that nobody has afterwards. A file that is still linked elsewhere frees
+    /// nothing.
     pub bytes: u64,
 }
 
@@ -155,9 +151,10 @@ impl Store {
         Ok(plan.told())
     }
 
-    /// Removes what the rules say, and returns it. Unpacked layers, whose files may belong to ids that only exist inside the user
-    /// namespace, are moved into the folder of `grave`, to be removed from there; without one they stay. Scratch of dead builds is
-    /// not looked at: see [`Store::dead_drafts`].
+    /// Removes what the rules say, and returns it. Unpacked layers, whose files may belong to ids
+    /// that only exist inside the user namespace, are moved into the folder of `grave`, to be
+    /// removed from there; without one they stay. Scratch of dead builds is not looked at: see
+    /// [`Store::dead_drafts`].
     pub fn collect(&self, rules: &Rules, grave: Option<&Draft>) -> Result<Garbage, Error> {
         self.to_write()?;
         let mut moved = vec![];
@@ -171,7 +168,11 @@ impl Store {
             }
             for file in &plan.files {
                 // Somebody may hold it by now.
-                let held = if file.is_lock { Lock::try_exclusive(&file.path).map_err(writing)? } else { None };
+                let held = if file.is_lock {
+                    Lock::try_exclusive(&file.path).map_err(writing)?
+                } else {
+                    None
+                };
                 if !file.is_lock || held.is_some() {
                     // The removal has taken some of them already.
                     disk::remove(&file.path).map_err(writing)?;
@@ -185,7 +186,11 @@ impl Store {
                 let to = grave.dir().join(format!("layer-{}", tree.name()));
                 if let Err(e) = disk::rename(&tree.path, &to) {
                     // A user may not move folders whose root a step gave to someone else.
-                    plan.notes.push(format!("the unpacked layer {} stays: it cannot be moved ({})", tree.name(), told(&e)));
+                    plan.notes.push(format!(
+                        "the unpacked layer {} stays: it cannot be moved ({})",
+                        tree.name(),
+                        told(&e)
+                    ));
                     continue;
                 }
                 // Under its lock: whoever waits for it makes a new one.
@@ -239,18 +244,35 @@ struct Plan {
 
 impl Plan {
     /// `own`: a draft that is no build.
-    fn make(store: &Store, index: &IndexFile, rules: &Rules, own: Option<&Draft>) -> Result<Self, Error> {
-        // By the clock that stamps files, read first: what is stamped later than this belongs to a build that has just begun.
+    fn make(
+        store: &Store,
+        index: &IndexFile,
+        rules: &Rules,
+        own: Option<&Draft>,
+    ) -> Result<Self, Error> {
+        // By the clock that stamps files, read first: what is stamped later than this belongs to a
+        // build that has just begun.
         let now = stamp();
         let ago = |age: Duration| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-        // What a build has used since it began, it may use again; it looks around a little before it begins.
+        // What a build has used since it began, it may use again; it looks around a little before
+        // it begins.
         let mut living = Draft::living(&store.scratch())?;
         living.retain(|(id, _)| own.is_none_or(|own| own.id() != id));
-        let begun = living.iter().map(|(_, born)| born.checked_sub(rules.grace).unwrap_or(SystemTime::UNIX_EPOCH));
+        let begun = living
+            .iter()
+            .map(|(_, born)| born.checked_sub(rules.grace).unwrap_or(SystemTime::UNIX_EPOCH));
         let line = begun.chain([ago(rules.cache_older_than)]).min().unwrap_or(now);
         let removal = remove::plan(store, index, doomed(store, index, rules, now)?);
         let grace = ago(rules.grace);
-        let mut plan = Self { line, grace, removal, files: vec![], dirs: vec![], others: BTreeMap::new(), notes: vec![] };
+        let mut plan = Self {
+            line,
+            grace,
+            removal,
+            files: vec![],
+            dirs: vec![],
+            others: BTreeMap::new(),
+            notes: vec![],
+        };
         plan.blobs(store)?;
         plan.cache(&store.dir().join("cache"), if living.is_empty() { now } else { line })?;
         plan.logs(store, ago(rules.logs_older_than), &living)?;
@@ -264,7 +286,10 @@ impl Plan {
             return Ok(());
         }
         for entry in entries(&store.blobs())? {
-            let Some(digest) = entry.name.to_str().and_then(|name| Digest::from_hex(name).ok()) else { continue };
+            let Some(digest) = entry.name.to_str().and_then(|name| Digest::from_hex(name).ok())
+            else {
+                continue;
+            };
             if self.removal.kept.blobs.contains(&digest) {
                 continue;
             }
@@ -298,14 +323,16 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes the entries that were not used; returns every digest that those which stay name, whatever their format.
+    /// Takes the entries that were not used; returns every digest that those which stay name,
+    /// whatever their format.
     fn steps(&mut self, dir: &Path) -> Result<BTreeSet<Digest>, Error> {
         let mut named = BTreeSet::new();
         for entry in entries(dir)?.into_iter().filter(|entry| entry.meta.is_file()) {
             if entry.modified() < self.line {
                 self.take(entry, Kind::Steps);
             } else {
-                let bytes = disk::read(&entry.path, super::SMALL).ok().flatten().unwrap_or_default();
+                let bytes =
+                    disk::read(&entry.path, super::SMALL).ok().flatten().unwrap_or_default();
                 named.extend(digests(&bytes));
             }
         }
@@ -325,9 +352,16 @@ impl Plan {
     /// Takes marks of unpacked layers that are gone.
     fn marks(&mut self, dir: &Path) -> Result<(), Error> {
         for entry in entries(dir)? {
-            let tree = entry.name.to_str().and_then(|name| name.strip_suffix(".used")).map(|name| dir.join(name));
+            let tree = entry
+                .name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".used"))
+                .map(|name| dir.join(name));
             let orphan = entry.meta.is_file() && tree.is_some_and(|tree| !tree.exists());
-            if orphan && entry.modified() < self.line && matches!(Lock::try_exclusive(&entry.path), Ok(Some(_))) {
+            if orphan
+                && entry.modified() < self.line
+                && matches!(Lock::try_exclusive(&entry.path), Ok(Some(_)))
+            {
                 self.take(entry, Kind::Cache);
             }
         }
@@ -351,7 +385,12 @@ impl Plan {
         Ok(())
     }
 
-    fn logs(&mut self, store: &Store, line: SystemTime, living: &[(String, SystemTime)]) -> Result<(), Error> {
+    fn logs(
+        &mut self,
+        store: &Store,
+        line: SystemTime,
+        living: &[(String, SystemTime)],
+    ) -> Result<(), Error> {
         for entry in entries(&store.dir().join("logs"))? {
             if living.iter().any(|(id, _)| entry.name == id.as_str()) || !entry.meta.is_dir() {
                 continue;
@@ -398,7 +437,8 @@ impl Plan {
     }
 
     fn take(&mut self, entry: Entry, kind: Kind) {
-        let (inode, links, bytes) = ((entry.meta.dev(), entry.meta.ino()), entry.meta.nlink(), entry.bytes());
+        let (inode, links, bytes) =
+            ((entry.meta.dev(), entry.meta.ino()), entry.meta.nlink(), entry.bytes());
         self.files.push(Victim { path: entry.path, kind, is_lock: false, inode, links, bytes });
     }
 
@@ -426,7 +466,8 @@ impl Plan {
                 sum.1 = sum.1.saturating_add(file.bytes);
             }
         }
-        let heaps = sums.into_iter().map(|(kind, (count, bytes))| Heap { kind, count, bytes }).collect();
+        let heaps =
+            sums.into_iter().map(|(kind, (count, bytes))| Heap { kind, count, bytes }).collect();
         Garbage { heaps, versions: self.removal.versions, notes: self.notes }
     }
 }
@@ -437,7 +478,12 @@ fn told(error: &files::Error) -> String {
 }
 
 /// Returns the versions that the rules let go.
-fn doomed(store: &Store, index: &IndexFile, rules: &Rules, now: SystemTime) -> Result<Vec<Version>, Error> {
+fn doomed(
+    store: &Store,
+    index: &IndexFile,
+    rules: &Rules,
+    now: SystemTime,
+) -> Result<Vec<Version>, Error> {
     if rules.keep.is_none() && rules.older_than.is_none() {
         return Ok(vec![]);
     }
@@ -445,7 +491,12 @@ fn doomed(store: &Store, index: &IndexFile, rules: &Rules, now: SystemTime) -> R
     for channel in store.channels()? {
         let name = channel.reference.name;
         // And where a step back leads: who needs one in a hurry must not find it gone.
-        safe.extend([Some(channel.to), channel.earlier.into_iter().next()].into_iter().flatten().map(|to| (name.clone(), to.digest)));
+        safe.extend(
+            [Some(channel.to), channel.earlier.into_iter().next()]
+                .into_iter()
+                .flatten()
+                .map(|to| (name.clone(), to.digest)),
+        );
     }
     let revoked = store.revocations()?;
     let keep = rules.keep.unwrap_or(1);
@@ -459,7 +510,9 @@ fn doomed(store: &Store, index: &IndexFile, rules: &Rules, now: SystemTime) -> R
             *place += 1;
         }
         let among_last = !bad && *place <= keep;
-        let old = rules.older_than.is_none_or(|age| published(store, &version) < now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH));
+        let old = rules.older_than.is_none_or(|age| {
+            published(store, &version) < now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
+        });
         if !among_last && old && !safe.contains(&(version.reference.name.clone(), digest)) {
             doomed.push(version);
         }
@@ -470,21 +523,27 @@ fn doomed(store: &Store, index: &IndexFile, rules: &Rules, now: SystemTime) -> R
 
 /// Returns when a version was published: as its entry says, else when its manifest came.
 fn published(store: &Store, version: &Version) -> SystemTime {
-    let told = version.manifest.annotations.get(PUBLISHED_ANNOTATION).and_then(|text| epoch_of(text));
+    let told =
+        version.manifest.annotations.get(PUBLISHED_ANNOTATION).and_then(|text| epoch_of(text));
     if let Some(seconds) = told.and_then(|seconds| u64::try_from(seconds).ok()) {
         return SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     }
     // Where nobody knows, it is new: what is old can go tomorrow.
-    fs::symlink_metadata(store.blob_path(&version.manifest.digest)).and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now())
+    fs::symlink_metadata(store.blob_path(&version.manifest.digest))
+        .and_then(|meta| meta.modified())
+        .unwrap_or_else(|_| SystemTime::now())
 }
 
 /// Finds everything that is written like a digest.
 fn digests(bytes: &[u8]) -> Vec<Digest> {
     let text = String::from_utf8_lossy(bytes);
-    text.match_indices("sha256:").filter_map(|(at, _)| text.get(at..at + 71).and_then(|digest| digest.parse().ok())).collect()
+    text.match_indices("sha256:")
+        .filter_map(|(at, _)| text.get(at..at + 71).and_then(|digest| digest.parse().ok()))
+        .collect()
 }
 
-/// Returns the bytes on the disk below `dir`, as far as this process may look; a file with several names counts once.
+/// Returns the bytes on the disk below `dir`, as far as this process may look; a file with several
+/// names counts once.
 fn weigh(dir: &Path) -> u64 {
     let mut seen = BTreeSet::new();
     let mut sum = 0u64;
@@ -500,7 +559,8 @@ fn weigh(dir: &Path) -> u64 {
 /// Returns the time that a file would be stamped with now: a little behind the finer clock.
 fn stamp() -> SystemTime {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
+    let (seconds, nanos) =
+        (u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
     SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
 }
 
@@ -524,7 +584,8 @@ impl Entry {
     /// When it was written, linked or moved last: no tool sets that back.
     fn changed(&self) -> SystemTime {
         let seconds = u64::try_from(self.meta.ctime()).unwrap_or(0);
-        SystemTime::UNIX_EPOCH + Duration::new(seconds, u32::try_from(self.meta.ctime_nsec()).unwrap_or(0))
+        SystemTime::UNIX_EPOCH
+            + Duration::new(seconds, u32::try_from(self.meta.ctime_nsec()).unwrap_or(0))
     }
 
     fn bytes(&self) -> u64 {
@@ -532,11 +593,14 @@ impl Entry {
     }
 }
 
-/// Returns what is in a folder, sorted; nothing where there is none. What goes away meanwhile was never there.
+/// Returns what is in a folder, sorted; nothing where there is none. What goes away meanwhile was
+/// never there.
 fn entries(dir: &Path) -> Result<Vec<Entry>, Error> {
     let list = match fs::read_dir(dir) {
         Ok(list) => list,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(vec![]),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(vec![]);
+        }
         Err(e) => return Err(reading(system("list", dir, e))),
     };
     let mut found = vec![];

@@ -1,52 +1,51 @@
-//! `index.json`: the truth about which versions there are. Entries and fields that bake did not write are kept as they are.
+//! `index.json`: the truth about which versions there are. Entries and fields that bake did not
+//! write are kept as they are.
 
-use std::collections::BTreeSet;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de::MapAccess;
-use serde::de::Visitor;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::Store;
-use super::Version;
+use super::{Store, Version};
 use crate::digest::Digest;
-use crate::image::ANNOTATION_REF_NAME;
-use crate::image::Descriptor;
-use crate::image::Kind;
-use crate::image::MEDIA_INDEX;
-use crate::image::Reference;
-use crate::image::kind;
+use crate::image::{ANNOTATION_REF_NAME, Descriptor, Kind, MEDIA_INDEX, Reference, kind};
 
 /// Longest `index.json` that is read: some hundred thousand versions.
 pub(super) const LIMIT: u64 = 256 << 20;
 
-/// Annotation of an entry without a name: the digest of the manifest that it speaks about, so that nobody has to read it to know.
+/// Annotation of an entry without a name: the digest of the manifest that it speaks about, so that
+/// nobody has to read it to know.
 const ANNOTATION_SUBJECT: &str = "bake.subject";
 
-/// Annotation of a version's entry: when it was published, RFC 3339. Images do not say so, as they are made to be the same for ever.
+/// Annotation of a version's entry: when it was published, RFC 3339. Images do not say so, as they
+/// are made to be the same for ever.
 pub const PUBLISHED_ANNOTATION: &str = "bake.published";
 
-/// Annotation of a version's entry: the keys of its steps, as [`step_keys`] writes them. Not in the image: what a step was made from may
-/// change while what it makes stays the same, and then the image must stay the same too.
+/// Annotation of a version's entry: the keys of its steps, as [`step_keys`] writes them. Not in the
+/// image: what a step was made from may change while what it makes stays the same, and then the
+/// image must stay the same too.
 pub const STEP_KEYS_ANNOTATION: &str = "bake.step-keys";
 
-/// Writes the keys of steps, one for each entry of the image's history, as one line: the first digits of each (as [`Digest::short`]; the
-/// index has them of every version), `-` for a step without a key.
+/// Writes the keys of steps, one for each entry of the image's history, as one line: the first
+/// digits of each (as [`Digest::short`]; the index has them of every version), `-` for a step
+/// without a key.
 pub fn step_keys(keys: impl Iterator<Item = Option<Digest>>) -> String {
-    keys.map(|key| key.map_or_else(|| "-".to_owned(), |key| key.short())).collect::<Vec<_>>().join(" ")
+    keys.map(|key| key.map_or_else(|| "-".to_owned(), |key| key.short()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Reads what [`step_keys`] has written; what is no beginning of a key is none.
 pub fn read_step_keys(line: &str) -> impl Iterator<Item = Option<String>> {
-    let digits = |key: &str| key.len() == 12 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let digits =
+        |key: &str| key.len() == 12 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     line.split(' ').map(move |key| digits(key).then(|| key.to_owned()))
 }
 
-/// The index, with its entries in order of publication. All texts are those that were read: writing it changes nothing but what
-/// was added or taken out.
+/// The index, with its entries in order of publication. All texts are those that were read: writing
+/// it changes nothing but what was added or taken out.
 #[derive(Debug, Clone)]
 pub(super) struct IndexFile {
     /// All fields in their order; that of `manifests` is not looked at.
@@ -63,7 +62,10 @@ struct Entry {
 
 impl Entry {
     fn new(descriptor: Descriptor) -> Self {
-        Self { text: serde_json::value::to_raw_value(&descriptor).expect("a descriptor is writable"), descriptor: Some(descriptor) }
+        Self {
+            text: serde_json::value::to_raw_value(&descriptor).expect("a descriptor is writable"),
+            descriptor: Some(descriptor),
+        }
     }
 }
 
@@ -76,10 +78,12 @@ impl IndexFile {
 
     /// Reads an index; an error says what is wrong with it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let Fields(fields) = serde_json::from_slice(bytes)
-            .map_err(|e| if e.is_data() { "not a JSON object".to_owned() } else { format!("not JSON: {e}") })?;
+        let Fields(fields) = serde_json::from_slice(bytes).map_err(|e| {
+            if e.is_data() { "not a JSON object".to_owned() } else { format!("not JSON: {e}") }
+        })?;
         let field = |name: &str| {
-            let mut found = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.get());
+            let mut found =
+                fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.get());
             match (found.next(), found.next()) {
                 (Some(value), None) => Ok(value),
                 (None, _) => Err(format!("{name} is missing")),
@@ -91,15 +95,20 @@ impl IndexFile {
         if version != "2" {
             return Err(format!("schemaVersion is {version}, not 2"));
         }
-        let texts: Option<Vec<Box<RawValue>>> =
-            serde_json::from_str(field("manifests")?).map_err(|_| "manifests is not a list".to_owned())?;
-        let entries = texts.unwrap_or_default().into_iter().map(|text| Entry { descriptor: serde_json::from_str(text.get()).ok(), text });
+        let texts: Option<Vec<Box<RawValue>>> = serde_json::from_str(field("manifests")?)
+            .map_err(|_| "manifests is not a list".to_owned())?;
+        let entries = texts
+            .unwrap_or_default()
+            .into_iter()
+            .map(|text| Entry { descriptor: serde_json::from_str(text.get()).ok(), text });
         Ok(Self { entries: entries.collect(), fields })
     }
 
     /// Returns its bytes: compact JSON, in the order read and appended.
     pub(super) fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256 + self.entries.iter().map(|entry| entry.text.get().len() + 1).sum::<usize>());
+        let mut out = Vec::with_capacity(
+            256 + self.entries.iter().map(|entry| entry.text.get().len() + 1).sum::<usize>(),
+        );
         out.push(b'{');
         for (n, (name, value)) in self.fields.iter().enumerate() {
             if n > 0 {
@@ -129,8 +138,8 @@ impl IndexFile {
         self.entries.iter().map(|entry| entry.descriptor.as_ref())
     }
 
-    /// Returns the versions, oldest publication first. When a foreign tool has written a version twice the first counts, as
-    /// it does for other readers.
+    /// Returns the versions, oldest publication first. When a foreign tool has written a version
+    /// twice the first counts, as it does for other readers.
     pub(super) fn versions(&self) -> Vec<Version> {
         let mut seen = HashSet::new();
         let mut versions = vec![];
@@ -152,20 +161,30 @@ impl IndexFile {
             return None;
         }
         let name = reference.to_string();
-        self.descriptors().flatten().find(|manifest| manifest.annotations.get(ANNOTATION_REF_NAME) == Some(&name))
+        self.descriptors()
+            .flatten()
+            .find(|manifest| manifest.annotations.get(ANNOTATION_REF_NAME) == Some(&name))
     }
 
-    /// Appends a version, and those of its referrers that are not there yet. `now`: when that is, RFC 3339.
+    /// Appends a version, and those of its referrers that are not there yet. `now`: when that is,
+    /// RFC 3339.
     pub(super) fn push(&mut self, version: &Version, now: &str) {
-        let entry = version.manifest.clone().with_annotation(ANNOTATION_REF_NAME, version.reference.to_string());
+        let entry = version
+            .manifest
+            .clone()
+            .with_annotation(ANNOTATION_REF_NAME, version.reference.to_string());
         self.entries.push(Entry::new(entry.with_annotation(PUBLISHED_ANNOTATION, now)));
         self.push_referrers(version);
     }
 
-    /// Brings the entry of a version up to date: sets the annotations given, and appends those of its referrers that are not there yet.
+    /// Brings the entry of a version up to date: sets the annotations given, and appends those of
+    /// its referrers that are not there yet.
     pub(super) fn renew(&mut self, version: &Version) {
         for entry in &mut self.entries {
-            let Some(manifest) = entry.descriptor.as_ref().filter(|manifest| version_of(manifest).as_ref() == Some(&version.reference))
+            let Some(manifest) = entry
+                .descriptor
+                .as_ref()
+                .filter(|manifest| version_of(manifest).as_ref() == Some(&version.reference))
             else {
                 continue;
             };
@@ -183,14 +202,18 @@ impl IndexFile {
         for referrer in &version.referrers {
             let known = |entry: &Descriptor| is_nameless(entry) && entry.digest == referrer.digest;
             if !self.descriptors().flatten().any(known) {
-                self.entries.push(Entry::new(referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject)));
+                self.entries.push(Entry::new(
+                    referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject),
+                ));
             }
         }
     }
 
     /// Takes every entry of these versions out.
     pub(super) fn remove(&mut self, references: &BTreeSet<Reference>) {
-        self.retain(|manifest| version_of(manifest).is_none_or(|reference| !references.contains(&reference)));
+        self.retain(|manifest| {
+            version_of(manifest).is_none_or(|reference| !references.contains(&reference))
+        });
     }
 
     /// Takes out the entries without a name that have one of these digests.
@@ -203,12 +226,15 @@ impl IndexFile {
         self.entries.retain(|entry| entry.descriptor.as_ref().is_none_or(&keep));
     }
 
-    /// Returns the entries without a name that speak about another manifest. Those of other tools are read for it; what cannot be
-    /// read speaks about nothing.
+    /// Returns the entries without a name that speak about another manifest. Those of other tools
+    /// are read for it; what cannot be read speaks about nothing.
     pub(super) fn referrers(&self, store: &Store) -> Vec<Referrer> {
         let mut found = vec![];
         for manifest in self.descriptors().flatten().filter(|entry| is_nameless(entry)) {
-            let told = manifest.annotations.get(ANNOTATION_SUBJECT).and_then(|subject| subject.parse().ok());
+            let told = manifest
+                .annotations
+                .get(ANNOTATION_SUBJECT)
+                .and_then(|subject| subject.parse().ok());
             if let Some(subject) = told.or_else(|| subject_of(store, manifest)) {
                 found.push(Referrer { manifest: manifest.clone(), subject });
             }
@@ -286,7 +312,10 @@ mod tests {
     const NOW: &str = "2026-11-23T09:00:00Z";
 
     fn version(name: &str, content: &str) -> Version {
-        Version::new(name.parse().expect("valid"), Descriptor::new(MEDIA_MANIFEST, Digest::of(content), 7))
+        Version::new(
+            name.parse().expect("valid"),
+            Descriptor::new(MEDIA_MANIFEST, Digest::of(content), 7),
+        )
     }
 
     #[test]
@@ -316,7 +345,8 @@ mod tests {
         let versions = index.versions();
         assert_eq!(versions.len(), 1);
         assert_eq!(versions[0].manifest.digest, Digest::of("a"));
-        let get = |name: &str| index.get(&name.parse().expect("valid")).map(|manifest| manifest.digest);
+        let get =
+            |name: &str| index.get(&name.parse().expect("valid")).map(|manifest| manifest.digest);
         assert_eq!((get("web:1"), get("web:2"), get("web")), (Some(Digest::of("a")), None, None));
     }
 

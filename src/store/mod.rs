@@ -1,4 +1,5 @@
-//! The store: an OCI image layout, published to by one rename. The user's view of it is `docs/store.md`.
+//! The store: an OCI image layout, published to by one rename. The user's view of it is
+//! `docs/store.md`.
 //!
 //! ```text
 //! STORE/
@@ -13,25 +14,19 @@
 //!   scratch/ID/             a build in flight (draft.rs)
 //!   logs/BUILD/             every line of every step
 //! ```
-//! Readers take no lock: `index.json` is replaced by a rename, and a blob never changes under its name.
+//! Readers take no lock: `index.json` is replaced by a rename, and a blob never changes under its
+//! name.
 //!
-//! Not here: what a layer or a config means (`layer`, `image`), and what to build (`build`).
+//! Not here: what a layer or a config means (`layer`, `image`), and what to build (`engine`).
 
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
-use std::path::Component;
-use std::path::Path;
-use std::path::PathBuf;
-use std::time::Duration;
-use std::time::Instant;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::files::Lock;
-use crate::files::system;
-use crate::image::Descriptor;
-use crate::image::Reference;
+use crate::digest::{Digest, HashReader};
+use crate::files::{Lock, system};
+use crate::image::{Descriptor, Reference};
 
 mod cache;
 mod channel;
@@ -80,15 +75,15 @@ pub use revoke::Revoked;
 pub use revoke::Verdict;
 pub use stray::Stray;
 
-use error::reading;
-use error::writing;
+use error::{reading, writing};
 use format::State;
 use index::IndexFile;
 
 /// Longest manifest, index or config that is read.
 pub const SMALL: u64 = 16 << 20;
 
-/// How long a writer waits for another one. Each holds the lock for moments: some renames and flushes.
+/// How long a writer waits for another one. Each holds the lock for moments: some renames and
+/// flushes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An open store. `Send + Sync`.
@@ -106,8 +101,9 @@ pub struct Version {
     pub reference: Reference,
     /// Descriptor of its manifest, as in `index.json`: its annotations are those of the entry.
     pub manifest: Descriptor,
-    /// To publish: manifests whose `subject` is this one (attestations, signatures), which appear in the same moment as entries
-    /// without a name. Empty in what is read; see [`Store::referrers`].
+    /// To publish: manifests whose `subject` is this one (attestations, signatures), which appear
+    /// in the same moment as entries without a name. Empty in what is read; see
+    /// [`Store::referrers`].
     pub referrers: Vec<Descriptor>,
 }
 
@@ -128,23 +124,27 @@ pub enum Published {
 }
 
 impl Store {
-    /// Opens (and makes, where missing) the store at `dir`, and repairs what a writer that died left behind. An OCI layout that
-    /// another tool made becomes a store; any other folder that is not empty is refused.
+    /// Opens (and makes, where missing) the store at `dir`, and repairs what a writer that died
+    /// left behind. An OCI layout that another tool made becomes a store; any other folder that is
+    /// not empty is refused.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let dir = absolute(dir)?;
         let store = Self { dir, to_read: false, patience: PATIENCE };
         let dir = &store.dir;
         if format::judge(dir)? == State::Nothing && !dir.is_dir() {
             if let Some(above) = dir.parent() {
-                fs::create_dir_all(above).map_err(|e| writing(system("make the folder", above, e)))?;
+                fs::create_dir_all(above)
+                    .map_err(|e| writing(system("make the folder", above, e)))?;
             }
             disk::make_dir(dir, disk::PUBLIC_DIR).map_err(writing)?;
         }
-        // Root passes every permission check, but no read-only mount: ask before a build runs for minutes.
+        // Root passes every permission check, but no read-only mount: ask before a build runs for
+        // minutes.
         for part in [dir, &store.blobs(), &store.scratch()] {
             if part.is_dir() {
                 let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-                rustix::fs::access(part, wanted).map_err(|e| Error::Unwritable { path: part.clone(), source: e.into() })?;
+                rustix::fs::access(part, wanted)
+                    .map_err(|e| Error::Unwritable { path: part.clone(), source: e.into() })?;
             }
         }
         if format::judge(dir)? != State::Whole {
@@ -155,7 +155,8 @@ impl Store {
             }
         }
         store.index()?;
-        // Where a live writer holds the lock there is nothing to repair yet; the next writer looks again.
+        // Where a live writer holds the lock there is nothing to repair yet; the next writer looks
+        // again.
         if publish::needs_repair(&store)
             && let Some(_lock) = Lock::try_exclusive(&store.lock_path()).map_err(writing)?
         {
@@ -164,7 +165,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the store at `dir` to read only: never creates or repairs; a missing store is an empty one.
+    /// Opens the store at `dir` to read only: never creates or repairs; a missing store is an empty
+    /// one.
     pub fn open_to_read(dir: &Path) -> Result<Self, Error> {
         let store = Self { dir: absolute(dir)?, to_read: true, patience: PATIENCE };
         format::judge(&store.dir)?;
@@ -193,7 +195,8 @@ impl Store {
         Draft::new(&self.scratch())
     }
 
-    /// Scratch folders whose owner is dead, each locked by us: to be removed (inside the user namespace), then dropped.
+    /// Scratch folders whose owner is dead, each locked by us: to be removed (inside the user
+    /// namespace), then dropped.
     pub fn dead_drafts(&self) -> Result<Vec<Draft>, Error> {
         self.to_write()?;
         Draft::dead(&self.scratch())
@@ -207,7 +210,8 @@ impl Store {
         Ok(versions)
     }
 
-    /// Finds an image: `name:version`, `name@sha256:…`, `name@channel`, or a lone `name` = the newest published.
+    /// Finds an image: `name:version`, `name@sha256:…`, `name@channel`, or a lone `name` = the
+    /// newest published.
     pub fn resolve(&self, reference: &Reference) -> Result<Version, Error> {
         self.find(reference, &self.index()?.1)
     }
@@ -228,7 +232,10 @@ impl Store {
         };
         match versions.iter().rfind(fits) {
             Some(version) => Ok(version.clone()),
-            None => Err(Error::NotFound { reference: Box::new(reference.clone()), near: near(reference, &versions) }),
+            None => Err(Error::NotFound {
+                reference: Box::new(reference.clone()),
+                near: near(reference, &versions),
+            }),
         }
     }
 
@@ -242,7 +249,8 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
-    /// Opens a blob, after a check that it is a regular file (not of its digest: use [`Store::read_blob`] or hash while reading).
+    /// Opens a blob, after a check that it is a regular file (not of its digest: use
+    /// [`Store::read_blob`] or hash while reading).
     pub fn blob(&self, digest: &Digest) -> Result<File, Error> {
         self.open_blob(digest).map(|(file, _)| file)
     }
@@ -263,25 +271,32 @@ impl Store {
         read_verified(file, size, &self.blob_path(digest), digest)
     }
 
-    /// Publishes the draft's blobs and `versions` in one step: every blob fsynced, then one rename of `index.json` under the lock. All or nothing.
-    /// A version that exists with another manifest digest is an error (`VersionTaken`), with the same one `Already`: then its entry
-    /// takes over the annotations given and the referrers that are new. Blobs of the draft that no version needs stay in the draft.
-    /// Every blob a version needs must be in the draft or in the store.
+    /// Publishes the draft's blobs and `versions` in one step: every blob fsynced, then one rename
+    /// of `index.json` under the lock. All or nothing. A version that exists with another manifest
+    /// digest is an error (`VersionTaken`), with the same one `Already`: then its entry takes over
+    /// the annotations given and the referrers that are new. Blobs of the draft that no version
+    /// needs stay in the draft. Every blob a version needs must be in the draft or in the store.
     pub fn publish(&self, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
         self.publish_all(&[(draft, versions)])
     }
 
-    /// As [`Store::publish`], for several drafts in one transaction: all versions of all drafts appear by one rename, or none.
-    /// A version may need blobs of any of the drafts. The answers are in the order of the versions, one draft after the other.
+    /// As [`Store::publish`], for several drafts in one transaction: all versions of all drafts
+    /// appear by one rename, or none. A version may need blobs of any of the drafts. The answers
+    /// are in the order of the versions, one draft after the other.
     pub fn publish_all(&self, drafts: &[(&Draft, &[Version])]) -> Result<Vec<Published>, Error> {
         self.to_write()?;
         publish::publish(self, drafts)
     }
 
-    /// Returns the manifests in the store that speak about the manifest `subject`: attestations, signatures. In order of publication.
+    /// Returns the manifests in the store that speak about the manifest `subject`: attestations,
+    /// signatures. In order of publication.
     pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         let referrers = self.index()?.1.referrers(self);
-        Ok(referrers.into_iter().filter(|one| one.subject == *subject).map(|one| one.manifest).collect())
+        Ok(referrers
+            .into_iter()
+            .filter(|one| one.subject == *subject)
+            .map(|one| one.manifest)
+            .collect())
     }
 
     /// As [`Store::remove_all`], for one version that no channel points at.
@@ -290,19 +305,22 @@ impl Store {
         Ok(removed.into_iter().next().expect("one for one"))
     }
 
-    /// Takes versions out of the index, all or none, and the blobs that nobody else names. Refused: a lone name (which version is
-    /// meant must be said) and, unless forced, a version that a channel points at.
+    /// Takes versions out of the index, all or none, and the blobs that nobody else names. Refused:
+    /// a lone name (which version is meant must be said) and, unless forced, a version that a
+    /// channel points at.
     pub fn remove_all(&self, references: &[Reference], force: bool) -> Result<Vec<Version>, Error> {
         self.to_write()?;
         remove::remove(self, references, force)
     }
 
-    /// Returns what lies in the store and belongs to nothing: blobs that no entry needs, files nobody writes.
+    /// Returns what lies in the store and belongs to nothing: blobs that no entry needs, files
+    /// nobody writes.
     pub fn strays(&self) -> Result<Vec<Stray>, Error> {
         stray::find(self)
     }
 
-    /// Returns the descriptors of all entries of `index.json` that name a sha256 blob, foreign ones too, and how many do not.
+    /// Returns the descriptors of all entries of `index.json` that name a sha256 blob, foreign ones
+    /// too, and how many do not.
     pub fn entries(&self) -> Result<(Vec<Descriptor>, usize), Error> {
         let index = self.index()?.1;
         let entries: Vec<Descriptor> = index.descriptors().flatten().cloned().collect();
@@ -345,7 +363,8 @@ impl Store {
             if start.elapsed() >= self.patience {
                 return Err(Error::Busy { path, waited: self.patience.as_secs() });
             }
-            // A wait in the kernel could not be given up: a stopped bake would stop every other one for ever.
+            // A wait in the kernel could not be given up: a stopped bake would stop every other one
+            // for ever.
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -401,16 +420,23 @@ fn read_verified(file: File, size: u64, path: &Path, digest: &Digest) -> Result<
     reader.read_to_end(&mut bytes).map_err(|e| reading(system("read", path, e)))?;
     let (_, found, _) = reader.finish();
     if found != *digest {
-        return Err(Error::Corrupt { path: path.to_owned(), expected: digest.to_string(), found: found.to_string() });
+        return Err(Error::Corrupt {
+            path: path.to_owned(),
+            expected: digest.to_string(),
+            found: found.to_string(),
+        });
     }
     Ok(bytes)
 }
 
-/// Returns what somebody who typed `reference` may have meant: other versions of that name, newest first, else similar names.
+/// Returns what somebody who typed `reference` may have meant: other versions of that name, newest
+/// first, else similar names.
 fn near(reference: &Reference, versions: &[Version]) -> Vec<String> {
     const SHOWN: usize = 5;
-    let same_name = versions.iter().rev().filter(|version| version.reference.name == reference.name);
-    let mut found: Vec<String> = same_name.map(|version| version.reference.to_string()).take(SHOWN).collect();
+    let same_name =
+        versions.iter().rev().filter(|version| version.reference.name == reference.name);
+    let mut found: Vec<String> =
+        same_name.map(|version| version.reference.to_string()).take(SHOWN).collect();
     if !found.is_empty() {
         let asked = reference.to_string();
         // A typing error comes before "the newest".
@@ -420,7 +446,8 @@ fn near(reference: &Reference, versions: &[Version]) -> Vec<String> {
     let mut similar: Vec<(usize, &Version)> = vec![];
     for version in versions.iter().rev() {
         let distance = strsim::osa_distance(&version.reference.name, &reference.name);
-        if distance <= (reference.name.len() / 3).max(1) && !similar.iter().any(|(_, other)| other.reference.name == version.reference.name)
+        if distance <= (reference.name.len() / 3).max(1)
+            && !similar.iter().any(|(_, other)| other.reference.name == version.reference.name)
         {
             similar.push((distance, version));
         }

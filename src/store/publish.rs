@@ -1,4 +1,5 @@
-//! The writers of `index.json` and `blobs/`: publish, and the repair of a publish or a removal (remove.rs) that died half way.
+//! The writers of `index.json` and `blobs/`: publish, and the repair of a publish or a removal
+//! (remove.rs) that died half way.
 //!
 //! Publish, in this order (each line durable before the next):
 //! ```text
@@ -9,35 +10,21 @@
 //!   index.json      aside, sync, rename, sync the folder      ◄── the only moment anyone can see
 //!   publish.json    removed
 //! ```
-//! A death at any point leaves `publish.json`, or nothing to do. The next writer takes back every blob it names that the index
-//! does not need: before the rename that is all of them, after it none. A removal works the same way round: index, then blobs.
+//! A death at any point leaves `publish.json`, or nothing to do. The next writer takes back every
+//! blob it names that the index does not need: before the rename that is all of them, after it
+//! none. A removal works the same way round: index, then blobs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Draft;
-use super::Published;
-use super::Store;
-use super::Version;
-use super::disk;
-use super::error::Error;
-use super::error::reading;
-use super::error::writing;
-use super::index;
-use super::index::IndexFile;
-use super::reach;
-use super::record;
+use super::error::{Error, reading, writing};
+use super::index::{self, IndexFile};
+use super::{Draft, Published, Store, Version, disk, reach, record};
 use crate::digest::Digest;
-use crate::files;
-use crate::files::is_aside;
-use crate::files::system;
-use crate::image::Descriptor;
-use crate::image::Kind;
-use crate::image::Reference;
-use crate::image::kind;
+use crate::files::{self, is_aside, system};
+use crate::image::{Descriptor, Kind, Reference, kind};
 
 /// `publish.json`: what the writer under the lock is about to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,10 +70,14 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
     // What can be refused is refused before anything is flushed.
     decide(&store.index()?.1, parts)?;
     for digest in needs(store, parts)?.keys() {
-        // All that are there: one that another tool has put into the store was perhaps never flushed.
-        for path in parts.iter().map(|(draft, _)| draft.path(digest)).chain([store.blob_path(digest)]) {
+        // All that are there: one that another tool has put into the store was perhaps never
+        // flushed.
+        for path in
+            parts.iter().map(|(draft, _)| draft.path(digest)).chain([store.blob_path(digest)])
+        {
             match disk::sync_file(&path) {
-                // Not there, or just removed with the last version that needed it: under the lock that is looked at again.
+                // Not there, or just removed with the last version that needed it: under the lock
+                // that is looked at again.
                 Err(e) if e.is_missing() => {}
                 other => other.map_err(writing)?,
             }
@@ -99,7 +90,8 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
     let mut moves = vec![];
     for (digest, need) in needs(store, parts)? {
         let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
-        // One that is there whole stays; one that was cut short, or is said to be damaged, is mended with ours.
+        // One that is there whole stays; one that was cut short, or is said to be damaged, is
+        // mended with ours.
         if let Some(draft) = need.draft
             && (there != Some(need.size) || draft.suspected(&digest))
         {
@@ -115,7 +107,8 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
     }
     let result = step_in(store, &before, &index, &moves);
     if let Err(error) = result {
-        // Whatever cannot be taken back now is named in the journal, and taken back by the next writer.
+        // Whatever cannot be taken back now is named in the journal, and taken back by the next
+        // writer.
         let _ = take_back(store, &before, &moves);
         return Err(writing(error));
     }
@@ -140,16 +133,18 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
     let path = journal_path(store);
     let Some(bytes) = disk::read(&path, JOURNAL_LIMIT).map_err(reading)? else { return Ok(()) };
     let (before, index) = store.index()?;
-    // The journal is whole or absent; one that we cannot read was written by no bake, or by a later one that has raised the format.
-    let journal: Journal =
-        serde_json::from_slice(&bytes).map_err(|e| Error::Damaged { path: path.clone(), why: format!("not a journal: {e}") })?;
+    // The journal is whole or absent; one that we cannot read was written by no bake, or by a later
+    // one that has raised the format.
+    let journal: Journal = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::Damaged { path: path.clone(), why: format!("not a journal: {e}") })?;
     let reach = reach::all(store, &index);
     let untouched = Digest::of(&before) == journal.index;
     let stray: Vec<Digest> = match journal.doing {
         // The blobs were not there when this index was written, so it cannot need them.
         Doing::Publish if untouched => journal.blobs,
         Doing::Remove if untouched => vec![],
-        // Someone else's entry that we cannot follow may need any of them: they stay, and `verify` names them.
+        // Someone else's entry that we cannot follow may need any of them: they stay, and `verify`
+        // names them.
         _ if !reach.complete() => vec![],
         _ => journal.blobs.into_iter().filter(|digest| !reach.blobs.contains(digest)).collect(),
     };
@@ -157,7 +152,8 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
     disk::remove(&path).map_err(writing)
 }
 
-/// Says for each version whether it is new; one that exists with other content, here or twice in the list, is an error.
+/// Says for each version whether it is new; one that exists with other content, here or twice in
+/// the list, is an error.
 fn decide(index: &IndexFile, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
     let mut known: BTreeMap<&Reference, Digest> = BTreeMap::new();
     let mut published = vec![];
@@ -167,7 +163,13 @@ fn decide(index: &IndexFile, parts: &[Part<'_>]) -> Result<Vec<Published>, Error
         published.push(match listed.or(known.insert(&version.reference, want)) {
             None => Published::New,
             Some(have) if have == want => Published::Already,
-            Some(have) => return Err(Error::VersionTaken { reference: Box::new(version.reference.clone()), have, want }),
+            Some(have) => {
+                return Err(Error::VersionTaken {
+                    reference: Box::new(version.reference.clone()),
+                    have,
+                    want,
+                });
+            }
         });
     }
     Ok(published)
@@ -180,51 +182,76 @@ struct Need<'a> {
     draft: Option<&'a Draft>,
 }
 
-/// Returns every blob that the versions, and what speaks about them, need, having made sure that each is in a draft or in the store.
+/// Returns every blob that the versions, and what speaks about them, need, having made sure that
+/// each is in a draft or in the store.
 fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<'a>>, Error> {
     let mut found = BTreeMap::new();
     for version in versions(parts) {
         let mut todo: Vec<Descriptor> = vec![version.manifest.clone()];
         todo.extend(version.referrers.iter().cloned());
         while let Some(next) = todo.pop() {
-            let incomplete = |why: String| Error::Incomplete { reference: Box::new(version.reference.clone()), digest: next.digest, why };
+            let incomplete = |why: String| Error::Incomplete {
+                reference: Box::new(version.reference.clone()),
+                digest: next.digest,
+                why,
+            };
             let mut lies = None;
             for (draft, _) in parts {
-                if let Some((file, size)) = disk::open(&draft.path(&next.digest)).map_err(reading)? {
+                if let Some((file, size)) =
+                    disk::open(&draft.path(&next.digest)).map_err(reading)?
+                {
                     lies = Some((file, size, Some(*draft)));
                     break;
                 }
             }
             if lies.is_none() {
-                lies = disk::open(&store.blob_path(&next.digest)).map_err(reading)?.map(|(file, size)| (file, size, None));
+                lies = disk::open(&store.blob_path(&next.digest))
+                    .map_err(reading)?
+                    .map(|(file, size)| (file, size, None));
             }
             let Some((file, size, draft)) = lies else {
                 return Err(incomplete("is in neither the build nor the store".to_owned()));
             };
             if size != next.size {
-                return Err(incomplete(format!("has {size} bytes, its descriptor says {}", next.size)));
+                return Err(incomplete(format!(
+                    "has {size} bytes, its descriptor says {}",
+                    next.size
+                )));
             }
-            if found.insert(next.digest, Need { size, draft }).is_some() || !matches!(kind(&next.media_type), Kind::Manifest | Kind::Index)
+            if found.insert(next.digest, Need { size, draft }).is_some()
+                || !matches!(kind(&next.media_type), Kind::Manifest | Kind::Index)
             {
                 continue;
             }
-            let path = draft.map_or_else(|| store.blob_path(&next.digest), |draft| draft.path(&next.digest));
+            let path = draft
+                .map_or_else(|| store.blob_path(&next.digest), |draft| draft.path(&next.digest));
             let bytes = super::read_verified(file, size, &path, &next.digest)?;
-            if version.referrers.contains(&next) && index::subject_in(&bytes).map(|subject| subject.digest) != Some(version.manifest.digest)
+            if version.referrers.contains(&next)
+                && index::subject_in(&bytes).map(|subject| subject.digest)
+                    != Some(version.manifest.digest)
             {
                 return Err(incomplete("does not speak about this version".to_owned()));
             }
-            todo.extend(reach::named_in(&next, &bytes).map_err(|source| Error::Content { digest: next.digest, source })?);
+            todo.extend(
+                reach::named_in(&next, &bytes)
+                    .map_err(|source| Error::Content { digest: next.digest, source })?,
+            );
         }
     }
     Ok(found)
 }
 
 /// Moves the blobs in, then the index.
-fn step_in(store: &Store, before: &[u8], index: &IndexFile, moves: &[Move<'_>]) -> Result<(), files::Error> {
+fn step_in(
+    store: &Store,
+    before: &[u8],
+    index: &IndexFile,
+    moves: &[Move<'_>],
+) -> Result<(), files::Error> {
     let after = index.to_json();
     if !moves.is_empty() {
-        let fresh: Vec<Digest> = moves.iter().filter(|one| one.fresh).map(|one| one.digest).collect();
+        let fresh: Vec<Digest> =
+            moves.iter().filter(|one| one.fresh).map(|one| one.digest).collect();
         write_journal(store, Doing::Publish, before, &fresh)?;
         for Move { digest, draft, .. } in moves {
             disk::rename(&draft.path(digest), &store.blob_path(digest))?;
@@ -235,7 +262,8 @@ fn step_in(store: &Store, before: &[u8], index: &IndexFile, moves: &[Move<'_>]) 
         disk::write(&index_path(store), &after)?;
     }
     if !moves.is_empty() {
-        // The journal is about nothing any more; if it cannot be removed the next writer finds that out.
+        // The journal is about nothing any more; if it cannot be removed the next writer finds that
+        // out.
         let _ = disk::remove(&journal_path(store));
     }
     Ok(())
@@ -254,7 +282,8 @@ fn take_back(store: &Store, before: &[u8], moves: &[Move<'_>]) -> Result<(), fil
     disk::remove(&journal_path(store))
 }
 
-/// Makes sure that the index is `before` again: its rename can have happened although the call failed.
+/// Makes sure that the index is `before` again: its rename can have happened although the call
+/// failed.
 pub(super) fn undo_index(store: &Store, before: &[u8]) -> Result<(), files::Error> {
     let path = index_path(store);
     if disk::read(&path, super::index::LIMIT)?.as_deref() == Some(before) {
@@ -270,7 +299,12 @@ pub(super) fn drop_blobs(store: &Store, blobs: &[Digest]) -> Result<(), files::E
     disk::sync_dir(&store.blobs())
 }
 
-pub(super) fn write_journal(store: &Store, doing: Doing, before: &[u8], blobs: &[Digest]) -> Result<(), files::Error> {
+pub(super) fn write_journal(
+    store: &Store,
+    doing: Doing,
+    before: &[u8],
+    blobs: &[Digest],
+) -> Result<(), files::Error> {
     let journal = Journal { v: 1, doing, index: Digest::of(before), blobs: blobs.to_vec() };
     let bytes = serde_json::to_vec(&journal).expect("digests are writable");
     disk::write(&journal_path(store), &bytes)

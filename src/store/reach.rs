@@ -1,17 +1,12 @@
-//! Which blobs an entry of the index needs: manifest, config, layers, what an index lists, what a referrer speaks about.
+//! Which blobs an entry of the index needs: manifest, config, layers, what an index lists, what a
+//! referrer speaks about.
 
 use std::collections::BTreeSet;
 
 use super::Store;
-use super::index::IndexFile;
-use super::index::Referrer;
+use super::index::{IndexFile, Referrer};
 use crate::digest::Digest;
-use crate::image::Descriptor;
-use crate::image::Index;
-use crate::image::Kind;
-use crate::image::Manifest;
-use crate::image::Unreadable;
-use crate::image::kind;
+use crate::image::{Descriptor, Index, Kind, Manifest, Unreadable, kind};
 
 /// What was reached.
 #[derive(Debug, Default)]
@@ -36,7 +31,8 @@ pub(super) fn all(store: &Store, index: &IndexFile) -> Reach {
 }
 
 impl Reach {
-    /// Whether every manifest on the way could be read: if not, more blobs may be needed than are known here.
+    /// Whether every manifest on the way could be read: if not, more blobs may be needed than are
+    /// known here.
     pub(super) fn complete(&self) -> bool {
         !self.broken
     }
@@ -45,12 +41,18 @@ impl Reach {
     pub(super) fn follow(&mut self, store: &Store, entry: &Descriptor) {
         let mut todo = vec![entry.clone()];
         while let Some(next) = todo.pop() {
-            if !self.blobs.insert(next.digest) || matches!(kind(&next.media_type), Kind::Config | Kind::Layer) {
+            if !self.blobs.insert(next.digest)
+                || matches!(kind(&next.media_type), Kind::Config | Kind::Layer)
+            {
                 continue;
             }
             let below = match kind(&next.media_type) {
-                Kind::Manifest | Kind::Index => store.read_blob(&next.digest).ok().and_then(|bytes| named_in(&next, &bytes).ok()),
-                // An entry without a media type may be a manifest; a file of any other type names nothing.
+                Kind::Manifest | Kind::Index => store
+                    .read_blob(&next.digest)
+                    .ok()
+                    .and_then(|bytes| named_in(&next, &bytes).ok()),
+                // An entry without a media type may be a manifest; a file of any other type names
+                // nothing.
                 _ if next.media_type.is_empty() => None,
                 _ => Some(vec![]),
             };
@@ -61,10 +63,12 @@ impl Reach {
         }
     }
 
-    /// Adds those of `referrers` that speak about something reached, and what speaks about them; they leave the list.
+    /// Adds those of `referrers` that speak about something reached, and what speaks about them;
+    /// they leave the list.
     pub(super) fn follow_referrers(&mut self, store: &Store, referrers: &mut Vec<Referrer>) {
         loop {
-            let (reached, rest): (Vec<_>, Vec<_>) = referrers.drain(..).partition(|one| self.blobs.contains(&one.subject));
+            let (reached, rest): (Vec<_>, Vec<_>) =
+                referrers.drain(..).partition(|one| self.blobs.contains(&one.subject));
             *referrers = rest;
             if reached.is_empty() {
                 return;
@@ -75,7 +79,10 @@ impl Reach {
 }
 
 /// Returns the descriptors that a manifest or index holds.
-pub(super) fn named_in(descriptor: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>, Unreadable> {
+pub(super) fn named_in(
+    descriptor: &Descriptor,
+    bytes: &[u8],
+) -> Result<Vec<Descriptor>, Unreadable> {
     match kind(&descriptor.media_type) {
         Kind::Manifest => Ok(Manifest::parse(bytes)?.descriptors().cloned().collect()),
         Kind::Index => {

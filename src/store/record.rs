@@ -1,18 +1,16 @@
-//! Append-only histories: one JSON object a line, never rewritten. A line counts once it is whole and flushed; what a writer that
-//! died left of its last line is no line, and the next writer cuts it off.
+//! Append-only histories: one JSON object a line, never rewritten. A line counts once it is whole
+//! and flushed; what a writer that died left of its last line is no line, and the next writer cuts
+//! it off.
 //!
 //! Whoever appends holds the store's lock; readers take none and see a line whole or not at all.
 
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::disk;
-use super::error::Error;
-use super::error::reading;
-use super::error::writing;
+use super::error::{Error, reading, writing};
 
 /// Format of the lines.
 const FORMAT: u64 = 1;
@@ -40,7 +38,8 @@ impl std::fmt::Display for Who {
     }
 }
 
-/// Returns this moment, RFC 3339 in UTC with milliseconds: what two people do within a second has an order too.
+/// Returns this moment, RFC 3339 in UTC with milliseconds: what two people do within a second has
+/// an order too.
 pub(super) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
@@ -66,7 +65,8 @@ pub(super) fn append<T: Serialize>(path: &Path, entry: &T) -> Result<(), Error> 
     if let (None, Some(dir)) = (&before, path.parent()) {
         disk::append(path, 0, b"").and_then(|()| disk::sync_dir(dir)).map_err(writing)?;
     }
-    let mut line = serde_json::to_vec(&Line { v: FORMAT, entry }).expect("strings and digests are writable");
+    let mut line =
+        serde_json::to_vec(&Line { v: FORMAT, entry }).expect("strings and digests are writable");
     line.push(b'\n');
     disk::append(path, whole(before.as_deref().unwrap_or_default()) as u64, &line).map_err(writing)
 }
@@ -86,10 +86,17 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<Vec<T>, Error
         if line.is_empty() {
             continue;
         }
-        let damaged = |e: serde_json::Error| Error::Damaged { path: path.to_owned(), why: format!("line {}: {e}", n + 1) };
+        let damaged = |e: serde_json::Error| Error::Damaged {
+            path: path.to_owned(),
+            why: format!("line {}: {e}", n + 1),
+        };
         let Format { v } = serde_json::from_slice(line).map_err(damaged)?;
         if v > FORMAT {
-            return Err(Error::Newer { path: path.to_owned(), found: format!("format {v} in line {}", n + 1), needs: None });
+            return Err(Error::Newer {
+                path: path.to_owned(),
+                found: format!("format {v} in line {}", n + 1),
+                needs: None,
+            });
         }
         entries.push(serde_json::from_slice(line).map_err(damaged)?);
     }
@@ -121,7 +128,8 @@ mod tests {
         add(path, "two");
         let good = std::fs::read(path).expect("read");
         assert_eq!(good, b"{\"v\":1,\"what\":\"one\"}\n{\"v\":1,\"what\":\"two\"}\n");
-        // Every way in which the second line can have been cut short, and what a disk leaves that knew the length only.
+        // Every way in which the second line can have been cut short, and what a disk leaves that
+        // knew the length only.
         let first = b"{\"v\":1,\"what\":\"one\"}\n".len();
         let torn = (first..good.len()).map(|end| good[..end].to_vec());
         for bytes in torn.chain([[&good[..first], &[0; 30]].concat()]) {
@@ -136,9 +144,12 @@ mod tests {
     fn damage_and_newer_formats_are_told() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = &dir.path().join("history");
-        for (text, why) in
-            [("{}\n", "line 1"), ("x\n", "line 1"), ("{\"v\":1,\"what\":\"a\"}\n[]\n", "line 2"), ("{\"v\":2,\"later\":1}\n", "format 2")]
-        {
+        for (text, why) in [
+            ("{}\n", "line 1"),
+            ("x\n", "line 1"),
+            ("{\"v\":1,\"what\":\"a\"}\n[]\n", "line 2"),
+            ("{\"v\":2,\"later\":1}\n", "format 2"),
+        ] {
             std::fs::write(path, text).expect("write");
             let error = read::<serde_json::Value>(path).expect_err(text).to_string();
             assert!(error.contains(why), "{text}: {error}");

@@ -7,25 +7,21 @@
 //!   blobs/sha256/   removed
 //!   publish.json    removed
 //! ```
-//! A death before the rename leaves everything as it was, one after it is completed by the next writer (publish.rs).
+//! A death before the rename leaves everything as it was, one after it is completed by the next
+//! writer (publish.rs).
 
 use std::collections::BTreeSet;
 
-use super::Store;
-use super::Version;
-use super::channel;
-use super::disk;
-use super::error::Error;
-use super::error::writing;
+use super::error::{Error, writing};
 use super::index::IndexFile;
-use super::publish;
-use super::publish::Doing;
-use super::reach;
-use super::reach::Reach;
+use super::publish::{self, Doing};
+use super::reach::{self, Reach};
+use super::{Store, Version, channel, disk};
 use crate::digest::Digest;
 use crate::image::Reference;
 
-/// Most blobs that a journal names, so that it stays readable. Of more, a death leaves some over that nobody needs.
+/// Most blobs that a journal names, so that it stays readable. Of more, a death leaves some over
+/// that nobody needs.
 const JOURNAL_BLOBS: usize = 100_000;
 
 /// What a removal does.
@@ -41,7 +37,11 @@ pub(super) struct Removal {
 }
 
 /// Takes versions out; see [`Store::remove_all`].
-pub(super) fn remove(store: &Store, references: &[Reference], force: bool) -> Result<Vec<Version>, Error> {
+pub(super) fn remove(
+    store: &Store,
+    references: &[Reference],
+    force: bool,
+) -> Result<Vec<Version>, Error> {
     for reference in references {
         if !reference.is_exact() {
             return Err(Error::NoVersion { reference: Box::new(reference.clone()) });
@@ -61,7 +61,10 @@ pub(super) fn remove(store: &Store, references: &[Reference], force: bool) -> Re
         for version in &versions {
             let channels = channel::pointing_at(&channels, version);
             if !channels.is_empty() {
-                return Err(Error::InChannel { reference: Box::new(version.reference.clone()), channels });
+                return Err(Error::InChannel {
+                    reference: Box::new(version.reference.clone()),
+                    channels,
+                });
             }
         }
     }
@@ -80,7 +83,11 @@ pub(super) fn plan(store: &Store, index: &IndexFile, versions: Vec<Version>) -> 
     index.remove(&versions.iter().map(|version| version.reference.clone()).collect());
     drop_referrers(store, &mut index, &mut gone);
     let kept = reach::all(store, &index);
-    let blobs = if kept.complete() { gone.blobs.difference(&kept.blobs).copied().collect() } else { BTreeSet::new() };
+    let blobs = if kept.complete() {
+        gone.blobs.difference(&kept.blobs).copied().collect()
+    } else {
+        BTreeSet::new()
+    };
     Removal { versions, index, kept, blobs }
 }
 
@@ -91,16 +98,19 @@ pub(super) fn carry_out(store: &Store, before: &[u8], removal: &Removal) -> Resu
     let gone = publish::write_journal(store, Doing::Remove, before, named)
         .and_then(|()| disk::write(&publish::index_path(store), &removal.index.to_json()));
     if let Err(error) = gone {
-        let _ = publish::undo_index(store, before).and_then(|()| disk::remove(&publish::journal_path(store)));
+        let _ = publish::undo_index(store, before)
+            .and_then(|()| disk::remove(&publish::journal_path(store)));
         return Err(writing(error));
     }
-    // From here on the versions are gone, and what follows is cleaning: a failure is left to the next writer.
-    let _ = publish::drop_blobs(store, &blobs).and_then(|()| disk::remove(&publish::journal_path(store)));
+    // From here on the versions are gone, and what follows is cleaning: a failure is left to the
+    // next writer.
+    let _ = publish::drop_blobs(store, &blobs)
+        .and_then(|()| disk::remove(&publish::journal_path(store)));
     Ok(())
 }
 
-/// Takes out of `index` what speaks about manifests that went with a version, and what speaks about that in turn; `gone` is what
-/// the versions needed, and grows by what they needed.
+/// Takes out of `index` what speaks about manifests that went with a version, and what speaks about
+/// that in turn; `gone` is what the versions needed, and grows by what they needed.
 fn drop_referrers(store: &Store, index: &mut IndexFile, gone: &mut Reach) {
     let mut referrers = index.referrers(store);
     if referrers.is_empty() || gone.blobs.is_empty() {
@@ -108,15 +118,26 @@ fn drop_referrers(store: &Store, index: &mut IndexFile, gone: &mut Reach) {
     }
     let speaking: BTreeSet<Digest> = referrers.iter().map(|one| one.manifest.digest).collect();
     let mut kept = Reach::default();
-    index.descriptors().flatten().filter(|entry| !speaking.contains(&entry.digest)).for_each(|entry| kept.follow(store, entry));
+    index
+        .descriptors()
+        .flatten()
+        .filter(|entry| !speaking.contains(&entry.digest))
+        .for_each(|entry| kept.follow(store, entry));
     kept.follow_referrers(store, &mut referrers);
     if !kept.complete() || index.descriptors().any(|entry| entry.is_none()) {
         // Who knows what is spoken about.
         return;
     }
-    // What is left speaks about nothing that is kept. Where its subject was never here it is none of ours.
+    // What is left speaks about nothing that is kept. Where its subject was never here it is none
+    // of ours.
     let before = referrers.clone();
     gone.follow_referrers(store, &mut referrers);
     let left: BTreeSet<Digest> = referrers.iter().map(|one| one.manifest.digest).collect();
-    index.remove_nameless(&before.iter().map(|one| one.manifest.digest).filter(|digest| !left.contains(digest)).collect());
+    index.remove_nameless(
+        &before
+            .iter()
+            .map(|one| one.manifest.digest)
+            .filter(|digest| !left.contains(digest))
+            .collect(),
+    );
 }

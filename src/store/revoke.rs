@@ -1,28 +1,20 @@
-//! Revocations: versions that nobody should start any more, who said so and why, and what was built on them.
+//! Revocations: versions that nobody should start any more, who said so and why, and what was built
+//! on them.
 //!
-//! `revoked` in the store's folder is the history of all of them, one JSON object a line (record.rs). What is revoked is a content:
-//! every name of it, and not what is baked under the same name after a removal.
+//! `revoked` in the store's folder is the history of all of them, one JSON object a line
+//! (record.rs). What is revoked is a content: every name of it, and not what is baked under the
+//! same name after a removal.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Store;
-use super::Version;
-use super::channel;
 use super::error::Error;
-use super::record;
-use super::record::Who;
+use super::record::{self, Who};
+use super::{Store, Version, channel};
 use crate::digest::Digest;
-use crate::image::Descriptor;
-use crate::image::Index;
-use crate::image::Kind;
-use crate::image::Manifest;
-use crate::image::Reference;
-use crate::image::kind;
+use crate::image::{Descriptor, Index, Kind, Manifest, Reference, kind};
 
 /// Annotation of an image: the digest of the manifest that it was built on.
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
@@ -115,14 +107,19 @@ impl Store {
         Ok(Revoked { revocation, already, channels, descendants: self.descendants(&version)? })
     }
 
-    /// Takes a revocation back: the version may be used again. The version need not be in the store any more.
+    /// Takes a revocation back: the version may be used again. The version need not be in the store
+    /// any more.
     pub fn restore(&self, reference: &Reference, why: &str, by: &Who) -> Result<Revocation, Error> {
         self.to_write()?;
         if !reference.is_exact() {
             return Err(Error::NoVersion { reference: Box::new(reference.clone()) });
         }
         let _lock = self.lock_repaired()?;
-        let meant = if reference.channel.is_some() { self.resolve(reference)?.reference } else { reference.clone() };
+        let meant = if reference.channel.is_some() {
+            self.resolve(reference)?.reference
+        } else {
+            reference.clone()
+        };
         let fits = |found: &&Revocation| {
             found.image.name == meant.name
                 && (meant.version.is_none() || found.image.version == meant.version)
@@ -135,7 +132,14 @@ impl Store {
             return Err(Error::NotRevoked { reference: Box::new(reference.clone()) });
         };
         let (at, why, by) = (record::now(), why.to_owned(), by.clone());
-        let restored = Revocation { at, what: Verdict::Restore, image: found.image.clone(), digest: found.digest, why, by };
+        let restored = Revocation {
+            at,
+            what: Verdict::Restore,
+            image: found.image.clone(),
+            digest: found.digest,
+            why,
+            by,
+        };
         record::append(&self.revocations_path(), &restored)?;
         Ok(restored)
     }
@@ -166,24 +170,34 @@ impl Store {
     pub fn check_not_revoked(&self, version: &Version) -> Result<(), Error> {
         match self.revoked(&version.manifest.digest)? {
             None => Ok(()),
-            Some(revocation) => Err(Error::Revoked { reference: Box::new(version.reference.clone()), revocation: Box::new(revocation) }),
+            Some(revocation) => Err(Error::Revoked {
+                reference: Box::new(version.reference.clone()),
+                revocation: Box::new(revocation),
+            }),
         }
     }
 
-    /// Returns the versions that were built on `version`, and what was built on those: by what their annotations say, and by
-    /// their layers. Images that cannot be read have no say.
+    /// Returns the versions that were built on `version`, and what was built on those: by what
+    /// their annotations say, and by their layers. Images that cannot be read have no say.
     pub fn descendants(&self, version: &Version) -> Result<Vec<Descendant>, Error> {
-        let mut rest: Vec<Lineage> = self.versions()?.into_iter().map(|version| Lineage::of(self, version)).collect();
+        let mut rest: Vec<Lineage> =
+            self.versions()?.into_iter().map(|version| Lineage::of(self, version)).collect();
         let mut todo = vec![Lineage::of(self, version.clone())];
         rest.retain(|one| one.version.manifest.digest != version.manifest.digest);
         let mut found = vec![];
         while let Some(base) = todo.pop() {
-            let (built, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().map(|one| (one.built_on(&base), one)).partition(|(by, _)| by.is_some());
+            let (built, others): (Vec<_>, Vec<_>) = rest
+                .into_iter()
+                .map(|one| (one.built_on(&base), one))
+                .partition(|(by, _)| by.is_some());
             rest = others.into_iter().map(|(_, one)| one).collect();
             for (by, one) in built {
                 let by = by.expect("partitioned by it");
-                found.push(Descendant { image: one.version.reference.clone(), digest: one.version.manifest.digest, by });
+                found.push(Descendant {
+                    image: one.version.reference.clone(),
+                    digest: one.version.manifest.digest,
+                    by,
+                });
                 todo.push(one);
             }
         }
@@ -209,7 +223,13 @@ struct Lineage {
 
 impl Lineage {
     fn of(store: &Store, version: Version) -> Self {
-        let mut lineage = Self { digests: BTreeSet::new(), bases: BTreeSet::new(), base_names: BTreeSet::new(), layers: vec![], version };
+        let mut lineage = Self {
+            digests: BTreeSet::new(),
+            bases: BTreeSet::new(),
+            base_names: BTreeSet::new(),
+            layers: vec![],
+            version,
+        };
         let mut todo: Vec<Descriptor> = vec![lineage.version.manifest.clone()];
         while let Some(next) = todo.pop() {
             if !lineage.digests.insert(next.digest) {
@@ -235,7 +255,8 @@ impl Lineage {
     }
 
     fn hear(&mut self, annotations: &BTreeMap<String, String>) {
-        self.bases.extend(annotations.get(BASE_DIGEST).and_then(|digest| digest.parse::<Digest>().ok()));
+        self.bases
+            .extend(annotations.get(BASE_DIGEST).and_then(|digest| digest.parse::<Digest>().ok()));
         self.base_names.extend(annotations.get(BASE_NAME).cloned());
     }
 
@@ -245,12 +266,15 @@ impl Lineage {
         }
         // Of two with the same layers neither is known to be the older.
         let holds = |ours: &Vec<Digest>| {
-            base.layers.iter().any(|theirs| !theirs.is_empty() && ours.len() > theirs.len() && ours.starts_with(theirs))
+            base.layers.iter().any(|theirs| {
+                !theirs.is_empty() && ours.len() > theirs.len() && ours.starts_with(theirs)
+            })
         };
         if self.layers.iter().any(holds) {
             return Some(Link::Layers);
         }
         // A name says less than a digest: where there is one of those, it has spoken.
-        (self.bases.is_empty() && self.base_names.contains(&base.version.reference.to_string())).then_some(Link::Name)
+        (self.bases.is_empty() && self.base_names.contains(&base.version.reference.to_string()))
+            .then_some(Link::Name)
     }
 }

@@ -1,18 +1,14 @@
-//! What lies in the store and belongs to nothing. Harmless, but it takes room, and it may be the trace of something that matters.
+//! What lies in the store and belongs to nothing. Harmless, but it takes room, and it may be the
+//! trace of something that matters.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Store;
-use super::error::Error;
-use super::error::reading;
-use super::reach;
+use super::error::{Error, reading};
+use super::{Store, reach};
 use crate::digest::Digest;
-use crate::files::Lock;
-use crate::files::is_aside;
-use crate::files::system;
+use crate::files::{Lock, is_aside, system};
 
 /// What may stand in the store's folder.
 const KNOWN: &[&str] = &[
@@ -39,18 +35,20 @@ pub struct Stray {
     pub why: &'static str,
 }
 
-/// Looks through the store's own folder and `blobs/sha256`. While a writer is at work the unreferenced blobs are not told: they may
-/// be about to be named.
+/// Looks through the store's own folder and `blobs/sha256`. While a writer is at work the
+/// unreferenced blobs are not told: they may be about to be named.
 pub(super) fn find(store: &Store) -> Result<Vec<Stray>, Error> {
     let lock_path = store.lock_path();
     // Never makes the lock file: looking must leave no trace.
-    let lock = if lock_path.exists() { Lock::try_shared(&lock_path).map_err(reading)? } else { None };
+    let lock =
+        if lock_path.exists() { Lock::try_shared(&lock_path).map_err(reading)? } else { None };
     let still = lock.is_some() || !lock_path.exists();
     let mut strays = vec![];
     for name in names(store.dir())? {
         let path = store.dir().join(&name);
         if still && (name == "publish.json" || is_aside(name.as_ref())) {
-            strays.push(Stray { path, why: "left by a writer that died; the next build repairs it" });
+            strays
+                .push(Stray { path, why: "left by a writer that died; the next build repairs it" });
         } else if !KNOWN.contains(&name.as_str()) && !is_aside(name.as_ref()) {
             strays.push(Stray { path, why: "not part of a store" });
         }
@@ -80,7 +78,13 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
         Err(e) => return Err(reading(system("list", dir, e))),
     };
     for entry in entries {
-        names.push(entry.map_err(|e| reading(system("list", dir, e)))?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(|e| reading(system("list", dir, e)))?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort_unstable();
     Ok(names)

@@ -1,28 +1,20 @@
-//! What a root file system is, name by name: kind, contents by sha256, mode, owner, attributes. Made from layers or from a text, and compared.
+//! What a root file system is, name by name: kind, contents by sha256, mode, owner, attributes.
+//! Made from layers or from a text, and compared.
 //!
 //! ```text
 //! layers ── Reader ──► Tree ── write ──► an mtree(5) text ── read ──► Tree
 //!                       └── what ──► how one name differs from another
 //! ```
-//! Times are kept but never compared: the same files at another time are the same files. Not here: reading blobs (`store`, `output`) and
-//! looking at a living root (`inspect`).
+//! Times are kept but never compared: the same files at another time are the same files. Not here:
+//! reading blobs (`store`, `output`) and looking at a living root (`inspect`).
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
-use std::io;
-use std::io::Read;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::digest::Digest;
-use crate::digest::HashWriter;
-use crate::layer;
-use crate::layer::Entry;
-use crate::layer::Limits;
-use crate::layer::Merged;
-use crate::layer::Meta;
-use crate::layer::NodeKind;
-use crate::layer::TarReader;
+use crate::digest::{Digest, HashWriter};
+use crate::layer::{self, Entry, Limits, Merged, Meta, NodeKind, TarReader};
 
 mod attribute;
 mod mtree;
@@ -40,7 +32,8 @@ const MAX_LINKS: usize = 40;
 /// A root file system as a list of its names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Clean paths (relative, no `./`; the top folder is empty and may be missing) in the order of [`layer::compare`].
+    /// Clean paths (relative, no `./`; the top folder is empty and may be missing) in the order of
+    /// [`layer::compare`].
     nodes: Vec<(Vec<u8>, Node)>,
 }
 
@@ -139,7 +132,8 @@ impl Tree {
         self.nodes.get(place).is_some_and(|(next, _)| below(next, path))
     }
 
-    /// Follows the symbolic links in an absolute or relative path, inside the tree; what does not exist is taken as it is written.
+    /// Follows the symbolic links in an absolute or relative path, inside the tree; what does not
+    /// exist is taken as it is written.
     pub fn resolve(&self, path: &[u8]) -> Vec<u8> {
         let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
         let mut here: Vec<u8> = vec![];
@@ -171,7 +165,11 @@ impl Tree {
 
 /// Whether `path` is inside the folder `folder`; everything but the top is inside the empty one.
 pub fn below(path: &[u8], folder: &[u8]) -> bool {
-    if folder.is_empty() { !path.is_empty() } else { path.starts_with(folder) && path.get(folder.len()) == Some(&b'/') }
+    if folder.is_empty() {
+        !path.is_empty()
+    } else {
+        path.starts_with(folder) && path.get(folder.len()) == Some(&b'/')
+    }
 }
 
 /// Puts a name under a folder; the empty folder is the top.
@@ -193,8 +191,9 @@ pub fn order(a: &[u8], b: &[u8]) -> Ordering {
 /// Bytes of one file whose contents a [`Reader`] keeps, and of all of them.
 const MAX_KEPT: (u64, u64) = (64 << 20, 512 << 20);
 
-/// Reads layers, lowest first, one upon the other. Holds names and digests, and contents only of files that were asked for. A clone goes on
-/// from where it is: images that share their lower layers need read these only once.
+/// Reads layers, lowest first, one upon the other. Holds names and digests, and contents only of
+/// files that were asked for. A clone goes on from where it is: images that share their lower
+/// layers need read these only once.
 #[derive(Debug, Clone, Default)]
 pub struct Reader {
     merged: Merged,
@@ -217,7 +216,8 @@ impl Reader {
         Self::default()
     }
 
-    /// Starts with nothing, and keeps the contents of files whose paths are `wanted`, as long as they are of a sensible size.
+    /// Starts with nothing, and keeps the contents of files whose paths are `wanted`, as long as
+    /// they are of a sensible size.
     pub fn keeping(wanted: fn(&[u8]) -> bool) -> Self {
         Self { wanted: Some(wanted), ..Self::default() }
     }
@@ -231,21 +231,22 @@ impl Reader {
         let mut keep = |entry: &Entry, data: &mut dyn Read| {
             let read = |source| layer::Error::Read { source };
             let wanted = wanted.is_some_and(|wanted| wanted(&entry.path));
-            let seen = if wanted && entry.size <= MAX_KEPT.0 && *kept_bytes + entry.size <= MAX_KEPT.1 {
-                let mut text = vec![];
-                data.read_to_end(&mut text).map_err(read)?;
-                digests.push(Digest::of(&text));
-                let seen = text.len() as u64;
-                *kept_bytes += seen;
-                kept.insert(digests.len() as u64 - 1, text.into());
-                seen
-            } else {
-                let mut hash = HashWriter::new(io::sink());
-                io::copy(data, &mut hash).map_err(read)?;
-                let (_, digest, seen) = hash.finish();
-                digests.push(digest);
-                seen
-            };
+            let seen =
+                if wanted && entry.size <= MAX_KEPT.0 && *kept_bytes + entry.size <= MAX_KEPT.1 {
+                    let mut text = vec![];
+                    data.read_to_end(&mut text).map_err(read)?;
+                    digests.push(Digest::of(&text));
+                    let seen = text.len() as u64;
+                    *kept_bytes += seen;
+                    kept.insert(digests.len() as u64 - 1, text.into());
+                    seen
+                } else {
+                    let mut hash = HashWriter::new(io::sink());
+                    io::copy(data, &mut hash).map_err(read)?;
+                    let (_, digest, seen) = hash.finish();
+                    digests.push(digest);
+                    seen
+                };
             if seen != entry.size {
                 return Err(layer::Error::Tar { why: layer::Wrong::Truncated });
             }
@@ -261,7 +262,9 @@ impl Reader {
     /// The number of the layer, from 0, that the contents of the regular file `path` came with.
     pub fn origin(&self, path: &[u8]) -> Option<usize> {
         match self.merged.get(path)?.kind {
-            NodeKind::File { contents, .. } => self.starts.partition_point(|start| *start <= contents).checked_sub(1),
+            NodeKind::File { contents, .. } => {
+                self.starts.partition_point(|start| *start <= contents).checked_sub(1)
+            }
             _ => None,
         }
     }
@@ -288,21 +291,28 @@ impl Reader {
 
     /// All names in order, each made when it is asked for.
     fn nodes(&self) -> impl Iterator<Item = (&[u8], Node)> {
-        let top = self.merged.top().map(|top| (&[][..], Node { kind: Kind::Dir, meta: top.clone(), group: None }));
+        let top = self
+            .merged
+            .top()
+            .map(|top| (&[][..], Node { kind: Kind::Dir, meta: top.clone(), group: None }));
         // Numbered by first name, so that equal trees are equal numbers.
         let mut numbers: BTreeMap<u32, u64> = BTreeMap::new();
         let below = self.merged.iter().map(move |(path, node)| {
             let kind = match &node.kind {
                 NodeKind::Dir => Kind::Dir,
                 NodeKind::File { size, contents } => {
-                    let digest = usize::try_from(*contents).ok().and_then(|place| self.digests.get(place)).copied();
+                    let digest = usize::try_from(*contents)
+                        .ok()
+                        .and_then(|place| self.digests.get(place))
+                        .copied();
                     Kind::File { size: *size, digest }
                 }
                 NodeKind::Symlink(target) => Kind::Symlink(target.to_vec()),
                 NodeKind::Fifo => Kind::Fifo,
             };
             let next = numbers.len() as u64 + 1;
-            let group = (self.merged.names(node) > 1).then(|| *numbers.entry(node.inode).or_insert(next));
+            let group =
+                (self.merged.names(node) > 1).then(|| *numbers.entry(node.inode).or_insert(next));
             (path, Node { kind, meta: self.merged.meta(node).clone(), group })
         });
         top.into_iter().chain(below)
@@ -353,21 +363,31 @@ mod tests {
     #[test]
     fn names_are_found_in_the_order_of_a_layer() {
         let tree = tree();
-        let paths: Vec<_> = tree.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
+        let paths: Vec<_> =
+            tree.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
         assert_eq!(paths, ["etc", "lib", "loop", "usr", "usr/lib", "usr/lib/up", "usr-x"]);
         for (place, path) in paths.iter().enumerate() {
             assert_eq!(tree.find(path.as_bytes()), Some(place));
         }
         assert_eq!(tree.find(b"usr/l"), None);
-        assert!(tree.has_inside(b"usr") && tree.has_inside(b"") && !tree.has_inside(b"usr-x") && !tree.has_inside(b"us"));
+        assert!(
+            tree.has_inside(b"usr")
+                && tree.has_inside(b"")
+                && !tree.has_inside(b"usr-x")
+                && !tree.has_inside(b"us")
+        );
     }
 
     #[test]
     fn links_on_the_way_are_followed() {
         let tree = tree();
-        for (path, found) in
-            [("/lib/x", "usr/lib/x"), ("/lib/up/passwd", "etc/passwd"), ("no/such", "no/such"), ("/", ""), ("/../lib", "usr/lib")]
-        {
+        for (path, found) in [
+            ("/lib/x", "usr/lib/x"),
+            ("/lib/up/passwd", "etc/passwd"),
+            ("no/such", "no/such"),
+            ("/", ""),
+            ("/../lib", "usr/lib"),
+        ] {
             assert_eq!(tree.resolve(path.as_bytes()), found.as_bytes(), "{path}");
         }
         tree.resolve(b"/loop/x");

@@ -1,4 +1,5 @@
-//! A tree as a text: mtree(5), with what that format has no word for in comments. The same tree is always the same bytes.
+//! A tree as a text: mtree(5), with what that format has no word for in comments. The same tree is
+//! always the same bytes.
 //!
 //! ```text
 //! #mtree
@@ -14,25 +15,17 @@
 //! #bake xattr security.capability 0100000200200000…
 //! #bake end 3                           names above: a text that was cut off says so
 //! ```
-//! `xattr` belongs to the name above it. `inode` counts files with several names. Names, values of comments and link targets are spelled by
-//! [`super::escape`].
+//! `xattr` belongs to the name above it. `inode` counts files with several names. Names, values of
+//! comments and link targets are spelled by [`super::escape`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io;
-use std::io::BufRead;
-use std::io::Write;
+use std::io::{self, BufRead, Write};
 
-use super::Kind;
-use super::Names;
-use super::Node;
-use super::Tree;
-use super::escape;
 use super::name::unescape;
+use super::{Kind, Names, Node, Tree, escape};
 use crate::digest::Digest;
-use crate::layer::MAX_ATTRIBUTE;
-use crate::layer::MAX_PATH;
-use crate::layer::Meta;
+use crate::layer::{MAX_ATTRIBUTE, MAX_PATH, Meta};
 
 const FIRST: &[u8] = b"#mtree";
 const FORMAT: &str = "1";
@@ -59,7 +52,9 @@ pub struct Subject {
 #[non_exhaustive]
 pub enum Unreadable {
     /// It is something else.
-    #[error("not a manifest made by bake (its first lines are `#mtree` and `#bake manifest {FORMAT}`)")]
+    #[error(
+        "not a manifest made by bake (its first lines are `#mtree` and `#bake manifest {FORMAT}`)"
+    )]
     Foreign,
     /// A later bake wrote it.
     #[error("a manifest of format {0}; this bake reads format {FORMAT}")]
@@ -160,8 +155,9 @@ fn line(text: &mut String, path: &[u8], node: &Node, counts: &BTreeMap<u64, u32>
     }
 }
 
-/// Reads what [`write`] wrote; other programs' mtree texts are refused, as they do not say which image they are of. `bound` is the number of
-/// names at which it stops, against a text made to fill the memory.
+/// Reads what [`write`] wrote; other programs' mtree texts are refused, as they do not say which
+/// image they are of. `bound` is the number of names at which it stops, against a text made to fill
+/// the memory.
 pub fn read(from: &mut dyn BufRead, bound: usize) -> Result<(Subject, Tree), Unreadable> {
     let mut lines = Lines { from, number: 0 };
     if lines.next()?.as_deref() != Some(FIRST) {
@@ -169,7 +165,11 @@ pub fn read(from: &mut dyn BufRead, bound: usize) -> Result<(Subject, Tree), Unr
     }
     match lines.next()?.as_deref().and_then(|line| line.strip_prefix(b"#bake manifest ")) {
         Some(format) if format == FORMAT.as_bytes() => {}
-        Some(format) => return Err(Unreadable::Newer(String::from_utf8_lossy(format).chars().take(20).collect())),
+        Some(format) => {
+            return Err(Unreadable::Newer(
+                String::from_utf8_lossy(format).chars().take(20).collect(),
+            ));
+        }
         None => return Err(Unreadable::Foreign),
     }
     let mut head = Head::default();
@@ -186,15 +186,23 @@ pub fn read(from: &mut dyn BufRead, bound: usize) -> Result<(Subject, Tree), Unr
                         return Err(wrong("another number of names than there are"));
                     }
                     return match lines.next()? {
-                        None => Ok((head.subject().ok_or_else(|| wrong("the image was not named"))?, Tree::new(names))),
+                        None => Ok((
+                            head.subject().ok_or_else(|| wrong("the image was not named"))?,
+                            Tree::new(names),
+                        )),
                         Some(_) => Err(wrong("there is more behind the end")),
                     };
                 }
                 b"xattr" => {
                     let (name, value) = split(value, b' ');
                     let name = unescape(name).filter(|name| !name.is_empty());
-                    let node = last.as_ref().and_then(|path| names.get_mut(path)).ok_or_else(|| wrong("an attribute of nothing"))?;
-                    let (Some(name), Some(value)) = (name, hex(value)) else { return Err(wrong("not an attribute")) };
+                    let node = last
+                        .as_ref()
+                        .and_then(|path| names.get_mut(path))
+                        .ok_or_else(|| wrong("an attribute of nothing"))?;
+                    let (Some(name), Some(value)) = (name, hex(value)) else {
+                        return Err(wrong("not an attribute"));
+                    };
                     if node.meta.xattrs.insert(name, value).is_some() {
                         return Err(wrong("an attribute that was there already"));
                     }
@@ -203,7 +211,10 @@ pub fn read(from: &mut dyn BufRead, bound: usize) -> Result<(Subject, Tree), Unr
             }
             continue;
         }
-        if line.starts_with(b"#") || line.is_empty() || line == b"/set type=file uid=0 gid=0 mode=0644" {
+        if line.starts_with(b"#")
+            || line.is_empty()
+            || line == b"/set type=file uid=0 gid=0 mode=0644"
+        {
             continue;
         }
         let (path, node) = entry(&line).map_err(wrong)?;
@@ -234,7 +245,9 @@ impl Lines<'_> {
         match line.pop() {
             None => Ok(None),
             Some(b'\n') => Ok(Some(line)),
-            Some(_) if line.len() + 1 == MAX_LINE => Err(Unreadable::Line { line: self.number, why: "too long".to_owned() }),
+            Some(_) if line.len() + 1 == MAX_LINE => {
+                Err(Unreadable::Line { line: self.number, why: "too long".to_owned() })
+            }
             // The very first line of something else entirely.
             Some(_) if self.number == 1 => Err(Unreadable::Foreign),
             Some(_) => Err(Unreadable::Cut),
@@ -252,7 +265,8 @@ struct Head {
 
 impl Head {
     fn take(&mut self, word: &[u8], value: &[u8]) -> Result<(), &'static str> {
-        let value = unescape(value).and_then(|value| String::from_utf8(value).ok()).ok_or("not a value")?;
+        let value =
+            unescape(value).and_then(|value| String::from_utf8(value).ok()).ok_or("not a value")?;
         match word {
             b"image" => {
                 let (name, version) = value.rsplit_once(':').ok_or("not NAME:VERSION")?;
@@ -261,7 +275,8 @@ impl Head {
             b"digest" => self.digest = Some(value.parse().map_err(|_| "not a digest")?),
             b"volume" => self.volumes.push(value),
             b"ignore" => self.ignore.push(value),
-            // A later word that can be done without would be a plain comment; one that cannot would be another format.
+            // A later word that can be done without would be a plain comment; one that cannot would
+            // be another format.
             _ => return Err("a word that format 1 does not have"),
         }
         Ok(())
@@ -269,7 +284,13 @@ impl Head {
 
     fn subject(self) -> Option<Subject> {
         let (name, version) = self.image?;
-        Some(Subject { name, version, digest: self.digest?, volumes: self.volumes, ignore: self.ignore })
+        Some(Subject {
+            name,
+            version,
+            digest: self.digest?,
+            volumes: self.volumes,
+            ignore: self.ignore,
+        })
     }
 }
 
@@ -285,7 +306,8 @@ fn entry(line: &[u8]) -> Result<(Vec<u8>, Node), &'static str> {
         return Err("not a clean name");
     }
     let mut meta = Meta { mode: 0o644, ..Meta::default() };
-    let (mut kind, mut size, mut digest, mut target, mut group) = (&b"file"[..], None, None, None, None);
+    let (mut kind, mut size, mut digest, mut target, mut group) =
+        (&b"file"[..], None, None, None, None);
     for word in words.split(|b| *b == b' ').filter(|word| !word.is_empty()) {
         let (key, value) = split(word, b'=');
         match key {
@@ -305,7 +327,13 @@ fn entry(line: &[u8]) -> Result<(Vec<u8>, Node), &'static str> {
                 let text = std::str::from_utf8(value).map_err(|_| "not a sha256")?;
                 digest = Some(Digest::from_hex(text).map_err(|_| "not a sha256")?);
             }
-            b"link" => target = Some(unescape(value).filter(|target| !target.is_empty()).ok_or("not a link target")?),
+            b"link" => {
+                target = Some(
+                    unescape(value)
+                        .filter(|target| !target.is_empty())
+                        .ok_or("not a link target")?,
+                )
+            }
             _ => return Err("a word that bake does not write"),
         }
     }
@@ -364,8 +392,10 @@ mod tests {
     }
 
     fn tree() -> Tree {
-        let meta = |mode, uid| Meta { mode, uid, gid: uid, mtime: 1_700_000_000, ..Meta::default() };
-        let file = |text: &str| Kind::File { size: text.len() as u64, digest: Some(Digest::of(text)) };
+        let meta =
+            |mode, uid| Meta { mode, uid, gid: uid, mtime: 1_700_000_000, ..Meta::default() };
+        let file =
+            |text: &str| Kind::File { size: text.len() as u64, digest: Some(Digest::of(text)) };
         let mut ping = Node { kind: file("ping"), meta: meta(0o755, 0), group: Some(1) };
         ping.meta.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 0, 2]);
         ping.meta.xattrs.insert(b"user.\xff =".to_vec(), vec![]);
@@ -374,7 +404,14 @@ mod tests {
             (b"bin", Node { kind: Kind::Dir, meta: meta(0o1777, 7), group: None }),
             (b"bin/ping", ping.clone()),
             (b"bin/pong", ping),
-            (b"bin/sh", Node { kind: Kind::Symlink(b"a b\n\\".to_vec()), meta: meta(0o777, 0), group: None }),
+            (
+                b"bin/sh",
+                Node {
+                    kind: Kind::Symlink(b"a b\n\\".to_vec()),
+                    meta: meta(0o777, 0),
+                    group: None,
+                },
+            ),
             (b"e\x1b[31m\n\xff=#", Node { kind: file(""), meta: meta(0o644, 0), group: None }),
             (b"pipe", Node { kind: Kind::Fifo, meta: meta(0o600, 1), group: None }),
         ];
@@ -395,8 +432,15 @@ mod tests {
         assert_eq!(lines[2], "#bake image team/web:2.0.0");
         assert_eq!(lines[5], "#bake volume /with\\040blank");
         assert!(lines.contains(&"./bin type=dir uid=7 gid=7 mode=1777 time=1700000000.0"));
-        assert!(lines.contains(&"./bin/sh type=link mode=0777 time=1700000000.0 link=a\\040b\\012\\134"));
-        assert!(lines.iter().any(|line| line.starts_with("./e\\033\\13331m\\012\\377\\075\\043 size=0 time=")));
+        assert!(
+            lines
+                .contains(&"./bin/sh type=link mode=0777 time=1700000000.0 link=a\\040b\\012\\134")
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with("./e\\033\\13331m\\012\\377\\075\\043 size=0 time="))
+        );
         assert_eq!(lines.last(), Some(&"#bake end 7"));
     }
 

@@ -1,11 +1,25 @@
-//! Names for texts: every byte sequence has one spelling without blanks, controls or anything a terminal or a parser would act on.
+//! Names for texts: every byte sequence has one spelling without blanks, controls or anything a
+//! terminal or a parser would act on.
 
-/// Returns a name as mtree(5) spells it: letters, digits and harmless marks stand for themselves, every other byte is `\ooo`.
+/// Returns a name as mtree(5) spells it: letters, digits and harmless marks stand for themselves,
+/// every other byte is `\ooo`.
 pub fn escape(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'+' | b',' | b':' | b'@' | b'%' | b'~' => {
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'/'
+            | b'.'
+            | b'_'
+            | b'-'
+            | b'+'
+            | b','
+            | b':'
+            | b'@'
+            | b'%'
+            | b'~' => {
                 text.push(char::from(*byte));
             }
             _ => text.push_str(&format!("\\{byte:03o}")),
@@ -25,15 +39,18 @@ pub(super) fn unescape(text: &[u8]) -> Option<Vec<u8>> {
             continue;
         }
         let digits = more.get(..3)?;
-        let value = digits.iter().try_fold(0u32, |sum, digit| matches!(digit, b'0'..=b'7').then(|| sum * 8 + u32::from(digit - b'0')))?;
+        let value = digits.iter().try_fold(0u32, |sum, digit| {
+            matches!(digit, b'0'..=b'7').then(|| sum * 8 + u32::from(digit - b'0'))
+        })?;
         name.push(u8::try_from(value).ok()?);
         rest = &more[3..];
     }
     Some(name)
 }
 
-/// Returns a path for people, with a `/` in front: what can be read stays, controls and characters that hide or turn text become `\u{…}`,
-/// bytes that are not UTF-8 `\xNN`, and a backslash two, so that no two names look alike.
+/// Returns a path for people, with a `/` in front: what can be read stays, controls and characters
+/// that hide or turn text become `\u{…}`, bytes that are not UTF-8 `\xNN`, and a backslash two, so
+/// that no two names look alike.
 pub fn shown(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len() + 1);
     text.push('/');

@@ -1,13 +1,9 @@
 //! How one name differs from another.
 
-use serde::Serialize;
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
-use super::Kind;
-use super::Node;
-use crate::layer::ACL;
-use crate::layer::CAPABILITY;
-use crate::layer::DEFAULT_ACL;
+use super::{Kind, Node};
+use crate::layer::{ACL, CAPABILITY, DEFAULT_ACL};
 
 /// One way in which a name is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +54,8 @@ impl Serialize for What {
     }
 }
 
-/// Says in which ways `after` is not `before`; hard links are left to the caller, who knows both trees. Contents that were not read are
-/// taken to be the same where their sizes are.
+/// Says in which ways `after` is not `before`; hard links are left to the caller, who knows both
+/// trees. Contents that were not read are taken to be the same where their sizes are.
 pub fn differences(before: &Node, after: &Node) -> Vec<What> {
     let mut found = vec![];
     match (&before.kind, &after.kind) {
@@ -123,16 +119,28 @@ mod tests {
         };
         assert_eq!(changed(&|_| {}), []);
         assert_eq!(changed(&|node| node.kind = file(3, "abd").kind), [What::Content]);
-        assert_eq!(changed(&|node| node.kind = Kind::File { size: 4, digest: None }), [What::Content]);
+        assert_eq!(
+            changed(&|node| node.kind = Kind::File { size: 4, digest: None }),
+            [What::Content]
+        );
         assert_eq!(changed(&|node| node.kind = Kind::File { size: 3, digest: None }), []);
         assert_eq!(changed(&|node| node.meta.mode = 0o4644), [What::Mode]);
         assert_eq!(changed(&|node| node.meta.gid = 1), [What::Owner]);
         assert_eq!(changed(&|node| node.meta.mtime = 1), []);
         assert_eq!(changed(&|node| node.kind = Kind::Dir), [What::Kind]);
-        let attributes = |names: &[&str]| names.iter().map(|name| (name.as_bytes().to_vec(), b"x".to_vec())).collect::<BTreeMap<_, _>>();
-        assert_eq!(changed(&|node| node.meta.xattrs = attributes(&["security.capability"])), [What::Capability]);
+        let attributes = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (name.as_bytes().to_vec(), b"x".to_vec()))
+                .collect::<BTreeMap<_, _>>()
+        };
         assert_eq!(
-            changed(&|node| node.meta.xattrs = attributes(&["system.posix_acl_access", "system.posix_acl_default", "user.a"])),
+            changed(&|node| node.meta.xattrs = attributes(&["security.capability"])),
+            [What::Capability]
+        );
+        assert_eq!(
+            changed(&|node| node.meta.xattrs =
+                attributes(&["system.posix_acl_access", "system.posix_acl_default", "user.a"])),
             [What::Acl, What::Attribute(b"user.a".to_vec())]
         );
     }

@@ -1,5 +1,5 @@
-//! The story on a terminal: finished steps stay as lines, the running one has a spinner and its last lines of output,
-//! and whatever can be counted has a bar.
+//! The story on a terminal: finished steps stay as lines, the running one has a spinner and its
+//! last lines of output, and whatever can be counted has a bar.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,8 @@ struct State {
     hush: Option<Option<Hush>>,
 }
 
-/// While it lives the terminal shows no `^C` for Ctrl-C: that would move the cursor, and what is drawn would be cleared a line too low.
+/// While it lives the terminal shows no `^C` for Ctrl-C: that would move the cursor, and what is
+/// drawn would be cleared a line too low.
 struct Hush;
 
 impl Hush {
@@ -53,7 +54,8 @@ impl Drop for Hush {
     }
 }
 
-/// Says whether control characters are shown as `^X`; returns whether that was otherwise before, and is so now.
+/// Says whether control characters are shown as `^X`; returns whether that was otherwise before,
+/// and is so now.
 fn echo_control(show: bool) -> bool {
     let stderr = std::io::stderr();
     // To change a terminal from the background stops the process.
@@ -109,7 +111,10 @@ impl Bars {
         let mut state = self.state();
         let color = self.color;
         let test = matches!(event, Event::TestOutput { .. });
-        if matches!(event, Event::StepStarted { .. } | Event::TestStarted { .. } | Event::Progress { .. }) {
+        if matches!(
+            event,
+            Event::StepStarted { .. } | Event::TestStarted { .. } | Event::Progress { .. }
+        ) {
             state.hush.get_or_insert_with(Hush::new);
         }
         match event {
@@ -127,10 +132,14 @@ impl Bars {
                     before.spinner.set_message(format!(" {}", paint("packing", Style::Dim, color)));
                 }
                 let spinner = self.spinner(&label);
-                state.running.insert((of, index), Running { spinner, label, tail: VecDeque::new() });
+                state
+                    .running
+                    .insert((of, index), Running { spinner, label, tail: VecDeque::new() });
             }
             Event::StepMissed { index, kind, why, since, .. } => {
-                if let (Some(text), Some(running)) = (missed(kind, &why, since.as_deref()), state.running.get(&(of, index))) {
+                if let (Some(text), Some(running)) =
+                    (missed(kind, &why, since.as_deref()), state.running.get(&(of, index)))
+                {
                     self.stay(format!("  {} {}", running.label, paint(&text, Style::Dim, color)));
                 }
             }
@@ -148,12 +157,15 @@ impl Bars {
                 let label = format!("[test {index}/{total}] {}", clean(&label));
                 let label = if of.is_empty() { label } else { format!("{} {label}", clean(&of)) };
                 let spinner = self.spinner(&label);
-                state.running.insert((of, TESTS + index), Running { spinner, label, tail: VecDeque::new() });
+                state
+                    .running
+                    .insert((of, TESTS + index), Running { spinner, label, tail: VecDeque::new() });
             }
             Event::TestDone { index, took: time } => {
                 if let Some(running) = state.running.remove(&(of, TESTS + index)) {
                     running.spinner.finish_and_clear();
-                    let (mark, time) = (paint("✓", Style::Good, color), paint(&took(time), Style::Dim, color));
+                    let (mark, time) =
+                        (paint("✓", Style::Good, color), paint(&took(time), Style::Dim, color));
                     self.stay(format!("{mark} {} {time}", running.label));
                 }
             }
@@ -165,7 +177,9 @@ impl Bars {
                     }
                     running.tail.push_back(clean(&line));
                     let most = width().saturating_sub(5);
-                    let tail = running.tail.iter().map(|line| format!("\n    {}", paint(&cut(line, most), Style::Dim, color)));
+                    let tail = running.tail.iter().map(|line| {
+                        format!("\n    {}", paint(&cut(line, most), Style::Dim, color))
+                    });
                     running.spinner.set_message(tail.collect::<String>());
                 }
             }
@@ -173,7 +187,11 @@ impl Bars {
                 if let Some(running) = state.running.remove(&(of, index)) {
                     running.spinner.finish_and_clear();
                     let mark = paint("✓", Style::Good, color);
-                    let outcome = if cached { "cached".to_owned() } else { outcome(took, layer.is_some(), size) };
+                    let outcome = if cached {
+                        "cached".to_owned()
+                    } else {
+                        outcome(took, layer.is_some(), size)
+                    };
                     let outcome = paint(&outcome, Style::Dim, color);
                     self.stay(format!("{mark} {} {outcome}", running.label));
                 }
@@ -181,9 +199,15 @@ impl Bars {
             Event::Progress { task, what, done, total, bytes } => {
                 let bar = state.bars.entry(task).or_insert_with(|| {
                     let bar = self.multi.add(ProgressBar::new(total.unwrap_or(0)));
-                    let counts = if bytes { "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}" } else { "{pos}/{len}" };
+                    let counts = if bytes {
+                        "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"
+                    } else {
+                        "{pos}/{len}"
+                    };
                     let bar_width = if width() < 80 { 10 } else { 24 };
-                    bar.set_style(style(&format!("    {task:<9} {{bar:{bar_width}}} {counts} {{wide_msg}}")));
+                    bar.set_style(style(&format!(
+                        "    {task:<9} {{bar:{bar_width}}} {counts} {{wide_msg}}"
+                    )));
                     bar
                 });
                 if let Some(total) = total {
@@ -198,13 +222,25 @@ impl Bars {
                 }
             }
             Event::Warning { message, hint } => {
-                let hint = hint.map(|hint| format!("\n  {} {}", paint("hint:", Style::Good, color), clean(&hint))).unwrap_or_default();
-                self.stay(format!("{}: {}{hint}", paint("warning", Style::Warn, color), clean(&message)));
+                let hint = hint
+                    .map(|hint| {
+                        format!("\n  {} {}", paint("hint:", Style::Good, color), clean(&hint))
+                    })
+                    .unwrap_or_default();
+                self.stay(format!(
+                    "{}: {}{hint}",
+                    paint("warning", Style::Warn, color),
+                    clean(&message)
+                ));
             }
             Event::Note { message } => self.stay(format!("note: {}", clean(&message))),
             Event::Published { image, already, .. } => {
                 let verb = if already { "already baked" } else { "baked" };
-                self.stay(format!("{} {verb} {}", paint("✓", Style::Good, color), paint(&clean(&image), Style::Bold, color)));
+                self.stay(format!(
+                    "{} {verb} {}",
+                    paint("✓", Style::Good, color),
+                    paint(&clean(&image), Style::Bold, color)
+                ));
             }
         }
     }
@@ -234,5 +270,9 @@ fn style(template: &str) -> ProgressStyle {
 /// Returns at most `most` characters of `line`, and at least one.
 fn cut(line: &str, most: usize) -> String {
     let most = most.max(1);
-    if line.chars().count() <= most { line.to_owned() } else { line.chars().take(most - 1).chain(['…']).collect() }
+    if line.chars().count() <= most {
+        line.to_owned()
+    } else {
+        line.chars().take(most - 1).chain(['…']).collect()
+    }
 }

@@ -1,7 +1,8 @@
 //! Draws mistakes: what, where, the line with a caret, and what to do.
 //!
-//! Recipes, vars files and command lines may come from anywhere, so nothing of theirs reaches the terminal as it is: control and
-//! direction characters are replaced by visible ones first, and long lines and spans are cut to what a person can read.
+//! Recipes, vars files and command lines may come from anywhere, so nothing of theirs reaches the
+//! terminal as it is: control and direction characters are replaced by visible ones first, and long
+//! lines and spans are cut to what a person can read.
 
 use std::ops::Range;
 
@@ -43,7 +44,9 @@ fn draw(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
     let mut group = match excerpt.whole {
         true => title.element(snippet.path(path)),
         // Counting columns in the excerpt would give the wrong one.
-        false => title.element(Origin::path(path).line(line).char_column(diagnostic.column as usize)).element(snippet),
+        false => title
+            .element(Origin::path(path).line(line).char_column(diagnostic.column as usize))
+            .element(snippet),
     };
     for help in diagnostic.help.iter().flat_map(|help| help.lines()) {
         group = group.element(Level::HELP.message(visible(help)));
@@ -61,7 +64,8 @@ struct Excerpt {
 /// Cuts the lines of the span out of the source, made visible.
 fn excerpt(diagnostic: &Diagnostic) -> Excerpt {
     let source: &str = &diagnostic.source;
-    // Not trusted to fit: whoever made the diagnostic may be wrong, and drawing it must not make things worse.
+    // Not trusted to fit: whoever made the diagnostic may be wrong, and drawing it must not make
+    // things worse.
     let start = source.floor_char_boundary(diagnostic.span.start.min(source.len()));
     let mut end = source.floor_char_boundary(diagnostic.span.end.clamp(start, source.len()));
     if source[start..end].matches('\n').count() >= MAX_LINES {
@@ -70,7 +74,11 @@ fn excerpt(diagnostic: &Diagnostic) -> Excerpt {
     end = after(source, start, MAX_SPAN, end);
     let line_start = source[..start].rfind('\n').map_or(0, |n| n + 1);
     let line_end = source[end..].find('\n').map_or(source.len(), |n| end + n);
-    let from = source[line_start..start].char_indices().rev().nth(MAX_CONTEXT).map_or(line_start, |(n, _)| line_start + n);
+    let from = source[line_start..start]
+        .char_indices()
+        .rev()
+        .nth(MAX_CONTEXT)
+        .map_or(line_start, |(n, _)| line_start + n);
     let to = after(source, end, MAX_CONTEXT, line_end);
 
     let mut text = visible_source(&source[from..start]);
@@ -172,7 +180,10 @@ mod tests {
 
     #[test]
     fn nothing_a_terminal_obeys_gets_out() {
-        let mut hostile = diagnostic("x = \"\u{1b}[2J\u{9b}31m\u{202e}\r\u{8}\u{7}\" # \u{1b}]0;t\u{7}\r\n", 4..8);
+        let mut hostile = diagnostic(
+            "x = \"\u{1b}[2J\u{9b}31m\u{202e}\r\u{8}\u{7}\" # \u{1b}]0;t\u{7}\r\n",
+            4..8,
+        );
         hostile.message = "a\u{1b}[31m\nb".into();
         hostile.label = Some("\u{1b}c\u{9d}".into());
         hostile.help = Some("\u{1b}P".into());
@@ -203,7 +214,10 @@ mod tests {
     #[test]
     fn long_lines_are_cut() {
         let source = "x".repeat(10_000_000);
-        let text = render(&[diagnostic(&source, 5_000_000..5_000_004), diagnostic(&source, 0..10_000_000)], false);
+        let text = render(
+            &[diagnostic(&source, 5_000_000..5_000_004), diagnostic(&source, 0..10_000_000)],
+            false,
+        );
         assert!(text.len() < 3000, "{}", text.len());
     }
 }

@@ -1,4 +1,5 @@
-//! `--json`: one object per line, `{"v":1,"type":…}`; described in `docs/json.md`, never changed without raising `v`.
+//! `--json`: one object per line, `{"v":1,"type":…}`; described in `docs/json.md`, never changed
+//! without raising `v`.
 
 use serde_json::{Map, Value, json};
 
@@ -20,31 +21,47 @@ pub(super) fn object(kind: &str, fields: Value) -> Value {
 /// Returns the object for an event; progress of single bytes is not worth a line.
 pub(super) fn event(event: &Event) -> Option<Value> {
     let (kind, fields) = match event {
-        Event::Started { image, steps, logs } => ("started", json!({ "image": image, "steps": steps, "logs": logs })),
-        Event::StepStarted { index, label, line, .. } => ("step", json!({ "step": index, "label": label, "line": line })),
-        Event::StepMissed { index, kind, why, rows, since } => {
-            ("step-missed", json!({ "step": index, "reason": kind, "why": why, "rows": rows, "since": since }))
+        Event::Started { image, steps, logs } => {
+            ("started", json!({ "image": image, "steps": steps, "logs": logs }))
         }
+        Event::StepStarted { index, label, line, .. } => {
+            ("step", json!({ "step": index, "label": label, "line": line }))
+        }
+        Event::StepMissed { index, kind, why, rows, since } => (
+            "step-missed",
+            json!({ "step": index, "reason": kind, "why": why, "rows": rows, "since": since }),
+        ),
         Event::Of { image, event } => {
             let mut object = self::event(event)?;
             object["image"] = json!(image);
             return Some(object);
         }
-        Event::StepOutput { index, line, stderr } => {
-            ("output", json!({ "step": index, "stream": if *stderr { "stderr" } else { "stdout" }, "line": line }))
-        }
-        Event::StepDone { index, took, layer, size, cached } => {
-            ("step-done", json!({ "step": index, "seconds": seconds(*took), "layer": layer, "size": size, "cached": cached }))
-        }
+        Event::StepOutput { index, line, stderr } => (
+            "output",
+            json!({ "step": index, "stream": if *stderr { "stderr" } else { "stdout" }, "line": line }),
+        ),
+        Event::StepDone { index, took, layer, size, cached } => (
+            "step-done",
+            json!({ "step": index, "seconds": seconds(*took), "layer": layer, "size": size, "cached": cached }),
+        ),
         Event::TestStarted { index, total, label, line } => {
             let line = (*line > 0).then_some(line);
             ("test", json!({ "test": index, "tests": total, "label": label, "line": line }))
         }
-        Event::TestOutput { index, line } => ("test-output", json!({ "test": index, "line": line })),
-        Event::TestDone { index, took } => ("test-done", json!({ "test": index, "seconds": seconds(*took) })),
-        Event::Warning { message, hint } => ("warning", json!({ "message": message, "hint": hint })),
+        Event::TestOutput { index, line } => {
+            ("test-output", json!({ "test": index, "line": line }))
+        }
+        Event::TestDone { index, took } => {
+            ("test-done", json!({ "test": index, "seconds": seconds(*took) }))
+        }
+        Event::Warning { message, hint } => {
+            ("warning", json!({ "message": message, "hint": hint }))
+        }
         Event::Note { message } => ("note", json!({ "message": message })),
-        Event::Shell { .. } | Event::Progress { .. } | Event::ProgressEnd { .. } | Event::Published { .. } => return None,
+        Event::Shell { .. }
+        | Event::Progress { .. }
+        | Event::ProgressEnd { .. }
+        | Event::Published { .. } => return None,
     };
     Some(object(kind, fields))
 }

@@ -1,7 +1,9 @@
-//! What people and scripts see: the only room that prints. stdout is the result, stderr is the story.
+//! What people and scripts see: the only room that prints. stdout is the result, stderr is the
+//! story.
 //!
-//! Three ways to tell the story: bars on a terminal, plain lines elsewhere, JSON lines on stdout for scripts.
-//! Nothing that came from outside (output of steps, file names, messages of servers) reaches a terminal unescaped.
+//! Three ways to tell the story: bars on a terminal, plain lines elsewhere, JSON lines on stdout
+//! for scripts. Nothing that came from outside (output of steps, file names, messages of servers)
+//! reaches a terminal unescaped.
 
 mod bars;
 pub mod diagnostic;
@@ -99,10 +101,21 @@ impl Ui {
             _ if choices.quiet => Teller::None,
             ProgressChoice::None => Teller::None,
             ProgressChoice::Bars => Teller::Bars(Arc::new(bars::Bars::new(story_color))),
-            ProgressChoice::Auto if terminal => Teller::Bars(Arc::new(bars::Bars::new(story_color))),
-            ProgressChoice::Auto | ProgressChoice::Plain => Teller::Plain(Arc::new(plain::Plain::new(story_color))),
+            ProgressChoice::Auto if terminal => {
+                Teller::Bars(Arc::new(bars::Bars::new(story_color)))
+            }
+            ProgressChoice::Auto | ProgressChoice::Plain => {
+                Teller::Plain(Arc::new(plain::Plain::new(story_color)))
+            }
         };
-        Self { story_color, color, json: choices.json, quiet: choices.quiet, teller, lost: Arc::default() }
+        Self {
+            story_color,
+            color,
+            json: choices.json,
+            quiet: choices.quiet,
+            teller,
+            lost: Arc::default(),
+        }
     }
 
     /// Whether `--json` was given.
@@ -156,10 +169,13 @@ impl Ui {
         out(&self.lost, bytes);
     }
 
-    /// Returns why part of the result did not get out, if so. A reader that went away (`bake list | head`) is not our failure.
+    /// Returns why part of the result did not get out, if so. A reader that went away (`bake list |
+    /// head`) is not our failure.
     pub fn lost(&self) -> Option<String> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.as_ref().filter(|error| error.kind() != io::ErrorKind::BrokenPipe).map(io::Error::to_string)
+        lost.as_ref()
+            .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+            .map(io::Error::to_string)
     }
 
     /// Prints one JSON object to stdout, with `v` and `type` in front.
@@ -184,7 +200,8 @@ impl Ui {
             }
             return;
         }
-        let shown: Vec<Diagnostic> = found.iter().filter(|one| !(self.quiet && one.warning)).cloned().collect();
+        let shown: Vec<Diagnostic> =
+            found.iter().filter(|one| !(self.quiet && one.warning)).cloned().collect();
         if !shown.is_empty() {
             line(&mut io::stderr().lock(), diagnostic::render(&shown, self.story_color).trim_end());
         }

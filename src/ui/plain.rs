@@ -1,4 +1,5 @@
-//! The story as plain lines: for CI logs, pipes and files. Every line of output is shown, so the log is whole.
+//! The story as plain lines: for CI logs, pipes and files. Every line of output is shown, so the
+//! log is whole.
 
 use std::collections::HashMap;
 use std::io;
@@ -39,7 +40,11 @@ impl Plain {
         };
         let state = builds.entry(image.to_owned()).or_default();
         if let Some(text) = say(state, event, self.color) {
-            let of = if image.is_empty() { String::new() } else { format!("{} ", paint(&clean(image), Style::Bold, self.color)) };
+            let of = if image.is_empty() {
+                String::new()
+            } else {
+                format!("{} ", paint(&clean(image), Style::Bold, self.color))
+            };
             line(&mut io::stderr().lock(), &format!("{of}{text}"));
         }
     }
@@ -50,7 +55,8 @@ pub(super) fn place(index: usize, total: usize) -> String {
     if index == 0 { "base".to_owned() } else { format!("[{index}/{total}]") }
 }
 
-/// Returns what is written below a step that is not in the cache; nothing where it never was, or cannot have been.
+/// Returns what is written below a step that is not in the cache; nothing where it never was, or
+/// cannot have been.
 pub(super) fn missed(kind: &str, why: &str, since: Option<&str>) -> Option<String> {
     let since = since.map(|since| format!(" since {}", clean(since))).unwrap_or_default();
     (!matches!(kind, "first" | "unpinned")).then(|| format!("not cached: {}{since}", clean(why)))
@@ -66,7 +72,11 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
     Some(match event {
         Event::Started { image, steps, logs } => {
             state.total = *steps;
-            format!("baking {} (logs: {})", paint(&clean(image), Style::Bold, color), clean(&logs.to_string_lossy()))
+            format!(
+                "baking {} (logs: {})",
+                paint(&clean(image), Style::Bold, color),
+                clean(&logs.to_string_lossy())
+            )
         }
         Event::StepStarted { index, label, cached, .. } => {
             state.labels.insert(*index, clean(label));
@@ -75,10 +85,14 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
             }
             format!("{} {}", paint(&place(*index, state.total), Style::Bold, color), clean(label))
         }
-        Event::StepMissed { kind, why, since, .. } => format!("  {}", paint(&missed(kind, why, since.as_deref())?, Style::Dim, color)),
+        Event::StepMissed { kind, why, since, .. } => {
+            format!("  {}", paint(&missed(kind, why, since.as_deref())?, Style::Dim, color))
+        }
         // Taken apart by the caller.
         Event::Of { .. } => return None,
-        Event::StepOutput { line, .. } => format!("{} {}", paint("  |", Style::Blue, color), clean(line)),
+        Event::StepOutput { line, .. } => {
+            format!("{} {}", paint("  |", Style::Blue, color), clean(line))
+        }
         Event::StepDone { index, took, layer, size, cached } => {
             let label = state.labels.remove(index).unwrap_or_default();
             let place = paint(&place(*index, state.total), Style::Good, color);
@@ -94,7 +108,11 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
             if told == Some(quarter) || (quarter == 0 && told.is_some()) {
                 return None;
             }
-            let (done, total) = if *bytes { (size(*done), size(*total)) } else { (done.to_string(), total.to_string()) };
+            let (done, total) = if *bytes {
+                (size(*done), size(*total))
+            } else {
+                (done.to_string(), total.to_string())
+            };
             format!("  {task} {}: {done} of {total}", clean(what))
         }
         Event::Progress { .. } => return None,
@@ -105,9 +123,15 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
         Event::TestStarted { index, total, label, .. } => {
             state.tests = *total;
             state.labels.insert(TESTS + index, clean(label));
-            format!("{} {}", paint(&format!("[test {index}/{total}]"), Style::Bold, color), clean(label))
+            format!(
+                "{} {}",
+                paint(&format!("[test {index}/{total}]"), Style::Bold, color),
+                clean(label)
+            )
         }
-        Event::TestOutput { line, .. } => format!("{} {}", paint("  |", Style::Blue, color), clean(line)),
+        Event::TestOutput { line, .. } => {
+            format!("{} {}", paint("  |", Style::Blue, color), clean(line))
+        }
         Event::TestDone { index, took: time } => {
             let label = state.labels.remove(&(TESTS + index)).unwrap_or_default();
             let place = paint(&format!("[test {index}/{}]", state.tests), Style::Good, color);
@@ -115,7 +139,8 @@ fn say(state: &mut State, event: &Event, color: bool) -> Option<String> {
         }
         Event::Shell { place, why, network } => shell(place, why, *network, color),
         Event::Warning { message, hint } => {
-            let hint = hint.as_ref().map(|hint| format!(" (hint: {})", clean(hint))).unwrap_or_default();
+            let hint =
+                hint.as_ref().map(|hint| format!(" (hint: {})", clean(hint))).unwrap_or_default();
             format!("{}: {}{hint}", paint("warning", Style::Warn, color), clean(message))
         }
         Event::Note { message } => format!("note: {}", clean(message)),
@@ -131,12 +156,20 @@ pub(super) fn shell(place: &str, why: &[String], network: bool, color: bool) -> 
     let failed = match why {
         [] => String::new(),
         [what, rest @ ..] => {
-            let because: String = rest.iter().map(|cause| format!("  because: {}\n", clean(cause))).collect();
-            format!("{}: {}\n{because}", paint("error", Style::Bad, color), paint(&clean(what), Style::Bold, color))
+            let because: String =
+                rest.iter().map(|cause| format!("  because: {}\n", clean(cause))).collect();
+            format!(
+                "{}: {}\n{because}",
+                paint("error", Style::Bad, color),
+                paint(&clean(what), Style::Bold, color)
+            )
         }
     };
     let network = if network { "with network" } else { "without network" };
-    format!("{failed}a shell in {}, {network}; whatever is done here is thrown away when it is left (`exit`)", clean(place))
+    format!(
+        "{failed}a shell in {}, {network}; whatever is done here is thrown away when it is left (`exit`)",
+        clean(place)
+    )
 }
 
 #[cfg(test)]
@@ -146,8 +179,15 @@ mod tests {
     #[test]
     fn bars_become_quarters() {
         let mut state = State::default();
-        let at = |done| Event::Progress { task: "download", what: "packages".to_owned(), done, total: Some(100), bytes: false };
-        let told: Vec<String> = (0..=100).filter_map(|done| say(&mut state, &at(done), false)).collect();
+        let at = |done| Event::Progress {
+            task: "download",
+            what: "packages".to_owned(),
+            done,
+            total: Some(100),
+            bytes: false,
+        };
+        let told: Vec<String> =
+            (0..=100).filter_map(|done| say(&mut state, &at(done), false)).collect();
         assert_eq!(told, [0, 25, 50, 75, 100].map(|n| format!("  download packages: {n} of 100")));
     }
 }

@@ -1,4 +1,5 @@
-//! The failure report: what, where, why, the last lines of output, the full log, and what to do next.
+//! The failure report: what, where, why, the last lines of output, the full log, and what to do
+//! next.
 
 use std::path::PathBuf;
 
@@ -32,10 +33,16 @@ pub struct Report {
 impl Report {
     /// Returns the report as text.
     pub fn render(&self, color: bool) -> String {
-        let mut out = format!("{}: {}\n", paint("error", Style::Bad, color), paint(&clean(&self.message), Style::Bold, color));
+        let mut out = format!(
+            "{}: {}\n",
+            paint("error", Style::Bad, color),
+            paint(&clean(&self.message), Style::Bold, color)
+        );
         let arrow = paint("  -->", Style::Blue, color);
         match (&self.recipe, self.line) {
-            (Some(file), Some(line)) => out += &format!("{arrow} {}:{line}\n", clean(&file.to_string_lossy())),
+            (Some(file), Some(line)) => {
+                out += &format!("{arrow} {}:{line}\n", clean(&file.to_string_lossy()))
+            }
             (Some(file), None) => out += &format!("{arrow} {}\n", clean(&file.to_string_lossy())),
             _ => {}
         }

@@ -2,11 +2,17 @@
 
 use crate::ui::text::clean;
 
-/// Returns `rows` below `heads`, columns padded to their widest cell; cells are escaped. Columns in `right` are right-aligned.
+/// Returns `rows` below `heads`, columns padded to their widest cell; cells are escaped. Columns in
+/// `right` are right-aligned.
 pub fn columns(heads: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
     let width = |at: usize| {
-        let widest = rows.iter().map(|row| row.get(at).map_or(0, |cell| cell.chars().count())).max().unwrap_or(0);
+        let widest = rows
+            .iter()
+            .map(|row| row.get(at).map_or(0, |cell| cell.chars().count()))
+            .max()
+            .unwrap_or(0);
         widest.max(heads[at].chars().count())
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
@@ -17,7 +23,8 @@ pub fn columns(heads: &[&str], rows: &[Vec<String>], right: &[usize]) -> String 
         for (at, width) in widths.iter().enumerate() {
             let cell = row.get(at).map_or("", String::as_str);
             let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let cell = if right.contains(&at) { format!("{gap}{cell}") } else { format!("{cell}{gap}") };
+            let cell =
+                if right.contains(&at) { format!("{gap}{cell}") } else { format!("{cell}{gap}") };
             line += &cell;
             line += "  ";
         }
@@ -33,7 +40,13 @@ mod tests {
 
     #[test]
     fn pads_and_escapes() {
-        let rows = vec![vec!["web".to_owned(), "12".to_owned()], vec!["a\u{1b}b".to_owned(), "3".to_owned()]];
-        assert_eq!(columns(&["NAME", "N"], &rows, &[1]), "NAME       N\nweb       12\na\\u{1b}b   3\n");
+        let rows = vec![
+            vec!["web".to_owned(), "12".to_owned()],
+            vec!["a\u{1b}b".to_owned(), "3".to_owned()],
+        ];
+        assert_eq!(
+            columns(&["NAME", "N"], &rows, &[1]),
+            "NAME       N\nweb       12\na\\u{1b}b   3\n"
+        );
     }
 }

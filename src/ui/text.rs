@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Returns `text` with control characters made visible, so that no escape sequence reaches a terminal. Tabs become spaces;
-/// colour sequences (CSI … m) are dropped, as they carry no content; of text redrawn with carriage returns the last state stays.
+/// Returns `text` with control characters made visible, so that no escape sequence reaches a
+/// terminal. Tabs become spaces; colour sequences (CSI … m) are dropped, as they carry no content;
+/// of text redrawn with carriage returns the last state stays.
 pub fn clean(text: &str) -> String {
     let text = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
     let mut out = String::with_capacity(text.len());
@@ -11,7 +12,8 @@ pub fn clean(text: &str) -> String {
     while let Some(c) = chars.next() {
         match c {
             '\u{1b}' if chars.peek() == Some(&'[') => {
-                let rest: String = chars.clone().skip(1).take_while(|c| c.is_ascii_digit() || *c == ';').collect();
+                let rest: String =
+                    chars.clone().skip(1).take_while(|c| c.is_ascii_digit() || *c == ';').collect();
                 let end = chars.clone().nth(1 + rest.len());
                 if end == Some('m') {
                     chars.nth(1 + rest.len());
@@ -104,10 +106,17 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (38_200_000, "38.2 MB"), (999_999_999, "1.0 GB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (38_200_000, "38.2 MB"),
+            (999_999_999, "1.0 GB"),
+        ] {
             assert_eq!(size(bytes), text);
         }
-        for (ms, text) in [(0, "0.0s"), (59_900, "59.9s"), (185_000, "3m05s"), (3_725_000, "1h02m")] {
+        for (ms, text) in [(0, "0.0s"), (59_900, "59.9s"), (185_000, "3m05s"), (3_725_000, "1h02m")]
+        {
             assert_eq!(took(Duration::from_millis(ms)), text);
         }
     }

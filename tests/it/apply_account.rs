@@ -1,15 +1,11 @@
 //! user and group inside an image root.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::apply_lab::EPOCH;
-use crate::apply_lab::Lab;
-use crate::apply_lab::fails;
+use crate::apply_lab::{EPOCH, Lab, fails};
 use crate::tier;
 
 const HASH: &str = "$6$abcdefgh$0123456789012345678901234567890123456789012345678901234567890123456789012345678901234x";
@@ -43,8 +39,14 @@ fn ids_not_given_are_the_lowest_free() {
     assert_eq!(lab.apply(group("c", Some(4242), false)).unwrap(), json!({ "gid": 4242 }));
     // The user's own group takes his number where it is free.
     assert_eq!(lab.apply(user("sys", json!({}))).unwrap(), ids(100, 102, "/nonexistent"));
-    assert_eq!(lab.apply(user("sys2", json!({ "uid": 500 }))).unwrap(), ids(500, 500, "/nonexistent"));
-    assert_eq!(lab.apply(user("sys3", json!({ "gid": 4242, "home": "/var/lib/x" }))).unwrap(), ids(101, 4242, "/var/lib/x"));
+    assert_eq!(
+        lab.apply(user("sys2", json!({ "uid": 500 }))).unwrap(),
+        ids(500, 500, "/nonexistent")
+    );
+    assert_eq!(
+        lab.apply(user("sys3", json!({ "gid": 4242, "home": "/var/lib/x" }))).unwrap(),
+        ids(101, 4242, "/var/lib/x")
+    );
     let expected = "root:x:0:\nmessagebus:x:100:\nstaff:x:1000:\na:x:101:\nb:x:1001:\nc:x:4242:\nsys:x:102:\nsys2:x:500:\n";
     assert_eq!(lab.text("/etc/group"), expected);
     assert!(!lab.exists("/var/lib/x"), "a system user's home is not made");
@@ -55,15 +57,24 @@ fn a_user_that_is_as_written_is_no_change() {
     let lab = Lab::new();
     lab.put("/etc/gshadow", "root:*::\nsudo:*::\n");
     lab.put("/usr/sbin/nologin", "");
-    let op = user("app", json!({ "uid": 999, "groups": ["sudo", "www-data"], "comment": "The app", "home": "/srv" }));
+    let op = user(
+        "app",
+        json!({ "uid": 999, "groups": ["sudo", "www-data"], "comment": "The app", "home": "/srv" }),
+    );
     assert_eq!(lab.apply(op.clone()).unwrap(), ids(999, 999, "/srv"));
     lab.settled(op);
     let day = EPOCH / 86_400;
-    assert_eq!(lab.text("/etc/passwd").lines().last(), Some("app:x:999:999:The app:/srv:/usr/sbin/nologin"));
+    assert_eq!(
+        lab.text("/etc/passwd").lines().last(),
+        Some("app:x:999:999:The app:/srv:/usr/sbin/nologin")
+    );
     assert_eq!(lab.text("/etc/group"), "root:x:0:\nwww-data:x:33:app\nsudo:x:27:app\napp:x:999:\n");
     assert_eq!(lab.text("/etc/gshadow"), "root:*::\nsudo:*::app\napp:!::\n");
     assert_eq!(lab.text("/etc/shadow"), format!("app:!:{day}:0:99999:7:::\n"));
-    let names: Vec<_> = fs::read_dir(lab.at("/etc")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> = fs::read_dir(lab.at("/etc"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(names.len(), 4, "no backup, lock or passing file: {names:?}");
 }
 
@@ -87,7 +98,10 @@ fn files_that_are_missing_are_made() {
     lab.apply(user("app", json!({}))).unwrap();
     assert_eq!(lab.text("/etc/passwd"), "app:x:100:100::/nonexistent:/bin/false\n");
     assert_eq!(lab.text("/etc/group"), "app:x:100:\n");
-    assert_eq!((lab.mode("/etc/passwd"), lab.mode("/etc/group"), lab.mode("/etc/shadow")), (0o644, 0o644, 0o600));
+    assert_eq!(
+        (lab.mode("/etc/passwd"), lab.mode("/etc/group"), lab.mode("/etc/shadow")),
+        (0o644, 0o644, 0o600)
+    );
     assert!(!lab.exists("/etc/gshadow"));
 }
 
@@ -120,21 +134,37 @@ fn changes_are_brought_to_what_is_there() {
     lab.put("/etc/shadow", "root:*:1:0:99999:7:::\nwww-data:*:1:0:99999:7:::\n");
     lab.apply(user("www-data", json!({ "shell": "/bin/sh", "comment": "web" }))).unwrap();
     assert!(lab.text("/etc/passwd").ends_with("www-data:x:33:33:web:/var/www:/bin/sh\n"));
-    assert_eq!(lab.text("/etc/shadow"), "root:*:1:0:99999:7:::\nwww-data:*:1:0:99999:7:::\n", "a locked password stays as it is");
+    assert_eq!(
+        lab.text("/etc/shadow"),
+        "root:*:1:0:99999:7:::\nwww-data:*:1:0:99999:7:::\n",
+        "a locked password stays as it is"
+    );
     assert!(!lab.exists("/var/www"));
     lab.apply(user("www-data", json!({ "password": HASH }))).unwrap();
     let day = EPOCH / 86_400;
-    assert_eq!(lab.text("/etc/shadow"), format!("root:*:1:0:99999:7:::\nwww-data:{HASH}:{day}:0:99999:7:::\n"));
+    assert_eq!(
+        lab.text("/etc/shadow"),
+        format!("root:*:1:0:99999:7:::\nwww-data:{HASH}:{day}:0:99999:7:::\n")
+    );
     lab.apply(user("www-data", json!({}))).unwrap();
     assert!(lab.text("/etc/shadow").contains("www-data:!:"), "no password = locked");
     lab.apply(group("www-data", Some(3333), false)).unwrap();
     assert!(lab.text("/etc/group").contains("www-data:x:3333:\n"));
-    assert!(lab.text("/etc/passwd").ends_with("www-data:x:33:3333:web:/var/www:/bin/sh\n"), "its primary group goes with it");
+    assert!(
+        lab.text("/etc/passwd").ends_with("www-data:x:33:3333:web:/var/www:/bin/sh\n"),
+        "its primary group goes with it"
+    );
     fails(lab.apply(group("www-data", Some(27), false)), &["id 27 already belongs to \"sudo\""]);
     fails(lab.apply(user("new", json!({ "uid": 33 }))), &["id 33 already belongs to \"www-data\""]);
     fails(lab.apply(user("www-data", json!({ "uid": 0 }))), &["id 0 already belongs to \"root\""]);
-    fails(lab.apply(user("sudo", json!({ "gid": 555 }))), &["no group has the id 555", "`group` step"]);
-    fails(lab.apply(user("new", json!({ "groups": ["sduo"] }))), &["no group \"sduo\"", "\"sudo\""]);
+    fails(
+        lab.apply(user("sudo", json!({ "gid": 555 }))),
+        &["no group has the id 555", "`group` step"],
+    );
+    fails(
+        lab.apply(user("new", json!({ "groups": ["sduo"] }))),
+        &["no group \"sduo\"", "\"sudo\""],
+    );
     assert!(!lab.text("/etc/passwd").contains("new"), "a step that fails leaves no half of a user");
 }
 
@@ -164,9 +194,9 @@ fn what_would_break_the_files_is_refused() {
 #[test]
 fn an_epoch_of_zero_does_not_ask_for_a_new_password() {
     let lab = Lab::new();
-    let root = bake::build::apply::Root::open(&lab.at("/"), 0).unwrap();
+    let root = bake::engine::apply::Root::open(&lab.at("/"), 0).unwrap();
     let op = serde_json::from_value(user("app", json!({}))).unwrap();
-    bake::build::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap();
+    bake::engine::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap();
     assert_eq!(lab.text("/etc/shadow"), "app:!::0:99999:7:::\n");
 }
 
@@ -187,20 +217,32 @@ fn root_homes_are_made_from_the_skeleton() {
         "home/ann 755 /\nhome/ann/.profile 644 p\nhome/ann/.ssh 700 /\nhome/ann/.ssh/authorized_keys 600 {KEY}\\nssh-rsa AAAAB3 two\\n\nhome/ann/bin 755 /\nhome/ann/bin/x 755 x\nhome/ann/link -> bin/x\n"
     );
     assert_eq!(lab.tree("/home/ann"), expected);
-    for path in ["/home/ann", "/home/ann/.profile", "/home/ann/link", "/home/ann/.ssh/authorized_keys"] {
+    for path in
+        ["/home/ann", "/home/ann/.profile", "/home/ann/link", "/home/ann/.ssh/authorized_keys"]
+    {
         assert_eq!(lab.owner(path), (1000, 1000), "{path}");
     }
     assert_eq!(lab.owner("/home"), (0, 0));
     assert!(lab.text("/etc/passwd").ends_with("ann:x:1000:1000::/home/ann:/bin/bash\n"));
-    assert!(lab.text("/etc/shadow").starts_with("ann:*:"), "a key must open an account that has no password");
+    assert!(
+        lab.text("/etc/shadow").starts_with("ann:*:"),
+        "a key must open an account that has no password"
+    );
     lab.settled(op);
     // A new id takes the files of the home along, and those of others stay.
     fs::write(lab.at("/home/ann/root's"), "").unwrap();
     lab.apply(user("ann", json!({ "system": false, "uid": 2000 }))).unwrap();
-    assert_eq!((lab.owner("/home/ann/bin/x"), lab.owner("/home/ann/link")), ((2000, 1000), (2000, 1000)));
+    assert_eq!(
+        (lab.owner("/home/ann/bin/x"), lab.owner("/home/ann/link")),
+        ((2000, 1000), (2000, 1000))
+    );
     assert_eq!(lab.owner("/home/ann/root's"), (0, 0));
     lab.put("/home/bob/mine", "x");
     lab.apply(user("bob", json!({ "system": false }))).unwrap();
-    assert_eq!(lab.tree("/home/bob"), "home/bob 755 /\nhome/bob/mine 644 x\n", "a home that is there is left alone");
+    assert_eq!(
+        lab.tree("/home/bob"),
+        "home/bob 755 /\nhome/bob/mine 644 x\n",
+        "a home that is there is left alone"
+    );
     fails(lab.apply(user("svc", json!({ "ssh_keys": [KEY] }))), &["no home folder", "`home`"]);
 }

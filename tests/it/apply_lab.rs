@@ -2,26 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Seek;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{Seek, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use bake::build::apply;
-use bake::build::context::Context;
-use bake::build::direct::write_layer;
-use bake::layer::Builder;
-use bake::layer::Form;
-use bake::layer::Limits;
-use bake::layer::Ownership;
-use bake::layer::Packed;
-use bake::layer::TarReader;
-use bake::layer::unpack_with;
+use bake::engine::apply;
+use bake::engine::context::Context;
+use bake::engine::direct::write_layer;
+use bake::layer::{Builder, Form, Limits, Ownership, Packed, TarReader, unpack_with};
 use bake::step::Op;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Time of everything that steps make in these tests.
 pub(crate) const EPOCH: i64 = 1_700_000_000;
@@ -114,7 +104,8 @@ impl Lab {
         self.apply_with(op, b"")
     }
 
-    /// A copy step, from the context's listing through its layer to the image. Returns the layer's entries.
+    /// A copy step, from the context's listing through its layer to the image. Returns the layer's
+    /// entries.
     pub(crate) fn copy(&self, from: &[&str], to: &str, more: Value) -> Result<Vec<String>, String> {
         let mut op = json!({ "op": "copy", "from": from, "to": to, "owner": me(), "mode": null, "exclude": [] });
         for (key, value) in more.as_object().unwrap() {
@@ -123,22 +114,36 @@ impl Lab {
         let (op, mut tar): (Op, _) = (serde_json::from_value(op).unwrap(), vec![]);
         let packed = self.layer(&self.context(), &op, &mut tar)?;
         if packed.entries > 0 {
-            let owners = if rustix::process::geteuid().is_root() { Ownership::Kept } else { Ownership::Dropped };
-            let options = bake::layer::Options { owners, ..bake::layer::Options::layer(Form::Tree) };
+            let owners = if rustix::process::geteuid().is_root() {
+                Ownership::Kept
+            } else {
+                Ownership::Dropped
+            };
+            let options =
+                bake::layer::Options { owners, ..bake::layer::Options::layer(Form::Tree) };
             unpack_with(&mut &tar[..], &self.dir.path().join("root"), &options).unwrap();
         }
         Ok(names(&tar))
     }
 
     /// Writes the layer of a copy over this root.
-    pub(crate) fn layer(&self, context: &Context, op: &Op, out: impl Write) -> Result<Packed, String> {
+    pub(crate) fn layer(
+        &self,
+        context: &Context,
+        op: &Op,
+        out: impl Write,
+    ) -> Result<Packed, String> {
         let Op::Copy { to, owner, .. } = op else { panic!("{op:?}") };
         let root = apply::Root::open(&self.dir.path().join("root"), EPOCH).unwrap();
         let (mut asked, mut answer) = (vec![], vec![]);
         context.ask(op, &mut asked).map_err(|e| e.to_string())?;
-        assert!(apply::survey(&root, to, owner, &[], &asked[..], &mut answer).map_err(|e| e.text())?);
+        assert!(
+            apply::survey(&root, to, owner, &[], &asked[..], &mut answer).map_err(|e| e.text())?
+        );
         let tar = Builder::new(out, EPOCH);
-        write_layer(context, op, &answer[..], tar, &|| false).map(|(_, packed)| packed).map_err(|e| e.to_string())
+        write_layer(context, op, &answer[..], tar, &|| false)
+            .map(|(_, packed)| packed)
+            .map_err(|e| e.to_string())
     }
 
     /// What is below an image path, one line each, sorted: path, kind, mode, content or target.
@@ -150,17 +155,23 @@ impl Lab {
             let rest = match meta.file_type() {
                 t if t.is_symlink() => format!("-> {}", fs::read_link(path).unwrap().display()),
                 t if t.is_dir() => format!("{mode:o} /"),
-                _ => format!("{mode:o} {}", String::from_utf8_lossy(&fs::read(path).unwrap()).escape_debug()),
+                _ => format!(
+                    "{mode:o} {}",
+                    String::from_utf8_lossy(&fs::read(path).unwrap()).escape_debug()
+                ),
             };
             writeln!(out, "{name} {rest}").unwrap();
         });
         out
     }
 
-    /// Everything that an overlay would notice: inode, change time and names of all that is in the root.
+    /// Everything that an overlay would notice: inode, change time and names of all that is in the
+    /// root.
     pub(crate) fn marks(&self) -> Vec<(PathBuf, u64, i64, i64)> {
         let mut marks = vec![];
-        self.walk(&self.at("/"), &mut |path, meta| marks.push((path.to_owned(), meta.ino(), meta.ctime(), meta.ctime_nsec())));
+        self.walk(&self.at("/"), &mut |path, meta| {
+            marks.push((path.to_owned(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
+        });
         marks
     }
 
@@ -175,7 +186,8 @@ impl Lab {
         let meta = fs::symlink_metadata(path).unwrap();
         tell(path, &meta);
         if meta.is_dir() {
-            let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
+            let mut names: Vec<_> =
+                fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
             names.sort();
             names.iter().for_each(|n| self.walk(n, tell));
         }

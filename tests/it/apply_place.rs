@@ -1,16 +1,11 @@
 //! copy, file, mkdir, symlink, remove and repository inside an image root.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::json;
 
-use crate::apply_lab::EPOCH;
-use crate::apply_lab::Lab;
-use crate::apply_lab::fails;
-use crate::apply_lab::link;
-use crate::apply_lab::me;
+use crate::apply_lab::{EPOCH, Lab, fails, link, me};
 use crate::tier;
 
 fn file(path: &str, text: &str) -> serde_json::Value {
@@ -40,13 +35,16 @@ fn a_folder_s_contents_go_into_to() {
         lab.put_source("site/index.html", "hello");
         lab.put_source("site/bin/run", "#!/bin/sh\n");
         fs::set_permissions(lab.source("site/bin/run"), fs::Permissions::from_mode(0o711)).unwrap();
-        fs::set_permissions(lab.source("site/index.html"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(lab.source("site/index.html"), fs::Permissions::from_mode(0o600))
+            .unwrap();
         fs::create_dir(lab.source("site/empty")).unwrap();
         link(&lab.source("site/bin/again"), "../..//./index.html");
         lab.copy(&[from], to, json!({})).unwrap();
         let expected = "srv/www 755 /\nsrv/www/bin 755 /\nsrv/www/bin/again -> ../..//./index.html\nsrv/www/bin/run 755 #!/bin/sh\\n\nsrv/www/empty 755 /\nsrv/www/index.html 644 hello\n";
         assert_eq!(lab.tree("/srv/www"), expected, "{from} {to}");
-        for path in ["/srv/www", "/srv/www/bin", "/srv/www/bin/again", "/srv/www/index.html", "/srv"] {
+        for path in
+            ["/srv/www", "/srv/www/bin", "/srv/www/bin/again", "/srv/www/index.html", "/srv"]
+        {
             assert_eq!(fs::symlink_metadata(lab.at(path)).unwrap().mtime(), EPOCH, "{path}");
         }
         let before = lab.marks();
@@ -102,7 +100,10 @@ fn linked_folders_are_followed_inside_the_root() {
     lab.copy(&["tool"], "/bin/", json!({})).unwrap();
     lab.copy(&["d"], "/sbin", json!({})).unwrap();
     lab.copy(&["tool"], "/out/third", json!({})).unwrap();
-    assert_eq!(lab.tree("/usr/bin"), "usr/bin 755 /\nusr/bin/other 644 o\nusr/bin/third 644 t\nusr/bin/tool 644 t\n");
+    assert_eq!(
+        lab.tree("/usr/bin"),
+        "usr/bin 755 /\nusr/bin/other 644 o\nusr/bin/third 644 t\nusr/bin/tool 644 t\n"
+    );
     assert_eq!(lab.target("/bin"), "usr/bin");
 }
 
@@ -155,7 +156,15 @@ fn a_file_never_takes_a_folder_s_place_nor_a_folder_a_file_s() {
 fn a_longer_or_shorter_file_is_replaced_and_the_same_is_kept() {
     let lab = Lab::new();
     let long = "x".repeat(200_000);
-    for (old, new) in [("", "a"), ("a", ""), ("abc", "abd"), ("abc", "abcd"), ("abcd", "abc"), (&long, &long[1..]), (&long[1..], &long)] {
+    for (old, new) in [
+        ("", "a"),
+        ("a", ""),
+        ("abc", "abd"),
+        ("abc", "abcd"),
+        ("abcd", "abc"),
+        (&long, &long[1..]),
+        (&long[1..], &long),
+    ] {
         lab.put("/f", old);
         lab.apply(file("/f", new)).unwrap();
         assert_eq!(lab.text("/f"), new);
@@ -202,7 +211,10 @@ fn appending_makes_extends_and_follows() {
     fs::set_permissions(lab.at("/usr/lib/env"), fs::Permissions::from_mode(0o600)).unwrap();
     lab.link("/etc/env", "/usr/lib/env");
     lab.apply(append("/etc/env", "B=2\n")).unwrap();
-    assert_eq!((lab.text("/usr/lib/env").as_str(), lab.mode("/usr/lib/env")), ("A=1\nB=2\n", 0o600));
+    assert_eq!(
+        (lab.text("/usr/lib/env").as_str(), lab.mode("/usr/lib/env")),
+        ("A=1\nB=2\n", 0o600)
+    );
     lab.settled(append("/etc/env", ""));
     fails(lab.apply(append("/etc", "x")), &["/etc", "not a file"]);
 }
@@ -238,7 +250,10 @@ fn symlinks_replace_files_and_links() {
     lab.apply(symlink("/log", "/dev/stdout")).unwrap();
     lab.apply(symlink("/to-d", "./e//f")).unwrap();
     lab.apply(symlink("/new/deep/link", "x")).unwrap();
-    assert_eq!((lab.target("/log").as_str(), lab.target("/to-d").as_str()), ("/dev/stdout", "./e//f"));
+    assert_eq!(
+        (lab.target("/log").as_str(), lab.target("/to-d").as_str()),
+        ("/dev/stdout", "./e//f")
+    );
     assert_eq!(lab.target("/new/deep/link"), "x");
     lab.settled(symlink("/log", "/dev/stdout"));
     assert!(lab.exists("/d"));
@@ -247,11 +262,21 @@ fn symlinks_replace_files_and_links() {
 #[test]
 fn removing_takes_paths_globs_and_nothing_for_granted() {
     let lab = Lab::new();
-    for path in ["/doc/a/x", "/doc/b", "/doc/.c", "/keep/x.map", "/keep/x.js", "/keep/sub/y.map", "/one"] {
+    for path in
+        ["/doc/a/x", "/doc/b", "/doc/.c", "/keep/x.map", "/keep/x.js", "/keep/sub/y.map", "/one"]
+    {
         lab.put(path, "x");
     }
     lab.link("/keep/link", "/doc");
-    lab.apply(remove(&["/doc/*", "/one", "/keep/**/*.map", "/not/there", "/nor/*/this", "/keep/link"])).unwrap();
+    lab.apply(remove(&[
+        "/doc/*",
+        "/one",
+        "/keep/**/*.map",
+        "/not/there",
+        "/nor/*/this",
+        "/keep/link",
+    ]))
+    .unwrap();
     assert_eq!(lab.tree("/doc"), "doc 755 /\n");
     assert_eq!(lab.tree("/keep"), "keep 755 /\nkeep/sub 755 /\nkeep/x.js 644 x\n");
     assert!(!lab.exists("/one"));
@@ -266,8 +291,14 @@ fn removing_takes_paths_globs_and_nothing_for_granted() {
 fn unknown_owners_are_named_with_what_looks_alike() {
     let lab = Lab::with_shadow_group();
     lab.put_source("f", "f");
-    fails(lab.copy(&["f"], "/f", json!({ "owner": "www-dat:www-data" })), &["no user \"www-dat\"", "\"www-data\"", "`user` step"]);
-    fails(lab.copy(&["f"], "/f", json!({ "owner": "root:shadwo" })), &["no group \"shadwo\"", "\"shadow\""]);
+    fails(
+        lab.copy(&["f"], "/f", json!({ "owner": "www-dat:www-data" })),
+        &["no user \"www-dat\"", "\"www-data\"", "`user` step"],
+    );
+    fails(
+        lab.copy(&["f"], "/f", json!({ "owner": "root:shadwo" })),
+        &["no group \"shadwo\"", "\"shadow\""],
+    );
     fails(lab.copy(&["f"], "/f", json!({ "owner": ":x" })), &["name:group"]);
     fs::remove_file(lab.at("/etc/passwd")).unwrap();
     fails(lab.copy(&["f"], "/f", json!({ "owner": "app:app" })), &["no user \"app\""]);
@@ -282,15 +313,20 @@ fn root_owners_are_looked_up_in_the_image() {
     let lab = Lab::with_shadow_group();
     lab.put_source("d/f", "f");
     link(&lab.source("d/l"), "f");
-    for (owner, expected) in
-        [("www-data:shadow", (33, 42)), ("www-data", (33, 33)), ("1234:5", (1234, 5)), ("7", (7, 7)), ("33:shadow", (33, 42))]
-    {
+    for (owner, expected) in [
+        ("www-data:shadow", (33, 42)),
+        ("www-data", (33, 33)),
+        ("1234:5", (1234, 5)),
+        ("7", (7, 7)),
+        ("33:shadow", (33, 42)),
+    ] {
         lab.copy(&["d"], "/x", json!({ "owner": owner })).unwrap();
         assert_eq!((lab.owner("/x/f"), lab.owner("/x/l")), (expected, expected), "{owner}");
     }
     assert_eq!(lab.owner("/x"), (33, 42), "a folder that was there keeps its owner");
     assert_eq!(lab.owner("/"), (0, 0));
-    let op = json!({ "op": "mkdir", "paths": ["/x"], "owner": "www-data:www-data", "mode": 0o2750 });
+    let op =
+        json!({ "op": "mkdir", "paths": ["/x"], "owner": "www-data:www-data", "mode": 0o2750 });
     lab.apply(op.clone()).unwrap();
     assert_eq!((lab.owner("/x"), lab.mode("/x")), ((33, 33), 0o2750));
     lab.settled(op);
@@ -306,10 +342,13 @@ fn root_what_a_mount_hides_is_not_written_to() {
     }
     let lab = Lab::new();
     // The root's own /proc stands for any mount that exists during a build only.
-    let root = bake::build::apply::Root::open("/".as_ref(), EPOCH).unwrap();
+    let root = bake::engine::apply::Root::open("/".as_ref(), EPOCH).unwrap();
     let op = serde_json::from_value(file("/proc/bake-test", "x")).unwrap();
-    let error = bake::build::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap_err().text();
-    assert!(error.contains("/proc/bake-test would not stay in the image: /proc is a mount"), "{error}");
+    let error = bake::engine::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap_err().text();
+    assert!(
+        error.contains("/proc/bake-test would not stay in the image: /proc is a mount"),
+        "{error}"
+    );
     drop(lab);
 }
 
@@ -317,7 +356,8 @@ fn root_what_a_mount_hides_is_not_written_to() {
 fn a_repository_is_a_deb822_file_and_its_key() {
     let lab = Lab::new();
     let op = |name: &str, suite: &str, components: &[&str]| json!({ "op": "repository", "name": name, "url": "https://nginx.org/packages/debian/", "suite": suite, "components": components, "key": "k" });
-    let armoured = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n";
+    let armoured =
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n";
     fails(lab.apply_with(op("nginx", "bookworm", &["nginx"]), armoured), &["no apt"]);
     lab.folder("/etc/apt");
     lab.apply_with(op("nginx", "bookworm", &["nginx", "extra"]), armoured).unwrap();
@@ -333,6 +373,12 @@ fn a_repository_is_a_deb822_file_and_its_key() {
     fails(lab.apply_with(op("x", "bookworm", &["main\nTrusted: yes"]), armoured), &["component"]);
     fails(lab.apply_with(op("x", "bookworm", &[]), armoured), &["needs components"]);
     fails(lab.apply_with(op("x", "./", &["main"]), armoured), &["takes no components"]);
-    fails(lab.apply_with(op("x", "bookworm", &["main"]), b"<html>"), &["not an OpenPGP public key"]);
-    fails(lab.apply_with(op("x", "bookworm", &["main"]), b"-----BEGIN PGP PRIVATE KEY BLOCK-----"), &["private key"]);
+    fails(
+        lab.apply_with(op("x", "bookworm", &["main"]), b"<html>"),
+        &["not an OpenPGP public key"],
+    );
+    fails(
+        lab.apply_with(op("x", "bookworm", &["main"]), b"-----BEGIN PGP PRIVATE KEY BLOCK-----"),
+        &["private key"],
+    );
 }

@@ -1,26 +1,22 @@
 //! The chore `apply` in the real sandbox: over an overlay, as root of a user namespace.
 
-use std::fs;
-use std::fs::File;
-use std::io::Seek;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use bake::sandbox::Action;
-use bake::sandbox::Call;
-use bake::sandbox::Ended;
-use bake::sandbox::Failure;
-use bake::sandbox::Job;
-use bake::sandbox::Network;
-use serde_json::Value;
-use serde_json::json;
+use bake::sandbox::{Action, Call, Ended, Failure, Job, Network};
+use serde_json::{Value, json};
 
 use crate::apply_lab::EPOCH;
 use crate::sandbox_lab::Lab;
 
 fn apply(op: Value, file: Option<File>) -> Action {
-    Action::Call(Call { name: "build.apply", args: json!({ "op": op, "epoch": EPOCH }), fds: file.map(Into::into).into_iter().collect() })
+    Action::Call(Call {
+        name: "build.apply",
+        args: json!({ "op": op, "epoch": EPOCH }),
+        fds: file.map(Into::into).into_iter().collect(),
+    })
 }
 
 fn mkdir(path: &str, owner: &str) -> Value {
@@ -33,15 +29,27 @@ fn job(lab: &Lab, actions: Vec<Action>) -> Job {
     if !layer.exists() {
         fs::create_dir_all(layer.join("etc")).unwrap();
         fs::create_dir_all(layer.join("srv")).unwrap();
-        fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\n").unwrap();
+        fs::write(
+            layer.join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\n",
+        )
+        .unwrap();
         fs::write(layer.join("etc/group"), "root:x:0:\nwww-data:x:33:\n").unwrap();
     }
     let root = Some(lab.overlay(vec![layer, lab.tools()]));
-    Job { root, mounts: vec![], files: vec![], hostname: "inside".into(), network: Network::None, actions }
+    Job {
+        root,
+        mounts: vec![],
+        files: vec![],
+        hostname: "inside".into(),
+        network: Network::None,
+        actions,
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -61,7 +69,9 @@ fn userns_operations_land_in_the_layer_and_nothing_else_does() {
             apply(user, None),
             apply(write, Some(key)),
             apply(mkdir("/srv/data", "www-data:www-data"), None),
-            crate::sandbox_lab::sh("stat -c '%U:%G %a %Y %n' /srv/conf /srv/data /etc/passwd; cat /srv/conf"),
+            crate::sandbox_lab::sh(
+                "stat -c '%U:%G %a %Y %n' /srv/conf /srv/data /etc/passwd; cat /srv/conf",
+            ),
         ],
     ));
     let Ended::Done(values) = &ran.ended else { panic!("{ran:#?}") };
@@ -96,11 +106,22 @@ fn userns_what_is_there_already_makes_no_layer() {
 #[test]
 fn userns_places_that_are_gone_afterwards_are_refused() {
     let Some(lab) = Lab::new() else { return };
-    for (path, mount) in
-        [("/tmp/x", "/tmp"), ("/run/app/x", "/run"), ("/dev/x", "/dev"), ("/proc/x", "/proc"), ("/sys/x", "/sys"), ("/tmp", "/tmp")]
-    {
+    for (path, mount) in [
+        ("/tmp/x", "/tmp"),
+        ("/run/app/x", "/run"),
+        ("/dev/x", "/dev"),
+        ("/proc/x", "/proc"),
+        ("/sys/x", "/sys"),
+        ("/tmp", "/tmp"),
+    ] {
         let ran = lab.run(job(&lab, vec![apply(mkdir(path, "0:0"), None)]));
-        let Ended::Failed { how: Failure::Call(why), .. } = &ran.ended else { panic!("{path}: {ran:#?}") };
-        assert!(why.contains("would not stay in the image") && why.contains(&format!(": {mount} is a mount")), "{why}");
+        let Ended::Failed { how: Failure::Call(why), .. } = &ran.ended else {
+            panic!("{path}: {ran:#?}")
+        };
+        assert!(
+            why.contains("would not stay in the image")
+                && why.contains(&format!(": {mount} is a mount")),
+            "{why}"
+        );
     }
 }

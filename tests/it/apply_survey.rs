@@ -1,16 +1,14 @@
-//! Where a copy goes and what its layer then holds: the image's links, folders that are there, and what is no change at all.
+//! Where a copy goes and what its layer then holds: the image's links, folders that are there, and
+//! what is no change at all.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bake::build::apply;
+use bake::engine::apply;
 use bake::step::Op;
 use serde_json::json;
 
-use crate::apply_lab::EPOCH;
-use crate::apply_lab::Lab;
-use crate::apply_lab::fails;
-use crate::apply_lab::link;
+use crate::apply_lab::{EPOCH, Lab, fails, link};
 
 fn mode(lab: &Lab, path: &str, mode: u32) {
     fs::set_permissions(lab.at(path), fs::Permissions::from_mode(mode)).unwrap();
@@ -23,16 +21,25 @@ fn the_layer_has_what_is_new_and_the_folders_above_as_they_are() {
     mode(&lab, "/usr/share", 0o2751);
     lab.put_source("d/sub/f", "f");
     let names = lab.copy(&["d"], "/usr/share/new", json!({})).unwrap();
-    assert_eq!(names, ["usr", "usr/share", "usr/share/new", "usr/share/new/sub", "usr/share/new/sub/f"]);
+    assert_eq!(
+        names,
+        ["usr", "usr/share", "usr/share/new", "usr/share/new/sub", "usr/share/new/sub/f"]
+    );
     assert_eq!((lab.mode("/usr/share"), lab.mode("/usr/share/new")), (0o2751, 0o755));
     lab.put_source("d/sub/g", "g");
     let names = lab.copy(&["d"], "/usr/share/new", json!({})).unwrap();
-    assert_eq!(names, ["usr", "usr/share", "usr/share/new", "usr/share/new/sub", "usr/share/new/sub/g"]);
+    assert_eq!(
+        names,
+        ["usr", "usr/share", "usr/share/new", "usr/share/new/sub", "usr/share/new/sub/g"]
+    );
     assert_eq!(lab.copy(&["d"], "/usr/share/new", json!({})).unwrap(), Vec::<String>::new());
     lab.put_source("empty/.keep", "");
     fs::remove_file(lab.source("empty/.keep")).unwrap();
     assert_eq!(lab.copy(&["empty"], "/usr/share", json!({})).unwrap(), Vec::<String>::new());
-    assert_eq!(lab.copy(&["empty"], "/usr/share/e", json!({})).unwrap(), ["usr", "usr/share", "usr/share/e"]);
+    assert_eq!(
+        lab.copy(&["empty"], "/usr/share/e", json!({})).unwrap(),
+        ["usr", "usr/share", "usr/share/e"]
+    );
 }
 
 #[test]
@@ -89,7 +96,10 @@ fn two_ways_to_one_place_are_taken_one_after_the_other() {
     lab.put_source("root/usr/bin/same", "one");
     let names = lab.copy(&["root"], "/", json!({})).unwrap();
     assert_eq!(names, ["usr", "usr/bin", "usr/bin/same", "usr/bin/x"]);
-    assert_eq!((lab.text("/usr/bin/x"), lab.text("/usr/bin/same")), ("second".to_owned(), "one".to_owned()));
+    assert_eq!(
+        (lab.text("/usr/bin/x"), lab.text("/usr/bin/same")),
+        ("second".to_owned(), "one".to_owned())
+    );
     // What the copy has put itself is in the way as well, and is followed as well.
     let lab = Lab::new();
     lab.link("/bin", "made/here");
@@ -116,7 +126,11 @@ fn a_circle_is_said_to_be_one() {
     lab.link("/b", "/a");
     lab.put_source("f", "f");
     fails(lab.copy(&["f"], "/a/", json!({})), &["/a", "leads in a circle"]);
-    assert_eq!(lab.copy(&["f"], "/a", json!({})).unwrap(), ["a"], "a link to no folder gives way to a file");
+    assert_eq!(
+        lab.copy(&["f"], "/a", json!({})).unwrap(),
+        ["a"],
+        "a link to no folder gives way to a file"
+    );
 }
 
 #[test]
@@ -125,7 +139,10 @@ fn names_and_owners_that_no_layer_has_are_refused() {
     lab.put_source("d/.wh.f", "f");
     fails(lab.copy(&["d"], "/d", json!({})), &[".wh.f", "reserved for whiteouts"]);
     lab.put_source("f", "f");
-    fails(lab.copy(&["f"], "/f", json!({ "owner": "70000:70000" })), &["/f", "70000:70000 is outside the ids"]);
+    fails(
+        lab.copy(&["f"], "/f", json!({ "owner": "70000:70000" })),
+        &["/f", "70000:70000 is outside the ids"],
+    );
     fails(lab.copy(&["f"], "/", json!({ "from": ["f"], "to": "/x/../y" })), &["`..`"]);
 }
 

@@ -4,14 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tar::EntryType;
 
-use crate::apply_lab::EPOCH;
-use crate::apply_lab::Lab;
-use crate::apply_lab::fails;
-use crate::apply_lab::me;
+use crate::apply_lab::{EPOCH, Lab, fails, me};
 use crate::tier;
 
 const URL: &str = "https://example.org/dl/tool%2B1-amd64.tar.gz?token=x/y#z";
@@ -114,7 +110,10 @@ fn mode_and_strip() {
     let mut with_mode = op("/a/", true, 0);
     with_mode["mode"] = json!(0o640);
     lab.apply_with(with_mode, &release()).unwrap();
-    assert_eq!((lab.mode("/a/tool-1/bin"), lab.mode("/a/tool-1/bin/tool"), lab.mode("/a/LICENSE")), (0o750, 0o640, 0o640));
+    assert_eq!(
+        (lab.mode("/a/tool-1/bin"), lab.mode("/a/tool-1/bin/tool"), lab.mode("/a/LICENSE")),
+        (0o750, 0o640, 0o640)
+    );
     lab.apply_with(op("/b", true, 2), &release()).unwrap();
     assert_eq!(lab.tree("/b"), "b 755 /\nb/alias -> tool\nb/hard 755 binary\nb/tool 755 binary\n");
     lab.apply_with(op("/c", true, 9), &release()).unwrap();
@@ -124,7 +123,8 @@ fn mode_and_strip() {
 #[test]
 fn unpacking_again_is_no_change_but_for_hard_links() {
     let lab = Lab::new();
-    let archive = tar(&[("d/", DIR, 0o755, ""), ("d/f", FILE, 0o644, "x"), ("d/l", LINK, 0o777, "f")]);
+    let archive =
+        tar(&[("d/", DIR, 0o755, ""), ("d/f", FILE, 0o644, "x"), ("d/l", LINK, 0o777, "f")]);
     lab.apply_with(op("/opt", true, 0), &archive).unwrap();
     let before = lab.marks();
     lab.apply_with(op("/opt", true, 0), &archive).unwrap();
@@ -136,7 +136,11 @@ fn existing_links_of_the_image_are_followed_at_its_root() {
     let lab = Lab::new();
     lab.folder("/usr/bin");
     lab.link("/bin", "/usr/bin");
-    lab.apply_with(op("/", true, 0), &tar(&[("bin/tool", FILE, 0o755, "x"), ("bin/", DIR, 0o700, "")])).unwrap();
+    lab.apply_with(
+        op("/", true, 0),
+        &tar(&[("bin/tool", FILE, 0o755, "x"), ("bin/", DIR, 0o700, "")]),
+    )
+    .unwrap();
     assert_eq!(lab.text("/usr/bin/tool"), "x");
     assert_eq!(lab.mode("/usr/bin"), 0o755);
 }
@@ -150,7 +154,10 @@ fn nothing_leaves_the_folder() {
         (&[("/etc/passwd", FILE, 0o644, "x")], "absolute"),
         (&[("l", LINK, 0o777, "/etc"), ("l/passwd", FILE, 0o644, "x")], "symlink out of"),
         (&[("l", LINK, 0o777, "../../etc"), ("l/passwd", FILE, 0o644, "x")], "symlink out of"),
-        (&[("l", LINK, 0o777, ".."), ("m", LINK, 0o777, "l/.."), ("m/x", FILE, 0o644, "x")], "symlink out of"),
+        (
+            &[("l", LINK, 0o777, ".."), ("m", LINK, 0o777, "l/.."), ("m/x", FILE, 0o644, "x")],
+            "symlink out of",
+        ),
         (&[("l", LINK, 0o777, "/etc"), ("l/d/", DIR, 0o755, "")], "symlink out of"),
         (&[("l", LINK, 0o777, "/etc"), ("h", HARD, 0o644, "l/passwd")], "symlink out of"),
         (&[("h", HARD, 0o644, "../../etc/passwd")], "`..`"),
@@ -167,12 +174,20 @@ fn nothing_leaves_the_folder() {
         let lab = Lab::new();
         let before = (lab.tree("/etc"), fs::metadata(lab.at("/etc/passwd")).unwrap().ino());
         fails(lab.apply_with(op("/opt/tool", true, 0), &tar(entries)), &[part]);
-        assert_eq!((lab.tree("/etc"), fs::metadata(lab.at("/etc/passwd")).unwrap().ino()), before, "{entries:?}");
+        assert_eq!(
+            (lab.tree("/etc"), fs::metadata(lab.at("/etc/passwd")).unwrap().ino()),
+            before,
+            "{entries:?}"
+        );
         assert!(!lab.exists("/x") && !lab.exists("/opt/x"));
     }
     // A link that points out is only a link, and a file of its name takes its place.
     let lab = Lab::new();
-    lab.apply_with(op("/opt", true, 0), &tar(&[("l", LINK, 0o777, "/etc/passwd"), ("l", FILE, 0o644, "mine")])).unwrap();
+    lab.apply_with(
+        op("/opt", true, 0),
+        &tar(&[("l", LINK, 0o777, "/etc/passwd"), ("l", FILE, 0o644, "mine")]),
+    )
+    .unwrap();
     assert_eq!(lab.text("/opt/l"), "mine");
     assert!(lab.text("/etc/passwd").starts_with("root:"));
 }
@@ -219,7 +234,13 @@ fn root_everything_gets_the_owner_asked_for() {
     let mut op = op("/opt/tool", true, 1);
     op["owner"] = json!("www-data:shadow");
     lab.apply_with(op, &release()).unwrap();
-    for path in ["/opt/tool", "/opt/tool/bin", "/opt/tool/bin/tool", "/opt/tool/bin/alias", "/opt/tool/README"] {
+    for path in [
+        "/opt/tool",
+        "/opt/tool/bin",
+        "/opt/tool/bin/tool",
+        "/opt/tool/bin/alias",
+        "/opt/tool/README",
+    ] {
         assert_eq!(lab.owner(path), (33, 42), "{path}");
     }
     assert_eq!(lab.owner("/opt"), (0, 0));

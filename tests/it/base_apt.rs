@@ -1,32 +1,17 @@
-//! `packages` steps on Debian: the image's apt chooses, bake fetches and verifies, apt installs without network; the same from a lock.
+//! `packages` steps on Debian: the image's apt chooses, bake fetches and verifies, apt installs
+//! without network; the same from a lock.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bake::base::Error;
-use bake::base::Line;
-use bake::base::Package;
-use bake::base::debian::Archive;
-use bake::base::debian::Options;
-use bake::base::debian::Repository;
-use bake::base::debian::Source;
-use bake::base::debian::apt;
-use bake::base::debian::apt::Ask;
-use bake::base::debian::apt::Request;
+use bake::base::debian::apt::{self, Ask, Request};
+use bake::base::debian::{Archive, Options, Repository, Source};
+use bake::base::{Error, Line, Package};
 use bake::digest::Digest;
 use bake::sandbox::Overlay;
 
 use crate::base_debian::nowhere;
-use crate::base_lab::Bench;
-use crate::base_lab::assert_same;
-use crate::base_lab::cache;
-use crate::base_lab::net;
-use crate::base_lab::pin;
-use crate::base_lab::source;
-use crate::base_mirror::OURS;
-use crate::base_mirror::Reply;
-use crate::base_mirror::Server;
-use crate::base_mirror::deb;
+use crate::base_lab::{Bench, assert_same, cache, net, pin, source};
+use crate::base_mirror::{OURS, Reply, Server, deb};
 use crate::tier;
 
 const EPOCH: i64 = 1_700_000_000;
@@ -71,7 +56,11 @@ impl Base {
 
     /// The same root for another job: each mount needs a work folder of its own.
     fn again(&self, root: &Overlay) -> Overlay {
-        let work = tempfile::Builder::new().prefix("w-").tempdir_in(root.upper.parent().unwrap()).unwrap().keep();
+        let work = tempfile::Builder::new()
+            .prefix("w-")
+            .tempdir_in(root.upper.parent().unwrap())
+            .unwrap()
+            .keep();
         Overlay { work, ..root.clone() }
     }
 
@@ -79,7 +68,13 @@ impl Base {
         apt::resolve(&self.again(root), ask, &self.bench.shop(&self.online), &mut say)
     }
 
-    fn install(&self, root: &Overlay, set: &[Package], ask: &Ask<'_>, source: &Source) -> Result<(), Error> {
+    fn install(
+        &self,
+        root: &Overlay,
+        set: &[Package],
+        ask: &Ask<'_>,
+        source: &Source,
+    ) -> Result<(), Error> {
         // Warnings are about the image: apt has none about the folders that bake gives it.
         let mut hear = |line: Line<'_>| {
             say(line);
@@ -90,7 +85,10 @@ impl Base {
 
     fn sh(&self, root: &Overlay, script: &str) -> String {
         let mut job = self.bench.lab.job(vec![crate::sandbox_lab::sh(script)]);
-        job.root = Some(Overlay { lower: vec![root.upper.clone(), self.lower.clone()], ..self.bench.lab.overlay(vec![]) });
+        job.root = Some(Overlay {
+            lower: vec![root.upper.clone(), self.lower.clone()],
+            ..self.bench.lab.overlay(vec![])
+        });
         self.bench.lab.run(job).ok().out.join("\n")
     }
 }
@@ -112,7 +110,10 @@ fn installs(suite: &'static str, names: &[&str], checks: &[(&str, &str)]) {
     assert!(std::fs::read_dir(&first.upper).unwrap().next().is_none(), "choosing changes nothing");
     assert!(names.iter().all(|n| set.iter().any(|p| p.name == *n)), "{set:#?}");
     base.install(&first, &set, &ask, &base.online).unwrap();
-    assert_eq!(base.sh(&first, "dpkg --audit; dpkg -l | grep -v '^ii' | tail -n +6; apt-get check -qq"), "");
+    assert_eq!(
+        base.sh(&first, "dpkg --audit; dpkg -l | grep -v '^ii' | tail -n +6; apt-get check -qq"),
+        ""
+    );
     for (script, said) in checks {
         assert_eq!(base.sh(&first, script), *said, "{script}");
     }
@@ -151,7 +152,11 @@ fn root_net_nginx_on_bookworm() {
 
 #[test]
 fn root_net_ssh_on_trixie_brings_no_keys() {
-    installs("trixie", &["openssh-server"], &[("ls /etc/ssh/ssh_host_* 2>/dev/null | wc -l", "0"), ("stat -c %s /etc/machine-id", "0")]);
+    installs(
+        "trixie",
+        &["openssh-server"],
+        &[("ls /etc/ssh/ssh_host_* 2>/dev/null | wc -l", "0"), ("stat -c %s /etc/machine-id", "0")],
+    );
 }
 
 #[test]
@@ -183,7 +188,10 @@ fn root_net_what_apt_refuses_is_told() {
         (&["no-such-package"][..], "E: Unable to locate package no-such-package"),
         (&["bash=0.1"], "E: Version '0.1' for 'bash' was not found"),
         (&["bash/trixie"], "E: Release 'trixie' for 'bash' was not found"),
-        (&["mail-transport-agent"], "E: Package 'mail-transport-agent' has no installation candidate"),
+        (
+            &["mail-transport-agent"],
+            "E: Package 'mail-transport-agent' has no installation candidate",
+        ),
     ] {
         let wanted = requests(names);
         let root = base.fresh();
@@ -213,27 +221,48 @@ fn root_net_repositories_of_others() {
         "Package: theirs\nVersion: 1.0\nArchitecture: all\nDepends: bc\nFilename: ./a+b/theirs_1.0_all.deb\nSize: {size}\nSHA256: {hex}\n\n"
     );
     let date = "Date: Thu, 01 Jan 2026 00:00:00 UTC\n";
-    let list = |path: &str| OURS.sign(&format!("{date}Suite: odd_name\nSHA256:\n {} {} {path}\n", Digest::of(&row).hex(), row.len()));
+    let list = |path: &str| {
+        OURS.sign(&format!(
+            "{date}Suite: odd_name\nSHA256:\n {} {} {path}\n",
+            Digest::of(&row).hex(),
+            row.len()
+        ))
+    };
     let (flat, deep) = (list("Packages"), list("x/binary-amd64/Packages"));
     let server = Server::start(move |path| match path {
         "/flat/InRelease" | "/InRelease" => Reply::Bytes(flat.clone()),
         "/dists/odd_name/InRelease" => Reply::Bytes(deep.clone()),
-        "/flat/Packages" | "/Packages" | "/dists/odd_name/x/binary-amd64/Packages" => Reply::Bytes(row.clone().into_bytes()),
+        "/flat/Packages" | "/Packages" | "/dists/odd_name/x/binary-amd64/Packages" => {
+            Reply::Bytes(row.clone().into_bytes())
+        }
         "/a+b/theirs_1.0_all.deb" => Reply::Bytes(bytes.clone()),
         _ => Reply::Status(404),
     });
     let wanted = requests(&["theirs"]);
-    for (suite, components) in [("odd_name", vec!["x".to_owned()]), ("/", vec![]), ("./", vec![]), ("flat/", vec![])] {
-        let own = Repository { url: server.url.clone() + "/", suite: suite.to_owned(), components, key: OURS.public() };
+    for (suite, components) in
+        [("odd_name", vec!["x".to_owned()]), ("/", vec![]), ("./", vec![]), ("flat/", vec![])]
+    {
+        let own = Repository {
+            url: server.url.clone() + "/",
+            suite: suite.to_owned(),
+            components,
+            key: OURS.public(),
+        };
         let repositories = [own.clone()];
         let ask = Ask { repositories: &repositories, ..base.ask(&wanted, &[]) };
         let root = base.fresh();
         let set = base.resolve(&root, &ask).unwrap_or_else(|e| panic!("{suite}: {e}"));
         let theirs = set.iter().find(|p| p.name == "theirs").unwrap();
-        assert_eq!((&theirs.archive, theirs.path.as_str()), (&Archive::Url(server.url.clone()), "a+b/theirs_1.0_all.deb"), "{suite}");
+        assert_eq!(
+            (&theirs.archive, theirs.path.as_str()),
+            (&Archive::Url(server.url.clone()), "a+b/theirs_1.0_all.deb"),
+            "{suite}"
+        );
         base.install(&root, &set, &ask, &base.online).unwrap();
         assert_eq!(base.sh(&root, "cat /x; echo; echo 1+1 | bc"), "x\n2");
-        assert!(!crate::sandbox_lab::listing(&root.upper).iter().any(|path| path.contains("127.0.0.1")));
+        assert!(
+            !crate::sandbox_lab::listing(&root.upper).iter().any(|path| path.contains("127.0.0.1"))
+        );
 
         let key = include_bytes!("../../src/base/debian/keys/trixie-stable.asc").to_vec();
         let repositories = [Repository { key, ..own.clone() }];
@@ -256,14 +285,19 @@ fn ours(version: &str, text: &str) -> Vec<u8> {
         }
         builder.into_inner().unwrap()
     };
-    let control = format!("Package: ours\nVersion: {version}\nArchitecture: all\nMaintainer: us <us@example.org>\nDescription: ours\n");
+    let control = format!(
+        "Package: ours\nVersion: {version}\nArchitecture: all\nMaintainer: us <us@example.org>\nDescription: ours\n"
+    );
     let mut deb = b"!<arch>\n".to_vec();
     for (name, bytes) in [
         ("debian-binary", b"2.0\n".to_vec()),
         ("control.tar", tar(&[("./control", &control)])),
         ("data.tar", tar(&[("./usr/share/ours", text)])),
     ] {
-        deb.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).into_bytes());
+        deb.extend(
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len())
+                .into_bytes(),
+        );
         deb.extend(&bytes);
         if bytes.len() % 2 == 1 {
             deb.push(b'\n');

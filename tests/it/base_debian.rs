@@ -1,25 +1,23 @@
-//! Debian bases from the real mirror: chosen, unpacked, configured, the same each time; and what was locked builds without network.
+//! Debian bases from the real mirror: chosen, unpacked, configured, the same each time; and what
+//! was locked builds without network.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use bake::base::Error;
-use bake::base::Pinned;
 use bake::base::debian::Options;
+use bake::base::{Error, Pinned};
 use bake::recipe::Variant;
 
-use crate::base_lab::Bench;
-use crate::base_lab::assert_same;
-use crate::base_lab::cache;
-use crate::base_lab::debian;
-use crate::base_lab::net;
-use crate::base_lab::pin;
-use crate::base_lab::source;
+use crate::base_lab::{Bench, assert_same, cache, debian, net, pin, source};
 use crate::tier;
 
 /// A source that cannot reach anything, and works on one thread.
 pub(crate) fn nowhere() -> Options {
-    let mut options = Options { mirror: Some("http://127.0.0.1:9/debian".to_owned()), threads: 1, ..Options::default() };
+    let mut options = Options {
+        mirror: Some("http://127.0.0.1:9/debian".to_owned()),
+        threads: 1,
+        ..Options::default()
+    };
     options.limits.tries = 1;
     options
 }
@@ -33,25 +31,44 @@ fn bootstrap(suite: &str) {
     let pinned = pin(suite, &online).unwrap();
     let Pinned::Debian(set) = &pinned else { panic!("not Debian") };
     assert!((60..110).contains(&set.packages.len()), "{}", set.packages.len());
-    assert!(!set.packages.iter().any(|p| p.name.starts_with("perl") && p.name != "perl-base" || p.name == "usrmerge"));
+    assert!(
+        !set.packages
+            .iter()
+            .any(|p| p.name.starts_with("perl") && p.name != "perl-base" || p.name == "usrmerge")
+    );
     let epoch = pinned.date().unwrap();
 
     let first = bench.build(&pinned, Path::new("."), epoch, &online).unwrap();
     let root = &first.upper;
     let audit = "dpkg --audit; dpkg -l | grep -v '^ii' | tail -n +6; dpkg -V; apt-get check -qq; ls /var/lib/dpkg/bake.ci /var/lib/dpkg/tmp.ci 2>/dev/null; true";
     assert_eq!(bench.sh(&first, audit), "");
-    assert_eq!(bench.sh(&first, "dpkg --get-selections | wc -l").trim(), set.packages.len().to_string());
-    for gone in
-        ["var/log/dpkg.log", "etc/passwd-", "var/cache/ldconfig/aux-cache", "var/lib/dpkg/status-old", "etc/hostname", "etc/resolv.conf"]
-    {
+    assert_eq!(
+        bench.sh(&first, "dpkg --get-selections | wc -l").trim(),
+        set.packages.len().to_string()
+    );
+    for gone in [
+        "var/log/dpkg.log",
+        "etc/passwd-",
+        "var/cache/ldconfig/aux-cache",
+        "var/lib/dpkg/status-old",
+        "etc/hostname",
+        "etc/resolv.conf",
+    ] {
         assert!(!root.join(gone).exists(), "{gone}");
     }
-    let sources = std::fs::read_to_string(root.join("etc/apt/sources.list.d/debian.sources")).unwrap();
-    assert!(sources.contains("URIs: http://deb.debian.org/debian\n") && sources.contains(&format!("Suites: {suite}-security")));
+    let sources =
+        std::fs::read_to_string(root.join("etc/apt/sources.list.d/debian.sources")).unwrap();
+    assert!(
+        sources.contains("URIs: http://deb.debian.org/debian\n")
+            && sources.contains(&format!("Suites: {suite}-security"))
+    );
     let shadow = root.join("etc/shadow").metadata().unwrap();
     assert_eq!((shadow.uid(), shadow.gid(), shadow.mode() & 0o7777), (0, 42, 0o640));
     assert_eq!(root.join("tmp").metadata().unwrap().mode() & 0o7777, 0o1777);
-    assert!(root.join("usr/bin/ischroot").metadata().unwrap().len() > 30, "the real one is in the image");
+    assert!(
+        root.join("usr/bin/ischroot").metadata().unwrap().len() > 30,
+        "the real one is in the image"
+    );
 
     // What was written to a lock, read back, built again without any network.
     let text = toml::to_string(&pinned).unwrap();
@@ -59,7 +76,14 @@ fn bootstrap(suite: &str) {
     assert_eq!(locked, pinned);
     assert_eq!(locked.key(epoch), pinned.key(epoch));
     let offline = source(cache(), nowhere());
-    let again = bake::base::pin(&debian(suite, Variant::Minbase), "amd64", Path::new("."), Some(&locked), &offline).unwrap();
+    let again = bake::base::pin(
+        &debian(suite, Variant::Minbase),
+        "amd64",
+        Path::new("."),
+        Some(&locked),
+        &offline,
+    )
+    .unwrap();
     let second = bench.build(&again, Path::new("."), epoch, &offline).unwrap();
     assert_same(root, &second.upper, epoch);
 }
@@ -81,15 +105,24 @@ fn root_net_slim_leaves_out_documentation_now_and_later() {
     }
     let Some(bench) = Bench::new() else { return };
     let online = source(cache(), Options::default());
-    let pinned = bake::base::pin(&debian("trixie", Variant::Slim), "amd64", Path::new("."), None, &online).unwrap();
+    let pinned =
+        bake::base::pin(&debian("trixie", Variant::Slim), "amd64", Path::new("."), None, &online)
+            .unwrap();
     let root = bench.build(&pinned, Path::new("."), 0, &online).unwrap();
     let left = crate::sandbox_lab::listing(&root.upper);
     assert!(left.iter().any(|p| p == "usr/share/doc/bash/copyright"));
+    assert!(!left.iter().any(|p| p.starts_with("usr/share/doc/")
+        && p.ends_with("changelog.Debian.gz")
+        && !root.upper.join(p).is_symlink()));
     assert!(
-        !left.iter().any(|p| p.starts_with("usr/share/doc/") && p.ends_with("changelog.Debian.gz") && !root.upper.join(p).is_symlink())
+        !left
+            .iter()
+            .any(|p| p.starts_with("usr/share/man/man1/") || p.starts_with("usr/share/locale/de"))
     );
-    assert!(!left.iter().any(|p| p.starts_with("usr/share/man/man1/") || p.starts_with("usr/share/locale/de")));
-    assert_eq!(bench.sh(&root, "cat /etc/dpkg/dpkg.cfg.d/bake-slim | grep -c path-exclude; dpkg --audit"), "7");
+    assert_eq!(
+        bench.sh(&root, "cat /etc/dpkg/dpkg.cfg.d/bake-slim | grep -c path-exclude; dpkg --audit"),
+        "7"
+    );
 }
 
 #[test]
@@ -109,7 +142,9 @@ fn root_what_cannot_run_here_is_said_before_anything_is_fetched() {
         packages: vec![],
     };
     let dir = tempfile::tempdir().unwrap();
-    let error = bench.build(&Pinned::Debian(pin), Path::new("."), 0, &source(dir.path(), nowhere())).unwrap_err();
+    let error = bench
+        .build(&Pinned::Debian(pin), Path::new("."), 0, &source(dir.path(), nowhere()))
+        .unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot run {other} programs")), "{error}");
 }
 
@@ -129,11 +164,16 @@ fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
         archive,
     };
     let server = crate::base_mirror::Server::start(|path| match path {
-        "/debian/pool/good.deb" => crate::base_mirror::Reply::Bytes(crate::base_mirror::deb("good", "")),
+        "/debian/pool/good.deb" => {
+            crate::base_mirror::Reply::Bytes(crate::base_mirror::deb("good", ""))
+        }
         _ => crate::base_mirror::Reply::Status(404),
     });
     let dir = tempfile::tempdir().unwrap();
-    let source = source(dir.path(), Options { mirror: Some(format!("{}/debian", server.url)), ..Options::default() });
+    let source = source(
+        dir.path(),
+        Options { mirror: Some(format!("{}/debian", server.url)), ..Options::default() },
+    );
     let pin = |packages| bake::base::PinnedDebian {
         suite: "trixie".to_owned(),
         arch: bake::base::host_arch().to_owned(),
@@ -144,13 +184,18 @@ fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
         packages,
     };
     let main = bake::base::debian::Archive::Main;
-    let missing = Pinned::Debian(pin(vec![package("gone", main.clone()), package("good", main.clone())]));
+    let missing =
+        Pinned::Debian(pin(vec![package("gone", main.clone()), package("good", main.clone())]));
     let error = bench.build(&missing, Path::new("."), 0, &source).unwrap_err();
     assert!(matches!(&error, Error::Gone { name, .. } if name == "gone"), "{error:?}");
     assert!(error.hint().unwrap().contains("bake lock --update"));
     // A package that is not the one the lock names is found out by its own control file.
     let mut other = package("good", main);
     other.version = "2.0".to_owned();
-    let error = bench.build(&Pinned::Debian(pin(vec![other])), Path::new("."), 0, &source).unwrap_err();
-    assert!(error.to_string().contains("package good: its Version is \"1.0\", not \"2.0\""), "{error}");
+    let error =
+        bench.build(&Pinned::Debian(pin(vec![other])), Path::new("."), 0, &source).unwrap_err();
+    assert!(
+        error.to_string().contains("package good: its Version is \"1.0\", not \"2.0\""),
+        "{error}"
+    );
 }

@@ -1,31 +1,20 @@
-//! What the tests of bases share: a cache, a source that asks the real mirror (perhaps through a loopback server that tampers), roots.
+//! What the tests of bases share: a cache, a source that asks the real mirror (perhaps through a
+//! loopback server that tampers), roots.
 
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
-use bake::base::Error;
-use bake::base::Line;
-use bake::base::Pinned;
-use bake::base::Workshop;
-use bake::base::debian::Options;
-use bake::base::debian::Source;
-use bake::base::debian::mirror;
+use bake::base::debian::{Options, Source, mirror};
+use bake::base::{Error, Line, Pinned, Workshop};
 use bake::digest::Digest;
-use bake::event::Sink;
-use bake::event::silent;
-use bake::recipe::Base;
-use bake::recipe::BaseKind;
-use bake::recipe::Debian;
-use bake::recipe::Variant;
-use bake::sandbox::Cancel;
-use bake::sandbox::Overlay;
+use bake::event::{Sink, silent};
+use bake::recipe::{Base, BaseKind, Debian, Variant};
+use bake::sandbox::{Cancel, Overlay};
 
-use crate::sandbox_lab::Lab;
-use crate::sandbox_lab::base as folder;
+use crate::sandbox_lab::{Lab, base as folder};
 
-/// Packages downloaded by any test of this run, shared: content that is checked whenever it is used.
+/// Packages downloaded by any test of this run, shared: content that is checked whenever it is
+/// used.
 static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
     let path = folder().join("base-cache");
     std::fs::create_dir_all(&path).unwrap();
@@ -45,7 +34,11 @@ pub(crate) fn real(suite: &str) -> mirror::Mirror {
 pub(crate) fn net() -> bool {
     let dir = tempfile::tempdir().unwrap();
     let source = source(dir.path(), Options::default());
-    match source.download(&format!("{}/dists/trixie/Release.gpg", real("trixie").main), None, 1 << 20) {
+    match source.download(
+        &format!("{}/dists/trixie/Release.gpg", real("trixie").main),
+        None,
+        1 << 20,
+    ) {
         Ok(_) => true,
         Err(error) => !crate::tier::skip(&format!("the Debian mirror cannot be reached: {error}")),
     }
@@ -56,7 +49,12 @@ pub(crate) fn source(cache: &Path, options: Options) -> Source {
 }
 
 pub(crate) fn debian(suite: &str, variant: Variant) -> Base {
-    let debian = Debian { suite: suite.to_owned(), variant, mirror: None, components: vec!["main".to_owned()] };
+    let debian = Debian {
+        suite: suite.to_owned(),
+        variant,
+        mirror: None,
+        components: vec!["main".to_owned()],
+    };
     Base { line: 1, kind: BaseKind::Debian(debian) }
 }
 
@@ -80,14 +78,34 @@ impl Bench {
     }
 
     pub(crate) fn shop<'a>(&'a self, source: &'a Source) -> Workshop<'a> {
-        Workshop { source, session: &self.lab.session, scratch: &self.scratch, cancel: &self.cancel, sink: &self.sink }
+        Workshop {
+            source,
+            session: &self.lab.session,
+            scratch: &self.scratch,
+            cancel: &self.cancel,
+            sink: &self.sink,
+        }
     }
 
     /// Builds a base into a fresh upper folder.
-    pub(crate) fn build(&self, pinned: &Pinned, context: &Path, epoch: i64, source: &Source) -> Result<Overlay, Error> {
+    pub(crate) fn build(
+        &self,
+        pinned: &Pinned,
+        context: &Path,
+        epoch: i64,
+        source: &Source,
+    ) -> Result<Overlay, Error> {
         let overlay = self.lab.overlay(vec![]);
         let mut hear = |line: Line<'_>| eprintln!("{}", String::from_utf8_lossy(line.text));
-        bake::base::build(pinned, epoch, context, &overlay.upper, &overlay.work, &self.shop(source), &mut hear)?;
+        bake::base::build(
+            pinned,
+            epoch,
+            context,
+            &overlay.upper,
+            &overlay.work,
+            &self.shop(source),
+            &mut hear,
+        )?;
         Ok(overlay)
     }
 
@@ -100,7 +118,8 @@ impl Bench {
     }
 }
 
-/// Whether two folders are the same layer (here, where ids on disk are the image's: as root); says what differs.
+/// Whether two folders are the same layer (here, where ids on disk are the image's: as root); says
+/// what differs.
 #[track_caller]
 pub(crate) fn assert_same(one: &Path, two: &Path, epoch: i64) {
     let rows = |upper: &Path| {
@@ -112,10 +131,19 @@ pub(crate) fn assert_same(one: &Path, two: &Path, epoch: i64) {
             let mut text = vec![];
             std::io::Read::read_to_end(&mut entry, &mut text).unwrap();
             let h = entry.header();
-            let (kind, mode, uid, gid, time) = (h.entry_type(), h.mode().unwrap(), h.uid().unwrap(), h.gid().unwrap(), h.mtime().unwrap());
+            let (kind, mode, uid, gid, time) = (
+                h.entry_type(),
+                h.mode().unwrap(),
+                h.uid().unwrap(),
+                h.gid().unwrap(),
+                h.mtime().unwrap(),
+            );
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let link = entry.link_name_bytes().map(|l| String::from_utf8_lossy(&l).into_owned());
-            rows.insert(format!("{name} {kind:?} {mode:o} {uid}:{gid} {time} {link:?} {}", Digest::of(&text)));
+            rows.insert(format!(
+                "{name} {kind:?} {mode:o} {uid}:{gid} {time} {link:?} {}",
+                Digest::of(&text)
+            ));
         }
         (Digest::of(&bytes), rows)
     };

@@ -1,40 +1,27 @@
-//! A mirror that is down, slow, tampered with, out of date: each is the right error, and nothing false is left in the cache.
-//! The mirror is a loopback server with a tiny archive of our own, signed by a key of our own.
+//! A mirror that is down, slow, tampered with, out of date: each is the right error, and nothing
+//! false is left in the cache. The mirror is a loopback server with a tiny archive of our own,
+//! signed by a key of our own.
 
 use std::collections::HashMap;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Write;
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::LazyLock;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use bake::base::Error;
-use bake::base::Pinned;
-use bake::base::debian::Options;
-use bake::base::debian::Source;
-use bake::base::debian::apt;
-use bake::base::debian::apt::Ask;
+use bake::base::debian::apt::{self, Ask};
 use bake::base::debian::release::Distrust;
-use bake::base::fetch;
+use bake::base::debian::{Options, Source};
+use bake::base::{Error, Pinned, fetch};
 use bake::digest::Digest;
-use pgp::composed::ArmorOptions;
-use pgp::composed::CleartextSignedMessage;
-use pgp::composed::KeyType;
-use pgp::composed::SecretKeyParamsBuilder;
-use pgp::composed::SignedPublicKey;
-use pgp::composed::SignedSecretKey;
+use pgp::composed::{
+    ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyParamsBuilder, SignedPublicKey,
+    SignedSecretKey,
+};
 use pgp::types::Password;
 
-use crate::base_lab::pin;
-use crate::base_lab::source;
+use crate::base_lab::{pin, source};
 
 /// 2026-01-02, when the archive below is fresh.
 const NOW: i64 = 1_767_312_000;
@@ -69,7 +56,8 @@ impl Server {
                 if ending.load(Ordering::Relaxed) {
                     return;
                 }
-                let (answer, ending, log) = (Arc::clone(&answer), Arc::clone(&ending), Arc::clone(&log));
+                let (answer, ending, log) =
+                    (Arc::clone(&answer), Arc::clone(&ending), Arc::clone(&log));
                 std::thread::spawn(move || serve(stream, &*answer, &ending, &log));
             }
         });
@@ -89,7 +77,12 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: TcpStream, answer: &dyn Fn(&str) -> Reply, over: &AtomicBool, log: &Mutex<Vec<String>>) {
+fn serve(
+    stream: TcpStream,
+    answer: &dyn Fn(&str) -> Reply,
+    over: &AtomicBool,
+    log: &Mutex<Vec<String>>,
+) {
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
@@ -111,10 +104,12 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&str) -> Reply, over: &AtomicBool, l
                 let _ = writer.write_all(&[head.as_bytes(), &bytes[..bytes.len() / 2]].concat());
                 return;
             }
-            Reply::Status(status) => writer.write_all(format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n").as_bytes()),
-            Reply::Redirect(to) => {
-                writer.write_all(format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").as_bytes())
-            }
+            Reply::Status(status) => writer
+                .write_all(format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n").as_bytes()),
+            Reply::Redirect(to) => writer.write_all(
+                format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n")
+                    .as_bytes(),
+            ),
             Reply::Stall => {
                 // Until the client gives up or the test ends.
                 while !over.load(Ordering::Relaxed) && !matches!(reader.read(&mut [0]), Ok(0)) {}
@@ -132,7 +127,11 @@ pub(crate) struct Signer(SignedSecretKey);
 impl Signer {
     fn new() -> Self {
         let mut params = SecretKeyParamsBuilder::default();
-        params.key_type(KeyType::Ed25519Legacy).can_sign(true).can_certify(true).primary_user_id("Test <test@example.org>".to_owned());
+        params
+            .key_type(KeyType::Ed25519Legacy)
+            .can_sign(true)
+            .can_certify(true)
+            .primary_user_id("Test <test@example.org>".to_owned());
         Self(params.build().unwrap().generate(rand::thread_rng()).unwrap())
     }
 
@@ -141,7 +140,13 @@ impl Signer {
     }
 
     pub(crate) fn sign(&self, text: &str) -> Vec<u8> {
-        let message = CleartextSignedMessage::sign(rand::thread_rng(), text, &self.0.primary_key, &Password::empty()).unwrap();
+        let message = CleartextSignedMessage::sign(
+            rand::thread_rng(),
+            text,
+            &self.0.primary_key,
+            &Password::empty(),
+        )
+        .unwrap();
         message.to_armored_bytes(ArmorOptions::default()).unwrap()
     }
 }
@@ -167,12 +172,19 @@ pub(crate) fn deb_of(name: &str, version: &str, fields: &str) -> Vec<u8> {
         }
         builder.into_inner().unwrap()
     };
-    let control = format!("Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}Description: x\n");
+    let control =
+        format!("Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}Description: x\n");
     let mut out = b"!<arch>\n".to_vec();
-    let parts =
-        [("debian-binary", b"2.0\n".to_vec()), ("control.tar", tar(&[("./control", &control)])), ("data.tar", tar(&[("./x", "x")]))];
+    let parts = [
+        ("debian-binary", b"2.0\n".to_vec()),
+        ("control.tar", tar(&[("./control", &control)])),
+        ("data.tar", tar(&[("./x", "x")])),
+    ];
     for (member, bytes) in parts {
-        out.extend(format!("{member:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).into_bytes());
+        out.extend(
+            format!("{member:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len())
+                .into_bytes(),
+        );
         out.extend(&bytes);
         if bytes.len() % 2 == 1 {
             out.push(b'\n');
@@ -195,15 +207,21 @@ fn archive(signer: &Signer, header: &dyn Fn(&str) -> String) -> HashMap<String, 
         let bytes = deb(name, fields);
         let path = format!("pool/{name}_1.0_all.deb");
         let (size, hex) = (bytes.len(), Digest::of(&bytes).hex());
-        index += &format!("Package: {name}\nVersion: 1.0\nArchitecture: all\n{fields}Filename: {path}\nSize: {size}\nSHA256: {hex}\n\n");
+        index += &format!(
+            "Package: {name}\nVersion: 1.0\nArchitecture: all\n{fields}Filename: {path}\nSize: {size}\nSHA256: {hex}\n\n"
+        );
         files.insert(format!("/debian/{path}"), bytes);
     }
-    for (root, suite, text) in
-        [("/debian", "trixie", index.as_str()), ("/debian", "trixie-updates", ""), ("/debian-security", "trixie-security", "")]
-    {
+    for (root, suite, text) in [
+        ("/debian", "trixie", index.as_str()),
+        ("/debian", "trixie-updates", ""),
+        ("/debian-security", "trixie-security", ""),
+    ] {
         let packed = xz(text.as_bytes());
         let path = "main/binary-amd64/Packages";
-        let row = |name: &str, bytes: &[u8]| format!(" {} {} {name}\n", Digest::of(bytes).hex(), bytes.len());
+        let row = |name: &str, bytes: &[u8]| {
+            format!(" {} {} {name}\n", Digest::of(bytes).hex(), bytes.len())
+        };
         let table = row(path, text.as_bytes()) + &row(&format!("{path}.xz"), &packed);
         let release = format!("{}SHA256:\n{table}", header(suite));
         files.insert(format!("{root}/dists/{suite}/InRelease"), signer.sign(&release));
@@ -213,12 +231,25 @@ fn archive(signer: &Signer, header: &dyn Fn(&str) -> String) -> HashMap<String, 
 }
 
 fn header(suite: &str) -> String {
-    format!("Origin: Test\nCodename: {suite}\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nValid-Until: Thu, 08 Jan 2026 00:00:00 UTC\n")
+    format!(
+        "Origin: Test\nCodename: {suite}\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nValid-Until: Thu, 08 Jan 2026 00:00:00 UTC\n"
+    )
 }
 
 fn options(mirror: &str) -> Options {
-    let limits = fetch::Limits { stall: Duration::from_millis(300), pause: Duration::from_millis(1), tries: 2, ..fetch::Limits::default() };
-    Options { mirror: Some(format!("{mirror}/debian")), keys: Some(OURS.public()), now: NOW, limits, ..Options::default() }
+    let limits = fetch::Limits {
+        stall: Duration::from_millis(300),
+        pause: Duration::from_millis(1),
+        tries: 2,
+        ..fetch::Limits::default()
+    };
+    Options {
+        mirror: Some(format!("{mirror}/debian")),
+        keys: Some(OURS.public()),
+        now: NOW,
+        limits,
+        ..Options::default()
+    }
 }
 
 /// Serves the good archive, but for what `change` makes of it.
@@ -256,7 +287,8 @@ fn honest(cache: &Path) {
             assert_eq!(entry.file_name().to_str(), Some(Digest::of(&bytes).hex().as_str()));
         }
     }
-    let partial: Vec<_> = std::fs::read_dir(cache.join("partial")).unwrap().flatten().map(|e| e.path()).collect();
+    let partial: Vec<_> =
+        std::fs::read_dir(cache.join("partial")).unwrap().flatten().map(|e| e.path()).collect();
     assert!(partial.is_empty(), "{partial:?}");
 }
 
@@ -272,8 +304,16 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// Pins and fetches through a server that changes what `matching` says; returns the error's text.
 #[track_caller]
-fn broken(matching: &'static str, change: impl Fn(Vec<u8>) -> Reply + Send + Sync + 'static) -> String {
-    let server = tampered(move |path, bytes| if path.contains(matching) { change(bytes) } else { Reply::Bytes(bytes) });
+fn broken(
+    matching: &'static str,
+    change: impl Fn(Vec<u8>) -> Reply + Send + Sync + 'static,
+) -> String {
+    let server =
+        tampered(
+            move |path, bytes| {
+                if path.contains(matching) { change(bytes) } else { Reply::Bytes(bytes) }
+            },
+        );
     let cache = tempfile::tempdir().unwrap();
     let source = source(cache.path(), options(&server.url));
     let error = pin("trixie", &source).and_then(|pinned| fetch_all(&pinned, &source)).unwrap_err();
@@ -317,19 +357,31 @@ fn a_good_mirror_serves_the_set_once() {
 #[test]
 fn a_changed_release_file_is_not_believed() {
     for suite in ["dists/trixie/", "dists/trixie-updates/", "dists/trixie-security/"] {
-        let said =
-            broken(suite, |bytes| Reply::Bytes(String::from_utf8(bytes).unwrap().replace("Origin: Test", "Origin: Evil").into_bytes()));
+        let said = broken(suite, |bytes| {
+            Reply::Bytes(
+                String::from_utf8(bytes)
+                    .unwrap()
+                    .replace("Origin: Test", "Origin: Evil")
+                    .into_bytes(),
+            )
+        });
         assert!(
-            said.starts_with("cannot trust MIRROR/debian") && said.contains("no valid signature by a trusted key (signed by "),
+            said.starts_with("cannot trust MIRROR/debian")
+                && said.contains("no valid signature by a trusted key (signed by "),
             "{said}"
         );
     }
-    assert!(broken("InRelease", |_| Reply::Bytes(b"<html>please log in</html>".to_vec())).contains("not a signed Release file"));
+    assert!(
+        broken("InRelease", |_| Reply::Bytes(b"<html>please log in</html>".to_vec()))
+            .contains("not a signed Release file")
+    );
 }
 
 #[test]
 fn another_key_does_not_count() {
-    let server = Server::start(|path| archive(&OTHERS, &header).remove(path).map_or(Reply::Status(404), Reply::Bytes));
+    let server = Server::start(|path| {
+        archive(&OTHERS, &header).remove(path).map_or(Reply::Status(404), Reply::Bytes)
+    });
     let cache = tempfile::tempdir().unwrap();
     let error = pin("trixie", &source(cache.path(), options(&server.url))).unwrap_err();
     assert!(matches!(error, Error::Untrusted { source: Distrust::Signature(_), .. }), "{error:?}");
@@ -341,7 +393,9 @@ fn names_and_dates_are_checked() {
     let wrong_name: Header = |suite| header(suite).replace("trixie", "bookworm");
     let expired: Header = |suite| header(suite).replace("08 Jan 2026", "01 Jan 2026");
     let future: Header = |suite| header(suite).replace("Date: Thu, 01 Jan", "Date: Thu, 07 Jan");
-    let undated: Header = |suite| header(suite).lines().filter(|l| !l.starts_with("Date")).map(|l| format!("{l}\n")).collect();
+    let undated: Header = |suite| {
+        header(suite).lines().filter(|l| !l.starts_with("Date")).map(|l| format!("{l}\n")).collect()
+    };
     for (make, said, hint) in [
         (wrong_name, "it is for \"bookworm", "try another"),
         (expired, "it expired on Thu, 01 Jan 2026 00:00:00 UTC", "out of date"),
@@ -349,7 +403,9 @@ fn names_and_dates_are_checked() {
         (undated, "field Date is missing", "try another"),
     ] {
         let files = archive(&OURS, &make);
-        let server = Server::start(move |path| files.get(path).cloned().map_or(Reply::Status(404), Reply::Bytes));
+        let server = Server::start(move |path| {
+            files.get(path).cloned().map_or(Reply::Status(404), Reply::Bytes)
+        });
         let cache = tempfile::tempdir().unwrap();
         let error = pin("trixie", &source(cache.path(), options(&server.url))).unwrap_err();
         assert!(causes(&error).contains(said), "{}", causes(&error));
@@ -373,24 +429,40 @@ fn a_changed_index_is_not_believed() {
 #[test]
 fn a_changed_package_is_not_kept() {
     let said = broken("pool/apt", flip);
-    assert!(said.contains("/pool/apt_1.0_all.deb: wrong hash: expected sha256:") && said.contains(", got sha256:"), "{said}");
+    assert!(
+        said.contains("/pool/apt_1.0_all.deb: wrong hash: expected sha256:")
+            && said.contains(", got sha256:"),
+        "{said}"
+    );
     assert!(broken("pool/apt", Reply::Short).contains("truncated: "));
-    assert!(broken("pool/apt", |bytes| Reply::Bytes(bytes[..100].to_vec())).contains("truncated: 100 of "));
+    assert!(
+        broken("pool/apt", |bytes| Reply::Bytes(bytes[..100].to_vec()))
+            .contains("truncated: 100 of ")
+    );
     let said = broken("pool/apt", |_| Reply::Status(404));
-    assert!(said.contains("package apt 1.0 is neither in the cache nor on the mirror any more"), "{said}");
+    assert!(
+        said.contains("package apt 1.0 is neither in the cache nor on the mirror any more"),
+        "{said}"
+    );
     assert!(broken("pool/apt", |_| Reply::Status(503)).contains("the server answers 503"));
 }
 
 #[test]
 fn a_mirror_that_is_down_or_slow_is_named() {
     let said = broken("InRelease", |_| Reply::Stall);
-    assert!(said.contains("MIRROR/debian") && said.contains("timeout: no answer for 300ms"), "{said}");
+    assert!(
+        said.contains("MIRROR/debian") && said.contains("timeout: no answer for 300ms"),
+        "{said}"
+    );
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let error = pin("trixie", &source(cache.path(), options(&format!("http://{closed}")))).unwrap_err();
+    let error =
+        pin("trixie", &source(cache.path(), options(&format!("http://{closed}")))).unwrap_err();
     assert!(causes(&error).contains("InRelease: connection refused"), "{}", causes(&error));
     assert!(error.hint().unwrap().contains("--debian-mirror"));
-    let error = pin("trixie", &source(cache.path(), options("http://me:secret@no-such-host.invalid"))).unwrap_err();
+    let error =
+        pin("trixie", &source(cache.path(), options("http://me:secret@no-such-host.invalid")))
+            .unwrap_err();
     assert!(!format!("{error:?}{}", causes(&error)).contains("secret"), "{error:?}");
     assert!(causes(&error).ends_with("InRelease: unknown host"), "{}", causes(&error));
 }
@@ -398,12 +470,13 @@ fn a_mirror_that_is_down_or_slow_is_named() {
 #[test]
 fn what_passes_is_tried_again() {
     let first = AtomicBool::new(true);
-    let server =
-        tampered(
-            move |path, bytes| {
-                if path.contains("pool/apt") && first.swap(false, Ordering::Relaxed) { Reply::Short(bytes) } else { Reply::Bytes(bytes) }
-            },
-        );
+    let server = tampered(move |path, bytes| {
+        if path.contains("pool/apt") && first.swap(false, Ordering::Relaxed) {
+            Reply::Short(bytes)
+        } else {
+            Reply::Bytes(bytes)
+        }
+    });
     let cache = tempfile::tempdir().unwrap();
     let source = source(cache.path(), options(&server.url));
     fetch_all(&pin("trixie", &source).unwrap(), &source).unwrap();
@@ -417,7 +490,13 @@ fn redirects_are_followed_but_not_for_ever() {
     let source = source(cache.path(), options(&ring.url));
     let error = source.download(&format!("{}/a", ring.url), None, 100).unwrap_err();
     assert!(causes(&error).contains("it redirects for ever"), "{}", causes(&error));
-    let there = Server::start(|path| if path == "/there" { Reply::Bytes(b"x".to_vec()) } else { Reply::Redirect("/there".to_owned()) });
+    let there = Server::start(|path| {
+        if path == "/there" {
+            Reply::Bytes(b"x".to_vec())
+        } else {
+            Reply::Redirect("/there".to_owned())
+        }
+    });
     let got = source.download(&format!("{}/a", there.url), None, 100).unwrap();
     assert_eq!((got.sha256, got.size), (Digest::of(b"x"), 1));
 }
@@ -461,8 +540,11 @@ fn a_lock_that_was_tampered_with_is_refused() {
     let source = source(cache.path(), options(&server.url));
     let pinned = pin("trixie", &source).unwrap();
     type Change = fn(&mut bake::base::Package);
-    let (path, name, version): (Change, Change, Change) =
-        (|p| p.path = "../../etc/passwd".to_owned(), |p| p.name = "$(reboot)".to_owned(), |p| p.version = "1;2".to_owned());
+    let (path, name, version): (Change, Change, Change) = (
+        |p| p.path = "../../etc/passwd".to_owned(),
+        |p| p.name = "$(reboot)".to_owned(),
+        |p| p.version = "1;2".to_owned(),
+    );
     for change in [path, name, version] {
         let Pinned::Debian(mut pin) = pinned.clone() else { panic!("not Debian") };
         change(&mut pin.packages[0]);
@@ -484,11 +566,16 @@ fn net_the_real_mirror_through_one_that_lies() {
     let upstream = ureq::Agent::new_with_defaults();
     let server = Server::start(move |path| {
         let root = real.main.trim_end_matches("/debian").to_owned();
-        let Ok(mut response) = upstream.get(format!("{root}{path}")).call() else { return Reply::Status(502) };
+        let Ok(mut response) = upstream.get(format!("{root}{path}")).call() else {
+            return Reply::Status(502);
+        };
         let bytes = response.body_mut().with_config().limit(1 << 28).read_to_vec().unwrap();
         // One letter of a hash, in the signed part.
         let text = String::from_utf8(bytes).unwrap();
-        Reply::Bytes(text.replacen("main/binary-amd64/Packages.xz", "main/binary-arm64/Packages.xz", 1).into_bytes())
+        Reply::Bytes(
+            text.replacen("main/binary-amd64/Packages.xz", "main/binary-arm64/Packages.xz", 1)
+                .into_bytes(),
+        )
     });
     let cache = tempfile::tempdir().unwrap();
     let options = Options { mirror: Some(format!("{}/debian", server.url)), ..Options::default() };

@@ -1,20 +1,15 @@
-//! Tars and folders as bases: every packing gives the same tree, and what changed since it was pinned is refused.
+//! Tars and folders as bases: every packing gives the same tree, and what changed since it was
+//! pinned is refused.
 
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use bake::base::Error;
-use bake::base::Pinned;
 use bake::base::debian::Options;
-use bake::recipe::Base;
-use bake::recipe::BaseKind;
+use bake::base::{Error, Pinned};
+use bake::recipe::{Base, BaseKind};
 
-use crate::base_lab::Bench;
-use crate::base_lab::assert_same;
-use crate::base_lab::source;
+use crate::base_lab::{Bench, assert_same, source};
 use crate::tier;
 
 fn tar_bytes() -> Vec<u8> {
@@ -62,7 +57,12 @@ fn root_every_packing_is_the_same_tree() {
     let zst = zstd::encode_all(&plain[..], 1).unwrap();
     let source = source(cache.path(), Options::default());
     let mut first: Option<PathBuf> = None;
-    for (name, bytes) in [("b.tar", plain), ("b.tar.gz", gz.finish().unwrap()), ("b.tar.xz", xz.finish().unwrap()), ("b.tar.zst", zst)] {
+    for (name, bytes) in [
+        ("b.tar", plain),
+        ("b.tar.gz", gz.finish().unwrap()),
+        ("b.tar.xz", xz.finish().unwrap()),
+        ("b.tar.zst", zst),
+    ] {
         std::fs::write(context.path().join(name), &bytes).unwrap();
         let pinned = pin(context.path(), name, cache.path());
         let root = bench.build(&pinned, context.path(), 100, &source).unwrap();
@@ -76,7 +76,8 @@ fn root_every_packing_is_the_same_tree() {
         first.get_or_insert(root.upper);
 
         // Changed since.
-        std::fs::write(context.path().join(name), tar_bytes().len().to_string().repeat(2000)).unwrap();
+        std::fs::write(context.path().join(name), tar_bytes().len().to_string().repeat(2000))
+            .unwrap();
         let error = bench.build(&pinned, context.path(), 100, &source).unwrap_err();
         assert!(matches!(error, Error::Changed { .. } | Error::Failed { .. }), "{error:?}");
     }
@@ -95,7 +96,8 @@ fn root_a_folder_is_its_tar() {
     std::fs::create_dir_all(folder.join("etc")).unwrap();
     std::fs::write(folder.join("etc/shadow"), "secret").unwrap();
     std::os::unix::fs::chown(folder.join("etc/shadow"), Some(42), Some(42)).unwrap();
-    std::fs::set_permissions(folder.join("etc/shadow"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(folder.join("etc/shadow"), std::fs::Permissions::from_mode(0o640))
+        .unwrap();
     std::os::unix::fs::symlink("/etc/shadow", folder.join("link")).unwrap();
     let pinned = pin(context.path(), "b", cache.path());
     let root = bench.build(&pinned, context.path(), 100, &source).unwrap();
@@ -125,7 +127,9 @@ fn root_hostile_tars_are_refused() {
     let half = tar_bytes()[..700].to_vec();
     for bytes in [climbing, half, b"not a tar at all".repeat(100)] {
         std::fs::write(context.path().join("b.tar"), bytes).unwrap();
-        let error = bench.build(&pin(context.path(), "b.tar", cache.path()), context.path(), 0, &source).unwrap_err();
+        let error = bench
+            .build(&pin(context.path(), "b.tar", cache.path()), context.path(), 0, &source)
+            .unwrap_err();
         let Error::Failed { what, .. } = &error else { panic!("{error:?}") };
         assert_eq!(what, "unpacking b.tar");
     }

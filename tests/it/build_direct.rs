@@ -1,4 +1,5 @@
-//! Steps that only copy: their layers are written straight from the context, and unpacked only for those who need them.
+//! Steps that only copy: their layers are written straight from the context, and unpacked only for
+//! those who need them.
 
 use std::fs;
 
@@ -21,7 +22,12 @@ fn lab(steps: &str) -> Option<Lab> {
 }
 
 fn recipe(lab: &Lab, version: &str, steps: &str) {
-    lab.write("r.toml", &format!("[image]\nname = \"r\"\nversion = \"{version}\"\n[base]\npath = \"root\"\n{steps}"));
+    lab.write(
+        "r.toml",
+        &format!(
+            "[image]\nname = \"r\"\nversion = \"{version}\"\n[base]\npath = \"root\"\n{steps}"
+        ),
+    );
 }
 
 const TREE: &str = "[[step]]\ncopy = \"tree/\"\nto = \"/srv/tree/\"\n";
@@ -36,15 +42,23 @@ fn build(lab: &Lab, more: &[&str]) -> String {
 /// How many unpacked layers of the cache have the tree in them.
 fn trees(lab: &Lab) -> usize {
     let listed = fs::read_dir(lab.path("store/cache/layers")).expect("a folder");
-    listed.filter(|one| one.as_ref().expect("a name").path().join("srv/tree/d1/f1").exists()).count()
+    listed
+        .filter(|one| one.as_ref().expect("a name").path().join("srv/tree/d1/f1").exists())
+        .count()
 }
 
 #[test]
 fn userns_a_tree_that_nobody_needs_is_never_unpacked() {
-    let Some(lab) = lab(&format!("{TREE}[[step]]\ncopy = \"one\"\nto = \"/opt/one\"\nowner = \"app:app\"\n")) else { return };
+    let Some(lab) =
+        lab(&format!("{TREE}[[step]]\ncopy = \"one\"\nto = \"/opt/one\"\nowner = \"app:app\"\n"))
+    else {
+        return;
+    };
     build(&lab, &[]);
     assert_eq!(trees(&lab), 0);
-    let tar = run(lab.command(["export", "r:1", "--format", "tar", "-o", "out.tar"]).current_dir(lab.path("")));
+    let tar = run(lab
+        .command(["export", "r:1", "--format", "tar", "-o", "out.tar"])
+        .current_dir(lab.path("")));
     assert_eq!(tar.code, 0, "{}", tar.err);
     let listed = run(std::process::Command::new("tar").args(["tvf"]).arg(lab.path("out.tar")));
     for part in ["srv/tree/d6/f6\n", "1000/1000", "opt/one\n", "usr/lib/bake/image.json"] {
@@ -68,7 +82,8 @@ fn userns_steps_that_need_the_tree_have_it() {
         // Again with the first step from the cache and without its folder: the same image.
         recipe(&lab, "2", &format!("{TREE}{step}"));
         let first = build(&lab, &[]);
-        let run = run(std::process::Command::new("rm").arg("-rf").arg(lab.path("store/cache/layers")));
+        let run =
+            run(std::process::Command::new("rm").arg("-rf").arg(lab.path("store/cache/layers")));
         assert_eq!(run.code, 0);
         recipe(&lab, "3", &format!("{TREE}{step}"));
         let again = build(&lab, &["--no-cache=2"]);
@@ -82,7 +97,11 @@ fn userns_what_a_copy_meets_in_the_tree_below_counts() {
     let Some(lab) = lab(&format!("{TREE}{over}")) else { return };
     let failed = lab.bake(["build", "r.toml"]);
     assert_eq!(failed.code, 1);
-    assert!(failed.err.contains("/srv/tree/d1: is a folder and a file cannot take its place"), "{}", failed.err);
+    assert!(
+        failed.err.contains("/srv/tree/d1: is a folder and a file cannot take its place"),
+        "{}",
+        failed.err
+    );
     // The same files once more are no layer.
     recipe(&lab, "1", &format!("{TREE}{TREE}"));
     build(&lab, &[]);

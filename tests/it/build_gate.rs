@@ -1,4 +1,5 @@
-//! The gate: an image whose test fails is never published, and what a test does is never part of the image.
+//! The gate: an image whose test fails is never published, and what a test does is never part of
+//! the image.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -25,9 +26,15 @@ pub(crate) fn busybox_root(lab: &Lab) {
     for dir in ["bin", "etc", "www"] {
         fs::create_dir_all(root.join(dir)).expect("our own folder");
     }
-    let from = ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|path| fs::metadata(path).is_ok()).expect("busybox is installed");
+    let from = ["/usr/bin/busybox", "/bin/busybox"]
+        .into_iter()
+        .find(|path| fs::metadata(path).is_ok())
+        .expect("busybox is installed");
     fs::copy(from, root.join("bin/busybox")).expect("a copy of a program");
-    for name in ["sh", "httpd", "cat", "sleep", "wget", "true", "nc", "echo", "yes", "id", "printf", "test", "touch", "pwd", "env", "ls"] {
+    for name in [
+        "sh", "httpd", "cat", "sleep", "wget", "true", "nc", "echo", "yes", "id", "printf", "test",
+        "touch", "pwd", "env", "ls",
+    ] {
         symlink("busybox", root.join("bin").join(name)).expect("our own folder");
     }
     lab.write("root/etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n");
@@ -49,9 +56,14 @@ const SERVES: &str = "[[test]]\nname = \"serves\"\nstart = true\nhttp = \"http:/
 
 /// The entry of `web:1.0.0` in `index.json`.
 fn entry(lab: &Lab) -> Value {
-    let index: Value = serde_json::from_str(&fs::read_to_string(lab.path("store/index.json")).expect("the index")).expect("JSON");
+    let index: Value =
+        serde_json::from_str(&fs::read_to_string(lab.path("store/index.json")).expect("the index"))
+            .expect("JSON");
     let entries = index["manifests"].as_array().expect("a list").clone();
-    entries.into_iter().find(|one| one["annotations"]["org.opencontainers.image.ref.name"] == "web:1.0.0").expect("the version")
+    entries
+        .into_iter()
+        .find(|one| one["annotations"]["org.opencontainers.image.ref.name"] == "web:1.0.0")
+        .expect("the version")
 }
 
 #[track_caller]
@@ -62,7 +74,10 @@ fn good(run: &Run) {
 #[test]
 fn an_image_that_serves_is_published() {
     let Some(lab) = lab() else { return };
-    lab.write("check.sh", "#!/bin/sh\ntest \"$1 $COLOR $(pwd)\" = 'a-b blue /www' && echo from the script\n");
+    lab.write(
+        "check.sh",
+        "#!/bin/sh\ntest \"$1 $COLOR $(pwd)\" = 'a-b blue /www' && echo from the script\n",
+    );
     let tests = format!(
         "{SERVES}\
          [[test]]\nstart = true\nhttp = \"http://blue.example/missing\"\nstatus = 404\n\
@@ -76,36 +91,64 @@ fn an_image_that_serves_is_published() {
     recipe(&lab, HTTPD, &tests);
     let built = lab.bake(["build", "web.toml"]);
     good(&built);
-    assert!(built.err.contains("[test 1/8] passed: serves") && built.err.contains("check| from the script"), "{}", built.err);
+    assert!(
+        built.err.contains("[test 1/8] passed: serves")
+            && built.err.contains("check| from the script"),
+        "{}",
+        built.err
+    );
     assert_eq!(entry(&lab)["annotations"]["bake.tested"], "yes");
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
     let verified = lab.bake(["verify"]);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
     let shown = lab.bake(["show", "web:1.0.0"]);
-    assert!(shown.out.contains("tested      yes, ") && shown.out.contains("serves ("), "{}", shown.out);
-    let shown: Value = serde_json::from_str(&lab.bake(["show", "web:1.0.0", "--json"]).out).expect("JSON");
+    assert!(
+        shown.out.contains("tested      yes, ") && shown.out.contains("serves ("),
+        "{}",
+        shown.out
+    );
+    let shown: Value =
+        serde_json::from_str(&lab.bake(["show", "web:1.0.0", "--json"]).out).expect("JSON");
     let passed = shown["test_run"]["passed"].as_array().expect("a list");
-    assert_eq!((&shown["tested"], passed.len(), &passed[0]["name"]), (&"yes".into(), 8, &"serves".into()));
-    assert_eq!(passed[0]["what"], serde_json::json!(["http://127.0.0.1/ answers 200 with \"blue\""]));
+    assert_eq!(
+        (&shown["tested"], passed.len(), &passed[0]["name"]),
+        (&"yes".into(), 8, &"serves".into())
+    );
+    assert_eq!(
+        passed[0]["what"],
+        serde_json::json!(["http://127.0.0.1/ answers 200 with \"blue\""])
+    );
     let again = lab.bake(["build", "web.toml"]);
     good(&again);
     assert!(again.err.contains("already baked") && !again.err.contains("[test"), "{}", again.err);
 }
 
-/// Each bad service: exit 1, the test and its line named, the service's own words in the report, no image, the version free.
+/// Each bad service: exit 1, the test and its line named, the service's own words in the report, no
+/// image, the version free.
 #[test]
 fn what_does_not_serve_is_not_published() {
     let Some(lab) = lab() else { return };
     let answer = |head: &str| format!("printf 'HTTP/1.0 {head}\\r\\n\\r\\nblue, but no good'");
     let cases = [
         (
-            format!("echo five hundred; while true; do {} | nc -l -p 80 >/dev/null; done", answer("500 Oops")),
+            format!(
+                "echo five hundred; while true; do {} | nc -l -p 80 >/dev/null; done",
+                answer("500 Oops")
+            ),
             "answered 500",
             "sh| five hundred",
         ),
-        (format!("echo once; {} | nc -l -p 80 >/dev/null; echo and gone", answer("200 OK")), "did not stay alive", "sh| once"),
+        (
+            format!("echo once; {} | nc -l -p 80 >/dev/null; echo and gone", answer("200 OK")),
+            "did not stay alive",
+            "sh| once",
+        ),
         ("echo no ears; sleep 1000".to_owned(), "nobody listens there", "sh| no ears"),
-        ("echo wrong page; echo green > /www/index.html; exec httpd -f -p 80 -h /www".to_owned(), "does not contain", "sh| wrong page"),
+        (
+            "echo wrong page; echo green > /www/index.html; exec httpd -f -p 80 -h /www".to_owned(),
+            "does not contain",
+            "sh| wrong page",
+        ),
         ("echo bye >&2; exit 3".to_owned(), "exit status 3", "sh| bye"),
         ("echo killed; kill -9 $$".to_owned(), "killed by signal 9", "sh| killed"),
         ("echo forks; httpd -p 80 -h /www".to_owned(), "must stay in the foreground", "sh| forks"),
@@ -116,7 +159,11 @@ fn what_does_not_serve_is_not_published() {
         recipe(&lab, &command, &SERVES.replace("20s", "1500ms"));
         let failed = lab.bake(["build", "web.toml"]);
         assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{command}: {}", failed.err);
-        assert!(failed.err.contains("test 1 of 1 failed: serves") && failed.err.contains("web.toml:12"), "{command}: {}", failed.err);
+        assert!(
+            failed.err.contains("test 1 of 1 failed: serves") && failed.err.contains("web.toml:12"),
+            "{command}: {}",
+            failed.err
+        );
         assert!(failed.err.contains(why), "{command}: {}", failed.err);
         let report = failed.err.split("last lines of output").nth(1).unwrap_or_default();
         assert!(report.contains(said), "{command}: {}", failed.err);
@@ -124,8 +171,15 @@ fn what_does_not_serve_is_not_published() {
         assert!(lab.scratch().is_empty(), "{command}: {:?}", lab.scratch());
     }
     assert_eq!(alive(&lab.path("store").to_string_lossy()), Vec::<u32>::new());
-    let logs: Vec<_> = walkdir::WalkDir::new(lab.path("store/logs")).into_iter().flatten().filter(|e| e.file_type().is_file()).collect();
-    assert!(logs.iter().all(|log| log.metadata().expect("a log").len() < 17 << 20), "a flood is cut");
+    let logs: Vec<_> = walkdir::WalkDir::new(lab.path("store/logs"))
+        .into_iter()
+        .flatten()
+        .filter(|e| e.file_type().is_file())
+        .collect();
+    assert!(
+        logs.iter().all(|log| log.metadata().expect("a log").len() < 17 << 20),
+        "a flood is cut"
+    );
     recipe(&lab, HTTPD, SERVES);
     good(&lab.bake(["build", "web.toml"]));
 }
@@ -135,9 +189,15 @@ fn checks_say_what_is_otherwise() {
     let Some(lab) = lab() else { return };
     let cases = [
         ("file = \"/www/index.html\"\nmode = \"0600\"", "has mode 0644 instead of 0600"),
-        ("file = \"/www/index.html\"\nowner = \"app:app\"", "belongs to 0:0 instead of app:app (1000:1000)"),
+        (
+            "file = \"/www/index.html\"\nowner = \"app:app\"",
+            "belongs to 0:0 instead of app:app (1000:1000)",
+        ),
         ("file = \"/www/index.html\"\nowner = \"nobody-here:app\"", "nobody-here"),
-        ("file = \"/www/index.html\"\ncontains = \"red\"", "does not contain \"red\"; it begins \"blue"),
+        (
+            "file = \"/www/index.html\"\ncontains = \"red\"",
+            "does not contain \"red\"; it begins \"blue",
+        ),
         ("file = \"/www\"\ncontains = \"red\"", "is not a file"),
         ("file = \"/nothing\"", "/nothing is not there"),
         ("file = \"/made\"\nabsent = true", "/made is there (a file)"),
@@ -145,9 +205,15 @@ fn checks_say_what_is_otherwise() {
         ("run = [\"/no/such\"]", "there is no program /no/such"),
         ("run = \"true\"\nas = \"stranger\"", "stranger"),
         ("run = \"sleep 600\"\ntimeout = \"300ms\"", "came to no end within 0.3 s"),
-        ("start = \"sleep 1000\"\nrun = \"sleep 600\"\ntimeout = \"300ms\"", "came to no end within 0.3 s"),
+        (
+            "start = \"sleep 1000\"\nrun = \"sleep 600\"\ntimeout = \"300ms\"",
+            "came to no end within 0.3 s",
+        ),
         ("start = [\"/no/such\"]\nrun = \"true\"", "could not be started"),
-        ("start = \"sleep 1000\"\ntcp = \"127.0.0.1:9\"\ntimeout = \"300ms\"", "nobody listens there"),
+        (
+            "start = \"sleep 1000\"\ntcp = \"127.0.0.1:9\"\ntimeout = \"300ms\"",
+            "nobody listens there",
+        ),
     ];
     for (test, why) in cases {
         recipe(&lab, HTTPD, &format!("[[test]]\n{test}\n"));
@@ -171,9 +237,21 @@ fn every_test_has_a_fresh_copy_and_the_image_stays_as_it_is() {
     recipe(&lab, HTTPD, writes);
     let other = lab.bake(["build", "web.toml"]);
     good(&other);
-    assert_eq!(plain.out, other.out, "with tests or without, however long they took: the same image");
+    assert_eq!(
+        plain.out, other.out,
+        "with tests or without, however long they took: the same image"
+    );
     assert_ne!(plain.out, tested.out, "another command is another image");
-    let listed = lab.bake(["export", "web:1.0.0", "--store", "tested", "--format", "dir", "--output", "out"]);
+    let listed = lab.bake([
+        "export",
+        "web:1.0.0",
+        "--store",
+        "tested",
+        "--format",
+        "dir",
+        "--output",
+        "out",
+    ]);
     if rustix::process::geteuid().is_root() {
         good(&listed);
         assert!(!lab.path("out/left").exists() && !lab.path("out/from-the-service").exists());
@@ -187,26 +265,38 @@ fn untested_until_the_tests_have_passed() {
     recipe(&lab, HTTPD, SERVES);
     let built = lab.bake(["build", "web.toml", "--no-test"]);
     good(&built);
-    assert!(built.err.contains("published untested") && built.err.contains("bake test web:1.0.0"), "{}", built.err);
+    assert!(
+        built.err.contains("published untested") && built.err.contains("bake test web:1.0.0"),
+        "{}",
+        built.err
+    );
     assert_eq!(entry(&lab)["annotations"]["bake.tested"], "no");
     assert!(lab.bake(["show", "web"]).out.contains("tested      no: `bake test web:1.0.0`"));
     // From the image alone: the recipe and its folder are not needed.
     fs::rename(lab.path("web.toml"), lab.path("away.toml")).expect("our own file");
     let tested = lab.bake(["test", "web:1.0.0", "--json"]);
     good(&tested);
-    let last: Value = serde_json::from_str(tested.out.lines().last().expect("a line")).expect("JSON");
+    let last: Value =
+        serde_json::from_str(tested.out.lines().last().expect("a line")).expect("JSON");
     assert_eq!(
         (&last["type"], &last["name"], &last["version"], &last["tests"]),
         (&"tested".into(), &"web".into(), &"1.0.0".into(), &1.into())
     );
-    assert!(built.out.contains(last["digest"].as_str().expect("a digest")), "the image is the same");
+    assert!(
+        built.out.contains(last["digest"].as_str().expect("a digest")),
+        "the image is the same"
+    );
     assert_eq!(entry(&lab)["annotations"]["bake.tested"], "yes");
     assert!(lab.scratch().is_empty());
     // Once more, by its newest version.
     good(&lab.bake(["test", "web"]));
     assert_eq!(lab.bake(["verify"]).code, 0);
     lab.bake(["rm", "web:1.0.0"]);
-    assert_eq!(fs::read_dir(lab.path("store/blobs/sha256")).expect("a folder").count(), 0, "what speaks about a version goes with it");
+    assert_eq!(
+        fs::read_dir(lab.path("store/blobs/sha256")).expect("a folder").count(),
+        0,
+        "what speaks about a version goes with it"
+    );
 }
 
 #[test]
@@ -224,7 +314,9 @@ fn a_changed_test_runs_again_without_a_new_image() {
     good(&again);
     assert_eq!(again.out, first.out);
     assert!(
-        again.err.contains("already baked") && again.err.contains("[test 1/1] passed") && !again.err.contains("[1/1]"),
+        again.err.contains("already baked")
+            && again.err.contains("[test 1/1] passed")
+            && !again.err.contains("[1/1]"),
         "{}",
         again.err
     );
@@ -245,7 +337,11 @@ fn a_changed_test_runs_again_without_a_new_image() {
 #[test]
 fn a_test_that_is_off_is_said_to_be() {
     let Some(lab) = lab() else { return };
-    recipe(&lab, HTTPD, "[[test]]\nname = \"elsewhere\"\nwhen = \"arch == 'sparc'\"\nrun = \"exit 1\"\n");
+    recipe(
+        &lab,
+        HTTPD,
+        "[[test]]\nname = \"elsewhere\"\nwhen = \"arch == 'sparc'\"\nrun = \"exit 1\"\n",
+    );
     let built = lab.bake(["build", "web.toml"]);
     good(&built);
     assert!(built.err.contains("off by its `when`: elsewhere"), "{}", built.err);
@@ -264,13 +360,29 @@ fn a_script_that_is_not_there_is_a_mistake_on_its_line() {
 #[test]
 fn a_failed_gate_is_told_as_json() {
     let Some(lab) = lab() else { return };
-    recipe(&lab, HTTPD, "[[test]]\nname = \"a\"\nrun = \"true\"\n[[test]]\nname = \"b\"\nrun = \"echo oh; exit 4\"\n");
+    recipe(
+        &lab,
+        HTTPD,
+        "[[test]]\nname = \"a\"\nrun = \"true\"\n[[test]]\nname = \"b\"\nrun = \"echo oh; exit 4\"\n",
+    );
     let failed = lab.bake(["build", "web.toml", "--json"]);
     assert_eq!(failed.code, 1);
-    let objects: Vec<Value> = failed.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let objects: Vec<Value> =
+        failed.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let last = objects.last().expect("a line");
-    assert_eq!((&last["type"], &last["kind"], &last["step"], &last["line"]), (&"failed".into(), &"test".into(), &"b".into(), &14.into()));
+    assert_eq!(
+        (&last["type"], &last["kind"], &last["step"], &last["line"]),
+        (&"failed".into(), &"test".into(), &"b".into(), &14.into())
+    );
     assert_eq!(last["output"], serde_json::json!(["check| oh"]));
-    assert!(objects.iter().any(|one| one["type"] == "test-done" && one["test"] == 1), "{}", failed.out);
-    assert!(fs::read_to_string(last["log"].as_str().expect("a path")).expect("the log").contains("check| oh"));
+    assert!(
+        objects.iter().any(|one| one["type"] == "test-done" && one["test"] == 1),
+        "{}",
+        failed.out
+    );
+    assert!(
+        fs::read_to_string(last["log"].as_str().expect("a path"))
+            .expect("the log")
+            .contains("check| oh")
+    );
 }

@@ -1,27 +1,26 @@
-//! The chores that turn an upper folder into a layer and a layer into a lower folder, in the real sandbox.
+//! The chores that turn an upper folder into a layer and a layer into a lower folder, in the real
+//! sandbox.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bake::layer::Compression;
-use bake::layer::compress;
-use bake::sandbox::Action;
-use bake::sandbox::Call;
-use bake::sandbox::Ended;
-use bake::sandbox::Failure;
-use bake::sandbox::Job;
-use bake::sandbox::Network;
-use serde_json::Value;
-use serde_json::json;
+use bake::layer::{Compression, compress};
+use bake::sandbox::{Action, Call, Ended, Failure, Job, Network};
+use serde_json::{Value, json};
 
-use crate::sandbox_lab::Lab;
-use crate::sandbox_lab::Ran;
-use crate::sandbox_lab::sh;
+use crate::sandbox_lab::{Lab, Ran, sh};
 
 fn call(lab: &Lab, name: &'static str, args: Value, file: File) -> Ran {
     let actions = vec![Action::Call(Call { name, args, fds: vec![file.into()] })];
-    lab.run(Job { root: None, mounts: vec![], files: vec![], hostname: "bake".into(), network: Network::None, actions })
+    lab.run(Job {
+        root: None,
+        mounts: vec![],
+        files: vec![],
+        hostname: "bake".into(),
+        network: Network::None,
+        actions,
+    })
 }
 
 /// `dir`, below the lab's scratch, as it is called inside.
@@ -31,7 +30,13 @@ fn inside(lab: &Lab, dir: &Path) -> String {
 
 fn pack(lab: &Lab, dir: &Path) -> Vec<u8> {
     let path = lab.dir.path().join("packed.tar");
-    call(lab, "build.pack", json!({ "dir": inside(lab, dir), "epoch": 1000 }), File::create(&path).unwrap()).ok();
+    call(
+        lab,
+        "build.pack",
+        json!({ "dir": inside(lab, dir), "epoch": 1000 }),
+        File::create(&path).unwrap(),
+    )
+    .ok();
     std::fs::read(&path).unwrap()
 }
 
@@ -40,10 +45,19 @@ fn unpack(lab: &Lab, blob: &[u8], how: Compression, into: &str) -> (Ran, std::pa
     std::fs::write(&path, blob).unwrap();
     let into = lab.scratch().join(into);
     std::fs::create_dir(&into).unwrap();
-    (call(lab, "build.unpack", json!({ "into": inside(lab, &into), "how": how }), File::open(&path).unwrap()), into)
+    (
+        call(
+            lab,
+            "build.unpack",
+            json!({ "into": inside(lab, &into), "how": how }),
+            File::open(&path).unwrap(),
+        ),
+        into,
+    )
 }
 
-/// Everything that an upper folder can say: owners, modes, attributes, links, whiteouts, opaque folders.
+/// Everything that an upper folder can say: owners, modes, attributes, links, whiteouts, opaque
+/// folders.
 const STEP: &str = "
     set -e
     mkdir /new && chown 1000:50 /new && chmod 2750 /new
@@ -65,7 +79,9 @@ fn userns_a_layer_becomes_the_folder_that_it_was_made_of() {
     let ran = lab.run(job).ok();
     let tar = pack(&lab, &ran.upper);
     assert!(tar.windows(4).any(|w| w == b".wh."), "the step hides something");
-    for (n, how) in [Compression::Gzip, Compression::Zstd, Compression::None].into_iter().enumerate() {
+    for (n, how) in
+        [Compression::Gzip, Compression::Zstd, Compression::None].into_iter().enumerate()
+    {
         let mut blob = vec![];
         compress(&mut &tar[..], &mut blob, how, 2).unwrap();
         let (ran, into) = unpack(&lab, &blob, how, &format!("unpacked-{n}"));
@@ -83,10 +99,14 @@ fn userns_a_layer_that_is_not_what_it_should_be_is_refused() {
     compress(&mut &tar[..], &mut gz, Compression::Gzip, 1).unwrap();
     let mut text = vec![];
     "not a layer at all".as_bytes().read_to_end(&mut text).unwrap();
-    for (n, (blob, how)) in
-        [(&gz[..gz.len() / 2], Compression::Gzip), (&gz, Compression::Zstd), (&gz, Compression::None), (&text, Compression::None)]
-            .into_iter()
-            .enumerate()
+    for (n, (blob, how)) in [
+        (&gz[..gz.len() / 2], Compression::Gzip),
+        (&gz, Compression::Zstd),
+        (&gz, Compression::None),
+        (&text, Compression::None),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let (ran, _) = unpack(&lab, blob, how, &format!("broken-{n}"));
         assert!(matches!(ran.ended, Ended::Failed { how: Failure::Call(_), .. }), "{n}: {ran:#?}");

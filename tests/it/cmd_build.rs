@@ -1,4 +1,5 @@
-//! `bake build` as a person sees it: what is printed, what is published, what is left when it fails.
+//! `bake build` as a person sees it: what is printed, what is published, what is left when it
+//! fails.
 
 use std::fs;
 
@@ -7,7 +8,9 @@ use crate::tier;
 
 /// A recipe over the tiny root; `steps` follow.
 fn recipe(lab: &Lab, version: &str, steps: &str) {
-    let text = format!("[image]\nname = \"tiny\"\nversion = \"{version}\"\n[base]\npath = \"root\"\n{steps}");
+    let text = format!(
+        "[image]\nname = \"tiny\"\nversion = \"{version}\"\n[base]\npath = \"root\"\n{steps}"
+    );
     lab.write("tiny.toml", &text);
 }
 
@@ -26,7 +29,11 @@ fn prints_the_image_and_nothing_else() {
     recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo hello > /hello\"\n");
     let built = lab.bake(["build", "tiny.toml"]);
     assert_eq!(built.code, 0, "{}", built.err);
-    let digest = built.out.trim_end().strip_prefix("tiny:1.0.0 ").expect("name:version, a blank, the digest");
+    let digest = built
+        .out
+        .trim_end()
+        .strip_prefix("tiny:1.0.0 ")
+        .expect("name:version, a blank, the digest");
     assert_eq!(built.out, format!("tiny:1.0.0 {digest}\n"));
     assert!(digest.parse::<bake::digest::Digest>().is_ok(), "{digest}");
     assert!(built.err.contains("run echo hello"), "the story names the step: {}", built.err);
@@ -50,7 +57,12 @@ fn the_same_again_is_already_baked_and_something_else_is_refused() {
     recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo two > /file\"\n");
     let other = lab.bake(["build", "tiny.toml"]);
     assert_eq!((other.code, other.out.as_str()), (1, ""), "{}", other.err);
-    assert!(other.err.contains("already published with other content") && other.err.contains("raise `version`"), "{}", other.err);
+    assert!(
+        other.err.contains("already published with other content")
+            && other.err.contains("raise `version`"),
+        "{}",
+        other.err
+    );
     assert_eq!(lab.images_hash(), before);
     // The version it should have had is free.
     let next = lab.bake(["build", "tiny.toml", "--set-version", "1.0.1"]);
@@ -69,13 +81,22 @@ fn a_revoked_version_is_already_baked_and_warned_of() {
     for more in [&[][..], &["--no-cache"]] {
         let again = lab.bake(["build", "tiny.toml"].iter().chain(more));
         assert_eq!((again.code, &again.out), (0, &first.out), "{}", again.err);
-        assert!(again.err.contains("warning: tiny:1.0.0 is revoked: it leaks") && again.err.contains("already baked"), "{}", again.err);
+        assert!(
+            again.err.contains("warning: tiny:1.0.0 is revoked: it leaks")
+                && again.err.contains("already baked"),
+            "{}",
+            again.err
+        );
         assert!(!again.err.contains('\u{1b}'), "{}", again.err);
     }
     let told = lab.bake(["build", "tiny.toml", "--json"]);
-    let objects: Vec<serde_json::Value> = told.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let objects: Vec<serde_json::Value> =
+        told.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let warning = objects.iter().find(|one| one["type"] == "warning").expect("a warning");
-    assert!(warning["message"].as_str().is_some_and(|text| text.starts_with("tiny:1.0.0 is revoked: ")), "{warning}");
+    assert!(
+        warning["message"].as_str().is_some_and(|text| text.starts_with("tiny:1.0.0 is revoked: ")),
+        "{warning}"
+    );
     assert_eq!(objects.last().expect("a line")["type"], "baked", "the last line says how it ended");
     assert_eq!(lab.bake(["revoke", "--undo", "tiny:1.0.0", "--why", "it does not"]).code, 0);
     assert!(!lab.bake(["build", "tiny.toml"]).err.contains("revoked"));
@@ -92,7 +113,8 @@ fn a_comment_or_a_name_changes_no_version() {
     assert!(again.err.contains("already baked"), "{}", again.err);
 }
 
-/// Each failing recipe: exit 1, the step and its line named, the images as before, the version free.
+/// Each failing recipe: exit 1, the step and its line named, the images as before, the version
+/// free.
 #[test]
 fn a_failing_step_leaves_nothing() {
     let Some(lab) = lab() else { return };
@@ -112,10 +134,20 @@ fn a_failing_step_leaves_nothing() {
     ];
     let (before, listed) = (lab.images_hash(), lab.bake(["list"]).out);
     for (step, why, output) in cases {
-        recipe(&lab, "2.0.0", &format!("[[step]]\nrun = \"echo 1 > /a\"\n[[step]]\nmkdir = \"/b\"\n[[step]]\n{step}\n"));
+        recipe(
+            &lab,
+            "2.0.0",
+            &format!(
+                "[[step]]\nrun = \"echo 1 > /a\"\n[[step]]\nmkdir = \"/b\"\n[[step]]\n{step}\n"
+            ),
+        );
         let failed = lab.bake(["build", "tiny.toml"]);
         assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{step}: {}", failed.err);
-        assert!(failed.err.contains("step 3 of 3 failed") && failed.err.contains("tiny.toml:11"), "{step}: {}", failed.err);
+        assert!(
+            failed.err.contains("step 3 of 3 failed") && failed.err.contains("tiny.toml:11"),
+            "{step}: {}",
+            failed.err
+        );
         assert!(failed.err.contains(why) && failed.err.contains(output), "{step}: {}", failed.err);
         assert!(failed.err.contains("full log: "), "{step}: {}", failed.err);
         assert_eq!(lab.images_hash(), before, "{step}");
@@ -123,7 +155,11 @@ fn a_failing_step_leaves_nothing() {
         assert!(lab.scratch().is_empty(), "{step}: {:?}", lab.scratch());
     }
     recipe(&lab, "2.0.0", "[[step]]\nrun = \"echo 1 > /a\"\n");
-    assert_eq!(lab.bake(["build", "tiny.toml"]).code, 0, "the version is free and the next build just works");
+    assert_eq!(
+        lab.bake(["build", "tiny.toml"]).code,
+        0,
+        "the version is free and the next build just works"
+    );
 }
 
 #[test]
@@ -132,33 +168,54 @@ fn json_ends_with_baked_or_failed() {
     recipe(&lab, "1.0.0", "[[step]]\nrun = \"echo a line\"\n");
     let built = lab.bake(["build", "--json", "tiny.toml"]);
     assert_eq!((built.code, built.err.as_str()), (0, ""));
-    let objects: Vec<serde_json::Value> = built.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let objects: Vec<serde_json::Value> =
+        built.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let last = objects.last().expect("at least one line");
     assert_eq!((&last["v"], &last["type"]), (&1.into(), &"baked".into()));
     assert_eq!((&last["name"], &last["version"]), (&"tiny".into(), &"1.0.0".into()));
     assert!(last["digest"].as_str().expect("a digest").starts_with("sha256:"));
-    assert!(objects.iter().any(|object| object["type"] == "output" && object["line"] == "a line"), "{}", built.out);
+    assert!(
+        objects.iter().any(|object| object["type"] == "output" && object["line"] == "a line"),
+        "{}",
+        built.out
+    );
     recipe(&lab, "2.0.0", "[[step]]\nrun = \"echo oh; exit 4\"\n");
     let failed = lab.bake(["build", "--json", "tiny.toml"]);
     assert_eq!(failed.code, 1);
-    let last: serde_json::Value = serde_json::from_str(failed.out.lines().last().expect("a line")).expect("JSON");
-    assert_eq!((&last["type"], &last["kind"], &last["line"]), (&"failed".into(), &"step".into(), &7.into()));
+    let last: serde_json::Value =
+        serde_json::from_str(failed.out.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&last["type"], &last["kind"], &last["line"]),
+        (&"failed".into(), &"step".into(), &7.into())
+    );
     assert_eq!(last["output"], serde_json::json!(["oh"]));
-    assert!(fs::read_to_string(last["log"].as_str().expect("a path")).expect("the log").contains("oh"));
+    assert!(
+        fs::read_to_string(last["log"].as_str().expect("a path")).expect("the log").contains("oh")
+    );
 }
 
 #[test]
 fn retries_start_from_a_fresh_root() {
     let Some(lab) = lab() else { return };
     // A try that finds what an earlier one left would succeed with 9.
-    recipe(&lab, "1.0.0", "[[step]]\nrun = \"if [ -e /left ]; then exit 9; fi; echo x > /left; exit 5\"\nretries = 2\n");
+    recipe(
+        &lab,
+        "1.0.0",
+        "[[step]]\nrun = \"if [ -e /left ]; then exit 9; fi; echo x > /left; exit 5\"\nretries = 2\n",
+    );
     let failed = lab.bake(["build", "tiny.toml"]);
     assert_eq!(failed.code, 1);
-    assert!(failed.err.contains("because: exit status 5") && failed.err.contains("try 3 of 3 on a fresh root"), "{}", failed.err);
+    assert!(
+        failed.err.contains("because: exit status 5")
+            && failed.err.contains("try 3 of 3 on a fresh root"),
+        "{}",
+        failed.err
+    );
     assert!(!failed.err.contains("exit status 9"), "{}", failed.err);
 }
 
-/// Paths, umask, time zone, language, store and the order of a folder's entries must not show in the digest.
+/// Paths, umask, time zone, language, store and the order of a folder's entries must not show in
+/// the digest.
 #[test]
 fn the_same_recipe_gives_the_same_digest_anywhere() {
     let Some(lab) = lab() else { return };
@@ -166,9 +223,14 @@ fn the_same_recipe_gives_the_same_digest_anywhere() {
         [[step]]\nrun = \"echo $LANG $TZ > /env; umask > /umask; seq 1000 > /d/seq; touch /d/x; ln /d/x /d/y; chmod 4755 /d/y; chown 7:8 /d/seq; rm /bin/false; date > /dev/null\"\n\
         [[step]]\nuser = \"svc\"\nsystem = true\n[[step]]\nfile = \"/etc/motd\"\ncontent = \"hi\"\n[[step]]\nsymlink = \"/l\"\ntarget = \"/d\"\n";
     let mut digests = vec![];
-    for (n, (umask, tz, lang)) in [("022", "UTC", "C"), ("077", "Asia/Tokyo", "de_DE.UTF-8")].iter().enumerate() {
+    for (n, (umask, tz, lang)) in
+        [("022", "UTC", "C"), ("077", "Asia/Tokyo", "de_DE.UTF-8")].iter().enumerate()
+    {
         let place = format!("place-{n}/deeper-{n}");
-        lab.write(&format!("{place}/tiny.toml"), &format!("[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n{steps}"));
+        lab.write(
+            &format!("{place}/tiny.toml"),
+            &format!("[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n{steps}"),
+        );
         let names = if n == 0 { ["a", "b"] } else { ["b", "a"] };
         for name in names {
             lab.write(&format!("{place}/files/{name}"), name);
@@ -176,8 +238,15 @@ fn the_same_recipe_gives_the_same_digest_anywhere() {
         crate::lab::tiny_root(&lab.path(&format!("{place}/root")));
         let script = format!("umask {umask}; exec \"$0\" build {place}/tiny.toml");
         let mut command = std::process::Command::new("/bin/sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_bake")]).current_dir(lab.path("")).env_clear();
-        command.env("TZ", tz).env("LANG", lang).env("BAKE_STORE", lab.path(&format!("store-{n}"))).env("PATH", "/usr/bin:/bin");
+        command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_bake")])
+            .current_dir(lab.path(""))
+            .env_clear();
+        command
+            .env("TZ", tz)
+            .env("LANG", lang)
+            .env("BAKE_STORE", lab.path(&format!("store-{n}")))
+            .env("PATH", "/usr/bin:/bin");
         let built = run(&mut command);
         assert_eq!(built.code, 0, "{}", built.err);
         digests.push(built.out);
@@ -191,7 +260,11 @@ fn a_step_knows_its_home() {
     let says = |step: &str, home: &str| {
         recipe(&lab, "1.0.0", &format!("[[step]]\nmkdir = \"/home/app\"\n[[step]]\n{step}\n"));
         let built = lab.bake(["build", "tiny.toml"]);
-        assert_eq!(built.code, 1, "the step ends with an error, so that nothing is published: {}", built.err);
+        assert_eq!(
+            built.code, 1,
+            "the step ends with an error, so that nothing is published: {}",
+            built.err
+        );
         assert!(built.err.contains(&format!("home={home};")), "{step}: {}", built.err);
     };
     says("run = 'echo \"home=$HOME;\"; exit 1'", "/root");
@@ -204,14 +277,27 @@ fn a_step_knows_its_home() {
 fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
     let Some(lab) = lab() else { return };
     let see = "[[step]]\nrun = \"stat -c '%a %u:%g' / > /seen\"\n";
-    recipe(&lab, "1.0.0", &format!("[[step]]\nrun = \"chmod 1775 /; chown 7:8 /\"\n[[step]]\nmkdir = \"/a\"\n{see}"));
+    recipe(
+        &lab,
+        "1.0.0",
+        &format!("[[step]]\nrun = \"chmod 1775 /; chown 7:8 /\"\n[[step]]\nmkdir = \"/a\"\n{see}"),
+    );
     let exported = |name: &str| {
         let root = lab.path(name);
-        let exported = lab.bake(["export", "tiny", "--format", "tar", "--output", root.to_str().expect("a plain path")]);
+        let exported = lab.bake([
+            "export",
+            "tiny",
+            "--format",
+            "tar",
+            "--output",
+            root.to_str().expect("a plain path"),
+        ]);
         assert_eq!(exported.code, 0, "{}", exported.err);
         let mut archive = tar::Archive::new(fs::File::open(root).expect("the export"));
         let seen = archive.entries().expect("a tar").map(|entry| entry.expect("an entry"));
-        let mut seen = seen.filter(|entry| entry.path_bytes().as_ref() == b"seen" || entry.path_bytes().as_ref() == b"./");
+        let mut seen = seen.filter(|entry| {
+            entry.path_bytes().as_ref() == b"seen" || entry.path_bytes().as_ref() == b"./"
+        });
         let top = seen.next().expect("the root folder comes first");
         let top = format!(
             "{:o} {}:{}",
@@ -220,7 +306,8 @@ fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
             top.header().gid().expect("octal")
         );
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut seen.next().expect("the file"), &mut text).expect("text");
+        std::io::Read::read_to_string(&mut seen.next().expect("the file"), &mut text)
+            .expect("text");
         (top, text)
     };
     let built = lab.bake(["build", "tiny.toml"]);
@@ -230,7 +317,10 @@ fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
     recipe(
         &lab,
         "2.0.0",
-        &format!("[[step]]\nrun = \"chmod 1775 /; chown 7:8 /\"\n[[step]]\nmkdir = \"/a\"\n{}", see.replace("stat", "true; stat")),
+        &format!(
+            "[[step]]\nrun = \"chmod 1775 /; chown 7:8 /\"\n[[step]]\nmkdir = \"/a\"\n{}",
+            see.replace("stat", "true; stat")
+        ),
     );
     let built = lab.bake(["build", "tiny.toml"]);
     assert_eq!(built.code, 0, "{}", built.err);
@@ -238,7 +328,8 @@ fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
     assert_eq!(exported("second.tar"), ("1775 7:8".to_owned(), "1775 7:8\n".to_owned()));
 }
 
-/// Every layer says what the root folder is from there on, also where it is usual again; a copy passes on what it finds.
+/// Every layer says what the root folder is from there on, also where it is usual again; a copy
+/// passes on what it finds.
 #[test]
 fn the_root_folder_can_be_set_back() {
     let Some(lab) = lab() else { return };
@@ -254,22 +345,41 @@ fn the_root_folder_can_be_set_back() {
         (set("chmod 700") + &see("a") + copy, "700 0:0"),
         (set("chmod 700") + copy + &see("b"), "700 0:0"),
         (set("chown :8"), "755 0:8"),
-        (set("chmod 700") + &set("chmod 755") + &set("chmod 700") + &set("chmod 700") + copy, "700 0:0"),
+        (
+            set("chmod 700") + &set("chmod 755") + &set("chmod 700") + &set("chmod 700") + copy,
+            "700 0:0",
+        ),
     ];
     for (number, (steps, expected)) in cases.iter().enumerate() {
         let mut digests = vec![];
         // For the first time; every step once more; the third step on what comes from blobs only.
-        for (how, more) in [("cold", &[][..]), ("again", &["--paranoid"]), ("from blobs", &["--no-cache=3"])] {
+        for (how, more) in
+            [("cold", &[][..]), ("again", &["--paranoid"]), ("from blobs", &["--no-cache=3"])]
+        {
             if how == "from blobs" {
-                let gone = run(std::process::Command::new("rm").arg("-rf").arg(lab.path("store/cache/layers")));
+                let gone = run(std::process::Command::new("rm")
+                    .arg("-rf")
+                    .arg(lab.path("store/cache/layers")));
                 assert_eq!(gone.code, 0, "{}", gone.err);
             }
-            recipe(&lab, &format!("{number}"), &format!("{steps}{}{}", "[[step]]\nmkdir = \"/d\"\n", see("last")));
+            recipe(
+                &lab,
+                &format!("{number}"),
+                &format!("{steps}{}{}", "[[step]]\nmkdir = \"/d\"\n", see("last")),
+            );
             let built = lab.bake(["build", "tiny.toml"].iter().chain(more));
             assert_eq!(built.code, 0, "{number} {how}: {}", built.err);
             digests.push(built.out.clone());
             let out = lab.path("out.tar");
-            let exported = lab.bake(["export", &format!("tiny:{number}"), "--format", "tar", "--force", "--output", "out.tar"]);
+            let exported = lab.bake([
+                "export",
+                &format!("tiny:{number}"),
+                "--format",
+                "tar",
+                "--force",
+                "--output",
+                "out.tar",
+            ]);
             assert_eq!(exported.code, 0, "{}", exported.err);
             let mut archive = tar::Archive::new(fs::File::open(out).expect("the export"));
             let mut top = "755 0:0".to_owned();
@@ -280,7 +390,12 @@ fn the_root_folder_can_be_set_back() {
                 if path == "./" {
                     let head = entry.header();
                     let part = |number: Result<u64, _>| number.expect("octal");
-                    top = format!("{:o} {}:{}", head.mode().expect("octal"), part(head.uid()), part(head.gid()));
+                    top = format!(
+                        "{:o} {}:{}",
+                        head.mode().expect("octal"),
+                        part(head.uid()),
+                        part(head.gid())
+                    );
                 }
                 if path == "seen-last" {
                     let mut text = String::new();
@@ -288,7 +403,11 @@ fn the_root_folder_can_be_set_back() {
                     seen.push(text);
                 }
             }
-            assert_eq!((top.as_str(), seen), (*expected, vec![format!("{expected}\n")]), "{number} {how}: {steps}");
+            assert_eq!(
+                (top.as_str(), seen),
+                (*expected, vec![format!("{expected}\n")]),
+                "{number} {how}: {steps}"
+            );
         }
         assert!(digests.iter().all(|digest| *digest == digests[0]), "{number}: {digests:?}");
     }
@@ -302,9 +421,19 @@ fn a_template_knows_the_epoch() {
     let built = run(lab.command(["build", "tiny.toml"]).env("SOURCE_DATE_EPOCH", "1700000000"));
     assert_eq!(built.code, 0, "{}", built.err);
     let root = lab.path("out");
-    let exported = lab.bake(["export", "tiny", "--format", "dir", "--output", root.to_str().expect("a plain path")]);
+    let exported = lab.bake([
+        "export",
+        "tiny",
+        "--format",
+        "dir",
+        "--output",
+        root.to_str().expect("a plain path"),
+    ]);
     assert_eq!(exported.code, 0, "{}", exported.err);
-    assert_eq!(fs::read_to_string(root.join("date")).expect("the rendered file"), "baked at 1700000000\n");
+    assert_eq!(
+        fs::read_to_string(root.join("date")).expect("the rendered file"),
+        "baked at 1700000000\n"
+    );
 }
 
 #[test]
@@ -341,20 +470,33 @@ fn what_is_wrong_with_a_recipe_or_its_context_ends_it_before_anything_runs() {
     let (before, listed) = (lab.images_hash(), lab.bake(["list"]).out);
     lab.write("secret", "outside the context");
     lab.write("tree/inside", "x");
-    for (link, target) in [("out", "../../secret"), ("absolute", "/etc/passwd"), ("folder", "../../home")] {
-        std::os::unix::fs::symlink(target, lab.path(&format!("tree/{link}"))).expect("our own folder");
+    for (link, target) in
+        [("out", "../../secret"), ("absolute", "/etc/passwd"), ("folder", "../../home")]
+    {
+        std::os::unix::fs::symlink(target, lab.path(&format!("tree/{link}")))
+            .expect("our own folder");
     }
     let head = "[image]\nname = \"bad\"\nversion = \"1\"\ncontext = \"tree\"\n[base]\n";
     let step = |step: &str| format!("{head}scratch = true\n[[step]]\n{step}\n");
     let cases = [
-        (step("copy = \"out\"\nto = \"/x\""), 8, "\"out\" is a symlink that leads out of the context"),
+        (
+            step("copy = \"out\"\nto = \"/x\""),
+            8,
+            "\"out\" is a symlink that leads out of the context",
+        ),
         (step("copy = \"absolute\"\nto = \"/x\""), 8, "\"absolute\" is a symlink that leads out"),
         (step("copy = \"folder/file\"\nto = \"/x\""), 8, "\"folder\" is a symlink that leads out"),
         (step("copy = \"../secret\"\nto = \"/x\""), 8, "\"../secret\" leaves the context"),
         (step("template = \"out\"\nto = \"/x\""), 8, "\"out\" is a symlink that leads out"),
         (step("script = \"out\""), 8, "\"out\" is a symlink that leads out"),
         (step("packages = [\"./out\"]"), 8, "\"out\" is a symlink that leads out"),
-        (step("repository = \"x\"\nurl = \"https://example.org\"\nsuite = \"x\"\ncomponents = [\"x\"]\nkey = \"out\""), 8, "leads out"),
+        (
+            step(
+                "repository = \"x\"\nurl = \"https://example.org\"\nsuite = \"x\"\ncomponents = [\"x\"]\nkey = \"out\"",
+            ),
+            8,
+            "leads out",
+        ),
         (step("copy = \"insid\"\nto = \"/x\""), 8, "did you mean"),
         (step("script = \"gone.sh\""), 8, "gone.sh"),
         (step("run = 5"), 8, "expected a string or a list of strings"),
@@ -370,7 +512,11 @@ fn what_is_wrong_with_a_recipe_or_its_context_ends_it_before_anything_runs() {
         lab.write("bad.toml", &text);
         let failed = lab.bake(["build", "bad.toml"]);
         assert_eq!((failed.code, failed.out.as_str()), (2, ""), "{text}: {}", failed.err);
-        assert!(failed.err.contains(&format!("bad.toml:{line}")) && failed.err.contains(why), "{text}: {}", failed.err);
+        assert!(
+            failed.err.contains(&format!("bad.toml:{line}")) && failed.err.contains(why),
+            "{text}: {}",
+            failed.err
+        );
         assert!(!failed.err.contains("baking"), "{text}: {}", failed.err);
         assert_eq!((lab.images_hash(), lab.bake(["list"]).out), (before, listed.clone()), "{text}");
         assert!(lab.scratch().is_empty(), "{text}: {:?}", lab.scratch());

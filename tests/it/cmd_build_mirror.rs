@@ -1,5 +1,6 @@
-//! `bake build` and `bake lock` with a Debian mirror that lies, breaks off, falls silent, is down, or moves on. The mirror is a loopback
-//! server that passes on what the real one has, but for what a test makes of it; a repository of our own stands beside it.
+//! `bake build` and `bake lock` with a Debian mirror that lies, breaks off, falls silent, is down,
+//! or moves on. The mirror is a loopback server that passes on what the real one has, but for what
+//! a test makes of it; a repository of our own stands beside it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -31,7 +32,9 @@ fn upstream(path: &str) -> Option<Vec<u8>> {
     };
     // The real one may be busy; what it does not have it says at once.
     let fetch = |_| match ureq::get(&url).call() {
-        Ok(mut response) => response.body_mut().with_config().limit(1 << 28).read_to_vec().ok().map(Some),
+        Ok(mut response) => {
+            response.body_mut().with_config().limit(1 << 28).read_to_vec().ok().map(Some)
+        }
         Err(ureq::Error::StatusCode(404)) => Some(None),
         Err(_) => None,
     };
@@ -50,7 +53,8 @@ struct Mirror {
 
 impl Mirror {
     fn start() -> Self {
-        let change: Arc<Mutex<Change>> = Arc::new(Mutex::new(Box::new(|_, bytes| Reply::Bytes(bytes))));
+        let change: Arc<Mutex<Change>> =
+            Arc::new(Mutex::new(Box::new(|_, bytes| Reply::Bytes(bytes))));
         let doing = Arc::clone(&change);
         let server = Server::start(move |path| match upstream(path) {
             Some(bytes) => doing.lock().expect("no panic while held")(path, bytes),
@@ -65,7 +69,11 @@ impl Mirror {
 
     /// Does something to what `part` names, and passes on the rest.
     fn does_to(&self, part: &'static str, change: impl Fn(Vec<u8>) -> Reply + Send + 'static) {
-        self.does(move |path, bytes| if path.contains(part) { change(bytes) } else { Reply::Bytes(bytes) });
+        self.does(
+            move |path, bytes| {
+                if path.contains(part) { change(bytes) } else { Reply::Bytes(bytes) }
+            },
+        );
     }
 
     /// Runs bake with this mirror.
@@ -95,26 +103,46 @@ fn root_net_a_mirror_that_lies_or_breaks_leaves_nothing() {
     lab.write("empty.toml", "[image]\nname = \"empty\"\nversion = \"1\"\n[base]\nscratch = true\n");
     assert_eq!(lab.bake(["build", "empty.toml"]).code, 0);
     let (before, listed) = (lab.images_hash(), lab.bake(["list"]).out);
-    lab.write("web.toml", "[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n");
+    lab.write(
+        "web.toml",
+        "[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n",
+    );
     let mirror = Mirror::start();
     let fails = |why: &[&str]| {
         let _ = fs::remove_dir_all(lab.path("store/cache/packages"));
         // Little patience, where it is silence that is tested.
         let patience = if why.iter().any(|part| part.contains("timeout")) { "1s" } else { "30s" };
-        let failed = run(mirror.command(&lab, &["build", "web.toml"]).env("BAKE_NETWORK_TIMEOUT", patience));
+        let failed =
+            run(mirror.command(&lab, &["build", "web.toml"]).env("BAKE_NETWORK_TIMEOUT", patience));
         assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{why:?}: {}", failed.err);
-        for part in why.iter().chain(&["cannot make the base: debian bookworm", "web.toml:5", "hint: "]) {
+        for part in
+            why.iter().chain(&["cannot make the base: debian bookworm", "web.toml:5", "hint: "])
+        {
             assert!(failed.err.contains(part), "{part:?}: {}", failed.err);
         }
-        assert_eq!((lab.images_hash(), lab.bake(["list"]).out), (before, listed.clone()), "{why:?}");
-        assert!(lab.scratch().is_empty() && !lab.path("web.lock").exists(), "{why:?}: {:?}", lab.scratch());
+        assert_eq!(
+            (lab.images_hash(), lab.bake(["list"]).out),
+            (before, listed.clone()),
+            "{why:?}"
+        );
+        assert!(
+            lab.scratch().is_empty() && !lab.path("web.lock").exists(),
+            "{why:?}: {:?}",
+            lab.scratch()
+        );
         assert_eq!(processes(&lab), Vec::<String>::new(), "{why:?}");
     };
 
-    let replaced = |bytes: Vec<u8>| Reply::Bytes(String::from_utf8_lossy(&bytes).replacen("Origin: Debian", "Origin: Others", 1).into());
+    let replaced = |bytes: Vec<u8>| {
+        Reply::Bytes(
+            String::from_utf8_lossy(&bytes).replacen("Origin: Debian", "Origin: Others", 1).into(),
+        )
+    };
     mirror.does_to("dists/bookworm/InRelease", replaced);
     fails(&["cannot trust", "no valid signature", "--debian-mirror"]);
-    mirror.does_to("dists/bookworm/InRelease", |_| Reply::Bytes(b"<html>please log in</html>".to_vec()));
+    mirror.does_to("dists/bookworm/InRelease", |_| {
+        Reply::Bytes(b"<html>please log in</html>".to_vec())
+    });
     fails(&["cannot trust", "not a signed Release file"]);
     mirror.does_to("dists/bookworm/InRelease", |_| Reply::Bytes(OURS.sign("Codename: bookworm\n")));
     fails(&["cannot trust", "no valid signature"]);
@@ -133,17 +161,35 @@ fn root_net_a_mirror_that_lies_or_breaks_leaves_nothing() {
     mirror.does_to("pool/main/b/base-files/", |_| Reply::Stall);
     fails(&["base-files_", "timeout: no answer for 1s"]);
     mirror.does(|_, bytes| Reply::Bytes(bytes));
-    lab.write("web.toml", "[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bokworm\"\n");
+    lab.write(
+        "web.toml",
+        "[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bokworm\"\n",
+    );
     let unknown = mirror.bake(&lab, &["build", "web.toml"]);
     assert_eq!((unknown.code, unknown.out.as_str()), (1, ""), "{}", unknown.err);
-    assert!(unknown.err.contains("no Debian suite \"bokworm\"") && unknown.err.contains("did you mean \"bookworm\"?"), "{}", unknown.err);
+    assert!(
+        unknown.err.contains("no Debian suite \"bokworm\"")
+            && unknown.err.contains("did you mean \"bookworm\"?"),
+        "{}",
+        unknown.err
+    );
 
     // Nobody listens where somebody listened a moment ago.
-    let closed = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
-    lab.write("web.toml", "[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n");
-    let down = run(lab.command(["build", "web.toml"]).env("BAKE_DEBIAN_MIRROR", format!("http://{closed}/debian")));
+    let closed =
+        TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    lab.write(
+        "web.toml",
+        "[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n",
+    );
+    let down = run(lab
+        .command(["build", "web.toml"])
+        .env("BAKE_DEBIAN_MIRROR", format!("http://{closed}/debian")));
     assert_eq!((down.code, down.out.as_str()), (1, ""), "{}", down.err);
-    assert!(down.err.contains("connection refused") && down.err.contains(&closed.to_string()), "{}", down.err);
+    assert!(
+        down.err.contains("connection refused") && down.err.contains(&closed.to_string()),
+        "{}",
+        down.err
+    );
     assert_eq!(lab.images_hash(), before);
 }
 
@@ -162,12 +208,17 @@ impl Repository {
             let bytes = deb_of("theirs", version, "");
             let name = format!("theirs_{version}_all.deb");
             let (size, hex) = (bytes.len(), Digest::of(&bytes).hex());
-            let row =
-                format!("Package: theirs\nVersion: {version}\nArchitecture: all\nFilename: ./{name}\nSize: {size}\nSHA256: {hex}\n\n");
+            let row = format!(
+                "Package: theirs\nVersion: {version}\nArchitecture: all\nFilename: ./{name}\nSize: {size}\nSHA256: {hex}\n\n"
+            );
             match path.trim_start_matches('/') {
                 "InRelease" => {
                     let date = "Date: Thu, 01 Jan 2026 00:00:00 UTC\nSuite: ours\n";
-                    Reply::Bytes(OURS.sign(&format!("{date}SHA256:\n {} {} Packages\n", Digest::of(&row).hex(), row.len())))
+                    Reply::Bytes(OURS.sign(&format!(
+                        "{date}SHA256:\n {} {} Packages\n",
+                        Digest::of(&row).hex(),
+                        row.len()
+                    )))
                 }
                 "Packages" => Reply::Bytes(row.into_bytes()),
                 asked if asked == name => Reply::Bytes(bytes),
@@ -199,7 +250,12 @@ fn root_net_a_lock_is_written_obeyed_and_renewed() {
         "[[step]]\nrepository = \"ours\"\nurl = \"{url}\"\nsuite = \"./\"\nkey = \"ours.asc\"\n[[step]]\npackages = [\"theirs\"]\n\
          [[step]]\nrun = \"dpkg -s theirs | grep Version > /version\"\n"
     );
-    lab.write("web.toml", &format!("[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n{steps}"));
+    lab.write(
+        "web.toml",
+        &format!(
+            "[image]\nname = \"web\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n{steps}"
+        ),
+    );
     let lock = lab.path("web.lock");
     let good = |args: &[&str]| {
         let ended = mirror.bake(&lab, args);
@@ -212,7 +268,11 @@ fn root_net_a_lock_is_written_obeyed_and_renewed() {
     assert_eq!(locked.out.trim_end(), "web.lock");
     assert!(lab.bake(["list"]).out.is_empty());
     let first = text(&lock);
-    assert!(first.contains("name = \"theirs\", version = \"1.0\"") && first.contains("name = \"base-files\""), "{first}");
+    assert!(
+        first.contains("name = \"theirs\", version = \"1.0\"")
+            && first.contains("name = \"base-files\""),
+        "{first}"
+    );
     assert_eq!(good(&["lock", "web.toml"]).err.lines().last(), Some("the lock file is up to date"));
     let built = good(&["build", "--locked", "web.toml"]);
     assert_eq!(text(&lock), first);
@@ -220,13 +280,22 @@ fn root_net_a_lock_is_written_obeyed_and_renewed() {
     // The mirror moves on; the lock is obeyed, with the package that only the cache still has.
     theirs.moves_on_to("1.1");
     let obeyed = good(&["build", "--locked", "--no-cache", "--set-version", "2", "web.toml"]);
-    assert!(obeyed.err.contains("theirs (1.0)") && !obeyed.err.contains("theirs (1.1)"), "{}", obeyed.err);
+    assert!(
+        obeyed.err.contains("theirs (1.0)") && !obeyed.err.contains("theirs (1.1)"),
+        "{}",
+        obeyed.err
+    );
     assert_eq!(text(&lock), first);
 
     // Where the cache does not have it either, it is named.
-    let gone = run(mirror.command(&lab, &["build", "web.toml"]).env("BAKE_STORE", lab.path("second")));
+    let gone =
+        run(mirror.command(&lab, &["build", "web.toml"]).env("BAKE_STORE", lab.path("second")));
     assert_eq!((gone.code, gone.out.as_str()), (1, ""), "{}", gone.err);
-    for part in ["package theirs 1.0 is neither in the cache nor on the mirror", "bake lock --update", "step 2 of 3 failed"] {
+    for part in [
+        "package theirs 1.0 is neither in the cache nor on the mirror",
+        "bake lock --update",
+        "step 2 of 3 failed",
+    ] {
         assert!(gone.err.contains(part), "{part}: {}", gone.err);
     }
     assert_eq!(text(&lock), first);
@@ -234,15 +303,26 @@ fn root_net_a_lock_is_written_obeyed_and_renewed() {
     // Renewed when asked, and only then.
     good(&["lock", "--update", "web.toml"]);
     let second = text(&lock);
-    assert!(second.contains("name = \"theirs\", version = \"1.1\"") && !second.contains("\"1.0\""), "{second}");
+    assert!(
+        second.contains("name = \"theirs\", version = \"1.1\"") && !second.contains("\"1.0\""),
+        "{second}"
+    );
     let renewed = good(&["build", "--locked", "--set-version", "3", "web.toml"]);
     assert_ne!(renewed.out.split(' ').nth(1), built.out.split(' ').nth(1));
     let root = lab.path("root");
-    let exported = lab.bake(["export", "web:3", "--format", "dir", "--output", root.to_str().expect("a plain path")]);
+    let exported = lab.bake([
+        "export",
+        "web:3",
+        "--format",
+        "dir",
+        "--output",
+        root.to_str().expect("a plain path"),
+    ]);
     assert_eq!(exported.code, 0, "{}", exported.err);
     assert_eq!(text(&root.join("version")), "Version: 1.1\n");
 
-    // With everything cached and locked, no mirror is needed: the first lock still gives the first image.
+    // With everything cached and locked, no mirror is needed: the first lock still gives the first
+    // image.
     mirror.does(|_, _| Reply::Status(503));
     theirs.moves_on_to("9");
     fs::write(&lock, &first).expect("our own file");

@@ -2,21 +2,17 @@
 
 use std::fs;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::drift_lab::CAPABILITY;
-use crate::drift_lab::HOSTILE;
-use crate::drift_lab::Said;
-use crate::drift_lab::publish;
-use crate::lab::Lab;
-use crate::lab::Run;
-use crate::layer_lab::Raw;
-use crate::layer_lab::tar;
+use crate::drift_lab::{CAPABILITY, HOSTILE, Said, publish};
+use crate::lab::{Lab, Run};
+use crate::layer_lab::{Raw, tar};
 
 /// A stanza of dpkg's status.
 fn stanza(name: &str, version: &str) -> String {
-    format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n")
+    format!(
+        "Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n"
+    )
 }
 
 fn base() -> Vec<u8> {
@@ -33,7 +29,10 @@ fn base() -> Vec<u8> {
         Raw::file("usr/share/old/a", b"a"),
         Raw::file("usr/share/old/b", b"b"),
         Raw::file("var/lib/dpkg/info/libc6:amd64.list", b"/.\n/usr\n/usr/lib\n/usr/lib/libc.so\n"),
-        Raw::file("var/lib/dpkg/info/old.list", b"/.\n/usr\n/bin\n/bin/old\n/usr/share/old\n/usr/share/old/a\n/usr/share/old/b\n"),
+        Raw::file(
+            "var/lib/dpkg/info/old.list",
+            b"/.\n/usr\n/bin\n/bin/old\n/usr/share/old\n/usr/share/old/a\n/usr/share/old/b\n",
+        ),
         Raw::file("var/lib/dpkg/info/tool.list", b"/.\n/usr\n/bin\n/bin/tool\n"),
         Raw::file("var/lib/dpkg/status", status.as_bytes()),
     ])
@@ -41,7 +40,8 @@ fn base() -> Vec<u8> {
 
 /// A step that upgrades `tool`, removes `old` and installs `new`, as apt leaves it.
 fn packages() -> Vec<u8> {
-    let status = [stanza("libc6", "2.36-9"), stanza("tool", "1.10-1"), stanza("new", "0.1")].concat();
+    let status =
+        [stanza("libc6", "2.36-9"), stanza("tool", "1.10-1"), stanza("new", "0.1")].concat();
     tar(&[
         Raw::file("etc/new.conf", b"packaged"),
         Raw::link(b'2', "etc/enabled", "new.conf"),
@@ -110,7 +110,8 @@ config
     assert_eq!(told.code, 3);
     let all = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--all"]);
     assert!(
-        all.out.contains("\n  changed  /usr/bin/tool  content\n") && all.out.contains("\n  removed  /usr/share/old/a  1 B\n"),
+        all.out.contains("\n  changed  /usr/bin/tool  content\n")
+            && all.out.contains("\n  removed  /usr/share/old/a  1 B\n"),
         "{}",
         all.out
     );
@@ -123,7 +124,10 @@ fn the_same_as_json() {
     let lab = two();
     let told = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--json"]);
     let diff = object(&told);
-    assert_eq!((told.code, &diff["v"], &diff["type"], &diff["alike"]), (3, &1.into(), &"diff".into(), &false.into()));
+    assert_eq!(
+        (told.code, &diff["v"], &diff["type"], &diff["alike"]),
+        (3, &1.into(), &"diff".into(), &false.into())
+    );
     assert_eq!(diff["counts"], json!({"added": 8, "removed": 5, "changed": 4, "folded": 10}));
     assert_eq!(
         diff["packages"][2],
@@ -132,9 +136,17 @@ fn the_same_as_json() {
     assert_eq!(diff["config"], json!([{"name": "volumes", "before": null, "after": "/srv"}]));
     let changes = diff["changes"].as_array().expect("a list");
     assert_eq!(changes.len(), 4);
-    assert_eq!((&changes[1]["path"], &changes[1]["package"]), (&"/etc/new.conf".into(), &"new".into()));
+    assert_eq!(
+        (&changes[1]["path"], &changes[1]["package"]),
+        (&"/etc/new.conf".into(), &"new".into())
+    );
     assert_eq!(changes[2]["inside"], json!({"names": 3, "bytes": 3}));
-    let shared: Vec<_> = diff["after"]["steps"].as_array().expect("a list").iter().map(|step| step["shared"].clone()).collect();
+    let shared: Vec<_> = diff["after"]["steps"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|step| step["shared"].clone())
+        .collect();
     assert_eq!(shared, [true, false, false]);
     let all = object(&lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--json", "--all"]));
     assert_eq!(all["changes"].as_array().map(Vec::len), Some(17));
@@ -145,13 +157,25 @@ fn sizes_stand_in_tables() {
     let lab = two();
     let told = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--stat"]);
     assert_eq!(told.code, 3);
-    let lines: Vec<String> = told.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    for line in
-        ["web:1.0.0 web:2.0.0 CHANGE", "names 21 24 +8 -5 ~4", "STEP web:1.0.0 web:2.0.0 CHANGE", "old 17 B -17 B", "tool 8 B 8 B ="]
-    {
+    let lines: Vec<String> = told
+        .out
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in [
+        "web:1.0.0 web:2.0.0 CHANGE",
+        "names 21 24 +8 -5 ~4",
+        "STEP web:1.0.0 web:2.0.0 CHANGE",
+        "old 17 B -17 B",
+        "tool 8 B 8 B =",
+    ] {
         assert!(lines.iter().any(|found| found == line), "{line}: {}", told.out);
     }
-    assert!(lines.iter().any(|line| line.starts_with("bake: step 1 ") && line.contains('+')), "{}", told.out);
+    assert!(
+        lines.iter().any(|line| line.starts_with("bake: step 1 ") && line.contains('+')),
+        "{}",
+        told.out
+    );
 }
 
 #[test]
@@ -161,16 +185,30 @@ fn what_is_the_same_is_alike() {
     assert_eq!(same.code, 0, "{}", same.err);
     assert!(same.out.starts_with("web:1.0.0 and web:1.0.0 are one image, sha256:"), "{}", same.out);
     // The same files from other layers.
-    publish(&lab, "web:1.0.1", &[base(), tar(&[Raw::file("etc/x", b"")]), tar(&[Raw::file("etc/.wh.x", b"")])], &Said::default());
+    publish(
+        &lab,
+        "web:1.0.1",
+        &[base(), tar(&[Raw::file("etc/x", b"")]), tar(&[Raw::file("etc/.wh.x", b"")])],
+        &Said::default(),
+    );
     let other = lab.bake(["diff", "web:1.0.0", "web:1.0.1"]);
-    assert_eq!((other.code, other.out.contains("hold the same packages, files and settings")), (0, true), "{}", other.out);
+    assert_eq!(
+        (other.code, other.out.contains("hold the same packages, files and settings")),
+        (0, true),
+        "{}",
+        other.out
+    );
     assert_eq!(object(&lab.bake(["diff", "web:1.0.0", "web:1.0.1", "--json"]))["alike"], true);
     // The same layers need not be read, and say nothing new: only the config differs.
     let said = Said { volumes: vec!["/x".to_owned()], ignore: vec![] };
     publish(&lab, "web:1.0.2", &[base()], &said);
     let config = lab.bake(["diff", "web:1.0.0", "web:1.0.2"]);
     assert_eq!(config.code, 3);
-    assert!(config.out.contains("volumes  none → /x") && !config.out.contains("files:"), "{}", config.out);
+    assert!(
+        config.out.contains("volumes  none → /x") && !config.out.contains("files:"),
+        "{}",
+        config.out
+    );
 }
 
 #[test]
@@ -179,7 +217,8 @@ fn hostile_names_stay_names() {
     let evil = "p\u{1b}[31m\u{1b}]0;x\u{7}";
     let status = stanza(evil, "1\u{1b}[2J");
     publish(&lab, "a:1", &[tar(&[Raw::dir("usr/share")])], &Said::default());
-    let files = [Raw::new(b'0', HOSTILE).data(b"x"), Raw::file("var/lib/dpkg/status", status.as_bytes())];
+    let files =
+        [Raw::new(b'0', HOSTILE).data(b"x"), Raw::file("var/lib/dpkg/status", status.as_bytes())];
     publish(&lab, "a:2", &[tar(&[Raw::dir("usr/share")]), tar(&files)], &Said::default());
     for args in [
         vec!["diff", "a:1", "a:2"],
@@ -194,21 +233,31 @@ fn hostile_names_stay_names() {
     let raw = lab.bake(["diff", "a:1", "a:2", "--json"]);
     assert!(!raw.out.contains('\u{1b}'));
     let changes = &object(&raw)["changes"];
-    assert!(changes.as_array().expect("a list").iter().any(|change| change["path_hex"].is_string()), "{changes}");
+    assert!(
+        changes.as_array().expect("a list").iter().any(|change| change["path_hex"].is_string()),
+        "{changes}"
+    );
 }
 
 #[test]
 fn a_damaged_layer_is_told() {
     let lab = two();
     let json = object(&lab.bake(["show", "web:2.0.0", "--json"]));
-    let layer = json["layers"][2]["digest"].as_str().expect("a digest").trim_start_matches("sha256:").to_owned();
+    let layer = json["layers"][2]["digest"]
+        .as_str()
+        .expect("a digest")
+        .trim_start_matches("sha256:")
+        .to_owned();
     let path = lab.path("store/blobs/sha256").join(layer);
     let mut bytes = fs::read(&path).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&path, bytes).expect("write");
-    for args in [vec!["diff", "web:1.0.0", "web:2.0.0"], vec!["show", "web:2.0.0", "--folders"], vec!["drift", "web:2.0.0", "--root", "."]]
-    {
+    for args in [
+        vec!["diff", "web:1.0.0", "web:2.0.0"],
+        vec!["show", "web:2.0.0", "--folders"],
+        vec!["drift", "web:2.0.0", "--root", "."],
+    ] {
         let failed = lab.bake(&args);
         assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{args:?} {}", failed.err);
         assert!(failed.err.contains("hint: `bake verify`"), "{}", failed.err);
@@ -226,11 +275,21 @@ fn a_history_says_which_step_made_what() {
     assert_eq!(lines.len(), 4, "{}", told.out);
     assert!(lines[0].starts_with("STEP") && lines[2].contains("bake: step 1"), "{}", told.out);
     let raw = lab.bake(["history", "web:2.0.0", "--json"]);
-    let steps: Vec<Value> = raw.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let steps: Vec<Value> =
+        raw.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(steps.len(), 3);
-    assert_eq!((&steps[1]["type"], &steps[1]["step"], &steps[1]["by"]), (&"history".into(), &1.into(), &"bake: step 1".into()));
-    assert!(steps[1]["layer"].as_str().is_some_and(|layer| layer.starts_with("sha256:")) && steps[1]["size"].is_u64());
-    assert_eq!((&steps[1]["key"], &steps[1]["created"]), (&Value::Null, &"2023-11-14T22:13:20Z".into()));
+    assert_eq!(
+        (&steps[1]["type"], &steps[1]["step"], &steps[1]["by"]),
+        (&"history".into(), &1.into(), &"bake: step 1".into())
+    );
+    assert!(
+        steps[1]["layer"].as_str().is_some_and(|layer| layer.starts_with("sha256:"))
+            && steps[1]["size"].is_u64()
+    );
+    assert_eq!(
+        (&steps[1]["key"], &steps[1]["created"]),
+        (&Value::Null, &"2023-11-14T22:13:20Z".into())
+    );
 }
 
 #[test]
@@ -238,19 +297,37 @@ fn sizes_by_folder_and_by_package() {
     let lab = two();
     let folders = lab.bake(["show", "web:2.0.0", "--folders"]);
     assert_eq!(folders.code, 0, "{}", folders.err);
-    let lines: Vec<String> = folders.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let lines: Vec<String> = folders
+        .out
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     for line in ["SIZE FILES FOLDER", "3 B 2 /opt/", "3 B 2 /opt/app/", "20 B 2 /etc/"] {
         assert!(lines.iter().any(|found| found == line), "{line}: {}", folders.out);
     }
     let packages = lab.bake(["show", "web:2.0.0", "--packages"]);
-    let lines: Vec<String> = packages.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    for line in ["SIZE FILES PACKAGE VERSION", "19 B 2 new 0.1", "8 B 2 tool 1.10-1", "4 B 1 libc6 2.36-9"] {
+    let lines: Vec<String> = packages
+        .out
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in
+        ["SIZE FILES PACKAGE VERSION", "19 B 2 new 0.1", "8 B 2 tool 1.10-1", "4 B 1 libc6 2.36-9"]
+    {
         assert!(lines.iter().any(|found| found == line), "{line}: {}", packages.out);
     }
     let json = object(&lab.bake(["show", "web:2.0.0", "--json", "--packages", "--folders"]));
     assert_eq!(json["type"], "show");
-    assert_eq!(json["packages"][0], json!({"name": "new", "version": "0.1", "bytes": 19, "files": 2}));
-    let opt = json["folders"].as_array().expect("a list").iter().find(|one| one["path"] == "/opt").expect("/opt");
+    assert_eq!(
+        json["packages"][0],
+        json!({"name": "new", "version": "0.1", "bytes": 19, "files": 2})
+    );
+    let opt = json["folders"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|one| one["path"] == "/opt")
+        .expect("/opt");
     assert_eq!((&opt["bytes"], &opt["files"]), (&3.into(), &2.into()));
     assert_eq!(object(&lab.bake(["show", "web:2.0.0", "--json"])).get("folders"), None);
 }

@@ -1,24 +1,20 @@
-//! `bake drift`: a root unpacked from an image is exact; whatever is done to it is named, and nothing else.
+//! `bake drift`: a root unpacked from an image is exact; whatever is done to it is named, and
+//! nothing else.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::chown;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bake::event::silent;
-use bake::inspect::DriftOptions;
-use bake::inspect::Picture;
-use bake::inspect::Verdict;
+use bake::inspect::{DriftOptions, Picture, Verdict};
 
 use crate::drift_lab::*;
-use crate::lab::Lab;
-use crate::lab::run;
+use crate::lab::{Lab, run};
 use crate::store_lab::reference;
 use crate::tier;
 
@@ -31,9 +27,16 @@ fn root_what_was_unpacked_is_exact() {
     let plain = lab.bake(["drift", "--root", "root"]);
     assert_eq!(plain.code, 0, "{}\n{}", plain.out, plain.err);
     assert!(plain.out.starts_with("exact  web:1.0.0  sha256:"), "{}", plain.out);
-    let json = report(&lab.bake(["drift", "--root", "root", "--json", "--host", "alpha", "--strict"]));
-    assert_eq!((&json["v"], &json["type"], &json["verdict"]), (&1.into(), &"drift".into(), &"exact".into()));
-    assert_eq!((&json["name"], &json["version"], &json["host"]), (&"web".into(), &"1.0.0".into(), &"alpha".into()));
+    let json =
+        report(&lab.bake(["drift", "--root", "root", "--json", "--host", "alpha", "--strict"]));
+    assert_eq!(
+        (&json["v"], &json["type"], &json["verdict"]),
+        (&1.into(), &"drift".into(), &"exact".into())
+    );
+    assert_eq!(
+        (&json["name"], &json["version"], &json["host"]),
+        (&"web".into(), &"1.0.0".into(), &"alpha".into())
+    );
     assert_eq!(json["claims"], "web:1.0.0");
     // Every name that the layers make but for /proc and /tmp; the top is not mentioned in them.
     assert_eq!(json["counts"]["compared"], 24, "{json}");
@@ -47,7 +50,8 @@ fn root_what_was_unpacked_is_exact() {
         assert_eq!(plain.code, 0, "{}\n{}", plain.out, plain.err);
     }
     let mut piped = lab.command(["drift", "-", "--root", "root"]);
-    let piped = piped.stdin(fs::File::open(lab.path("web.mtree")).expect("open")).output().expect("run");
+    let piped =
+        piped.stdin(fs::File::open(lab.path("web.mtree")).expect("open")).output().expect("run");
     assert!(piped.status.success());
 }
 
@@ -57,11 +61,20 @@ fn after(act: impl FnOnce(&Path)) -> Vec<String> {
     act(&root);
     let drifted = lab.bake(["drift", "--root", "root", "--json"]);
     let report = report(&drifted);
-    let verdict = if report["changes"].as_array().expect("a list").is_empty() { ("exact", 0) } else { ("drifted", 3) };
+    let verdict = if report["changes"].as_array().expect("a list").is_empty() {
+        ("exact", 0)
+    } else {
+        ("drifted", 3)
+    };
     assert_eq!((report["verdict"].as_str().expect("a verdict"), drifted.code), verdict);
     let text = lab.bake(["drift", "--root", "root"]);
     assert!(!text.out.contains('\u{1b}') && !text.err.contains('\u{1b}'), "{}", text.out);
-    assert_eq!(text.out.lines().count(), 1 + report["changes"].as_array().expect("a list").len(), "{}", text.out);
+    assert_eq!(
+        text.out.lines().count(),
+        1 + report["changes"].as_array().expect("a list").len(),
+        "{}",
+        text.out
+    );
     changes(&report)
 }
 
@@ -71,15 +84,36 @@ fn root_each_change_is_named_and_nothing_else() {
         return;
     }
     let check = |act: &dyn Fn(&Path), expected: &[&str]| assert_eq!(after(act), expected);
-    check(&|root| fs::write(root.join("etc/motd"), "welcomf\n").expect("flip"), &["changed /etc/motd content"]);
-    check(&|root| fs::write(root.join("etc/motd"), "longer than before\n").expect("write"), &["changed /etc/motd content"]);
+    check(
+        &|root| fs::write(root.join("etc/motd"), "welcomf\n").expect("flip"),
+        &["changed /etc/motd content"],
+    );
+    check(
+        &|root| fs::write(root.join("etc/motd"), "longer than before\n").expect("write"),
+        &["changed /etc/motd content"],
+    );
     check(&|root| chmod(&root.join("bin/su"), 0o755), &["changed /bin/su mode"]);
-    check(&|root| chown(root.join("srv/own"), Some(33), Some(0)).expect("chown"), &["changed /srv/own owner"]);
+    check(
+        &|root| chown(root.join("srv/own"), Some(33), Some(0)).expect("chown"),
+        &["changed /srv/own owner"],
+    );
     check(&|root| fs::write(root.join("opt/new"), "x").expect("write"), &["added /opt/new"]);
-    check(&|root| xattr::remove(root.join("bin/ping"), "security.capability").expect("setcap -r"), &["changed /bin/ping capability"]);
-    check(&|root| xattr::set(root.join("bin/su"), "security.capability", CAPABILITY).expect("setcap"), &["changed /bin/su capability"]);
-    check(&|root| xattr::set(root.join("opt/noted"), "user.note", b"m").expect("setfattr"), &["changed /opt/noted xattr"]);
-    check(&|root| xattr::set(root.join("opt"), "user.more", b"m").expect("setfattr"), &["changed /opt xattr"]);
+    check(
+        &|root| xattr::remove(root.join("bin/ping"), "security.capability").expect("setcap -r"),
+        &["changed /bin/ping capability"],
+    );
+    check(
+        &|root| xattr::set(root.join("bin/su"), "security.capability", CAPABILITY).expect("setcap"),
+        &["changed /bin/su capability"],
+    );
+    check(
+        &|root| xattr::set(root.join("opt/noted"), "user.note", b"m").expect("setfattr"),
+        &["changed /opt/noted xattr"],
+    );
+    check(
+        &|root| xattr::set(root.join("opt"), "user.more", b"m").expect("setfattr"),
+        &["changed /opt xattr"],
+    );
     check(&|root| fs::remove_file(root.join("etc/motd")).expect("rm"), &["removed /etc/motd"]);
     check(&|root| fs::remove_dir_all(root.join("opt")).expect("rm"), &["removed /opt"]);
     check(&|root| chmod(&root.join("opt"), 0o755), &["changed /opt mode"]);
@@ -112,7 +146,10 @@ fn root_each_change_is_named_and_nothing_else() {
         },
         &["changed /usr/share/two hard-link"],
     );
-    check(&|root| fs::hard_link(root.join("bin/su"), root.join("bin/su2")).expect("ln"), &["added /bin/su2"]);
+    check(
+        &|root| fs::hard_link(root.join("bin/su"), root.join("bin/su2")).expect("ln"),
+        &["added /bin/su2"],
+    );
     // A file with another time, or one that was written again with what it had, is the same file.
     check(&|root| fs::write(root.join("etc/motd"), "welcome\n").expect("write"), &[]);
 }
@@ -149,7 +186,10 @@ fn root_several_changes_at_once() {
     assert_eq!(all["counts"]["removed"], 4);
     let one = &all["changes"][0];
     assert_eq!(one["before"]["xattrs"]["security.capability"], "cap_net_raw=ep");
-    assert_eq!((&one["after"]["mode"], &one["after"]["uid"], &one["after"]["size"]), (&"0700".into(), &7.into(), &5.into()));
+    assert_eq!(
+        (&one["after"]["mode"], &one["after"]["uid"], &one["after"]["size"]),
+        (&"0700".into(), &7.into(), &5.into())
+    );
 }
 
 #[test]
@@ -192,7 +232,15 @@ fn root_what_is_no_ones_is_left_out() {
     let more = report(&lab.bake(["drift", "--root", "root", "--json", "--ignore", "/var/log/"]));
     assert_eq!(more["verdict"], "exact", "{more}");
     let strict = report(&lab.bake(["drift", "--root", "root", "--json", "--strict"]));
-    assert_eq!(changes(&strict), ["added /etc/hostname", "changed /etc/hosts content", "added /etc/machine-id", "added /var/log"]);
+    assert_eq!(
+        changes(&strict),
+        [
+            "added /etc/hostname",
+            "changed /etc/hosts content",
+            "added /etc/machine-id",
+            "added /var/log"
+        ]
+    );
     let bad = lab.bake(["drift", "--root", "root", "--ignore", "/[z-a]"]);
     assert_eq!(bad.code, 2, "{}", bad.err);
     assert!(bad.err.contains("/[z-a]"), "{}", bad.err);
@@ -211,13 +259,20 @@ fn a_root_that_nobody_knows_is_unknown() {
     assert!(plain.err.contains("does not say which image it is"), "{}", plain.err);
     for (text, name) in [
         (r#"{"v":1,"name":"web","version":"9","base":"x","created":"x"}"#, Some("web")),
-        (r#"{"v":1,"name":"\u001b[2JX","version":"9 9","base":"x","created":"x"}"#, Some("\u{1b}[2JX")),
+        (
+            r#"{"v":1,"name":"\u001b[2JX","version":"9 9","base":"x","created":"x"}"#,
+            Some("\u{1b}[2JX"),
+        ),
         (r#"{"v":2,"name":"web","version":"9","base":"x","created":"x"}"#, None),
         ("not JSON", None),
     ] {
         lab.write("root/usr/lib/bake/image.json", text);
         let json = report(&lab.bake(["drift", "--root", "root", "--json"]));
-        assert_eq!((json["verdict"].as_str(), json["name"].as_str()), (Some("unknown image"), name), "{text}");
+        assert_eq!(
+            (json["verdict"].as_str(), json["name"].as_str()),
+            (Some("unknown image"), name),
+            "{text}"
+        );
         let plain = lab.bake(["drift", "--root", "root"]);
         assert_eq!(plain.code, 3);
         assert!(!plain.out.contains('\u{1b}') && !plain.err.contains('\u{1b}'), "{}", plain.out);
@@ -230,7 +285,11 @@ fn a_root_that_nobody_knows_is_unknown() {
     lab.write("text", "x\n");
     let other = lab.bake(["drift", "text", "--root", "root"]);
     assert_eq!(other.code, 2);
-    assert!(other.err.contains("not a manifest made by bake") && other.err.contains("hint: "), "{}", other.err);
+    assert!(
+        other.err.contains("not a manifest made by bake") && other.err.contains("hint: "),
+        "{}",
+        other.err
+    );
 }
 
 #[test]
@@ -262,13 +321,20 @@ fn root_hostile_names_stay_names() {
     let text = lab.bake(["drift", "--root", "root"]);
     assert!(text.out.bytes().all(|b| b == b'\n' || b >= b' '), "{:?}", text.out);
     assert_eq!(text.out.lines().count(), 3, "{}", text.out);
-    assert!(text.out.contains(r"added    /opt/\u{1b}[2J\xfe\u{a}removed  _etc_passwd"), "{}", text.out);
+    assert!(
+        text.out.contains(r"added    /opt/\u{1b}[2J\xfe\u{a}removed  _etc_passwd"),
+        "{}",
+        text.out
+    );
     let raw = lab.bake(["drift", "--root", "root", "--json"]);
     let json = report(&raw);
     assert!(!raw.out.contains('\u{1b}'));
     let hex: String = added.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(json["changes"][0]["path_hex"], hex.as_str());
-    assert_eq!(json["changes"][1]["path"], format!("/{}", String::from_utf8_lossy(HOSTILE)).as_str());
+    assert_eq!(
+        json["changes"][1]["path"],
+        format!("/{}", String::from_utf8_lossy(HOSTILE)).as_str()
+    );
 }
 
 #[test]
@@ -295,8 +361,14 @@ fn root_odd_files_are_not_opened() {
     }
     fs::create_dir_all(&deep).expect("mkdir");
     let json = report(&lab.bake(["drift", "--root", "root", "--json"]));
-    let expected =
-        ["added /deep", "changed /etc/motd kind", "added /loop", "added /opt/fifo", "changed /opt/noted kind", "added /opt/socket"];
+    let expected = [
+        "added /deep",
+        "changed /etc/motd kind",
+        "added /loop",
+        "added /opt/fifo",
+        "changed /opt/noted kind",
+        "added /opt/socket",
+    ];
     assert_eq!(changes(&json), expected);
     assert_eq!(json["changes"][0]["inside"]["names"], 50);
 }
@@ -347,15 +419,24 @@ fn root_what_cannot_be_read_is_never_exact() {
     let wrote = fs::read(lab.path("web.mtree")).expect("read");
     chmod(&lab.path("web.mtree"), 0o644);
     // /opt is 0750.
-    let nobody = || run(lab.command(["drift", "web.mtree", "--root", "root", "--json"]).uid(65_534).gid(65_534));
+    let nobody = || {
+        run(lab.command(["drift", "web.mtree", "--root", "root", "--json"]).uid(65_534).gid(65_534))
+    };
     let failed = nobody();
     let json: serde_json::Value = serde_json::from_str(failed.out.trim()).expect("JSON");
-    assert_eq!((failed.code, &json["type"], &json["kind"]), (1, &"failed".into(), &"unreadable".into()), "{json}");
+    assert_eq!(
+        (failed.code, &json["type"], &json["kind"]),
+        (1, &"failed".into(), &"unreadable".into()),
+        "{json}"
+    );
     assert!(json["message"].as_str().expect("text").contains("the first is /opt"), "{json}");
     // What differs is a fact, whatever else could not be read.
     fs::write(root.join("etc/motd"), "x").expect("write");
     let json = report(&nobody());
-    assert_eq!((changes(&json), &json["counts"]["unreadable"]), (vec!["changed /etc/motd content".to_owned()], &1.into()));
+    assert_eq!(
+        (changes(&json), &json["counts"]["unreadable"]),
+        (vec!["changed /etc/motd content".to_owned()], &1.into())
+    );
     assert_eq!(json["unreadable"][0]["path"], "/opt");
     assert_eq!(fs::read(lab.path("web.mtree")).expect("read"), wrote);
 }
@@ -402,7 +483,11 @@ fn root_ids_of_a_container_are_moved() {
     assert!(plain.err.contains("give --owner-shift 100000"), "{}", plain.err);
     chown(root.join("etc/motd"), Some(0), Some(0)).expect("chown");
     let host = report(&lab.bake(["drift", "--root", "root", "--owner-shift", "100000", "--json"]));
-    assert_eq!(changes(&host), ["changed /etc/motd owner"], "the host's root is not the container's");
+    assert_eq!(
+        changes(&host),
+        ["changed /etc/motd owner"],
+        "the host's root is not the container's"
+    );
 }
 
 #[test]
@@ -417,10 +502,19 @@ fn root_mounts_over_nothing_are_left_out_and_others_looked_into() {
         echo y > root/etc/motd; exec \"$0\" drift --root root --json";
     fs::create_dir(lab.path("copy")).expect("mkdir");
     let mut command = Command::new("unshare");
-    command.args(["-m", "--propagation", "private", "sh", "-c", script, env!("CARGO_BIN_EXE_bake")]);
+    command.args([
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        env!("CARGO_BIN_EXE_bake"),
+    ]);
     command.current_dir(lab.path("")).env("BAKE_STORE", lab.path("store"));
     let json = report(&run(&mut command));
-    // A disk in a folder that the image does not have is not the image's business; one over the image's files is.
+    // A disk in a folder that the image does not have is not the image's business; one over the
+    // image's files is.
     assert_eq!(changes(&json), ["changed /etc/motd content", "added /opt/etc"], "{json}");
     assert_eq!(json["skipped"], serde_json::json!(["/srv/disk"]));
 }
@@ -434,15 +528,23 @@ fn root_the_stat_cache_spares_reading_but_hides_nothing() {
     let store = bake::store::Store::open_to_read(&lab.path("store")).expect("the store");
     let picture = Picture::of(&store, &reference("web:1.0.0")).expect("the image");
     let claim = bake::inspect::claim(&root).expect("a claim");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() as i64;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs() as i64;
     // An hour later nothing is too young to be remembered.
-    let options = DriftOptions { cache: Some(lab.path("cache")), now: now + 3600, ..DriftOptions::default() };
-    let drift = || bake::inspect::drift(&root, &claim, &picture, &options, &silent()).expect("a report");
+    let options =
+        DriftOptions { cache: Some(lab.path("cache")), now: now + 3600, ..DriftOptions::default() };
+    let drift =
+        || bake::inspect::drift(&root, &claim, &picture, &options, &silent()).expect("a report");
     let files = 10;
     let first = drift();
     assert_eq!((first.verdict, first.counts.cached), (Verdict::Exact, 0));
     let second = drift();
-    assert_eq!((second.verdict, second.counts.cached, second.counts.compared), (Verdict::Exact, files, first.counts.compared));
+    assert_eq!(
+        (second.verdict, second.counts.cached, second.counts.compared),
+        (Verdict::Exact, files, first.counts.compared)
+    );
     // The same size and mtime: only ctime tells.
     let times = fs::metadata(root.join("etc/motd")).expect("stat").modified().expect("mtime");
     let mut file = fs::File::options().write(true).open(root.join("etc/motd")).expect("open");
@@ -452,13 +554,18 @@ fn root_the_stat_cache_spares_reading_but_hides_nothing() {
     xattr::set(root.join("opt/noted"), "user.note", b"m").expect("setfattr");
     let third = drift();
     assert_eq!((third.verdict, third.counts.cached), (Verdict::Drifted, files - 2));
-    let paths: Vec<_> = third.changes.iter().map(|change| String::from_utf8_lossy(&change.path).into_owned()).collect();
+    let paths: Vec<_> = third
+        .changes
+        .iter()
+        .map(|change| String::from_utf8_lossy(&change.path).into_owned())
+        .collect();
     assert_eq!(paths, ["etc/motd", "opt/noted"]);
     // What was different is told from the cache too.
     let fourth = drift();
     assert_eq!((fourth.changes.len(), fourth.counts.changed), (2, 2));
     let young = DriftOptions { now, cache: Some(lab.path("other")), ..DriftOptions::default() };
-    let drift = || bake::inspect::drift(&root, &claim, &picture, &young, &silent()).expect("a report");
+    let drift =
+        || bake::inspect::drift(&root, &claim, &picture, &young, &silent()).expect("a report");
     drift();
     assert_eq!(drift().counts.cached, 0, "files of this very moment are read again");
     fs::create_dir(lab.path("folder")).expect("mkdir");

@@ -4,16 +4,18 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::lab::Lab;
-use crate::lab::Run;
+use crate::lab::{Lab, Run};
 use crate::tier;
 
 /// A report as `bake drift --json` writes it, with a change as large as real ones.
 fn report(host: &str, version: &str, verdict: &str, time: &str) -> String {
-    let changes = if verdict == "drifted" { json!([{"path": "/etc/motd", "change": "changed", "what": ["content"]}]) } else { json!([]) };
+    let changes = if verdict == "drifted" {
+        json!([{"path": "/etc/motd", "change": "changed", "what": ["content"]}])
+    } else {
+        json!([])
+    };
     let digest = bake::digest::Digest::of(version);
     let claims = format!("web:{version}");
     let counts = json!({"compared": 7121, "added": 0, "removed": 0, "changed": changes.as_array().map(Vec::len)});
@@ -65,17 +67,28 @@ drifted  host-9999  web:2.0.0, 1 difference
         assert_eq!((told.code, told.out.as_str(), told.err.as_str()), (0, expected, ""), "{place}");
     }
     let mut command = lab.command(["fleet", "-", "--json"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bake starts");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bake starts");
     child.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("write");
-    let fleet: Value = serde_json::from_slice(&child.wait_with_output().expect("an end").stdout).expect("JSON");
-    assert_eq!((&fleet["v"], &fleet["type"], &fleet["machines"]), (&1.into(), &"fleet".into(), &10_000.into()));
-    assert_eq!(fleet["groups"][1], json!({"name": "web", "version": "2.0.0", "exact": 2900, "drifted": 3, "unknown": 0, "unchecked": 0}));
+    let fleet: Value =
+        serde_json::from_slice(&child.wait_with_output().expect("an end").stdout).expect("JSON");
+    assert_eq!(
+        (&fleet["v"], &fleet["type"], &fleet["machines"]),
+        (&1.into(), &"fleet".into(), &10_000.into())
+    );
+    assert_eq!(
+        fleet["groups"][1],
+        json!({"name": "web", "version": "2.0.0", "exact": 2900, "drifted": 3, "unknown": 0, "unchecked": 0})
+    );
     assert_eq!(fleet["astray"].as_array().map(Vec::len), Some(3));
     assert_eq!(fleet["notes"], json!([]));
     // The same reports twice are the same machines.
     let twice = object(&lab.bake(["fleet", "reports", "all.jsonl", "--json"]));
     assert_eq!((&twice["machines"], &twice["reports"]), (&10_000.into(), &20_000.into()));
-    assert_eq!((&twice["notes"][0]["kind"], &twice["notes"][0]["count"]), (&"older".into(), &10_000.into()));
+    assert_eq!(
+        (&twice["notes"][0]["kind"], &twice["notes"][0]["count"]),
+        (&"older".into(), &10_000.into())
+    );
 }
 
 #[test]
@@ -84,15 +97,24 @@ fn everything_odd_is_told() {
     let good = |host: &str, version: &str| report(host, version, "exact", TIME);
     lab.write("in/a.json", &good("a", "1"));
     lab.write("in/a-old.json", &good("a", "0").replace("2024", "2023"));
-    lab.write("in/b.json", &format!("{}\nnot JSON\n{{\"v\":1,\"type\":\"note\",\"message\":\"x\"}}\n", good("b", "1")));
+    lab.write(
+        "in/b.json",
+        &format!("{}\nnot JSON\n{{\"v\":1,\"type\":\"note\",\"message\":\"x\"}}\n", good("b", "1")),
+    );
     lab.write("in/c.txt", "some text\nof two lines\n");
     lab.write("in/d.json", &good("d", "1").replace("2024", "2999"));
     lab.write("in/e.json", &good("e", "1").replace("\"claims\":\"web:1\"", "\"claims\":\"db:3\""));
     lab.write("in/f.json", &good("f", "1").replace("\"host\":\"f\"", "\"host\":null"));
     lab.write("in/g.json", &good("g", "1").replace("\"v\":1", "\"v\":7"));
     let other = bake::digest::Digest::of("other").to_string();
-    lab.write("in/h.json", &good("h", "1").replace(&bake::digest::Digest::of("1").to_string(), &other));
-    lab.write("in/i.json", r#"{"v":1,"name":"web","version":"1","base":"scratch","created":"2024-11-01T10:00:00Z"}"#);
+    lab.write(
+        "in/h.json",
+        &good("h", "1").replace(&bake::digest::Digest::of("1").to_string(), &other),
+    );
+    lab.write(
+        "in/i.json",
+        r#"{"v":1,"name":"web","version":"1","base":"scratch","created":"2024-11-01T10:00:00Z"}"#,
+    );
     lab.write("in/.hidden", "not looked at");
     std::os::unix::fs::symlink("/etc/passwd", lab.path("in/link")).expect("link");
     let fleet = object(&lab.bake(["fleet", "in", "--json"]));
@@ -122,7 +144,12 @@ fn everything_odd_is_told() {
         ]
     );
     let plain = lab.bake(["fleet", "in"]);
-    for part in ["not counted:", "  2 not JSON: in/b.json:2, in/c.txt", "  1 from the future: in/d.json", "to be looked at:"] {
+    for part in [
+        "not counted:",
+        "  2 not JSON: in/b.json:2, in/c.txt",
+        "  1 from the future: in/d.json",
+        "to be looked at:",
+    ] {
         assert!(plain.err.contains(part), "{part}: {}", plain.err);
     }
 }
@@ -139,7 +166,14 @@ fn what_is_named_must_be_there() {
     assert_eq!((empty.code, empty.out.as_str()), (0, "0 machines\n"), "{}", empty.err);
     // A fifo is not waited for.
     let fifo = lab.path("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).expect("mkfifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .expect("mkfifo");
     assert_eq!(lab.bake(["fleet", "fifo"]).code, 1);
     fs::rename(&fifo, lab.path("empty/fifo")).expect("mv");
     assert_eq!(object(&lab.bake(["fleet", "empty", "--json"]))["notes"][0]["kind"], "unreadable");
@@ -148,7 +182,8 @@ fn what_is_named_must_be_there() {
 #[test]
 fn hostile_reports_stay_text() {
     let lab = Lab::new();
-    let text = report("h\u{1b}[2J\n</svg>", "1", "drifted", TIME).replace("\"web\"", "\"w\\u001b]0;x\\u0007<b>\"");
+    let text = report("h\u{1b}[2J\n</svg>", "1", "drifted", TIME)
+        .replace("\"web\"", "\"w\\u001b]0;x\\u0007<b>\"");
     lab.write("in/\u{1b}[31m\n.json", "no");
     lab.write("in/x.json", &text);
     let told = lab.bake(["fleet", "in", "--svg", "fleet.svg"]);
@@ -169,7 +204,11 @@ fn tools_python_reads_the_svg() {
     let lab = Lab::new();
     let lines: Vec<String> = (0..73)
         .map(|n| {
-            let (version, verdict) = if n < 50 { ("1.0.0", "exact") } else { ("2.0.0", if n < 70 { "exact" } else { "drifted" }) };
+            let (version, verdict) = if n < 50 {
+                ("1.0.0", "exact")
+            } else {
+                ("2.0.0", if n < 70 { "exact" } else { "drifted" })
+            };
             report(&format!("h{n}<&>"), version, verdict, TIME)
         })
         .collect();
@@ -190,12 +229,18 @@ fn tools_python_reads_the_svg() {
 #[test]
 fn reports_of_drift_are_read() {
     let lab = Lab::new();
-    lab.write("root/usr/lib/bake/image.json", r#"{"v":1,"name":"web","version":"9","base":"x","created":"x"}"#);
+    lab.write(
+        "root/usr/lib/bake/image.json",
+        r#"{"v":1,"name":"web","version":"9","base":"x","created":"x"}"#,
+    );
     lab.write("root/etc/hostname", "alpha\n");
     let drifted = lab.bake(["drift", "--root", "root", "--json"]);
     lab.write("in/alpha.json", &drifted.out);
     let fleet = object(&lab.bake(["fleet", "in", "--json"]));
     assert_eq!(fleet["verdicts"], json!({"exact": 0, "drifted": 0, "unknown": 1, "unchecked": 0}));
-    assert_eq!((&fleet["astray"][0]["host"], &fleet["astray"][0]["version"]), (&"alpha".into(), &"9".into()));
+    assert_eq!(
+        (&fleet["astray"][0]["host"], &fleet["astray"][0]["version"]),
+        (&"alpha".into(), &"9".into())
+    );
     assert_eq!(fleet["notes"], json!([]));
 }

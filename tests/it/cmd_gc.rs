@@ -1,4 +1,5 @@
-//! `bake gc` as a person runs it: the report, the removal, and layers whose files belong to ids of the user namespace.
+//! `bake gc` as a person runs it: the report, the removal, and layers whose files belong to ids of
+//! the user namespace.
 
 use std::fs;
 
@@ -6,8 +7,7 @@ use bake::store::Store;
 use serde_json::Value;
 
 use crate::lab::Lab;
-use crate::store_lab::publish;
-use crate::store_lab::tick;
+use crate::store_lab::{publish, tick};
 use crate::tier;
 
 fn lab() -> Lab {
@@ -33,7 +33,8 @@ fn says_what_goes_and_then_it_goes() {
     let dry = lab.bake(["gc", "--keep", "1", "--dry-run"]);
     assert_eq!(dry.code, 0, "{}", dry.err);
     assert!(lab.images_hash() == before);
-    let lines: Vec<Vec<&str>> = dry.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        dry.out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["web:1.1.0"]);
     assert_eq!(lines[1], ["WHAT", "COUNT", "FREES"]);
     assert_eq!(lines[2][..2], ["versions", "1"]);
@@ -44,7 +45,10 @@ fn says_what_goes_and_then_it_goes() {
     assert_eq!((run.code, &run.out), (0, &dry.out), "{}", run.err);
     assert!(run.err.starts_with("freed "), "{}", run.err);
     let listed = lab.bake(["list"]).out;
-    assert!(listed.contains("1.0.0") && listed.contains("2.0.0") && !listed.contains("1.1.0"), "{listed}");
+    assert!(
+        listed.contains("1.0.0") && listed.contains("2.0.0") && !listed.contains("1.1.0"),
+        "{listed}"
+    );
     assert_eq!(lab.bake(["verify"]).code, 0);
     assert_eq!(lab.bake(["gc", "--keep", "1"]).err, "nothing to free\n");
 }
@@ -81,9 +85,10 @@ fn root_what_builds_leave_is_freed_and_the_next_build_just_works() {
     let lab = Lab::new();
     lab.tiny_root();
     let recipe = |version: &str| {
-        let steps =
-            "[[step]]\nrun = \"touch /mine && chown 7:7 /mine && mkdir /own && chown 9:9 /own\"\n\n[[step]]\nrun = \"echo two > /two\"\n";
-        let text = format!("[image]\nname = \"web\"\nversion = \"{version}\"\n\n[base]\npath = \"root\"\n\n{steps}");
+        let steps = "[[step]]\nrun = \"touch /mine && chown 7:7 /mine && mkdir /own && chown 9:9 /own\"\n\n[[step]]\nrun = \"echo two > /two\"\n";
+        let text = format!(
+            "[image]\nname = \"web\"\nversion = \"{version}\"\n\n[base]\npath = \"root\"\n\n{steps}"
+        );
         lab.write("web.toml", &text);
     };
     recipe("1");
@@ -91,17 +96,25 @@ fn root_what_builds_leave_is_freed_and_the_next_build_just_works() {
     assert_eq!(first.code, 0, "{}", first.err);
     recipe("2");
     assert_eq!(lab.bake(["build", "web.toml"]).code, 0);
-    // A build that died, with files of ids that only exist inside the namespace: an unpacked layer moved there by hand.
+    // A build that died, with files of ids that only exist inside the namespace: an unpacked layer
+    // moved there by hand.
     let layers = lab.path("store/cache/layers");
-    let trees =
-        || fs::read_dir(&layers).expect("list").map(|entry| entry.expect("entry").path()).filter(|path| path.is_dir()).collect::<Vec<_>>();
+    let trees = || {
+        fs::read_dir(&layers)
+            .expect("list")
+            .map(|entry| entry.expect("entry").path())
+            .filter(|path| path.is_dir())
+            .collect::<Vec<_>>()
+    };
     let unpacked = trees();
     assert!(!unpacked.is_empty(), "a build leaves its layers unpacked");
     let dead = lab.path("store/scratch/20000101T000000000-dead");
     fs::create_dir(&dead).expect("mkdir");
     let moved = fs::rename(&unpacked[0], dead.join("step-0")).is_ok();
     tick();
-    let told = objects(&lab.bake(["gc", "--cache-older-than", "0s", "--keep", "1", "--dry-run", "--json"]).out);
+    let told = objects(
+        &lab.bake(["gc", "--cache-older-than", "0s", "--keep", "1", "--dry-run", "--json"]).out,
+    );
     let kinds: Vec<_> = told.iter().filter_map(|one| one["kind"].as_str()).collect();
     for kind in ["versions", "blobs", "steps", "cache-blobs", "scratch"] {
         assert!(kinds.contains(&kind), "{kind}: {told:?}");
@@ -112,7 +125,10 @@ fn root_what_builds_leave_is_freed_and_the_next_build_just_works() {
     assert_eq!(trees(), Vec::<std::path::PathBuf>::new());
     assert_eq!(lab.scratch(), Vec::<std::path::PathBuf>::new());
     assert_eq!(lab.bake(["verify"]).code, 0);
-    assert_eq!(lab.bake(["gc", "--cache-older-than", "0s", "--keep", "1"]).err, "nothing to free\n");
+    assert_eq!(
+        lab.bake(["gc", "--cache-older-than", "0s", "--keep", "1"]).err,
+        "nothing to free\n"
+    );
     // Everything runs again, and gives the same.
     recipe("1");
     let again = lab.bake(["build", "web.toml"]);

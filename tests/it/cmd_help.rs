@@ -1,4 +1,5 @@
-//! What every command says of itself: `--help` word for word, man pages, examples. `UPDATE_GOLDEN=1` writes the expectations anew.
+//! What every command says of itself: `--help` word for word, man pages, examples.
+//! `UPDATE_GOLDEN=1` writes the expectations anew.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,10 @@ fn commands(lab: &Lab) -> Vec<String> {
     let (_, listed) = help.split_once("Commands:\n").expect("a list of commands");
     let listed = listed.lines().take_while(|line| !line.is_empty());
     let first = |line: &str| line.split_whitespace().next().expect("a name").to_owned();
-    let names: Vec<String> = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   ")).map(first).collect();
+    let names: Vec<String> = listed
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(first)
+        .collect();
     assert!(names.len() > 10, "{help}");
     names
 }
@@ -33,14 +37,22 @@ fn every_command_explains_itself() {
         let args: Vec<&str> = if name == "bake" { vec!["--help"] } else { vec![&name, "--help"] };
         let said = bake(&lab, &args);
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{name}");
-        for part in ["Usage: bake", "--store <DIR>", "--json", "Exit codes:\n  0    done\n", "  130  interrupted\n"] {
+        for part in [
+            "Usage: bake",
+            "--store <DIR>",
+            "--json",
+            "Exit codes:\n  0    done\n",
+            "  130  interrupted\n",
+        ] {
             assert!(said.out.contains(part), "{name} does not say {part:?}: {}", said.out);
         }
         // What every command has is written down once, in bake.txt.
-        let (own, _) = said.out.split_once("Options of every command:\n").expect("what is common comes last");
+        let (own, _) =
+            said.out.split_once("Options of every command:\n").expect("what is common comes last");
         let text = if name == "bake" { &said.out } else { own };
         // No blank at a line's end: editors would strip it from the files.
-        let text: String = text.trim_end().lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let text: String =
+            text.trim_end().lines().map(|line| format!("{}\n", line.trim_end())).collect();
         let file = folder.join(format!("{name}.txt"));
         if update {
             fs::write(&file, &text).expect("our own file");
@@ -57,7 +69,11 @@ fn every_command_explains_itself() {
             wrong.push(format!("--- {name}: no such command"));
         }
     }
-    assert!(wrong.is_empty(), "fixtures/help differs (UPDATE_GOLDEN=1 accepts it):\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "fixtures/help differs (UPDATE_GOLDEN=1 accepts it):\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -65,7 +81,11 @@ fn without_a_command_bake_shows_them_all() {
     let lab = Lab::new();
     let said = bake(&lab, &[]);
     assert_eq!((said.code, said.out.as_str()), (2, ""));
-    assert!(said.err.contains("Commands:\n  build ") && said.err.contains("Exit codes:"), "{}", said.err);
+    assert!(
+        said.err.contains("Commands:\n  build ") && said.err.contains("Exit codes:"),
+        "{}",
+        said.err
+    );
     let slip = bake(&lab, &["bild"]);
     assert_eq!((slip.code, slip.out.as_str()), (2, ""));
     assert!(slip.err.contains("build"), "a slip gets a suggestion: {}", slip.err);
@@ -77,11 +97,15 @@ fn every_command_has_a_man_page() {
     let pages = lab.path("pages");
     let said = bake(&lab, &["man", "--output", pages.to_str().expect("a plain path")]);
     assert_eq!(said.code, 0, "{}", said.err);
-    let mut names: Vec<String> = commands(&lab).into_iter().map(|name| format!("bake-{name}.1")).collect();
+    let mut names: Vec<String> =
+        commands(&lab).into_iter().map(|name| format!("bake-{name}.1")).collect();
     names.push("bake.1".to_owned());
     names.sort();
-    let mut there: Vec<String> =
-        fs::read_dir(&pages).expect("a folder").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut there: Vec<String> = fs::read_dir(&pages)
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     there.sort();
     assert_eq!(there, names);
     for name in names {
@@ -91,7 +115,11 @@ fn every_command_has_a_man_page() {
         assert!(text.contains("Exit codes:") && text.contains(".SH SYNOPSIS"), "{name}");
     }
     let main = bake(&lab, &["man"]);
-    assert_eq!(main.out, fs::read_to_string(pages.join("bake.1")).expect("the main page"), "stdout has the main page");
+    assert_eq!(
+        main.out,
+        fs::read_to_string(pages.join("bake.1")).expect("the main page"),
+        "stdout has the main page"
+    );
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use crate::lab::{Lab, run};
 use crate::tier;
 
-/// A server on loopback that answers every request with the same changeable bytes, until it is dropped.
+/// A server on loopback that answers every request with the same changeable bytes, until it is
+/// dropped.
 struct Server {
     address: SocketAddr,
     body: Arc<Mutex<String>>,
@@ -22,7 +23,8 @@ impl Server {
     fn start(body: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (body, over) = (Arc::new(Mutex::new(body.to_owned())), Arc::new(AtomicBool::new(false)));
+        let (body, over) =
+            (Arc::new(Mutex::new(body.to_owned())), Arc::new(AtomicBool::new(false)));
         let (said, stop) = (Arc::clone(&body), Arc::clone(&over));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -45,7 +47,11 @@ impl Server {
 fn answer(mut stream: TcpStream, body: &str) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 impl Drop for Server {
@@ -72,7 +78,12 @@ fn a_download_is_remembered_and_obeyed() {
     };
     recipe("1");
     let refused = lab.bake(["build", "--locked", "tool.toml"]);
-    assert_eq!((refused.code, refused.out.as_str()), (2, ""), "nothing is pinned yet: {}", refused.err);
+    assert_eq!(
+        (refused.code, refused.out.as_str()),
+        (2, ""),
+        "nothing is pinned yet: {}",
+        refused.err
+    );
     assert!(refused.err.contains("does not pin the download"), "{}", refused.err);
     assert!(!refused.err.contains("baking"), "before anything runs: {}", refused.err);
     assert!(!lab.path("tool.lock").exists());
@@ -94,7 +105,11 @@ fn a_download_is_remembered_and_obeyed() {
     let mut elsewhere = lab.command(["build", "tool.toml"]);
     let elsewhere = run(elsewhere.env("BAKE_STORE", lab.path("second")));
     assert_eq!((elsewhere.code, elsewhere.out.as_str()), (1, ""), "{}", elsewhere.err);
-    assert!(elsewhere.err.contains("step 1 of 1 failed") && elsewhere.err.contains("tool.toml:7"), "{}", elsewhere.err);
+    assert!(
+        elsewhere.err.contains("step 1 of 1 failed") && elsewhere.err.contains("tool.toml:7"),
+        "{}",
+        elsewhere.err
+    );
 
     let renewed = lab.bake(["build", "--update", "tool.toml"]);
     assert_eq!(renewed.code, 0, "{}", renewed.err);
@@ -110,9 +125,14 @@ fn a_locked_build_names_all_that_is_missing_or_too_much() {
     let lab = Lab::new();
     let server = Server::start("tool");
     let recipe = |names: &[&str]| {
-        let step = |name: &&str| format!("[[step]]\ndownload = \"http://{}/{name}\"\nto = \"/{name}\"\n", server.address);
+        let step = |name: &&str| {
+            format!("[[step]]\ndownload = \"http://{}/{name}\"\nto = \"/{name}\"\n", server.address)
+        };
         let steps: String = names.iter().map(step).collect();
-        lab.write("tool.toml", &format!("[image]\nname = \"tool\"\nversion = \"1\"\n[base]\nscratch = true\n{steps}"));
+        lab.write(
+            "tool.toml",
+            &format!("[image]\nname = \"tool\"\nversion = \"1\"\n[base]\nscratch = true\n{steps}"),
+        );
     };
     let locked = || lab.bake(["build", "--locked", "tool.toml"]);
     recipe(&["one"]);
@@ -130,8 +150,16 @@ fn a_locked_build_names_all_that_is_missing_or_too_much() {
     recipe(&["two"]);
     let extra = locked();
     assert_eq!((extra.code, extra.out.as_str()), (2, ""), "{}", extra.err);
-    assert!(extra.err.contains("pins the download") && extra.err.contains("does not ask for"), "{}", extra.err);
-    assert!(extra.err.contains("/one") && extra.err.contains("/three") && !extra.err.contains("baking"), "{}", extra.err);
+    assert!(
+        extra.err.contains("pins the download") && extra.err.contains("does not ask for"),
+        "{}",
+        extra.err
+    );
+    assert!(
+        extra.err.contains("/one") && extra.err.contains("/three") && !extra.err.contains("baking"),
+        "{}",
+        extra.err
+    );
     assert_eq!(lab.bake(["lock", "tool.toml"]).code, 0);
     let text = fs::read_to_string(lab.path("tool.lock")).expect("the lock file");
     assert!(text.contains("/two") && !text.contains("/one"), "{text}");
@@ -152,8 +180,14 @@ fn a_checksum_in_the_recipe_is_not_the_locks_business() {
     let lab = Lab::new();
     let server = Server::start("tool");
     let sum = bake::digest::Digest::of("tool").hex();
-    let step = format!("[[step]]\ndownload = \"http://{}/tool\"\nsha256 = \"{sum}\"\nto = \"/tool\"\n", server.address);
-    lab.write("tool.toml", &format!("[image]\nname = \"tool\"\nversion = \"1\"\n[base]\nscratch = true\n{step}"));
+    let step = format!(
+        "[[step]]\ndownload = \"http://{}/tool\"\nsha256 = \"{sum}\"\nto = \"/tool\"\n",
+        server.address
+    );
+    lab.write(
+        "tool.toml",
+        &format!("[image]\nname = \"tool\"\nversion = \"1\"\n[base]\nscratch = true\n{step}"),
+    );
     let built = lab.bake(["build", "--locked", "tool.toml"]);
     assert_eq!(built.code, 0, "nothing is left to pin: {}", built.err);
     assert!(!lab.path("tool.lock").exists());
@@ -171,6 +205,10 @@ fn a_lock_file_that_is_none_says_so() {
         let failed = lab.bake(["build", "empty.toml"]);
         assert_eq!((failed.code, failed.out.as_str()), (2, ""), "{}", failed.err);
         assert!(failed.err.contains("empty.lock") && failed.err.contains(why), "{}", failed.err);
-        assert_eq!(fs::read_to_string(lab.path("empty.lock")).expect("the lock file"), text, "it is the person's file");
+        assert_eq!(
+            fs::read_to_string(lab.path("empty.lock")).expect("the lock file"),
+            text,
+            "it is the person's file"
+        );
     }
 }

@@ -2,13 +2,10 @@
 
 use std::fs;
 
-use bake::store::Store;
-use bake::store::TESTED_ANNOTATION;
-use bake::store::UNTESTED;
+use bake::store::{Store, TESTED_ANNOTATION, UNTESTED};
 
 use crate::lab::Lab;
-use crate::store_lab::image;
-use crate::store_lab::publish;
+use crate::store_lab::{image, publish};
 
 fn lab() -> Lab {
     let lab = Lab::new();
@@ -30,7 +27,11 @@ fn promote_roll_back_and_look() {
     assert!(run.out.starts_with("web@production web:1.0.0 sha256:"), "{}", run.out);
     assert!(run.err.contains("web@production is new"), "{}", run.err);
     let run = lab.bake(["promote", "web:2.0.0", "production"]);
-    assert!(run.err.contains("it was web:1.0.0; `bake promote --back web@production` goes back"), "{}", run.err);
+    assert!(
+        run.err.contains("it was web:1.0.0; `bake promote --back web@production` goes back"),
+        "{}",
+        run.err
+    );
     let run = lab.bake(["list", "--channels"]);
     let lines: Vec<&str> = run.out.lines().collect();
     assert_eq!(lines.len(), 2, "{}", run.out);
@@ -46,9 +47,18 @@ fn promote_roll_back_and_look() {
     let run = lab.bake(["export", "web@production", "--format", "tar", "--output", "out.tar"]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     let run = lab.bake(["list"]);
-    assert!(run.out.lines().any(|line| line.contains("1.0.0") && line.ends_with("@production")), "{}", run.out);
+    assert!(
+        run.out.lines().any(|line| line.contains("1.0.0") && line.ends_with("@production")),
+        "{}",
+        run.out
+    );
     let run = lab.bake(["list", "--history", "web@production"]);
-    let what: Vec<&str> = run.out.lines().skip(1).map(|line| line.split_whitespace().nth(1).expect("a word")).collect();
+    let what: Vec<&str> = run
+        .out
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().nth(1).expect("a word"))
+        .collect();
     assert_eq!(what, ["promote", "promote", "back"], "{}", run.out);
     let run = lab.bake(["promote", "--end", "web@production"]);
     assert_eq!((run.code, run.out.as_str()), (0, ""));
@@ -62,21 +72,36 @@ fn json_says_the_same() {
     let lab = lab();
     let done = objects(&lab.bake(["promote", "web:1.0.0", "production", "--json"]).out);
     assert_eq!((done.len(), &done[0]["type"], &done[0]["v"]), (1, &"promoted".into(), &1.into()));
-    assert_eq!((&done[0]["name"], &done[0]["channel"], &done[0]["version"]), (&"web".into(), &"production".into(), &"1.0.0".into()));
+    assert_eq!(
+        (&done[0]["name"], &done[0]["channel"], &done[0]["version"]),
+        (&"web".into(), &"production".into(), &"1.0.0".into())
+    );
     assert!(done[0]["was"].is_null() && done[0]["already"] == false);
     let revoked = objects(&lab.bake(["revoke", "web@production", "--why", "a flaw", "--json"]).out);
-    assert_eq!((&revoked[0]["type"], &revoked[0]["version"], &revoked[0]["why"]), (&"revoked".into(), &"1.0.0".into(), &"a flaw".into()));
+    assert_eq!(
+        (&revoked[0]["type"], &revoked[0]["version"], &revoked[0]["why"]),
+        (&"revoked".into(), &"1.0.0".into(), &"a flaw".into())
+    );
     assert_eq!(revoked[0]["channels"], serde_json::json!(["web@production"]));
     let listed = objects(&lab.bake(["list", "--json"]).out);
-    assert_eq!((&listed[0]["channels"], &listed[0]["revoked"]), (&serde_json::json!(["production"]), &"a flaw".into()));
-    assert_eq!((&listed[1]["channels"], &listed[1]["revoked"]), (&serde_json::json!([]), &serde_json::Value::Null));
+    assert_eq!(
+        (&listed[0]["channels"], &listed[0]["revoked"]),
+        (&serde_json::json!(["production"]), &"a flaw".into())
+    );
+    assert_eq!(
+        (&listed[1]["channels"], &listed[1]["revoked"]),
+        (&serde_json::json!([]), &serde_json::Value::Null)
+    );
     let channel = objects(&lab.bake(["list", "--channels", "--json"]).out);
     assert_eq!((&channel[0]["type"], &channel[0]["state"]), (&"channel".into(), &"revoked".into()));
     assert!(channel[0]["by"]["user"].is_string() && channel[0]["by"]["host"].is_string());
     let turns = objects(&lab.bake(["list", "--history", "web", "--json"]).out);
     let what: Vec<_> = turns.iter().map(|turn| turn["what"].as_str().expect("a word")).collect();
     assert_eq!(what, ["promote", "revoke"]);
-    assert!(turns.iter().all(|turn| turn["type"] == "turn" && turn["at"].as_str().is_some_and(|at| at.ends_with('Z'))));
+    assert!(
+        turns.iter().all(|turn| turn["type"] == "turn"
+            && turn["at"].as_str().is_some_and(|at| at.ends_with('Z')))
+    );
     let failed = objects(&lab.bake(["promote", "web:1.0.0", "other", "--json"]).out);
     assert_eq!((&failed[0]["type"], &failed[0]["exit"]), (&"failed".into(), &1.into()));
 }
@@ -93,18 +118,34 @@ fn refusals_tell_what_to_do() {
     assert_eq!(lab.bake(["promote", "web:1.0.0", "production"]).code, 0);
     let before = lab.images_hash();
     for (args, code, words) in [
-        (vec!["promote", "web:3.0.0", "production"], 1, vec!["web:3.0.0 is untested", "bake test web:3.0.0"]),
+        (
+            vec!["promote", "web:3.0.0", "production"],
+            1,
+            vec!["web:3.0.0 is untested", "bake test web:3.0.0"],
+        ),
         (vec!["promote", "web", "production"], 1, vec!["names no version"]),
         (vec!["promote", "web:1.0.0", "Production"], 1, vec!["lower-case"]),
         (vec!["promote", "web:1.0.0"], 2, vec!["CHANNEL"]),
-        (vec!["promote", "--back", "web@production"], 1, vec!["no earlier version", "bake list --history web@production"]),
+        (
+            vec!["promote", "--back", "web@production"],
+            1,
+            vec!["no earlier version", "bake list --history web@production"],
+        ),
         (vec!["promote", "--back", "web:1.0.0"], 1, vec!["names no channel"]),
-        (vec!["promote", "web@prod", "x"], 1, vec!["no channel web@prod", "did you mean web@production?"]),
+        (
+            vec!["promote", "web@prod", "x"],
+            1,
+            vec!["no channel web@prod", "did you mean web@production?"],
+        ),
         (vec!["promote", "web:1@production", "x"], 2, vec!["a version and a channel"]),
         (
             vec!["rm", "web:2.0.0", "web:1.0.0"],
             1,
-            vec!["web:1.0.0 is in use: web@production points at it", "--force", "--end web@production"],
+            vec![
+                "web:1.0.0 is in use: web@production points at it",
+                "--force",
+                "--end web@production",
+            ],
         ),
         (vec!["revoke", "web:1.0.0"], 2, vec!["--why"]),
         (vec!["revoke", "web:1.0.0", "--why", " "], 2, vec!["--why says nothing"]),
@@ -121,7 +162,11 @@ fn refusals_tell_what_to_do() {
     }
     assert!(lab.images_hash() == before);
     let run = lab.bake(["list"]);
-    assert!(run.out.lines().any(|line| line.contains("3.0.0") && line.ends_with("untested")), "{}", run.out);
+    assert!(
+        run.out.lines().any(|line| line.contains("3.0.0") && line.ends_with("untested")),
+        "{}",
+        run.out
+    );
     let run = lab.bake(["rm", "--force", "web:1.0.0", "web:2.0.0"]);
     assert_eq!(run.code, 0, "{}", run.err);
     assert_eq!(run.err, "removed web:1.0.0\nremoved web:2.0.0\n");
@@ -130,11 +175,17 @@ fn refusals_tell_what_to_do() {
     assert!(run.err.contains("points at version 1.0.0, which was removed"), "{}", run.err);
 }
 
-/// A channel that points at nothing is damage, and so is one whose history cannot be read; each by itself.
+/// A channel that points at nothing is damage, and so is one whose history cannot be read; each by
+/// itself.
 #[test]
 fn verify_names_channels_that_lead_nowhere() {
     let lab = lab();
-    for (image, channel) in [("web:1.0.0", "production"), ("web:2.0.0", "edge"), ("web:2.0.0", "staging"), ("web:1.0.0", "old")] {
+    for (image, channel) in [
+        ("web:1.0.0", "production"),
+        ("web:2.0.0", "edge"),
+        ("web:2.0.0", "staging"),
+        ("web:1.0.0", "old"),
+    ] {
         assert_eq!(lab.bake(["promote", image, channel]).code, 0);
     }
     assert_eq!(lab.bake(["promote", "--end", "web@old"]).code, 0);
@@ -173,7 +224,12 @@ fn who_uses_a_revoked_version_is_warned() {
     lab.bake(["promote", "web:2.0.0", "production"]);
     let run = lab.bake(["revoke", "web:2.0.0", "--why", "evil \u{1b}[2Jescape"]);
     assert_eq!(run.code, 0, "{}", run.err);
-    assert!(run.err.contains("revoked web:2.0.0") && run.err.contains("web@production still points at web:2.0.0"), "{}", run.err);
+    assert!(
+        run.err.contains("revoked web:2.0.0")
+            && run.err.contains("web@production still points at web:2.0.0"),
+        "{}",
+        run.err
+    );
     for args in [
         vec!["export", "web@production", "--format", "tar", "--output", "out.tar"],
         vec!["list"],
@@ -182,8 +238,18 @@ fn who_uses_a_revoked_version_is_warned() {
         vec!["promote", "web:2.0.0", "x"],
     ] {
         let run = lab.bake(&args);
-        assert!(!run.out.contains('\u{1b}') && !run.err.contains('\u{1b}'), "{args:?}: {}{}", run.out, run.err);
-        assert!(format!("{}{}", run.out, run.err).contains("escape"), "{args:?}: {}{}", run.out, run.err);
+        assert!(
+            !run.out.contains('\u{1b}') && !run.err.contains('\u{1b}'),
+            "{args:?}: {}{}",
+            run.out,
+            run.err
+        );
+        assert!(
+            format!("{}{}", run.out, run.err).contains("escape"),
+            "{args:?}: {}{}",
+            run.out,
+            run.err
+        );
     }
     assert!(lab.path("out.tar").exists(), "a warning, no refusal");
     let run = lab.bake(["promote", "--back", "web@production"]);
@@ -194,9 +260,16 @@ fn who_uses_a_revoked_version_is_warned() {
     assert_eq!(lab.bake(["promote", "web:4.0.0", "edge"]).code, 0);
     assert_eq!(lab.bake(["revoke", "web:1.0.0", "--why", "old"]).code, 0);
     let run = lab.bake(["promote", "--back", "web@edge"]);
-    assert!(run.code == 1 && run.err.contains("because: passed over web:1.0.0: it is revoked"), "{}", run.err);
+    assert!(
+        run.code == 1 && run.err.contains("because: passed over web:1.0.0: it is revoked"),
+        "{}",
+        run.err
+    );
     assert_eq!(lab.bake(["revoke", "--undo", "web:1.0.0", "--why", "not that old"]).code, 0);
     let run = lab.bake(["revoke", "--undo", "web:2.0.0", "--why", "a false alarm"]);
-    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", "web:2.0.0 may be used again\n"));
+    assert_eq!(
+        (run.code, run.out.as_str(), run.err.as_str()),
+        (0, "", "web:2.0.0 may be used again\n")
+    );
     assert_eq!(lab.bake(["promote", "web:2.0.0", "production"]).code, 0);
 }

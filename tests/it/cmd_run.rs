@@ -10,7 +10,8 @@ use crate::lab::{Lab, Run, run};
 use crate::sandbox_lab::alive;
 use crate::tier;
 
-/// A lab with the published image `web:1`: busybox, user `app`, folder `/www`, which starts a web server on port 80.
+/// A lab with the published image `web:1`: busybox, user `app`, folder `/www`, which starts a web
+/// server on port 80.
 pub(crate) fn lab() -> Option<Lab> {
     if !tier::sandbox() || !tier::tool("busybox") {
         return None;
@@ -35,7 +36,12 @@ fn sh(lab: &Lab, options: &[&str], script: &str) -> Run {
 
 /// Starts a machine that says `ready` on its first line, and waits for that.
 fn started(command: &mut Command) -> (Child, BufReader<std::process::ChildStdout>) {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bake starts");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("bake starts");
     let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
     out.read_line(&mut line).expect("a line");
@@ -52,7 +58,13 @@ fn kill(child: &Child, signal: rustix::process::Signal) {
 fn the_program_ends_as_it_ends() {
     let Some(lab) = lab() else { return };
     let before = lab.images_hash();
-    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137), ("kill -TERM $$", 143), ("exit 255", 255)] {
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("kill -KILL $$", 137),
+        ("kill -TERM $$", 143),
+        ("exit 255", 255),
+    ] {
         let ran = sh(&lab, &[], script);
         assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (code, "", ""), "{script}");
     }
@@ -76,7 +88,11 @@ fn options_take_the_place_of_what_the_image_says() {
     let ran = sh(&lab, &["-u", "stranger"], "true");
     assert_eq!(ran.code, 127, "{}", ran.err);
     assert!(ran.err.contains("stranger"), "{}", ran.err);
-    let ran = sh(&lab, &[], "cat /etc/hostname /proc/sys/kernel/hostname; echo x > /etc/hostname || echo refused");
+    let ran = sh(
+        &lab,
+        &[],
+        "cat /etc/hostname /proc/sys/kernel/hostname; echo x > /etc/hostname || echo refused",
+    );
     assert_eq!(ran.out, "web\nweb\nrefused\n", "{}", ran.err);
 }
 
@@ -84,8 +100,12 @@ fn options_take_the_place_of_what_the_image_says() {
 fn bytes_pass_as_they_are() {
     let Some(lab) = lab() else { return };
     let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n * 7 % 256) as u8).collect();
-    let mut child =
-        lab.command(["run", "team/web:1", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bake starts");
+    let mut child = lab
+        .command(["run", "team/web:1", "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bake starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     let given = bytes.clone();
     let writer = std::thread::spawn(move || stdin.write_all(&given));
@@ -93,7 +113,11 @@ fn bytes_pass_as_they_are() {
     writer.join().expect("no panic").expect("all is taken");
     assert!(output.status.success() && output.stdout == bytes, "{} bytes", output.stdout.len());
     // A reader that goes away ends the writer, not bake.
-    let mut child = lab.command(["run", "team/web:1", "--", "yes"]).stdout(Stdio::piped()).spawn().expect("bake starts");
+    let mut child = lab
+        .command(["run", "team/web:1", "--", "yes"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bake starts");
     let mut out = child.stdout.take().expect("a pipe");
     out.read_exact(&mut [0; 100]).expect("it writes");
     drop(out);
@@ -106,20 +130,27 @@ fn a_machine_is_thrown_away_but_volumes_stay() {
     fs::create_dir(lab.path("data")).expect("our own folder");
     let data = format!("{}:/data", lab.path("data").display());
     let options = ["-u", "root", "-v", &data];
-    let ran = sh(&lab, &options, "echo kept > /data/file; echo gone > /www/index.html; echo gone > /made; cat /www/index.html");
+    let ran = sh(
+        &lab,
+        &options,
+        "echo kept > /data/file; echo gone > /www/index.html; echo gone > /made; cat /www/index.html",
+    );
     assert_eq!((ran.code, ran.out.as_str()), (0, "gone\n"), "{}", ran.err);
     let ran = sh(&lab, &options, "cat /data/file /www/index.html; test ! -e /made");
     assert_eq!((ran.code, ran.out.as_str()), (0, "kept\nblue\n"), "{}", ran.err);
     assert_eq!(fs::read_to_string(lab.path("data/file")).expect("it stayed"), "kept\n");
     let read_only = format!("{data}:ro");
-    let ran = sh(&lab, &["-u", "root", "--volume", &read_only], "cat /data/file; echo x > /data/other");
+    let ran =
+        sh(&lab, &["-u", "root", "--volume", &read_only], "cat /data/file; echo x > /data/other");
     assert_eq!(ran.out, "kept\n");
     assert!(ran.code != 0 && ran.err.contains("Read-only"), "{}", ran.err);
     assert!(!lab.path("data/other").exists());
     // A relative folder, and one that the image has already.
     let ran = sh(&lab, &["-v", "data:/www"], "cat /www/file");
     assert_eq!(ran.out, "kept\n", "{}", ran.err);
-    for (volume, why) in [("/no/such/folder:/data", "/no/such/folder"), ("web.toml:/data", "web.toml")] {
+    for (volume, why) in
+        [("/no/such/folder:/data", "/no/such/folder"), ("web.toml:/data", "web.toml")]
+    {
         let ran = sh(&lab, &["-v", volume], "true");
         assert!(ran.code == 1 && ran.err.contains(why), "{}", ran.err);
     }
@@ -130,10 +161,20 @@ fn a_machine_is_thrown_away_but_volumes_stay() {
 fn a_published_port_leads_inside() {
     let Some(lab) = lab() else { return };
     // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port =
+        TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let published = format!("{port}:80");
     let script = "echo ready; exec httpd -f -p 80 -h /www";
-    let (mut child, _out) = started(&mut lab.command(["run", "team/web:1", "--publish", &published, "--", "sh", "-c", script]));
+    let (mut child, _out) = started(&mut lab.command([
+        "run",
+        "team/web:1",
+        "--publish",
+        &published,
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]));
     let url = format!("http://127.0.0.1:{port}/");
     let mut seen = String::new();
     // Until the server listens a connection is closed at once.
@@ -154,7 +195,10 @@ fn a_published_port_leads_inside() {
     kill(&child, rustix::process::Signal::TERM);
     assert_eq!(child.wait().expect("it ends").code(), Some(143));
     drop(idle);
-    assert!(TcpListener::bind(("127.0.0.1", port)).is_ok() || std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(
+        TcpListener::bind(("127.0.0.1", port)).is_ok()
+            || std::net::TcpStream::connect(("127.0.0.1", port)).is_err()
+    );
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
 }
 
@@ -186,15 +230,18 @@ fn the_network_is_its_own_unless_asked() {
 fn signals_go_to_the_program_and_nothing_is_left() {
     let Some(lab) = lab() else { return };
     let script = "trap 'echo told; exit 42' TERM; echo ready; while true; do sleep 0.1; done";
-    let (mut child, mut out) = started(&mut lab.command(["run", "team/web:1", "--", "sh", "-c", script]));
+    let (mut child, mut out) =
+        started(&mut lab.command(["run", "team/web:1", "--", "sh", "-c", script]));
     kill(&child, rustix::process::Signal::TERM);
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("text");
     assert_eq!((child.wait().expect("it ends").code(), rest.as_str()), (Some(42), "told\n"));
     // One that does not listen is asked twice.
     let token = "97531.125";
-    let script = format!("trap 'echo no' TERM; echo ready; sleep {token} & while true; do sleep 0.1; done");
-    let (mut child, mut out) = started(&mut lab.command(["run", "team/web:1", "--", "sh", "-c", &script]));
+    let script =
+        format!("trap 'echo no' TERM; echo ready; sleep {token} & while true; do sleep 0.1; done");
+    let (mut child, mut out) =
+        started(&mut lab.command(["run", "team/web:1", "--", "sh", "-c", &script]));
     kill(&child, rustix::process::Signal::TERM);
     let mut line = String::new();
     out.read_line(&mut line).expect("a line");
@@ -206,7 +253,8 @@ fn signals_go_to_the_program_and_nothing_is_left() {
     // Killed itself, it leaves no process; the next run sweeps the rest.
     let token = "97531.250";
     let script = format!("echo ready; sleep {token} & sleep {token}");
-    let (mut child, mut out) = started(&mut lab.command(["run", "team/web:1", "--", "sh", "-c", &script]));
+    let (mut child, mut out) =
+        started(&mut lab.command(["run", "team/web:1", "--", "sh", "-c", &script]));
     child.kill().expect("it is ours");
     child.wait().expect("it ends");
     // The pipe closes when the last process inside has gone.
@@ -227,15 +275,22 @@ fn a_terminal_is_passed_on_as_one() {
         return;
     }
     let bake = env!("CARGO_BIN_EXE_bake");
-    let inside =
-        "test -t 0 && test -t 1 && test -t 2 && cat /proc/self/stat | (read -r a b c d e f g h; test $g != 0) && echo a terminal; exit 5";
+    let inside = "test -t 0 && test -t 1 && test -t 2 && cat /proc/self/stat | (read -r a b c d e f g h; test $g != 0) && echo a terminal; exit 5";
     let typed = format!("{bake} run team/web:1 -- sh -c '{inside}'; echo \"code $?\"; stty -a");
     let mut command = lab.command([""; 0]);
-    let env: Vec<_> = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+    let env: Vec<_> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
     command = Command::new("script");
     command.args(["-qec", &typed, "/dev/null"]).env_clear().envs(env).current_dir(lab.path(""));
     let ran = run(&mut command);
-    assert!(ran.out.contains("a terminal\r\n") && ran.out.contains("code 5"), "{}{}", ran.out, ran.err);
+    assert!(
+        ran.out.contains("a terminal\r\n") && ran.out.contains("code 5"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
     // Raw mode is gone with the program.
     assert!(ran.out.contains(" icanon ") && ran.out.contains(" echo "), "{}", ran.out);
 }
@@ -261,8 +316,14 @@ fn root_a_running_machine_is_compared_by_its_pid() {
     let Some(lab) = lab() else { return };
     let script = "echo ready; while read -r line; do eval \"$line\"; echo done; done";
     let mut command = lab.command(["run", "team/web:1", "-u", "root", "--", "sh", "-c", script]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bake starts");
-    let (mut say, mut out) = (child.stdin.take().expect("a pipe"), BufReader::new(child.stdout.take().expect("a pipe")));
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("bake starts");
+    let (mut say, mut out) =
+        (child.stdin.take().expect("a pipe"), BufReader::new(child.stdout.take().expect("a pipe")));
     let mut hear = || {
         let mut line = String::new();
         out.read_line(&mut line).expect("a line");
@@ -272,18 +333,40 @@ fn root_a_running_machine_is_compared_by_its_pid() {
     let pid = child.id().to_string();
     let drift = || lab.bake(["drift", "--pid", &pid]);
     let exact = drift();
-    assert!(exact.code == 0 && exact.out.starts_with("exact  team/web:1  sha256:") && exact.out.ends_with("  on web\n"), "{}", exact.out);
-    writeln!(say, "echo x > /www/index.html; echo y > /made; chown app /etc/passwd").expect("it listens");
+    assert!(
+        exact.code == 0
+            && exact.out.starts_with("exact  team/web:1  sha256:")
+            && exact.out.ends_with("  on web\n"),
+        "{}",
+        exact.out
+    );
+    writeln!(say, "echo x > /www/index.html; echo y > /made; chown app /etc/passwd")
+        .expect("it listens");
     assert_eq!(hear(), "done\n");
     let drifted = drift();
-    let names: Vec<_> = drifted.out.lines().skip(1).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
+    let names: Vec<_> = drifted
+        .out
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        .collect();
     assert_eq!(drifted.code, 3);
-    assert_eq!(names, ["changed /etc/passwd", "added /made", "changed /www/index.html"], "{}", drifted.out);
+    assert_eq!(
+        names,
+        ["changed /etc/passwd", "added /made", "changed /www/index.html"],
+        "{}",
+        drifted.out
+    );
     drop(say);
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     let gone = lab.bake(["drift", "--pid", &pid]);
     assert_eq!((gone.code, gone.out.as_str()), (2, ""));
-    assert!(gone.err.contains(&format!("cannot look at the process {pid}")) && gone.err.contains("--root DIR"), "{}", gone.err);
+    assert!(
+        gone.err.contains(&format!("cannot look at the process {pid}"))
+            && gone.err.contains("--root DIR"),
+        "{}",
+        gone.err
+    );
     assert_eq!(lab.bake(["drift", "--pid", &pid, "--root", "/"]).code, 2, "one or the other");
 }
 
@@ -296,7 +379,11 @@ fn what_cannot_be_run_is_told() {
         assert!(ran.err.contains(why), "{args:?}: {}", ran.err);
     };
     check(&["team/web:2"], 1, "team/web:2");
-    check(&["team/web:1", "--network", "host", "--publish", "8080:80"], 2, "--publish without a network of its own");
+    check(
+        &["team/web:1", "--network", "host", "--publish", "8080:80"],
+        2,
+        "--publish without a network of its own",
+    );
     check(&["team/web:1", "--publish", "80"], 2, "PORT:INSIDE");
     check(&["team/web:1", "--volume", "/tmp"], 2, "DIR:PATH");
     check(&["team/web:1", "--network", "bridge"], 2, "bridge");

@@ -1,4 +1,5 @@
-//! The gate, machines and shells as an unprivileged user: run as root, the other tests have only seen root's way.
+//! The gate, machines and shells as an unprivileged user: run as root, the other tests have only
+//! seen root's way.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -52,7 +53,12 @@ impl Theirs {
 
     fn recipe(&self, more: &str) {
         let config = "[config]\nuser = \"app\"\nworkdir = \"/www\"\nenv.COLOR = \"blue\"\n";
-        self.lab.write("web.toml", &format!("[image]\nname = \"web\"\nversion = \"1\"\n[base]\npath = \"root\"\n{more}{config}"));
+        self.lab.write(
+            "web.toml",
+            &format!(
+                "[image]\nname = \"web\"\nversion = \"1\"\n[base]\npath = \"root\"\n{more}{config}"
+            ),
+        );
     }
 
     /// Nothing of theirs runs or lies about.
@@ -111,18 +117,33 @@ fn root_the_machine_of_a_user() {
     fs::create_dir(&data).expect("our own folder");
     chown(&data, Some(theirs.uid), Some(theirs.gid)).expect("we are root");
     let volume = format!("{}:/data", data.display());
-    let ran = theirs.sh(&["-u", "root", "-v", &volume], "echo kept > /data/file; echo gone > /www/index.html; cat /www/index.html");
+    let ran = theirs.sh(
+        &["-u", "root", "-v", &volume],
+        "echo kept > /data/file; echo gone > /www/index.html; cat /www/index.html",
+    );
     assert_eq!((ran.code, ran.out.as_str()), (0, "gone\n"), "{}", ran.err);
-    let ran = theirs.sh(&["-v", &volume], "cat /data/file /www/index.html; touch /data/other 2> /dev/null || echo refused");
+    let ran = theirs.sh(
+        &["-v", &volume],
+        "cat /data/file /www/index.html; touch /data/other 2> /dev/null || echo refused",
+    );
     assert_eq!((ran.code, ran.out.as_str()), (0, "kept\nblue\nrefused\n"), "{}", ran.err);
     let file = fs::metadata(data.join("file")).expect("it stayed");
     assert_eq!((file.uid(), file.gid()), (theirs.uid, theirs.gid));
     let read_only = format!("{volume}:ro");
     let ran = theirs.sh(&["-u", "root", "-v", &read_only], "cat /data/file; echo x > /data/other");
-    assert!(ran.code != 0 && ran.out == "kept\n" && ran.err.contains("Read-only"), "{}{}", ran.out, ran.err);
+    assert!(
+        ran.code != 0 && ran.out == "kept\n" && ran.err.contains("Read-only"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
     // What the user may not read, the machine may not either.
     fs::create_dir(theirs.lab.path("roots")).expect("our own folder");
-    fs::set_permissions(theirs.lab.path("roots"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("our own folder");
+    fs::set_permissions(
+        theirs.lab.path("roots"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .expect("our own folder");
     let ran = theirs.sh(&["-u", "root", "-v", "roots:/data"], "ls /data");
     assert!(ran.code != 0, "{}", ran.out);
     theirs.is_left();
@@ -135,22 +156,51 @@ fn root_a_published_port_of_a_user() {
     let built = theirs.bake(&["build", "web.toml"]);
     assert_eq!(built.code, 0, "{}", built.err);
     // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port =
+        TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let published = format!("{port}:80");
-    let mut command = theirs.command(&["run", "web:1", "-u", "root", "--publish", &published, "--", "sh", "-c", HTTPD]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bake starts");
+    let mut command = theirs.command(&[
+        "run",
+        "web:1",
+        "-u",
+        "root",
+        "--publish",
+        &published,
+        "--",
+        "sh",
+        "-c",
+        HTTPD,
+    ]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("bake starts");
     let mut first = [0; 10];
-    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("it says that it is there");
+    child
+        .stdout
+        .as_mut()
+        .expect("a pipe")
+        .read_exact(&mut first)
+        .expect("it says that it is there");
     let mut seen = String::new();
     // Until the server listens a connection is closed at once.
     for _ in 0..2000 {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
         seen.clear();
-        if stream.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok() && stream.read_to_string(&mut seen).is_ok() && seen.ends_with("blue\n") {
+        if stream.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok()
+            && stream.read_to_string(&mut seen).is_ok()
+            && seen.ends_with("blue\n")
+        {
             break;
         }
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).expect("it is ours");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::TERM,
+    )
+    .expect("it is ours");
     child.wait().expect("it ends");
     assert!(seen.ends_with("blue\n"), "{seen}");
     theirs.is_left();
@@ -165,10 +215,24 @@ fn root_the_shells_of_a_user() {
     theirs.recipe("[[step]]\nrun = \"echo one > /one\"\n[[step]]\nname = \"bad\"\nrun = \"echo two > /two; exit 3\"\n");
     let typed = |args: &str, lines: &str| {
         let mut command = Command::new("script");
-        command.args(["-qec", &format!("{} {args}; echo \"code $?\"", env!("CARGO_BIN_EXE_bake")), "/dev/null"]);
-        let env: Vec<_> = theirs.command(&[]).get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
-        command.env_clear().envs(env).current_dir(theirs.lab.path("")).uid(theirs.uid).gid(theirs.gid);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+        command.args([
+            "-qec",
+            &format!("{} {args}; echo \"code $?\"", env!("CARGO_BIN_EXE_bake")),
+            "/dev/null",
+        ]);
+        let env: Vec<_> = theirs
+            .command(&[])
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        command
+            .env_clear()
+            .envs(env)
+            .current_dir(theirs.lab.path(""))
+            .uid(theirs.uid)
+            .gid(theirs.gid);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
         // What is typed before anybody asks waits in the terminal.
         child.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("it is taken");
         let output = child.wait_with_output().expect("it ends");
@@ -176,12 +240,17 @@ fn root_the_shells_of_a_user() {
     };
     let look = "echo \"<$(echo /one* /two*) $(id -u)>\"; test -t 0 && echo a-terminal; echo x > /three\nexit 9\n";
     let said = typed("build web.toml --on-failure=shell --progress=plain", look);
-    for part in ["exit status 3", "</one /two 0>", "a-terminal\n", "step 2 of 2 failed: bad", "code 1"] {
+    for part in
+        ["exit status 3", "</one /two 0>", "a-terminal\n", "step 2 of 2 failed: bad", "code 1"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     theirs.is_left();
     let said = typed("shell web.toml --at bad --progress=plain", look);
-    assert!(said.contains("</one /two* 0>") && said.contains("a-terminal\n") && said.contains("code 0"), "{said}");
+    assert!(
+        said.contains("</one /two* 0>") && said.contains("a-terminal\n") && said.contains("code 0"),
+        "{said}"
+    );
     assert_eq!(theirs.bake(&["list", "--json"]).out, "");
     theirs.is_left();
 }

@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bake::build::context::Context;
 use bake::digest::Digest;
+use bake::engine::context::Context;
 use bake::step::Op;
 use serde_json::json;
 
-use crate::apply_lab::Lab;
-use crate::apply_lab::link;
+use crate::apply_lab::{Lab, link};
 
 fn op(from: &[&str], to: &str, exclude: &[&str]) -> Op {
     let op = json!({ "op": "copy", "from": from, "to": to, "owner": "0:0", "mode": null, "exclude": exclude });
@@ -27,7 +25,7 @@ fn lab(files: &[&str]) -> Lab {
 /// Places of the files and links that are taken.
 fn places(context: &Context, op: &Op) -> Result<Vec<String>, String> {
     let entries = context.list(op).map_err(|e| e.to_string())?;
-    let files = entries.iter().filter(|e| e.kind != bake::build::context::Kind::Folder);
+    let files = entries.iter().filter(|e| e.kind != bake::engine::context::Kind::Folder);
     Ok(files.map(|e| e.place.display().to_string()).collect())
 }
 
@@ -49,7 +47,16 @@ fn digest(lab: &Lab, op: &Op) -> Digest {
 
 #[test]
 fn paths_and_globs() {
-    let lab = lab(&["a.conf", "b.conf", ".hidden.conf", "site/x.html", "site/css/y.css", "site/css/z.map", "conf/d/one.conf", "brace{}"]);
+    let lab = lab(&[
+        "a.conf",
+        "b.conf",
+        ".hidden.conf",
+        "site/x.html",
+        "site/css/y.css",
+        "site/css/z.map",
+        "conf/d/one.conf",
+        "brace{}",
+    ]);
     takes(&lab, &op(&["a.conf"], "/x", &[]), &[""]);
     takes(&lab, &op(&["./a.conf"], "/x/", &[]), &["a.conf"]);
     takes(&lab, &op(&["*.conf"], "/x/", &[]), &[".hidden.conf", "a.conf", "b.conf"]);
@@ -68,13 +75,21 @@ fn paths_and_globs() {
 fn what_is_not_there_is_said_with_what_is() {
     let lab = lab(&["site/index.html", "a.conf", "b.conf"]);
     refuses(&lab, &op(&["iste/"], "/x", &[]), &["no \"iste\"", "\"site\""]);
-    refuses(&lab, &op(&["site/indx.html"], "/x", &[]), &["no \"site/indx.html\"", "\"site/index.html\""]);
+    refuses(
+        &lab,
+        &op(&["site/indx.html"], "/x", &[]),
+        &["no \"site/indx.html\"", "\"site/index.html\""],
+    );
     refuses(&lab, &op(&["a.conf/x"], "/x", &[]), &["no \"a.conf/x\""]);
     refuses(&lab, &op(&["a.conf/"], "/x", &[]), &["a.conf", "not a folder"]);
     refuses(&lab, &op(&["*.cnf"], "/x/", &[]), &["\"*.cnf\" matches nothing"]);
     refuses(&lab, &op(&["sites/*"], "/x/", &[]), &["no \"sites\"", "\"site\""]);
     refuses(&lab, &op(&["*.conf"], "/x", &[]), &["2 sources", "\"/x/\""]);
-    refuses(&lab, &op(&["a.conf"], "/x", &["*.conf"]), &["\"a.conf\" is left out by exclude, pattern \"*.conf\""]);
+    refuses(
+        &lab,
+        &op(&["a.conf"], "/x", &["*.conf"]),
+        &["\"a.conf\" is left out by exclude, pattern \"*.conf\""],
+    );
     refuses(&lab, &op(&["*.conf"], "/x", &["*.conf"]), &["2 matches are left out"]);
     refuses(&lab, &op(&[""], "/x", &[]), &["is empty"]);
     refuses(&lab, &op(&["/etc/passwd"], "/x", &[]), &["absolute"]);
@@ -91,9 +106,17 @@ fn the_ignore_file_is_obeyed_and_not_copied() {
     lab.put_source(".bakeignore", "# what builds leave\n*.log\n!keep.log\ntarget/\n\n");
     takes(&lab, &op(&["."], "/x/", &[]), &["a", "keep.log", "sub/target"]);
     takes(&lab, &op(&["*"], "/x/", &[]), &["a", "keep.log", "target"]);
-    refuses(&lab, &op(&["target/x"], "/x", &[]), &["\"target/x\" is left out by .bakeignore:4, pattern \"target/\""]);
+    refuses(
+        &lab,
+        &op(&["target/x"], "/x", &[]),
+        &["\"target/x\" is left out by .bakeignore:4, pattern \"target/\""],
+    );
     refuses(&lab, &op(&[".bakeignore"], "/x", &[]), &["left out by bake itself"]);
-    assert_eq!(lab.context().read(Path::new("b.log"), 100).unwrap(), b"b.log", "templates and scripts are not copied");
+    assert_eq!(
+        lab.context().read(Path::new("b.log"), 100).unwrap(),
+        b"b.log",
+        "templates and scripts are not copied"
+    );
     lab.put_source(".bakeignore", "ok\na{b\n");
     let error = Context::open(&lab.source(""), &[]).unwrap_err().to_string();
     assert!(error.contains(".bakeignore:2") && error.contains("a{b"), "{error}");
@@ -103,10 +126,17 @@ fn the_ignore_file_is_obeyed_and_not_copied() {
 fn what_bake_itself_writes_is_left_out() {
     let lab = lab(&["web.lock", "a", "store/blobs/x"]);
     let reason = |why: &str| why.to_owned();
-    let left_out = [(PathBuf::from("web.lock"), reason("bake: its lock file")), ("store".into(), reason("bake: the store"))];
+    let left_out = [
+        (PathBuf::from("web.lock"), reason("bake: its lock file")),
+        ("store".into(), reason("bake: the store")),
+    ];
     let context = Context::open(&lab.source(""), &left_out).unwrap();
     assert_eq!(places(&context, &op(&["."], "/x", &[])).unwrap(), ["a"]);
-    assert!(places(&context, &op(&["web.lock"], "/x", &[])).unwrap_err().contains("left out by bake: its lock file"));
+    assert!(
+        places(&context, &op(&["web.lock"], "/x", &[]))
+            .unwrap_err()
+            .contains("left out by bake: its lock file")
+    );
 }
 
 #[test]
@@ -132,43 +162,73 @@ fn nothing_outside_is_read() {
         ("out-folder/*", "out-folder"),
         ("abs*", "absolute"),
     ] {
-        refuses(&lab, &op(&[from], "/x/", &[]), &[&format!("\"{named}\" is a symlink that leads out of the context")]);
+        refuses(
+            &lab,
+            &op(&[from], "/x/", &[]),
+            &[&format!("\"{named}\" is a symlink that leads out of the context")],
+        );
     }
     for path in ["out-file", "absolute", "twice/file"] {
         let error = lab.context().read(Path::new(path), 1000).unwrap_err().to_string();
         assert!(error.contains("leads out of the context"), "{error}");
         assert!(lab.context().open_file(Path::new(path)).is_err());
     }
-    // Inside, links on the way are followed, and links themselves are copied as links; so are those that a copied folder has.
+    // Inside, links on the way are followed, and links themselves are copied as links; so are those
+    // that a copied folder has.
     takes(&lab, &op(&["inner/file"], "/x", &[]), &[""]);
     takes(&lab, &op(&["inner/"], "/x", &[]), &["file"]);
-    let kinds: Vec<_> = lab.context().list(&op(&["."], "/x", &[])).unwrap().into_iter().map(|e| e.kind).collect();
-    assert!(kinds.contains(&bake::build::context::Kind::Link("../secret".into())), "{kinds:?}");
+    let kinds: Vec<_> =
+        lab.context().list(&op(&["."], "/x", &[])).unwrap().into_iter().map(|e| e.kind).collect();
+    assert!(kinds.contains(&bake::engine::context::Kind::Link("../secret".into())), "{kinds:?}");
     for from in ["inner", "inner-file", "dangling"] {
         let entries = lab.context().list(&op(&[from], "/x", &[])).unwrap();
-        assert!(matches!(&entries[..], [one] if matches!(one.kind, bake::build::context::Kind::Link(_))), "{entries:?}");
+        assert!(
+            matches!(&entries[..], [one] if matches!(one.kind, bake::engine::context::Kind::Link(_))),
+            "{entries:?}"
+        );
     }
 }
 
 #[test]
 fn special_files_are_named() {
     let lab = lab(&["d/file"]);
-    rustix::fs::mknodat(rustix::fs::CWD, lab.source("d/pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        lab.source("d/pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(lab.source("d/socket")).unwrap();
     refuses(&lab, &op(&["d"], "/x", &["socket"]), &["\"d/pipe\" is a fifo"]);
     refuses(&lab, &op(&["d"], "/x", &["pipe"]), &["\"d/socket\" is a socket"]);
     takes(&lab, &op(&["d"], "/x", &["pipe", "socket"]), &["file"]);
-    assert!(lab.context().read(Path::new("d/pipe"), 100).unwrap_err().to_string().contains("not a regular file"));
+    assert!(
+        lab.context()
+            .read(Path::new("d/pipe"), 100)
+            .unwrap_err()
+            .to_string()
+            .contains("not a regular file")
+    );
 }
 
 #[test]
 fn two_sources_of_one_place() {
     let lab = lab(&["a/conf", "b/conf", "c/conf/x", "d/other"]);
-    refuses(&lab, &op(&["{a,b}/conf"], "/x/", &[]), &["\"a/conf\" and \"b/conf\" would both become /x/conf"]);
+    refuses(
+        &lab,
+        &op(&["{a,b}/conf"], "/x/", &[]),
+        &["\"a/conf\" and \"b/conf\" would both become /x/conf"],
+    );
     refuses(&lab, &op(&["a", "c"], "/x/", &[]), &["\"a/conf\" and \"c/conf\""]);
     let entries = lab.context().list(&op(&["a/", "b/", "d/"], "/x/", &[])).unwrap();
     let sources: Vec<_> = entries.iter().map(|e| e.source.display().to_string()).collect();
-    assert_eq!(sources, ["a", "b/conf", "d/other"], "the later of two items wins, as two steps would");
+    assert_eq!(
+        sources,
+        ["a", "b/conf", "d/other"],
+        "the later of two items wins, as two steps would"
+    );
 }
 
 #[test]
@@ -231,7 +291,10 @@ fn a_file_that_changes_between_key_and_copy_is_an_error() {
     context.digest(&copy).unwrap();
     lab.put_source("d/file", "other");
     let error = lab.layer(&context, &copy, std::io::sink()).unwrap_err();
-    assert_eq!(error, "\"d/file\" changed while it was read; build again when nothing writes to it");
+    assert_eq!(
+        error,
+        "\"d/file\" changed while it was read; build again when nothing writes to it"
+    );
 }
 
 #[test]
@@ -240,7 +303,10 @@ fn a_file_that_grows_while_it_is_read_is_an_error() {
     impl std::io::Write for Grow {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             // The reader is in the middle of the file when this is called.
-            std::io::Write::write_all(&mut fs::File::options().append(true).open(&self.0)?, b"more")?;
+            std::io::Write::write_all(
+                &mut fs::File::options().append(true).open(&self.0)?,
+                b"more",
+            )?;
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
@@ -249,7 +315,8 @@ fn a_file_that_grows_while_it_is_read_is_an_error() {
     }
     let lab = lab(&["d/file"]);
     lab.put_source("d/file", vec![b'x'; 1 << 20]);
-    let error = lab.layer(&lab.context(), &op(&["d"], "/x", &[]), Grow(lab.source("d/file"))).unwrap_err();
+    let error =
+        lab.layer(&lab.context(), &op(&["d"], "/x", &[]), Grow(lab.source("d/file"))).unwrap_err();
     assert!(error.contains("\"d/file\" changed while it was read"), "{error}");
 }
 
@@ -274,5 +341,11 @@ fn reading_has_a_limit() {
     let lab = lab(&["template"]);
     assert_eq!(lab.context().read(Path::new("template"), 8).unwrap(), b"template");
     assert!(lab.context().read(Path::new("template"), 7).is_err());
-    assert!(lab.context().read(Path::new("tempalte"), 7).unwrap_err().to_string().contains("\"template\""));
+    assert!(
+        lab.context()
+            .read(Path::new("tempalte"), 7)
+            .unwrap_err()
+            .to_string()
+            .contains("\"template\"")
+    );
 }

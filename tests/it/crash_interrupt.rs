@@ -1,4 +1,5 @@
-//! Ctrl-C at any moment of a build: exit code 130, nothing published, nothing left; and the next build just works.
+//! Ctrl-C at any moment of a build: exit code 130, nothing published, nothing left; and the next
+//! build just works.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
@@ -23,7 +24,10 @@ fn an_interrupted_build_leaves_nothing() {
     lab.tiny_root();
     let steps = "[[step]]\nrun = \"seq 20000 > /a; sleep 0.05\"\n[[step]]\nrun = \"sleep 0.05; (sleep 600 &) ; touch /b\"\n\
         [[step]]\nfile = \"/etc/f\"\ncontent = \"x\"\n";
-    lab.write("tiny.toml", &format!("[image]\nname = \"tiny\"\nversion = \"0\"\n[base]\npath = \"root\"\n{steps}"));
+    lab.write(
+        "tiny.toml",
+        &format!("[image]\nname = \"tiny\"\nversion = \"0\"\n[base]\npath = \"root\"\n{steps}"),
+    );
     let start = Instant::now();
     let whole = lab.bake(["build", "--no-cache", "tiny.toml"]);
     let takes = start.elapsed();
@@ -32,11 +36,18 @@ fn an_interrupted_build_leaves_nothing() {
     for n in 0..MOMENTS {
         let version = (n + 1).to_string();
         let before = lab.images_hash();
-        let mut command = lab.command(["build", "--no-cache", "--set-version", &version, "tiny.toml"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("bake starts");
+        let mut command =
+            lab.command(["build", "--no-cache", "--set-version", &version, "tiny.toml"]);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("bake starts");
         // Moments, not synchronisation: wherever the signal falls, the same must hold.
         thread::sleep(takes.mul_f64(f64::from(n) / f64::from(MOMENTS)));
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not zero");
+        let pid =
+            Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not zero");
         // As a terminal does, though there only the whole foreground group is asked.
         let sent = kill_process(pid, Signal::INT);
         let ended = child.wait_with_output().expect("our own child");
@@ -45,7 +56,12 @@ fn an_interrupted_build_leaves_nothing() {
             (Some(0), _) => {}
             (Some(130), _) => {
                 interrupted += 1;
-                assert!(ended.stdout.is_empty() && said.contains("interrupted") && said.contains("nothing was published"), "{n}: {said}");
+                assert!(
+                    ended.stdout.is_empty()
+                        && said.contains("interrupted")
+                        && said.contains("nothing was published"),
+                    "{n}: {said}"
+                );
                 assert_eq!(lab.images_hash(), before, "{n}: {said}");
             }
             // So early that nobody listened yet: as any program.

@@ -5,24 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use bake::digest::Digest;
-use bake::image::Descriptor;
-use bake::image::History;
-use bake::image::ImageConfig;
-use bake::image::MEDIA_CONFIG;
-use bake::image::MEDIA_LAYER_GZIP;
-use bake::image::MEDIA_MANIFEST;
-use bake::image::Manifest;
-use bake::image::Platform;
-use bake::store::Store;
-use bake::store::Version;
+use bake::image::{
+    Descriptor, History, ImageConfig, MEDIA_CONFIG, MEDIA_LAYER_GZIP, MEDIA_MANIFEST, Manifest,
+    Platform,
+};
+use bake::store::{Store, Version};
 use serde_json::Value;
 
-use crate::lab::Lab;
-use crate::lab::Run;
-use crate::layer_lab::Raw;
-use crate::layer_lab::tar;
-use crate::store_lab::gzip;
-use crate::store_lab::reference;
+use crate::lab::{Lab, Run};
+use crate::layer_lab::{Raw, tar};
+use crate::store_lab::{gzip, reference};
 
 /// `cap_net_raw=ep`, as the kernel keeps it.
 pub(crate) const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -60,14 +52,20 @@ pub(crate) fn publish(lab: &Lab, name: &str, layers: &[Vec<u8>], said: &Said) ->
     }
     let manifest = put(MEDIA_MANIFEST, &manifest.to_json());
     let digest = manifest.digest;
-    store.publish(&draft, &[Version { reference: reference(name), manifest, referrers: vec![] }]).expect("publish");
+    store
+        .publish(&draft, &[Version { reference: reference(name), manifest, referrers: vec![] }])
+        .expect("publish");
     digest
 }
 
 /// The layers of an image called `name`, with every kind of file; all of it is root's but for one.
 pub(crate) fn layers(name: &str, version: &str) -> Vec<Vec<u8>> {
-    let identity = format!(r#"{{"v":1,"name":"{name}","version":"{version}","base":"scratch","created":"2023-11-14T22:13:20Z"}}{}"#, "\n");
-    let xattr = |key: &str, value: &[u8]| Raw::pax(b'x', &[(&format!("SCHILY.xattr.{key}"), value)]);
+    let identity = format!(
+        r#"{{"v":1,"name":"{name}","version":"{version}","base":"scratch","created":"2023-11-14T22:13:20Z"}}{}"#,
+        "\n"
+    );
+    let xattr =
+        |key: &str, value: &[u8]| Raw::pax(b'x', &[(&format!("SCHILY.xattr.{key}"), value)]);
     let base = [
         Raw::dir("bin"),
         xattr("security.capability", CAPABILITY),
@@ -128,8 +126,10 @@ pub(crate) fn changes(report: &Value) -> Vec<String> {
     let list = report["changes"].as_array().expect("a list");
     list.iter()
         .map(|change| {
-            let what: Vec<&str> = change["what"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            let (how, path) = (change["change"].as_str().expect("how"), change["path"].as_str().expect("path"));
+            let what: Vec<&str> =
+                change["what"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let (how, path) =
+                (change["change"].as_str().expect("how"), change["path"].as_str().expect("path"));
             format!("{how} {path} {}", what.join(",")).trim_end().to_owned()
         })
         .collect()

@@ -1,18 +1,13 @@
-//! `list` and `show`, and what other tools make of a store: skopeo, umoci and podman must take it as it is.
+//! `list` and `show`, and what other tools make of a store: skopeo, umoci and podman must take it
+//! as it is.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use bake::image::Descriptor;
-use bake::image::Index;
-use bake::image::MEDIA_INDEX;
-use bake::image::Manifest;
-use bake::image::Platform;
-use bake::inspect::list;
-use bake::inspect::show;
-use bake::store::Store;
-use bake::store::Version;
+use bake::image::{Descriptor, Index, MEDIA_INDEX, Manifest, Platform};
+use bake::inspect::{list, show};
+use bake::store::{Store, Version};
 
 use crate::store_lab::*;
 use crate::tier;
@@ -26,14 +21,16 @@ fn rows() {
     publish(&store, "web:10.0.0", "ten");
     publish(&store, "app:1", "one");
     let rows = list(&store).expect("list");
-    let names: Vec<String> = rows.iter().map(|row| format!("{}:{}", row.name, row.version)).collect();
+    let names: Vec<String> =
+        rows.iter().map(|row| format!("{}:{}", row.name, row.version)).collect();
     assert_eq!(names, ["app:1", "web:2.0.0", "web:10.0.0"]);
     let row = &rows[1];
     assert_eq!(row.digest, two.manifest.digest);
     assert_eq!(row.created.as_deref(), Some("2023-11-14T22:13:20Z"));
     assert_eq!(row.platform, Some(Platform::host()));
     assert_eq!((row.layers, &row.problem), (Some(2), &None));
-    let manifest = Manifest::parse(&store.read_blob(&two.manifest.digest).expect("read")).expect("a manifest");
+    let manifest =
+        Manifest::parse(&store.read_blob(&two.manifest.digest).expect("read")).expect("a manifest");
     let size = two.manifest.size + manifest.descriptors().map(|blob| blob.size).sum::<u64>();
     assert_eq!(row.size, Some(size));
     // A damaged image is a row that says so.
@@ -57,7 +54,10 @@ fn details() {
     assert_eq!(by, [Some("the base"), Some("write the motd")]);
     let made: Vec<_> = details.history.iter().map(|step| step.layer).collect();
     assert_eq!(made, [Some(0), Some(1), None]);
-    assert_eq!(details.layers[0].diff_id, Some(bake::digest::Digest::of(tar(&[("bin/", ""), ("bin/sh", "#!"), ("etc/", "")]))));
+    assert_eq!(
+        details.layers[0].diff_id,
+        Some(bake::digest::Digest::of(tar(&[("bin/", ""), ("bin/sh", "#!"), ("etc/", "")])))
+    );
     assert_eq!(Some(details.size), list(&store).expect("list")[0].size);
     show(&store, &reference("web:2")).expect_err("not there");
     serde_json::to_string(&details).expect("data that can be written");
@@ -82,7 +82,10 @@ fn an_index_shows_the_image_of_this_machine() {
     assert_eq!(details.members.len(), 2);
     let row = list(&store).expect("list").remove(0);
     assert_eq!((row.layers, row.platform), (Some(3), Some(Platform::linux("s390x"))));
-    assert_eq!(bake::inspect::verify(&store, &[], &bake::event::silent()).expect("verify").problems, []);
+    assert_eq!(
+        bake::inspect::verify(&store, &[], &bake::event::silent()).expect("verify").problems,
+        []
+    );
     store.remove(&reference("multi:1")).expect("remove");
     assert_eq!(fs::read_dir(dir.path().join("blobs/sha256")).expect("list").count(), 0);
 }
@@ -90,9 +93,15 @@ fn an_index_shows_the_image_of_this_machine() {
 /// Runs a program, whose home and temporary files stay in `home`.
 fn run(home: &Path, program: &str, args: &[&str]) -> String {
     let mut command = Command::new(program);
-    command.args(args).env("HOME", home).env("TMPDIR", home).env("XDG_RUNTIME_DIR", home).current_dir(home);
+    command
+        .args(args)
+        .env("HOME", home)
+        .env("TMPDIR", home)
+        .env("XDG_RUNTIME_DIR", home)
+        .current_dir(home);
     let output = command.output().expect(program);
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {args:?}: {err}");
     out.into_owned()
 }
@@ -126,7 +135,10 @@ fn tools_skopeo_inspects_and_copies() {
     // What skopeo wrote is a layout that bake reads, verifies and can make a store of.
     let copied = Store::open(&dir.path().join("copy")).expect("open");
     assert_eq!(show(&copied, &reference("copy:1")).expect("show").digest, details.digest);
-    assert_eq!(bake::inspect::verify(&copied, &[], &bake::event::silent()).expect("verify").problems, []);
+    assert_eq!(
+        bake::inspect::verify(&copied, &[], &bake::event::silent()).expect("verify").problems,
+        []
+    );
     // And what it writes into a store beside bake's own versions is kept.
     let into = format!("oci:{}:foreign", store.dir().display());
     run(dir.path(), "skopeo", &["--insecure-policy", "copy", &image, &into]);
@@ -164,7 +176,8 @@ fn tools_root_podman_pulls() {
         let global = ["--storage-driver", "vfs", "--root", &root, "--runroot", &runroot];
         run(dir.path(), "podman", &[&global, args].concat())
     };
-    fs::write(dir.path().join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("write");
+    fs::write(dir.path().join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)
+        .expect("write");
     let policy = place("policy.json");
     // Podman makes a name of the path, and takes only lower-case ones: a relative path is one.
     let image = "oci:store:web:2.0.0";

@@ -1,24 +1,17 @@
-//! `verify` finds whatever the strictest reader of a layout would refuse, and names the image and the file.
+//! `verify` finds whatever the strictest reader of a layout would refuse, and names the image and
+//! the file.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bake::digest::Digest;
-use bake::event::Event;
-use bake::event::silent;
-use bake::image::Descriptor;
-use bake::image::MEDIA_INDEX;
-use bake::image::MEDIA_LAYER;
-use bake::image::MEDIA_LAYER_GZIP;
-use bake::image::MEDIA_LAYER_ZSTD;
-use bake::image::MEDIA_MANIFEST;
-use bake::image::Manifest;
-use bake::inspect::Level;
-use bake::inspect::Report;
-use bake::inspect::verify;
-use bake::store::Store;
-use bake::store::Version;
+use bake::event::{Event, silent};
+use bake::image::{
+    Descriptor, MEDIA_INDEX, MEDIA_LAYER, MEDIA_LAYER_GZIP, MEDIA_LAYER_ZSTD, MEDIA_MANIFEST,
+    Manifest,
+};
+use bake::inspect::{Level, Report, verify};
+use bake::store::{Store, Version};
 
 use crate::store_lab::*;
 
@@ -29,8 +22,10 @@ fn all(store: &Store) -> Report {
 /// Makes sure that exactly these problems are found, each told by a part of its text.
 #[track_caller]
 fn expect(report: &Report, level: Level, expected: &[&str]) {
-    let found: Vec<&str> = report.problems.iter().filter(|p| p.level == level).map(|p| p.what.as_str()).collect();
-    let fits = found.len() == expected.len() && expected.iter().all(|part| found.iter().any(|what| what.contains(part)));
+    let found: Vec<&str> =
+        report.problems.iter().filter(|p| p.level == level).map(|p| p.what.as_str()).collect();
+    let fits = found.len() == expected.len()
+        && expected.iter().all(|part| found.iter().any(|what| what.contains(part)));
     assert!(fits, "expected {expected:?}, found {:#?}", report.problems);
 }
 
@@ -49,9 +44,16 @@ fn check(change: impl FnOnce(&mut Parts), expected: &[&str]) {
     expect(&report, Level::Error, expected);
     expect(&report, Level::Warning, &[]);
     assert_eq!(report.is_good(), expected.is_empty());
-    assert!(report.problems.iter().all(|problem| problem.images == ["bad:1"]), "{:?}", report.problems);
+    assert!(
+        report.problems.iter().all(|problem| problem.images == ["bad:1"]),
+        "{:?}",
+        report.problems
+    );
     assert!(verify(&store, &[reference("good:1")], &silent()).expect("verify").problems.is_empty());
-    assert_eq!(verify(&store, &[reference("bad")], &silent()).expect("verify").problems, report.problems);
+    assert_eq!(
+        verify(&store, &[reference("bad")], &silent()).expect("verify").problems,
+        report.problems
+    );
 }
 
 /// Replaces the top layer by this tar.
@@ -76,8 +78,10 @@ fn a_good_store_has_no_problems() {
     let report = verify(&store, &[], &sink).expect("verify");
     assert_eq!(report.problems, []);
     assert_eq!((report.images, report.blobs), (2, 7));
-    let bytes: u64 =
-        fs::read_dir(dir.path().join("blobs/sha256")).expect("list").map(|e| e.expect("entry").metadata().expect("stat").len()).sum();
+    let bytes: u64 = fs::read_dir(dir.path().join("blobs/sha256"))
+        .expect("list")
+        .map(|e| e.expect("entry").metadata().expect("stat").len())
+        .sum();
     assert_eq!(report.bytes, bytes);
     let told = told.lock().expect("no panic");
     assert!(matches!(told.last(), Some(Event::ProgressEnd { task: "verify" })));
@@ -94,17 +98,24 @@ fn a_good_store_has_no_problems() {
 fn every_form_of_layer_is_read() {
     let tar = tar(&[("etc/", ""), ("etc/x", "x")]);
     check(|parts| layer(parts, MEDIA_LAYER, tar.clone(), &tar), &[]);
-    check(|parts| layer(parts, MEDIA_LAYER_ZSTD, zstd::encode_all(&tar[..], 3).expect("zstd"), &tar), &[]);
+    check(
+        |parts| layer(parts, MEDIA_LAYER_ZSTD, zstd::encode_all(&tar[..], 3).expect("zstd"), &tar),
+        &[],
+    );
     // Several members and frames in one blob.
     let (a, b) = tar.split_at(700);
     check(|parts| layer(parts, MEDIA_LAYER_GZIP, [gzip(a), gzip(b)].concat(), &tar), &[]);
-    let frames = [zstd::encode_all(a, 3).expect("zstd"), zstd::encode_all(b, 3).expect("zstd")].concat();
+    let frames =
+        [zstd::encode_all(a, 3).expect("zstd"), zstd::encode_all(b, 3).expect("zstd")].concat();
     check(|parts| layer(parts, MEDIA_LAYER_ZSTD, frames, &tar), &[]);
 }
 
 #[test]
 fn configs_and_layers_must_agree() {
-    check(|parts| parts.config.rootfs.diff_ids[0] = Digest::of("x"), &["the config's diff_id says"]);
+    check(
+        |parts| parts.config.rootfs.diff_ids[0] = Digest::of("x"),
+        &["the config's diff_id says"],
+    );
     check(
         |parts| parts.config.rootfs.diff_ids.truncate(1),
         &["history speaks of 2 layers, rootfs has 1", "has 1 diff_ids, the manifest has 2 layers"],
@@ -113,7 +124,10 @@ fn configs_and_layers_must_agree() {
     check(|parts| parts.config.rootfs.kind = "x".to_owned(), &["rootfs.type"]);
     check(|parts| parts.config.created = Some("now".to_owned()), &["RFC 3339"]);
     check(|parts| parts.layers[0].0 = MEDIA_LAYER_ZSTD, &["is gzip, its media type says zstd"]);
-    check(|parts| parts.layers[0].0 = MEDIA_LAYER, &["is gzip, its media type says not compressed"]);
+    check(
+        |parts| parts.layers[0].0 = MEDIA_LAYER,
+        &["is gzip, its media type says not compressed"],
+    );
     check(|parts| parts.layers[0].0 = "text/plain", &["layer 1 has media type"]);
 }
 
@@ -138,11 +152,23 @@ fn layers_must_be_whole_and_safe() {
         &[(".wh.a", ""), ("a/b/c", "1")],
     ] {
         let tar = tar(files);
-        check(|parts| layer(parts, MEDIA_LAYER_GZIP, gzip(&tar), &tar), &["two things about this name"]);
+        check(
+            |parts| layer(parts, MEDIA_LAYER_GZIP, gzip(&tar), &tar),
+            &["two things about this name"],
+        );
     }
-    let fine = tar(&[("a/b", "1"), ("a/", ""), ("a/", ""), ("c/.wh.d", ""), (".wh.c", ""), ("a/.wh..wh..opq", "")]);
+    let fine = tar(&[
+        ("a/b", "1"),
+        ("a/", ""),
+        ("a/", ""),
+        ("c/.wh.d", ""),
+        (".wh.c", ""),
+        ("a/.wh..wh..opq", ""),
+    ]);
     check(|parts| layer(parts, MEDIA_LAYER_GZIP, gzip(&fine), &fine), &[]);
-    for (name, what) in [("../x", "`..`"), ("a/../../x", "`..`"), ("/etc/x", "absolute"), (".wh..wh.x", ".wh.")] {
+    for (name, what) in
+        [("../x", "`..`"), ("a/../../x", "`..`"), ("/etc/x", "absolute"), (".wh..wh.x", ".wh.")]
+    {
         let tar = raw_tar(name);
         check(|parts| layer(parts, MEDIA_LAYER_GZIP, gzip(&tar), &tar), &[what]);
     }
@@ -168,15 +194,17 @@ fn harmed_blobs_are_found_with_all_their_images() {
     let store = Store::open(dir.path()).expect("open");
     let one = publish(&store, "web:1", "one");
     publish(&store, "web:2", "two");
-    let manifest = Manifest::parse(&store.read_blob(&one.manifest.digest).expect("read")).expect("a manifest");
+    let manifest =
+        Manifest::parse(&store.read_blob(&one.manifest.digest).expect("read")).expect("a manifest");
     let shared = store.blob_path(&manifest.layers[0].digest);
     let good = fs::read(&shared).expect("read");
     let mut flipped = good.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
-    for (bytes, expected) in
-        [(&flipped[..], &["is corrupt: its bytes are"][..]), (&good[1..], &["bytes, its descriptor says", "is corrupt"])]
-    {
+    for (bytes, expected) in [
+        (&flipped[..], &["is corrupt: its bytes are"][..]),
+        (&good[1..], &["bytes, its descriptor says", "is corrupt"]),
+    ] {
         fs::write(&shared, bytes).expect("write");
         let report = all(&store);
         expect(&report, Level::Error, expected);
@@ -210,22 +238,41 @@ fn the_folder_and_the_index_are_judged() {
     fs::write(dir.path().join("blobs/sha256/README"), "x").expect("write");
     fs::write(dir.path().join("notes.txt"), "x").expect("write");
     let report = all(&store);
-    expect(&report, Level::Warning, &["no image needs this blob", "not named like a blob", "not part of a store"]);
+    expect(
+        &report,
+        Level::Warning,
+        &["no image needs this blob", "not named like a blob", "not part of a store"],
+    );
     assert!(report.is_good());
     fs::remove_file(dir.path().join("oci-layout")).expect("remove");
     expect(&all(&store), Level::Error, &["is missing: other tools"]);
     // Two entries of one name, one that lies about size and type, one that is nothing.
     let path = dir.path().join("index.json");
     let text = fs::read_to_string(&path).expect("read");
-    let entry = serde_json::to_string(&one.manifest.clone().with_annotation("org.opencontainers.image.ref.name", "web:1")).expect("json");
+    let entry = serde_json::to_string(
+        &one.manifest.clone().with_annotation("org.opencontainers.image.ref.name", "web:1"),
+    )
+    .expect("json");
     let mut lie = one.manifest.clone().with_annotation("org.opencontainers.image.ref.name", "Lie");
     lie.size += 1;
     lie.media_type = "application/vnd.docker.distribution.manifest.v2+json".to_owned();
     let lie = serde_json::to_string(&lie).expect("json");
-    fs::write(&path, text.replace("]}", &format!(r#",{entry},{lie},{{"digest":"sha512:0"}}]}}"#))).expect("write");
+    fs::write(&path, text.replace("]}", &format!(r#",{entry},{lie},{{"digest":"sha512:0"}}]}}"#)))
+        .expect("write");
     let report = all(&store);
-    expect(&report, Level::Error, &["is missing: other tools", "two entries called \"web:1\"", "its descriptor says", "calls itself"]);
-    assert!(report.problems.iter().any(|p| p.level == Level::Warning && p.what.contains("1 entries that name no sha256 blob")));
+    expect(
+        &report,
+        Level::Error,
+        &[
+            "is missing: other tools",
+            "two entries called \"web:1\"",
+            "its descriptor says",
+            "calls itself",
+        ],
+    );
+    assert!(report.problems.iter().any(
+        |p| p.level == Level::Warning && p.what.contains("1 entries that name no sha256 blob")
+    ));
 }
 
 #[test]
@@ -234,7 +281,8 @@ fn one_text_for_two_readers_is_refused() {
     let store = Store::open(dir.path()).expect("open");
     let draft = store.draft().expect("draft");
     let good = image(&draft, "good:1", "x");
-    let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read")).expect("a manifest");
+    let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read"))
+        .expect("a manifest");
     manifest.extra.insert("manifests".to_owned(), serde_json::json!([]));
     let (digest, size) = draft.put(&manifest.to_json()).expect("put");
     let two = Version::new(reference("two:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
@@ -244,7 +292,12 @@ fn one_text_for_two_readers_is_refused() {
     expect(
         &all(&store),
         Level::Error,
-        &["has `manifests` like an index", "not application/vnd.oci.image.index", "like a manifest", "calls itself"],
+        &[
+            "has `manifests` like an index",
+            "not application/vnd.oci.image.index",
+            "like a manifest",
+            "calls itself",
+        ],
     );
 }
 

@@ -1,4 +1,5 @@
-//! A bench for end-to-end tests: a temporary folder with a store, recipes, and a tiny root made of this machine's own programs.
+//! A bench for end-to-end tests: a temporary folder with a store, recipes, and a tiny root made of
+//! this machine's own programs.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -24,7 +25,8 @@ pub(crate) struct Run {
 impl Lab {
     /// Makes an empty one. Readable by everyone, as the same folder is used by several users.
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("bake-lab-").tempdir().expect("a temporary folder");
+        let dir =
+            tempfile::Builder::new().prefix("bake-lab-").tempdir().expect("a temporary folder");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
         Self { dir }
     }
@@ -42,7 +44,8 @@ impl Lab {
         path
     }
 
-    /// Puts a tiny root at `root/`: a shell and a few programs of this machine with their libraries.
+    /// Puts a tiny root at `root/`: a shell and a few programs of this machine with their
+    /// libraries.
     pub(crate) fn tiny_root(&self) -> PathBuf {
         tiny_root(&self.path("root"));
         self.path("root")
@@ -51,7 +54,11 @@ impl Lab {
     /// The bake program, with this lab's store and an environment of its own.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bake"));
-        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("home"));
         command.env("BAKE_STORE", self.path("store")).current_dir(self.dir.path());
         command
     }
@@ -61,7 +68,8 @@ impl Lab {
         run(&mut self.command(args))
     }
 
-    /// Names everything that makes up the published images: the layout files, the index, every blob.
+    /// Names everything that makes up the published images: the layout files, the index, every
+    /// blob.
     pub(crate) fn images_hash(&self) -> Digest {
         let store = self.path("store");
         let mut names = vec![];
@@ -71,8 +79,15 @@ impl Lab {
         names.sort();
         let mut all = String::new();
         for path in names {
-            let digest = if path.is_file() { Digest::of(fs::read(&path).expect("a file of the store")).hex() } else { "folder".to_owned() };
-            all += &format!("{} {digest}\n", path.strip_prefix(&store).expect("below the store").display());
+            let digest = if path.is_file() {
+                Digest::of(fs::read(&path).expect("a file of the store")).hex()
+            } else {
+                "folder".to_owned()
+            };
+            all += &format!(
+                "{} {digest}\n",
+                path.strip_prefix(&store).expect("below the store").display()
+            );
         }
         Digest::of(all)
     }
@@ -81,13 +96,17 @@ impl Lab {
     pub(crate) fn scratch(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("store/scratch")) else { return vec![] };
         // `lock` is the door of the folder, and stays.
-        entries.map(|entry| entry.expect("a readable folder").path()).filter(|path| !path.ends_with("lock")).collect()
+        entries
+            .map(|entry| entry.expect("a readable folder").path())
+            .filter(|path| !path.ends_with("lock"))
+            .collect()
     }
 }
 
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Run {
-    let Output { status, stdout, stderr } = command.stdin(std::process::Stdio::null()).output().expect("the program starts");
+    let Output { status, stdout, stderr } =
+        command.stdin(std::process::Stdio::null()).output().expect("the program starts");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Run { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
 }
@@ -102,7 +121,8 @@ fn list(path: &Path, names: &mut Vec<PathBuf>) {
     }
 }
 
-/// Makes a root at `at` with `sh` and a few more programs of this machine, and the libraries they name.
+/// Makes a root at `at` with `sh` and a few more programs of this machine, and the libraries they
+/// name.
 pub(crate) fn tiny_root(at: &Path) {
     let programs = [
         "sh",
@@ -131,19 +151,29 @@ pub(crate) fn tiny_root(at: &Path) {
     }
     let mut libraries = BTreeSet::new();
     for program in programs {
-        let from = ["/bin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
+        let from = ["/bin", "/usr/bin"]
+            .iter()
+            .map(|dir| Path::new(dir).join(program))
+            .find(|path| path.exists());
         let from = from.unwrap_or_else(|| panic!("this machine has no {program}"));
         fs::copy(&from, at.join("bin").join(program)).expect("a copy of a program");
         let listed = run(Command::new("ldd").arg(&from)).out;
-        // Lines: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
-        libraries.extend(listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from));
+        // Lines: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and
+        // `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+        libraries.extend(
+            listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from),
+        );
     }
     for library in libraries {
         let to = at.join(library.strip_prefix("/").expect("absolute"));
         fs::create_dir_all(to.parent().expect("below the root")).expect("our own folder");
         fs::copy(&library, &to).expect("a copy of a library");
     }
-    fs::write(at.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n").expect("our own file");
+    fs::write(
+        at.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n",
+    )
+    .expect("our own file");
     fs::write(at.join("etc/group"), "root:x:0:\napp:x:1000:\n").expect("our own file");
     fs::write(at.join("usr/lib/os-release"), "ID=tiny\n").expect("our own file");
 }

@@ -1,14 +1,11 @@
-//! Layer blobs: the same bytes whatever the threads, digests of both sides, and reading what others wrote.
+//! Layer blobs: the same bytes whatever the threads, digests of both sides, and reading what others
+//! wrote.
 
 use std::io::Read;
 use std::process::Command;
 
 use bake::digest::Digest;
-use bake::layer::Compression;
-use bake::layer::Ratio;
-use bake::layer::compress;
-use bake::layer::decompress;
-use bake::layer::decompress_foreign;
+use bake::layer::{Compression, Ratio, compress, decompress, decompress_foreign};
 use proptest::prelude::*;
 
 /// Bytes that look like files: runs, text, noise; always the same.
@@ -21,7 +18,9 @@ fn sample(size: usize) -> Vec<u8> {
         state ^= state << 17;
         match state % 3 {
             0 => bytes.extend_from_slice(&state.to_le_bytes()),
-            1 => bytes.extend_from_slice(format!("/usr/share/doc/package-{}/copyright\n", state % 1000).as_bytes()),
+            1 => bytes.extend_from_slice(
+                format!("/usr/share/doc/package-{}/copyright\n", state % 1000).as_bytes(),
+            ),
             _ => bytes.extend(std::iter::repeat_n(b' ', (state % 200) as usize)),
         }
     }
@@ -43,7 +42,8 @@ fn bytes_do_not_depend_on_threads() {
             let mut expected = None;
             for threads in [0, 1, 2, 3, 8, 64] {
                 let mut out = vec![];
-                let blob = compress(&mut &tar[..], &mut out, how, threads).expect("memory to memory");
+                let blob =
+                    compress(&mut &tar[..], &mut out, how, threads).expect("memory to memory");
                 assert_eq!((blob.diff_id, blob.tar_size), (Digest::of(&tar), tar.len() as u64));
                 assert_eq!((blob.digest, blob.size), (Digest::of(&out), out.len() as u64));
                 let first = expected.get_or_insert_with(|| {
@@ -74,19 +74,31 @@ fn bytes_do_not_depend_on_how_they_arrive() {
     let tar = sample(9_000_000);
     for how in [Compression::Gzip, Compression::Zstd] {
         let whole = compress(&mut &tar[..], &mut vec![], how, 2).expect("memory to memory");
-        let pieces = compress(&mut Dribble(&tar, 1), &mut vec![], how, 2).expect("memory to memory");
+        let pieces =
+            compress(&mut Dribble(&tar, 1), &mut vec![], how, 2).expect("memory to memory");
         assert_eq!(whole, pieces, "{how:?}");
     }
 }
 
-/// The codecs decide digests of images: a change of their bytes is a change of every image, and must be meant.
+/// The codecs decide digests of images: a change of their bytes is a change of every image, and
+/// must be meant.
 #[test]
 fn golden_digests_of_the_codecs() {
     let tar = sample(10_000_000);
-    assert_eq!(Digest::of(&tar).hex(), "6bbebee866c024fb679c6960859606ffdf07cfb38aec95f0f400578251d0b789");
-    let blob = |how| compress(&mut &tar[..], &mut vec![], how, 2).expect("memory to memory").digest.hex();
-    assert_eq!(blob(Compression::Gzip), "c2a875770ba1f96940c435a20b6ae473b1cf4848f428217d50df0d8ffe4501e7");
-    assert_eq!(blob(Compression::Zstd), "57b19dcfab2f4c16a811b08a18a38ee76c5a60950c3aa2d4735a5e6ca84adee5");
+    assert_eq!(
+        Digest::of(&tar).hex(),
+        "6bbebee866c024fb679c6960859606ffdf07cfb38aec95f0f400578251d0b789"
+    );
+    let blob =
+        |how| compress(&mut &tar[..], &mut vec![], how, 2).expect("memory to memory").digest.hex();
+    assert_eq!(
+        blob(Compression::Gzip),
+        "c2a875770ba1f96940c435a20b6ae473b1cf4848f428217d50df0d8ffe4501e7"
+    );
+    assert_eq!(
+        blob(Compression::Zstd),
+        "57b19dcfab2f4c16a811b08a18a38ee76c5a60950c3aa2d4735a5e6ca84adee5"
+    );
 }
 
 #[test]
@@ -98,7 +110,11 @@ fn other_programs_read_them() {
         let mut out = vec![];
         compress(&mut &tar[..], &mut out, how, 2).expect("memory to memory");
         std::fs::write(&path, &out).expect("write");
-        match Command::new(program).arg("-dc").stdin(std::fs::File::open(&path).expect("open")).output() {
+        match Command::new(program)
+            .arg("-dc")
+            .stdin(std::fs::File::open(&path).expect("open"))
+            .output()
+        {
             Ok(output) => assert!(output.status.success() && output.stdout == tar, "{program}"),
             Err(e) => assert!(crate::tier::skip(&format!("{program} cannot be run: {e}"))),
         }
@@ -137,7 +153,12 @@ fn what_others_wrote_is_read() {
 
 #[test]
 fn unknown_kinds_are_named() {
-    for (bytes, name) in [(&b"BZh91AY"[..], "bzip2"), (b"LZIP\x01", "lzip"), (b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip")] {
+    for (bytes, name) in [
+        (&b"BZh91AY"[..], "bzip2"),
+        (b"LZIP\x01", "lzip"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"PK\x03\x04", "zip"),
+    ] {
         let Err(error) = decompress(Box::new(bytes)) else { panic!("{name} is not supported") };
         assert!(error.to_string().contains(name), "{error}");
     }
@@ -152,7 +173,9 @@ fn damage_is_an_error() {
         let read = |bytes: &[u8]| {
             let mut out = vec![];
             decompress(Box::new(bytes))
-                .and_then(|mut r| r.read_to_end(&mut out).map_err(|source| bake::layer::Error::Read { source }))
+                .and_then(|mut r| {
+                    r.read_to_end(&mut out).map_err(|source| bake::layer::Error::Read { source })
+                })
                 .map(|_| out)
         };
         for cut in [7, 20, 1000, blob.len() / 2, blob.len() - 1] {
@@ -212,7 +235,8 @@ impl std::io::Write for Broken {
 fn failures_end_the_work_and_say_which_side() {
     let tar = sample(6_000_000);
     for how in [Compression::Gzip, Compression::Zstd, Compression::None] {
-        let error = compress(&mut Broken(3_000_000), &mut vec![], how, 2).expect_err("broken source");
+        let error =
+            compress(&mut Broken(3_000_000), &mut vec![], how, 2).expect_err("broken source");
         assert_eq!(error.to_string(), "read the layer");
         let error = compress(&mut &tar[..], &mut Broken(10_000), how, 2).expect_err("broken place");
         assert_eq!(error.to_string(), "write the layer");

@@ -1,15 +1,13 @@
-//! Tars written byte by byte, so that a test can hold every mistake; and a listing of a folder to compare with.
+//! Tars written byte by byte, so that a test can hold every mistake; and a listing of a folder to
+//! compare with.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use proptest::prelude::*;
-use rustix::process::getgid;
-use rustix::process::getuid;
+use rustix::process::{getgid, getuid};
 
 /// A header block being made. Owner and group are the caller's, so that anyone can unpack it.
 #[derive(Clone)]
@@ -20,8 +18,23 @@ pub(crate) struct Raw {
 
 impl std::fmt::Debug for Raw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |from: usize| self.block[from..].iter().take(100).take_while(|b| **b != 0).map(|b| char::from(*b)).collect::<String>();
-        write!(f, "{} {:?} -> {:?} mode {} {:?}", char::from(self.block[156]), text(0), text(157), text(100), self.body)
+        let text = |from: usize| {
+            self.block[from..]
+                .iter()
+                .take(100)
+                .take_while(|b| **b != 0)
+                .map(|b| char::from(*b))
+                .collect::<String>()
+        };
+        write!(
+            f,
+            "{} {:?} -> {:?} mode {} {:?}",
+            char::from(self.block[156]),
+            text(0),
+            text(157),
+            text(100),
+            self.body
+        )
     }
 }
 
@@ -59,7 +72,8 @@ impl Raw {
         let mut body = vec![];
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
-            let length = (rest + 1..).find(|n| n.to_string().len() + rest == *n).expect("some length fits");
+            let length =
+                (rest + 1..).find(|n| n.to_string().len() + rest == *n).expect("some length fits");
             body.extend_from_slice(format!("{length} {key}=").as_bytes());
             body.extend_from_slice(value);
             body.push(b'\n');
@@ -125,7 +139,10 @@ pub(crate) fn listing(dir: &Path) -> Vec<String> {
             } else if kind.is_symlink() {
                 format!("{name} -> {}", fs::read_link(&path).expect("link").display())
             } else if kind.is_file() {
-                format!("{name} {mode:o} {}", String::from_utf8_lossy(&fs::read(&path).expect("read")))
+                format!(
+                    "{name} {mode:o} {}",
+                    String::from_utf8_lossy(&fs::read(&path).expect("read"))
+                )
             } else if kind.is_fifo() {
                 format!("{name} | {mode:o}")
             } else {
@@ -139,13 +156,19 @@ pub(crate) fn listing(dir: &Path) -> Vec<String> {
 
 /// Any entry, often a mistake, always about the same few names so that they meet.
 pub(crate) fn any_entry() -> impl Strategy<Value = Raw> {
-    let name = prop::collection::vec(prop::sample::select(vec!["a", "b", ".", "..", ".wh.a", ".wh..wh..opq", "", "l", "..a"]), 1..4);
+    let name = prop::collection::vec(
+        prop::sample::select(vec!["a", "b", ".", "..", ".wh.a", ".wh..wh..opq", "", "l", "..a"]),
+        1..4,
+    );
     let kind = prop::sample::select(b"0000555512226713xgLKS".to_vec());
-    let target = prop::sample::select(vec!["a", "/a", "../../outside", "/../outside/f", "b/../..", "l", ""]);
-    (name, kind, target, any::<u16>(), prop::collection::vec(any::<u8>(), 0..30)).prop_map(|(name, kind, target, mode, data)| {
-        let raw = Raw::link(kind, &name.join("/"), target).mode(u64::from(mode) & 0o7777);
-        if matches!(kind, b'0' | b'x' | b'L' | b'K') { raw.data(&data) } else { raw }
-    })
+    let target =
+        prop::sample::select(vec!["a", "/a", "../../outside", "/../outside/f", "b/../..", "l", ""]);
+    (name, kind, target, any::<u16>(), prop::collection::vec(any::<u8>(), 0..30)).prop_map(
+        |(name, kind, target, mode, data)| {
+            let raw = Raw::link(kind, &name.join("/"), target).mode(u64::from(mode) & 0o7777);
+            if matches!(kind, b'0' | b'x' | b'L' | b'K') { raw.data(&data) } else { raw }
+        },
+    )
 }
 
 /// An entry that is well formed by itself; whether it goes with the others is another matter.
@@ -154,7 +177,8 @@ pub(crate) fn fair_entry() -> impl Strategy<Value = Raw> {
     let target = prop::sample::select(vec!["a", "/b", "../b", "a/b", "/", ".."]);
     (names, target, 0u8..10).prop_map(|(names, target, what)| {
         let (path, above) = (names.join("/"), names[..names.len() - 1].join("/"));
-        let under = |name: &str| if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
+        let under =
+            |name: &str| if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
         match what {
             0..=2 => Raw::file(&path, path.as_bytes()),
             3..=5 => Raw::dir(&path),

@@ -1,20 +1,10 @@
-//! Layers merged in memory and layers unpacked one after the other: two ways to one tree, or to one refusal.
+//! Layers merged in memory and layers unpacked one after the other: two ways to one tree, or to one
+//! refusal.
 
-use bake::layer::Builder;
-use bake::layer::Error;
-use bake::layer::Form;
-use bake::layer::Limits;
-use bake::layer::Merged;
-use bake::layer::NodeKind;
-use bake::layer::TarReader;
-use bake::layer::unpack;
+use bake::layer::{Builder, Error, Form, Limits, Merged, NodeKind, TarReader, unpack};
 use proptest::prelude::*;
 
-use crate::layer_lab::Raw;
-use crate::layer_lab::any_entry;
-use crate::layer_lab::fair_entry;
-use crate::layer_lab::listing;
-use crate::layer_lab::tar;
+use crate::layer_lab::{Raw, any_entry, fair_entry, listing, tar};
 
 /// Merges, and lists the outcome as the other way lists its own.
 fn merged(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
@@ -33,7 +23,12 @@ fn merged(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
         let meta = tree.meta(node);
         match &node.kind {
             NodeKind::Dir => flat.dir(path, meta),
-            NodeKind::File { size, contents: at } => flat.file(path, meta, *size, &mut &contents[usize::try_from(*at).expect("small")][..]),
+            NodeKind::File { size, contents: at } => flat.file(
+                path,
+                meta,
+                *size,
+                &mut &contents[usize::try_from(*at).expect("small")][..],
+            ),
             NodeKind::Symlink(target) => flat.symlink(path, meta, target),
             NodeKind::Fifo => flat.fifo(path, meta),
         }
@@ -42,7 +37,10 @@ fn merged(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
     let (bytes, _) = flat.finish().expect("memory");
     let dir = tempfile::tempdir().expect("a folder");
     // Folders that no tar mentioned are root's.
-    let rules = bake::layer::Options { owners: bake::layer::Ownership::Dropped, ..bake::layer::Options::layer(Form::Tree) };
+    let rules = bake::layer::Options {
+        owners: bake::layer::Ownership::Dropped,
+        ..bake::layer::Options::layer(Form::Tree)
+    };
     bake::layer::unpack_with(&mut &bytes[..], dir.path(), &rules).expect("our own tar");
     let lines = listing(dir.path());
     bake::files::remove_tree(dir.path()).expect("remove");
@@ -51,8 +49,13 @@ fn merged(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
 
 fn unpacked(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
     let dir = tempfile::tempdir().expect("a folder");
-    let rules = bake::layer::Options { owners: bake::layer::Ownership::Dropped, ..bake::layer::Options::layer(Form::Tree) };
-    let outcome = layers.iter().try_for_each(|layer| bake::layer::unpack_with(&mut &layer[..], dir.path(), &rules).map(|_| ()));
+    let rules = bake::layer::Options {
+        owners: bake::layer::Ownership::Dropped,
+        ..bake::layer::Options::layer(Form::Tree)
+    };
+    let outcome = layers.iter().try_for_each(|layer| {
+        bake::layer::unpack_with(&mut &layer[..], dir.path(), &rules).map(|_| ())
+    });
     let lines = outcome.map(|()| listing(dir.path()));
     bake::files::remove_tree(dir.path()).expect("remove");
     lines
@@ -61,20 +64,36 @@ fn unpacked(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
 #[test]
 fn nodes_tell_what_they_are() {
     let mut tree = Merged::new();
-    let layer = tar(&[Raw::dir("d"), Raw::file("d/f", b"abc").mode(0o4755), Raw::link(b'1', "g", "d/f"), Raw::dir(".").mode(0o700)]);
-    tree.apply(&mut TarReader::new(&layer[..], &Limits::default()), &mut |entry, _| Ok(entry.size * 10)).expect("a layer");
+    let layer = tar(&[
+        Raw::dir("d"),
+        Raw::file("d/f", b"abc").mode(0o4755),
+        Raw::link(b'1', "g", "d/f"),
+        Raw::dir(".").mode(0o700),
+    ]);
+    tree.apply(&mut TarReader::new(&layer[..], &Limits::default()), &mut |entry, _| {
+        Ok(entry.size * 10)
+    })
+    .expect("a layer");
     let node = |path: &str| tree.get(path.as_bytes()).expect(path);
     assert_eq!(node("d/f").kind, NodeKind::File { size: 3, contents: 30 });
     assert_eq!(node("g"), node("d/f"));
     assert_eq!(tree.meta(node("g")).mode, 0o4755);
     assert_eq!(tree.top().map(|top| top.mode), Some(0o700));
     assert!(tree.get(b"x").is_none());
-    let _ = unpack(&mut &layer[..], tempfile::tempdir().expect("a folder").path(), Form::Tree, &Limits::default());
+    let _ = unpack(
+        &mut &layer[..],
+        tempfile::tempdir().expect("a folder").path(),
+        Form::Tree,
+        &Limits::default(),
+    );
 }
 
 fn agree(layers: &[Vec<Raw>]) -> Result<(), TestCaseError> {
     // Modes without a say for the owner could not be listed by everyone.
-    let layers: Vec<_> = layers.iter().map(|entries| tar(&entries.iter().map(|raw| raw.clone().mode(0o755)).collect::<Vec<_>>())).collect();
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|entries| tar(&entries.iter().map(|raw| raw.clone().mode(0o755)).collect::<Vec<_>>()))
+        .collect();
     match (merged(&layers), unpacked(&layers)) {
         (Ok(one), Ok(two)) => prop_assert_eq!(one, two),
         (Err(one), Err(two)) => prop_assert_eq!(one.to_string(), two.to_string()),

@@ -1,18 +1,14 @@
-//! What the kernel's overlay makes of unpacked layers, and what pack makes of the kernel's upper folder, must be what the layers say.
+//! What the kernel's overlay makes of unpacked layers, and what pack makes of the kernel's upper
+//! folder, must be what the layers say.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use bake::layer::Form;
-use bake::layer::Limits;
-use bake::layer::pack;
-use bake::layer::unpack;
+use bake::layer::{Form, Limits, pack, unpack};
 
-use crate::layer_lab::Raw;
-use crate::layer_lab::listing;
-use crate::layer_lab::tar;
+use crate::layer_lab::{Raw, listing, tar};
 use crate::tier;
 
 fn layers() -> [Vec<u8>; 2] {
@@ -66,7 +62,8 @@ fn root_tools_the_kernel_agrees() {
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).expect("chmod");
     }
     for (n, layer) in layers().iter().enumerate() {
-        unpack(&mut &layer[..], &at(&format!("lower{n}")), Form::Overlay, &Limits::default()).expect("a layer");
+        unpack(&mut &layer[..], &at(&format!("lower{n}")), Form::Overlay, &Limits::default())
+            .expect("a layer");
         unpack(&mut &layer[..], &at("tree"), Form::Tree, &Limits::default()).expect("a layer");
     }
     // The mount dies with the namespace.
@@ -79,9 +76,16 @@ fn root_tools_the_kernel_agrees() {
         cp -a merged/. after
         cp -a --preserve=all work/u/. upper"
     );
-    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).current_dir(dir.path()).output().expect("run unshare");
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .current_dir(dir.path())
+        .output()
+        .expect("run unshare");
     if !output.status.success() {
-        assert!(tier::skip(&format!("overlay cannot be mounted: {}", String::from_utf8_lossy(&output.stderr))));
+        assert!(tier::skip(&format!(
+            "overlay cannot be mounted: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )));
         return;
     }
     assert_eq!(listing(&at("before")), listing(&at("tree")));
@@ -96,9 +100,14 @@ fn root_tools_the_kernel_agrees() {
 fn mount_again(dir: &Path, layer: &[u8]) {
     fs::create_dir(dir.join("lower2")).expect("mkdir");
     fs::create_dir(dir.join("again")).expect("mkdir");
-    unpack(&mut &layer[..], &dir.join("lower2"), Form::Overlay, &Limits::default()).expect("the step's layer");
+    unpack(&mut &layer[..], &dir.join("lower2"), Form::Overlay, &Limits::default())
+        .expect("the step's layer");
     let script = "set -e; umask 022; mount -t overlay overlay -o userxattr,lowerdir=lower2:lower1:lower0 merged; cp -a merged/. again";
-    let output = Command::new("unshare").args(["-m", "sh", "-c", script]).current_dir(dir).output().expect("run unshare");
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script])
+        .current_dir(dir)
+        .output()
+        .expect("run unshare");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(listing(&dir.join("again")), listing(&dir.join("after")));
 }

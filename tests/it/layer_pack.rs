@@ -1,30 +1,18 @@
-//! A folder to a layer tar: what is written, in which form, and that the same tree is always the same bytes.
+//! A folder to a layer tar: what is written, in which form, and that the same tree is always the
+//! same bytes.
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::fs::chown;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use bake::layer::Builder;
-use bake::layer::Entry;
-use bake::layer::Error;
-use bake::layer::Form;
-use bake::layer::Kind;
-use bake::layer::Limits;
-use bake::layer::Meta;
-use bake::layer::Packed;
-use bake::layer::TarReader;
-use bake::layer::pack;
-use bake::layer::unpack;
+use bake::layer::{
+    Builder, Entry, Error, Form, Kind, Limits, Meta, Packed, TarReader, pack, unpack,
+};
 use proptest::prelude::*;
-use rustix::fs::FileType;
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 
 use crate::tier;
 
@@ -72,7 +60,8 @@ fn tree() -> tempfile::TempDir {
 fn set_time(path: &Path, seconds: i64) {
     let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 999_999_999 };
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).expect("utimensat");
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .expect("utimensat");
 }
 
 fn node(path: &Path, kind: FileType, device: u64) -> bool {
@@ -123,18 +112,46 @@ fn root_everything_a_tree_can_hold() {
     let (tar, packed) = packed(dir.path());
     assert_eq!(
         list(&tar),
-        ["a", "b/", "b/gone gone", "b/d/", "b/d/ opaque", "b/d/suid = a", "b/link -> /nowhere/../x", "b/pipe |", "b/z", "b-c/"]
+        [
+            "a",
+            "b/",
+            "b/gone gone",
+            "b/d/",
+            "b/d/ opaque",
+            "b/d/suid = a",
+            "b/link -> /nowhere/../x",
+            "b/pipe |",
+            "b/z",
+            "b-c/"
+        ]
     );
     assert_eq!(packed.entries, 10);
     let all = entries(&tar);
-    let of = |path: &str| all.iter().find(|e| e.path == path.as_bytes()).map(|e| e.meta.clone()).expect("an entry");
-    assert_eq!(of("a"), Meta { mode: 0o6755, uid: 65_535, gid: 33, mtime: EPOCH, ..Meta::default() });
+    let of = |path: &str| {
+        all.iter().find(|e| e.path == path.as_bytes()).map(|e| e.meta.clone()).expect("an entry")
+    };
+    assert_eq!(
+        of("a"),
+        Meta { mode: 0o6755, uid: 65_535, gid: 33, mtime: EPOCH, ..Meta::default() }
+    );
     assert_eq!((of("b").mode, of("b").mtime), (0o1777, EPOCH), "a folder's own time is the epoch");
     assert_eq!(of("b/link").mtime, 0, "before 1970 is 1970");
     assert_eq!(of("b/z").mtime, EPOCH - 5);
-    let attributes = |path: &str| of(path).xattrs.into_iter().map(|(k, v)| (String::from_utf8(k).expect("ascii"), v)).collect::<Vec<_>>();
+    let attributes = |path: &str| {
+        of(path)
+            .xattrs
+            .into_iter()
+            .map(|(k, v)| (String::from_utf8(k).expect("ascii"), v))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(attributes("b/d"), [("user.overlay.opaque".to_owned(), b"mine".to_vec())]);
-    assert_eq!(attributes("b/z"), [("security.capability".to_owned(), capability.to_vec()), ("user.note".to_owned(), b"x=\ny".to_vec())]);
+    assert_eq!(
+        attributes("b/z"),
+        [
+            ("security.capability".to_owned(), capability.to_vec()),
+            ("user.note".to_owned(), b"x=\ny".to_vec())
+        ]
+    );
 }
 
 #[test]
@@ -211,11 +228,15 @@ fn root_golden_bytes() {
     fs::create_dir(dir.path().join("etc")).expect("mkdir");
     fs::set_permissions(dir.path().join("etc"), fs::Permissions::from_mode(0o755)).expect("chmod");
     fs::write(dir.path().join("etc/hostname"), "web\n").expect("write");
-    fs::set_permissions(dir.path().join("etc/hostname"), fs::Permissions::from_mode(0o644)).expect("chmod");
+    fs::set_permissions(dir.path().join("etc/hostname"), fs::Permissions::from_mode(0o644))
+        .expect("chmod");
     xattr::set(dir.path().join("etc/hostname"), "user.x", b"\xff").expect("xattr");
     symlink("x".repeat(101), dir.path().join("etc/long")).expect("symlink");
     assert!(node(&dir.path().join("etc/motd"), FileType::CharacterDevice, 0));
-    assert_eq!(bake::digest::Digest::of(packed(dir.path()).0).hex(), "81cc0b04ec508d45cf4a8c8f386cd3d5d2d1ddf6f4bd6b08d3d33969565cb97f");
+    assert_eq!(
+        bake::digest::Digest::of(packed(dir.path()).0).hex(),
+        "81cc0b04ec508d45cf4a8c8f386cd3d5d2d1ddf6f4bd6b08d3d33969565cb97f"
+    );
 }
 
 #[test]
@@ -236,10 +257,12 @@ fn names_keep_their_bytes() {
     for folder in ["", &deep, &format!("{deep}/{deep}")] {
         fs::create_dir_all(dir.path().join(folder)).expect("mkdir");
         for name in &names {
-            fs::write(dir.path().join(folder).join(std::ffi::OsStr::from_bytes(name)), name).expect("write");
+            fs::write(dir.path().join(folder).join(std::ffi::OsStr::from_bytes(name)), name)
+                .expect("write");
         }
     }
-    symlink(std::ffi::OsStr::from_bytes(&[b'\xe9'; 300]), dir.path().join("link")).expect("symlink");
+    symlink(std::ffi::OsStr::from_bytes(&[b'\xe9'; 300]), dir.path().join("link"))
+        .expect("symlink");
     let (tar, _) = packed(dir.path());
     let other = tree();
     unpack(&mut &tar[..], other.path(), Form::Tree, &Limits::default()).expect("unpack");
@@ -249,7 +272,10 @@ fn names_keep_their_bytes() {
             assert_eq!(&fs::read(&path).unwrap_or_else(|e| panic!("{path:?}: {e}")), name);
         }
     }
-    assert_eq!(fs::read_link(other.path().join("link")).expect("link").as_os_str().as_bytes(), [0xe9; 300]);
+    assert_eq!(
+        fs::read_link(other.path().join("link")).expect("link").as_os_str().as_bytes(),
+        [0xe9; 300]
+    );
     assert_eq!(packed(other.path()).0, tar);
 }
 
@@ -265,9 +291,18 @@ fn root_what_cannot_be_packed_is_named() {
         let error = pack(dir.path(), EPOCH, &mut vec![]).expect_err(expected).to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(&|d| assert!(node(&d.join("null"), FileType::CharacterDevice, rustix::fs::makedev(1, 3))), "pack \"d/null\": it is a device");
-    check(&|d| assert!(node(&d.join("disk"), FileType::BlockDevice, rustix::fs::makedev(8, 0))), "pack \"d/disk\": it is a device");
-    check(&|d| fs::write(d.join(".wh.x"), "").expect("write"), "pack \"d/.wh.x\": names beginning with `.wh.`");
+    check(
+        &|d| assert!(node(&d.join("null"), FileType::CharacterDevice, rustix::fs::makedev(1, 3))),
+        "pack \"d/null\": it is a device",
+    );
+    check(
+        &|d| assert!(node(&d.join("disk"), FileType::BlockDevice, rustix::fs::makedev(8, 0))),
+        "pack \"d/disk\": it is a device",
+    );
+    check(
+        &|d| fs::write(d.join(".wh.x"), "").expect("write"),
+        "pack \"d/.wh.x\": names beginning with `.wh.`",
+    );
     check(&|d| assert!(node(&d.join(".wh.x"), FileType::CharacterDevice, 0)), "pack \"d/.wh.x\"");
     check(
         &|d| {
@@ -277,9 +312,18 @@ fn root_what_cannot_be_packed_is_named() {
         "pack \"d/f\": its owner 65536 is above 65535",
     );
     check(&|d| chown(d, None, Some(100_000)).expect("chown"), "pack \"d/\": its group 100000");
-    check(&|d| xattr::set(d, "trusted.overlay.redirect", b"x").expect("xattr"), "pack \"d\": it refers to another layer");
-    check(&|d| xattr::set(d, "user.overlay.metacopy", b"").expect("xattr"), "overlay redirect or metacopy");
-    check(&|d| xattr::set(d, "user.a=b", b"").expect("xattr"), "extended attribute \"user.a=b\" cannot be kept");
+    check(
+        &|d| xattr::set(d, "trusted.overlay.redirect", b"x").expect("xattr"),
+        "pack \"d\": it refers to another layer",
+    );
+    check(
+        &|d| xattr::set(d, "user.overlay.metacopy", b"").expect("xattr"),
+        "overlay redirect or metacopy",
+    );
+    check(
+        &|d| xattr::set(d, "user.a=b", b"").expect("xattr"),
+        "extended attribute \"user.a=b\" cannot be kept",
+    );
 }
 
 /// A tar that is written to a place which grows the file being packed.
@@ -303,7 +347,8 @@ impl Write for Meddler<'_> {
 fn a_file_that_changes_while_read_is_named() {
     let dir = tree();
     fs::write(dir.path().join("log"), vec![7; 3 << 20]).expect("write");
-    let error = pack(dir.path(), EPOCH, &mut Meddler(&dir.path().join("log"), 0)).expect_err("changed");
+    let error =
+        pack(dir.path(), EPOCH, &mut Meddler(&dir.path().join("log"), 0)).expect_err("changed");
     assert_eq!(error.to_string(), "pack \"log\": it changed while it was read");
 }
 
@@ -314,7 +359,12 @@ fn a_full_place_is_an_error() {
     let mut full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     let error = pack(dir.path(), EPOCH, &mut full).expect_err("no space");
     assert!(matches!(error, Error::Write { .. }), "{error}");
-    assert!(pack(&dir.path().join("missing"), EPOCH, &mut vec![]).expect_err("no folder").to_string().starts_with("open the folder"));
+    assert!(
+        pack(&dir.path().join("missing"), EPOCH, &mut vec![])
+            .expect_err("no folder")
+            .to_string()
+            .starts_with("open the folder")
+    );
 }
 
 #[test]
@@ -354,8 +404,11 @@ fn a_size_beyond_octal_stands_in_the_extended_header() {
         }
     }
     let meta = Meta { mode: 0o644, ..Meta::default() };
-    Builder::new(First(&mut start), EPOCH).file(b"big", &meta, size, &mut std::io::repeat(0)).expect_err("enough");
-    let entry = TarReader::new(&start[..], &Limits::default()).next().expect("an entry").expect("an entry");
+    Builder::new(First(&mut start), EPOCH)
+        .file(b"big", &meta, size, &mut std::io::repeat(0))
+        .expect_err("enough");
+    let entry =
+        TarReader::new(&start[..], &Limits::default()).next().expect("an entry").expect("an entry");
     assert_eq!((entry.path, entry.size), (b"big".to_vec(), size));
 }
 
@@ -373,7 +426,8 @@ fn root_gnu_tar_lists_and_unpacks_the_same() {
     let long = "l".repeat(120);
     fs::create_dir_all(dir.path().join(&long).join(&long)).expect("mkdir");
     fs::write(dir.path().join(&long).join(&long).join("\u{e9}"), "x").expect("write");
-    fs::hard_link(dir.path().join(&long).join(&long).join("\u{e9}"), dir.path().join("zz")).expect("link");
+    fs::hard_link(dir.path().join(&long).join(&long).join("\u{e9}"), dir.path().join("zz"))
+        .expect("link");
     symlink("t".repeat(400), dir.path().join("z-long")).expect("symlink");
     assert!(node(&dir.path().join("pipe"), FileType::Fifo, 0));
     let (tar, _) = packed(dir.path());
@@ -381,20 +435,42 @@ fn root_gnu_tar_lists_and_unpacks_the_same() {
     let path = other.path().join("layer.tar");
     fs::write(&path, &tar).expect("write");
     let run = |args: &[&str]| {
-        let output = Command::new("tar").args(args).arg("-f").arg(&path).env("LC_ALL", "C").output().expect("run tar");
-        assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("tar")
+            .args(args)
+            .arg("-f")
+            .arg(&path)
+            .env("LC_ALL", "C")
+            .output()
+            .expect("run tar");
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("escaped by tar")
     };
     let ours: Vec<String> = entries(&tar)
         .iter()
         .map(|e| {
             let slash = if e.kind == Kind::Dir { "/" } else { "" };
-            e.path.iter().map(|b| if b.is_ascii() { char::from(*b).to_string() } else { format!("\\{b:o}") }).collect::<String>() + slash
+            e.path
+                .iter()
+                .map(|b| if b.is_ascii() { char::from(*b).to_string() } else { format!("\\{b:o}") })
+                .collect::<String>()
+                + slash
         })
         .collect();
     assert_eq!(run(&["-t"]).lines().collect::<Vec<_>>(), ours);
     let out = tree();
-    run(&["-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=user.*", "-C", out.path().to_str().expect("utf-8")]);
+    run(&[
+        "-x",
+        "-p",
+        "--numeric-owner",
+        "--xattrs",
+        "--xattrs-include=user.*",
+        "-C",
+        out.path().to_str().expect("utf-8"),
+    ]);
     assert_eq!(packed(out.path()).0, tar);
     assert_eq!(fs::metadata(out.path().join("zz")).expect("stat").nlink(), 2);
 }
@@ -404,7 +480,8 @@ fn plant(dir: &Path, plan: &[(Vec<u8>, u8, Vec<u8>)]) {
     for (name, what, data) in plan {
         let mut path = dir.to_owned();
         for (n, part) in name.chunks(3).enumerate() {
-            let part: Vec<u8> = part.iter().map(|b| if matches!(b, 0 | b'/') { b'_' } else { *b }).collect();
+            let part: Vec<u8> =
+                part.iter().map(|b| if matches!(b, 0 | b'/') { b'_' } else { *b }).collect();
             if part == b"." || part == b".." {
                 return;
             }
@@ -415,7 +492,10 @@ fn plant(dir: &Path, plan: &[(Vec<u8>, u8, Vec<u8>)]) {
         }
         match what % 4 {
             0 => drop(fs::create_dir(&path)),
-            1 => drop(symlink(std::ffi::OsStr::from_bytes(&data.iter().map(|b| b | 1).collect::<Vec<_>>()), &path)),
+            1 => drop(symlink(
+                std::ffi::OsStr::from_bytes(&data.iter().map(|b| b | 1).collect::<Vec<_>>()),
+                &path,
+            )),
             2 => drop(node(&path, FileType::Fifo, 0)),
             _ => drop(fs::write(&path, data)),
         }
@@ -424,7 +504,10 @@ fn plant(dir: &Path, plan: &[(Vec<u8>, u8, Vec<u8>)]) {
             set_time(&path, i64::from(*what) * 10_000_000);
             let _ = fs::set_permissions(
                 &path,
-                fs::Permissions::from_mode((0o600 + u32::from(*what)) | if rustix::process::geteuid().is_root() { 0 } else { 0o400 }),
+                fs::Permissions::from_mode(
+                    (0o600 + u32::from(*what))
+                        | if rustix::process::geteuid().is_root() { 0 } else { 0o400 },
+                ),
             );
         }
     }

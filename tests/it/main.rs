@@ -1,4 +1,5 @@
-//! The integration tests, one module a subject; a test is found by the rule in `docs/contributing.md`.
+//! The integration tests, one module a subject; a test is found by the rule in
+//! `docs/contributing.md`.
 
 mod apply_account;
 mod apply_lab;
@@ -49,6 +50,7 @@ mod recipe_format;
 mod recipe_hostile;
 mod recipe_read;
 mod recipe_schema;
+mod regression;
 mod sandbox_background;
 mod sandbox_end;
 mod sandbox_hole;

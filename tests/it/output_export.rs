@@ -1,42 +1,22 @@
-//! A stored image as a file or a folder: what is in it, that it is always the same bytes, and that it is whole or absent.
+//! A stored image as a file or a folder: what is in it, that it is always the same bytes, and that
+//! it is whole or absent.
 
 use std::collections::HashMap;
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bake::digest::Digest;
-use bake::image::Descriptor;
-use bake::image::History;
-use bake::image::ImageConfig;
-use bake::image::MEDIA_CONFIG;
-use bake::image::MEDIA_LAYER;
-use bake::image::MEDIA_LAYER_GZIP;
-use bake::image::MEDIA_LAYER_ZSTD;
-use bake::image::MEDIA_MANIFEST;
-use bake::image::Manifest;
-use bake::image::Platform;
-use bake::image::Reference;
-use bake::layer::Compression;
-use bake::layer::Limits;
-use bake::layer::TarReader;
-use bake::layer::compress;
-use bake::output::Error;
-use bake::output::Exported;
-use bake::output::Format;
-use bake::output::Options;
-use bake::output::Source;
-use bake::output::export;
-use bake::output::write;
+use bake::image::{
+    Descriptor, History, ImageConfig, MEDIA_CONFIG, MEDIA_LAYER, MEDIA_LAYER_GZIP,
+    MEDIA_LAYER_ZSTD, MEDIA_MANIFEST, Manifest, Platform, Reference,
+};
+use bake::layer::{Compression, Limits, TarReader, compress};
+use bake::output::{Error, Exported, Format, Options, Source, export, write};
 
-use crate::layer_lab::Raw;
-use crate::layer_lab::listing;
-use crate::layer_lab::tar;
+use crate::layer_lab::{Raw, listing, tar};
 use crate::tier;
 
 /// Blobs in a folder, and one image in them.
@@ -63,7 +43,11 @@ impl Image {
         let mut config = ImageConfig::new(1_700_000_000, &platform);
         let mut descriptors = vec![];
         for (n, layer) in layers.iter().enumerate() {
-            let kind = [(Compression::None, MEDIA_LAYER), (Compression::Gzip, MEDIA_LAYER_GZIP), (Compression::Zstd, MEDIA_LAYER_ZSTD)];
+            let kind = [
+                (Compression::None, MEDIA_LAYER),
+                (Compression::Gzip, MEDIA_LAYER_GZIP),
+                (Compression::Zstd, MEDIA_LAYER_ZSTD),
+            ];
             let (how, media) = kind[n % kinds];
             let mut blob = vec![];
             let named = compress(&mut &layer[..], &mut blob, how, 2).expect("memory to memory");
@@ -76,7 +60,8 @@ impl Image {
         let (digest, size) = put(&config.to_json());
         let manifest = Manifest::new(Descriptor::new(MEDIA_CONFIG, digest, size), descriptors);
         let (digest, size) = put(&manifest.to_json());
-        let manifest = Descriptor::new(MEDIA_MANIFEST, digest, size).with_annotation("org.opencontainers.image.ref.name", "stored:name");
+        let manifest = Descriptor::new(MEDIA_MANIFEST, digest, size)
+            .with_annotation("org.opencontainers.image.ref.name", "stored:name");
         Self { dir, reference: Reference::new("web", "2.0.0").expect("a reference"), manifest }
     }
 
@@ -95,7 +80,10 @@ impl Image {
         let dest = dir.path().join("out");
         let exported = self.export(format, &dest, Options::default()).expect("exported");
         let bytes = fs::read(&dest).expect("read");
-        assert_eq!(exported, Exported { bytes: bytes.len() as u64, digest: Some(Digest::of(&bytes)) });
+        assert_eq!(
+            exported,
+            Exported { bytes: bytes.len() as u64, digest: Some(Digest::of(&bytes)) }
+        );
         assert_eq!(names(dir.path()), ["out"], "nothing else is left");
         let mut stream = vec![];
         self.source(|source| write(source, format, &mut stream)).expect("written");
@@ -113,12 +101,16 @@ impl Image {
     }
 
     fn read(&self) -> Manifest {
-        Manifest::parse(&fs::read(self.dir.path().join(self.manifest.digest.hex())).expect("read")).expect("a manifest")
+        Manifest::parse(&fs::read(self.dir.path().join(self.manifest.digest.hex())).expect("read"))
+            .expect("a manifest")
     }
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(dir).expect("list").map(|e| e.expect("list").file_name().into_string().expect("utf-8")).collect();
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .expect("list")
+        .map(|e| e.expect("list").file_name().into_string().expect("utf-8"))
+        .collect();
     names.sort();
     names
 }
@@ -190,7 +182,8 @@ fn expected() -> Vec<String> {
 
 fn unpacked(bytes: &[u8]) -> Vec<String> {
     let dir = tempfile::tempdir().expect("a folder");
-    bake::layer::unpack(&mut &bytes[..], dir.path(), bake::layer::Form::Tree, &Limits::default()).expect("our own tar");
+    bake::layer::unpack(&mut &bytes[..], dir.path(), bake::layer::Form::Tree, &Limits::default())
+        .expect("our own tar");
     listing(dir.path())
 }
 
@@ -203,7 +196,11 @@ fn a_flat_tar_holds_what_the_layers_mean() {
     let mut paths = vec![];
     while let Some(entry) = reader.next().expect("our own tar") {
         if entry.path == b"opt/new" {
-            assert_eq!(entry.kind, bake::layer::Kind::Link(b"etc/same".to_vec()), "the first name has the contents");
+            assert_eq!(
+                entry.kind,
+                bake::layer::Kind::Link(b"etc/same".to_vec()),
+                "the first name has the contents"
+            );
         }
         if entry.path == b"etc/c" {
             assert_eq!(entry.meta.xattrs[&b"user.note"[..]], b"n");
@@ -220,7 +217,13 @@ fn a_flat_tar_and_a_tree_unpacked_layer_by_layer_agree() {
     let image = Image::of(&layers());
     let dir = tempfile::tempdir().expect("a folder");
     for layer in layers() {
-        bake::layer::unpack(&mut &layer[..], dir.path(), bake::layer::Form::Tree, &Limits::default()).expect("a layer");
+        bake::layer::unpack(
+            &mut &layer[..],
+            dir.path(),
+            bake::layer::Form::Tree,
+            &Limits::default(),
+        )
+        .expect("a layer");
     }
     assert_eq!(listing(dir.path()), unpacked(&image.bytes(Format::Tar)));
 }
@@ -231,7 +234,10 @@ fn root_a_folder_holds_what_the_layers_mean() {
         return;
     }
     let mut all = layers();
-    all.push(tar(&[Raw::dir("./").mode(0o711), Raw::file("etc/d", b"4").mode(0o6755).octal(108, 8, 33).octal(116, 8, 42)]));
+    all.push(tar(&[
+        Raw::dir("./").mode(0o711),
+        Raw::file("etc/d", b"4").mode(0o6755).octal(108, 8, 33).octal(116, 8, 42),
+    ]));
     let image = Image::of(&all);
     let dir = tempfile::tempdir().expect("a folder");
     let dest = dir.path().join("rootfs");
@@ -250,14 +256,19 @@ fn root_a_folder_holds_what_the_layers_mean() {
     fs::write(dest.join("more"), "x").expect("write");
     image.export(Format::Dir, &dest, Options { force: true, drop_owners: true }).expect("replaced");
     assert_eq!((names(dir.path()), dest.join("more").exists()), (vec!["rootfs".to_owned()], false));
-    assert_eq!((stat("etc/d").uid(), stat("etc/d").permissions().mode() & 0o7777), (0, 0o755), "owners dropped, and setuid with them");
+    assert_eq!(
+        (stat("etc/d").uid(), stat("etc/d").permissions().mode() & 0o7777),
+        (0, 0o755),
+        "owners dropped, and setuid with them"
+    );
 }
 
 #[test]
 fn the_top_folder_is_told_where_it_is_unusual() {
     let image = Image::of(&[tar(&[Raw::dir(".").mode(0o700), Raw::file("f", b"x")])]);
     let bytes = image.bytes(Format::Tar);
-    let first = TarReader::new(&bytes[..], &Limits::default()).next().expect("our own").expect("an entry");
+    let first =
+        TarReader::new(&bytes[..], &Limits::default()).next().expect("our own").expect("an entry");
     assert_eq!((first.path, first.meta.mode), (vec![], 0o700));
 }
 
@@ -267,13 +278,18 @@ fn an_oci_archive_is_a_layout_with_one_image() {
     let bytes = image.bytes(Format::OciArchive);
     let mut files = contents(&bytes);
     assert_eq!(files.remove("oci-layout").expect("there"), br#"{"imageLayoutVersion":"1.0.0"}"#);
-    let index: serde_json::Value = serde_json::from_slice(&files.remove("index.json").expect("there")).expect("JSON");
+    let index: serde_json::Value =
+        serde_json::from_slice(&files.remove("index.json").expect("there")).expect("JSON");
     assert_eq!(index["manifests"][0]["digest"], image.manifest.digest.to_string());
-    assert_eq!(index["manifests"][0]["annotations"], serde_json::json!({"org.opencontainers.image.ref.name": "web:2.0.0"}));
+    assert_eq!(
+        index["manifests"][0]["annotations"],
+        serde_json::json!({"org.opencontainers.image.ref.name": "web:2.0.0"})
+    );
     assert_eq!(index["manifests"].as_array().map(Vec::len), Some(1));
     let mut blobs: Vec<_> = files.keys().cloned().collect();
     blobs.sort();
-    let mut stored: Vec<_> = names(image.dir.path()).iter().map(|hex| format!("blobs/sha256/{hex}")).collect();
+    let mut stored: Vec<_> =
+        names(image.dir.path()).iter().map(|hex| format!("blobs/sha256/{hex}")).collect();
     stored.sort();
     assert_eq!(blobs, stored);
     for (name, bytes) in files {
@@ -303,9 +319,13 @@ fn a_docker_archive_lists_plain_layers() {
     let image = Image::of(&all);
     let files = contents(&image.bytes(Format::DockerArchive));
     let listed: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).expect("JSON");
-    let names: Vec<_> = all.iter().map(|layer| format!("{}.tar", Digest::of(layer).hex())).collect();
+    let names: Vec<_> =
+        all.iter().map(|layer| format!("{}.tar", Digest::of(layer).hex())).collect();
     let config = format!("{}.json", image.read().config.digest.hex());
-    assert_eq!(listed, serde_json::json!([{"Config": config, "RepoTags": ["web:2.0.0"], "Layers": names}]));
+    assert_eq!(
+        listed,
+        serde_json::json!([{"Config": config, "RepoTags": ["web:2.0.0"], "Layers": names}])
+    );
     assert_eq!(files.len(), 5);
     for (name, layer) in names.iter().zip(&all) {
         assert_eq!(&files[name], layer);
@@ -317,16 +337,30 @@ fn a_docker_archive_lists_plain_layers() {
 fn an_image_without_a_version_has_no_name_in_the_archive() {
     let mut image = Image::of(&layers());
     image.reference.version = None;
-    let index: serde_json::Value = serde_json::from_slice(&contents(&image.bytes(Format::OciArchive))["index.json"]).expect("JSON");
+    let index: serde_json::Value =
+        serde_json::from_slice(&contents(&image.bytes(Format::OciArchive))["index.json"])
+            .expect("JSON");
     assert_eq!(index["manifests"][0].get("annotations"), None);
-    let listed: serde_json::Value = serde_json::from_slice(&contents(&image.bytes(Format::DockerArchive))["manifest.json"]).expect("JSON");
+    let listed: serde_json::Value =
+        serde_json::from_slice(&contents(&image.bytes(Format::DockerArchive))["manifest.json"])
+            .expect("JSON");
     assert_eq!(listed[0]["RepoTags"], serde_json::json!([]));
 }
 
 fn failed(image: &Image, format: Format) -> Error {
     let dir = tempfile::tempdir().expect("a folder");
-    let error = image.export(format, &dir.path().join("out"), Options { drop_owners: true, ..Options::default() }).expect_err("must fail");
-    assert_eq!(names(dir.path()), Vec::<String>::new(), "{format:?}: a failed export leaves nothing");
+    let error = image
+        .export(
+            format,
+            &dir.path().join("out"),
+            Options { drop_owners: true, ..Options::default() },
+        )
+        .expect_err("must fail");
+    assert_eq!(
+        names(dir.path()),
+        Vec::<String>::new(),
+        "{format:?}: a failed export leaves nothing"
+    );
     error
 }
 
@@ -339,17 +373,26 @@ fn damaged_and_missing_blobs_are_named() {
             let image = Image::of(&layers());
             image.damage(&blob);
             let error = failed(&image, format);
-            let text = format!("{error} {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
+            let text = format!(
+                "{error} {}",
+                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+            );
             assert!(text.contains(&blob.to_string()), "{format:?}: {text}");
             let image = Image::of(&layers());
             fs::remove_file(image.dir.path().join(blob.hex())).expect("remove");
             let error = failed(&image, format);
-            assert!(matches!(&error, Error::Blob { digest, .. } if *digest == blob), "{format:?}: {error:?}");
+            assert!(
+                matches!(&error, Error::Blob { digest, .. } if *digest == blob),
+                "{format:?}: {error:?}"
+            );
             let image = Image::of(&layers());
             let path = image.dir.path().join(blob.hex());
             fs::OpenOptions::new().write(true).open(path).expect("open").set_len(20).expect("cut");
             let error = failed(&image, format);
-            assert!(matches!(&error, Error::Corrupt { digest, .. } if *digest == blob), "{format:?}: {error:?}");
+            assert!(
+                matches!(&error, Error::Corrupt { digest, .. } if *digest == blob),
+                "{format:?}: {error:?}"
+            );
         }
     }
 }
@@ -359,7 +402,10 @@ fn a_wrong_diff_id_is_found() {
     let image = Image::with(&layers(), 3, |_| vec![Digest::of("other"); 3]);
     for format in [Format::DockerArchive, Format::Tar, Format::Dir, Format::Manifest] {
         let error = failed(&image, format);
-        assert!(matches!(&error, Error::Corrupt { what, .. } if what.contains("the config says")), "{format:?}: {error}");
+        assert!(
+            matches!(&error, Error::Corrupt { what, .. } if what.contains("the config says")),
+            "{format:?}: {error}"
+        );
     }
     let image = Image::with(&layers(), 3, |_| vec![]);
     assert!(failed(&image, Format::Tar).to_string().contains("3 layers, its config 0"));
@@ -381,7 +427,10 @@ fn hostile_layers_are_named() {
         for format in [Format::Tar, Format::Dir, Format::Manifest] {
             let error = failed(&image, format);
             let digest = image.read().layers[1].digest;
-            assert!(matches!(&error, Error::Layer { digest: found, .. } if *found == digest), "{format:?}: {error:?}");
+            assert!(
+                matches!(&error, Error::Layer { digest: found, .. } if *found == digest),
+                "{format:?}: {error:?}"
+            );
         }
     }
 }
@@ -407,7 +456,10 @@ fn destinations_are_whole_or_untouched() {
     let force = Options { force: true, ..Options::default() };
     fs::write(&dest, "precious").expect("write");
     let error = image.export(Format::Tar, &dest, Options::default()).expect_err("exists");
-    assert_eq!(error.to_string(), format!("write {}: it exists (to replace it: --force)", dest.display()));
+    assert_eq!(
+        error.to_string(),
+        format!("write {}: it exists (to replace it: --force)", dest.display())
+    );
     assert_eq!(fs::read(&dest).expect("read"), b"precious");
     // What a killed export leaves is in nobody's way.
     fs::write(dir.path().join("web.tar.partial"), "half".repeat(1 << 20)).expect("write");
@@ -416,7 +468,10 @@ fn destinations_are_whole_or_untouched() {
     assert_eq!(names(dir.path()), ["web.tar"]);
     // Two at once: one works, the other is told.
     let busy = bake::files::Lock::exclusive(&dir.path().join("web.tar.partial")).expect("lock");
-    assert!(matches!(image.export(Format::Tar, &dest, force).expect_err("busy"), Error::Busy { .. }));
+    assert!(matches!(
+        image.export(Format::Tar, &dest, force).expect_err("busy"),
+        Error::Busy { .. }
+    ));
     drop(busy);
     fs::remove_file(dir.path().join("web.tar.partial")).expect("remove");
     fs::create_dir(dir.path().join("d")).expect("mkdir");
@@ -429,7 +484,10 @@ fn destinations_are_whole_or_untouched() {
         image.export(Format::Tar, &dir.path().join(dest), Options::default()).expect_err(dest);
     }
     let mut stream = vec![];
-    assert!(matches!(image.source(|source| write(source, Format::Dir, &mut stream)), Err(Error::Stream)));
+    assert!(matches!(
+        image.source(|source| write(source, Format::Dir, &mut stream)),
+        Err(Error::Stream)
+    ));
 }
 
 #[test]
@@ -448,10 +506,16 @@ fn folders_are_whole_or_untouched() {
     assert!(matches!(error, Error::InTheWay { .. }), "{error}");
     assert!(at("root.partial/mine").exists());
     fs::write(at("file"), "x").expect("write");
-    assert!(matches!(image.export(Format::Dir, &at("file"), options).expect_err("a file"), Error::Kind { found: "a file", .. }));
+    assert!(matches!(
+        image.export(Format::Dir, &at("file"), options).expect_err("a file"),
+        Error::Kind { found: "a file", .. }
+    ));
     fs::create_dir_all(at("two.partial")).expect("mkdir");
     let held = bake::files::Lock::exclusive(&at("two.partial/bake.lock")).expect("lock");
-    assert!(matches!(image.export(Format::Dir, &at("two"), options).expect_err("busy"), Error::Busy { .. }));
+    assert!(matches!(
+        image.export(Format::Dir, &at("two"), options).expect_err("busy"),
+        Error::Busy { .. }
+    ));
     drop(held);
 }
 
@@ -471,7 +535,10 @@ fn a_manifest_names_what_the_layers_mean() {
     let bytes = image.bytes(Format::Manifest);
     assert_eq!(image.bytes(Format::Manifest), bytes);
     let (subject, tree) = bake::tree::read(&mut &bytes[..], 100).expect("own text");
-    assert_eq!((subject.name.as_str(), subject.version.as_str(), subject.digest), ("web", "2.0.0", image.manifest.digest));
+    assert_eq!(
+        (subject.name.as_str(), subject.version.as_str(), subject.digest),
+        ("web", "2.0.0", image.manifest.digest)
+    );
     assert_eq!((subject.volumes, subject.ignore), (vec![], Vec::<String>::new()));
     let lines: Vec<String> = tree
         .iter()
@@ -479,10 +546,15 @@ fn a_manifest_names_what_the_layers_mean() {
             let (path, mode) = (String::from_utf8_lossy(path), node.meta.mode);
             match &node.kind {
                 bake::tree::Kind::Dir => format!("{path}/ {mode:o}"),
-                bake::tree::Kind::Symlink(target) => format!("{path} -> {}", String::from_utf8_lossy(target)),
+                bake::tree::Kind::Symlink(target) => {
+                    format!("{path} -> {}", String::from_utf8_lossy(target))
+                }
                 bake::tree::Kind::Fifo => format!("{path} | {mode:o}"),
                 bake::tree::Kind::File { digest, .. } => {
-                    let text = ["2", "3", "hard"].into_iter().find(|text| Some(Digest::of(text)) == *digest).expect("known");
+                    let text = ["2", "3", "hard"]
+                        .into_iter()
+                        .find(|text| Some(Digest::of(text)) == *digest)
+                        .expect("known");
                     format!("{path} {mode:o} {text}")
                 }
                 other => panic!("{other:?}"),
@@ -507,37 +579,63 @@ fn a_manifest_names_what_the_layers_mean() {
     };
     let (digest, size) = put(config.to_json());
     manifest.config = Descriptor::new(MEDIA_CONFIG, digest, size);
-    manifest.annotations.insert(bake::image::ANNOTATION_DRIFT_IGNORE.to_owned(), r#"["*.pyc","!/x y"]"#.to_owned());
+    manifest
+        .annotations
+        .insert(bake::image::ANNOTATION_DRIFT_IGNORE.to_owned(), r#"["*.pyc","!/x y"]"#.to_owned());
     let (digest, size) = put(manifest.to_json());
     image.manifest = Descriptor::new(MEDIA_MANIFEST, digest, size);
-    let (subject, _) = bake::tree::read(&mut &image.bytes(Format::Manifest)[..], 100).expect("own text");
-    assert_eq!((subject.volumes, subject.ignore), (vec!["/var/lib/web".to_owned()], vec!["*.pyc".to_owned(), "!/x y".to_owned()]));
+    let (subject, _) =
+        bake::tree::read(&mut &image.bytes(Format::Manifest)[..], 100).expect("own text");
+    assert_eq!(
+        (subject.volumes, subject.ignore),
+        (vec!["/var/lib/web".to_owned()], vec!["*.pyc".to_owned(), "!/x y".to_owned()])
+    );
 }
 
-/// The same files as a tar made from the manifest: bsdtar takes names, kinds, modes, owners, sizes and links from it.
+/// The same files as a tar made from the manifest: bsdtar takes names, kinds, modes, owners, sizes
+/// and links from it.
 #[test]
 fn tools_bsdtar_reads_a_manifest() {
     if !tier::tool("bsdtar") {
         return;
     }
     let mut all = layers();
-    all.push(tar(&[Raw::file("odd #=[\\]*?\u{1b}[31m\n", b"3"), Raw::link(b'2', "odd link", "to # \\ \n")]));
+    all.push(tar(&[
+        Raw::file("odd #=[\\]*?\u{1b}[31m\n", b"3"),
+        Raw::link(b'2', "odd link", "to # \\ \n"),
+    ]));
     let image = Image::of(&all);
     let dir = tempfile::tempdir().expect("a folder");
-    image.export(Format::Manifest, &dir.path().join("web.mtree"), Options::default()).expect("exported");
+    image
+        .export(Format::Manifest, &dir.path().join("web.mtree"), Options::default())
+        .expect("exported");
     // `-t` reads the entries without asking for contents.
     let listed = run("bsdtar", &["-tvf", "web.mtree"], dir.path());
-    for line in ["drwx------", "prw--w--w-", "-rwsr-xr-x", "./bin -> usr/bin", "./etc/b", "./usr/bin/three"] {
+    for line in
+        ["drwx------", "prw--w--w-", "-rwsr-xr-x", "./bin -> usr/bin", "./etc/b", "./usr/bin/three"]
+    {
         assert!(listed.contains(line), "{line}: {listed}");
     }
-    let quiet = Command::new("bsdtar").args(["-tf", "web.mtree"]).current_dir(dir.path()).output().expect("run");
-    assert!(quiet.status.success() && quiet.stderr.is_empty(), "{}", String::from_utf8_lossy(&quiet.stderr));
+    let quiet = Command::new("bsdtar")
+        .args(["-tf", "web.mtree"])
+        .current_dir(dir.path())
+        .output()
+        .expect("run");
+    assert!(
+        quiet.status.success() && quiet.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&quiet.stderr)
+    );
     assert_eq!(String::from_utf8_lossy(&quiet.stdout).lines().count(), 16);
 }
 
 fn run(program: &str, args: &[&str], cwd: &Path) -> String {
     let output = Command::new(program).args(args).current_dir(cwd).output().expect("run");
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -546,7 +644,9 @@ fn archives() -> (tempfile::TempDir, PathBuf) {
     let image = Image::with(&layers(), 2, |config| config.rootfs.diff_ids.clone());
     let dir = tempfile::tempdir().expect("a folder");
     for format in [Format::OciArchive, Format::DockerArchive, Format::Tar] {
-        image.export(format, &dir.path().join(format.name()), Options::default()).expect("exported");
+        image
+            .export(format, &dir.path().join(format.name()), Options::default())
+            .expect("exported");
     }
     let path = dir.path().to_owned();
     (dir, path)
@@ -558,13 +658,19 @@ fn tools_skopeo_reads_both_archives() {
         return;
     }
     let (_dir, at) = archives();
-    for (archive, image) in
-        [("oci-archive", "oci-archive:oci-archive:web:2.0.0"), ("docker-archive", "docker-archive:docker-archive:web:2.0.0")]
-    {
-        let seen: serde_json::Value = serde_json::from_str(&run("skopeo", &["inspect", image], &at)).expect("JSON");
+    for (archive, image) in [
+        ("oci-archive", "oci-archive:oci-archive:web:2.0.0"),
+        ("docker-archive", "docker-archive:docker-archive:web:2.0.0"),
+    ] {
+        let seen: serde_json::Value =
+            serde_json::from_str(&run("skopeo", &["inspect", image], &at)).expect("JSON");
         assert_eq!(seen["Layers"].as_array().map(Vec::len), Some(3), "{archive}");
         assert_eq!((&seen["Os"], &seen["Architecture"]), (&"linux".into(), &"amd64".into()));
-        run("skopeo", &["copy", "--insecure-policy", image, &format!("oci:copy-{archive}:web")], &at);
+        run(
+            "skopeo",
+            &["copy", "--insecure-policy", image, &format!("oci:copy-{archive}:web")],
+            &at,
+        );
     }
 }
 

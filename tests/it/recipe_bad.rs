@@ -1,4 +1,5 @@
-//! Recipes with mistakes: what a person sees, word for word. `UPDATE_GOLDEN=1` writes the expectations anew.
+//! Recipes with mistakes: what a person sees, word for word. `UPDATE_GOLDEN=1` writes the
+//! expectations anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,10 @@ fn golden(name: &str, found: &str) {
         return;
     }
     let expected = fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == expected, "{name} differs (UPDATE_GOLDEN=1 accepts it)\n--- expected\n{expected}\n--- found\n{found}");
+    assert!(
+        found == expected,
+        "{name} differs (UPDATE_GOLDEN=1 accepts it)\n--- expected\n{expected}\n--- found\n{found}"
+    );
 }
 
 fn mistakes(text: &str, inputs: &Inputs) -> Vec<Diagnostic> {
@@ -34,7 +38,10 @@ fn mistakes(text: &str, inputs: &Inputs) -> Vec<Diagnostic> {
 
 #[test]
 fn every_bad_recipe_says_what_is_wrong() {
-    let mut names: Vec<String> = fs::read_dir(folder()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names.retain(|name| name.ends_with(".toml"));
     assert!(names.len() > 10);
@@ -44,16 +51,21 @@ fn every_bad_recipe_says_what_is_wrong() {
         let found = render(&mistakes, false);
         assert!(!found.chars().any(|c| c.is_control() && c != '\n'), "{name}: control characters");
         for m in &mistakes {
-            assert!(!format!("{:?} {:?} {:?}", m.message, m.label, m.help).contains("hunter2"), "{name}: a password in a message");
+            assert!(
+                !format!("{:?} {:?} {:?}", m.message, m.label, m.help).contains("hunter2"),
+                "{name}: a password in a message"
+            );
         }
         golden(&name.replace(".toml", ".txt"), &found);
     }
 }
 
-/// Only programs are tried again as a whole: for the others it would change nothing, and what is fetched is asked for again anyway.
+/// Only programs are tried again as a whole: for the others it would change nothing, and what is
+/// fetched is asked for again anyway.
 #[test]
 fn retries_go_with_run_and_script_only() {
-    let head = "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n[[step]]\nretries = 2\n";
+    let head =
+        "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n[[step]]\nretries = 2\n";
     for step in [
         "copy = 'a'\nto = '/a'",
         "template = 'a'\nto = '/a'",
@@ -69,8 +81,14 @@ fn retries_go_with_run_and_script_only() {
     ] {
         let kind = step.split(' ').next().unwrap_or_default();
         let step = step.replace("{}", &"0".repeat(64));
-        let found: Vec<String> = mistakes(&format!("{head}{step}\n"), &inputs("x.toml")).into_iter().map(|one| one.message).collect();
-        assert!(found.iter().any(|one| one.contains("\"retries\"") && one.contains(kind)), "{step}: {found:?}");
+        let found: Vec<String> = mistakes(&format!("{head}{step}\n"), &inputs("x.toml"))
+            .into_iter()
+            .map(|one| one.message)
+            .collect();
+        assert!(
+            found.iter().any(|one| one.contains("\"retries\"") && one.contains(kind)),
+            "{step}: {found:?}"
+        );
     }
 }
 
@@ -80,21 +98,31 @@ const VARS: &str = "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n
 fn values_from_outside_are_checked_where_they_stand() {
     let mut inputs = inputs("web.toml");
     inputs.version = Some("1/2".into());
-    inputs.vars = [("sitte", "green"), ("debug", "maybe"), ("port", "eighty"), ("level", "hihg"), ("version", "3"), ("arch", "arm64")]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .to_vec();
+    inputs.vars = [
+        ("sitte", "green"),
+        ("debug", "maybe"),
+        ("port", "eighty"),
+        ("level", "hihg"),
+        ("version", "3"),
+        ("arch", "arm64"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .to_vec();
     inputs.vars_files = vec![
         (PathBuf::from("prod.toml"), "unknown = [1]\nsite = 5\n\n[level]\na = 1\n".into()),
         (PathBuf::from("broken.toml"), "site = green\n".into()),
     ];
-    inputs.env_vars = [("debug", "yes"), ("HOME", "/x"), ("level", "\u{1b}[1m")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    inputs.env_vars = [("debug", "yes"), ("HOME", "/x"), ("level", "\u{1b}[1m")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
     golden("outside.txt", &render(&mistakes(VARS, &inputs), false));
 }
 
 #[test]
 fn a_template_says_where() {
     let vars = [("site".to_owned(), recipe::Value::Text("blue".into()))].into();
-    let text = "server {\n  listen 80;\n  {% if site == 'green' %}name {{ sitte }};{% endif %}\n}\n";
+    let text =
+        "server {\n  listen 80;\n  {% if site == 'green' %}name {{ sitte }};{% endif %}\n}\n";
     let mistake = recipe::render_template(text, Path::new("nginx.conf.j2"), &vars).unwrap_err();
     golden("template.txt", &render(&[mistake], false));
 }

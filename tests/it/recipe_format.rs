@@ -14,7 +14,11 @@ fn texts() -> Vec<(PathBuf, String)> {
 
 /// What a recipe means, without lines.
 fn meaning(text: &str) -> String {
-    let inputs = Inputs { arch: "amd64".into(), vars_files: vec![("x".into(), "nginx = '1'".into())], ..Inputs::default() };
+    let inputs = Inputs {
+        arch: "amd64".into(),
+        vars_files: vec![("x".into(), "nginx = '1'".into())],
+        ..Inputs::default()
+    };
     match recipe::read(text, &inputs) {
         Ok(mut recipe) => {
             recipe.base.line = 0;
@@ -28,7 +32,8 @@ fn meaning(text: &str) -> String {
 
 /// Comments of a text that has no `#` in its strings.
 fn comments(text: &str) -> Vec<&str> {
-    let mut found: Vec<&str> = text.lines().filter_map(|line| line.find("# ").map(|at| line[at..].trim())).collect();
+    let mut found: Vec<&str> =
+        text.lines().filter_map(|line| line.find("# ").map(|at| line[at..].trim())).collect();
     found.sort_unstable();
     found
 }
@@ -38,7 +43,12 @@ fn the_meaning_and_the_comments_stay() {
     for (file, text) in texts() {
         let formatted = recipe::format(&text, &file).unwrap();
         assert_eq!(meaning(&formatted), meaning(&text), "{}", file.display());
-        assert_eq!(recipe::format(&formatted, &file).unwrap(), formatted, "{}: not stable", file.display());
+        assert_eq!(
+            recipe::format(&formatted, &file).unwrap(),
+            formatted,
+            "{}: not stable",
+            file.display()
+        );
         assert_eq!(comments(&formatted), comments(&text), "{}", file.display());
         assert!(formatted.ends_with('\n') && !formatted.contains("\n\n\n"), "{}", file.display());
     }
@@ -46,9 +56,14 @@ fn the_meaning_and_the_comments_stay() {
 
 #[test]
 fn the_reference_is_in_order_already() {
-    let (file, text) = texts().into_iter().find(|(file, _)| file.ends_with("reference.toml")).unwrap();
-    let bare =
-        |text: &str| text.lines().map(|l| l.split('#').next().unwrap().trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>();
+    let (file, text) =
+        texts().into_iter().find(|(file, _)| file.ends_with("reference.toml")).unwrap();
+    let bare = |text: &str| {
+        text.lines()
+            .map(|l| l.split('#').next().unwrap().trim().to_owned())
+            .filter(|l| !l.is_empty())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(bare(&recipe::format(&text, &file).unwrap()), bare(&text));
 }
 
@@ -60,7 +75,10 @@ fn bad_recipes_are_formatted_as_long_as_they_are_toml() {
         if file.extension().is_some_and(|e| e == "toml") {
             let text = fs::read_to_string(&file).unwrap();
             match recipe::format(&text, &file) {
-                Ok(formatted) => assert_eq!(formatted.parse::<toml::Table>().unwrap(), text.parse::<toml::Table>().unwrap()),
+                Ok(formatted) => assert_eq!(
+                    formatted.parse::<toml::Table>().unwrap(),
+                    text.parse::<toml::Table>().unwrap()
+                ),
                 Err(mistakes) => assert!(!mistakes.is_empty()),
             }
         }

@@ -49,8 +49,12 @@ fn survive(text: &str) {
     match recipe::format(text, Path::new("x.toml")) {
         Ok(formatted) => {
             assert_eq!(formatted.parse::<toml::Table>().ok(), text.parse::<toml::Table>().ok());
-            assert!(formatted.matches('#').count() >= text.matches('#').count(), "a comment is gone: {formatted}");
-            let again = recipe::format(&formatted, Path::new("x.toml")).expect("formatted text is TOML");
+            assert!(
+                formatted.matches('#').count() >= text.matches('#').count(),
+                "a comment is gone: {formatted}"
+            );
+            let again =
+                recipe::format(&formatted, Path::new("x.toml")).expect("formatted text is TOML");
             assert_eq!(again, formatted, "not stable");
         }
         Err(mistakes) => sound(&mistakes),
@@ -142,7 +146,10 @@ fn huge_nesting_ends() {
 #[test]
 fn huge_files_end() {
     let line = "[[step]]\nrun = 'true'\n";
-    let many = format!("[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n{}", line.repeat(50_000));
+    let many = format!(
+        "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n{}",
+        line.repeat(50_000)
+    );
     assert_eq!(recipe::read(&many, &inputs()).unwrap().steps.len(), 50_000);
     let wrong = "[[step]]\nrum = 'true'\nnetwrok = {{ x }}\n".repeat(10);
     sound(&recipe::read(&wrong, &inputs()).unwrap_err());
@@ -152,12 +159,24 @@ fn huge_files_end() {
     sound(&mistakes);
     let warned = "[[step]]\nrun = 'x'\n[step.env]\ntimeout = 'x'\n".repeat(1000);
     assert!(
-        recipe::read(&format!("{}{warned}[[step]]\nrun = 5\n", "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n"), &inputs())
-            .is_err()
+        recipe::read(
+            &format!(
+                "{}{warned}[[step]]\nrun = 5\n",
+                "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n"
+            ),
+            &inputs()
+        )
+        .is_err()
     );
     sound(&recipe::read(&"x".repeat(10_000_000), &inputs()).unwrap_err());
     sound(&recipe::read(&format!("{} = 1", "x".repeat(10_000_000)), &inputs()).unwrap_err());
     sound(&recipe::read(&format!("x = '{}'", "{{ y }}".repeat(1_000_000)), &inputs()).unwrap_err());
-    sound(&recipe::read(&format!("[[step]]\nrun = '{}'", "{{ y }}".repeat(1_000_000)), &inputs()).unwrap_err());
-    sound(&recipe::read(&format!("[[step]]\nrun = '{}'", "{{".repeat(1_000_000)), &inputs()).unwrap_err());
+    sound(
+        &recipe::read(&format!("[[step]]\nrun = '{}'", "{{ y }}".repeat(1_000_000)), &inputs())
+            .unwrap_err(),
+    );
+    sound(
+        &recipe::read(&format!("[[step]]\nrun = '{}'", "{{".repeat(1_000_000)), &inputs())
+            .unwrap_err(),
+    );
 }

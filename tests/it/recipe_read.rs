@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bake::recipe::{self, BaseKind, Command, Compression, Inputs, Probe, Recipe, StepKind, Value, Variant};
+use bake::recipe::{
+    self, BaseKind, Command, Compression, Inputs, Probe, Recipe, StepKind, Value, Variant,
+};
 
 fn inputs() -> Inputs {
     Inputs {
@@ -23,7 +25,8 @@ fn good(name: &str, inputs: &Inputs) -> Recipe {
 }
 
 fn read(text: &str, inputs: &Inputs) -> Recipe {
-    recipe::read(text, inputs).unwrap_or_else(|mistakes| panic!("{}", bake::ui::diagnostic::render(&mistakes, false)))
+    recipe::read(text, inputs)
+        .unwrap_or_else(|mistakes| panic!("{}", bake::ui::diagnostic::render(&mistakes, false)))
 }
 
 /// A recipe of these lines.
@@ -36,39 +39,69 @@ fn the_reference_is_read() {
     let recipe = good("reference.toml", &inputs());
     assert!(recipe.warnings.is_empty());
     assert_eq!((recipe.image.name.as_str(), recipe.image.version.as_str()), ("web", "2.0.0"));
-    assert_eq!((recipe.image.epoch, recipe.image.compression), (Some(1_700_000_000), Compression::Zstd));
+    assert_eq!(
+        (recipe.image.epoch, recipe.image.compression),
+        (Some(1_700_000_000), Compression::Zstd)
+    );
     assert_eq!(recipe.image.labels["org.opencontainers.image.vendor"], "Example");
     assert_eq!(recipe.vars["debug"], Value::Boolean(false));
     assert_eq!(recipe.vars["machine"], Value::Text("x86_64".into()));
     assert_eq!(recipe.vars["nginx"], Value::Text("1.22".into()));
     let BaseKind::Debian(debian) = &recipe.base.kind else { panic!() };
-    assert_eq!((debian.suite.as_str(), debian.variant, debian.components.len()), ("bookworm", Variant::Slim, 2));
+    assert_eq!(
+        (debian.suite.as_str(), debian.variant, debian.components.len()),
+        ("bookworm", Variant::Slim, 2)
+    );
     assert_eq!(recipe.steps.len(), 16);
     let kinds: Vec<&StepKind> = recipe.steps.iter().map(|s| &s.kind).collect();
     let StepKind::Packages { names, files, .. } = kinds[1] else { panic!() };
-    assert_eq!((names.as_slice(), files.as_slice()), (&["nginx=1.22".to_owned()][..], &[PathBuf::from("vendor/our-tools.deb")][..]));
+    assert_eq!(
+        (names.as_slice(), files.as_slice()),
+        (&["nginx=1.22".to_owned()][..], &[PathBuf::from("vendor/our-tools.deb")][..])
+    );
     let StepKind::Download { url, sha256, .. } = kinds[5] else { panic!() };
     assert!(url.ends_with("amd64.tar.gz") && sha256.as_deref() == Some(&"a".repeat(64)));
     let StepKind::File { text, append: true, .. } = kinds[8] else { panic!() };
     assert_eq!(text, "SITE=blue\n");
     let StepKind::Run { command, options } = kinds[14] else { panic!() };
-    assert_eq!(*command, Command::Shell("npm ci | tee /tmp/log\necho \"built ${HOME} with release\"\n".into()));
+    assert_eq!(
+        *command,
+        Command::Shell("npm ci | tee /tmp/log\necho \"built ${HOME} with release\"\n".into())
+    );
     assert_eq!(options.shell, ["/bin/bash", "-euo", "pipefail", "-c"]);
     assert_eq!(
         options.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
         ["CARGO_TERM_COLOR=never", "LEVEL=1", "NODE_ENV=production"]
     );
-    assert_eq!((options.timeout, options.network, options.retries), (Some(Duration::from_secs(600)), true, 2));
+    assert_eq!(
+        (options.timeout, options.network, options.retries),
+        (Some(Duration::from_secs(600)), true, 2)
+    );
     let StepKind::Script { options, .. } = kinds[15] else { panic!() };
     assert_eq!((options.timeout, options.network), (Some(Duration::from_secs(1800)), false));
-    let probes: Vec<_> = recipe.tests.iter().map(|test| (&test.probe, test.start.len(), test.timeout.as_secs())).collect();
-    assert!(matches!(probes[0], (Probe::Http { status: 200, contains: Some(text), .. }, 1, 30) if text == "blue"), "{probes:?}");
+    let probes: Vec<_> = recipe
+        .tests
+        .iter()
+        .map(|test| (&test.probe, test.start.len(), test.timeout.as_secs()))
+        .collect();
+    assert!(
+        matches!(probes[0], (Probe::Http { status: 200, contains: Some(text), .. }, 1, 30) if text == "blue"),
+        "{probes:?}"
+    );
     assert!(matches!(probes[1], (Probe::Tcp(_), 2, 30)), "{probes:?}");
-    assert!(matches!(probes[2], (Probe::Script { files, how, .. }, 1, 30) if files.len() == 2 && how.env["LEVEL"] == "3"), "{probes:?}");
-    assert!(matches!(probes[3], (Probe::File { mode: Some(0o644), contains: Some(text), sha256: Some(_), .. }, 0, 30) if text == "blue"));
+    assert!(
+        matches!(probes[2], (Probe::Script { files, how, .. }, 1, 30) if files.len() == 2 && how.env["LEVEL"] == "3"),
+        "{probes:?}"
+    );
+    assert!(
+        matches!(probes[3], (Probe::File { mode: Some(0o644), contains: Some(text), sha256: Some(_), .. }, 0, 30) if text == "blue")
+    );
     assert!(matches!(probes[4], (Probe::Absent(_), 0, 30)));
     assert_eq!((probes.len(), recipe.tests_off.len()), (5, 1));
-    assert_eq!((recipe.tests[0].shell[0].as_str(), recipe.tests[2].shell[0].as_str()), ("/bin/bash", "/bin/sh"));
+    assert_eq!(
+        (recipe.tests[0].shell[0].as_str(), recipe.tests[2].shell[0].as_str()),
+        ("/bin/bash", "/bin/sh")
+    );
     assert_eq!(recipe.config.ports, ["80/tcp", "53/udp"]);
     assert_eq!(recipe.config.env["PORT"], "80");
     assert_eq!(recipe.config.healthcheck.unwrap().start_period, Some(Duration::from_secs(60)));
@@ -79,13 +112,17 @@ fn the_reference_is_read() {
 fn other_languages_pass_untouched() {
     let recipe = good("traps.toml", &inputs_without_vars());
     assert_eq!(recipe.image.version, "80-x");
-    let StepKind::Run { command: Command::Shell(text), options } = &recipe.steps[0].kind else { panic!() };
+    let StepKind::Run { command: Command::Shell(text), options } = &recipe.steps[0].kind else {
+        panic!()
+    };
     assert_eq!(
         text,
         "list=(a b)\necho \"${#list[@]} ${list[*]} {% raw %} {# no comment #} $((1 + 2)) }}\"\ndocker inspect --format '{{.State}}' x\n"
     );
     assert_eq!(options.env["B"], "a/b-c:80-x");
-    let StepKind::Run { command: Command::Argv(argv), .. } = &recipe.steps[1].kind else { panic!() };
+    let StepKind::Run { command: Command::Argv(argv), .. } = &recipe.steps[1].kind else {
+        panic!()
+    };
     assert_eq!(argv[2..], ["false", "81", "x86_64"]);
     assert_eq!(recipe.steps.len(), 5, "the step for arm64 is off");
     assert_eq!(recipe.steps[0].line, 3);
@@ -122,7 +159,10 @@ fn who_wins() {
 fn the_version_may_come_from_outside() {
     let mut inputs = inputs_without_vars();
     inputs.version = Some("9".into());
-    let recipe = read("[image]\nname = 'x'\n[base]\nscratch = true\n[[step]]\nmkdir = '/{{ version }}'\n", &inputs);
+    let recipe = read(
+        "[image]\nname = 'x'\n[base]\nscratch = true\n[[step]]\nmkdir = '/{{ version }}'\n",
+        &inputs,
+    );
     assert_eq!(recipe.image.version, "9");
     assert!(matches!(&recipe.steps[0].kind, StepKind::Mkdir { paths, .. } if paths == &["/9"]));
     assert_eq!(read(&with(""), &inputs).image.version, "9");
@@ -133,7 +173,10 @@ fn the_epoch_is_noticed() {
     assert!(!read(&with("[[step]]\nmkdir = '/epoch'\n"), &inputs_without_vars()).uses_epoch);
     let recipe = read(&with("[[step]]\nmkdir = '/{{ epoch }}'\n"), &inputs_without_vars());
     assert!(recipe.uses_epoch);
-    assert!(read(&with("[[step]]\ntemplate = 'x.j2'\nto = '/x'\n"), &inputs_without_vars()).uses_epoch, "a template file may use it");
+    assert!(
+        read(&with("[[step]]\ntemplate = 'x.j2'\nto = '/x'\n"), &inputs_without_vars()).uses_epoch,
+        "a template file may use it"
+    );
     assert!(matches!(&recipe.steps[0].kind, StepKind::Mkdir { paths, .. } if paths == &["/7"]));
 }
 
@@ -144,7 +187,10 @@ fn defaults_add_maps_and_replace_values() {
     );
     let recipe = read(&text, &inputs_without_vars());
     let StepKind::Run { options, .. } = &recipe.steps[0].kind else { panic!() };
-    assert_eq!((options.env["A"].as_str(), options.env["B"].as_str(), options.network), ("1", "3", false));
+    assert_eq!(
+        (options.env["A"].as_str(), options.env["B"].as_str(), options.network),
+        ("1", "3", false)
+    );
     assert_eq!((options.run_as.as_deref(), options.retries), (Some("root"), 1));
     let StepKind::Script { options, .. } = &recipe.steps[1].kind else { panic!() };
     assert_eq!((options.shell.as_slice(), options.network), (&["/bin/x".to_owned()][..], true));
@@ -152,7 +198,8 @@ fn defaults_add_maps_and_replace_values() {
 
 #[test]
 fn a_swallowed_key_is_a_warning() {
-    let recipe = read(&with("[[step]]\nrun = 'x'\n[step.env]\ntimeout = '5m'\n"), &inputs_without_vars());
+    let recipe =
+        read(&with("[[step]]\nrun = 'x'\n[step.env]\ntimeout = '5m'\n"), &inputs_without_vars());
     assert_eq!(recipe.warnings.len(), 1);
     assert!(recipe.warnings[0].warning);
     let recipe = read(&with("[[step]]\nrun = 'x'\nenv.timeout = '5m'\n"), &inputs_without_vars());
@@ -162,10 +209,17 @@ fn a_swallowed_key_is_a_warning() {
 #[test]
 fn mistakes_of_steps_that_are_off_count_but_a_missing_architecture_does_not() {
     let digest = "a".repeat(64);
-    let step = |when: &str| with(&format!("[[step]]\n{when}\ndownload = 'https://x/y'\nto = '/x'\nsha256 = {{ arm64 = '{digest}' }}\n"));
+    let step = |when: &str| {
+        with(&format!(
+            "[[step]]\n{when}\ndownload = 'https://x/y'\nto = '/x'\nsha256 = {{ arm64 = '{digest}' }}\n"
+        ))
+    };
     assert_eq!(read(&step("when = \"arch == 'arm64'\""), &inputs_without_vars()).steps.len(), 0);
     assert!(recipe::read(&step(""), &inputs_without_vars()).is_err());
-    assert!(recipe::read(&with("[[step]]\nwhen = 'false'\nmkdir = 'x'\n"), &inputs_without_vars()).is_err());
+    assert!(
+        recipe::read(&with("[[step]]\nwhen = 'false'\nmkdir = 'x'\n"), &inputs_without_vars())
+            .is_err()
+    );
 }
 
 #[test]
@@ -183,6 +237,13 @@ fn every_other_key_of_the_reference_is_not_built_yet() {
         let mistakes = recipe::read(&with(text), &inputs_without_vars()).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{text}: {mistakes:?}");
         assert!(mistakes[0].message.starts_with("unknown key"), "{}", mistakes[0].message);
-        assert!(mistakes[0].help.as_ref().unwrap().contains("this version of bake does not have it yet"), "{text}");
+        assert!(
+            mistakes[0]
+                .help
+                .as_ref()
+                .unwrap()
+                .contains("this version of bake does not have it yet"),
+            "{text}"
+        );
     }
 }

@@ -24,27 +24,40 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
         Value::Array(names) => names.iter().any(|n| is(n.as_str().unwrap())),
         _ => true,
     };
-    let count = |key: &str| schema[key].as_array().map(|list| list.iter().filter(|s| fits(root, s, value)).count());
-    let listed =
-        schema["enum"].as_array().is_none_or(|list| list.contains(value)) && (schema["const"].is_null() || schema["const"] == *value);
-    let bounded = value
-        .as_i64()
-        .is_none_or(|n| schema["minimum"].as_i64().is_none_or(|low| n >= low) && schema["maximum"].as_i64().is_none_or(|high| n <= high));
+    let count = |key: &str| {
+        schema[key].as_array().map(|list| list.iter().filter(|s| fits(root, s, value)).count())
+    };
+    let listed = schema["enum"].as_array().is_none_or(|list| list.contains(value))
+        && (schema["const"].is_null() || schema["const"] == *value);
+    let bounded = value.as_i64().is_none_or(|n| {
+        schema["minimum"].as_i64().is_none_or(|low| n >= low)
+            && schema["maximum"].as_i64().is_none_or(|high| n <= high)
+    });
     let entries = value.as_array().is_none_or(|list| {
         list.len() as u64 >= schema["minItems"].as_u64().unwrap_or(0)
             && (schema["items"].is_null() || list.iter().all(|v| fits(root, &schema["items"], v)))
     });
     let keys = value.as_object().is_none_or(|object| {
-        let required = schema["required"].as_array().is_none_or(|names| names.iter().all(|n| object.contains_key(n.as_str().unwrap())));
+        let required = schema["required"]
+            .as_array()
+            .is_none_or(|names| names.iter().all(|n| object.contains_key(n.as_str().unwrap())));
         required
-            && object.iter().all(|(name, v)| match (&schema["properties"][name], &schema["additionalProperties"]) {
-                (Value::Null, Value::Bool(open)) => *open,
-                (Value::Null, Value::Null) => true,
-                (Value::Null, rest) => fits(root, rest, v),
-                (property, _) => fits(root, property, v),
+            && object.iter().all(|(name, v)| {
+                match (&schema["properties"][name], &schema["additionalProperties"]) {
+                    (Value::Null, Value::Bool(open)) => *open,
+                    (Value::Null, Value::Null) => true,
+                    (Value::Null, rest) => fits(root, rest, v),
+                    (property, _) => fits(root, property, v),
+                }
             })
     });
-    typed && listed && bounded && entries && keys && count("anyOf").is_none_or(|n| n > 0) && count("oneOf").is_none_or(|n| n == 1)
+    typed
+        && listed
+        && bounded
+        && entries
+        && keys
+        && count("anyOf").is_none_or(|n| n > 0)
+        && count("oneOf").is_none_or(|n| n == 1)
 }
 
 fn valid(text: &str) -> bool {
@@ -55,7 +68,9 @@ fn valid(text: &str) -> bool {
 
 #[test]
 fn good_recipes_fit() {
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recipes/good")).unwrap() {
+    for entry in
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recipes/good")).unwrap()
+    {
         let file = entry.unwrap().path();
         assert!(valid(&fs::read_to_string(&file).unwrap()), "{}", file.display());
     }
@@ -63,7 +78,8 @@ fn good_recipes_fit() {
 
 #[test]
 fn bad_recipes_do_not() {
-    let with = |rest: &str| format!("[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n{rest}");
+    let with =
+        |rest: &str| format!("[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n{rest}");
     assert!(valid(&with("")));
     for rest in [
         "[[step]]\nrun = 5",

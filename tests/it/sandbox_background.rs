@@ -2,18 +2,9 @@
 
 use std::time::Duration;
 
-use bake::sandbox::Action;
-use bake::sandbox::Attempt;
-use bake::sandbox::Cancel;
-use bake::sandbox::Ended;
-use bake::sandbox::Failure;
-use bake::sandbox::Heard;
-use bake::sandbox::Until;
+use bake::sandbox::{Action, Attempt, Cancel, Ended, Failure, Heard, Until};
 
-use crate::sandbox_lab::Lab;
-use crate::sandbox_lab::alive;
-use crate::sandbox_lab::exec;
-use crate::sandbox_lab::sh;
+use crate::sandbox_lab::{Lab, alive, exec, sh};
 
 fn start(script: &str) -> Action {
     Action::Start(exec(&["sh", "-c", script]))
@@ -32,10 +23,15 @@ const SHORT: Duration = Duration::from_millis(200);
 fn userns_a_service_runs_while_others_do_and_is_killed_at_the_end() {
     let Some(lab) = Lab::new() else { return };
     let token = "86421.25";
-    let service = format!("echo begun; echo oops >&2; echo x > /ready; setsid sleep {token} & sleep {token}");
+    let service =
+        format!("echo begun; echo oops >&2; echo x > /ready; setsid sleep {token} & sleep {token}");
     let mut said = vec![];
-    let job =
-        lab.job(vec![start(&service), until("test -e /ready && echo seen", LONG), sh("ps ax >/dev/null; echo done"), Action::Still(SHORT)]);
+    let job = lab.job(vec![
+        start(&service),
+        until("test -e /ready && echo seen", LONG),
+        sh("ps ax >/dev/null; echo done"),
+        Action::Still(SHORT),
+    ]);
     let ran = lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
         if let Heard::Service { action, text } = heard {
             said.push((*action, String::from_utf8_lossy(text).into_owned()));
@@ -58,10 +54,17 @@ fn userns_the_end_of_a_service_is_noticed() {
     };
     let lost = |action, how| Failure::Lost { action, how: Box::new(how) };
     check(vec![start("exit 0"), until("false", LONG)], (1, lost(0, Failure::Exit(0))));
-    check(vec![start("sleep 600"), start("kill -9 $$"), until("false", LONG)], (2, lost(1, Failure::Signal(9))));
+    check(
+        vec![start("sleep 600"), start("kill -9 $$"), until("false", LONG)],
+        (2, lost(1, Failure::Signal(9))),
+    );
     check(vec![start("exit 7"), Action::Still(LONG)], (1, lost(0, Failure::Exit(7))));
     check(
-        vec![start("while test ! -e /go; do sleep 0.01; done"), until("echo > /go", LONG), Action::Still(LONG)],
+        vec![
+            start("while test ! -e /go; do sleep 0.01; done"),
+            until("echo > /go", LONG),
+            Action::Still(LONG),
+        ],
         (2, lost(0, Failure::Exit(0))),
     );
     let ran = lab.run(lab.job(vec![Action::Start(exec(&["/no/such"]))]));
@@ -79,19 +82,30 @@ fn userns_what_does_not_hold_in_time_says_how_it_failed_last() {
     assert!(matches!(&ran.ended, Ended::Failed { action: 1, how } if *how == expected), "{ran:#?}");
     // A call too, and its last words.
     let fail = || Attempt::Call { name: "sandbox.ping", args: "fail".into() };
-    let tried = Action::Until(Until { attempt: fail(), within: SHORT, again: Some(Duration::from_millis(10)) });
+    let tried = Action::Until(Until {
+        attempt: fail(),
+        within: SHORT,
+        again: Some(Duration::from_millis(10)),
+    });
     let ran = lab.run(lab.job(vec![tried]));
-    let expected = Failure::NotHeld { within: SHORT, last: Some(Box::new(Failure::Call("asked to fail".to_owned()))) };
+    let expected = Failure::NotHeld {
+        within: SHORT,
+        last: Some(Box::new(Failure::Call("asked to fail".to_owned()))),
+    };
     assert!(matches!(&ran.ended, Ended::Failed { action: 0, how } if *how == expected), "{ran:#?}");
     let once = Action::Until(Until { attempt: fail(), within: LONG, again: None });
     let ran = lab.run(lab.job(vec![once]));
-    assert!(matches!(&ran.ended, Ended::Failed { action: 0, how: Failure::Call(why) } if why == "asked to fail"), "{ran:#?}");
+    assert!(
+        matches!(&ran.ended, Ended::Failed { action: 0, how: Failure::Call(why) } if why == "asked to fail"),
+        "{ran:#?}"
+    );
 }
 
 #[test]
 fn userns_a_service_may_listen_on_any_port_as_anybody() {
     let Some(lab) = Lab::new() else { return };
-    let mut service = exec(&["sh", "-c", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; sleep 600"]);
+    let mut service =
+        exec(&["sh", "-c", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; sleep 600"]);
     service.user = "app".into();
     let mut said = vec![];
     let job = lab.job(vec![Action::Start(service), Action::Still(SHORT)]);
@@ -109,7 +123,8 @@ fn userns_a_service_may_listen_on_any_port_as_anybody() {
 #[test]
 fn userns_many_services_have_many_voices() {
     let Some(lab) = Lab::new() else { return };
-    let mut actions: Vec<Action> = (0..5).map(|n| start(&format!("echo voice {n}; echo > /said-{n}; sleep 600"))).collect();
+    let mut actions: Vec<Action> =
+        (0..5).map(|n| start(&format!("echo voice {n}; echo > /said-{n}; sleep 600"))).collect();
     actions.push(until("for n in 0 1 2 3 4; do test -e /said-$n || exit 1; done", LONG));
     let mut said = vec![];
     lab.run_with(lab.job(actions), &Cancel::new().unwrap(), &mut |heard| {

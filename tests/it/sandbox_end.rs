@@ -1,34 +1,26 @@
-//! However a job ends, nothing of it is left: timeouts, cancelling, panics, and the death of bake itself.
+//! However a job ends, nothing of it is left: timeouts, cancelling, panics, and the death of bake
+//! itself.
 
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use bake::sandbox::Action;
-use bake::sandbox::Cancel;
-use bake::sandbox::Ended;
-use bake::sandbox::Exec;
-use bake::sandbox::Failure;
-use bake::sandbox::Heard;
+use bake::sandbox::{Action, Cancel, Ended, Exec, Failure, Heard};
 
-use crate::sandbox_lab::Lab;
-use crate::sandbox_lab::alive;
-use crate::sandbox_lab::exec;
-use crate::sandbox_lab::sh;
+use crate::sandbox_lab::{Lab, alive, exec, sh};
 
-/// A step with a daemon that ignores every polite signal, and never ends. Its processes carry `token`.
+/// A step with a daemon that ignores every polite signal, and never ends. Its processes carry
+/// `token`.
 fn stubborn(token: &str) -> String {
     format!(
         "setsid sh -c 'trap \"\" TERM HUP INT QUIT; echo ready; while :; do sleep 1000; done' {token} & while :; do sleep 1000; done # {token}"
     )
 }
 
-/// Mounts of this host's that could be ours: of a session's folders, or on a folder that a job mounts on. Others come and go.
+/// Mounts of this host's that could be ours: of a session's folders, or on a folder that a job
+/// mounts on. Others come and go.
 fn mounts() -> usize {
     let ours = |line: &&str| {
         let at = line.split(' ').nth(4).unwrap_or_default();
@@ -43,9 +35,13 @@ fn userns_a_timeout_kills_everything() {
     let token = format!("timeout-{}", std::process::id());
     let limit = Duration::from_millis(300);
     let before = mounts();
-    let slow = Action::Exec(Exec { timeout: Some(limit), ..exec(&["sh", "-c", &stubborn(&token)]) });
+    let slow =
+        Action::Exec(Exec { timeout: Some(limit), ..exec(&["sh", "-c", &stubborn(&token)]) });
     let ran = lab.run(lab.job(vec![sh("echo first"), slow, sh("echo never")]));
-    assert!(matches!(ran.ended, Ended::Failed { action: 1, how: Failure::TimedOut(after) } if after == limit), "{ran:?}");
+    assert!(
+        matches!(ran.ended, Ended::Failed { action: 1, how: Failure::TimedOut(after) } if after == limit),
+        "{ran:?}"
+    );
     assert_eq!(ran.out, ["first", "ready"]);
     assert!(alive(&token).is_empty());
     assert_eq!(mounts(), before);
@@ -73,7 +69,10 @@ fn userns_cancel_ends_jobs_now_and_later() {
     assert!(matches!(ran.ended, Ended::Cancelled), "{ran:?}");
     assert!(alive(&token).is_empty());
     assert!(cancel.fired());
-    assert!(matches!(lab.run_with(lab.job(vec![sh("echo no")]), &cancel, &mut |_| {}).ended, Ended::Cancelled));
+    assert!(matches!(
+        lab.run_with(lab.job(vec![sh("echo no")]), &cancel, &mut |_| {}).ended,
+        Ended::Cancelled
+    ));
 }
 
 #[test]
@@ -82,7 +81,9 @@ fn userns_a_panic_of_the_listener_kills_everything() {
     let token = format!("panic-{}", std::process::id());
     let job = lab.job(vec![sh(&stubborn(&token))]);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        lab.session.run(job, &Cancel::new().unwrap(), &mut |heard| assert!(!matches!(heard, Heard::Line { .. }), "wanted"))
+        lab.session.run(job, &Cancel::new().unwrap(), &mut |heard| {
+            assert!(!matches!(heard, Heard::Line { .. }), "wanted")
+        })
     }));
     assert!(result.is_err());
     assert!(alive(&token).is_empty());
@@ -92,7 +93,8 @@ fn userns_a_panic_of_the_listener_kills_everything() {
 fn userns_a_failing_step_kills_its_daemons() {
     let Some(lab) = Lab::new() else { return };
     let token = format!("failing-{}", std::process::id());
-    let script = format!("setsid sh -c 'trap \"\" TERM; while :; do sleep 1000; done' {token} & exit 4");
+    let script =
+        format!("setsid sh -c 'trap \"\" TERM; while :; do sleep 1000; done' {token} & exit 4");
     let ran = lab.run(lab.job(vec![sh(&script)]));
     assert!(matches!(ran.ended, Ended::Failed { action: 0, how: Failure::Exit(4) }), "{ran:?}");
     assert!(alive(&token).is_empty());
@@ -103,15 +105,15 @@ fn userns_flooding_output_does_not_stop_a_timeout() {
     let Some(lab) = Lab::new() else { return };
     let flood = Action::Exec(Exec { timeout: Some(Duration::from_millis(300)), ..exec(&["yes"]) });
     let mut lines = 0_u64;
-    let ended = lab
-        .session
-        .run(lab.job(vec![flood]), &Cancel::new().unwrap(), &mut |heard| lines += u64::from(matches!(heard, Heard::Line { .. })));
+    let ended = lab.session.run(lab.job(vec![flood]), &Cancel::new().unwrap(), &mut |heard| {
+        lines += u64::from(matches!(heard, Heard::Line { .. }))
+    });
     assert!(matches!(ended, Ok(Ended::Failed { how: Failure::TimedOut(_), .. })), "{ended:?}");
     assert!(lines > 0);
 }
 
-/// Not a test of its own: the builder that [`userns_killing_bake_leaves_nothing`] starts and kills. Jobs, one after the other, telling
-/// everything on standard output.
+/// Not a test of its own: the builder that [`userns_killing_bake_leaves_nothing`] starts and kills.
+/// Jobs, one after the other, telling everything on standard output.
 #[test]
 fn userns_builder() {
     let Some(token) = std::env::var("BAKE_TEST_BUILDER").ok() else { return };
@@ -121,7 +123,9 @@ fn userns_builder() {
         let job = lab.job(vec![sh("echo line"), sh(&format!("echo {token}; true")), sh("true")]);
         lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| println!("{heard:?}")).ok();
     }
-    lab.run_with(lab.job(vec![sh(&stubborn(&token))]), &Cancel::new().unwrap(), &mut |heard| println!("{heard:?}"));
+    lab.run_with(lab.job(vec![sh(&stubborn(&token))]), &Cancel::new().unwrap(), &mut |heard| {
+        println!("{heard:?}")
+    });
 }
 
 #[test]
@@ -141,7 +145,9 @@ fn userns_killing_bake_leaves_nothing() {
             .unwrap();
         let mut seen = 0;
         for line in BufReader::new(builder.stdout.take().unwrap()).lines().map_while(Result::ok) {
-            seen += usize::from(line.contains("dir /") || line.starts_with("Line") || line.starts_with("Action"));
+            seen += usize::from(
+                line.contains("dir /") || line.starts_with("Line") || line.starts_with("Action"),
+            );
             if seen == kill_after {
                 break;
             }
@@ -156,7 +162,10 @@ fn userns_killing_bake_leaves_nothing() {
             if left.is_empty() {
                 break;
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "still there after {kill_after}: {left:?}");
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "still there after {kill_after}: {left:?}"
+            );
             std::thread::yield_now();
         }
         assert_eq!(mounts(), before);
@@ -169,10 +178,12 @@ fn userns_killing_bake_leaves_nothing() {
 
 /// Helpers whose bake is gone.
 fn orphans() -> Vec<u32> {
-    let line = |pid: &str| fs::read(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
+    let line =
+        |pid: &str| fs::read(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
     let parent = |pid: u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned))
+        stat.rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned))
     };
     let exe = std::env::current_exe().unwrap();
     let name = exe.file_name().unwrap().to_string_lossy().into_owned();

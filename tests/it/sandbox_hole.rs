@@ -3,26 +3,19 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use bake::sandbox::Action;
-use bake::sandbox::Cancel;
-use bake::sandbox::Exec;
-use bake::sandbox::Heard;
-use bake::sandbox::Job;
-use bake::sandbox::Network;
+use bake::sandbox::{Action, Cancel, Exec, Heard, Job, Network};
 
-use crate::sandbox_lab::Lab;
-use crate::sandbox_lab::exec;
-use crate::sandbox_lab::helper;
-use crate::sandbox_lab::sh;
+use crate::sandbox_lab::{Lab, exec, helper, sh};
 use crate::tier;
 
 /// Runs one system call in perl as the step's root and gives its error number; 0 if it worked.
 fn errno(lab: &Lab, number: libc::c_long, arguments: &str) -> i32 {
-    let script = format!("my @a = ({arguments}); $! = 0; my $r = syscall({number}, @a); print $r < 0 ? $!+0 : 0, qq(\\n)");
+    let script = format!(
+        "my @a = ({arguments}); $! = 0; my $r = syscall({number}, @a); print $r < 0 ? $!+0 : 0, qq(\\n)"
+    );
     lab.run(lab.job(vec![Action::Exec(exec(&["perl", "-e", &script]))])).line().parse().unwrap()
 }
 
@@ -32,9 +25,20 @@ fn userns_calls_that_make_namespaces_are_refused() {
     let check = |name: &str, number: libc::c_long, arguments: &str, expected: i32| {
         assert_eq!(errno(&lab, number, arguments), expected, "{name}");
     };
-    for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET, libc::CLONE_NEWPID, libc::CLONE_NEWUTS] {
+    for flag in [
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWUTS,
+    ] {
         check("unshare", libc::SYS_unshare, &format!("{flag}"), libc::EPERM);
-        check("clone", libc::SYS_clone, &format!("{}, 0, 0, 0, 0", flag | libc::SIGCHLD), libc::EPERM);
+        check(
+            "clone",
+            libc::SYS_clone,
+            &format!("{}, 0, 0, 0, 0", flag | libc::SIGCHLD),
+            libc::EPERM,
+        );
     }
     check("clone3", libc::SYS_clone3, "0, 0", libc::ENOSYS);
     check("setns", libc::SYS_setns, "0, 0", libc::EPERM);
@@ -91,10 +95,18 @@ fn userns_no_descriptor_leaks() {
     rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
     assert!(leaked.as_raw_fd() >= 77);
     let script = "for my $n (0..4000) { my $t = readlink(qq(/proc/self/fd/$n)); print qq($n $t\\n) if defined $t && $t !~ m(^/proc) }";
-    let job = lab.job(vec![Action::Exec(exec(&["perl", "-e", script])), Action::Exec(exec(&["perl", "-e", script]))]);
+    let job = lab.job(vec![
+        Action::Exec(exec(&["perl", "-e", script])),
+        Action::Exec(exec(&["perl", "-e", script])),
+    ]);
     let ran = lab.run(job).ok();
-    let shapes: Vec<String> = ran.out.iter().map(|line| line.split([':', '[']).next().unwrap().to_owned()).collect();
-    assert_eq!(shapes, ["0 /dev/null", "1 pipe", "2 pipe", "0 /dev/null", "1 pipe", "2 pipe"], "{ran:#?}");
+    let shapes: Vec<String> =
+        ran.out.iter().map(|line| line.split([':', '[']).next().unwrap().to_owned()).collect();
+    assert_eq!(
+        shapes,
+        ["0 /dev/null", "1 pipe", "2 pipe", "0 /dev/null", "1 pipe", "2 pipe"],
+        "{ran:#?}"
+    );
 }
 
 #[test]
@@ -110,7 +122,12 @@ fn userns_the_host_is_not_to_be_seen() {
     let mut out = ran.out.clone();
     let processes: usize = out.remove(0).parse().unwrap();
     assert!(processes <= 4, "{ran:#?}");
-    out.retain(|line| !line.starts_with("PATH=") && !line.starts_with("PWD=") && !line.starts_with("_=") && !line.starts_with("SHLVL="));
+    out.retain(|line| {
+        !line.starts_with("PATH=")
+            && !line.starts_with("PWD=")
+            && !line.starts_with("_=")
+            && !line.starts_with("SHLVL=")
+    });
     let expected = [
         "ONLY=this",
         "inside",
@@ -149,7 +166,8 @@ fn root_device_nodes_of_a_layer_cannot_be_opened() {
     let lower = lab.layer("devices");
     let kind = rustix::fs::FileType::CharacterDevice;
     let mode = rustix::fs::Mode::from_raw_mode(0o666);
-    rustix::fs::mknodat(rustix::fs::CWD, lower.join("zero"), kind, mode, rustix::fs::makedev(1, 5)).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, lower.join("zero"), kind, mode, rustix::fs::makedev(1, 5))
+        .unwrap();
     fs::set_permissions(lower.join("zero"), fs::Permissions::from_mode(0o666)).unwrap();
     let root = lab.overlay(vec![lower, lab.tools()]);
     let script = "test -c /zero && echo there; head -c 1 /zero >/dev/null 2>&1 && echo read; cp -a /zero /copy 2>/dev/null && head -c 1 /copy 2>/dev/null && echo copied; echo done";
@@ -168,10 +186,15 @@ fn userns_abstract_sockets_of_the_host_are_out_of_reach() {
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = UnixListener::bind_addr(&address).unwrap();
     UnixStream::connect_addr(&address).unwrap();
-    let script = format!("socket(S, 1, 1, 0) or die; print connect(S, pack(q(S a*), 1, qq(\\0{name}))) ? qq(in\\n) : qq(out\\n)");
+    let script = format!(
+        "socket(S, 1, 1, 0) or die; print connect(S, pack(q(S a*), 1, qq(\\0{name}))) ? qq(in\\n) : qq(out\\n)"
+    );
     let own = "socket(L, 1, 1, 0); bind(L, pack(q(S a*), 1, qq(\\0own))) or die; listen(L, 1); socket(S, 1, 1, 0); print connect(S, pack(q(S a*), 1, qq(\\0own))) ? qq(in\\n) : qq(out\\n)";
     for network in [Network::None, Network::Host] {
-        let actions = vec![Action::Exec(exec(&["perl", "-e", &script])), Action::Exec(exec(&["perl", "-e", own]))];
+        let actions = vec![
+            Action::Exec(exec(&["perl", "-e", &script])),
+            Action::Exec(exec(&["perl", "-e", own])),
+        ];
         let ran = lab.run(Job { network, ..lab.job(actions) }).ok();
         if network == Network::Host && !landlock_scopes() {
             eprintln!("the kernel's Landlock is too old to close this with the host's network");
@@ -181,12 +204,14 @@ fn userns_abstract_sockets_of_the_host_are_out_of_reach() {
     }
 }
 
-/// Whether the kernel's Landlock is on and knows scopes (ABI 6): as `landlock_create_ruleset` for its version tells.
+/// Whether the kernel's Landlock is on and knows scopes (ABI 6): as `landlock_create_ruleset` for
+/// its version tells.
 fn landlock_scopes() -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
     let recent = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 12);
-    let listed = fs::read_to_string("/sys/kernel/security/lsm").map_or(true, |text| text.contains("landlock"));
+    let listed = fs::read_to_string("/sys/kernel/security/lsm")
+        .map_or(true, |text| text.contains("landlock"));
     recent && listed
 }
 
@@ -205,13 +230,14 @@ fn userns_the_program_itself_is_out_of_reach() {
     let Some(lab) = Lab::new() else { return };
     let before = (fs::metadata(helper()).unwrap(), digest(&helper()));
     let lower = lab.layer("evil");
-    // The kernel starts the interpreter named here while /proc/self/exe still is bake's own program.
+    // The kernel starts the interpreter named here while /proc/self/exe still is bake's own
+    // program.
     fs::write(lower.join("evil"), "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(lower.join("evil"), fs::Permissions::from_mode(0o755)).unwrap();
     let job = lab.job(vec![Action::Exec(Exec { env: [].into(), ..exec(&["/evil"]) })]);
     lab.run(Job { root: Some(lab.overlay(vec![lower, lab.tools()])), ..job });
-    // And what runs there is a sealed copy in memory, or the file through a read-only mount with no path: seen from outside while a
-    // job runs.
+    // And what runs there is a sealed copy in memory, or the file through a read-only mount with no
+    // path: seen from outside while a job runs.
     let mut seen = 0;
     lab.run_with(lab.job(vec![sh("echo now")]), &Cancel::new().unwrap(), &mut |heard| {
         if matches!(heard, Heard::Line { .. }) {
@@ -222,7 +248,10 @@ fn userns_the_program_itself_is_out_of_reach() {
                     let shown = program.to_string_lossy();
                     assert!(shown.starts_with("/memfd:bake") || shown == "/", "{shown}");
                     let mount = rustix::fs::statvfs(format!("/proc/{pid}/exe")).unwrap();
-                    assert!(shown != "/" || mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+                    assert!(
+                        shown != "/"
+                            || mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)
+                    );
                 }
             }
         }
@@ -240,9 +269,13 @@ fn helpers_of_this_process() -> Vec<u32> {
     let own = std::process::id().to_string();
     let parent = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned))
+        stat.rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned))
     };
-    crate::sandbox_lab::alive("bake-sandbox").into_iter().filter(|pid| parent(pid) == Some(own.clone())).collect()
+    crate::sandbox_lab::alive("bake-sandbox")
+        .into_iter()
+        .filter(|pid| parent(pid) == Some(own.clone()))
+        .collect()
 }
 
 fn digest(path: &Path) -> Vec<u8> {

@@ -3,41 +3,34 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bake::sandbox::Action;
-use bake::sandbox::Cancel;
-use bake::sandbox::Ended;
-use bake::sandbox::Exec;
-use bake::sandbox::Heard;
-use bake::sandbox::Host;
-use bake::sandbox::Job;
-use bake::sandbox::Network;
-use bake::sandbox::Overlay;
-use bake::sandbox::Session;
+use bake::sandbox::{Action, Cancel, Ended, Exec, Heard, Host, Job, Network, Overlay, Session};
 
 /// Programs of the host that the tests' root has, where the host has them.
 const PROGRAMS: &[&str] = &[
-    "sh", "bash", "cat", "chmod", "chown", "cp", "dd", "echo", "env", "find", "getfattr", "grep", "hostname", "id", "kill", "ln", "ls",
-    "mkdir", "mkfifo", "mknod", "mount", "mv", "perl", "ping", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setcap", "getcap",
-    "setfacl", "getfacl", "setfattr", "setpriv", "setsid", "sleep", "stat", "su", "tail", "touch", "true", "false", "umount", "unshare",
-    "yes", "head", "wc", "chroot", "sort",
+    "sh", "bash", "cat", "chmod", "chown", "cp", "dd", "echo", "env", "find", "getfattr", "grep",
+    "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "perl",
+    "ping", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setcap", "getcap", "setfacl",
+    "getfacl", "setfattr", "setpriv", "setsid", "sleep", "stat", "su", "tail", "touch", "true",
+    "false", "umount", "unshare", "yes", "head", "wc", "chroot", "sort",
 ];
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The bake program under test.
 pub(crate) fn helper() -> PathBuf {
-    std::env::var_os("BAKE_TEST_HELPER").map_or_else(|| env!("CARGO_BIN_EXE_bake").into(), PathBuf::from)
+    std::env::var_os("BAKE_TEST_HELPER")
+        .map_or_else(|| env!("CARGO_BIN_EXE_bake").into(), PathBuf::from)
 }
 
-/// Where tests keep their folders: on the disk of the build, which is no overlay and no tmpfs wherever builds usually happen.
+/// Where tests keep their folders: on the disk of the build, which is no overlay and no tmpfs
+/// wherever builds usually happen.
 pub(crate) fn base() -> PathBuf {
-    std::env::var_os("BAKE_TEST_BASE").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
+    std::env::var_os("BAKE_TEST_BASE")
+        .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }
 
 pub(crate) fn host() -> Option<Host> {
@@ -144,7 +137,14 @@ impl Lab {
 
     pub(crate) fn job(&self, actions: Vec<Action>) -> Job {
         let root = Some(self.overlay(vec![self.tools()]));
-        Job { root, mounts: vec![], files: vec![], hostname: "inside".into(), network: Network::None, actions }
+        Job {
+            root,
+            mounts: vec![],
+            files: vec![],
+            hostname: "inside".into(),
+            network: Network::None,
+            actions,
+        }
     }
 
     #[track_caller]
@@ -153,7 +153,12 @@ impl Lab {
     }
 
     #[track_caller]
-    pub(crate) fn run_with(&self, job: Job, cancel: &Cancel, also: &mut dyn FnMut(&Heard<'_>)) -> Ran {
+    pub(crate) fn run_with(
+        &self,
+        job: Job,
+        cancel: &Cancel,
+        also: &mut dyn FnMut(&Heard<'_>),
+    ) -> Ran {
         let upper = job.root.as_ref().map(|root| root.upper.clone()).unwrap_or_default();
         let (mut out, mut err) = (vec![], vec![]);
         let ended = self.session.run(job, cancel, &mut |heard| {
@@ -225,22 +230,48 @@ pub(crate) fn alive(token: &str) -> Vec<u32> {
 
 /// Fills a folder with the host's programs and the libraries they need.
 fn tools(layer: &Path) {
-    for dir in ["usr/bin", "usr/lib", "usr/lib64", "usr/sbin", "etc", "var", "root", "proc", "dev", "sys", "run", "tmp"] {
+    for dir in [
+        "usr/bin",
+        "usr/lib",
+        "usr/lib64",
+        "usr/sbin",
+        "etc",
+        "var",
+        "root",
+        "proc",
+        "dev",
+        "sys",
+        "run",
+        "tmp",
+    ] {
         fs::create_dir_all(layer.join(dir)).unwrap();
     }
-    for (link, target) in [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")] {
+    for (link, target) in
+        [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")]
+    {
         std::os::unix::fs::symlink(target, layer.join(link)).unwrap();
     }
     fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/app:/bin/sh\nlone:x:1001:1001::/:/bin/sh\n")
         .unwrap();
-    fs::write(layer.join("etc/group"), "root:x:0:\napp:x:1000:\ntty:x:5:\nextra:x:44:app\nmore:x:45:other,app\n").unwrap();
+    fs::write(
+        layer.join("etc/group"),
+        "root:x:0:\napp:x:1000:\ntty:x:5:\nextra:x:44:app\nmore:x:45:other,app\n",
+    )
+    .unwrap();
     let mut files = vec![];
     for program in PROGRAMS {
-        let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
+        let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            .iter()
+            .map(|dir| Path::new(dir).join(program))
+            .find(|path| path.exists());
         let Some(path) = found else { continue };
         let output = Command::new("ldd").arg(&path).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        files.extend(text.split_whitespace().filter(|word| word.starts_with('/')).map(|word| (PathBuf::from(word), PathBuf::from(word))));
+        files.extend(
+            text.split_whitespace()
+                .filter(|word| word.starts_with('/'))
+                .map(|word| (PathBuf::from(word), PathBuf::from(word))),
+        );
         files.push((path.clone(), Path::new("/usr/bin").join(program)));
     }
     files.sort();

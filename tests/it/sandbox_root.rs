@@ -1,26 +1,14 @@
-//! The root a job sees: overlay, stubs, policy files, mounts; and that nothing of bake's reaches the image.
+//! The root a job sees: overlay, stubs, policy files, mounts; and that nothing of bake's reaches
+//! the image.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
-use bake::sandbox::Action;
-use bake::sandbox::Call;
-use bake::sandbox::Ended;
-use bake::sandbox::Failure;
-use bake::sandbox::Job;
-use bake::sandbox::Mount;
-use bake::sandbox::Network;
-use bake::sandbox::Owners;
-use bake::sandbox::PolicyFile;
+use bake::sandbox::{Action, Call, Ended, Failure, Job, Mount, Network, Owners, PolicyFile};
 use serde_json::Value;
 
-use crate::sandbox_lab::Lab;
-use crate::sandbox_lab::listing;
-use crate::sandbox_lab::sh;
+use crate::sandbox_lab::{Lab, listing, sh};
 
 fn policy(at: &str, text: &str, mode: u32) -> PolicyFile {
     PolicyFile { at: at.into(), bytes: text.into(), mode }
@@ -47,12 +35,20 @@ fn userns_a_step_that_does_nothing_leaves_nothing() {
         make(&lower);
         let root = lab.overlay(vec![lower]);
         let before = fs::metadata(&root.upper).unwrap();
-        let ran = lab.run(Job { root: Some(root.clone()), files: usual_files(), ..lab.job(nothing()) }).ok();
+        let ran = lab
+            .run(Job { root: Some(root.clone()), files: usual_files(), ..lab.job(nothing()) })
+            .ok();
         assert_eq!(listing(&ran.upper), [""; 0], "{what}");
         let after = fs::metadata(&root.upper).unwrap();
-        assert_eq!((before.mode(), before.mtime(), before.mtime_nsec()), (after.mode(), after.mtime(), after.mtime_nsec()), "{what}");
+        assert_eq!(
+            (before.mode(), before.mtime(), before.mtime_nsec()),
+            (after.mode(), after.mtime(), after.mtime_nsec()),
+            "{what}"
+        );
     };
-    let dirs = |at: &Path, names: &[&str]| names.iter().for_each(|name| fs::create_dir_all(at.join(name)).unwrap());
+    let dirs = |at: &Path, names: &[&str]| {
+        names.iter().for_each(|name| fs::create_dir_all(at.join(name)).unwrap())
+    };
     check("empty", &|_| {});
     check("whole", &|at| dirs(at, &["proc", "sys", "dev", "run", "tmp", "etc", "usr/sbin"]));
     check("no-parents", &|at| dirs(at, &["var"]));
@@ -82,7 +78,9 @@ fn userns_a_step_that_does_nothing_leaves_nothing() {
         fs::write(at.join("usr/sbin/policy-rc.d"), "mine").unwrap();
     });
     // No layer at all.
-    let ran = lab.run(Job { root: Some(lab.overlay(vec![])), files: usual_files(), ..lab.job(nothing()) }).ok();
+    let ran = lab
+        .run(Job { root: Some(lab.overlay(vec![])), files: usual_files(), ..lab.job(nothing()) })
+        .ok();
     assert_eq!(listing(&ran.upper), [""; 0]);
 }
 
@@ -98,10 +96,15 @@ fn userns_policy_files_are_seen_and_never_kept() {
     let script = "cat /etc/resolv.conf /etc/hosts; /usr/sbin/policy-rc.d; echo $?; stat -c '%a %u %g' /etc /usr/sbin/policy-rc.d
         for f in /etc/resolv.conf /etc/hosts /usr/sbin/policy-rc.d; do (echo x > $f) 2>/dev/null && echo written; chmod 777 $f 2>/dev/null && echo changed; rm -f $f 2>/dev/null; done
         test -e /etc/hosts && echo still; echo new > /etc/motd; touch /usr/sbin/other";
-    let ran = lab.run(Job { root: Some(root), files: usual_files(), ..lab.job(vec![sh(script)]) }).ok();
+    let ran =
+        lab.run(Job { root: Some(root), files: usual_files(), ..lab.job(vec![sh(script)]) }).ok();
     let expected = ["nameserver 192.0.2.1", "127.0.0.1 localhost", "101", "751 0 0", "755 0 0"];
     assert_eq!(ran.out[..5], expected, "{ran:#?}");
-    assert!(ran.out.contains(&"still".into()) && !ran.out.iter().any(|l| l == "written" || l == "changed"), "{ran:#?}");
+    assert!(
+        ran.out.contains(&"still".into())
+            && !ran.out.iter().any(|l| l == "written" || l == "changed"),
+        "{ran:#?}"
+    );
     let mut kept = listing(&ran.upper);
     // A link may be removed: the step's own doing, and a whiteout.
     kept.retain(|path| path != "etc/resolv.conf");
@@ -119,12 +122,21 @@ fn userns_folders_above_stubs_look_like_the_images() {
     let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 5);
     fs::File::open(lower.join("etc")).unwrap().set_modified(time).unwrap();
     let root = lab.overlay(vec![lower, lab.tools()]);
-    let ran = lab.run(Job { root: Some(root), files: usual_files(), ..lab.job(vec![sh("stat -c '%a %Y' /etc; chmod g+w /etc")]) }).ok();
+    let ran = lab
+        .run(Job {
+            root: Some(root),
+            files: usual_files(),
+            ..lab.job(vec![sh("stat -c '%a %Y' /etc; chmod g+w /etc")])
+        })
+        .ok();
     assert_eq!(ran.line(), "2710 1000000000");
     let kept = fs::metadata(ran.upper.join("etc")).unwrap();
     assert_eq!((kept.mode() & 0o7777, kept.mtime(), kept.mtime_nsec()), (0o2730, 1_000_000_000, 5));
     if marked {
-        assert_eq!(xattr::get(ran.upper.join("etc"), "user.mark").unwrap().as_deref(), Some(&b"here"[..]));
+        assert_eq!(
+            xattr::get(ran.upper.join("etc"), "user.mark").unwrap().as_deref(),
+            Some(&b"here"[..])
+        );
     }
     assert_eq!(listing(&ran.upper), ["etc"]);
 }
@@ -133,18 +145,24 @@ fn userns_folders_above_stubs_look_like_the_images() {
 fn userns_an_upper_folder_can_be_used_again() {
     let Some(lab) = Lab::new() else { return };
     let root = lab.overlay(vec![]);
-    // As a base is made: a call fills the upper folder through the overlay, so its folders are opaque; then steps run in it.
+    // As a base is made: a call fills the upper folder through the overlay, so its folders are
+    // opaque; then steps run in it.
     let tools = lab.tools();
-    let mount = Mount { from: tools, at: "/dev/bake/tools".into(), read_only: true, owners: Owners::Image };
-    let first = lab.run(Job { root: Some(root.clone()), mounts: vec![mount], ..lab.job(nothing()) });
+    let mount =
+        Mount { from: tools, at: "/dev/bake/tools".into(), read_only: true, owners: Owners::Image };
+    let first =
+        lab.run(Job { root: Some(root.clone()), mounts: vec![mount], ..lab.job(nothing()) });
     first.ok();
     let mut second = lab.overlay(vec![lab.tools()]);
     lab.run(Job {
         root: Some(second.clone()),
-        ..lab.job(vec![sh("rm -r /etc /var; mkdir /etc /var; rmdir /run /tmp 2>/dev/null; echo x > /etc/keep")])
+        ..lab.job(vec![sh(
+            "rm -r /etc /var; mkdir /etc /var; rmdir /run /tmp 2>/dev/null; echo x > /etc/keep",
+        )])
     })
     .ok();
-    let before = (listing(&second.upper), fs::metadata(second.upper.join("etc")).unwrap().mtime_nsec());
+    let before =
+        (listing(&second.upper), fs::metadata(second.upper.join("etc")).unwrap().mtime_nsec());
     let script = "cat /etc/hosts /etc/keep; /usr/sbin/policy-rc.d; echo $?; cat /var/lib/deep/file";
     let mut files = usual_files();
     files.push(policy("/var/lib/deep/file", "deep\n", 0o644));
@@ -152,7 +170,10 @@ fn userns_an_upper_folder_can_be_used_again() {
     fs::create_dir(&second.work).unwrap();
     let ran = lab.run(Job { root: Some(second.clone()), files, ..lab.job(vec![sh(script)]) }).ok();
     assert_eq!(ran.out, ["127.0.0.1 localhost", "x", "101", "deep"]);
-    assert_eq!((listing(&second.upper), fs::metadata(second.upper.join("etc")).unwrap().mtime_nsec()), before);
+    assert_eq!(
+        (listing(&second.upper), fs::metadata(second.upper.join("etc")).unwrap().mtime_nsec()),
+        before
+    );
 }
 
 #[test]
@@ -184,22 +205,60 @@ fn userns_an_image_that_stands_in_the_way_is_told_so() {
     let check = |what: &str, make: &dyn Fn(&Path), part: &str| {
         let lower = lab.layer(what);
         make(&lower);
-        let ran = lab.run(Job { root: Some(lab.overlay(vec![lower])), files: usual_files(), ..lab.job(nothing()) });
+        let ran = lab.run(Job {
+            root: Some(lab.overlay(vec![lower])),
+            files: usual_files(),
+            ..lab.job(nothing())
+        });
         match ran.ended {
-            Ended::Failed { action: 0, how: Failure::Start(why) } => assert!(why.contains(part), "{what}: {why}"),
+            Ended::Failed { action: 0, how: Failure::Start(why) } => {
+                assert!(why.contains(part), "{what}: {why}")
+            }
             other => panic!("{what}: {other:?}"),
         }
         assert_eq!(listing(&ran.upper), [""; 0], "{what}");
     };
-    check("proc-link", &|at| symlink("/etc", at.join("proc")).unwrap(), "/proc in the image is a symbolic link");
-    check("dev-link", &|at| symlink("../../var", at.join("dev")).unwrap(), "/dev in the image is a symbolic link");
-    check("sys-file", &|at| fs::write(at.join("sys"), "").unwrap(), "/sys in the image is not a folder");
-    check("etc-file", &|at| fs::write(at.join("etc"), "").unwrap(), "/etc/resolv.conf lies below a file");
-    check("resolv-dir", &|at| fs::create_dir_all(at.join("etc/resolv.conf")).unwrap(), "etc/resolv.conf in the image is a folder");
-    check("resolv-proc", &|at| hosts_link(at, "/proc/1/root/etc/hosts"), "/etc/hosts leads to /proc/1/root/etc/hosts");
+    check(
+        "proc-link",
+        &|at| symlink("/etc", at.join("proc")).unwrap(),
+        "/proc in the image is a symbolic link",
+    );
+    check(
+        "dev-link",
+        &|at| symlink("../../var", at.join("dev")).unwrap(),
+        "/dev in the image is a symbolic link",
+    );
+    check(
+        "sys-file",
+        &|at| fs::write(at.join("sys"), "").unwrap(),
+        "/sys in the image is not a folder",
+    );
+    check(
+        "etc-file",
+        &|at| fs::write(at.join("etc"), "").unwrap(),
+        "/etc/resolv.conf lies below a file",
+    );
+    check(
+        "resolv-dir",
+        &|at| fs::create_dir_all(at.join("etc/resolv.conf")).unwrap(),
+        "etc/resolv.conf in the image is a folder",
+    );
+    check(
+        "resolv-proc",
+        &|at| hosts_link(at, "/proc/1/root/etc/hosts"),
+        "/etc/hosts leads to /proc/1/root/etc/hosts",
+    );
     check("resolv-fd", &|at| hosts_link(at, "/dev/fd/3"), "/dev/fd lies behind a link");
-    check("etc-proc", &|at| symlink("proc/self/root", at.join("etc")).unwrap(), "leads to /proc/self/root/resolv.conf");
-    check("run-proc", &|at| symlink("proc/1/cwd", at.join("run")).unwrap(), "/run in the image leads to /proc/1/cwd");
+    check(
+        "etc-proc",
+        &|at| symlink("proc/self/root", at.join("etc")).unwrap(),
+        "leads to /proc/self/root/resolv.conf",
+    );
+    check(
+        "run-proc",
+        &|at| symlink("proc/1/cwd", at.join("run")).unwrap(),
+        "/run in the image leads to /proc/1/cwd",
+    );
     check("tmp-root", &|at| symlink("/", at.join("tmp")).unwrap(), "whole root");
     check("etc-loop", &|at| symlink("etc", at.join("etc")).unwrap(), "too many symbolic links");
 }
@@ -212,7 +271,9 @@ fn userns_the_usual_places_are_there() {
         readlink /dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx
         ls -A /sys /tmp | grep -v : ; head -c 4 /dev/urandom | wc -c; echo x > /dev/null; echo shared > /dev/shm/x
         perl -e 'open(P, \"+<\", \"/dev/ptmx\") or die \"ptmx: $!\"; print \"pty\\n\"'; hostname; ls /dev | tr '\\n' ' '";
-    let ran = lab.run(Job { root: Some(root), ..lab.job(vec![sh(&script.replace("tr '\\n' ' '", "cat"))]) }).ok();
+    let ran = lab
+        .run(Job { root: Some(root), ..lab.job(vec![sh(&script.replace("tr '\\n' ' '", "cat"))]) })
+        .ok();
     let expected = [
         "/tmp 1777 directory",
         "/run 755 directory",
@@ -233,9 +294,13 @@ fn userns_the_usual_places_are_there() {
         "pty",
         "inside",
     ];
-    let got: Vec<&str> = ran.out.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
+    let got: Vec<&str> =
+        ran.out.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
     assert_eq!(got[..18], expected, "{ran:#?}");
-    assert_eq!(got[18..].join(" "), "bake fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero");
+    assert_eq!(
+        got[18..].join(" "),
+        "bake fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    );
 }
 
 #[test]
@@ -253,9 +318,24 @@ fn userns_mounts_show_folders_of_the_host() {
     let cache = lab.scratch().join("cache");
     fs::create_dir(&cache).unwrap();
     let mounts = vec![
-        Mount { from: theirs, at: "/dev/bake/context".into(), read_only: true, owners: Owners::Mine },
-        Mount { from: cache.clone(), at: "/dev/bake/deep/cache".into(), read_only: false, owners: Owners::Image },
-        Mount { from: cache.clone(), at: "/var/new/place".into(), read_only: true, owners: Owners::Image },
+        Mount {
+            from: theirs,
+            at: "/dev/bake/context".into(),
+            read_only: true,
+            owners: Owners::Mine,
+        },
+        Mount {
+            from: cache.clone(),
+            at: "/dev/bake/deep/cache".into(),
+            read_only: false,
+            owners: Owners::Image,
+        },
+        Mount {
+            from: cache.clone(),
+            at: "/var/new/place".into(),
+            read_only: true,
+            owners: Owners::Image,
+        },
     ];
     let script = "cat /dev/bake/context/file; stat -c '%u %g' /dev/bake/context/file /dev/bake/context
         (echo x > /dev/bake/context/file) 2>/dev/null || echo refused; (echo x > /var/new/place/x) 2>/dev/null || echo refused
@@ -322,7 +402,9 @@ no 'echo b > /proc/sysrq-trigger'
     for dir in ["tree/a/b", "dir"] {
         fs::create_dir_all(base.join(dir)).unwrap();
     }
-    for (name, text) in [("file", "lower\n"), ("gone", ""), ("tree/a/x", ""), ("move", "m"), ("dir/inner", "in\n")] {
+    for (name, text) in
+        [("file", "lower\n"), ("gone", ""), ("tree/a/x", ""), ("move", "m"), ("dir/inner", "in\n")]
+    {
         fs::write(base.join(name), text).unwrap();
     }
     let root = lab.overlay(vec![lower, lab.tools()]);
@@ -339,7 +421,14 @@ fn userns_chores_see_the_two_folders() {
     fs::set_permissions(file.join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
     lab.session.remove_tree(&file).unwrap();
     assert!(!file.exists());
-    let job = Job { root: None, mounts: vec![], files: vec![], hostname: "c".into(), network: Network::None, actions: nothing() };
+    let job = Job {
+        root: None,
+        mounts: vec![],
+        files: vec![],
+        hostname: "c".into(),
+        network: Network::None,
+        actions: nothing(),
+    };
     lab.run(job).ok();
 }
 
@@ -369,7 +458,8 @@ fn userns_inode_numbers_stay_when_files_are_written() {
     assert_eq!(ran.out[..5], ran.out[5..10], "{ran:#?}");
     assert_eq!(ran.out[10], "1", "one device: {ran:#?}");
     // 32-bit programs cannot ask for larger ones.
-    let inodes = ran.out[..5].iter().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    let inodes =
+        ran.out[..5].iter().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
     let large = inodes.filter(|inode| *inode > u64::from(u32::MAX)).count();
     assert_eq!(large, 0, "{ran:#?}");
 }

@@ -1,27 +1,12 @@
 //! Jobs as callers see them: output, exit codes, environment, users, calls.
 
-use std::io::Read;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
-use bake::sandbox::Action;
-use bake::sandbox::Call;
-use bake::sandbox::Cancel;
-use bake::sandbox::Ended;
-use bake::sandbox::Failure;
-use bake::sandbox::Heard;
-use bake::sandbox::Job;
-use bake::sandbox::Mount;
-use bake::sandbox::Network;
-use bake::sandbox::Owners;
-use serde_json::Value;
-use serde_json::json;
+use bake::sandbox::{Action, Call, Cancel, Ended, Failure, Heard, Job, Mount, Network, Owners};
+use serde_json::{Value, json};
 
-use crate::sandbox_lab::Lab;
-use crate::sandbox_lab::Ran;
-use crate::sandbox_lab::alive;
-use crate::sandbox_lab::exec;
-use crate::sandbox_lab::sh;
+use crate::sandbox_lab::{Lab, Ran, alive, exec, sh};
 
 #[track_caller]
 fn failed(ran: &Ran) -> (usize, &Failure) {
@@ -32,7 +17,14 @@ fn failed(ran: &Ran) -> (usize, &Failure) {
 }
 
 fn chore(actions: Vec<Action>) -> Job {
-    Job { root: None, mounts: vec![], files: vec![], hostname: "inside".into(), network: Network::None, actions }
+    Job {
+        root: None,
+        mounts: vec![],
+        files: vec![],
+        hostname: "inside".into(),
+        network: Network::None,
+        actions,
+    }
 }
 
 fn ping(args: Value) -> Action {
@@ -57,7 +49,11 @@ fn userns_what_cannot_start_says_why() {
     let lower = lab.layer("broken");
     for (name, text, mode) in [("script", "#!/no/such/shell\n", 0o755), ("plain", "x", 0o644)] {
         std::fs::write(lower.join(name), text).unwrap();
-        std::fs::set_permissions(lower.join(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(
+            lower.join(name),
+            std::os::unix::fs::PermissionsExt::from_mode(mode),
+        )
+        .unwrap();
     }
     let check = |argv: &[&str], user: &str, part: &str| {
         let mut exec = exec(argv);
@@ -86,7 +82,13 @@ fn userns_every_line_comes_through() {
     let ran = lab.sh("seq 1 10000; seq 1 10000 >&2; printf 'last without end'").ok();
     assert_eq!(ran.out.len(), 10001);
     assert_eq!(ran.err.len(), 10000);
-    assert!(ran.out[..10000].iter().zip(&ran.err).enumerate().all(|(n, (a, b))| *a == (n + 1).to_string() && a == b));
+    assert!(
+        ran.out[..10000]
+            .iter()
+            .zip(&ran.err)
+            .enumerate()
+            .all(|(n, (a, b))| *a == (n + 1).to_string() && a == b)
+    );
     assert_eq!(ran.out[10000], "last without end");
     let ran = lab.sh("head -c 1048576 /dev/zero | perl -pe 's/\\0/x/g'; echo; echo after").ok();
     assert_eq!(ran.out.last().unwrap(), "after");
@@ -102,24 +104,34 @@ fn userns_actions_are_told_in_order() {
     lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
         story.push(match heard {
             Heard::Action(n) => format!("action {n}"),
-            Heard::Line { stderr, text } => format!("{} {}", if *stderr { "err" } else { "out" }, String::from_utf8_lossy(text)),
+            Heard::Line { stderr, text } => {
+                format!("{} {}", if *stderr { "err" } else { "out" }, String::from_utf8_lossy(text))
+            }
             Heard::Progress(value) => format!("progress {value}"),
-            Heard::Service { action, text } => format!("service {action} {}", String::from_utf8_lossy(text)),
+            Heard::Service { action, text } => {
+                format!("service {action} {}", String::from_utf8_lossy(text))
+            }
             Heard::Rescue(how) => format!("rescue {how:?}"),
         });
     })
     .ok();
-    assert_eq!(story, ["action 0", "out a", "err b", "action 1", "progress \"ping\"", "action 2", "out c"]);
+    assert_eq!(
+        story,
+        ["action 0", "out a", "err b", "action 1", "progress \"ping\"", "action 2", "out c"]
+    );
 }
 
 #[test]
 fn userns_environment_and_folder_are_as_given() {
     let Some(lab) = Lab::new() else { return };
     let mut given = exec(&["/usr/bin/env"]);
-    given.env = [("B", "two words"), ("A", ""), ("Ü", "ö\n")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    given.env = [("B", "two words"), ("A", ""), ("Ü", "ö\n")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
     let ran = lab.run(lab.job(vec![Action::Exec(given)])).ok();
     assert_eq!(ran.out, ["A=", "B=two words", "Ü=ö", ""]);
-    let mut given = exec(&["sh", "-c", "pwd; stat -c '%a %u %g' . ..; umask; ulimit -c; test ! -t 0 && cat"]);
+    let mut given =
+        exec(&["sh", "-c", "pwd; stat -c '%a %u %g' . ..; umask; ulimit -c; test ! -t 0 && cat"]);
     given.cwd = "/srv/deep".into();
     let ran = lab.run(lab.job(vec![Action::Exec(given)])).ok();
     assert_eq!(ran.out, ["/srv/deep", "755 0 0", "755 0 0", "0022", "0"]);
@@ -129,7 +141,11 @@ fn userns_environment_and_folder_are_as_given() {
 fn userns_users_come_from_the_image() {
     let Some(lab) = Lab::new() else { return };
     let check = |user: &str, expected: &str| {
-        let mut given = exec(&["sh", "-c", "id -u; id -g; id -G; grep CapEff /proc/self/status; echo x > /dev/stdout"]);
+        let mut given = exec(&[
+            "sh",
+            "-c",
+            "id -u; id -g; id -G; grep CapEff /proc/self/status; echo x > /dev/stdout",
+        ]);
         given.user = user.into();
         let ran = lab.run(lab.job(vec![Action::Exec(given)])).ok();
         assert_eq!(ran.out.join(" ").replace('\t', ""), expected, "{user}");
@@ -145,7 +161,11 @@ fn userns_users_come_from_the_image() {
 fn userns_background_processes_do_not_hold_the_job() {
     let Some(lab) = Lab::new() else { return };
     let token = format!("holder-{}", std::process::id());
-    let ran = lab.sh(&format!("setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1000; done' {token} & echo started")).ok();
+    let ran = lab
+        .sh(&format!(
+            "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1000; done' {token} & echo started"
+        ))
+        .ok();
     assert_eq!(ran.line(), "started");
     assert!(alive(&token).is_empty());
 }
@@ -164,7 +184,11 @@ fn userns_calls_get_their_files_and_return_values() {
     let (mut to_end, to) = std::io::pipe().unwrap();
     from_end.write_all(b"hello").unwrap();
     drop(from_end);
-    let call = Call { name: "sandbox.ping", args: json!({"a": [1, "x"]}), fds: vec![OwnedFd::from(from), OwnedFd::from(to)] };
+    let call = Call {
+        name: "sandbox.ping",
+        args: json!({"a": [1, "x"]}),
+        fds: vec![OwnedFd::from(from), OwnedFd::from(to)],
+    };
     let ran = lab.run(chore(vec![Action::Call(call), ping(json!(2))]));
     match ran.ended {
         Ended::Done(values) => assert_eq!(values, [json!({"a": [1, "x"]}), json!(2)]),
@@ -187,16 +211,27 @@ fn userns_calls_that_fail_say_why() {
     };
     check(ping(json!("fail")), "asked to fail");
     check(ping(json!("panic")), "bug in sandbox.ping: asked to panic (src/sandbox/");
-    check(Action::Call(Call { name: "no.such", args: Value::Null, fds: vec![] }), "no function 'no.such'");
+    check(
+        Action::Call(Call { name: "no.such", args: Value::Null, fds: vec![] }),
+        "no function 'no.such'",
+    );
 }
 
 #[test]
 fn userns_calls_after_changes_only_are_skipped_before() {
     let Some(lab) = Lab::new() else { return };
     let if_changed = |args| Action::CallIfChanged(Call { name: "sandbox.ping", args, fds: vec![] });
-    let ran = lab.run(lab.job(vec![sh("true"), if_changed(json!(1)), ping(json!(2)), sh("echo x > /new"), if_changed(json!(3))]));
+    let ran = lab.run(lab.job(vec![
+        sh("true"),
+        if_changed(json!(1)),
+        ping(json!(2)),
+        sh("echo x > /new"),
+        if_changed(json!(3)),
+    ]));
     match ran.ended {
-        Ended::Done(values) => assert_eq!(values, [Value::Null, Value::Null, json!(2), Value::Null, json!(3)]),
+        Ended::Done(values) => {
+            assert_eq!(values, [Value::Null, Value::Null, json!(2), Value::Null, json!(3)])
+        }
         other => panic!("{other:?}"),
     }
     let ran = lab.run(lab.job(vec![sh("rm /etc/group"), if_changed(json!("fail"))]));
@@ -206,12 +241,14 @@ fn userns_calls_after_changes_only_are_skipped_before() {
 #[test]
 fn userns_jobs_one_after_the_other_do_not_see_each_others_connections() {
     let Some(lab) = Lab::new() else { return };
-    // A server that ends while a client is connected keeps its port busy for a minute, in that network namespace.
+    // A server that ends while a client is connected keeps its port busy for a minute, in that
+    // network namespace.
     let serve = "my $a = pack(q(S n a4 x8), 2, 7777, pack(q(C4), 127, 0, 0, 1)); socket(L, 2, 1, 0); bind(L, $a) or die qq(bind $!);
         listen(L, 1); socket(S, 2, 1, 0); connect(S, $a) or die; accept(C, L); close C; close S; print qq(served\\n)";
     let count = "sed 1,2d /proc/net/dev | while read -r name bytes packets rest; do echo $name $packets; done";
     for _ in 0..3 {
-        let ran = lab.run(lab.job(vec![sh(count), Action::Exec(exec(&["perl", "-e", serve]))])).ok();
+        let ran =
+            lab.run(lab.job(vec![sh(count), Action::Exec(exec(&["perl", "-e", serve]))])).ok();
         assert_eq!(ran.out, ["lo: 0", "served"]);
         assert_eq!(lab.sh(count).line(), "lo: 0");
     }
@@ -223,7 +260,12 @@ fn userns_jobs_at_the_same_time_have_networks_of_their_own() {
     // Both hold the same port until the other has it too.
     let sign = lab.scratch().join("0-sign");
     std::fs::create_dir(&sign).unwrap();
-    let mount = || Mount { from: sign.clone(), at: "/dev/bake/sign".into(), read_only: false, owners: Owners::Image };
+    let mount = || Mount {
+        from: sign.clone(),
+        at: "/dev/bake/sign".into(),
+        read_only: false,
+        owners: Owners::Image,
+    };
     let job = || Job { mounts: vec![mount()], ..lab.job(vec![sh(HOLD)]) };
     let (first, second) = (job(), job());
     let barrier = std::sync::Barrier::new(2);
@@ -268,13 +310,21 @@ fn userns_large_values_pass() {
 fn userns_two_sessions_at_once() {
     let (Some(one), Some(two)) = (Lab::new(), Lab::new()) else { return };
     let (left, right) = std::thread::scope(|scope| {
-        let job = |lab: &Lab| lab.job(vec![sh("echo x > /file; stat -c %u /file; cat /proc/self/uid_map")]);
-        let ((job1, session1), (job2, session2)) = ((job(&one), &one.session), (job(&two), &two.session));
+        let job = |lab: &Lab| {
+            lab.job(vec![sh("echo x > /file; stat -c %u /file; cat /proc/self/uid_map")])
+        };
+        let ((job1, session1), (job2, session2)) =
+            ((job(&one), &one.session), (job(&two), &two.session));
         let work = |session: &bake::sandbox::Session, job: Job| {
             let mut out = vec![];
             let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
                 if let Heard::Line { text, .. } = heard {
-                    out.push(String::from_utf8_lossy(text).split_whitespace().collect::<Vec<_>>().join(" "));
+                    out.push(
+                        String::from_utf8_lossy(text)
+                            .split_whitespace()
+                            .collect::<Vec<_>>()
+                            .join(" "),
+                    );
                 }
             });
             assert!(matches!(ended, Ok(Ended::Done(_))), "{ended:?}");

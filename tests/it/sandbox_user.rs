@@ -1,8 +1,8 @@
-//! Run as root, these tests have only seen root's way; this runs all of them again as an unprivileged user.
+//! Run as root, these tests have only seen root's way; this runs all of them again as an
+//! unprivileged user.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 use crate::tier;
@@ -30,18 +30,36 @@ fn root_everything_again_as_a_user() {
     // The build's own folder may be closed to that user.
     let dir = tempfile::Builder::new().prefix("bake-test-").tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let (tests, bake, base) = (dir.path().join("tests"), dir.path().join("bake"), dir.path().join("base"));
+    let (tests, bake, base) =
+        (dir.path().join("tests"), dir.path().join("bake"), dir.path().join("base"));
     fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
     fs::copy(crate::sandbox_lab::helper(), &bake).unwrap();
     fs::create_dir(&base).unwrap();
     chown(&base, Some(uid), Some(gid)).unwrap();
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--clear-groups", "--inh-caps=-all", "--"]);
+    command.args([
+        "--reuid",
+        &uid.to_string(),
+        "--regid",
+        &gid.to_string(),
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--",
+    ]);
     command.arg(&tests).args(["sandbox_", "--skip", "root_"]);
-    command.env("BAKE_TEST_HELPER", &bake).env("BAKE_TEST_BASE", &base).env("TMPDIR", &base).env("HOME", &base).current_dir(&base);
+    command
+        .env("BAKE_TEST_HELPER", &bake)
+        .env("BAKE_TEST_BASE", &base)
+        .env("TMPDIR", &base)
+        .env("HOME", &base)
+        .current_dir(&base);
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "as {name}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "as {name}:\n{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(!text.contains("running 0 tests"), "{text}");
     assert_eq!(fs::read_dir(&base).unwrap().count(), 0, "left something behind");
 }

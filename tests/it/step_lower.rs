@@ -9,8 +9,12 @@ use bake::step::{self, Content, Op};
 fn the_reference_is_lowered() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recipes/good/reference.toml");
     let text = std::fs::read_to_string(file).unwrap();
-    let inputs =
-        Inputs { file: PathBuf::from("x"), arch: "amd64".into(), vars: vec![("nginx".into(), "1.22".into())], ..Inputs::default() };
+    let inputs = Inputs {
+        file: PathBuf::from("x"),
+        arch: "amd64".into(),
+        vars: vec![("nginx".into(), "1.22".into())],
+        ..Inputs::default()
+    };
     let recipe = recipe::read(&text, &inputs).unwrap();
     let lowered: Vec<_> = recipe.steps.iter().map(step::lower).collect();
     let labels: Vec<&str> = lowered.iter().map(|l| l.label.as_str()).collect();
@@ -45,5 +49,8 @@ fn the_reference_is_lowered() {
     assert_eq!(lowered[6].ops[0], write);
     // The operations are part of a step's key: their JSON must not change by accident.
     let json = serde_json::to_string(&lowered[9].ops).unwrap();
-    assert_eq!(json, r#"[{"op":"mkdir","paths":["/var/lib/web","/var/cache/web"],"owner":"app:app","mode":488}]"#);
+    assert_eq!(
+        json,
+        r#"[{"op":"mkdir","paths":["/var/lib/web","/var/cache/web"],"owner":"app:app","mode":488}]"#
+    );
 }

@@ -1,21 +1,10 @@
-//! Channels and revocations: where they point, what they refuse, what they remember, and what a death in the middle leaves.
+//! Channels and revocations: where they point, what they refuse, what they remember, and what a
+//! death in the middle leaves.
 
 use std::fs;
 
-use bake::image::Descriptor;
-use bake::image::Index;
-use bake::image::MEDIA_INDEX;
-use bake::image::MEDIA_MANIFEST;
-use bake::image::Manifest;
-use bake::store::Draft;
-use bake::store::Error;
-use bake::store::Link;
-use bake::store::Store;
-use bake::store::TESTED_ANNOTATION;
-use bake::store::Turn;
-use bake::store::UNTESTED;
-use bake::store::Version;
-use bake::store::Who;
+use bake::image::{Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest};
+use bake::store::{Draft, Error, Link, Store, TESTED_ANNOTATION, Turn, UNTESTED, Version, Who};
 
 use crate::store_lab::*;
 
@@ -41,7 +30,9 @@ fn lab() -> Lab {
 impl Lab {
     /// Promotes, and says where the channel pointed before.
     fn promote(&self, image: &str, channel: &str) -> Result<Option<String>, Error> {
-        self.store.promote(&reference(image), channel, &ann()).map(|done| done.was.map(|was| was.version))
+        self.store
+            .promote(&reference(image), channel, &ann())
+            .map(|done| done.was.map(|was| was.version))
     }
 
     /// Steps back, and says to where.
@@ -62,20 +53,34 @@ fn a_channel_stands_for_one_version_after_another() {
     assert_eq!(lab.at("web@production"), "web:1");
     assert_eq!(lab.promote("web:2", "staging").expect("promote"), None);
     assert_eq!(lab.promote("web@staging", "production").expect("promote"), Some("1".to_owned()));
-    assert_eq!((lab.at("web@production"), lab.at("web@staging")), ("web:2".to_owned(), "web:2".to_owned()));
+    assert_eq!(
+        (lab.at("web@production"), lab.at("web@staging")),
+        ("web:2".to_owned(), "web:2".to_owned())
+    );
     // The same again is nothing new.
     let before = tree(lab.dir.path());
     assert!(lab.store.promote(&reference("web:2"), "production", &ann()).expect("promote").already);
     assert!(tree(lab.dir.path()) == before);
     let other = publish(&lab.store, "a/b:1", "other");
     lab.promote(&format!("a/b@{}", other.manifest.digest), "production").expect("by digest");
-    let listed: Vec<String> =
-        lab.store.channels().expect("channels").iter().map(|one| format!("{} {}", one.reference, one.to.version)).collect();
+    let listed: Vec<String> = lab
+        .store
+        .channels()
+        .expect("channels")
+        .iter()
+        .map(|one| format!("{} {}", one.reference, one.to.version))
+        .collect();
     assert_eq!(listed, ["a/b@production 1", "web@production 2", "web@staging 2"]);
     // Another process sees the same.
     let again = Store::open_to_read(lab.dir.path()).expect("open");
-    assert_eq!(again.resolve(&reference("web@production")).expect("there").reference, reference("web:2"));
-    assert!(matches!(again.promote(&reference("web:1"), "production", &ann()), Err(Error::OpenToRead { .. })));
+    assert_eq!(
+        again.resolve(&reference("web@production")).expect("there").reference,
+        reference("web:2")
+    );
+    assert!(matches!(
+        again.promote(&reference("web:1"), "production", &ann()),
+        Err(Error::OpenToRead { .. })
+    ));
     check_whole(&lab.store);
 }
 
@@ -98,9 +103,22 @@ fn history_is_only_ever_added_to() {
     }
     let (name, history) = lab.store.channel_histories().expect("histories").remove(0);
     assert_eq!(name, reference("web@production"));
-    let turns: Vec<_> = history.iter().map(|turn| (turn.what, turn.to.as_ref().map(|to| to.version.as_str()))).collect();
-    assert_eq!(turns, [(Turn::Promote, Some("1")), (Turn::Promote, Some("2")), (Turn::Back, Some("1")), (Turn::End, None)]);
-    assert!(history.iter().all(|turn| turn.by == ann() && bake::image::epoch_of(&turn.at).is_some()));
+    let turns: Vec<_> = history
+        .iter()
+        .map(|turn| (turn.what, turn.to.as_ref().map(|to| to.version.as_str())))
+        .collect();
+    assert_eq!(
+        turns,
+        [
+            (Turn::Promote, Some("1")),
+            (Turn::Promote, Some("2")),
+            (Turn::Back, Some("1")),
+            (Turn::End, None)
+        ]
+    );
+    assert!(
+        history.iter().all(|turn| turn.by == ann() && bake::image::epoch_of(&turn.at).is_some())
+    );
     let text = String::from_utf8(before).expect("UTF-8");
     let digest = lab.store.resolve(&reference("web:1")).expect("there").manifest.digest;
     let first = format!(
@@ -144,7 +162,8 @@ fn a_step_back_passes_over_what_cannot_be_used() {
     lab.store.remove(&reference("web:2")).expect("no channel points at it");
     let done = lab.store.promote_back(&reference("web@p"), &ann()).expect("back");
     assert_eq!(done.version.expect("somewhere").reference, reference("web:1"));
-    let passed: Vec<_> = done.passed.iter().map(|(target, why)| (target.version.as_str(), *why)).collect();
+    let passed: Vec<_> =
+        done.passed.iter().map(|(target, why)| (target.version.as_str(), *why)).collect();
     assert_eq!(passed, [("3", "it is revoked"), ("2", "it was removed")]);
     assert!(matches!(lab.back("web@p"), Err(Error::NoEarlier { .. })));
     assert_eq!(lab.at("web@p"), "web:1", "a step that cannot be made changes nothing");
@@ -160,8 +179,14 @@ fn what_must_not_be_promoted_is_not() {
     for bad in ["", "P", "../x", "a/b", "1", "a b", "a\n"] {
         assert!(matches!(lab.promote("web:1", bad), Err(Error::BadChannel { .. })), "{bad:?}");
     }
-    assert!(matches!(lab.store.promote_back(&reference("web:1"), &ann()), Err(Error::NotAChannel { .. })));
-    assert!(matches!(lab.store.end_channel(&reference("web@p"), &ann()), Err(Error::NoChannel { .. })));
+    assert!(matches!(
+        lab.store.promote_back(&reference("web:1"), &ann()),
+        Err(Error::NotAChannel { .. })
+    ));
+    assert!(matches!(
+        lab.store.end_channel(&reference("web@p"), &ann()),
+        Err(Error::NoChannel { .. })
+    ));
     assert!(tree(lab.dir.path()) == before);
     let draft = lab.store.draft().expect("draft");
     let mut untested = image(&draft, "web:5", "5");
@@ -170,7 +195,9 @@ fn what_must_not_be_promoted_is_not() {
     assert!(matches!(lab.promote("web:5", "p"), Err(Error::Untested { .. })));
     lab.store.revoke(&reference("web:2"), "bad", &ann()).expect("revoke");
     match lab.promote("web:2", "p") {
-        Err(Error::Revoked { revocation, .. }) => assert_eq!((revocation.why.as_str(), revocation.by), ("bad", ann())),
+        Err(Error::Revoked { revocation, .. }) => {
+            assert_eq!((revocation.why.as_str(), revocation.by), ("bad", ann()))
+        }
         other => panic!("{other:?}"),
     }
     lab.store.restore(&reference("web:2"), "it was not", &ann()).expect("restore");
@@ -238,25 +265,46 @@ fn a_revocation_is_of_the_content() {
     // Other content under the same name is not revoked; the old one is, also when it comes back.
     lab.store.remove_all(&[reference("web:1")], true).expect("remove");
     publish(&lab.store, "web:1", "mended");
-    lab.store.check_not_revoked(&lab.store.resolve(&reference("web:1")).expect("there")).expect("it is another one");
+    lab.store
+        .check_not_revoked(&lab.store.resolve(&reference("web:1")).expect("there"))
+        .expect("it is another one");
     lab.store.remove(&reference("web:1")).expect("remove");
     publish(&lab.store, "web:1", "1");
-    lab.store.check_not_revoked(&lab.store.resolve(&reference("web:1")).expect("there")).expect_err("the same again");
+    lab.store
+        .check_not_revoked(&lab.store.resolve(&reference("web:1")).expect("there"))
+        .expect_err("the same again");
     // A revocation can be taken back when the version is long gone.
-    lab.store.remove_all(&[reference("web:1")], true).expect("the channel points at this content again");
+    lab.store
+        .remove_all(&[reference("web:1")], true)
+        .expect("the channel points at this content again");
     lab.store.restore(&reference("web:1"), "harmless", &ann()).expect("restore");
     assert!(lab.store.revocations().expect("read").is_empty());
-    assert!(matches!(lab.store.restore(&reference("web:2"), "x", &ann()), Err(Error::NotRevoked { .. })));
-    assert!(matches!(lab.store.restore(&reference("web:9"), "x", &ann()), Err(Error::NotFound { .. })));
-    assert!(matches!(lab.store.revoke(&reference("web"), "x", &ann()), Err(Error::NoVersion { .. })));
+    assert!(matches!(
+        lab.store.restore(&reference("web:2"), "x", &ann()),
+        Err(Error::NotRevoked { .. })
+    ));
+    assert!(matches!(
+        lab.store.restore(&reference("web:9"), "x", &ann()),
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        lab.store.revoke(&reference("web"), "x", &ann()),
+        Err(Error::NoVersion { .. })
+    ));
     assert_eq!(lab.store.revocation_history().expect("history").len(), 2);
     check_whole(&lab.store);
 }
 
 /// Publishes a version whose manifest is that of `of` with some changes.
-fn derived(store: &Store, name: &str, of: &Version, change: impl Fn(&Draft, &mut Manifest)) -> Version {
+fn derived(
+    store: &Store,
+    name: &str,
+    of: &Version,
+    change: impl Fn(&Draft, &mut Manifest),
+) -> Version {
     let draft = store.draft().expect("draft");
-    let mut manifest = Manifest::parse(&store.read_blob(&of.manifest.digest).expect("read")).expect("a manifest");
+    let mut manifest =
+        Manifest::parse(&store.read_blob(&of.manifest.digest).expect("read")).expect("a manifest");
     change(&draft, &mut manifest);
     let (digest, size) = draft.put(&manifest.to_json()).expect("put");
     let version = Version::new(reference(name), Descriptor::new(MEDIA_MANIFEST, digest, size));
@@ -275,7 +323,12 @@ fn descendants_are_found_by_name_digest_and_layers() {
             manifest.annotations.insert(key.clone(), value.clone());
         }
     };
-    let by_digest = derived(&lab.store, "by-digest:1", &other, say("digest", &base.manifest.digest.to_string()));
+    let by_digest = derived(
+        &lab.store,
+        "by-digest:1",
+        &other,
+        say("digest", &base.manifest.digest.to_string()),
+    );
     derived(&lab.store, "by-name:1", &other, say("name", "web:1"));
     // Its own digest has spoken: it was another web:1.
     derived(&lab.store, "not-it:1", &other, |draft, manifest| {
@@ -286,13 +339,29 @@ fn descendants_are_found_by_name_digest_and_layers() {
         let (digest, size) = draft.put(b"one more layer").expect("put");
         manifest.layers.push(Descriptor::new(manifest.layers[0].media_type.clone(), digest, size));
     });
-    let grandchild = derived(&lab.store, "grandchild:1", &other, say("digest", &by_digest.manifest.digest.to_string()));
+    let grandchild = derived(
+        &lab.store,
+        "grandchild:1",
+        &other,
+        say("digest", &by_digest.manifest.digest.to_string()),
+    );
     // An index of it, as of an image for several machines.
     let draft = lab.store.draft().expect("draft");
     let index = Index { manifests: vec![grandchild.manifest.clone()], ..Index::default() };
     let (digest, size) = draft.put(&index.to_json()).expect("put");
-    lab.store.publish(&draft, &[Version::new(reference("many:1"), Descriptor::new(MEDIA_INDEX, digest, size))]).expect("publish");
-    let found: Vec<_> = lab.store.descendants(&base).expect("descendants").into_iter().map(|one| (one.image.to_string(), one.by)).collect();
+    lab.store
+        .publish(
+            &draft,
+            &[Version::new(reference("many:1"), Descriptor::new(MEDIA_INDEX, digest, size))],
+        )
+        .expect("publish");
+    let found: Vec<_> = lab
+        .store
+        .descendants(&base)
+        .expect("descendants")
+        .into_iter()
+        .map(|one| (one.image.to_string(), one.by))
+        .collect();
     let expected = [
         ("by-digest:1", Link::Digest),
         ("by-layers:1", Link::Layers),
@@ -301,7 +370,10 @@ fn descendants_are_found_by_name_digest_and_layers() {
         ("many:1", Link::Digest),
     ];
     assert_eq!(found, expected.map(|(name, by)| (name.to_owned(), by)));
-    assert_eq!(lab.store.revoke(&reference("web:1"), "bad", &ann()).expect("revoke").descendants.len(), 5);
+    assert_eq!(
+        lab.store.revoke(&reference("web:1"), "bad", &ann()).expect("revoke").descendants.len(),
+        5
+    );
 }
 
 #[test]
@@ -314,7 +386,9 @@ fn promotes_at_once_all_count() {
                 for round in 0..5 {
                     let image = format!("web:{}", (n + round) % 3 + 1);
                     store.promote(&reference(&image), "busy", &ann()).expect("promote");
-                    store.promote(&reference(&image), &format!("own-{n}"), &ann()).expect("promote");
+                    store
+                        .promote(&reference(&image), &format!("own-{n}"), &ann())
+                        .expect("promote");
                 }
             });
         }
@@ -336,9 +410,17 @@ fn damage_is_told_and_never_overwritten() {
     lab.promote("web:1", "p").expect("promote");
     let path = lab.dir.path().join("channels/web/p");
     let good = fs::read_to_string(&path).expect("read");
-    for bad in ["garbage\n", "{\"v\":1}\n", &format!("{}{}", good.replace("promote", "end"), good), &good.replace("\"v\":1", "\"v\":2")] {
+    for bad in [
+        "garbage\n",
+        "{\"v\":1}\n",
+        &format!("{}{}", good.replace("promote", "end"), good),
+        &good.replace("\"v\":1", "\"v\":2"),
+    ] {
         fs::write(&path, bad).expect("write");
-        assert!(matches!(lab.promote("web:2", "p"), Err(Error::Damaged { .. } | Error::Newer { .. })), "{bad}");
+        assert!(
+            matches!(lab.promote("web:2", "p"), Err(Error::Damaged { .. } | Error::Newer { .. })),
+            "{bad}"
+        );
         assert_eq!(fs::read_to_string(&path).expect("read"), bad);
     }
     // A last line that was cut short is no damage.

@@ -1,11 +1,10 @@
-//! Death and failing system calls in the middle of a publish and a removal, from outside the program: at every call that
-//! changes the disk, one by one, by strace. (`src/store/crash.rs` does the same between the effects, without any tool.)
+//! Death and failing system calls in the middle of a publish and a removal, from outside the
+//! program: at every call that changes the disk, one by one, by strace. (`src/store/crash.rs` does
+//! the same between the effects, without any tool.)
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
-use std::process::ExitStatus;
-use std::process::Stdio;
+use std::process::{Command, ExitStatus, Stdio};
 
 use bake::store::Store;
 
@@ -13,16 +12,29 @@ use crate::store_lab::*;
 use crate::tier;
 
 /// Calls by which the store changes the disk.
-const CALLS: &[&str] = &["fsync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "chmod", "fchmod", "flock"];
+const CALLS: &[&str] = &[
+    "fsync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "chmod",
+    "fchmod",
+    "flock",
+];
 
 const DONE: i32 = 40;
 const REFUSED: i32 = 41;
 
-/// What the victim does: a publish of two versions, then a removal; or, from nothing, the making of the store too.
+/// What the victim does: a publish of two versions, then a removal; or, from nothing, the making of
+/// the store too.
 fn live(dir: &Path) -> Result<(), bake::store::Error> {
     let store = Store::open(dir)?;
     let draft = store.draft()?;
-    let versions = [Parts::new("one").try_put(&draft, "web:1")?, Parts::new("two").try_put(&draft, "app:1")?];
+    let versions =
+        [Parts::new("one").try_put(&draft, "web:1")?, Parts::new("two").try_put(&draft, "app:1")?];
     store.publish(&draft, &versions)?;
     drop(draft);
     store.remove(&reference("web:1")).map(drop)
@@ -34,14 +46,17 @@ fn child() {
     std::process::exit(if live(Path::new(&dir)).is_ok() { DONE } else { REFUSED });
 }
 
-/// Runs the victim under strace, which writes its calls of one kind into `log`, and does some `harm` to one of them.
+/// Runs the victim under strace, which writes its calls of one kind into `log`, and does some
+/// `harm` to one of them.
 fn run(dir: &Path, log: &Path, call: &str, harm: Option<&str>) -> ExitStatus {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-e", "signal=none", "-e", &format!("trace={call}"), "-o"]).arg(log);
     if let Some(harm) = harm {
         strace.args(["-e", &format!("inject={call}:{harm}")]);
     }
-    strace.arg(std::env::current_exe().expect("this program")).args(["--exact", "store_crash::child"]);
+    strace
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", "store_crash::child"]);
     strace.env("BAKE_STRACE_CHILD", dir).stdout(Stdio::null()).stderr(Stdio::null());
     strace.status().expect("run strace")
 }
@@ -52,18 +67,26 @@ fn count(call: &str) -> Option<usize> {
     let log = dir.path().join("log");
     let status = run(&dir.path().join("store"), &log, call, None);
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    (status.code() == Some(DONE)).then(|| text.lines().filter(|line| line.contains(&format!("{call}("))).count())
+    (status.code() == Some(DONE))
+        .then(|| text.lines().filter(|line| line.contains(&format!("{call}("))).count())
 }
 
-/// Makes sure that one more open repairs everything, that the store is one of three things, and that the next build works.
+/// Makes sure that one more open repairs everything, that the store is one of three things, and
+/// that the next build works.
 fn check(dir: &Path, what: &str) -> Vec<String> {
     let store = Store::open(dir).unwrap_or_else(|e| panic!("{what}: {e:?}"));
     drop(store.dead_drafts().expect("dead drafts"));
     check_whole(&store);
-    let left: Vec<_> = std::fs::read_dir(dir.join("scratch")).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(dir.join("scratch"))
+        .expect("list")
+        .map(|e| e.expect("entry").file_name())
+        .collect();
     assert!(left.iter().all(|name| name == "lock"), "{what}: {left:?}");
     let found = names(&store);
-    assert!(found.is_empty() || found == ["app:1", "web:1"] || found == ["app:1"], "{what}: {found:?}");
+    assert!(
+        found.is_empty() || found == ["app:1", "web:1"] || found == ["app:1"],
+        "{what}: {found:?}"
+    );
     publish(&store, "web:1", "one");
     publish(&store, "web:2", "three");
     check_whole(&store);
@@ -88,7 +111,8 @@ fn at_every_call(harm: &str, ended: impl Fn(ExitStatus) -> bool) {
             let done = status.code() == Some(DONE);
             assert!(done || ended(status), "{what}: {status:?}");
             let found = check(&dir, &what);
-            // Some failures do no harm; some calls are made in another thread, where they count by themselves.
+            // Some failures do no harm; some calls are made in another thread, where they count by
+            // themselves.
             assert!(!done || found == ["app:1"], "{what}: {found:?}");
             points += usize::from(!done);
         }
@@ -112,7 +136,8 @@ fn tools_strace_the_disk_fails_at_every_call() {
     at_every_call("error=EIO", |status| status.code() == Some(REFUSED));
 }
 
-/// Power can fail between any two of these, and the disk may have done what was not flushed in any order.
+/// Power can fail between any two of these, and the disk may have done what was not flushed in any
+/// order.
 #[test]
 fn tools_strace_everything_is_flushed_before_it_is_named() {
     if !tier::tool("strace") {
@@ -123,10 +148,28 @@ fn tools_strace_everything_is_flushed_before_it_is_named() {
     Store::open(&store).expect("open");
     let mut strace = Command::new("strace");
     strace
-        .args(["-f", "-qq", "-y", "-s", "4096", "-e", "signal=none", "-e", "trace=fsync,rename,renameat,renameat2,unlink", "-o"])
+        .args([
+            "-f",
+            "-qq",
+            "-y",
+            "-s",
+            "4096",
+            "-e",
+            "signal=none",
+            "-e",
+            "trace=fsync,rename,renameat,renameat2,unlink",
+            "-o",
+        ])
         .arg(&log);
-    strace.arg(std::env::current_exe().expect("this program")).args(["--exact", "store_crash::child"]);
-    let status = strace.env("BAKE_STRACE_CHILD", &store).stdout(Stdio::null()).stderr(Stdio::null()).status().expect("run strace");
+    strace
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", "store_crash::child"]);
+    let status = strace
+        .env("BAKE_STRACE_CHILD", &store)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("run strace");
     if status.code() != Some(DONE) {
         tier::skip("strace may not trace here");
         return;
@@ -134,12 +177,20 @@ fn tools_strace_everything_is_flushed_before_it_is_named() {
     let text = std::fs::read_to_string(&log).expect("read");
     let lines: Vec<&str> = text.lines().collect();
     let name = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-    let flushed = |path: &str| lines.iter().position(|line| line.contains("fsync(") && line.contains(&format!("<{path}>")));
+    let flushed = |path: &str| {
+        lines.iter().position(|line| line.contains("fsync(") && line.contains(&format!("<{path}>")))
+    };
     let flushed_after = |path: &str, at: usize| {
-        lines[at..].iter().position(|line| line.contains("fsync(") && line.contains(&format!("<{path}>"))).map(|n| at + n)
+        lines[at..]
+            .iter()
+            .position(|line| line.contains("fsync(") && line.contains(&format!("<{path}>")))
+            .map(|n| at + n)
     };
     let renames_to = |part: &str| {
-        let to = |line: &&str| line.contains("rename") && line.rsplit_once(", \"").is_some_and(|(_, to)| to.starts_with(part));
+        let to = |line: &&str| {
+            line.contains("rename")
+                && line.rsplit_once(", \"").is_some_and(|(_, to)| to.starts_with(part))
+        };
         lines.iter().enumerate().filter(|(_, line)| to(line)).map(|(n, _)| n).collect::<Vec<_>>()
     };
     let index = *renames_to(&name(&store.join("index.json"))).first().expect("an index");
@@ -153,10 +204,16 @@ fn tools_strace_everything_is_flushed_before_it_is_named() {
         assert!(journal_flushed < *blob && *blob < index);
     }
     let last = *blobs.last().expect("blobs");
-    assert!(flushed_after(&name(&store.join("blobs/sha256")), last).is_some_and(|at| at < index), "the names of the blobs");
+    assert!(
+        flushed_after(&name(&store.join("blobs/sha256")), last).is_some_and(|at| at < index),
+        "the names of the blobs"
+    );
     let aside = lines[index].split('"').nth(1).expect("a path");
     assert!(flushed(aside).is_some_and(|at| at < index), "the bytes of the index");
     let index_flushed = flushed_after(&name(&store), index).expect("the name of the index");
-    let gone = lines.iter().position(|line| line.contains("unlink") && line.contains("publish.json")).expect("the journal goes");
+    let gone = lines
+        .iter()
+        .position(|line| line.contains("unlink") && line.contains("publish.json"))
+        .expect("the journal goes");
     assert!(index_flushed < gone);
 }

@@ -1,20 +1,15 @@
-//! Garbage collection: what goes, what stays whatever is asked for, and that what is said is what is done.
+//! Garbage collection: what goes, what stays whatever is asked for, and that what is said is what
+//! is done.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use bake::digest::Digest;
 use bake::files::Lock;
 use bake::image::rfc3339;
-use bake::store::Garbage;
-use bake::store::Kind;
-use bake::store::Rules;
-use bake::store::Store;
-use bake::store::Who;
+use bake::store::{Garbage, Kind, Rules, Store, Who};
 
 use crate::store_lab::*;
 
@@ -51,7 +46,8 @@ fn seen(dir: &Path) -> std::collections::BTreeMap<String, (u32, Vec<u8>)> {
 }
 
 impl Lab {
-    /// Says what would go, makes sure that saying changes nothing and is what is then done, and returns it.
+    /// Says what would go, makes sure that saying changes nothing and is what is then done, and
+    /// returns it.
     fn collect(&self, rules: &Rules) -> Garbage {
         tick();
         let before = seen(self.dir.path());
@@ -68,7 +64,8 @@ impl Lab {
 
     /// The versions that stay under these rules.
     fn kept(&self, keep: Option<usize>, older_than: Option<Duration>) -> Vec<String> {
-        let gone = self.store.garbage(&Rules { keep, older_than, ..rules() }).expect("plan").versions;
+        let gone =
+            self.store.garbage(&Rules { keep, older_than, ..rules() }).expect("plan").versions;
         let gone: Vec<_> = gone.into_iter().map(|version| version.reference.to_string()).collect();
         names(&self.store).into_iter().filter(|name| !gone.contains(name)).collect()
     }
@@ -89,11 +86,14 @@ impl Lab {
     /// Makes a version look as if it had been published so many days ago.
     fn published(&self, version: &str, days: u32) {
         let path = self.dir.path().join("index.json");
-        let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+        let mut index: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
         for entry in index["manifests"].as_array_mut().expect("a list") {
             if entry["annotations"]["org.opencontainers.image.ref.name"] == version {
-                entry["annotations"]["bake.published"] = rfc3339((now - u64::from(days) * DAY.as_secs()) as i64).into();
+                entry["annotations"]["bake.published"] =
+                    rfc3339((now - u64::from(days) * DAY.as_secs()) as i64).into();
             }
         }
         fs::write(&path, serde_json::to_vec(&index).expect("JSON")).expect("write");
@@ -102,7 +102,10 @@ impl Lab {
 
 fn aged(path: &Path, age: Duration) {
     let then = SystemTime::now() - age;
-    fs::File::open(path).expect("open").set_times(fs::FileTimes::new().set_accessed(then).set_modified(then)).expect("touch");
+    fs::File::open(path)
+        .expect("open")
+        .set_times(fs::FileTimes::new().set_accessed(then).set_modified(then))
+        .expect("touch");
 }
 
 fn count(garbage: &Garbage, kind: Kind) -> u64 {
@@ -178,7 +181,11 @@ fn blobs_that_nothing_needs_go_after_a_while() {
     fs::write(&other, "no blob").expect("write");
     tick();
     let patient = Rules::default();
-    assert_eq!(lab.store.garbage(&patient).expect("plan").heaps, [], "another tool may be about to name it");
+    assert_eq!(
+        lab.store.garbage(&patient).expect("plan").heaps,
+        [],
+        "another tool may be about to name it"
+    );
     let done = lab.store.collect(&rules(), None).expect("collect");
     assert_eq!(count(&done, Kind::Blobs), 1);
     assert!(other.exists(), "what is named like no blob is none of ours");
@@ -208,7 +215,9 @@ fn what_nobody_has_used_leaves_the_cache() {
     let lab = lab(&["web:1"]);
     let (kept, gone, newer) = (Digest::of("kept"), Digest::of("gone"), Digest::of("newer"));
     let key = |n: &str| format!("cache/steps/{0}{1}", &n[..2], "0".repeat(62));
-    let entry = |blob: &Digest| format!(r#"{{"v":1,"layer":{{"digest":"{blob}","size":4}},"seconds":1.0,"build":"x"}}"#);
+    let entry = |blob: &Digest| {
+        format!(r#"{{"v":1,"layer":{{"digest":"{blob}","size":4}},"seconds":1.0,"build":"x"}}"#)
+    };
     let old = 15 * DAY;
     let stay = [
         lab.file(&key("aa"), &entry(&kept), DAY),
@@ -239,7 +248,8 @@ fn what_nobody_has_used_leaves_the_cache() {
     ];
     aged(&lab.dir.path().join("logs/stale"), 31 * DAY);
     // A folder that leads out of the store is none of ours.
-    std::os::unix::fs::symlink(lab.dir.path().join("elsewhere"), lab.dir.path().join("cache/link")).expect("symlink");
+    std::os::unix::fs::symlink(lab.dir.path().join("elsewhere"), lab.dir.path().join("cache/link"))
+        .expect("symlink");
     let held = Lock::shared(&lab.dir.path().join("cache/locks/held")).expect("lock");
     tick();
     let told = lab.store.garbage(&rules()).expect("plan");
@@ -252,7 +262,8 @@ fn what_nobody_has_used_leaves_the_cache() {
     for path in go {
         assert!(!path.exists(), "{}", path.display());
     }
-    let counts = [Kind::Steps, Kind::CacheBlobs, Kind::Packages, Kind::Cache, Kind::Logs].map(|kind| count(&done, kind));
+    let counts = [Kind::Steps, Kind::CacheBlobs, Kind::Packages, Kind::Cache, Kind::Logs]
+        .map(|kind| count(&done, kind));
     assert_eq!(counts, [2, 2, 2, 4, 1]);
     fs::remove_dir_all(lab.dir.path().join("elsewhere")).expect("remove");
     check_whole(&lab.store);
@@ -267,7 +278,9 @@ fn a_layer_that_is_published_and_remembered_frees_its_room_once() {
     fs::hard_link(lab.store.blob_path(&layer), &cached).expect("link");
     tick();
     let room = fs::metadata(&cached).expect("stat").blocks() * 512;
-    let bytes = |done: &Garbage, kind: Kind| done.heaps.iter().filter(|heap| heap.kind == kind).map(|heap| heap.bytes).sum::<u64>();
+    let bytes = |done: &Garbage, kind: Kind| {
+        done.heaps.iter().filter(|heap| heap.kind == kind).map(|heap| heap.bytes).sum::<u64>()
+    };
     let plain = Rules { cache_older_than: Duration::ZERO, ..rules() };
     let only_cache = lab.store.garbage(&plain).expect("plan");
     assert_eq!((count(&only_cache, Kind::CacheBlobs), only_cache.bytes()), (1, 0));
@@ -278,7 +291,9 @@ fn a_layer_that_is_published_and_remembered_frees_its_room_once() {
 
 fn layer_of(store: &Store, name: &str) -> Digest {
     let version = store.resolve(&reference(name)).expect("there");
-    let manifest = bake::image::Manifest::parse(&store.read_blob(&version.manifest.digest).expect("read")).expect("a manifest");
+    let manifest =
+        bake::image::Manifest::parse(&store.read_blob(&version.manifest.digest).expect("read"))
+            .expect("a manifest");
     manifest.layers.last().expect("a layer").digest
 }
 
@@ -288,7 +303,11 @@ fn unpacked_layers_go_unless_somebody_stands_on_them() {
     let old = 15 * DAY;
     for name in ["stale", "held", "fresh"] {
         lab.file(&format!("cache/layers/{name}/etc/motd"), name, old);
-        lab.file(&format!("cache/layers/{name}.used"), "this boot", if name == "fresh" { DAY } else { old });
+        lab.file(
+            &format!("cache/layers/{name}.used"),
+            "this boot",
+            if name == "fresh" { DAY } else { old },
+        );
     }
     // One that was moved in a moment ago, by a build that has not written its mark yet.
     lab.file("cache/layers/new/etc/motd", "new", old);
@@ -296,14 +315,23 @@ fn unpacked_layers_go_unless_somebody_stands_on_them() {
     let told = lab.store.garbage(&rules()).expect("plan");
     assert_eq!(count(&told, Kind::Layers), 1);
     assert!(told.bytes() > 0);
-    assert_eq!(count(&lab.store.collect(&rules(), None).expect("collect"), Kind::Layers), 0, "nowhere to move it to");
+    assert_eq!(
+        count(&lab.store.collect(&rules(), None).expect("collect"), Kind::Layers),
+        0,
+        "nowhere to move it to"
+    );
     let grave = lab.store.draft().expect("draft");
     let done = lab.store.collect(&rules(), Some(&grave)).expect("collect");
     assert_eq!(done, told);
-    assert_eq!(fs::read_to_string(grave.dir().join("layer-stale/etc/motd")).expect("moved"), "stale");
+    assert_eq!(
+        fs::read_to_string(grave.dir().join("layer-stale/etc/motd")).expect("moved"),
+        "stale"
+    );
     drop((grave, held));
-    let mut left: Vec<_> =
-        fs::read_dir(lab.dir.path().join("cache/layers")).expect("list").map(|entry| entry.expect("entry").file_name()).collect();
+    let mut left: Vec<_> = fs::read_dir(lab.dir.path().join("cache/layers"))
+        .expect("list")
+        .map(|entry| entry.expect("entry").file_name())
+        .collect();
     left.sort();
     assert_eq!(left, ["fresh", "fresh.used", "held", "held.used", "new"]);
 }
@@ -311,7 +339,11 @@ fn unpacked_layers_go_unless_somebody_stands_on_them() {
 #[test]
 fn what_a_running_build_has_used_stays() {
     let lab = lab(&["web:1"]);
-    let now = Rules { cache_older_than: Duration::ZERO, logs_older_than: Duration::ZERO, ..Rules::default() };
+    let now = Rules {
+        cache_older_than: Duration::ZERO,
+        logs_older_than: Duration::ZERO,
+        ..Rules::default()
+    };
     let stale = lab.file("cache/packages/stale", "x", DAY);
     let build = lab.store.draft().expect("draft");
     let used = lab.file("cache/packages/used", "x", Duration::from_secs(60));
@@ -344,7 +376,8 @@ fn the_scratch_of_the_dead_is_told_and_left_to_the_sweep() {
 #[test]
 fn builds_and_collections_at_once_lose_nothing() {
     let lab = lab(&[]);
-    let (store, rules) = (&lab.store, Rules { keep: Some(2), cache_older_than: Duration::ZERO, ..rules() });
+    let (store, rules) =
+        (&lab.store, Rules { keep: Some(2), cache_older_than: Duration::ZERO, ..rules() });
     std::thread::scope(|scope| {
         let builders: Vec<_> = (0..3)
             .map(|n| {
@@ -366,7 +399,8 @@ fn builds_and_collections_at_once_lose_nothing() {
     });
     tick();
     store.collect(&rules, None).expect("collect");
-    let expected: Vec<String> = (0..3).flat_map(|n| [format!("web-{n}:8"), format!("web-{n}:9")]).collect();
+    let expected: Vec<String> =
+        (0..3).flat_map(|n| [format!("web-{n}:8"), format!("web-{n}:9")]).collect();
     assert_eq!(names(store), expected);
     check_whole(store);
 }

@@ -1,18 +1,18 @@
-//! Torn, cut, foreign and unwritable stores: each is told by what is wrong with it, and nothing is lost or made worse.
+//! Torn, cut, foreign and unwritable stores: each is told by what is wrong with it, and nothing is
+//! lost or made worse.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bake::digest::Digest;
-use bake::store::Error;
-use bake::store::Published;
-use bake::store::Store;
+use bake::store::{Error, Published, Store};
 
 use crate::store_lab::*;
 use crate::tier;
 
-/// A store with one image, changed by `harm`; neither opening may succeed, and both must leave it as it is.
+/// A store with one image, changed by `harm`; neither opening may succeed, and both must leave it
+/// as it is.
 fn check(harm: impl Fn(&Path), expected: impl Fn(&Error) -> bool) {
     let dir = tempfile::tempdir().expect("a folder");
     publish(&Store::open(dir.path()).expect("open"), "web:1", "one");
@@ -42,10 +42,15 @@ fn a_damaged_index_is_not_overwritten() {
 
 #[test]
 fn a_newer_store_is_refused_with_who_can_read_it() {
-    let newer = |error: &Error| matches!(error, Error::Newer { .. }) && error.to_string().contains("bake 2.1.0 or newer can");
+    let newer = |error: &Error| {
+        matches!(error, Error::Newer { .. })
+            && error.to_string().contains("bake 2.1.0 or newer can")
+    };
     check(write("bake.json", r#"{"format":2,"needs":"2.1.0","other":[]}"#), newer);
     check(write("bake.json", r#"{"format":1,"features":["x"],"needs":"2.1.0"}"#), newer);
-    check(write("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#), |error| matches!(error, Error::Newer { .. }));
+    check(write("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#), |error| {
+        matches!(error, Error::Newer { .. })
+    });
     check(write("bake.json", "{"), |error| matches!(error, Error::Damaged { .. }));
     check(write("oci-layout", "1.0.0"), |error| matches!(error, Error::Damaged { .. }));
 }
@@ -55,7 +60,9 @@ fn a_folder_with_other_things_is_no_store() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("thesis.txt"), "x").expect("write");
     for result in [Store::open(dir.path()), Store::open_to_read(dir.path())] {
-        assert!(matches!(result.expect_err("not a store"), Error::NotAStore { found, .. } if found == "thesis.txt"));
+        assert!(
+            matches!(result.expect_err("not a store"), Error::NotAStore { found, .. } if found == "thesis.txt")
+        );
     }
     assert_eq!(tree(dir.path()).len(), 2);
     assert!(matches!(Store::open(&dir.path().join("thesis.txt")), Err(Error::NotAFolder { .. })));
@@ -67,7 +74,11 @@ fn small_losses_are_made_good() {
     publish(&Store::open(dir.path()).expect("open"), "web:1", "one");
     for name in ["oci-layout", "bake.json", "lock"] {
         fs::remove_file(dir.path().join(name)).expect("remove");
-        assert_eq!(names(&Store::open_to_read(dir.path()).expect("readable")), ["web:1"], "without {name}");
+        assert_eq!(
+            names(&Store::open_to_read(dir.path()).expect("readable")),
+            ["web:1"],
+            "without {name}"
+        );
         Store::open(dir.path()).expect("open");
         assert!(dir.path().join(name).exists(), "{name}");
     }
@@ -96,7 +107,10 @@ fn blobs_are_verified() {
     assert!(matches!(store.blob_of(&version.manifest), Err(Error::Corrupt { .. })));
     // One that was cut is mended by publishing the same again.
     let draft = store.draft().expect("draft");
-    assert_eq!(store.publish(&draft, &[image(&draft, "web:1", "one")]).expect("publish"), [Published::Already]);
+    assert_eq!(
+        store.publish(&draft, &[image(&draft, "web:1", "one")]).expect("publish"),
+        [Published::Already]
+    );
     check_whole(&store);
     fs::remove_file(&path).expect("remove");
     assert!(matches!(store.read_blob(&digest), Err(Error::MissingBlob { .. })));
@@ -116,7 +130,14 @@ fn a_fifo_for_a_blob_is_not_waited_for() {
     let store = Store::open(dir.path()).expect("open");
     let digest = Digest::of("x");
     let mode = rustix::fs::Mode::from_raw_mode(0o644);
-    rustix::fs::mknodat(rustix::fs::CWD, store.blob_path(&digest), rustix::fs::FileType::Fifo, mode, 0).expect("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        store.blob_path(&digest),
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    )
+    .expect("fifo");
     assert!(matches!(store.read_blob(&digest), Err(Error::Corrupt { .. })));
 }
 
@@ -127,9 +148,18 @@ fn removing_beside_a_damaged_image_deletes_no_blob() {
     let one = publish(&store, "web:1", "one");
     publish(&store, "web:2", "two");
     let before = fs::read_dir(dir.path().join("blobs/sha256")).expect("list").count();
-    fs::OpenOptions::new().write(true).open(store.blob_path(&one.manifest.digest)).expect("open").write_at(b"?", 0).expect("harm");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(store.blob_path(&one.manifest.digest))
+        .expect("open")
+        .write_at(b"?", 0)
+        .expect("harm");
     store.remove(&reference("web:2")).expect("remove");
-    assert_eq!(fs::read_dir(dir.path().join("blobs/sha256")).expect("list").count(), before, "who knows what web:1 needs");
+    assert_eq!(
+        fs::read_dir(dir.path().join("blobs/sha256")).expect("list").count(),
+        before,
+        "who knows what web:1 needs"
+    );
     assert_eq!(names(&store), ["web:1"]);
 }
 
@@ -150,12 +180,20 @@ pub(crate) struct Mounted(std::path::PathBuf);
 impl Mounted {
     pub(crate) fn tmpfs(at: &Path, size: &str) -> Self {
         let options = std::ffi::CString::new(format!("size={size}")).expect("no zero");
-        rustix::mount::mount("tmpfs", at, "tmpfs", rustix::mount::MountFlags::empty(), options.as_c_str()).expect("mount");
+        rustix::mount::mount(
+            "tmpfs",
+            at,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            options.as_c_str(),
+        )
+        .expect("mount");
         Self(at.to_owned())
     }
 
     pub(crate) fn read_only(&self) {
-        rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::RDONLY, "").expect("remount");
+        rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::RDONLY, "")
+            .expect("remount");
     }
 }
 
@@ -186,7 +224,10 @@ fn root_a_full_disk_changes_nothing() {
     let mut file = fs::File::create(&stuffing).expect("create");
     assert!(std::io::Write::write_all(&mut file, &big).is_err(), "full now");
     drop(file);
-    assert!(matches!(store.publish(&draft, std::slice::from_ref(&version)), Err(Error::Full { .. })));
+    assert!(matches!(
+        store.publish(&draft, std::slice::from_ref(&version)),
+        Err(Error::Full { .. })
+    ));
     assert!(matches!(store.remove(&reference("web:1")), Err(Error::Full { .. })));
     let mut after = tree(&path);
     after.retain(|name, _| !name.starts_with("scratch/2"));
@@ -217,8 +258,8 @@ fn root_a_read_only_store_can_be_read() {
     drop(mount);
 }
 
-/// Stores that earlier formats wrote must be read, verified and written to for ever. Git keeps no empty folders: they are among
-/// what an open makes good.
+/// Stores that earlier formats wrote must be read, verified and written to for ever. Git keeps no
+/// empty folders: they are among what an open makes good.
 #[test]
 fn stores_of_every_format_are_read_and_written() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store");
@@ -226,7 +267,8 @@ fn stores_of_every_format_are_read_and_written() {
         let dir = tempfile::tempdir().expect("a folder");
         for entry in walkdir::WalkDir::new(fixtures.join(format)).min_depth(1) {
             let entry = entry.expect("walk");
-            let to = dir.path().join(entry.path().strip_prefix(fixtures.join(format)).expect("inside"));
+            let to =
+                dir.path().join(entry.path().strip_prefix(fixtures.join(format)).expect("inside"));
             if entry.file_type().is_dir() {
                 fs::create_dir(to).expect("mkdir");
             } else {
@@ -240,10 +282,16 @@ fn stores_of_every_format_are_read_and_written() {
         assert_eq!(report.problems, [], "{format}");
         assert_eq!((report.images, report.blobs), (3, 7), "{format}");
         let store = Store::open(dir.path()).expect("open");
-        assert!(matches!(store.resolve(&reference("web")), Ok(version) if version.reference == reference("web:2.0.0")), "{format}");
+        assert!(
+            matches!(store.resolve(&reference("web")), Ok(version) if version.reference == reference("web:2.0.0")),
+            "{format}"
+        );
         publish(&store, "web:3.0.0", "three");
         store.remove(&reference("web:3.0.0")).expect("remove");
         let index = fs::read(fixtures.join(format).join("index.json")).expect("read");
-        assert!(fs::read(dir.path().join("index.json")).expect("read") == index, "{format}: as it was");
+        assert!(
+            fs::read(dir.path().join("index.json")).expect("read") == index,
+            "{format}: as it was"
+        );
     }
 }

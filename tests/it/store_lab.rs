@@ -7,20 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bake::digest::Digest;
-use bake::image::Descriptor;
-use bake::image::History;
-use bake::image::ImageConfig;
-use bake::image::MEDIA_CONFIG;
-use bake::image::MEDIA_EMPTY;
-use bake::image::MEDIA_LAYER_GZIP;
-use bake::image::MEDIA_MANIFEST;
-use bake::image::Manifest;
-use bake::image::Platform;
-use bake::image::Reference;
-use bake::store::Draft;
-use bake::store::Error;
-use bake::store::Store;
-use bake::store::Version;
+use bake::image::{
+    Descriptor, History, ImageConfig, MEDIA_CONFIG, MEDIA_EMPTY, MEDIA_LAYER_GZIP, MEDIA_MANIFEST,
+    Manifest, Platform, Reference,
+};
+use bake::store::{Draft, Error, Store, Version};
 
 pub(crate) const EPOCH: i64 = 1_700_000_000;
 
@@ -33,7 +24,11 @@ pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(vec![]);
     for (name, content) in files {
         let mut header = tar::Header::new_ustar();
-        let (kind, mode) = if name.ends_with('/') { (tar::EntryType::Directory, 0o755) } else { (tar::EntryType::Regular, 0o644) };
+        let (kind, mode) = if name.ends_with('/') {
+            (tar::EntryType::Directory, 0o755)
+        } else {
+            (tar::EntryType::Regular, 0o644)
+        };
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_uid(0);
@@ -67,7 +62,9 @@ impl Parts {
         config.config.exposed_ports.insert("80/tcp".to_owned());
         let mut layers = vec![];
         let base = tar(&[("bin/", ""), ("bin/sh", "#!"), ("etc/", "")]);
-        for (tar, by) in [(base, "the base"), (tar(&[("etc/", ""), ("etc/motd", content)]), "write the motd")] {
+        for (tar, by) in
+            [(base, "the base"), (tar(&[("etc/", ""), ("etc/motd", content)]), "write the motd")]
+        {
             config.rootfs.diff_ids.push(Digest::of(&tar));
             config.history.push(History::new(EPOCH, by, "", false));
             layers.push((MEDIA_LAYER_GZIP, gzip(&tar)));
@@ -81,8 +78,11 @@ impl Parts {
     }
 
     pub(crate) fn try_put(&self, draft: &Draft, name: &str) -> Result<Version, Error> {
-        let put = |media: &str, bytes: &[u8]| draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size));
-        let layers = self.layers.iter().map(|(media, bytes)| put(media, bytes)).collect::<Result<_, _>>()?;
+        let put = |media: &str, bytes: &[u8]| {
+            draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size))
+        };
+        let layers =
+            self.layers.iter().map(|(media, bytes)| put(media, bytes)).collect::<Result<_, _>>()?;
         let config = put(MEDIA_CONFIG, &self.config.to_json())?;
         let manifest = put(MEDIA_MANIFEST, &Manifest::new(config, layers).to_json())?;
         Ok(Version::new(reference(name), manifest))
@@ -96,10 +96,14 @@ pub(crate) fn image(draft: &Draft, name: &str, content: &str) -> Version {
 
 /// Puts what speaks about `subject` into the draft: an artifact with one file.
 pub(crate) fn referrer(draft: &Draft, subject: &Descriptor, text: &str) -> Descriptor {
-    let put = |media: &str, bytes: &[u8]| draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size)).expect("put");
-    let mut manifest = Manifest::new(put(MEDIA_EMPTY, b"{}"), vec![put("text/plain", text.as_bytes())]);
+    let put = |media: &str, bytes: &[u8]| {
+        draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size)).expect("put")
+    };
+    let mut manifest =
+        Manifest::new(put(MEDIA_EMPTY, b"{}"), vec![put("text/plain", text.as_bytes())]);
     manifest.artifact_type = Some("text/plain".to_owned());
-    manifest.subject = Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
+    manifest.subject =
+        Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
     let mut descriptor = put(MEDIA_MANIFEST, &manifest.to_json());
     descriptor.artifact_type = manifest.artifact_type;
     descriptor
@@ -126,7 +130,8 @@ pub(crate) fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     found
 }
 
-/// Waits until files are stamped with a later time than those that were just written: file times have a coarse clock.
+/// Waits until files are stamped with a later time than those that were just written: file times
+/// have a coarse clock.
 pub(crate) fn tick() {
     use std::os::unix::fs::MetadataExt;
     let dir = tempfile::tempdir().expect("a folder");
@@ -150,13 +155,20 @@ fn coarse_after((seconds, nanos): (i64, i64)) -> bool {
 
 /// The versions in the store, as text.
 pub(crate) fn names(store: &Store) -> Vec<String> {
-    store.versions().expect("versions").iter().map(|version| version.reference.to_string()).collect()
+    store
+        .versions()
+        .expect("versions")
+        .iter()
+        .map(|version| version.reference.to_string())
+        .collect()
 }
 
 /// Makes sure that every version is whole, bit by bit, and that nothing lies around.
 pub(crate) fn check_whole(store: &Store) {
     for version in store.versions().expect("versions") {
-        let manifest = Manifest::parse(&store.read_blob(&version.manifest.digest).expect("manifest")).expect("a manifest");
+        let manifest =
+            Manifest::parse(&store.read_blob(&version.manifest.digest).expect("manifest"))
+                .expect("a manifest");
         for blob in manifest.descriptors() {
             store.blob_of(blob).expect("of its size");
             store.read_blob(&blob.digest).expect("of its digest");

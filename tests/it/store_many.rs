@@ -1,12 +1,10 @@
-//! Many writers at once, threads and processes: one wins each version, and the index is always whole.
+//! Many writers at once, threads and processes: one wins each version, and the index is always
+//! whole.
 
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use bake::store::Error;
-use bake::store::Published;
-use bake::store::Store;
+use bake::store::{Error, Published, Store};
 
 use crate::store_lab::*;
 
@@ -39,17 +37,25 @@ fn child() {
 }
 
 fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expected: [usize; 3]) {
-    let count = |codes: &[i32]| [NEW, ALREADY, TAKEN].map(|code| codes.iter().filter(|found| **found == code).count());
+    let count = |codes: &[i32]| {
+        [NEW, ALREADY, TAKEN].map(|code| codes.iter().filter(|found| **found == code).count())
+    };
     // Processes, which also make the store together.
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("store");
     let spawn = |n: usize| {
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.args(["--exact", "store_many::child"]).stdout(Stdio::null());
-        child.env("BAKE_STORE_CHILD", format!("{}|{}|{}", path.display(), name(n), content(n))).spawn().expect("spawn")
+        child
+            .env("BAKE_STORE_CHILD", format!("{}|{}|{}", path.display(), name(n), content(n)))
+            .spawn()
+            .expect("spawn")
     };
     let children: Vec<_> = (0..WRITERS).map(spawn).collect();
-    let codes: Vec<i32> = children.into_iter().map(|mut child| child.wait().expect("wait").code().expect("no signal")).collect();
+    let codes: Vec<i32> = children
+        .into_iter()
+        .map(|mut child| child.wait().expect("wait").code().expect("no signal"))
+        .collect();
     assert_eq!(count(&codes), expected, "{codes:?}");
     let store = Store::open(&path).expect("open");
     assert_eq!(names(&store).len(), expected[0]);
@@ -106,7 +112,8 @@ fn publishers_and_removers_do_not_lose_each_others_blobs() {
             let store = &store;
             scope.spawn(move || {
                 for round in 0..8 {
-                    // All share their layers, so that each removal looks at blobs that others are about to need.
+                    // All share their layers, so that each removal looks at blobs that others are
+                    // about to need.
                     let name = format!("web:{n}.{round}");
                     publish(store, &name, "shared");
                     if round % 2 == 0 {
@@ -154,7 +161,8 @@ fn only_the_drafts_of_the_dead_are_swept() {
     assert!(corner.join("blobs").is_dir());
     drop(dead);
     assert!(!corner.exists());
-    // One that was born half way, without a lock, counts as dead too; what is no folder is let alone.
+    // One that was born half way, without a lock, counts as dead too; what is no folder is let
+    // alone.
     std::fs::create_dir(dir.path().join("scratch/20000101T000000000-half")).expect("mkdir");
     std::fs::write(dir.path().join("scratch/file"), "x").expect("write");
     assert_eq!(store.dead_drafts().expect("dead").len(), 1);

@@ -1,18 +1,12 @@
-//! Publish, resolve, list, remove: what a store promises when nothing goes wrong, and to one who asks for the wrong thing.
+//! Publish, resolve, list, remove: what a store promises when nothing goes wrong, and to one who
+//! asks for the wrong thing.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use bake::digest::Digest;
-use bake::image::Descriptor;
-use bake::image::Index;
-use bake::image::MEDIA_MANIFEST;
-use bake::image::Manifest;
-use bake::store::Error;
-use bake::store::Published;
-use bake::store::Store;
-use bake::store::Version;
+use bake::image::{Descriptor, Index, MEDIA_MANIFEST, Manifest};
+use bake::store::{Error, Published, Store, Version};
 
 use crate::store_lab::*;
 
@@ -27,16 +21,27 @@ fn what_is_published_is_found() {
     let digest = |text: &str| store.resolve(&reference(text)).expect(text).manifest.digest;
     assert_eq!(digest("web:1.0.0"), one.manifest.digest);
     assert_eq!(digest("web"), two.manifest.digest, "the newest published, not the greatest");
-    let by_digest = store.resolve(&reference(&format!("web@{}", one.manifest.digest))).expect("by digest");
+    let by_digest =
+        store.resolve(&reference(&format!("web@{}", one.manifest.digest))).expect("by digest");
     assert_eq!(by_digest.reference, reference("web:1.0.0"));
     assert_eq!(app.manifest.digest, one.manifest.digest, "names are not part of the content");
-    store.resolve(&reference(&format!("web:0.9.0@{}", one.manifest.digest))).expect_err("of another version");
+    store
+        .resolve(&reference(&format!("web:0.9.0@{}", one.manifest.digest)))
+        .expect_err("of another version");
     // What a reader of layouts sees.
-    let index = Index::parse(&fs::read(store.dir().join("index.json")).expect("read")).expect("an index");
+    let index =
+        Index::parse(&fs::read(store.dir().join("index.json")).expect("read")).expect("an index");
     assert_eq!(index.validate(), Vec::<String>::new());
-    let refs: Vec<&str> = index.manifests.iter().map(|entry| entry.annotations["org.opencontainers.image.ref.name"].as_str()).collect();
+    let refs: Vec<&str> = index
+        .manifests
+        .iter()
+        .map(|entry| entry.annotations["org.opencontainers.image.ref.name"].as_str())
+        .collect();
     assert_eq!(refs, ["web:1.0.0", "app:1", "web:0.9.0"]);
-    assert_eq!(fs::read(store.dir().join("oci-layout")).expect("read"), br#"{"imageLayoutVersion":"1.0.0"}"#);
+    assert_eq!(
+        fs::read(store.dir().join("oci-layout")).expect("read"),
+        br#"{"imageLayoutVersion":"1.0.0"}"#
+    );
     check_whole(&store);
     let again = Store::open_to_read(store.dir()).expect("open to read");
     assert_eq!(names(&again), names(&store));
@@ -66,7 +71,10 @@ fn a_version_is_one_content_for_ever() {
     let draft = store.draft().expect("draft");
     let (a, b) = (image(&draft, "x:1", "a"), image(&draft, "x:1", "b"));
     assert!(matches!(store.publish(&draft, &[a.clone(), b]), Err(Error::VersionTaken { .. })));
-    assert_eq!(store.publish(&draft, &[a.clone(), a]).expect("twice the same"), [Published::New, Published::Already]);
+    assert_eq!(
+        store.publish(&draft, &[a.clone(), a]).expect("twice the same"),
+        [Published::New, Published::Already]
+    );
     assert_eq!(names(&store), ["web:1", "x:1"]);
     check_whole(&store);
 }
@@ -77,7 +85,10 @@ fn several_versions_appear_together() {
     let store = Store::open(dir.path()).expect("open");
     let draft = store.draft().expect("draft");
     let versions = [image(&draft, "web:1", "one"), image(&draft, "worker:1", "two")];
-    assert_eq!(store.publish(&draft, &versions).expect("publish"), [Published::New, Published::New]);
+    assert_eq!(
+        store.publish(&draft, &versions).expect("publish"),
+        [Published::New, Published::New]
+    );
     assert_eq!(store.publish(&draft, &[]).expect("nothing"), []);
     drop(draft);
     assert_eq!(names(&store), ["web:1", "worker:1"]);
@@ -103,9 +114,14 @@ fn several_drafts_appear_together_or_not_at_all() {
     }
     let mut after = tree(dir.path());
     after.retain(|name, _| !name.starts_with("scratch"));
-    assert!(before.iter().filter(|(name, _)| !name.starts_with("scratch")).eq(after.iter()), "nothing of either draft");
+    assert!(
+        before.iter().filter(|(name, _)| !name.starts_with("scratch")).eq(after.iter()),
+        "nothing of either draft"
+    );
     let app = image(&two, "app:2", "two");
-    let published = store.publish_all(&[(&one, std::slice::from_ref(&web)), (&two, &[lent, app, web.clone()])]).expect("publish");
+    let published = store
+        .publish_all(&[(&one, std::slice::from_ref(&web)), (&two, &[lent, app, web.clone()])])
+        .expect("publish");
     assert_eq!(published, [Published::New, Published::New, Published::New, Published::Already]);
     drop((one, two));
     assert_eq!(names(&store), ["app:1", "app:2", "lent:1", "web:1"]);
@@ -136,15 +152,28 @@ fn what_speaks_about_a_version_comes_and_goes_with_it() {
     check_whole(&store);
     let found = store.referrers(&web.manifest.digest).expect("referrers");
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].digest, found[0].artifact_type.as_deref()), (attestation.digest, Some("text/plain")));
-    assert_eq!(store.resolve(&reference("web:1")).expect("there").manifest.annotations["bake.tested"], "yes");
+    assert_eq!(
+        (found[0].digest, found[0].artifact_type.as_deref()),
+        (attestation.digest, Some("text/plain"))
+    );
+    assert_eq!(
+        store.resolve(&reference("web:1")).expect("there").manifest.annotations["bake.tested"],
+        "yes"
+    );
     assert_eq!(names(&store), ["old:1", "web:1", "web:2"], "what speaks about a version is none");
     store.remove(&reference("web:1")).expect("remove");
-    assert_eq!(store.referrers(&web.manifest.digest).expect("referrers").len(), 1, "web:2 is still there");
+    assert_eq!(
+        store.referrers(&web.manifest.digest).expect("referrers").len(),
+        1,
+        "web:2 is still there"
+    );
     check_whole(&store);
     store.remove(&reference("web:2")).expect("remove");
     assert!(
-        tree(dir.path()).iter().filter(|(name, _)| *name != "scratch/lock").eq(before.iter().filter(|(name, _)| *name != "scratch/lock"))
+        tree(dir.path())
+            .iter()
+            .filter(|(name, _)| *name != "scratch/lock")
+            .eq(before.iter().filter(|(name, _)| *name != "scratch/lock"))
     );
 }
 
@@ -157,9 +186,12 @@ fn what_does_not_hold_together_is_refused() {
     let good = image(&draft, "web:1", "one");
     let mut wrong_size = good.clone();
     wrong_size.manifest.size += 1;
-    let missing = Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, Digest::of("nothing"), 7));
-    let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read")).expect("a manifest");
-    manifest.layers[0] = Descriptor::new(manifest.layers[0].media_type.clone(), Digest::of("no such layer"), 4);
+    let missing =
+        Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, Digest::of("nothing"), 7));
+    let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read"))
+        .expect("a manifest");
+    manifest.layers[0] =
+        Descriptor::new(manifest.layers[0].media_type.clone(), Digest::of("no such layer"), 4);
     let (digest, size) = draft.put(&manifest.to_json()).expect("put");
     let no_layer = Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
     for version in [wrong_size, missing, no_layer] {
@@ -231,8 +263,11 @@ fn foreign_entries_stay() {
     let entry = format!(
         r#"{{"digest":"{digest}","size":1,"mediaType":"{MEDIA_MANIFEST}","annotations":{{"org.opencontainers.image.ref.name":"latest"}},"urls":["u"]}}"#
     );
-    fs::write(dir.path().join("index.json"), format!(r#"{{"schemaVersion":2,"manifests":[{entry}],"annotations":{{"k":"v"}}}}"#))
-        .expect("write");
+    fs::write(
+        dir.path().join("index.json"),
+        format!(r#"{{"schemaVersion":2,"manifests":[{entry}],"annotations":{{"k":"v"}}}}"#),
+    )
+    .expect("write");
     let store = Store::open(dir.path()).expect("a layout becomes a store");
     publish(&store, "web:1", "one");
     store.remove(&reference("web:1")).expect("remove");
@@ -256,10 +291,13 @@ fn a_draft_dropped_leaves_nothing() {
     fs::create_dir_all(&deep).expect("mkdir");
     fs::set_permissions(&deep, fs::Permissions::from_mode(0o0)).expect("chmod");
     assert!(store.dead_drafts().expect("dead").is_empty(), "it lives");
-    assert!(draft.dir().starts_with(store.dir().join("scratch")) && draft.dir().ends_with(draft.id()));
+    assert!(
+        draft.dir().starts_with(store.dir().join("scratch")) && draft.dir().ends_with(draft.id())
+    );
     draft.discard().expect("discard");
     assert!(tree(dir.path()) == before);
-    let mut ids: Vec<String> = (0..100).map(|_| store.draft().expect("draft").id().to_owned()).collect();
+    let mut ids: Vec<String> =
+        (0..100).map(|_| store.draft().expect("draft").id().to_owned()).collect();
     ids.dedup();
     assert_eq!(ids.len(), 100);
 }
@@ -311,9 +349,15 @@ fn modes_do_not_depend_on_the_umask() {
     // The umask belongs to the process: the test runs itself with another one.
     if std::env::var_os("BAKE_UMASK_CHILD").is_none() {
         for umask in ["000", "077"] {
-            let run = format!("umask {umask}; exec \"$0\" --exact store_publish::modes_do_not_depend_on_the_umask");
+            let run = format!(
+                "umask {umask}; exec \"$0\" --exact store_publish::modes_do_not_depend_on_the_umask"
+            );
             let mut shell = std::process::Command::new("sh");
-            shell.arg("-c").arg(run).arg(std::env::current_exe().expect("this program")).env("BAKE_UMASK_CHILD", "1");
+            shell
+                .arg("-c")
+                .arg(run)
+                .arg(std::env::current_exe().expect("this program"))
+                .env("BAKE_UMASK_CHILD", "1");
             let output = shell.output().expect("run");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         }

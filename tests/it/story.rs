@@ -1,4 +1,5 @@
-//! `examples/story`: told from beginning to end, every claim of it holds, and nothing is left of it.
+//! `examples/story`: told from beginning to end, every claim of it holds, and nothing is left of
+//! it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use bake::store::Store;
 
-use crate::base_lab;
 use crate::lab::{Lab, run};
-use crate::tier;
+use crate::{base_lab, tier};
 
 fn ready() -> bool {
     tier::root() && tier::sandbox() && base_lab::net()
 }
 
-/// The script, with its temporary folder and its store in the lab. Packages are those that other tests have downloaded already.
+/// The script, with its temporary folder and its store in the lab. Packages are those that other
+/// tests have downloaded already.
 fn script(lab: &Lab) -> Command {
     let store = lab.path("store");
     drop(Store::open(&store).expect("a store"));
@@ -26,18 +27,30 @@ fn script(lab: &Lab) -> Command {
     fs::create_dir_all(&packages).expect("our own folder");
     symlink(packages, store.join("cache/packages")).expect("a link");
     fs::create_dir_all(lab.path("tmp")).expect("our own folder");
-    // Whoever runs the tests in the background of a shell ignores Ctrl-C, and a shell cannot take that back for itself.
+    // Whoever runs the tests in the background of a shell ignores Ctrl-C, and a shell cannot take
+    // that back for itself.
     let mut command = Command::new("env");
     command.args(["--default-signal", "bash"]);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh")).arg("--store").arg(store);
-    command.env("TMPDIR", lab.path("tmp")).env("BAKE", env!("CARGO_BIN_EXE_bake")).current_dir(lab.path("")).stdin(Stdio::null());
+    command
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh"))
+        .arg("--store")
+        .arg(store);
+    command
+        .env("TMPDIR", lab.path("tmp"))
+        .env("BAKE", env!("CARGO_BIN_EXE_bake"))
+        .current_dir(lab.path(""))
+        .stdin(Stdio::null());
     command
 }
 
 /// Whether nothing is left: no folder, no mount, no process that has to do with the lab.
 #[track_caller]
 fn assert_nothing_is_left(lab: &Lab) {
-    let left: Vec<_> = fs::read_dir(lab.path("tmp")).expect("our own folder").flatten().map(|entry| entry.path()).collect();
+    let left: Vec<_> = fs::read_dir(lab.path("tmp"))
+        .expect("our own folder")
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
     let lab = lab.path("").display().to_string();
@@ -56,7 +69,9 @@ fn processes(lab: &str) -> Vec<String> {
         if own || !entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
             continue;
         }
-        let read = |name: &str| String::from_utf8_lossy(&fs::read(at.join(name)).unwrap_or_default()).into_owned();
+        let read = |name: &str| {
+            String::from_utf8_lossy(&fs::read(at.join(name)).unwrap_or_default()).into_owned()
+        };
         let (words, environment) = (read("cmdline"), read("environ"));
         if words.contains(lab) || environment.contains(lab) {
             found.push(format!("{} {words:?}", at.display()));
@@ -75,26 +90,47 @@ fn root_net_the_story_holds() {
     let told = run(script(&lab).arg("--out").arg(&out).args(["--rate", "40"]));
     let text = format!("{}\n{}", told.out, told.err);
     assert_eq!(told.code, 0, "{text}");
-    let counts: BTreeMap<_, u64> =
-        told.out.lines().filter_map(|line| line.split_once(": ")).filter_map(|(name, n)| Some((name, n.parse().ok()?))).collect();
-    let count = |name: &str| counts.get(name).copied().unwrap_or_else(|| panic!("no line {name:?}\n{text}"));
-    let (sent, one, two) = (count("requests sent"), count("answered by 1.0.0"), count("answered by 2.0.0"));
+    let counts: BTreeMap<_, u64> = told
+        .out
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter_map(|(name, n)| Some((name, n.parse().ok()?)))
+        .collect();
+    let count = |name: &str| {
+        counts.get(name).copied().unwrap_or_else(|| panic!("no line {name:?}\n{text}"))
+    };
+    let (sent, one, two) =
+        (count("requests sent"), count("answered by 1.0.0"), count("answered by 2.0.0"));
     assert_eq!((count("requests failed"), count("claims that do not")), (0, 0), "{text}");
     assert_eq!(sent, one + two, "each request was answered by one version or the other\n{text}");
     assert!(one > 200 && two > 100, "{text}");
-    assert_eq!(told.out.lines().filter(|line| line.starts_with("[ok] ")).count() as u64, count("claims that hold"), "{text}");
+    assert_eq!(
+        told.out.lines().filter(|line| line.starts_with("[ok] ")).count() as u64,
+        count("claims that hold"),
+        "{text}"
+    );
     assert!(count("claims that hold") >= 30, "{text}");
 
     // What it says is what it wrote.
-    let load: serde_json::Value = serde_json::from_slice(&fs::read(out.join("load.json")).expect("counts")).expect("JSON");
-    assert_eq!((&load["sent"], &load["failed"], &load["versions"]["2.0.0"]), (&sent.into(), &0.into(), &two.into()));
+    let load: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("load.json")).expect("counts")).expect("JSON");
+    assert_eq!(
+        (&load["sent"], &load["failed"], &load["versions"]["2.0.0"]),
+        (&sent.into(), &0.into(), &two.into())
+    );
     let fleet = |when: &str| {
         let ran = lab.bake(["fleet", &format!("out/reports/{when}"), "--json"]);
         let fleet: serde_json::Value = serde_json::from_str(&ran.out).expect("an object");
         let of = |version: &str| {
             let groups = fleet["groups"].as_array().expect("a list");
-            let group = groups.iter().find(|group| group["name"] == "web" && group["version"] == version);
-            group.map_or((0, 0), |group| (group["exact"].as_u64().expect("a number"), group["drifted"].as_u64().expect("a number")))
+            let group =
+                groups.iter().find(|group| group["name"] == "web" && group["version"] == version);
+            group.map_or((0, 0), |group| {
+                (
+                    group["exact"].as_u64().expect("a number"),
+                    group["drifted"].as_u64().expect("a number"),
+                )
+            })
         };
         (of("1.0.0"), of("2.0.0"))
     };
@@ -130,12 +166,20 @@ fn root_net_a_story_that_is_broken_off_leaves_nothing() {
     let lab = Lab::new();
     let log = lab.path("log");
     let file = fs::File::create(&log).expect("our own file");
-    let mut child = script(&lab).stdout(file.try_clone().expect("our own file")).stderr(file).spawn().expect("bash");
+    let mut child = script(&lab)
+        .stdout(file.try_clone().expect("our own file"))
+        .stderr(file)
+        .spawn()
+        .expect("bash");
     // The proxy, two machines and the load run now.
     let there = told(&mut child, &log, "the load so far");
     let text = || fs::read_to_string(&log).expect("our own file");
     assert!(there, "{}", text());
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).expect("our own child");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::INT,
+    )
+    .expect("our own child");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{}", text());
     assert_nothing_is_left(&lab);
 }

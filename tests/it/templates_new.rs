@@ -3,8 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bake::build::new::TEMPLATES;
-use bake::build::new::create;
+use bake::engine::new::{TEMPLATES, create};
 
 #[test]
 fn every_template_makes_its_folder() {
@@ -12,7 +11,10 @@ fn every_template_makes_its_folder() {
     for template in TEMPLATES {
         let to = dir.path().join("deep").join(template.name);
         let files = create(template.name, &to, "team/shop").unwrap();
-        assert!(files.contains(&to.join("recipe.toml")) && files.contains(&to.join("README.md")), "{files:?}");
+        assert!(
+            files.contains(&to.join("recipe.toml")) && files.contains(&to.join("README.md")),
+            "{files:?}"
+        );
         for file in &files {
             let text = fs::read_to_string(file).unwrap();
             assert!(!text.contains("@name@"), "{}", file.display());
@@ -21,14 +23,22 @@ fn every_template_makes_its_folder() {
         assert!(recipe.starts_with("#:schema "), "{recipe}");
         assert!(recipe.contains("name = \"team/shop\""), "{recipe}");
         let on_disk = walk(&format!("{}/templates/{}", env!("CARGO_MANIFEST_DIR"), template.name));
-        assert_eq!(on_disk, files.len(), "{}: a file in templates/ is not in the list", template.name);
+        assert_eq!(
+            on_disk,
+            files.len(),
+            "{}: a file in templates/ is not in the list",
+            template.name
+        );
     }
     let script = dir.path().join("deep/database-postgresql/entrypoint.sh");
     assert_ne!(fs::metadata(script).unwrap().permissions().mode() & 0o100, 0);
 }
 
 fn walk(dir: &str) -> usize {
-    walkdir::WalkDir::new(dir).into_iter().filter(|e| e.as_ref().unwrap().file_type().is_file()).count()
+    walkdir::WalkDir::new(dir)
+        .into_iter()
+        .filter(|e| e.as_ref().unwrap().file_type().is_file())
+        .count()
 }
 
 #[test]
@@ -52,7 +62,9 @@ fn nothing_is_overwritten_and_nothing_left_behind() {
 #[test]
 fn mistakes_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let error = |template: &str, name: &str| create(template, &dir.path().join("z"), name).unwrap_err().to_string();
+    let error = |template: &str, name: &str| {
+        create(template, &dir.path().join("z"), name).unwrap_err().to_string()
+    };
     assert_eq!(
         error("web-ngnix", "web"),
         "there is no template \"web-ngnix\" (did you mean \"web-nginx\"?); there are minimal, web-nginx, web-apache, database-postgresql, static-binary"

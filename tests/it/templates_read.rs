@@ -1,23 +1,26 @@
-//! Every template and example is a recipe that bake reads, in bake's own format, whose files are there.
+//! Every template and example is a recipe that bake reads, in bake's own format, whose files are
+//! there.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bake::build::context::Context;
-use bake::build::new::TEMPLATES;
-use bake::build::new::create;
-use bake::recipe::Inputs;
-use bake::recipe::Recipe;
-use bake::recipe::StepKind;
+use bake::engine::context::Context;
+use bake::engine::new::{TEMPLATES, create};
+use bake::recipe::{Inputs, Recipe, StepKind};
 use bake::step::Op;
 
-/// Reads the recipe, checks that every file it names is there and every template renders, and returns it with the rendered texts.
+/// Reads the recipe, checks that every file it names is there and every template renders, and
+/// returns it with the rendered texts.
 fn check(path: &Path) -> (Recipe, Vec<String>) {
     let text = fs::read_to_string(path).unwrap();
     let inputs = Inputs { file: path.to_owned(), arch: "amd64".to_owned(), ..Inputs::default() };
-    let recipe = bake::recipe::read(&text, &inputs)
-        .unwrap_or_else(|mistakes| panic!("{}: {:#?}", path.display(), mistakes.iter().map(|m| (m.line, &m.message)).collect::<Vec<_>>()));
+    let recipe = bake::recipe::read(&text, &inputs).unwrap_or_else(|mistakes| {
+        panic!(
+            "{}: {:#?}",
+            path.display(),
+            mistakes.iter().map(|m| (m.line, &m.message)).collect::<Vec<_>>()
+        )
+    });
     let formatted = bake::recipe::format(&text, path).expect("it has just been read");
     assert_eq!(formatted, text, "{} is not as `bake fmt` writes it", path.display());
     let context = Context::open(path.parent().unwrap(), &[]).unwrap();
@@ -25,7 +28,12 @@ fn check(path: &Path) -> (Recipe, Vec<String>) {
     for step in &recipe.steps {
         for op in bake::step::lower(step).ops {
             if matches!(op, Op::Copy { .. }) {
-                assert!(!context.list(&op).unwrap_or_else(|e| panic!("{}: {e}", path.display())).is_empty());
+                assert!(
+                    !context
+                        .list(&op)
+                        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+                        .is_empty()
+                );
             }
         }
         if let StepKind::Template { file, .. } = &step.kind {
@@ -48,8 +56,15 @@ fn every_template_is_a_recipe() {
             fs::write(to.join("bin/app"), "the person's own program").unwrap();
         }
         let (recipe, _) = check(&to.join("recipe.toml"));
-        assert_eq!((recipe.image.name.as_str(), recipe.image.version.as_str()), ("my-image", "0.1.0"));
-        assert!(recipe.config.cmd.is_some() || recipe.config.entrypoint.is_some(), "{}: nothing to start", template.name);
+        assert_eq!(
+            (recipe.image.name.as_str(), recipe.image.version.as_str()),
+            ("my-image", "0.1.0")
+        );
+        assert!(
+            recipe.config.cmd.is_some() || recipe.config.entrypoint.is_some(),
+            "{}: nothing to start",
+            template.name
+        );
     }
 }
 
@@ -57,16 +72,27 @@ fn every_template_is_a_recipe() {
 fn the_examples_are_two_versions_of_one_app() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/web");
     let recipe = |name: &str| check(&folder.join(name));
-    let mut found: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
     found.retain(|path| path.extension().is_some_and(|e| e == "toml"));
     assert_eq!(found.len(), 2, "an example without a test: {found:?}");
-    for (file, version, stop) in [("apache.toml", "1.0.0", "SIGWINCH"), ("nginx.toml", "2.0.0", "SIGQUIT")] {
+    for (file, version, stop) in
+        [("apache.toml", "1.0.0", "SIGWINCH"), ("nginx.toml", "2.0.0", "SIGQUIT")]
+    {
         let (recipe, rendered) = recipe(file);
         assert_eq!((recipe.image.name.as_str(), recipe.image.version.as_str()), ("web", version));
         assert_eq!(recipe.config.stop_signal.as_deref(), Some(stop));
         assert_eq!(recipe.config.ports, ["80/tcp"]);
         assert_eq!(recipe.config.volumes, ["/var/lib/web"]);
-        assert!(rendered.iter().any(|text| text.contains(&format!("<span id=\"version\">{version}</span>"))), "{rendered:?}");
-        assert!(rendered.contains(&format!("{{\"name\": \"web\", \"version\": \"{version}\"}}\n")), "{rendered:?}");
+        assert!(
+            rendered
+                .iter()
+                .any(|text| text.contains(&format!("<span id=\"version\">{version}</span>"))),
+            "{rendered:?}"
+        );
+        assert!(
+            rendered.contains(&format!("{{\"name\": \"web\", \"version\": \"{version}\"}}\n")),
+            "{rendered:?}"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Tiers: what a test needs beyond a compiler. A test that cannot run says why and returns. With `BAKE_REQUIRE` set it fails
-//! instead; with `BAKE_REQUIRE=user`, for runs as an unprivileged user, only those that need root may be left out.
+//! Tiers: what a test needs beyond a compiler. A test that cannot run says why and returns. With
+//! `BAKE_REQUIRE` set it fails instead; with `BAKE_REQUIRE=user`, for runs as an unprivileged user,
+//! only those that need root may be left out.
 
 use std::ffi::OsStr;
 
@@ -20,7 +21,8 @@ pub(crate) fn root() -> bool {
     rustix::process::geteuid().is_root() || !skip("this test needs root")
 }
 
-/// Whether bake can run its sandbox here: as root, or as a user with subordinate ids; notes a skip if not.
+/// Whether bake can run its sandbox here: as root, or as a user with subordinate ids; notes a skip
+/// if not.
 pub(crate) fn sandbox() -> bool {
     match bake::sandbox::probe(Some(env!("CARGO_BIN_EXE_bake").as_ref())) {
         Ok(_) => true,
@@ -30,6 +32,7 @@ pub(crate) fn sandbox() -> bool {
 
 /// Whether a program is installed; notes a skip if not.
 pub(crate) fn tool(name: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).exists()));
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).exists()));
     found || !skip(&format!("{name} is not installed"))
 }

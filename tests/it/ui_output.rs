@@ -1,4 +1,5 @@
-//! stdout and stderr as people and scripts have them: closed, full, a pipe that nobody reads, a narrow or dumb terminal.
+//! stdout and stderr as people and scripts have them: closed, full, a pipe that nobody reads, a
+//! narrow or dumb terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -52,11 +53,23 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn a_result_that_cannot_be_written_is_a_failure() {
     let Some(lab) = lab() else { return };
-    for args in [&["list"][..], &["list", "--json"], &["schema"], &["man"], &["completions", "bash"], &["build", "tiny.toml"]] {
+    for args in [
+        &["list"][..],
+        &["list", "--json"],
+        &["schema"],
+        &["man"],
+        &["completions", "bash"],
+        &["build", "tiny.toml"],
+    ] {
         let full = File::options().write(true).open("/dev/full").expect("/dev/full");
         let said = run_with(lab.command(args).stdout(full));
         assert_eq!(said.code, 1, "{args:?}: {}", said.err);
-        assert!(said.err.contains("cannot write the result to stdout") && said.err.contains("No space left"), "{args:?}: {}", said.err);
+        assert!(
+            said.err.contains("cannot write the result to stdout")
+                && said.err.contains("No space left"),
+            "{args:?}: {}",
+            said.err
+        );
     }
     // The story is not the result.
     let full = File::options().write(true).open("/dev/full").expect("/dev/full");
@@ -71,7 +84,11 @@ fn nothing_needs_stdin_or_an_open_stderr() {
     for args in TELLING {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "exec \"$0\" \"$@\" <&- 2>&-", env!("CARGO_BIN_EXE_bake")]).args(*args);
-        shell.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", lab.path("home")).env("BAKE_STORE", lab.path("store"));
+        shell
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", lab.path("home"))
+            .env("BAKE_STORE", lab.path("store"));
         let said = run(shell.current_dir(lab.path("")));
         assert_eq!(said.code, 0, "{args:?}: {}", said.out);
     }
@@ -81,8 +98,16 @@ fn nothing_needs_stdin_or_an_open_stderr() {
 fn in_terminal(lab: &Lab, columns: u16, term: &str, args: &str) -> Run {
     let script = format!("stty cols {columns} rows 24; exec \"$BAKE\" {args}");
     let mut command = Command::new("script");
-    command.args(["-q", "-e", "-c", &script, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", lab.path("home"));
-    command.env("BAKE", env!("CARGO_BIN_EXE_bake")).env("BAKE_STORE", lab.path("store")).env("TERM", term).env("SHELL", "/bin/sh");
+    command
+        .args(["-q", "-e", "-c", &script, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", lab.path("home"));
+    command
+        .env("BAKE", env!("CARGO_BIN_EXE_bake"))
+        .env("BAKE_STORE", lab.path("store"))
+        .env("TERM", term)
+        .env("SHELL", "/bin/sh");
     run(command.current_dir(lab.path("")))
 }
 
@@ -96,25 +121,36 @@ fn a_dumb_terminal_gets_plain_lines() {
     assert_eq!(plain.code, 0, "{}", plain.out);
     assert!(plain.out.contains("mkdir /a\r\n") && !plain.out.contains('\u{1b}'), "{:?}", plain.out);
     let doctor = in_terminal(&lab, 80, "dumb", "doctor");
-    assert!(doctor.out.contains("bake can build here") && !doctor.out.contains('\u{1b}'), "{:?}", doctor.out);
+    assert!(
+        doctor.out.contains("bake can build here") && !doctor.out.contains('\u{1b}'),
+        "{:?}",
+        doctor.out
+    );
     let colored = in_terminal(&lab, 80, "xterm", "doctor");
     assert!(colored.out.contains('\u{1b}'), "{:?}", colored.out);
     // stdout is no terminal, though stderr is one.
     let piped = in_terminal(&lab, 80, "xterm", "doctor | cat");
-    assert!(piped.out.contains("bake can build here") && !piped.out.contains('\u{1b}'), "{:?}", piped.out);
+    assert!(
+        piped.out.contains("bake can build here") && !piped.out.contains('\u{1b}'),
+        "{:?}",
+        piped.out
+    );
 }
 
 /// Runs a command with its own stdout, and returns what it says on stderr.
 fn run_with(command: &mut Command) -> Run {
-    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bake starts");
+    let mut child =
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bake starts");
     let mut err = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().expect("piped"), &mut err).expect("text");
+    std::io::Read::read_to_string(&mut child.stderr.take().expect("piped"), &mut err)
+        .expect("text");
     let status = child.wait().expect("our own child");
     Run { code: status.code().unwrap_or(-1), out: String::new(), err }
 }
 
-/// Ctrl-C at a terminal: nothing of what moved stays. The terminal would write `^C` behind the last line, which ends at the edge, and so
-/// move everything that is to be cleared by one line; and afterwards the terminal shows it again.
+/// Ctrl-C at a terminal: nothing of what moved stays. The terminal would write `^C` behind the last
+/// line, which ends at the edge, and so move everything that is to be cleared by one line; and
+/// afterwards the terminal shows it again.
 #[test]
 fn nothing_that_moved_stays_after_ctrl_c() {
     if !tier::sandbox() || !tier::tool("script") || !tier::tool("stty") {
@@ -123,18 +159,28 @@ fn nothing_that_moved_stays_after_ctrl_c() {
     let lab = Lab::new();
     lab.tiny_root();
     let step = "[[step]]\nrun = \"echo mark''er; sleep 1000\"\n";
-    lab.write("tiny.toml", &format!("[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n{step}"));
-    let line = "stty cols 60 rows 24; trap : INT; \"$BAKE\" build tiny.toml; echo \"code $?\"; stty -a";
+    lab.write(
+        "tiny.toml",
+        &format!("[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n{step}"),
+    );
+    let line =
+        "stty cols 60 rows 24; trap : INT; \"$BAKE\" build tiny.toml; echo \"code $?\"; stty -a";
     let mut command = Command::new("script");
-    command.args(["-q", "-e", "-c", line, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", lab.path("home"));
+    command
+        .args(["-q", "-e", "-c", line, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", lab.path("home"));
     command
         .env("BAKE", env!("CARGO_BIN_EXE_bake"))
         .env("BAKE_STORE", lab.path("store"))
         .env("TERM", "xterm")
         .env("SHELL", "/bin/sh")
         .current_dir(lab.path(""));
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
-    let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+    let (mut stdin, mut stdout) =
+        (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     let mut said = vec![];
     let mut part = [0; 4096];
     while !String::from_utf8_lossy(&said).contains("marker") {

@@ -1,53 +1,33 @@
-//! `packages` steps on Debian: the image's own apt chooses, bake fetches, verifies and locks, apt installs without network.
+//! `packages` steps on Debian: the image's own apt chooses, bake fetches, verifies and locks, apt
+//! installs without network.
 //!
 //! ```text
 //! /dev/bake/apt/      read-only: apt.conf, sources.list, lists/, archives/ (with apt's file names)
 //! /dev/bake/state/    apt's caches and logs, and archives/ with a link to each package: apt locks and chmods what is in there; thrown away
 //! ```
 //!
-//! Choosing sees the full verified indexes; installing sees an index of exactly the chosen packages, made from the packages
-//! themselves, so that a locked build (which has no full index) and the first one run the very same commands on the same data.
+//! Choosing sees the full verified indexes; installing sees an index of exactly the chosen
+//! packages, made from the packages themselves, so that a locked build (which has no full index)
+//! and the first one run the very same commands on the same data.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::HashSet;
-use std::fs;
-use std::io;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use serde_json::json;
 
-use super::Archive;
-use super::Lists;
-use super::Repository;
-use super::Source;
-use super::deb;
-use super::index;
-use super::index::field;
-use super::is_name;
+use super::index::{self, field};
 use super::mirror::Mirror;
 use super::tidy::Check;
-use super::version;
-use crate::base::Error;
-use crate::base::Line;
-use crate::base::Package;
-use crate::base::Workshop;
-use crate::base::environment;
+use super::{Archive, Lists, Repository, Source, deb, is_name, version};
+use crate::base::{Error, Line, Package, Workshop, environment};
 use crate::digest::HashReader;
-use crate::sandbox::Action;
-use crate::sandbox::Call;
-use crate::sandbox::Exec;
-use crate::sandbox::Job;
-use crate::sandbox::Mount;
-use crate::sandbox::Network;
-use crate::sandbox::Overlay;
-use crate::sandbox::Owners;
-use crate::sandbox::PolicyFile;
-use crate::sandbox::Session;
+use crate::sandbox::{
+    Action, Call, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, Session,
+};
 
 const CONF: &str = r#"Dir::State::lists "/dev/bake/apt/lists";
 Dir::Etc::sourcelist "/dev/bake/apt/sources.list";
@@ -75,7 +55,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads apt's notation, less what surprises: a trailing `-` would remove a package, other signs make a regular expression.
+    /// Reads apt's notation, less what surprises: a trailing `-` would remove a package, other
+    /// signs make a regular expression.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |why| Error::Request { request: text.to_owned(), why };
         let end = text.find(['=', '/']).unwrap_or(text.len());
@@ -90,13 +71,19 @@ impl Request {
         if !is_name(name) {
             return Err(wrong("a package name has lower-case letters, digits and + - . only"));
         }
-        if arch.as_ref().is_some_and(|a| a.is_empty() || !a.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')) {
+        if arch.as_ref().is_some_and(|a| {
+            a.is_empty()
+                || !a.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        }) {
             return Err(wrong("what follows : is not an architecture"));
         }
         match rest.split_at_checked(1) {
             None => {}
-            Some(("=", version)) if version::is_valid(version.strip_suffix('*').unwrap_or(version)) => {}
-            Some(("/", suite)) if !suite.is_empty() && suite.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) => {}
+            Some(("=", version))
+                if version::is_valid(version.strip_suffix('*').unwrap_or(version)) => {}
+            Some(("/", suite))
+                if !suite.is_empty()
+                    && suite.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) => {}
             Some(("=", _)) => return Err(wrong("what follows = is not a version")),
             Some(_) => return Err(wrong("what follows / is not a suite")),
         }
@@ -116,9 +103,13 @@ impl Request {
         format!("{}{}", self.head(), self.rest.as_deref().unwrap_or_default())
     }
 
-    /// The same request against exactly the chosen packages: by version, or (when nothing had to be chosen) by bare name.
+    /// The same request against exactly the chosen packages: by version, or (when nothing had to be
+    /// chosen) by bare name.
     fn settled(&self, set: &[Package]) -> String {
-        match set.iter().find(|p| p.name == self.name && self.arch.as_ref().is_none_or(|a| *a == p.arch || p.arch == "all")) {
+        match set.iter().find(|p| {
+            p.name == self.name
+                && self.arch.as_ref().is_none_or(|a| *a == p.arch || p.arch == "all")
+        }) {
             Some(package) => format!("{}={}", self.head(), package.version),
             None => self.head(),
         }
@@ -151,7 +142,10 @@ pub struct Ask<'a> {
 impl Ask<'_> {
     fn what(&self) -> String {
         let names = self.requests.iter().map(Request::text);
-        names.chain(self.files.iter().map(|f| f.display().to_string())).collect::<Vec<_>>().join(" ")
+        names
+            .chain(self.files.iter().map(|f| f.display().to_string()))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     fn mirror(&self, source: &Source) -> Mirror {
@@ -169,9 +163,15 @@ pub fn suite_of(os_release: &str) -> Option<String> {
 }
 
 /// Lets the apt in `root` choose what must be installed (nothing is installed). By name.
-pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dyn FnMut(Line<'_>)) -> Result<Vec<Package>, Error> {
+pub fn resolve(
+    root: &Overlay,
+    ask: &Ask<'_>,
+    shop: &Workshop<'_>,
+    hear: &mut dyn FnMut(Line<'_>),
+) -> Result<Vec<Package>, Error> {
     let arch = super::arch_name(ask.arch)?;
-    let mut sources = vec![shop.source.debian(ask.suite, ask.components, arch, &ask.mirror(shop.source))?];
+    let mut sources =
+        vec![shop.source.debian(ask.suite, ask.components, arch, &ask.mirror(shop.source))?];
     for repository in ask.repositories {
         sources.push(shop.source.repository(repository, arch)?);
     }
@@ -182,7 +182,10 @@ pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dy
         bench.lay_index("context", &local, arch)?;
     }
     bench.lay_sources(&listed.lines, !local.is_empty())?;
-    let mut argv: Vec<String> = ["apt-get", "install", "--print-uris", "-qq", "-o", "Debug::NoLocking=true"].map(str::to_owned).into();
+    let mut argv: Vec<String> =
+        ["apt-get", "install", "--print-uris", "-qq", "-o", "Debug::NoLocking=true"]
+            .map(str::to_owned)
+            .into();
     argv.push(recommends(ask));
     argv.push("--".to_owned());
     argv.extend(ask.requests.iter().map(Request::text));
@@ -216,7 +219,10 @@ pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dy
     for line in &lines {
         let broken = || Error::Apt { what: ask.what(), said: format!("unexpected line: {line}") };
         let (uri, hash) = printed(line).ok_or_else(broken)?;
-        let (place, path) = uri.strip_prefix("http://bake.invalid/").and_then(|p| p.split_once('/')).ok_or_else(broken)?;
+        let (place, path) = uri
+            .strip_prefix("http://bake.invalid/")
+            .and_then(|p| p.split_once('/'))
+            .ok_or_else(broken)?;
         if place == "context" {
             let found = local.iter().find(|l| l.package.file_name() == path).ok_or_else(broken)?;
             chosen.push(found.package.clone());
@@ -229,11 +235,17 @@ pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dy
     for (number, paths) in by_archive {
         // What the index says counts; apt's line is only its choice.
         let mut found: HashMap<String, Package> = HashMap::new();
-        for pocket in sources.iter().flat_map(|s| &s.pockets).filter(|p| listed.archives[number] == p.archive) {
+        for pocket in
+            sources.iter().flat_map(|s| &s.pockets).filter(|p| listed.archives[number] == p.archive)
+        {
             for index in &pocket.indexes {
-                let all: HashSet<String> = paths.iter().flat_map(|p| [p.clone(), format!("./{p}")]).collect();
+                let all: HashSet<String> =
+                    paths.iter().flat_map(|p| [p.clone(), format!("./{p}")]).collect();
                 let stanzas = index::by_filename(&index.plain, &all);
-                let stanzas = stanzas.map_err(|source| Error::Index { url: format!("{} {}", pocket.suite, index.component), source })?;
+                let stanzas = stanzas.map_err(|source| Error::Index {
+                    url: format!("{} {}", pocket.suite, index.component),
+                    source,
+                })?;
                 for stanza in stanzas.values() {
                     let package = super::package(stanza, &pocket.archive)?;
                     found.insert(package.path.clone(), package);
@@ -242,10 +254,18 @@ pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dy
         }
         for path in paths {
             let package = found.remove(path.trim_start_matches("./"));
-            let hash = expected.get(&(number, path.clone())).and_then(|h| h.strip_prefix("SHA256:"));
+            let hash =
+                expected.get(&(number, path.clone())).and_then(|h| h.strip_prefix("SHA256:"));
             match package {
-                Some(package) if hash.is_none_or(|h| h == package.sha256.hex()) => chosen.push(package),
-                _ => return Err(Error::Apt { what: ask.what(), said: format!("chose {path}, which the verified indexes do not have") }),
+                Some(package) if hash.is_none_or(|h| h == package.sha256.hex()) => {
+                    chosen.push(package)
+                }
+                _ => {
+                    return Err(Error::Apt {
+                        what: ask.what(),
+                        said: format!("chose {path}, which the verified indexes do not have"),
+                    });
+                }
             }
         }
     }
@@ -256,7 +276,8 @@ pub fn resolve(root: &Overlay, ask: &Ask<'_>, shop: &Workshop<'_>, hear: &mut dy
 
 /// Brings chosen packages into the cache; without network if all are there.
 pub fn fetch(packages: &[Package], ask: &Ask<'_>, source: &Source) -> Result<(), Error> {
-    let remote: Vec<Package> = packages.iter().filter(|p| p.archive != Archive::Context).cloned().collect();
+    let remote: Vec<Package> =
+        packages.iter().filter(|p| p.archive != Archive::Context).cloned().collect();
     source.packages(&remote, &ask.mirror(source), &mut |_, _| ControlFlow::Continue(()))
 }
 
@@ -298,13 +319,17 @@ pub fn install(
         set.push(Local { package: package.clone(), file, stanza: control.stanza() });
     }
     bench.lay_index("set", &set, arch)?;
-    bench.lay_sources(&["deb [trusted=yes] http://bake.invalid/set bake main".to_owned()], false)?;
+    bench
+        .lay_sources(&["deb [trusted=yes] http://bake.invalid/set bake main".to_owned()], false)?;
     let mut argv: Vec<String> = ["apt-get", "install", "--no-download"].map(str::to_owned).into();
     argv.push(recommends(ask));
     argv.push("--".to_owned());
     argv.extend(ask.requests.iter().map(|r| r.settled(packages)));
     argv.extend(files.iter().map(|f| format!("{}={}", f.package.name, f.package.version)));
-    let check = Check { installed: packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(), whole: false };
+    let check = Check {
+        installed: packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(),
+        whole: false,
+    };
     let finish = Action::Call(Call { name: "debian.finish", args: json!(check), fds: vec![] });
     let job = bench.job(root, vec![exec(argv, ask.epoch), finish]);
     shop.run("installing packages", job, hear, &mut |_| {})?;
@@ -329,7 +354,9 @@ fn printed(line: &str) -> Option<(String, &str)> {
     let mut at = 0;
     let raw = uri.as_bytes();
     while at < raw.len() {
-        let code = (raw[at] == b'%').then(|| uri.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(h, 16).ok())).flatten();
+        let code = (raw[at] == b'%')
+            .then(|| uri.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(h, 16).ok()))
+            .flatten();
         bytes.push(code.unwrap_or(raw[at]));
         at += if code.is_some() { 3 } else { 1 };
     }
@@ -338,8 +365,16 @@ fn printed(line: &str) -> Option<(String, &str)> {
 
 /// What a person needs of apt's output: its errors, and the explanation before them.
 fn readable(said: &[String]) -> String {
-    let noise = ["Reading package lists", "Building dependency tree", "Reading state information", "W: ", "N: "];
-    let kept = said.iter().filter(|line| !line.trim().is_empty() && !noise.iter().any(|n| line.starts_with(n)));
+    let noise = [
+        "Reading package lists",
+        "Building dependency tree",
+        "Reading state information",
+        "W: ",
+        "N: ",
+    ];
+    let kept = said
+        .iter()
+        .filter(|line| !line.trim().is_empty() && !noise.iter().any(|n| line.starts_with(n)));
     kept.take(40).cloned().collect::<Vec<_>>().join("\n")
 }
 
@@ -398,15 +433,18 @@ struct Bench<'a> {
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        // Scripts may have left files of users whom only the namespace can remove. What stays after a failure is below the build's
-        // scratch folder, which goes as a whole.
+        // Scripts may have left files of users whom only the namespace can remove. What stays after
+        // a failure is below the build's scratch folder, which goes as a whole.
         let _ = self.session.remove_tree(self.dir.path());
     }
 }
 
 impl<'a> Bench<'a> {
     fn new(shop: &Workshop<'a>) -> Result<Self, Error> {
-        let dir = tempfile::Builder::new().prefix("apt-").tempdir_in(shop.scratch).map_err(Error::file("write", shop.scratch))?;
+        let dir = tempfile::Builder::new()
+            .prefix("apt-")
+            .tempdir_in(shop.scratch)
+            .map_err(Error::file("write", shop.scratch))?;
         let bench = Self { dir, session: shop.session };
         open(bench.dir.path())?;
         for folder in [
@@ -446,7 +484,8 @@ impl<'a> Bench<'a> {
         self.write("apt/sources.list", text.as_bytes())
     }
 
-    /// Puts the verified lists where apt looks for them, under an invented host: no mirror's name gets into an image.
+    /// Puts the verified lists where apt looks for them, under an invented host: no mirror's name
+    /// gets into an image.
     fn lay_lists(&self, sources: &[Arc<Lists>], arch: &str) -> Result<Listed, Error> {
         let mut listed = Listed { lines: vec![], places: vec![], archives: vec![] };
         for pocket in sources.iter().flat_map(|s| &s.pockets) {
@@ -473,15 +512,24 @@ impl<'a> Bench<'a> {
             }
             let mut components: Vec<&str> = vec![];
             for index in &pocket.indexes {
-                let name =
-                    if flat { format!("{base}/Packages") } else { format!("{base}/{}/binary-{}/Packages", index.component, index.arch) };
+                let name = if flat {
+                    format!("{base}/Packages")
+                } else {
+                    format!("{base}/{}/binary-{}/Packages", index.component, index.arch)
+                };
                 self.link(&index.plain, &format!("apt/lists/{}", list_name(&name)))?;
                 if !components.contains(&index.component.as_str()) {
                     components.push(&index.component);
                 }
             }
             listed.lines.push(
-                format!("deb [arch={arch}] http://bake.invalid/{place} {} {}", pocket.suite, components.join(" ")).trim_end().to_owned(),
+                format!(
+                    "deb [arch={arch}] http://bake.invalid/{place} {} {}",
+                    pocket.suite,
+                    components.join(" ")
+                )
+                .trim_end()
+                .to_owned(),
             );
         }
         Ok(listed)
@@ -492,9 +540,15 @@ impl<'a> Bench<'a> {
         let mut text = String::new();
         for local in set {
             let (p, stanza) = (&local.package, &local.stanza);
-            text.push_str(&format!("{stanza}Filename: {}\nSize: {}\nSHA256: {}\n\n", p.file_name(), p.size, p.sha256.hex()));
+            text.push_str(&format!(
+                "{stanza}Filename: {}\nSize: {}\nSHA256: {}\n\n",
+                p.file_name(),
+                p.size,
+                p.sha256.hex()
+            ));
         }
-        let name = list_name(&format!("bake.invalid/{place}/dists/bake/main/binary-{arch}/Packages"));
+        let name =
+            list_name(&format!("bake.invalid/{place}/dists/bake/main/binary-{arch}/Packages"));
         self.write(&format!("apt/lists/{name}"), text.as_bytes())
     }
 
@@ -511,7 +565,8 @@ impl<'a> Bench<'a> {
         self.link(file, &name)
     }
 
-    /// By hard link: what is mounted is read-only, so nothing inside can reach the cache through it.
+    /// By hard link: what is mounted is read-only, so nothing inside can reach the cache through
+    /// it.
     fn link(&self, file: &Path, name: &str) -> Result<(), Error> {
         let path = self.dir.path().join(name);
         if fs::hard_link(file, &path).is_ok() {
@@ -530,7 +585,11 @@ impl<'a> Bench<'a> {
         Job {
             root: Some(root.clone()),
             mounts: vec![mount("apt", true), mount("state", false)],
-            files: vec![PolicyFile { at: PathBuf::from("/usr/sbin/policy-rc.d"), bytes: b"#!/bin/sh\nexit 101\n".to_vec(), mode: 0o755 }],
+            files: vec![PolicyFile {
+                at: PathBuf::from("/usr/sbin/policy-rc.d"),
+                bytes: b"#!/bin/sh\nexit 101\n".to_vec(),
+                mode: 0o755,
+            }],
             hostname: "bake".to_owned(),
             network: Network::None,
             actions,
@@ -542,16 +601,20 @@ impl<'a> Bench<'a> {
 fn open(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     let mode = if path.is_dir() { 0o755 } else { 0o644 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::file("open up", path))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(Error::file("open up", path))
 }
 
-/// apt's name of a list file: slashes become underscores, real underscores (and other odd signs) are percent-encoded.
+/// apt's name of a list file: slashes become underscores, real underscores (and other odd signs)
+/// are percent-encoded.
 fn list_name(path: &str) -> String {
     let mut name = String::new();
     for c in path.chars() {
         match c {
             '/' => name.push('_'),
-            c if "\\|{}[]<>\"^~_=!@#$%^&*".contains(c) => name.push_str(&format!("%{:02x}", u32::from(c))),
+            c if "\\|{}[]<>\"^~_=!@#$%^&*".contains(c) => {
+                name.push_str(&format!("%{:02x}", u32::from(c)))
+            }
             c => name.push(c),
         }
     }
@@ -578,8 +641,8 @@ mod tests {
             assert_eq!(Request::parse(text).expect(text).text(), text);
         }
         for text in [
-            "", "nginx-", "^ng.*$", "NGINX", "-y", "--help", "a b", "a;b", "../x", "a=", "a=$(x)", "a/", "a/b/c", "a:", "a:x y", "*",
-            "nginx\n",
+            "", "nginx-", "^ng.*$", "NGINX", "-y", "--help", "a b", "a;b", "../x", "a=", "a=$(x)",
+            "a/", "a/b/c", "a:", "a:x y", "*", "nginx\n",
         ] {
             assert!(matches!(Request::parse(text), Err(Error::Request { .. })), "{text:?}");
         }
@@ -604,27 +667,42 @@ mod tests {
             ("sed=4", "sed"),
             ("nginx:i386", "nginx:i386"),
         ] {
-            assert_eq!(Request::parse(request).expect(request).settled(std::slice::from_ref(&package)), settled);
+            assert_eq!(
+                Request::parse(request).expect(request).settled(std::slice::from_ref(&package)),
+                settled
+            );
         }
     }
 
     #[test]
     fn print_uris_lines() {
         let line = "'http://bake.invalid/debian/pool/main/g/g%2b%2b_1%253a2_amd64.deb' g++_1%3a2_amd64.deb 10 SHA256:ab";
-        assert_eq!(printed(line), Some(("http://bake.invalid/debian/pool/main/g/g++_1%3a2_amd64.deb".to_owned(), "SHA256:ab")));
+        assert_eq!(
+            printed(line),
+            Some((
+                "http://bake.invalid/debian/pool/main/g/g++_1%3a2_amd64.deb".to_owned(),
+                "SHA256:ab"
+            ))
+        );
         assert_eq!(printed("Reading package lists..."), None);
     }
 
     #[test]
     fn list_names_are_apts() {
-        assert_eq!(list_name("bake.invalid/debian/dists/trixie/InRelease"), "bake.invalid_debian_dists_trixie_InRelease");
+        assert_eq!(
+            list_name("bake.invalid/debian/dists/trixie/InRelease"),
+            "bake.invalid_debian_dists_trixie_InRelease"
+        );
         assert_eq!(list_name("h/a_b~c"), "h_a%5fb%7ec");
     }
 
     #[test]
     fn the_suite_of_an_image() {
         assert_eq!(suite_of("ID=debian\nVERSION_CODENAME=trixie\n").as_deref(), Some("trixie"));
-        assert_eq!(suite_of("ID=\"debian\"\nVERSION_CODENAME=\"bookworm\"\n").as_deref(), Some("bookworm"));
+        assert_eq!(
+            suite_of("ID=\"debian\"\nVERSION_CODENAME=\"bookworm\"\n").as_deref(),
+            Some("bookworm")
+        );
         assert_eq!(suite_of("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
         assert_eq!(suite_of("ID=debian\n"), None);
     }

@@ -1,36 +1,22 @@
-//! A Debian base from its packages: unpack (while they are downloaded), run the preinst scripts, let dpkg configure everything.
+//! A Debian base from its packages: unpack (while they are downloaded), run the preinst scripts,
+//! let dpkg configure everything.
 
 use std::fs::File;
-use std::io;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::mirror::Mirror;
 use super::tidy::Check;
 use super::unpack;
-use crate::base::Error;
-use crate::base::Line;
-use crate::base::PinnedDebian;
-use crate::base::Workshop;
-use crate::base::environment;
-use crate::base::host_arch;
+use crate::base::{Error, Line, PinnedDebian, Workshop, environment, host_arch};
 use crate::event::Event;
-use crate::sandbox::Action;
-use crate::sandbox::Call;
-use crate::sandbox::Exec;
-use crate::sandbox::Job;
-use crate::sandbox::Mount;
-use crate::sandbox::Network;
-use crate::sandbox::Overlay;
-use crate::sandbox::Owners;
-use crate::sandbox::PolicyFile;
+use crate::sandbox::{Action, Call, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile};
 
-/// Runs each preinst as dpkg would: its control folder at `tmp.ci` (elsewhere debconf would not know the owner of a template).
+/// Runs each preinst as dpkg would: its control folder at `tmp.ci` (elsewhere debconf would not
+/// know the owner of a template).
 const PREINSTS: &str = r#"
 cd /
 for p do
@@ -60,7 +46,12 @@ pub(in crate::base) fn build(
 }
 
 /// Downloads and unpacks at the same time.
-fn unpack(pin: &PinnedDebian, epoch: i64, upper: &Path, shop: &Workshop<'_>) -> Result<unpack::Done, Error> {
+fn unpack(
+    pin: &PinnedDebian,
+    epoch: i64,
+    upper: &Path,
+    shop: &Workshop<'_>,
+) -> Result<unpack::Done, Error> {
     let mirror = shop.source.mirror(pin.mirror.as_deref(), &pin.suite);
     let args = unpack::Args {
         root: shop.inside(upper)?,
@@ -73,9 +64,10 @@ fn unpack(pin: &PinnedDebian, epoch: i64, upper: &Path, shop: &Workshop<'_>) -> 
         sources: super::sources(pin),
     };
     let total = pin.packages.len() as u64;
-    let (reader, writer) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::file("open a pipe for", upper)(e.into()))?;
-    let args = serde_json::to_value(args).map_err(|e| Error::file("describe", upper)(io::Error::other(e)))?;
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| Error::file("open a pipe for", upper)(e.into()))?;
+    let args = serde_json::to_value(args)
+        .map_err(|e| Error::file("describe", upper)(io::Error::other(e)))?;
     let job = Job {
         root: None,
         mounts: vec![Mount {
@@ -91,7 +83,13 @@ fn unpack(pin: &PinnedDebian, epoch: i64, upper: &Path, shop: &Workshop<'_>) -> 
     };
     let mut progress = |value: Value| {
         let done = value["unpacked"].as_u64().unwrap_or(0);
-        (shop.sink)(Event::Progress { task: "unpack", what: format!("Debian {}", pin.suite), done, total: Some(total), bytes: false });
+        (shop.sink)(Event::Progress {
+            task: "unpack",
+            what: format!("Debian {}", pin.suite),
+            done,
+            total: Some(total),
+            bytes: false,
+        });
     };
     let (fetched, ended) = std::thread::scope(|scope| {
         let fetching = scope.spawn(|| fetch(pin, &mirror, File::from(writer), shop));
@@ -100,7 +98,8 @@ fn unpack(pin: &PinnedDebian, epoch: i64, upper: &Path, shop: &Workshop<'_>) -> 
         (fetched, ended)
     });
     (shop.sink)(Event::ProgressEnd { task: "unpack" });
-    // When a download fails the unpacking ends too, for want of packages: the download is the reason.
+    // When a download fails the unpacking ends too, for want of packages: the download is the
+    // reason.
     match fetched {
         Err(Error::Cancelled) if !shop.cancel.fired() => {}
         Err(error) => return Err(error),
@@ -108,14 +107,24 @@ fn unpack(pin: &PinnedDebian, epoch: i64, upper: &Path, shop: &Workshop<'_>) -> 
     }
     let values = ended?;
     let done = values.into_iter().next().unwrap_or(Value::Null);
-    serde_json::from_value(done).map_err(|e| Error::file("understand the unpacking of", upper)(io::Error::other(e)))
+    serde_json::from_value(done)
+        .map_err(|e| Error::file("understand the unpacking of", upper)(io::Error::other(e)))
 }
 
-fn fetch(pin: &PinnedDebian, mirror: &Mirror, mut pipe: File, shop: &Workshop<'_>) -> Result<(), Error> {
+fn fetch(
+    pin: &PinnedDebian,
+    mirror: &Mirror,
+    mut pipe: File,
+    shop: &Workshop<'_>,
+) -> Result<(), Error> {
     shop.source.packages(&pin.packages, mirror, &mut |index, _| {
         let place = u32::try_from(index).unwrap_or(u32::MAX).to_le_bytes();
         // Nobody reads any more: the unpacking has failed and says why itself.
-        if pipe.write_all(&place).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if pipe.write_all(&place).is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })
 }
 
@@ -128,9 +137,22 @@ fn configure(
     shop: &Workshop<'_>,
     hear: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
-    let exec = |argv: Vec<String>, env| Action::Exec(Exec { argv, env, cwd: PathBuf::from("/"), user: "0:0".to_owned(), timeout: None });
+    let exec = |argv: Vec<String>, env| {
+        Action::Exec(Exec {
+            argv,
+            env,
+            cwd: PathBuf::from("/"),
+            user: "0:0".to_owned(),
+            timeout: None,
+        })
+    };
     let mut for_preinst = environment(epoch);
-    let dpkg = pin.packages.iter().find(|p| p.name == "dpkg").map(|p| p.version.clone()).unwrap_or_default();
+    let dpkg = pin
+        .packages
+        .iter()
+        .find(|p| p.name == "dpkg")
+        .map(|p| p.version.clone())
+        .unwrap_or_default();
     for (name, value) in [
         ("DPKG_MAINTSCRIPT_NAME", "preinst"),
         ("DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT", "1"),
@@ -142,12 +164,20 @@ fn configure(
         for_preinst.insert(name.to_owned(), value.to_owned());
     }
     let script = ["/bin/sh", "-euc", PREINSTS, "preinsts"].map(str::to_owned);
-    let check = Check { installed: pin.packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(), whole: true };
+    let check = Check {
+        installed: pin.packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(),
+        whole: true,
+    };
     let job = Job {
         root: Some(Overlay { lower: vec![], upper: upper.to_owned(), work: work.to_owned() }),
         mounts: vec![],
-        // libc6 sleeps a second to wait for an init that is not there, unless this says that we are in a chroot.
-        files: vec![PolicyFile { at: PathBuf::from("/usr/bin/ischroot"), bytes: b"#!/bin/sh\nexit 0\n".to_vec(), mode: 0o755 }],
+        // libc6 sleeps a second to wait for an init that is not there, unless this says that we are
+        // in a chroot.
+        files: vec![PolicyFile {
+            at: PathBuf::from("/usr/bin/ischroot"),
+            bytes: b"#!/bin/sh\nexit 0\n".to_vec(),
+            mode: 0o755,
+        }],
         hostname: "bake".to_owned(),
         network: Network::None,
         actions: vec![

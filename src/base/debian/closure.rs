@@ -1,12 +1,10 @@
-//! The minimal set of packages, and everything it depends on: no solver, but the few rules that Debian's own set needs.
+//! The minimal set of packages, and everything it depends on: no solver, but the few rules that
+//! Debian's own set needs.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use super::index::Catalog;
-use super::index::Found;
-use super::index::field;
+use super::index::{Catalog, Found, field};
 use super::version;
 
 /// Why no set could be found.
@@ -49,9 +47,22 @@ pub(super) enum Want {
     Essential,
 }
 
-/// Returns the set for `want`, by name, with the newest version of each package. `drop`: names never chosen. `arch`: Debian's name.
-pub(super) fn close(catalog: &Catalog, want: Want, arch: &str, drop: &[&str]) -> Result<BTreeMap<String, Found>, Unmet> {
-    let mut set = Set { catalog, arch, drop, chosen: BTreeMap::new(), provided: BTreeMap::new(), queue: VecDeque::new() };
+/// Returns the set for `want`, by name, with the newest version of each package. `drop`: names
+/// never chosen. `arch`: Debian's name.
+pub(super) fn close(
+    catalog: &Catalog,
+    want: Want,
+    arch: &str,
+    drop: &[&str],
+) -> Result<BTreeMap<String, Found>, Unmet> {
+    let mut set = Set {
+        catalog,
+        arch,
+        drop,
+        chosen: BTreeMap::new(),
+        provided: BTreeMap::new(),
+        queue: VecDeque::new(),
+    };
     let mut any = false;
     for name in catalog.roots() {
         let Some(found) = catalog.newest(name)? else { continue };
@@ -95,14 +106,20 @@ impl Set<'_> {
         self.queue.push_back(name.to_owned());
     }
 
-    /// Plain clauses first; those with a choice wait until nothing else is left, when most of them are satisfied already.
+    /// Plain clauses first; those with a choice wait until nothing else is left, when most of them
+    /// are satisfied already.
     fn run(&mut self) -> Result<(), Unmet> {
         let mut waiting: VecDeque<(String, String)> = VecDeque::new();
         loop {
             while let Some(name) = self.queue.pop_front() {
                 let stanza = self.chosen[&name].stanza.clone();
                 for kind in ["Pre-Depends", "Depends"] {
-                    for clause in field(&stanza, kind).unwrap_or_default().split(',').map(str::trim).filter(|c| !c.is_empty()) {
+                    for clause in field(&stanza, kind)
+                        .unwrap_or_default()
+                        .split(',')
+                        .map(str::trim)
+                        .filter(|c| !c.is_empty())
+                    {
                         let alternatives = parse(clause, self.arch);
                         match &alternatives[..] {
                             [one] if self.chosen_satisfies(one) => {}
@@ -146,7 +163,9 @@ impl Set<'_> {
         if real.is_some_and(|version| fits(Some(version), wanted.relation)) {
             return true;
         }
-        self.provided.get(wanted.name).is_some_and(|versions| versions.iter().any(|v| fits(v.as_deref(), wanted.relation)))
+        self.provided
+            .get(wanted.name)
+            .is_some_and(|versions| versions.iter().any(|v| fits(v.as_deref(), wanted.relation)))
     }
 
     fn real(&self, wanted: &Alternative<'_>) -> Result<Option<Found>, Unmet> {
@@ -169,7 +188,10 @@ impl Set<'_> {
                 continue;
             }
             let priorities = ["required", "important", "standard", "optional"];
-            let rank = priorities.iter().position(|p| field(&found.stanza, "Priority") == Some(p)).unwrap_or(priorities.len());
+            let rank = priorities
+                .iter()
+                .position(|p| field(&found.stanza, "Priority") == Some(p))
+                .unwrap_or(priorities.len());
             if best.as_ref().is_none_or(|b| rank < b.0) {
                 best = Some((rank, name, found));
             }
@@ -190,16 +212,24 @@ fn fits(version: Option<&str>, relation: Option<(&str, &str)>) -> bool {
 fn provides(stanza: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     field(stanza, "Provides").unwrap_or_default().split(',').filter_map(|item| {
         let (name, rest) = item.split_once('(').unwrap_or((item, ""));
-        let version = rest.trim_end().strip_suffix(')').and_then(|r| r.trim().strip_prefix('=')).map(str::trim);
+        let version = rest
+            .trim_end()
+            .strip_suffix(')')
+            .and_then(|r| r.trim().strip_prefix('='))
+            .map(str::trim);
         let name = name.trim();
         (!name.is_empty()).then_some((name, version))
     })
 }
 
-/// `a (>= 1) | b:any` → alternatives. A qualifier that names another architecture can never be satisfied here.
+/// `a (>= 1) | b:any` → alternatives. A qualifier that names another architecture can never be
+/// satisfied here.
 fn parse<'a>(clause: &'a str, arch: &str) -> Vec<Alternative<'a>> {
     let one = |text: &'a str| {
-        let text = text.split(['[', '<']).next().map_or(text, |before| if text.contains('(') { text } else { before });
+        let text = text
+            .split(['[', '<'])
+            .next()
+            .map_or(text, |before| if text.contains('(') { text } else { before });
         let (name, rest) = text.split_once('(').unwrap_or((text, ""));
         let (name, qualifier) = name.trim().split_once(':').unwrap_or((name.trim(), "any"));
         let relation = rest.split(')').next().map(str::trim).filter(|r| !r.is_empty()).map(|r| {
@@ -246,14 +276,26 @@ mod tests {
     fn sets() {
         for (text, set) in [
             ("sh 1 E\napt 1\nother 1", "apt sh"),
-            ("sh 1 E; Depends: libc (>= 2)\nlibc 2; Pre-Depends: gcc-base\ngcc-base 1\nmount 1 R\napt 1", "apt gcc-base libc mount sh"),
+            (
+                "sh 1 E; Depends: libc (>= 2)\nlibc 2; Pre-Depends: gcc-base\ngcc-base 1\nmount 1 R\napt 1",
+                "apt gcc-base libc mount sh",
+            ),
             // A choice waits: mawk is required anyway, so gawk, though named first, is not taken.
-            ("base 1 E; Depends: gawk | awk\ngawk 1; Provides: awk\nmawk 1 R; Provides: awk\napt 1", "apt base mawk"),
+            (
+                "base 1 E; Depends: gawk | awk\ngawk 1; Provides: awk\nmawk 1 R; Provides: awk\napt 1",
+                "apt base mawk",
+            ),
             // Nothing chosen satisfies it: the first alternative that exists.
             ("base 1 E; Depends: none | b | c\nb 1\nc 1\napt 1", "apt b base"),
             // A provider counts for a versioned dependency only with a version.
-            ("x 1 E; Depends: v (>= 2)\np 1; Provides: v\nq 1; Provides: v (= 2.1)\napt 1", "apt q x"),
-            ("x 1 E; Depends: v\np 1; Provides: v\nq 1; Provides: v; Priority: important\napt 1", "apt q x"),
+            (
+                "x 1 E; Depends: v (>= 2)\np 1; Provides: v\nq 1; Provides: v (= 2.1)\napt 1",
+                "apt q x",
+            ),
+            (
+                "x 1 E; Depends: v\np 1; Provides: v\nq 1; Provides: v; Priority: important\napt 1",
+                "apt q x",
+            ),
             ("x 1 E; Depends: y:any, z:amd64\ny 1\nz 1\napt 1", "apt x y z"),
             // Cycles end.
             ("x 1 E; Depends: y\ny 1; Depends: x\napt 1; Depends: apt", "apt x y"),
@@ -276,8 +318,14 @@ mod tests {
         for (text, message) in [
             ("sh 1 E", "the archive has no package apt"),
             ("apt 1", "the archive has no essential packages"),
-            ("sh 1 E; Depends: libc (>= 3)\nlibc 2\napt 1", "sh depends on libc (>= 3), which the archive cannot satisfy"),
-            ("sh 1 E; Depends: y:i386\ny 1\napt 1", "sh depends on y:i386, which the archive cannot satisfy"),
+            (
+                "sh 1 E; Depends: libc (>= 3)\nlibc 2\napt 1",
+                "sh depends on libc (>= 3), which the archive cannot satisfy",
+            ),
+            (
+                "sh 1 E; Depends: y:i386\ny 1\napt 1",
+                "sh depends on y:i386, which the archive cannot satisfy",
+            ),
         ] {
             assert_eq!(check(text, &[]), Err(message.to_owned()));
         }
@@ -286,7 +334,10 @@ mod tests {
     #[test]
     fn clauses() {
         let plain = |name, relation| Alternative { name, relation, foreign: false };
-        assert_eq!(parse("a (>= 1:2-3) | b", "amd64"), [plain("a", Some((">=", "1:2-3"))), plain("b", None)]);
+        assert_eq!(
+            parse("a (>= 1:2-3) | b", "amd64"),
+            [plain("a", Some((">=", "1:2-3"))), plain("b", None)]
+        );
         assert_eq!(parse("a(<<1)", "amd64"), [plain("a", Some(("<<", "1")))]);
         assert_eq!(parse("a [linux-any]", "amd64"), [plain("a", None)]);
     }

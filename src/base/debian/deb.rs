@@ -1,8 +1,8 @@
-//! A Debian package file (deb(5)): an `ar` archive of `debian-binary`, `control.tar.*`, `data.tar.*`, read front to back.
+//! A Debian package file (deb(5)): an `ar` archive of `debian-binary`, `control.tar.*`,
+//! `data.tar.*`, read front to back.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 
 /// Memory a decoder may use; Debian's packages need at most 65 MiB.
 const DECODER: u64 = 512 << 20;
@@ -30,24 +30,36 @@ pub(super) struct Control {
 impl Control {
     /// The control stanza, with one line end at its end.
     pub(super) fn stanza(&self) -> String {
-        let text = self.members.get("control").map(|m| String::from_utf8_lossy(&m.bytes).into_owned()).unwrap_or_default();
+        let text = self
+            .members
+            .get("control")
+            .map(|m| String::from_utf8_lossy(&m.bytes).into_owned())
+            .unwrap_or_default();
         format!("{}\n", text.trim())
     }
 
     /// A member's text.
     pub(super) fn text(&self, name: &str) -> String {
-        self.members.get(name).map(|m| String::from_utf8_lossy(&m.bytes).into_owned()).unwrap_or_default()
+        self.members
+            .get(name)
+            .map(|m| String::from_utf8_lossy(&m.bytes).into_owned())
+            .unwrap_or_default()
     }
 }
 
 /// Decompresses xz within bounds.
 pub(super) fn xz<R: Read>(from: R) -> io::Result<liblzma::read::XzDecoder<R>> {
-    let stream = liblzma::stream::Stream::new_stream_decoder(DECODER, liblzma::stream::CONCATENATED)?;
+    let stream =
+        liblzma::stream::Stream::new_stream_decoder(DECODER, liblzma::stream::CONCATENATED)?;
     Ok(liblzma::read::XzDecoder::new_stream(from, stream))
 }
 
-/// Reads a package: its control archive, then hands the open data archive to `data`. Whatever `data` leaves unread is skipped.
-pub(super) fn read<R: Read, T>(from: R, data: impl FnOnce(&Control, &mut tar::Archive<&mut dyn Read>) -> io::Result<T>) -> io::Result<T> {
+/// Reads a package: its control archive, then hands the open data archive to `data`. Whatever
+/// `data` leaves unread is skipped.
+pub(super) fn read<R: Read, T>(
+    from: R,
+    data: impl FnOnce(&Control, &mut tar::Archive<&mut dyn Read>) -> io::Result<T>,
+) -> io::Result<T> {
     let mut from = from;
     let mut magic = [0; 8];
     from.read_exact(&mut magic).map_err(|_| wrong("it is too short to be a Debian package"))?;
@@ -58,7 +70,9 @@ pub(super) fn read<R: Read, T>(from: R, data: impl FnOnce(&Control, &mut tar::Ar
     let mut control = None;
     let mut data = Some(data);
     loop {
-        let Some((name, size)) = header(&mut from)? else { return Err(wrong("it has no data.tar")) };
+        let Some((name, size)) = header(&mut from)? else {
+            return Err(wrong("it has no data.tar"));
+        };
         let mut member = from.by_ref().take(size);
         match name.as_str() {
             "debian-binary" if !format_seen => {
@@ -76,7 +90,9 @@ pub(super) fn read<R: Read, T>(from: R, data: impl FnOnce(&Control, &mut tar::Ar
                 control = Some(read_control(&mut *decoder(packed, &mut member)?)?);
             }
             packed if packed.starts_with("data.tar") => {
-                let control = control.as_ref().ok_or_else(|| wrong("control.tar does not come before data.tar"))?;
+                let control = control
+                    .as_ref()
+                    .ok_or_else(|| wrong("control.tar does not come before data.tar"))?;
                 let mut plain = decoder(packed, &mut member)?;
                 let take = data.take().expect("the loop ends here");
                 let mut archive = tar::Archive::new(&mut *plain as &mut dyn Read);
@@ -109,9 +125,14 @@ fn header(from: &mut dyn Read) -> io::Result<Option<(String, u64)>> {
     if bytes.len() < 60 || &bytes[58..] != b"`\n" {
         return Err(wrong("a member header is malformed"));
     }
-    let text = |range: std::ops::Range<usize>| std::str::from_utf8(&bytes[range]).map(|t| t.trim_end_matches(' ').to_owned());
+    let text = |range: std::ops::Range<usize>| {
+        std::str::from_utf8(&bytes[range]).map(|t| t.trim_end_matches(' ').to_owned())
+    };
     let name = text(0..16).map_err(|_| wrong("a member name is malformed"))?;
-    let size = text(48..58).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit())).and_then(|t| t.parse().ok());
+    let size = text(48..58)
+        .ok()
+        .filter(|t| t.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|t| t.parse().ok());
     let size = size.ok_or_else(|| wrong("a member size is malformed"))?;
     Ok(Some((name.strip_suffix('/').unwrap_or(&name).to_owned(), size)))
 }
@@ -139,12 +160,17 @@ fn read_control(from: &mut dyn Read) -> io::Result<Control> {
             continue;
         }
         let path = entry.path_bytes().into_owned();
-        let name = String::from_utf8(path).map_err(|_| wrong("a control file's name is not UTF-8"))?;
+        let name =
+            String::from_utf8(path).map_err(|_| wrong("a control file's name is not UTF-8"))?;
         let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
         // These names become file names below /var/lib/dpkg/info.
-        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b)) && !name.starts_with('.');
+        let plain = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b))
+            && !name.starts_with('.');
         if !plain || !entry.header().entry_type().is_file() {
-            return Err(wrong(&format!("control file {name:?} is not a plain file with a plain name")));
+            return Err(wrong(&format!(
+                "control file {name:?} is not a plain file with a plain name"
+            )));
         }
         let mode = entry.header().mode()? & 0o7777;
         let mtime = i64::try_from(entry.header().mtime()?).unwrap_or(0);
@@ -170,7 +196,9 @@ pub(crate) mod tests {
 
     /// One `ar` member.
     pub(crate) fn member(name: &str, bytes: &[u8]) -> Vec<u8> {
-        let mut out = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", bytes.len()).into_bytes();
+        let mut out =
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", bytes.len())
+                .into_bytes();
         out.extend_from_slice(bytes);
         if bytes.len() % 2 == 1 {
             out.push(b'\n');
@@ -221,12 +249,20 @@ pub(crate) mod tests {
         };
         let gz = |bytes: &[u8]| {
             let mut out = vec![];
-            flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut out).expect("memory");
+            flate2::read::GzEncoder::new(bytes, flate2::Compression::fast())
+                .read_to_end(&mut out)
+                .expect("memory");
             out
         };
         let zst = |bytes: &[u8]| zstd::encode_all(bytes, 1).expect("memory");
-        let want = ("Package: x\n".to_owned(), vec!["./usr/bin/x".to_owned(), "./etc/x".to_owned()]);
-        for (ending, pack) in [(".xz", &xz as &dyn Fn(&[u8]) -> Vec<u8>), (".gz", &gz), (".zst", &zst), ("", &|b: &[u8]| b.to_vec())] {
+        let want =
+            ("Package: x\n".to_owned(), vec!["./usr/bin/x".to_owned(), "./etc/x".to_owned()]);
+        for (ending, pack) in [
+            (".xz", &xz as &dyn Fn(&[u8]) -> Vec<u8>),
+            (".gz", &gz),
+            (".zst", &zst),
+            ("", &|b: &[u8]| b.to_vec()),
+        ] {
             let parts = [
                 ("debian-binary", b"2.0\n".to_vec()),
                 ("_gpgorigin", b"odd".to_vec()),
@@ -242,7 +278,8 @@ pub(crate) mod tests {
     fn hostile_ones_are_refused() {
         let control = tar_of(&[("./control", "Package: x\n")]);
         let data = tar_of(&[("./x", "x")]);
-        let good = deb(&[("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)]);
+        let good =
+            deb(&[("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)]);
         let twice = tar_of(&[("./control", "a"), ("control", "b")]);
         let odd = tar_of(&[("./control", "a"), ("../../etc/passwd", "b")]);
         let none = tar_of(&[("./md5sums", "")]);
@@ -258,14 +295,43 @@ pub(crate) mod tests {
             ("cut in a header", good[..90].to_vec()),
             ("size too large", size),
             ("negative size", minus),
-            ("data first", deb(&[("debian-binary", b"2.0\n"), ("data.tar", &data), ("control.tar", &control)])),
+            (
+                "data first",
+                deb(&[("debian-binary", b"2.0\n"), ("data.tar", &data), ("control.tar", &control)]),
+            ),
             ("no format", deb(&[("control.tar", &control), ("data.tar", &data)])),
-            ("other format", deb(&[("debian-binary", b"3.0\n"), ("control.tar", &control), ("data.tar", &data)])),
-            ("unknown packing", deb(&[("debian-binary", b"2.0\n"), ("control.tar.lz4", &control), ("data.tar", &data)])),
-            ("a member twice in control", deb(&[("debian-binary", b"2.0\n"), ("control.tar", &twice), ("data.tar", &data)])),
-            ("a path in control", deb(&[("debian-binary", b"2.0\n"), ("control.tar", &odd), ("data.tar", &data)])),
-            ("no control file", deb(&[("debian-binary", b"2.0\n"), ("control.tar", &none), ("data.tar", &data)])),
-            ("not xz", deb(&[("debian-binary", b"2.0\n"), ("control.tar.xz", &control), ("data.tar", &data)])),
+            (
+                "other format",
+                deb(&[("debian-binary", b"3.0\n"), ("control.tar", &control), ("data.tar", &data)]),
+            ),
+            (
+                "unknown packing",
+                deb(&[
+                    ("debian-binary", b"2.0\n"),
+                    ("control.tar.lz4", &control),
+                    ("data.tar", &data),
+                ]),
+            ),
+            (
+                "a member twice in control",
+                deb(&[("debian-binary", b"2.0\n"), ("control.tar", &twice), ("data.tar", &data)]),
+            ),
+            (
+                "a path in control",
+                deb(&[("debian-binary", b"2.0\n"), ("control.tar", &odd), ("data.tar", &data)]),
+            ),
+            (
+                "no control file",
+                deb(&[("debian-binary", b"2.0\n"), ("control.tar", &none), ("data.tar", &data)]),
+            ),
+            (
+                "not xz",
+                deb(&[
+                    ("debian-binary", b"2.0\n"),
+                    ("control.tar.xz", &control),
+                    ("data.tar", &data),
+                ]),
+            ),
         ] {
             assert!(names(&bytes).is_err(), "{what}");
         }

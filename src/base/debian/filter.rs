@@ -1,5 +1,6 @@
-//! What `variant = "slim"` leaves out, with dpkg's own rules (dpkg(1), `--path-exclude`), so that the base and every later
-//! package are treated alike: the last rule that matches wins; folders and symlinks stay where an include may need them.
+//! What `variant = "slim"` leaves out, with dpkg's own rules (dpkg(1), `--path-exclude`), so that
+//! the base and every later package are treated alike: the last rule that matches wins; folders and
+//! symlinks stay where an include may need them.
 
 /// dpkg's configuration, in the image at `/etc/dpkg/dpkg.cfg.d/bake-slim`.
 pub(super) const SLIM: &str = "\
@@ -48,7 +49,11 @@ impl Filter {
             return false;
         }
         let kept = |pattern: &str| {
-            let plain = pattern.split(['*', '?', '[', '\\']).next().unwrap_or_default().trim_end_matches('/');
+            let plain = pattern
+                .split(['*', '?', '[', '\\'])
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches('/');
             path.starts_with(plain.as_bytes())
         };
         !(soft && self.rules.iter().any(|(pattern, include)| *include && kept(pattern)))
@@ -67,7 +72,9 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
         if parts.peek().is_none() {
             return rest.ends_with(part);
         }
-        let Some(at) = rest.windows(part.len().max(1)).position(|w| w == part) else { return false };
+        let Some(at) = rest.windows(part.len().max(1)).position(|w| w == part) else {
+            return false;
+        };
         rest = &rest[at + part.len()..];
     }
     true

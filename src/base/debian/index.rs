@@ -1,28 +1,24 @@
-//! `Packages` indexes: decompressed once into the cache (apt needs the text too), scanned into a small catalog of the newest
-//! versions; the stanzas themselves stay on disk and are read where they are needed.
+//! `Packages` indexes: decompressed once into the cache (apt needs the text too), scanned into a
+//! small catalog of the newest versions; the stanzas themselves stay on disk and are read where
+//! they are needed.
 //!
 //! ```text
 //! CACHE/index/sha256/<hex>    plain text of an index, by the sha256 that the signed Release file gives
 //! ```
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io;
-use std::io::Read;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::version;
 use crate::base::aside::Aside;
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::digest::HashWriter;
+use crate::digest::{Digest, HashReader, HashWriter};
 use crate::files;
 
-/// A stanza longer than this is not one of a package index (the longest in Debian has about 60 KiB).
+/// A stanza longer than this is not one of a package index (the longest in Debian has about 60
+/// KiB).
 const LONGEST: usize = 1 << 20;
 
 /// Returns a field's value with its continuation lines, without surrounding white space.
@@ -122,7 +118,8 @@ impl Catalog {
         if name.is_empty() || version.is_empty() {
             return;
         }
-        if self.newest.get(name).is_some_and(|had| version::compare(version, &had.version).is_le()) {
+        if self.newest.get(name).is_some_and(|had| version::compare(version, &had.version).is_le())
+        {
             return;
         }
         let length = u32::try_from(stanza.len()).unwrap_or(u32::MAX);
@@ -141,7 +138,8 @@ impl Catalog {
         }
     }
 
-    /// Names of packages that some version says are essential or required; to be checked against the newest stanza.
+    /// Names of packages that some version says are essential or required; to be checked against
+    /// the newest stanza.
     pub(super) fn roots(&self) -> Vec<&str> {
         let mut roots: Vec<&str> = self.roots.iter().map(|r| &**r).collect();
         roots.sort_unstable();
@@ -167,9 +165,11 @@ impl Catalog {
         Ok(Some(Found { stanza, index: entry.text }))
     }
 
-    /// Returns the names of packages of which some version provides `name`; to be checked against their newest stanzas.
+    /// Returns the names of packages of which some version provides `name`; to be checked against
+    /// their newest stanzas.
     pub(super) fn providers(&self, name: &str) -> Vec<&str> {
-        let mut names: Vec<&str> = self.providers.get(name).map(|l| l.iter().map(|n| &**n).collect()).unwrap_or_default();
+        let mut names: Vec<&str> =
+            self.providers.get(name).map(|l| l.iter().map(|n| &**n).collect()).unwrap_or_default();
         names.sort_unstable();
         names.dedup();
         names
@@ -185,7 +185,10 @@ fn each_stanza(from: &mut dyn Read, tell: &mut dyn FnMut(u64, &str)) -> io::Resu
         let n = (&mut *from).take(1 << 20).read_to_end(&mut buffer)?;
         let whole = if n == 0 { buffer.len() } else { last_break(&buffer, had) };
         if whole == 0 && buffer.len() > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a stanza is longer than 1 MiB"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a stanza is longer than 1 MiB",
+            ));
         }
         let text = String::from_utf8_lossy(&buffer[..whole]);
         // Offsets are those of the bytes on disk: text that is not UTF-8 would shift them.
@@ -212,14 +215,18 @@ fn each_stanza(from: &mut dyn Read, tell: &mut dyn FnMut(u64, &str)) -> io::Resu
     }
 }
 
-/// Length of the part of `buffer` that ends with the last empty line; before `had - 1` there is none.
+/// Length of the part of `buffer` that ends with the last empty line; before `had - 1` there is
+/// none.
 fn last_break(buffer: &[u8], had: usize) -> usize {
     let from = had.saturating_sub(1);
     buffer[from..].windows(2).rposition(|w| w == b"\n\n").map_or(0, |i| from + i + 2)
 }
 
 /// Finds the stanzas whose `Filename` is one of `paths` in the index file `path`.
-pub(super) fn by_filename(path: &Path, paths: &HashSet<String>) -> io::Result<HashMap<String, String>> {
+pub(super) fn by_filename(
+    path: &Path,
+    paths: &HashSet<String>,
+) -> io::Result<HashMap<String, String>> {
     let mut found = HashMap::new();
     let mut file = fs::File::open(path)?;
     each_stanza(&mut file, &mut |_, stanza| {
@@ -248,7 +255,8 @@ pub(super) fn place(cache: &Path, digest: &Digest) -> PathBuf {
     cache.join("index/sha256").join(digest.hex())
 }
 
-/// Returns the cached plain text after a check of every byte; what is not what its name says is removed.
+/// Returns the cached plain text after a check of every byte; what is not what its name says is
+/// removed.
 pub(super) fn cached(cache: &Path, digest: &Digest) -> Option<PathBuf> {
     let path = place(cache, digest);
     let file = fs::File::open(&path).ok()?;
@@ -263,9 +271,15 @@ pub(super) fn cached(cache: &Path, digest: &Digest) -> Option<PathBuf> {
     None
 }
 
-/// Decompresses the verified file `packed` (from where it stands) into the cache and checks that the result is what the Release file says.
-/// `plain`: its digest and size; without one (not every archive lists the plain text) the digest found is the name.
-pub(super) fn unpack(cache: &Path, packed: &fs::File, packing: Packing, plain: Option<(Digest, u64)>) -> io::Result<PathBuf> {
+/// Decompresses the verified file `packed` (from where it stands) into the cache and checks that
+/// the result is what the Release file says. `plain`: its digest and size; without one (not every
+/// archive lists the plain text) the digest found is the name.
+pub(super) fn unpack(
+    cache: &Path,
+    packed: &fs::File,
+    packing: Packing,
+    plain: Option<(Digest, u64)>,
+) -> io::Result<PathBuf> {
     let dir = cache.join("index/sha256");
     fs::create_dir_all(&dir)?;
     let reader: Box<dyn Read> = match packing {
@@ -281,7 +295,10 @@ pub(super) fn unpack(cache: &Path, packed: &fs::File, packing: Packing, plain: O
     out.flush()?;
     let (_, digest, _) = out.finish();
     if size > cap || plain.is_some_and(|wanted| wanted != (digest, size)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "its plain text is not what the Release file says"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its plain text is not what the Release file says",
+        ));
     }
     let path = place(cache, &digest);
     aside.keep(&partial, &path)?;
@@ -312,7 +329,10 @@ mod tests {
         let open = || fs::File::open(&packed).expect("open");
         let path = unpack(dir.path(), &open(), Packing::Plain, None).expect("unpack");
         let old = SystemTime::now() - Duration::from_secs(86_400);
-        fs::File::open(&path).expect("open").set_times(fs::FileTimes::new().set_accessed(old).set_modified(old)).expect("touch");
+        fs::File::open(&path)
+            .expect("open")
+            .set_times(fs::FileTimes::new().set_accessed(old).set_modified(old))
+            .expect("touch");
         assert_eq!(cached(dir.path(), &Digest::of(TEXT)), Some(path.clone()));
         // Another build's apt holds a link to it, and would take another time for another list.
         let meta = fs::metadata(&path).expect("stat");
@@ -340,7 +360,10 @@ mod tests {
         let path = dir.path().join("Packages");
         let mut text = String::new();
         for i in 0..30_000 {
-            text.push_str(&format!("Package: p{i}\nVersion: {i}\nFilename: pool/p{i}.deb\nDescription: {}\n\n", "x".repeat(100)));
+            text.push_str(&format!(
+                "Package: p{i}\nVersion: {i}\nFilename: pool/p{i}.deb\nDescription: {}\n\n",
+                "x".repeat(100)
+            ));
         }
         fs::write(&path, &text).expect("writable");
         let mut catalog = Catalog::default();
@@ -349,7 +372,8 @@ mod tests {
             let found = catalog.newest(&format!("p{i}")).expect("readable").expect("there");
             assert_eq!(field(&found.stanza, "Version"), Some(i.to_string().as_str()));
         }
-        let found = by_filename(&path, &HashSet::from(["pool/p29999.deb".to_owned()])).expect("readable");
+        let found =
+            by_filename(&path, &HashSet::from(["pool/p29999.deb".to_owned()])).expect("readable");
         assert_eq!(field(&found["pool/p29999.deb"], "Package"), Some("p29999"));
         assert!(!found["pool/p29999.deb"].contains("p29998"));
     }

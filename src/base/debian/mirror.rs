@@ -1,4 +1,5 @@
-//! Which mirror to download from: the recipe's, the caller's, the one this host's own apt uses, Debian's public one.
+//! Which mirror to download from: the recipe's, the caller's, the one this host's own apt uses,
+//! Debian's public one.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +7,22 @@ use std::path::Path;
 /// Debian's public mirror.
 pub const PUBLIC: &str = "http://deb.debian.org/debian";
 
-/// Code names and aliases of Debian's suites: an entry for one of these is Debian's own archive, not somebody's repository.
-const SUITES: &[&str] =
-    &["buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable", "oldstable", "stable", "testing", "unstable"];
+/// Code names and aliases of Debian's suites: an entry for one of these is Debian's own archive,
+/// not somebody's repository.
+const SUITES: &[&str] = &[
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+];
 
 /// Where Debian's archives are, without a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +58,12 @@ pub struct Entry {
 }
 
 /// Chooses the mirror for `suite`. `apt`: the host's `/etc/apt`, if it is to be asked.
-pub fn choose(recipe: Option<&str>, caller: Option<&str>, apt: Option<&Path>, suite: &str) -> Mirror {
+pub fn choose(
+    recipe: Option<&str>,
+    caller: Option<&str>,
+    apt: Option<&Path>,
+    suite: &str,
+) -> Mirror {
     for (named, origin) in [(recipe, Origin::Recipe), (caller, Origin::Caller)] {
         if let Some(url) = named {
             return mirror(url, origin);
@@ -68,9 +87,12 @@ fn mirror(url: &str, origin: Origin) -> Mirror {
 /// The main archive that has this very suite, else any of Debian's; the security archive likewise.
 fn pick(entries: &[Entry], suite: &str) -> Option<(String, Option<String>)> {
     let known = |name: &str| SUITES.contains(&name) || name == suite;
-    let of = |wanted: &dyn Fn(&Entry) -> bool| entries.iter().find(|e| wanted(e)).map(|e| e.url.clone());
+    let of =
+        |wanted: &dyn Fn(&Entry) -> bool| entries.iter().find(|e| wanted(e)).map(|e| e.url.clone());
     let ends = |entry: &Entry, name: &str| entry.url.rsplit('/').next() == Some(name);
-    let pocket = |entry: &Entry| entry.suite.trim_end_matches("/updates").split('-').next().unwrap_or_default().to_owned();
+    let pocket = |entry: &Entry| {
+        entry.suite.trim_end_matches("/updates").split('-').next().unwrap_or_default().to_owned()
+    };
     let main = |e: &Entry| ends(e, "debian") && known(&pocket(e));
     let security = |e: &Entry| ends(e, "debian-security") && known(&pocket(e));
     let found = of(&|e| main(e) && pocket(e) == suite).or_else(|| of(&main))?;
@@ -79,9 +101,12 @@ fn pick(entries: &[Entry], suite: &str) -> Option<(String, Option<String>)> {
 
 /// Reads the archives named in an apt configuration folder. What cannot be read names nothing.
 pub fn read(apt: &Path) -> Vec<Entry> {
-    let mut entries = fs::read_to_string(apt.join("sources.list")).map(|text| one_line(&text)).unwrap_or_default();
-    let mut files: Vec<_> =
-        fs::read_dir(apt.join("sources.list.d")).map(|dir| dir.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+    let mut entries = fs::read_to_string(apt.join("sources.list"))
+        .map(|text| one_line(&text))
+        .unwrap_or_default();
+    let mut files: Vec<_> = fs::read_dir(apt.join("sources.list.d"))
+        .map(|dir| dir.flatten().map(|e| e.path()).collect())
+        .unwrap_or_default();
     files.sort();
     for file in files {
         let Ok(text) = fs::read_to_string(&file) else { continue };
@@ -117,7 +142,8 @@ fn one_line(text: &str) -> Vec<Entry> {
 /// Stanzas with `Types`, `URIs`, `Suites`, sources.list(5).
 fn deb822(text: &str) -> Vec<Entry> {
     let mut found = vec![];
-    let text: String = text.lines().filter(|l| !l.starts_with('#')).flat_map(|l| [l, "\n"]).collect();
+    let text: String =
+        text.lines().filter(|l| !l.starts_with('#')).flat_map(|l| [l, "\n"]).collect();
     for stanza in text.split("\n\n") {
         let field = |name: &str| {
             let mut words = vec![];
@@ -137,7 +163,9 @@ fn deb822(text: &str) -> Vec<Entry> {
             }
             words
         };
-        if field("Enabled").first().is_some_and(|v| v.eq_ignore_ascii_case("no") || v.eq_ignore_ascii_case("false"))
+        if field("Enabled")
+            .first()
+            .is_some_and(|v| v.eq_ignore_ascii_case("no") || v.eq_ignore_ascii_case("false"))
             || !field("Types").contains(&"deb")
         {
             continue;
@@ -156,11 +184,24 @@ mod tests {
     #[test]
     fn the_order_is_recipe_caller_host_public() {
         let apt = tempfile::tempdir().expect("a temporary folder");
-        fs::write(apt.path().join("sources.list"), "deb http://near/debian trixie main\n").expect("writable");
-        let choose = |recipe, caller, host: bool| choose(recipe, caller, host.then_some(apt.path()), "trixie");
-        let both = |main: &str, origin| Mirror { main: main.to_owned(), security: format!("{main}-security"), origin };
-        assert_eq!(choose(Some("http://r/debian/"), Some("http://c/debian"), true), both("http://r/debian", Origin::Recipe));
-        assert_eq!(choose(None, Some("http://c/debian"), true), both("http://c/debian", Origin::Caller));
+        fs::write(apt.path().join("sources.list"), "deb http://near/debian trixie main\n")
+            .expect("writable");
+        let choose = |recipe, caller, host: bool| {
+            choose(recipe, caller, host.then_some(apt.path()), "trixie")
+        };
+        let both = |main: &str, origin| Mirror {
+            main: main.to_owned(),
+            security: format!("{main}-security"),
+            origin,
+        };
+        assert_eq!(
+            choose(Some("http://r/debian/"), Some("http://c/debian"), true),
+            both("http://r/debian", Origin::Recipe)
+        );
+        assert_eq!(
+            choose(None, Some("http://c/debian"), true),
+            both("http://c/debian", Origin::Caller)
+        );
         assert_eq!(choose(None, None, true), both("http://near/debian", Origin::Host));
         assert_eq!(choose(None, None, false), both(PUBLIC, Origin::Public));
     }
@@ -178,7 +219,10 @@ deb http://sec/debian-security bookworm-security main
 deb\thttp://new/debian trixie-updates main
 ";
         let entries = one_line(text);
-        assert_eq!(pick(&entries, "trixie"), Some(("http://new/debian".to_owned(), Some("http://sec/debian-security".to_owned()))));
+        assert_eq!(
+            pick(&entries, "trixie"),
+            Some(("http://new/debian".to_owned(), Some("http://sec/debian-security".to_owned())))
+        );
         assert_eq!(pick(&entries, "bookworm").map(|m| m.0), Some("http://old/debian".to_owned()));
         assert_eq!(pick(&one_line("deb https://x/apt trixie main"), "trixie"), None);
     }
@@ -202,9 +246,13 @@ types: deb
 uris: https://s/debian-security
 suites: bookworm-security
 ";
-        let got: Vec<(String, String)> = deb822(text).into_iter().map(|e| (e.url, e.suite)).collect();
-        let want =
-            [("http://m/debian", "bookworm"), ("http://m/debian", "bookworm-updates"), ("https://s/debian-security", "bookworm-security")];
+        let got: Vec<(String, String)> =
+            deb822(text).into_iter().map(|e| (e.url, e.suite)).collect();
+        let want = [
+            ("http://m/debian", "bookworm"),
+            ("http://m/debian", "bookworm-updates"),
+            ("https://s/debian-security", "bookworm-security"),
+        ];
         assert_eq!(got, want.map(|(u, s)| (u.to_owned(), s.to_owned())));
     }
 }

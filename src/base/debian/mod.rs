@@ -1,33 +1,24 @@
-//! Debian: verified indexes, the minimal set, downloads. `bootstrap` makes the base tree from a set, `apt` serves `packages` steps.
+//! Debian: verified indexes, the minimal set, downloads. `bootstrap` makes the base tree from a
+//! set, `apt` serves `packages` steps.
 //!
-//! Trust goes one way: a Release file signed by a known key names indexes by sha256, an index names packages by sha256, a lock
-//! names packages by sha256. Everything is checked here; the image's own apt and dpkg check nothing of what they are handed.
+//! Trust goes one way: a Release file signed by a known key names indexes by sha256, an index names
+//! packages by sha256, a lock names packages by sha256. Everything is checked here; the image's own
+//! apt and dpkg check nothing of what they are handed.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use self::index::Catalog;
-use self::index::Packing;
-use self::index::field;
-use self::release::Keyring;
-use self::release::Release;
-use super::Error;
-use super::Package;
-use super::PinnedDebian;
-use super::Stop;
-use super::fetch;
-use super::fetch::Fetcher;
-use super::fetch::Want;
+use self::index::{Catalog, Packing, field};
+use self::release::{Keyring, Release};
+use super::fetch::{self, Fetcher, Want};
+use super::{Error, Package, PinnedDebian, Stop};
 use crate::digest::Digest;
 use crate::event::Sink;
 use crate::recipe;
@@ -55,7 +46,8 @@ const INDEX_CAP: u64 = 256 << 20;
 /// Bytes that a package may have.
 const PACKAGE_CAP: u64 = 8 << 30;
 
-/// Which archive a package comes from; written `debian`, `debian-security`, `context`, or as the URL of a repository.
+/// Which archive a package comes from; written `debian`, `debian-security`, `context`, or as the
+/// URL of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Archive {
@@ -88,8 +80,12 @@ impl FromStr for Archive {
             "debian" => Ok(Self::Main),
             "debian-security" => Ok(Self::Security),
             "context" => Ok(Self::Context),
-            url if url.starts_with("http://") || url.starts_with("https://") => Ok(Self::Url(url.to_owned())),
-            other => Err(format!("{other:?} is neither debian, debian-security, context, nor a URL")),
+            url if url.starts_with("http://") || url.starts_with("https://") => {
+                Ok(Self::Url(url.to_owned()))
+            }
+            other => {
+                Err(format!("{other:?} is neither debian, debian-security, context, nor a URL"))
+            }
         }
     }
 }
@@ -118,10 +114,14 @@ impl Package {
         if !version::is_valid(&self.version) {
             return wrong("its version is not one");
         }
-        if self.arch.is_empty() || !self.arch.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        if self.arch.is_empty()
+            || !self.arch.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        {
             return wrong("its architecture is not one");
         }
-        if self.path.split('/').any(|part| part == "..") || self.path.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        if self.path.split('/').any(|part| part == "..")
+            || self.path.contains(|c: char| c.is_control() || c.is_whitespace())
+        {
             return wrong("its path is not one");
         }
         Ok(())
@@ -140,7 +140,12 @@ impl Package {
             }
             out
         };
-        format!("{}_{}_{}.deb", quote(&self.name, ""), quote(&self.version, ""), quote(&self.arch, "."))
+        format!(
+            "{}_{}_{}.deb",
+            quote(&self.name, ""),
+            quote(&self.version, ""),
+            quote(&self.arch, ".")
+        )
     }
 }
 
@@ -173,7 +178,8 @@ pub struct Options {
     pub apt: Option<PathBuf>,
     /// How to download.
     pub limits: fetch::Limits,
-    /// Keys that may sign Debian's archive instead of Debian's own (a private mirror that signs anew; tests).
+    /// Keys that may sign Debian's archive instead of Debian's own (a private mirror that signs
+    /// anew; tests).
     pub keys: Option<Vec<u8>>,
     /// Seconds since 1970, for dates in Release files.
     pub now: i64,
@@ -257,21 +263,31 @@ impl Source {
         self.fetcher.cache()
     }
 
-    /// Uses the folder `cache` (made if missing), see `fetch` and `index` for what is in it. `stop` is asked often.
+    /// Uses the folder `cache` (made if missing), see `fetch` and `index` for what is in it. `stop`
+    /// is asked often.
     pub fn new(cache: &Path, options: Options, sink: Sink, stop: Stop) -> Result<Self, Error> {
         let wrap = |source| Error::Download(fetch::Error { index: 0, url: String::new(), source });
         let keys = match &options.keys {
-            Some(bytes) => Keyring::parse(bytes).map_err(|source| Error::Untrusted { url: "the archive key".to_owned(), source })?,
+            Some(bytes) => Keyring::parse(bytes)
+                .map_err(|source| Error::Untrusted { url: "the archive key".to_owned(), source })?,
             None => Keyring::debian(),
         };
         let fetcher = Fetcher::new(cache, options.limits.clone(), sink, stop).map_err(wrap)?;
         Ok(Self { fetcher, options, keys, seen: Mutex::default() })
     }
 
-    /// Downloads one file, for `download` steps and repository keys. With `sha256` the cache is asked first.
-    pub fn download(&self, url: &str, sha256: Option<Digest>, cap: u64) -> Result<fetch::Got, Error> {
+    /// Downloads one file, for `download` steps and repository keys. With `sha256` the cache is
+    /// asked first.
+    pub fn download(
+        &self,
+        url: &str,
+        sha256: Option<Digest>,
+        cap: u64,
+    ) -> Result<fetch::Got, Error> {
         let what = url.rsplit('/').find(|p| !p.is_empty()).unwrap_or(url).to_owned();
-        self.fetcher.one(Want { url: url.to_owned(), sha256, size: None, cap, what, keep: true }).map_err(cancelled)
+        self.fetcher
+            .one(Want { url: url.to_owned(), sha256, size: None, cap, what, keep: true })
+            .map_err(cancelled)
     }
 
     /// The mirror that is used for `suite`.
@@ -279,7 +295,8 @@ impl Source {
         mirror::choose(recipe, self.options.mirror.as_deref(), self.options.apt.as_deref(), suite)
     }
 
-    /// Brings packages into the cache and tells `ready` as each arrives. Without network if all are there.
+    /// Brings packages into the cache and tells `ready` as each arrives. Without network if all are
+    /// there.
     pub(super) fn packages(
         &self,
         packages: &[Package],
@@ -307,16 +324,24 @@ impl Source {
         self.fetcher.all(packages.iter().map(want).collect(), ready).map_err(|error| {
             let package = &packages[error.index.min(packages.len().saturating_sub(1))];
             match error.source {
-                fetch::Failure::Status(404 | 410) => {
-                    Error::Gone { name: package.name.clone(), version: package.version.clone(), source: Box::new(error) }
-                }
+                fetch::Failure::Status(404 | 410) => Error::Gone {
+                    name: package.name.clone(),
+                    version: package.version.clone(),
+                    source: Box::new(error),
+                },
                 _ => cancelled(error),
             }
         })
     }
 
     /// Verified indexes of Debian's `suite` with updates and security.
-    pub(super) fn debian(&self, suite: &str, components: &[String], arch: &str, mirror: &mirror::Mirror) -> Result<Arc<Lists>, Error> {
+    pub(super) fn debian(
+        &self,
+        suite: &str,
+        components: &[String],
+        arch: &str,
+        mirror: &mirror::Mirror,
+    ) -> Result<Arc<Lists>, Error> {
         let memory = format!("{suite} {components:?} {arch} {} {}", mirror.main, mirror.security);
         self.remember(memory, || {
             let mut pockets = vec![(Archive::Main, suite.to_owned())];
@@ -326,9 +351,15 @@ impl Source {
                 pockets.push((Archive::Security, format!("{suite}-security")));
             }
             let open = |(archive, suite): &(Archive, String)| {
-                let root = if *archive == Archive::Security { &mirror.security } else { &mirror.main };
-                self.open(archive.clone(), root, suite, &self.keys, &|release| release.must_be(suite)).map_err(|error| match error {
-                    Error::Download(source) if matches!(source.source, fetch::Failure::Status(404)) => {
+                let root =
+                    if *archive == Archive::Security { &mirror.security } else { &mirror.main };
+                self.open(archive.clone(), root, suite, &self.keys, &|release| {
+                    release.must_be(suite)
+                })
+                .map_err(|error| match error {
+                    Error::Download(source)
+                        if matches!(source.source, fetch::Failure::Status(404)) =>
+                    {
                         Error::NoSuite { suite: suite.clone(), source: Box::new(source) }
                     }
                     error => error,
@@ -340,19 +371,29 @@ impl Source {
     }
 
     /// Verified indexes of a repository of the recipe.
-    pub(super) fn repository(&self, repository: &Repository, arch: &str) -> Result<Arc<Lists>, Error> {
+    pub(super) fn repository(
+        &self,
+        repository: &Repository,
+        arch: &str,
+    ) -> Result<Arc<Lists>, Error> {
         let memory = format!("{repository:?} {arch}");
         let root = repository.url.trim_end_matches('/');
         self.remember(memory, || {
-            let keys = Keyring::parse(&repository.key).map_err(|source| Error::Untrusted { url: format!("the key of {root}"), source })?;
+            let keys = Keyring::parse(&repository.key)
+                .map_err(|source| Error::Untrusted { url: format!("the key of {root}"), source })?;
             let archive = Archive::Url(root.to_owned());
             let suite = &repository.suite;
-            let opened = self.open(archive, root, suite, &keys, &|release| release.must_answer_to(suite))?;
+            let opened =
+                self.open(archive, root, suite, &keys, &|release| release.must_answer_to(suite))?;
             self.fill(vec![opened], &repository.components, arch)
         })
     }
 
-    fn remember(&self, name: String, make: impl FnOnce() -> Result<Lists, Error>) -> Result<Arc<Lists>, Error> {
+    fn remember(
+        &self,
+        name: String,
+        make: impl FnOnce() -> Result<Lists, Error>,
+    ) -> Result<Arc<Lists>, Error> {
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(lists) = seen.get(&name) {
             return Ok(Arc::clone(lists));
@@ -381,9 +422,17 @@ impl Source {
                 text
             }
             // Older repository tools write the signature apart.
-            Err(fetch::Error { source: fetch::Failure::Status(404), .. }) if matches!(archive, Archive::Url(_)) => {
-                let bytes = self.fetcher.document(&format!("{base}/Release"), RELEASE_CAP).map_err(cancelled)?;
-                let signature = self.fetcher.document(&format!("{base}/Release.gpg"), 1 << 20).map_err(cancelled)?;
+            Err(fetch::Error { source: fetch::Failure::Status(404), .. })
+                if matches!(archive, Archive::Url(_)) =>
+            {
+                let bytes = self
+                    .fetcher
+                    .document(&format!("{base}/Release"), RELEASE_CAP)
+                    .map_err(cancelled)?;
+                let signature = self
+                    .fetcher
+                    .document(&format!("{base}/Release.gpg"), 1 << 20)
+                    .map_err(cancelled)?;
                 let text = release::open_detached(&bytes, &signature, keys);
                 documents.push(("Release", bytes));
                 documents.push(("Release.gpg", signature));
@@ -395,12 +444,23 @@ impl Source {
         let release = Release::parse(&text.map_err(untrusted)?).map_err(untrusted)?;
         named(&release).map_err(untrusted)?;
         release.must_be_fresh(self.options.now).map_err(untrusted)?;
-        let pocket = Pocket { archive, suite: suite.to_owned(), documents, date: release.date, indexes: vec![] };
+        let pocket = Pocket {
+            archive,
+            suite: suite.to_owned(),
+            documents,
+            date: release.date,
+            indexes: vec![],
+        };
         Ok((pocket, release, base))
     }
 
     /// Fetches, verifies and decompresses the indexes that are not cached yet.
-    fn fill(&self, opened: Vec<(Pocket, Release, String)>, components: &[String], arch: &str) -> Result<Lists, Error> {
+    fn fill(
+        &self,
+        opened: Vec<(Pocket, Release, String)>,
+        components: &[String],
+        arch: &str,
+    ) -> Result<Lists, Error> {
         let mut wanted = vec![];
         for (number, (pocket, release, base)) in opened.iter().enumerate() {
             let flat = pocket.suite.ends_with('/');
@@ -410,14 +470,20 @@ impl Source {
                     if arch == "all" && (flat || !release.all_apart) {
                         continue;
                     }
-                    let path = if flat { "Packages".to_owned() } else { format!("{component}/binary-{arch}/Packages") };
+                    let path = if flat {
+                        "Packages".to_owned()
+                    } else {
+                        format!("{component}/binary-{arch}/Packages")
+                    };
                     match pick(release, &path) {
                         Some((packing, packed, name)) => wanted.push(Wanted {
                             pocket: number,
                             component: component.clone(),
                             arch: arch.to_owned(),
                             url: if release.by_hash {
-                                let folder = path.rsplit_once('/').map_or(String::new(), |(f, _)| format!("{f}/"));
+                                let folder = path
+                                    .rsplit_once('/')
+                                    .map_or(String::new(), |(f, _)| format!("{f}/"));
                                 format!("{base}/{folder}by-hash/SHA256/{}", packed.0.hex())
                             } else {
                                 format!("{base}/{name}")
@@ -429,7 +495,10 @@ impl Source {
                         None if arch == "all" => {}
                         None => {
                             let url = fetch::redact(&format!("{base}/InRelease"));
-                            return Err(Error::Untrusted { url, source: release::Distrust::NoIndex(path) });
+                            return Err(Error::Untrusted {
+                                url,
+                                source: release::Distrust::NoIndex(path),
+                            });
                         }
                     }
                 }
@@ -462,7 +531,8 @@ impl Source {
         let unpacked = parallel(&arrived, &|(i, packed): &(usize, File)| {
             let w: &Wanted = &wanted[*i];
             let path = index::unpack(cache, packed, w.packing, w.plain);
-            path.map(|path| (*i, path)).map_err(|source| Error::Index { url: fetch::redact(&w.url), source })
+            path.map(|path| (*i, path))
+                .map_err(|source| Error::Index { url: fetch::redact(&w.url), source })
         })?;
         for (i, path) in unpacked {
             plain[i] = Some(path);
@@ -487,14 +557,20 @@ fn base_of(root: &str, suite: &str) -> String {
 
 /// The best form in which the Release file lists an index.
 fn pick(release: &Release, path: &str) -> Option<(Packing, (Digest, u64), String)> {
-    [(Packing::Xz, ".xz"), (Packing::Gzip, ".gz"), (Packing::Plain, "")].into_iter().find_map(|(packing, ending)| {
-        let name = format!("{path}{ending}");
-        release.files.get(&name).map(|file| (packing, *file, name))
-    })
+    [(Packing::Xz, ".xz"), (Packing::Gzip, ".gz"), (Packing::Plain, "")].into_iter().find_map(
+        |(packing, ending)| {
+            let name = format!("{path}{ending}");
+            release.files.get(&name).map(|file| (packing, *file, name))
+        },
+    )
 }
 
 fn cancelled(error: fetch::Error) -> Error {
-    if matches!(error.source, fetch::Failure::Cancelled) { Error::Cancelled } else { Error::Download(error) }
+    if matches!(error.source, fetch::Failure::Cancelled) {
+        Error::Cancelled
+    } else {
+        Error::Download(error)
+    }
 }
 
 /// Percent-encodes what a URL path may not hold; `%` too, since these are file names and not URLs.
@@ -510,11 +586,18 @@ fn encode(path: &str) -> String {
     out
 }
 
-/// Does `work` for every item at once, in threads of their own; results in order, or the first error.
-fn parallel<T: Sync, R: Send>(items: &[T], work: &(dyn Fn(&T) -> Result<R, Error> + Sync)) -> Result<Vec<R>, Error> {
+/// Does `work` for every item at once, in threads of their own; results in order, or the first
+/// error.
+fn parallel<T: Sync, R: Send>(
+    items: &[T],
+    work: &(dyn Fn(&T) -> Result<R, Error> + Sync),
+) -> Result<Vec<R>, Error> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();
-        threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        threads
+            .into_iter()
+            .map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }
 
@@ -534,14 +617,21 @@ pub(super) fn choose(
     let mut origins = vec![];
     for pocket in &lists.pockets {
         for index in &pocket.indexes {
-            catalog.add_file(&index.plain).map_err(|e| Error::Index { url: format!("{} {}", pocket.suite, index.component), source: e })?;
+            catalog.add_file(&index.plain).map_err(|e| Error::Index {
+                url: format!("{} {}", pocket.suite, index.component),
+                source: e,
+            })?;
             origins.push(&pocket.archive);
         }
     }
-    // Without it bookworm's init-system-helpers (`usrmerge | usr-is-merged`) takes usr-is-merged, and perl stays out.
+    // Without it bookworm's init-system-helpers (`usrmerge | usr-is-merged`) takes usr-is-merged,
+    // and perl stays out.
     let drop: &[&str] = if wanted.suite == "bookworm" { &["usrmerge"] } else { &[] };
     let set = closure::close(&catalog, closure::Want::Minimal, debian_arch, drop).map_err(unmet)?;
-    let packages = set.values().map(|found| package(&found.stanza, origins[found.index])).collect::<Result<_, _>>()?;
+    let packages = set
+        .values()
+        .map(|found| package(&found.stanza, origins[found.index]))
+        .collect::<Result<_, _>>()?;
     let date = lists.pockets.iter().map(|p| p.date).max().unwrap_or(0);
     let (suite, mirror) = (wanted.suite.clone(), wanted.mirror.clone());
     Ok(PinnedDebian { suite, arch: arch.to_owned(), slim, components, mirror, date, packages })
@@ -550,8 +640,10 @@ pub(super) fn choose(
 /// What an index says about a package.
 fn package(stanza: &str, archive: &Archive) -> Result<Package, Error> {
     let name = field(stanza, "Package").unwrap_or_default().to_owned();
-    let wrong = |what: &str| Error::Lock { name: name.clone(), why: format!("the index gives no {what}") };
-    let get = |what: &'static str| field(stanza, what).map(str::to_owned).ok_or_else(|| wrong(what));
+    let wrong =
+        |what: &str| Error::Lock { name: name.clone(), why: format!("the index gives no {what}") };
+    let get =
+        |what: &'static str| field(stanza, what).map(str::to_owned).ok_or_else(|| wrong(what));
     let package = Package {
         version: get("Version")?,
         arch: get("Architecture")?,
@@ -565,18 +657,26 @@ fn package(stanza: &str, archive: &Archive) -> Result<Package, Error> {
     Ok(package)
 }
 
-/// `/etc/apt/sources.list.d/debian.sources` of the image: the public mirror, or the one that the recipe names.
+/// `/etc/apt/sources.list.d/debian.sources` of the image: the public mirror, or the one that the
+/// recipe names.
 pub(super) fn sources(pin: &PinnedDebian) -> String {
     let main = pin.mirror.as_deref().map_or(mirror::PUBLIC, |m| m.trim_end_matches('/'));
     let components = pin.components.join(" ");
     let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let stanza =
-        |url: &str, suites: &str| format!("Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: {components}\nSigned-By: {key}\n");
+    let stanza = |url: &str, suites: &str| {
+        format!(
+            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: {components}\nSigned-By: {key}\n"
+        )
+    };
     let suite = &pin.suite;
     if suite == "sid" {
         return stanza(main, suite);
     }
-    format!("{}\n{}", stanza(main, &format!("{suite} {suite}-updates")), stanza(&format!("{main}-security"), &format!("{suite}-security")))
+    format!(
+        "{}\n{}",
+        stanza(main, &format!("{suite} {suite}-updates")),
+        stanza(&format!("{main}-security"), &format!("{suite}-security"))
+    )
 }
 
 #[cfg(test)]
@@ -594,9 +694,20 @@ mod tests {
             path: String::new(),
             archive: Archive::Main,
         };
-        assert_eq!(package("libstdc++6", "1:2.3~4+b1").file_name(), "libstdc++6_1%3a2.3~4+b1_amd64.deb");
+        assert_eq!(
+            package("libstdc++6", "1:2.3~4+b1").file_name(),
+            "libstdc++6_1%3a2.3~4+b1_amd64.deb"
+        );
         assert!(package("a", "1").check().is_ok());
-        for (name, version) in [("../a", "1"), ("A", "1"), ("", "1"), ("a", "1/2"), ("a", ""), ("-a", "1"), ("a", "$(x)")] {
+        for (name, version) in [
+            ("../a", "1"),
+            ("A", "1"),
+            ("", "1"),
+            ("a", "1/2"),
+            ("a", ""),
+            ("-a", "1"),
+            ("a", "$(x)"),
+        ] {
             assert!(package(name, version).check().is_err(), "{name} {version}");
         }
     }

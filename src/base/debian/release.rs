@@ -1,11 +1,9 @@
-//! Release files: signature, name, dates, and the table of indexes they vouch for. Nothing of an archive is believed before this.
+//! Release files: signature, name, dates, and the table of indexes they vouch for. Nothing of an
+//! archive is believed before this.
 
 use std::collections::HashMap;
 
-use pgp::composed::CleartextSignedMessage;
-use pgp::composed::Deserializable;
-use pgp::composed::DetachedSignature;
-use pgp::composed::SignedPublicKey;
+use pgp::composed::{CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::Signature;
 use pgp::types::KeyDetails;
@@ -86,7 +84,9 @@ pub struct Release {
 impl Keyring {
     /// Debian's own keys.
     pub fn debian() -> Self {
-        let keys = PINNED.iter().map(|text| SignedPublicKey::from_string(text).expect("the pinned keys are valid").0);
+        let keys = PINNED
+            .iter()
+            .map(|text| SignedPublicKey::from_string(text).expect("the pinned keys are valid").0);
         Self(keys.collect())
     }
 
@@ -107,7 +107,13 @@ impl Keyring {
     fn vouches(&self, signature: &Signature, text: &[u8]) -> bool {
         let strong = matches!(
             signature.hash_alg(),
-            Some(HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512 | HashAlgorithm::Sha3_256 | HashAlgorithm::Sha3_512)
+            Some(
+                HashAlgorithm::Sha256
+                    | HashAlgorithm::Sha384
+                    | HashAlgorithm::Sha512
+                    | HashAlgorithm::Sha3_256
+                    | HashAlgorithm::Sha3_512
+            )
         );
         let Some(made) = signature.created() else { return false };
         let made = i64::from(made.as_secs());
@@ -122,9 +128,14 @@ impl Keyring {
                 return true;
             }
             key.public_subkeys.iter().any(|sub| {
-                // A subkey signs for the key only if the key says so, and the subkey agrees (both are in the binding).
-                let bound = sub.verify_bindings(&key.primary_key).is_ok() && sub.signatures.iter().any(|s| s.key_flags().sign());
-                let cut_off = sub.signatures.iter().any(|s| s.typ() == Some(pgp::packet::SignatureType::SubkeyRevocation));
+                // A subkey signs for the key only if the key says so, and the subkey agrees (both
+                // are in the binding).
+                let bound = sub.verify_bindings(&key.primary_key).is_ok()
+                    && sub.signatures.iter().any(|s| s.key_flags().sign());
+                let cut_off = sub
+                    .signatures
+                    .iter()
+                    .any(|s| s.typ() == Some(pgp::packet::SignatureType::SubkeyRevocation));
                 bound && !cut_off && signature.verify(&sub.key, text).is_ok()
             })
         })
@@ -138,25 +149,29 @@ fn revoked(key: &SignedPublicKey) -> bool {
 /// Whether the key had not expired at `moment`, by its newest valid self-signature.
 fn alive(key: &SignedPublicKey, moment: i64) -> bool {
     let primary = &key.primary_key;
-    let users = key
-        .details
-        .users
-        .iter()
-        .flat_map(|user| user.signatures.iter().filter(|s| s.verify_certification(primary, pgp::types::Tag::UserId, &user.id).is_ok()));
+    let users = key.details.users.iter().flat_map(|user| {
+        user.signatures
+            .iter()
+            .filter(|s| s.verify_certification(primary, pgp::types::Tag::UserId, &user.id).is_ok())
+    });
     let direct = key.details.direct_signatures.iter().filter(|s| s.verify_key(primary).is_ok());
-    let Some(newest) = users.chain(direct).max_by_key(|s| s.created().map(|t| t.as_secs())) else { return false };
+    let Some(newest) = users.chain(direct).max_by_key(|s| s.created().map(|t| t.as_secs())) else {
+        return false;
+    };
     let lasts = newest.key_expiration_time().map_or(0, |d| i64::from(d.as_secs()));
     lasts == 0 || moment <= i64::from(primary.created_at().as_secs()) + lasts
 }
 
 /// Reads an `InRelease` file: returns the text that is signed, and nothing around it.
 pub fn open_inline(bytes: &[u8], keys: &Keyring) -> Result<String, Distrust> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Distrust::NotSigned("it is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Distrust::NotSigned("it is not UTF-8".to_owned()))?;
     // A proxy's login page, or an error page that came with status 200.
     if !text.trim_start().starts_with("-----BEGIN PGP SIGNED MESSAGE-----") {
         return Err(Distrust::NotSigned("it does not begin with a signature header".to_owned()));
     }
-    let (message, _) = CleartextSignedMessage::from_string(text).map_err(|e| Distrust::NotSigned(e.to_string()))?;
+    let (message, _) = CleartextSignedMessage::from_string(text)
+        .map_err(|e| Distrust::NotSigned(e.to_string()))?;
     let signed = message.signed_text();
     if message.signatures().iter().any(|s| keys.vouches(s, signed.as_bytes())) {
         return Ok(signed.replace("\r\n", "\n"));
@@ -166,7 +181,8 @@ pub fn open_inline(bytes: &[u8], keys: &Keyring) -> Result<String, Distrust> {
 
 /// Reads a `Release` file with its detached `Release.gpg`.
 pub fn open_detached(bytes: &[u8], signature: &[u8], keys: &Keyring) -> Result<String, Distrust> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Distrust::NotSigned("it is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Distrust::NotSigned("it is not UTF-8".to_owned()))?;
     let wrong = |e: pgp::errors::Error| Distrust::NotSigned(e.to_string());
     let mut signatures = vec![];
     for one in DetachedSignature::from_reader_many(signature).map_err(wrong)?.0 {
@@ -181,7 +197,9 @@ pub fn open_detached(bytes: &[u8], signature: &[u8], keys: &Keyring) -> Result<S
 fn signers(signatures: &[Signature]) -> String {
     let name = |s: &Signature| {
         let by_print = s.issuer_fingerprint().first().map(|f| format!("{f:X}"));
-        by_print.or_else(|| s.issuer_key_id().first().map(|id| format!("{id}"))).unwrap_or_else(|| "an unnamed key".to_owned())
+        by_print
+            .or_else(|| s.issuer_key_id().first().map(|id| format!("{id}")))
+            .unwrap_or_else(|| "an unnamed key".to_owned())
     };
     signatures.iter().map(name).collect::<Vec<_>>().join(", ")
 }
@@ -196,7 +214,9 @@ impl Release {
             if let Some(row) = line.strip_prefix([' ', '\t']) {
                 if in_table {
                     let mut words = row.split_whitespace();
-                    let (Some(hex), Some(size), Some(path), None) = (words.next(), words.next(), words.next(), words.next()) else {
+                    let (Some(hex), Some(size), Some(path), None) =
+                        (words.next(), words.next(), words.next(), words.next())
+                    else {
                         return Err(Distrust::Field("SHA256"));
                     };
                     let digest = Digest::from_hex(hex).map_err(|_| Distrust::Field("SHA256"))?;
@@ -213,12 +233,17 @@ impl Release {
         }
         let date = fields.get("Date").and_then(|t| seconds(t)).ok_or(Distrust::Field("Date"))?;
         let valid_until = match fields.get("Valid-Until") {
-            Some(text) => Some((seconds(text).ok_or(Distrust::Field("Valid-Until"))?, (*text).to_owned())),
+            Some(text) => {
+                Some((seconds(text).ok_or(Distrust::Field("Valid-Until"))?, (*text).to_owned()))
+            }
             None => None,
         };
         let own = |name: &str| fields.get(name).map(|t| (*t).to_owned()).filter(|t| !t.is_empty());
-        let all_apart = fields.get("Architectures").is_some_and(|a| a.split_whitespace().any(|a| a == "all"))
-            && !fields.get("No-Support-for-Architecture-all").is_some_and(|t| t.split_whitespace().any(|w| w == "Packages"));
+        let all_apart =
+            fields.get("Architectures").is_some_and(|a| a.split_whitespace().any(|a| a == "all"))
+                && !fields
+                    .get("No-Support-for-Architecture-all")
+                    .is_some_and(|t| t.split_whitespace().any(|w| w == "Packages"));
         Ok(Self {
             codename: own("Codename"),
             suite: own("Suite"),
@@ -230,18 +255,25 @@ impl Release {
         })
     }
 
-    /// Debian's own suites: `Codename` must be what was asked for (`Suite` moves on with every release).
+    /// Debian's own suites: `Codename` must be what was asked for (`Suite` moves on with every
+    /// release).
     pub fn must_be(&self, codename: &str) -> Result<(), Distrust> {
         match self.codename.as_deref() {
             Some(got) if got == codename => Ok(()),
-            got => Err(Distrust::WrongName { expected: codename.to_owned(), got: got.unwrap_or_default().to_owned() }),
+            got => Err(Distrust::WrongName {
+                expected: codename.to_owned(),
+                got: got.unwrap_or_default().to_owned(),
+            }),
         }
     }
 
     /// Somebody's repository: its suite or code name must be what was asked for, where it has any.
     pub fn must_answer_to(&self, suite: &str) -> Result<(), Distrust> {
         let names = [&self.codename, &self.suite];
-        if suite.ends_with('/') || names.iter().all(|n| n.is_none()) || names.iter().any(|n| n.as_deref() == Some(suite)) {
+        if suite.ends_with('/')
+            || names.iter().all(|n| n.is_none())
+            || names.iter().any(|n| n.as_deref() == Some(suite))
+        {
             return Ok(());
         }
         Err(Distrust::WrongName {
@@ -257,7 +289,8 @@ impl Release {
             _ => {}
         }
         if self.date > now + AHEAD {
-            let date = jiff::Timestamp::from_second(self.date).map(|t| t.to_string()).unwrap_or_default();
+            let date =
+                jiff::Timestamp::from_second(self.date).map(|t| t.to_string()).unwrap_or_default();
             return Err(Distrust::Future(date));
         }
         Ok(())
@@ -271,12 +304,21 @@ fn seconds(text: &str) -> Option<i64> {
     if !matches!(zone, "UTC" | "GMT" | "+0000" | "Z") {
         return None;
     }
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = MONTHS.iter().position(|m| *m == month)? + 1;
     let mut parts = clock.split(':').map(|p| p.parse::<i8>().ok());
     let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
-    let date =
-        jiff::civil::DateTime::new(year.parse().ok()?, i8::try_from(month).ok()?, day.parse().ok()?, hour, minute, second, 0).ok()?;
+    let date = jiff::civil::DateTime::new(
+        year.parse().ok()?,
+        i8::try_from(month).ok()?,
+        day.parse().ok()?,
+        hour,
+        minute,
+        second,
+        0,
+    )
+    .ok()?;
     Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
@@ -307,8 +349,14 @@ mod tests {
         assert_eq!(release.must_be("trixie-updates"), Ok(()));
         assert!(matches!(release.must_be("trixie"), Err(Distrust::WrongName { .. })));
         assert_eq!(release.must_be_fresh(release.date), Ok(()));
-        assert!(matches!(release.must_be_fresh(release.date + 30 * 86_400), Err(Distrust::Expired(_))));
-        assert!(matches!(release.must_be_fresh(release.date - 30 * 86_400), Err(Distrust::Future(_))));
+        assert!(matches!(
+            release.must_be_fresh(release.date + 30 * 86_400),
+            Err(Distrust::Expired(_))
+        ));
+        assert!(matches!(
+            release.must_be_fresh(release.date - 30 * 86_400),
+            Err(Distrust::Future(_))
+        ));
     }
 
     #[test]
@@ -322,13 +370,17 @@ mod tests {
         let after = format!("{text}\nSHA256:\n evil\n");
         assert!(matches!(open_inline(after.as_bytes(), &keys), Err(Distrust::NotSigned(_))));
         assert!(matches!(open_inline(b"<html>log in", &keys), Err(Distrust::NotSigned(_))));
-        assert!(matches!(open_inline(&SIGNED[..SIGNED.len() / 2], &keys), Err(Distrust::NotSigned(_))));
+        assert!(matches!(
+            open_inline(&SIGNED[..SIGNED.len() / 2], &keys),
+            Err(Distrust::NotSigned(_))
+        ));
     }
 
     #[test]
     fn other_keys_do_not_count() {
         let stranger = Keyring::parse(PINNED[1].as_bytes()).expect("a key");
-        let error = open_inline(SIGNED, &stranger).expect_err("the security key does not sign this");
+        let error =
+            open_inline(SIGNED, &stranger).expect_err("the security key does not sign this");
         assert!(error.to_string().contains("4CB50190207B4758A3F73A796ED0E7B82643E131"), "{error}");
         assert!(matches!(Keyring::parse(b""), Err(Distrust::Key(_))));
         assert!(matches!(Keyring::parse(b"hello"), Err(Distrust::Key(_))));
@@ -336,9 +388,12 @@ mod tests {
 
     #[test]
     fn malformed_texts_are_refused() {
-        for text in
-            ["", "Date: yesterday\n", "Date: Sat, 21 Nov 2026 09:15:44 UTC\nSHA256:\n zz 1 a\n", "Date: Sat, 21 Nov 2026 09:15:44 CET\n"]
-        {
+        for text in [
+            "",
+            "Date: yesterday\n",
+            "Date: Sat, 21 Nov 2026 09:15:44 UTC\nSHA256:\n zz 1 a\n",
+            "Date: Sat, 21 Nov 2026 09:15:44 CET\n",
+        ] {
             assert!(matches!(Release::parse(text), Err(Distrust::Field(_))), "{text}");
         }
     }

@@ -1,18 +1,14 @@
-//! What must not stay in an image after packages were installed or a step has run: lists, caches, logs, backups, keys and ids that
-//! maintainer scripts made. Touches only what is there: a step that left nothing stays an empty layer.
+//! What must not stay in an image after packages were installed or a step has run: lists, caches,
+//! logs, backups, keys and ids that maintainer scripts made. Touches only what is there: a step
+//! that left nothing stays an empty layer.
 
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::index::field;
 use crate::sandbox::CallIo;
@@ -70,7 +66,13 @@ const GONE: &[&str] = &[
 ];
 
 /// Folders whose contents go.
-const EMPTIED: &[&str] = &["var/cache/dnf", "var/cache/libdnf5", "var/cache/yum", "var/cache/zypp", "var/cache/pacman/pkg"];
+const EMPTIED: &[&str] = &[
+    "var/cache/dnf",
+    "var/cache/libdnf5",
+    "var/cache/yum",
+    "var/cache/zypp",
+    "var/cache/pacman/pkg",
+];
 
 /// What to check before tidying.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -81,26 +83,33 @@ pub(in crate::base) struct Check {
     pub whole: bool,
 }
 
-/// The chore `debian.tidy`, to be run inside the root: removes what must not stay. Argument: none; returns `{"removed": n}`.
+/// The chore `debian.tidy`, to be run inside the root: removes what must not stay. Argument: none;
+/// returns `{"removed": n}`.
 ///
 /// What the image had before stays as it is: the step is not asked about it.
 pub(in crate::base) fn chore(io: CallIo<'_>) -> Result<Value, String> {
-    tidy(&Tree { root: Path::new("/"), changes: io.changes }).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
+    tidy(&Tree { root: Path::new("/"), changes: io.changes })
+        .map(|removed| json!({ "removed": removed }))
+        .map_err(|e| e.to_string())
 }
 
 /// The chore `debian.finish`, to be run inside the root: [`Check`], then as `debian.tidy`.
 pub(in crate::base) fn finish(io: CallIo<'_>) -> Result<Value, String> {
     let wanted: Check = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
-    let status = fs::read_to_string("/var/lib/dpkg/status").map_err(|e| format!("cannot read /var/lib/dpkg/status: {e}"))?;
+    let status = fs::read_to_string("/var/lib/dpkg/status")
+        .map_err(|e| format!("cannot read /var/lib/dpkg/status: {e}"))?;
     check(&status, &wanted)?;
-    tidy(&Tree { root: Path::new("/"), changes: io.changes }).map(|removed| json!({ "removed": removed })).map_err(|e| e.to_string())
+    tidy(&Tree { root: Path::new("/"), changes: io.changes })
+        .map(|removed| json!({ "removed": removed }))
+        .map_err(|e| e.to_string())
 }
 
 fn check(status: &str, wanted: &Check) -> Result<(), String> {
     let mut installed = std::collections::HashSet::new();
     let mut bad = vec![];
     for stanza in status.split("\n\n").filter(|s| !s.trim().is_empty()) {
-        let (name, state) = (field(stanza, "Package").unwrap_or("?"), field(stanza, "Status").unwrap_or("?"));
+        let (name, state) =
+            (field(stanza, "Package").unwrap_or("?"), field(stanza, "Status").unwrap_or("?"));
         match state.rsplit(' ').next() {
             Some("installed") if !wanted.whole || state == "install ok installed" => {
                 installed.insert((name, field(stanza, "Version").unwrap_or_default()));
@@ -109,9 +118,16 @@ fn check(status: &str, wanted: &Check) -> Result<(), String> {
             _ => bad.push(format!("{name} is {state:?}")),
         }
     }
-    let missing = wanted.installed.iter().filter(|(name, version)| !installed.contains(&(name.as_str(), version.as_str())));
+    let missing = wanted
+        .installed
+        .iter()
+        .filter(|(name, version)| !installed.contains(&(name.as_str(), version.as_str())));
     bad.extend(missing.map(|(name, version)| format!("{name} {version} is not installed")));
-    if bad.is_empty() { Ok(()) } else { Err(format!("dpkg left packages unfinished: {}", bad.join(", "))) }
+    if bad.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("dpkg left packages unfinished: {}", bad.join(", ")))
+    }
 }
 
 /// A tree to be tidied.
@@ -147,7 +163,9 @@ fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
     if snakeoil {
         // c_rehash names certificates by hash.
         for path in find(&Tree { root, changes: None }, "etc/ssl/certs/*")? {
-            if fs::read_link(&path).is_ok_and(|target| target.file_name().is_some_and(|n| n == "ssl-cert-snakeoil.pem")) {
+            if fs::read_link(&path).is_ok_and(|target| {
+                target.file_name().is_some_and(|n| n == "ssl-cert-snakeoil.pem")
+            }) {
                 remove(&path)?;
                 removed += 1;
             }
@@ -172,8 +190,13 @@ fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
 /// The paths in `tree.root` that fit `pattern`, sorted.
 fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
     let path = tree.root.join(pattern);
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return Ok(vec![]) };
-    let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
+        return Ok(vec![]);
+    };
+    let absent = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
     let looked = match tree.changes {
         None => folder.to_owned(),
         // Where a folder really is, links on the way followed, is a matter of the whole tree.
@@ -185,7 +208,11 @@ fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
     };
     let pieces: Vec<&str> = name.split('*').collect();
     if pieces.len() == 1 {
-        return Ok(if fs::symlink_metadata(looked.join(name)).is_ok_and(|meta| !deleted(&meta)) { vec![path] } else { vec![] });
+        return Ok(if fs::symlink_metadata(looked.join(name)).is_ok_and(|meta| !deleted(&meta)) {
+            vec![path]
+        } else {
+            vec![]
+        });
     }
     let entries = match fs::read_dir(&looked) {
         Ok(entries) => entries,
@@ -195,7 +222,9 @@ fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![];
     for entry in entries {
         let entry = entry.map_err(|e| named(folder, &e))?;
-        if entry.file_name().to_str().is_some_and(|n| matches(n, &pieces)) && !deleted(&entry.metadata().map_err(|e| named(folder, &e))?) {
+        if entry.file_name().to_str().is_some_and(|n| matches(n, &pieces))
+            && !deleted(&entry.metadata().map_err(|e| named(folder, &e))?)
+        {
             found.push(folder.join(entry.file_name()));
         }
     }
@@ -210,7 +239,11 @@ fn deleted(meta: &fs::Metadata) -> bool {
 
 fn matches(name: &str, pieces: &[&str]) -> bool {
     let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return false };
-    let Some(mut rest) = name.strip_prefix(first).filter(|r| r.len() >= last.len() && r.ends_with(last)) else { return false };
+    let Some(mut rest) =
+        name.strip_prefix(first).filter(|r| r.len() >= last.len() && r.ends_with(last))
+    else {
+        return false;
+    };
     rest = &rest[..rest.len() - last.len()];
     pieces[1..pieces.len() - 1].iter().all(|piece| match rest.find(piece) {
         Some(at) => {
@@ -223,7 +256,8 @@ fn matches(name: &str, pieces: &[&str]) -> bool {
 
 fn remove(path: &Path) -> io::Result<()> {
     let folder = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-    if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.map_err(|e| named(path, &e))
+    if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        .map_err(|e| named(path, &e))
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
@@ -279,7 +313,11 @@ mod tests {
             "var/cache/debconf/config.dat-old",
             "var/cache/dnf/a/b",
         ]);
-        std::os::unix::fs::symlink("ssl-cert-snakeoil.pem", dir.path().join("etc/ssl/certs/0a1b.0")).expect("writable");
+        std::os::unix::fs::symlink(
+            "ssl-cert-snakeoil.pem",
+            dir.path().join("etc/ssl/certs/0a1b.0"),
+        )
+        .expect("writable");
         assert_eq!(tidy(&whole(dir.path())).expect("ours"), 11);
         assert_eq!(
             left(dir.path()),
@@ -299,7 +337,13 @@ mod tests {
 
     #[test]
     fn what_a_step_did_not_change_stays() {
-        let old = ["var/lib/apt/lists/a_b", "data/log/dpkg.log", "etc/ssh/ssh_host_rsa_key", "etc/machine-id", "var/cache/dnf/old"];
+        let old = [
+            "var/lib/apt/lists/a_b",
+            "data/log/dpkg.log",
+            "etc/ssh/ssh_host_rsa_key",
+            "etc/machine-id",
+            "var/cache/dnf/old",
+        ];
         let new = ["data/log/apt/term.log", "var/cache/dnf/new", "etc/passwd-"];
         let (dir, changes) = (tree(&[&old[..], &new[..]].concat()), tree(&new));
         let root = dir.path().canonicalize().expect("there");
@@ -326,8 +370,15 @@ mod tests {
         let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: install ok half-configured\nVersion: 2\n\nPackage: c\nStatus: hold ok installed\nVersion: 3\n\nPackage: d\nStatus: deinstall ok config-files\nVersion: 3\n";
         let wanted = Check { installed: vec![("a".to_owned(), "2".to_owned())], whole: false };
         let error = check(status, &wanted).expect_err("b is not");
-        assert!(error.contains("b is \"install ok half-configured\", a 2 is not installed"), "{error}");
+        assert!(
+            error.contains("b is \"install ok half-configured\", a 2 is not installed"),
+            "{error}"
+        );
         assert!(!error.contains("c is") && !error.contains("d is"));
-        assert!(check(status, &Check { installed: vec![], whole: true }).expect_err("strict").contains("c is"));
+        assert!(
+            check(status, &Check { installed: vec![], whole: true })
+                .expect_err("strict")
+                .contains("c is")
+        );
     }
 }

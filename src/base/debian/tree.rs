@@ -1,30 +1,18 @@
-//! Writes the data archives of packages into a root, several at once, each path resolved inside that root.
+//! Writes the data archives of packages into a root, several at once, each path resolved inside
+//! that root.
 //!
-//! A folder entry that meets a symlink to a folder keeps the symlink (dpkg does; `dpkg-deb -x` does not: Debian bug 989602), so
-//! that packages which still ship `/bin/…` land in `/usr/bin`. Folders get owner, mode and time at the very end, by a rule that
-//! does not depend on the order in which packages arrived.
+//! A folder entry that meets a symlink to a folder keeps the symlink (dpkg does; `dpkg-deb -x` does
+//! not: Debian bug 989602), so that packages which still ship `/bin/…` land in `/usr/bin`. Folders
+//! get owner, mode and time at the very end, by a rule that does not depend on the order in which
+//! packages arrived.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use md5::Digest as _;
-use rustix::fs::AtFlags;
-use rustix::fs::FileType;
-use rustix::fs::Gid;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::ResolveFlags;
-use rustix::fs::Timespec;
-use rustix::fs::Timestamps;
-use rustix::fs::Uid;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 
 use super::filter::Filter;
 
@@ -64,14 +52,26 @@ pub(super) struct Root {
 impl Root {
     /// Opens the folder `path`.
     pub(super) fn open(path: &std::path::Path) -> io::Result<Self> {
-        Ok(Self { fd: rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())? })
+        Ok(Self {
+            fd: rustix::fs::open(
+                path,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?,
+        })
     }
 
     /// Opens a folder, with every symlink on the way resolved inside the root.
     fn folder(&self, path: &[u8]) -> io::Result<OwnedFd> {
         let path: &[u8] = if path.is_empty() { b"." } else { path };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?)
+        Ok(rustix::fs::openat2(
+            &self.fd,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )?)
     }
 
     /// Makes a folder and its parents (0755 for now), if they are not there.
@@ -132,8 +132,14 @@ impl Root {
             held.list.push(b'\n');
             let header = entry.header();
             let kind = header.entry_type();
-            let (mode, mtime) = (header.mode()? & 0o7777, i64::try_from(header.mtime()?).unwrap_or(0));
-            let id = |n: u64| u32::try_from(n).ok().filter(|n| *n < 65_535).ok_or_else(|| wrong(&path, "has an owner above 65534"));
+            let (mode, mtime) =
+                (header.mode()? & 0o7777, i64::try_from(header.mtime()?).unwrap_or(0));
+            let id = |n: u64| {
+                u32::try_from(n)
+                    .ok()
+                    .filter(|n| *n < 65_535)
+                    .ok_or_else(|| wrong(&path, "has an owner above 65534"))
+            };
             let (uid, gid) = (id(header.uid()?)?, id(header.gid()?)?);
             if filter.skips(&path, kind.is_dir() || kind.is_symlink()) {
                 skipped.insert(path);
@@ -150,14 +156,24 @@ impl Root {
                 return Err(wrong(&path, "is the root, but no folder"));
             }
             if last.as_ref().is_none_or(|(p, _)| p != parent_path) {
-                last = Some((parent_path.to_vec(), self.make_folder(parent_path).map_err(|e| at(&path, e))?));
+                last = Some((
+                    parent_path.to_vec(),
+                    self.make_folder(parent_path).map_err(|e| at(&path, e))?,
+                ));
             }
             let parent = last.as_ref().map(|(_, fd)| fd.as_fd()).expect("set just above");
             let written = match kind {
                 tar::EntryType::Regular | tar::EntryType::Continuous => {
                     let shown = format!("/{}", String::from_utf8_lossy(&path));
                     let mut sum = conffiles.contains(&shown).then(md5::Md5::new);
-                    let outcome = regular(parent, name, &mut entry, &mut buffer, sum.as_mut(), (uid, gid, mode, mtime));
+                    let outcome = regular(
+                        parent,
+                        name,
+                        &mut entry,
+                        &mut buffer,
+                        sum.as_mut(),
+                        (uid, gid, mode, mtime),
+                    );
                     held.bytes += outcome.as_ref().copied().unwrap_or(0);
                     if let Some(sum) = sum {
                         held.conffiles.insert(shown, hex(&sum.finalize()));
@@ -166,8 +182,14 @@ impl Root {
                 }
                 tar::EntryType::Symlink => symlink(parent, name, &entry, (uid, gid, mtime)),
                 tar::EntryType::Link => {
-                    let target = clean(&entry.link_name_bytes().ok_or_else(|| wrong(&path, "links to nothing"))?)?;
-                    if skipped.contains(&target) { Ok(()) } else { self.hard_link(parent, name, &target) }
+                    let target = clean(
+                        &entry.link_name_bytes().ok_or_else(|| wrong(&path, "links to nothing"))?,
+                    )?;
+                    if skipped.contains(&target) {
+                        Ok(())
+                    } else {
+                        self.hard_link(parent, name, &target)
+                    }
                 }
                 tar::EntryType::Fifo => fifo(parent, name, (uid, gid, mode, mtime)),
                 _ => return Err(wrong(&path, "is of a kind that packages do not have")),
@@ -184,13 +206,18 @@ impl Root {
     }
 
     /// Gives the folders owner, mode and time: the first in `folders` that names a folder decides.
-    pub(super) fn settle(&self, folders: &mut dyn Iterator<Item = &Folder>, mtime: i64) -> io::Result<()> {
+    pub(super) fn settle(
+        &self,
+        folders: &mut dyn Iterator<Item = &Folder>,
+        mtime: i64,
+    ) -> io::Result<()> {
         let mut seen: HashMap<(u64, u64), ()> = HashMap::new();
         for folder in folders {
             let (parent, name) = split(&folder.path);
             // Where the path itself is a symlink, its target is somebody else's folder.
             if !name.is_empty() {
-                let stat = rustix::fs::statat(&self.folder(parent)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let stat =
+                    rustix::fs::statat(&self.folder(parent)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                     continue;
                 }
@@ -200,8 +227,14 @@ impl Root {
             if seen.insert((stat.st_dev, stat.st_ino), ()).is_some() {
                 continue;
             }
-            let fd = rustix::fs::openat(&fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-            finish(&File::from(fd), folder.uid, folder.gid, folder.mode, mtime).map_err(|e| at(&folder.path, e))?;
+            let fd = rustix::fs::openat(
+                &fd,
+                ".",
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            finish(&File::from(fd), folder.uid, folder.gid, folder.mode, mtime)
+                .map_err(|e| at(&folder.path, e))?;
         }
         Ok(())
     }
@@ -232,12 +265,19 @@ fn regular(
     Ok(size)
 }
 
-fn symlink<R: Read>(parent: BorrowedFd<'_>, name: &[u8], entry: &tar::Entry<'_, R>, (uid, gid, mtime): (u32, u32, i64)) -> io::Result<()> {
-    let target = entry.link_name_bytes().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it points nowhere"))?;
+fn symlink<R: Read>(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    entry: &tar::Entry<'_, R>,
+    (uid, gid, mtime): (u32, u32, i64),
+) -> io::Result<()> {
+    let target = entry
+        .link_name_bytes()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it points nowhere"))?;
     if let Err(error) = rustix::fs::symlinkat(&*target, parent, name) {
         // base-files of trixie ships the very links that `merge_usr` made.
-        let same =
-            error == rustix::io::Errno::EXIST && rustix::fs::readlinkat(parent, name, vec![]).is_ok_and(|t| t.as_bytes() == &*target);
+        let same = error == rustix::io::Errno::EXIST
+            && rustix::fs::readlinkat(parent, name, vec![]).is_ok_and(|t| t.as_bytes() == &*target);
         if !same {
             return Err(error.into());
         }
@@ -246,19 +286,26 @@ fn symlink<R: Read>(parent: BorrowedFd<'_>, name: &[u8], entry: &tar::Entry<'_, 
     Ok(rustix::fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn fifo(parent: BorrowedFd<'_>, name: &[u8], (uid, gid, mode, mtime): (u32, u32, u32, i64)) -> io::Result<()> {
+fn fifo(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    (uid, gid, mode, mtime): (u32, u32, u32, i64),
+) -> io::Result<()> {
     rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::from_raw_mode(mode), 0)?;
     owned(parent, name, uid, gid)?;
     rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
     Ok(rustix::fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Two packages with the same file would make the result depend on who came first: that is an error, not a race.
+/// Two packages with the same file would make the result depend on who came first: that is an
+/// error, not a race.
 fn create(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)) {
         Ok(fd) => Ok(File::from(fd)),
-        Err(rustix::io::Errno::EXIST) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "another package has the same file")),
+        Err(rustix::io::Errno::EXIST) => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "another package has the same file"))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -271,7 +318,13 @@ fn finish(file: &File, uid: u32, gid: u32, mode: u32, mtime: i64) -> io::Result<
 }
 
 fn owned(parent: BorrowedFd<'_>, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
-    Ok(rustix::fs::chownat(parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(rustix::fs::chownat(
+        parent,
+        name,
+        Some(Uid::from_raw(uid)),
+        Some(Gid::from_raw(gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 fn times(mtime: i64) -> Timestamps {
@@ -286,7 +339,9 @@ fn clean(raw: &[u8]) -> io::Result<Vec<u8>> {
         match part {
             b"" | b"." => {}
             b".." => return Err(wrong(raw, "climbs out of the root")),
-            part if part.contains(&0) || part.contains(&b'\n') => return Err(wrong(raw, "has a name that dpkg cannot record")),
+            part if part.contains(&0) || part.contains(&b'\n') => {
+                return Err(wrong(raw, "has a name that dpkg cannot record"));
+            }
             part => parts.push(part),
         }
     }
@@ -305,7 +360,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn wrong(path: &[u8], what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{:?} {what}", String::from_utf8_lossy(path)))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{:?} {what}", String::from_utf8_lossy(path)),
+    )
 }
 
 fn at(path: &[u8], error: io::Error) -> io::Error {
@@ -341,7 +399,10 @@ mod tests {
         builder.into_inner().expect("memory")
     }
 
-    fn unpack(root: &std::path::Path, entries: &[(tar::EntryType, &str, &str)]) -> io::Result<Held> {
+    fn unpack(
+        root: &std::path::Path,
+        entries: &[(tar::EntryType, &str, &str)],
+    ) -> io::Result<Held> {
         let bytes = archive(entries);
         let mut reader = &bytes[..];
         let mut archive = tar::Archive::new(&mut reader as &mut dyn Read);
@@ -367,11 +428,17 @@ mod tests {
             ],
         )
         .expect("well-formed");
-        assert_eq!(String::from_utf8_lossy(&held.list), "/.\n/etc\n/etc/conf\n/etc/hard\n/etc/soft\n/new/parent/file\n/pipe\n");
+        assert_eq!(
+            String::from_utf8_lossy(&held.list),
+            "/.\n/etc\n/etc/conf\n/etc/hard\n/etc/soft\n/new/parent/file\n/pipe\n"
+        );
         assert_eq!(held.conffiles["/etc/conf"], "1cb251ec0d568de6a929b520c4aed8d1");
         let meta = dir.path().join("etc/hard").metadata().expect("there");
         assert_eq!((meta.nlink(), meta.mode() & 0o7777, meta.mtime()), (2, 0o640, 1000));
-        assert_eq!(std::fs::read_link(dir.path().join("etc/soft")).expect("there").to_str(), Some("/etc/conf"));
+        assert_eq!(
+            std::fs::read_link(dir.path().join("etc/soft")).expect("there").to_str(),
+            Some("/etc/conf")
+        );
         assert_eq!((held.entries, held.bytes), (7, 5));
     }
 
@@ -380,8 +447,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir_all(dir.path().join("usr/bin")).expect("writable");
         std::os::unix::fs::symlink("usr/bin", dir.path().join("bin")).expect("writable");
-        unpack(dir.path(), &[(T::Directory, "./bin/", ""), (T::Regular, "./bin/sh", "x"), (T::Symlink, "./bin", "usr/bin")])
-            .expect("as packages do");
+        unpack(
+            dir.path(),
+            &[
+                (T::Directory, "./bin/", ""),
+                (T::Regular, "./bin/sh", "x"),
+                (T::Symlink, "./bin", "usr/bin"),
+            ],
+        )
+        .expect("as packages do");
         assert!(dir.path().join("bin").is_symlink() && dir.path().join("usr/bin/sh").is_file());
     }
 
@@ -391,9 +465,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let away = outside.path().to_str().expect("ASCII").to_owned();
         // An absolute link is resolved inside the root: there is no such folder there.
-        let _ = unpack(dir.path(), &[(T::Symlink, "./out", &away), (T::Regular, "./out/file", "x")]);
         let _ =
-            unpack(dir.path(), &[(T::Symlink, "./up", "../../../../../../../tmp"), (T::Regular, "./up/file-of-a-hostile-package", "x")]);
+            unpack(dir.path(), &[(T::Symlink, "./out", &away), (T::Regular, "./out/file", "x")]);
+        let _ = unpack(
+            dir.path(),
+            &[
+                (T::Symlink, "./up", "../../../../../../../tmp"),
+                (T::Regular, "./up/file-of-a-hostile-package", "x"),
+            ],
+        );
         assert_eq!(std::fs::read_dir(outside.path()).expect("there").count(), 0);
         assert!(!std::path::Path::new("/tmp/file-of-a-hostile-package").exists());
         for entries in [

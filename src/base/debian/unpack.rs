@@ -1,32 +1,21 @@
-//! Unpacks a set of packages into an empty root and writes dpkg's database, as if dpkg had unpacked them all. Runs inside the
-//! user namespace, while the packages are still being downloaded: a pipe tells which have arrived.
+//! Unpacks a set of packages into an empty root and writes dpkg's database, as if dpkg had unpacked
+//! them all. Runs inside the user namespace, while the packages are still being downloaded: a pipe
+//! tells which have arrived.
 
-use std::collections::BTreeSet;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
-use serde::Deserialize;
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::closure;
-use super::deb;
-use super::filter;
-use super::filter::Filter;
-use super::index::Catalog;
-use super::index::field;
-use super::tree::Folder;
-use super::tree::Held;
-use super::tree::Root;
+use super::filter::{self, Filter};
+use super::index::{Catalog, field};
+use super::tree::{Folder, Held, Root};
+use super::{closure, deb};
 use crate::base::Package;
 use crate::sandbox::CallIo;
 
@@ -70,8 +59,8 @@ struct One {
     held: Held,
 }
 
-/// The chore `debian.unpack`: [`Args`] in, [`Done`] out; from the first file handed over come the places in `set` (u32, little
-/// endian) of packages as they arrive. Reports `{"unpacked": n}`.
+/// The chore `debian.unpack`: [`Args`] in, [`Done`] out; from the first file handed over come the
+/// places in `set` (u32, little endian) of packages as they arrive. Reports `{"unpacked": n}`.
 pub(in crate::base) fn chore(io: CallIo<'_>) -> Result<Value, String> {
     let args: Args = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
     let pipe = io.fds.into_iter().next().ok_or("no pipe was handed over")?;
@@ -86,15 +75,24 @@ fn unpack(args: Args, pipe: File, progress: &mut dyn FnMut(Value)) -> io::Result
     let pipe = Arc::new(Mutex::new(pipe));
     let failed = Arc::new(AtomicBool::new(false));
     let (tell, told) = mpsc::channel();
-    // Not joined: after a failure the others may wait for packages that never come; they end with this process.
+    // Not joined: after a failure the others may wait for packages that never come; they end with
+    // this process.
     for _ in 0..args.threads.max(1) {
-        let (root, args, pipe, failed, tell) = (Arc::clone(&root), Arc::clone(&args), Arc::clone(&pipe), Arc::clone(&failed), tell.clone());
+        let (root, args, pipe, failed, tell) = (
+            Arc::clone(&root),
+            Arc::clone(&args),
+            Arc::clone(&pipe),
+            Arc::clone(&failed),
+            tell.clone(),
+        );
         std::thread::Builder::new().name("unpack".to_owned()).spawn(move || {
             let filter = if args.slim { Filter::slim() } else { Filter::none() };
             while let Some(index) = next(&pipe) {
                 let Some(package) = args.set.get(index) else { return };
                 let result = unpack_one(&root, &args, package, &filter, &failed);
-                let result = result.map_err(|e| io::Error::new(e.kind(), format!("package {}: {e}", package.name)));
+                let result = result.map_err(|e| {
+                    io::Error::new(e.kind(), format!("package {}: {e}", package.name))
+                });
                 if tell.send((index, result)).is_err() {
                     return;
                 }
@@ -128,14 +126,27 @@ fn next(pipe: &Mutex<File>) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(bytes)).ok()
 }
 
-fn unpack_one(root: &Root, args: &Args, package: &Package, filter: &Filter, failed: &AtomicBool) -> io::Result<One> {
+fn unpack_one(
+    root: &Root,
+    args: &Args,
+    package: &Package,
+    filter: &Filter,
+    failed: &AtomicBool,
+) -> io::Result<One> {
     let file = File::open(args.packages.join(package.sha256.hex()))?;
     deb::read(io::BufReader::with_capacity(1 << 17, file), |control, archive| {
         let stanza = control.stanza();
-        for (name, wanted) in [("Package", &package.name), ("Version", &package.version), ("Architecture", &package.arch)] {
+        for (name, wanted) in [
+            ("Package", &package.name),
+            ("Version", &package.version),
+            ("Architecture", &package.arch),
+        ] {
             let got = field(&stanza, name).unwrap_or_default();
             if got != wanted {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("its {name} is {got:?}, not {wanted:?}")));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("its {name} is {got:?}, not {wanted:?}"),
+                ));
             }
         }
         let conffiles: HashSet<String> = conffiles(control).map(str::to_owned).collect();
@@ -144,9 +155,14 @@ fn unpack_one(root: &Root, args: &Args, package: &Package, filter: &Filter, fail
     })
 }
 
-/// Paths in `conffiles`; a line with a flag (`remove-on-upgrade /path`) names a file that the package does not have.
+/// Paths in `conffiles`; a line with a flag (`remove-on-upgrade /path`) names a file that the
+/// package does not have.
 fn conffiles(control: &deb::Control) -> impl Iterator<Item = &str> {
-    let text = control.members.get("conffiles").and_then(|m| std::str::from_utf8(&m.bytes).ok()).unwrap_or_default();
+    let text = control
+        .members
+        .get("conffiles")
+        .and_then(|m| std::str::from_utf8(&m.bytes).ok())
+        .unwrap_or_default();
     text.lines().map(str::trim).filter(|line| line.starts_with('/'))
 }
 
@@ -160,16 +176,27 @@ fn finish(root: &Root, args: &Args, all: Vec<One>) -> io::Result<Done> {
     for (package, one) in args.set.iter().zip(&all) {
         let stanza = one.control.stanza();
         let same = field(&stanza, "Multi-Arch") == Some("same");
-        let base = if same { format!("{}:{}", package.name, package.arch) } else { package.name.clone() };
+        let base =
+            if same { format!("{}:{}", package.name, package.arch) } else { package.name.clone() };
         root.write(&format!("var/lib/dpkg/info/{base}.list"), &one.held.list, 0o644, epoch)?;
         for (name, member) in one.control.members.iter().filter(|(name, _)| *name != "control") {
-            root.write(&format!("var/lib/dpkg/info/{base}.{name}"), &member.bytes, member.mode, member.mtime)?;
+            root.write(
+                &format!("var/lib/dpkg/info/{base}.{name}"),
+                &member.bytes,
+                member.mode,
+                member.mtime,
+            )?;
         }
         triggers.read(&one.control.text("triggers"), &base);
         if one.control.members.contains_key("preinst") {
             let folder = format!("{}_{}", package.name, package.arch);
             for (name, member) in &one.control.members {
-                root.write(&format!("{WAITING}/{folder}/{name}"), &member.bytes, member.mode, member.mtime)?;
+                root.write(
+                    &format!("{WAITING}/{folder}/{name}"),
+                    &member.bytes,
+                    member.mode,
+                    member.mtime,
+                )?;
             }
             preinsts.push(folder);
         }
@@ -191,15 +218,22 @@ fn finish(root: &Root, args: &Args, all: Vec<One>) -> io::Result<Done> {
         }
     }
     settle(root, args, &all)?;
-    Ok(Done { preinsts, entries: all.iter().map(|o| o.held.entries).sum(), bytes: all.iter().map(|o| o.held.bytes).sum() })
+    Ok(Done {
+        preinsts,
+        entries: all.iter().map(|o| o.held.entries).sum(),
+        bytes: all.iter().map(|o| o.held.bytes).sum(),
+    })
 }
 
 /// base-files knows best how a folder should be; then packages by name; then our own 0755.
 fn settle(root: &Root, args: &Args, all: &[One]) -> io::Result<()> {
     let own = |path: &str| Folder { path: path.as_bytes().to_vec(), mode: 0o755, uid: 0, gid: 0 };
-    let mut ours: BTreeSet<String> = ["", "usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"].map(str::to_owned).into();
+    let mut ours: BTreeSet<String> =
+        ["", "usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"].map(str::to_owned).into();
     ours.extend(["info", "triggers", "updates"].map(|d| format!("var/lib/dpkg/{d}")));
-    ours.extend(["var/lib/apt", "var/lib/dpkg", "etc/apt", "etc/apt/sources.list.d"].map(str::to_owned));
+    ours.extend(
+        ["var/lib/apt", "var/lib/dpkg", "etc/apt", "etc/apt/sources.list.d"].map(str::to_owned),
+    );
     if args.slim {
         ours.extend(["etc/dpkg", "etc/dpkg/dpkg.cfg.d", "usr/share/man"].map(str::to_owned));
         ours.extend((1..=8).map(|n| format!("usr/share/man/man{n}")));
@@ -211,13 +245,14 @@ fn settle(root: &Root, args: &Args, all: &[One]) -> io::Result<()> {
     root.settle(&mut folders, args.epoch)
 }
 
-/// dpkg's status stanza. With the hash of each conffile as extracted: `newconffile` would stay there for good, and confuse
-/// `dpkg -V` and every upgrade.
+/// dpkg's status stanza. With the hash of each conffile as extracted: `newconffile` would stay
+/// there for good, and confuse `dpkg -V` and every upgrade.
 fn status_of(stanza: &str, one: &One) -> String {
     let (first, rest) = stanza.split_once('\n').unwrap_or((stanza, ""));
     let mut text = format!("{first}\nStatus: install ok unpacked\n{rest}");
-    let lines: Vec<String> =
-        conffiles(&one.control).filter_map(|path| one.held.conffiles.get(path).map(|md5| format!(" {path} {md5}\n"))).collect();
+    let lines: Vec<String> = conffiles(&one.control)
+        .filter_map(|path| one.held.conffiles.get(path).map(|md5| format!(" {path} {md5}\n")))
+        .collect();
     if !lines.is_empty() {
         text.push_str("Conffiles:\n");
         text.extend(lines);
@@ -230,12 +265,18 @@ fn status_of(stanza: &str, one: &One) -> String {
 fn automatic(args: &Args, stanzas: &[String]) -> io::Result<String> {
     let mut catalog = Catalog::default();
     catalog.add_text(stanzas.join("\n"))?;
-    let essential = closure::close(&catalog, closure::Want::Essential, &args.arch, &[]).map_err(io::Error::other)?;
+    let essential = closure::close(&catalog, closure::Want::Essential, &args.arch, &[])
+        .map_err(io::Error::other)?;
     let mut text = String::new();
     for (package, stanza) in args.set.iter().zip(stanzas) {
-        let manual = essential.contains_key(&package.name) || field(stanza, "Priority") == Some("required") || package.name == "apt";
+        let manual = essential.contains_key(&package.name)
+            || field(stanza, "Priority") == Some("required")
+            || package.name == "apt";
         if !manual {
-            text.push_str(&format!("Package: {}\nArchitecture: {}\nAuto-Installed: 1\n\n", package.name, args.arch));
+            text.push_str(&format!(
+                "Package: {}\nArchitecture: {}\nAuto-Installed: 1\n\n",
+                package.name, args.arch
+            ));
         }
     }
     Ok(text)
@@ -260,7 +301,9 @@ impl Triggers {
             };
             if what.starts_with('/') {
                 self.paths.push(format!("{what} {who}\n"));
-            } else if what.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b)) && !what.starts_with('.') {
+            } else if what.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b))
+                && !what.starts_with('.')
+            {
                 self.named.entry(what.to_owned()).or_default().push(format!("{who}\n"));
             }
         }
@@ -272,7 +315,12 @@ impl Triggers {
             root.write("var/lib/dpkg/triggers/File", self.paths.concat().as_bytes(), 0o644, epoch)?;
         }
         for (name, who) in &self.named {
-            root.write(&format!("var/lib/dpkg/triggers/{name}"), who.concat().as_bytes(), 0o644, epoch)?;
+            root.write(
+                &format!("var/lib/dpkg/triggers/{name}"),
+                who.concat().as_bytes(),
+                0o644,
+                epoch,
+            )?;
         }
         Ok(())
     }
@@ -290,16 +338,28 @@ mod tests {
             "p:amd64",
         );
         assert_eq!(triggers.paths, ["/usr/share/x p:amd64/noawait\n", "/etc/z p:amd64\n"]);
-        assert_eq!(triggers.named.into_iter().collect::<Vec<_>>(), [("ldconfig".to_owned(), vec!["p:amd64\n".to_owned()])]);
+        assert_eq!(
+            triggers.named.into_iter().collect::<Vec<_>>(),
+            [("ldconfig".to_owned(), vec!["p:amd64\n".to_owned()])]
+        );
     }
 
     #[test]
     fn the_status_stanza_has_the_conffiles() {
-        let member = |text: &str| deb::Member { bytes: text.as_bytes().to_vec(), mode: 0o644, mtime: 0 };
-        let members = [("control", "Package: x\nVersion: 1\n"), ("conffiles", "/etc/x\nremove-on-upgrade /etc/old\n")];
-        let control = deb::Control { members: members.map(|(n, t)| (n.to_owned(), member(t))).into() };
-        let held = Held { conffiles: [("/etc/x".to_owned(), "abc".to_owned())].into(), ..Held::default() };
+        let member =
+            |text: &str| deb::Member { bytes: text.as_bytes().to_vec(), mode: 0o644, mtime: 0 };
+        let members = [
+            ("control", "Package: x\nVersion: 1\n"),
+            ("conffiles", "/etc/x\nremove-on-upgrade /etc/old\n"),
+        ];
+        let control =
+            deb::Control { members: members.map(|(n, t)| (n.to_owned(), member(t))).into() };
+        let held =
+            Held { conffiles: [("/etc/x".to_owned(), "abc".to_owned())].into(), ..Held::default() };
         let status = status_of(&control.stanza(), &One { control: control.clone(), held });
-        assert_eq!(status, "Package: x\nStatus: install ok unpacked\nVersion: 1\nConffiles:\n /etc/x abc\n\n");
+        assert_eq!(
+            status,
+            "Package: x\nStatus: install ok unpacked\nVersion: 1\nConffiles:\n /etc/x abc\n\n"
+        );
     }
 }

@@ -8,7 +8,8 @@ pub fn compare(a: &str, b: &str) -> Ordering {
     number(a.0).cmp(&number(b.0)).then_with(|| part(a.1, b.1)).then_with(|| part(a.2, b.2))
 }
 
-/// Whether `version` stands in the relation `op` (`<<`, `<=`, `=`, `>=`, `>>`) to `wanted`; an unknown operator holds never.
+/// Whether `version` stands in the relation `op` (`<<`, `<=`, `=`, `>=`, `>>`) to `wanted`; an
+/// unknown operator holds never.
 pub fn satisfies(version: &str, op: &str, wanted: &str) -> bool {
     let order = compare(version, wanted);
     match op {
@@ -22,7 +23,8 @@ pub fn satisfies(version: &str, op: &str, wanted: &str) -> bool {
     }
 }
 
-/// Whether `text` can be a version number; anything else must not reach a file name or a command line.
+/// Whether `text` can be a version number; anything else must not reach a file name or a command
+/// line.
 pub fn is_valid(text: &str) -> bool {
     text.len() <= 256
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -51,8 +53,10 @@ fn part(a: &str, b: &str) -> Ordering {
         if text != Ordering::Equal {
             return text;
         }
-        let (digits_a, next_a) = rest_a.split_at(rest_a.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest_a.len()));
-        let (digits_b, next_b) = rest_b.split_at(rest_b.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest_b.len()));
+        let (digits_a, next_a) =
+            rest_a.split_at(rest_a.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest_a.len()));
+        let (digits_b, next_b) =
+            rest_b.split_at(rest_b.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest_b.len()));
         let numbers = number(digits_a).cmp(&number(digits_b));
         if numbers != Ordering::Equal {
             return numbers;
@@ -80,7 +84,10 @@ impl Weights<'_> {
     }
 
     fn cmp_padded(&self, other: Weights<'_>) -> Ordering {
-        (0..self.0.len().max(other.0.len())).map(|i| self.at(i).cmp(&other.at(i))).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+        (0..self.0.len().max(other.0.len()))
+            .map(|i| self.at(i).cmp(&other.at(i)))
+            .find(|o| o.is_ne())
+            .unwrap_or(Ordering::Equal)
     }
 }
 

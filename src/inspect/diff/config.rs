@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::image::Config;
-use crate::image::ImageConfig;
+use crate::image::{Config, ImageConfig};
 
 /// Something about running the image that is said differently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,15 +23,33 @@ pub(super) fn compare(before: &ImageConfig, after: &ImageConfig) -> Vec<Setting>
     let mut names: Vec<&(usize, String)> = old.keys().chain(new.keys()).collect();
     names.sort();
     names.dedup();
-    let setting = |key: &(usize, String)| Setting { name: key.1.clone(), before: old.get(key).cloned(), after: new.get(key).cloned() };
+    let setting = |key: &(usize, String)| Setting {
+        name: key.1.clone(),
+        before: old.get(key).cloned(),
+        after: new.get(key).cloned(),
+    };
     names.into_iter().map(setting).filter(|setting| setting.before != setting.after).collect()
 }
 
 /// By place in the order, and name.
 fn settings(image: &ImageConfig) -> BTreeMap<(usize, String), String> {
-    let Config { user, exposed_ports, env, entrypoint, cmd, volumes, working_dir, labels, stop_signal, healthcheck, extra } = &image.config;
-    let list = |words: &mut dyn Iterator<Item = &String>| words.cloned().collect::<Vec<_>>().join(" ");
-    let quoted = |words: &[String]| if words.is_empty() { String::new() } else { format!("{words:?}") };
+    let Config {
+        user,
+        exposed_ports,
+        env,
+        entrypoint,
+        cmd,
+        volumes,
+        working_dir,
+        labels,
+        stop_signal,
+        healthcheck,
+        extra,
+    } = &image.config;
+    let list =
+        |words: &mut dyn Iterator<Item = &String>| words.cloned().collect::<Vec<_>>().join(" ");
+    let quoted =
+        |words: &[String]| if words.is_empty() { String::new() } else { format!("{words:?}") };
     let mut found = BTreeMap::new();
     let mut say = |place: usize, name: &str, value: String| {
         if !value.is_empty() {
@@ -47,7 +64,11 @@ fn settings(image: &ImageConfig) -> BTreeMap<(usize, String), String> {
     say(5, "ports", list(&mut exposed_ports.iter()));
     say(6, "volumes", list(&mut volumes.iter()));
     say(7, "stop signal", stop_signal.clone());
-    say(8, "healthcheck", healthcheck.as_ref().map(|check| serde_json::json!(check).to_string()).unwrap_or_default());
+    say(
+        8,
+        "healthcheck",
+        healthcheck.as_ref().map(|check| serde_json::json!(check).to_string()).unwrap_or_default(),
+    );
     for entry in env {
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         // A variable that is empty is not one that is missing.
@@ -81,8 +102,10 @@ mod tests {
         new.config.labels.clear();
         new.config.exposed_ports.insert("80/tcp".to_owned());
         new.architecture = "arm64".to_owned();
-        let lines: Vec<String> =
-            compare(&old, &new).into_iter().map(|one| format!("{}: {:?} {:?}", one.name, one.before, one.after)).collect();
+        let lines: Vec<String> = compare(&old, &new)
+            .into_iter()
+            .map(|one| format!("{}: {:?} {:?}", one.name, one.before, one.after))
+            .collect();
         assert_eq!(
             lines,
             [

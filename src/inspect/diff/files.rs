@@ -3,14 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::FileChange;
-use crate::inspect::change::Change;
-use crate::inspect::change::How;
-use crate::inspect::change::Inside;
-use crate::tree;
-use crate::tree::Kind;
-use crate::tree::Tree;
-use crate::tree::What;
-use crate::tree::differences;
+use crate::inspect::change::{Change, How, Inside};
+use crate::tree::{self, Kind, Tree, What, differences};
 
 /// Returns all that differs, in the order of names.
 pub(super) fn compare(before: &Tree, after: &Tree) -> Vec<Change> {
@@ -30,12 +24,15 @@ pub(super) fn compare(before: &Tree, after: &Tree) -> Vec<Change> {
         match (removed, added) {
             (Some((path, old)), Some((_, new))) => {
                 let mut what = differences(old, new);
-                let both_files = matches!((&old.kind, &new.kind), (Kind::File { .. }, Kind::File { .. }));
+                let both_files =
+                    matches!((&old.kind, &new.kind), (Kind::File { .. }, Kind::File { .. }));
                 let first = |known: &mut BTreeMap<u64, Vec<u8>>, group: Option<u64>| match group {
                     Some(group) => known.entry(group).or_insert_with(|| path.to_owned()).clone(),
                     None => path.to_owned(),
                 };
-                if both_files && first(&mut old_first, old.group) != first(&mut new_first, new.group) {
+                if both_files
+                    && first(&mut old_first, old.group) != first(&mut new_first, new.group)
+                {
                     what.push(What::HardLink);
                 }
                 if !what.is_empty() {
@@ -93,7 +90,10 @@ mod tests {
                 None => (Kind::Dir, None),
                 Some((_, text)) => {
                     let (text, group) = text.split_once('@').unwrap_or((text, ""));
-                    (Kind::File { size: text.len() as u64, digest: Some(Digest::of(text)) }, group.parse().ok())
+                    (
+                        Kind::File { size: text.len() as u64, digest: Some(Digest::of(text)) },
+                        group.parse().ok(),
+                    )
                 }
             };
             let path = text.split('=').next().unwrap_or_default().trim_end_matches('/');
@@ -106,7 +106,12 @@ mod tests {
         let line = |change: &Change| {
             let what: Vec<&str> = change.what.iter().map(What::name).collect();
             let inside = change.inside.map_or(String::new(), |inside| format!("+{}", inside.names));
-            format!("{:?} {} {}{inside}", change.how, String::from_utf8_lossy(&change.path), what.join(","))
+            format!(
+                "{:?} {} {}{inside}",
+                change.how,
+                String::from_utf8_lossy(&change.path),
+                what.join(",")
+            )
         };
         changes.iter().map(line).collect()
     }
@@ -115,14 +120,20 @@ mod tests {
     fn every_name_is_met_once() {
         let old = tree(&["a/", "a/x=1", "a/y=1", "b=1", "c/", "c/z=1"]);
         let new = tree(&["a/", "a/x=2", "aa=1", "b/", "c/", "c/z=1", "d=1"]);
-        assert_eq!(lines(&compare(&old, &new)), ["Changed a/x content", "Removed a/y ", "Added aa ", "Changed b kind", "Added d "]);
+        assert_eq!(
+            lines(&compare(&old, &new)),
+            ["Changed a/x content", "Removed a/y ", "Added aa ", "Changed b kind", "Added d "]
+        );
         assert_eq!(compare(&old, &old), []);
     }
 
     #[test]
     fn hard_links_are_compared_among_common_names() {
         let old = tree(&["a=1@1", "b=1@1", "c=1@1"]);
-        assert_eq!(lines(&compare(&old, &tree(&["a=1", "b=1@7", "c=1@7"]))), ["Changed b hard-link", "Changed c hard-link"]);
+        assert_eq!(
+            lines(&compare(&old, &tree(&["a=1", "b=1@7", "c=1@7"]))),
+            ["Changed b hard-link", "Changed c hard-link"]
+        );
         assert_eq!(lines(&compare(&old, &tree(&["b=1@3", "c=1@3"]))), ["Removed a "]);
     }
 
@@ -133,6 +144,9 @@ mod tests {
         let own = |change| FileChange { change, package: None };
         let folded = fold(compare(&old, &new).into_iter().map(own).collect());
         let changes: Vec<Change> = folded.into_iter().map(|one| one.change).collect();
-        assert_eq!(lines(&changes), ["Added a/n +2", "Changed a/x content", "Added a/y ", "Removed gone +2"]);
+        assert_eq!(
+            lines(&changes),
+            ["Added a/n +2", "Changed a/x content", "Added a/y ", "Removed gone +2"]
+        );
     }
 }

@@ -1,27 +1,22 @@
 //! What one image has that another has not: packages, files, how it runs, and where its bytes are.
 //!
-//! Lower layers that both share are read once; images made of the same layers are not read at all. Files of a package that came, went or got
-//! another version are counted with the package and, unless all is asked for, not named: a person wants the reason, not its thousand effects.
+//! Lower layers that both share are read once; images made of the same layers are not read at all.
+//! Files of a package that came, went or got another version are counted with the package and,
+//! unless all is asked for, not named: a person wants the reason, not its thousand effects.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Error;
-use super::change::Change;
-use super::change::How;
-use super::package;
-use super::package::Packages;
+use super::change::{Change, How};
+use super::package::{self, Packages};
 use super::picture::Opened;
 use crate::digest::Digest;
 use crate::image::Reference;
 use crate::store::Store;
-use crate::tree;
-use crate::tree::Kind;
-use crate::tree::Reader;
-use crate::tree::Tree;
+use crate::tree::{self, Kind, Reader, Tree};
 
 mod config;
 mod files;
@@ -107,7 +102,8 @@ pub struct Counts {
     pub removed: u64,
     /// In both, not the same.
     pub changed: u64,
-    /// Of all these, those that belong to a package that differs, or to the package manager's books.
+    /// Of all these, those that belong to a package that differs, or to the package manager's
+    /// books.
     pub folded: u64,
 }
 
@@ -137,8 +133,14 @@ impl Read {
     }
 }
 
-/// Compares two stored images. With `all`, every name is told: of packages that differ too, and in folders that came or went as a whole.
-pub fn diff(store: &Store, before: &Reference, after: &Reference, all: bool) -> Result<Diff, Error> {
+/// Compares two stored images. With `all`, every name is told: of packages that differ too, and in
+/// folders that came or went as a whole.
+pub fn diff(
+    store: &Store,
+    before: &Reference,
+    after: &Reference,
+    all: bool,
+) -> Result<Diff, Error> {
     let (old, new) = (Opened::find(store, before)?, Opened::find(store, after)?);
     let (old_ids, new_ids) = (&old.config.rootfs.diff_ids, &new.config.rootfs.diff_ids);
     let shared = old_ids.iter().zip(new_ids).take_while(|(old, new)| old == new).count();
@@ -157,7 +159,8 @@ pub fn diff(store: &Store, before: &Reference, after: &Reference, all: bool) -> 
             old.read_layer(store, at, &mut common)?;
         }
         let rest = |image: &Opened, mut reader: Reader| {
-            (shared..image.manifest.layers.len()).try_for_each(|at| image.read_layer(store, at, &mut reader))?;
+            (shared..image.manifest.layers.len())
+                .try_for_each(|at| image.read_layer(store, at, &mut reader))?;
             Ok::<_, Error>(Read::of(reader))
         };
         let second = common.clone();
@@ -167,12 +170,18 @@ pub fn diff(store: &Store, before: &Reference, after: &Reference, all: bool) -> 
         measure(&mut diff.after, &after.tree);
         fill(&mut diff, &before, &after, all);
     }
-    diff.alike = diff.packages.is_empty() && diff.config.is_empty() && diff.counts == Counts::default();
+    diff.alike =
+        diff.packages.is_empty() && diff.config.is_empty() && diff.counts == Counts::default();
     Ok(diff)
 }
 
 fn side(image: &Opened, shared: usize) -> Side {
-    let mut by = image.config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created_by.clone());
+    let mut by = image
+        .config
+        .history
+        .iter()
+        .filter(|entry| !entry.empty_layer)
+        .map(|entry| entry.created_by.clone());
     let steps = image.manifest.layers.iter().enumerate().map(|(at, layer)| Step {
         created_by: by.next(),
         layer: layer.digest,
@@ -184,7 +193,11 @@ fn side(image: &Opened, shared: usize) -> Side {
         name,
         version,
         digest: image.version.manifest.digest,
-        stored: image.manifest.layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)),
+        stored: image
+            .manifest
+            .layers
+            .iter()
+            .fold(0, |sum: u64, layer| sum.saturating_add(layer.size)),
         bytes: None,
         names: None,
         steps: steps.collect(),
@@ -236,12 +249,17 @@ fn fill(diff: &mut Diff, before: &Read, after: &Read, all: bool) {
         let owner = new.owner(&change.path).or_else(|| old.owner(&change.path));
         // A name may have gone from one package to another.
         let owners = [new.owner(&change.path), old.owner(&change.path)].into_iter().flatten();
-        let mover =
-            owners.into_iter().find(|name| packages.contains_key(*name)).or_else(|| pointed_at(&change, before, after, &packages)).cloned();
-        // What another step has written into a package's place is that step's doing; unless the whole package went.
+        let mover = owners
+            .into_iter()
+            .find(|name| packages.contains_key(*name))
+            .or_else(|| pointed_at(&change, before, after, &packages))
+            .cloned();
+        // What another step has written into a package's place is that step's doing; unless the
+        // whole package went.
         let gone = mover.as_ref().is_some_and(|name| packages[name].change == How::Removed);
         let edited = new.is_edited(&change.path) || (!gone && old.is_edited(&change.path));
-        let folded = !edited && (mover.is_some() || (!packages.is_empty() && package::is_bookkeeping(&change.path)));
+        let folded = !edited
+            && (mover.is_some() || (!packages.is_empty() && package::is_bookkeeping(&change.path)));
         if let Some(package) = mover.filter(|_| folded).and_then(|name| packages.get_mut(&name)) {
             package.files += 1;
         }
@@ -254,7 +272,8 @@ fn fill(diff: &mut Diff, before: &Read, after: &Read, all: bool) {
     diff.packages = packages.into_values().collect();
 }
 
-/// The package that came or went with what a symbolic link points at: a service that is enabled, a module that is loaded.
+/// The package that came or went with what a symbolic link points at: a service that is enabled, a
+/// module that is loaded.
 fn pointed_at<'a>(
     change: &Change,
     before: &'a Read,
@@ -267,7 +286,11 @@ fn pointed_at<'a>(
         _ => return None,
     };
     let Kind::Symlink(target) = &node.kind else { return None };
-    let path = if target.starts_with(b"/") { target.clone() } else { tree::join(tree::parent(&change.path), target) };
+    let path = if target.starts_with(b"/") {
+        target.clone()
+    } else {
+        tree::join(tree::parent(&change.path), target)
+    };
     let package = side.packages.owner(&side.tree.resolve(&path))?;
     packages.get(package).is_some_and(|one| one.change == change.how).then_some(package)
 }

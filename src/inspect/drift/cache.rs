@@ -1,31 +1,30 @@
-//! The stat cache: digests of files by what the kernel says of them, for a root that is compared again and again. Only on request, because
-//! whoever can write it can make a drifted machine look exact.
+//! The stat cache: digests of files by what the kernel says of them, for a root that is compared
+//! again and again. Only on request, because whoever can write it can make a drifted machine look
+//! exact.
 //!
 //! ```text
 //! bake drift cache 1 /srv/root 0        format, root, shift of ids
 //! ./etc/passwd 8 1 1234 1700 1712345678.000000000 1712345678.000000000 <sha256> <sha256 of its attributes>
 //! ```
-//! A row holds while device, inode, size, mtime and ctime are the same: ctime changes with contents and attributes alike, and no call sets it.
-//! A file that changed just before it was read gets no row, as it may change again within one tick of the clock.
+//! A row holds while device, inode, size, mtime and ctime are the same: ctime changes with contents
+//! and attributes alike, and no call sets it. A file that changed just before it was read gets no
+//! row, as it may change again within one tick of the clock.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::{fs, io};
 
 use super::look::Stamp;
-use crate::digest::Digest;
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::files;
 use crate::inspect::Error;
 use crate::layer::Meta;
 use crate::tree::escape;
 
-/// Seconds that a file must have been left alone to be remembered: more than any file system's clock ticks.
+/// Seconds that a file must have been left alone to be remembered: more than any file system's
+/// clock ticks.
 const QUIET: i64 = 2;
 
 /// Rows of an earlier run, and those of this one.
@@ -57,21 +56,28 @@ fn attributes(meta: &Meta) -> Digest {
 }
 
 impl Cache {
-    /// Reads the cache, which may not be there yet; one that is damaged, or of another root, is as good as none. `now` is in seconds.
+    /// Reads the cache, which may not be there yet; one that is damaged, or of another root, is as
+    /// good as none. `now` is in seconds.
     pub(super) fn open(path: &Path, root: &Path, shift: u32, now: i64) -> Result<Self, Error> {
-        let head = format!("bake drift cache 1 {} {shift}", escape(root.as_os_str().as_encoded_bytes()));
+        let head =
+            format!("bake drift cache 1 {} {shift}", escape(root.as_os_str().as_encoded_bytes()));
         let text = match fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => vec![],
             Err(source) => return Err(Error::Cache { path: path.to_owned(), source }),
         };
-        let old = std::str::from_utf8(&text).ok().and_then(|text| rows(text, &head)).unwrap_or_default();
+        let old =
+            std::str::from_utf8(&text).ok().and_then(|text| rows(text, &head)).unwrap_or_default();
         Ok(Self { path: path.to_owned(), head, now, old, new: Mutex::default() })
     }
 
-    /// The digest that a file must have, if it is remembered with just the attributes of `expected`.
+    /// The digest that a file must have, if it is remembered with just the attributes of
+    /// `expected`.
     pub(super) fn get(&self, path: &[u8], stamp: &Stamp, expected: &Meta) -> Option<Digest> {
-        let row = self.old.get(&escape(path)).filter(|row| row.stamp == *stamp && row.attributes == attributes(expected))?;
+        let row = self
+            .old
+            .get(&escape(path))
+            .filter(|row| row.stamp == *stamp && row.attributes == attributes(expected))?;
         self.put(path, row.clone());
         Some(row.digest)
     }
@@ -92,12 +98,21 @@ impl Cache {
         let mut rows = self.new.into_inner().unwrap_or_else(PoisonError::into_inner);
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut text = format!("{}\n", self.head);
-        for (path, Row { stamp: Stamp { device, inode, size, mtime, ctime }, digest, attributes }) in rows {
+        for (
+            path,
+            Row { stamp: Stamp { device, inode, size, mtime, ctime }, digest, attributes },
+        ) in rows
+        {
             let times = format!("{}.{:09} {}.{:09}", mtime.0, mtime.1, ctime.0, ctime.1);
             let (digest, attributes) = (digest.hex(), attributes.hex());
-            let _ = writeln!(text, "./{path} {} {} {inode} {size} {times} {digest} {attributes}", device.0, device.1);
+            let _ = writeln!(
+                text,
+                "./{path} {} {} {inode} {size} {times} {digest} {attributes}",
+                device.0, device.1
+            );
         }
-        let failed = |source: files::Error| Error::Cache { path: self.path.clone(), source: source.into() };
+        let failed =
+            |source: files::Error| Error::Cache { path: self.path.clone(), source: source.into() };
         files::write_whole(&self.path, text.as_bytes(), 0o600).map_err(failed)
     }
 }
@@ -152,7 +167,11 @@ mod tests {
         assert_eq!(cache.get(b"just", &stamp(98), &meta), None, "too young to be remembered");
         assert_eq!(cache.get(b"a\n\xff", &stamp(91), &meta), None);
         assert_eq!(cache.get(b"a\n\xff", &stamp(90), &Meta::default()), None, "other attributes");
-        assert_eq!(open(Path::new("/srv"), 0).get(b"a\n\xff", &stamp(90), &meta), None, "another root");
+        assert_eq!(
+            open(Path::new("/srv"), 0).get(b"a\n\xff", &stamp(90), &meta),
+            None,
+            "another root"
+        );
         assert_eq!(open(root, 1).get(b"a\n\xff", &stamp(90), &meta), None, "other ids");
         // What was met stays, what was not goes.
         cache.save().expect("save");

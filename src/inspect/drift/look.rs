@@ -1,30 +1,20 @@
-//! One name of a living root: what it is now, without waiting for it and without following anything.
+//! One name of a living root: what it is now, without waiting for it and without following
+//! anything.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::AtFlags;
-use rustix::fs::FileType;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::fs::Statx;
-use rustix::fs::StatxAttributes;
-use rustix::fs::StatxFlags;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use crate::digest::Digest;
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::files::RootDir;
-use crate::layer::Meta;
-use crate::layer::kept_of;
-use crate::tree::Kind;
-use crate::tree::Node;
-use crate::tree::shrink;
+use crate::layer::{Meta, kept_of};
+use crate::tree::{Kind, Node, shrink};
 
 /// How a file is told from what it was a moment ago, and, in a stat cache, on an earlier day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +73,8 @@ impl Seen {
         (self.links > 1).then_some((self.stamp.device, self.stamp.inode))
     }
 
-    /// Makes a node of it, with ids in the image's own numbers; a link's target and a file's digest are the caller's to add.
+    /// Makes a node of it, with ids in the image's own numbers; a link's target and a file's digest
+    /// are the caller's to add.
     pub(super) fn node(&self, shift: u32) -> Node {
         let kind = match self.kind {
             FileType::RegularFile => Kind::File { size: self.stamp.size, digest: None },
@@ -95,7 +86,11 @@ impl Seen {
         };
         // An id below the shift belongs to the host: it becomes a huge one, which no image has.
         let (uid, gid) = (self.uid.wrapping_sub(shift), self.gid.wrapping_sub(shift));
-        Node { kind, meta: Meta { mode: self.mode, uid, gid, mtime: self.stamp.mtime.0, ..Meta::default() }, group: None }
+        Node {
+            kind,
+            meta: Meta { mode: self.mode, uid, gid, mtime: self.stamp.mtime.0, ..Meta::default() },
+            group: None,
+        }
     }
 }
 
@@ -111,13 +106,16 @@ pub(super) fn attributes(fd: impl AsFd, node: &mut Node, shift: u32) -> Result<(
     Ok(())
 }
 
-/// Opens a regular file or folder by its path; never waits (a fifo may have taken its place), never follows a link.
+/// Opens a regular file or folder by its path; never waits (a fifo may have taken its place), never
+/// follows a link.
 pub(super) fn open(root: &RootDir, path: &[u8], folder: bool) -> Result<OwnedFd, Errno> {
     let kind = if folder { OFlags::DIRECTORY } else { OFlags::NONBLOCK | OFlags::NOCTTY };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | kind;
     let name = Path::new(OsStr::from_bytes(path));
     let errno = |error: crate::files::Error| match &error {
-        crate::files::Error::System { source, .. } => Errno::from_io_error(source).unwrap_or(Errno::IO),
+        crate::files::Error::System { source, .. } => {
+            Errno::from_io_error(source).unwrap_or(Errno::IO)
+        }
         _ => Errno::LOOP,
     };
     // A look should leave no trace; only the owner of a file and root may ask for that.
@@ -127,8 +125,14 @@ pub(super) fn open(root: &RootDir, path: &[u8], folder: bool) -> Result<OwnedFd,
     }
 }
 
-/// Hashes an open file that should have `size` bytes; `None` where it has more or fewer. `tell` hears of bytes on the way.
-pub(super) fn hash(file: &mut File, size: u64, buffer: &mut Vec<u8>, tell: &dyn Fn(u64)) -> std::io::Result<Option<Digest>> {
+/// Hashes an open file that should have `size` bytes; `None` where it has more or fewer. `tell`
+/// hears of bytes on the way.
+pub(super) fn hash(
+    file: &mut File,
+    size: u64,
+    buffer: &mut Vec<u8>,
+    tell: &dyn Fn(u64),
+) -> std::io::Result<Option<Digest>> {
     buffer.resize(256 << 10, 0);
     let mut hasher = Hasher::new();
     let mut bytes = 0;

@@ -6,44 +6,31 @@
 //! links   which names are one file
 //! missing names of the image that were not met
 //! ```
-//! Nothing is written, nothing followed, nothing waited for: fifos, sockets and devices are looked at and not opened. Times are not compared.
-//! What may be left out is in `rule.rs` and, for people, in `docs/drift.md`.
+//! Nothing is written, nothing followed, nothing waited for: fifos, sockets and devices are looked
+//! at and not opened. Times are not compared. What may be left out is in `rule.rs` and, for people,
+//! in `docs/drift.md`.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rayon::iter::IntoParallelRefIterator;
-use rayon::iter::ParallelIterator;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::io::Errno;
-use serde::Serialize;
-use serde::Serializer;
 use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use super::Error;
-use super::change::Change;
-use super::change::How;
-use super::change::hex_unless_text;
+use super::change::{Change, How, hex_unless_text};
 use super::picture::Picture;
 use crate::digest::Digest;
-use crate::event::Event;
-use crate::event::Sink;
-use crate::files::Links;
-use crate::files::RootDir;
-use crate::image::IDENTITY_FILE;
-use crate::image::Identity;
-use crate::image::rfc3339;
-use crate::tree;
-use crate::tree::Kind;
-use crate::tree::What;
+use crate::event::{Event, Sink};
+use crate::files::{Links, RootDir};
+use crate::image::{IDENTITY_FILE, Identity, rfc3339};
+use crate::tree::{self, Kind, What};
 
 mod cache;
 mod look;
@@ -56,8 +43,7 @@ use look::Seen;
 pub use process::Living;
 pub use process::living;
 use rule::Rules;
-use walk::Found;
-use walk::Walk;
+use walk::{Found, Walk};
 
 /// Times that a file which changes under the eyes is read again.
 const TRIES: usize = 3;
@@ -75,7 +61,8 @@ pub struct Options {
     pub strict: bool,
     /// Further patterns of what is left out, in gitignore notation over absolute paths.
     pub ignore: Vec<String>,
-    /// How much higher user and group ids are in the root than in the image: the start of a container's id range.
+    /// How much higher user and group ids are in the root than in the image: the start of a
+    /// container's id range.
     pub shift: u32,
     /// Tell everything in added and removed folders, name by name.
     pub all: bool,
@@ -196,13 +183,19 @@ pub struct Claim {
 
 /// Reads what a root says of itself.
 pub fn claim(root: &Path) -> Result<Claim, Error> {
-    let dir = RootDir::open(root, Links::InRoot).map_err(|source| Error::Root { path: root.to_owned(), source })?;
+    let dir = RootDir::open(root, Links::InRoot)
+        .map_err(|source| Error::Root { path: root.to_owned(), source })?;
     let text = dir.read(Path::new(IDENTITY_FILE), MAX_IDENTITY).ok();
-    let identity = text.and_then(|text| serde_json::from_slice::<Identity>(&text).ok()).filter(|identity| identity.v == 1);
+    let identity = text
+        .and_then(|text| serde_json::from_slice::<Identity>(&text).ok())
+        .filter(|identity| identity.v == 1);
     let host = if is_own(root) {
         Some(rustix::system::uname().nodename().to_string_lossy().into_owned())
     } else {
-        let text = dir.read(Path::new("/etc/hostname"), 1024).ok().and_then(|text| String::from_utf8(text).ok());
+        let text = dir
+            .read(Path::new("/etc/hostname"), 1024)
+            .ok()
+            .and_then(|text| String::from_utf8(text).ok());
         text.map(|text| text.trim().to_owned())
     };
     Ok(Claim { host: host.filter(|host| !host.is_empty()), identity })
@@ -234,14 +227,31 @@ pub fn unknown(root: &Path, claim: &Claim, now: i64) -> Report {
     }
 }
 
-/// Compares the root at `root`, which says `claim` of itself, with an image. An error means that the root cannot be read (all
-/// that could be read is as it should be, but not all could), or a pattern or the stat cache cannot be used; everything else is in the report. Reads on several threads in memory bounded by the number of names;
-/// tells `sink` how far it is (task `compare`).
-pub fn drift(root: &Path, claim: &Claim, picture: &Picture, options: &Options, sink: &Sink) -> Result<Report, Error> {
+/// Compares the root at `root`, which says `claim` of itself, with an image. An error means that
+/// the root cannot be read (all that could be read is as it should be, but not all could), or a
+/// pattern or the stat cache cannot be used; everything else is in the report. Reads on several
+/// threads in memory bounded by the number of names; tells `sink` how far it is (task `compare`).
+pub fn drift(
+    root: &Path,
+    claim: &Claim,
+    picture: &Picture,
+    options: &Options,
+    sink: &Sink,
+) -> Result<Report, Error> {
     let Picture { subject, tree } = picture;
-    let rules = Rules::new(tree, &subject.volumes, subject.ignore.iter().chain(&options.ignore), options.strict)?;
-    let cache = options.cache.as_ref().map(|path| Cache::open(path, root, options.shift, options.now)).transpose()?;
-    let dir = RootDir::open(root, Links::Never).map_err(|source| Error::Root { path: root.to_owned(), source })?;
+    let rules = Rules::new(
+        tree,
+        &subject.volumes,
+        subject.ignore.iter().chain(&options.ignore),
+        options.strict,
+    )?;
+    let cache = options
+        .cache
+        .as_ref()
+        .map(|path| Cache::open(path, root, options.shift, options.now))
+        .transpose()?;
+    let dir = RootDir::open(root, Links::Never)
+        .map_err(|source| Error::Root { path: root.to_owned(), source })?;
     let met = (0..tree.len()).map(|_| AtomicBool::new(false)).collect();
     let (shift, all) = (options.shift, options.all);
     let walk = Walk { root: &dir, tree, rules: &rules, shift, all, found: Mutex::default(), met };
@@ -267,13 +277,25 @@ pub fn drift(root: &Path, claim: &Claim, picture: &Picture, options: &Options, s
         && let Some((path, errno)) = found.unreadable.iter().min_by(|a, b| tree::order(&a.0, &b.0))
     {
         let (names, first) = (found.unreadable.len(), tree::shown(path));
-        return Err(Error::Unreadable { root: root.to_owned(), names, first, source: (*errno).into() });
+        return Err(Error::Unreadable {
+            root: root.to_owned(),
+            names,
+            first,
+            source: (*errno).into(),
+        });
     }
     let hint = shift_hint(&found.changes, found.compared);
     Ok(Report { hint, ..report(root, claim, picture, found, cached.into_inner(), options.now) })
 }
 
-fn report(root: &Path, claim: &Claim, picture: &Picture, found: Found, cached: u64, now: i64) -> Report {
+fn report(
+    root: &Path,
+    claim: &Claim,
+    picture: &Picture,
+    found: Found,
+    cached: u64,
+    now: i64,
+) -> Report {
     let subject = &picture.subject;
     let Found { mut changes, mut mounts, mut unreadable, compared, .. } = found;
     changes.sort_by(|a, b| tree::order(&a.path, &b.path));
@@ -288,7 +310,9 @@ fn report(root: &Path, claim: &Claim, picture: &Picture, found: Found, cached: u
         unreadable: unreadable.len() as u64,
         cached,
     };
-    let unreadable = unreadable.into_iter().map(|(path, errno)| Unread { path, why: io::Error::from(errno).to_string() });
+    let unreadable = unreadable
+        .into_iter()
+        .map(|(path, errno)| Unread { path, why: io::Error::from(errno).to_string() });
     Report {
         verdict: if changes.is_empty() { Verdict::Exact } else { Verdict::Drifted },
         name: Some(subject.name.clone()),
@@ -303,12 +327,21 @@ fn report(root: &Path, claim: &Claim, picture: &Picture, found: Found, cached: u
 }
 
 /// Compares the regular files, many at once.
-fn read_files(walk: &Walk<'_>, files: &[(usize, Seen)], cache: Option<&Cache>, cached: &AtomicU64, sink: &Sink) {
+fn read_files(
+    walk: &Walk<'_>,
+    files: &[(usize, Seen)],
+    cache: Option<&Cache>,
+    cached: &AtomicU64,
+    sink: &Sink,
+) {
     let size = |place: usize| match walk.tree.at(place).1.kind {
         Kind::File { size, .. } => size,
         _ => 0,
     };
-    let total: u64 = files.iter().map(|(place, seen)| if size(*place) == seen.stamp.size { seen.stamp.size } else { 0 }).sum();
+    let total: u64 = files
+        .iter()
+        .map(|(place, seen)| if size(*place) == seen.stamp.size { seen.stamp.size } else { 0 })
+        .sum();
     let done = AtomicU64::new(0);
     let what = walk.root.path().display().to_string();
     let told = AtomicU64::new(0);
@@ -320,7 +353,13 @@ fn read_files(walk: &Walk<'_>, files: &[(usize, Seen)], cache: Option<&Cache>, c
         // A hundred times in all is enough for a bar.
         let step = now * 100 / total.max(1);
         if told.fetch_max(step, Ordering::Relaxed) < step {
-            sink(Event::Progress { task: "compare", what: what.clone(), done: now.min(total), total: Some(total), bytes: true });
+            sink(Event::Progress {
+                task: "compare",
+                what: what.clone(),
+                done: now.min(total),
+                total: Some(total),
+                bytes: true,
+            });
         }
     };
     files.par_iter().for_each_init(Vec::new, |buffer, (place, seen)| {
@@ -340,7 +379,13 @@ fn read_files(walk: &Walk<'_>, files: &[(usize, Seen)], cache: Option<&Cache>, c
 }
 
 /// Compares one regular file, again where it changes meanwhile.
-fn read_file(walk: &Walk<'_>, place: usize, cache: Option<&Cache>, buffer: &mut Vec<u8>, tell: &dyn Fn(u64)) {
+fn read_file(
+    walk: &Walk<'_>,
+    place: usize,
+    cache: Option<&Cache>,
+    buffer: &mut Vec<u8>,
+    tell: &dyn Fn(u64),
+) {
     let (path, expected) = walk.tree.at(place);
     let Kind::File { size, .. } = expected.kind else { return };
     for _ in 0..TRIES {
@@ -367,18 +412,23 @@ fn read_file(walk: &Walk<'_>, place: usize, cache: Option<&Cache>, buffer: &mut 
             Ok(Some(node)) => return walk.compare(place, node),
             Ok(None) => {}
             // It is not a file any more: what it is now is worth another look.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => match walk.root.lstat(Walk::os(path)) {
-                Ok(meta) if meta.is_file() => {}
-                Ok(_) => return walk.unstable(path, Some(place)),
-                Err(_) => return walk.found().changes.push(Change::removed(path, expected.clone())),
-            },
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {
+                match walk.root.lstat(Walk::os(path)) {
+                    Ok(meta) if meta.is_file() => {}
+                    Ok(_) => return walk.unstable(path, Some(place)),
+                    Err(_) => {
+                        return walk.found().changes.push(Change::removed(path, expected.clone()));
+                    }
+                }
+            }
             Err(errno) => return walk.found().unreadable.push((path.to_owned(), errno)),
         }
     }
     walk.unstable(path, Some(place));
 }
 
-/// Finds names that are one file on one side only: each name's first fellow must be the same name on both.
+/// Finds names that are one file on one side only: each name's first fellow must be the same name
+/// on both.
 fn link_names(walk: &Walk<'_>, files: &[(usize, Seen)]) {
     let mut sorted: Vec<&(usize, Seen)> = files.iter().collect();
     // Places are in the order of names.
@@ -402,7 +452,8 @@ fn link_names(walk: &Walk<'_>, files: &[(usize, Seen)]) {
         return;
     }
     let mut found = walk.found();
-    let known: HashMap<Vec<u8>, usize> = found.changes.iter().enumerate().map(|(at, change)| (change.path.clone(), at)).collect();
+    let known: HashMap<Vec<u8>, usize> =
+        found.changes.iter().enumerate().map(|(at, change)| (change.path.clone(), at)).collect();
     for (place, seen) in wrong {
         let (path, expected) = walk.tree.at(place);
         match known.get(path).map(|at| &mut found.changes[*at]) {
@@ -412,7 +463,12 @@ fn link_names(walk: &Walk<'_>, files: &[(usize, Seen)]) {
                 let mut node = seen.node(walk.shift);
                 node.kind = expected.kind.clone();
                 node.meta.xattrs = expected.meta.xattrs.clone();
-                found.changes.push(Change::changed(path, vec![What::HardLink], expected.clone(), node));
+                found.changes.push(Change::changed(
+                    path,
+                    vec![What::HardLink],
+                    expected.clone(),
+                    node,
+                ));
             }
         }
     }
@@ -423,7 +479,10 @@ fn shift_hint(changes: &[Change], compared: u64) -> Option<String> {
     let mut moved: HashMap<u32, u64> = HashMap::new();
     for change in changes.iter().filter(|change| change.what.contains(&What::Owner)) {
         if let (Some(before), Some(after)) = (&change.before, &change.after) {
-            let by = (after.meta.uid.wrapping_sub(before.meta.uid), after.meta.gid.wrapping_sub(before.meta.gid));
+            let by = (
+                after.meta.uid.wrapping_sub(before.meta.uid),
+                after.meta.gid.wrapping_sub(before.meta.gid),
+            );
             if by.0 == by.1 {
                 *moved.entry(by.0).or_default() += 1;
             }

@@ -1,10 +1,9 @@
-//! The root of a running process: of a container, or of a machine of `bake run`, without anyone having to know where its files lie.
+//! The root of a running process: of a container, or of a machine of `bake run`, without anyone
+//! having to know where its files lie.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::super::Error;
 
@@ -17,15 +16,19 @@ pub struct Living {
     pub shift: u32,
 }
 
-/// Finds the root of the process `pid`; where that has started another pid namespace (as `bake run` and the monitors of containers do,
-/// which stay outside), of the first process in it.
+/// Finds the root of the process `pid`; where that has started another pid namespace (as `bake run`
+/// and the monitors of containers do, which stay outside), of the first process in it.
 ///
 /// # Errors
-/// [`Error::Process`] where there is no such process, it may not be looked at, or its ids are not all higher by one number.
+/// [`Error::Process`] where there is no such process, it may not be looked at, or its ids are not
+/// all higher by one number.
 pub fn living(pid: u32) -> Result<Living, Error> {
     let fail = |source: io::Error| {
         let gone = source.kind() == io::ErrorKind::NotFound;
-        Error::Process { pid, source: if gone { io::Error::other("there is no such process") } else { source } }
+        Error::Process {
+            pid,
+            source: if gone { io::Error::other("there is no such process") } else { source },
+        }
     };
     let proc = Path::new("/proc");
     let inside = first_inside(proc, pid).map_err(fail)?;
@@ -33,7 +36,9 @@ pub fn living(pid: u32) -> Result<Living, Error> {
     let shift = |map: &str| shift(&fs::read_to_string(at.join(map))?);
     let (users, groups) = (shift("uid_map").map_err(fail)?, shift("gid_map").map_err(fail)?);
     if users != groups {
-        return Err(fail(io::Error::other(format!("its users are {users} higher and its groups {groups}"))));
+        return Err(fail(io::Error::other(format!(
+            "its users are {users} higher and its groups {groups}"
+        ))));
     }
     let root = at.join("root");
     // Whoever may not follow this link would be told that the folder is missing.
@@ -41,8 +46,8 @@ pub fn living(pid: u32) -> Result<Living, Error> {
     Ok(Living { root, shift: users })
 }
 
-/// The nearest process at or below `pid` whose pid namespace is not that of `pid`; `pid` itself where there is none, or where it is in one
-/// already.
+/// The nearest process at or below `pid` whose pid namespace is not that of `pid`; `pid` itself
+/// where there is none, or where it is in one already.
 fn first_inside(proc: &Path, pid: u32) -> io::Result<u32> {
     let namespace = |pid: u32| fs::read_link(proc.join(pid.to_string()).join("ns/pid"));
     let outside = namespace(pid)?;
@@ -51,7 +56,9 @@ fn first_inside(proc: &Path, pid: u32) -> io::Result<u32> {
     }
     let mut parents: Vec<(u32, u32)> = vec![];
     for entry in fs::read_dir(proc)? {
-        let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         // One that has just ended is nobody's child.
         let Ok(stat) = fs::read_to_string(proc.join(format!("{child}/stat"))) else { continue };
         parents.extend(parent(&stat).map(|parent| (parent, child)));
@@ -70,14 +77,17 @@ fn first_inside(proc: &Path, pid: u32) -> io::Result<u32> {
     Ok(pid)
 }
 
-/// Reads the parent from `/proc/PID/stat`: `pid (name) state parent …`, where the name may hold anything.
+/// Reads the parent from `/proc/PID/stat`: `pid (name) state parent …`, where the name may hold
+/// anything.
 fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Reads how much higher ids are outside from `/proc/PID/uid_map`: lines of `inside outside count`.
 fn shift(map: &str) -> io::Result<u32> {
-    let mut lines = map.lines().map(|line| line.split_whitespace().map(str::parse::<u32>).collect::<Result<Vec<_>, _>>());
+    let mut lines = map
+        .lines()
+        .map(|line| line.split_whitespace().map(str::parse::<u32>).collect::<Result<Vec<_>, _>>());
     match (lines.next(), lines.next()) {
         (Some(Ok(row)), None) if row.len() == 3 && row[0] == 0 => Ok(row[1]),
         _ => Err(io::Error::other("its user namespace does not map all ids by adding one number")),

@@ -4,17 +4,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use ignore::gitignore::Gitignore;
-use ignore::gitignore::GitignoreBuilder;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::super::Error;
-use crate::tree;
-use crate::tree::Tree;
+use crate::tree::{self, Tree};
 
 /// Folders that belong to the kernel or to one boot, with all that is in them.
 const VOLATILE: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
-/// What every machine writes though nobody changed it; `--strict` compares these too. Folders themselves are compared, what is in them is not.
+/// What every machine writes though nobody changed it; `--strict` compares these too. Folders
+/// themselves are compared, what is in them is not.
 const WRITTEN: [&str; 28] = [
     // Container engines put their own in place.
     "/etc/hostname",
@@ -60,8 +59,9 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Collects what is left out: always the kernel's folders and `volumes` (absolute paths, links followed in `tree`), then, unless
-    /// `strict`, what every machine writes, then `patterns`, of which later ones may take earlier ones back.
+    /// Collects what is left out: always the kernel's folders and `volumes` (absolute paths, links
+    /// followed in `tree`), then, unless `strict`, what every machine writes, then `patterns`, of
+    /// which later ones may take earlier ones back.
     pub(super) fn new<'a>(
         tree: &Tree,
         volumes: &[String],
@@ -69,7 +69,12 @@ impl Rules {
         strict: bool,
     ) -> Result<Self, Error> {
         let mut folders: Vec<Vec<u8>> = VOLATILE.map(|name| name.as_bytes().to_vec()).to_vec();
-        folders.extend(volumes.iter().map(|path| tree.resolve(path.as_bytes())).filter(|path| !path.is_empty()));
+        folders.extend(
+            volumes
+                .iter()
+                .map(|path| tree.resolve(path.as_bytes()))
+                .filter(|path| !path.is_empty()),
+        );
         folders.sort_unstable();
         let mut builder = GitignoreBuilder::new("");
         let mut add = |pattern: &str| {
@@ -82,7 +87,9 @@ impl Rules {
         for pattern in patterns {
             add(pattern)?;
         }
-        let patterns = builder.build().map_err(|error| Error::Pattern { pattern: String::new(), why: error.to_string() })?;
+        let patterns = builder
+            .build()
+            .map_err(|error| Error::Pattern { pattern: String::new(), why: error.to_string() })?;
         Ok(Self { folders, patterns })
     }
 
@@ -118,7 +125,8 @@ mod tests {
     use crate::tree::Node;
 
     fn rules(patterns: &[&str], strict: bool) -> Rules {
-        let link = Node { kind: Kind::Symlink(b"usr/lib".to_vec()), meta: Meta::default(), group: None };
+        let link =
+            Node { kind: Kind::Symlink(b"usr/lib".to_vec()), meta: Meta::default(), group: None };
         let tree = Tree::new(BTreeMap::from([(b"lib".to_vec(), link)]));
         let volumes = ["/lib/data/".to_owned(), "/srv/x y".to_owned()];
         let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
@@ -127,8 +135,17 @@ mod tests {
 
     #[test]
     fn what_is_no_ones_is_left_out() {
-        let rules =
-            rules(&["*.pyc", "/srv/cache/", "!/srv/cache.d/keep", "/etc/app/*.conf", "!/etc/app/main.conf", "!/var/log/keep"], false);
+        let rules = rules(
+            &[
+                "*.pyc",
+                "/srv/cache/",
+                "!/srv/cache.d/keep",
+                "/etc/app/*.conf",
+                "!/etc/app/main.conf",
+                "!/var/log/keep",
+            ],
+            false,
+        );
         for (path, folder, out) in [
             ("", true, false),
             ("proc", true, true),
@@ -160,7 +177,12 @@ mod tests {
     #[test]
     fn strict_is_strict() {
         let rules = rules(&[], true);
-        assert!(!rules.leaves_out_deep(b"etc/hostname", false) && !rules.leaves_out_deep(b"var/log/x", false));
-        assert!(rules.leaves_out_deep(b"run/x", false) && rules.leaves_out_deep(b"usr/lib/data", true));
+        assert!(
+            !rules.leaves_out_deep(b"etc/hostname", false)
+                && !rules.leaves_out_deep(b"var/log/x", false)
+        );
+        assert!(
+            rules.leaves_out_deep(b"run/x", false) && rules.leaves_out_deep(b"usr/lib/data", true)
+        );
     }
 }

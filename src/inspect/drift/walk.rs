@@ -1,41 +1,33 @@
-//! A living root, folder by folder, against the names of an image. Many threads; every folder and file is opened by its whole path from the
-//! root, without following a link, so that nothing has to be kept open and nothing can be swapped in.
+//! A living root, folder by folder, against the names of an image. Many threads; every folder and
+//! file is opened by its whole path from the root, without following a link, so that nothing has to
+//! be kept open and nothing can be swapped in.
 //!
-//! What changes meanwhile is told as such: a name that is gone between two looks is looked for again, a file that does not hold still is
-//! [`What::Unstable`]. What may not be read is remembered, and is never taken for equal.
+//! What changes meanwhile is told as such: a name that is gone between two looks is looked for
+//! again, a file that does not hold still is [`What::Unstable`]. What may not be read is
+//! remembered, and is never taken for equal.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::Scope;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::look;
-use super::look::Seen;
+use super::look::{self, Seen};
 use super::rule::Rules;
-use crate::files::RootDir;
-use crate::files::dir_names;
-use crate::inspect::change::Change;
-use crate::inspect::change::Inside;
-use crate::tree;
-use crate::tree::Kind;
-use crate::tree::Node;
-use crate::tree::Tree;
-use crate::tree::What;
-use crate::tree::differences;
+use crate::files::{RootDir, dir_names};
+use crate::inspect::change::{Change, Inside};
+use crate::tree::{self, Kind, Node, Tree, What, differences};
 
 /// What the walk has come upon.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) changes: Vec<Change>,
-    /// Regular files of the image that are there: place in the tree, and what the kernel said of them.
+    /// Regular files of the image that are there: place in the tree, and what the kernel said of
+    /// them.
     pub(super) files: Vec<(usize, Seen)>,
     /// Folders below which nothing can be said.
     pub(super) blind: Vec<Vec<u8>>,
@@ -82,12 +74,16 @@ impl<'a> Walk<'a> {
         let fd = match look::open(self.root, &path, true) {
             Ok(fd) => fd,
             // It was a folder a moment ago.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return self.unstable(&path, expected),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                return self.unstable(&path, expected);
+            }
             Err(errno) => return self.lost(&path, errno),
         };
         let names = match dir_names(&fd) {
             Ok(names) => names,
-            Err(error) => return self.lost(&path, Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            Err(error) => {
+                return self.lost(&path, Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            }
         };
         if let Some(place) = expected {
             self.meet(place);
@@ -111,13 +107,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn name<'s>(&'s self, path: Vec<u8>, name: &OsStr, folder: &std::os::fd::OwnedFd, seen: Seen, scope: &Scope<'s>) {
+    fn name<'s>(
+        &'s self,
+        path: Vec<u8>,
+        name: &OsStr,
+        folder: &std::os::fd::OwnedFd,
+        seen: Seen,
+        scope: &Scope<'s>,
+    ) {
         let is_folder = seen.kind == FileType::Directory;
         if self.rules.leaves_out(&path, is_folder) {
             return;
         }
         let expected = self.tree.find(&path);
-        // A mount hides what the image has there, and is compared with it; one over nothing is not the image's business.
+        // A mount hides what the image has there, and is compared with it; one over nothing is not
+        // the image's business.
         let over_nothing = match expected {
             Some(_) => is_folder && !self.tree.has_inside(&path),
             None => true,
@@ -181,7 +185,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Counts what is in a folder that the image does not have; what cannot be read there is not counted.
+    /// Counts what is in a folder that the image does not have; what cannot be read there is not
+    /// counted.
     fn inside(&self, path: &[u8]) -> Inside {
         let mut inside = Inside::default();
         let mut left = vec![path.to_owned()];
@@ -198,7 +203,9 @@ impl<'a> Walk<'a> {
                 inside.names += 1;
                 match seen.kind {
                     FileType::Directory => left.push(below),
-                    FileType::RegularFile => inside.bytes = inside.bytes.saturating_add(seen.stamp.size),
+                    FileType::RegularFile => {
+                        inside.bytes = inside.bytes.saturating_add(seen.stamp.size)
+                    }
                     _ => {}
                 }
             }
@@ -206,7 +213,8 @@ impl<'a> Walk<'a> {
         inside
     }
 
-    /// Tells the names of the image that were not met: the outermost ones, or, when asked for all, each.
+    /// Tells the names of the image that were not met: the outermost ones, or, when asked for all,
+    /// each.
     pub(super) fn missing(&self) {
         let mut blind = std::mem::take(&mut self.found().blind);
         blind.sort_unstable_by(|a, b| tree::order(a, b));

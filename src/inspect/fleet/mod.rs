@@ -1,16 +1,15 @@
 //! Many machines at a glance: drift and identity reports, counted by image, version and verdict.
 //!
-//! Each machine counts once, with its newest report. Nothing is dropped without a word: what could not be read, what did not count and what
-//! looks wrong is a [`Note`] with its number and the first places.
+//! Each machine counts once, with its newest report. Nothing is dropped without a word: what could
+//! not be read, what did not count and what looks wrong is a [`Note`] with its number and the first
+//! places.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::Error;
-use super::Verdict;
+use super::{Error, Verdict};
 use crate::digest::Digest;
 use crate::image::rfc3339;
 
@@ -19,8 +18,7 @@ mod read;
 mod svg;
 
 use order::natural;
-use read::Found;
-use read::Row;
+use read::{Found, Row};
 
 /// Seconds that a clock may be ahead before its reports are called from the future.
 const AHEAD: i64 = 300;
@@ -69,7 +67,12 @@ impl Tally {
 
     /// The counts with their words, in the order in which they are drawn.
     pub fn parts(&self) -> [(&'static str, u64); 4] {
-        [("exact", self.exact), ("drifted", self.drifted), ("unknown image", self.unknown), ("unchecked", self.unchecked)]
+        [
+            ("exact", self.exact),
+            ("drifted", self.drifted),
+            ("unknown image", self.unknown),
+            ("unchecked", self.unchecked),
+        ]
     }
 
     fn add(&mut self, verdict: Option<Verdict>) {
@@ -138,7 +141,10 @@ pub enum Kind {
 impl Kind {
     /// Whether such a report is not among the machines.
     pub fn is_left_out(self) -> bool {
-        matches!(self, Self::Unreadable | Self::NotJson | Self::NotAReport | Self::Newer | Self::Older)
+        matches!(
+            self,
+            Self::Unreadable | Self::NotJson | Self::NotAReport | Self::Newer | Self::Older
+        )
     }
 
     /// What it says, after a number: `not JSON`.
@@ -181,8 +187,8 @@ impl Notes {
     }
 }
 
-/// Reads reports: files, folders with all that is in them, or `-` for `stdin`; JSON, or JSON lines. `now` is in seconds since 1970. An error means that
-/// something named cannot be read.
+/// Reads reports: files, folders with all that is in them, or `-` for `stdin`; JSON, or JSON lines.
+/// `now` is in seconds since 1970. An error means that something named cannot be read.
 pub fn fleet(paths: &[PathBuf], stdin: &mut dyn std::io::Read, now: i64) -> Result<Fleet, Error> {
     Ok(count(read::read(paths, stdin)?, now))
 }
@@ -202,12 +208,16 @@ fn count(found: Vec<Found>, now: i64) -> Fleet {
         }
     }
     let reports = rows.len() as u64;
-    // Per host the newest report that is not from the future, else the newest; of two of one moment the later one read.
+    // Per host the newest report that is not from the future, else the newest; of two of one moment
+    // the later one read.
     let rank = |row: &Row| (row.time <= now + AHEAD, row.time);
     let mut newest: BTreeMap<String, usize> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {
         if let Some(host) = &row.host {
-            newest.entry(host.clone()).and_modify(|best| *best = if rank(row) >= rank(&rows[*best]) { at } else { *best }).or_insert(at);
+            newest
+                .entry(host.clone())
+                .and_modify(|best| *best = if rank(row) >= rank(&rows[*best]) { at } else { *best })
+                .or_insert(at);
         }
     }
     let mut fleet = Fleet { reports, ..Fleet::default() };
@@ -232,7 +242,11 @@ fn count(found: Vec<Found>, now: i64) -> Fleet {
             notes.add(Kind::OtherImage, row.place.clone());
         }
         if let (Some(name), Some(version), Some(digest)) = (&row.name, &row.version, row.digest) {
-            *digests.entry((name.clone(), version.clone())).or_default().entry(digest).or_default() += 1;
+            *digests
+                .entry((name.clone(), version.clone()))
+                .or_default()
+                .entry(digest)
+                .or_default() += 1;
         }
         let (from, to) = span.unwrap_or((row.time, row.time));
         span = Some((from.min(row.time), to.max(row.time)));
@@ -241,25 +255,44 @@ fn count(found: Vec<Found>, now: i64) -> Fleet {
         groups.entry((row.name.clone(), row.version.clone())).or_default().add(row.verdict);
         if let Some(verdict) = row.verdict.filter(|verdict| *verdict != Verdict::Exact) {
             let (host, name, version) = (row.host.clone(), row.name.clone(), row.version.clone());
-            fleet.astray.push(Astray { host, name, version, verdict, changes: row.changes, time: rfc3339(row.time) });
+            fleet.astray.push(Astray {
+                host,
+                name,
+                version,
+                verdict,
+                changes: row.changes,
+                time: rfc3339(row.time),
+            });
         }
     }
     for ((name, version), digests) in digests.iter().filter(|(_, digests)| digests.len() > 1) {
-        let digests: Vec<String> = digests.iter().map(|(digest, machines)| format!("{} on {machines}", digest.short())).collect();
+        let digests: Vec<String> = digests
+            .iter()
+            .map(|(digest, machines)| format!("{} on {machines}", digest.short()))
+            .collect();
         notes.add(Kind::TwoDigests, format!("{name}:{version}: {}", digests.join(", ")));
     }
     fleet.from = span.map(|(from, _)| rfc3339(from));
     fleet.to = span.map(|(_, to)| rfc3339(to));
-    fleet.groups = groups.into_iter().map(|((name, version), tally)| Group { name, version, tally }).collect();
+    fleet.groups =
+        groups.into_iter().map(|((name, version), tally)| Group { name, version, tally }).collect();
     // No name sorts last; versions as people count.
     let key = |name: &Option<String>| (name.is_none(), name.clone());
-    let by_image = |a: (&Option<String>, &Option<String>), b: (&Option<String>, &Option<String>)| {
-        let versions = || natural(a.1.as_deref().unwrap_or_default(), b.1.as_deref().unwrap_or_default());
+    let by_image = |a: (&Option<String>, &Option<String>),
+                    b: (&Option<String>, &Option<String>)| {
+        let versions =
+            || natural(a.1.as_deref().unwrap_or_default(), b.1.as_deref().unwrap_or_default());
         key(a.0).cmp(&key(b.0)).then_with(versions)
     };
     fleet.groups.sort_by(|a, b| by_image((&a.name, &a.version), (&b.name, &b.version)));
-    fleet.astray.sort_by(|a, b| by_image((&a.name, &a.version), (&b.name, &b.version)).then_with(|| a.host.cmp(&b.host)));
-    fleet.notes = notes.0.into_iter().map(|(kind, (count, examples))| Note { kind, count, examples }).collect();
+    fleet.astray.sort_by(|a, b| {
+        by_image((&a.name, &a.version), (&b.name, &b.version)).then_with(|| a.host.cmp(&b.host))
+    });
+    fleet.notes = notes
+        .0
+        .into_iter()
+        .map(|(kind, (count, examples))| Note { kind, count, examples })
+        .collect();
     fleet
 }
 
@@ -293,20 +326,43 @@ mod tests {
 
     #[test]
     fn each_machine_counts_once_with_its_newest_report() {
-        let rows = [row("a", "1", 10), row("b", "1", 10), row("a", "2", 20), row("a", "1", 15), row("", "1", 5), row("", "1", 5)];
+        let rows = [
+            row("a", "1", 10),
+            row("b", "1", 10),
+            row("a", "2", 20),
+            row("a", "1", 15),
+            row("", "1", 5),
+            row("", "1", 5),
+        ];
         let fleet = count(rows.map(Found::Row).to_vec(), 100);
         assert_eq!((fleet.machines, fleet.reports), (4, 6));
-        let groups: Vec<_> = fleet.groups.iter().map(|group| (group.version.as_deref(), group.tally.all())).collect();
+        let groups: Vec<_> = fleet
+            .groups
+            .iter()
+            .map(|group| (group.version.as_deref(), group.tally.all()))
+            .collect();
         assert_eq!(groups, [(Some("1"), 3), (Some("2"), 1)]);
         assert_eq!(noted(&fleet), [(Kind::Older, 2), (Kind::NoHost, 2)]);
         assert_eq!(fleet.notes[0].examples, ["a@10", "a@15"]);
-        assert_eq!((fleet.from.as_deref(), fleet.to.as_deref()), (Some("1970-01-01T00:00:05Z"), Some("1970-01-01T00:00:20Z")));
+        assert_eq!(
+            (fleet.from.as_deref(), fleet.to.as_deref()),
+            (Some("1970-01-01T00:00:05Z"), Some("1970-01-01T00:00:20Z"))
+        );
     }
 
     #[test]
     fn the_future_is_told_and_hides_nothing() {
-        let fleet = count([row("a", "9", 1_000_000), row("a", "1", 50), row("b", "9", 1_000_000)].map(Found::Row).to_vec(), 100);
-        let groups: Vec<_> = fleet.groups.iter().map(|group| (group.version.as_deref(), group.tally.all())).collect();
+        let fleet = count(
+            [row("a", "9", 1_000_000), row("a", "1", 50), row("b", "9", 1_000_000)]
+                .map(Found::Row)
+                .to_vec(),
+            100,
+        );
+        let groups: Vec<_> = fleet
+            .groups
+            .iter()
+            .map(|group| (group.version.as_deref(), group.tally.all()))
+            .collect();
         assert_eq!(groups, [(Some("1"), 1), (Some("9"), 1)]);
         assert_eq!(noted(&fleet), [(Kind::Older, 1), (Kind::Future, 1)]);
     }

@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-/// Compares two versions: runs of digits by value, all else by bytes; texts that are equal so are compared as they stand.
+/// Compares two versions: runs of digits by value, all else by bytes; texts that are equal so are
+/// compared as they stand.
 pub(super) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
     loop {
@@ -12,7 +13,8 @@ pub(super) fn natural(a: &str, b: &str) -> Ordering {
         if x.is_ascii_digit() && y.is_ascii_digit() {
             let number = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
             let (m, n) = (number(left), number(right));
-            let bare = |text: &[u8]| text.iter().copied().skip_while(|b| *b == b'0').collect::<Vec<u8>>();
+            let bare =
+                |text: &[u8]| text.iter().copied().skip_while(|b| *b == b'0').collect::<Vec<u8>>();
             let (p, q) = (bare(&left[..m]), bare(&right[..n]));
             match p.len().cmp(&q.len()).then_with(|| p.cmp(&q)) {
                 Ordering::Equal => (left, right) = (&left[m..], &right[n..]),
@@ -32,8 +34,31 @@ mod tests {
 
     #[test]
     fn as_people_count() {
-        let mut versions = ["10", "1.10.0", "1.9.0", "1.9", "1.9.0-rc1", "01.9.0", "2", "a", "1.99999999999999999999999"];
+        let mut versions = [
+            "10",
+            "1.10.0",
+            "1.9.0",
+            "1.9",
+            "1.9.0-rc1",
+            "01.9.0",
+            "2",
+            "a",
+            "1.99999999999999999999999",
+        ];
         versions.sort_by(|a, b| natural(a, b));
-        assert_eq!(versions, ["1.9", "01.9.0", "1.9.0", "1.9.0-rc1", "1.10.0", "1.99999999999999999999999", "2", "10", "a"]);
+        assert_eq!(
+            versions,
+            [
+                "1.9",
+                "01.9.0",
+                "1.9.0",
+                "1.9.0-rc1",
+                "1.10.0",
+                "1.99999999999999999999999",
+                "2",
+                "10",
+                "a"
+            ]
+        );
     }
 }

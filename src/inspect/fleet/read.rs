@@ -1,26 +1,21 @@
-//! Reports as they come: one JSON object a file, a list of them, or one a line; from files, folders and a stream.
+//! Reports as they come: one JSON object a file, a list of them, or one a line; from files, folders
+//! and a stream.
 
 use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
-use rayon::iter::IntoParallelRefIterator;
-use rayon::iter::ParallelIterator;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::Error;
-use super::Kind;
-use super::Verdict;
-use super::place;
+use super::{Error, Kind, Verdict, place};
 use crate::digest::Digest;
 use crate::image::epoch_of;
 
-/// Bytes of a file or stream at which it is refused: a hundred reports of a machine on which everything differs.
+/// Bytes of a file or stream at which it is refused: a hundred reports of a machine on which
+/// everything differs.
 const MAX_FILE: u64 = 1 << 30;
 
 /// What was found at one place.
@@ -47,7 +42,8 @@ pub(super) struct Row {
     pub(super) place: String,
 }
 
-/// Every field that is looked at; what else there is, the list of changes first of all, is read over.
+/// Every field that is looked at; what else there is, the list of changes first of all, is read
+/// over.
 #[derive(Deserialize)]
 struct Raw {
     v: u32,
@@ -88,18 +84,33 @@ pub(super) fn read(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>
             let mut text = vec![];
             stdin.take(MAX_FILE + 1).read_to_end(&mut text).map_err(failed)?;
             if text.len() as u64 > MAX_FILE {
-                return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "too long for reports")));
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "too long for reports",
+                )));
             }
             streams.push(text);
         } else if std::fs::metadata(path).map_err(failed)?.is_dir() {
-            let visible = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
-            for entry in walkdir::WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(visible) {
+            let visible = |entry: &walkdir::DirEntry| {
+                entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
+            };
+            for entry in
+                walkdir::WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(visible)
+            {
                 match entry {
-                    Ok(entry) if entry.file_type().is_file() => files.push((entry.into_path(), false)),
-                    // Links and fifos in a folder of reports are somebody's mistake, folders are walked.
+                    Ok(entry) if entry.file_type().is_file() => {
+                        files.push((entry.into_path(), false))
+                    }
+                    // Links and fifos in a folder of reports are somebody's mistake, folders are
+                    // walked.
                     Ok(entry) if entry.file_type().is_dir() => {}
-                    Ok(entry) => found.push(Found::Bad(Kind::Unreadable, place(entry.path(), None))),
-                    Err(error) => found.push(Found::Bad(Kind::Unreadable, place(error.path().unwrap_or(path), None))),
+                    Ok(entry) => {
+                        found.push(Found::Bad(Kind::Unreadable, place(entry.path(), None)))
+                    }
+                    Err(error) => found.push(Found::Bad(
+                        Kind::Unreadable,
+                        place(error.path().unwrap_or(path), None),
+                    )),
                 }
             }
         } else {
@@ -125,7 +136,11 @@ pub(super) fn read(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>
 
 fn text(path: &Path) -> io::Result<Vec<u8>> {
     // A fifo is not waited for.
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let fd = rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let file = File::from(fd);
     let meta = file.metadata()?;
     if !meta.is_file() {
@@ -139,7 +154,8 @@ fn text(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Reads a text: whole, if it is one object or list; else line by line, so that one bad line costs one report.
+/// Reads a text: whole, if it is one object or list; else line by line, so that one bad line costs
+/// one report.
 pub(super) fn parse(text: &[u8], path: &Path) -> Vec<Found> {
     let trimmed = text.trim_ascii();
     if trimmed.is_empty() {
@@ -148,16 +164,25 @@ pub(super) fn parse(text: &[u8], path: &Path) -> Vec<Found> {
     if trimmed.first() == Some(&b'[')
         && let Ok(entries) = serde_json::from_slice::<Vec<serde_json::Value>>(trimmed)
     {
-        let entry = |entry: serde_json::Value| match entry.is_object().then(|| serde_json::from_value::<Raw>(entry)) {
+        let entry = |entry: serde_json::Value| match entry
+            .is_object()
+            .then(|| serde_json::from_value::<Raw>(entry))
+        {
             Some(Ok(raw)) => judge(raw, path, None),
             _ => Found::Bad(Kind::NotAReport, place(path, None)),
         };
         return entries.into_iter().map(entry).collect();
     }
-    let lines: Vec<(usize, &[u8])> =
-        trimmed.split(|b| *b == b'\n').enumerate().map(|(n, line)| (n, line.trim_ascii())).filter(|(_, line)| !line.is_empty()).collect();
-    // A text of many lines is one object written over them, or many objects: what the first line is tells, whatever is wrong further down.
-    let whole = lines.len() == 1 || !matches!(lines.first(), Some((_, first)) if serde_json::from_slice::<IgnoredAny>(first).is_ok());
+    let lines: Vec<(usize, &[u8])> = trimmed
+        .split(|b| *b == b'\n')
+        .enumerate()
+        .map(|(n, line)| (n, line.trim_ascii()))
+        .filter(|(_, line)| !line.is_empty())
+        .collect();
+    // A text of many lines is one object written over them, or many objects: what the first line is
+    // tells, whatever is wrong further down.
+    let whole = lines.len() == 1
+        || !matches!(lines.first(), Some((_, first)) if serde_json::from_slice::<IgnoredAny>(first).is_ok());
     if whole {
         let found = one(trimmed, path, None);
         if lines.len() == 1 || !matches!(found, Found::Bad(Kind::NotJson, _)) {
@@ -167,7 +192,8 @@ pub(super) fn parse(text: &[u8], path: &Path) -> Vec<Found> {
     let skipped = text.len() - text.trim_ascii_start().len();
     let before = text[..skipped].iter().filter(|b| **b == b'\n').count();
     // A text of which no line is an object is one thing that is not JSON, not a thousand.
-    let found: Vec<Found> = lines.iter().map(|(n, line)| one(line, path, Some(before + n + 1))).collect();
+    let found: Vec<Found> =
+        lines.iter().map(|(n, line)| one(line, path, Some(before + n + 1))).collect();
     if found.iter().all(|one| matches!(one, Found::Bad(Kind::NotJson, _))) {
         return vec![Found::Bad(Kind::NotJson, place(path, None))];
     }
@@ -180,7 +206,9 @@ fn one(text: &[u8], path: &Path, line: Option<usize>) -> Found {
     match serde_json::from_slice::<Raw>(text) {
         Ok(raw) if is_object => judge(raw, path, line),
         Err(error) if is_object && !error.is_data() => Found::Bad(Kind::NotJson, place(path, line)),
-        _ if serde_json::from_slice::<IgnoredAny>(text).is_ok() => Found::Bad(Kind::NotAReport, place(path, line)),
+        _ if serde_json::from_slice::<IgnoredAny>(text).is_ok() => {
+            Found::Bad(Kind::NotAReport, place(path, line))
+        }
         _ => Found::Bad(Kind::NotJson, place(path, line)),
     }
 }
@@ -207,9 +235,24 @@ fn judge(raw: Raw, path: &Path, line: Option<usize>) -> Found {
     let (true, Some(time)) = (named || verdict == Some(Verdict::Unknown), time) else {
         return Found::Bad(Kind::NotAReport, place);
     };
-    let changes = raw.counts.map_or(0, |counts| counts.added.saturating_add(counts.removed).saturating_add(counts.changed));
-    let host = raw.host.or_else(|| if identity && line.is_none() { host_of(path) } else { None }).filter(|host| !host.is_empty());
-    Found::Row(Row { host, name: raw.name, version: raw.version, digest: raw.digest, claims: raw.claims, verdict, time, changes, place })
+    let changes = raw.counts.map_or(0, |counts| {
+        counts.added.saturating_add(counts.removed).saturating_add(counts.changed)
+    });
+    let host = raw
+        .host
+        .or_else(|| if identity && line.is_none() { host_of(path) } else { None })
+        .filter(|host| !host.is_empty());
+    Found::Row(Row {
+        host,
+        name: raw.name,
+        version: raw.version,
+        digest: raw.digest,
+        claims: raw.claims,
+        verdict,
+        time,
+        changes,
+        place,
+    })
 }
 
 /// An identity file does not say where it was: `alpha.json`, or `alpha/image.json`, is alpha's.
@@ -248,8 +291,13 @@ mod tests {
     #[test]
     fn bad_ones_cost_themselves() {
         let text = format!("{GOOD}\n{{\"cut\nplain text\n{{\"v\":1,\"type\":\"note\"}}\n{GOOD}");
-        assert_eq!(kinds(&text), [None, Some(Kind::NotJson), Some(Kind::NotJson), Some(Kind::NotAReport), None]);
-        let Found::Bad(_, place) = &parse(format!("\n{text}").as_bytes(), Path::new("f"))[1] else { panic!("bad") };
+        assert_eq!(
+            kinds(&text),
+            [None, Some(Kind::NotJson), Some(Kind::NotJson), Some(Kind::NotAReport), None]
+        );
+        let Found::Bad(_, place) = &parse(format!("\n{text}").as_bytes(), Path::new("f"))[1] else {
+            panic!("bad")
+        };
         assert_eq!(place, "f:3");
         for (from, to, kind) in [
             ("\"v\":1", "\"v\":2", Kind::Newer),
@@ -274,9 +322,17 @@ mod tests {
         let text = r#"{
             "v": 1, "name": "web", "version": "2.0.0", "base": "debian", "created": "2026-11-01T00:00:00Z"
         }"#;
-        for (path, host) in [("in/alpha.json", Some("alpha")), ("in/beta/image.json", Some("beta")), ("-", None)] {
-            let Found::Row(row) = &parse(text.as_bytes(), Path::new(path))[0] else { panic!("a row") };
-            assert_eq!((row.verdict, row.host.as_deref(), row.version.as_deref()), (None, host, Some("2.0.0")), "{path}");
+        for (path, host) in
+            [("in/alpha.json", Some("alpha")), ("in/beta/image.json", Some("beta")), ("-", None)]
+        {
+            let Found::Row(row) = &parse(text.as_bytes(), Path::new(path))[0] else {
+                panic!("a row")
+            };
+            assert_eq!(
+                (row.verdict, row.host.as_deref(), row.version.as_deref()),
+                (None, host, Some("2.0.0")),
+                "{path}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! The histogram as an SVG file: no script, no font, nothing fetched; colours follow the reader's light or dark scheme.
+//! The histogram as an SVG file: no script, no font, nothing fetched; colours follow the reader's
+//! light or dark scheme.
 
 use std::fmt::Write as _;
 
@@ -32,35 +33,69 @@ text {{ font: 13px system-ui, sans-serif; fill: var(--ink); }}
 "#
     );
     if let (Some(from), Some(to)) = (&fleet.from, &fleet.to) {
-        let span = if from == to { format!("report of {from}") } else { format!("reports from {from} to {to}") };
+        let span = if from == to {
+            format!("report of {from}")
+        } else {
+            format!("reports from {from} to {to}")
+        };
         let _ = writeln!(out, r#"<text class="dim" x="20" y="49">{}</text>"#, xml(&span));
     }
     let most = fleet.groups.iter().map(|group| group.tally.all()).max().unwrap_or(1).max(1);
-    let _ = writeln!(out, r#"<line x1="{LEFT}" y1="{top}" x2="{LEFT}" y2="{}" stroke="var(--rule)"/>"#, top + rows.max(1) * ROW);
+    let _ = writeln!(
+        out,
+        r#"<line x1="{LEFT}" y1="{top}" x2="{LEFT}" y2="{}" stroke="var(--rule)"/>"#,
+        top + rows.max(1) * ROW
+    );
     for (n, group) in fleet.groups.iter().enumerate() {
         let y = top + n as u64 * ROW;
         let label = match (&group.name, &group.version) {
             (Some(name), Some(version)) => format!("{name}:{version}"),
             _ => "no image".to_owned(),
         };
-        let words: Vec<String> =
-            group.tally.parts().iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
+        let words: Vec<String> = group
+            .tally
+            .parts()
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(word, count)| format!("{count} {word}"))
+            .collect();
         let _ = writeln!(out, "<g><title>{}: {}</title>", xml(&label), words.join(", "));
-        let _ = writeln!(out, r#"<text class="end" x="{}" y="{}">{}</text>"#, LEFT - 8, y + 17, xml(&short(&label)));
+        let _ = writeln!(
+            out,
+            r#"<text class="end" x="{}" y="{}">{}</text>"#,
+            LEFT - 8,
+            y + 17,
+            xml(&short(&label))
+        );
         let mut x = LEFT;
         for (word, count) in group.tally.parts().into_iter().filter(|(_, count)| *count > 0) {
             // One machine of ten thousand can still be seen.
             let width = (count * BAR / most).max(2);
             let class = word.split(' ').next().unwrap_or(word);
-            let _ = writeln!(out, r#"<rect class="{class}" x="{x}" y="{}" width="{width}" height="{}"/>"#, y + 4, ROW - 8);
+            let _ = writeln!(
+                out,
+                r#"<rect class="{class}" x="{x}" y="{}" width="{width}" height="{}"/>"#,
+                y + 4,
+                ROW - 8
+            );
             x += width;
         }
-        let _ = writeln!(out, r#"<text class="dim" x="{}" y="{}">{}</text></g>"#, x + 8, y + 17, group.tally.all());
+        let _ = writeln!(
+            out,
+            r#"<text class="dim" x="{}" y="{}">{}</text></g>"#,
+            x + 8,
+            y + 17,
+            group.tally.all()
+        );
     }
     let mut x = LEFT;
     for (word, count) in fleet.verdicts.parts().into_iter().filter(|(_, count)| *count > 0) {
         let class = word.split(' ').next().unwrap_or(word);
-        let _ = writeln!(out, r#"<rect class="{class}" x="{x}" y="{}" width="12" height="12"/>"#, height - 26);
+        let _ = writeln!(
+            out,
+            r#"<rect class="{class}" x="{x}" y="{}" width="12" height="12"/>"#,
+            height - 26
+        );
         let _ = writeln!(out, r#"<text x="{}" y="{}">{word} {count}</text>"#, x + 18, height - 15);
         x += 136;
     }
@@ -72,7 +107,11 @@ text {{ font: 13px system-ui, sans-serif; fill: var(--ink); }}
 fn short(label: &str) -> String {
     const MOST: usize = 26;
     let letters: Vec<char> = label.chars().collect();
-    if letters.len() <= MOST { label.to_owned() } else { format!("…{}", letters[letters.len() - MOST + 1..].iter().collect::<String>()) }
+    if letters.len() <= MOST {
+        label.to_owned()
+    } else {
+        format!("…{}", letters[letters.len() - MOST + 1..].iter().collect::<String>())
+    }
 }
 
 /// Text in XML: marks escaped, and what XML has no way to write replaced.
@@ -106,10 +145,15 @@ mod tests {
     fn a_hostile_name_stays_text() {
         let tally = Tally { exact: 9_999, drifted: 1, unknown: 0, unchecked: 0 };
         let name = Some("<script>alert('x')</script>&\u{1b}\"\u{202e}".to_owned());
-        let groups =
-            vec![Group { name, version: Some("1".to_owned()), tally }, Group { name: None, version: None, tally: Tally::default() }];
+        let groups = vec![
+            Group { name, version: Some("1".to_owned()), tally },
+            Group { name: None, version: None, tally: Tally::default() },
+        ];
         let text = draw(&Fleet { machines: 10_000, verdicts: tally, groups, ..Fleet::default() });
-        assert!(!text.contains("<script") && !text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+        assert!(
+            !text.contains("<script") && !text.contains('\u{1b}') && !text.contains('\u{202e}'),
+            "{text}"
+        );
         assert!(text.contains(r#"<rect class="drifted" x="639" y="68" width="2""#), "{text}");
         assert_eq!(text.matches("<g>").count(), 2);
         assert!(short(&"n".repeat(80)).chars().count() <= 26);

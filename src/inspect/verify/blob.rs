@@ -2,24 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
-use std::io;
-use std::io::Read;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
 
 use super::describe;
-use crate::digest::Digest;
-use crate::digest::HashReader;
-use crate::digest::Hasher;
-use crate::image::MEDIA_DOCKER_LAYER_GZIP;
-use crate::image::MEDIA_LAYER_GZIP;
-use crate::image::MEDIA_LAYER_ZSTD;
-use crate::layer;
-use crate::layer::Kind;
-use crate::layer::Limits;
-use crate::layer::TarReader;
-use crate::store::Error;
-use crate::store::Store;
+use crate::digest::{Digest, HashReader, Hasher};
+use crate::image::{MEDIA_DOCKER_LAYER_GZIP, MEDIA_LAYER_GZIP, MEDIA_LAYER_ZSTD};
+use crate::layer::{self, Kind, Limits, TarReader};
+use crate::store::{Error, Store};
 
 /// What a manifest says about a blob.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +51,14 @@ enum Form {
 
 const BUFFER: usize = 1 << 20;
 
-/// Reads the blob, telling `tell` how many bytes it has got through; looks inside where a claim says that it is a layer.
-pub(super) fn read<'a>(store: &Store, digest: &Digest, claims: impl Iterator<Item = &'a Claim>, tell: &dyn Fn(u64)) -> Seen {
+/// Reads the blob, telling `tell` how many bytes it has got through; looks inside where a claim
+/// says that it is a layer.
+pub(super) fn read<'a>(
+    store: &Store,
+    digest: &Digest,
+    claims: impl Iterator<Item = &'a Claim>,
+    tell: &dyn Fn(u64),
+) -> Seen {
     let mut seen = Seen::default();
     let open = || store.blob(digest);
     if let Err(error) = seen.read_raw(open, tell) {
@@ -73,10 +69,9 @@ pub(super) fn read<'a>(store: &Store, digest: &Digest, claims: impl Iterator<Ite
     if seen.digest != Some(*digest) || !claims.into_iter().any(|claim| claim.layer) {
         return seen;
     }
-    match open()
-        .map_err(|e| describe(&e))
-        .and_then(|file| layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(|e| describe(&e)))
-    {
+    match open().map_err(|e| describe(&e)).and_then(|file| {
+        layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(|e| describe(&e))
+    }) {
         Ok(tar) => seen.read_tar(tar),
         Err(error) => seen.layer.push(error),
     }
@@ -89,7 +84,11 @@ pub(super) fn wrong_size(found: u64, expected: u64) -> String {
 }
 
 impl Seen {
-    fn read_raw(&mut self, open: impl Fn() -> Result<File, Error>, tell: &dyn Fn(u64)) -> Result<(), String> {
+    fn read_raw(
+        &mut self,
+        open: impl Fn() -> Result<File, Error>,
+        tell: &dyn Fn(u64),
+    ) -> Result<(), String> {
         let mut file = open().map_err(|e| describe(&e))?;
         let mut buffer = vec![0; BUFFER];
         let mut hasher = Hasher::new();
@@ -125,7 +124,9 @@ impl Seen {
         match rest {
             Ok(_) => self.diff_id = Some(hashed.finish().1),
             // The tar reader has met the same error, unless it had stopped before.
-            Err(error) if judged.is_ok() => self.layer.push(format!("cannot be decompressed: {error}")),
+            Err(error) if judged.is_ok() => {
+                self.layer.push(format!("cannot be decompressed: {error}"))
+            }
             Err(_) => {}
         }
     }
@@ -140,7 +141,10 @@ impl Seen {
             flaws.push(wrong_size(self.size, claim.size));
         }
         if self.digest != Some(*digest) {
-            flaws.push(format!("is corrupt: its bytes are {}", self.digest.map_or_else(String::new, |found| found.to_string())));
+            flaws.push(format!(
+                "is corrupt: its bytes are {}",
+                self.digest.map_or_else(String::new, |found| found.to_string())
+            ));
             return flaws;
         }
         if !claim.layer {
@@ -158,7 +162,9 @@ impl Seen {
         if let (Some(found), Some(expected)) = (self.diff_id, claim.diff_id)
             && found != expected
         {
-            flaws.push(format!("is {found} when uncompressed, the config's diff_id says {expected}"));
+            flaws.push(format!(
+                "is {found} when uncompressed, the config's diff_id says {expected}"
+            ));
         }
         flaws
     }
@@ -185,13 +191,16 @@ fn form(start: &[u8]) -> Form {
     }
 }
 
-/// Reads a tar to its end mark. The reader refuses each entry that is unsafe by itself; what only shows between entries (one name
-/// said to be two things) is found here, by the rule that holds when layers are unpacked.
+/// Reads a tar to its end mark. The reader refuses each entry that is unsafe by itself; what only
+/// shows between entries (one name said to be two things) is found here, by the rule that holds
+/// when layers are unpacked.
 fn judge_tar(tar: &mut dyn Read) -> Result<(), String> {
     let mut reader = TarReader::new(tar, &Limits::default());
     let mut names = Names { keys: RandomState::new(), said: HashMap::new() };
     while let Some(entry) = reader.next().map_err(|e| describe(&e))? {
-        let wrong = |what: &str| Err(format!("tar entry {:?}: {what}", String::from_utf8_lossy(&entry.path)));
+        let wrong = |what: &str| {
+            Err(format!("tar entry {:?}: {what}", String::from_utf8_lossy(&entry.path)))
+        };
         let said = match entry.kind {
             Kind::Opaque => continue,
             Kind::Device => return wrong("a device node"),
@@ -216,8 +225,8 @@ enum Said {
     Other,
 }
 
-/// What was said so far. Names are kept as eight bytes, hashed with keys that no author of a tar can know: millions of them in
-/// little memory.
+/// What was said so far. Names are kept as eight bytes, hashed with keys that no author of a tar
+/// can know: millions of them in little memory.
 struct Names {
     keys: RandomState,
     said: HashMap<u64, Said>,

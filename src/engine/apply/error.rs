@@ -1,0 +1,115 @@
+//! Why an operation could not be carried out inside the image root.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::event::chain;
+
+/// Why an operation could not be carried out. Paths are image paths.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("cannot {doing} {}", path.display())]
+    System {
+        /// A verb and its object: `write`, `make the folder`.
+        doing: &'static str,
+        /// Image path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A path inside the root could not be used.
+    #[error("cannot {0}")]
+    Files(#[from] crate::files::Error),
+    /// Something of another kind is in the way.
+    #[error("{}: {why}", path.display())]
+    InTheWay {
+        /// Image path.
+        path: PathBuf,
+        /// What is there, and what to do.
+        why: String,
+    },
+    /// The place does not belong to the image (a memory file system, or a file shown during the
+    /// build only).
+    #[error("{} would not stay in the image: {} is a mount that exists during the build only; choose another place", path.display(), mount.display())]
+    Fleeting {
+        /// Image path.
+        path: PathBuf,
+        /// What is mounted, as far as known.
+        mount: PathBuf,
+    },
+    /// A path that leads out of the folder it has to stay in, or is not a plain absolute path.
+    #[error("{}: {why}", path.display())]
+    BadPath {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A user or group that the image does not have.
+    #[error("the image has no {kind} \"{name}\"{}; make it in a `{kind}` step before this one, or write a number", self::near(.near))]
+    NoSuchName {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// As given.
+        name: String,
+        /// Names the image has that look alike.
+        near: Vec<String>,
+    },
+    /// The step asks for something that cannot be, given what is in the image.
+    #[error("{what}: {why}")]
+    Refused {
+        /// The user, group, unit, archive entry…
+        what: String,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// The caller did not hand over what the operation needs.
+    #[error("internal: {0}")]
+    Call(String),
+}
+
+impl Error {
+    pub(super) fn system(
+        doing: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::System { doing, path, source }
+    }
+
+    pub(super) fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Refused { what: what.into(), why: why.into() }
+    }
+
+    pub(super) fn in_the_way(path: impl AsRef<Path>, why: impl Into<String>) -> Self {
+        Self::InTheWay { path: path.as_ref().to_owned(), why: why.into() }
+    }
+
+    /// The message with its causes on one line.
+    pub fn text(&self) -> String {
+        chain(self).join(": ")
+    }
+}
+
+/// `" (did you mean "a" or "b"?)"`, or nothing.
+pub(in crate::engine) fn near(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let quoted: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
+    format!(" (did you mean {}?)", quoted.join(" or "))
+}
+
+/// Up to three of `known` that look like `name`, best first.
+pub(in crate::engine) fn alike<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Vec<String> {
+    let mut scored: Vec<(f64, &str)> =
+        known.map(|k| (strsim::jaro_winkler(name, k), k)).filter(|(s, _)| *s > 0.8).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.dedup_by_key(|(_, k)| *k);
+    scored.into_iter().take(3).map(|(_, k)| k.to_owned()).collect()
+}

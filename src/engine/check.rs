@@ -1,0 +1,129 @@
+//! Mistakes that only the context can tell: a source that is not there, a symlink out of the tree,
+//! a template with an unknown name. They are reported with the recipe's other mistakes: all at
+//! once, at the line of the step, before anything runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::context::{self, Context};
+use super::error::Error;
+use super::facts::is_url;
+use super::read;
+use super::site::MAX_TEXT;
+use crate::event::chain;
+use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Probe, Recipe};
+use crate::step::{self, Content, Op};
+
+/// Reads the recipe at `path` and looks at everything of its context that its base and steps name.
+///
+/// # Errors
+/// As [`read::read`]; [`Error::Recipe`] also for what is wrong with the context's files.
+pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
+    look_over(path, inputs).map(|looked| looked.recipe)
+}
+
+/// What [`check`] made of a recipe, with the context as it was found: a build after it looks at
+/// nothing twice.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Its context.
+    pub(super) context: Arc<Context>,
+}
+
+/// As [`check`], for those who build next.
+pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
+    let text: Arc<str> = read::text(path)?.into();
+    let recipe = read::parse(&text, path, inputs)?;
+    let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
+    let context = Context::open(&dir, &lock_file(path, &dir))
+        .map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
+    let mut found = vec![];
+    if let BaseKind::Path(base) = &recipe.base.kind
+        && let Err(error) = context.find(base)
+    {
+        found.push(at_line(path, &text, recipe.base.line, &error));
+    }
+    for step in &recipe.steps {
+        for op in step::lower(step).ops {
+            if let Err(error) = look(&context, &op) {
+                found.push(at_line(path, &text, step.line, &error));
+            } else if let Op::Write { content: Content::Template(file), .. } = &op {
+                found.extend(template(&context, file, &recipe));
+            }
+        }
+    }
+    for test in &recipe.tests {
+        if let Probe::Script { files, .. } = &test.probe {
+            let missing = files.iter().filter_map(|file| context.open_file(file).err());
+            found.extend(missing.map(|error| at_line(path, &text, test.line, &error)));
+        }
+    }
+    found.sort_by_key(|one| one.line);
+    if found.is_empty() {
+        Ok(Looked { recipe, context: Arc::new(context) })
+    } else {
+        Err(Error::Recipe(found))
+    }
+}
+
+/// Returns what no step may copy: the lock file, which the first build writes.
+fn lock_file(recipe: &Path, context: &Path) -> Vec<(PathBuf, String)> {
+    let lock = below(recipe, context).map(|path| {
+        (path.with_extension("lock"), "bake itself: it is the recipe's lock file".to_owned())
+    });
+    lock.into_iter().collect()
+}
+
+/// Where `path` lies below the context, if it does.
+pub(super) fn below(path: &Path, context: &Path) -> Option<PathBuf> {
+    // What does not exist yet cannot be copied yet: the next build leaves it out.
+    let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
+    path.strip_prefix(&context)
+        .ok()
+        .map(Path::to_owned)
+        .filter(|path| path.components().next().is_some())
+}
+
+fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
+    match op {
+        Op::Copy { .. } => context.look_over(op),
+        Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => {
+            context.open_file(file).map(|_| ())
+        }
+        Op::Packages { files, .. } => {
+            files.iter().try_for_each(|file| context.open_file(file).map(|_| ()))
+        }
+        Op::Repository { key, .. } if !is_url(key) => context.open_file(Path::new(key)).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Renders a template for its mistakes only.
+fn template(context: &Context, file: &Path, recipe: &Recipe) -> Option<Diagnostic> {
+    let bytes = context.read(file, MAX_TEXT).ok()?;
+    // A template that is not UTF-8 is told when it is written.
+    let text = String::from_utf8(bytes).ok()?;
+    recipe::render_template(&text, file, &recipe.vars).err()
+}
+
+fn at_line(path: &Path, text: &Arc<str>, line: u32, error: &dyn std::error::Error) -> Diagnostic {
+    let before: usize =
+        text.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
+    let row = text[before..].lines().next().unwrap_or_default();
+    let indent = row.len() - row.trim_start().len();
+    let mut texts = chain(error);
+    let message = texts.remove(0);
+    Diagnostic {
+        file: path.to_owned(),
+        source: Arc::clone(text),
+        span: before + indent..before + row.trim_end().len().max(indent),
+        line,
+        column: u32::try_from(row[..indent].chars().count() + 1).unwrap_or(1),
+        message,
+        label: None,
+        help: (!texts.is_empty()).then(|| texts.join(": ")),
+        warning: false,
+    }
+}

@@ -1,0 +1,36 @@
+//! `bake gc`: what the store can free by itself, and what must be removed inside the user
+//! namespace.
+
+use std::fs;
+
+use super::error::Error;
+use super::{Hall, sweep};
+use crate::sandbox::Session;
+use crate::store::{Garbage, Rules};
+
+/// Removes what the rules say, and the scratch of builds that died. Returns what the store has
+/// freed.
+pub fn collect(hall: &Hall<'_>, rules: &Rules) -> Result<Garbage, Error> {
+    sweep::dead_builds(hall)?;
+    let draft = hall.store.draft()?;
+    // Dying from here on leaves what was moved into the draft to the next run, as the scratch of a
+    // dead build.
+    let garbage = hall.store.collect(rules, Some(&draft))?;
+    let entries = fs::read_dir(draft.dir()).map_err(|source| Error::File {
+        verb: "read",
+        path: draft.dir().to_owned(),
+        source,
+    })?;
+    let moved: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"layer-"))
+        .collect();
+    if !moved.is_empty() {
+        let session = Session::open(hall.host.get()?, &hall.store.cache("layers")?, draft.dir())?;
+        for tree in moved {
+            session.remove_tree(&tree.path())?;
+        }
+    }
+    draft.discard()?;
+    Ok(garbage)
+}

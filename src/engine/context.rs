@@ -1,0 +1,483 @@
+//! The context: the person's folder that a recipe's paths are relative to, read and never written,
+//! and nothing outside it.
+//!
+//! Runs as the invoking user, outside the sandbox. What a `copy` step takes is listed once, sorted,
+//! with modes that do not depend on a checkout's umask; [`Context::digest`] names it by content,
+//! reading only files that the stat cache does not know.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::FileType;
+
+use super::apply::{alike, near};
+use crate::digest::{Digest, Hasher};
+use crate::files::{self, Links, RootDir};
+use crate::plan::listing::Listing as Listed;
+use crate::step::Op;
+
+mod content;
+mod list;
+mod seen;
+mod select;
+mod source;
+mod walk;
+
+use content::Content;
+use list::Listing;
+
+/// Name of the file in the context's root whose patterns (gitignore notation) no `copy` step takes.
+pub const IGNORE_FILE: &str = ".bakeignore";
+const MAX_IGNORE_FILE: u64 = 1 << 20;
+
+/// The context folder, held open. `Sync`: steps may be prepared from several threads.
+#[derive(Debug)]
+pub struct Context {
+    dir: RootDir,
+    ignored: Gitignore,
+    /// Paths that are never copied, whatever the recipe says, with the reason.
+    left_out: Vec<(PathBuf, String)>,
+    /// Folder of the stat caches, and what names this context in them.
+    cache: Option<(PathBuf, Digest)>,
+    /// What each `Copy` operation asked about so far takes: it is looked at once, and what a build
+    /// copies is what its key named.
+    taken: Arc<Mutex<HashMap<String, Arc<Taken>>>>,
+}
+
+/// What one `Copy` operation takes.
+#[derive(Debug)]
+pub(super) struct Taken {
+    listing: Listing,
+    contents: OnceLock<(Vec<Content>, Digest)>,
+}
+
+/// One thing that a `copy` step takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Path below the context.
+    pub source: PathBuf,
+    /// Path below the step's `to`; empty: `to` itself.
+    pub place: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits in the image.
+    pub mode: u32,
+}
+
+/// What an [`Entry`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    /// A symlink, with its target as written.
+    Link(PathBuf),
+}
+
+/// Why the context could not give what a step asks for. Paths are relative to the context.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The context itself could not be opened.
+    #[error("cannot use the context folder {}", path.display())]
+    Open {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: files::Error,
+    },
+    /// Nothing has this path.
+    #[error("the context has no \"{}\"{}", path.display(), self::near(.near))]
+    Missing {
+        /// As written.
+        path: PathBuf,
+        /// Paths that are there and look alike.
+        near: Vec<String>,
+    },
+    /// A glob matches nothing.
+    #[error("\"{pattern}\" matches nothing in the context{}", left_out_note(.left_out))]
+    NothingMatches {
+        /// As written.
+        pattern: String,
+        /// How many matches are left out by ignore patterns.
+        left_out: usize,
+    },
+    /// What the step names is left out by a pattern.
+    #[error("\"{}\" is left out by {by}", path.display())]
+    LeftOut {
+        /// As written.
+        path: PathBuf,
+        /// Which pattern, and where it stands.
+        by: String,
+    },
+    /// A symlink leads out of the context.
+    #[error("\"{}\" is a symlink that leads out of the context, which bake does not follow; copy what it points to into the context, or make the link in a `symlink` step", link.display())]
+    Outside {
+        /// The link.
+        link: PathBuf,
+    },
+    /// Neither file, folder nor symlink.
+    #[error("\"{}\" is {kind} and cannot be copied; leave it out with `exclude` or {IGNORE_FILE}", path.display())]
+    Special {
+        /// Where.
+        path: PathBuf,
+        /// `a fifo`, `a socket`, `a device`.
+        kind: &'static str,
+    },
+    /// Of another kind than the step says.
+    #[error("\"{}\" is not {wanted}", path.display())]
+    Kind {
+        /// Where.
+        path: PathBuf,
+        /// `a folder`, `a file`.
+        wanted: &'static str,
+    },
+    /// A file changed while it was read, or since it was read first.
+    #[error("\"{}\" changed while it was read; build again when nothing writes to it", path.display())]
+    Changed {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Two sources would become the same path in the image.
+    #[error("\"{}\" and \"{}\" would both become {to}", first.display(), second.display())]
+    Clash {
+        /// One source.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Image path.
+        to: String,
+    },
+    /// Several sources need a folder to go into.
+    #[error("{count} sources need a folder to go into: end `to` with a slash, \"{to}/\"")]
+    NeedsFolder {
+        /// How many.
+        count: usize,
+        /// As written.
+        to: String,
+    },
+    /// Not a path below the context.
+    #[error("\"{path}\" {why}")]
+    Path {
+        /// As written.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A glob or ignore pattern that cannot be read.
+    #[error("{place}: \"{pattern}\" is not a pattern: {why}")]
+    Pattern {
+        /// `copy`, `exclude`, or the ignore file and line.
+        place: String,
+        /// As written.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Reading failed.
+    #[error("cannot {0}")]
+    Read(#[source] files::Error),
+    /// Reading a file's content failed.
+    #[error("cannot read \"{}\"", path.display())]
+    Content {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Whoever takes the stream does not take it.
+    #[error("cannot hand over \"{}\"", path.display())]
+    Write {
+        /// Which entry.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// More names than a copy can have, or longer ones.
+    #[error(
+        "more than 4 billion names, or names of more than 4 GiB; leave some out with `exclude` or {IGNORE_FILE}"
+    )]
+    TooMany,
+    /// The operation takes no files.
+    #[error("internal: only a copy takes files of the context")]
+    NotACopy,
+}
+
+impl Context {
+    /// Opens the folder `path`. `left_out`: paths below it that no step may copy, each with the
+    /// reason as people read it: bake's own lock file (else the first build would change what the
+    /// second one copies), a store or output inside the context.
+    pub fn open(path: &Path, left_out: &[(PathBuf, String)]) -> Result<Self, Error> {
+        let dir = RootDir::open(path, Links::Beneath)
+            .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let mut left_out = left_out.to_vec();
+        left_out.push((IGNORE_FILE.into(), "bake itself: it says what is left out".to_owned()));
+        let mut context =
+            Self { dir, ignored: Gitignore::empty(), left_out, cache: None, taken: Arc::default() };
+        let file = Path::new(IGNORE_FILE);
+        if context.dir.find(file).map_err(|e| context.explain(file, e))?.is_some() {
+            let bytes = context.read(file, MAX_IGNORE_FILE)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Error::Kind { path: file.to_owned(), wanted: "UTF-8 text" })?;
+            let lines: Vec<&str> = text.lines().collect();
+            context.ignored = patterns(
+                lines
+                    .iter()
+                    .enumerate()
+                    .map(|(n, line)| (format!("{IGNORE_FILE}:{}", n + 1), *line)),
+            )?;
+        }
+        Ok(context)
+    }
+
+    /// Reads a file of at most `limit` bytes: a template, a script, a key. Ignore patterns do not
+    /// apply.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+        let path = inside(&path.to_string_lossy(), path)?;
+        self.dir.read(&path, limit).map_err(|e| self.explain(&path, e))
+    }
+
+    /// Whether `path` is there, as a file or a folder: a base.
+    pub fn find(&self, path: &Path) -> Result<(), Error> {
+        let path = inside(&path.to_string_lossy(), path)?;
+        if path.as_os_str().is_empty() {
+            Ok(())
+        } else {
+            self.dir.stat(&path).map(|_| ()).map_err(|e| self.explain(&path, e))
+        }
+    }
+
+    /// Opens a file to be read as a stream: a package, a base archive. Ignore patterns do not
+    /// apply.
+    pub fn open_file(&self, path: &Path) -> Result<File, Error> {
+        let path = inside(&path.to_string_lossy(), path)?;
+        self.dir.open_file(&path).map_err(|e| self.explain(&path, e))
+    }
+
+    /// The same context, as seen before, for a build: one more path may be `left_out`, and `cache`
+    /// is as for [`Context::with_stat_cache`].
+    pub(super) fn for_build(
+        &self,
+        left_out: Option<(PathBuf, String)>,
+        cache: PathBuf,
+    ) -> Result<Self, Error> {
+        let dir = RootDir::open(self.dir.path(), Links::Beneath)
+            .map_err(|source| Error::Open { path: self.dir.path().to_owned(), source })?;
+        // What was looked at without the path being left out may have it in it.
+        let knew =
+            |taken: &Taken| left_out.as_ref().is_some_and(|(path, _)| taken.listing.reaches(path));
+        let known = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = known
+            .iter()
+            .filter(|(_, taken)| !knew(taken))
+            .map(|(name, taken)| (name.clone(), taken.clone()))
+            .collect();
+        let taken = Arc::new(Mutex::new(kept));
+        let left_out = self.left_out.iter().cloned().chain(left_out).collect();
+        Ok(Self { dir, ignored: self.ignored.clone(), left_out, cache: None, taken }
+            .with_stat_cache(cache))
+    }
+
+    /// Remembers in files of the existing folder `folder` how the files that are copied looked and
+    /// what they contained, so that the next build reads only what changed since.
+    #[must_use]
+    pub fn with_stat_cache(mut self, folder: PathBuf) -> Self {
+        // Under another name it would be another context: nothing is lost but time.
+        self.cache = self
+            .dir
+            .path()
+            .canonicalize()
+            .ok()
+            .map(|path| (folder, Digest::of(path.as_os_str().as_bytes())));
+        self
+    }
+
+    /// Lists what the `Copy` operation takes, sorted by place.
+    pub fn list(&self, op: &Op) -> Result<Vec<Entry>, Error> {
+        let taken = self.take(op)?;
+        Ok(taken.listing.rows.iter().map(|row| taken.listing.entry(row)).collect())
+    }
+
+    /// Looks whether the `Copy` operation can take what it says.
+    pub fn look_over(&self, op: &Op) -> Result<(), Error> {
+        self.take(op).map(|_| ())
+    }
+
+    /// Names by content what the `Copy` operation takes: places, kinds, modes, bytes, link targets;
+    /// not times, owners, or the umask.
+    pub fn digest(&self, op: &Op) -> Result<Digest, Error> {
+        Ok(self.contents(op, &*self.take(op)?)?.1)
+    }
+
+    /// Returns what makes [`Context::digest`]: the place of everything that is taken with the
+    /// digest of its kind, mode and content.
+    pub fn listing(&self, op: &Op) -> Result<Listed, Error> {
+        let taken = self.take(op)?;
+        let (listing, (contents, _)) = (&taken.listing, self.contents(op, &taken)?);
+        let (mut out, mut place, mut bytes) = (Listed::default(), vec![], vec![]);
+        for row in &listing.rows {
+            listing.place_into(row, &mut place);
+            bytes.clear();
+            content::describe(listing, contents, row, &mut bytes);
+            out.add(&place, &Digest::of(&bytes));
+        }
+        Ok(out)
+    }
+
+    /// Looks at everything that the `Copy` operation takes, or returns what was found before.
+    pub(super) fn take(&self, op: &Op) -> Result<Arc<Taken>, Error> {
+        let name = format!("{op:?}");
+        // What is in the map is whole at any time.
+        let known = || self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = known().get(&name) {
+            return Ok(taken.clone());
+        }
+        let taken =
+            Arc::new(Taken { listing: select::select(self, op)?, contents: OnceLock::new() });
+        known().insert(name, taken.clone());
+        Ok(taken)
+    }
+
+    /// Returns the contents of what `op` takes, and their digest; read now or before.
+    fn contents<'t>(&self, op: &Op, taken: &'t Taken) -> Result<&'t (Vec<Content>, Digest), Error> {
+        if let Some(known) = taken.contents.get() {
+            return Ok(known);
+        }
+        let contents = content::contents(self, &taken.listing, self.cache_file(op).as_deref())?;
+        let digest = content::digest(&taken.listing, &contents);
+        Ok(taken.contents.get_or_init(|| (contents, digest)))
+    }
+
+    /// The stat cache of what `op` selects. Another selection has another one, so that they do not
+    /// push each other out.
+    fn cache_file(&self, op: &Op) -> Option<PathBuf> {
+        let (folder, context) = self.cache.as_ref()?;
+        let Op::Copy { from, to, exclude, .. } = op else { return None };
+        // The cache of another format is another file, which is left alone.
+        Some(
+            folder.join(
+                named(&[
+                    seen::MAGIC,
+                    context.as_bytes(),
+                    format!("{:?}", (from, to.ends_with('/'), exclude)).as_bytes(),
+                ])
+                .hex(),
+            ),
+        )
+    }
+
+    /// Names this operation on this context, whatever its files contain.
+    pub(super) fn name_of(&self, op: &Op) -> Digest {
+        let context = self.cache.as_ref().map_or([0; 32], |(_, context)| *context.as_bytes());
+        named(&[b"copy", &context, format!("{op:?}").as_bytes()])
+    }
+
+    /// Looks at `path`, its last link not followed; `None` where nothing is.
+    fn look(&self, path: &Path) -> Result<Option<Metadata>, Error> {
+        self.dir.find(path).map_err(|e| self.explain(path, e))
+    }
+
+    /// Says what an error of the held folder means to the person who wrote `path`.
+    fn explain(&self, path: &Path, error: files::Error) -> Error {
+        match error {
+            files::Error::Outside { link, .. } => Error::Outside { link },
+            files::Error::Kind { wanted, .. } => Error::Kind { path: path.to_owned(), wanted },
+            e if e.is_missing() => self.missing(path),
+            e if e.kind() == io::ErrorKind::NotADirectory => self.missing(path),
+            e => Error::Read(e),
+        }
+    }
+
+    fn missing(&self, path: &Path) -> Error {
+        // The first name that is not there is the one that was mistyped.
+        let mut above = PathBuf::new();
+        for part in path.components() {
+            let here = above.join(part);
+            if matches!(self.dir.find(&here), Ok(Some(_))) {
+                above = here;
+                continue;
+            }
+            let names = self.dir.list(&above).unwrap_or_default();
+            let name = part.as_os_str().to_string_lossy();
+            let near = alike(&name, names.iter().filter_map(|n| n.to_str()));
+            let near = near.iter().map(|n| above.join(n).display().to_string()).collect();
+            return Error::Missing { path: path.to_owned(), near };
+        }
+        Error::Missing { path: path.to_owned(), near: vec![] }
+    }
+}
+
+fn named(parts: &[&[u8]]) -> Digest {
+    let mut name = Hasher::new();
+    parts.iter().for_each(|part| name.update(part));
+    name.finish()
+}
+
+/// `path` in plain components; `""` for the context itself.
+fn inside(text: &str, path: &Path) -> Result<PathBuf, Error> {
+    let refuse = |why| Err(Error::Path { path: text.to_owned(), why });
+    if text.is_empty() {
+        return refuse("is empty; write \".\" for the whole context");
+    }
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                return refuse(
+                    "has `..` in it; paths are relative to the context and stay inside it",
+                );
+            }
+            Component::RootDir | Component::Prefix(_) => {
+                return refuse("is absolute; paths are relative to the context");
+            }
+        }
+    }
+    Ok(plain)
+}
+
+/// A matcher of gitignore patterns, each with the place it stands at.
+fn patterns<'a>(lines: impl Iterator<Item = (String, &'a str)>) -> Result<Gitignore, Error> {
+    let mut builder = GitignoreBuilder::new("");
+    let mut places = vec![];
+    for (place, line) in lines {
+        // The builder keeps where a pattern came from, for the message that names it.
+        builder.add_line(Some(PathBuf::from(&place)), line).map_err(|e| Error::Pattern {
+            place: place.clone(),
+            pattern: line.to_owned(),
+            why: e.to_string(),
+        })?;
+        places.push(place);
+    }
+    builder.build().map_err(|e| Error::Pattern {
+        place: places.concat(),
+        pattern: String::new(),
+        why: e.to_string(),
+    })
+}
+
+/// What a thing is called that cannot be copied.
+fn special(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    }
+}
+
+fn left_out_note(left_out: &usize) -> String {
+    match left_out {
+        0 => String::new(),
+        n => format!(" ({n} matches are left out by `exclude` or {IGNORE_FILE})"),
+    }
+}

@@ -1,0 +1,208 @@
+//! Which files a `copy` step takes, and what becomes of each.
+
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+use ignore::Match;
+use ignore::gitignore::Gitignore;
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::list::{Listing, Text, What};
+use super::walk::{Modes, walk};
+use super::{Context, Error, inside, patterns, special};
+use crate::files::Mark;
+use crate::step::Op;
+
+const WILD: [char; 4] = ['*', '?', '[', '{'];
+
+/// A `Copy` operation being resolved.
+struct Selection<'a> {
+    context: &'a Context,
+    to: &'a str,
+    modes: Modes,
+    exclude: Gitignore,
+    listing: Listing,
+}
+
+/// A path that an item of `from` names or matches.
+struct Source {
+    item: usize,
+    path: PathBuf,
+    /// Written with a slash at its end: a link is followed, and must lead to a folder.
+    folder: bool,
+}
+
+pub(super) fn select(context: &Context, op: &Op) -> Result<Listing, Error> {
+    let Op::Copy { from, to, mode, exclude, .. } = op else { return Err(Error::NotACopy) };
+    let exclude = patterns(exclude.iter().map(|p| ("exclude".to_owned(), p.as_str())))?;
+    let mut selection =
+        Selection { context, to, modes: Modes(*mode), exclude, listing: Listing::new() };
+    let mut sources = vec![];
+    for (item, source) in from.iter().enumerate() {
+        selection.resolve(item, source, &mut sources)?;
+    }
+    if sources.len() > 1 && !to.ends_with('/') {
+        return Err(Error::NeedsFolder { count: sources.len(), to: to.clone() });
+    }
+    // First row of each source, and its item.
+    let mut starts = vec![];
+    for source in sources {
+        starts.push((selection.listing.rows.len(), source.item));
+        selection.take(source)?;
+    }
+    let mut listing = selection.listing;
+    // What one source gives is in order.
+    if starts.len() > 1 {
+        listing
+            .merge(|row| starts[starts.partition_point(|(start, _)| *start <= row) - 1].1, to)?;
+    }
+    listing.number_files();
+    Ok(listing)
+}
+
+impl Selection<'_> {
+    /// Adds to `sources` what the item `text` of `from` names or matches.
+    fn resolve(&self, item: usize, text: &str, sources: &mut Vec<Source>) -> Result<(), Error> {
+        let path = inside(text, Path::new(text))?;
+        if text.contains(WILD) {
+            return self.resolve_glob(item, text, &path, sources);
+        }
+        let meta = if path.as_os_str().is_empty() {
+            None
+        } else {
+            Some(self.context.look(&path)?.ok_or_else(|| self.context.missing(&path))?)
+        };
+        let mut above = PathBuf::new();
+        let last = path.components().count();
+        for (n, part) in path.components().enumerate() {
+            above.push(part);
+            let is_folder = n + 1 < last || meta.as_ref().is_some_and(Metadata::is_dir);
+            if let Some(by) = left_out(self.context, &self.exclude, &above, is_folder) {
+                return Err(Error::LeftOut { path, by });
+            }
+        }
+        sources.push(Source { item, path, folder: text.ends_with('/') || text.ends_with("/.") });
+        Ok(())
+    }
+
+    fn resolve_glob(
+        &self,
+        item: usize,
+        text: &str,
+        clean: &Path,
+        sources: &mut Vec<Source>,
+    ) -> Result<(), Error> {
+        let glob = glob(&clean.to_string_lossy())?;
+        let fixed: PathBuf = clean
+            .components()
+            .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[', '{', '\\']))
+            .collect();
+        let depth = if text.contains("**") { usize::MAX } else { clean.components().count() };
+        let before = sources.len();
+        let mut refused = 0;
+        let mut folders = match self.context.dir.stat(&fixed) {
+            Ok(meta) if meta.is_dir() => vec![fixed],
+            Ok(_) => vec![],
+            Err(e) => return Err(self.context.explain(&fixed, e)),
+        };
+        while let Some(folder) = folders.pop() {
+            for name in
+                self.context.dir.list(&folder).map_err(|e| self.context.explain(&folder, e))?
+            {
+                let path = folder.join(name);
+                let Some(meta) = self.context.look(&path)? else { continue };
+                let out = left_out(self.context, &self.exclude, &path, meta.is_dir()).is_some();
+                if glob.is_match(&path) {
+                    // A folder that matches brings all that is in it; what else matches in there is
+                    // not a source of its own.
+                    match out {
+                        true => refused += 1,
+                        false => sources.push(Source { item, path, folder: false }),
+                    }
+                } else if meta.is_dir() && !out && path.components().count() < depth {
+                    folders.push(path);
+                }
+            }
+        }
+        if sources.len() == before {
+            return Err(Error::NothingMatches { pattern: text.to_owned(), left_out: refused });
+        }
+        sources[before..].sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(())
+    }
+
+    /// Takes one source with all that is in it.
+    fn take(&mut self, source: Source) -> Result<(), Error> {
+        let Source { path, folder, .. } = source;
+        let followed = self.context.dir.open_at(&path, OFlags::PATH, Mode::empty());
+        let is_link = !path.as_os_str().is_empty()
+            && self.context.look(&path)?.is_some_and(|m| m.is_symlink());
+        if is_link && !folder {
+            // Only a link that leads out is refused: one to nothing may well lead to something in
+            // the image.
+            if let Err(e) = followed
+                && !e.is_missing()
+            {
+                return Err(self.context.explain(&path, e));
+            }
+            let target =
+                self.context.dir.read_link(&path).map_err(|e| self.context.explain(&path, e))?;
+            let target = self.listing.add_text(target.as_os_str().as_bytes())?;
+            return self.add_single(path, 0o777, What::Link(target));
+        }
+        let fd = followed.map_err(|e| self.context.explain(&path, e))?;
+        let stat = rustix::fs::fstat(fd)
+            .map_err(|e| Error::Content { path: path.clone(), source: e.into() })?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                walk(self.context, &path, &self.exclude, self.modes, &mut self.listing)
+            }
+            _ if folder => Err(Error::Kind { path, wanted: "a folder" }),
+            FileType::RegularFile => {
+                let what = What::File { mark: Mark::of(&stat), content: 0 };
+                self.add_single(path, self.modes.file(&stat), what)
+            }
+            kind => Err(Error::Special { path, kind: special(kind) }),
+        }
+    }
+
+    /// A file or link that is a source itself goes to `to`, or into it.
+    fn add_single(&mut self, source: PathBuf, mode: u32, what: What) -> Result<(), Error> {
+        let named = self.to.ends_with('/').then(|| source.file_name().map(PathBuf::from)).flatten();
+        let itself = self.listing.add_folder(source, named.unwrap_or_default())?;
+        self.listing.add(itself, Text::default(), mode, what);
+        Ok(())
+    }
+}
+
+/// Which pattern leaves `path` out, if any; folders above it have been looked at already.
+pub(super) fn left_out(
+    context: &Context,
+    exclude: &Gitignore,
+    path: &Path,
+    is_folder: bool,
+) -> Option<String> {
+    if let Some((_, why)) = context.left_out.iter().find(|(p, _)| p == path) {
+        return Some(why.clone());
+    }
+    [exclude, &context.ignored].into_iter().find_map(|patterns| {
+        match patterns.matched(path, is_folder) {
+            Match::Ignore(glob) => {
+                let place = glob.from().map(|p| p.display().to_string()).unwrap_or_default();
+                Some(format!("{place}, pattern \"{}\"", glob.original()))
+            }
+            _ => None,
+        }
+    })
+}
+
+fn glob(pattern: &str) -> Result<GlobMatcher, Error> {
+    let built = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
+    built.map(|g| g.compile_matcher()).map_err(|e| Error::Pattern {
+        place: "copy".to_owned(),
+        pattern: pattern.to_owned(),
+        why: e.kind().to_string(),
+    })
+}

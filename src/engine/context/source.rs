@@ -1,0 +1,124 @@
+//! What a `copy` step takes, asked for and handed over: where does each thing go, and here are its
+//! bytes.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use super::content::Watched;
+use super::list::What;
+use super::{Context, Error, Taken};
+use crate::digest::Hasher;
+use crate::engine::apply::survey;
+use crate::engine::direct::Fault;
+use crate::layer::{self, Builder, Meta};
+use crate::step::Op;
+
+/// Everything that one `Copy` operation takes, with its contents known.
+pub(in crate::engine) struct Source<'a> {
+    context: &'a Context,
+    taken: Arc<Taken>,
+}
+
+impl Context {
+    /// Writes what the `Copy` operation takes as a survey wants to be asked (see
+    /// `engine::apply::survey`).
+    pub fn ask(&self, op: &Op, out: impl Write) -> Result<(), Error> {
+        let taken = self.take(op)?;
+        let (listing, (contents, _)) = (&taken.listing, self.contents(op, &taken)?);
+        let mut out = io::BufWriter::with_capacity(256 << 10, out);
+        let mut asked = survey::Asked { mode: 0, place: vec![], what: survey::What::Folder };
+        for row in &listing.rows {
+            listing.place_into(row, &mut asked.place);
+            asked.mode = row.mode;
+            asked.what = match row.what {
+                What::Folder => survey::What::Folder,
+                What::Link(target) => survey::What::Link(listing.text(target).to_owned()),
+                What::File { mark, content } => survey::What::File {
+                    size: mark.size,
+                    digest: contents[content as usize].digest,
+                },
+            };
+            asked
+                .write(&mut out)
+                .map_err(|source| Error::Write { path: listing.source(row), source })?;
+        }
+        out.flush().map_err(|source| Error::Write { path: "the end".into(), source })
+    }
+
+    pub(in crate::engine) fn source(&self, op: &Op) -> Result<Source<'_>, Error> {
+        let taken = self.take(op)?;
+        self.contents(op, &taken)?;
+        Ok(Source { context: self, taken })
+    }
+}
+
+impl Source<'_> {
+    /// Puts row `number` into a layer as `path`; returns how much was read for it.
+    pub(in crate::engine) fn put<W: Write>(
+        &self,
+        number: u32,
+        path: &[u8],
+        meta: impl Fn(u32) -> Meta,
+        tar: &mut Builder<W>,
+    ) -> Result<u64, Fault> {
+        let listing = &self.taken.listing;
+        let row = listing.rows.get(number as usize).ok_or(Error::NotACopy)?;
+        let meta = meta(row.mode);
+        match row.what {
+            What::Folder => tar.dir(path, &meta)?,
+            What::Link(target) => tar.symlink(path, &meta, listing.text(target))?,
+            What::File { mark, content } => {
+                let (contents, _) = self.taken.contents.get().ok_or(Error::NotACopy)?;
+                let known = contents[content as usize];
+                let source = listing.source(row);
+                let file = Watched::open(self.context, &source, &mark)?;
+                // A change too soon after the first reading to show would show in the bytes.
+                let hasher = (!known.settled || file.moved(&mark)).then(Hasher::new);
+                let mut bytes = Bytes { file, hasher, failed: None };
+                let put = tar.known_file(path, &meta, mark.size, &known.digest, &mut bytes);
+                if let Some(error) = bytes.failed {
+                    return Err(Error::Content { path: source, source: error }.into());
+                }
+                match put {
+                    Err(layer::Error::Pack { why: layer::Wrong::Changed, .. }) => {
+                        return Err(Error::Changed { path: source }.into());
+                    }
+                    put => put?,
+                }
+                bytes.file.finish(&source)?;
+                if bytes.hasher.is_some_and(|hasher| hasher.finish() != known.digest) {
+                    return Err(Error::Changed { path: source }.into());
+                }
+                return Ok(mark.size + 512);
+            }
+        }
+        Ok(512)
+    }
+}
+
+/// The bytes of a file on their way. Trouble with the file is kept: whoever reads them would take
+/// it for trouble with the layer.
+struct Bytes {
+    file: Watched,
+    hasher: Option<Hasher>,
+    failed: Option<io::Error>,
+}
+
+impl Read for Bytes {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.file.read(buffer) {
+            Ok(n) => {
+                if let Some(hasher) = &mut self.hasher {
+                    hasher.update(&buffer[..n]);
+                }
+                Ok(n)
+            }
+            Err(e) => {
+                if e.kind() != io::ErrorKind::Interrupted {
+                    self.failed = Some(io::Error::new(e.kind(), e.to_string()));
+                }
+                Err(e)
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Why a build ended without an image.
+
+use std::path::PathBuf;
+
+use super::context;
+use crate::plan::lock;
+use crate::recipe::Diagnostic;
+use crate::sandbox::{self, Failure};
+use crate::{base, event, layer, store};
+
+/// Why a build ended without an image. Nothing was published in any of these cases.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The recipe has mistakes.
+    #[error("the recipe has {} {}", .0.len(), if .0.len() == 1 { "mistake" } else { "mistakes" })]
+    Recipe(Vec<Diagnostic>),
+    /// A file beside the recipe cannot be read or written.
+    #[error("cannot {verb} {}", path.display())]
+    File {
+        /// `read`, `write`.
+        verb: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The lock file cannot be used.
+    #[error("cannot use {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: lock::Error,
+    },
+    /// `--locked`, and the lock file does not pin just what the recipe needs.
+    #[error("{} {why}, and --locked forbids to change it", path.display())]
+    NotLocked {
+        /// The lock file.
+        path: PathBuf,
+        /// `does not pin the packages curl`.
+        why: String,
+    },
+    /// A step failed.
+    #[error("{place} failed: {label}")]
+    Step {
+        /// `step 3 of 5`.
+        place: String,
+        /// What the step is called.
+        label: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of the recipe.
+        line: u32,
+        /// How it failed.
+        why: StepFailure,
+        /// Last lines of its output.
+        tail: Vec<String>,
+        /// Its whole log, if it came so far.
+        log: Option<PathBuf>,
+    },
+    /// A test failed.
+    #[error("{place} failed: {label}")]
+    Test {
+        /// `test 2 of 3`.
+        place: String,
+        /// What the test is called.
+        label: String,
+        /// The recipe, where it comes from one.
+        recipe: Option<PathBuf>,
+        /// Line of the recipe.
+        line: Option<u32>,
+        /// Why, from the outside in.
+        why: Vec<String>,
+        /// Last lines of what was said in the copy.
+        tail: Vec<String>,
+        /// All of it; empty where it did not come so far.
+        log: PathBuf,
+    },
+    /// An image without tests was to be tested.
+    #[error("{image} was published without tests")]
+    NoTests {
+        /// `name:version`.
+        image: String,
+    },
+    /// An image that says nothing to run was to be run as it says.
+    #[error("{image} says nothing to run")]
+    NothingToRun {
+        /// `name:version`.
+        image: String,
+    },
+    /// The program of a machine could not be started.
+    #[error("cannot start the program")]
+    NotStarted {
+        /// Why, from the outside in.
+        why: Vec<String>,
+    },
+    /// A port of the host cannot be published on.
+    #[error("cannot listen on {address}")]
+    Port {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The context cannot be read.
+    #[error("cannot read the context")]
+    Context {
+        /// The recipe.
+        recipe: PathBuf,
+        /// Why.
+        source: context::Error,
+    },
+    /// The base could not be made.
+    #[error("cannot make the base: {base}")]
+    Base {
+        /// What the base is called.
+        base: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of `[base]`.
+        line: u32,
+        /// Why.
+        source: base::Error,
+        /// Last lines of output, where something ran.
+        tail: Vec<String>,
+        /// Its log, if it came so far.
+        log: Option<PathBuf>,
+    },
+    /// The version exists with other content.
+    #[error("{image} is already published with other content")]
+    VersionTaken {
+        /// `name:version`.
+        image: String,
+        /// Digest of the published manifest.
+        have: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Whether it was known before any step ran.
+        early: bool,
+    },
+    /// `--paranoid`, and a cached step gave something else this time.
+    #[error("{place} gave another layer than the one in the cache: {label}")]
+    Unreproducible {
+        /// `step 3 of 5`.
+        place: String,
+        /// What the step is called.
+        label: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of the recipe.
+        line: u32,
+        /// What differs, a path of the image each.
+        paths: Vec<String>,
+    },
+    /// `--no-cache=STEP`, and there is no such step.
+    #[error("the recipe has no step {name:?}")]
+    NoStep {
+        /// As given.
+        name: String,
+        /// What the steps are called, the base first.
+        steps: Vec<String>,
+        /// The recipe.
+        recipe: PathBuf,
+    },
+    /// Another recipe of the same run failed.
+    #[error("another recipe of this run failed")]
+    OtherFailed,
+    /// The store cannot be used.
+    #[error("cannot use the store")]
+    Store(#[from] store::Error),
+    /// The sandbox cannot do its work.
+    #[error("cannot run the sandbox")]
+    Sandbox(#[from] sandbox::Error),
+    /// A layer could not be made.
+    #[error("cannot make the layer of {label}")]
+    Layer {
+        /// What the step is called.
+        label: String,
+        /// Why.
+        source: layer::Error,
+    },
+    /// A chore inside the sandbox failed.
+    #[error("cannot {what}")]
+    Chore {
+        /// What it was for.
+        what: String,
+        /// What it said.
+        why: String,
+    },
+    /// The person pressed Ctrl-C, or the process was told to end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// How a step failed.
+#[derive(Debug, Clone)]
+pub enum StepFailure {
+    /// The program or operation in the sandbox.
+    Ran(Failure),
+    /// Something was wrong before it could run: a missing file of the context, an address that does
+    /// not answer.
+    Prepared(String, Vec<String>),
+}
+
+impl StepFailure {
+    /// A failure before anything ran, with its causes.
+    pub(super) fn told(error: &dyn std::error::Error) -> Self {
+        let mut texts = event::chain(error);
+        let first = texts.remove(0);
+        Self::Prepared(first, texts)
+    }
+
+    /// Returns the reason and further causes, as fragments.
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Ran(how) => how.reasons(),
+            Self::Prepared(why, causes) => std::iter::once(why).chain(causes).cloned().collect(),
+        }
+    }
+}

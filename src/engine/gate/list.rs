@@ -1,0 +1,279 @@
+//! The tests of an image as they are kept: read from a recipe and its context, stored beside the
+//! image, found again from it.
+//!
+//! ```text
+//! subject: the image's manifest ◄── artifact  application/vnd.bake.tests.v1+json
+//!   layers[0]   {"v":1,"tests":[…]}    application/vnd.bake.tests.v1+json   (step::LoweredTest)
+//!   layers[1…]  scripts, by digest     application/vnd.bake.test-script
+//! subject: the image's manifest ◄── artifact  application/vnd.in-toto+json, one for every time that all tests passed
+//!   layers[0]   the statement          (attest)
+//! ```
+//! Both are referrers: the image's digest is the same with other tests, or none.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attest::{self, TestRun};
+use crate::digest::Digest;
+use crate::engine::context::Context;
+use crate::engine::error::{Error, StepFailure};
+use crate::image::{Descriptor, MEDIA_MANIFEST, Manifest};
+use crate::recipe::Recipe;
+use crate::step::{self, LoweredTest, Probe};
+use crate::store::{self, Draft, Store};
+
+/// The list of an image's tests.
+const MEDIA_TESTS: &str = "application/vnd.bake.tests.v1+json";
+
+/// A script that a test runs.
+const MEDIA_SCRIPT: &str = "application/vnd.bake.test-script";
+
+/// Format of the list.
+const FORMAT: u32 = 1;
+
+/// An image's tests, with all that they need besides the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Tests {
+    /// In the order of the recipe.
+    pub(in crate::engine) list: Vec<LoweredTest>,
+    /// The scripts they run, by content.
+    pub(in crate::engine) scripts: BTreeMap<Digest, Vec<u8>>,
+}
+
+/// The stored form.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    v: u32,
+    tests: Vec<LoweredTest>,
+}
+
+impl Tests {
+    /// Lowers the tests of a recipe and reads their scripts. A script that cannot be read is told
+    /// with the place of its test.
+    pub(in crate::engine) fn of_recipe(
+        recipe: &Recipe,
+        context: &Context,
+    ) -> Result<Self, (LoweredTest, StepFailure)> {
+        let mut tests = Self {
+            list: recipe.tests.iter().map(step::lower_test).collect(),
+            scripts: BTreeMap::new(),
+        };
+        for test in &mut tests.list {
+            let copy = test.clone();
+            for probe in &mut test.probes {
+                if let Probe::Script { file, content, .. } = probe {
+                    let bytes = context
+                        .read(file, store::SMALL)
+                        .map_err(|error| (copy.clone(), StepFailure::told(&error)))?;
+                    let digest = Digest::of(&bytes);
+                    tests.scripts.insert(digest, bytes);
+                    *content = Some(digest);
+                }
+            }
+        }
+        Ok(tests)
+    }
+
+    /// Finds the tests of a stored image; of several lists the newest. `None`: it was published
+    /// without any.
+    pub(in crate::engine) fn of_image(
+        store: &Store,
+        image: &Digest,
+    ) -> Result<Option<Self>, Error> {
+        let referrers = store.referrers(image)?;
+        let Some(found) =
+            referrers.iter().rfind(|one| one.artifact_type.as_deref() == Some(MEDIA_TESTS))
+        else {
+            return Ok(None);
+        };
+        let what = || format!("read the tests of {image}");
+        let broken = |why: String| Error::Chore { what: what(), why };
+        let manifest = Manifest::parse(&store.read_blob(&found.digest)?)
+            .map_err(|error| broken(error.to_string()))?;
+        let (first, scripts) = manifest
+            .layers
+            .split_first()
+            .ok_or_else(|| broken("the list is missing".to_owned()))?;
+        let stored: Stored = serde_json::from_slice(&store.read_blob(&first.digest)?)
+            .map_err(|error| broken(error.to_string()))?;
+        if stored.v != FORMAT {
+            return Err(broken(format!(
+                "they are of format {}, this bake reads format {FORMAT}",
+                stored.v
+            )));
+        }
+        let mut tests = Self { list: stored.tests, scripts: BTreeMap::new() };
+        for script in scripts {
+            tests.scripts.insert(script.digest, store.read_blob(&script.digest)?);
+        }
+        Ok(Some(tests))
+    }
+
+    /// Returns the bytes of the list as stored.
+    fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&Stored { v: FORMAT, tests: self.list.clone() })
+            .expect("plain data with string keys always has a JSON form")
+    }
+
+    /// Names the tests: what they are and what their scripts hold. `None`: there are none.
+    pub(in crate::engine) fn digest(&self) -> Option<Digest> {
+        (!self.list.is_empty()).then(|| Digest::of(self.bytes()))
+    }
+
+    /// Puts the list and its scripts into the draft; returns the artifact to be published with
+    /// `image`. An empty list as well: it may take the place of an earlier one.
+    pub(in crate::engine) fn keep(
+        &self,
+        draft: &Draft,
+        image: &Descriptor,
+    ) -> Result<Descriptor, Error> {
+        let (digest, size) = draft.put(&self.bytes())?;
+        let mut layers = vec![Descriptor::new(MEDIA_TESTS, digest, size)];
+        for bytes in self.scripts.values() {
+            let (digest, size) = draft.put(bytes)?;
+            layers.push(Descriptor::new(MEDIA_SCRIPT, digest, size));
+        }
+        artifact(draft, MEDIA_TESTS, layers, image)
+    }
+}
+
+/// Puts the statement that `image` (called `name`) passed its tests into the draft; returns the
+/// artifact to be published with it.
+pub(in crate::engine) fn attest(
+    draft: &Draft,
+    name: &str,
+    image: &Descriptor,
+    run: &TestRun,
+) -> Result<Descriptor, Error> {
+    let (digest, size) = draft.put(&attest::test_statement(name, &image.digest, run))?;
+    artifact(
+        draft,
+        attest::MEDIA_IN_TOTO,
+        vec![Descriptor::new(attest::MEDIA_IN_TOTO, digest, size)],
+        image,
+    )
+}
+
+fn artifact(
+    draft: &Draft,
+    kind: &str,
+    layers: Vec<Descriptor>,
+    image: &Descriptor,
+) -> Result<Descriptor, Error> {
+    draft.put(attest::empty_config().0)?;
+    let (digest, size) = draft.put(&attest::artifact(kind, layers, image).to_json())?;
+    let mut out = Descriptor::new(MEDIA_MANIFEST, digest, size);
+    out.artifact_type = Some(kind.to_owned());
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::recipe::{self, Inputs};
+
+    /// Check, key, and two ways to write a test that differ in that key alone. Each is another
+    /// list.
+    const CASES: &[(&str, &str, &str, &str)] = &[
+        ("http", "http", "start = 'x'\nhttp = 'http://a/'", "start = 'x'\nhttp = 'http://b/'"),
+        (
+            "http",
+            "status",
+            "start = 'x'\nhttp = 'http://a/'\nstatus = 200",
+            "start = 'x'\nhttp = 'http://a/'\nstatus = 404",
+        ),
+        (
+            "http",
+            "contains",
+            "start = 'x'\nhttp = 'http://a/'\ncontains = 'a'",
+            "start = 'x'\nhttp = 'http://a/'\ncontains = 'b'",
+        ),
+        ("http", "start", "start = 'x'\nhttp = 'http://a/'", "start = 'y'\nhttp = 'http://a/'"),
+        ("tcp", "tcp", "start = 'x'\ntcp = 'a:1'", "start = 'x'\ntcp = 'a:2'"),
+        ("tcp", "start", "start = 'x'\ntcp = 'a:1'", "start = ['x']\ntcp = 'a:1'"),
+        ("run", "run", "run = 'a'", "run = 'b'"),
+        ("run", "start", "run = 'a'", "run = 'a'\nstart = 'x'"),
+        ("run", "as", "run = 'a'\nas = 'x'", "run = 'a'\nas = 'y'"),
+        ("run", "workdir", "run = 'a'\nworkdir = '/x'", "run = 'a'\nworkdir = '/y'"),
+        ("run", "shell", "run = 'a'\nshell = 'sh'", "run = 'a'\nshell = 'bash'"),
+        ("run", "env", "run = 'a'\nenv.A = 1", "run = 'a'\nenv.A = 2"),
+        ("run", "name", "run = 'a'\nname = 'x'", "run = 'a'\nname = 'y'"),
+        ("run", "timeout", "run = 'a'\ntimeout = '1s'", "run = 'a'\ntimeout = '2s'"),
+        ("run", "when", "run = 'a'\nwhen = 'true'", "run = 'a'\nwhen = 'false'"),
+        ("script", "script", "script = 's'", "script = 't'"),
+        ("script", "args", "script = 's'\nargs = ['a']", "script = 's'\nargs = ['b']"),
+        ("script", "start", "script = 's'", "script = 's'\nstart = 'x'"),
+        ("script", "as", "script = 's'\nas = 'x'", "script = 's'\nas = 'y'"),
+        ("script", "workdir", "script = 's'\nworkdir = '/x'", "script = 's'\nworkdir = '/y'"),
+        ("script", "shell", "script = 's'\nshell = 'sh'", "script = 's'\nshell = 'bash'"),
+        ("script", "env", "script = 's'\nenv.A = 1", "script = 's'\nenv.A = 2"),
+        ("file", "file", "file = '/a'", "file = '/b'"),
+        ("file", "absent", "file = '/a'", "file = '/a'\nabsent = true"),
+        ("file", "mode", "file = '/a'\nmode = '644'", "file = '/a'\nmode = '755'"),
+        ("file", "owner", "file = '/a'\nowner = 'a:a'", "file = '/a'\nowner = 'b:b'"),
+        ("file", "contains", "file = '/a'\ncontains = 'a'", "file = '/a'\ncontains = 'b'"),
+        (
+            "file",
+            "sha256",
+            "file = '/a'",
+            "file = '/a'\nsha256 = '0000000000000000000000000000000000000000000000000000000000000000'",
+        ),
+        ("file", "start", "file = '/a'", "file = '/a'\nstart = 'x'"),
+    ];
+
+    fn of(dir: &Path, test: &str) -> Tests {
+        let text = format!(
+            "[image]\nname = 'k'\nversion = '1'\n[base]\nscratch = true\n[[test]]\n{test}\n"
+        );
+        let inputs =
+            Inputs { file: PathBuf::from("k.toml"), arch: "amd64".to_owned(), ..Inputs::default() };
+        let recipe = recipe::read(&text, &inputs).unwrap_or_else(|found| panic!("{found:?}"));
+        Tests::of_recipe(&recipe, &Context::open(dir, &[]).unwrap())
+            .unwrap_or_else(|_| panic!("the scripts are there"))
+    }
+
+    #[test]
+    fn every_key_of_a_test_names_another_list() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["s", "t"] {
+            std::fs::write(dir.path().join(name), "true").unwrap();
+        }
+        for (check, key, before, after) in CASES {
+            let (one, other) = (of(dir.path(), before).digest(), of(dir.path(), after).digest());
+            assert_ne!(one, other, "{check}.{key}");
+        }
+        let before = of(dir.path(), "script = 's'").digest();
+        std::fs::write(dir.path().join("s"), "false").unwrap();
+        assert_ne!(before, of(dir.path(), "script = 's'").digest(), "what a script holds counts");
+    }
+
+    #[test]
+    fn no_key_of_a_test_is_forgotten() {
+        let schema = recipe::schema();
+        // What every test has is shown once.
+        let common = ["name", "when", "timeout"];
+        let tables = schema["$defs"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter_map(|(name, table)| Some((name.strip_prefix("test-")?, table)));
+        let mut there = BTreeSet::new();
+        for (check, table) in tables {
+            let keys = table["properties"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .filter(|key| !common.contains(&key.as_str()));
+            there.extend(keys.map(|key| format!("{check}.{key}")));
+        }
+        let here = CASES
+            .iter()
+            .filter(|(_, key, ..)| !common.contains(key))
+            .map(|(check, key, ..)| format!("{check}.{key}"));
+        assert_eq!(there, here.collect::<BTreeSet<_>>());
+    }
+}

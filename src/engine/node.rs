@@ -1,0 +1,288 @@
+//! One step: its operations become one sandbox job on a fresh upper folder; the job's output goes
+//! to the step's log.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::config::PATH;
+use super::error::{Error, StepFailure};
+use super::log::StepLog;
+use super::site::Site;
+use super::{packages, shell};
+use crate::base;
+use crate::sandbox::{Action, Call, Ended, Exec, Heard, Job, Network, Overlay, PolicyFile};
+use crate::step::{Lowered, Op};
+
+/// A step that ran: its upper folder holds what it changed.
+pub(super) struct Ran {
+    pub(super) upper: PathBuf,
+}
+
+/// Why a step did not end well: its own failure, or something that ends the build whatever the
+/// step.
+pub(super) enum Trouble {
+    Step(StepFailure),
+    Base(base::Error),
+    Build(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Build(error)
+    }
+}
+
+impl Trouble {
+    /// A failure before anything ran, with its causes.
+    pub(super) fn prepared(error: &dyn std::error::Error) -> Self {
+        Self::Step(StepFailure::told(error))
+    }
+}
+
+/// The environment of every step, before the step's own.
+pub(super) fn environment(epoch: i64) -> BTreeMap<String, String> {
+    let fixed = [
+        ("PATH", PATH),
+        ("HOME", "~"),
+        ("LANG", "C.UTF-8"),
+        ("TZ", "UTC"),
+        ("DEBIAN_FRONTEND", "noninteractive"),
+    ];
+    let mut out: BTreeMap<String, String> =
+        fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    out.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
+    out
+}
+
+/// Runs step `node` over `lower` (topmost first) in the folder `at`, trying again on a fresh root
+/// as often as it says.
+pub(super) fn run(
+    site: &Site<'_>,
+    index: usize,
+    node: &Lowered,
+    lower: &[PathBuf],
+    at: &Path,
+    log: &mut StepLog,
+) -> Result<Ran, Trouble> {
+    let mut tried = 0;
+    loop {
+        let again = at.join(format!("try-{tried}"));
+        // Nearly every step is tried once: each folder less is one less to remove.
+        let at = if tried == 0 { at } else { &again };
+        match once(&Try { site, index, node, lower, at, last: tried == node.retries }, log) {
+            Err(Trouble::Step(why)) if tried < node.retries => {
+                tried += 1;
+                log.note(&format!(
+                    "{}; try {} of {} on a fresh root",
+                    why.reasons().join(": "),
+                    tried + 1,
+                    node.retries + 1
+                ));
+            }
+            Err(trouble) => {
+                shell::afterwards(site, index, lower, at, &trouble)?;
+                return Err(trouble);
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// One try of a step.
+struct Try<'a> {
+    site: &'a Site<'a>,
+    index: usize,
+    node: &'a Lowered,
+    /// Topmost first.
+    lower: &'a [PathBuf],
+    /// A folder of its own.
+    at: &'a Path,
+    /// No other follows.
+    last: bool,
+}
+
+fn once(this: &Try<'_>, log: &mut StepLog) -> Result<Ran, Trouble> {
+    let Try { site, index, node, lower, at, .. } = *this;
+    let upper = super::pack::make_dir(&at.join("u"))?;
+    let mut prepared = Prepared::default();
+    let mut requests = site.facts.requests[index - 1].iter();
+    for op in &node.ops {
+        if let Op::Packages { names, files, recommends } = op {
+            // Package steps are several jobs (resolve, fetch, install): what is before them runs
+            // first.
+            flush(this, &upper, &mut prepared, log)?;
+            let named = *requests
+                .next()
+                .expect("facts::gather names every package operation of every step");
+            let request = packages::Request { named, index, names, files, recommends: *recommends };
+            packages::install(site, &request, lower, &upper, at, log)?;
+        } else {
+            prepared.add(site, node, op)?;
+        }
+    }
+    flush(this, &upper, &mut prepared, log)?;
+    Ok(Ran { upper })
+}
+
+/// Operations made ready: actions in order, and files that are there while they run.
+#[derive(Default)]
+struct Prepared {
+    actions: Vec<Action>,
+    files: Vec<PolicyFile>,
+    runs: bool,
+}
+
+impl Prepared {
+    fn add(&mut self, site: &Site<'_>, node: &Lowered, op: &Op) -> Result<(), Trouble> {
+        match op {
+            Op::Exec { argv, env, user, cwd } => {
+                self.exec(site, node, argv.clone(), env, user, cwd)
+            }
+            Op::Script { file, shell, args, env, user, cwd } => {
+                let bytes = site
+                    .context
+                    .read(file, super::site::MAX_TEXT)
+                    .map_err(|error| Trouble::prepared(&error))?;
+                let at = PathBuf::from(format!("/dev/bake/script-{}", self.files.len()));
+                let path = at.to_string_lossy().into_owned();
+                let mut argv = if bytes.starts_with(b"#!") {
+                    vec![]
+                } else {
+                    shell.iter().filter(|arg| *arg != "-c").cloned().collect()
+                };
+                argv.push(path);
+                argv.extend(args.iter().cloned());
+                self.files.push(PolicyFile { at, bytes, mode: 0o755 });
+                self.exec(site, node, argv, env, user, cwd);
+            }
+            Op::Download { url, sha256, .. } => {
+                let path = site.download(url, sha256.as_deref())?;
+                self.apply(site, op, vec![super::pack::open(&path)?.into()]);
+            }
+            Op::Repository { key, .. } => {
+                let key = site.repository_key(key)?;
+                self.apply(
+                    site,
+                    op,
+                    vec![in_memory(&key).map_err(|error| Trouble::prepared(&error))?],
+                );
+            }
+            Op::Write { content, path, append, owner, mode } => {
+                let text = site.content(content)?;
+                let content = crate::step::Content::Text(text);
+                let op = Op::Write {
+                    content,
+                    path: path.clone(),
+                    append: *append,
+                    owner: owner.clone(),
+                    mode: *mode,
+                };
+                self.apply(site, &op, vec![]);
+            }
+            Op::Mkdir { .. }
+            | Op::Symlink { .. }
+            | Op::Remove { .. }
+            | Op::Group { .. }
+            | Op::User { .. }
+            | Op::Service { .. } => {
+                self.apply(site, op, vec![]);
+            }
+            Op::Copy { .. } => {
+                unreachable!("a copy is a step of its own and never comes here: see `direct`")
+            }
+            Op::Packages { .. } => {
+                unreachable!("package operations never come here: `once` takes them out")
+            }
+        }
+        Ok(())
+    }
+
+    fn exec(
+        &mut self,
+        site: &Site<'_>,
+        node: &Lowered,
+        argv: Vec<String>,
+        env: &BTreeMap<String, String>,
+        user: &str,
+        cwd: &str,
+    ) {
+        let mut all = environment(site.epoch);
+        all.extend(env.clone());
+        let exec = Exec {
+            argv,
+            env: all,
+            cwd: PathBuf::from(cwd),
+            user: user.to_owned(),
+            timeout: node.timeout,
+        };
+        self.actions.push(Action::Exec(exec));
+        self.runs = true;
+    }
+
+    fn apply(&mut self, site: &Site<'_>, op: &Op, fds: Vec<OwnedFd>) {
+        self.actions.push(Action::Call(Call {
+            name: "build.apply",
+            args: json!({ "op": op, "epoch": site.epoch }),
+            fds,
+        }));
+    }
+}
+
+/// Returns an open file, positioned at its start, that holds `bytes` and has no name.
+fn in_memory(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create("bake", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Runs what was prepared so far as one job.
+fn flush(
+    this: &Try<'_>,
+    upper: &Path,
+    prepared: &mut Prepared,
+    log: &mut StepLog,
+) -> Result<(), Trouble> {
+    let Try { site, index, node, lower, at, last } = *this;
+    let Prepared { mut actions, mut files, runs } = std::mem::take(prepared);
+    if actions.is_empty() {
+        return Ok(());
+    }
+    if runs {
+        // Caches, logs and keys that programs leave behind differ from run to run and belong to no
+        // image.
+        actions.push(Action::CallIfChanged(Call {
+            name: "debian.tidy",
+            args: json!({}),
+            fds: vec![],
+        }));
+        files.extend(site.policy(node.network));
+    }
+    let job = Job {
+        root: Some(Overlay {
+            lower: lower.to_vec(),
+            upper: upper.to_owned(),
+            work: super::pack::fresh_work(at)?,
+        }),
+        mounts: vec![],
+        files,
+        hostname: "bake".to_owned(),
+        network: if node.network { Network::Host } else { Network::None },
+        actions,
+    };
+    let ended = shell::watched(site, index, last, job, &mut |heard| {
+        if let Heard::Line { stderr, text } = heard {
+            log.line(stderr, text);
+        }
+    });
+    match ended? {
+        Ended::Done(_) => Ok(()),
+        Ended::Failed { how, .. } => Err(Trouble::Step(StepFailure::Ran(how))),
+        Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
+    }
+}

@@ -1,0 +1,231 @@
+//! From an upper folder to a blob in the draft and back: packed inside the user namespace (where
+//! owners and capabilities read right), hashed and compressed outside, through a pipe, so that
+//! nothing is held in memory and nothing is written twice.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::error::Error;
+use crate::digest::{Digest, HashReader};
+use crate::event::chain;
+use crate::layer::{self, Blob, Compression, Packed};
+use crate::sandbox::{Action, Call, CallIo, Cancel, Ended, Heard, Job, Network, Session};
+use crate::store::Draft;
+
+/// Packs a folder: args `{dir, epoch, below}`, where `below` is the folder of the topmost layer
+/// below, or null; one file to write the tar to; returns [`Packed`]. Runs inside.
+pub(super) fn pack_chore(io: CallIo<'_>) -> Result<Value, String> {
+    let dir = io.args["dir"].as_str().ok_or("no dir")?;
+    let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;
+    let mut out = io.fds.into_iter().next().ok_or("no file to write to")?;
+    let packed = match io.args["below"].as_str() {
+        Some(below) => layer::pack_over(Path::new(dir), epoch, Path::new(below), &mut out),
+        None => layer::pack(Path::new(dir), epoch, &mut out),
+    };
+    let packed = packed.map_err(|error| chain(&error).join(": "))?;
+    out.flush().map_err(|error| error.to_string())?;
+    serde_json::to_value(packed).map_err(|error| error.to_string())
+}
+
+/// Unpacks a layer: args `{into, how}`, one file to read the blob from; returns [`Packed`]. Runs
+/// inside.
+pub(super) fn unpack_chore(io: CallIo<'_>) -> Result<Value, String> {
+    let told = |error: &dyn std::error::Error| chain(error).join(": ");
+    let into = io.args["into"].as_str().ok_or("no folder")?.to_owned();
+    let how: Compression =
+        serde_json::from_value(io.args["how"].clone()).map_err(|error| error.to_string())?;
+    let blob = io.fds.into_iter().next().ok_or("no file to read from")?;
+    let mut tar = layer::decompress_as(Box::new(blob), how).map_err(|error| told(&error))?;
+    let packed =
+        layer::unpack(&mut *tar, Path::new(&into), layer::Form::Overlay, &layer::Limits::default())
+            .map_err(|error| told(&error))?;
+    serde_json::to_value(packed).map_err(|error| error.to_string())
+}
+
+/// Where an upper folder is inside the sandbox: `/scratch/…`.
+pub(super) fn inside(draft: &Draft, path: &Path) -> Result<PathBuf, Error> {
+    let below = path.strip_prefix(draft.dir()).map_err(|_| Error::Chore {
+        what: format!("find {} in the sandbox", path.display()),
+        why: "it is not below the scratch folder".to_owned(),
+    })?;
+    Ok(Path::new("/scratch").join(below))
+}
+
+/// Whether an upper folder holds no change at all: no entry, and the root folder itself as in
+/// `below`, the folder of the topmost layer below, from which it had its looks; where there is
+/// none, as bake made it.
+pub(super) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Error> {
+    let look = |path: &Path| match fs::symlink_metadata(path) {
+        Ok(meta) => Ok((meta.permissions().mode() & 0o7777, meta.uid(), meta.gid())),
+        Err(source) => Err(Error::File { verb: "read", path: path.to_owned(), source }),
+    };
+    let now = look(upper)?;
+    let same = match below {
+        Some(below) => now == look(below)?,
+        None => (now.0, now.1) == (0o755, rustix::process::geteuid().as_raw()),
+    };
+    let read = |source| Error::File { verb: "read", path: upper.to_owned(), source };
+    Ok(same && fs::read_dir(upper).map_err(read)?.next().is_none())
+}
+
+/// What a layer is made from.
+pub(super) struct Upper<'a> {
+    /// The upper folder, below the draft.
+    pub(super) dir: &'a Path,
+    /// The folder of the topmost layer below as the sandbox sees it: it had its looks from there.
+    pub(super) below: Option<PathBuf>,
+}
+
+/// Packs, names and compresses `upper` into the draft. `None`: there was nothing in it.
+pub(super) fn pack(
+    session: &Session,
+    draft: &Draft,
+    upper: &Upper<'_>,
+    epoch: i64,
+    how: Compression,
+    label: &str,
+    cancel: &Cancel,
+) -> Result<Option<Blob>, Error> {
+    let system = |what: &'static str| {
+        move |source: std::io::Error| Error::Chore {
+            what: what.to_owned(),
+            why: source.to_string(),
+        }
+    };
+    let (read, write) = std::io::pipe().map_err(system("make a pipe"))?;
+    let dir = inside(draft, upper.dir)?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut blob = draft.blob()?;
+    let (squeezed, ended) = thread::scope(|scope| {
+        let squeezer = scope.spawn(|| {
+            let mut read = read;
+            layer::compress(&mut read, &mut blob, how, threads)
+        });
+        let call = Call {
+            name: "build.pack",
+            args: json!({ "dir": dir, "epoch": epoch, "below": upper.below }),
+            fds: vec![write.into()],
+        };
+        let job = chore(Action::Call(call));
+        let ended = session.run(job, cancel, &mut |_: Heard<'_>| {});
+        (squeezer.join(), ended)
+    });
+    let value = value_of(ended?, &format!("pack {label}"))?;
+    let squeezed = squeezed.map_err(|_| Error::Chore {
+        what: format!("compress {label}"),
+        why: "the compressor panicked".to_owned(),
+    })?;
+    let squeezed = squeezed.map_err(|source| Error::Layer { label: label.to_owned(), source })?;
+    let packed: Packed = serde_json::from_value(value)
+        .map_err(|error| Error::Chore { what: format!("pack {label}"), why: error.to_string() })?;
+    // The two sides count the same stream: a difference means that bytes were lost between them.
+    if packed.bytes != squeezed.tar_size {
+        let why = format!("{} bytes were packed, {} arrived", packed.bytes, squeezed.tar_size);
+        return Err(Error::Chore { what: format!("pack {label}"), why });
+    }
+    if packed.entries == 0 {
+        return Ok(None);
+    }
+    blob.keep(&squeezed.digest)?;
+    Ok(Some(squeezed))
+}
+
+/// Unpacks the layer blob `blob`, compressed as `how` says, into the new folder `into` (below the
+/// draft), which then can be a lower folder of an overlay: what [`pack`] made of an upper folder
+/// becomes that folder again. Checks on the way that the blob still is `digest`. With an error the
+/// folder holds a part of the layer and must not be used; it goes with the draft.
+pub(super) fn unpack_layer(
+    session: &Session,
+    draft: &Draft,
+    blob: &Path,
+    digest: &Digest,
+    how: Compression,
+    into: &Path,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let what = format!("unpack the layer {}", blob.display());
+    let read = |source| Error::File { verb: "read", path: blob.to_owned(), source };
+    let dir = make_dir(into)?;
+    let (file, again) = (open(blob)?, open(blob)?);
+    let args = json!({ "into": inside(draft, &dir)?, "how": how });
+    // Read twice, but once from the disk: the digest costs no time of the one that unpacks.
+    let (ended, found) = thread::scope(|scope| {
+        let hashing = scope.spawn(move || {
+            let mut reader = HashReader::new(again);
+            std::io::copy(&mut reader, &mut std::io::sink()).map(|_| reader.finish().1)
+        });
+        let call = Call { name: "build.unpack", args, fds: vec![file.into()] };
+        (session.run(chore(Action::Call(call)), cancel, &mut |_| {}), hashing.join())
+    });
+    let found = found
+        .map_err(|_| Error::Chore { what: what.clone(), why: "the hasher panicked".to_owned() })?
+        .map_err(read)?;
+    if found != *digest {
+        return Err(Error::Chore {
+            what,
+            why: format!("it is damaged: its digest is {found}, not {digest}"),
+        });
+    }
+    value_of(ended?, &what).map(|_| ())
+}
+
+/// A job with no image root.
+pub(super) fn chore(action: Action) -> Job {
+    Job {
+        root: None,
+        mounts: vec![],
+        files: vec![],
+        hostname: "bake".to_owned(),
+        network: Network::None,
+        actions: vec![action],
+    }
+}
+
+/// Returns the value of a job's single call.
+pub(super) fn value_of(ended: Ended, what: &str) -> Result<Value, Error> {
+    match ended {
+        Ended::Done(values) => Ok(values.into_iter().next().unwrap_or(Value::Null)),
+        Ended::Cancelled => Err(Error::Interrupted),
+        Ended::Failed { how, .. } => {
+            let why = super::error::StepFailure::Ran(how).reasons().join(": ");
+            Err(Error::Chore { what: what.to_owned(), why })
+        }
+    }
+}
+
+/// Makes a folder that becomes the root of an image, and the folders above it.
+pub(super) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
+    let fail = |source| Error::File { verb: "make", path: path.to_owned(), source };
+    fs::create_dir_all(path).map_err(fail)?;
+    // Whatever the umask: the root folder of an image is 0755.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(fail)?;
+    Ok(path.to_owned())
+}
+
+/// Makes a work folder for one mount of an overlay in `at`. Each mount needs its own: the kernel
+/// refuses a work folder that was mounted `volatile` before, and takes a new one beside the same
+/// upper folder. It goes with the scratch folder.
+pub(super) fn fresh_work(at: &Path) -> Result<PathBuf, Error> {
+    // Steps that change nothing share a folder: to count from 0 in it each time would be quadratic
+    // in their number.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let path = at.join(format!("w-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(Error::File { verb: "make", path, source }),
+        }
+    }
+}
+
+/// Opens a file to hand to a chore.
+pub(super) fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|source| Error::File { verb: "read", path: path.to_owned(), source })
+}

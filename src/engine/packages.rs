@@ -1,0 +1,256 @@
+//! `packages` steps. On Debian: apt in the image chooses (or the lock has chosen), bake fetches and
+//! verifies, apt installs offline. Other package managers run their own tool, with network on; what
+//! they take cannot be locked.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::error::{Error, StepFailure};
+use super::log::StepLog;
+use super::node::{Trouble, environment};
+use super::site::Site;
+use super::{pack, pinned};
+use crate::base::debian::Repository;
+use crate::base::debian::apt::{self, Ask};
+use crate::base::manager::{self, Manager};
+use crate::base::{self, Line};
+use crate::digest::Digest;
+use crate::image::Platform;
+use crate::plan::lock::{Lock, LockedPackages};
+use crate::recipe::BaseKind;
+use crate::sandbox::{Action, Call, CallIo, Ended, Exec, Heard, Job, Network, Overlay};
+use crate::step::Op;
+
+/// What one `packages` operation asks for.
+pub(super) struct Request<'a> {
+    /// Names everything that decides the choice; see [`super::facts`].
+    pub(super) named: Digest,
+    /// Step, from 1.
+    pub(super) index: usize,
+    pub(super) names: &'a [String],
+    pub(super) files: &'a [PathBuf],
+    pub(super) recommends: bool,
+}
+
+/// The chore: which package manager is in `/`, and what the image's os-release says. Args:
+/// `{paths}`.
+pub(super) fn look(io: CallIo<'_>) -> Result<Value, String> {
+    let paths: Vec<String> =
+        serde_json::from_value(io.args["paths"].clone()).map_err(|error| error.to_string())?;
+    let there: Vec<&String> =
+        paths.iter().filter(|path| Path::new("/").join(path).exists()).collect();
+    let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    Ok(json!({ "there": there, "os_release": os_release }))
+}
+
+/// Installs what `request` asks for into `upper` over `lower`.
+pub(super) fn install(
+    site: &Site<'_>,
+    request: &Request<'_>,
+    lower: &[PathBuf],
+    upper: &Path,
+    at: &Path,
+    log: &mut StepLog,
+) -> Result<(), Trouble> {
+    let overlay = |upper: PathBuf| -> Result<Overlay, Error> {
+        Ok(Overlay { lower: lower.to_vec(), upper, work: pack::fresh_work(at)? })
+    };
+    let job = Job {
+        root: Some(overlay(upper.to_owned())?),
+        ..pack::chore(Action::Call(Call {
+            name: "build.look",
+            args: json!({ "paths": manager::paths() }),
+            fds: vec![],
+        }))
+    };
+    let seen = pack::value_of(
+        site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)?,
+        "look into the image",
+    )?;
+    let there: BTreeSet<&str> =
+        seen["there"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    match manager::find(&mut |path| there.contains(path)) {
+        None => Err(step(
+            "the image has no package manager that bake knows (apt-get, apk, dnf, microdnf, zypper, pacman)",
+        )),
+        Some(Manager::Apt) => {
+            let suite = match &site.base.kind {
+                BaseKind::Debian(debian) => Some(debian.suite.clone()),
+                _ => apt::suite_of(seen["os_release"].as_str().unwrap_or_default()),
+            };
+            let suite = suite.ok_or_else(|| {
+                step("the image has apt, but its os-release names no Debian suite")
+            })?;
+            debian(site, request, &suite, &overlay, upper, at, log)
+        }
+        Some(other) => foreign(site, request, other, overlay(upper.to_owned())?, log),
+    }
+}
+
+fn step(why: &str) -> Trouble {
+    Trouble::Step(StepFailure::Prepared(why.to_owned(), vec![]))
+}
+
+fn debian(
+    site: &Site<'_>,
+    request: &Request<'_>,
+    suite: &str,
+    overlay: &dyn Fn(PathBuf) -> Result<Overlay, Error>,
+    upper: &Path,
+    at: &Path,
+    log: &mut StepLog,
+) -> Result<(), Trouble> {
+    let (components, mirror) = match &site.base.kind {
+        BaseKind::Debian(debian) => (debian.components.clone(), debian.mirror.as_deref()),
+        _ => (vec![], None),
+    };
+    let components = if components.is_empty() { vec!["main".to_owned()] } else { components };
+    let repositories = repositories(site, request.index)?;
+    let parse = |name: &String| apt::Request::parse(name);
+    let requests = request
+        .names
+        .iter()
+        .map(parse)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| failed(site, error))?;
+    let files: Vec<PathBuf> =
+        request.files.iter().map(|file| site.context_dir.join(file)).collect();
+    let ask = Ask {
+        suite,
+        arch: &Platform::host().architecture,
+        components: &components,
+        mirror,
+        repositories: &repositories,
+        requests: &requests,
+        files: &files,
+        recommends: request.recommends,
+        epoch: site.epoch,
+    };
+    let packages = match site.locking.packages_for(&request.named) {
+        Some(locked) => {
+            let wrong = |why| {
+                Trouble::Step(StepFailure::Prepared(
+                    "the lock file pins something that is no package".to_owned(),
+                    vec![why],
+                ))
+            };
+            pinned::packages_from_lock(&locked.packages).map_err(wrong)?
+        }
+        None if site.locking.locked() => {
+            return Err(site
+                .locking
+                .missing(&format!("the packages {}", request.names.join(" ")))
+                .into());
+        }
+        None => {
+            // Choosing changes nothing: it runs over a copy that is thrown away (of what earlier
+            // operations of this step left, nothing).
+            let aside = pack::make_dir(&at.join("choose"))?;
+            apt::resolve(&overlay(aside)?, &ask, site.workshop, &mut |_| {})
+                .map_err(|error| failed(site, error))?
+        }
+    };
+    let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
+    apt::install(&overlay(upper.to_owned())?, &packages, &ask, site.workshop, &mut hear)
+        .map_err(|error| failed(site, error))?;
+    let locked = LockedPackages {
+        names: asked(request),
+        request: request.named,
+        packages: pinned::packages_to_lock(&packages),
+    };
+    site.pins().add(Lock { packages: vec![locked], ..Lock::default() });
+    Ok(())
+}
+
+fn asked(request: &Request<'_>) -> Vec<String> {
+    request
+        .names
+        .iter()
+        .cloned()
+        .chain(request.files.iter().map(|file| format!("./{}", file.display())))
+        .collect()
+}
+
+/// The repositories of the steps before step `index`.
+fn repositories(site: &Site<'_>, index: usize) -> Result<Vec<Repository>, Trouble> {
+    let mut out = vec![];
+    for op in site.plan.nodes[..index].iter().flat_map(|node| &node.ops) {
+        if let Op::Repository { url, suite, components, key, .. } = op {
+            let key = site.repository_key(key)?;
+            out.push(Repository {
+                url: url.clone(),
+                suite: suite.clone(),
+                components: components.clone(),
+                key,
+            });
+        }
+    }
+    Ok(out)
+}
+
+/// A failure of the base room during a step: the step's own, with what apt said.
+fn failed(site: &Site<'_>, error: base::Error) -> Trouble {
+    match error {
+        _ if site.cancel.fired() => Trouble::Build(Error::Interrupted),
+        base::Error::Cancelled => Trouble::Build(Error::Interrupted),
+        base::Error::Sandbox(error) => Trouble::Build(Error::Sandbox(error)),
+        error => {
+            let hint = error.hint();
+            match Trouble::prepared(&error) {
+                Trouble::Step(StepFailure::Prepared(why, mut causes)) => {
+                    causes.extend(hint.map(|hint| format!("hint: {hint}")));
+                    Trouble::Step(StepFailure::Prepared(why, causes))
+                }
+                other => other,
+            }
+        }
+    }
+}
+
+/// Runs the image's own package manager, with network on.
+fn foreign(
+    site: &Site<'_>,
+    request: &Request<'_>,
+    manager: Manager,
+    root: Overlay,
+    log: &mut StepLog,
+) -> Result<(), Trouble> {
+    if !request.files.is_empty() {
+        return Err(step(
+            "package files of the context can only be installed by apt; use `copy` and `run`",
+        ));
+    }
+    let argv = manager
+        .install(request.names, request.recommends)
+        .map_err(|error| failed(site, error))?
+        .unwrap_or_default();
+    let exec = Exec {
+        argv,
+        env: environment(site.epoch),
+        cwd: PathBuf::from("/"),
+        user: "root".to_owned(),
+        timeout: None,
+    };
+    let tidy = Call { name: "debian.tidy", args: json!({}), fds: vec![] };
+    let job = Job {
+        root: Some(root),
+        mounts: vec![],
+        files: site.policy(true),
+        hostname: "bake".to_owned(),
+        network: Network::Host,
+        actions: vec![Action::Exec(exec), Action::Call(tidy)],
+    };
+    let ended = site.session.run(job, site.cancel, &mut |heard| {
+        if let Heard::Line { stderr, text } = heard {
+            log.line(stderr, text);
+        }
+    });
+    match ended.map_err(Error::Sandbox)? {
+        Ended::Done(_) => Ok(()),
+        Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
+        Ended::Failed { how, .. } => Err(Trouble::Step(StepFailure::Ran(how))),
+    }
+}

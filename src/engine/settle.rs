@@ -1,0 +1,115 @@
+//! After a step: the times in its upper folder become those that its layer will say, so that a
+//! later step sees the same whether this one ran just now or comes from the cache (compilers note
+//! the times of their sources, and so put them into images).
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
+use serde_json::{Value, json};
+
+use super::error::Error;
+use super::pack;
+use crate::layer::MAX_TIME;
+use crate::sandbox::{Action, Call, CallIo, Cancel, Session};
+use crate::store::Draft;
+
+/// Sets the times below the upper folder `upper` (in the draft): of folders to the epoch, of
+/// everything else to the earlier of its own and the epoch, in whole seconds, as
+/// [`layer::pack`](crate::layer::pack) writes them.
+pub(super) fn settle(
+    session: &Session,
+    draft: &Draft,
+    upper: &Path,
+    epoch: i64,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let args = json!({ "dir": pack::inside(draft, upper)?, "epoch": epoch });
+    let job = pack::chore(Action::Call(Call { name: "build.settle", args, fds: vec![] }));
+    pack::value_of(session.run(job, cancel, &mut |_| {})?, "set the times of what a step made")
+        .map(|_| ())
+}
+
+/// The chore: args `{dir, epoch}`. Runs inside, where every file is ours.
+pub(super) fn chore(io: CallIo<'_>) -> Result<Value, String> {
+    let dir = io.args["dir"].as_str().ok_or("no dir")?;
+    let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;
+    walk(PathBuf::from(dir), epoch.clamp(0, MAX_TIME))
+        .map_err(|(path, error)| format!("{}: {error}", path.display()))?;
+    Ok(Value::Null)
+}
+
+fn walk(root: PathBuf, epoch: i64) -> Result<(), (PathBuf, io::Error)> {
+    // Folders after what is in them; nobody else changes this tree any more, so its paths are what
+    // they are.
+    let mut folders = vec![root];
+    let mut at = 0;
+    while let Some(dir) = folders.get(at).cloned() {
+        at += 1;
+        for entry in fs::read_dir(&dir).map_err(|error| (dir.clone(), error))? {
+            let entry = entry.map_err(|error| (dir.clone(), error))?;
+            let path = entry.path();
+            if entry.file_type().map_err(|error| (path.clone(), error))?.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let stat = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| (path.clone(), error.into()))?;
+            let wanted = stat.st_mtime.clamp(0, epoch);
+            if (stat.st_mtime, stat.st_mtime_nsec) != (wanted, 0) {
+                set(&path, wanted)?;
+            }
+        }
+    }
+    folders.iter().rev().try_for_each(|dir| set(dir, epoch))
+}
+
+fn set(path: &Path, seconds: i64) -> Result<(), (PathBuf, io::Error)> {
+    let kept = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps {
+        last_access: kept,
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: 0 },
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| (path.to_owned(), error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_later_than_the_epoch() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("u");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/new"), "x").unwrap();
+        fs::write(root.join("a/b/old"), "x").unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::new(5, 700);
+        fs::File::options()
+            .write(true)
+            .open(root.join("a/b/old"))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.join("a/link")).unwrap();
+        walk(root.clone(), 1000).unwrap();
+        let time = |name: &str| {
+            let meta = fs::symlink_metadata(root.join(name)).unwrap();
+            (meta.mtime(), meta.mtime_nsec())
+        };
+        for (name, expected) in [
+            ("", 1000),
+            ("a", 1000),
+            ("a/b", 1000),
+            ("a/new", 1000),
+            ("a/link", 1000),
+            ("a/b/old", 5),
+        ] {
+            assert_eq!(time(name), (expected, 0), "{name}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What was once reported wrong, as tests of what must hold: trial.
