@@ -10,9 +10,10 @@ use super::args::DriftArgs;
 use super::{Ctx, change, edge, now};
 use crate::image::Reference;
 use crate::inspect::{self, Claim, DriftOptions, DriftReport, Living, Picture, Verdict};
+use crate::store;
+use crate::tree;
 use crate::ui::report::Report;
 use crate::ui::text::clean;
-use crate::{store, tree};
 
 /// `bake drift`.
 pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {

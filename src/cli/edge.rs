@@ -6,8 +6,10 @@ use std::path::Path;
 
 use crate::engine::error::Error as BuildError;
 use crate::event::chain;
+use crate::inspect;
+use crate::sandbox;
+use crate::store;
 use crate::ui::report::Report;
-use crate::{inspect, sandbox, store};
 
 /// Done.
 pub(super) const OK: u8 = 0;

@@ -9,10 +9,12 @@ use super::args::{FmtArgs, NewArgs, RecipeArgs};
 use super::bake::{inputs, told};
 use super::{Ctx, command, edge};
 use crate::engine::{self, new};
+use crate::files;
+use crate::plan;
+use crate::recipe;
 use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::clean;
-use crate::{files, plan, recipe};
 
 /// `bake check`.
 pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {

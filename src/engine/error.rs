@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use super::context;
+use crate::base;
+use crate::event;
+use crate::layer;
 use crate::plan::lock;
 use crate::recipe::Diagnostic;
 use crate::sandbox::{self, Failure};
-use crate::{base, event, layer, store};
+use crate::store;
 
 /// Why a build ended without an image. Nothing was published in any of these cases.
 #[derive(Debug, thiserror::Error)]

@@ -8,10 +8,12 @@ use std::path::Path;
 use super::context::Context;
 use super::facts::{self, Sources};
 use super::locking::{LockMode, Locking};
+use crate::base;
 use crate::digest::Digest;
 use crate::image::Platform;
+use crate::plan;
 use crate::plan::lock::Lock;
-use crate::{base, plan, recipe};
+use crate::recipe;
 
 /// What a change of a key must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::files;
 use crate::layer::Unverified;
+use crate::store;
 use crate::tree::Unreadable;
-use crate::{files, store};
 
 /// Why something could not be inspected.
 #[derive(Debug, thiserror::Error)]
