@@ -21,6 +21,31 @@ pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }
 
+/// Returns a sink that marks events as those of one of several builds of a run.
+pub fn of_image(sink: &Sink, image: &str) -> Sink {
+    of(sink, Origin { image: Some(image.to_owned()), stage: None })
+}
+
+/// Returns a sink that marks events as those of a stage of a build. The number of a step then is
+/// its place in that stage.
+pub fn of_stage(sink: &Sink, stage: &str) -> Sink {
+    of(sink, Origin { image: None, stage: Some(stage.to_owned()) })
+}
+
+fn of(sink: &Sink, origin: Origin) -> Sink {
+    let sink = Sink::clone(sink);
+    Arc::new(move |event| sink(Event::Of { origin: origin.clone(), event: Box::new(event) }))
+}
+
+/// Where an event comes from, where a run has several builds or a build several roots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// `name:version`; `None` where a run builds one image only.
+    pub image: Option<String>,
+    /// The stage; `None` in the root that is published.
+    pub stage: Option<String>,
+}
+
 /// One thing that happened during a build.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -146,11 +171,12 @@ pub enum Event {
         /// A sentence fragment.
         message: String,
     },
-    /// An event of one of several builds of this run.
+    /// An event of one of several builds of this run, or of one of several roots of a build. These
+    /// nest: what is named further outside holds for everything inside.
     Of {
-        /// `name:version`.
-        image: String,
-        /// What happened in it.
+        /// Where it comes from.
+        origin: Origin,
+        /// What happened there.
         event: Box<Event>,
     },
     /// The version is published: from this moment anyone can see it.
@@ -164,9 +190,51 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Returns where the event comes from, and the event itself (never [`Event::Of`]).
+    pub fn apart(&self) -> (Origin, &Self) {
+        let (mut origin, mut event) = (Origin::default(), self);
+        while let Self::Of { origin: outer, event: inner } = event {
+            origin.image = origin.image.or_else(|| outer.image.clone());
+            origin.stage = origin.stage.or_else(|| outer.stage.clone());
+            event = inner;
+        }
+        (origin, event)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_of_an_image_and_a_stage() {
+        let seen = Arc::new(std::sync::Mutex::new(vec![]));
+        let sink: Sink = {
+            let seen = Arc::clone(&seen);
+            Arc::new(move |event| seen.lock().expect("not poisoned").push(event))
+        };
+        let image = of_image(&sink, "web:1.0.0");
+        let both = of_stage(&image, "build");
+        for sink in [&sink, &image, &both] {
+            sink(Event::Note { message: "x".to_owned() });
+        }
+        let seen = seen.lock().expect("not poisoned");
+        let origins: Vec<Origin> = seen.iter().map(|event| event.apart().0).collect();
+        let origin = |image: Option<&str>, stage: Option<&str>| Origin {
+            image: image.map(str::to_owned),
+            stage: stage.map(str::to_owned),
+        };
+        assert_eq!(
+            origins,
+            [
+                origin(None, None),
+                origin(Some("web:1.0.0"), None),
+                origin(Some("web:1.0.0"), Some("build"))
+            ]
+        );
+        assert!(seen.iter().all(|event| matches!(event.apart().1, Event::Note { .. })));
+    }
 
     #[test]
     fn causes_follow_their_error() {

@@ -82,17 +82,14 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
         BuildError::Step { label, recipe, line, why, tail, log, .. } => {
-            // What a person can do about it stands among the reasons.
-            let (hints, causes): (Vec<_>, Vec<_>) = why.reasons().into_iter().partition(|reason| reason.starts_with("hint: "));
-            let hints = hints.iter().filter_map(|hint| hint.strip_prefix("hint: ")).map(str::to_owned);
             with_room(Report {
-                causes,
+                causes: why.reasons(),
                 recipe: Some(recipe.clone()),
                 line: Some(*line),
                 step: Some(label.clone()),
                 output: tail.clone(),
                 log: log.clone(),
-                hints: hints.chain([nothing]).collect(),
+                hints: why.hints().iter().cloned().chain([nothing]).collect(),
                 ..report("step", FAILED, error)
             })
         }

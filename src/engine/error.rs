@@ -203,22 +203,53 @@ pub enum StepFailure {
     Ran(Failure),
     /// Something was wrong before it could run: a missing file of the context, an address that does
     /// not answer.
-    Prepared(String, Vec<String>),
+    Prepared {
+        /// What, as a fragment.
+        why: String,
+        /// Further causes, from the outside in.
+        causes: Vec<String>,
+        /// Commands or changes that help.
+        hints: Vec<String>,
+    },
 }
 
 impl StepFailure {
-    /// A failure before anything ran, with its causes.
+    /// Returns a failure before anything ran.
+    pub(super) fn prepared(why: impl Into<String>, causes: Vec<String>) -> Self {
+        Self::Prepared { why: why.into(), causes, hints: vec![] }
+    }
+
+    /// Returns a failure before anything ran, with its causes.
     pub(super) fn told(error: &dyn std::error::Error) -> Self {
         let mut texts = event::chain(error);
         let first = texts.remove(0);
-        Self::Prepared(first, texts)
+        Self::prepared(first, texts)
+    }
+
+    /// Adds what helps.
+    #[must_use]
+    pub(super) fn with_hint(mut self, hint: Option<String>) -> Self {
+        if let Self::Prepared { hints, .. } = &mut self {
+            hints.extend(hint);
+        }
+        self
     }
 
     /// Returns the reason and further causes, as fragments.
     pub fn reasons(&self) -> Vec<String> {
         match self {
             Self::Ran(how) => how.reasons(),
-            Self::Prepared(why, causes) => std::iter::once(why).chain(causes).cloned().collect(),
+            Self::Prepared { why, causes, .. } => {
+                std::iter::once(why).chain(causes).cloned().collect()
+            }
+        }
+    }
+
+    /// Returns commands or changes that help.
+    pub fn hints(&self) -> &[String] {
+        match self {
+            Self::Ran(_) => &[],
+            Self::Prepared { hints, .. } => hints,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::locking::Locking;
 use super::work::Work;
 use super::{Baked, Hall, Ready, Request, gate, prepare, published_already, taken, tested};
 use crate::digest::Digest;
-use crate::event::{Event, Sink};
+use crate::event::{self, Event, Sink};
 use crate::store::{self, Published, Version};
 
 /// Which recipe of a run failed, and how.
@@ -48,8 +48,11 @@ pub(super) fn bake(
         let locking = Locking::open(&request.recipe, request.lock)?;
         let ready = prepare(hall, request, &locking)?;
         let already = published_already(hall.store, request, &ready)?;
-        let sink =
-            if alone { Sink::clone(hall.sink) } else { told_apart(hall.sink, &ready.plan.image) };
+        let sink = if alone {
+            Sink::clone(hall.sink)
+        } else {
+            event::of_image(hall.sink, &ready.plan.image)
+        };
         Ok(Prepared { request, locking, ready, already, sink, took: start.elapsed() })
     });
     let prepared = all(prepared, |at| requests[at].recipe.clone())?;
@@ -204,10 +207,4 @@ fn all<R>(
         }
     }
     bad.map_or(Ok(good), Err)
-}
-
-/// Marks the events of one of several builds.
-fn told_apart(sink: &Sink, image: &str) -> Sink {
-    let (sink, image) = (Sink::clone(sink), image.to_owned());
-    Arc::new(move |event| sink(Event::Of { image: image.clone(), event: Box::new(event) }))
 }

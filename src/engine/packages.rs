@@ -91,7 +91,7 @@ pub(super) fn install(
 }
 
 fn step(why: &str) -> Trouble {
-    Trouble::Step(StepFailure::Prepared(why.to_owned(), vec![]))
+    Trouble::Step(StepFailure::prepared(why, vec![]))
 }
 
 fn debian(
@@ -132,8 +132,8 @@ fn debian(
     let packages = match site.locking.packages_for(&request.named) {
         Some(locked) => {
             let wrong = |why| {
-                Trouble::Step(StepFailure::Prepared(
-                    "the lock file pins something that is no package".to_owned(),
+                Trouble::Step(StepFailure::prepared(
+                    "the lock file pins something that is no package",
                     vec![why],
                 ))
             };
@@ -200,10 +200,7 @@ fn failed(site: &Site<'_>, error: base::Error) -> Trouble {
         error => {
             let hint = error.hint();
             match Trouble::prepared(&error) {
-                Trouble::Step(StepFailure::Prepared(why, mut causes)) => {
-                    causes.extend(hint.map(|hint| format!("hint: {hint}")));
-                    Trouble::Step(StepFailure::Prepared(why, causes))
-                }
+                Trouble::Step(failure) => Trouble::Step(failure.with_hint(hint)),
                 other => other,
             }
         }

@@ -136,7 +136,7 @@ pub(super) fn content(
         Content::Template(file) => file,
     };
     let bytes = context.read(file, MAX_TEXT).map_err(|error| StepFailure::told(&error))?;
-    let prepared = |why: String| StepFailure::Prepared(why, vec![]);
+    let prepared = |why: String| StepFailure::prepared(why, vec![]);
     let text = String::from_utf8(bytes)
         .map_err(|_| prepared(format!("the template {} is not UTF-8 text", file.display())))?;
     recipe::render_template(&text, file, vars).map_err(|found| {
@@ -144,6 +144,6 @@ pub(super) fn content(
         causes.extend(found.label);
         causes.extend(found.help);
         let why = format!("{}:{}:{}: {}", file.display(), found.line, found.column, found.message);
-        StepFailure::Prepared(why, causes)
+        StepFailure::prepared(why, causes)
     })
 }

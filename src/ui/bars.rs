@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rustix::termios::{self, LocalModes, OptionalActions};
 
-use crate::event::Event;
+use crate::event::{Event, Origin};
 use crate::ui::plain::{missed, outcome, place, shell};
 use crate::ui::text::{Style, clean, paint, took};
 
@@ -29,10 +29,10 @@ pub(super) struct Bars {
 
 #[derive(Default)]
 struct State {
-    /// Steps of each image of this run; of one alone under no name.
-    totals: HashMap<String, usize>,
-    running: HashMap<(String, usize), Running>,
-    bars: HashMap<&'static str, ProgressBar>,
+    /// Steps of each image of this run.
+    totals: HashMap<Origin, usize>,
+    running: HashMap<(Origin, usize), Running>,
+    bars: HashMap<(Origin, &'static str), ProgressBar>,
     /// Held while anything moves on the terminal, where that can be.
     hush: Option<Option<Hush>>,
 }
@@ -99,15 +99,8 @@ impl Bars {
         spinner
     }
 
-    pub(super) fn tell(&self, event: Event) {
-        match event {
-            Event::Of { image, event } => self.tell_of(image, *event),
-            event => self.tell_of(String::new(), event),
-        }
-    }
-
-    /// Tells an event of one of several images; of the only one where `of` is empty.
-    fn tell_of(&self, of: String, event: Event) {
+    pub(super) fn tell(&self, event: &Event) {
+        let (of, event) = event.apart();
         let mut state = self.state();
         let color = self.color;
         let test = matches!(event, Event::TestOutput { .. });
@@ -119,43 +112,41 @@ impl Bars {
         }
         match event {
             Event::Started { image, steps, .. } => {
-                state.totals.insert(of, steps);
-                self.stay(format!("baking {}", paint(&clean(&image), Style::Bold, color)));
+                state.totals.insert(of, *steps);
+                self.stay(format!("baking {}", paint(&clean(image), Style::Bold, color)));
             }
             Event::StepStarted { index, label, .. } => {
-                let total = state.totals.get(&of).copied().unwrap_or_default();
-                let label = format!("{} {}", place(index, total), clean(&label));
-                let label = if of.is_empty() { label } else { format!("{} {label}", clean(&of)) };
+                let whole = Origin { stage: None, ..of.clone() };
+                let total = state.totals.get(&whole).copied().unwrap_or_default();
+                let place = place(of.stage.as_deref(), *index, total);
+                let label = titled(&of, &format!("{place} {}", clean(label)));
                 // What ran before it has ended: its layer is being packed.
-                for (_, before) in state.running.iter_mut().filter(|((image, _), _)| *image == of) {
+                for (_, before) in state.running.iter_mut().filter(|((one, _), _)| *one == of) {
                     before.tail.clear();
                     before.spinner.set_message(format!(" {}", paint("packing", Style::Dim, color)));
                 }
                 let spinner = self.spinner(&label);
                 state
                     .running
-                    .insert((of, index), Running { spinner, label, tail: VecDeque::new() });
+                    .insert((of, *index), Running { spinner, label, tail: VecDeque::new() });
             }
             Event::StepMissed { index, kind, why, since, .. } => {
                 if let (Some(text), Some(running)) =
-                    (missed(kind, &why, since.as_deref()), state.running.get(&(of, index)))
+                    (missed(kind, why, since.as_deref()), state.running.get(&(of, *index)))
                 {
                     self.stay(format!("  {} {}", running.label, paint(&text, Style::Dim, color)));
                 }
             }
-            Event::Of { image, event } => {
-                drop(state);
-                self.tell_of(image, *event);
-            }
+            // Taken apart above.
+            Event::Of { .. } => {}
             Event::Shell { place, why, network } => {
                 drop(state);
                 // From here on the terminal is the shell's.
                 self.settle();
-                self.stay(shell(&place, &why, network, color));
+                self.stay(shell(place, why, *network, color));
             }
             Event::TestStarted { index, total, label, .. } => {
-                let label = format!("[test {index}/{total}] {}", clean(&label));
-                let label = if of.is_empty() { label } else { format!("{} {label}", clean(&of)) };
+                let label = titled(&of, &format!("[test {index}/{total}] {}", clean(label)));
                 let spinner = self.spinner(&label);
                 state
                     .running
@@ -165,17 +156,17 @@ impl Bars {
                 if let Some(running) = state.running.remove(&(of, TESTS + index)) {
                     running.spinner.finish_and_clear();
                     let (mark, time) =
-                        (paint("✓", Style::Good, color), paint(&took(time), Style::Dim, color));
+                        (paint("✓", Style::Good, color), paint(&took(*time), Style::Dim, color));
                     self.stay(format!("{mark} {} {time}", running.label));
                 }
             }
             Event::StepOutput { index, line, .. } | Event::TestOutput { index, line } => {
-                let index = if test { TESTS + index } else { index };
+                let index = if test { TESTS + index } else { *index };
                 if let Some(running) = state.running.get_mut(&(of, index)) {
                     if running.tail.len() == TAIL {
                         running.tail.pop_front();
                     }
-                    running.tail.push_back(clean(&line));
+                    running.tail.push_back(clean(line));
                     let most = width().saturating_sub(5);
                     let tail = running.tail.iter().map(|line| {
                         format!("\n    {}", paint(&cut(line, most), Style::Dim, color))
@@ -184,22 +175,22 @@ impl Bars {
                 }
             }
             Event::StepDone { index, took, layer, size, cached } => {
-                if let Some(running) = state.running.remove(&(of, index)) {
+                if let Some(running) = state.running.remove(&(of, *index)) {
                     running.spinner.finish_and_clear();
                     let mark = paint("✓", Style::Good, color);
-                    let outcome = if cached {
+                    let outcome = if *cached {
                         "cached".to_owned()
                     } else {
-                        outcome(took, layer.is_some(), size)
+                        outcome(*took, layer.is_some(), *size)
                     };
                     let outcome = paint(&outcome, Style::Dim, color);
                     self.stay(format!("{mark} {} {outcome}", running.label));
                 }
             }
             Event::Progress { task, what, done, total, bytes } => {
-                let bar = state.bars.entry(task).or_insert_with(|| {
+                let bar = state.bars.entry((of, task)).or_insert_with(|| {
                     let bar = self.multi.add(ProgressBar::new(total.unwrap_or(0)));
-                    let counts = if bytes {
+                    let counts = if *bytes {
                         "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"
                     } else {
                         "{pos}/{len}"
@@ -211,35 +202,36 @@ impl Bars {
                     bar
                 });
                 if let Some(total) = total {
-                    bar.set_length(total);
+                    bar.set_length(*total);
                 }
-                bar.set_position(done);
-                bar.set_message(clean(&what));
+                bar.set_position(*done);
+                bar.set_message(clean(what));
             }
             Event::ProgressEnd { task } => {
-                if let Some(bar) = state.bars.remove(task) {
+                if let Some(bar) = state.bars.remove(&(of, *task)) {
                     bar.finish_and_clear();
                 }
             }
             Event::Warning { message, hint } => {
                 let hint = hint
+                    .as_ref()
                     .map(|hint| {
-                        format!("\n  {} {}", paint("hint:", Style::Good, color), clean(&hint))
+                        format!("\n  {} {}", paint("hint:", Style::Good, color), clean(hint))
                     })
                     .unwrap_or_default();
                 self.stay(format!(
                     "{}: {}{hint}",
                     paint("warning", Style::Warn, color),
-                    clean(&message)
+                    clean(message)
                 ));
             }
-            Event::Note { message } => self.stay(format!("note: {}", clean(&message))),
+            Event::Note { message } => self.stay(format!("note: {}", clean(message))),
             Event::Published { image, already, .. } => {
-                let verb = if already { "already baked" } else { "baked" };
+                let verb = if *already { "already baked" } else { "baked" };
                 self.stay(format!(
                     "{} {verb} {}",
                     paint("✓", Style::Good, color),
-                    paint(&clean(&image), Style::Bold, color)
+                    paint(&clean(image), Style::Bold, color)
                 ));
             }
         }
@@ -255,6 +247,11 @@ impl Bars {
         }
         state.hush = None;
     }
+}
+
+/// Puts the image in front, where there are several.
+fn titled(of: &Origin, text: &str) -> String {
+    of.image.as_ref().map_or_else(|| text.to_owned(), |image| format!("{} {text}", clean(image)))
 }
 
 /// Returns the columns of the terminal that stderr is.

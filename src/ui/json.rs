@@ -20,6 +20,18 @@ pub(super) fn object(kind: &str, fields: Value) -> Value {
 
 /// Returns the object for an event; progress of single bytes is not worth a line.
 pub(super) fn event(event: &Event) -> Option<Value> {
+    let (origin, event) = event.apart();
+    let mut object = single(event)?;
+    if let Some(image) = origin.image {
+        object["image"] = json!(image);
+    }
+    if let Some(stage) = origin.stage {
+        object["stage"] = json!(stage);
+    }
+    Some(object)
+}
+
+fn single(event: &Event) -> Option<Value> {
     let (kind, fields) = match event {
         Event::Started { image, steps, logs } => {
             ("started", json!({ "image": image, "steps": steps, "logs": logs }))
@@ -31,11 +43,6 @@ pub(super) fn event(event: &Event) -> Option<Value> {
             "step-missed",
             json!({ "step": index, "reason": kind, "why": why, "rows": rows, "since": since }),
         ),
-        Event::Of { image, event } => {
-            let mut object = self::event(event)?;
-            object["image"] = json!(image);
-            return Some(object);
-        }
         Event::StepOutput { index, line, stderr } => (
             "output",
             json!({ "step": index, "stream": if *stderr { "stderr" } else { "stdout" }, "line": line }),
@@ -58,7 +65,9 @@ pub(super) fn event(event: &Event) -> Option<Value> {
             ("warning", json!({ "message": message, "hint": hint }))
         }
         Event::Note { message } => ("note", json!({ "message": message })),
-        Event::Shell { .. }
+        // `Of` is taken apart by the caller.
+        Event::Of { .. }
+        | Event::Shell { .. }
         | Event::Progress { .. }
         | Event::ProgressEnd { .. }
         | Event::Published { .. } => return None,

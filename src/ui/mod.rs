@@ -133,7 +133,7 @@ impl Ui {
         match &self.teller {
             Teller::Bars(bars) => {
                 let bars = Arc::clone(bars);
-                Arc::new(move |event: Event| bars.tell(event))
+                Arc::new(move |event: Event| bars.tell(&event))
             }
             Teller::Plain(plain) => {
                 let plain = Arc::clone(plain);
@@ -153,8 +153,10 @@ impl Ui {
 
     /// Ends bars and spinners, before anything else is printed.
     pub fn settle(&self) {
-        if let Teller::Bars(bars) = &self.teller {
-            bars.settle();
+        match &self.teller {
+            Teller::Bars(bars) => bars.settle(),
+            Teller::Plain(plain) => plain.settle(),
+            Teller::Json | Teller::None => {}
         }
     }
 
@@ -213,6 +215,13 @@ impl Ui {
         if self.json && self.lost().is_none() {
             self.object("failed", json::failure(report));
         } else {
+            let shown = match &self.teller {
+                Teller::Plain(plain) => plain.has_shown(&report.output),
+                _ => false,
+            };
+            // What stands above already is not shown again.
+            let output = if shown { vec![] } else { report.output.clone() };
+            let report = Report { output, ..report.clone() };
             line(&mut io::stderr().lock(), report.render(self.story_color).trim_end());
         }
     }
