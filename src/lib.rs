@@ -4,6 +4,7 @@
 //! `step`, `plan`) decide and touch nothing; the *machine* rooms (`sandbox`, `store`) act and have
 //! never heard of a recipe; they meet in `engine`. `tests/house.rs` keeps the walls.
 
+pub mod apply;
 pub mod attest;
 pub mod base;
 pub mod cli;

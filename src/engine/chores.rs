@@ -1,7 +1,7 @@
 //! The table of functions that the sandbox helper runs inside the namespaces.
 
-use crate::base;
 use crate::sandbox::Chores;
+use crate::{apply, base};
 
 /// Functions that the sandbox helper can run inside the namespaces; `main` hands them to it.
 pub const CHORES: Chores = &[
@@ -9,10 +9,10 @@ pub const CHORES: Chores = &[
     ("build.unpack", super::pack::unpack_chore),
     ("build.settle", super::settle::chore),
     ("build.look", super::packages::look),
-    ("build.identity", super::apply::identity),
-    ("build.apply", super::apply::apply),
+    ("build.identity", apply::identity),
+    ("build.apply", apply::apply),
     ("gate.look", super::gate::look),
-    ("build.survey", super::apply::survey::chore),
+    ("build.survey", apply::survey::chore),
     base::CHORES[0],
     base::CHORES[1],
     base::CHORES[2],

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::FileType;
 
-use super::apply::{alike, near};
+use crate::apply::{alike, near};
 use crate::digest::{Digest, Hasher};
 use crate::files::{self, Links, RootDir};
 use crate::plan::listing::Listing as Listed;

@@ -1,5 +1,5 @@
 //! A step that only copies, made into a layer without being unpacked: the sandbox says where
-//! everything goes in the image ([`super::apply::survey`]), then the layer is written straight from
+//! everything goes in the image ([`crate::apply::survey`]), then the layer is written straight from
 //! the context. Each file is read once for it.
 //!
 //! Whether a step goes this way is decided by its operations alone, so that its bytes are the same
@@ -12,12 +12,12 @@ use std::thread;
 
 use serde_json::json;
 
-use super::apply::survey::{self, Placed, Put};
 use super::context::{self, Context};
 use super::error::{Error, StepFailure};
 use super::node::Trouble;
 use super::pack;
 use super::site::Site;
+use crate::apply::survey::{self, Placed, Put};
 use crate::digest::Digest;
 use crate::layer::{self, Blob, Builder, Compression, Listed, Meta, Packed};
 use crate::sandbox::{Action, Call, Ended, Job, Overlay};

@@ -12,7 +12,6 @@
 //! lock files written, then publish (many.rs)       blobs synced, one rename of index.json: the only moment anyone can see
 //! ```
 
-pub mod apply;
 mod check;
 mod chores;
 mod collect;

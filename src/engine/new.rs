@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::apply::{alike, near};
+use crate::apply::{alike, near};
 
 /// Stands for the image's name in the templates' files.
 const NAME: &str = "@name@";

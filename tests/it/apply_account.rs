@@ -194,9 +194,9 @@ fn what_would_break_the_files_is_refused() {
 #[test]
 fn an_epoch_of_zero_does_not_ask_for_a_new_password() {
     let lab = Lab::new();
-    let root = bake::engine::apply::Root::open(&lab.at("/"), 0).unwrap();
+    let root = bake::apply::Root::open(&lab.at("/"), 0).unwrap();
     let op = serde_json::from_value(user("app", json!({}))).unwrap();
-    bake::engine::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap();
+    bake::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap();
     assert_eq!(lab.text("/etc/shadow"), "app:!::0:99999:7:::\n");
 }
 

@@ -6,7 +6,7 @@ use std::io::{Seek, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bake::engine::apply;
+use bake::apply;
 use bake::engine::context::Context;
 use bake::engine::direct::write_layer;
 use bake::layer::{Builder, Form, Limits, Ownership, Packed, TarReader, unpack_with};

@@ -342,9 +342,9 @@ fn root_what_a_mount_hides_is_not_written_to() {
     }
     let lab = Lab::new();
     // The root's own /proc stands for any mount that exists during a build only.
-    let root = bake::engine::apply::Root::open("/".as_ref(), EPOCH).unwrap();
+    let root = bake::apply::Root::open("/".as_ref(), EPOCH).unwrap();
     let op = serde_json::from_value(file("/proc/bake-test", "x")).unwrap();
-    let error = bake::engine::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap_err().text();
+    let error = bake::apply::carry_out(&root, &op, None, &mut |_| {}).unwrap_err().text();
     assert!(
         error.contains("/proc/bake-test would not stay in the image: /proc is a mount"),
         "{error}"

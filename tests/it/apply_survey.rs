@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bake::engine::apply;
+use bake::apply;
 use bake::step::Op;
 use serde_json::json;
 

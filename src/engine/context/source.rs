@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::content::Watched;
 use super::list::What;
 use super::{Context, Error, Taken};
+use crate::apply::survey;
 use crate::digest::Hasher;
-use crate::engine::apply::survey;
 use crate::engine::direct::Fault;
 use crate::layer::{self, Builder, Meta};
 use crate::step::Op;
@@ -21,7 +21,7 @@ pub(in crate::engine) struct Source<'a> {
 
 impl Context {
     /// Writes what the `Copy` operation takes as a survey wants to be asked (see
-    /// `engine::apply::survey`).
+    /// `apply::survey`).
     pub fn ask(&self, op: &Op, out: impl Write) -> Result<(), Error> {
         let taken = self.take(op)?;
         let (listing, (contents, _)) = (&taken.listing, self.contents(op, &taken)?);

@@ -15,8 +15,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
+use crate::apply;
 use crate::digest::HashReader;
-use crate::engine::apply;
 use crate::sandbox::CallIo;
 use crate::step::Probe;
 

@@ -20,17 +20,15 @@ mod remove;
 mod repository;
 mod root;
 mod service;
-pub(super) mod survey;
+pub(crate) mod survey;
 mod table;
 mod unit;
 mod unpack;
 
 pub use error::Error;
-pub(super) use error::alike;
-pub(super) use error::near;
+pub(crate) use error::{alike, near};
 pub use identity::identity;
-pub use root::Ids;
-pub use root::Root;
+pub use root::{Ids, Root};
 pub use survey::survey;
 
 use crate::sandbox::CallIo;
@@ -55,7 +53,7 @@ pub fn apply(io: CallIo<'_>) -> Result<Value, String> {
 
 /// Returns the ids of `owner` as the account files of the root that this process sees say, as a
 /// fragment for people where they do not.
-pub(super) fn owner_in_image(owner: &str) -> Result<Ids, String> {
+pub(crate) fn owner_in_image(owner: &str) -> Result<Ids, String> {
     let root = Root::open(Path::new("/"), 0).map_err(|e| e.text())?;
     owner::ids(&root, owner).map_err(|e| e.text())
 }

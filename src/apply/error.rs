@@ -94,7 +94,7 @@ impl Error {
 }
 
 /// `" (did you mean "a" or "b"?)"`, or nothing.
-pub(in crate::engine) fn near(names: &[String]) -> String {
+pub(crate) fn near(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
     }
@@ -103,10 +103,7 @@ pub(in crate::engine) fn near(names: &[String]) -> String {
 }
 
 /// Up to three of `known` that look like `name`, best first.
-pub(in crate::engine) fn alike<'a>(
-    name: &str,
-    known: impl Iterator<Item = &'a str>,
-) -> Vec<String> {
+pub(crate) fn alike<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut scored: Vec<(f64, &str)> =
         known.map(|k| (strsim::jaro_winkler(name, k), k)).filter(|(s, _)| *s > 0.8).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));

@@ -39,16 +39,16 @@ use crate::sandbox::CallIo;
 
 /// One thing that is to be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) struct Asked {
-    pub(in crate::engine) mode: u32,
+pub(crate) struct Asked {
+    pub(crate) mode: u32,
     /// Below the step's `to`; empty: `to` itself.
-    pub(in crate::engine) place: Vec<u8>,
-    pub(in crate::engine) what: What,
+    pub(crate) place: Vec<u8>,
+    pub(crate) what: What,
 }
 
 /// What is to be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) enum What {
+pub(crate) enum What {
     Folder,
     Link(Vec<u8>),
     File { size: u64, digest: Digest },
@@ -56,14 +56,14 @@ pub(in crate::engine) enum What {
 
 /// One entry of the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) struct Placed {
-    pub(in crate::engine) path: Vec<u8>,
-    pub(in crate::engine) what: Put,
+pub(crate) struct Placed {
+    pub(crate) path: Vec<u8>,
+    pub(crate) what: Put,
 }
 
 /// What stands at a place of the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) enum Put {
+pub(crate) enum Put {
     /// A folder that the image has, above something new.
     Above(Box<Meta>),
     /// A new folder that the copy needs and does not mention.
@@ -83,7 +83,7 @@ struct Args {
 
 /// The chore: answers the first file into the second, with the image as `/`. Returns whether it
 /// could (`{"done": …}`): not, if it would have had to look at or below one of the paths `unseen`.
-pub(in crate::engine) fn chore(io: CallIo<'_>) -> Result<Value, String> {
+pub(crate) fn chore(io: CallIo<'_>) -> Result<Value, String> {
     let args: Args = serde_json::from_value(io.args)
         .map_err(|e| format!("internal: arguments of survey: {e}"))?;
     let mut files = io.fds.into_iter();
@@ -524,7 +524,7 @@ fn unknown(what: &str) -> io::Error {
 }
 
 impl Asked {
-    pub(in crate::engine) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&self.mode.to_le_bytes())?;
         short(out, &self.place)?;
         match &self.what {
@@ -559,13 +559,13 @@ impl Asked {
 }
 
 /// Reads an answer: first the owner of all that is new.
-pub(in crate::engine) fn read_ids(from: &mut impl Read) -> io::Result<Ids> {
+pub(crate) fn read_ids(from: &mut impl Read) -> io::Result<Ids> {
     Ok(Ids { uid: u32::from_le_bytes(number(from)?), gid: u32::from_le_bytes(number(from)?) })
 }
 
 impl Placed {
     /// Reads the next entry; `None` at the end.
-    pub(in crate::engine) fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
         let Some(length) = begin(from)? else { return Ok(None) };
         let path = bytes(from, u16::from_le_bytes(length).into())?;
         let what = match number(from)? {
