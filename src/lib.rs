@@ -5,9 +5,11 @@
 //! never heard of a recipe; they meet in `engine`. `tests/house.rs` keeps the walls.
 
 pub mod apply;
+pub mod archive;
 pub mod attest;
 pub mod base;
 pub mod cli;
+pub mod deb;
 pub mod digest;
 pub mod engine;
 pub mod event;

@@ -13,7 +13,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::{Error, PinnedPath, Workshop};
+use super::{Error, PinnedPath};
+use crate::archive::JobContext;
 use crate::digest::{Digest, HashReader, HashWriter};
 use crate::event::chain;
 use crate::files::{self, Links, Mark, Moment, RootDir};
@@ -117,7 +118,7 @@ pub(super) fn build(
     epoch: i64,
     context: &Path,
     upper: &Path,
-    shop: &Workshop<'_>,
+    shop: &JobContext<'_>,
 ) -> Result<(), Error> {
     let path = held(context, &pin.path)?;
     let folder = fs::metadata(&path).map_err(Error::file("read", &path))?.is_dir();
@@ -156,9 +157,11 @@ pub(super) fn build(
             pump.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
         match (ended, found) {
             // The reader went away first: its reason is the better one.
-            (Err(error), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => Err(error),
+            (Err(error), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => {
+                Err(error.into())
+            }
             (_, Err(source)) => Err(Error::File { doing: "read", path: path.clone(), source }),
-            (Err(error), Ok(_)) => Err(error),
+            (Err(error), Ok(_)) => Err(error.into()),
             (Ok(_), Ok(found)) if found != pin.sha256 => {
                 Err(Error::Changed { path: path.clone(), expected: pin.sha256, found })
             }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::DiffArgs;
 use super::{Ctx, change, edge, images};
-use crate::base::debian::version;
+use crate::deb::version;
 use crate::inspect::{self, Diff, FileChange, How, PackageChange, Side};
 use crate::tree;
 use crate::ui::report::Report;

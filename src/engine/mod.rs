@@ -50,7 +50,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use crate::base::{self, debian};
+use crate::archive::{self, Options, Source};
+use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::image::{self, Descriptor, Platform, Reference};
@@ -193,7 +194,7 @@ struct Ready {
     recipe_path: PathBuf,
     context: context::Context,
     context_dir: PathBuf,
-    source: debian::Source,
+    source: Source,
     base: base::Pinned,
     plan: Plan,
     epoch: i64,
@@ -445,25 +446,22 @@ fn identity_of(recipe: &Recipe, plan: &Plan, epoch: i64) -> image::Identity {
 }
 
 /// Makes the downloader of one build, with its cache in the store.
-fn source(hall: &Hall<'_>, request: &Request) -> Result<debian::Source, Error> {
-    let mut options =
-        debian::Options { mirror: request.mirror.clone(), ..debian::Options::default() };
+fn source(hall: &Hall<'_>, request: &Request) -> Result<Source, Error> {
+    let mut options = Options { mirror: request.mirror.clone(), ..Options::default() };
     options.limits.stall = request.network_timeout.unwrap_or(options.limits.stall);
     let cancel = hall.cancel.clone();
     let stop = Arc::new(move || cancel.fired());
     let cache = hall.store.cache("packages")?;
-    debian::Source::new(&cache, options, Sink::clone(hall.sink), stop).map_err(|error| {
-        Error::Chore {
-            what: format!("use the package cache {}", cache.display()),
-            why: chain(&error).join(": "),
-        }
+    Source::new(&cache, options, Sink::clone(hall.sink), stop).map_err(|error| Error::Chore {
+        what: format!("use the package cache {}", cache.display()),
+        why: chain(&error).join(": "),
     })
 }
 
 /// Decides what exactly the base is: as the lock file says, else as the world says now.
 fn pin(
     hall: &Hall<'_>,
-    source: &debian::Source,
+    source: &Source,
     request: &Request,
     recipe: &Recipe,
     locking: &Locking,
@@ -482,7 +480,7 @@ fn pin(
     }
     base::pin(&recipe.base, &platform.architecture, context, locked.as_ref(), source).map_err(
         |source| match source {
-            base::Error::Cancelled => Error::Interrupted,
+            base::Error::Archive(archive::Error::Cancelled) => Error::Interrupted,
             _ if hall.cancel.fired() => Error::Interrupted,
             source => {
                 let base = plan::draw(recipe).base;

@@ -13,10 +13,9 @@ use super::log::StepLog;
 use super::node::{Trouble, environment};
 use super::site::Site;
 use super::{pack, pinned};
-use crate::base::debian::Repository;
-use crate::base::debian::apt::{self, Ask};
-use crate::base::manager::{self, Manager};
-use crate::base::{self, Line};
+use crate::archive::apt::{self, Ask};
+use crate::archive::manager::{self, Manager};
+use crate::archive::{self, Line, Repository};
 use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan::lock::{Lock, LockedPackages};
@@ -192,11 +191,11 @@ fn repositories(site: &Site<'_>, index: usize) -> Result<Vec<Repository>, Troubl
 }
 
 /// A failure of the base room during a step: the step's own, with what apt said.
-fn failed(site: &Site<'_>, error: base::Error) -> Trouble {
+fn failed(site: &Site<'_>, error: archive::Error) -> Trouble {
     match error {
         _ if site.cancel.fired() => Trouble::Build(Error::Interrupted),
-        base::Error::Cancelled => Trouble::Build(Error::Interrupted),
-        base::Error::Sandbox(error) => Trouble::Build(Error::Sandbox(error)),
+        archive::Error::Cancelled => Trouble::Build(Error::Interrupted),
+        archive::Error::Sandbox(error) => Trouble::Build(Error::Sandbox(error)),
         error => {
             let hint = error.hint();
             match Trouble::prepared(&error) {

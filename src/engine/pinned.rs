@@ -1,7 +1,7 @@
 //! Between a pinned base and the lock file: the lock knows plain text and numbers only.
 
-use crate::base::debian::Archive;
-use crate::base::{Package, Pinned, PinnedDebian};
+use crate::archive::{Archive, Package};
+use crate::base::{Pinned, PinnedDebian};
 use crate::digest::Digest;
 use crate::plan::lock::{self, LockedBase};
 use crate::recipe::{BaseKind, Debian, Variant};

@@ -11,7 +11,7 @@ use super::facts::{Facts, is_url};
 use super::locking::Locking;
 use super::node::Trouble;
 use super::shell::Rescue;
-use crate::base;
+use crate::archive::{self, JobContext};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::plan::Plan;
@@ -34,7 +34,7 @@ pub(super) struct Site<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) sink: &'a Sink,
     pub(super) epoch: i64,
-    pub(super) workshop: &'a base::Workshop<'a>,
+    pub(super) workshop: &'a JobContext<'a>,
     pub(super) base: &'a recipe::Base,
     pub(super) context_dir: &'a Path,
     pub(super) locking: &'a Locking,
@@ -76,7 +76,7 @@ impl Site<'_> {
         Ok(got.path.clone())
     }
 
-    fn network_trouble(&self, error: &base::Error) -> Trouble {
+    fn network_trouble(&self, error: &archive::Error) -> Trouble {
         if self.cancel.fired() {
             Trouble::Build(Error::Interrupted)
         } else {

@@ -17,6 +17,7 @@ use super::run::Run;
 use super::shell::Rescue;
 use super::site::Site;
 use super::{Hall, Ready, Request, machine, pack, sweep};
+use crate::archive::{self, JobContext, Line};
 use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
@@ -178,8 +179,8 @@ impl<'a> Work<'a> {
         super::compression(self.ready.recipe.image.compression)
     }
 
-    fn workshop<'s>(&'s self, session: &'s Session) -> base::Workshop<'s> {
-        base::Workshop {
+    fn workshop<'s>(&'s self, session: &'s Session) -> JobContext<'s> {
+        JobContext {
             source: &self.ready.source,
             session,
             scratch: self.draft.dir(),
@@ -218,7 +219,7 @@ impl<'a> Work<'a> {
         Ok(direct)
     }
 
-    fn site<'s>(&'s self, session: &'s Session, workshop: &'s base::Workshop<'s>) -> Site<'s> {
+    fn site<'s>(&'s self, session: &'s Session, workshop: &'s JobContext<'s>) -> Site<'s> {
         let ready = self.ready;
         Site {
             session,
@@ -341,12 +342,16 @@ impl<'a> Work<'a> {
     fn base(&self, site: &Site<'_>, at: &Path, log: &mut StepLog) -> Result<PathBuf, Trouble> {
         let upper = pack::make_dir(&at.join("u"))?;
         let work = pack::fresh_work(at)?;
-        let mut hear = |line: base::Line<'_>| log.line(line.stderr, line.text);
+        let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
         let Ready { base, epoch, context_dir, .. } = self.ready;
         base::build(base, *epoch, context_dir, &upper, &work, site.workshop, &mut hear).map_err(
             |error| match error {
-                base::Error::Cancelled => Trouble::Build(Error::Interrupted),
-                base::Error::Sandbox(error) => Trouble::Build(Error::Sandbox(error)),
+                base::Error::Archive(archive::Error::Cancelled) => {
+                    Trouble::Build(Error::Interrupted)
+                }
+                base::Error::Archive(archive::Error::Sandbox(error)) => {
+                    Trouble::Build(Error::Sandbox(error))
+                }
                 error => Trouble::Base(error),
             },
         )?;

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bake::base::debian::apt::{self, Ask, Request};
-use bake::base::debian::{Archive, Options, Repository, Source};
-use bake::base::{Error, Line, Package};
+use bake::archive::apt::{self, Ask, Request};
+use bake::archive::{Archive, Options, Repository, Source};
+use bake::archive::{Error, Line, Package};
 use bake::digest::Digest;
 use bake::sandbox::Overlay;
 
@@ -264,7 +264,7 @@ fn root_net_repositories_of_others() {
             !crate::sandbox_lab::listing(&root.upper).iter().any(|path| path.contains("127.0.0.1"))
         );
 
-        let key = include_bytes!("../../src/base/debian/keys/trixie-stable.asc").to_vec();
+        let key = include_bytes!("../../src/archive/keys/trixie-stable.asc").to_vec();
         let repositories = [Repository { key, ..own.clone() }];
         let ask = Ask { repositories: &repositories, ..base.ask(&wanted, &[]) };
         let error = base.resolve(&base.fresh(), &ask).unwrap_err();

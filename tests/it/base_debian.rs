@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use bake::base::debian::Options;
+use bake::archive::{self, Options};
 use bake::base::{Error, Pinned};
 use bake::recipe::Variant;
 
@@ -154,7 +154,7 @@ fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
         return;
     }
     let Some(bench) = Bench::new() else { return };
-    let package = |name: &str, archive| bake::base::Package {
+    let package = |name: &str, archive| bake::archive::Package {
         name: name.to_owned(),
         version: "1.0".to_owned(),
         arch: "all".to_owned(),
@@ -183,11 +183,14 @@ fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
         date: 0,
         packages,
     };
-    let main = bake::base::debian::Archive::Main;
+    let main = bake::archive::Archive::Main;
     let missing =
         Pinned::Debian(pin(vec![package("gone", main.clone()), package("good", main.clone())]));
     let error = bench.build(&missing, Path::new("."), 0, &source).unwrap_err();
-    assert!(matches!(&error, Error::Gone { name, .. } if name == "gone"), "{error:?}");
+    assert!(
+        matches!(&error, Error::Archive(archive::Error::Gone { name, .. }) if name == "gone"),
+        "{error:?}"
+    );
     assert!(error.hint().unwrap().contains("bake lock --update"));
     // A package that is not the one the lock names is found out by its own control file.
     let mut other = package("good", main);

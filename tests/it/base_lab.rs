@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use bake::base::debian::{Options, Source, mirror};
-use bake::base::{Error, Line, Pinned, Workshop};
+use bake::archive::{JobContext, Line};
+use bake::archive::{Options, Source, mirror};
+use bake::base::{Error, Pinned};
 use bake::digest::Digest;
 use bake::event::{Sink, silent};
 use bake::recipe::{Base, BaseKind, Debian, Variant};
@@ -77,8 +78,8 @@ impl Bench {
         Some(Self { lab, scratch, cancel: Cancel::new().unwrap(), sink: silent() })
     }
 
-    pub(crate) fn shop<'a>(&'a self, source: &'a Source) -> Workshop<'a> {
-        Workshop {
+    pub(crate) fn shop<'a>(&'a self, source: &'a Source) -> JobContext<'a> {
+        JobContext {
             source,
             session: &self.lab.session,
             scratch: &self.scratch,

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use bake::base::debian::apt::{self, Ask};
-use bake::base::debian::release::Distrust;
-use bake::base::debian::{Options, Source};
-use bake::base::{Error, Pinned, fetch};
+use bake::archive::apt::{self, Ask};
+use bake::archive::release::Distrust;
+use bake::archive::{Error, fetch};
+use bake::archive::{Options, Source};
+use bake::base::{self, Pinned};
 use bake::digest::Digest;
 use pgp::composed::{
     ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyParamsBuilder, SignedPublicKey,
@@ -316,7 +317,8 @@ fn broken(
         );
     let cache = tempfile::tempdir().unwrap();
     let source = source(cache.path(), options(&server.url));
-    let error = pin("trixie", &source).and_then(|pinned| fetch_all(&pinned, &source)).unwrap_err();
+    let error =
+        pin("trixie", &source).and_then(|pinned| Ok(fetch_all(&pinned, &source)?)).unwrap_err();
     assert!(error.is_network(), "{error:?}");
     honest(cache.path());
     causes(&error).replace(&server.url, "MIRROR")
@@ -384,7 +386,13 @@ fn another_key_does_not_count() {
     });
     let cache = tempfile::tempdir().unwrap();
     let error = pin("trixie", &source(cache.path(), options(&server.url))).unwrap_err();
-    assert!(matches!(error, Error::Untrusted { source: Distrust::Signature(_), .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            base::Error::Archive(Error::Untrusted { source: Distrust::Signature(_), .. })
+        ),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -539,7 +547,7 @@ fn a_lock_that_was_tampered_with_is_refused() {
     let cache = tempfile::tempdir().unwrap();
     let source = source(cache.path(), options(&server.url));
     let pinned = pin("trixie", &source).unwrap();
-    type Change = fn(&mut bake::base::Package);
+    type Change = fn(&mut bake::archive::Package);
     let (path, name, version): (Change, Change, Change) = (
         |p| p.path = "../../etc/passwd".to_owned(),
         |p| p.name = "$(reboot)".to_owned(),
@@ -580,10 +588,22 @@ fn net_the_real_mirror_through_one_that_lies() {
     let cache = tempfile::tempdir().unwrap();
     let options = Options { mirror: Some(format!("{}/debian", server.url)), ..Options::default() };
     let error = pin("trixie", &source(cache.path(), options)).unwrap_err();
-    assert!(matches!(error, Error::Untrusted { source: Distrust::Signature(_), .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            base::Error::Archive(Error::Untrusted { source: Distrust::Signature(_), .. })
+        ),
+        "{error:?}"
+    );
     honest(cache.path());
     // The same documents, a month later: the ones that expire have expired.
     let late = Options { now: Options::default().now + 40 * 86_400, ..Options::default() };
     let error = pin("trixie", &source(cache.path(), late)).unwrap_err();
-    assert!(matches!(error, Error::Untrusted { source: Distrust::Expired(_), .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            base::Error::Archive(Error::Untrusted { source: Distrust::Expired(_), .. })
+        ),
+        "{error:?}"
+    );
 }

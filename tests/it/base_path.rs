@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bake::base::debian::Options;
+use bake::archive::{self, Options};
 use bake::base::{Error, Pinned};
 use bake::recipe::{Base, BaseKind};
 
@@ -79,7 +79,10 @@ fn root_every_packing_is_the_same_tree() {
         std::fs::write(context.path().join(name), tar_bytes().len().to_string().repeat(2000))
             .unwrap();
         let error = bench.build(&pinned, context.path(), 100, &source).unwrap_err();
-        assert!(matches!(error, Error::Changed { .. } | Error::Failed { .. }), "{error:?}");
+        assert!(
+            matches!(error, Error::Changed { .. } | Error::Archive(archive::Error::Failed { .. })),
+            "{error:?}"
+        );
     }
 }
 
@@ -130,7 +133,9 @@ fn root_hostile_tars_are_refused() {
         let error = bench
             .build(&pin(context.path(), "b.tar", cache.path()), context.path(), 0, &source)
             .unwrap_err();
-        let Error::Failed { what, .. } = &error else { panic!("{error:?}") };
+        let Error::Archive(archive::Error::Failed { what, .. }) = &error else {
+            panic!("{error:?}")
+        };
         assert_eq!(what, "unpacking b.tar");
     }
     assert!(!bench.scratch.join("escape").exists());

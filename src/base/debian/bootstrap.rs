@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::mirror::Mirror;
-use super::tidy::Check;
 use super::unpack;
-use crate::base::{Error, Line, PinnedDebian, Workshop, environment, host_arch};
+use crate::archive::mirror::Mirror;
+use crate::archive::{self, Check, JobContext, Line, arch_name, environment};
+use crate::base::{Error, PinnedDebian, host_arch};
 use crate::event::Event;
 use crate::sandbox::{Action, Call, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile};
 
@@ -35,7 +35,7 @@ pub(in crate::base) fn build(
     epoch: i64,
     upper: &Path,
     work: &Path,
-    shop: &Workshop<'_>,
+    shop: &JobContext<'_>,
     hear: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
     if pin.arch != host_arch() {
@@ -50,17 +50,17 @@ fn unpack(
     pin: &PinnedDebian,
     epoch: i64,
     upper: &Path,
-    shop: &Workshop<'_>,
+    shop: &JobContext<'_>,
 ) -> Result<unpack::Done, Error> {
     let mirror = shop.source.mirror(pin.mirror.as_deref(), &pin.suite);
     let args = unpack::Args {
         root: shop.inside(upper)?,
         packages: PathBuf::from("/packages/sha256"),
         set: pin.packages.clone(),
-        arch: super::arch_name(&pin.arch)?.to_owned(),
+        arch: arch_name(&pin.arch)?.to_owned(),
         slim: pin.slim,
         epoch,
-        threads: shop.source.options.threads,
+        threads: shop.source.threads(),
         sources: super::sources(pin),
     };
     let total = pin.packages.len() as u64;
@@ -71,7 +71,7 @@ fn unpack(
     let job = Job {
         root: None,
         mounts: vec![Mount {
-            from: shop.source.fetcher.cache().to_owned(),
+            from: shop.source.cache().to_owned(),
             at: PathBuf::from("/packages"),
             read_only: true,
             owners: Owners::Image,
@@ -101,8 +101,8 @@ fn unpack(
     // When a download fails the unpacking ends too, for want of packages: the download is the
     // reason.
     match fetched {
-        Err(Error::Cancelled) if !shop.cancel.fired() => {}
-        Err(error) => return Err(error),
+        Err(archive::Error::Cancelled) if !shop.cancel.fired() => {}
+        Err(error) => return Err(error.into()),
         Ok(()) => {}
     }
     let values = ended?;
@@ -115,8 +115,8 @@ fn fetch(
     pin: &PinnedDebian,
     mirror: &Mirror,
     mut pipe: File,
-    shop: &Workshop<'_>,
-) -> Result<(), Error> {
+    shop: &JobContext<'_>,
+) -> Result<(), archive::Error> {
     shop.source.packages(&pin.packages, mirror, &mut |index, _| {
         let place = u32::try_from(index).unwrap_or(u32::MAX).to_le_bytes();
         // Nobody reads any more: the unpacking has failed and says why itself.
@@ -134,7 +134,7 @@ fn configure(
     upper: &Path,
     work: &Path,
     preinsts: Vec<String>,
-    shop: &Workshop<'_>,
+    shop: &JobContext<'_>,
     hear: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
     let exec = |argv: Vec<String>, env| {

@@ -7,10 +7,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::index::field;
+use crate::archive::Check;
+use crate::deb::stanza::field;
 use crate::sandbox::CallIo;
 
 /// Files that go; a `*` stands for anything within the last part of a path.
@@ -73,15 +73,6 @@ const EMPTIED: &[&str] = &[
     "var/cache/zypp",
     "var/cache/pacman/pkg",
 ];
-
-/// What to check before tidying.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(in crate::base) struct Check {
-    /// Packages (name, version) that must be installed now.
-    pub installed: Vec<(String, String)>,
-    /// Every package in dpkg's database must be `install ok installed`.
-    pub whole: bool,
-}
 
 /// The chore `debian.tidy`, to be run inside the root: removes what must not stay. Argument: none;
 /// returns `{"removed": n}`.

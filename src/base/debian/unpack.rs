@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::filter::{self, Filter};
-use super::index::{Catalog, field};
 use super::tree::{Folder, Held, Root};
-use super::{closure, deb};
-use crate::base::Package;
+use crate::archive::{Package, closure};
+use crate::deb::file as deb;
+use crate::deb::index::Catalog;
+use crate::deb::stanza::field;
 use crate::sandbox::CallIo;
 
 /// Where control folders wait for their preinst, below the root.

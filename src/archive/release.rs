@@ -326,7 +326,7 @@ fn seconds(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    const SIGNED: &[u8] = include_bytes!("../../../fixtures/debian/trixie-updates.InRelease");
+    const SIGNED: &[u8] = include_bytes!("../../fixtures/debian/trixie-updates.InRelease");
 
     #[test]
     fn the_pinned_keys_are_the_ones_in_the_table() {

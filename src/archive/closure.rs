@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use super::index::{Catalog, Found, field};
-use super::version;
+use crate::deb::index::{Catalog, Found};
+use crate::deb::stanza::field;
+use crate::deb::version;
 
 /// Why no set could be found.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +41,7 @@ struct Alternative<'a> {
 
 /// What is to be selected first.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Want {
+pub enum Want {
     /// Essential, required, and apt.
     Minimal,
     /// Essential only.
@@ -49,7 +50,7 @@ pub(super) enum Want {
 
 /// Returns the set for `want`, by name, with the newest version of each package. `drop`: names
 /// never chosen. `arch`: Debian's name.
-pub(super) fn close(
+pub fn close(
     catalog: &Catalog,
     want: Want,
     arch: &str,

@@ -11,7 +11,7 @@ const CONTROL: u64 = 64 << 20;
 
 /// A file of the control archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
+pub struct Member {
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Permission bits.
@@ -22,14 +22,14 @@ pub(super) struct Member {
 
 /// The control archive.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Control {
+pub struct Control {
     /// Name → file; `control` is always there.
     pub members: BTreeMap<String, Member>,
 }
 
 impl Control {
     /// The control stanza, with one line end at its end.
-    pub(super) fn stanza(&self) -> String {
+    pub fn stanza(&self) -> String {
         let text = self
             .members
             .get("control")
@@ -39,7 +39,7 @@ impl Control {
     }
 
     /// A member's text.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.members
             .get(name)
             .map(|m| String::from_utf8_lossy(&m.bytes).into_owned())
@@ -48,7 +48,7 @@ impl Control {
 }
 
 /// Decompresses xz within bounds.
-pub(super) fn xz<R: Read>(from: R) -> io::Result<liblzma::read::XzDecoder<R>> {
+pub fn xz<R: Read>(from: R) -> io::Result<liblzma::read::XzDecoder<R>> {
     let stream =
         liblzma::stream::Stream::new_stream_decoder(DECODER, liblzma::stream::CONCATENATED)?;
     Ok(liblzma::read::XzDecoder::new_stream(from, stream))
@@ -56,7 +56,7 @@ pub(super) fn xz<R: Read>(from: R) -> io::Result<liblzma::read::XzDecoder<R>> {
 
 /// Reads a package: its control archive, then hands the open data archive to `data`. Whatever
 /// `data` leaves unread is skipped.
-pub(super) fn read<R: Read, T>(
+pub fn read<R: Read, T>(
     from: R,
     data: impl FnOnce(&Control, &mut tar::Archive<&mut dyn Read>) -> io::Result<T>,
 ) -> io::Result<T> {
@@ -112,7 +112,7 @@ pub(super) fn read<R: Read, T>(
 }
 
 /// Reads only the control archive.
-pub(super) fn control<R: Read>(from: R) -> io::Result<Control> {
+pub fn control<R: Read>(from: R) -> io::Result<Control> {
     read(from, |control, _| Ok(control.clone()))
 }
 

@@ -1,48 +1,17 @@
-//! `Packages` indexes: decompressed once into the cache (apt needs the text too), scanned into a
-//! small catalog of the newest versions; the stanzas themselves stay on disk and are read where
-//! they are needed.
-//!
-//! ```text
-//! CACHE/index/sha256/<hex>    plain text of an index, by the sha256 that the signed Release file gives
-//! ```
+//! `Packages` indexes: scanned into a small catalog of the newest versions; the stanzas themselves
+//! stay on disk and are read where they are needed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::version;
-use crate::base::aside::Aside;
-use crate::digest::{Digest, HashReader, HashWriter};
-use crate::files;
 
 /// A stanza longer than this is not one of a package index (the longest in Debian has about 60
 /// KiB).
 const LONGEST: usize = 1 << 20;
-
-/// Returns a field's value with its continuation lines, without surrounding white space.
-pub(super) fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
-    let mut at = 0;
-    for line in stanza.split_inclusive('\n') {
-        let matches = line.len() > name.len()
-            && line.as_bytes()[name.len()] == b':'
-            && line.as_bytes()[..name.len()].eq_ignore_ascii_case(name.as_bytes());
-        if matches {
-            let start = at + name.len() + 1;
-            let mut end = at + line.len();
-            for more in stanza[end..].split_inclusive('\n') {
-                if !more.starts_with([' ', '\t']) {
-                    break;
-                }
-                end += more.len();
-            }
-            return Some(stanza[start..end].trim());
-        }
-        at += line.len();
-    }
-    None
-}
 
 /// Where stanzas are.
 #[derive(Debug)]
@@ -62,7 +31,7 @@ struct Entry {
 
 /// The newest version of every package of some indexes.
 #[derive(Debug, Default)]
-pub(super) struct Catalog {
+pub struct Catalog {
     texts: Vec<Text>,
     newest: HashMap<Box<str>, Entry>,
     providers: HashMap<Box<str>, Vec<Box<str>>>,
@@ -71,7 +40,7 @@ pub(super) struct Catalog {
 
 /// A stanza and which index it came from.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub struct Found {
     /// The stanza's text.
     pub stanza: String,
     /// Place of its index in the order in which the indexes were added.
@@ -80,7 +49,7 @@ pub(super) struct Found {
 
 impl Catalog {
     /// Adds the index in the file `path`; among equal versions the index added first wins.
-    pub(super) fn add_file(&mut self, path: &Path) -> io::Result<()> {
+    pub fn add_file(&mut self, path: &Path) -> io::Result<()> {
         let text = self.texts.len();
         let file = fs::File::open(path)?;
         each_stanza(&mut &file, &mut |offset, stanza| self.add(text, offset, stanza))?;
@@ -89,7 +58,7 @@ impl Catalog {
     }
 
     /// Adds stanzas separated by empty lines.
-    pub(super) fn add_text(&mut self, text: String) -> io::Result<()> {
+    pub fn add_text(&mut self, text: String) -> io::Result<()> {
         let number = self.texts.len();
         each_stanza(&mut text.as_bytes(), &mut |offset, stanza| self.add(number, offset, stanza))?;
         self.texts.push(Text::Memory(text));
@@ -140,7 +109,7 @@ impl Catalog {
 
     /// Names of packages that some version says are essential or required; to be checked against
     /// the newest stanza.
-    pub(super) fn roots(&self) -> Vec<&str> {
+    pub fn roots(&self) -> Vec<&str> {
         let mut roots: Vec<&str> = self.roots.iter().map(|r| &**r).collect();
         roots.sort_unstable();
         roots.dedup();
@@ -148,7 +117,7 @@ impl Catalog {
     }
 
     /// Returns the newest stanza of package `name`.
-    pub(super) fn newest(&self, name: &str) -> io::Result<Option<Found>> {
+    pub fn newest(&self, name: &str) -> io::Result<Option<Found>> {
         let Some(entry) = self.newest.get(name) else { return Ok(None) };
         let length = entry.length as usize;
         let stanza = match &self.texts[entry.text] {
@@ -167,7 +136,7 @@ impl Catalog {
 
     /// Returns the names of packages of which some version provides `name`; to be checked against
     /// their newest stanzas.
-    pub(super) fn providers(&self, name: &str) -> Vec<&str> {
+    pub fn providers(&self, name: &str) -> Vec<&str> {
         let mut names: Vec<&str> =
             self.providers.get(name).map(|l| l.iter().map(|n| &**n).collect()).unwrap_or_default();
         names.sort_unstable();
@@ -223,10 +192,7 @@ fn last_break(buffer: &[u8], had: usize) -> usize {
 }
 
 /// Finds the stanzas whose `Filename` is one of `paths` in the index file `path`.
-pub(super) fn by_filename(
-    path: &Path,
-    paths: &HashSet<String>,
-) -> io::Result<HashMap<String, String>> {
+pub fn by_filename(path: &Path, paths: &HashSet<String>) -> io::Result<HashMap<String, String>> {
     let mut found = HashMap::new();
     let mut file = fs::File::open(path)?;
     each_stanza(&mut file, &mut |_, stanza| {
@@ -239,106 +205,12 @@ pub(super) fn by_filename(
     Ok(found)
 }
 
-/// How an index is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    /// `.xz`
-    Xz,
-    /// `.gz`
-    Gzip,
-    /// As it is.
-    Plain,
-}
-
-/// Where the plain text of an index is cached.
-pub(super) fn place(cache: &Path, digest: &Digest) -> PathBuf {
-    cache.join("index/sha256").join(digest.hex())
-}
-
-/// Returns the cached plain text after a check of every byte; what is not what its name says is
-/// removed.
-pub(super) fn cached(cache: &Path, digest: &Digest) -> Option<PathBuf> {
-    let path = place(cache, digest);
-    let file = fs::File::open(&path).ok()?;
-    files::mark_used(&file);
-    let mut reader = HashReader::new(file);
-    let mut buffer = vec![0; 1 << 20];
-    while reader.read(&mut buffer).ok()? > 0 {}
-    if reader.finish().1 == *digest {
-        return Some(path);
-    }
-    let _ = fs::remove_file(&path);
-    None
-}
-
-/// Decompresses the verified file `packed` (from where it stands) into the cache and checks that
-/// the result is what the Release file says. `plain`: its digest and size; without one (not every
-/// archive lists the plain text) the digest found is the name.
-pub(super) fn unpack(
-    cache: &Path,
-    packed: &fs::File,
-    packing: Packing,
-    plain: Option<(Digest, u64)>,
-) -> io::Result<PathBuf> {
-    let dir = cache.join("index/sha256");
-    fs::create_dir_all(&dir)?;
-    let reader: Box<dyn Read> = match packing {
-        Packing::Xz => Box::new(super::deb::xz(packed)?),
-        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-        Packing::Plain => Box::new(packed),
-    };
-    let cap = plain.map_or(1 << 30, |(_, size)| size);
-    let partial = cache.join("partial");
-    let mut aside = Aside::new(&partial)?;
-    let mut out = HashWriter::new(io::BufWriter::with_capacity(1 << 18, aside.file()));
-    let size = io::copy(&mut reader.take(cap + 1), &mut out)?;
-    out.flush()?;
-    let (_, digest, _) = out.finish();
-    if size > cap || plain.is_some_and(|wanted| wanted != (digest, size)) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "its plain text is not what the Release file says",
-        ));
-    }
-    let path = place(cache, &digest);
-    aside.keep(&partial, &path)?;
-    Ok(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deb::stanza::field;
 
     const TEXT: &str = "Package: a\nVersion: 1\nDescription: x\n y\nDepends: b,\n c\n\nPackage: b\nVersion: 2\nProvides: v (= 1), w\nFilename: pool/b.deb\n\nPackage: a\nVersion: 1.1\nEssential: yes\n\nPackage: a\nVersion: 1.0\nPriority: required\n";
-
-    #[test]
-    fn fields_have_continuation_lines_and_no_case() {
-        assert_eq!(field(TEXT, "depends"), Some("b,\n c"));
-        assert_eq!(field(TEXT, "Description"), Some("x\n y"));
-        assert_eq!(field(TEXT, "Dep"), None);
-    }
-
-    #[test]
-    fn use_shows_as_the_time_of_access_only() {
-        use std::time::Duration;
-        use std::time::SystemTime;
-        let dir = tempfile::tempdir().expect("a folder");
-        fs::create_dir(dir.path().join("partial")).expect("mkdir");
-        let packed = dir.path().join("Packages");
-        fs::write(&packed, TEXT).expect("write");
-        let open = || fs::File::open(&packed).expect("open");
-        let path = unpack(dir.path(), &open(), Packing::Plain, None).expect("unpack");
-        let old = SystemTime::now() - Duration::from_secs(86_400);
-        fs::File::open(&path)
-            .expect("open")
-            .set_times(fs::FileTimes::new().set_accessed(old).set_modified(old))
-            .expect("touch");
-        assert_eq!(cached(dir.path(), &Digest::of(TEXT)), Some(path.clone()));
-        // Another build's apt holds a link to it, and would take another time for another list.
-        let meta = fs::metadata(&path).expect("stat");
-        assert_eq!(meta.modified().expect("a time"), old);
-        assert!(meta.accessed().expect("a time") > old + Duration::from_secs(80_000));
-    }
 
     #[test]
     fn the_newest_wins_wherever_it_is() {

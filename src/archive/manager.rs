@@ -1,12 +1,12 @@
 //! Package managers: which one an image has, and the command lines of those that fetch for
 //! themselves (all but apt).
 
-use super::Error;
+use super::error::Error;
 
 /// A package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manager {
-    /// Debian's: see `debian::apt`.
+    /// Debian's: see `apt`.
     Apt,
     /// Alpine's.
     Apk,

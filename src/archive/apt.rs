@@ -19,11 +19,13 @@ use std::{fs, io};
 
 use serde_json::json;
 
-use super::index::{self, field};
+use super::error::Error;
+use super::job::{Check, JobContext, Line, environment};
 use super::mirror::Mirror;
-use super::tidy::Check;
-use super::{Archive, Lists, Repository, Source, deb, is_name, version};
-use crate::base::{Error, Line, Package, Workshop, environment};
+use super::package::{Archive, Package, arch_name, from_stanza};
+use super::source::{Lists, Repository, Source};
+use crate::deb::stanza::field;
+use crate::deb::{file as deb, index, name as names, version};
 use crate::digest::HashReader;
 use crate::sandbox::{
     Action, Call, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, Session,
@@ -68,7 +70,7 @@ impl Request {
         if name.len() > 1 && name.ends_with('-') {
             return Err(wrong("a trailing - would remove it; use a run step"));
         }
-        if !is_name(name) {
+        if !names::is_package(name) {
             return Err(wrong("a package name has lower-case letters, digits and + - . only"));
         }
         if arch.as_ref().is_some_and(|a| {
@@ -166,10 +168,10 @@ pub fn suite_of(os_release: &str) -> Option<String> {
 pub fn resolve(
     root: &Overlay,
     ask: &Ask<'_>,
-    shop: &Workshop<'_>,
+    shop: &JobContext<'_>,
     hear: &mut dyn FnMut(Line<'_>),
 ) -> Result<Vec<Package>, Error> {
-    let arch = super::arch_name(ask.arch)?;
+    let arch = arch_name(ask.arch)?;
     let mut sources =
         vec![shop.source.debian(ask.suite, ask.components, arch, &ask.mirror(shop.source))?];
     for repository in ask.repositories {
@@ -247,7 +249,7 @@ pub fn resolve(
                     source,
                 })?;
                 for stanza in stanzas.values() {
-                    let package = super::package(stanza, &pocket.archive)?;
+                    let package = from_stanza(stanza, &pocket.archive)?;
                     found.insert(package.path.clone(), package);
                 }
             }
@@ -286,10 +288,10 @@ pub fn install(
     root: &Overlay,
     packages: &[Package],
     ask: &Ask<'_>,
-    shop: &Workshop<'_>,
+    shop: &JobContext<'_>,
     hear: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
-    let arch = super::arch_name(ask.arch)?;
+    let arch = arch_name(ask.arch)?;
     packages.iter().try_for_each(Package::check)?;
     fetch(packages, ask, shop.source)?;
     let files = local(ask.files)?;
@@ -440,7 +442,7 @@ impl Drop for Bench<'_> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(shop: &Workshop<'a>) -> Result<Self, Error> {
+    fn new(shop: &JobContext<'a>) -> Result<Self, Error> {
         let dir = tempfile::Builder::new()
             .prefix("apt-")
             .tempdir_in(shop.scratch)

@@ -1,0 +1,110 @@
+//! Jobs about packages: what they need, how their output and their end are taken.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::Error;
+use super::source::Source;
+use crate::event::Sink;
+use crate::sandbox::{Cancel, Ended, Heard, Job, Session};
+
+/// Everything the work inside the sandbox needs.
+#[derive(Clone, Copy)]
+pub struct JobContext<'a> {
+    /// Downloads.
+    pub source: &'a Source,
+    /// The build's user namespace.
+    pub session: &'a Session,
+    /// The session's scratch folder: upper folders are below it, and so are our own short-lived
+    /// folders.
+    pub scratch: &'a Path,
+    /// Ends it all.
+    pub cancel: &'a Cancel,
+    /// Where progress goes.
+    pub sink: &'a Sink,
+}
+
+/// A line of output of something that runs inside.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// From standard error.
+    pub stderr: bool,
+    /// Its bytes, without line end.
+    pub text: &'a [u8],
+}
+
+impl JobContext<'_> {
+    /// Where `path` (below the scratch folder) is for a chore.
+    pub fn inside(&self, path: &Path) -> Result<PathBuf, Error> {
+        let below = path.strip_prefix(self.scratch).map_err(|_| Error::File {
+            doing: "use",
+            path: path.to_owned(),
+            source: io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not below the scratch folder",
+            ),
+        })?;
+        Ok(Path::new("/scratch").join(below))
+    }
+
+    /// Runs a job; its output goes to `hear`, and its last lines into the error, if it fails.
+    pub fn run(
+        &self,
+        what: &str,
+        job: Job,
+        hear: &mut dyn FnMut(Line<'_>),
+        progress: &mut dyn FnMut(Value),
+    ) -> Result<Vec<Value>, Error> {
+        const KEPT: usize = 30;
+        let mut tail: VecDeque<String> = VecDeque::new();
+        let ended = self.session.run(job, self.cancel, &mut |heard| match heard {
+            Heard::Line { stderr, text } => {
+                if tail.len() == KEPT {
+                    tail.pop_front();
+                }
+                tail.push_back(String::from_utf8_lossy(text).into_owned());
+                hear(Line { stderr, text });
+            }
+            Heard::Progress(value) => progress(value),
+            _ => {}
+        })?;
+        match ended {
+            Ended::Done(values) => Ok(values),
+            Ended::Cancelled => Err(Error::Cancelled),
+            Ended::Failed { how, .. } => Err(Error::Failed {
+                what: what.to_owned(),
+                how: how.reasons().join(": "),
+                tail: tail.into(),
+            }),
+        }
+    }
+}
+
+/// Environment of everything that installs packages.
+pub fn environment(epoch: i64) -> BTreeMap<String, String> {
+    [
+        ("DEBIAN_FRONTEND", "noninteractive".to_owned()),
+        ("DEBCONF_NONINTERACTIVE_SEEN", "true".to_owned()),
+        ("HOME", "/root".to_owned()),
+        ("LC_ALL", "C.UTF-8".to_owned()),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("SOURCE_DATE_EPOCH", epoch.to_string()),
+        ("TZ", "UTC".to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// What the call `debian.finish` checks at the end of a job that installed packages.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Check {
+    /// Packages (name, version) that must be installed now.
+    pub installed: Vec<(String, String)>,
+    /// Every package in dpkg's database must be `install ok installed`.
+    pub whole: bool,
+}
