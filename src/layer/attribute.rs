@@ -13,12 +13,23 @@ pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 pub(crate) const ACL: &[u8] = b"system.posix_acl_access";
 /// The ACL that files in a folder start with.
 pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-/// Overlay's own attributes as this project mounts it (`userxattr`).
-pub(crate) const OVERLAY: &[u8] = b"user.overlay.";
-/// Overlay's mark of a folder that hides what is below.
+/// The attributes that overlayfs keeps for itself, by the mount option `userxattr` (how this project
+/// mounts it) and without it. On a lower directory of any mount they would be obeyed, not shown:
+/// one of them could hide a file from the steps and tests of an image and show it where the image is
+/// used, or the other way round.
+const RESERVED: [&[u8]; 2] = [b"user.overlay.", b"trusted.overlay."];
+/// The ones of `userxattr`.
+const OVERLAY: &[u8] = RESERVED[0];
+/// Overlay's mark of a directory that hides what is below.
 pub(crate) const OVERLAY_OPAQUE: &str = "user.overlay.opaque";
-/// How overlay stores a `user.overlay.x` that a step has set: with one more `overlay.`.
+/// How overlay stores a `user.overlay.x` that a step has set: with one more `overlay.`
+/// (overlayfs.rst, "Nesting overlayfs mounts").
 const ESCAPE: &[u8] = b"overlay.";
+
+/// Whether overlayfs takes an attribute of this name for its own. No layer has one.
+pub(crate) fn reserved(name: &[u8]) -> bool {
+    RESERVED.iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// The attributes of one file.
 #[derive(Debug, Default)]
@@ -38,6 +49,9 @@ pub(crate) fn kept(name: &[u8]) -> bool {
 /// Checks an attribute that is to be kept: of the only form that means the same on every host.
 pub(crate) fn check(name: &[u8], value: &[u8]) -> Result<(), Wrong> {
     let wrong = || Wrong::Attribute(show(name));
+    if reserved(name) {
+        return Err(Wrong::Reserved(show(name)));
+    }
     // `=` ends the name in a PAX record; the kernel allows 255 bytes of name.
     if name.len() > 255 || name.contains(&b'=') || name.contains(&0) || value.len() > MAX_ATTRIBUTE
     {
@@ -67,14 +81,6 @@ pub(crate) fn check(name: &[u8], value: &[u8]) -> Result<(), Wrong> {
         }
     }
     Ok(())
-}
-
-/// Returns the name under which overlay shows `name` of a lower folder to a step.
-pub(crate) fn escape(name: &[u8]) -> Vec<u8> {
-    match name.strip_prefix(OVERLAY) {
-        Some(rest) => [OVERLAY, ESCAPE, rest].concat(),
-        None => name.to_owned(),
-    }
 }
 
 /// Why reading attributes failed.
@@ -146,27 +152,26 @@ pub(crate) fn kept_of(fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno
 pub(crate) fn read(fd: impl AsFd) -> Result<Found, Failure> {
     let mut found = Found::default();
     for name in list(&fd)? {
-        if let Some(own) =
-            name.strip_prefix(OVERLAY).or_else(|| name.strip_prefix(b"trusted.overlay."))
-        {
+        if let Some(own) = RESERVED.iter().find_map(|prefix| name.strip_prefix(*prefix)) {
             match own {
-                b"opaque" => found.opaque |= get(&fd, &name)?.as_deref() == Some(b"y"),
                 b"redirect" | b"metacopy" => return Err(Wrong::Overlay.into()),
+                // What overlayfs notes of its own accord lies under the prefix that it was mounted
+                // with; what a step has set has one more `overlay.`.
+                b"opaque" if name.starts_with(OVERLAY) => {
+                    found.opaque |= get(&fd, &name)?.as_deref() == Some(b"y");
+                }
                 _ => {}
             }
+            if let Some(set) = own.strip_prefix(ESCAPE).filter(|_| name.starts_with(OVERLAY)) {
+                return Err(Wrong::Reserved(show(&[OVERLAY, set].concat())).into());
+            }
+            continue;
         }
-        let shown = match name.strip_prefix(OVERLAY) {
-            Some(rest) => match rest.strip_prefix(ESCAPE) {
-                Some(rest) => [OVERLAY, rest].concat(),
-                None => continue,
-            },
-            None => name.clone(),
-        };
-        if kept(&shown)
+        if kept(&name)
             && let Some(value) = get(&fd, &name)?
         {
-            check(&shown, &value)?;
-            found.kept.insert(shown, value);
+            check(&name, &value)?;
+            found.kept.insert(name, value);
         }
     }
     Ok(found)
@@ -215,7 +220,10 @@ mod tests {
         ] {
             assert_eq!(kept(name.as_bytes()), keep, "{name}");
         }
-        assert_eq!(escape(b"user.overlay.opaque"), b"user.overlay.overlay.opaque");
-        assert_eq!(escape(b"user.overlayx"), b"user.overlayx");
+        for name in ["user.overlay.opaque", "user.overlay.overlay.x", "trusted.overlay.origin"] {
+            let refused = Err(Wrong::Reserved(name.to_owned()));
+            assert_eq!(check(name.as_bytes(), b"y"), refused, "{name}");
+        }
+        assert_eq!(check(b"user.overlayx", b"y"), Ok(()));
     }
 }

@@ -273,6 +273,11 @@ pub enum Wrong {
     /// Entries out of order, or repeated.
     #[error("entries must be added once each, in order")]
     Order,
+    /// An attribute that overlayfs would obey instead of showing it.
+    #[error(
+        "the attribute {0} belongs to the overlay file system of a host and can be in no image"
+    )]
+    Reserved(String),
     /// Overlay marks that mean the contents are elsewhere.
     #[error("it refers to another layer's contents (overlay redirect or metacopy)")]
     Overlay,

@@ -2,7 +2,6 @@
 //! by hand inside it, and every file is made by a call on the descriptor of its own folder, which
 //! was opened by the kernel without following any link.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -258,20 +257,10 @@ impl Work<'_> {
             if self.options.owners == Ownership::Dropped && key == attribute::CAPABILITY {
                 continue;
             }
-            let key = self.stored(key);
-            rustix::fs::fsetxattr(&fd, &*key, value, XattrFlags::empty())
+            rustix::fs::fsetxattr(&fd, &**key, value, XattrFlags::empty())
                 .map_err(|e| system("set an attribute of", path, e))?;
         }
         rustix::fs::futimens(&fd, &times(meta)).map_err(|e| system("set the time of", path, e))
-    }
-
-    /// The name under which an attribute is stored: one of overlay's own would be obeyed, not
-    /// shown, if it were not escaped.
-    fn stored<'k>(&self, key: &'k [u8]) -> Cow<'k, [u8]> {
-        match self.options.form {
-            Form::Overlay => Cow::Owned(attribute::escape(key)),
-            Form::Tree => Cow::Borrowed(key),
-        }
     }
 
     /// Finds the file that the hard link `path` is another name of: its open folder and its name
@@ -571,10 +560,7 @@ impl Work<'_> {
                     && key == attribute::OVERLAY_OPAQUE.as_bytes();
                 // Inherited from a default ACL, or of an earlier layer's folder: the entry says
                 // what there is.
-                if attribute::kept(&key)
-                    && !internal
-                    && !told.keys().any(|k| *self.stored(k) == *key)
-                {
+                if attribute::kept(&key) && !internal && !told.contains_key(&key) {
                     forget(rustix::fs::fremovexattr(&fd, &*key))
                         .map_err(|e| system("remove an attribute of", &path, e))?;
                 }

@@ -101,7 +101,7 @@ fn root_everything_a_tree_can_hold() {
     xattr::set(at("b/z"), "user.note", b"x=\ny").expect("xattr");
     xattr::set(at("b/d"), "user.overlay.opaque", b"y").expect("xattr");
     xattr::set(at("b/d"), "user.overlay.origin", b"host").expect("xattr");
-    xattr::set(at("b/d"), "user.overlay.overlay.opaque", b"mine").expect("xattr");
+    xattr::set(at("b/d"), "user.mine", b"mine").expect("xattr");
     xattr::set(at("b/d"), "trusted.other", b"host").expect("xattr");
     let mut capability = [0; 20];
     capability[..8].copy_from_slice(&[1, 0, 0, 2, 0, 0x20, 0, 0]);
@@ -144,7 +144,7 @@ fn root_everything_a_tree_can_hold() {
             .map(|(k, v)| (String::from_utf8(k).expect("ascii"), v))
             .collect::<Vec<_>>()
     };
-    assert_eq!(attributes("b/d"), [("user.overlay.opaque".to_owned(), b"mine".to_vec())]);
+    assert_eq!(attributes("b/d"), [("user.mine".to_owned(), b"mine".to_vec())]);
     assert_eq!(
         attributes("b/z"),
         [
