@@ -20,7 +20,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A path inside the root could not be used.
-    #[error("cannot {0}")]
+    #[error(transparent)]
     Files(#[from] crate::files::Error),
     /// Something of another kind is in the way.
     #[error("{}: {why}", path.display())]

@@ -44,7 +44,7 @@ pub(super) fn unpack(
     tell: &mut dyn FnMut(Value),
 ) -> Result<Value, Error> {
     let refuse = |why: String| Error::refused(plan.url, why);
-    let broken = |e: layer::Error| refuse(format!("cannot {}", chain(&e).join(": ")));
+    let broken = |e: layer::Error| refuse(chain(&e).join(": "));
     let ids = owner::ids(root, plan.owner)?;
     known_form(&mut archive).map_err(refuse)?;
     let inside = root.beneath(

@@ -501,6 +501,10 @@ pub(super) struct ExportArgs {
     /// Replace what is there
     #[arg(long)]
     pub(super) force: bool,
+    /// Of format `dir`: everything belongs to you, and setuid bits and capabilities are dropped; to
+    /// keep owners takes root
+    #[arg(long)]
+    pub(super) drop_owners: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::engine::error::Error as BuildError;
 use crate::event::chain;
 use crate::inspect;
+use crate::output;
 use crate::sandbox;
 use crate::store;
 use crate::ui::report::Report;
@@ -188,10 +189,7 @@ pub(super) fn sandbox(error: &sandbox::Error) -> Report {
             let message = "this host cannot run bake's sandbox".to_owned();
             Report { message, causes: vec![what.clone()], hints, ..report("host", HOST, error) }
         }
-        sandbox::Error::System { what, .. } => with_room(Report {
-            message: format!("cannot {what}"),
-            ..report("sandbox", FAILED, error)
-        }),
+        sandbox::Error::System { .. } => with_room(Report { ..report("sandbox", FAILED, error) }),
     }
 }
 
@@ -215,11 +213,7 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
         inspect::Error::Process { .. } => {
             let hint = "give the pid of a running process, as root; `--root DIR` compares a folder"
                 .to_owned();
-            Report {
-                message: format!("cannot {error}"),
-                hints: vec![hint],
-                ..report("usage", USAGE, error)
-            }
+            Report { hints: vec![hint], ..report("usage", USAGE, error) }
         }
         inspect::Error::Unreadable { .. } => {
             let hint = "compare as root; nothing can be said of what cannot be read".to_owned();
@@ -229,16 +223,27 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
     }
 }
 
+/// Reports what was not exported.
+pub(super) fn output(error: &output::Error) -> Report {
+    let hints = match error {
+        output::Error::Exists { .. } => vec!["--force replaces it".to_owned()],
+        output::Error::InTheWay { .. } => vec!["remove it, or name another --output".to_owned()],
+        output::Error::Stream => {
+            let formats = "oci-archive, docker-archive, tar and manifest";
+            vec![format!("name a directory; formats for a stream are {formats}")]
+        }
+        output::Error::NotRoot => vec![
+            "--drop-owners: everything belongs to you".to_owned(),
+            "--format tar keeps owners, in a file".to_owned(),
+        ],
+        _ => vec![],
+    };
+    with_room(Report { hints, ..report("export", FAILED, error) })
+}
+
 /// Reports a store that cannot be used.
 pub(super) fn store(error: &store::Error) -> Report {
     let mut report = report("store", if error.is_store_unusable() { STORE } else { FAILED }, error);
-    if let store::Error::Disk { source } = error {
-        report = Report {
-            message: format!("cannot {source}"),
-            causes: report.causes.split_off(1),
-            ..report
-        };
-    }
     if let store::Error::NoEarlier { passed, .. } = error {
         report.causes.extend(passed.iter().map(|one| format!("passed over {one}")));
     }

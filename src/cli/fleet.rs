@@ -23,7 +23,7 @@ pub(super) fn fleet(ctx: &Ctx<'_>, args: &FleetArgs) -> Result<u8, Report> {
     let fleet = inspect::fleet(&args.reports, &mut io::stdin().lock(), now())
         .map_err(|error| edge::inspect(&error))?;
     if let Some(path) = &args.svg {
-        files::write_whole(path, inspect::draw(&fleet).as_bytes(), 0o644)
+        files::rewrite(path, inspect::draw(&fleet).as_bytes(), 0o644)
             .map_err(|error| edge::report("file", edge::FAILED, &error))?;
     }
     if ctx.ui.json() {

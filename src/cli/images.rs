@@ -256,7 +256,7 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
     };
     let blob = |digest: &Digest| blob(&store, digest);
     let source = Source { reference: &version.reference, manifest: &version.manifest, blob: &blob };
-    let fail = |error: output::Error| edge::report("export", edge::FAILED, &error);
+    let fail = |error: output::Error| edge::output(&error);
     if args.output == Path::new("-") {
         if ctx.ui.json() {
             return Err(edge::usage("--json and --output - both want stdout", "write to a file"));
@@ -266,7 +266,7 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
         out.flush().map_err(|error| edge::report("export", edge::FAILED, &error))?;
         return Ok(edge::OK);
     }
-    let options = Options { force: args.force, ..Options::default() };
+    let options = Options { force: args.force, drop_owners: args.drop_owners };
     let done = output::export(&source, format, &args.output, options).map_err(fail)?;
     if ctx.ui.json() {
         let Reference { name, version, .. } = &version.reference;

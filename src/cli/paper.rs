@@ -94,7 +94,7 @@ pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
             .map_err(|found| told(ctx, &engine::error::Error::Recipe(found), path))?;
         let changed = formatted != text;
         if changed && !args.check {
-            files::write_whole(path, formatted.as_bytes(), 0o644)
+            files::rewrite(path, formatted.as_bytes(), 0o644)
                 .map_err(|error| edge::report("file", edge::FAILED, &error))?;
         }
         unformatted += u32::from(changed);
@@ -185,7 +185,7 @@ pub(super) fn man(ctx: &Ctx<'_>, dir: Option<&Path>) -> Result<u8, Report> {
         clap_mangen::Man::new(page).render(&mut text).map_err(fail)?;
         text.flush().map_err(fail)?;
         let path = dir.join(format!("{name}.1"));
-        files::write_whole(&path, &text, 0o644)
+        files::rewrite(&path, &text, 0o644)
             .map_err(|error| edge::report("file", edge::FAILED, &error))?;
         ctx.ui.result(&clean(&path.to_string_lossy()));
     }

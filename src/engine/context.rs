@@ -184,8 +184,8 @@ pub enum Error {
         why: String,
     },
     /// Reading failed.
-    #[error("cannot {0}")]
-    Read(#[source] files::Error),
+    #[error(transparent)]
+    Read(files::Error),
     /// Reading a file's content failed.
     #[error("cannot read \"{}\"", path.display())]
     Content {

@@ -121,7 +121,7 @@ impl Locking {
             return Ok(false);
         }
         self.must_do(&[], lock)?;
-        files::write_whole(&self.path, text.as_bytes(), 0o644).map_err(|error| Error::File {
+        files::rewrite(&self.path, text.as_bytes(), 0o644).map_err(|error| Error::File {
             verb: "write",
             path: self.path.clone(),
             source: io::Error::other(error),

@@ -15,11 +15,13 @@ use std::time::SystemTime;
 mod lock;
 mod mark;
 mod remove;
+mod rewrite;
 mod root;
 
 pub use lock::Lock;
 pub(crate) use mark::{Mark, Moment};
 pub use remove::{remove_at, remove_tree};
+pub use rewrite::rewrite;
 pub(crate) use root::openat2;
 pub use root::{Links, RootDir, dir_names};
 
@@ -40,7 +42,7 @@ pub fn mark_used(file: &File) {
 #[non_exhaustive]
 pub enum Error {
     /// A system call failed.
-    #[error("{what} {}", path.display())]
+    #[error("cannot {what} {}", path.display())]
     System {
         /// What was being done, as the verb before the path ("open", "rename to").
         what: &'static str,
@@ -50,7 +52,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A symbolic link leads out of the folder that must not be left.
-    #[error("use {}: the symbolic link {} leads out of {}", path.display(), link.display(), root.display())]
+    #[error("cannot use {}: the symbolic link {} leads out of {}", path.display(), link.display(), root.display())]
     Outside {
         /// The path asked for, relative to the root.
         path: PathBuf,
@@ -60,7 +62,7 @@ pub enum Error {
         root: PathBuf,
     },
     /// Something of another kind stands where a file or folder is needed.
-    #[error("use {}: it is {found}, not {wanted}", path.display())]
+    #[error("cannot use {}: it is {found}, not {wanted}", path.display())]
     Kind {
         /// The path.
         path: PathBuf,
@@ -70,13 +72,13 @@ pub enum Error {
         wanted: &'static str,
     },
     /// A path that has no place inside a folder: empty, or with `..`.
-    #[error("use {}: not a path inside a folder", path.display())]
+    #[error("cannot use {}: not a path inside a folder", path.display())]
     Path {
         /// The path.
         path: PathBuf,
     },
     /// A file is longer than its reader is ready to hold.
-    #[error("read {}: more than {limit} bytes", path.display())]
+    #[error("cannot read {}: more than {limit} bytes", path.display())]
     TooLong {
         /// The path.
         path: PathBuf,
@@ -259,7 +261,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(dir.path().join("f")).expect("mkdir");
         let error = write_whole(&dir.path().join("f"), b"x", 0o644).expect_err("a folder is there");
-        assert!(error.to_string().starts_with("rename to "), "{error}");
+        assert!(error.to_string().starts_with("cannot rename to "), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
         assert!(
             write_whole(&dir.path().join("no/f"), b"x", 0o644).expect_err("no folder").is_missing()

@@ -322,7 +322,7 @@ impl AsFd for RootDir {
 }
 
 /// Names the kind of a file for people.
-fn kind_name(meta: &Metadata) -> &'static str {
+pub(super) fn kind_name(meta: &Metadata) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     let kind = meta.file_type();
     if kind.is_dir() {

@@ -19,7 +19,7 @@ pub enum Error {
     #[error(transparent)]
     Layer(#[from] Unverified),
     /// What a version names has no root file system.
-    #[error("read {image}: {why}")]
+    #[error("cannot read {image}: {why}")]
     NotAnImage {
         /// `name:version`.
         image: String,
@@ -27,7 +27,7 @@ pub enum Error {
         why: String,
     },
     /// A file that should be a manifest of `bake export --format manifest`.
-    #[error("read the manifest {}", path.display())]
+    #[error("cannot read the manifest {}", path.display())]
     Manifest {
         /// The file, or `-`.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum Error {
         source: Unreadable,
     },
     /// A pattern of what is left out.
-    #[error("leave out {pattern:?}: {why}")]
+    #[error("cannot leave out {pattern:?}: {why}")]
     Pattern {
         /// The pattern.
         pattern: String,
@@ -43,7 +43,7 @@ pub enum Error {
         why: String,
     },
     /// The root that is compared.
-    #[error("compare the root {}", path.display())]
+    #[error("cannot compare the root {}", path.display())]
     Root {
         /// Its folder.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum Error {
         source: files::Error,
     },
     /// The process whose root is to be compared.
-    #[error("look at the process {pid}")]
+    #[error("cannot look at the process {pid}")]
     Process {
         /// Its number.
         pid: u32,
@@ -59,7 +59,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Everything in a root that could be read is as it should be, but not everything could be.
-    #[error("compare the root {}: {names} of its names cannot be read, the first is {first}", root.display())]
+    #[error("cannot compare the root {}: {names} of its names cannot be read, the first is {first}", root.display())]
     Unreadable {
         /// The root.
         root: PathBuf,
@@ -71,7 +71,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file of a stat cache.
-    #[error("use the stat cache {}", path.display())]
+    #[error("cannot use the stat cache {}", path.display())]
     Cache {
         /// The file.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file or folder of reports.
-    #[error("read {}", path.display())]
+    #[error("cannot read {}", path.display())]
     Report {
         /// The file or folder.
         path: PathBuf,

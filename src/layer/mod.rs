@@ -141,31 +141,31 @@ pub struct Meta {
 #[non_exhaustive]
 pub enum Error {
     /// The source of a tar or blob failed.
-    #[error("read the layer")]
+    #[error("cannot read the layer")]
     Read {
         /// Why.
         source: io::Error,
     },
     /// The place a tar or blob goes to failed.
-    #[error("write the layer")]
+    #[error("cannot write the layer")]
     Write {
         /// Why.
         source: io::Error,
     },
     /// The compressed bytes are damaged or of an unknown kind.
-    #[error("decompress the layer: {why}")]
+    #[error("cannot decompress the layer: {why}")]
     Compressed {
         /// What is wrong.
         why: String,
     },
     /// The tar as a whole is not one that can be trusted to mean one thing.
-    #[error("read the tar: {why}")]
+    #[error("cannot read the tar: {why}")]
     Tar {
         /// What is wrong.
         why: Wrong,
     },
     /// One entry of a tar is refused.
-    #[error("unpack the tar entry {entry:?}: {why}")]
+    #[error("cannot unpack the tar entry {entry:?}: {why}")]
     Entry {
         /// Its name; bytes that are not UTF-8 are replaced.
         entry: String,
@@ -173,7 +173,7 @@ pub enum Error {
         why: Wrong,
     },
     /// A file of the tree cannot be put into a layer.
-    #[error("pack {path:?}: {why}")]
+    #[error("cannot pack {path:?}: {why}")]
     Pack {
         /// Its path inside the tree; bytes that are not UTF-8 are replaced.
         path: String,
@@ -181,7 +181,7 @@ pub enum Error {
         why: Wrong,
     },
     /// A system call failed.
-    #[error("{what} {}", path.display())]
+    #[error("cannot {what} {}", path.display())]
     System {
         /// What was being done, as the verb before the path.
         what: &'static str,

@@ -12,7 +12,7 @@ use crate::digest::{Digest, HashReader, Hasher};
 #[derive(Debug, thiserror::Error)]
 pub enum Unverified {
     /// It cannot be read.
-    #[error("read the blob {digest}")]
+    #[error("cannot read the blob {digest}")]
     Read {
         /// Which.
         digest: Digest,
@@ -20,7 +20,7 @@ pub enum Unverified {
         source: io::Error,
     },
     /// It is not what its name says.
-    #[error("read the blob {digest}: {what}")]
+    #[error("cannot read the blob {digest}: {what}")]
     Corrupt {
         /// Which.
         digest: Digest,
@@ -28,7 +28,7 @@ pub enum Unverified {
         what: String,
     },
     /// It cannot be understood.
-    #[error("apply the layer {digest}")]
+    #[error("cannot apply the layer {digest}")]
     Layer {
         /// Which.
         digest: Digest,

@@ -99,13 +99,13 @@ pub struct Exported {
 #[non_exhaustive]
 pub enum Error {
     /// Something is at the destination.
-    #[error("write {}: it exists (to replace it: --force)", path.display())]
+    #[error("cannot write {}: a file or directory of that name exists", path.display())]
     Exists {
         /// The destination.
         path: PathBuf,
     },
     /// What is at the destination is not replaced, even by force.
-    #[error("replace {}: it is {found}, not {wanted}", path.display())]
+    #[error("cannot replace {}: it is {found}, not {wanted}", path.display())]
     Kind {
         /// The destination.
         path: PathBuf,
@@ -115,35 +115,31 @@ pub enum Error {
         wanted: &'static str,
     },
     /// Another export to the same destination is at work.
-    #[error("write {}: another export is writing it", path.display())]
+    #[error("cannot write {}: another export is writing it", path.display())]
     Busy {
         /// The destination.
         path: PathBuf,
     },
     /// A folder that bake did not make stands where the work would be done.
-    #[error("use {}: it is in the way, and not left by an interrupted export", path.display())]
+    #[error("cannot use {}: a file or directory of that name exists, and no interrupted export left it", path.display())]
     InTheWay {
         /// `<dest>.partial`.
         path: PathBuf,
     },
     /// The destination has no name of its own.
-    #[error("write {}: not the name of a file or folder to be made", path.display())]
+    #[error("cannot write {}: not the name of a file or directory to be made", path.display())]
     Destination {
         /// What was given.
         path: PathBuf,
     },
     /// A folder cannot go to a stream.
-    #[error(
-        "write the format `dir` to a stream (formats for a stream: oci-archive, docker-archive, tar, manifest)"
-    )]
+    #[error("cannot write the format `dir` to a stream")]
     Stream,
     /// A folder with owners needs root.
-    #[error(
-        "write a folder whose files have owners: only root can (without owners: --drop-owners; with them, as a file: format `tar`)"
-    )]
+    #[error("cannot write a directory whose files have owners: only root can")]
     NotRoot,
     /// A blob cannot be read.
-    #[error("read the blob {digest}")]
+    #[error("cannot read the blob {digest}")]
     Blob {
         /// Which.
         digest: Digest,
@@ -151,7 +147,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A blob is not what its name says.
-    #[error("read the blob {digest}: {what}")]
+    #[error("cannot read the blob {digest}: {what}")]
     Corrupt {
         /// Which.
         digest: Digest,
@@ -159,7 +155,7 @@ pub enum Error {
         what: String,
     },
     /// The manifest or config cannot be understood.
-    #[error("read the blob {digest}")]
+    #[error("cannot read the blob {digest}")]
     Unreadable {
         /// Which.
         digest: Digest,
@@ -167,13 +163,13 @@ pub enum Error {
         source: crate::image::Unreadable,
     },
     /// The manifest describes no image with a root file system.
-    #[error("export the image: {why}")]
+    #[error("cannot export the image: {why}")]
     NotAnImage {
         /// Why not.
         why: String,
     },
     /// A layer cannot be applied.
-    #[error("apply the layer {digest}")]
+    #[error("cannot apply the layer {digest}")]
     Layer {
         /// Which.
         digest: Digest,
@@ -181,7 +177,7 @@ pub enum Error {
         source: layer::Error,
     },
     /// The output cannot be written.
-    #[error("write the {format}")]
+    #[error("cannot write the {format}")]
     Write {
         /// What was being written.
         format: &'static str,
@@ -189,7 +185,7 @@ pub enum Error {
         source: layer::Error,
     },
     /// A system call failed.
-    #[error("{what} {}", path.display())]
+    #[error("cannot {what} {}", path.display())]
     System {
         /// What was being done, as the verb before the path.
         what: &'static str,

@@ -236,9 +236,11 @@ fn files(old: &Value, new: &Value, listing: &dyn Fn(&Digest) -> Option<Listing>)
         match (before.and_then(listing), listing(digest)) {
             (Some(a), Some(b)) => {
                 let difference = a.compare(&b);
-                tell(&mut out, "changed", &difference.changed);
-                tell(&mut out, "added", &difference.added);
-                tell(&mut out, "removed", &difference.removed);
+                // A file that is copied alone has no name below what is copied.
+                let alone = what.strip_prefix("copy ").unwrap_or(what);
+                tell(&mut out, "changed", &difference.changed, alone);
+                tell(&mut out, "added", &difference.added, alone);
+                tell(&mut out, "removed", &difference.removed, alone);
             }
             _ => out.push(format!("{what} changed")),
         }
@@ -249,13 +251,16 @@ fn files(old: &Value, new: &Value, listing: &dyn Fn(&Digest) -> Option<Listing>)
     out
 }
 
-fn tell(out: &mut Vec<String>, how: &str, names: &Names) {
+/// Names what came, went or changed; a name that is empty is `alone`.
+fn tell(out: &mut Vec<String>, how: &str, names: &Names, alone: &str) {
     if names.count == 0 {
         return;
     }
     let more = names.count - names.first.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    out.push(format!("{how}: {}{more}", names.first.join(", ")));
+    let name = |name: &String| if name.is_empty() { alone.to_owned() } else { name.clone() };
+    let first: Vec<String> = names.first.iter().map(name).collect();
+    out.push(format!("{how}: {}{more}", first.join(", ")));
 }
 
 fn named(names: impl Iterator<Item = impl AsRef<str>>) -> Names {
@@ -284,16 +289,18 @@ fn sets(kind: &str, old: &Value, new: &Value) -> Vec<String> {
     let changed = new.iter().filter_map(|(name, now)| {
         old.get(name).filter(|was| *was != now).map(|was| format!("{name} {was} → {now}"))
     });
-    tell(&mut out, &format!("{kind} changed"), &named(changed));
+    tell(&mut out, &format!("{kind} changed"), &named(changed), "");
     tell(
         &mut out,
         &format!("{kind} added"),
         &named(new.keys().filter(|name| !old.contains_key(*name))),
+        "",
     );
     tell(
         &mut out,
         &format!("{kind} removed"),
         &named(old.keys().filter(|name| !new.contains_key(*name))),
+        "",
     );
     if out.is_empty() {
         out.push(format!("another build of the same {kind} versions"));
@@ -391,7 +398,7 @@ mod tests {
     fn many_names_are_counted() {
         let mut out = vec![];
         let names: Vec<String> = (0..8).map(|n| format!("f{n}")).collect();
-        tell(&mut out, "added", &named(names.iter()));
+        tell(&mut out, "added", &named(names.iter()), "");
         assert_eq!(out, ["added: f0, f1, f2, f3, f4 and 3 more"]);
     }
 }

@@ -24,8 +24,8 @@ pub(super) const BUILT_IN: Chores =
 
 fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
     let paths: Vec<WirePath> = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
-    let scratch =
-        tree::open_dir(CWD, "/scratch").map_err(|e| format!("open the scratch folder: {e}"))?;
+    let scratch = tree::open_dir(CWD, "/scratch")
+        .map_err(|e| format!("cannot open the scratch directory: {e}"))?;
     let todo = Mutex::new(paths.into_iter());
     let failure = Mutex::new(None);
     // Where removing waits for the disk, several at once wait less.
@@ -37,8 +37,9 @@ fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
                     let Some(path) = next.map(|path| path.path()) else { return };
                     if let Err(error) = remove_tree(&scratch, &path) {
                         let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure
-                            .get_or_insert_with(|| format!("remove {}: {error}", path.display()));
+                        failure.get_or_insert_with(|| {
+                            format!("cannot remove {}: {error}", path.display())
+                        });
                     }
                 }
             });

@@ -61,7 +61,7 @@ fn prepare(exec: &Exec, streams: &Streams, filter: &[u8]) -> Result<(), String> 
     let who = passwd::look_up(&exec.user)?;
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |error: rustix::io::Errno| format!("{what}: {}", io::Error::from(error))
+        move |error: rustix::io::Errno| format!("cannot {what}: {}", io::Error::from(error))
     };
     rustix::process::setsid().map_err(failed("start a session"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -72,13 +72,13 @@ fn prepare(exec: &Exec, streams: &Streams, filter: &[u8]) -> Result<(), String> 
     let cwd = Path::new("/").join(&exec.cwd);
     std::fs::create_dir_all(&cwd)
         .and_then(|()| std::env::set_current_dir(&cwd))
-        .map_err(|e| format!("enter the folder {}: {e}", cwd.display()))?;
+        .map_err(|e| format!("cannot enter the directory {}: {e}", cwd.display()))?;
     limits().map_err(failed("set resource limits"))?;
-    become_user(&who).map_err(|error| format!("become user '{}': {error}", exec.user))?;
+    become_user(&who).map_err(|error| format!("cannot become user '{}': {error}", exec.user))?;
     // From here on the child can do nothing that the step could not. Descriptors other than 0, 1, 2
     // vanish when the program starts.
-    sys::cloexec_from(3).map_err(|error| format!("close descriptors: {error}"))?;
-    seccomp::apply(filter).map_err(|error| format!("set the system call filter: {error}"))
+    sys::cloexec_from(3).map_err(|error| format!("cannot close descriptors: {error}"))?;
+    seccomp::apply(filter).map_err(|error| format!("cannot set the system call filter: {error}"))
 }
 
 fn connect(streams: &Streams, null: &OwnedFd) -> rustix::io::Result<()> {

@@ -53,7 +53,7 @@ pub(super) fn lock_slot() -> Result<Slot, Error> {
         }
     }
     let (dir, source) = last.expect("the list above is not empty");
-    Err(Error::System { what: format!("lock a range of ids in {dir}"), source })
+    Err(Error::System { what: format!("cannot lock a range of ids in {dir}"), source })
 }
 
 fn lock_in(dir: &Path, taken: &[Range<u64>]) -> io::Result<Option<Slot>> {

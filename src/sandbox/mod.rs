@@ -390,7 +390,7 @@ impl Cancel {
     pub fn new() -> Result<Self, Error> {
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
         let fd = rustix::event::eventfd(0, flags).map_err(|error| Error::System {
-            what: "make an event descriptor".into(),
+            what: "cannot make an event descriptor".into(),
             source: error.into(),
         })?;
         Ok(Self(Arc::new(fd)))
@@ -432,7 +432,7 @@ pub enum Error {
     /// A system call failed.
     #[error("{what}")]
     System {
-        /// What was being done.
+        /// What was being done: "cannot open …".
         what: String,
         /// Why it failed.
         source: std::io::Error,

@@ -238,16 +238,14 @@ pub(super) struct Fault {
 }
 
 impl Fault {
+    /// `what` finishes "cannot …".
     pub(super) fn new(what: impl Into<String>, error: impl Into<io::Error>) -> Self {
-        let error: io::Error = error.into();
+        let (what, error): (_, io::Error) = (format!("cannot {}", what.into()), error.into());
         match error.raw_os_error() {
-            Some(errno) => Self { what: what.into(), errno: Some(errno), hint: None, image: false },
-            None => Self {
-                what: format!("{}: {error}", what.into()),
-                errno: None,
-                hint: None,
-                image: false,
-            },
+            Some(errno) => Self { what, errno: Some(errno), hint: None, image: false },
+            None => {
+                Self { what: format!("{what}: {error}"), errno: None, hint: None, image: false }
+            }
         }
     }
 
@@ -281,7 +279,7 @@ impl From<Fault> for Error {
 
 /// Adds what was being done to an error of the system.
 pub(super) trait Doing<T> {
-    /// `what` finishes "could not …".
+    /// `what` finishes "cannot …".
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Fault>;
 }
 

@@ -49,7 +49,7 @@ pub(super) fn program(host: &Host) -> Result<&OwnedFd, Error> {
             }
         }
         _ => Error::System {
-            what: format!("read bake's own program {}", host.helper.display()),
+            what: format!("cannot read bake's own program {}", host.helper.display()),
             source,
         },
     })?;
@@ -210,7 +210,7 @@ fn attempt(helper: Option<&Path>) -> Result<String, Error> {
         .tempdir_in("/var/tmp")
         .or_else(|_| tempfile::tempdir());
     let system = |what: &str| {
-        let what = what.to_owned();
+        let what = format!("cannot {what}");
         move |source| Error::System { what, source }
     };
     let dir = dir.map_err(system("make a temporary folder"))?;

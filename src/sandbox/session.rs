@@ -43,7 +43,7 @@ struct Folder {
 impl Folder {
     fn open(path: &Path) -> Result<Self, Error> {
         let real = path.canonicalize().map_err(|source| Error::System {
-            what: format!("open the folder {}", path.display()),
+            what: format!("cannot open the directory {}", path.display()),
             source,
         })?;
         let named = std::path::absolute(path).unwrap_or_else(|_| real.clone());
@@ -63,7 +63,7 @@ impl Folder {
 
 fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     let what = what.into();
-    move |source| Error::System { what, source }
+    move |source| Error::System { what: format!("cannot {what}"), source }
 }
 
 /// A program of the host, in the usual places.
@@ -116,7 +116,7 @@ impl Inner {
         match found {
             Some((in_scratch, path)) => Ok(Below { in_scratch, path: WirePath::new(&path) }),
             None => Err(Error::System {
-                what: format!("use the folder {}", path.display()),
+                what: format!("cannot use the directory {}", path.display()),
                 source: io::Error::other(
                     "it lies neither below the layers folder nor below the scratch folder",
                 ),
@@ -133,13 +133,17 @@ impl Inner {
                     upper.parent().filter(|parent| work.parent() == Some(parent) && upper != work);
                 let names = parent.zip(upper.file_name()).zip(work.file_name());
                 let ((parent, upper_name), work_name) = names.ok_or_else(|| Error::System {
-                    what: format!("use the folders {} and {}", upper.display(), work.display()),
+                    what: format!(
+                        "cannot use the directories {} and {}",
+                        upper.display(),
+                        work.display()
+                    ),
                     source: io::Error::other("upper and work must lie side by side"),
                 })?;
                 let place = self.below(parent)?;
                 if !place.in_scratch {
                     return Err(Error::System {
-                        what: format!("write to {}", upper.display()),
+                        what: format!("cannot write to {}", upper.display()),
                         source: io::Error::other("it lies among the layers"),
                     });
                 }

@@ -211,7 +211,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Something else went wrong on the disk.
-    #[error("the disk did not do as asked")]
+    #[error(transparent)]
     Disk {
         /// What.
         source: files::Error,

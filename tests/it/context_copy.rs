@@ -333,7 +333,7 @@ fn a_full_disk_under_the_stream_is_an_error() {
     }
     let lab = lab(&["d/file"]);
     let error = lab.layer(&lab.context(), &op(&["d"], "/x", &[]), Full).unwrap_err();
-    assert_eq!(error, "write the layer");
+    assert_eq!(error, "cannot write the layer");
 }
 
 #[test]

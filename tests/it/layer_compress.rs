@@ -237,9 +237,9 @@ fn failures_end_the_work_and_say_which_side() {
     for how in [Compression::Gzip, Compression::Zstd, Compression::None] {
         let error =
             compress(&mut Broken(3_000_000), &mut vec![], how, 2).expect_err("broken source");
-        assert_eq!(error.to_string(), "read the layer");
+        assert_eq!(error.to_string(), "cannot read the layer");
         let error = compress(&mut &tar[..], &mut Broken(10_000), how, 2).expect_err("broken place");
-        assert_eq!(error.to_string(), "write the layer");
+        assert_eq!(error.to_string(), "cannot write the layer");
     }
 }
 

@@ -293,28 +293,34 @@ fn root_what_cannot_be_packed_is_named() {
     };
     check(
         &|d| assert!(node(&d.join("null"), FileType::CharacterDevice, rustix::fs::makedev(1, 3))),
-        "pack \"d/null\": it is a device",
+        "cannot pack \"d/null\": it is a device",
     );
     check(
         &|d| assert!(node(&d.join("disk"), FileType::BlockDevice, rustix::fs::makedev(8, 0))),
-        "pack \"d/disk\": it is a device",
+        "cannot pack \"d/disk\": it is a device",
     );
     check(
         &|d| fs::write(d.join(".wh.x"), "").expect("write"),
-        "pack \"d/.wh.x\": names beginning with `.wh.`",
+        "cannot pack \"d/.wh.x\": names beginning with `.wh.`",
     );
-    check(&|d| assert!(node(&d.join(".wh.x"), FileType::CharacterDevice, 0)), "pack \"d/.wh.x\"");
+    check(
+        &|d| assert!(node(&d.join(".wh.x"), FileType::CharacterDevice, 0)),
+        "cannot pack \"d/.wh.x\"",
+    );
     check(
         &|d| {
             fs::write(d.join("f"), "").expect("write");
             chown(d.join("f"), Some(65_536), None).expect("chown");
         },
-        "pack \"d/f\": its owner 65536 is above 65535",
+        "cannot pack \"d/f\": its owner 65536 is above 65535",
     );
-    check(&|d| chown(d, None, Some(100_000)).expect("chown"), "pack \"d/\": its group 100000");
+    check(
+        &|d| chown(d, None, Some(100_000)).expect("chown"),
+        "cannot pack \"d/\": its group 100000",
+    );
     check(
         &|d| xattr::set(d, "trusted.overlay.redirect", b"x").expect("xattr"),
-        "pack \"d\": it refers to another layer",
+        "cannot pack \"d\": it refers to another layer",
     );
     check(
         &|d| xattr::set(d, "user.overlay.metacopy", b"").expect("xattr"),
@@ -349,7 +355,7 @@ fn a_file_that_changes_while_read_is_named() {
     fs::write(dir.path().join("log"), vec![7; 3 << 20]).expect("write");
     let error =
         pack(dir.path(), EPOCH, &mut Meddler(&dir.path().join("log"), 0)).expect_err("changed");
-    assert_eq!(error.to_string(), "pack \"log\": it changed while it was read");
+    assert_eq!(error.to_string(), "cannot pack \"log\": it changed while it was read");
 }
 
 #[test]
@@ -363,7 +369,7 @@ fn a_full_place_is_an_error() {
         pack(&dir.path().join("missing"), EPOCH, &mut vec![])
             .expect_err("no folder")
             .to_string()
-            .starts_with("open the folder")
+            .starts_with("cannot open the folder")
     );
 }
 

@@ -539,7 +539,7 @@ fn layers_upon_layers_in_a_tree() {
         .expect_err("below a file");
     assert_eq!(
         error.to_string(),
-        "unpack the tar entry \"was-dir/x\": a folder on its way is a file, or a link without end"
+        "cannot unpack the tar entry \"was-dir/x\": a folder on its way is a file, or a link without end"
     );
     lab.unharmed();
 }

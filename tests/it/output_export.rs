@@ -458,7 +458,7 @@ fn destinations_are_whole_or_untouched() {
     let error = image.export(Format::Tar, &dest, Options::default()).expect_err("exists");
     assert_eq!(
         error.to_string(),
-        format!("write {}: it exists (to replace it: --force)", dest.display())
+        format!("cannot write {}: a file or directory of that name exists", dest.display())
     );
     assert_eq!(fs::read(&dest).expect("read"), b"precious");
     // What a killed export leaves is in nobody's way.

@@ -113,7 +113,7 @@ impl Cache {
         }
         let failed =
             |source: files::Error| Error::Cache { path: self.path.clone(), source: source.into() };
-        files::write_whole(&self.path, text.as_bytes(), 0o600).map_err(failed)
+        files::rewrite(&self.path, text.as_bytes(), 0o600).map_err(failed)
     }
 }
 
