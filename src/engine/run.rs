@@ -4,8 +4,9 @@
 //! ```text
 //! node n     key known? ─ hit ──────────────────────────────► its layer, unpacked only when a later node needs the folder
 //!            └ miss: wait for another build that runs it now, look again, else carry it out ─► upper folder
-//! beside n+1 packed ─► blob synced ─► entry in the cache: from here on a killed build need not run it again
-//! settle n   upper folder into cache/layers ─► builds that wait for it go on
+//! beside n+1 packed ─► blob synced ─► entry in the cache: from here on a killed build need not run it again,
+//!            and builds that wait for it go on
+//! settle n   upper folder into cache/layers
 //! ```
 //! A key holds the layers below by content, so it is known only when these are packed. Where the
 //! last build had this very step, that is waited for, since a hit is likely; else the step starts
@@ -79,8 +80,6 @@ struct Pending {
     index: usize,
     /// Its whole table.
     table: Option<Table>,
-    /// Held until others can find what it gave.
-    lock: Option<files::Lock>,
     /// What it gave before, to compare with.
     expected: Option<Option<Layer>>,
 }
@@ -213,8 +212,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
         });
         let key =
             table.as_ref().filter(|_| expected.is_none() && !self.cache_broken).map(Table::key);
-        self.pending = Some(Pending { index, table, lock, expected });
+        self.pending = Some(Pending { index, table, expected });
         let sink = Sink::clone(work.sink);
+        let pins = matches!(work.node(index), Node::Step(_))
+            .then(|| work.ready.facts.pins_of(index, &work.known_pins()));
         let keep = move |blob: Option<&Blob>, touches: Option<&[String]>| {
             let entry = Entry::new(
                 blob.map(layer_of),
@@ -223,6 +224,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 work.draft.id(),
             );
             let kept = key.map_or(Ok(()), |key| work.cache.keep(&key, entry, &work.draft));
+            // From here on others find what this one gave. They go on at once, beside the next step
+            // of this build: it would cost them more to wait for its folder than to unpack the blob.
+            if let (Some(lock), Some(pins)) = (&lock, &pins) {
+                write_pins(lock, pins);
+            }
+            drop(lock);
             if told {
                 let (layer, size) =
                     (blob.map(|blob| blob.digest), blob.map_or(0, |blob| blob.tar_size));
@@ -495,7 +502,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
     }
 
     fn settle_one(&mut self, pending: Pending) -> Result<(), Error> {
-        let Pending { index, table, lock, expected } = pending;
+        let Pending { index, table, expected } = pending;
         let work = self.work;
         let Some(table) = table else { return Ok(()) };
         let layer = self.made[index].layer.as_ref().map(layer_of);
@@ -522,9 +529,6 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 Ok(None) => {}
                 Err(error) => self.broken(&error),
             }
-        }
-        if let (Some(lock), Node::Step(_)) = (&lock, work.node(index)) {
-            write_pins(lock, &work.ready.facts.pins_of(index, &work.known_pins()));
         }
         Ok(())
     }
