@@ -135,7 +135,6 @@ fn known_form(archive: &mut File) -> Result<(), String> {
     read.map_err(|e| format!("cannot be read: {e}"))?;
     let name = match start.as_slice() {
         [b'P', b'K', 3 | 5 | 7, ..] => "a zip archive",
-        [b'B', b'Z', b'h', ..] => "compressed with bzip2",
         [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive",
         [0x04, 0x22, 0x4d, 0x18, ..] => "compressed with lz4",
         [b'!', b'<', b'a', b'r', b'c', b'h', b'>', ..] => {

@@ -13,10 +13,13 @@ use crate::recipe;
 use crate::sandbox::Chores;
 
 mod debian;
+mod directory;
 mod path;
 
+pub use path::ImageForm;
+
 /// Goes up whenever the same pin would give another tree.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Functions of this room that run inside the namespaces.
 pub const CHORES: Chores = &[
@@ -53,6 +56,14 @@ pub enum Error {
         /// As it is.
         found: Digest,
     },
+    /// The base is a whole image where a root file system is asked for.
+    #[error("{path} is {what}, not a root file system")]
+    ImageAsRoot {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        what: ImageForm,
+    },
     /// The base folder or archive is not in the context.
     #[error("{path} leads out of the context: {link} is a symlink")]
     Outside {
@@ -77,6 +88,9 @@ impl Error {
         match self {
             Self::Archive(error) => error.hint(),
             Self::Changed { .. } => Some("accept the new content: bake lock --update".to_owned()),
+            Self::ImageAsRoot { .. } => Some(
+                "a base is a tar or a directory of `/` itself: of an image of bake, `bake export --format tar` writes one".to_owned(),
+            ),
             _ => None,
         }
     }
@@ -111,7 +125,10 @@ pub enum Pinned {
 pub struct PinnedPath {
     /// Path below the context.
     pub path: PathBuf,
-    /// sha256 of the file, or of the folder's tree (names, kinds, modes, owners, contents; not
+    /// What the modes of a directory's files mean.
+    #[serde(default)]
+    pub modes: recipe::Modes,
+    /// sha256 of the file, or of the directory's tree (names, kinds, modes, owners, contents; not
     /// times).
     pub sha256: Digest,
 }
@@ -171,7 +188,9 @@ impl Pinned {
     pub fn fits(&self, base: &recipe::Base, arch: &str) -> bool {
         match (self, &base.kind) {
             (Self::Scratch, recipe::BaseKind::Scratch) => true,
-            (Self::Path(pin), recipe::BaseKind::Path(path)) => pin.path == *path,
+            (Self::Path(pin), recipe::BaseKind::Path(path)) => {
+                pin.path == *path && pin.modes == base.modes
+            }
             (Self::Debian(pin), recipe::BaseKind::Debian(wanted)) => {
                 pin.suite == wanted.suite
                     && pin.arch == arch
@@ -202,7 +221,8 @@ pub fn pin(
         recipe::BaseKind::Scratch => Ok(Pinned::Scratch),
         recipe::BaseKind::Path(path) => Ok(Pinned::Path(PinnedPath {
             path: path.clone(),
-            sha256: path::digest(&path::held(context, path)?, source.cache())?,
+            modes: base.modes,
+            sha256: path::digest(&path::held(context, path)?, base.modes, source.cache())?,
         })),
         recipe::BaseKind::Debian(wanted) => {
             if let Some(locked @ Pinned::Debian(pin)) = locked.filter(|l| l.fits(base, arch)) {

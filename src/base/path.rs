@@ -1,36 +1,33 @@
-//! A tar or a folder of the context as base. A folder is turned into a canonical tar on the way:
-//! sorted, owners relative to the folder's owner (who is root in the image), times set by us, so
-//! that two checkouts of one tree are one base.
+//! A tar or a directory of the context as a base: named by its digest, and unpacked in the sandbox.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Error, PinnedPath};
-use crate::archive::JobContext;
-use crate::digest::{Digest, HashReader, HashWriter};
+use super::{Error, PinnedPath, directory};
+use crate::archive::{self, JobContext};
+use crate::digest::{Digest, HashReader};
 use crate::event::chain;
 use crate::files::{self, Links, Mark, Moment, RootDir};
 use crate::layer;
+use crate::recipe::Modes;
 use crate::sandbox::{Action, Call, CallIo, Job, Network};
 
 /// How the note begins of what a tar looked like when it was read, and which digest it had.
 const NOTE: &str = "bake tar 1";
 
-/// Returns the digest of a tar (its bytes) or a folder (its tree, but for times). Of a tar that
-/// looks as it did when it was read last, the digest is the one noted in the folder `cache` then:
-/// whoever unpacks it reads and compares every byte.
-pub(super) fn digest(path: &Path, cache: &Path) -> Result<Digest, Error> {
+/// Returns the digest of a tar (its bytes) or a directory (its tree, but for times). Of a tar that
+/// looks as it did when it was read last, the digest is the one noted in the directory `cache`
+/// then: whoever unpacks it reads and compares every byte.
+pub(super) fn digest(path: &Path, modes: Modes, cache: &Path) -> Result<Digest, Error> {
     let meta = fs::metadata(path).map_err(Error::file("read", path))?;
     if meta.is_dir() {
-        return tree(path).map_err(Error::file("read", path));
+        return directory::digest(path, modes).map_err(Error::file("read", path));
     }
     let when = SystemTime::now();
     let file = File::open(path).map_err(Error::file("read", path))?;
@@ -80,17 +77,11 @@ fn words(mark: &Mark) -> String {
 
 fn write_note(note: &Path, text: &str) -> Result<(), files::Error> {
     let fail = |source| files::system("write", note, source);
-    let folder = note.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(fail)?;
-    let mut aside = files::Aside::new(folder)?;
+    let directory = note.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(fail)?;
+    let mut aside = files::Aside::new(directory)?;
     aside.write_all(text.as_bytes()).map_err(fail)?;
     aside.keep_unsynced(note, 0o600).map(|_| ())
-}
-
-fn tree(folder: &Path) -> io::Result<Digest> {
-    let mut writer = HashWriter::new(io::sink());
-    stream(folder, 0, &mut writer)?;
-    Ok(writer.finish().1)
 }
 
 /// Returns where the base is. Symlinks may lead to it, but not out of the context.
@@ -121,7 +112,7 @@ pub(super) fn build(
     shop: &JobContext<'_>,
 ) -> Result<(), Error> {
     let path = held(context, &pin.path)?;
-    let folder = fs::metadata(&path).map_err(Error::file("read", &path))?.is_dir();
+    let is_directory = fs::metadata(&path).map_err(Error::file("read", &path))?.is_dir();
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| Error::file("read", &path)(e.into()))?;
     let inside = shop.inside(upper)?;
@@ -129,11 +120,11 @@ pub(super) fn build(
         let path = &path;
         let pump = scope.spawn(move || -> io::Result<Digest> {
             let mut pipe = io::BufWriter::with_capacity(1 << 16, File::from(writer));
-            let digest = if folder {
-                stream(path, epoch, &mut pipe)?;
-                // Once more: the stream above has other times in it, and the folder may have
+            let digest = if is_directory {
+                directory::write(path, pin.modes, epoch, &mut pipe)?;
+                // Once more: the tar above has other times in it, and the directory may have
                 // changed since it was pinned.
-                tree(path)?
+                directory::digest(path, pin.modes)?
             } else {
                 let mut reader = HashReader::new(File::open(path)?);
                 copy(&mut reader, &mut pipe)?;
@@ -165,31 +156,85 @@ pub(super) fn build(
             (Ok(_), Ok(found)) if found != pin.sha256 => {
                 Err(Error::Changed { path: path.clone(), expected: pin.sha256, found })
             }
-            (Ok(_), Ok(_)) => Ok(()),
+            (Ok(values), Ok(_)) => match unpacked(values)?.image {
+                Some(what) => Err(Error::ImageAsRoot { path: path.clone(), what }),
+                None => Ok(()),
+            },
         }
     })
 }
 
-/// The chore `base.unpack`: unpacks the (perhaps compressed) tar in the first file into the folder
-/// `into`.
+/// What `base.unpack` returns.
+#[derive(Debug, Serialize, Deserialize)]
+struct Unpacked {
+    /// What the tree is, if it is an image and no root file system.
+    image: Option<ImageForm>,
+}
+
+fn unpacked(values: Vec<Value>) -> Result<Unpacked, Error> {
+    let value = values.into_iter().next().unwrap_or_default();
+    serde_json::from_value(value)
+        .map_err(|error| archive::Error::Failed {
+            what: "unpacking the base".to_owned(),
+            how: error.to_string(),
+            tail: vec![],
+        })
+        .map_err(Error::from)
+}
+
+/// Forms in which whole images are kept, as people hand them to a base by mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageForm {
+    /// An OCI image layout: `oci-layout`, `index.json`, `blobs/` (image-spec, "image-layout.md").
+    #[error("an OCI image layout")]
+    Oci,
+    /// What `docker save` writes: `manifest.json` that lists configs and layers.
+    #[error("a docker archive")]
+    Docker,
+}
+
+impl ImageForm {
+    /// Recognises a tree by the files at its top.
+    fn of(root: &Path) -> Option<Self> {
+        let is_file = |name: &str| fs::symlink_metadata(root.join(name)).is_ok_and(|m| m.is_file());
+        if is_file("oci-layout") && is_file("index.json") {
+            return Some(Self::Oci);
+        }
+        if !is_file("manifest.json") {
+            return None;
+        }
+        let mut text = vec![];
+        let file = File::open(root.join("manifest.json")).ok()?;
+        file.take(1 << 20).read_to_end(&mut text).ok()?;
+        let list: Vec<serde_json::Map<String, Value>> = serde_json::from_slice(&text).ok()?;
+        let image = |one: &serde_json::Map<String, Value>| {
+            one.contains_key("Config") && one.contains_key("Layers")
+        };
+        (!list.is_empty() && list.iter().all(image)).then_some(Self::Docker)
+    }
+}
+
+/// The call `base.unpack`: unpacks the (perhaps compressed) tar in the first file into the directory
+/// `into`. Returns an [`Unpacked`].
 pub(super) fn chore(io: CallIo<'_>) -> Result<Value, String> {
     let into: PathBuf =
         serde_json::from_value(io.args["into"].clone()).map_err(|e| e.to_string())?;
     let file = io.fds.into_iter().next().ok_or("no file was handed over")?;
     let mut tar =
-        layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(told)?;
-    // Tars of whole systems often hold a /dev.
+        layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(reasons)?;
     let options = layer::Options {
+        // Tars of whole systems often hold a /dev.
         devices: layer::Devices::Skip,
         ..layer::Options::layer(layer::Form::Tree)
     };
-    let packed = layer::unpack_with(&mut *tar, &into, &options).map_err(told)?;
+    layer::unpack_with(&mut *tar, &into, &options).map_err(reasons)?;
     // Bytes after the end of the archive must be read, or the writer sees a broken pipe.
     copy(&mut *tar, &mut io::sink()).map_err(|e| e.to_string())?;
-    serde_json::to_value(packed).map_err(|e| e.to_string())
+    serde_json::to_value(Unpacked { image: ImageForm::of(&into) }).map_err(|e| e.to_string())
 }
 
-fn told(error: impl std::error::Error) -> String {
+fn reasons(error: impl std::error::Error) -> String {
     chain(&error).join(": ")
 }
 
@@ -203,170 +248,15 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Writes the folder as a tar with the time `mtime` everywhere. With 0 it is the folder's canonical
-/// form, whose sha256 names it.
-fn stream(folder: &Path, mtime: i64, out: &mut dyn Write) -> io::Result<()> {
-    let top = fs::metadata(folder)?;
-    let mut names = vec![];
-    for entry in walkdir::WalkDir::new(folder).min_depth(1) {
-        let entry = entry.map_err(io::Error::from)?;
-        names.push(
-            entry
-                .path()
-                .strip_prefix(folder)
-                .map_err(io::Error::other)?
-                .as_os_str()
-                .as_bytes()
-                .to_vec(),
-        );
-    }
-    names.sort_by(|a, b| layer::compare(a, b));
-    let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
-    let mut tar = layer::Builder::new(out, mtime);
-    for name in names {
-        let path = folder.join(OsStr::from_bytes(&name));
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let refused = |what: &str| named(io::Error::new(io::ErrorKind::InvalidInput, what));
-        let file = fs::symlink_metadata(&path).map_err(named)?;
-        let kind = file.file_type();
-        let meta = layer::Meta {
-            mode: if kind.is_symlink() { 0o777 } else { file.mode() & 0o7777 },
-            uid: owner(file.uid(), top.uid()).map_err(named)?,
-            gid: owner(file.gid(), top.gid()).map_err(named)?,
-            mtime,
-            xattrs: xattrs(&path).map_err(named)?,
-        };
-        let written = if kind.is_dir() {
-            tar.dir(&name, &meta)
-        } else if kind.is_symlink() {
-            let target = fs::read_link(&path).map_err(named)?;
-            tar.symlink(&name, &meta, target.as_os_str().as_bytes())
-        } else if kind.is_fifo() {
-            tar.fifo(&name, &meta)
-        } else if kind.is_socket() {
-            continue;
-        } else if !kind.is_file() {
-            return Err(refused("a base folder cannot hold devices"));
-        } else if let Some(first) = links.get(&(file.dev(), file.ino())) {
-            tar.link(&name, &meta, first)
-        } else {
-            if file.nlink() > 1 {
-                links.insert((file.dev(), file.ino()), name.clone());
-            }
-            tar.file(&name, &meta, file.len(), &mut File::open(&path).map_err(named)?)
-        };
-        written.map_err(|error| unwrapped(error, &path))?;
-    }
-    tar.finish().map_err(|error| unwrapped(error, folder))?;
-    Ok(())
-}
-
-/// A broken pipe must be told from a folder that cannot be read.
-fn unwrapped(error: layer::Error, path: &Path) -> io::Error {
-    let kind = std::error::Error::source(&error)
-        .and_then(|s| s.downcast_ref::<io::Error>())
-        .map_or(io::ErrorKind::Other, io::Error::kind);
-    io::Error::new(kind, format!("{}: {}", path.display(), told(error)))
-}
-
-/// The folder's owner is root in the image. In a folder of root's, others keep their ids; else
-/// nobody else may own anything.
-fn owner(id: u32, top: u32) -> io::Result<u32> {
-    match id {
-        _ if id == top => Ok(0),
-        _ if top == 0 => Ok(id),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it belongs to somebody else than the folder",
-        )),
-    }
-}
-
-fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    let names = match xattr::list(path) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(found),
-        Err(error) => return Err(error),
-    };
-    for name in names.filter(|n| n == "security.capability" || n.as_bytes().starts_with(b"user.")) {
-        if let Some(value) = xattr::get(path, &name)? {
-            found.insert(name.as_bytes().to_vec(), value);
-        }
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
-
-    fn tree() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().expect("below")).expect("writable");
-            fs::write(&path, text).expect("writable");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("ours");
-        };
-        write("etc/conf", "text");
-        write(&format!("deep/{}/{}", "x".repeat(90), "y".repeat(90)), "long");
-        fs::hard_link(dir.path().join("etc/conf"), dir.path().join("etc/hard"))
-            .expect("one file system");
-        std::os::unix::fs::symlink("conf", dir.path().join("etc/soft")).expect("writable");
-        dir
-    }
-
-    #[test]
-    fn a_folder_is_its_tree_and_not_its_times() {
-        let (one, two, cache) = (tree(), tree(), tempfile::tempdir().expect("a temporary folder"));
-        let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
-        File::open(two.path().join("etc/conf")).expect("there").set_times(old).expect("ours");
-        let digest = super::digest(one.path(), cache.path()).expect("readable");
-        assert_eq!(super::digest(two.path(), cache.path()).expect("readable"), digest);
-        for change in [
-            &(|p: &Path| fs::write(p.join("etc/conf"), "TEXT")) as &dyn Fn(&Path) -> io::Result<()>,
-            &|p| fs::set_permissions(p.join("etc/conf"), fs::Permissions::from_mode(0o600)),
-            &|p| fs::rename(p.join("etc/soft"), p.join("etc/softer")),
-            &|p| fs::remove_file(p.join("etc/hard")),
-            &|p| fs::create_dir(p.join("new")),
-        ] {
-            let changed = tree();
-            change(changed.path()).expect("ours");
-            assert_ne!(super::digest(changed.path(), cache.path()).expect("readable"), digest);
-        }
-    }
-
-    #[test]
-    fn the_stream_is_a_tar_that_others_read() {
-        let dir = tree();
-        let mut bytes = vec![];
-        stream(dir.path(), 7, &mut bytes).expect("readable");
-        let mut archive = tar::Archive::new(&bytes[..]);
-        let mut names = vec![];
-        for entry in archive.entries().expect("a tar") {
-            let entry = entry.expect("a tar");
-            assert_eq!(
-                (entry.header().mtime().ok(), entry.header().uid().ok()),
-                (Some(7), Some(0))
-            );
-            names.push((
-                entry.header().entry_type(),
-                String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
-            ));
-        }
-        let long = format!("deep/{}/{}", "x".repeat(90), "y".repeat(90));
-        assert!(names.contains(&(tar::EntryType::Regular, long)), "{names:?}");
-        assert!(names.contains(&(tar::EntryType::Link, "etc/hard".to_owned())), "{names:?}");
-    }
 
     #[test]
     fn a_tar_that_looks_as_before_is_not_read_again() {
         let (dir, cache) = (
-            tempfile::tempdir().expect("a temporary folder"),
-            tempfile::tempdir().expect("a temporary folder"),
+            tempfile::tempdir().expect("a temporary directory"),
+            tempfile::tempdir().expect("a temporary directory"),
         );
         let path = dir.path().join("base.tar");
         let set = |text: &str, time: SystemTime| {
@@ -378,7 +268,7 @@ mod tests {
                 .set_modified(time)
                 .expect("ours");
         };
-        let found = || super::digest(&path, cache.path()).expect("readable");
+        let found = || super::digest(&path, Modes::Checkout, cache.path()).expect("readable");
         let notes = || fs::read_dir(cache.path().join("path")).map_or(0, Iterator::count);
         set("one", SystemTime::now());
         assert_eq!(
@@ -402,8 +292,8 @@ mod tests {
         let old = fs::metadata(&path).expect("there").modified().expect("a time");
         for text in ["two", "three"] {
             lie();
-            // Same time, and once the same size: the time of change tells, as soon as its clock has
-            // moved on.
+            // Same time, and once the same size: the time of change shows it, as soon as its clock
+            // has moved on.
             let before = mark(&path);
             while mark(&path) == before {
                 set(text, old);
@@ -423,8 +313,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let error = super::digest(Path::new("/nonexistent/base.tar"), Path::new("/nonexistent"))
-            .expect_err("missing");
+        let error = super::digest(
+            Path::new("/nonexistent/base.tar"),
+            Modes::Checkout,
+            Path::new("/nonexistent"),
+        )
+        .expect_err("missing");
         assert_eq!(error.to_string(), "cannot read /nonexistent/base.tar");
     }
 }

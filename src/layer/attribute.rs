@@ -154,11 +154,16 @@ pub(crate) fn read(fd: impl AsFd) -> Result<Found, Failure> {
     for name in list(&fd)? {
         if let Some(own) = RESERVED.iter().find_map(|prefix| name.strip_prefix(*prefix)) {
             match own {
-                b"redirect" | b"metacopy" => return Err(Wrong::Overlay.into()),
+                b"redirect" | b"metacopy" | b"whiteout" => return Err(Wrong::Overlay.into()),
                 // What overlayfs notes of its own accord lies under the prefix that it was mounted
                 // with; what a step has set has one more `overlay.`.
                 b"opaque" if name.starts_with(OVERLAY) => {
-                    found.opaque |= get(&fd, &name)?.as_deref() == Some(b"y");
+                    match get(&fd, &name)?.as_deref() {
+                        Some(b"y") => found.opaque = true,
+                        // `x`: files in it may be whiteouts by attribute.
+                        Some(_) => return Err(Wrong::Overlay.into()),
+                        None => {}
+                    }
                 }
                 _ => {}
             }

@@ -45,7 +45,8 @@ pub fn decompress_as<'a>(
     }
 }
 
-/// Reads any of gzip (all members), zstd (all frames), xz or plain tar, told by its first bytes.
+/// Reads any of gzip (all members), bzip2 (all streams), zstd (all frames), xz or plain tar,
+/// recognised by its first bytes.
 pub fn decompress<'a>(from: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + Send + 'a>, Error> {
     let mut from = from;
     // Read whole: a pipe may bring the magic number in pieces.
@@ -54,7 +55,9 @@ pub fn decompress<'a>(from: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + 
     start.truncate(got);
     let from = BufReader::with_capacity(128 << 10, io::Cursor::new(start.clone()).chain(from));
     let unknown = |what: &str| {
-        Err(Error::Compressed { why: format!("{what} is not supported; gzip, zstd and xz are") })
+        Err(Error::Compressed {
+            why: format!("{what} is not supported; gzip, bzip2, zstd and xz are"),
+        })
     };
     let failed = |e: io::Error| Error::Compressed { why: e.to_string() };
     match &start[..] {
@@ -71,7 +74,9 @@ pub fn decompress<'a>(from: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + 
                 .map_err(|e| Error::Compressed { why: e.to_string() })?;
             Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream)))
         }
-        [b'B', b'Z', b'h', ..] => unknown("bzip2"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => {
+            Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(from)))
+        }
         [b'L', b'Z', b'I', b'P', ..] => unknown("lzip"),
         [0x04, 0x22, 0x4d, 0x18, ..] => unknown("lz4"),
         [0x1f, 0x9d, ..] => unknown("compress (.Z)"),

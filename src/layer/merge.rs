@@ -224,9 +224,8 @@ impl Merged {
             Kind::Link(target) => {
                 let (target_folder, target_last) = name::split(target);
                 let found = name::join(&self.resolve(target_folder)?, target_last);
-                let node = self
-                    .get(&found)
-                    .filter(|node| matches!(node.kind, NodeKind::File { .. }) && found != path);
+                let node =
+                    self.get(&found).filter(|node| node.kind != NodeKind::Dir && found != path);
                 let node = node.cloned().ok_or_else(|| Wrong::Target(show(target)))?;
                 once.claim(&path, Seen::File)?;
                 self.remove(&path);

@@ -30,6 +30,8 @@ mod name;
 mod once;
 mod pack;
 mod read;
+mod record;
+mod sparse;
 mod unpack;
 mod verified;
 mod write;
@@ -241,8 +243,8 @@ pub enum Wrong {
     /// An unknown or unsupported type of entry.
     #[error("entries of type {:?} are not supported", char::from(*.0))]
     Type(u8),
-    /// A sparse file in GNU's encodings.
-    #[error("sparse entries are not supported")]
+    /// A sparse file whose map is damaged, or of an unknown format.
+    #[error("its map of a sparse file is wrong, or of a format that is not supported")]
     Sparse,
     /// Sizes that disagree, or a size where there can be none.
     #[error("its size is given in two ways that differ")]
@@ -279,7 +281,9 @@ pub enum Wrong {
     )]
     Reserved(String),
     /// Overlay marks that mean the contents are elsewhere.
-    #[error("it refers to another layer's contents (overlay redirect or metacopy)")]
+    #[error(
+        "it has a mark of overlayfs that hides or replaces contents (redirect, metacopy, whiteout)"
+    )]
     Overlay,
     /// More entries than allowed.
     #[error("more than {0} entries")]

@@ -10,6 +10,8 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+use super::record::{number, records, seconds};
+use super::sparse::{Pieces, Sparse};
 use super::{Error, Limits, MAX_ID, MAX_PATH, MAX_TIME, Meta, Wrong, attribute, name, show};
 
 const BLOCK: usize = 512;
@@ -28,7 +30,7 @@ pub struct Entry {
     pub kind: Kind,
     /// Its metadata; attributes that layers do not keep are left out.
     pub meta: Meta,
-    /// Bytes of contents that follow; 0 unless a file.
+    /// Bytes of contents, holes included; 0 unless a file.
     pub size: u64,
 }
 
@@ -65,9 +67,11 @@ pub struct TarReader<R> {
     contents: u64,
     /// Bytes of the tar read so far.
     bytes: u64,
-    /// Bytes of the current file not read yet, and the padding behind them.
+    /// Stored bytes of the current file not read yet, and the padding behind them.
     left: u64,
     padding: u64,
+    /// Where the stored bytes of the current file belong, if it has holes.
+    sparse: Option<Pieces>,
     ended: bool,
 }
 
@@ -93,6 +97,7 @@ impl<R: Read> TarReader<R> {
             bytes: 0,
             left: 0,
             padding: 0,
+            sparse: None,
             ended: false,
         }
     }
@@ -224,17 +229,16 @@ impl<R: Read> TarReader<R> {
             .or(extended.long_link)
             .or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
         let kind_byte = header.entry_type().as_byte();
-        let sparse = extended
-            .records
-            .keys()
-            .any(|key| key.starts_with(b"GNU.sparse.") || key.starts_with(b"SCHILY.realsize"));
+        let sparse = Sparse::of(header, &mut extended.records);
+        if let Ok(Some(Sparse { name: Some(name), .. })) = &sparse {
+            // The header's own name is made up, for readers that do not know the format.
+            raw.clone_from(name);
+        }
         let outcome = (|| {
             if two {
                 return Err(Wrong::Extended("the name is given twice"));
             }
-            if sparse || kind_byte == b'S' {
-                return Err(Wrong::Sparse);
-            }
+            let sparse = sparse?;
             let size = size(header, given(&mut extended.records, b"size"))?;
             if self.foreign {
                 extended.records.retain(|key, _| key == b"mtime");
@@ -243,8 +247,8 @@ impl<R: Read> TarReader<R> {
             let folder = raw.ends_with(b"/");
             let path = name::clean(&raw)?;
             let kind = match kind_byte {
-                b'0' | b'\0' | b'7' if folder => return Err(Wrong::Slash),
-                b'0' | b'\0' | b'7' => Kind::File,
+                b'0' | b'\0' | b'7' | b'S' if folder => return Err(Wrong::Slash),
+                b'0' | b'\0' | b'7' | b'S' => Kind::File,
                 b'1' => Kind::Link(name::clean(&link.unwrap_or_default())?),
                 b'2' => {
                     let target = link.unwrap_or_default();
@@ -276,15 +280,28 @@ impl<R: Read> TarReader<R> {
                 (name::Named::Opaque(path), Kind::File) if size == 0 => (path, Kind::Opaque),
                 _ => return Err(Wrong::Whiteout),
             };
-            Ok(Entry { path, kind, meta, size })
+            if sparse.is_some() && kind != Kind::File {
+                return Err(Wrong::Sparse);
+            }
+            Ok((Entry { path, kind, meta, size }, sparse))
         })();
-        let entry = outcome.map_err(|why| Error::Entry { entry: show(&raw), why })?;
+        let refuse = |why| Error::Entry { entry: show(&raw), why };
+        let (mut entry, sparse) = outcome.map_err(refuse)?;
+        let mut stored = entry.size;
+        if let Some(sparse) = sparse {
+            let (pieces, rest) = sparse
+                .pieces(header, stored, &mut |block| self.exact(block))
+                .map_err(|e| e.at(&raw))?;
+            entry.size = pieces.size();
+            stored = rest;
+            self.sparse = Some(pieces);
+        }
         self.contents = self.contents.saturating_add(entry.size);
         if self.contents > self.limits.bytes {
             return Err(Error::Entry { entry: show(&raw), why: Wrong::Bytes(self.limits.bytes) });
         }
-        self.left = entry.size;
-        self.padding = pad(entry.size);
+        self.left = stored;
+        self.padding = pad(stored);
         Ok(entry)
     }
 
@@ -292,6 +309,7 @@ impl<R: Read> TarReader<R> {
     fn skip(&mut self) -> Result<(), Error> {
         let mut left = self.left + self.padding;
         (self.left, self.padding) = (0, 0);
+        self.sparse = None;
         let mut sink = [0; 8192];
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(sink.len());
@@ -338,7 +356,13 @@ impl<R: Read> TarReader<R> {
 
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let mut want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        if let Some(sparse) = &mut self.sparse {
+            match sparse.hole(buf) {
+                0 => want = sparse.piece(want),
+                zeros => return Ok(zeros),
+            }
+        }
         if want == 0 {
             return Ok(0);
         }
@@ -348,14 +372,23 @@ impl<R: Read> Read for TarReader<R> {
         }
         self.left -= got as u64;
         self.bytes += got as u64;
+        if let Some(sparse) = &mut self.sparse {
+            sparse.passed(got);
+        }
         Ok(got)
     }
 }
 
 /// A refusal that does not know its entry yet, or an error that needs none.
-enum Fault {
+pub(super) enum Fault {
     Wrong(Wrong),
     Error(Error),
+}
+
+impl From<Wrong> for Fault {
+    fn from(why: Wrong) -> Self {
+        Self::Wrong(why)
+    }
 }
 
 impl Fault {
@@ -376,38 +409,6 @@ fn matters(key: &[u8]) -> bool {
     matches!(key, b"path" | b"linkpath" | b"size" | b"uid" | b"gid" | b"mtime")
         || key.starts_with(b"GNU.")
         || key.starts_with(b"SCHILY.")
-}
-
-/// Parses PAX records: length, space, key, `=`, value, line end.
-fn records(mut body: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Wrong> {
-    const BAD: Wrong = Wrong::Extended("a record is malformed");
-    let mut found = BTreeMap::new();
-    while !body.is_empty() {
-        let space = body.iter().take(20).position(|b| *b == b' ').ok_or(BAD)?;
-        let length = usize::try_from(number(&body[..space]).ok_or(BAD)?).map_err(|_| BAD)?;
-        if length <= space + 1 || length > body.len() || body[length - 1] != b'\n' {
-            return Err(BAD);
-        }
-        let record = &body[space + 1..length - 1];
-        let equals = record.iter().position(|b| *b == b'=').ok_or(BAD)?;
-        if equals == 0 {
-            return Err(BAD);
-        }
-        // POSIX says the last one wins, some readers take the first.
-        if found.insert(record[..equals].to_vec(), record[equals + 1..].to_vec()).is_some() {
-            return Err(Wrong::Extended("a record is there twice"));
-        }
-        body = &body[length..];
-    }
-    Ok(found)
-}
-
-/// Parses decimal digits and nothing else.
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn size(header: &Header, pax: Option<Vec<u8>>) -> Result<u64, Wrong> {
@@ -452,73 +453,14 @@ fn meta(
         if key.starts_with(b"SCHILY.acl.") && !value.is_empty() {
             return Err(Wrong::Attribute(show(&key)));
         }
-        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
-            && attribute::kept(name)
-        {
+        let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else { continue };
+        if attribute::reserved(name) {
+            return Err(Wrong::Reserved(show(name)));
+        }
+        if attribute::kept(name) {
             attribute::check(name, &value)?;
             xattrs.insert(name.to_owned(), value);
         }
     }
     Ok(Meta { mode, uid, gid, mtime: mtime.clamp(0, MAX_TIME), xattrs })
-}
-
-/// Parses seconds with an optional sign and fraction, rounding down.
-fn seconds(text: &[u8]) -> Option<i64> {
-    let (negative, text) = match text.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let (whole, fraction) = match text.iter().position(|b| *b == b'.') {
-        Some(at) => (&text[..at], &text[at + 1..]),
-        None => (text, &b""[..]),
-    };
-    if !fraction.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let whole = i64::try_from(number(whole)?).ok()?;
-    if !negative {
-        return Some(whole);
-    }
-    Some(-whole - i64::from(fraction.iter().any(|b| *b != b'0')))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pax_records_are_read_to_the_letter() {
-        let check = |text: &str| records(text.as_bytes());
-        let found = check("12 path=abc\n17 comment=a=b c\n").expect("well formed");
-        assert_eq!(found[&b"path"[..]], b"abc");
-        assert_eq!(found[&b"comment"[..]], b"a=b c");
-        for bad in [
-            "x",
-            "5 a=b",
-            "6 a=b",
-            "5 =b\n",
-            "6 ab\n\n",
-            "0 a=b\n",
-            "+6 a=b\n",
-            "99999999999999999999999 a=b\n",
-            "6 a=b\nx",
-            " 6 a=b\n",
-            "06",
-        ] {
-            assert!(check(bad).is_err(), "{bad}");
-        }
-        assert_eq!(check("6 a=b\n6 a=c\n"), Err(Wrong::Extended("a record is there twice")));
-    }
-
-    #[test]
-    fn times_are_rounded_down() {
-        for (text, time) in
-            [("0", 0), ("12.9", 12), ("-1.5", -2), ("-1.0", -1), ("-3", -3), ("7.", 7)]
-        {
-            assert_eq!(seconds(text.as_bytes()), Some(time), "{text}");
-        }
-        for text in ["", "-", "1e3", "1.x", ".5", "--1", "1.2.3"] {
-            assert_eq!(seconds(text.as_bytes()), None, "{text}");
-        }
-    }
 }

@@ -276,7 +276,7 @@ impl Work<'_> {
         let folder = self.resolve(folder, entry)?;
         let found = name::join(&folder, last);
         let earlier = match self.once.get(&found) {
-            Some(seen) => seen == Seen::File,
+            Some(seen) => matches!(seen, Seen::File | Seen::Other),
             // A file that an earlier layer put into the same tree will do as well.
             None => self.options.form == Form::Tree,
         };
@@ -286,10 +286,11 @@ impl Work<'_> {
         let dir = self.open(&folder).map_err(|_| missing())?;
         let stat =
             rustix::fs::statat(&dir, last, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            Ok((dir, last))
-        } else {
-            Err(missing())
+        // link(2): any file may have several names, symlinks too, but no directory. A whiteout of
+        // the form for overlay is not a file of the tree.
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile | FileType::Symlink | FileType::Fifo => Ok((dir, last)),
+            _ => Err(missing()),
         }
     }
 

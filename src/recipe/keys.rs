@@ -166,7 +166,12 @@ pub(super) const BASE: Section = Section {
         may(
             "path",
             Shape::Text(Check::Context),
-            "A folder, or a tar (plain, gzip, xz, zstd), below the context.",
+            "A folder, or a tar (plain, gzip, bzip2, xz, zstd), below the context.",
+        ),
+        may(
+            "modes",
+            Shape::Choice(&["checkout", "kept"]),
+            "For a directory as `path`. `checkout` (default): 0755 for directories and executable files, 0644 for others, whatever the umask was; `kept`: all modes as they are.",
         ),
         may(
             "variant",

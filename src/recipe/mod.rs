@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A variable's value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -127,6 +129,20 @@ pub struct Base {
     pub line: u32,
     /// Which.
     pub kind: BaseKind,
+    /// What the modes of a directory mean.
+    pub modes: Modes,
+}
+
+/// `[base] modes`: what the modes of the files of a directory mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Modes {
+    /// 0755 for directories and executable files, 0644 for others, as a checkout under the usual
+    /// umask has them.
+    #[default]
+    Checkout,
+    /// What they are.
+    Kept,
 }
 
 /// The kinds of base.

@@ -16,7 +16,7 @@ use super::test::{self, read_test};
 use super::vars::{self, Resolved};
 use super::{
     Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs,
-    Recipe, Step, StepKind, Value, Variant, keys, syntax,
+    Modes, Recipe, Step, StepKind, Value, Variant, keys, syntax,
 };
 
 /// Reads a recipe, or returns all that is wrong with it.
@@ -282,6 +282,17 @@ fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
             }
         }
     }
+    if kind != "path"
+        && let Some(extra) = fields.get("modes")
+    {
+        let mistake =
+            Mistake::new("`modes` goes with `path` only").label(format!("this base is `{kind}`"));
+        reader.report(extra.key.clone(), mistake);
+    }
+    let modes = match fields.text("modes").as_deref() {
+        Some("kept") => Modes::Kept,
+        _ => Modes::Checkout,
+    };
     let line = reader.source.line(field.key.start);
     let kind = match kind {
         "scratch" => fields.boolean("scratch").map(|_| BaseKind::Scratch)?,
@@ -309,7 +320,7 @@ fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
             })
         }
     };
-    Some(Base { line, kind })
+    Some(Base { line, kind, modes })
 }
 
 /// Reads a list of tables, `[[step]]` or `[[test]]`.

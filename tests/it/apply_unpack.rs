@@ -198,7 +198,7 @@ fn what_is_no_archive_is_said() {
     let whole = release();
     for (bytes, part) in [
         (&b"PK\x03\x04rest"[..], "a zip archive"),
-        (b"BZh91AY", "bzip2"),
+        (b"BZh91AY", "cannot"),
         (b"!<arch>\ndebian", "`packages` step"),
         (b"7z\xbc\xaf\x27\x1c", "7z"),
         (b"<!doctype html>", "cannot"),

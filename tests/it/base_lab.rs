@@ -9,7 +9,7 @@ use bake::archive::{Options, Source, mirror};
 use bake::base::{Error, Pinned};
 use bake::digest::Digest;
 use bake::event::{Sink, silent};
-use bake::recipe::{Base, BaseKind, Debian, Variant};
+use bake::recipe::{Base, BaseKind, Debian, Modes, Variant};
 use bake::sandbox::{Cancel, Overlay};
 
 use crate::sandbox_lab::{Lab, base as folder};
@@ -56,7 +56,7 @@ pub(crate) fn debian(suite: &str, variant: Variant) -> Base {
         mirror: None,
         components: vec!["main".to_owned()],
     };
-    Base { line: 1, kind: BaseKind::Debian(debian) }
+    Base { line: 1, kind: BaseKind::Debian(debian), modes: Modes::default() }
 }
 
 pub(crate) fn pin(suite: &str, source: &Source) -> Result<Pinned, Error> {

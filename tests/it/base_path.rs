@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bake::archive::{self, Options};
 use bake::base::{Error, Pinned};
-use bake::recipe::{Base, BaseKind};
+use bake::recipe::{Base, BaseKind, Modes};
 
 use crate::base_lab::{Bench, assert_same, source};
 use crate::tier;
@@ -37,7 +37,7 @@ fn tar_bytes() -> Vec<u8> {
 }
 
 fn pin(context: &Path, path: &str, cache: &Path) -> Pinned {
-    let base = Base { line: 1, kind: BaseKind::Path(PathBuf::from(path)) };
+    let base = Base { line: 1, kind: BaseKind::Path(PathBuf::from(path)), modes: Modes::Kept };
     bake::base::pin(&base, "amd64", context, None, &source(cache, Options::default())).unwrap()
 }
 

@@ -143,6 +143,13 @@ fn what_others_wrote_is_read() {
         xz.extend(stream.finish().expect("memory"));
     }
     assert_eq!(inflate(&xz), text);
+    let mut bz2 = vec![];
+    for part in text.chunks(200_000) {
+        let mut stream = bzip2::write::BzEncoder::new(vec![], bzip2::Compression::fast());
+        std::io::Write::write_all(&mut stream, part).expect("memory");
+        bz2.extend(stream.finish().expect("memory"));
+    }
+    assert_eq!(inflate(&bz2), text);
     let mut out = vec![];
     decompress(Box::new(Dribble(&gz, 1))).expect("known").read_to_end(&mut out).expect("whole");
     assert_eq!(out, text);
@@ -153,12 +160,9 @@ fn what_others_wrote_is_read() {
 
 #[test]
 fn unknown_kinds_are_named() {
-    for (bytes, name) in [
-        (&b"BZh91AY"[..], "bzip2"),
-        (b"LZIP\x01", "lzip"),
-        (b"\x04\x22\x4d\x18", "lz4"),
-        (b"PK\x03\x04", "zip"),
-    ] {
+    for (bytes, name) in
+        [(&b"LZIP\x01"[..], "lzip"), (b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip")]
+    {
         let Err(error) = decompress(Box::new(bytes)) else { panic!("{name} is not supported") };
         assert!(error.to_string().contains(name), "{error}");
     }

@@ -320,11 +320,11 @@ fn root_what_cannot_be_packed_is_named() {
     );
     check(
         &|d| xattr::set(d, "trusted.overlay.redirect", b"x").expect("xattr"),
-        "cannot pack \"d\": it refers to another layer",
+        "cannot pack \"d\": it has a mark of overlayfs",
     );
     check(
         &|d| xattr::set(d, "user.overlay.metacopy", b"").expect("xattr"),
-        "overlay redirect or metacopy",
+        "redirect, metacopy, whiteout",
     );
     check(
         &|d| xattr::set(d, "user.a=b", b"").expect("xattr"),
