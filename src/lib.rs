@@ -20,6 +20,7 @@ pub mod layer;
 pub mod output;
 pub mod plan;
 pub mod recipe;
+pub mod rootfs;
 pub mod sandbox;
 pub mod step;
 pub mod store;

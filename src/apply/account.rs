@@ -13,13 +13,11 @@ use rustix::fs::FileType;
 use serde_json::{Value, json};
 
 use super::error::{Error, alike};
-use super::owner::MAX_ACCOUNT_FILE;
-use super::root::{Attr, Ids, Root, Spot, parts};
-use super::table::Table;
+use super::root::{Attr, Root, Spot, parts};
 use crate::files::dir_names;
+use crate::rootfs::accounts::{GROUP, Ids, MAX_FILE, PASSWD};
+use crate::rootfs::table::Table;
 
-const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
 const SHADOW: &str = "/etc/shadow";
 const GSHADOW: &str = "/etc/gshadow";
 const SKELETON: &str = "/etc/skel";
@@ -100,8 +98,7 @@ struct Files {
 impl Files {
     fn load(root: &Root) -> Result<Self, Error> {
         let read = |path: &str| {
-            root.read(Path::new(path), MAX_ACCOUNT_FILE)
-                .map(|bytes| bytes.map(|b| Table::parse(&b)))
+            root.read(Path::new(path), MAX_FILE).map(|bytes| bytes.map(|b| Table::parse(&b)))
         };
         Ok(Self {
             passwd: read(PASSWD)?.unwrap_or_default(),
@@ -413,7 +410,7 @@ fn authorize(root: &Root, user: &User<'_>, home: &Path, ids: Ids) -> Result<(), 
     let folder = home.join(".ssh");
     root.make_folders(&folder, Some(Attr { ids, mode: 0o700 }))?;
     let path = folder.join("authorized_keys");
-    let mut text = root.read(&path, MAX_ACCOUNT_FILE)?.unwrap_or_default();
+    let mut text = root.read(&path, MAX_FILE)?.unwrap_or_default();
     for key in user.ssh_keys {
         let key = key.trim();
         if text.split(|b| *b == b'\n').any(|line| line.trim_ascii() == key.as_bytes()) {

@@ -21,16 +21,16 @@ mod repository;
 mod root;
 mod service;
 pub(crate) mod survey;
-mod table;
 mod unit;
 mod unpack;
 
 pub use error::Error;
 pub(crate) use error::{alike, near};
 pub use identity::identity;
-pub use root::{Ids, Root};
+pub use root::Root;
 pub use survey::survey;
 
+pub use crate::rootfs::accounts::Ids;
 use crate::sandbox::CallIo;
 use crate::step::{Content, Op};
 

@@ -16,20 +16,11 @@ use rustix::io::Errno;
 
 use super::error::Error;
 use crate::files::{self, Links, RootDir};
+use crate::rootfs::accounts::Ids;
+use crate::rootfs::resolve;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const CHUNK: usize = 64 * 1024;
-/// As many links as the kernel follows in one path.
-pub(super) const MAX_LINKS: usize = 40;
-
-/// Owner ids as the image sees them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ids {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-}
 
 /// Owner and permission bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,18 +213,23 @@ impl Root {
     /// The place that `path` finally names, links followed in the root; `None` if a folder on the
     /// way is missing.
     pub(super) fn final_spot(&self, path: &Path) -> Result<Option<Spot>, Error> {
-        let mut at = path.to_owned();
-        for _ in 0..MAX_LINKS {
-            let Some(spot) = self.spot(&at)? else { return Ok(None) };
+        let inside: PathBuf = parts(path)?.into_iter().collect();
+        let symlink = |at: &[u8]| -> Result<Option<Vec<u8>>, Error> {
+            let Some(spot) = self.spot(Path::new(OsStr::from_bytes(at)))? else { return Ok(None) };
             match self.look(&spot)? {
                 Some(found) if found.kind == FileType::Symlink => {
-                    let target = self.read_link(&spot)?;
-                    at = lexical(&at, &target);
+                    self.read_link(&spot).map(|target| Some(target.into_vec()))
                 }
-                _ => return Ok(Some(spot)),
+                _ => Ok(None),
+            }
+        };
+        match resolve::path(inside.as_os_str().as_bytes(), symlink) {
+            Ok(real) => self.spot(Path::new(OsStr::from_bytes(&real))),
+            Err(resolve::Error::Look(error)) => Err(error),
+            Err(resolve::Error::TooManySymlinks) => {
+                Err(Error::in_the_way(self.show(path), "is a symlink that leads in a circle"))
             }
         }
-        Err(Error::in_the_way(self.show(path), "is a symlink that leads in a circle"))
     }
 
     /// What stands there, a link not followed.
@@ -699,24 +695,6 @@ fn split(path: &Path) -> Result<(PathBuf, OsString), Error> {
         why: "names the root folder itself",
     })?;
     Ok((parts.iter().collect(), name.to_owned()))
-}
-
-/// Where the link `target` found at `at` leads, `..` at the root staying there. The folders on the
-/// way are resolved by the kernel again, so a `..` behind a linked folder is the only case in which
-/// this differs from it; account files know no such links.
-fn lexical(at: &Path, target: &OsStr) -> PathBuf {
-    let mut path = at.parent().map(Path::to_owned).unwrap_or_default();
-    for component in Path::new(target).components() {
-        match component {
-            Component::RootDir => path = PathBuf::from("/"),
-            Component::ParentDir => {
-                path.pop();
-            }
-            Component::Normal(part) => path.push(part),
-            Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    path
 }
 
 /// Reads until `buf` is full or the end.

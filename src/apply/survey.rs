@@ -30,11 +30,13 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::owner;
 use super::root::{
-    Attr, Ids, MAX_LINKS, Root, Spot, folder_in_the_way, link_over_folder,
-    link_to_folder_in_the_way, outside_the_ids, parts,
+    Attr, Root, Spot, folder_in_the_way, link_over_folder, link_to_folder_in_the_way,
+    outside_the_ids, parts,
 };
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Meta};
+use crate::rootfs::accounts::Ids;
+use crate::rootfs::resolve;
 use crate::sandbox::CallIo;
 
 /// One thing that is to be placed.
@@ -308,49 +310,29 @@ impl Survey<'_> {
             return Ok(Some(dir.clone()));
         }
         let shown = || Path::new("/").join(path.strip_prefix("/").unwrap_or(path));
-        let mut left: Vec<Vec<u8>> =
-            parts(path)?.iter().rev().map(|part| part.as_bytes().to_vec()).collect();
-        let mut way = vec![self.top()?];
-        let mut links = 0;
-        while let Some(part) = left.pop() {
-            match &*part {
-                b"" | b"." => continue,
-                b".." => {
-                    // The root is its own parent.
-                    if way.len() > 1 {
-                        way.pop();
-                    }
-                    continue;
-                }
-                _ => {}
-            }
-            let dir = way.last().expect("the root stays").clone();
-            let name = OsStr::from_bytes(&part);
-            match self.look(&dir, name, &shown())? {
-                There::Nothing => return Ok(None),
-                There::Folder => way.push(self.enter(&dir, &part, &shown())?),
-                There::Link(target) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Error::in_the_way(
-                            shown(),
-                            "is a symlink that leads in a circle",
-                        ));
-                    }
-                    if target.starts_with(b"/") {
-                        way.truncate(1);
-                    }
-                    left.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
-                }
+        let path_in_root: PathBuf = parts(path)?.into_iter().collect();
+        let top = self.top()?;
+        let found = resolve::follow(top, path_in_root.as_os_str().as_bytes(), |dir, name| {
+            Ok(match self.look(dir, OsStr::from_bytes(name), &shown())? {
+                There::Nothing => return Err(None),
+                There::Folder => resolve::Step::Enter(self.enter(dir, name, &shown())?),
+                There::Link(target) => resolve::Step::Symlink(target),
                 There::Old(..) | There::New => {
-                    return Err(Error::in_the_way(
+                    return Err(Some(Error::in_the_way(
                         shown(),
                         "is not a folder, or lies in something that is none",
-                    ));
+                    )));
                 }
+            })
+        });
+        let found = match found {
+            Ok(found) => found,
+            Err(resolve::Error::Look(None)) => return Ok(None),
+            Err(resolve::Error::Look(Some(error))) => return Err(error),
+            Err(resolve::Error::TooManySymlinks) => {
+                return Err(Error::in_the_way(shown(), "is a symlink that leads in a circle"));
             }
-        }
-        let found = way.pop().expect("the root stays");
+        };
         if self.open.len() >= 256 {
             self.open.clear();
         }

@@ -1,7 +1,8 @@
 //! The table of functions that the sandbox helper runs inside the namespaces.
 
+use crate::apply;
+use crate::base;
 use crate::sandbox::Chores;
-use crate::{apply, base};
 
 /// Functions that the sandbox helper can run inside the namespaces; `main` hands them to it.
 pub const CHORES: Chores = &[

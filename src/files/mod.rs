@@ -23,7 +23,7 @@ pub(crate) use mark::{Mark, Moment};
 pub use remove::{remove_at, remove_tree};
 pub use rewrite::rewrite;
 pub(crate) use root::openat2;
-pub use root::{Links, RootDir, dir_names};
+pub use root::{Links, RootDir, dir_names, open_dir};
 
 /// How names of files being written aside begin. Such a file is never the truth: whoever owns the
 /// folder may remove it when no writer lives.

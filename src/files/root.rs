@@ -55,6 +55,12 @@ pub(crate) fn openat2(
     }
 }
 
+/// Opens the directory `name` in `at`, not through a symlink at its end.
+pub fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
+}
+
 /// Returns the names in an open folder (without `.` and `..`), sorted by their bytes.
 pub fn dir_names(dir: impl AsFd) -> std::io::Result<Vec<OsString>> {
     let mut names = vec![];

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::{MAX_ATTRIBUTE, MAX_ID, Wrong, show};
+use crate::rootfs::attributes::{ESCAPE, OVERLAY, RESERVED};
 
 /// File capabilities.
 pub(crate) const CAPABILITY: &[u8] = b"security.capability";
@@ -13,20 +14,10 @@ pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 pub(crate) const ACL: &[u8] = b"system.posix_acl_access";
 /// The ACL that files in a folder start with.
 pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-/// The attributes that overlayfs keeps for itself, by the mount option `userxattr` (how this project
-/// mounts it) and without it. On a lower directory of any mount they would be obeyed, not shown:
-/// one of them could hide a file from the steps and tests of an image and show it where the image is
-/// used, or the other way round.
-const RESERVED: [&[u8]; 2] = [b"user.overlay.", b"trusted.overlay."];
-/// The ones of `userxattr`.
-const OVERLAY: &[u8] = RESERVED[0];
-/// Overlay's mark of a directory that hides what is below.
-pub(crate) const OVERLAY_OPAQUE: &str = "user.overlay.opaque";
-/// How overlay stores a `user.overlay.x` that a step has set: with one more `overlay.`
-/// (overlayfs.rst, "Nesting overlayfs mounts").
-const ESCAPE: &[u8] = b"overlay.";
-
-/// Whether overlayfs takes an attribute of this name for its own. No layer has one.
+/// Whether overlayfs takes an attribute of this name for its own: by the mount option `userxattr`
+/// (how this project mounts it) or without it. On a lower directory of any mount they would be
+/// obeyed, not shown: one of them could hide a file from the steps and tests of an image and show it
+/// where the image is used, or the other way round. No layer has one.
 pub(crate) fn reserved(name: &[u8]) -> bool {
     RESERVED.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -4,16 +4,16 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::io::Read;
 use std::ops::Bound;
 
 use super::once::{Once, Seen};
 use super::{Entry, Error, Kind, Meta, TarReader, Wrong, name, show};
+use crate::rootfs::resolve;
 
 /// Links followed in one name before it is taken for a loop (as the kernel).
-const MAX_LINKS: usize = 40;
-
 /// The tree; paths are clean and in the order of a layer.
 #[derive(Debug, Default, Clone)]
 pub struct Merged {
@@ -336,35 +336,14 @@ impl Merged {
 
     /// Follows the links in `path`, inside the tree; what does not exist yet is taken as it stands.
     fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Wrong> {
-        let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
-        let mut here: Vec<u8> = vec![];
-        let mut links = 0;
-        while let Some(part) = left.pop_front() {
-            match &*part {
-                b"" | b"." => continue,
-                b".." => {
-                    here.truncate(name::split(&here).0.len());
-                    continue;
-                }
-                _ => {}
-            }
-            let next = name::join(&here, &part);
-            match self.get(&next).map(|node| &node.kind) {
-                Some(NodeKind::Symlink(target)) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Wrong::Way);
-                    }
-                    if target.starts_with(b"/") {
-                        here.clear();
-                    }
-                    for part in target.split(|b| *b == b'/').rev() {
-                        left.push_front(part.to_vec());
-                    }
-                }
-                _ => here = next,
-            }
+        let symlink = |at: &[u8]| match self.get(at).map(|node| &node.kind) {
+            Some(NodeKind::Symlink(target)) => Ok::<_, Infallible>(Some(target.to_vec())),
+            _ => Ok(None),
+        };
+        match resolve::path(path, symlink) {
+            Ok(found) if found.len() > super::MAX_PATH => Err(Wrong::TooLong),
+            Ok(found) => Ok(found),
+            Err(_) => Err(Wrong::Way),
         }
-        if here.len() > super::MAX_PATH { Err(Wrong::TooLong) } else { Ok(here) }
     }
 }

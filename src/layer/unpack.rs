@@ -2,7 +2,7 @@
 //! by hand inside it, and every file is made by a call on the descriptor of its own folder, which
 //! was opened by the kernel without following any link.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,10 +20,9 @@ use super::{
     Entry, Error, Form, Kind, Limits, Meta, Packed, TarReader, Wrong, attribute, name, show,
 };
 use crate::files::remove_at;
+use crate::rootfs::{attributes, resolve};
 
 /// Links followed in one name before it is taken for a loop (as the kernel).
-const MAX_LINKS: usize = 40;
-
 /// What becomes of device nodes in a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Devices {
@@ -349,12 +348,8 @@ impl Work<'_> {
         // The mark is in the folder, so the folder is there.
         let parent = self.parent(&entry.path, entry)?;
         if self.options.form == Form::Overlay {
-            let set = rustix::fs::fsetxattr(
-                &parent.fd,
-                attribute::OVERLAY_OPAQUE,
-                b"y",
-                XattrFlags::empty(),
-            );
+            let set =
+                rustix::fs::fsetxattr(&parent.fd, attributes::OPAQUE, b"y", XattrFlags::empty());
             return set.map_err(|e| system("mark as opaque", &entry.path, e));
         }
         self.empty(&parent.fd, &parent.path)?;
@@ -496,49 +491,24 @@ impl Work<'_> {
     /// Follows the links in `path` by hand, inside the root; what does not exist yet is taken as it
     /// stands.
     fn resolve(&self, path: &[u8], entry: &Entry) -> Result<Vec<u8>, Error> {
-        let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
-        let mut here: Vec<u8> = vec![];
-        let mut links = 0;
-        while let Some(part) = left.pop_front() {
-            match &*part {
-                b"" | b"." => continue,
-                b".." => {
-                    here.truncate(name::split(&here).0.len());
-                    continue;
-                }
-                _ => {}
-            }
-            let next = name::join(&here, &part);
+        let symlink = |at: &[u8]| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let held = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            let target = match rustix::fs::openat2(&self.root, &*next, flags, Mode::empty(), held) {
-                // An O_PATH descriptor of the link itself, if it is one.
+            match rustix::fs::openat2(&self.root, at, flags, Mode::empty(), held) {
+                // An O_PATH descriptor of the symlink itself, if it is one.
                 Ok(fd) => match rustix::fs::readlinkat(&fd, "", vec![]) {
-                    Ok(target) => target.into_bytes(),
-                    Err(Errno::NOENT | Errno::INVAL) => {
-                        here = next;
-                        continue;
-                    }
-                    Err(e) => return Err(way(&entry.path, e)),
+                    Ok(target) => Ok(Some(target.into_bytes())),
+                    Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+                    Err(e) => Err(way(&entry.path, e)),
                 },
-                Err(Errno::NOENT | Errno::NOTDIR) => {
-                    here = next;
-                    continue;
-                }
-                Err(e) => return Err(way(&entry.path, e)),
-            };
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(refused(&entry.path, Wrong::Way));
+                Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+                Err(e) => Err(way(&entry.path, e)),
             }
-            if target.starts_with(b"/") {
-                here.clear();
-            }
-            for part in target.split(|b| *b == b'/').rev() {
-                left.push_front(part.to_vec());
-            }
-        }
-        Ok(here)
+        };
+        resolve::path(path, symlink).map_err(|error| match error {
+            resolve::Error::TooManySymlinks => refused(&entry.path, Wrong::Way),
+            resolve::Error::Look(error) => error,
+        })
     }
 
     /// Gives all folders what had to wait.
@@ -557,8 +527,8 @@ impl Work<'_> {
             for key in
                 attribute::list(&fd).map_err(|e| system("read the attributes of", &path, e))?
             {
-                let internal = self.options.form == Form::Overlay
-                    && key == attribute::OVERLAY_OPAQUE.as_bytes();
+                let internal =
+                    self.options.form == Form::Overlay && key == attributes::OPAQUE.as_bytes();
                 // Inherited from a default ACL, or of an earlier layer's folder: the entry says
                 // what there is.
                 if attribute::kept(&key) && !internal && !told.contains_key(&key) {

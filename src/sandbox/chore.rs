@@ -8,7 +8,8 @@ use rustix::fs::CWD;
 use serde_json::Value;
 
 use super::plan::WirePath;
-use super::{CallIo, Chores, dial, tree};
+use super::{CallIo, Chores, dial};
+use crate::files::{open_dir, remove_at};
 
 /// Removes trees below `/scratch`.
 pub(super) const REMOVE_TREES: &str = "sandbox.remove-trees";
@@ -24,8 +25,8 @@ pub(super) const BUILT_IN: Chores =
 
 fn remove_trees(io: CallIo<'_>) -> Result<Value, String> {
     let paths: Vec<WirePath> = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
-    let scratch = tree::open_dir(CWD, "/scratch")
-        .map_err(|e| format!("cannot open the scratch directory: {e}"))?;
+    let scratch =
+        open_dir(CWD, "/scratch").map_err(|e| format!("cannot open the scratch directory: {e}"))?;
     let todo = Mutex::new(paths.into_iter());
     let failure = Mutex::new(None);
     // Where removing waits for the disk, several at once wait less.
@@ -56,7 +57,7 @@ fn remove_tree(scratch: &OwnedFd, path: &Path) -> std::io::Result<()> {
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(scratch, base, flags, rustix::fs::Mode::empty(), resolve) {
-        Ok(parent) => tree::remove(parent.as_fd(), Path::new(name)),
+        Ok(parent) => remove_at(parent.as_fd(), name, path).map_err(std::io::Error::other),
         Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }

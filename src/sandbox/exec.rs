@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::passwd::{self, Who};
-use super::{Exec, seccomp, sys};
+use super::{Exec, passwd, seccomp, sys};
+use crate::rootfs::accounts::{Ids, Login};
 
 /// Docker's default, less MKNOD.
 const KEPT: CapabilitySet = CapabilitySet::AUDIT_WRITE
@@ -106,7 +106,7 @@ fn connect(streams: &Streams, null: &OwnedFd) -> rustix::io::Result<()> {
 
 /// The pipes become the program's: it may open /dev/stdout, which asks for the pipe's own
 /// permission.
-fn hand_over(streams: &Streams, who: &Who) -> Result<(), String> {
+fn hand_over(streams: &Streams, who: &Login) -> Result<(), String> {
     let mut fds = vec![rustix::stdio::stdout(), rustix::stdio::stderr()];
     if let Streams::Own(_) | Streams::Terminal(_) = streams {
         fds.push(rustix::stdio::stdin());
@@ -114,17 +114,24 @@ fn hand_over(streams: &Streams, who: &Who) -> Result<(), String> {
     for fd in fds {
         let own = rustix::fs::fchown(
             fd,
-            Some(rustix::fs::Uid::from_raw(who.uid)),
-            Some(rustix::fs::Gid::from_raw(who.gid)),
+            Some(rustix::fs::Uid::from_raw(who.ids.uid)),
+            Some(rustix::fs::Gid::from_raw(who.ids.gid)),
         );
         // An earlier program may have left the shared pipe non-blocking.
         let blocking = rustix::fs::fcntl_getfl(fd)
             .and_then(|flags| rustix::fs::fcntl_setfl(fd, flags - OFlags::NONBLOCK));
-        own.and(blocking).map_err(|error| {
-            format!("hand over the standard streams: {}", io::Error::from(error))
+        own.and(blocking).map_err(|error| match error {
+            rustix::io::Errno::INVAL => outside(who),
+            error => format!("hand over the standard streams: {}", io::Error::from(error)),
         })?;
     }
     Ok(())
+}
+
+/// The user namespace has no such ids.
+fn outside(who: &Login) -> String {
+    let Ids { uid, gid } = who.ids;
+    format!("the owner {uid}:{gid} is outside the ids that this host gives to the sandbox")
 }
 
 fn limits() -> rustix::io::Result<()> {
@@ -142,7 +149,7 @@ fn limits() -> rustix::io::Result<()> {
     lower(Resource::Nofile, OPEN_FILES)
 }
 
-fn become_user(who: &Who) -> io::Result<()> {
+fn become_user(who: &Login) -> io::Result<()> {
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         if KEPT.contains(one) {
@@ -156,14 +163,14 @@ fn become_user(who: &Who) -> io::Result<()> {
         }
     }
     rustix::thread::clear_ambient_capability_set()?;
-    let gid = rustix::process::Gid::from_raw(who.gid);
-    let uid = rustix::process::Uid::from_raw(who.uid);
+    let gid = rustix::process::Gid::from_raw(who.ids.gid);
+    let uid = rustix::process::Uid::from_raw(who.ids.uid);
     let groups: Vec<_> =
         who.groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
-    let kept = if who.uid == 0 { KEPT } else { CapabilitySet::empty() };
+    let kept = if who.ids.uid == 0 { KEPT } else { CapabilitySet::empty() };
     Ok(rustix::thread::set_capabilities(
         None,
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },

@@ -24,7 +24,8 @@ use super::plan::{
     Status,
 };
 use super::sys::{self, Forked};
-use super::{CallIo, Chores, chore, mounts, terminal, tree, wire};
+use super::{CallIo, Chores, chore, mounts, terminal, wire};
+use crate::files::open_dir;
 
 /// What the init gets from the helper.
 pub(super) struct Init<'a> {
@@ -421,7 +422,7 @@ fn silent(dev: &str) -> bool {
 /// Whether an upper folder, open as a path, holds nothing. Without one nothing can change.
 fn unchanged(upper: Option<&OwnedFd>) -> std::io::Result<bool> {
     let Some(upper) = upper else { return Ok(true) };
-    for entry in rustix::fs::Dir::new(tree::open_dir(upper.as_fd(), ".")?)? {
+    for entry in rustix::fs::Dir::new(open_dir(upper.as_fd(), ".")?)? {
         if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
             return Ok(false);
         }

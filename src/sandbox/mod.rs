@@ -21,7 +21,6 @@ pub mod stream;
 mod stub;
 mod sys;
 pub mod terminal;
-mod tree;
 mod warden;
 mod wire;
 

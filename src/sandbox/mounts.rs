@@ -27,8 +27,7 @@ use super::idmap::Sources;
 use super::plan::{Blobs, Doing, Fault, JobPlan, RootPlan};
 use super::stub::{Kind, View, alike, look_like, make_file};
 use super::sys;
-use super::tree::open_dir;
-use crate::files::dir_names;
+use crate::files::{dir_names, open_dir};
 
 /// Devices bound from the host. No others can be opened or made inside.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];

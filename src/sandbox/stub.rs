@@ -5,16 +5,18 @@
 //! what stood there, above them. The folders above stubs are made to look exactly as in the image:
 //! should the step change such a folder, what the overlay copies up is the image's own.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 
 use super::plan::{Doing, Fault};
-use super::tree::open_dir;
+use crate::files::open_dir;
+use crate::rootfs::{attributes, resolve};
 
 /// What is to be mounted there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl Stack {
 /// Whether a folder hides those of its name further down.
 fn opaque(dir: &Path) -> rustix::io::Result<bool> {
     let mut value = [0_u8; 1];
-    match rustix::fs::lgetxattr(dir, "user.overlay.opaque", &mut value[..]) {
+    match rustix::fs::lgetxattr(dir, attributes::OPAQUE, &mut value[..]) {
         Ok(size) => Ok(size == 1 && value == *b"y"),
         // Longer than one byte: not a mark of overlayfs.
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
@@ -120,63 +122,42 @@ impl View {
     /// Where the absolute path `at` leads in this root, relative to it, with every link resolved
     /// inside it and also at the end. Parts that do not exist are taken as they are.
     pub(super) fn resolve(&self, at: &Path) -> Result<PathBuf, Fault> {
-        let names = |path: &Path| -> Vec<OsString> {
-            let name = |part: Component<'_>| match part {
-                Component::Normal(name) => Some(name.to_owned()),
-                Component::ParentDir => Some("..".into()),
-                _ => None,
-            };
-            path.components().filter_map(name).collect()
-        };
-        let mut todo = VecDeque::from(names(at));
-        let mut done = PathBuf::new();
-        let mut links = 0;
-        while let Some(name) = todo.pop_front() {
-            if name == ".." {
-                done.pop();
-                continue;
-            }
-            done.push(name);
-            if self.covered(&done) {
-                continue;
-            }
-            let found = self.image.find(&done).map_err(|error| {
-                Fault::new(format!("resolve {} in the image", at.display()), error)
-            })?;
-            let Found::There(path, stat) = found else { continue };
-            let target = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Symlink => rustix::fs::readlinkat(CWD, &path, vec![]),
-                FileType::Directory => continue,
-                _ if todo.is_empty() => continue,
-                _ => {
-                    return Err(Fault::image(format!(
-                        "{} lies below a file in the image",
-                        at.display()
-                    )));
-                }
-            };
-            let target = target.map_err(|error| {
-                Fault::new(format!("resolve {} in the image", at.display()), error)
-            })?;
-            links += 1;
-            if links > 40 {
+        let failed =
+            |error: Errno| Fault::new(format!("resolve {} in the image", at.display()), error);
+        let mut file: Option<PathBuf> = None;
+        let symlink = |place: &[u8]| {
+            let place = Path::new(OsStr::from_bytes(place));
+            if file.as_ref().is_some_and(|file| place.starts_with(file)) {
                 return Err(Fault::image(format!(
-                    "{} leads through too many symbolic links in the image",
+                    "{} lies below a file in the image",
                     at.display()
                 )));
             }
-            let target = PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(
-                target.into_bytes(),
-            ));
-            done.pop();
-            if target.is_absolute() {
-                done = PathBuf::new();
+            if self.covered(place) {
+                return Ok(None);
             }
-            for name in names(&target).into_iter().rev() {
-                todo.push_front(name);
+            let Found::There(path, stat) = self.image.find(place).map_err(failed)? else {
+                return Ok(None);
+            };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Symlink => rustix::fs::readlinkat(CWD, &path, vec![])
+                    .map(|target| Some(target.into_bytes()))
+                    .map_err(failed),
+                FileType::Directory => Ok(None),
+                _ => {
+                    file = Some(place.to_owned());
+                    Ok(None)
+                }
             }
-        }
-        Ok(done)
+        };
+        let found = resolve::path(at.as_os_str().as_bytes(), symlink);
+        found.map(|path| PathBuf::from(OsString::from_vec(path))).map_err(|error| match error {
+            resolve::Error::TooManySymlinks => Fault::image(format!(
+                "{} leads through too many symbolic links in the image",
+                at.display()
+            )),
+            resolve::Error::Look(fault) => fault,
+        })
     }
 
     /// Looks for `place` in the image; an error if it is of the wrong kind.
@@ -305,7 +286,7 @@ pub(super) fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Re
     let size = if size == 0 { 0 } else { rustix::fs::flistxattr(from, &mut names[..])? };
     for name in names[..size].split(|b| *b == 0).filter(|name| !name.is_empty()) {
         // A name like that which a step gave is kept in an escaped form, which a layer may hold.
-        if name.starts_with(b"user.overlay.") && !name.starts_with(b"user.overlay.overlay.") {
+        if attributes::is_overlay_own(name) {
             continue;
         }
         let mut value = vec![0_u8; rustix::fs::fgetxattr_query(from, name)?];
@@ -410,7 +391,7 @@ mod tests {
         ];
         let mark = rustix::fs::lsetxattr(
             layers[1].join("shut"),
-            "user.overlay.opaque",
+            attributes::OPAQUE,
             b"y",
             rustix::fs::XattrFlags::empty(),
         );

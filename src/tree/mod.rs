@@ -9,12 +9,14 @@
 //! reading blobs (`store`, `output`) and looking at a living root (`inspect`).
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::digest::{Digest, HashWriter};
 use crate::layer::{self, Entry, Limits, Merged, Meta, NodeKind, TarReader};
+use crate::rootfs::resolve;
 
 mod attribute;
 mod mtree;
@@ -25,9 +27,6 @@ pub use attribute::{describe, shrink};
 pub use mtree::{Subject, Unreadable, read, write};
 pub use name::{escape, shown};
 pub use what::{What, differences};
-
-/// Links followed in one path before it is taken for a loop (as the kernel).
-const MAX_LINKS: usize = 40;
 
 /// A root file system as a list of its names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -135,31 +134,14 @@ impl Tree {
     /// Follows the symbolic links in an absolute or relative path, inside the tree; what does not
     /// exist is taken as it is written.
     pub fn resolve(&self, path: &[u8]) -> Vec<u8> {
-        let mut left: VecDeque<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
-        let mut here: Vec<u8> = vec![];
-        let mut links = 0;
-        while let Some(part) = left.pop_front() {
-            match &*part {
-                b"" | b"." => {}
-                b".." => here.truncate(here.iter().rposition(|b| *b == b'/').unwrap_or(0)),
-                _ => {
-                    let next = join(&here, &part);
-                    match self.get(&next).map(|node| &node.kind) {
-                        Some(Kind::Symlink(target)) if links < MAX_LINKS => {
-                            links += 1;
-                            if target.starts_with(b"/") {
-                                here.clear();
-                            }
-                            for part in target.split(|b| *b == b'/').rev() {
-                                left.push_front(part.to_vec());
-                            }
-                        }
-                        _ => here = next,
-                    }
-                }
-            }
-        }
-        here
+        let symlink = |at: &[u8]| match self.get(at).map(|node| &node.kind) {
+            Some(Kind::Symlink(target)) => Ok::<_, Infallible>(Some(target.to_vec())),
+            _ => Ok(None),
+        };
+        // What leads in a circle does not exist either.
+        let found = resolve::path(path, symlink)
+            .or_else(|_| resolve::path(path, |_| Ok::<_, Infallible>(None)));
+        found.unwrap_or_default()
     }
 }
 

@@ -317,7 +317,8 @@ fn root_owners_are_looked_up_in_the_image() {
         ("www-data:shadow", (33, 42)),
         ("www-data", (33, 33)),
         ("1234:5", (1234, 5)),
-        ("7", (7, 7)),
+        ("7", (7, 0)),
+        ("33", (33, 33)),
         ("33:shadow", (33, 42)),
     ] {
         lab.copy(&["d"], "/x", json!({ "owner": owner })).unwrap();

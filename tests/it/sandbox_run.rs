@@ -70,9 +70,9 @@ fn userns_what_cannot_start_says_why() {
     check(&["/script"], "root", "the interpreter /no/such/shell");
     check(&["/plain"], "root", "executable");
     check(&["/usr"], "root", "folder");
-    check(&["true"], "nobody-here", "there is no user 'nobody-here' in the image's /etc/passwd");
-    check(&["true"], "root:nogroup-here", "there is no group 'nogroup-here'");
-    check(&["true"], "70000", "65535");
+    check(&["true"], "nobody-here", "the image has no user \"nobody-here\"");
+    check(&["true"], "root:nogroup-here", "the image has no group \"nogroup-here\"");
+    check(&["true"], "70000", "outside the ids");
     check(&[], "root", "no program");
 }
 

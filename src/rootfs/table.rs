@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 /// The lines of `/etc/passwd`, `group`, `shadow` or `gshadow`.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub struct Table {
     lines: Vec<Vec<u8>>,
     changed: bool,
 }
 
 impl Table {
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    /// Takes a file apart.
+    pub fn parse(bytes: &[u8]) -> Self {
         let mut lines: Vec<Vec<u8>> = bytes.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
         if lines.last().is_some_and(Vec::is_empty) {
             lines.pop();
@@ -18,21 +19,29 @@ impl Table {
         Self { lines, changed: false }
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    /// The file again.
+    pub fn bytes(&self) -> Vec<u8> {
         self.lines.iter().flat_map(|l| l.iter().copied().chain([b'\n'])).collect()
     }
 
-    pub(super) fn changed(&self) -> bool {
+    /// Whether anything was set or added.
+    pub fn changed(&self) -> bool {
         self.changed
     }
 
+    /// How many lines there are.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Index of the line of `name`.
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
+    pub fn find(&self, name: &str) -> Option<usize> {
         self.lines.iter().position(|l| first(l) == name.as_bytes())
     }
 
     /// Field `n` of line `line`, empty where there is none.
-    pub(super) fn field(&self, line: usize, n: usize) -> String {
+    pub fn field(&self, line: usize, n: usize) -> String {
         self.lines
             .get(line)
             .and_then(|l| l.split(|b| *b == b':').nth(n))
@@ -41,12 +50,12 @@ impl Table {
     }
 
     /// Field `n` of line `line` as a number.
-    pub(super) fn number(&self, line: usize, n: usize) -> Option<u32> {
-        self.field(line, n).parse().ok()
+    pub fn number(&self, line: usize, n: usize) -> Option<u32> {
+        number(&self.field(line, n))
     }
 
     /// Sets field `n` of line `line`, unless it already is so.
-    pub(super) fn set(&mut self, line: usize, n: usize, value: &str) {
+    pub fn set(&mut self, line: usize, n: usize, value: &str) {
         let Some(l) = self.lines.get_mut(line) else { return };
         let mut fields: Vec<&[u8]> = l.split(|b| *b == b':').collect();
         if fields.get(n).copied() == Some(value.as_bytes()) {
@@ -61,7 +70,7 @@ impl Table {
     }
 
     /// Adds `member` to the comma list in field `n`, unless it is in it.
-    pub(super) fn add_member(&mut self, line: usize, n: usize, member: &str) {
+    pub fn add_member(&mut self, line: usize, n: usize, member: &str) {
         let list = self.field(line, n);
         if list.split(',').any(|m| m == member) {
             return;
@@ -70,13 +79,14 @@ impl Table {
         self.set(line, n, &list);
     }
 
-    pub(super) fn push(&mut self, line: &str) {
+    /// Adds a line at the end.
+    pub fn push(&mut self, line: &str) {
         self.lines.push(line.as_bytes().to_vec());
         self.changed = true;
     }
 
     /// Names of all lines that are entries.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         self.lines
             .iter()
             .map(|l| first(l))
@@ -86,19 +96,27 @@ impl Table {
     }
 
     /// Who has the number `id` in field `n`.
-    pub(super) fn holder(&self, n: usize, id: u32) -> Option<String> {
+    pub fn holder(&self, n: usize, id: u32) -> Option<String> {
         (0..self.lines.len()).find(|l| self.number(*l, n) == Some(id)).map(|l| self.field(l, 0))
     }
 
     /// Lines whose field `n` is the number `id`.
-    pub(super) fn lines_with(&self, n: usize, id: u32) -> Vec<usize> {
+    pub fn lines_with(&self, n: usize, id: u32) -> Vec<usize> {
         (0..self.lines.len()).filter(|l| self.number(*l, n) == Some(id)).collect()
     }
 
     /// All numbers in field `n`.
-    pub(super) fn numbers(&self, n: usize) -> BTreeSet<u32> {
+    pub fn numbers(&self, n: usize) -> BTreeSet<u32> {
         (0..self.lines.len()).filter_map(|l| self.number(l, n)).collect()
     }
+}
+
+/// Reads an id: digits only (`parse` alone would take a leading plus), below 2³² - 1, which
+/// chown(2) and setresuid(2) take for "unchanged".
+#[must_use]
+pub fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|id| digits && *id != u32::MAX)
 }
 
 fn first(line: &[u8]) -> &[u8] {
