@@ -19,14 +19,11 @@ fn stubborn(token: &str) -> String {
     )
 }
 
-/// Mounts of this host's that could be ours: of a session's folders, or on a folder that a job
-/// mounts on. Others come and go.
-fn mounts() -> usize {
-    let ours = |line: &&str| {
-        let at = line.split(' ').nth(4).unwrap_or_default();
-        ["/tmp", "/run", "/var", "/usr", "/etc"].contains(&at) || line.contains("/scratch/")
-    };
-    fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(ours).count()
+/// Mounts on, or of, anything of this lab: other labs, and other runs beside this one, have theirs.
+fn mounts(lab: &Lab) -> Vec<String> {
+    let mark = lab.dir.path().to_string_lossy().into_owned();
+    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    all.lines().filter(|line| line.contains(&mark)).map(str::to_owned).collect()
 }
 
 #[test]
@@ -34,7 +31,7 @@ fn userns_a_timeout_kills_everything() {
     let Some(lab) = Lab::new() else { return };
     let token = format!("timeout-{}", std::process::id());
     let limit = Duration::from_millis(300);
-    let before = mounts();
+    let before = mounts(&lab);
     let slow =
         Action::Exec(Exec { timeout: Some(limit), ..exec(&["sh", "-c", &stubborn(&token)]) });
     let ran = lab.run(lab.job(vec![sh("echo first"), slow, sh("echo never")]));
@@ -44,7 +41,7 @@ fn userns_a_timeout_kills_everything() {
     );
     assert_eq!(ran.out, ["first", "ready"]);
     assert!(alive(&token).is_empty());
-    assert_eq!(mounts(), before);
+    assert_eq!(mounts(&lab), before);
     // The next job of the session is none the worse.
     lab.sh("true").ok();
 }
@@ -132,7 +129,7 @@ fn userns_builder() {
 fn userns_killing_bake_leaves_nothing() {
     // Looked at first, as the builder's own skip would go unseen.
     let Some(cleaner) = Lab::new() else { return };
-    let before = mounts();
+    let before = mounts(&cleaner);
     for kill_after in [1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 17, 18] {
         let token = format!("killed-{}-{kill_after}", std::process::id());
         let mut builder = Command::new(std::env::current_exe().unwrap())
@@ -158,7 +155,7 @@ fn userns_killing_bake_leaves_nothing() {
         // The kernel kills in its own time; what must not be is that somebody stays.
         let start = Instant::now();
         loop {
-            let left = [alive(&token), orphans()].concat();
+            let left = [alive(&token), children_of(&token)].concat();
             if left.is_empty() {
                 break;
             }
@@ -168,7 +165,7 @@ fn userns_killing_bake_leaves_nothing() {
             );
             std::thread::yield_now();
         }
-        assert_eq!(mounts(), before);
+        assert_eq!(mounts(&cleaner), before);
         // The scratch folder is all that stays; the next build sweeps it.
         for entry in fs::read_dir(cleaner.scratch()).unwrap() {
             cleaner.session.remove_tree(&entry.unwrap().path()).unwrap();
@@ -176,25 +173,13 @@ fn userns_killing_bake_leaves_nothing() {
     }
 }
 
-/// Helpers whose bake is gone.
-fn orphans() -> Vec<u32> {
-    let line =
-        |pid: &str| fs::read(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
-    let parent = |pid: u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned))
+/// What the builder that was started with `token` in its environment has started itself, and what
+/// these have: a process keeps the environment it was started with.
+fn children_of(token: &str) -> Vec<u32> {
+    let mark = format!("BAKE_TEST_BUILDER={token}");
+    let named = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
     };
-    let exe = std::env::current_exe().unwrap();
-    let name = exe.file_name().unwrap().to_string_lossy().into_owned();
-    alive("bake-sandbox")
-        .into_iter()
-        .filter(|pid| {
-            let Some(parent) = parent(*pid) else { return false };
-            let line = line(&parent);
-            let line = String::from_utf8_lossy(&line);
-            // Those of tests that run at the same time have a living parent.
-            !line.contains(&name) && !line.contains("bake")
-        })
-        .collect()
+    alive("bake-sandbox").into_iter().filter(named).collect()
 }
