@@ -20,10 +20,9 @@ use ureq::http;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use super::aside::Aside;
 use crate::digest::{Digest, HashReader, Hasher};
 use crate::event::{Event, Sink};
-use crate::files;
+use crate::files::{self, Aside};
 
 /// How to download.
 #[derive(Debug, Clone)]
@@ -434,18 +433,18 @@ impl Fetcher {
 
     fn attempt(&self, want: &Want, count: &AtomicU64, over: &AtomicBool) -> Result<Got, Failure> {
         let partial = self.cache.join("partial");
-        let cannot = |path: &Path| {
+        let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| Failure::Cache { path, source }
+            move |error: files::Error| Failure::Cache { path, source: error.into() }
         };
-        let mut aside = Aside::new(&partial).map_err(cannot(&partial))?;
-        let (sha256, size) = self.stream(want, aside.file(), count, over)?;
+        let mut aside = Aside::new(&partial).map_err(failed(&partial))?;
+        let (sha256, size) = self.stream(want, &mut aside, count, over)?;
         if !want.keep {
-            let file = aside.into_file().map_err(cannot(&partial))?;
+            let file = aside.into_file().map_err(failed(&partial))?;
             return Ok(Got { sha256, size, path: PathBuf::new(), loose: Some(file) });
         }
         let path = self.place(&sha256);
-        aside.keep(&partial, &path).map_err(cannot(&path))?;
+        aside.keep_unsynced(&path, 0o644).map_err(failed(&path))?;
         Ok(Got { sha256, size, path, loose: None })
     }
 

@@ -8,10 +8,9 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::aside::Aside;
 use crate::deb::file::xz;
 use crate::digest::{Digest, HashReader, HashWriter};
-use crate::files;
+use crate::files::{self, Aside};
 
 /// How an index is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +63,7 @@ pub(super) fn unpack(
     let cap = plain.map_or(1 << 30, |(_, size)| size);
     let partial = cache.join("partial");
     let mut aside = Aside::new(&partial)?;
-    let mut out = HashWriter::new(io::BufWriter::with_capacity(1 << 18, aside.file()));
+    let mut out = HashWriter::new(io::BufWriter::with_capacity(1 << 18, &mut aside));
     let size = io::copy(&mut reader.take(cap + 1), &mut out)?;
     out.flush()?;
     let (_, digest, _) = out.finish();
@@ -75,7 +74,7 @@ pub(super) fn unpack(
         ));
     }
     let path = place(cache, &digest);
-    aside.keep(&partial, &path)?;
+    aside.keep_unsynced(&path, 0o644)?;
     Ok(path)
 }
 

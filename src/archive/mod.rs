@@ -14,7 +14,6 @@
 //! (`base`).
 
 pub mod apt;
-mod aside;
 pub mod closure;
 mod error;
 pub mod fetch;

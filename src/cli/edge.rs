@@ -227,7 +227,6 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
 pub(super) fn output(error: &output::Error) -> Report {
     let hints = match error {
         output::Error::Exists { .. } => vec!["--force replaces it".to_owned()],
-        output::Error::InTheWay { .. } => vec!["remove it, or name another --output".to_owned()],
         output::Error::Stream => {
             let formats = "oci-archive, docker-archive, tar and manifest";
             vec![format!("name a directory; formats for a stream are {formats}")]

@@ -109,8 +109,8 @@ impl Locking {
     }
 
     /// Writes `lock` unless the file says just that. A recipe that pins nothing needs no file.
-    /// Returns whether it wrote.
-    pub(super) fn write(&self, lock: &Lock) -> Result<bool, Error> {
+    /// Returns what was written, which can be taken back; `None` where nothing was.
+    pub(super) fn write(&self, lock: &Lock) -> Result<Option<files::Replaced>, Error> {
         let pins = lock.base.is_some() || !lock.packages.is_empty() || !lock.download.is_empty();
         let text = lock.to_text();
         // A remark of a person in the file is no reason to write it anew.
@@ -118,15 +118,15 @@ impl Locking {
             || self.lock.as_ref() == Some(lock)
             || (self.text.is_none() && !pins)
         {
-            return Ok(false);
+            return Ok(None);
         }
         self.must_do(&[], lock)?;
-        files::rewrite(&self.path, text.as_bytes(), 0o644).map_err(|error| Error::File {
+        let written = files::Replaced::write(&self.path, text.as_bytes(), 0o644);
+        written.map(Some).map_err(|error| Error::File {
             verb: "write",
             path: self.path.clone(),
             source: io::Error::other(error),
-        })?;
-        Ok(true)
+        })
     }
 
     /// Returns its path.

@@ -13,6 +13,7 @@ use super::work::Work;
 use super::{Baked, Hall, Ready, Request, gate, prepare, published_already, taken, tested};
 use crate::digest::Digest;
 use crate::event::{self, Event, Sink};
+use crate::files;
 use crate::store::{self, Published, Version};
 
 /// Which recipe of a run failed, and how.
@@ -113,9 +114,13 @@ fn publish(
         }
     }
     let digests: Vec<Digest> = checked.iter().map(gate::Checked::digest).collect();
+    // Before the publish, as an image without its pins could not be baked again; and taken back
+    // where the publish fails.
+    let mut written = Written::default();
     for (at, one) in ran.iter().enumerate() {
         if let Some((work, ..)) = one {
-            prepared[at].locking.write(&work.known_pins_of_this_build()).map_err(fail(at))?;
+            let pins = work.known_pins_of_this_build();
+            written.0.extend(prepared[at].locking.write(&pins).map_err(fail(at))?);
         }
     }
     let how = if checked.is_empty() {
@@ -123,6 +128,7 @@ fn publish(
     } else {
         gate::publish(hall.store, checked).map_err(|error| which(prepared, error))?
     };
+    written.keep();
     let mut how = digests.into_iter().zip(how);
     let one = |one: &Prepared<'_>| match &one.already {
         Some(version) => (version.manifest.digest, true),
@@ -132,6 +138,25 @@ fn publish(
         }
     };
     Ok(prepared.iter().map(one).collect())
+}
+
+/// Lock files that were written for a publish; dropped = they are what they were before.
+#[derive(Default)]
+struct Written(Vec<files::Replaced>);
+
+impl Written {
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        for file in self.0.drain(..).rev() {
+            // The error that led here is the one to report.
+            let _ = file.undo();
+        }
+    }
 }
 
 /// Finds the recipe whose version is taken.
@@ -207,4 +232,29 @@ fn all<R>(
         }
     }
     bad.map_or(Ok(good), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// B11
+    #[test]
+    fn lock_files_are_as_before_where_the_publish_fails() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (old, new) = (dir.path().join("web.lock"), dir.path().join("app.lock"));
+        std::fs::write(&old, "before").expect("write");
+        let write = || {
+            let files = [&old, &new].map(|path| files::Replaced::write(path, b"after", 0o644));
+            Written(files.into_iter().map(|file| file.expect("write")).collect())
+        };
+        drop(write());
+        assert_eq!(std::fs::read(&old).expect("read"), b"before");
+        assert!(!new.exists());
+        write().keep();
+        for path in [&old, &new] {
+            assert_eq!(std::fs::read(path).expect("read"), b"after");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 2);
+    }
 }

@@ -184,7 +184,7 @@ pub fn lock(hall: &Hall<'_>, request: &Request) -> Result<(PathBuf, bool), Error
         made?;
         work.known_pins_of_this_build()
     };
-    let wrote = locking.write(&pins)?;
+    let wrote = locking.write(&pins)?.is_some();
     Ok((locking.path().to_owned(), wrote))
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Error, system};
+use super::error::{Error, system};
 
 /// A held lock; dropped = released. The file itself is never removed by this type.
 #[derive(Debug)]

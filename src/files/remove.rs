@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Error, dir_names, folder, system};
+use super::dir::{self, dir_names, openat2};
+use super::error::{Error, system};
 
 /// Deeper folders are moved up before they are emptied, so that a hostile tree can exhaust neither
 /// descriptors nor path lengths.
@@ -21,10 +22,10 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
         return Err(Error::Path { path: path.to_owned() });
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::open(folder(path), flags, Mode::empty()) {
+    match rustix::fs::open(dir::parent(path), flags, Mode::empty()) {
         Ok(parent) => remove_at(parent.as_fd(), name, path),
         Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(system("open the folder", folder(path), e)),
+        Err(e) => Err(system("open the folder", dir::parent(path), e)),
     }
 }
 
@@ -125,7 +126,7 @@ fn rmdir(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error
 fn open(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let held = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let try_open = |flags| super::root::openat2(parent, name, flags, Mode::empty(), held);
+    let try_open = |flags| openat2(parent, name, flags, Mode::empty(), held);
     let dir = match try_open(flags | OFlags::RDONLY) {
         Err(Errno::ACCESS) => {
             // overlayfs leaves `work/work` with mode 000; steps may leave anything. The detour

@@ -11,7 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Error, system};
+use super::dir::{dir_names, openat2};
+use super::error::{Error, system};
+use super::remove::remove_at;
 
 /// What symbolic links on the way mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,44 +36,6 @@ pub struct RootDir {
     fd: OwnedFd,
     path: PathBuf,
     links: Links,
-}
-
-/// `openat2` that is not bothered by signals, or by renames elsewhere in the tree (EAGAIN, see
-/// openat2(2)).
-pub(crate) fn openat2(
-    dir: BorrowedFd<'_>,
-    path: impl AsRef<OsStr>,
-    flags: OFlags,
-    mode: Mode,
-    held: ResolveFlags,
-) -> Result<OwnedFd, Errno> {
-    let mut races = 0;
-    loop {
-        match rustix::fs::openat2(dir, path.as_ref(), flags | OFlags::CLOEXEC, mode, held) {
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if races < 1000 => races += 1,
-            other => return other,
-        }
-    }
-}
-
-/// Opens the directory `name` in `at`, not through a symlink at its end.
-pub fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> std::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
-}
-
-/// Returns the names in an open folder (without `.` and `..`), sorted by their bytes.
-pub fn dir_names(dir: impl AsFd) -> std::io::Result<Vec<OsString>> {
-    let mut names = vec![];
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let name = entry?.file_name().to_bytes().to_owned();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 impl RootDir {
@@ -277,7 +241,7 @@ impl RootDir {
     /// not there is fine.
     pub fn remove(&self, path: &Path) -> Result<(), Error> {
         match self.parent(path) {
-            Ok((parent, name)) => super::remove_at(parent.as_fd(), name, &self.path.join(path)),
+            Ok((parent, name)) => remove_at(parent.as_fd(), name, &self.path.join(path)),
             Err(e) if e.is_missing() => Ok(()),
             Err(e) => Err(e),
         }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Error;
+use super::error::Error;
 use super::oci::named;
 use super::source::Image;
 use crate::layer::{Builder, Meta};

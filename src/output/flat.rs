@@ -9,9 +9,10 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::place::PartialDir;
+use super::error::Error;
+use super::options::{Exported, Options, Source};
+use super::place::NewDir;
 use super::source::Image;
-use super::{Error, Exported, Options, Source};
 use crate::layer::{self, Builder, Form, Limits, Merged, Meta, NodeKind, Ownership, TarReader};
 
 pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Result<(), Error> {
@@ -103,7 +104,7 @@ pub(super) fn dir(source: &Source<'_>, dest: &Path, options: Options) -> Result<
         return Err(Error::NotRoot);
     }
     let image = Image::open(source)?;
-    let place = PartialDir::new(dest, options.force)?;
+    let place = NewDir::new(dest, options.force)?;
     let owners = if options.drop_owners { Ownership::Dropped } else { Ownership::Kept };
     let mut rules = layer::Options { owners, ..layer::Options::layer(Form::Tree) };
     let mut bytes = 0;

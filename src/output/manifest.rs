@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use super::Error;
+use super::error::Error;
 use super::source::Image;
 use crate::image::ANNOTATION_DRIFT_IGNORE;
 use crate::layer;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::Error;
+use super::error::Error;
 use super::source::Image;
 use crate::image::{ANNOTATION_REF_NAME, Index};
 use crate::layer::{Builder, Meta};

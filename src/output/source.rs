@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::{Error, Source};
+use super::error::Error;
+use super::options::Source;
 use crate::digest::{Digest, HashReader};
 use crate::image::{Descriptor, ImageConfig, Kind, Manifest, kind};
 use crate::layer;

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, reading, writing};
 use super::{Draft, Store, disk};
 use crate::digest::{Digest, HashReader};
-use crate::files::{self, Lock, system};
+use crate::files::{Lock, system};
 
 /// Format of an entry.
 const VERSION: u32 = 1;
@@ -209,18 +209,7 @@ impl StepCache {
             let (from, to) = (draft.path(&layer.digest), self.blob_path(&layer.digest));
             disk::sync_file(&from).map_err(writing)?;
             // Replaces what is there: it may be what was found damaged.
-            let aside = self.dir.join("blobs").join(format!(
-                "{}{}-{}",
-                files::ASIDE,
-                draft.id(),
-                layer.digest.hex()
-            ));
-            match fs::hard_link(&from, &aside) {
-                Ok(()) => disk::rename(&aside, &to).map_err(writing)?,
-                Err(e) => return Err(writing(system("link", &aside, e))),
-            }
-            // Both names may have been links to one file already, and then the rename does nothing.
-            let _ = fs::remove_file(&aside);
+            disk::link(&from, &to).map_err(writing)?;
             let meta = fs::metadata(&to).map_err(|e| writing(system("look at", &to, e)))?;
             entry.seal = Some(seal(&meta));
         }

@@ -27,6 +27,13 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), files::Error> {
     fs::rename(from, to).map_err(|e| system("rename to", to, e))
 }
 
+/// Gives a file one more name within the store's file system, replacing what has it; nothing is
+/// synced.
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), files::Error> {
+    fault::point(to)?;
+    files::link(from, to)
+}
+
 /// Removes a file; what is not there is fine.
 pub(super) fn remove(path: &Path) -> Result<(), files::Error> {
     fault::point(path)?;

@@ -4,7 +4,7 @@
 //! ```text
 //! scratch/lock        held for a moment while a draft is born, claimed or buried, so that none of these sees half of another
 //! scratch/ID/lock     held by flock as long as the owner lives
-//! scratch/ID/blobs/   <64 hex digits>: kept; others: being written
+//! scratch/ID/blobs/   <64 hex digits>: kept; others (files/aside.rs): being written
 //! scratch/ID/…        whatever the build puts there
 //! ```
 
@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use super::disk;
 use super::error::{Error, reading, writing};
 use crate::digest::Digest;
-use crate::files::{ASIDE, Lock, remove_tree, system};
+use crate::files::{Aside, Lock, remove_tree, system};
 
 /// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened:
 /// the corner is removed, as far as this process may (folders of subordinate ids must be removed
@@ -129,10 +129,7 @@ impl Draft {
     /// Begins a blob written aside on the store's file system.
     pub fn blob(&self) -> Result<NewBlob, Error> {
         let dir = self.blobs();
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(ASIDE).permissions(Permissions::from_mode(0o600));
-        let file =
-            builder.tempfile_in(&dir).map_err(|e| writing(system("make a file in", &dir, e)))?;
+        let file = Aside::new(&dir).map_err(writing)?;
         Ok(NewBlob { dir, file: BufWriter::with_capacity(128 << 10, file) })
     }
 
@@ -292,7 +289,7 @@ fn door(scratch: &Path) -> Result<Lock, Error> {
 #[derive(Debug)]
 pub struct NewBlob {
     dir: PathBuf,
-    file: BufWriter<tempfile::NamedTempFile>,
+    file: BufWriter<Aside>,
 }
 
 impl NewBlob {
@@ -301,14 +298,9 @@ impl NewBlob {
         let to = self.dir.join(digest.hex());
         let file =
             self.file.into_inner().map_err(|e| writing(system("write", &to, e.into_error())))?;
-        let public = Permissions::from_mode(disk::PUBLIC_FILE);
-        file.as_file()
-            .set_permissions(public)
-            .map_err(|e| writing(system("set the mode of", &to, e)))?;
         // Not synced here: most drafts that fail would pay for nothing. The publish syncs what it
         // takes.
-        file.persist(&to).map_err(|e| writing(system("rename to", &to, e.error)))?;
-        Ok(())
+        file.keep_unsynced(&to, disk::PUBLIC_FILE).map_err(writing)
     }
 }
 

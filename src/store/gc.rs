@@ -368,12 +368,12 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes old files, however deep they lie. What is being written aside has a while.
+    /// Takes old files, however deep they lie. What is being downloaded has a while.
     fn old(&mut self, room: &Entry, kind: Kind) -> Result<(), Error> {
         let mut todo = vec![room.path.clone()];
         while let Some(dir) = todo.pop() {
             for entry in entries(&dir)? {
-                let in_flight = is_aside(&entry.name) || dir.ends_with("partial");
+                let in_flight = dir.ends_with("partial");
                 let line = if in_flight { self.line.min(self.grace) } else { self.line };
                 if entry.meta.is_dir() {
                     todo.push(entry.path);
@@ -437,6 +437,9 @@ impl Plan {
     }
 
     fn take(&mut self, entry: Entry, kind: Kind) {
+        if is_aside(&entry.name) && !files::is_abandoned(&entry.path) {
+            return;
+        }
         let (inode, links, bytes) =
             ((entry.meta.dev(), entry.meta.ino()), entry.meta.nlink(), entry.bytes());
         self.files.push(Victim { path: entry.path, kind, is_lock: false, inode, links, bytes });

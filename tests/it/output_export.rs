@@ -461,25 +461,12 @@ fn destinations_are_whole_or_untouched() {
         format!("cannot write {}: a file or directory of that name exists", dest.display())
     );
     assert_eq!(fs::read(&dest).expect("read"), b"precious");
-    // What a killed export leaves is in nobody's way.
-    fs::write(dir.path().join("web.tar.partial"), "half".repeat(1 << 20)).expect("write");
     image.export(Format::Tar, &dest, force).expect("replaced");
     assert_eq!(fs::read(&dest).expect("read"), image.bytes(Format::Tar));
     assert_eq!(names(dir.path()), ["web.tar"]);
-    // Two at once: one works, the other is told.
-    let busy = bake::files::Lock::exclusive(&dir.path().join("web.tar.partial")).expect("lock");
-    assert!(matches!(
-        image.export(Format::Tar, &dest, force).expect_err("busy"),
-        Error::Busy { .. }
-    ));
-    drop(busy);
-    fs::remove_file(dir.path().join("web.tar.partial")).expect("remove");
     fs::create_dir(dir.path().join("d")).expect("mkdir");
-    let error = image.export(Format::Tar, &dir.path().join("d"), force).expect_err("a folder");
-    assert!(matches!(error, Error::Kind { found: "a folder", .. }), "{error}");
-    fs::create_dir(dir.path().join("e.partial")).expect("mkdir");
-    let error = image.export(Format::Tar, &dir.path().join("e"), force).expect_err("in the way");
-    assert!(matches!(error, Error::InTheWay { .. }), "{error}");
+    let error = image.export(Format::Tar, &dir.path().join("d"), force).expect_err("a directory");
+    assert!(matches!(error, Error::Kind { found: "a directory", .. }), "{error}");
     for dest in ["no/such/out", "..", "/"] {
         image.export(Format::Tar, &dir.path().join(dest), Options::default()).expect_err(dest);
     }
@@ -496,27 +483,18 @@ fn folders_are_whole_or_untouched() {
     let dir = tempfile::tempdir().expect("a folder");
     let at = |name: &str| dir.path().join(name);
     let options = Options { force: true, drop_owners: true };
-    // Left by a killed export: removed. Somebody's own: not touched.
-    fs::create_dir_all(at("root.partial/root/half")).expect("mkdir");
-    fs::write(at("root.partial/bake.lock"), "").expect("write");
     image.export(Format::Dir, &at("root"), options).expect("exported");
+    image.export(Format::Dir, &at("root"), options).expect("replaced");
     assert_eq!(names(dir.path()), ["root"]);
-    fs::create_dir_all(at("root.partial/mine")).expect("mkdir");
-    let error = image.export(Format::Dir, &at("root"), options).expect_err("in the way");
-    assert!(matches!(error, Error::InTheWay { .. }), "{error}");
-    assert!(at("root.partial/mine").exists());
+    let once = Options { force: false, ..options };
+    let error = image.export(Format::Dir, &at("root"), once).expect_err("it exists");
+    assert!(matches!(error, Error::Exists { .. }), "{error}");
     fs::write(at("file"), "x").expect("write");
     assert!(matches!(
         image.export(Format::Dir, &at("file"), options).expect_err("a file"),
         Error::Kind { found: "a file", .. }
     ));
-    fs::create_dir_all(at("two.partial")).expect("mkdir");
-    let held = bake::files::Lock::exclusive(&at("two.partial/bake.lock")).expect("lock");
-    assert!(matches!(
-        image.export(Format::Dir, &at("two"), options).expect_err("busy"),
-        Error::Busy { .. }
-    ));
-    drop(held);
+    assert_eq!(names(dir.path()), ["file", "root"]);
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! Why an image was not exported.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::files;
+use crate::image::Unreadable;
+use crate::layer;
+
+/// Why an image was not exported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something is at the destination.
+    #[error("cannot write {}: a file or directory of that name exists", path.display())]
+    Exists {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// What is at the destination is not replaced, even by force.
+    #[error("cannot replace {}: it is {found}, not {wanted}", path.display())]
+    Kind {
+        /// The destination.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+        /// What would be written.
+        wanted: &'static str,
+    },
+    /// The destination has no name of its own.
+    #[error("cannot write {}: not the name of a file or directory to be made", path.display())]
+    Destination {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// A directory cannot go to a stream.
+    #[error("cannot write the format `dir` to a stream")]
+    Stream,
+    /// A directory with owners needs root.
+    #[error("cannot write a directory whose files have owners: only root can")]
+    NotRoot,
+    /// A blob cannot be read.
+    #[error("cannot read the blob {digest}")]
+    Blob {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// A blob is not what its name says.
+    #[error("cannot read the blob {digest}: {what}")]
+    Corrupt {
+        /// Which.
+        digest: Digest,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The manifest or config cannot be understood.
+    #[error("cannot read the blob {digest}")]
+    Unreadable {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        source: Unreadable,
+    },
+    /// The manifest describes no image with a root file system.
+    #[error("cannot export the image: {why}")]
+    NotAnImage {
+        /// Why not.
+        why: String,
+    },
+    /// A layer cannot be applied.
+    #[error("cannot apply the layer {digest}")]
+    Layer {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        source: layer::Error,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the {format}")]
+    Write {
+        /// What was being written.
+        format: &'static str,
+        /// Why.
+        source: layer::Error,
+    },
+    /// A system call failed.
+    #[error("cannot {what} {}", path.display())]
+    System {
+        /// What was being done, as the verb before the path.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// An effect on the disk failed.
+    #[error(transparent)]
+    Files(#[from] files::Error),
+}
+
+impl From<layer::Unverified> for Error {
+    fn from(error: layer::Unverified) -> Self {
+        match error {
+            layer::Unverified::Read { digest, source } => Self::Blob { digest, source },
+            layer::Unverified::Corrupt { digest, what } => Self::Corrupt { digest, what },
+            layer::Unverified::Layer { digest, source } => Self::Layer { digest, source },
+        }
+    }
+}
+
+/// Makes an [`Error::System`] out of any system error.
+pub(super) fn system(what: &'static str, path: &Path, source: impl Into<io::Error>) -> Error {
+    Error::System { what, path: path.to_owned(), source: source.into() }
+}
