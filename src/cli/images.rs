@@ -31,7 +31,11 @@ pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
         .collect();
     if ctx.ui.json() {
         for row in &rows {
-            ctx.ui.object("image", marks.add(json!(row), &row.name, &row.version, &row.digest));
+            let object = match &row.digest {
+                Some(digest) => marks.add(json!(row), &row.name, &row.version, digest),
+                None => json!(row),
+            };
+            ctx.ui.object("image", object);
         }
         return Ok(edge::OK);
     }
@@ -44,14 +48,16 @@ pub(super) fn list(ctx: &Ctx<'_>, args: &ListArgs) -> Result<u8, Report> {
             .problem
             .clone()
             .into_iter()
-            .chain(marks.words(&row.name, &row.version, &row.digest))
+            .chain(
+                row.digest.iter().flat_map(|digest| marks.words(&row.name, &row.version, digest)),
+            )
             .collect::<Vec<_>>()
             .join("; ");
         let bytes = row.size.map(size).unwrap_or_default();
         vec![
             row.name.clone(),
             row.version.clone(),
-            row.digest.short(),
+            row.digest.map_or_else(|| "?".to_owned(), |digest| digest.short()),
             row.created.clone().unwrap_or_default(),
             bytes,
             state,
@@ -228,7 +234,7 @@ pub(super) fn verify(ctx: &Ctx<'_>, args: &VerifyArgs) -> Result<u8, Report> {
     }
     if ctx.ui.json() {
         ctx.ui
-            .object("verified", json!({ "images": report.images, "blobs": report.blobs, "bytes": report.bytes, "good": report.is_good() }));
+            .object("verified", json!({ "images": report.images, "artifacts": report.artifacts, "blobs": report.blobs, "bytes": report.bytes, "good": report.is_good() }));
     } else {
         let images = if report.images == 1 { "image" } else { "images" };
         ctx.ui.say(&format!(

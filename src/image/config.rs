@@ -7,7 +7,9 @@ use serde::de::IgnoredAny;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Platform, Unreadable, epoch_of, from_json, null_is_default, rfc3339, to_json};
+use super::descriptor::{Unreadable, from_json, null_is_default, to_json};
+use super::platform::Platform;
+use super::time::{epoch_of, rfc3339};
 use crate::digest::Digest;
 
 /// An image config.

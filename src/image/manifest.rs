@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Descriptor, Kind, MEDIA_INDEX, MEDIA_MANIFEST, Unreadable, from_json, kind, null_is_default,
-    to_json,
-};
+use super::descriptor::{Descriptor, Unreadable, from_json, null_is_default, to_json};
+use super::media::{Kind, MEDIA_INDEX, MEDIA_MANIFEST, kind};
+
+/// Most layers of an image: as many lower directories as one overlay can have (OVL_MAX_STACK,
+/// fs/overlayfs/params.h).
+pub const MAX_LAYERS: usize = 500;
 
 /// An image manifest: a config and its layers, lowest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,12 @@ impl Manifest {
         if self.extra.contains_key("manifests") {
             // One text that two readers take for two things (CVE-2021-41190).
             flaws.push("has `manifests` like an index".to_owned());
+        }
+        if self.layers.len() > MAX_LAYERS {
+            flaws.push(format!(
+                "has {} layers, more than the {MAX_LAYERS} that an overlay can have",
+                self.layers.len()
+            ));
         }
         if self.artifact_type.is_some() {
             return flaws;

@@ -17,7 +17,7 @@ pub struct Row {
     /// Version.
     pub version: String,
     /// The manifest's digest.
-    pub digest: Digest,
+    pub digest: Option<Digest>,
     /// What it runs on; of an index the first of its platforms.
     pub platform: Option<Platform>,
     /// When it was made, RFC 3339, as its config says.
@@ -50,7 +50,7 @@ pub fn list(store: &Store) -> Result<Vec<Row>, Error> {
         rows.push(Row {
             name: version.reference.name,
             version: version.reference.version.unwrap_or_default(),
-            digest: version.manifest.digest,
+            digest: Some(version.manifest.digest),
             platform: sum.config.as_ref().map(ImageConfig::platform),
             created: sum.config.and_then(|config| config.created),
             layers: whole.then_some(sum.layers.len()),
@@ -59,6 +59,20 @@ pub fn list(store: &Store) -> Result<Vec<Row>, Error> {
             problem,
         });
     }
+    for (reference, flaw) in store.damaged_versions()? {
+        rows.push(Row {
+            name: reference.name,
+            version: reference.version.unwrap_or_default(),
+            digest: None,
+            platform: None,
+            created: None,
+            layers: None,
+            size: None,
+            problem: Some(format!("its entry in index.json cannot be read: {flaw}")),
+        });
+    }
+    // A stable sort keeps the order within a name.
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(rows)
 }
 

@@ -21,9 +21,10 @@ use super::list::describe;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{
-    ANNOTATION_REF_NAME, Descriptor, ImageConfig, Index, Kind, Manifest, Reference, kind,
+    ANNOTATION_REF_NAME, Descriptor, Judged, Kind, Reference, judge_config, judge_index,
+    judge_manifest, kind,
 };
-use crate::store::{Error, Kept, SMALL, Store};
+use crate::store::{Error, Kept, MEDIA_TESTS, NoDescriptor, SMALL, Store, TESTS_ANNOTATION};
 
 mod blob;
 
@@ -57,8 +58,10 @@ pub struct Problem {
 pub struct Report {
     /// Errors first, each kind in order of its images.
     pub problems: Vec<Problem>,
-    /// Images looked at.
+    /// Images looked at: the named entries of the index.
     pub images: usize,
+    /// What else the index lists: attestations, lists of tests.
+    pub artifacts: usize,
     /// Blobs looked at, each once.
     pub blobs: usize,
     /// Their bytes.
@@ -99,13 +102,42 @@ pub fn verify(store: &Store, references: &[Reference], sink: &Sink) -> Result<Re
     }
     for (image, root) in &roots {
         walk.follow(image, root);
+        walk.tests(image, root)?;
     }
     let bytes = walk.read_streams(sink) + walk.small.values().sum::<u64>();
     let blobs = walk.streams.len() + walk.small.len();
     let mut problems = walk.problems;
     problems.sort();
     problems.dedup();
-    Ok(Report { problems, images: roots.len(), blobs, bytes })
+    still_there(store, &roots, &mut problems)?;
+    // What has no name in the index speaks about an image, or is a part of one.
+    let (images, artifacts): (Vec<_>, Vec<_>) =
+        roots.iter().partition(|(_, root)| root.annotations.contains_key(ANNOTATION_REF_NAME));
+    Ok(Report { problems, images: images.len(), artifacts: artifacts.len(), blobs, bytes })
+}
+
+/// Takes out the problems of images that have left the index since: a removal takes their blobs
+/// while they are being read.
+fn still_there(
+    store: &Store,
+    roots: &[(String, Descriptor)],
+    problems: &mut Vec<Problem>,
+) -> Result<(), Error> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let now: Vec<Digest> = store.entries()?.into_iter().flatten().map(|one| one.digest).collect();
+    let left: BTreeSet<&str> = roots
+        .iter()
+        .filter(|(_, root)| !now.contains(&root.digest))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    problems.retain_mut(|problem| {
+        let before = problem.images.len();
+        problem.images.retain(|image| !left.contains(image.as_str()));
+        before == 0 || !problem.images.is_empty()
+    });
+    Ok(())
 }
 
 impl Walk<'_> {
@@ -124,17 +156,26 @@ impl Walk<'_> {
         for stray in self.store.strays()? {
             self.problem(Level::Warning, &[], stray.path, stray.why);
         }
-        let (entries, others) = self.store.entries()?;
-        if others > 0 {
-            self.problem(
-                Level::Warning,
-                &[],
-                index.clone(),
-                &format!("has {others} entries that name no sha256 blob; they were not verified"),
-            );
-        }
         let mut roots: Vec<(String, Descriptor)> = vec![];
-        for entry in entries {
+        let mut foreign = 0;
+        for entry in self.store.entries()? {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(NoDescriptor { flaw: None, .. }) => {
+                    foreign += 1;
+                    continue;
+                }
+                Err(NoDescriptor { name, flaw: Some(flaw) }) => {
+                    let called = match &name {
+                        Some(name) => format!("has an entry called {name:?}"),
+                        None => "has an entry without a name".to_owned(),
+                    };
+                    let what = format!("{called} that cannot be read: {flaw}");
+                    let images: Vec<String> = name.into_iter().collect();
+                    self.problem(Level::Error, &images, index.clone(), &what);
+                    continue;
+                }
+            };
             let name = match entry.annotations.get(ANNOTATION_REF_NAME) {
                 None => format!("@{}", entry.digest),
                 Some(name) => {
@@ -158,6 +199,11 @@ impl Walk<'_> {
                 }
             };
             roots.push((name, entry));
+        }
+        if foreign > 0 {
+            let what =
+                format!("has {foreign} entries that name no sha256 blob; they were not verified");
+            self.problem(Level::Warning, &[], index, &what);
         }
         self.channels()?;
         Ok(roots)
@@ -214,15 +260,8 @@ impl Walk<'_> {
             match kind(&next.media_type) {
                 Kind::Manifest => self.manifest(image, &next, &mut todo),
                 Kind::Index => {
-                    let Some(bytes) = self.read(image, &next) else { continue };
-                    match Index::parse(&bytes) {
-                        Ok(index) => {
-                            let flaws = index.validate();
-                            self.flaws(image, &next.digest, flaws);
-                            self.same_type(image, &next, index.media_type.as_deref());
-                            todo.extend(index.manifests);
-                        }
-                        Err(error) => self.flaw(image, &next.digest, &describe(&error)),
+                    if let Some(index) = self.read(image, &next, judge_index) {
+                        todo.extend(index.manifests);
                     }
                 }
                 Kind::Config | Kind::Layer => self.flaw(
@@ -239,14 +278,7 @@ impl Walk<'_> {
     }
 
     fn manifest(&mut self, image: &str, descriptor: &Descriptor, todo: &mut Vec<Descriptor>) {
-        let Some(bytes) = self.read(image, descriptor) else { return };
-        let manifest = match Manifest::parse(&bytes) {
-            Ok(manifest) => manifest,
-            Err(error) => return self.flaw(image, &descriptor.digest, &describe(&error)),
-        };
-        let flaws = manifest.validate();
-        self.flaws(image, &descriptor.digest, flaws);
-        self.same_type(image, descriptor, manifest.media_type.as_deref());
+        let Some(manifest) = self.read(image, descriptor, judge_manifest) else { return };
         // What an artifact speaks about may live elsewhere; where it is here it is judged.
         todo.extend(manifest.subject.into_iter().filter(|subject| self.store.has(&subject.digest)));
         if kind(&manifest.config.media_type) != Kind::Config {
@@ -255,28 +287,10 @@ impl Walk<'_> {
             }
             return;
         }
-        let config =
-            self.read(image, &manifest.config).and_then(|bytes| match ImageConfig::parse(&bytes) {
-                Ok(config) => Some(config),
-                Err(error) => {
-                    self.flaw(image, &manifest.config.digest, &describe(&error));
-                    None
-                }
-            });
-        let mut diff_ids = vec![];
-        if let Some(config) = config {
-            let flaws = config.validate();
-            self.flaws(image, &manifest.config.digest, flaws);
-            diff_ids = config.rootfs.diff_ids;
-            if diff_ids.len() != manifest.layers.len() {
-                let what = format!(
-                    "has {} diff_ids, the manifest has {} layers",
-                    diff_ids.len(),
-                    manifest.layers.len()
-                );
-                self.flaw(image, &manifest.config.digest, &what);
-            }
-        }
+        let layers = manifest.layers.len();
+        let judge = |descriptor: &Descriptor, bytes: &[u8]| judge_config(descriptor, bytes, layers);
+        let config = self.read(image, &manifest.config, judge);
+        let diff_ids = config.map(|config| config.rootfs.diff_ids).unwrap_or_default();
         for (n, layer) in manifest.layers.iter().enumerate() {
             self.stream(
                 image,
@@ -287,8 +301,13 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads a small blob whole, judging its size and digest.
-    fn read(&mut self, image: &str, descriptor: &Descriptor) -> Option<Vec<u8>> {
+    /// Reads a small blob whole and reports what `judge` objects to.
+    fn read<T>(
+        &mut self,
+        image: &str,
+        descriptor: &Descriptor,
+        judge: impl Fn(&Descriptor, &[u8]) -> Judged<T>,
+    ) -> Option<T> {
         if descriptor.size > SMALL {
             self.flaw(
                 image,
@@ -299,12 +318,12 @@ impl Walk<'_> {
         }
         match self.store.read_blob(&descriptor.digest) {
             Ok(bytes) => {
-                let size = bytes.len() as u64;
-                self.small.insert(descriptor.digest, size);
-                if size != descriptor.size {
-                    self.flaw(image, &descriptor.digest, &blob::wrong_size(size, descriptor.size));
+                self.small.insert(descriptor.digest, bytes.len() as u64);
+                let Judged { value, flaws } = judge(descriptor, &bytes);
+                for what in flaws {
+                    self.flaw(image, &descriptor.digest, &what);
                 }
-                Some(bytes)
+                value
             }
             Err(error) => {
                 self.flaw(image, &descriptor.digest, &describe(&error));
@@ -313,21 +332,28 @@ impl Walk<'_> {
         }
     }
 
-    fn flaws(&mut self, image: &str, digest: &Digest, flaws: Vec<String>) {
-        for what in flaws {
-            self.flaw(image, digest, &what);
+    /// Judges what the entry of an image says of its tests: their list must be one that speaks about
+    /// this very image, the newest of them.
+    fn tests(&mut self, image: &str, entry: &Descriptor) -> Result<(), Error> {
+        let Some(named) = entry.annotations.get(TESTS_ANNOTATION) else { return Ok(()) };
+        if named == "none" {
+            return Ok(());
         }
-    }
-
-    /// A descriptor and the content it names must agree on what it is (CVE-2021-41190).
-    fn same_type(&mut self, image: &str, descriptor: &Descriptor, own: Option<&str>) {
-        if let Some(own) = own
-            && own != descriptor.media_type
-        {
-            let what =
-                format!("calls itself {own:?}, its descriptor says {:?}", descriptor.media_type);
-            self.flaw(image, &descriptor.digest, &what);
+        let referrers = self.store.referrers(&entry.digest)?;
+        let newest =
+            referrers.iter().rfind(|one| one.artifact_type.as_deref() == Some(MEDIA_TESTS));
+        let list = newest.and_then(|artifact| {
+            let bytes = self.store.read_blob(&artifact.digest).ok()?;
+            judge_manifest(artifact, &bytes).value?.layers.into_iter().next()
+        });
+        if list.is_none_or(|list| list.digest.to_string() != *named) {
+            let index = self.store.dir().join("index.json");
+            let what = format!(
+                "says of {image} that its tests are {named:?}, and no list of tests in the store is that"
+            );
+            self.problem(Level::Error, &[image.to_owned()], index, &what);
         }
+        Ok(())
     }
 
     /// Remembers a blob that is to be read as a stream.

@@ -57,15 +57,53 @@ pub(super) struct IndexFile {
 #[derive(Debug, Clone)]
 struct Entry {
     text: Box<RawValue>,
-    descriptor: Option<Descriptor>,
+    descriptor: Result<Descriptor, NoDescriptor>,
+}
+
+/// An entry of `index.json` that names no sha256 blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoDescriptor {
+    /// What it is called, as far as that can be read.
+    pub name: Option<String>,
+    /// What is wrong with it; `None` where it names a blob by another digest, as others may.
+    pub flaw: Option<String>,
 }
 
 impl Entry {
     fn new(descriptor: Descriptor) -> Self {
         Self {
             text: serde_json::value::to_raw_value(&descriptor).expect("a descriptor is writable"),
-            descriptor: Some(descriptor),
+            descriptor: Ok(descriptor),
         }
+    }
+
+    fn read(text: Box<RawValue>) -> Self {
+        let read = serde_json::from_str::<Descriptor>(text.get());
+        Self { descriptor: read.map_err(|error| NoDescriptor::judge(text.get(), &error)), text }
+    }
+}
+
+impl NoDescriptor {
+    /// Says what the entry `text`, which cannot be read because of `error`, is called, and whether
+    /// it is one that others can read.
+    fn judge(text: &str, error: &serde_json::Error) -> Self {
+        let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let name = value["annotations"][ANNOTATION_REF_NAME].as_str().map(str::to_owned);
+        let is_version = name.as_deref().is_some_and(|name| version_called(name).is_some());
+        // image-spec, "descriptor.md": algorithm ":" encoded. What bake calls a version is of
+        // sha256 always.
+        let foreign = |digest: &str| {
+            digest.split_once(':').is_some_and(|(algorithm, encoded)| {
+                let word = |text: &str, more: &str| {
+                    !text.is_empty()
+                        && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+                };
+                algorithm != "sha256" && word(algorithm, "+._-") && word(encoded, "=_-")
+            })
+        };
+        let fine = value["digest"].as_str().is_some_and(foreign) && value["size"].is_u64();
+        let flaw = (is_version || !fine).then(|| error.to_string());
+        Self { name, flaw }
     }
 }
 
@@ -97,10 +135,7 @@ impl IndexFile {
         }
         let texts: Option<Vec<Box<RawValue>>> = serde_json::from_str(field("manifests")?)
             .map_err(|_| "manifests is not a list".to_owned())?;
-        let entries = texts
-            .unwrap_or_default()
-            .into_iter()
-            .map(|text| Entry { descriptor: serde_json::from_str(text.get()).ok(), text });
+        let entries = texts.unwrap_or_default().into_iter().map(Entry::read);
         Ok(Self { entries: entries.collect(), fields })
     }
 
@@ -135,7 +170,21 @@ impl IndexFile {
 
     /// Returns every entry as a descriptor, where it is one that names a sha256 blob.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = Option<&Descriptor>> {
-        self.entries.iter().map(|entry| entry.descriptor.as_ref())
+        self.entries.iter().map(|entry| entry.descriptor.as_ref().ok())
+    }
+
+    /// Returns every entry, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Result<Descriptor, NoDescriptor>> {
+        self.entries.iter().map(|entry| &entry.descriptor)
+    }
+
+    /// Returns the versions whose entries are damaged, and what is wrong with each: they are there,
+    /// and what they are cannot be said.
+    pub(super) fn damaged(&self) -> impl Iterator<Item = (Reference, &str)> {
+        self.entries().filter_map(|entry| {
+            let NoDescriptor { name, flaw } = entry.as_ref().err()?;
+            Some((version_called(name.as_deref()?)?, flaw.as_deref()?))
+        })
     }
 
     /// Returns the versions, oldest publication first. When a foreign tool has written a version
@@ -184,6 +233,7 @@ impl IndexFile {
             let Some(manifest) = entry
                 .descriptor
                 .as_ref()
+                .ok()
                 .filter(|manifest| version_of(manifest).as_ref() == Some(&version.reference))
             else {
                 continue;
@@ -223,7 +273,7 @@ impl IndexFile {
 
     /// Keeps what `keep` says, and what is no descriptor of a sha256 blob.
     fn retain(&mut self, keep: impl Fn(&Descriptor) -> bool) {
-        self.entries.retain(|entry| entry.descriptor.as_ref().is_none_or(&keep));
+        self.entries.retain(|entry| entry.descriptor.as_ref().map_or(true, &keep));
     }
 
     /// Returns the entries without a name that speak about another manifest. Those of other tools
@@ -300,7 +350,11 @@ fn is_nameless(manifest: &Descriptor) -> bool {
 
 /// Returns the version that an entry is called, where it is called one.
 fn version_of(manifest: &Descriptor) -> Option<Reference> {
-    let reference: Reference = manifest.annotations.get(ANNOTATION_REF_NAME)?.parse().ok()?;
+    version_called(manifest.annotations.get(ANNOTATION_REF_NAME)?)
+}
+
+fn version_called(name: &str) -> Option<Reference> {
+    let reference: Reference = name.parse().ok()?;
     reference.is_version().then_some(reference)
 }
 

@@ -19,13 +19,13 @@
 //!
 //! Not here: what a layer or a config means (`layer`, `image`), and what to build (`engine`).
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::digest::{Digest, HashReader};
-use crate::files::{Lock, system};
+use crate::files::{self, Lock, system};
 use crate::image::{Descriptor, Reference};
 
 mod cache;
@@ -50,9 +50,11 @@ pub use cache::StepCache;
 pub use cache::Tree;
 pub use channel::Channel;
 pub use channel::Kept;
+pub use channel::MEDIA_TESTS;
 pub use channel::Promoted;
 pub use channel::Promotion;
 pub use channel::TESTED_ANNOTATION;
+pub use channel::TESTS_ANNOTATION;
 pub use channel::Target;
 pub use channel::Turn;
 pub use channel::UNTESTED;
@@ -63,6 +65,7 @@ pub use gc::Garbage;
 pub use gc::Heap;
 pub use gc::Kind;
 pub use gc::Rules;
+pub use index::NoDescriptor;
 pub use index::PUBLISHED_ANNOTATION;
 pub use index::STEP_KEYS_ANNOTATION;
 pub use index::read_step_keys;
@@ -132,11 +135,10 @@ impl Store {
         let store = Self { dir, to_read: false, patience: PATIENCE };
         let dir = &store.dir;
         if format::judge(dir)? == State::Nothing && !dir.is_dir() {
-            if let Some(above) = dir.parent() {
-                fs::create_dir_all(above)
-                    .map_err(|e| writing(system("make the folder", above, e)))?;
-            }
+            files::create_dirs(files::parent(dir), disk::PUBLIC_DIR).map_err(writing)?;
             disk::make_dir(dir, disk::PUBLIC_DIR).map_err(writing)?;
+            // Or the store could be gone after a power loss, with all that is synced in it.
+            disk::sync_dir(files::parent(dir)).map_err(writing)?;
         }
         // Root passes every permission check, but no read-only mount: ask before a build runs for
         // minutes.
@@ -216,8 +218,34 @@ impl Store {
         self.find(reference, &self.index()?.1)
     }
 
+    /// Returns the versions whose entries in `index.json` are damaged, and what is wrong with each.
+    /// They are there, and their names are taken; what they are cannot be said.
+    pub fn damaged_versions(&self) -> Result<Vec<(Reference, String)>, Error> {
+        let index = self.index()?.1;
+        Ok(index.damaged().map(|(reference, flaw)| (reference, flaw.to_owned())).collect())
+    }
+
+    /// Returns an error where the entry of the version `reference`, or of any version of that lone
+    /// name, is damaged.
+    fn check_entry(&self, reference: &Reference, index: &IndexFile) -> Result<(), Error> {
+        let lone = reference.version.is_none()
+            && reference.digest.is_none()
+            && reference.channel.is_none();
+        let meant = |entry: &Reference| {
+            entry.name == reference.name && (lone || entry.version == reference.version)
+        };
+        match index.damaged().find(|(entry, _)| meant(entry)) {
+            Some((entry, flaw)) => Err(Error::Damaged {
+                path: self.dir.join("index.json"),
+                why: format!("its entry {entry} cannot be read: {flaw}"),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Finds an image in the index.
     fn find(&self, reference: &Reference, index: &IndexFile) -> Result<Version, Error> {
+        self.check_entry(reference, index)?;
         if let Some(manifest) = index.get(reference) {
             return Ok(Version::new(reference.clone(), manifest.clone()));
         }
@@ -319,13 +347,9 @@ impl Store {
         stray::find(self)
     }
 
-    /// Returns the descriptors of all entries of `index.json` that name a sha256 blob, foreign ones
-    /// too, and how many do not.
-    pub fn entries(&self) -> Result<(Vec<Descriptor>, usize), Error> {
-        let index = self.index()?.1;
-        let entries: Vec<Descriptor> = index.descriptors().flatten().cloned().collect();
-        let others = index.descriptors().count() - entries.len();
-        Ok((entries, others))
+    /// Returns all entries of `index.json`, foreign ones too.
+    pub fn entries(&self) -> Result<Vec<Result<Descriptor, NoDescriptor>>, Error> {
+        Ok(self.index()?.1.entries().cloned().collect())
     }
 
     fn open_blob(&self, digest: &Digest) -> Result<(File, u64), Error> {

@@ -68,7 +68,7 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
         }
     }
     // What can be refused is refused before anything is flushed.
-    decide(&store.index()?.1, parts)?;
+    decide(store, &store.index()?.1, parts)?;
     for digest in needs(store, parts)?.keys() {
         // All that are there: one that another tool has put into the store was perhaps never
         // flushed.
@@ -86,7 +86,7 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
 
     let _lock = store.lock_repaired()?;
     let (before, mut index) = store.index()?;
-    let published = decide(&index, parts)?;
+    let published = decide(store, &index, parts)?;
     let mut moves = vec![];
     for (digest, need) in needs(store, parts)? {
         let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
@@ -154,10 +154,12 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
 
 /// Says for each version whether it is new; one that exists with other content, here or twice in
 /// the list, is an error.
-fn decide(index: &IndexFile, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
+fn decide(store: &Store, index: &IndexFile, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
     let mut known: BTreeMap<&Reference, Digest> = BTreeMap::new();
     let mut published = vec![];
     for version in versions(parts) {
+        // What stands there cannot be read, so nobody can say that this is the same.
+        store.check_entry(&version.reference, index)?;
         let want = version.manifest.digest;
         let listed = index.get(&version.reference).map(|manifest| manifest.digest);
         published.push(match listed.or(known.insert(&version.reference, want)) {

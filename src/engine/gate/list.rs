@@ -21,10 +21,7 @@ use crate::engine::error::{Error, StepFailure};
 use crate::image::{Descriptor, MEDIA_MANIFEST, Manifest};
 use crate::recipe::Recipe;
 use crate::step::{self, LoweredTest, Probe};
-use crate::store::{self, Draft, Store};
-
-/// The list of an image's tests.
-const MEDIA_TESTS: &str = "application/vnd.bake.tests.v1+json";
+use crate::store::{self, Draft, MEDIA_TESTS, Store};
 
 /// A script that a test runs.
 const MEDIA_SCRIPT: &str = "application/vnd.bake.test-script";

@@ -33,9 +33,7 @@ pub(super) use trial::environment;
 
 use trial::Ground;
 
-/// Annotation of a published version in `index.json`: the digest of the list of its tests; `none`
-/// where it has none.
-pub const TESTS_ANNOTATION: &str = "bake.tests";
+pub use crate::store::TESTS_ANNOTATION;
 
 /// A finished image in its draft, or in the store, not yet looked at.
 pub(super) struct Finished<'a, 'i> {

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use super::describe;
 use crate::digest::{Digest, HashReader, Hasher};
-use crate::image::{MEDIA_DOCKER_LAYER_GZIP, MEDIA_LAYER_GZIP, MEDIA_LAYER_ZSTD};
+use crate::image::{MEDIA_DOCKER_LAYER_GZIP, MEDIA_LAYER_GZIP, MEDIA_LAYER_ZSTD, wrong_size};
 use crate::layer::{self, Kind, Limits, TarReader};
 use crate::store::{Error, Store};
 
@@ -76,11 +76,6 @@ pub(super) fn read<'a>(
         Err(error) => seen.layer.push(error),
     }
     seen
-}
-
-/// Says that a blob has another size.
-pub(super) fn wrong_size(found: u64, expected: u64) -> String {
-    format!("has {found} bytes, its descriptor says {expected}")
 }
 
 impl Seen {
