@@ -9,28 +9,22 @@ use std::path::PathBuf;
 use super::error::Error;
 use super::{Hall, pack};
 use crate::digest::Digest;
-use crate::event::chain;
-use crate::image::{self, Descriptor, ImageConfig, Kind, Manifest, Platform};
+use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platform};
 use crate::layer::Compression;
 use crate::sandbox::{Host, Rung, Session};
 use crate::store::{Draft, Store, Tree};
 
 /// Reads manifest and config of a stored image; of an index those of this machine's image.
 pub(super) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
-    let broken = |error: &dyn std::error::Error| Error::Chore {
-        what: format!("read the image {}", named.digest),
-        why: chain(error).join(": "),
-    };
     let descriptor = match image::kind(&named.media_type) {
         Kind::Index => {
-            let index = image::Index::parse(&store.read_blob(&named.digest)?)
-                .map_err(|error| broken(&error))?;
             let host = Platform::host();
             let fits = |one: &&Descriptor| {
                 one.platform
                     .as_ref()
                     .is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
             };
+            let index = store.image_index(named)?;
             index.manifests.iter().find(fits).cloned().ok_or_else(|| Error::Chore {
                 what: format!("read the image {}", named.digest),
                 why: format!("it has none for {host}"),
@@ -38,10 +32,7 @@ pub(super) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, Image
         }
         _ => named.clone(),
     };
-    let manifest =
-        Manifest::parse(&store.read_blob(&descriptor.digest)?).map_err(|error| broken(&error))?;
-    let config = ImageConfig::parse(&store.read_blob(&manifest.config.digest)?)
-        .map_err(|error| broken(&error))?;
+    let Image { manifest, config, .. } = store.image(&descriptor)?;
     Ok((manifest, config))
 }
 
@@ -76,19 +67,25 @@ pub(super) fn unpacked(
             .diff_ids
             .get(n)
             .ok_or_else(|| fail("the config does not list it".to_owned()))?;
-        let name = tree_name(hall.host.get()?, diff_id);
+        let name = tree_name(hall.host.get()?, &layer.digest, diff_id);
         let mut tree = cache.tree(&name)?;
         let mut folder = None;
         if tree.is_none() {
             let drafted = draft.path(&layer.digest);
-            let blob =
-                if drafted.is_file() { drafted } else { hall.store.blob_path(&layer.digest) };
+            let blob = if drafted.is_file() {
+                drafted
+            } else {
+                // Of the size that the manifest says.
+                hall.store.blob_of(layer)?;
+                hall.store.blob_path(&layer.digest)
+            };
             let at = draft.dir().join(format!("machine-{n}"));
             let into = at.join("u");
-            // The name in the cache stands for the content, and only layers of bake's own are known
-            // to have the content they claim: checked as a blob, not as a tar. So what is unpacked
-            // here stays here.
-            pack::unpack_layer(session, draft, &blob, &layer.digest, how, &into, hall.cancel)?;
+            // Only of layers of bake's own it is known that the tar is the one that the config
+            // says.
+            let digest = &layer.digest;
+            let known = Some(diff_id);
+            pack::unpack_layer(session, draft, &blob, digest, known, how, &into, hall.cancel)?;
             folder = Some(into);
         }
         layers.lower.insert(
@@ -102,14 +99,15 @@ pub(super) fn unpacked(
 
 /// Returns the name of an unpacked layer in the cache: owners on disk are not the same for every
 /// way to map ids.
-pub(super) fn tree_name(host: &Host, diff_id: &Digest) -> String {
+pub(super) fn tree_name(host: &Host, digest: &Digest, diff_id: &Digest) -> String {
     let map = match &host.rung {
         Rung::Root => "root".to_owned(),
         Rung::Subids { uids, gids } => {
             format!("{}-{}-{}", rustix::process::geteuid().as_raw(), uids.0, gids.0)
         }
     };
-    format!("{}-{map}", diff_id.hex())
+    // Both: another image may say of the same blob that it is another tar, or the other way round.
+    format!("{}-{}-{map}", digest.hex(), diff_id.short())
 }
 
 fn compression(media_type: &str) -> Option<Compression> {

@@ -3,7 +3,7 @@
 //! nothing is held in memory and nothing is written twice.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,19 +33,29 @@ pub(super) fn pack_chore(io: CallIo<'_>) -> Result<Value, String> {
     serde_json::to_value(packed).map_err(|error| error.to_string())
 }
 
-/// Unpacks a layer: args `{into, how}`, one file to read the blob from; returns [`Packed`]. Runs
-/// inside.
+/// Unpacks a layer: args `{into, how, name}`, one file to read the blob from; where `name` is true
+/// it returns the digest of the tar. Runs inside.
 pub(super) fn unpack_chore(io: CallIo<'_>) -> Result<Value, String> {
     let told = |error: &dyn std::error::Error| chain(error).join(": ");
     let into = io.args["into"].as_str().ok_or("no folder")?.to_owned();
     let how: Compression =
         serde_json::from_value(io.args["how"].clone()).map_err(|error| error.to_string())?;
     let blob = io.fds.into_iter().next().ok_or("no file to read from")?;
-    let mut tar = layer::decompress_as(Box::new(blob), how).map_err(|error| told(&error))?;
-    let packed =
-        layer::unpack(&mut *tar, Path::new(&into), layer::Form::Overlay, &layer::Limits::default())
-            .map_err(|error| told(&error))?;
-    serde_json::to_value(packed).map_err(|error| error.to_string())
+    let tar = layer::decompress_as(Box::new(blob), how).map_err(|error| told(&error))?;
+    let unpack = |tar: &mut dyn Read| {
+        layer::unpack(tar, Path::new(&into), layer::Form::Overlay, &layer::Limits::default())
+            .map_err(|error| told(&error))
+    };
+    if io.args["name"] != true {
+        let mut tar = tar;
+        unpack(&mut *tar)?;
+        return Ok(Value::Null);
+    }
+    let mut tar = HashReader::new(tar);
+    unpack(&mut tar)?;
+    // The name is that of all bytes, also of what follows the end mark.
+    std::io::copy(&mut tar, &mut std::io::sink()).map_err(|error| told(&error))?;
+    Ok(Value::from(tar.finish().1.to_string()))
 }
 
 /// Where an upper folder is inside the sandbox: `/scratch/…`.
@@ -138,13 +148,14 @@ pub(super) fn pack(
 
 /// Unpacks the layer blob `blob`, compressed as `how` says, into the new folder `into` (below the
 /// draft), which then can be a lower folder of an overlay: what [`pack`] made of an upper folder
-/// becomes that folder again. Checks on the way that the blob still is `digest`. With an error the
-/// folder holds a part of the layer and must not be used; it goes with the draft.
+/// becomes that folder again. Checks on the way that the blob still is `digest`, and that its tar is
+/// `diff_id` where that is not known to be so. With an error the folder holds a part of the layer and must not be used; it goes with the draft.
 pub(super) fn unpack_layer(
     session: &Session,
     draft: &Draft,
     blob: &Path,
     digest: &Digest,
+    diff_id: Option<&Digest>,
     how: Compression,
     into: &Path,
     cancel: &Cancel,
@@ -153,7 +164,7 @@ pub(super) fn unpack_layer(
     let read = |source| Error::File { verb: "read", path: blob.to_owned(), source };
     let dir = make_dir(into)?;
     let (file, again) = (open(blob)?, open(blob)?);
-    let args = json!({ "into": inside(draft, &dir)?, "how": how });
+    let args = json!({ "into": inside(draft, &dir)?, "how": how, "name": diff_id.is_some() });
     // Read twice, but once from the disk: the digest costs no time of the one that unpacks.
     let (ended, found) = thread::scope(|scope| {
         let hashing = scope.spawn(move || {
@@ -172,7 +183,14 @@ pub(super) fn unpack_layer(
             why: format!("it is damaged: its digest is {found}, not {digest}"),
         });
     }
-    value_of(ended?, &what).map(|_| ())
+    let tar = value_of(ended?, &what)?;
+    match diff_id {
+        Some(diff_id) if tar != diff_id.to_string() => Err(Error::Chore {
+            what,
+            why: format!("its tar is {tar}, the config's diff_id says {diff_id}"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A job with no image root.

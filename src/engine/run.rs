@@ -459,7 +459,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         else {
             return Ok(());
         };
-        let name = work.tree_name(&blob.diff_id)?;
+        let name = work.tree_name(&blob.digest, &blob.diff_id)?;
         let mut tree = work.cache.tree(&name)?;
         if tree.is_none() {
             let at = work.draft.dir().join(format!("layer-{}", layered.index));
@@ -521,7 +521,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 layered.folder.clone().filter(|folder| folder.starts_with(work.draft.dir()))
         {
             let grave = work.draft.dir().join(format!("grave-{index}"));
-            match work.cache.keep_tree(&work.tree_name(&layer.diff_id)?, &folder, &grave) {
+            let name = work.tree_name(&layer.digest, &layer.diff_id)?;
+            match work.cache.keep_tree(&name, &folder, &grave) {
                 Ok(Some(tree)) => {
                     layered.folder = Some(tree.path.clone());
                     layered._tree = Some(tree);

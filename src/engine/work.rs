@@ -171,8 +171,8 @@ impl<'a> Work<'a> {
     }
 
     /// Returns the name of an unpacked layer in the cache.
-    pub(super) fn tree_name(&self, diff_id: &Digest) -> Result<String, Error> {
-        Ok(machine::tree_name(self.hall.host.get()?, diff_id))
+    pub(super) fn tree_name(&self, digest: &Digest, diff_id: &Digest) -> Result<String, Error> {
+        Ok(machine::tree_name(self.hall.host.get()?, digest, diff_id))
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -327,6 +327,7 @@ impl<'a> Work<'a> {
             &self.draft,
             &path,
             &blob.digest,
+            None,
             self.compression(),
             into,
             self.hall.cancel,

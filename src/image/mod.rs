@@ -29,9 +29,7 @@ pub use media::{
     kind,
 };
 pub use platform::{NotAPlatform, Platform};
-pub use read::{
-    Flawed, Image, Judged, NotRead, judge_config, judge_index, judge_manifest, wrong_size,
-};
+pub use read::{Flawed, Image, Judged, judge_config, judge_index, judge_manifest, wrong_size};
 pub use reference::{BadReference, Reference};
 pub use time::{epoch_of, rfc3339};
 
@@ -39,7 +37,7 @@ pub use time::{epoch_of, rfc3339};
 mod tests {
     use proptest::prelude::*;
 
-    use super::descriptor::from_json;
+    use super::descriptor::{from_json, to_json};
     use super::*;
     use crate::digest::Digest;
 

@@ -8,8 +8,6 @@
 //! The layers themselves are read elsewhere: what their descriptors and diff_ids say is what those
 //! readers hold them to.
 
-use std::fmt;
-
 use serde::de::DeserializeOwned;
 
 use super::config::ImageConfig;
@@ -37,15 +35,6 @@ pub struct Flawed {
     pub flaws: Vec<String>,
 }
 
-/// Why an image was not read: its blob could not be had, or is not what it must be.
-#[derive(Debug)]
-pub enum NotRead<E> {
-    /// The blob could not be had.
-    Blob(E),
-    /// It is not what it must be.
-    Flawed(Flawed),
-}
-
 /// An image whose manifest and config are read and fit together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
@@ -63,17 +52,17 @@ impl Image {
     ///
     /// # Errors
     /// Where `blob` fails, and where a strict reader objects to anything.
-    pub fn read<E>(
+    pub fn read<E: From<Flawed>>(
         descriptor: &Descriptor,
         blob: impl Fn(&Descriptor) -> Result<Vec<u8>, E>,
-    ) -> Result<Self, NotRead<E>> {
-        let bytes = blob(descriptor).map_err(NotRead::Blob)?;
+    ) -> Result<Self, E> {
+        let bytes = blob(descriptor)?;
         let manifest = judge_manifest(descriptor, &bytes).strict(descriptor)?;
         if kind(&manifest.config.media_type) != Kind::Config {
             let flaws = vec![format!("has a config of type {:?}", manifest.config.media_type)];
-            return Err(NotRead::Flawed(Flawed { digest: descriptor.digest, flaws }));
+            return Err(Flawed { digest: descriptor.digest, flaws }.into());
         }
-        let config_bytes = blob(&manifest.config).map_err(NotRead::Blob)?;
+        let config_bytes = blob(&manifest.config)?;
         let judged = judge_config(&manifest.config, &config_bytes, manifest.layers.len());
         let config = judged.strict(&manifest.config)?;
         Ok(Self { manifest, config_bytes, config })
@@ -153,28 +142,11 @@ impl<T> Judged<T> {
         self
     }
 
-    fn strict<E>(self, descriptor: &Descriptor) -> Result<T, NotRead<E>> {
+    /// Returns what it says, unless there is anything to object to.
+    pub fn strict(self, descriptor: &Descriptor) -> Result<T, Flawed> {
         match self.value {
             Some(value) if self.flaws.is_empty() => Ok(value),
-            _ => Err(NotRead::Flawed(Flawed { digest: descriptor.digest, flaws: self.flaws })),
-        }
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for NotRead<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blob(error) => error.fmt(f),
-            Self::Flawed(flawed) => flawed.fmt(f),
-        }
-    }
-}
-
-impl<E: std::error::Error + 'static> std::error::Error for NotRead<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Blob(error) => error.source(),
-            Self::Flawed(_) => None,
+            _ => Err(Flawed { digest: descriptor.digest, flaws: self.flaws }),
         }
     }
 }
@@ -210,7 +182,7 @@ mod tests {
         manifest(&mut value);
         let mut named = put(&mut blobs, MEDIA_MANIFEST, serde_json::to_vec(&value).expect("JSON"));
         descriptor(&mut named);
-        let blob = |one: &Descriptor| blobs.get(&one.digest).cloned().ok_or("is missing");
+        let blob = |one: &Descriptor| Ok::<_, Flawed>(blobs[&one.digest].clone());
         Image::read(&named, blob).map_err(|error| error.to_string())
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::event::chain;
-use crate::image::{Descriptor, ImageConfig, Index, Kind, Manifest, Platform, kind};
+use crate::image::{Descriptor, ImageConfig, Kind, Platform, kind};
 use crate::store::{Error, Store};
 
 /// One version. What a damaged image does not say is `None`, and `problem` says why.
@@ -85,19 +85,19 @@ impl Sum {
             }
             match kind(&next.media_type) {
                 Kind::Index => {
-                    let mut members = read_index(store, &next.digest)?.manifests;
+                    let mut members = store.image_index(&next)?.manifests;
                     // Last in, first out: the first of the list speaks for the row.
                     members.reverse();
                     todo.extend(members);
                 }
                 Kind::Manifest => {
-                    let manifest = read_manifest(store, &next.digest)?;
+                    let manifest = store.manifest(&next)?;
                     for layer in &manifest.layers {
                         self.blobs.insert(layer.digest, layer.size);
                         self.layers.insert(layer.digest, layer.size);
                     }
                     if self.config.is_none() && kind(&manifest.config.media_type) == Kind::Config {
-                        self.config = Some(read_config(store, &manifest.config.digest)?);
+                        self.config = Some(store.image(&next)?.config);
                     }
                     self.blobs.insert(manifest.config.digest, manifest.config.size);
                 }
@@ -106,24 +106,6 @@ impl Sum {
         }
         Ok(())
     }
-}
-
-/// Reads and verifies a manifest.
-pub(super) fn read_manifest(store: &Store, digest: &Digest) -> Result<Manifest, Error> {
-    Manifest::parse(&store.read_blob(digest)?)
-        .map_err(|source| Error::Content { digest: *digest, source })
-}
-
-/// Reads and verifies an index.
-pub(super) fn read_index(store: &Store, digest: &Digest) -> Result<Index, Error> {
-    Index::parse(&store.read_blob(digest)?)
-        .map_err(|source| Error::Content { digest: *digest, source })
-}
-
-/// Reads and verifies a config.
-pub(super) fn read_config(store: &Store, digest: &Digest) -> Result<ImageConfig, Error> {
-    ImageConfig::parse(&store.read_blob(digest)?)
-        .map_err(|source| Error::Content { digest: *digest, source })
 }
 
 /// An error with its causes on one line.

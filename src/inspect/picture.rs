@@ -5,9 +5,8 @@ use std::io::BufRead;
 use std::path::Path;
 
 use super::Error;
-use super::list::{read_config, read_manifest};
 use super::show::pick;
-use crate::image::{ANNOTATION_DRIFT_IGNORE, ImageConfig, Kind, Manifest, Reference, kind};
+use crate::image::{ANNOTATION_DRIFT_IGNORE, Image, ImageConfig, Manifest, Reference};
 use crate::layer::{self, Unverified};
 use crate::store::{Store, Version};
 use crate::tree::{self, Reader, Subject, Tree};
@@ -28,22 +27,7 @@ impl Opened {
     pub(super) fn find(store: &Store, reference: &Reference) -> Result<Self, Error> {
         let version = store.resolve(reference)?;
         let (descriptor, _) = pick(store, &version.manifest)?;
-        let manifest = read_manifest(store, &descriptor.digest)?;
-        let not =
-            |why: String| Err(Error::NotAnImage { image: version.reference.to_string(), why });
-        if kind(&manifest.config.media_type) != Kind::Config {
-            return not(format!("its config is of type {:?}", manifest.config.media_type));
-        }
-        let config = read_config(store, &manifest.config.digest)?;
-        let (layers, ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-        if layers != ids {
-            return not(format!("its manifest has {layers} layers, its config {ids}"));
-        }
-        if let Some(layer) =
-            manifest.layers.iter().find(|layer| kind(&layer.media_type) != Kind::Layer)
-        {
-            return not(format!("its layer {} is of type {:?}", layer.digest, layer.media_type));
-        }
+        let Image { manifest, config, .. } = store.image(&descriptor)?;
         Ok(Self { version, manifest, config })
     }
 

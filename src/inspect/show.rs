@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::list::{read_config, read_index, read_manifest};
 use crate::attest::{self, TestRun};
 use crate::digest::Digest;
-use crate::image::{Config, Descriptor, ImageConfig, Kind, Manifest, Platform, Reference, kind};
+use crate::image::{
+    Config, Descriptor, Image, ImageConfig, Kind, Manifest, Platform, Reference, kind,
+};
 use crate::store::{Error, STEP_KEYS_ANNOTATION, Store, TESTED_ANNOTATION, read_step_keys};
 
 /// Everything that is said about one image.
@@ -92,8 +93,7 @@ pub struct Member {
 pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     let version = store.resolve(reference)?;
     let (descriptor, members) = pick(store, &version.manifest)?;
-    let manifest = read_manifest(store, &descriptor.digest)?;
-    let config = read_config(store, &manifest.config.digest)?;
+    let Image { manifest, config, .. } = store.image(&descriptor)?;
     let (layers, mut history) = relate(&manifest, &config);
     // What is said of an index is not said of the images in it.
     if let Some(keys) = version
@@ -130,7 +130,7 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
 /// none: `verify` tells.
 fn last_run(store: &Store, image: &Digest) -> Result<Option<TestRun>, Error> {
     let read = |artifact: &Descriptor| {
-        let manifest = Manifest::parse(&store.read_blob(&artifact.digest).ok()?).ok()?;
+        let manifest = store.manifest(artifact).ok()?;
         attest::test_run(&store.read_blob(&manifest.layers.first()?.digest).ok()?, image)
     };
     let referrers = store.referrers(image)?;
@@ -146,7 +146,7 @@ pub(super) fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec
     if kind(&named.media_type) != Kind::Index {
         return Ok((named.clone(), vec![]));
     }
-    let index = read_index(store, &named.digest)?;
+    let index = store.image_index(named)?;
     let images: Vec<&Descriptor> =
         index.manifests.iter().filter(|entry| kind(&entry.media_type) == Kind::Manifest).collect();
     let members = images

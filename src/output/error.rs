@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::files;
-use crate::image::Unreadable;
+use crate::image::Flawed;
 use crate::layer;
 
 /// Why an image was not exported.
@@ -56,14 +56,9 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// The manifest or config cannot be understood.
-    #[error("cannot read the blob {digest}")]
-    Unreadable {
-        /// Which.
-        digest: Digest,
-        /// Why.
-        source: Unreadable,
-    },
+    /// The manifest or config is not what a strict reader accepts.
+    #[error(transparent)]
+    Flawed(#[from] Flawed),
     /// The manifest describes no image with a root file system.
     #[error("cannot export the image: {why}")]
     NotAnImage {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::revoke::Revocation;
 use crate::digest::Digest;
 use crate::files;
-use crate::image::{BadReference, Reference, Unreadable};
+use crate::image::{BadReference, Flawed, Reference, Unreadable};
 
 /// Why the store did not do what was asked. After any of these the store is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,9 @@ pub enum Error {
         /// Why not.
         source: Unreadable,
     },
+    /// A manifest, index or config is not what a strict reader accepts.
+    #[error(transparent)]
+    Flawed(#[from] Flawed),
     /// No such image.
     #[error("no image {reference} in the store")]
     NotFound {

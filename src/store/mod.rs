@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::digest::{Digest, HashReader};
 use crate::files::{self, Lock, system};
-use crate::image::{Descriptor, Reference};
+use crate::image::{self, Descriptor, Image, Index, Manifest, Reference};
 
 mod cache;
 mod channel;
@@ -297,6 +297,23 @@ impl Store {
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let (file, size) = self.open_blob(digest)?;
         read_verified(file, size, &self.blob_path(digest), digest)
+    }
+
+    /// Reads the manifest that `descriptor` names, of an image or of an artifact, strictly.
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, Error> {
+        let bytes = self.read_blob(&descriptor.digest)?;
+        Ok(image::judge_manifest(descriptor, &bytes).strict(descriptor)?)
+    }
+
+    /// Reads the index of images that `descriptor` names, strictly.
+    pub fn image_index(&self, descriptor: &Descriptor) -> Result<Index, Error> {
+        let bytes = self.read_blob(&descriptor.digest)?;
+        Ok(image::judge_index(descriptor, &bytes).strict(descriptor)?)
+    }
+
+    /// Reads the image that `descriptor` names, its manifest and its config, strictly.
+    pub fn image(&self, descriptor: &Descriptor) -> Result<Image, Error> {
+        Image::read(descriptor, |one| self.read_blob(&one.digest))
     }
 
     /// Publishes the draft's blobs and `versions` in one step: every blob fsynced, then one rename

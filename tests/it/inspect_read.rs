@@ -25,7 +25,7 @@ fn rows() {
         rows.iter().map(|row| format!("{}:{}", row.name, row.version)).collect();
     assert_eq!(names, ["app:1", "web:2.0.0", "web:10.0.0"]);
     let row = &rows[1];
-    assert_eq!(row.digest, two.manifest.digest);
+    assert_eq!(row.digest, Some(two.manifest.digest));
     assert_eq!(row.created.as_deref(), Some("2023-11-14T22:13:20Z"));
     assert_eq!(row.platform, Some(Platform::host()));
     assert_eq!((row.layers, &row.problem), (Some(2), &None));

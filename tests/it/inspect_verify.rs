@@ -257,8 +257,11 @@ fn the_folder_and_the_index_are_judged() {
     lie.size += 1;
     lie.media_type = "application/vnd.docker.distribution.manifest.v2+json".to_owned();
     let lie = serde_json::to_string(&lie).expect("json");
-    fs::write(&path, text.replace("]}", &format!(r#",{entry},{lie},{{"digest":"sha512:0"}}]}}"#)))
-        .expect("write");
+    fs::write(
+        &path,
+        text.replace("]}", &format!(r#",{entry},{lie},{{"digest":"sha512:0","size":1}}]}}"#)),
+    )
+    .expect("write");
     let report = all(&store);
     expect(
         &report,

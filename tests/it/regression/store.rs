@@ -279,3 +279,29 @@ fn verify_reports_no_version_that_is_gone_by_then() {
     fs::write(&index, before).expect("write");
     assert!(!verify(&lab.store, &[], &silent()).expect("readable").is_good());
 }
+
+/// B6: what `verify` refuses does not start.
+#[test]
+fn an_image_whose_layers_are_not_what_its_config_says_does_not_run() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    let draft = lab.store.draft().expect("draft");
+    let mut parts = store_lab::Parts::new("bad");
+    parts.config.rootfs.diff_ids[1] = Digest::of("another tar");
+    let bad = parts.put(&draft, "bad:1");
+    lab.store.publish(&draft, &[bad]).expect("publish");
+    drop(draft);
+    assert!(!verify(&lab.store, &[], &silent()).expect("readable").is_good());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bake"))
+        .args(["run", "bad:1", "--store"])
+        .arg(lab.store.dir())
+        .args(["--", "/bin/sh"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("run");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(told.contains("the config's diff_id says"), "{told}");
+}
