@@ -75,6 +75,7 @@ fn context(dir: &Path, files: usize) {
         fs::File::open(&path).expect("open").set_times(old).expect("touch");
     }
     let op = Op::Copy {
+        stage: None,
         from: vec!["tree/".into()],
         to: "/srv/".into(),
         owner: "0:0".into(),

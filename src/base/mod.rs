@@ -36,6 +36,12 @@ pub enum Error {
     /// Something about packages, or the work inside the sandbox.
     #[error(transparent)]
     Archive(#[from] archive::Error),
+    /// A base that is a build's own result: an image, another recipe, a stage.
+    #[error("{what} is made by a build, not as a base")]
+    OfABuild {
+        /// Which.
+        what: &'static str,
+    },
     /// A file or folder of ours.
     #[error("cannot {doing} {path}")]
     File {
@@ -224,6 +230,9 @@ pub fn pin(
             modes: base.modes,
             sha256: path::digest(&path::held(context, path)?, base.modes, source.cache())?,
         })),
+        recipe::BaseKind::Image(_) => Err(Error::OfABuild { what: "an image" }),
+        recipe::BaseKind::Recipe(_) => Err(Error::OfABuild { what: "a recipe" }),
+        recipe::BaseKind::Stage(_) => Err(Error::OfABuild { what: "a stage" }),
         recipe::BaseKind::Debian(wanted) => {
             if let Some(locked @ Pinned::Debian(pin)) = locked.filter(|l| l.fits(base, arch)) {
                 pin.packages.iter().try_for_each(Package::check)?;

@@ -140,10 +140,10 @@ struct Prepared {
 impl Prepared {
     fn add(&mut self, site: &Site<'_>, node: &Lowered, op: &Op) -> Result<(), Trouble> {
         match op {
-            Op::Exec { argv, env, user, cwd } => {
+            Op::Exec { argv, env, user, cwd, .. } => {
                 self.exec(site, node, argv.clone(), env, user, cwd)
             }
-            Op::Script { file, shell, args, env, user, cwd } => {
+            Op::Script { file, shell, args, env, user, cwd, .. } => {
                 let bytes = site
                     .context
                     .read(file, super::site::MAX_TEXT)

@@ -27,6 +27,9 @@ pub fn draw(recipe: &Recipe) -> Plan {
     let base = match &recipe.base.kind {
         BaseKind::Scratch => "scratch".to_owned(),
         BaseKind::Path(path) => format!("path {}", path.display()),
+        BaseKind::Image(image) => format!("image {image}"),
+        BaseKind::Recipe(path) => format!("recipe {}", path.display()),
+        BaseKind::Stage(name) => format!("stage {name}"),
         BaseKind::Debian(debian) => match debian.variant {
             Variant::Minbase => format!("debian {}", debian.suite),
             Variant::Slim => format!("debian {} slim", debian.suite),

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use super::address::{address, probe_url, url};
 use super::mistake::{Mistake, quote};
+use crate::image::Reference;
 
 /// The kinds of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,16 @@ pub(super) enum Check {
     Context,
     /// The same, or a glob.
     ContextGlob,
+    /// An absolute path or glob in a stage.
+    StageGlob,
+    /// A place for a mount: an absolute path in the image that bake does not fill itself.
+    MountPoint,
+    /// A name of a stage.
+    StageName,
+    /// A version, a content or a channel of an image.
+    ImageReference,
+    /// Another recipe's file, relative to this one's directory.
+    RecipeFile,
     /// An absolute path in the image; a trailing slash is fine.
     Inside,
     /// The same, but of something that is not a folder.
@@ -95,6 +107,11 @@ impl Check {
             Check::Folder => filled(text),
             Check::Context => context(text),
             Check::ContextGlob => context(text).and_then(|()| glob(text)),
+            Check::StageGlob => inside(text).and_then(|()| glob(text)),
+            Check::MountPoint => mount_point(text),
+            Check::StageName => stage_name(text),
+            Check::ImageReference => image_reference(text),
+            Check::RecipeFile => recipe_file(text),
             Check::Inside => inside(text),
             Check::InsideFile => inside_file(text),
             Check::InsideGlob => inside_glob(text),
@@ -128,9 +145,12 @@ impl Check {
             Check::Mode => Some(r"^[0-7]{3,4}$|\{\{"),
             Check::Duration => Some(r"^([0-9]+(ms|s|m|h|d))+$|\{\{"),
             Check::Owner => Some(r"^[^:]+:[^:]+$|\{\{"),
-            Check::Inside | Check::InsideFile | Check::InsideGlob | Check::PasswdPath => {
-                Some(r"^/|\{\{")
-            }
+            Check::Inside
+            | Check::InsideFile
+            | Check::InsideGlob
+            | Check::StageGlob
+            | Check::MountPoint
+            | Check::PasswdPath => Some(r"^/|\{\{"),
             Check::Context | Check::ContextGlob => Some(r"^[^/]"),
             Check::Url => Some(r"^https?://|\{\{"),
             Check::ProbeUrl => Some(r"^http://|\{\{"),
@@ -326,6 +346,80 @@ fn inside(text: &str) -> Result<(), Mistake> {
     if text.split('/').any(|part| part == "..") {
         return Err(Mistake::new(format!("{} holds `..`", quote(text)))
             .help("write the path as it is in the image"));
+    }
+    Ok(())
+}
+
+/// What `from` could be thought to mean, or what may have been left out before it.
+const NOT_A_STAGE: &[&str] = &["base", "defaults", "step", "context", "image", "scratch"];
+
+fn stage_name(text: &str) -> Result<(), Mistake> {
+    let fits = text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.len() <= 64
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+    if !fits {
+        return Err(Mistake::new(format!("{} is not a name of a stage", quote(text)))
+            .help("1 to 64 of lower-case letters, digits, `_` and `-`, starting with a letter"));
+    }
+    if !NOT_A_STAGE.contains(&text) {
+        return Ok(());
+    }
+    let mistake = Mistake::new(format!("a stage cannot be called `{text}`"));
+    Err(match text {
+        "base" | "defaults" | "step" => mistake
+            .label("the name of the stage is missing")
+            .help(format!("write `stage.NAME.{text}`")),
+        _ => mistake.label("choose another name"),
+    })
+}
+
+/// What bake fills itself in every step.
+const OWN_MOUNTS: &[&str] = &["/proc", "/sys", "/dev"];
+
+fn mount_point(text: &str) -> Result<(), Mistake> {
+    inside(text)?;
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let own = OWN_MOUNTS.iter().any(|own| parts.first() == Some(&&own[1..]));
+    if parts.is_empty() || own {
+        return Err(Mistake::new(format!("nothing can be mounted at {}", quote(text)))
+            .label(if own { "bake fills it itself" } else { "this is the whole image" })
+            .help("choose a directory of its own, such as `/src`"));
+    }
+    Ok(())
+}
+
+fn image_reference(text: &str) -> Result<(), Mistake> {
+    line(text)?;
+    match text.parse::<Reference>() {
+        Ok(reference) if reference.is_exact() => Ok(()),
+        Ok(reference) => {
+            let name = reference.name;
+            Err(Mistake::new(format!("{} does not say which version is meant", quote(text)))
+                .label("the version, the channel or the digest is missing")
+                .help(format!(
+                    "write \"{name}:1.0.0\", \"{name}@production\" or \"{name}@sha256:…\""
+                )))
+        }
+        Err(error) => Err(Mistake::new(error.to_string())),
+    }
+}
+
+fn recipe_file(text: &str) -> Result<(), Mistake> {
+    line(text)?;
+    if text == "~" || text.starts_with("~/") {
+        return Err(Mistake::new(format!(
+            "{} starts with `~`, which only a shell expands",
+            quote(text)
+        ))
+        .help("the path is relative to the directory of this recipe"));
+    }
+    if matches!(text.rsplit('/').next(), None | Some("" | "." | "..")) {
+        return Err(Mistake::new(format!("{} is a directory", quote(text)))
+            .label("the file is meant")
+            .help(format!(
+                "write {}",
+                quote(&format!("{}/recipe.toml", text.trim_end_matches('/')))
+            )));
     }
     Ok(())
 }
@@ -531,84 +625,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, Mistake> {
     }
 }
 
-fn url(text: &str, schemes: &[&str]) -> Result<(), Mistake> {
-    let bad = |label: String| Mistake::new(format!("{} is not a URL", quote(text))).label(label);
-    let Some(rest) = schemes.iter().find_map(|s| text.strip_prefix(s)) else {
-        let wanted: Vec<String> = schemes.iter().map(|s| format!("`{s}`")).collect();
-        return Err(bad(format!("expected {}…", wanted.join(" or "))));
-    };
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(bad("white space or control characters".into()));
-    }
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if host.is_empty() {
-        return Err(bad("the host is missing".into()));
-    }
-    if host.contains('@') {
-        return Err(Mistake::new("a URL with a user name or password")
-            .help("credentials in a recipe end up in its history; use a URL without"));
-    }
-    Ok(())
-}
-
-fn probe_url(text: &str) -> Result<(), Mistake> {
-    if text.starts_with("https://") {
-        return Err(Mistake::new(format!("{} is not plain http", quote(text)))
-            .label("bake's own client speaks http only")
-            .help("ask with a `run` check and a program of the image, such as `run = \"curl -fk https://127.0.0.1/\"`"));
-    }
-    url(text, &["http://"])?;
-    let authority =
-        text.trim_start_matches("http://").split(['/', '?', '#']).next().unwrap_or_default();
-    match split_port(authority) {
-        (host, None) if host_fits(host) && authority == host => Ok(()),
-        (host, Some(port)) if host_fits(host) && port_fits(port) => Ok(()),
-        _ => Err(Mistake::new(format!("{} is not a URL", quote(text)))
-            .label("expected `http://HOST` or `http://HOST:PORT`, then a path")),
-    }
-}
-
-fn address(text: &str) -> Result<(), Mistake> {
-    let bad = |label: &str| {
-        Mistake::new(format!("{} is not an address with a port", quote(text)))
-            .label(label.to_owned())
-    };
-    if port_fits(text) {
-        return Err(bad("the address is missing").help(format!("write \"127.0.0.1:{text}\"")));
-    }
-    match split_port(text) {
-        (host, Some(port)) if host_fits(host) && port_fits(port) => Ok(()),
-        (_, Some(_)) => {
-            Err(bad("expected an IP address or a name, `:`, and a port from 1 to 65535"))
-        }
-        (_, None) => Err(bad("the port is missing").help(format!("write \"{text}:80\""))),
-    }
-}
-
-/// Splits `host:port`; an IPv6 address stands in brackets.
-fn split_port(text: &str) -> (&str, Option<&str>) {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (text, None),
-    }
-}
-
-fn port_fits(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_digit())
-        && text.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-fn host_fits(text: &str) -> bool {
-    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !text.is_empty()
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
-        }
-    }
-}
-
 fn signing_key(text: &str) -> Result<(), Mistake> {
     if text.starts_with("http://") {
         return Err(Mistake::new(format!("signing key over plain http: {}", quote(text)))
@@ -724,28 +740,6 @@ fn env_name(text: &str) -> Result<(), Mistake> {
     }
     Err(Mistake::new(format!("{} is not a name of an environment variable", quote(text)))
         .label("letters, digits and `_`, not starting with a digit"))
-}
-
-/// Reads a port: `80`, `53/udp`; returns it with its protocol.
-pub(super) fn port(text: &str) -> Result<String, Mistake> {
-    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let bad = |label: &str| {
-        Mistake::new(format!("{} is not a port", quote(text))).label(label.to_owned())
-    };
-    if text.contains(':') {
-        return Err(bad("an image says only what it listens on")
-            .help("publishing on a host's port is up to whoever runs the image"));
-    }
-    if !["tcp", "udp", "sctp"].contains(&protocol) {
-        return Err(bad("the protocol is `tcp`, `udp` or `sctp`"));
-    }
-    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(bad("expected an integer or a string such as \"53/udp\""));
-    }
-    match number.parse::<u16>() {
-        Ok(n) if n > 0 => Ok(format!("{n}/{protocol}")),
-        _ => Err(bad("ports are 1 to 65535")),
-    }
 }
 
 /// Reads a sha256.
@@ -879,7 +873,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_modes_durations_ports() {
+    fn owners_modes_durations() {
         check(
             Check::Owner,
             &["a:b", "0:0", "app:0", "1000:www-data"],
@@ -911,11 +905,6 @@ mod tests {
         );
         assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(mode("0640").unwrap(), 0o640);
-        assert_eq!(port("80").unwrap(), "80/tcp");
-        assert_eq!(port("053/udp").unwrap(), "53/udp");
-        for bad in ["", "0", "65536", "80/foo", "80:80", "a", "+80", "80/"] {
-            assert!(port(bad).is_err(), "{bad:?}");
-        }
         assert!(sha256(&"a".repeat(64)).is_ok());
         assert!(sha256(&"A".repeat(64)).is_ok());
         assert!(sha256(&"g".repeat(64)).is_err());

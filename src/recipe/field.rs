@@ -5,17 +5,17 @@
 //! only look at how keys fit together. A value that was wrong has been reported and is simply not
 //! there, but its key still counts as given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Check};
-use super::keys::{Key, Section, Shape};
+use super::keys::{self, Key, Section, Shape};
 use super::mistake::{Mistake, Mistakes, Source, either, near, quote};
 use super::scope::{Placed, Scope};
-use super::{Command, Start, spot};
+use super::{Command, MountSource, Start, address, spot};
 
 /// A spanned value.
 pub(super) type Node<'a> = toml::Spanned<DeValue<'a>>;
@@ -38,6 +38,7 @@ enum Checked {
     Command(Command),
     Table(Fields),
     Starts(Vec<Start>),
+    Mounts(BTreeMap<String, MountSource>),
 }
 
 /// A key that was given.
@@ -133,6 +134,14 @@ impl Fields {
         }
     }
 
+    /// Returns what is mounted where; empty where it was not given.
+    pub(super) fn mounts(&self, name: &str) -> BTreeMap<String, MountSource> {
+        match self.value(name) {
+            Some(Checked::Mounts(mounts)) => mounts.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
     /// Returns a duration.
     pub(super) fn duration(&self, name: &str) -> Option<Duration> {
         check::duration(&self.text(name)?).ok()
@@ -158,6 +167,10 @@ pub(super) struct Reader<'a> {
     pub(super) source: &'a Source,
     pub(super) scope: &'a Scope,
     pub(super) arch: &'a str,
+    /// The stages of the recipe.
+    pub(super) stages: BTreeSet<String>,
+    /// Those that were named so far, also by what is off or wrong otherwise.
+    pub(super) named: BTreeSet<String>,
     pub(super) mistakes: &'a mut Mistakes,
 }
 
@@ -181,7 +194,7 @@ impl Reader<'_> {
             }
             DeValue::Array(_) => {
                 let help = format!(
-                    "write `[{}]` with single brackets; only `[[step]]` and `[[test]]` are lists",
+                    "write `[{}]` with single brackets; only steps and tests are lists",
                     section.name
                 );
                 self.report(
@@ -336,6 +349,8 @@ impl Reader<'_> {
             (Shape::Map(check), DeValue::Table(table)) => {
                 self.map(name, check, table).map(Checked::Map)
             }
+            (Shape::Stage, DeValue::String(_)) => self.stage(node).map(Checked::Text),
+            (Shape::Mounts, DeValue::Table(table)) => self.mounts(name, table).map(Checked::Mounts),
             (Shape::Ports, DeValue::Array(list)) => self.ports(list.iter()).map(Checked::List),
             (Shape::Sha256, DeValue::String(_)) => {
                 let text = self.string(Check::Any, node)?;
@@ -559,14 +574,88 @@ impl Reader<'_> {
         whole.then_some(map)
     }
 
+    /// Reads the name of a stage, which must be there.
+    fn stage(&mut self, node: &Node<'_>) -> Option<String> {
+        let name = self.filled(node)?;
+        if self.stages.contains(&name) {
+            self.named.insert(name.clone());
+            return Some(name);
+        }
+        let mistake = if name.contains('/') || name.starts_with('.') {
+            Mistake::new(format!("{} is a path; the name of a stage is needed", quote(&name)))
+                .label("a name of a `[stage.NAME.base]`")
+        } else {
+            Mistake::new(format!("there is no stage {}", quote(&name)))
+                .suggest(&name, self.stages.iter().map(String::as_str))
+        };
+        let mistake = match (mistake.has_label(), self.stages.is_empty()) {
+            (_, true) => mistake.help("a stage starts with `[stage.NAME.base]`"),
+            (true, false) => mistake,
+            (false, false) => mistake.help(format!(
+                "the stages are {}",
+                either(self.stages.iter().map(String::as_str)).replace(" or ", " and ")
+            )),
+        };
+        self.report(string_inside(self.source, node), mistake);
+        None
+    }
+
+    /// Reads what is mounted where; the places without needless slashes.
+    fn mounts(&mut self, name: &str, table: &DeTable<'_>) -> Option<BTreeMap<String, MountSource>> {
+        let mut mounts = BTreeMap::new();
+        let mut whole = true;
+        for (key, node) in table {
+            let place: &str = key.get_ref();
+            if let Err(mistake) = Check::MountPoint.test(place) {
+                self.report(key.span(), mistake);
+                whole = false;
+            }
+            let source = match node.get_ref() {
+                DeValue::String(_) => {
+                    self.string(Check::Context, node).map(|path| MountSource::Context(path.into()))
+                }
+                DeValue::Table(table) => {
+                    self.unknown_keys(&keys::MOUNT_FROM, table);
+                    let fields = self.fields(&keys::MOUNT_FROM, key.span(), table);
+                    fields
+                        .text("from")
+                        .zip(fields.text("path"))
+                        .map(|(stage, path)| MountSource::Stage { stage, path: tidy(&path) })
+                }
+                other => {
+                    let mistake = Mistake::new(format!(
+                        "expected a path or a table for \"{name}.{place}\", found {}",
+                        type_name(other)
+                    ));
+                    let help =
+                        "write a path of the context, or { from = \"stage\", path = \"/…\" }";
+                    self.report(node.span(), mistake.help(help));
+                    None
+                }
+            };
+            let Some(source) = source else {
+                whole = false;
+                continue;
+            };
+            if mounts.insert(tidy(place), source).is_some() {
+                self.report(
+                    key.span(),
+                    Mistake::new(format!("two mounts at {}", quote(&tidy(place)))),
+                );
+                whole = false;
+            }
+        }
+        whole.then_some(mounts)
+    }
+
     fn ports<'n>(&mut self, list: impl Iterator<Item = &'n Node<'n>>) -> Option<Vec<Said>> {
         let mut ports = vec![];
         let mut whole = true;
         for node in list {
             let port = match node.get_ref() {
-                DeValue::Integer(number) => self.judge(check::port(number.as_str()), node),
+                DeValue::Integer(number) => self.judge(address::port(number.as_str()), node),
                 DeValue::String(_) => {
-                    self.filled(node).and_then(|text| self.judge(check::port(&text), node))
+                    self.filled(node).and_then(|text| self.judge(address::port(&text), node))
                 }
                 other => {
                     self.report(
@@ -615,6 +704,12 @@ impl Reader<'_> {
             None => Some(Checked::List(vec![])),
         }
     }
+}
+
+/// Returns an absolute path without needless slashes and dots.
+fn tidy(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    format!("/{}", parts.join("/"))
 }
 
 /// OCI architectures.
@@ -684,12 +779,12 @@ pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
 
 fn wanted(shape: Shape) -> &'static str {
     match shape {
-        Shape::Text(_) | Shape::Choice(_) => "a string",
+        Shape::Text(_) | Shape::Choice(_) | Shape::Stage => "a string",
         Shape::List(_) => "a list of strings",
         Shape::OneOrMany(_) | Shape::Command | Shape::Shell => "a string or a list of strings",
         Shape::Boolean | Shape::Yes => "a boolean",
         Shape::Integer(..) => "an integer",
-        Shape::Map(_) | Shape::Table(_) => "a table",
+        Shape::Map(_) | Shape::Table(_) | Shape::Mounts => "a table",
         Shape::Ports => "a list",
         Shape::Sha256 => "a string or a table by architecture",
         Shape::Start => "`true`, a string or a list",

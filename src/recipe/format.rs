@@ -148,7 +148,9 @@ fn collect(item: &Item, path: &[&Key], blocks: &mut Vec<Block>) {
 }
 
 fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Block>) {
-    let dotted_maps = matches!(path, [top] if matches!(top.get(), "step" | "test" | "defaults"));
+    let names: Vec<&str> = path.iter().map(|key| key.get()).collect();
+    let dotted_maps =
+        matches!(*names, ["step" | "test" | "defaults"] | ["stage", _, "step" | "defaults"]);
     let children: Vec<(&Key, &Item)> =
         table.iter().filter_map(|(name, item)| table.key(name).map(|key| (key, item))).collect();
     let is_map = |key: &Key, item: &Item| {
@@ -160,7 +162,7 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
     };
     if !table.is_dotted() {
         let section: Vec<&str> = order(path, table);
-        let mut body = lines(table, if dotted_maps { &["env"] } else { &[] }, &section);
+        let mut body = lines(table, if dotted_maps { &["env", "mount"] } else { &[] }, &section);
         for (key, map) in children.iter().filter(|(key, item)| is_map(key, item)) {
             if let Item::Table(map) = map {
                 body.extend(dotted(&[key], map));
@@ -181,7 +183,11 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
     }
     let mut children: Vec<(&Key, &Item)> =
         children.into_iter().filter(|(key, item)| !is_map(key, item)).collect();
-    children.sort_by_key(|(_, item)| position(item));
+    let rank = |key: &Key| match *names {
+        ["stage", _] => keys::STAGE.iter().position(|known| *known == key.get()),
+        _ => None,
+    };
+    children.sort_by_key(|(key, item)| (rank(key), position(item)));
     for (key, item) in children {
         let path: Vec<&Key> = path.iter().copied().chain([key]).collect();
         collect(item, &path, blocks);
@@ -190,13 +196,14 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
 
 /// Whether the key of a step or of the defaults holds a map.
 fn map_key(name: &str) -> bool {
-    keys::DEFAULTS.key(name).is_some_and(|key| matches!(key.shape, Shape::Map(_)))
+    keys::DEFAULTS.key(name).is_some_and(|key| matches!(key.shape, Shape::Map(_) | Shape::Mounts))
 }
 
 /// Returns the reference's order of keys for a table.
 fn order(path: &[&Key], table: &Table) -> Vec<&'static str> {
     let names = |known: &'static [Known]| known.iter().map(|key| key.name).collect();
     match path {
+        [stage, _, inner] if stage.get() == "stage" => order(&[inner], table),
         [top] if top.get() == "step" => {
             match keys::KINDS.iter().find(|kind| table.contains_key(kind.name)) {
                 Some(kind) => names(kind.keys),

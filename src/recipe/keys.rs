@@ -38,6 +38,10 @@ pub(super) enum Shape {
     Table(&'static Section),
     /// `true`, a command, or a list of several of both.
     Start,
+    /// The name of a stage of the recipe.
+    Stage,
+    /// Paths inside to paths of the context, or to `{ from = "stage", path = "/…" }`.
+    Mounts,
 }
 
 /// One key.
@@ -83,15 +87,22 @@ const MAX_ID: i64 = u32::MAX as i64 - 1;
 
 /// Top-level keys in order, `step` and `test` among them.
 pub(super) const TOP: &[&str] =
-    &["image", "vars", "base", "defaults", "step", "test", "config", "drift"];
+    &["image", "vars", "base", "defaults", "step", "stage", "test", "config", "drift"];
 
 /// Top-level keys of the reference that this version does not have.
-pub(super) const TOP_LATER: &[&str] = &["stage", "output"];
+pub(super) const TOP_LATER: &[&str] = &["output"];
 
 /// What `[vars]` and `[[step]]` are, for the schema.
 pub(super) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in template files. A plain value is the default and fixes the type; `{}` means required. Set with `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
 pub(super) const STEP_DOC: &str =
     "One step of the build. Steps run in the order written; each has exactly one kind.";
+
+/// What a `[stage.NAME]` may hold, in order.
+pub(super) const STAGE: &[&str] = &["base", "defaults", "step"];
+
+/// What `[stage]` is, for the schema.
+pub(super) const STAGES_DOC: &str = "Further root file systems of the same build, by name: `copy` steps take files out of them with `from`, `run` and `script` steps see them by `mount`. A stage that nothing needs is not built, and nothing else of a stage reaches the image.";
+pub(super) const STAGE_DOC: &str = "A stage: `[stage.NAME.base]` is what it starts from, `[stage.NAME.defaults]` adds to `[defaults]`, `[[stage.NAME.step]]` are its steps.";
 
 pub(super) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with a network of its own; an image whose test fails is not published. Each has exactly one check.";
 
@@ -152,10 +163,13 @@ pub(super) const IMAGE: Section = Section {
     later: &["platforms"],
 };
 
+/// The keys of which a base has exactly one.
+pub(super) const BASES: [&str; 6] = ["debian", "scratch", "path", "image", "recipe", "stage"];
+
 pub(super) const BASE: Section = Section {
     title: "`[base]`",
     name: "base",
-    doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`.",
+    doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`, `image`, `recipe`, `stage`.",
     keys: &[
         may(
             "debian",
@@ -166,13 +180,24 @@ pub(super) const BASE: Section = Section {
         may(
             "path",
             Shape::Text(Check::Context),
-            "A folder, or a tar (plain, gzip, bzip2, xz, zstd), below the context.",
+            "A directory, or a tar (plain, gzip, bzip2, xz, zstd), below the context.",
         ),
         may(
             "modes",
             Shape::Choice(&["checkout", "kept"]),
             "For a directory as `path`. `checkout` (default): 0755 for directories and executable files, 0644 for others, whatever the umask was; `kept`: all modes as they are.",
         ),
+        may(
+            "image",
+            Shape::Text(Check::ImageReference),
+            "An image of the store: a version, what a channel points at, or a digest. Examples: `web:1.0.0`, `web@production`, `web@sha256:…`.",
+        ),
+        may(
+            "recipe",
+            Shape::Text(Check::RecipeFile),
+            "Another recipe, relative to this one's directory: it is built first, and its image is the base. Example: `../base/recipe.toml`.",
+        ),
+        may("stage", Shape::Stage, "A stage of this recipe: what it holds at its end."),
         may(
             "variant",
             Shape::Choice(&["minbase", "slim"]),
@@ -185,7 +210,7 @@ pub(super) const BASE: Section = Section {
         ),
         may("components", Shape::List(Check::Word), "For `debian`. Default: `[\"main\"]`."),
     ],
-    later: &["oci", "image", "recipe", "stage", "arch"],
+    later: &["oci", "arch"],
 };
 
 const AS: Key = may(
@@ -210,6 +235,26 @@ const ENV: Key = may(
 );
 const NETWORK: Key =
     may("network", Shape::Boolean, "Whether the network can be reached. Default: `false`.");
+const MOUNT: Key = may(
+    "mount",
+    Shape::Mounts,
+    "What is seen at a path while the step runs: a path of the context, or a path of a stage. Writes are discarded. Examples: `mount.\"/src\" = \"web/\"`, `mount.\"/src\" = { from = \"build\", path = \"/out\" }`.",
+);
+/// What a mount of a stage says.
+pub(super) const MOUNT_FROM: Section = Section {
+    title: "a mount of a stage",
+    name: "mount",
+    doc: "A path of a stage.",
+    keys: &[
+        must("from", Shape::Stage, "The stage."),
+        must(
+            "path",
+            Shape::Text(Check::Inside),
+            "What of it is seen: an absolute path. Example: `/out`.",
+        ),
+    ],
+    later: &[],
+};
 const TIMEOUT: Key =
     may("timeout", Shape::Text(Check::Duration), "Time limit of each try. Example: `90s`, `10m`.");
 const RETRIES: Key = may(
@@ -221,9 +266,9 @@ const RETRIES: Key = may(
 pub(super) const DEFAULTS: Section = Section {
     title: "`[defaults]`",
     name: "defaults",
-    doc: "Options for every `run` and `script`. What a step says itself wins; `env` adds.",
-    keys: &[SHELL, AS, WORKDIR, ENV, NETWORK, TIMEOUT, RETRIES],
-    later: &["mount", "cache", "secrets"],
+    doc: "Options for every `run` and `script`, those of stages too. What a stage says wins, what a step says wins over that; `env` and `mount` add.",
+    keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES],
+    later: &["cache", "secrets"],
 };
 
 /// Keys of every step.
@@ -253,17 +298,18 @@ macro_rules! kind {
 pub(super) const KINDS: &[Section] = &[
     kind!("run", "a `run` step", "Runs a command.",
         must("run", Shape::Command, "The command: a string goes to the shell, a list is executed without one."),
-        [AS, WORKDIR, SHELL, ENV, NETWORK, TIMEOUT, RETRIES], later: &["mount", "cache", "secrets"]),
+        [AS, WORKDIR, SHELL, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES], later: &["cache", "secrets"]),
     kind!("script", "a `script` step", "Runs a file of the context by its `#!` line, else by the shell; it leaves no copy in the image.",
         must("script", Shape::OneOrMany(Check::Context), "Path of the script below the context; a list runs in order."),
-        [may("args", Shape::List(Check::Argument), "Arguments of the script."), AS, WORKDIR, SHELL, ENV, NETWORK, TIMEOUT, RETRIES],
-        later: &["mount", "cache", "secrets"]),
-    kind!("copy", "a `copy` step", "Copies files of the context into the image.",
-        must("copy", Shape::OneOrMany(Check::ContextGlob), "A path, a glob, or a list, below the context. A folder's contents go into `to`."),
-        [must("to", Shape::Text(Check::Inside), "Where it goes: an absolute path; a trailing `/` means a folder."), OWNER,
+        [may("args", Shape::List(Check::Argument), "Arguments of the script."), AS, WORKDIR, SHELL, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES],
+        later: &["cache", "secrets"]),
+    kind!("copy", "a `copy` step", "Copies files of the context, or of a stage, into the image.",
+        must("copy", Shape::OneOrMany(Check::Line), "A path, a glob, or a list, below the context; with `from`, absolute ones in that stage. The contents of a directory go into `to`."),
+        [may("from", Shape::Stage, "The stage that the files are taken from."),
+         must("to", Shape::Text(Check::Inside), "Where it goes: an absolute path; a trailing `/` means a folder."), OWNER,
          may("mode", Shape::Text(Check::Mode), "Permission bits of files; default 0644, or 0755 where the source is executable; folders get x where they get r."),
          may("exclude", Shape::List(Check::Filled), "What is left out, in gitignore notation. Example: `[\"*.map\"]`.")],
-        later: &["from"]),
+        later: &[]),
     kind!("download", "a `download` step", "Fetches a file, checks it, and places it.",
         must("download", Shape::Text(Check::Url), "The http or https URL."),
         [may("sha256", Shape::Sha256, "The file's sha256 (64 hex digits), or a table of them by architecture. Without it the lock remembers the first build's."),
@@ -511,7 +557,7 @@ pub(super) fn kind(name: &str) -> Option<&'static Section> {
     KINDS.iter().find(|k| k.name == name)
 }
 
-/// Returns the single tables at the top level: all but `vars`, `step` and `test`.
+/// Returns the single tables at the top level: all but `vars`, `step`, `stage` and `test`.
 pub(super) fn table(name: &str) -> Option<&'static Section> {
     [&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT].into_iter().find(|s| s.name == name)
 }
@@ -529,6 +575,7 @@ mod tests {
             &CONFIG,
             &DRIFT,
             &HEALTHCHECK,
+            &MOUNT_FROM,
             &VAR,
         ]);
         for section in sections {
@@ -558,7 +605,7 @@ mod tests {
             );
         }
         for name in TOP {
-            assert!(matches!(*name, "vars" | "step" | "test") || table(name).is_some());
+            assert!(matches!(*name, "vars" | "step" | "stage" | "test") || table(name).is_some());
         }
     }
 }

@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use super::check::Check;
 use super::field::{Fields, Reader, later, unknown_key};
 use super::keys::{self, Section};
 use super::mistake::{Mistake, either, near, quote};
-use super::{RunOptions, Step, StepKind};
+use super::{MountSource, RunOptions, Step, StepKind};
 
 /// Options of `run` and `script` as one place says them.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     run_as: Option<String>,
     env: BTreeMap<String, String>,
+    mounts: BTreeMap<String, MountSource>,
     workdir: Option<String>,
     shell: Option<Vec<String>>,
     network: Option<bool>,
@@ -31,6 +33,7 @@ impl Options {
         Options {
             run_as: fields.text("as"),
             env: fields.map("env"),
+            mounts: fields.mounts("mount"),
             workdir: fields.text("workdir"),
             shell: fields.given_list("shell"),
             network: fields.boolean("network"),
@@ -44,18 +47,35 @@ impl Options {
         self.shell.as_deref()
     }
 
-    /// Joins a step's own options with the defaults: maps add, single values replace.
-    fn over(self, defaults: &Options) -> RunOptions {
+    /// Joins one's own options with the defaults: maps add, single values replace.
+    pub(super) fn over(self, defaults: &Options) -> Options {
         let mut env = defaults.env.clone();
         env.extend(self.env);
-        RunOptions {
+        let mut mounts = defaults.mounts.clone();
+        mounts.extend(self.mounts);
+        Options {
             run_as: self.run_as.or_else(|| defaults.run_as.clone()),
             env,
+            mounts,
             workdir: self.workdir.or_else(|| defaults.workdir.clone()),
-            shell: self.shell.or_else(|| defaults.shell.clone()).unwrap_or_else(sh),
-            network: self.network.or(defaults.network).unwrap_or(false),
+            shell: self.shell.or_else(|| defaults.shell.clone()),
+            network: self.network.or(defaults.network),
             timeout: self.timeout.or(defaults.timeout),
-            retries: self.retries.or(defaults.retries).unwrap_or(0),
+            retries: self.retries.or(defaults.retries),
+        }
+    }
+
+    /// Fills in what nobody said.
+    fn filled(self) -> RunOptions {
+        RunOptions {
+            run_as: self.run_as,
+            env: self.env,
+            mounts: self.mounts,
+            workdir: self.workdir,
+            shell: self.shell.unwrap_or_else(sh),
+            network: self.network.unwrap_or(false),
+            timeout: self.timeout,
+            retries: self.retries.unwrap_or(0),
         }
     }
 }
@@ -278,6 +298,15 @@ fn together(reader: &mut Reader<'_>, kind: &str, fields: &Fields, on: bool) {
             _ => {}
         },
         "copy" => {
+            let check = match fields.get("from") {
+                Some(_) => Check::StageGlob,
+                None => Check::ContextGlob,
+            };
+            for said in fields.entries("copy") {
+                if let Err(mistake) = check.test(&said.text) {
+                    reader.report(said.span, mistake);
+                }
+            }
             let many = fields.list("copy").len() > 1;
             if let (true, Some(to), Some(field)) = (many, fields.text("to"), fields.get("to"))
                 && !to.ends_with('/')
@@ -359,7 +388,7 @@ fn together(reader: &mut Reader<'_>, kind: &str, fields: &Fields, on: bool) {
 fn build(kind: &str, fields: &Fields, defaults: &Options) -> Option<StepKind> {
     let owner = fields.text("owner");
     let mode = fields.mode("mode");
-    let options = || Options::of(fields).over(defaults);
+    let options = || Options::of(fields).over(defaults).filled();
     let given = |name: &str| fields.given_list(name);
     Some(match kind {
         "run" => StepKind::Run { command: fields.command("run")?, options: options() },
@@ -370,6 +399,10 @@ fn build(kind: &str, fields: &Fields, defaults: &Options) -> Option<StepKind> {
         },
         "copy" => StepKind::Copy {
             from: given("copy")?,
+            stage: match fields.get("from") {
+                Some(_) => Some(fields.text("from")?),
+                None => None,
+            },
             to: fields.text("to")?,
             owner,
             mode,

@@ -1,6 +1,8 @@
 //! The recipe: TOML text in, a checked [`Recipe`] or every diagnostic at once out. Touches nothing
 //! but what it is handed.
 
+mod address;
+mod base;
 mod check;
 mod field;
 mod format;
@@ -11,7 +13,9 @@ mod read;
 mod schema;
 mod scope;
 mod spot;
+mod stage;
 mod syntax;
+mod table;
 mod template;
 mod test;
 mod vars;
@@ -21,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::image::Reference;
 
 /// A variable's value.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +69,9 @@ pub struct Recipe {
     pub base: Base,
     /// `[[step]]`s in order, defaults applied.
     pub steps: Vec<Step>,
+    /// The stages that the image needs, each after those it needs itself; the others are left
+    /// out.
+    pub stages: Vec<Stage>,
     /// `[[test]]`s in order.
     pub tests: Vec<Test>,
     /// Those whose `when` is false: they are not run, which is to be said.
@@ -122,6 +131,19 @@ impl Compression {
     }
 }
 
+/// `[stage.NAME]`: a further root file system of the same build.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// What `from` and `[base] stage` call it.
+    pub name: String,
+    /// Line of the recipe where it starts, from 1.
+    pub line: u32,
+    /// `[stage.NAME.base]`.
+    pub base: Base,
+    /// `[[stage.NAME.step]]`s in order, the defaults of the recipe and of the stage applied.
+    pub steps: Vec<Step>,
+}
+
 /// `[base]`, with the line it stands on.
 #[derive(Debug, Clone)]
 pub struct Base {
@@ -150,8 +172,14 @@ pub enum Modes {
 pub enum BaseKind {
     /// Nothing.
     Scratch,
-    /// A tar (plain, gz, xz, zst) or a folder below the context.
+    /// A tar (plain, gz, xz, zst) or a directory below the context.
     Path(PathBuf),
+    /// An image of the store; never without version, digest or channel.
+    Image(Reference),
+    /// Another recipe's file as written, relative to the directory of this one.
+    Recipe(PathBuf),
+    /// A stage of this recipe.
+    Stage(String),
     /// Bootstrapped by bake.
     Debian(Debian),
 }
@@ -212,8 +240,10 @@ pub enum StepKind {
     },
     /// `copy`.
     Copy {
-        /// Paths or globs, trailing `/` kept.
+        /// Paths or globs, trailing `/` kept: below the context, or absolute ones in the stage.
         from: Vec<String>,
+        /// The stage they are taken from; none: the context.
+        stage: Option<String>,
         /// Absolute path inside.
         to: String,
         /// Default `0:0`.
@@ -359,6 +389,20 @@ pub enum Command {
     Argv(Vec<String>),
 }
 
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A path below the context.
+    Context(PathBuf),
+    /// A path of a stage.
+    Stage {
+        /// Its name.
+        stage: String,
+        /// Absolute path in it.
+        path: String,
+    },
+}
+
 /// Options of `run` and `script`, defaults applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunOptions {
@@ -366,6 +410,8 @@ pub struct RunOptions {
     pub run_as: Option<String>,
     /// Added environment.
     pub env: BTreeMap<String, String>,
+    /// What is seen where while it runs, by absolute path; what is written there is discarded.
+    pub mounts: BTreeMap<String, MountSource>,
     /// Default `/`.
     pub workdir: Option<String>,
     /// The whole shell list, `sh` and `bash` already spelled out.
@@ -548,6 +594,22 @@ pub fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
 /// What is wrong with it.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     check::duration(text).map_err(|mistake| mistake.told())
+}
+
+/// Returns the chain of recipes in which one is, through others, its own base: `a -> b -> a`.
+///
+/// `chain`: canonical paths (symlinks followed) of the recipes on the way, the built one first.
+/// `next`: that of the recipe which the last one starts from.
+#[must_use]
+pub fn base_cycle(chain: &[PathBuf], next: &Path) -> Option<String> {
+    let start = chain.iter().position(|path| path == next)?;
+    let names: Vec<String> = chain[start..]
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([next])
+        .map(|path| path.display().to_string())
+        .collect();
+    Some(names.join(" -> "))
 }
 
 /// Returns the recipe in bake's own format: comments kept, tables and keys in the reference's

@@ -1,22 +1,22 @@
-//! Reads a whole recipe: which table is what, in which order names become known, and `[image]`,
-//! `[base]` and `[config]`.
+//! Reads a whole recipe: which table is what, in which order names become known, and `[image]` and
+//! `[config]`.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
 use super::check::Check;
-use super::field::{Field, Fields, Node, Reader, later, misspelt, type_name, unknown_key};
+use super::field::{Fields, Reader, later, misspelt, unknown_key};
 use super::kind::{Options, read_step};
-use super::mistake::{Mistake, Mistakes, Source, near};
+use super::mistake::{Mistake, Mistakes, Source};
 use super::scope::Scope;
+use super::table::{entry, list, misspelt_table};
 use super::test::{self, read_test};
 use super::vars::{self, Resolved};
 use super::{
-    Base, BaseKind, Compression, Config, Debian, Diagnostic, Drift, Healthcheck, Image, Inputs,
-    Modes, Recipe, Step, StepKind, Value, Variant, keys, syntax,
+    Compression, Config, Diagnostic, Drift, Healthcheck, Image, Inputs, Recipe, Step, StepKind,
+    Value, base, keys, stage, syntax,
 };
 
 /// Reads a recipe, or returns all that is wrong with it.
@@ -52,17 +52,25 @@ fn tables(
     let mut uses_epoch = scope.uses_epoch();
     let scope = inner_scope(&scope, &image);
 
-    let mut reader = Reader { source, scope: &scope, arch: &inputs.arch, mistakes };
-    let base = base(&mut reader, table);
+    let mut reader = Reader {
+        source,
+        scope: &scope,
+        arch: &inputs.arch,
+        stages: stage::names(table),
+        named: BTreeSet::new(),
+        mistakes,
+    };
+    let base = base::of_image(&mut reader, table);
     let defaults = match entry(table, "defaults") {
         Some((key, node)) => reader.section(&keys::DEFAULTS, key, node).unwrap_or_default(),
         None => Fields::default(),
     };
     let defaults = Options::of(&defaults);
-    let steps = list(&mut reader, table, "step", |reader, place, table| {
+    let steps = list(&mut reader, table, "step", "step", |reader, place, table| {
         read_step(reader, place, table, &defaults)
     });
-    let tests = list(&mut reader, table, "test", |reader, place, table| {
+    let stages = stage::read_stages(&mut reader, table, &defaults);
+    let tests = list(&mut reader, table, "test", "test", |reader, place, table| {
         read_test(reader, place, table, &defaults)
     });
     let config = match entry(table, "config") {
@@ -76,6 +84,7 @@ fn tables(
     {
         test::nothing_to_start(&mut reader, tests);
     }
+    let stages = stage::sort(&mut reader, stages, base.as_ref(), steps.as_deref());
     let drift = match entry(table, "drift") {
         Some((key, node)) => reader
             .section(&keys::DRIFT, key, node)
@@ -85,32 +94,22 @@ fn tables(
     // What a template file uses is not known here: it is rendered with this recipe's variables, of
     // which the epoch is one.
     let template = |step: &Step| matches!(step.kind, StepKind::Template { .. });
-    uses_epoch |= scope.uses_epoch() || steps.iter().flatten().any(template);
+    uses_epoch |= scope.uses_epoch()
+        || steps.iter().flatten().any(template)
+        || stages.iter().flatten().flat_map(|stage| &stage.steps).any(template);
     let (tests, tests_off): (Vec<_>, Vec<_>) = tests?.into_iter().partition(|read| read.on);
     Some(Recipe {
         image: image?,
         vars: scope.values().clone(),
         base: base?,
         steps: steps?,
+        stages: stages?,
         tests: tests.into_iter().map(|read| read.test).collect(),
         tests_off: tests_off.into_iter().map(|read| read.test).collect(),
         config: config?,
         drift: drift?,
         uses_epoch,
         warnings: vec![],
-    })
-}
-
-/// Returns a top-level key's place and value.
-fn entry<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<(Range<usize>, &'t Node<'a>)> {
-    table.get_key_value(name).map(|(key, node)| (key.span(), node))
-}
-
-/// Whether a table is a slip for this one, and reported as such.
-fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
-    table.keys().any(|key| {
-        !keys::TOP.contains(&key.get_ref().as_ref())
-            && near(key.get_ref(), keys::TOP.iter().copied()) == Some(name)
     })
 }
 
@@ -199,7 +198,14 @@ fn image(
         );
         return None;
     };
-    let mut reader = Reader { source, scope, arch: &inputs.arch, mistakes };
+    let mut reader = Reader {
+        source,
+        scope,
+        arch: &inputs.arch,
+        stages: BTreeSet::new(),
+        named: BTreeSet::new(),
+        mistakes,
+    };
     let fields = reader.section(&keys::IMAGE, key.clone(), node)?;
     let slip =
         node.get_ref().as_table().is_some_and(|entries| misspelt(&keys::IMAGE, "version", entries));
@@ -225,139 +231,6 @@ fn image(
         epoch: fields.integer("epoch"),
         compression,
     })
-}
-
-fn base(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
-    const KINDS: [&str; 3] = ["debian", "scratch", "path"];
-    let Some((key, node)) = entry(table, "base") else {
-        if misspelt_table("base", table) {
-            return None;
-        }
-        let place = entry(table, "image").map_or(0..0, |(key, _)| key);
-        let mistake =
-            Mistake::new("a recipe without `[base]`").label("what does this image start from?");
-        reader.report(
-            place,
-            mistake.help(
-                "add `[base]` with `debian = \"bookworm\"`, `scratch = true` or `path = \"…\"`",
-            ),
-        );
-        return None;
-    };
-    let fields = reader.section(&keys::BASE, key.clone(), node)?;
-    let DeValue::Table(entries) = node.get_ref() else { return None };
-    let given: Vec<(&str, &Field)> =
-        KINDS.iter().filter_map(|kind| fields.get(kind).map(|field| (*kind, field))).collect();
-    let (kind, field) = match given.as_slice() {
-        [] => {
-            // Something that is not built yet, or misspelt, has been reported as such.
-            let named = entries.keys().any(|k| keys::BASE.key(k.get_ref()).is_none());
-            if !named {
-                let mistake = Mistake::new("`[base]` says nothing to start from");
-                reader.report(
-                    key,
-                    mistake.help(
-                        "write one of `debian = \"bookworm\"`, `scratch = true`, `path = \"…\"`",
-                    ),
-                );
-            }
-            return None;
-        }
-        [one] => *one,
-        [(first, _), (second, field), ..] => {
-            let mistake = Mistake::new(format!(
-                "a base has one kind, but this one is both `{first}` and `{second}`"
-            ))
-            .label("the second kind");
-            reader.report(field.key.clone(), mistake);
-            return None;
-        }
-    };
-    if kind != "debian" {
-        for name in ["variant", "mirror", "components"] {
-            if let Some(extra) = fields.get(name) {
-                let mistake = Mistake::new(format!("`{name}` goes with `debian` only"))
-                    .label(format!("this base is `{kind}`"));
-                reader.report(extra.key.clone(), mistake);
-            }
-        }
-    }
-    if kind != "path"
-        && let Some(extra) = fields.get("modes")
-    {
-        let mistake =
-            Mistake::new("`modes` goes with `path` only").label(format!("this base is `{kind}`"));
-        reader.report(extra.key.clone(), mistake);
-    }
-    let modes = match fields.text("modes").as_deref() {
-        Some("kept") => Modes::Kept,
-        _ => Modes::Checkout,
-    };
-    let line = reader.source.line(field.key.start);
-    let kind = match kind {
-        "scratch" => fields.boolean("scratch").map(|_| BaseKind::Scratch)?,
-        "path" => BaseKind::Path(PathBuf::from(fields.text("path")?)),
-        _ => {
-            if let Some(components) = fields.get("components")
-                && fields.given_list("components").is_some_and(|list| list.is_empty())
-            {
-                reader.report(
-                    components.span.clone(),
-                    Mistake::new("no components").help("leave `components` out for `[\"main\"]`"),
-                );
-            }
-            let variant = if fields.text("variant").as_deref() == Some("slim") {
-                Variant::Slim
-            } else {
-                Variant::Minbase
-            };
-            let components = fields.given_list("components").unwrap_or_else(|| vec!["main".into()]);
-            BaseKind::Debian(Debian {
-                suite: fields.text("debian")?,
-                variant,
-                mirror: fields.text("mirror"),
-                components,
-            })
-        }
-    };
-    Some(Base { line, kind, modes })
-}
-
-/// Reads a list of tables, `[[step]]` or `[[test]]`.
-fn list<T>(
-    reader: &mut Reader<'_>,
-    table: &DeTable<'_>,
-    noun: &str,
-    read: impl Fn(&mut Reader<'_>, Range<usize>, &DeTable<'_>) -> Option<T>,
-) -> Option<Vec<T>> {
-    let Some((key, node)) = entry(table, noun) else { return Some(vec![]) };
-    let help = format!("every {noun} starts with double brackets: `[[{noun}]]`");
-    let list = match node.get_ref() {
-        DeValue::Array(list) => list,
-        DeValue::Table(_) => {
-            let mistake = Mistake::new(format!("expected a list of {noun}s, found a table"))
-                .label("one pair of brackets is missing");
-            reader.report(key, mistake.help(help));
-            return None;
-        }
-        other => {
-            let mistake =
-                Mistake::new(format!("expected a list of {noun}s, found {}", type_name(other)));
-            reader.report(node.span(), mistake.help(help));
-            return None;
-        }
-    };
-    let mut found = vec![];
-    for entry in list {
-        match entry.get_ref() {
-            DeValue::Table(table) => found.extend(read(reader, entry.span(), table)),
-            other => reader.report(
-                entry.span(),
-                Mistake::new(format!("expected a {noun}, found {}", type_name(other))),
-            ),
-        }
-    }
-    Some(found)
 }
 
 fn config(fields: &Fields) -> Config {

@@ -16,6 +16,7 @@ pub(super) fn schema() -> Value {
         let value = match (*name, keys::table(name)) {
             ("vars", _) => vars(),
             ("step", _) => list(keys::STEP_DOC, "step", keys::KINDS),
+            ("stage", _) => stages(),
             ("test", _) => list(keys::TEST_DOC, "test", keys::CHECKS),
             (_, Some(section)) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
             (_, None) => continue,
@@ -30,13 +31,14 @@ pub(super) fn schema() -> Value {
         &keys::CONFIG,
         &keys::DRIFT,
         &keys::HEALTHCHECK,
+        &keys::MOUNT_FROM,
     ] {
         defs.insert(section.name.to_owned(), table(section));
     }
     // Which keys exist is the same for every base; that exactly one of these is there is said once
     // more.
     if let Some(base) = defs.get_mut("base").and_then(Value::as_object_mut) {
-        base.insert("oneOf".into(), json!([{ "required": ["debian"] }, { "required": ["scratch"] }, { "required": ["path"] }]));
+        base.insert("oneOf".into(), json!(keys::BASES.map(|kind| json!({ "required": [kind] }))));
     }
     for kind in keys::KINDS {
         defs.insert(format!("step-{}", kind.name), table(kind));
@@ -83,6 +85,29 @@ fn list(doc: &str, name: &str, kinds: &[Section]) -> Value {
         .map(|kind| json!({ "$ref": format!("#/$defs/{name}-{}", kind.name) }))
         .collect();
     json!({ "description": doc, "type": "array", "items": { "oneOf": kinds } })
+}
+
+fn stages() -> Value {
+    let mut properties = Map::new();
+    for name in keys::STAGE {
+        let value = match *name {
+            "step" => list(keys::STEP_DOC, "step", keys::KINDS),
+            other => json!({ "$ref": format!("#/$defs/{other}") }),
+        };
+        properties.insert((*name).to_owned(), value);
+    }
+    json!({
+        "description": keys::STAGES_DOC,
+        "type": "object",
+        "propertyNames": { "pattern": "^[a-z][a-z0-9_-]{0,63}$" },
+        "additionalProperties": {
+            "description": keys::STAGE_DOC,
+            "type": "object",
+            "properties": properties,
+            "required": ["base"],
+            "additionalProperties": false,
+        },
+    })
 }
 
 fn vars() -> Value {
@@ -135,6 +160,14 @@ fn shape(shape: Shape) -> Value {
             }
             map
         }
+        Shape::Stage => text(Check::Filled),
+        Shape::Mounts => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^/" },
+            "additionalProperties": {
+                "anyOf": [text(Check::Context), { "$ref": "#/$defs/mount" }],
+            },
+        }),
         Shape::Ports => json!({ "type": "array", "items": { "anyOf": [
             { "type": "integer", "minimum": 1, "maximum": 65535 },
             { "type": "string", "pattern": r"^[0-9]+(/(tcp|udp|sctp))?$|\{\{" },

@@ -1,7 +1,7 @@
 //! Lowers each kind of step to its few [`Op`]s, with all defaults filled in.
 
-use super::{Content, Lowered, Op, ServiceState};
-use crate::recipe::{Command, RunOptions, Step, StepKind};
+use super::{Content, Lowered, Mount, Op, ServiceState};
+use crate::recipe::{Command, MountSource, RunOptions, Step, StepKind};
 
 /// Who owns what nobody says an owner of.
 const ROOT: &str = "0:0";
@@ -31,6 +31,7 @@ fn ops(kind: &StepKind) -> Vec<Op> {
             env: options.env.clone(),
             user: user(options),
             cwd: workdir(options),
+            mounts: mounts(options),
         }],
         StepKind::Script { files, args, options } => files
             .iter()
@@ -41,11 +42,13 @@ fn ops(kind: &StepKind) -> Vec<Op> {
                 env: options.env.clone(),
                 user: user(options),
                 cwd: workdir(options),
+                mounts: mounts(options),
             })
             .collect(),
-        StepKind::Copy { from, to, owner, mode, exclude } => {
+        StepKind::Copy { from, stage, to, owner, mode, exclude } => {
             vec![Op::Copy {
                 from: from.clone(),
+                stage: stage.clone(),
                 to: to.clone(),
                 owner: root(owner),
                 mode: *mode,
@@ -146,6 +149,17 @@ fn workdir(options: &RunOptions) -> String {
     options.workdir.clone().unwrap_or_else(|| "/".to_owned())
 }
 
+fn mounts(options: &RunOptions) -> Vec<Mount> {
+    let mount = |(at, source): (&String, &MountSource)| {
+        let (stage, path) = match source {
+            MountSource::Context(path) => (None, path.clone()),
+            MountSource::Stage { stage, path } => (Some(stage.clone()), path.into()),
+        };
+        Mount { at: at.clone(), stage, path }
+    };
+    options.mounts.iter().map(mount).collect()
+}
+
 /// What people call a step: its name, else its kind and what it is about, on one line.
 fn label(step: &Step) -> String {
     if let Some(name) = &step.name {
@@ -234,7 +248,7 @@ mod tests {
             ("run nginx -t", 7, true, 2)
         );
         assert_eq!(lowered.timeout, Some(Duration::from_secs(9)));
-        let [Op::Exec { argv, env, user, cwd }] = lowered.ops.as_slice() else {
+        let [Op::Exec { argv, env, user, cwd, .. }] = lowered.ops.as_slice() else {
             panic!("{:?}", lowered.ops)
         };
         assert_eq!(argv, &["/bin/sh", "-eu", "-c", "nginx -t"]);

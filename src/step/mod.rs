@@ -28,6 +28,9 @@ pub enum Op {
         user: String,
         /// Working directory.
         cwd: String,
+        /// What is seen where meanwhile.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mounts: Vec<Mount>,
     },
     /// Run a file of the context by its `#!` line, else by `shell`.
     Script {
@@ -43,11 +46,17 @@ pub enum Op {
         user: String,
         /// As in `Exec`.
         cwd: String,
+        /// As in `Exec`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mounts: Vec<Mount>,
     },
-    /// Copy files of the context.
+    /// Copy files of the context, or of a stage.
     Copy {
-        /// Paths or globs below the context; a trailing `/` is kept.
+        /// Paths or globs below the context, or absolute ones in the stage; a trailing `/` is kept.
         from: Vec<String>,
+        /// The stage; none: the context.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<String>,
         /// Absolute path inside; a trailing `/` means: a folder.
         to: String,
         /// `name:group` or `uid:gid`.
@@ -169,6 +178,18 @@ pub enum Op {
         /// Path below the context, or an https URL.
         key: String,
     },
+}
+
+/// Something that is seen at a path while a program runs; what is written there is discarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside.
+    pub at: String,
+    /// The stage it is of; none: the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// Path below the context, or absolute path in the stage.
+    pub path: PathBuf,
 }
 
 /// Where the bytes of a written file come from.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bake::recipe::{
-    self, BaseKind, Command, Compression, Inputs, Probe, Recipe, StepKind, Value, Variant,
+    self, BaseKind, Command, Compression, Inputs, MountSource, Probe, Recipe, StepKind, Value,
+    Variant,
 };
 
 fn inputs() -> Inputs {
@@ -226,11 +227,8 @@ fn mistakes_of_steps_that_are_off_count_but_a_missing_architecture_does_not() {
 fn every_other_key_of_the_reference_is_not_built_yet() {
     for text in [
         "[[output]]\nformat = 'tar'",
-        "[stage.a.base]\nscratch = true",
-        "[[step]]\nrun = 'x'\nmount.\"/a\" = 'b'",
         "[[step]]\nrun = 'x'\ncache = ['/a']",
         "[[step]]\nscript = 'x'\nsecrets = ['a']",
-        "[[step]]\ncopy = 'x'\nfrom = 'a'\nto = '/x'",
         "[[step]]\ninclude = 'x'",
         "[[step]]\nansible = 'x'",
     ] {
@@ -246,4 +244,53 @@ fn every_other_key_of_the_reference_is_not_built_yet() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn stages_stand_in_the_order_of_need() {
+    let recipe = good("stages.toml", &inputs_without_vars());
+    assert!(recipe.warnings.is_empty(), "{:?}", recipe.warnings);
+    let names: Vec<&str> = recipe.stages.iter().map(|stage| stage.name.as_str()).collect();
+    // What only a step that is off needs is not built, and is no slip either.
+    assert_eq!(names, ["tools", "assets", "build"]);
+    let BaseKind::Image(image) = &recipe.base.kind else { panic!("{:?}", recipe.base) };
+    assert_eq!(image.to_string(), "web@production");
+    let bases: Vec<&BaseKind> = recipe.stages.iter().map(|stage| &stage.base.kind).collect();
+    assert!(matches!(bases[1], BaseKind::Recipe(path) if path.ends_with("assets/recipe.toml")));
+    assert!(matches!(bases[0], BaseKind::Scratch));
+    assert!(matches!(bases[2], BaseKind::Stage(name) if name == "tools"));
+
+    let StepKind::Copy { from, stage, .. } = &recipe.steps[0].kind else { panic!() };
+    assert_eq!(
+        (from.as_slice(), stage.as_deref()),
+        (&["/out/".into(), "/usr/share/*".into()][..], Some("build"))
+    );
+    let mounts = |step: &bake::recipe::Step| match &step.kind {
+        StepKind::Run { options, .. } => options.mounts.clone(),
+        other => panic!("{other:?}"),
+    };
+    let of_stage = |path: &str| MountSource::Stage { stage: "assets".into(), path: path.into() };
+    let context = |path: &str| MountSource::Context(path.into());
+    assert_eq!(
+        mounts(&recipe.steps[1]),
+        [("/cfg".into(), context("cfg")), ("/in".into(), of_stage("/out"))].into()
+    );
+    // Step over the stage's defaults over the recipe's.
+    let build = &recipe.stages[2].steps[0];
+    assert_eq!(
+        mounts(build),
+        [("/cfg".into(), of_stage("/")), ("/src".into(), context("."))].into()
+    );
+    let StepKind::Run { options, .. } = &build.kind else { panic!() };
+    assert_eq!(options.env, [("A".into(), "1".into()), ("B".into(), "x".into())].into());
+    assert_eq!(options.shell[0], "/bin/bash");
+}
+
+#[test]
+fn a_recipe_that_is_its_own_base_is_drawn() {
+    let path = |name: &str| PathBuf::from(name);
+    let chain = [path("/r/web.toml"), path("/r/a.toml"), path("/r/b.toml")];
+    let drawn = recipe::base_cycle(&chain, Path::new("/r/a.toml"));
+    assert_eq!(drawn.as_deref(), Some("/r/a.toml -> /r/b.toml -> /r/a.toml"));
+    assert_eq!(recipe::base_cycle(&chain, Path::new("/r/c.toml")), None);
 }

@@ -258,6 +258,7 @@ mod tests {
 
         fn listing(&self, later: Duration) -> Listing {
             let op = Op::Copy {
+                stage: None,
                 from: vec![".".into()],
                 to: "/x".into(),
                 owner: "0:0".into(),
@@ -318,6 +319,7 @@ mod tests {
     fn what_was_looked_at_is_known_to_the_build_but_for_what_it_leaves_out() {
         let lab = Lab::new();
         let copy = |from: &str| Op::Copy {
+            stage: None,
             from: vec![from.into()],
             to: "/x/".into(),
             owner: "0:0".into(),
