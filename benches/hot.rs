@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io};
 
+use bake::context::Context;
 use bake::digest::Digest;
-use bake::engine::context::Context;
 use bake::layer::{self, Compression, Form, Limits, Merged, TarReader};
 use bake::plan;
 use bake::plan::key::{Common, StepInputs};

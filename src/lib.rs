@@ -9,6 +9,7 @@ pub mod archive;
 pub mod attest;
 pub mod base;
 pub mod cli;
+pub mod context;
 pub mod deb;
 pub mod digest;
 pub mod engine;

@@ -131,11 +131,10 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             with_room(report)
         }
         BuildError::Context { recipe, .. } => Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) },
-        BuildError::VersionTaken { image, have, recipe, early } => {
+        BuildError::VersionTaken { image, have, recipe } => {
             let name = image.split_once(':').map_or(image.as_str(), |(name, _)| name);
-            let when = if *early { "the recipe or what it reads changed since it was baked" } else { "the result differs from it" };
             Report {
-                causes: vec![format!("{image} is {have}, and {when}; a version is one content, for ever")],
+                causes: vec![format!("{image} is {have}, and the result differs from it; a version is one content, for ever")],
                 recipe: Some(recipe.clone()),
                 hints: vec![
                     "raise `version` in the recipe, or give --set-version".to_owned(),

@@ -5,11 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::context::{self, Context};
 use super::error::Error;
-use super::facts::is_url;
+use super::facts::{MAX_TEXT, is_url};
 use super::read;
-use super::site::MAX_TEXT;
+use crate::context::{self, Context};
 use crate::event::chain;
 use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Probe, Recipe};
 use crate::step::{self, Content, Op};
@@ -28,6 +27,8 @@ pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
 pub struct Looked {
     /// The recipe.
     pub recipe: Recipe,
+    /// Its text, as it was read: what is evaluated again is not read again.
+    pub(super) text: Arc<str>,
     /// Its context.
     pub(super) context: Arc<Context>,
 }
@@ -62,7 +63,7 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     }
     found.sort_by_key(|one| one.line);
     if found.is_empty() {
-        Ok(Looked { recipe, context: Arc::new(context) })
+        Ok(Looked { recipe, text, context: Arc::new(context) })
     } else {
         Err(Error::Recipe(found))
     }

@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::digest::Digest;
 use crate::image::{
     self, Config, Descriptor, Healthcheck, History, ImageConfig, Manifest, Platform,
 };
 use crate::layer::{Blob, Compression};
+use crate::plan::Plan;
 use crate::recipe::{self, Command, Recipe};
 
 /// `PATH` of steps, and of the finished image unless `[config] env` says otherwise: Debian's and
@@ -17,8 +20,6 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// One step as the image remembers it.
 pub(super) struct Made {
-    /// What was done: `run nginx -t`.
-    pub(super) by: String,
     /// Its layer, unless it changed nothing.
     pub(super) layer: Option<Blob>,
     /// Its key, where all that it was made from has a name.
@@ -34,46 +35,65 @@ pub(super) fn media_type(how: Compression) -> &'static str {
     }
 }
 
-/// Returns the config of the image.
-pub(super) fn config(
-    recipe: &Recipe,
-    base: &str,
-    epoch: i64,
-    platform: &Platform,
-    made: &[Made],
-) -> ImageConfig {
-    let mut out = ImageConfig::new(epoch, platform);
-    out.config = run_config(recipe, base);
-    out.rootfs.diff_ids =
-        made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id).collect();
-    out.history = made
-        .iter()
-        .map(|one| History::new(epoch, format!("bake: {}", one.by), "", one.layer.is_none()))
-        .collect();
-    out
+/// Everything that config and manifest of an image say besides its layers. It is part of the
+/// build's key as a whole, so that nothing reaches the image's bytes that is not in the key.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Skeleton {
+    /// The config, with no layers and no history.
+    config: ImageConfig,
+    /// What the history says of each node: base, steps, identity.
+    history: Vec<String>,
+    /// Annotations of the manifest.
+    annotations: BTreeMap<String, String>,
 }
 
-/// Returns the manifest, given the named config blob.
-pub(super) fn manifest(
-    recipe: &Recipe,
-    epoch: i64,
-    config: (Digest, u64),
-    made: &[Made],
-    how: Compression,
-) -> Manifest {
-    let layers = made.iter().filter_map(|one| one.layer.as_ref());
-    let layers =
-        layers.map(|blob| Descriptor::new(media_type(how), blob.digest, blob.size)).collect();
-    let mut out = Manifest::new(Descriptor::new(image::MEDIA_CONFIG, config.0, config.1), layers);
-    out.annotations.insert(image::ANNOTATION_CREATED.to_owned(), image::rfc3339(epoch));
-    out.annotations.extend(said(recipe));
-    if !recipe.drift.ignore.is_empty() {
-        out.annotations.insert(
-            image::ANNOTATION_DRIFT_IGNORE.to_owned(),
-            serde_json::json!(recipe.drift.ignore).to_string(),
-        );
+impl Skeleton {
+    /// Draws what the image of `recipe` says of itself; of a step never its `name`.
+    pub(super) fn draw(recipe: &Recipe, plan: &Plan, epoch: i64, platform: &Platform) -> Self {
+        let mut config = ImageConfig::new(epoch, platform);
+        config.config = run_config(recipe, &plan.base);
+        let history = std::iter::once(format!("base {}", plan.base))
+            .chain(plan.nodes.iter().map(|node| node.about.clone()))
+            .chain(["identity".to_owned()])
+            .collect();
+        let mut annotations = said(recipe);
+        annotations.insert(image::ANNOTATION_CREATED.to_owned(), image::rfc3339(epoch));
+        if !recipe.drift.ignore.is_empty() {
+            annotations.insert(
+                image::ANNOTATION_DRIFT_IGNORE.to_owned(),
+                serde_json::json!(recipe.drift.ignore).to_string(),
+            );
+        }
+        Self { config, history, annotations }
     }
-    out
+
+    /// Returns the config of the image of these layers.
+    pub(super) fn config(&self, epoch: i64, made: &[Made]) -> ImageConfig {
+        let mut out = self.config.clone();
+        out.rootfs.diff_ids =
+            made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id).collect();
+        let entry = |(by, one): (&String, &Made)| {
+            History::new(epoch, format!("bake: {by}"), "", one.layer.is_none())
+        };
+        out.history = self.history.iter().zip(made).map(entry).collect();
+        out
+    }
+
+    /// Returns the manifest, given the named config blob.
+    pub(super) fn manifest(
+        &self,
+        config: (Digest, u64),
+        made: &[Made],
+        how: Compression,
+    ) -> Manifest {
+        let layers = made.iter().filter_map(|one| one.layer.as_ref());
+        let layers =
+            layers.map(|blob| Descriptor::new(media_type(how), blob.digest, blob.size)).collect();
+        let config = Descriptor::new(image::MEDIA_CONFIG, config.0, config.1);
+        let mut out = Manifest::new(config, layers);
+        out.annotations.clone_from(&self.annotations);
+        out
+    }
 }
 
 /// What the recipe says of itself, under the names of the OCI annotation specification.

@@ -12,12 +12,12 @@ use std::thread;
 
 use serde_json::json;
 
-use super::context::{self, Context};
 use super::error::{Error, StepFailure};
 use super::node::Trouble;
 use super::pack;
 use super::site::Site;
 use crate::apply::survey::{self, Placed, Put};
+use crate::context::{self, Context, PutError};
 use crate::digest::Digest;
 use crate::layer::{self, Blob, Builder, Compression, Listed, Meta, Packed};
 use crate::sandbox::{Action, Call, Ended, Job, Overlay};
@@ -157,6 +157,15 @@ pub enum Fault {
     /// Anything that ends the build.
     #[error(transparent)]
     Build(Box<Error>),
+}
+
+impl From<PutError> for Fault {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Context(error) => Self::Context(error),
+            PutError::Layer(error) => Self::Layer(error),
+        }
+    }
 }
 
 impl From<Error> for Fault {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::context;
 use crate::base;
+use crate::context;
 use crate::event;
 use crate::layer;
 use crate::plan::lock;
@@ -139,8 +139,6 @@ pub enum Error {
         have: String,
         /// The recipe.
         recipe: PathBuf,
-        /// Whether it was known before any step ran.
-        early: bool,
     },
     /// `--paranoid`, and a cached step gave something else this time.
     #[error("{place} gave another layer than the one in the cache: {label}")]

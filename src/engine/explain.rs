@@ -50,7 +50,7 @@ pub enum Outcome {
 pub fn explain(hall: &Hall<'_>, request: &Request) -> Result<Explained, Error> {
     let locking = Locking::open(&request.recipe, request.lock)?;
     let ready = prepare(hall, request, &locking)?;
-    let already = published_already(hall.store, request, &ready)
+    let already = published_already(hall, request, &ready)
         .ok()
         .flatten()
         .map(|version| version.manifest.digest);

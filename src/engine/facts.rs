@@ -1,23 +1,27 @@
 //! What is known of a build before anything runs: which context files each step reads, what the
 //! lock pins for it, and from these the key that names the build.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::context::{self, Context};
+use super::config::Skeleton;
 use super::error::{Error, StepFailure};
 use super::locking::Locking;
 use super::pinned;
 use crate::base;
-use crate::digest::{Digest, HashReader};
+use crate::context::{self, Context, Held};
+use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan::Plan;
 use crate::plan::key::{Common, StepInputs, Table};
 use crate::plan::lock::{Lock, LockedBase, Package, VERSION};
-use crate::recipe::Recipe;
+use crate::recipe::{self, Recipe, Value};
 use crate::step::{Content, Op};
+
+/// Largest script, template or key: these are read whole.
+pub(super) const MAX_TEXT: u64 = 64 << 20;
 
 /// What the files of a `copy` are called in the row `files`, before the recipe's words.
 pub(super) const COPY: &str = "copy ";
@@ -41,6 +45,9 @@ pub(super) struct Facts {
 /// What is known of one step.
 struct StepFacts {
     ops: Vec<Op>,
+    /// For each operation the inputs of the context that it is handed: the bytes of these, and no
+    /// others, are in the key.
+    held: Vec<Vec<Held>>,
     network: bool,
     /// For each operation that reads the context: what it is called and the digest of what it
     /// takes.
@@ -60,6 +67,12 @@ impl Facts {
     /// Returns the table of the base.
     pub(super) fn base(&self) -> &Table {
         &self.base
+    }
+
+    /// Returns what operation `at` (from 0) of step `index` (from 1) is handed of the context: of a
+    /// script, a template (rendered) or a repository's key one input, of packages their files.
+    pub(super) fn held(&self, index: usize, at: usize) -> &[Held] {
+        &self.steps[index - 1].held[at]
     }
 
     /// Returns the table of the identity files, but for the layers below.
@@ -162,37 +175,29 @@ pub(super) struct Sources<'a> {
     pub(super) locking: &'a Locking,
     pub(super) epoch: i64,
     pub(super) platform: &'a Platform,
+    /// What the image says of itself.
+    pub(super) skeleton: &'a Skeleton,
     /// Of the recipe, for errors.
     pub(super) path: &'a Path,
 }
 
-/// Reads (and hashes) what the steps read, and draws the keys.
+/// Opens and hashes what the steps read, and draws the keys.
 pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
-    let Sources { recipe, plan, base, context, locking, epoch, platform, path } = *from;
-    let image = &recipe.image;
-    let common =
-        Common { platform: platform.to_string(), epoch, compression: image.compression.name() };
+    let Sources { recipe, plan, base, context, locking, epoch, platform, skeleton, path } = *from;
+    let compression = recipe.image.compression.name();
+    let common = Common { platform: platform.to_string(), epoch, compression };
     let mut table = Table::new();
     table.add("platform", &common.platform);
     table.add("epoch", &epoch);
-    table.add(
-        "image",
-        &(
-            &image.name,
-            &image.version,
-            &image.description,
-            &image.labels,
-            image.compression.name(),
-            &recipe.drift.ignore,
-        ),
-    );
-    table.add("config", &format!("{:?}", recipe.config));
+    table.add("compression", &compression);
+    table.add("image", skeleton);
     let packages: Vec<String> = match pinned::to_lock(base) {
         Some(LockedBase::Debian { packages, .. }) => packages.iter().map(named).collect(),
         None => vec![],
     };
     let base_table = common.base(&base.key(epoch), &packages);
     let identity = common.identity(&super::identity_of(recipe, plan, epoch));
+    table.add("identity", &identity.key());
     let mut missing = vec![];
     if locking.base().is_none() && pinned::needs_lock(base) {
         missing.push("the base".to_owned());
@@ -212,37 +217,25 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
         let told = |why: context::Error| fail(StepFailure::told(&why));
         let mut step = StepFacts {
             ops: node.ops.clone(),
+            held: vec![],
             network: node.network,
             files: vec![],
             urls: vec![],
             requests: vec![],
         };
         for op in &node.ops {
+            let held = hold(context, &recipe.vars, op).map_err(fail)?;
+            let digests: Vec<Digest> = held.iter().map(|one| *one.digest()).collect();
+            let named = |one: &Held| (one.name().display().to_string(), *one.digest());
+            step.files.extend(held.iter().map(named));
+            step.held.push(held);
             match op {
                 Op::Copy { from, .. } => step
                     .files
                     .push((format!("{COPY}{}", from.join(" ")), context.digest(op).map_err(told)?)),
-                Op::Script { file, .. } => step
-                    .files
-                    .push((file.display().to_string(), context_file(context, file).map_err(told)?)),
-                Op::Write { content: content @ Content::Template(file), .. } => {
-                    // The text, not what it is made of: a variable that it does not use is of no
-                    // account.
-                    let text =
-                        super::site::content(context, &recipe.vars, content).map_err(fail)?;
-                    step.files.push((file.display().to_string(), Digest::of(text)));
-                }
-                Op::Packages { names, files, recommends } => {
-                    for file in files {
-                        step.files.push((
-                            file.display().to_string(),
-                            context_file(context, file).map_err(told)?,
-                        ));
-                    }
-                    let contents: Vec<Digest> =
-                        step.files.iter().map(|(_, digest)| *digest).collect();
+                Op::Packages { names, recommends, .. } => {
                     let request =
-                        Digest::of(json!([below, names, contents, recommends]).to_string());
+                        Digest::of(json!([below, names, digests, recommends]).to_string());
                     if locking.packages_for(&request).is_none() {
                         missing.push(format!("the packages {}", names.join(" ")));
                     }
@@ -250,15 +243,10 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
                     step.requests.push(request);
                 }
                 Op::Repository { key, .. } => {
-                    let contents = if is_url(key) {
+                    if is_url(key) {
                         step.urls.push((key.clone(), None));
-                        vec![]
-                    } else {
-                        let digest = context_file(context, Path::new(key)).map_err(told)?;
-                        step.files.push((key.clone(), digest));
-                        vec![digest]
-                    };
-                    below = Digest::of(json!([below, op, contents]).to_string());
+                    }
+                    below = Digest::of(json!([below, op, digests]).to_string());
                 }
                 Op::Download { url, sha256, .. } => step.urls.push((url.clone(), sha256.clone())),
                 _ => {}
@@ -286,12 +274,46 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
     Ok(facts)
 }
 
-/// Names the content of a file of the context.
-pub(super) fn context_file(context: &Context, path: &Path) -> Result<Digest, context::Error> {
-    let content = |source| context::Error::Content { path: path.to_owned(), source };
-    let mut reader = HashReader::new(context.open_file(path)?);
-    io::copy(&mut reader, &mut io::sink()).map_err(content)?;
-    Ok(reader.finish().1)
+/// Opens what `op` reads of the context.
+fn hold(
+    context: &Context,
+    vars: &BTreeMap<String, Value>,
+    op: &Op,
+) -> Result<Vec<Held>, StepFailure> {
+    let told = |error: context::Error| StepFailure::told(&error);
+    match op {
+        Op::Script { file, .. } => Ok(vec![context.hold(file, MAX_TEXT).map_err(told)?]),
+        Op::Repository { key, .. } if !is_url(key) => {
+            Ok(vec![context.hold(Path::new(key), MAX_TEXT).map_err(told)?])
+        }
+        Op::Packages { files, .. } => {
+            files.iter().map(|file| context.hold_file(file).map_err(told)).collect()
+        }
+        // The text, not what it is made of: a variable that it does not use is of no account.
+        Op::Write { content: Content::Template(file), .. } => {
+            let template = context.hold(file, MAX_TEXT).map_err(told)?;
+            let text = rendered(&template, vars)?;
+            Ok(vec![Held::bytes(file, text.into_bytes())])
+        }
+        _ => Ok(vec![]),
+    }
+}
+
+/// Renders a template with the recipe's variables.
+fn rendered(template: &Held, vars: &BTreeMap<String, Value>) -> Result<String, StepFailure> {
+    let file = template.name();
+    let bytes = template.read().map_err(|error| StepFailure::told(&error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        let why = format!("the template {} is not UTF-8 text", file.display());
+        StepFailure::prepared(why, vec![])
+    })?;
+    recipe::render_template(text, file, vars).map_err(|found| {
+        let mut causes = vec![];
+        causes.extend(found.label);
+        causes.extend(found.help);
+        let why = format!("{}:{}:{}: {}", file.display(), found.line, found.column, found.message);
+        StepFailure::prepared(why, causes)
+    })
 }
 
 /// Whether a repository's key is to be fetched.

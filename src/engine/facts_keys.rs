@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::context::Context;
+use super::config::Skeleton;
 use super::facts::{self, Sources};
 use super::locking::{LockMode, Locking};
 use crate::base;
+use crate::context::Context;
 use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan;
@@ -470,6 +471,7 @@ fn keys(dir: &Path, text: &str) -> (Vec<Digest>, Digest) {
     let context = Context::open(dir, &[]).expect("our own folder");
     let locking = Locking::open(&path, LockMode::Obey).expect("there is none");
     let epoch = recipe.image.epoch.unwrap_or(0);
+    let skeleton = Skeleton::draw(&recipe, &plan, epoch, &Platform::host());
     let sources = Sources {
         recipe: &recipe,
         plan: &plan,
@@ -478,6 +480,7 @@ fn keys(dir: &Path, text: &str) -> (Vec<Digest>, Digest) {
         locking: &locking,
         epoch,
         platform: &Platform::host(),
+        skeleton: &skeleton,
         path: &path,
     };
     let facts = facts::gather(&sources).expect("everything it reads is there");

@@ -48,7 +48,7 @@ pub(super) fn bake(
         let start = Instant::now();
         let locking = Locking::open(&request.recipe, request.lock)?;
         let ready = prepare(hall, request, &locking)?;
-        let already = published_already(hall.store, request, &ready)?;
+        let already = published_already(hall, request, &ready)?;
         let sink = if alone {
             Sink::clone(hall.sink)
         } else {
@@ -169,9 +169,7 @@ fn which(prepared: &[Prepared<'_>], error: Error) -> Failed {
     };
     let image = reference.to_string();
     match prepared.iter().find(|one| one.ready.plan.image == image) {
-        Some(one) => {
-            Failed { recipe: one.request.recipe.clone(), error: taken(&one.ready, have, false) }
-        }
+        Some(one) => Failed { recipe: one.request.recipe.clone(), error: taken(&one.ready, have) },
         None => Failed { recipe: PathBuf::new(), error },
     }
 }

@@ -16,7 +16,6 @@ mod check;
 mod chores;
 mod collect;
 mod config;
-pub mod context;
 pub mod direct;
 pub mod error;
 pub mod explain;
@@ -52,6 +51,7 @@ use std::time::Duration;
 
 use crate::archive::{self, Options, Source};
 use crate::base;
+use crate::context::Context;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::image::{self, Descriptor, Platform, Reference};
@@ -74,7 +74,7 @@ pub use many::Failed;
 pub use read::{read, text};
 pub use shell::shell;
 
-use config::Made;
+use config::{Made, Skeleton};
 use error::Error;
 use facts::Facts;
 use gate::{Checked, Tests};
@@ -192,13 +192,14 @@ pub fn lock(hall: &Hall<'_>, request: &Request) -> Result<(PathBuf, bool), Error
 struct Ready {
     recipe: Recipe,
     recipe_path: PathBuf,
-    context: context::Context,
+    context: Context,
     context_dir: PathBuf,
     source: Source,
     base: base::Pinned,
     plan: Plan,
     epoch: i64,
     facts: Facts,
+    skeleton: Skeleton,
     platform: Platform,
     /// What is pinned before anything runs.
     pins: Lock,
@@ -210,7 +211,7 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     let mut inputs = request.inputs.clone();
     let looked =
         request.checked.clone().map_or_else(|| check::look_over(&request.recipe, &inputs), Ok)?;
-    let mut recipe = looked.recipe;
+    let (mut recipe, text) = (looked.recipe, looked.text);
     let folder = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = folder.join(&recipe.image.context);
     let store = check::below(hall.store.dir(), &context_dir)
@@ -241,7 +242,7 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
     }
     if recipe.uses_epoch {
         inputs.epoch = epoch;
-        recipe = read::read(&request.recipe, &inputs)?;
+        recipe = read::parse(&text, &request.recipe, &inputs)?;
     }
     let plan = plan::draw(&recipe);
     if let NoCache::Steps(names) = &request.no_cache {
@@ -260,6 +261,7 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
         }
     }
     let path = &request.recipe;
+    let skeleton = Skeleton::draw(&recipe, &plan, epoch, &platform);
     let sources = facts::Sources {
         recipe: &recipe,
         plan: &plan,
@@ -268,6 +270,7 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
         locking,
         epoch,
         platform: &platform,
+        skeleton: &skeleton,
         path,
     };
     let facts = facts::gather(&sources)?;
@@ -295,16 +298,17 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
         plan,
         epoch,
         facts,
+        skeleton,
         platform,
         pins,
         tests,
     })
 }
 
-/// Looks whether this very build is published under its version. Something else under that version
-/// is an error, before any step runs.
+/// Looks whether this very build is published under its version. Of another build only the layers
+/// can tell whether it is the same content: the publish compares.
 fn published_already(
-    store: &Store,
+    hall: &Hall<'_>,
     request: &Request,
     ready: &Ready,
 ) -> Result<Option<Version>, Error> {
@@ -312,21 +316,29 @@ fn published_already(
         return Ok(None);
     }
     let wanted = (&ready.recipe.image.name, Some(&ready.recipe.image.version));
-    let versions = store.versions()?;
+    let versions = hall.store.versions()?;
     let Some(found) =
         versions.iter().find(|one| (&one.reference.name, one.reference.version.as_ref()) == wanted)
     else {
         return Ok(None);
     };
-    let digest = found.manifest.digest;
     match found.manifest.annotations.get(KEY_ANNOTATION) {
         // Who asks for steps to run wants to see whether they still give this image; the publish
         // compares.
         Some(key) if *key == ready.facts.key.to_string() => {
             let asked = request.paranoid || request.no_cache != NoCache::No;
-            Ok((!asked && whole(store, &digest)).then(|| found.clone()))
+            let there = !asked && whole(hall.store, &found.manifest.digest);
+            Ok(there.then(|| found.clone()))
         }
-        Some(_) => Err(taken(ready, &digest, true)),
+        Some(_) => {
+            (hall.sink)(Event::Note {
+                message: format!(
+                    "{} is published already, baked of other inputs: this build is refused unless it gives the very same image",
+                    ready.plan.image
+                ),
+            });
+            Ok(None)
+        }
         None => Ok(None),
     }
 }
@@ -353,12 +365,11 @@ fn whole(store: &Store, manifest: &Digest) -> bool {
         .is_ok_and(|manifest| manifest.descriptors().all(|one| store.blob_of(one).is_ok()))
 }
 
-fn taken(ready: &Ready, have: &Digest, early: bool) -> Error {
+fn taken(ready: &Ready, have: &Digest) -> Error {
     Error::VersionTaken {
         image: ready.plan.image.clone(),
         have: have.to_string(),
         recipe: ready.recipe_path.clone(),
-        early,
     }
 }
 
@@ -385,10 +396,10 @@ impl Work<'_> {
 
     /// Writes config and manifest, and passes the gate.
     fn finish(&self, made: &[Made]) -> Result<Checked<'_>, Error> {
-        let Ready { recipe, plan, epoch, platform, .. } = self.ready;
-        let image_config = config::config(recipe, &plan.base, *epoch, platform, made);
+        let Ready { recipe, plan, epoch, platform, skeleton, .. } = self.ready;
+        let image_config = skeleton.config(*epoch, made);
         let config = self.draft.put(&image_config.to_json())?;
-        let image_manifest = config::manifest(recipe, *epoch, config, made, self.compression());
+        let image_manifest = skeleton.manifest(config, made, self.compression());
         let (digest, size) = self.draft.put(&image_manifest.to_json())?;
         let image = &recipe.image;
         let reference = Reference::new(&image.name, &image.version).map_err(|error| {

@@ -15,8 +15,9 @@ use super::log::StepLog;
 use super::site::Site;
 use super::{packages, shell};
 use crate::base;
+use crate::context::{self, Held};
 use crate::sandbox::{Action, Call, Ended, Exec, Heard, Job, Network, Overlay, PolicyFile};
-use crate::step::{Lowered, Op};
+use crate::step::{Content, Lowered, Op};
 
 /// A step that ran: its upper folder holds what it changed.
 pub(super) struct Ran {
@@ -111,18 +112,20 @@ fn once(this: &Try<'_>, log: &mut StepLog) -> Result<Ran, Trouble> {
     let upper = super::pack::make_dir(&at.join("u"))?;
     let mut prepared = Prepared::default();
     let mut requests = site.facts.requests[index - 1].iter();
-    for op in &node.ops {
-        if let Op::Packages { names, files, recommends } = op {
+    for (number, op) in node.ops.iter().enumerate() {
+        let held = site.facts.held(index, number);
+        if let Op::Packages { names, recommends, .. } = op {
             // Package steps are several jobs (resolve, fetch, install): what is before them runs
             // first.
             flush(this, &upper, &mut prepared, log)?;
             let named = *requests
                 .next()
                 .expect("facts::gather names every package operation of every step");
-            let request = packages::Request { named, index, names, files, recommends: *recommends };
+            let request =
+                packages::Request { named, index, names, files: held, recommends: *recommends };
             packages::install(site, &request, lower, &upper, at, log)?;
         } else {
-            prepared.add(site, node, op)?;
+            prepared.add(site, node, op, held)?;
         }
     }
     flush(this, &upper, &mut prepared, log)?;
@@ -138,16 +141,21 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn add(&mut self, site: &Site<'_>, node: &Lowered, op: &Op) -> Result<(), Trouble> {
+    /// Adds an operation, which gets of the context what is `held` for it.
+    fn add(
+        &mut self,
+        site: &Site<'_>,
+        node: &Lowered,
+        op: &Op,
+        held: &[Held],
+    ) -> Result<(), Trouble> {
+        let told = |error: context::Error| Trouble::prepared(&error);
         match op {
             Op::Exec { argv, env, user, cwd, .. } => {
                 self.exec(site, node, argv.clone(), env, user, cwd)
             }
-            Op::Script { file, shell, args, env, user, cwd, .. } => {
-                let bytes = site
-                    .context
-                    .read(file, super::site::MAX_TEXT)
-                    .map_err(|error| Trouble::prepared(&error))?;
+            Op::Script { shell, args, env, user, cwd, .. } => {
+                let bytes = only(held).read().map_err(told)?;
                 let at = PathBuf::from(format!("/dev/bake/script-{}", self.files.len()));
                 let path = at.to_string_lossy().into_owned();
                 let mut argv = if bytes.starts_with(b"#!") {
@@ -157,7 +165,7 @@ impl Prepared {
                 };
                 argv.push(path);
                 argv.extend(args.iter().cloned());
-                self.files.push(PolicyFile { at, bytes, mode: 0o755 });
+                self.files.push(PolicyFile { at, bytes: bytes.to_vec(), mode: 0o755 });
                 self.exec(site, node, argv, env, user, cwd);
             }
             Op::Download { url, sha256, .. } => {
@@ -165,26 +173,20 @@ impl Prepared {
                 self.apply(site, op, vec![super::pack::open(&path)?.into()]);
             }
             Op::Repository { key, .. } => {
-                let key = site.repository_key(key)?;
+                let key = site.repository_key(key, held)?;
                 self.apply(
                     site,
                     op,
                     vec![in_memory(&key).map_err(|error| Trouble::prepared(&error))?],
                 );
             }
-            Op::Write { content, path, append, owner, mode } => {
-                let text = site.content(content)?;
-                let content = crate::step::Content::Text(text);
-                let op = Op::Write {
-                    content,
-                    path: path.clone(),
-                    append: *append,
-                    owner: owner.clone(),
-                    mode: *mode,
-                };
-                self.apply(site, &op, vec![]);
+            Op::Write { content: Content::Template(_), .. } => {
+                let text = only(held).read().map_err(told)?;
+                let file = in_memory(&text).map_err(|error| Trouble::prepared(&error))?;
+                self.apply(site, op, vec![file]);
             }
-            Op::Mkdir { .. }
+            Op::Write { content: Content::Text(_), .. }
+            | Op::Mkdir { .. }
             | Op::Symlink { .. }
             | Op::Remove { .. }
             | Op::Group { .. }
@@ -231,6 +233,11 @@ impl Prepared {
             fds,
         }));
     }
+}
+
+/// Returns the one input of an operation that reads one file.
+fn only(held: &[Held]) -> &Held {
+    held.first().expect("facts::gather holds what each operation reads")
 }
 
 /// Returns an open file, positioned at its start, that holds `bytes` and has no name.

@@ -2,6 +2,7 @@
 //! owners and capabilities read right), hashed and compressed outside, through a pipe, so that
 //! nothing is held in memory and nothing is written twice.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use crate::digest::{Digest, HashReader};
 use crate::event::chain;
-use crate::layer::{self, Blob, Compression, Packed};
+use crate::layer::{self, Blob, Compression, Meta, Packed};
 use crate::sandbox::{Action, Call, CallIo, Cancel, Ended, Heard, Job, Network, Session};
 use crate::store::Draft;
 
@@ -67,21 +68,35 @@ pub(super) fn inside(draft: &Draft, path: &Path) -> Result<PathBuf, Error> {
     Ok(Path::new("/scratch").join(below))
 }
 
-/// Whether an upper folder holds no change at all: no entry, and the root folder itself as in
-/// `below`, the folder of the topmost layer below, from which it had its looks; where there is
-/// none, as bake made it.
+/// Whether an upper directory holds nothing that a layer could say: no entry, and the directory
+/// itself with owner, mode and attributes as in `below`, the directory of the topmost layer below,
+/// from which it had its looks; where there is none, as bake made it.
 pub(super) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Error> {
-    let look = |path: &Path| match fs::symlink_metadata(path) {
-        Ok(meta) => Ok((meta.permissions().mode() & 0o7777, meta.uid(), meta.gid())),
-        Err(source) => Err(Error::File { verb: "read", path: path.to_owned(), source }),
-    };
-    let now = look(upper)?;
-    let same = match below {
-        Some(below) => now == look(below)?,
-        None => (now.0, now.1) == (0o755, rustix::process::geteuid().as_raw()),
+    // What cannot be said in a layer is refused by whoever packs it.
+    let look = |path: &Path| open(path).map(|open| layer::folder_meta(&open, path).ok());
+    let Some(now) = look(upper)? else { return Ok(false) };
+    let before = match below {
+        Some(below) => look(below)?,
+        // Beside it stands what bake made in the same way.
+        None => look(upper.parent().unwrap_or(upper))?.map(|beside| Meta {
+            mode: 0o755,
+            xattrs: BTreeMap::new(),
+            ..beside
+        }),
     };
     let read = |source| Error::File { verb: "read", path: upper.to_owned(), source };
-    Ok(same && fs::read_dir(upper).map_err(read)?.next().is_none())
+    Ok(before == Some(now) && fs::read_dir(upper).map_err(read)?.next().is_none())
+}
+
+/// Returns when something in the directory `path`, or its time, was changed last: seconds and
+/// nanoseconds.
+pub(super) fn modified(path: &Path) -> Result<(i64, i64), Error> {
+    let meta = fs::symlink_metadata(path).map_err(|source| Error::File {
+        verb: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((meta.mtime(), meta.mtime_nsec()))
 }
 
 /// What a layer is made from.

@@ -16,6 +16,7 @@ use super::{pack, pinned};
 use crate::archive::apt::{self, Ask};
 use crate::archive::manager::{self, Manager};
 use crate::archive::{self, Line, Repository};
+use crate::context::Held;
 use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan::lock::{Lock, LockedPackages};
@@ -30,7 +31,8 @@ pub(super) struct Request<'a> {
     /// Step, from 1.
     pub(super) index: usize,
     pub(super) names: &'a [String],
-    pub(super) files: &'a [PathBuf],
+    /// Package files of the context.
+    pub(super) files: &'a [Held],
     pub(super) recommends: bool,
 }
 
@@ -115,8 +117,7 @@ fn debian(
         .map(parse)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| failed(site, error))?;
-    let files: Vec<PathBuf> =
-        request.files.iter().map(|file| site.context_dir.join(file)).collect();
+    let files = copies(request.files, at)?;
     let ask = Ask {
         suite,
         arch: &Platform::host().architecture,
@@ -164,21 +165,41 @@ fn debian(
     Ok(())
 }
 
+/// Returns copies of held package files, in the directory `at` of the step: those that were hashed,
+/// whatever happens to the files meanwhile.
+fn copies(held: &[Held], at: &Path) -> Result<Vec<PathBuf>, Trouble> {
+    let mut out = vec![];
+    for (number, held) in held.iter().enumerate() {
+        let name = held.name().file_name().unwrap_or(held.name().as_os_str());
+        let dir = at.join(format!("file-{number}"));
+        let path = dir.join(name);
+        let made = fs::create_dir_all(&dir).and_then(|()| fs::File::create(&path));
+        let mut file =
+            made.map_err(|source| Error::File { verb: "write", path: path.clone(), source })?;
+        held.write_to(&mut file).map_err(|error| Trouble::prepared(&error))?;
+        out.push(path);
+    }
+    Ok(out)
+}
+
 fn asked(request: &Request<'_>) -> Vec<String> {
     request
         .names
         .iter()
         .cloned()
-        .chain(request.files.iter().map(|file| format!("./{}", file.display())))
+        .chain(request.files.iter().map(|file| format!("./{}", file.name().display())))
         .collect()
 }
 
 /// The repositories of the steps before step `index`.
 fn repositories(site: &Site<'_>, index: usize) -> Result<Vec<Repository>, Trouble> {
     let mut out = vec![];
-    for op in site.plan.nodes[..index].iter().flat_map(|node| &node.ops) {
+    let ops = site.plan.nodes[..index].iter().enumerate().flat_map(|(step, node)| {
+        node.ops.iter().enumerate().map(move |(at, op)| (op, step + 1, at))
+    });
+    for (op, step, at) in ops {
         if let Op::Repository { url, suite, components, key, .. } = op {
-            let key = site.repository_key(key)?;
+            let key = site.repository_key(key, site.facts.held(step, at))?;
             out.push(Repository {
                 url: url.clone(),
                 suite: suite.clone(),

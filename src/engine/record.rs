@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::context::Context;
 use super::facts::COPY;
+use crate::context::Context;
 use crate::digest::Digest;
 use crate::plan::key::Table;
 use crate::plan::listing::Listing;

@@ -54,8 +54,8 @@ pub(super) struct Run<'scope, 'env> {
     path: Digest,
     cache_broken: bool,
     at: String,
-    /// The folder of a step that changed nothing, for the next one: making and removing folders is
-    /// what such steps cost most.
+    /// The directory of a step that demonstrably did nothing to it, for the next one: making and
+    /// removing directories is what such steps cost most.
     spare: Option<PathBuf>,
 }
 
@@ -191,6 +191,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let start = Instant::now();
         let at =
             self.spare.take().unwrap_or_else(|| work.draft.dir().join(format!("step-{index}")));
+        // Nothing that bake itself does to it moves this time.
+        let fresh = pack::modified(&pack::make_dir(&at.join("u"))?)?;
         let ran = match work.node(index) {
             Node::Step(step) if direct::fits(&step.ops) => {
                 Ran::Layer(self.copy(index, &step.ops[0], &at)?)
@@ -205,11 +207,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.settle()?;
         let table =
             table.or_else(|| work.table(index)).map(|table| table.above(&chain_of(&self.made)));
-        self.made.push(Made {
-            by: work.by(index),
-            layer: None,
-            key: table.as_ref().map(Table::key),
-        });
+        self.made.push(Made { layer: None, key: table.as_ref().map(Table::key) });
         let key =
             table.as_ref().filter(|_| expected.is_none() && !self.cache_broken).map(Table::key);
         self.pending = Some(Pending { index, table, expected });
@@ -259,6 +257,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 let leaves_more = |op: &Op| matches!(op, Op::Packages { .. });
                 if matches!(work.node(index), Node::Step(step) if !step.ops.iter().any(leaves_more))
                     && upper == at.join("u")
+                    && pack::modified(&upper)? == fresh
                 {
                     self.spare = Some(at);
                 }
@@ -400,7 +399,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             layer.as_ref().map(|blob| blob.digest),
             layer.as_ref().map_or(0, |blob| blob.tar_size),
         );
-        self.made.push(Made { by: work.by(index), layer, key: table.as_ref().map(Table::key) });
+        self.made.push(Made { layer, key: table.as_ref().map(Table::key) });
         if !matches!(work.node(index), Node::Identity) {
             (work.sink)(Event::StepDone {
                 index,

@@ -1,27 +1,22 @@
 //! The building site: what every step of one build shares.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::context::Context;
-use super::error::{Error, StepFailure};
-use super::facts::{Facts, is_url};
+use super::error::Error;
+use super::facts::Facts;
 use super::locking::Locking;
 use super::node::Trouble;
 use super::shell::Rescue;
-use crate::archive::{self, JobContext};
+use crate::archive::{self, JobContext, fetch};
+use crate::context::{Context, Held};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::plan::Plan;
 use crate::plan::lock::{Lock, LockedDownload};
-use crate::recipe::{self, Value};
+use crate::recipe;
 use crate::sandbox::{Cancel, PolicyFile, Session};
-use crate::step::Content;
-
-/// Largest script, template or key: these are read whole.
-pub(super) const MAX_TEXT: u64 = 64 << 20;
 
 /// Largest `download`.
 const MAX_DOWNLOAD: u64 = 64 << 30;
@@ -30,13 +25,11 @@ const MAX_DOWNLOAD: u64 = 64 << 30;
 pub(super) struct Site<'a> {
     pub(super) session: &'a Session,
     pub(super) context: &'a Context,
-    pub(super) vars: &'a BTreeMap<String, Value>,
     pub(super) cancel: &'a Cancel,
     pub(super) sink: &'a Sink,
     pub(super) epoch: i64,
     pub(super) workshop: &'a JobContext<'a>,
     pub(super) base: &'a recipe::Base,
-    pub(super) context_dir: &'a Path,
     pub(super) locking: &'a Locking,
     /// What this build pins: starts empty, ends as the lock file.
     pub(super) pins: &'a Mutex<Lock>,
@@ -54,26 +47,41 @@ impl Site<'_> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches `url` and pins its checksum: the recipe's, else the lock's, else what came.
+    /// Fetches `url` and pins its checksum: the recipe's, else the lock's, else what came. One build
+    /// gets one content from an address, whatever the server says when it is asked again.
     pub(super) fn download(&self, url: &str, sha256: Option<&str>) -> Result<PathBuf, Trouble> {
-        let wanted = match sha256.or_else(|| self.locking.sha256_of(url)) {
+        let pinned = self.pins().sha256_of(url).map(str::to_owned);
+        let pinned = sha256.or_else(|| self.locking.sha256_of(url)).or(pinned.as_deref());
+        let wanted = match pinned {
             Some(hex) => Some(Digest::from_hex(hex).map_err(|error| Trouble::prepared(&error))?),
             None if self.locking.locked() => {
                 return Err(self.locking.missing(&format!("the download {url}")).into());
             }
             None => None,
         };
-        let got = self
-            .workshop
-            .source
-            .download(url, wanted, MAX_DOWNLOAD)
-            .map_err(|error| self.network_trouble(&error))?;
+        let got = self.fetch(url, wanted)?;
         // What the recipe says itself need not be remembered.
-        if sha256.is_none() {
-            let one = LockedDownload { url: url.to_owned(), sha256: got.sha256.hex() };
-            self.pins().add(Lock { download: vec![one], ..Lock::default() });
+        if sha256.is_some() {
+            return Ok(got.path);
         }
-        Ok(got.path.clone())
+        let mine = got.sha256.hex();
+        let first = {
+            let mut pins = self.pins();
+            let one = LockedDownload { url: url.to_owned(), sha256: mine.clone() };
+            pins.add(Lock { download: vec![one], ..Lock::default() });
+            pins.sha256_of(url).unwrap_or(&mine).to_owned()
+        };
+        if first == mine {
+            return Ok(got.path);
+        }
+        // Another step of this build was faster, and was given something else.
+        let first = Digest::from_hex(&first).map_err(|error| Trouble::prepared(&error))?;
+        Ok(self.fetch(url, Some(first))?.path)
+    }
+
+    fn fetch(&self, url: &str, wanted: Option<Digest>) -> Result<fetch::Got, Trouble> {
+        let got = self.workshop.source.download(url, wanted, MAX_DOWNLOAD);
+        got.map_err(|error| self.network_trouble(&error))
     }
 
     fn network_trouble(&self, error: &archive::Error) -> Trouble {
@@ -84,20 +92,17 @@ impl Site<'_> {
         }
     }
 
-    /// Returns the key of a repository: a file of the context, or fetched.
-    pub(super) fn repository_key(&self, key: &str) -> Result<Vec<u8>, Trouble> {
-        if is_url(key) {
-            let path = self.download(key, None)?;
-            fs::read(&path).map_err(|source| Error::File { verb: "read", path, source }.into())
-        } else {
-            self.context.read(Path::new(key), MAX_TEXT).map_err(|error| Trouble::prepared(&error))
+    /// Returns the key of a repository: as it is held, or fetched.
+    pub(super) fn repository_key(&self, key: &str, held: &[Held]) -> Result<Vec<u8>, Trouble> {
+        match held {
+            [held] => {
+                Ok(held.read().map_err(|error| Trouble::prepared(&error))?.as_ref().to_owned())
+            }
+            _ => {
+                let path = self.download(key, None)?;
+                fs::read(&path).map_err(|source| Error::File { verb: "read", path, source }.into())
+            }
         }
-    }
-
-    /// Returns the text of a file to be written: as it is, or a template rendered with the recipe's
-    /// variables.
-    pub(super) fn content(&self, from: &Content) -> Result<String, Trouble> {
-        content(self.context, self.vars, from).map_err(Trouble::Step)
     }
 
     /// Returns the files that programs see while they run and that never reach the image.
@@ -122,28 +127,4 @@ impl Site<'_> {
         }
         out
     }
-}
-
-/// Returns the text of a file to be written: as it is, or a template of the context rendered with
-/// the recipe's variables.
-pub(super) fn content(
-    context: &Context,
-    vars: &BTreeMap<String, Value>,
-    content: &Content,
-) -> Result<String, StepFailure> {
-    let file = match content {
-        Content::Text(text) => return Ok(text.clone()),
-        Content::Template(file) => file,
-    };
-    let bytes = context.read(file, MAX_TEXT).map_err(|error| StepFailure::told(&error))?;
-    let prepared = |why: String| StepFailure::prepared(why, vec![]);
-    let text = String::from_utf8(bytes)
-        .map_err(|_| prepared(format!("the template {} is not UTF-8 text", file.display())))?;
-    recipe::render_template(&text, file, vars).map_err(|found| {
-        let mut causes = vec![];
-        causes.extend(found.label);
-        causes.extend(found.help);
-        let why = format!("{}:{}:{}: {}", file.display(), found.line, found.column, found.message);
-        StepFailure::prepared(why, causes)
-    })
 }

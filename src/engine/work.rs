@@ -101,15 +101,6 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Returns what the node is called in the history of the image.
-    pub(super) fn by(&self, index: usize) -> String {
-        match self.node(index) {
-            Node::Base => format!("base {}", self.ready.plan.base),
-            Node::Step(step) => step.label.clone(),
-            Node::Identity => "identity".to_owned(),
-        }
-    }
-
     /// Returns the table of the node but for the layers below; `None` while something it needs is
     /// not pinned.
     pub(super) fn table(&self, index: usize) -> Option<Table> {
@@ -224,13 +215,11 @@ impl<'a> Work<'a> {
         Site {
             session,
             context: &ready.context,
-            vars: &ready.recipe.vars,
             cancel: self.hall.cancel,
             sink: self.sink,
             epoch: ready.epoch,
             workshop,
             base: &ready.recipe.base,
-            context_dir: &ready.context_dir,
             locking: self.locking,
             pins: &self.pins,
             facts: &ready.facts,

@@ -10,7 +10,7 @@
 //! it checks out):
 //!
 //! ```text
-//! "bake members 1\n"
+//! "bake members 2\n"
 //! 32 bytes sha256 of the blob
 //! for each member  32 bytes key, u64 offset in the blob, u32 bytes, u32 crc32 of these bytes
 //! 16 bytes of the sha256 of all that
@@ -39,7 +39,7 @@ const MEAN: u64 = 2 << 20;
 /// No member has more.
 pub(super) const MAX: usize = 4 << 20;
 const BLOCK: usize = 512;
-const MAGIC: &[u8] = b"bake members 1\n";
+const MAGIC: &[u8] = b"bake members 2\n";
 const ROW: usize = 32 + 8 + 4 + 4;
 /// A list longer than this is none of ours: a blob of 256 GiB has fewer members.
 const MAX_LIST: u64 = 16 << 20;

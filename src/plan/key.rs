@@ -20,9 +20,11 @@
 //! Not in it: paths of the host, times, the user, step names, line numbers, comments, `timeout`,
 //! `retries`, the `[config]`.
 //!
-//! The table of a build has a row for each of `format`, `platform`, `epoch`, `image` (name,
-//! version, description, labels, compression, `[drift] ignore`), `config`, and one per step: the
-//! key of that step's table without its `below` row, as the steps before decide that.
+//! The table of a build has a row for each of `format`, `platform`, `epoch`, `compression`, `image`
+//! (all that config and manifest of the image say besides its layers, history included), `identity`
+//! (the key of that table), `base`, and one per step: the key of that step's table without its
+//! `below` row, as the steps before decide that. What reaches the bytes of an image is in its key,
+//! and what is not in the key does not reach the bytes.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -166,6 +168,8 @@ pub struct StepInputs<'a> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn common() -> Common {
@@ -214,6 +218,44 @@ mod tests {
             assert_ne!(base, *other, "variation {at}");
             assert!(!others[..at].contains(other), "variation {at} looks like an earlier one");
         }
+    }
+
+    /// The key of a step with one operation of every kind, and the number that goes up when it
+    /// changes: caches and published versions of another bake must not be taken for ours.
+    const GOLDEN: (u32, &str) =
+        (4, "de732553e57d88e7bbf1d535be08029fab70dfc9c5b59753a0d5de1769ed233b");
+
+    #[test]
+    fn a_change_of_what_is_hashed_is_noticed() {
+        let ops: Vec<Op> = serde_json::from_value(json!([
+            { "op": "exec", "argv": ["a"], "env": { "A": "1" }, "user": "root", "cwd": "/" },
+            { "op": "script", "file": "s", "shell": ["sh"], "args": ["a"], "env": {}, "user": "root", "cwd": "/" },
+            { "op": "copy", "from": ["a"], "to": "/a", "owner": "0:0", "mode": 420, "exclude": ["x"] },
+            { "op": "download", "url": "https://h/f", "sha256": "ab", "to": "/a", "owner": "0:0", "mode": null, "unpack": false, "strip": 0 },
+            { "op": "write", "path": "/a", "content": { "text": "x" }, "append": false, "owner": "0:0", "mode": 420 },
+            { "op": "write", "path": "/a", "content": { "template": "t" }, "append": true, "owner": null, "mode": null },
+            { "op": "mkdir", "paths": ["/a"], "owner": "0:0", "mode": 493 },
+            { "op": "symlink", "path": "/a", "target": "b" },
+            { "op": "remove", "paths": ["/a"] },
+            { "op": "group", "name": "g", "gid": 1, "system": false },
+            { "op": "user", "name": "u", "uid": 1, "gid": 1, "home": "/h", "shell": "/s", "groups": ["g"], "system": true, "comment": "c", "password": "p", "ssh_keys": ["k"] },
+            { "op": "service", "units": ["s"], "state": "enabled" },
+            { "op": "packages", "names": ["p"], "files": ["f"], "recommends": false },
+            { "op": "repository", "name": "r", "url": "https://h", "suite": "s", "components": ["c"], "key": "k" },
+        ]))
+        .expect("one of every kind");
+        let inputs = StepInputs {
+            ops: &ops,
+            files: vec![("copy a".to_owned(), Digest::of("a"))],
+            network: true,
+            packages: vec!["p 1 ab".to_owned()],
+            downloads: vec![("https://h/f".to_owned(), "ab".to_owned())],
+        };
+        let step = common().step(&inputs).above(&[Digest::of("layer")]).key();
+        let base = common().base(&Digest::of("pin"), &["p 1 ab".to_owned()]).key();
+        let identity = common().identity(&json!({ "name": "n" })).key();
+        let found = Digest::of(format!("{step} {base} {identity}")).hex();
+        assert_eq!((FORMAT, found.as_str()), GOLDEN, "raise FORMAT, then change GOLDEN");
     }
 
     #[test]

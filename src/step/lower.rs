@@ -17,7 +17,9 @@ pub(super) fn lower(step: &Step) -> Lowered {
         }
         _ => (false, None, 0),
     };
-    Lowered { label: label(step), line: step.line, ops: ops(&step.kind), network, timeout, retries }
+    let about = about(&step.kind);
+    let label = step.name.as_ref().map_or_else(|| about.clone(), |name| short(name));
+    Lowered { label, about, line: step.line, ops: ops(&step.kind), network, timeout, retries }
 }
 
 fn ops(kind: &StepKind) -> Vec<Op> {
@@ -160,15 +162,12 @@ fn mounts(options: &RunOptions) -> Vec<Mount> {
     options.mounts.iter().map(mount).collect()
 }
 
-/// What people call a step: its name, else its kind and what it is about, on one line.
-fn label(step: &Step) -> String {
-    if let Some(name) = &step.name {
-        return short(name);
-    }
+/// A step's kind and what it is about, on one line.
+fn about(kind: &StepKind) -> String {
     let paths = |files: &[std::path::PathBuf]| {
         files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" ")
     };
-    let (kind, about) = match &step.kind {
+    let (kind, about) = match kind {
         StepKind::Run { command: Command::Shell(text), .. } => ("run", first_line(text)),
         StepKind::Run { command: Command::Argv(argv), .. } => ("run", argv.join(" ")),
         StepKind::Script { files, .. } => ("script", paths(files)),
@@ -312,7 +311,8 @@ mod tests {
         assert_eq!(label("a\u{1b}[2Jb\tc"), "run a [2Jb c");
         assert_eq!(label(&"ä".repeat(500)).chars().count(), MAX_LABEL);
         let named = Step { name: Some("the site".into()), ..step(run(Command::Shell("x".into()))) };
-        assert_eq!(lower(&named).label, "the site");
+        let lowered = lower(&named);
+        assert_eq!((lowered.label.as_str(), lowered.about.as_str()), ("the site", "run x"));
         let packages = StepKind::Packages {
             names: vec!["nginx-light".into()],
             files: vec![],

@@ -217,8 +217,11 @@ pub enum ServiceState {
 /// A step ready to be planned.
 #[derive(Debug, Clone)]
 pub struct Lowered {
-    /// What people call it.
+    /// What people call it: its name, else as `about`.
     pub label: String,
+    /// Its kind and what it is about, whatever its name: what the image's history says of it.
+    /// Everything in it is in `ops` too, so that it is in the key.
+    pub about: String,
     /// Line of the recipe.
     pub line: u32,
     /// What it does.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bake::apply;
-use bake::engine::context::Context;
+use bake::context::Context;
 use bake::engine::direct::write_layer;
 use bake::layer::{Builder, Form, Limits, Ownership, Packed, TarReader, unpack_with};
 use bake::step::Op;

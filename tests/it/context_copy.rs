@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use bake::context::Context;
 use bake::digest::Digest;
-use bake::engine::context::Context;
 use bake::step::Op;
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn lab(files: &[&str]) -> Lab {
 /// Places of the files and links that are taken.
 fn places(context: &Context, op: &Op) -> Result<Vec<String>, String> {
     let entries = context.list(op).map_err(|e| e.to_string())?;
-    let files = entries.iter().filter(|e| e.kind != bake::engine::context::Kind::Folder);
+    let files = entries.iter().filter(|e| e.kind != bake::context::Kind::Folder);
     Ok(files.map(|e| e.place.display().to_string()).collect())
 }
 
@@ -179,11 +179,11 @@ fn nothing_outside_is_read() {
     takes(&lab, &op(&["inner/"], "/x", &[]), &["file"]);
     let kinds: Vec<_> =
         lab.context().list(&op(&["."], "/x", &[])).unwrap().into_iter().map(|e| e.kind).collect();
-    assert!(kinds.contains(&bake::engine::context::Kind::Link("../secret".into())), "{kinds:?}");
+    assert!(kinds.contains(&bake::context::Kind::Link("../secret".into())), "{kinds:?}");
     for from in ["inner", "inner-file", "dangling"] {
         let entries = lab.context().list(&op(&[from], "/x", &[])).unwrap();
         assert!(
-            matches!(&entries[..], [one] if matches!(one.kind, bake::engine::context::Kind::Link(_))),
+            matches!(&entries[..], [one] if matches!(one.kind, bake::context::Kind::Link(_))),
             "{entries:?}"
         );
     }

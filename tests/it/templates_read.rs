@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bake::engine::context::Context;
+use bake::context::Context;
 use bake::engine::new::{TEMPLATES, create};
 use bake::recipe::{Inputs, Recipe, StepKind};
 use bake::step::Op;

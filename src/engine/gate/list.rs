@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attest::{self, TestRun};
+use crate::context::Context;
 use crate::digest::Digest;
-use crate::engine::context::Context;
 use crate::engine::error::{Error, StepFailure};
 use crate::image::{Descriptor, MEDIA_MANIFEST, Manifest};
 use crate::recipe::Recipe;

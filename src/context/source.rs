@@ -9,13 +9,24 @@ use super::list::What;
 use super::{Context, Error, Taken};
 use crate::apply::survey;
 use crate::digest::Hasher;
-use crate::engine::direct::Fault;
 use crate::layer::{self, Builder, Meta};
 use crate::step::Op;
 
+/// Why something that a `copy` takes could not be put into a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// It cannot be read, or has changed.
+    #[error(transparent)]
+    Context(#[from] Error),
+    /// It cannot be said in a layer, or the layer cannot be written.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+}
+
 /// Everything that one `Copy` operation takes, with its contents known.
-pub(in crate::engine) struct Source<'a> {
+pub(crate) struct Source<'a> {
     context: &'a Context,
+    op: &'a Op,
     taken: Arc<Taken>,
 }
 
@@ -45,22 +56,22 @@ impl Context {
         out.flush().map_err(|source| Error::Write { path: "the end".into(), source })
     }
 
-    pub(in crate::engine) fn source(&self, op: &Op) -> Result<Source<'_>, Error> {
+    pub(crate) fn source<'a>(&'a self, op: &'a Op) -> Result<Source<'a>, Error> {
         let taken = self.take(op)?;
         self.contents(op, &taken)?;
-        Ok(Source { context: self, taken })
+        Ok(Source { context: self, op, taken })
     }
 }
 
 impl Source<'_> {
     /// Puts row `number` into a layer as `path`; returns how much was read for it.
-    pub(in crate::engine) fn put<W: Write>(
+    pub(crate) fn put<W: Write>(
         &self,
         number: u32,
         path: &[u8],
         meta: impl Fn(u32) -> Meta,
         tar: &mut Builder<W>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, PutError> {
         let listing = &self.taken.listing;
         let row = listing.rows.get(number as usize).ok_or(Error::NotACopy)?;
         let meta = meta(row.mode);
@@ -69,13 +80,11 @@ impl Source<'_> {
             What::Link(target) => tar.symlink(path, &meta, listing.text(target))?,
             What::File { mark, content } => {
                 let (contents, _) = self.taken.contents.get().ok_or(Error::NotACopy)?;
-                let known = contents[content as usize];
+                let known = contents[content as usize].digest;
                 let source = listing.source(row);
                 let file = Watched::open(self.context, &source, &mark)?;
-                // A change too soon after the first reading to show would show in the bytes.
-                let hasher = (!known.settled || file.moved(&mark)).then(Hasher::new);
-                let mut bytes = Bytes { file, hasher, failed: None };
-                let put = tar.known_file(path, &meta, mark.size, &known.digest, &mut bytes);
+                let mut bytes = Bytes { file, hasher: Hasher::new(), failed: None };
+                let put = tar.known_file(path, &meta, mark.size, &known, &mut bytes);
                 if let Some(error) = bytes.failed {
                     return Err(Error::Content { path: source, source: error }.into());
                 }
@@ -86,7 +95,10 @@ impl Source<'_> {
                     put => put?,
                 }
                 bytes.file.finish(&source)?;
-                if bytes.hasher.is_some_and(|hasher| hasher.finish() != known.digest) {
+                // Whatever the key says of the file, by the stat cache or by an earlier reading:
+                // these are the bytes that went into the layer.
+                if bytes.hasher.finish() != known {
+                    self.context.distrust(self.op);
                     return Err(Error::Changed { path: source }.into());
                 }
                 return Ok(mark.size + 512);
@@ -100,7 +112,7 @@ impl Source<'_> {
 /// it for trouble with the layer.
 struct Bytes {
     file: Watched,
-    hasher: Option<Hasher>,
+    hasher: Hasher,
     failed: Option<io::Error>,
 }
 
@@ -108,9 +120,7 @@ impl Read for Bytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.file.read(buffer) {
             Ok(n) => {
-                if let Some(hasher) = &mut self.hasher {
-                    hasher.update(&buffer[..n]);
-                }
+                self.hasher.update(&buffer[..n]);
                 Ok(n)
             }
             Err(e) => {

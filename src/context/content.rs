@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::list::{Listing, Row, What};
 use super::seen::{Reader, Writer};
-use super::{Context, Error};
+use super::{Context, Error, marks};
 use crate::digest::{Digest, Hasher};
 use crate::files::Mark;
 
@@ -178,7 +178,7 @@ impl Watched {
             e => context.explain(source, e),
         })?;
         let file = File::from(fd);
-        let opened = look(&file, source)?;
+        let opened = marks(&file, source)?;
         if opened.same_bytes(mark) {
             Ok(Self { file, opened, read: 0 })
         } else {
@@ -186,22 +186,11 @@ impl Watched {
         }
     }
 
-    /// Whether something about it changed since it was listed that need not be its bytes.
-    pub(super) fn moved(&self, mark: &Mark) -> bool {
-        self.opened != *mark
-    }
-
     /// Makes sure that the whole file was read, and that it is what it was.
     pub(super) fn finish(self, source: &Path) -> Result<(), Error> {
-        let unchanged = look(&self.file, source)? == self.opened && self.read == self.opened.size;
+        let unchanged = marks(&self.file, source)? == self.opened && self.read == self.opened.size;
         if unchanged { Ok(()) } else { Err(Error::Changed { path: source.to_owned() }) }
     }
-}
-
-fn look(file: &File, source: &Path) -> Result<Mark, Error> {
-    let stat = rustix::fs::fstat(file)
-        .map_err(|e| Error::Content { path: source.to_owned(), source: e.into() })?;
-    Ok(Mark::of(&stat))
 }
 
 impl Read for Watched {
@@ -226,8 +215,8 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::engine::context::seen;
-    use crate::engine::context::select;
+    use crate::context::seen;
+    use crate::context::select;
     use crate::step::Op;
 
     struct Lab {
@@ -389,6 +378,44 @@ mod tests {
         let found =
             contents(&lab.context, &lab.listing(Duration::ZERO), Some(&lab.cache())).expect("read");
         assert!(found.iter().all(|one| one.settled && one.digest == Digest::of("lie")));
+    }
+
+    /// C1
+    #[test]
+    fn what_is_packed_is_never_believed_unread() {
+        let lab = Lab::new();
+        let cache = lab.dir.path().join("stat");
+        fs::create_dir(&cache).expect("our own directory");
+        let context = || {
+            let context = Context::open(&lab.dir.path().join("in"), &[]).expect("open");
+            context.with_stat_cache(cache.clone())
+        };
+        let op = Op::Copy {
+            from: vec!["a".into()],
+            stage: None,
+            to: "/x".into(),
+            owner: "0:0".into(),
+            mode: None,
+            exclude: vec![],
+        };
+        // As after a change that leaves no mark: a shared mapping, a file system that was swapped.
+        let listing = select::select(&context(), &op).expect("list");
+        let lie = vec![Content { digest: Digest::of("lie"), settled: true }];
+        let file = context().cache_file(&op).expect("it has a cache");
+        write(&listing, &lie, &file).expect("write");
+        let believed = context();
+        let wrong = believed.digest(&op).expect("by the cache");
+        let mut tar = crate::layer::Builder::new(std::io::sink(), 0);
+        let meta = |mode| crate::layer::Meta { mode, ..crate::layer::Meta::default() };
+        let put = believed.source(&op).expect("list").put(0, b"x", meta, &mut tar);
+        let error = put.expect_err("other bytes than the key says").to_string();
+        assert!(error.starts_with("\"a\" changed while it was read"), "{error}");
+        // The next build is right.
+        assert!(!file.exists());
+        let right = context();
+        assert_ne!(right.digest(&op).expect("read anew"), wrong);
+        let put = right.source(&op).expect("list").put(0, b"y", meta, &mut tar);
+        assert!(put.is_ok(), "{put:?}");
     }
 
     #[test]

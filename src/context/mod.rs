@@ -17,11 +17,12 @@ use rustix::fs::FileType;
 
 use crate::apply::{alike, near};
 use crate::digest::{Digest, Hasher};
-use crate::files::{self, Links, RootDir};
+use crate::files::{self, Links, Mark, RootDir};
 use crate::plan::listing::Listing as Listed;
 use crate::step::Op;
 
 mod content;
+mod held;
 mod list;
 mod seen;
 mod select;
@@ -30,6 +31,9 @@ mod walk;
 
 use content::Content;
 use list::Listing;
+
+pub use held::Held;
+pub use source::PutError;
 
 /// Name of the file in the context's root whose patterns (gitignore notation) no `copy` step takes.
 pub const IGNORE_FILE: &str = ".bakeignore";
@@ -51,7 +55,7 @@ pub struct Context {
 
 /// What one `Copy` operation takes.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     listing: Listing,
     contents: OnceLock<(Vec<Content>, Digest)>,
 }
@@ -243,7 +247,11 @@ impl Context {
     /// apply.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
         let path = inside(&path.to_string_lossy(), path)?;
-        self.dir.read(&path, limit).map_err(|e| self.explain(&path, e))
+        let file = self.dir.open_file(&path).map_err(|e| self.explain(&path, e))?;
+        held::read_still(file, &path, limit)?.ok_or_else(|| {
+            let path = self.dir.path().join(&path);
+            Error::Read(files::Error::TooLong { path, limit })
+        })
     }
 
     /// Whether `path` is there, as a file or a folder: a base.
@@ -265,7 +273,7 @@ impl Context {
 
     /// The same context, as seen before, for a build: one more path may be `left_out`, and `cache`
     /// is as for [`Context::with_stat_cache`].
-    pub(super) fn for_build(
+    pub(crate) fn for_build(
         &self,
         left_out: Option<(PathBuf, String)>,
         cache: PathBuf,
@@ -335,7 +343,7 @@ impl Context {
 
     /// Looks at everything that the `Copy` operation takes, or returns what was found before.
     pub(super) fn take(&self, op: &Op) -> Result<Arc<Taken>, Error> {
-        let name = format!("{op:?}");
+        let name = canonical(op);
         // What is in the map is whole at any time.
         let known = || self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(taken) = known().get(&name) {
@@ -345,6 +353,15 @@ impl Context {
             Arc::new(Taken { listing: select::select(self, op)?, contents: OnceLock::new() });
         known().insert(name, taken.clone());
         Ok(taken)
+    }
+
+    /// Forgets what files of `op` contained: one of them has other bytes than its marks say, so the
+    /// next build reads them all.
+    fn distrust(&self, op: &Op) {
+        if let Some(cache) = self.cache_file(op) {
+            // Where it cannot be removed the next build fails as this one, and says so.
+            let _ = std::fs::remove_file(cache);
+        }
     }
 
     /// Returns the contents of what `op` takes, and their digest; read now or before.
@@ -368,7 +385,7 @@ impl Context {
                 named(&[
                     seen::MAGIC,
                     context.as_bytes(),
-                    format!("{:?}", (from, to.ends_with('/'), exclude)).as_bytes(),
+                    canonical(&(from, to.ends_with('/'), exclude)).as_bytes(),
                 ])
                 .hex(),
             ),
@@ -376,9 +393,9 @@ impl Context {
     }
 
     /// Names this operation on this context, whatever its files contain.
-    pub(super) fn name_of(&self, op: &Op) -> Digest {
+    pub(crate) fn name_of(&self, op: &Op) -> Digest {
         let context = self.cache.as_ref().map_or([0; 32], |(_, context)| *context.as_bytes());
-        named(&[b"copy", &context, format!("{op:?}").as_bytes()])
+        named(&[b"copy", &context, canonical(op).as_bytes()])
     }
 
     /// Looks at `path`, its last link not followed; `None` where nothing is.
@@ -414,6 +431,18 @@ impl Context {
         }
         Error::Missing { path: path.to_owned(), near: vec![] }
     }
+}
+
+/// Returns the one form of `value` in which it is part of a name.
+fn canonical(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data with string keys always has a JSON form")
+}
+
+/// Returns how the open file `file` looks now.
+fn marks(file: &File, path: &Path) -> Result<Mark, Error> {
+    let stat = rustix::fs::fstat(file)
+        .map_err(|e| Error::Content { path: path.to_owned(), source: e.into() })?;
+    Ok(Mark::of(&stat))
 }
 
 fn named(parts: &[&[u8]]) -> Digest {
