@@ -6,7 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // The helper must be recognised before anything else runs: a user namespace needs a
     // single-threaded process.
-    if let Some(code) = bake::sandbox::helper_main(bake::engine::CHORES) {
+    if let Some(code) = bake::sandbox::helper_main::<bake::engine::Call>() {
         return code;
     }
     bake::cli::main()

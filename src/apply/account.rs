@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::FileType;
-use serde_json::{Value, json};
 
 use super::error::{Error, alike};
+use super::reply::Reply;
 use super::root::{Attr, Root, Spot, parts};
 use crate::files::dir_names;
 use crate::rootfs::accounts::{GROUP, Ids, MAX_FILE, PASSWD};
@@ -37,22 +37,22 @@ pub(super) struct User<'a> {
     pub(super) ssh_keys: &'a [String],
 }
 
-/// Makes a group or brings it to what is written. Returns `{"gid": n}`.
+/// Makes a group or brings it to what is written.
 pub(super) fn group(
     root: &Root,
     name: &str,
     gid: Option<u32>,
     system: bool,
-) -> Result<Value, Error> {
+) -> Result<Reply, Error> {
     check_name("group", name)?;
     let mut files = Files::load(root)?;
     let gid = files.group(name, gid, None, system)?;
     files.save(root)?;
-    Ok(json!({ "gid": gid }))
+    Ok(Reply::Group { gid })
 }
 
-/// Makes a user or brings him to what is written. Returns `{"uid": n, "gid": n, "home": path}`.
-pub(super) fn user(root: &Root, user: &User<'_>) -> Result<Value, Error> {
+/// Makes a user or brings him to what is written.
+pub(super) fn user(root: &Root, user: &User<'_>) -> Result<Reply, Error> {
     check(user)?;
     let mut files = Files::load(root)?;
     let done = match files.passwd.find(user.name) {
@@ -75,7 +75,8 @@ pub(super) fn user(root: &Root, user: &User<'_>) -> Result<Value, Error> {
     if !user.ssh_keys.is_empty() {
         authorize(root, user, home, done.ids)?;
     }
-    Ok(json!({ "uid": done.ids.uid, "gid": done.ids.gid, "home": done.home }))
+    let Ids { uid, gid } = done.ids;
+    Ok(Reply::User { uid, gid, home: done.home })
 }
 
 /// A user as the files now have him.

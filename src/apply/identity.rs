@@ -3,35 +3,16 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::error::Error;
 use super::root::{Attr, Root};
 use crate::image::{IDENTITY_FILE, Identity};
-use crate::sandbox::CallIo;
 
 /// The file itself first: `/etc/os-release` is a link to it where both are there.
 const OS_RELEASE: [&str; 2] = ["/usr/lib/os-release", "/etc/os-release"];
 const MAX_OS_RELEASE: u64 = 1 << 20;
 
-#[derive(Debug, Deserialize)]
-struct Args {
-    identity: Identity,
-    epoch: i64,
-}
-
-/// The chore: writes `args.identity` into `/`.
-pub fn identity(io: CallIo<'_>) -> Result<Value, String> {
-    let args: Args = serde_json::from_value(io.args)
-        .map_err(|e| format!("internal: arguments of identity: {e}"))?;
-    let root = Root::open(Path::new("/"), args.epoch).map_err(|e| e.text())?;
-    write(&root, &args.identity).map_err(|e| e.text())?;
-    Ok(Value::Null)
-}
-
 /// Writes the identity into `root`; an image without os-release gets none.
-fn write(root: &Root, identity: &Identity) -> Result<(), Error> {
+pub(super) fn write(root: &Root, identity: &Identity) -> Result<(), Error> {
     let attr = Attr { ids: root.own(), mode: 0o644 };
     let mut text = serde_json::to_string_pretty(identity)
         .map_err(|e| Error::Call(format!("identity: {e}")))?;

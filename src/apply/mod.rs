@@ -8,8 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 mod account;
 mod error;
@@ -17,6 +16,7 @@ mod identity;
 mod owner;
 mod place;
 mod remove;
+mod reply;
 mod repository;
 mod root;
 mod service;
@@ -26,29 +26,56 @@ mod unpack;
 
 pub use error::Error;
 pub(crate) use error::{alike, near};
-pub use identity::identity;
+pub use reply::Reply;
 pub use root::Root;
 pub use survey::survey;
 
+use crate::image::Identity;
 pub use crate::rootfs::accounts::Ids;
-use crate::sandbox::CallIo;
+use crate::sandbox::{self, CallError, Inside, Passed};
 use crate::step::{Content, Op};
 
-/// Argument of the chore `apply`: `{"op": …, "epoch": n}`.
-#[derive(Debug, Deserialize)]
-struct Args {
-    op: Op,
-    /// Time of everything made, seconds since 1970.
-    epoch: i64,
+/// What can be asked inside the image root, which is `/` there.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Call {
+    /// Writes the identity of the image.
+    Identity {
+        /// What to write.
+        identity: Identity,
+        /// Time of everything made, seconds since 1970.
+        epoch: i64,
+    },
+    /// Carries out one operation.
+    Operation {
+        /// Which.
+        op: Op,
+        /// Time of everything made, seconds since 1970.
+        epoch: i64,
+        /// Of `Write` with a template: the rendered text; of `Download`: the file, seekable; of
+        /// `Repository`: the key.
+        content: Option<Passed>,
+    },
+    /// Finds out where a copy would go.
+    Survey(survey::Question),
 }
 
-/// The chore: carries out `args.op` in `/`. One open file is handed over for these: `Write` of a
-/// template: the rendered text; `Download`: the file, seekable; `Repository`: the key.
-pub fn apply(io: CallIo<'_>) -> Result<Value, String> {
-    let args: Args = serde_json::from_value(io.args)
-        .map_err(|e| format!("internal: arguments of apply: {e}"))?;
-    let root = Root::open(Path::new("/"), args.epoch).map_err(|e| e.text())?;
-    carry_out(&root, &args.op, io.fds.into_iter().next(), io.progress).map_err(|e| e.text())
+impl sandbox::Call for Call {
+    type Reply = Reply;
+
+    fn run(self, inside: Inside<'_>) -> Result<Reply, CallError> {
+        let done = match self {
+            Self::Identity { identity, epoch } => Root::open(Path::new("/"), epoch)
+                .and_then(|root| identity::write(&root, &identity))
+                .map(|()| Reply::Done),
+            Self::Operation { op, epoch, content } => {
+                Root::open(Path::new("/"), epoch).and_then(|root| {
+                    carry_out(&root, &op, content.map(Passed::into_file), inside.progress)
+                })
+            }
+            Self::Survey(question) => question.answer().map(Reply::Surveyed),
+        };
+        done.map_err(|error| CallError::of(&error))
+    }
 }
 
 /// Returns the ids of `owner` as the account files of the root that this process sees say, as a
@@ -58,14 +85,16 @@ pub(crate) fn owner_in_image(owner: &str) -> Result<Ids, String> {
     owner::ids(&root, owner).map_err(|e| e.text())
 }
 
-/// Carries out `op` in `root`. Returns `{"files", "bytes"}` for unpacked archives, ids for users
-/// and groups, else null.
+/// Carries out `op` in `root`.
+///
+/// # Errors
+/// What is in the way, or cannot be.
 pub fn carry_out(
     root: &Root,
     op: &Op,
     file: Option<File>,
-    tell: &mut dyn FnMut(Value),
-) -> Result<Value, Error> {
+    progress: &mut dyn FnMut(u64),
+) -> Result<Reply, Error> {
     let handed = || file.ok_or_else(|| Error::Call("the operation needs an open file".to_owned()));
     match op {
         Op::Write { path, content, append, owner, mode } => {
@@ -77,7 +106,7 @@ pub fn carry_out(
         }
         Op::Download { url, to, owner, mode, unpack: true, strip, .. } => {
             let plan = unpack::Plan { url, to, owner, mode: *mode, strip: *strip };
-            return unpack::unpack(root, &plan, handed()?, tell);
+            return unpack::unpack(root, &plan, handed()?, progress);
         }
         Op::Download { url, to, owner, mode, unpack: false, .. } => {
             place::download(root, url, to, owner, *mode, &mut handed()?)?
@@ -114,5 +143,5 @@ pub fn carry_out(
             return Err(Error::Call("an operation that runs programs is not for apply".to_owned()));
         }
     }
-    Ok(Value::Null)
+    Ok(Reply::Done)
 }

@@ -24,8 +24,7 @@ use std::rc::Rc;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::FileType;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::owner;
@@ -37,7 +36,7 @@ use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Meta};
 use crate::rootfs::accounts::Ids;
 use crate::rootfs::resolve;
-use crate::sandbox::CallIo;
+use crate::sandbox::Passed;
 
 /// One thing that is to be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,29 +73,30 @@ pub(crate) enum Put {
     Asked(u32),
 }
 
-/// Argument of the chore: `to` and `owner` of the step, and the image paths that are not there
-/// although they should be.
-#[derive(Debug, Deserialize)]
-struct Args {
-    to: String,
-    owner: String,
-    unseen: Vec<String>,
+/// What a copy wants to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// Of the step.
+    pub to: String,
+    /// Of the step.
+    pub owner: String,
+    /// Image paths that are not there although they should be.
+    pub unseen: Vec<String>,
+    /// The places, as above.
+    pub asked: Passed,
+    /// Where the answer goes.
+    pub answer: Passed,
 }
 
-/// The chore: answers the first file into the second, with the image as `/`. Returns whether it
-/// could (`{"done": …}`): not, if it would have had to look at or below one of the paths `unseen`.
-pub(crate) fn chore(io: CallIo<'_>) -> Result<Value, String> {
-    let args: Args = serde_json::from_value(io.args)
-        .map_err(|e| format!("internal: arguments of survey: {e}"))?;
-    let mut files = io.fds.into_iter();
-    let (Some(asked), Some(answer)) = (files.next(), files.next()) else {
-        return Err("internal: survey needs two files".to_owned());
-    };
-    // The time does not matter: nothing is written.
-    let root = Root::open(Path::new("/"), 0).map_err(|e| e.text())?;
-    let done =
-        survey(&root, &args.to, &args.owner, &args.unseen, asked, answer).map_err(|e| e.text())?;
-    Ok(json!({ "done": done }))
+impl Question {
+    /// Answers with the image as `/`. False: it would have had to look at or below one of the paths
+    /// `unseen`.
+    pub(super) fn answer(self) -> Result<bool, Error> {
+        let Self { to, owner, unseen, asked, answer } = self;
+        // The time does not matter: nothing is written.
+        let root = Root::open(Path::new("/"), 0)?;
+        survey(&root, &to, &owner, &unseen, asked.into_file(), answer.into_file())
+    }
 }
 
 /// Resolves where everything that `asked` names would go in `root` and writes the entries of its

@@ -8,10 +8,9 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use super::error::Error;
 use super::owner;
+use super::reply::Reply;
 use super::root::{Attr, Root};
 use crate::event::chain;
 use crate::layer::{self, Kind, Limits, TarReader};
@@ -41,8 +40,8 @@ pub(super) fn unpack(
     root: &Root,
     plan: &Plan<'_>,
     mut archive: File,
-    tell: &mut dyn FnMut(Value),
-) -> Result<Value, Error> {
+    progress: &mut dyn FnMut(u64),
+) -> Result<Reply, Error> {
     let refuse = |why: String| Error::refused(plan.url, why);
     let broken = |e: layer::Error| refuse(chain(&e).join(": "));
     let ids = owner::ids(root, plan.owner)?;
@@ -113,7 +112,7 @@ pub(super) fn unpack(
         }
         if bytes - told >= TELL_EVERY {
             told = bytes;
-            tell(json!({ "bytes": bytes }));
+            progress(bytes);
         }
     }
     if tar.counted().entries == 0 {
@@ -125,7 +124,7 @@ pub(super) fn unpack(
             inside.stamp(fd.as_fd(), path)?;
         }
     }
-    Ok(json!({ "files": files, "bytes": bytes }))
+    Ok(Reply::Unpacked { files, bytes })
 }
 
 /// Refuses forms that cannot be unpacked by name, before a reader takes them for a broken tar.

@@ -17,19 +17,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use serde_json::json;
-
+use super::call::{Action, Call, Check, Job};
 use super::error::Error;
-use super::job::{Check, JobContext, Line, environment};
+use super::job::{JobContext, Line, environment};
 use super::mirror::Mirror;
 use super::package::{Archive, Package, arch_name, from_stanza};
 use super::source::{Lists, Repository, Source};
 use crate::deb::stanza::field;
 use crate::deb::{file as deb, index, name as names, version};
 use crate::digest::HashReader;
-use crate::sandbox::{
-    Action, Call, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, Session,
-};
+use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile, Run};
 
 const CONF: &str = r#"Dir::State::lists "/dev/bake/apt/lists";
 Dir::Etc::sourcelist "/dev/bake/apt/sources.list";
@@ -332,7 +329,7 @@ pub fn install(
         installed: packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect(),
         whole: false,
     };
-    let finish = Action::Call(Call { name: "debian.finish", args: json!(check), fds: vec![] });
+    let finish = Action::call(Call::Finish(check));
     let job = bench.job(root, vec![exec(argv, ask.epoch), finish]);
     shop.run("installing packages", job, hear, &mut |_| {})?;
     Ok(())
@@ -430,7 +427,7 @@ struct Listed {
 /// The folders that a job sees at `/dev/bake`; gone when dropped.
 struct Bench<'a> {
     dir: tempfile::TempDir,
-    session: &'a Session,
+    session: &'a dyn Run<Call>,
 }
 
 impl Drop for Bench<'_> {

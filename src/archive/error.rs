@@ -114,6 +114,8 @@ pub enum Error {
         how: String,
         /// Last lines of output.
         tail: Vec<String>,
+        /// Whether a full disk or quota is behind it.
+        no_room: bool,
     },
     /// The sandbox itself failed.
     #[error(transparent)]

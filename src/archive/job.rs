@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
+use super::call::{Call, Job, Reply};
 use super::error::Error;
 use super::source::Source;
 use crate::event::Sink;
-use crate::sandbox::{Cancel, Ended, Heard, Job, Session};
+use crate::sandbox::{Cancel, Ended, JobEvent, Run};
 
 /// Everything the work inside the sandbox needs.
 #[derive(Clone, Copy)]
@@ -18,7 +16,7 @@ pub struct JobContext<'a> {
     /// Downloads.
     pub source: &'a Source,
     /// The build's user namespace.
-    pub session: &'a Session,
+    pub session: &'a dyn Run<Call>,
     /// The session's scratch folder: upper folders are below it, and so are our own short-lived
     /// folders.
     pub scratch: &'a Path,
@@ -38,7 +36,7 @@ pub struct Line<'a> {
 }
 
 impl JobContext<'_> {
-    /// Where `path` (below the scratch folder) is for a chore.
+    /// Where `path` (below the scratch folder) is for a call.
     pub fn inside(&self, path: &Path) -> Result<PathBuf, Error> {
         let below = path.strip_prefix(self.scratch).map_err(|_| Error::File {
             doing: "use",
@@ -57,28 +55,29 @@ impl JobContext<'_> {
         what: &str,
         job: Job,
         hear: &mut dyn FnMut(Line<'_>),
-        progress: &mut dyn FnMut(Value),
-    ) -> Result<Vec<Value>, Error> {
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Option<Reply>>, Error> {
         const KEPT: usize = 30;
         let mut tail: VecDeque<String> = VecDeque::new();
         let ended = self.session.run(job, self.cancel, &mut |heard| match heard {
-            Heard::Line { stderr, text } => {
+            JobEvent::Line { stderr, text } => {
                 if tail.len() == KEPT {
                     tail.pop_front();
                 }
                 tail.push_back(String::from_utf8_lossy(text).into_owned());
                 hear(Line { stderr, text });
             }
-            Heard::Progress(value) => progress(value),
+            JobEvent::Progress(value) => progress(value),
             _ => {}
         })?;
         match ended {
-            Ended::Done(values) => Ok(values),
+            Ended::Done(replies) => Ok(replies),
             Ended::Cancelled => Err(Error::Cancelled),
-            Ended::Failed { how, .. } => Err(Error::Failed {
+            Ended::Failed { how, seen, .. } => Err(Error::Failed {
                 what: what.to_owned(),
                 how: how.reasons().join(": "),
                 tail: tail.into(),
+                no_room: seen.no_room || how.no_room(),
             }),
         }
     }
@@ -98,13 +97,4 @@ pub fn environment(epoch: i64) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
-}
-
-/// What the call `debian.finish` checks at the end of a job that installed packages.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Check {
-    /// Packages (name, version) that must be installed now.
-    pub installed: Vec<(String, String)>,
-    /// Every package in dpkg's database must be `install ok installed`.
-    pub whole: bool,
 }

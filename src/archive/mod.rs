@@ -14,6 +14,7 @@
 //! (`base`).
 
 pub mod apt;
+mod call;
 pub mod closure;
 mod error;
 pub mod fetch;
@@ -25,7 +26,8 @@ mod package;
 pub mod release;
 mod source;
 
+pub use call::{Action, Call, Check, ImageForm, Job, PackageSet, Reply, UnpackedPackages};
 pub use error::Error;
-pub use job::{Check, JobContext, Line, environment};
+pub use job::{JobContext, Line, environment};
 pub use package::{Archive, Package, arch_name};
 pub use source::{Options, Repository, Source, Stop};

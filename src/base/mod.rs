@@ -10,24 +10,16 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{self, Archive, JobContext, Line, Package, Source};
 use crate::digest::Digest;
 use crate::recipe;
-use crate::sandbox::Chores;
 
+mod calls;
 mod debian;
 mod directory;
 mod path;
 
-pub use path::ImageForm;
+pub use crate::archive::ImageForm;
 
 /// Goes up whenever the same pin would give another tree.
 const FORMAT: u32 = 2;
-
-/// Functions of this room that run inside the namespaces.
-pub const CHORES: Chores = &[
-    ("base.unpack", path::chore),
-    ("debian.unpack", debian::unpack::chore),
-    ("debian.finish", debian::tidy::finish),
-    ("debian.tidy", debian::tidy::chore),
-];
 
 /// What cannot be done about bases.
 #[derive(Debug, thiserror::Error)]

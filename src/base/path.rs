@@ -6,17 +6,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Error, PinnedPath, directory};
-use crate::archive::{self, JobContext};
+use crate::archive::{Action, Call, ImageForm, Job, JobContext, Reply};
 use crate::digest::{Digest, HashReader};
-use crate::event::chain;
 use crate::files::{self, Links, Mark, Moment, RootDir};
 use crate::layer;
 use crate::recipe::Modes;
-use crate::sandbox::{Action, Call, CallIo, Job, Network};
+use crate::sandbox::CallError;
 
 /// How the note begins of what a tar looked like when it was read, and which digest it had.
 const NOTE: &str = "bake tar 1";
@@ -133,15 +131,8 @@ pub(super) fn build(
             pipe.flush()?;
             Ok(digest)
         });
-        let call = Call { name: "base.unpack", args: json!({ "into": inside }), fds: vec![reader] };
-        let job = Job {
-            root: None,
-            mounts: vec![],
-            files: vec![],
-            hostname: "bake".to_owned(),
-            network: Network::None,
-            actions: vec![Action::Call(call)],
-        };
+        let call = Call::UnpackArchive { into: inside, archive: reader.into() };
+        let job = Job::bare(Action::call(call));
         let ended =
             shop.run(&format!("unpacking {}", pin.path.display()), job, &mut |_| {}, &mut |_| {});
         let found =
@@ -156,86 +147,50 @@ pub(super) fn build(
             (Ok(_), Ok(found)) if found != pin.sha256 => {
                 Err(Error::Changed { path: path.clone(), expected: pin.sha256, found })
             }
-            (Ok(values), Ok(_)) => match unpacked(values)?.image {
-                Some(what) => Err(Error::ImageAsRoot { path: path.clone(), what }),
-                None => Ok(()),
+            (Ok(replies), Ok(_)) => match replies.into_iter().next().flatten() {
+                Some(Reply::Archive(Some(what))) => {
+                    Err(Error::ImageAsRoot { path: path.clone(), what })
+                }
+                _ => Ok(()),
             },
         }
     })
 }
 
-/// What `base.unpack` returns.
-#[derive(Debug, Serialize, Deserialize)]
-struct Unpacked {
-    /// What the tree is, if it is an image and no root file system.
-    image: Option<ImageForm>,
-}
-
-fn unpacked(values: Vec<Value>) -> Result<Unpacked, Error> {
-    let value = values.into_iter().next().unwrap_or_default();
-    serde_json::from_value(value)
-        .map_err(|error| archive::Error::Failed {
-            what: "unpacking the base".to_owned(),
-            how: error.to_string(),
-            tail: vec![],
-        })
-        .map_err(Error::from)
-}
-
-/// Forms in which whole images are kept, as people hand them to a base by mistake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageForm {
-    /// An OCI image layout: `oci-layout`, `index.json`, `blobs/` (image-spec, "image-layout.md").
-    #[error("an OCI image layout")]
-    Oci,
-    /// What `docker save` writes: `manifest.json` that lists configs and layers.
-    #[error("a docker archive")]
-    Docker,
-}
-
-impl ImageForm {
-    /// Recognises a tree by the files at its top.
-    fn of(root: &Path) -> Option<Self> {
-        let is_file = |name: &str| fs::symlink_metadata(root.join(name)).is_ok_and(|m| m.is_file());
-        if is_file("oci-layout") && is_file("index.json") {
-            return Some(Self::Oci);
-        }
-        if !is_file("manifest.json") {
-            return None;
-        }
-        let mut text = vec![];
-        let file = File::open(root.join("manifest.json")).ok()?;
-        file.take(1 << 20).read_to_end(&mut text).ok()?;
-        let list: Vec<serde_json::Map<String, Value>> = serde_json::from_slice(&text).ok()?;
-        let image = |one: &serde_json::Map<String, Value>| {
-            one.contains_key("Config") && one.contains_key("Layers")
-        };
-        (!list.is_empty() && list.iter().all(image)).then_some(Self::Docker)
+/// Recognises a tree that is an image by the files at its top.
+fn image_form(root: &Path) -> Option<ImageForm> {
+    let is_file = |name: &str| fs::symlink_metadata(root.join(name)).is_ok_and(|m| m.is_file());
+    if is_file("oci-layout") && is_file("index.json") {
+        return Some(ImageForm::Oci);
     }
+    if !is_file("manifest.json") {
+        return None;
+    }
+    let mut text = vec![];
+    let file = File::open(root.join("manifest.json")).ok()?;
+    file.take(1 << 20).read_to_end(&mut text).ok()?;
+    let list: Vec<serde_json::Map<String, Value>> = serde_json::from_slice(&text).ok()?;
+    let image = |one: &serde_json::Map<String, Value>| {
+        one.contains_key("Config") && one.contains_key("Layers")
+    };
+    (!list.is_empty() && list.iter().all(image)).then_some(ImageForm::Docker)
 }
 
-/// The call `base.unpack`: unpacks the (perhaps compressed) tar in the first file into the directory
-/// `into`. Returns an [`Unpacked`].
-pub(super) fn chore(io: CallIo<'_>) -> Result<Value, String> {
-    let into: PathBuf =
-        serde_json::from_value(io.args["into"].clone()).map_err(|e| e.to_string())?;
-    let file = io.fds.into_iter().next().ok_or("no file was handed over")?;
+/// Unpacks a (perhaps compressed) tar into the directory `into`, and says what the tree is, if it is
+/// an image and no root file system. Runs inside.
+pub(super) fn unpack(into: &Path, archive: File) -> Result<Option<ImageForm>, CallError> {
+    let failed = |error: layer::Error| CallError::of(&error);
     let mut tar =
-        layer::decompress_foreign(Box::new(file), layer::Ratio::default()).map_err(reasons)?;
+        layer::decompress_foreign(Box::new(archive), layer::Ratio::default()).map_err(failed)?;
     let options = layer::Options {
         // Tars of whole systems often hold a /dev.
         devices: layer::Devices::Skip,
         ..layer::Options::layer(layer::Form::Tree)
     };
-    layer::unpack_with(&mut *tar, &into, &options).map_err(reasons)?;
+    layer::unpack_with(&mut *tar, into, &options).map_err(failed)?;
     // Bytes after the end of the archive must be read, or the writer sees a broken pipe.
-    copy(&mut *tar, &mut io::sink()).map_err(|e| e.to_string())?;
-    serde_json::to_value(Unpacked { image: ImageForm::of(&into) }).map_err(|e| e.to_string())
-}
-
-fn reasons(error: impl std::error::Error) -> String {
-    chain(&error).join(": ")
+    copy(&mut *tar, &mut io::sink()).map_err(|error| CallError::of(&error))?;
+    Ok(image_form(into))
 }
 
 fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {

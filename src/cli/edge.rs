@@ -39,18 +39,17 @@ pub(super) fn report(kind: &'static str, exit: u8, error: &dyn StdError) -> Repo
 /// What to do about a full disk.
 const ROOM: &str = "make room, or name a store on another disk with --store DIR";
 
-/// Returns the report with what to do about a full disk, where that is the reason: it may be that
-/// of a program in a step, too.
-fn with_room(mut report: Report) -> Report {
-    if report
-        .causes
-        .iter()
-        .chain(&report.output)
-        .any(|text| text.contains("No space left on device"))
-    {
+/// Returns the report with what to do about a full disk, where that is the reason.
+fn with_room(mut report: Report, no_room: bool) -> Report {
+    if no_room {
         report.hints.insert(0, ROOM.to_owned());
     }
     report
+}
+
+/// Whether a full disk or quota is among the causes of `error`.
+fn is_no_room(error: &(dyn StdError + 'static)) -> bool {
+    sandbox::errno_of(error).is_some_and(sandbox::is_no_room)
 }
 
 /// Returns a report of a command line that clap could not refuse.
@@ -73,7 +72,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             let hint = "`bake new NAME` starts a recipe from a template".to_owned();
             Report { hints: vec![hint], ..report("recipe", USAGE, error) }
         }
-        BuildError::File { .. } => with_room(report("file", FAILED, error)),
+        BuildError::File { .. } => with_room(report("file", FAILED, error), error.no_room()),
         BuildError::Lock { path, .. } => {
             let hint = format!("remove {} and run `bake lock {}` to make it anew", path.display(), lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
@@ -83,16 +82,17 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
         BuildError::Step { label, recipe, line, why, tail, log, .. } => {
-            with_room(Report {
+            let report = Report {
                 causes: why.reasons(),
                 recipe: Some(recipe.clone()),
                 line: Some(*line),
                 step: Some(label.clone()),
                 output: tail.clone(),
                 log: log.clone(),
-                hints: why.hints().iter().cloned().chain([nothing]).collect(),
+                hints: why.hints().into_iter().chain([nothing]).collect(),
                 ..report("step", FAILED, error)
-            })
+            };
+            with_room(report, error.no_room())
         }
         BuildError::Test { label, recipe, line, why, tail, log, .. } => Report {
             causes: why.clone(),
@@ -128,7 +128,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             report.log = log.clone();
             report.hints.extend(source.hint());
             report.hints.push(nothing);
-            with_room(report)
+            with_room(report, error.no_room())
         }
         BuildError::Context { recipe, .. } => Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) },
         BuildError::VersionTaken { image, have, recipe } => {
@@ -162,9 +162,13 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
         BuildError::OtherFailed => Report { hints: vec![nothing], ..report("step", FAILED, error) },
         BuildError::Store(source) => store(source),
         BuildError::Sandbox(source) => sandbox(source),
-        BuildError::Layer { .. } => with_room(Report { hints: vec![nothing], ..report("layer", FAILED, error) }),
+        BuildError::Layer { .. } => with_room(Report { hints: vec![nothing], ..report("layer", FAILED, error) }, error.no_room()),
         BuildError::Chore { why, .. } => {
-            with_room(Report { causes: vec![why.clone()], hints: vec![nothing], ..report("sandbox", FAILED, error) })
+            Report { causes: vec![why.clone()], hints: vec![nothing], ..report("sandbox", FAILED, error) }
+        }
+        BuildError::Call { how, .. } => {
+            let report = Report { causes: how.reasons(), hints: vec![nothing], ..report("sandbox", FAILED, error) };
+            with_room(report, error.no_room())
         }
         BuildError::Interrupted => Report { hints: vec![nothing], ..report("interrupted", INTERRUPTED, error) },
     }
@@ -188,7 +192,9 @@ pub(super) fn sandbox(error: &sandbox::Error) -> Report {
             let message = "this host cannot run bake's sandbox".to_owned();
             Report { message, causes: vec![what.clone()], hints, ..report("host", HOST, error) }
         }
-        sandbox::Error::System { .. } => with_room(Report { ..report("sandbox", FAILED, error) }),
+        sandbox::Error::System { .. } => {
+            with_room(report("sandbox", FAILED, error), is_no_room(error))
+        }
     }
 }
 
@@ -236,7 +242,7 @@ pub(super) fn output(error: &output::Error) -> Report {
         ],
         _ => vec![],
     };
-    with_room(Report { hints, ..report("export", FAILED, error) })
+    with_room(Report { hints, ..report("export", FAILED, error) }, is_no_room(error))
 }
 
 /// Reports a store that cannot be used.

@@ -3,9 +3,9 @@
 
 use std::fs;
 
+use super::call::Session;
 use super::error::Error;
 use super::{Hall, sweep};
-use crate::sandbox::Session;
 use crate::store::{Garbage, Rules};
 
 /// Removes what the rules say, and the scratch of builds that died. Returns what the store has

@@ -10,17 +10,17 @@ use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use serde_json::json;
-
+use super::call::{Action, Call, Ended, Job, Reply};
 use super::error::{Error, StepFailure};
 use super::node::Trouble;
 use super::pack;
 use super::site::Site;
+use crate::apply;
 use crate::apply::survey::{self, Placed, Put};
 use crate::context::{self, Context, PutError};
 use crate::digest::Digest;
 use crate::layer::{self, Blob, Builder, Compression, Listed, Meta, Packed};
-use crate::sandbox::{Action, Call, Ended, Job, Overlay};
+use crate::sandbox::Overlay;
 use crate::step::Op;
 use crate::store::Draft;
 
@@ -131,16 +131,24 @@ fn survey_in(
     let mut asked = asked;
     asked.rewind().map_err(answered)?;
     let keep = answer.try_clone().map_err(answered)?;
-    let args = json!({ "to": to, "owner": owner, "unseen": work.unseen });
     let upper = pack::make_dir(&work.at.join("u"))?;
     let root = Overlay { lower: work.lower.to_vec(), upper, work: pack::fresh_work(work.at)? };
-    let call = Call { name: "build.survey", args, fds: vec![asked.into(), answer.into()] };
-    let job = Job { root: Some(root), ..pack::chore(Action::Call(call)) };
+    let question = survey::Question {
+        to: to.to_owned(),
+        owner: owner.to_owned(),
+        unseen: work.unseen.to_vec(),
+        asked: asked.into(),
+        answer: answer.into(),
+    };
+    let call = Call::Apply(apply::Call::Survey(question));
+    let job = Job { root: Some(root), ..Job::bare(Action::call(call)) };
     match site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)? {
-        Ended::Done(values) => {
-            Ok(values.first().is_some_and(|value| value["done"] == true).then_some(keep))
+        Ended::Done(replies) => {
+            let complete =
+                matches!(replies.first(), Some(Some(Reply::Apply(apply::Reply::Surveyed(true)))));
+            Ok(complete.then_some(keep))
         }
-        Ended::Failed { how, .. } => Err(Trouble::Step(StepFailure::Ran(how))),
+        Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
         Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
     }
 }

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::archive;
 use crate::base;
 use crate::context;
 use crate::event;
 use crate::layer;
 use crate::plan::lock;
 use crate::recipe::Diagnostic;
-use crate::sandbox::{self, Failure};
+use crate::sandbox::{self, Circumstances, Failure};
 use crate::store;
 
 /// Why a build ended without an image. Nothing was published in any of these cases.
@@ -189,16 +190,41 @@ pub enum Error {
         /// What it said.
         why: String,
     },
+    /// A call inside the sandbox failed.
+    #[error("cannot {what}")]
+    Call {
+        /// What it was for.
+        what: String,
+        /// How it failed.
+        how: Failure,
+        /// What else was seen.
+        seen: Circumstances,
+    },
     /// The person pressed Ctrl-C, or the process was told to end.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl Error {
+    /// Whether a full disk or quota is behind it.
+    pub fn no_room(&self) -> bool {
+        match self {
+            Self::Step { why, .. } => why.no_room(),
+            Self::Call { how, seen, .. } => seen.no_room || how.no_room(),
+            Self::Base {
+                source: base::Error::Archive(archive::Error::Failed { no_room, .. }),
+                ..
+            } => *no_room,
+            other => sandbox::errno_of(other).is_some_and(sandbox::is_no_room),
+        }
+    }
 }
 
 /// How a step failed.
 #[derive(Debug, Clone)]
 pub enum StepFailure {
     /// The program or operation in the sandbox.
-    Ran(Failure),
+    Ran(Failure, Circumstances),
     /// Something was wrong before it could run: a missing file of the context, an address that does
     /// not answer.
     Prepared {
@@ -236,7 +262,7 @@ impl StepFailure {
     /// Returns the reason and further causes, as fragments.
     pub fn reasons(&self) -> Vec<String> {
         match self {
-            Self::Ran(how) => how.reasons(),
+            Self::Ran(how, _) => how.reasons(),
             Self::Prepared { why, causes, .. } => {
                 std::iter::once(why).chain(causes).cloned().collect()
             }
@@ -244,10 +270,22 @@ impl StepFailure {
     }
 
     /// Returns commands or changes that help.
-    pub fn hints(&self) -> &[String] {
+    pub fn hints(&self) -> Vec<String> {
         match self {
-            Self::Ran(_) => &[],
-            Self::Prepared { hints, .. } => hints,
+            Self::Ran(_, seen) if seen.no_network => vec![
+                "the step tried to reach a network and has none: give it `network = true`"
+                    .to_owned(),
+            ],
+            Self::Ran(..) => vec![],
+            Self::Prepared { hints, .. } => hints.clone(),
+        }
+    }
+
+    /// Whether a full disk or quota is behind it.
+    pub fn no_room(&self) -> bool {
+        match self {
+            Self::Ran(how, seen) => seen.no_room || how.no_room(),
+            Self::Prepared { .. } => false,
         }
     }
 }

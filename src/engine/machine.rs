@@ -6,12 +6,13 @@ pub(super) mod run;
 
 use std::path::PathBuf;
 
+use super::call::Session;
 use super::error::Error;
 use super::{Hall, pack};
 use crate::digest::Digest;
 use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platform};
 use crate::layer::Compression;
-use crate::sandbox::{Host, Rung, Session};
+use crate::sandbox::{Host, Rung};
 use crate::store::{Draft, Store, Tree};
 
 /// Reads manifest and config of a stored image; of an index those of this machine's image.

@@ -12,8 +12,9 @@
 //! lock files written, then publish (many.rs)       blobs synced, one rename of index.json: the only moment anyone can see
 //! ```
 
+pub mod call;
+mod calls;
 mod check;
-mod chores;
 mod collect;
 mod config;
 pub mod direct;
@@ -63,8 +64,8 @@ use crate::sandbox::Cancel;
 use crate::step;
 use crate::store::{STEP_KEYS_ANNOTATION, Store, Version, step_keys};
 
+pub use call::Call;
 pub use check::{Looked, check, look_over};
-pub use chores::CHORES;
 pub use collect::collect;
 pub use gate::{TESTS_ANNOTATION, Tested, test};
 pub use host::Host;

@@ -7,16 +7,17 @@ use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
+use super::call::{Action, Call, Ended, Job};
 use super::config::PATH;
 use super::error::{Error, StepFailure};
 use super::log::StepLog;
 use super::site::Site;
 use super::{packages, shell};
+use crate::apply;
+use crate::archive;
 use crate::base;
 use crate::context::{self, Held};
-use crate::sandbox::{Action, Call, Ended, Exec, Heard, Job, Network, Overlay, PolicyFile};
+use crate::sandbox::{Exec, JobEvent, Network, Overlay, Passed, PolicyFile, Request};
 use crate::step::{Content, Lowered, Op};
 
 /// A step that ran: its upper folder holds what it changed.
@@ -170,20 +171,20 @@ impl Prepared {
             }
             Op::Download { url, sha256, .. } => {
                 let path = site.download(url, sha256.as_deref())?;
-                self.apply(site, op, vec![super::pack::open(&path)?.into()]);
+                self.apply(site, op, Some(super::pack::open(&path)?.into()));
             }
             Op::Repository { key, .. } => {
                 let key = site.repository_key(key, held)?;
                 self.apply(
                     site,
                     op,
-                    vec![in_memory(&key).map_err(|error| Trouble::prepared(&error))?],
+                    Some(in_memory(&key).map_err(|error| Trouble::prepared(&error))?),
                 );
             }
             Op::Write { content: Content::Template(_), .. } => {
                 let text = only(held).read().map_err(told)?;
                 let file = in_memory(&text).map_err(|error| Trouble::prepared(&error))?;
-                self.apply(site, op, vec![file]);
+                self.apply(site, op, Some(file));
             }
             Op::Write { content: Content::Text(_), .. }
             | Op::Mkdir { .. }
@@ -192,7 +193,7 @@ impl Prepared {
             | Op::Group { .. }
             | Op::User { .. }
             | Op::Service { .. } => {
-                self.apply(site, op, vec![]);
+                self.apply(site, op, None);
             }
             Op::Copy { .. } => {
                 unreachable!("a copy is a step of its own and never comes here: see `direct`")
@@ -226,12 +227,13 @@ impl Prepared {
         self.runs = true;
     }
 
-    fn apply(&mut self, site: &Site<'_>, op: &Op, fds: Vec<OwnedFd>) {
-        self.actions.push(Action::Call(Call {
-            name: "build.apply",
-            args: json!({ "op": op, "epoch": site.epoch }),
-            fds,
-        }));
+    fn apply(&mut self, site: &Site<'_>, op: &Op, content: Option<OwnedFd>) {
+        let call = apply::Call::Operation {
+            op: op.clone(),
+            epoch: site.epoch,
+            content: content.map(Passed::from),
+        };
+        self.actions.push(Action::call(Call::Apply(call)));
     }
 }
 
@@ -263,11 +265,8 @@ fn flush(
     if runs {
         // Caches, logs and keys that programs leave behind differ from run to run and belong to no
         // image.
-        actions.push(Action::CallIfChanged(Call {
-            name: "debian.tidy",
-            args: json!({}),
-            fds: vec![],
-        }));
+        let tidy = Call::Archive(archive::Call::Tidy);
+        actions.push(Action::CallIfChanged(Request::Call(tidy)));
         files.extend(site.policy(node.network));
     }
     let job = Job {
@@ -283,13 +282,13 @@ fn flush(
         actions,
     };
     let ended = shell::watched(site, index, last, job, &mut |heard| {
-        if let Heard::Line { stderr, text } = heard {
+        if let JobEvent::Line { stderr, text } = heard {
             log.line(stderr, text);
         }
     });
     match ended? {
         Ended::Done(_) => Ok(()),
-        Ended::Failed { how, .. } => Err(Trouble::Step(StepFailure::Ran(how))),
+        Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
         Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
     }
 }

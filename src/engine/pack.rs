@@ -4,60 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use serde_json::{Value, json};
-
+use super::call::{Action, Call, Ended, Job, Reply, Session};
 use super::error::Error;
 use crate::digest::{Digest, HashReader};
-use crate::event::chain;
-use crate::layer::{self, Blob, Compression, Meta, Packed};
-use crate::sandbox::{Action, Call, CallIo, Cancel, Ended, Heard, Job, Network, Session};
+use crate::layer::{self, Blob, Compression, Meta};
+use crate::sandbox::Cancel;
 use crate::store::Draft;
-
-/// Packs a folder: args `{dir, epoch, below}`, where `below` is the folder of the topmost layer
-/// below, or null; one file to write the tar to; returns [`Packed`]. Runs inside.
-pub(super) fn pack_chore(io: CallIo<'_>) -> Result<Value, String> {
-    let dir = io.args["dir"].as_str().ok_or("no dir")?;
-    let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;
-    let mut out = io.fds.into_iter().next().ok_or("no file to write to")?;
-    let packed = match io.args["below"].as_str() {
-        Some(below) => layer::pack_over(Path::new(dir), epoch, Path::new(below), &mut out),
-        None => layer::pack(Path::new(dir), epoch, &mut out),
-    };
-    let packed = packed.map_err(|error| chain(&error).join(": "))?;
-    out.flush().map_err(|error| error.to_string())?;
-    serde_json::to_value(packed).map_err(|error| error.to_string())
-}
-
-/// Unpacks a layer: args `{into, how, name}`, one file to read the blob from; where `name` is true
-/// it returns the digest of the tar. Runs inside.
-pub(super) fn unpack_chore(io: CallIo<'_>) -> Result<Value, String> {
-    let told = |error: &dyn std::error::Error| chain(error).join(": ");
-    let into = io.args["into"].as_str().ok_or("no folder")?.to_owned();
-    let how: Compression =
-        serde_json::from_value(io.args["how"].clone()).map_err(|error| error.to_string())?;
-    let blob = io.fds.into_iter().next().ok_or("no file to read from")?;
-    let tar = layer::decompress_as(Box::new(blob), how).map_err(|error| told(&error))?;
-    let unpack = |tar: &mut dyn Read| {
-        layer::unpack(tar, Path::new(&into), layer::Form::Overlay, &layer::Limits::default())
-            .map_err(|error| told(&error))
-    };
-    if io.args["name"] != true {
-        let mut tar = tar;
-        unpack(&mut *tar)?;
-        return Ok(Value::Null);
-    }
-    let mut tar = HashReader::new(tar);
-    unpack(&mut tar)?;
-    // The name is that of all bytes, also of what follows the end mark.
-    std::io::copy(&mut tar, &mut std::io::sink()).map_err(|error| told(&error))?;
-    Ok(Value::from(tar.finish().1.to_string()))
-}
 
 /// Where an upper folder is inside the sandbox: `/scratch/…`.
 pub(super) fn inside(draft: &Draft, path: &Path) -> Result<PathBuf, Error> {
@@ -132,23 +89,20 @@ pub(super) fn pack(
             let mut read = read;
             layer::compress(&mut read, &mut blob, how, threads)
         });
-        let call = Call {
-            name: "build.pack",
-            args: json!({ "dir": dir, "epoch": epoch, "below": upper.below }),
-            fds: vec![write.into()],
-        };
-        let job = chore(Action::Call(call));
-        let ended = session.run(job, cancel, &mut |_: Heard<'_>| {});
+        let below = upper.below.clone();
+        let call = Call::Pack { dir, epoch, below, to: write.into() };
+        let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {});
         (squeezer.join(), ended)
     });
-    let value = value_of(ended?, &format!("pack {label}"))?;
+    let reply = reply(ended?, &format!("pack {label}"))?;
     let squeezed = squeezed.map_err(|_| Error::Chore {
         what: format!("compress {label}"),
         why: "the compressor panicked".to_owned(),
     })?;
     let squeezed = squeezed.map_err(|source| Error::Layer { label: label.to_owned(), source })?;
-    let packed: Packed = serde_json::from_value(value)
-        .map_err(|error| Error::Chore { what: format!("pack {label}"), why: error.to_string() })?;
+    let Reply::Packed(packed) = reply else {
+        return Err(unexpected(&format!("pack {label}"), &reply));
+    };
     // The two sides count the same stream: a difference means that bytes were lost between them.
     if packed.bytes != squeezed.tar_size {
         let why = format!("{} bytes were packed, {} arrived", packed.bytes, squeezed.tar_size);
@@ -179,15 +133,19 @@ pub(super) fn unpack_layer(
     let read = |source| Error::File { verb: "read", path: blob.to_owned(), source };
     let dir = make_dir(into)?;
     let (file, again) = (open(blob)?, open(blob)?);
-    let args = json!({ "into": inside(draft, &dir)?, "how": how, "name": diff_id.is_some() });
+    let call = Call::Unpack {
+        into: inside(draft, &dir)?,
+        how,
+        name: diff_id.is_some(),
+        blob: file.into(),
+    };
     // Read twice, but once from the disk: the digest costs no time of the one that unpacks.
     let (ended, found) = thread::scope(|scope| {
         let hashing = scope.spawn(move || {
             let mut reader = HashReader::new(again);
             std::io::copy(&mut reader, &mut std::io::sink()).map(|_| reader.finish().1)
         });
-        let call = Call { name: "build.unpack", args, fds: vec![file.into()] };
-        (session.run(chore(Action::Call(call)), cancel, &mut |_| {}), hashing.join())
+        (session.run(Job::bare(Action::call(call)), cancel, &mut |_| {}), hashing.join())
     });
     let found = found
         .map_err(|_| Error::Chore { what: what.clone(), why: "the hasher panicked".to_owned() })?
@@ -198,38 +156,29 @@ pub(super) fn unpack_layer(
             why: format!("it is damaged: its digest is {found}, not {digest}"),
         });
     }
-    let tar = value_of(ended?, &what)?;
-    match diff_id {
-        Some(diff_id) if tar != diff_id.to_string() => Err(Error::Chore {
+    match (reply(ended?, &what)?, diff_id) {
+        (Reply::Unpacked(Some(tar)), Some(diff_id)) if tar == *diff_id => Ok(()),
+        (Reply::Unpacked(_), None) => Ok(()),
+        (Reply::Unpacked(Some(tar)), Some(diff_id)) => Err(Error::Chore {
             what,
             why: format!("its tar is {tar}, the config's diff_id says {diff_id}"),
         }),
-        _ => Ok(()),
+        (other, _) => Err(unexpected(&what, &other)),
     }
 }
 
-/// A job with no image root.
-pub(super) fn chore(action: Action) -> Job {
-    Job {
-        root: None,
-        mounts: vec![],
-        files: vec![],
-        hostname: "bake".to_owned(),
-        network: Network::None,
-        actions: vec![action],
-    }
-}
-
-/// Returns the value of a job's single call.
-pub(super) fn value_of(ended: Ended, what: &str) -> Result<Value, Error> {
+/// Returns the reply of a job's single call.
+pub(super) fn reply(ended: Ended, what: &str) -> Result<Reply, Error> {
     match ended {
-        Ended::Done(values) => Ok(values.into_iter().next().unwrap_or(Value::Null)),
+        Ended::Done(replies) => Ok(replies.into_iter().next().flatten().unwrap_or(Reply::Done)),
         Ended::Cancelled => Err(Error::Interrupted),
-        Ended::Failed { how, .. } => {
-            let why = super::error::StepFailure::Ran(how).reasons().join(": ");
-            Err(Error::Chore { what: what.to_owned(), why })
-        }
+        Ended::Failed { how, seen, .. } => Err(Error::Call { what: what.to_owned(), how, seen }),
     }
+}
+
+/// A call replied to another question.
+pub(super) fn unexpected(what: &str, reply: &Reply) -> Error {
+    Error::Chore { what: what.to_owned(), why: format!("internal: it replied {reply:?}") }
 }
 
 /// Makes a folder that becomes the root of an image, and the folders above it.
@@ -258,7 +207,7 @@ pub(super) fn fresh_work(at: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// Opens a file to hand to a chore.
+/// Opens a file to hand to a call.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|source| Error::File { verb: "read", path: path.to_owned(), source })
 }

@@ -3,11 +3,9 @@
 //! they take cannot be locked.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
+use super::call::{Action, Call, Ended, Job, Reply};
 use super::error::{Error, StepFailure};
 use super::log::StepLog;
 use super::node::{Trouble, environment};
@@ -21,7 +19,7 @@ use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan::lock::{Lock, LockedPackages};
 use crate::recipe::BaseKind;
-use crate::sandbox::{Action, Call, CallIo, Ended, Exec, Heard, Job, Network, Overlay};
+use crate::sandbox::{Exec, JobEvent, Network, Overlay};
 use crate::step::Op;
 
 /// What one `packages` operation asks for.
@@ -34,17 +32,6 @@ pub(super) struct Request<'a> {
     /// Package files of the context.
     pub(super) files: &'a [Held],
     pub(super) recommends: bool,
-}
-
-/// The chore: which package manager is in `/`, and what the image's os-release says. Args:
-/// `{paths}`.
-pub(super) fn look(io: CallIo<'_>) -> Result<Value, String> {
-    let paths: Vec<String> =
-        serde_json::from_value(io.args["paths"].clone()).map_err(|error| error.to_string())?;
-    let there: Vec<&String> =
-        paths.iter().filter(|path| Path::new("/").join(path).exists()).collect();
-    let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    Ok(json!({ "there": there, "os_release": os_release }))
 }
 
 /// Installs what `request` asks for into `upper` over `lower`.
@@ -61,18 +48,18 @@ pub(super) fn install(
     };
     let job = Job {
         root: Some(overlay(upper.to_owned())?),
-        ..pack::chore(Action::Call(Call {
-            name: "build.look",
-            args: json!({ "paths": manager::paths() }),
-            fds: vec![],
+        ..Job::bare(Action::call(Call::Look {
+            paths: manager::paths().into_iter().map(str::to_owned).collect(),
         }))
     };
-    let seen = pack::value_of(
+    let reply = pack::reply(
         site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)?,
         "look into the image",
     )?;
-    let there: BTreeSet<&str> =
-        seen["there"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let Reply::Seen { there, os_release } = reply else {
+        return Err(pack::unexpected("look into the image", &reply).into());
+    };
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
     match manager::find(&mut |path| there.contains(path)) {
         None => Err(step(
             "the image has no package manager that bake knows (apt-get, apk, dnf, microdnf, zypper, pacman)",
@@ -80,7 +67,7 @@ pub(super) fn install(
         Some(Manager::Apt) => {
             let suite = match &site.base.kind {
                 BaseKind::Debian(debian) => Some(debian.suite.clone()),
-                _ => apt::suite_of(seen["os_release"].as_str().unwrap_or_default()),
+                _ => apt::suite_of(&os_release),
             };
             let suite = suite.ok_or_else(|| {
                 step("the image has apt, but its os-release names no Debian suite")
@@ -251,23 +238,23 @@ fn foreign(
         user: "root".to_owned(),
         timeout: None,
     };
-    let tidy = Call { name: "debian.tidy", args: json!({}), fds: vec![] };
+    let tidy = Call::Archive(archive::Call::Tidy);
     let job = Job {
         root: Some(root),
         mounts: vec![],
         files: site.policy(true),
         hostname: "bake".to_owned(),
         network: Network::Host,
-        actions: vec![Action::Exec(exec), Action::Call(tidy)],
+        actions: vec![Action::Exec(exec), Action::call(tidy)],
     };
     let ended = site.session.run(job, site.cancel, &mut |heard| {
-        if let Heard::Line { stderr, text } = heard {
+        if let JobEvent::Line { stderr, text } = heard {
             log.line(stderr, text);
         }
     });
     match ended.map_err(Error::Sandbox)? {
         Ended::Done(_) => Ok(()),
         Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
-        Ended::Failed { how, .. } => Err(Trouble::Step(StepFailure::Ran(how))),
+        Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
     }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
-use serde_json::{Value, json};
 
+use super::call::{Action, Call, Job, Session};
 use super::error::Error;
 use super::pack;
 use crate::layer::MAX_TIME;
-use crate::sandbox::{Action, Call, CallIo, Cancel, Session};
+use crate::sandbox::{CallError, Cancel};
 use crate::store::Draft;
 
 /// Sets the times below the upper folder `upper` (in the draft): of folders to the epoch, of
@@ -24,19 +24,15 @@ pub(super) fn settle(
     epoch: i64,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let args = json!({ "dir": pack::inside(draft, upper)?, "epoch": epoch });
-    let job = pack::chore(Action::Call(Call { name: "build.settle", args, fds: vec![] }));
-    pack::value_of(session.run(job, cancel, &mut |_| {})?, "set the times of what a step made")
-        .map(|_| ())
+    let call = Call::Settle { dir: pack::inside(draft, upper)?, epoch };
+    let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {})?;
+    pack::reply(ended, "set the times of what a step made").map(|_| ())
 }
 
-/// The chore: args `{dir, epoch}`. Runs inside, where every file is ours.
-pub(super) fn chore(io: CallIo<'_>) -> Result<Value, String> {
-    let dir = io.args["dir"].as_str().ok_or("no dir")?;
-    let epoch = io.args["epoch"].as_i64().ok_or("no epoch")?;
-    walk(PathBuf::from(dir), epoch.clamp(0, MAX_TIME))
-        .map_err(|(path, error)| format!("{}: {error}", path.display()))?;
-    Ok(Value::Null)
+/// The call itself; runs inside, where every file is ours.
+pub(super) fn times(dir: PathBuf, epoch: i64) -> Result<(), CallError> {
+    walk(dir, epoch.clamp(0, MAX_TIME))
+        .map_err(|(path, error)| CallError::system("set the times of", &path, &error))
 }
 
 fn walk(root: PathBuf, epoch: i64) -> Result<(), (PathBuf, io::Error)> {

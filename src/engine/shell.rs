@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use super::call::{Action, Ended, Job};
 use super::error::Error;
 use super::locking::Locking;
 use super::machine::run::{Outcome, attached, verdict};
@@ -14,9 +15,7 @@ use super::work::Work;
 use super::{Hall, Request, pack, prepare, sweep};
 use crate::event::Event;
 use crate::recipe::{Step, StepKind};
-use crate::sandbox::{
-    Action, Attach, Ended, Exec, Heard, Job, Network, Overlay, Streams, terminal,
-};
+use crate::sandbox::{Attach, Exec, JobEvent, Network, Overlay, Streams, terminal};
 use crate::step::{Lowered, Op};
 
 /// A person who wants to look into a step that fails.
@@ -82,7 +81,7 @@ pub(super) fn watched(
     index: usize,
     last_try: bool,
     mut job: Job,
-    hear: &mut dyn FnMut(Heard<'_>),
+    hear: &mut dyn FnMut(JobEvent<'_>),
 ) -> Result<Ended, Error> {
     if !site.rescue.wanted || !last_try {
         return Ok(site.session.run(job, site.cancel, hear)?);
@@ -101,8 +100,8 @@ pub(super) fn watched(
         streams: Streams::Terminal(socket),
         signals: None,
     }));
-    let hear = &mut |heard: Heard<'_>| {
-        if let Heard::Rescue(how) = heard {
+    let hear = &mut |heard: JobEvent<'_>| {
+        if let JobEvent::Rescue(how) = heard {
             site.rescue.done.store(true, Ordering::Relaxed);
             let why = std::iter::once(format!("{place} failed")).chain(how.reasons()).collect();
             (site.sink)(Event::Shell { place: format!("what {place} left"), why, network });

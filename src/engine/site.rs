@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::call::Session;
 use super::error::Error;
 use super::facts::Facts;
 use super::locking::Locking;
@@ -16,7 +17,7 @@ use crate::event::{Event, Sink};
 use crate::plan::Plan;
 use crate::plan::lock::{Lock, LockedDownload};
 use crate::recipe;
-use crate::sandbox::{Cancel, PolicyFile, Session};
+use crate::sandbox::{Cancel, PolicyFile};
 
 /// Largest `download`.
 const MAX_DOWNLOAD: u64 = 64 << 30;

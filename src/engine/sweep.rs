@@ -5,9 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::Hall;
+use super::call::Session;
 use super::error::Error;
 use crate::event::{Event, Sink, chain};
-use crate::sandbox::Session;
 use crate::store::Draft;
 
 /// Removes what builds that died left in `scratch/`. Where nothing is left, as nearly always, no

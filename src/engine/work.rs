@@ -6,8 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use serde_json::json;
-
+use super::call::{Action, Call, Job, Session};
 use super::direct::{self, Direct};
 use super::error::Error;
 use super::locking::Locking;
@@ -17,6 +16,7 @@ use super::run::Run;
 use super::shell::Rescue;
 use super::site::Site;
 use super::{Hall, Ready, Request, machine, pack, sweep};
+use crate::apply;
 use crate::archive::{self, JobContext, Line};
 use crate::base;
 use crate::digest::Digest;
@@ -24,7 +24,7 @@ use crate::event::{Event, Sink, chain};
 use crate::layer::{Blob, Compression};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
-use crate::sandbox::{Action, Call, Job, Overlay, Session};
+use crate::sandbox::Overlay;
 use crate::step::{Lowered, Op};
 use crate::store::{Draft, StepCache};
 
@@ -352,14 +352,11 @@ impl<'a> Work<'a> {
     fn identity(&self, site: &Site<'_>, lower: &[PathBuf], at: &Path) -> Result<PathBuf, Error> {
         let upper = pack::make_dir(&at.join("u"))?;
         let identity = super::identity_of(&self.ready.recipe, &self.ready.plan, self.ready.epoch);
-        let args = json!({ "identity": identity, "epoch": self.ready.epoch });
+        let call = apply::Call::Identity { identity, epoch: self.ready.epoch };
         let overlay =
             Overlay { lower: lower.to_vec(), upper: upper.clone(), work: pack::fresh_work(at)? };
-        let job = Job {
-            root: Some(overlay),
-            ..pack::chore(Action::Call(Call { name: "build.identity", args, fds: vec![] }))
-        };
-        pack::value_of(
+        let job = Job { root: Some(overlay), ..Job::bare(Action::call(Call::Apply(call))) };
+        pack::reply(
             site.session.run(job, site.cancel, &mut |_| {})?,
             "write the identity of the image",
         )?;

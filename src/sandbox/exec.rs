@@ -12,7 +12,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::{Exec, passwd, seccomp, sys};
+use super::job::Exec;
+use super::{passwd, seccomp, sys};
 use crate::rootfs::accounts::{Ids, Login};
 
 /// Docker's default, less MKNOD.

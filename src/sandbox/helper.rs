@@ -1,4 +1,4 @@
-//! The small single-threaded process between the warden and a job's pid 1: enters the session's
+//! The small single-threaded process between the supervisor and a job's pid 1: enters the session's
 //! user namespace, starts the init, and outlives it.
 
 use std::collections::VecDeque;
@@ -10,35 +10,36 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use super::crew::Crew;
+use super::children::Children;
 use super::init::Init;
 use super::plan::{self, Blobs, Doing, Event, Fault, JobPlan};
+use super::request::Dispatch;
 use super::sys::{self, Forked};
-use super::{Chores, idmap, warden};
+use super::{follow, idmap};
 
 /// A helper, with all that it was given.
 pub(super) struct Helper {
     /// Its parent.
-    pub(super) warden: Pid,
+    pub(super) supervisor: Pid,
     pub(super) plan: File,
     pub(super) events: File,
     /// Its end of file is the order to die.
     pub(super) control: File,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    pub(super) said: File,
+    pub(super) replies: File,
     /// The files of the calls, in order.
     pub(super) files: VecDeque<File>,
     pub(super) userns: OwnedFd,
     /// `None`: the host's.
     pub(super) net: Option<OwnedFd>,
-    pub(super) chores: Chores,
+    pub(super) dispatch: Dispatch,
 }
 
 impl Helper {
     /// Does the job and returns this process's exit code.
     pub(super) fn work(mut self) -> u8 {
-        let started = warden::follow(self.warden).and_then(|()| {
+        let started = follow::follow(self.supervisor).and_then(|()| {
             let what = || "take over the output pipes".to_owned();
             rustix::stdio::dup2_stdout(&self.stdout).doing(what)?;
             rustix::stdio::dup2_stderr(&self.stderr).doing(what)?;
@@ -60,16 +61,26 @@ impl Helper {
 
     fn run(self, plan: &JobPlan, blobs: &Blobs) -> Result<u8, Fault> {
         let Self {
-            warden, events, control, stdout, stderr, said, files, userns, net, chores, ..
+            supervisor,
+            events,
+            control,
+            stdout,
+            stderr,
+            replies,
+            files,
+            userns,
+            net,
+            dispatch,
+            ..
         } = self;
         drop((stdout, stderr));
         let sources = match plan.idmap {
             Some(_) => Some(idmap::open(plan, userns.as_fd())?),
             None => None,
         };
-        warden::enter(&userns)?;
+        follow::enter(&userns)?;
         // That forgot the death signal.
-        warden::follow(warden)?;
+        follow::follow(supervisor)?;
         sys::unshare(UnshareFlags::NEWPID).doing(|| "make a pid namespace".into())?;
 
         let (leash, leash_end) = std::io::pipe().doing(|| "make a pipe".into())?;
@@ -77,7 +88,7 @@ impl Helper {
             Forked::Parent(init) => init,
             Forked::Child => {
                 drop(leash_end);
-                let (events, control, said) = (&events, &control, &said);
+                let (events, control, replies) = (&events, &control, &replies);
                 let code = follow_helper(leash).map_or(1, |()| {
                     Init {
                         plan,
@@ -87,11 +98,12 @@ impl Helper {
                         net,
                         events,
                         control,
-                        said,
+                        replies,
                         files,
-                        chores,
-                        crew: Crew::default(),
+                        dispatch,
+                        children: Children::default(),
                         upper: None,
+                        unreachable: 0,
                     }
                     .run()
                 });
@@ -99,7 +111,7 @@ impl Helper {
             }
         };
         // The init has its own copies; a call's pipe must end when the call closes it.
-        drop((leash, sources, files, said, userns, net));
+        drop((leash, sources, files, replies, userns, net));
         let ended = watch(init, &control);
         drop(leash_end);
         ended

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use super::Error;
+use super::error::Error;
 
 /// Ids in a range.
 pub(super) const COUNT: u32 = 65536;

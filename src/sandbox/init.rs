@@ -16,15 +16,19 @@ use rustix::process::{DumpableBehavior, Pid, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use serde_json::Value;
 
-use super::crew::Crew;
+use super::call::{CallError, Inside};
+use super::children::Children;
+use super::ended::Circumstances;
 use super::exec::{self, Streams};
 use super::idmap::{self, Sources};
+use super::job::Exec;
 use super::plan::{
-    self, ActionPlan, AttachPlan, AttemptPlan, Blobs, CallPlan, Doing, Event, Fault, JobPlan, Said,
-    Status,
+    self, ActionPlan, AttachPlan, AttemptPlan, Blobs, CallPlan, Doing, Event, Fault, FromCall,
+    JobPlan, Status,
 };
+use super::request::Dispatch;
 use super::sys::{self, Forked};
-use super::{CallIo, Chores, chore, mounts, terminal, wire};
+use super::{mounts, network, terminal, wire};
 use crate::files::open_dir;
 
 /// What the init gets from the helper.
@@ -39,14 +43,16 @@ pub(super) struct Init<'a> {
     pub(super) events: &'a File,
     /// One byte after every action; the end of file ends the job.
     pub(super) control: &'a File,
-    pub(super) said: &'a File,
+    pub(super) replies: &'a File,
     /// The files of the calls, in order.
     pub(super) files: VecDeque<File>,
-    pub(super) chores: Chores,
+    pub(super) dispatch: Dispatch,
     /// Empty at first.
-    pub(super) crew: Crew,
+    pub(super) children: Children,
     /// The upper folder of an image root once that is built, open as a path.
     pub(super) upper: Option<OwnedFd>,
+    /// What [`network::unreachable`] was when the first action began.
+    pub(super) unreachable: u64,
 }
 
 impl Init<'_> {
@@ -66,14 +72,16 @@ impl Init<'_> {
     fn job(&mut self) -> Result<u8, Fault> {
         let mounts::Built { debris, upper } = self.build_root()?;
         self.upper = upper;
+        if self.net.is_some() {
+            // The namespace may be lent, and have counted before.
+            self.unreachable = network::unreachable();
+        }
         self.actions()?;
         // Nobody may use what is taken away next.
         kill_all();
         mounts::clean(debris)?;
         // What cannot be read counts as used.
-        let silent = self.net.is_some()
-            && !self.is_machine()
-            && std::fs::read_to_string("/proc/net/dev").is_ok_and(|text| silent(&text));
+        let silent = self.net.is_some() && !self.is_machine() && network::is_silent();
         Ok(if silent { plan::NET_UNUSED } else { 0 })
     }
 
@@ -170,8 +178,19 @@ impl Init<'_> {
         self.tell(&Event::Begin(n))?;
         let status = self.action(n)?;
         let failed = !matches!(status, Status::Exited(0));
-        self.tell(&Event::End(n, status))?;
+        let seen = if failed { self.look_around() } else { Circumstances::default() };
+        self.tell(&Event::End(n, status, seen))?;
         Ok(failed)
+    }
+
+    /// What may explain a failure.
+    fn look_around(&self) -> Circumstances {
+        let no_room = self.upper.as_ref().is_some_and(|upper| {
+            rustix::fs::fstatvfs(upper)
+                .is_ok_and(|fs| fs.f_bavail == 0 || (fs.f_files > 0 && fs.f_favail == 0))
+        });
+        let no_network = self.net.is_some() && network::unreachable() > self.unreachable;
+        Circumstances { no_network, no_room }
     }
 
     fn tell(&self, event: &Event) -> Result<(), Fault> {
@@ -201,8 +220,8 @@ impl Init<'_> {
                 if unchanged(self.upper.as_ref())
                     .doing(|| "look into the upper folder".into())? =>
             {
-                self.take(call.fds);
-                plan::send(self.said, &Said::Return(Ok(Value::Null)))
+                self.take(call.files);
+                plan::send(self.replies, &FromCall::Return(Ok(None)))
                     .doing(|| "report to bake".into())?;
                 Ok(Status::Exited(0))
             }
@@ -210,17 +229,17 @@ impl Init<'_> {
             ActionPlan::Start(exec) => {
                 let output: OwnedFd = self.file()?.into();
                 match self.start(exec, &Streams::Output(output))? {
-                    Ok(child) => self.crew.join(child, n).map(|()| Status::Exited(0)),
+                    Ok(child) => self.children.join(child, n).map(|()| Status::Exited(0)),
                     Err(status) => Ok(status),
                 }
             }
             ActionPlan::Serve(call) => {
-                let files = self.take(call.fds);
+                let files = self.take(call.files);
                 // Whoever it serves sees its end.
                 self.fork_call(call, files, |_| true).map(|_| Status::Exited(0))
             }
             ActionPlan::Until { attempt, again } => self.until(n, attempt, *again),
-            ActionPlan::Still(time) => Ok(self.crew.rest(*time)?.unwrap_or(Status::Exited(0))),
+            ActionPlan::Still(time) => Ok(self.children.rest(*time)?.unwrap_or(Status::Exited(0))),
             ActionPlan::Attach(attach) | ActionPlan::Rescue(attach) => self.attach(attach),
         }
     }
@@ -241,13 +260,13 @@ impl Init<'_> {
             };
             // Bake ends this when the time is up.
             self.tell(&Event::Tried(n, status))?;
-            if let Some(lost) = self.crew.rest(pause)? {
+            if let Some(lost) = self.children.rest(pause)? {
                 return Ok(lost);
             }
         }
     }
 
-    fn exec(&mut self, exec: &super::Exec) -> Result<Status, Fault> {
+    fn exec(&mut self, exec: &Exec) -> Result<Status, Fault> {
         match self.start(exec, &Streams::Step)? {
             // Only a job that somebody may look into afterwards is told to kill one program and not
             // all.
@@ -258,9 +277,9 @@ impl Init<'_> {
                     .iter()
                     .any(|action| matches!(action, ActionPlan::Rescue(_))) =>
             {
-                self.crew.wait_listening(child, self.control)
+                self.children.wait_listening(child, self.control)
             }
-            Ok(child) => self.crew.wait(child),
+            Ok(child) => self.children.wait(child),
             Err(status) => Ok(status),
         }
     }
@@ -285,7 +304,7 @@ impl Init<'_> {
                 Ok(child) => {
                     // The other side of each must end with the program.
                     drop(streams);
-                    return self.crew.wait_listening(child, self.control);
+                    return self.children.wait_listening(child, self.control);
                 }
                 Err(status) => refused = refused.or(Some(status)),
             }
@@ -294,11 +313,7 @@ impl Init<'_> {
     }
 
     /// Starts a program, and says why where it cannot be started.
-    fn start(
-        &mut self,
-        exec: &super::Exec,
-        streams: &Streams,
-    ) -> Result<Result<Pid, Status>, Fault> {
+    fn start(&mut self, exec: &Exec, streams: &Streams) -> Result<Result<Pid, Status>, Fault> {
         let what = || "start a program".to_owned();
         let (mut reason, child_end) = std::io::pipe().doing(what)?;
         let child = match sys::fork().doing(what)? {
@@ -317,16 +332,16 @@ impl Init<'_> {
         if said.is_empty() {
             return Ok(Ok(child));
         }
-        self.crew.wait(child)?;
+        self.children.wait(child)?;
         Ok(Err(Status::Unstarted(said)))
     }
 
     fn call(&mut self, call: &CallPlan) -> Result<Status, Fault> {
-        let files = self.take(call.fds);
+        let files = self.take(call.files);
         let child = self.fork_call(call, files, |result| {
-            plan::send(self.said, &Said::Return(result)).is_ok()
+            plan::send(self.replies, &FromCall::Return(result)).is_ok()
         })?;
-        self.crew.wait(child)
+        self.children.wait(child)
     }
 
     /// Starts the process of a call, which hands its result to `told`.
@@ -334,11 +349,11 @@ impl Init<'_> {
         &self,
         call: &CallPlan,
         files: Vec<File>,
-        told: impl FnOnce(Result<Value, String>) -> bool,
+        told: impl FnOnce(Result<Option<Value>, CallError>) -> bool,
     ) -> Result<Pid, Fault> {
         match sys::fork().doing(|| "start a call".into())? {
             Forked::Child => {
-                let result = self.do_call(&call.name, &call.args, files);
+                let result = self.do_call(&call.request, files);
                 let good = result.is_ok();
                 let told = told(result);
                 let _ = std::io::stdout().flush();
@@ -363,17 +378,12 @@ impl Init<'_> {
             .ok_or_else(|| Fault::new("take over a file", rustix::io::Errno::BADF))
     }
 
-    /// In the child: runs a function of the table.
-    fn do_call(&self, name: &str, args: &Value, files: Vec<File>) -> Result<Value, String> {
+    /// In the child: carries out a call.
+    fn do_call(&self, request: &Value, files: Vec<File>) -> Result<Option<Value>, CallError> {
         // It may look into its own /proc/self; steps have fewer capabilities and so still cannot.
         rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
-            .map_err(|e| e.to_string())?;
+            .map_err(|error| CallError::of(&error))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        let known = self.chores.iter().chain(chore::BUILT_IN);
-        let function =
-            known.into_iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
-        let function =
-            function.ok_or_else(|| format!("bake's sandbox has no function '{name}'"))?;
         let place = Arc::new(Mutex::new(String::new()));
         let heard = Arc::clone(&place);
         std::panic::set_hook(Box::new(move |info| {
@@ -383,21 +393,18 @@ impl Init<'_> {
         }));
         let mut progress = |value| {
             // Without a listener there is no use for progress.
-            let _ = plan::send(self.said, &Said::Progress(value));
+            let _ = plan::send(self.replies, &FromCall::Progress(value));
         };
         let changes = self
             .upper
             .as_ref()
             .map(|upper| PathBuf::from(format!("/proc/self/fd/{}", upper.as_raw_fd())));
-        let io = CallIo {
-            args: args.clone(),
-            fds: files,
-            changes: changes.as_deref(),
-            progress: &mut progress,
-        };
-        std::panic::catch_unwind(AssertUnwindSafe(|| function(io))).unwrap_or_else(|panic| {
+        let inside = Inside { changes: changes.as_deref(), progress: &mut progress };
+        let files = files.into_iter().map(OwnedFd::from).collect();
+        let call = || (self.dispatch)(request.clone(), files, inside);
+        std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
             let place = place.lock().map(|place| place.clone()).unwrap_or_default();
-            Err(format!("bug in {name}: {}{place}", panic_text(panic.as_ref())))
+            Err(CallError::Panicked { message: panic_text(panic.as_ref()).to_owned(), place })
         })
     }
 }
@@ -408,15 +415,6 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("panic")
-}
-
-/// Whether no interface of `/proc/net/dev` ever carried a packet. Then nobody was connected to
-/// anybody (which would keep ports busy for a while), and nothing tells that anybody was there.
-fn silent(dev: &str) -> bool {
-    dev.lines().skip(2).all(|line| {
-        line.split_once(':')
-            .is_some_and(|(_, counts)| counts.split_whitespace().all(|count| count == "0"))
-    })
 }
 
 /// Whether an upper folder, open as a path, holds nothing. Without one nothing can change.
@@ -439,22 +437,5 @@ fn kill_all() {
         if matches!(rustix::process::wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_is_silent_while_every_counter_is_zero() {
-        let head = "Inter-|   Receive   |  Transmit\n face |bytes packets|bytes packets\n";
-        let check =
-            |rows: &str, expected| assert_eq!(silent(&format!("{head}{rows}")), expected, "{rows}");
-        check("    lo:       0       0    0 0\n", true);
-        check("    lo: 0 0\n  sit0: 0 0\n", true);
-        check("    lo:      56       1    0 0\n", false);
-        check("    lo: 0 0\n  sit0: 0 1\n", false);
-        check("nonsense\n", false);
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::Heard;
+use super::ended::JobEvent;
 
 /// Longer lines come in pieces of this many bytes.
 const PIECE: usize = 64 * 1024;
@@ -21,10 +21,10 @@ pub(super) enum Whose {
 }
 
 impl Whose {
-    fn line(self, text: &[u8]) -> Heard<'_> {
+    fn line(self, text: &[u8]) -> JobEvent<'_> {
         match self {
-            Self::Action { stderr } => Heard::Line { stderr, text },
-            Self::Service(action) => Heard::Service { action, text },
+            Self::Action { stderr } => JobEvent::Line { stderr, text },
+            Self::Service(action) => JobEvent::Service { action, text },
         }
     }
 }
@@ -75,7 +75,7 @@ impl Lines {
     }
 
     /// Passes on every whole line that was read.
-    pub(super) fn deliver(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
+    pub(super) fn deliver(&mut self, hear: &mut dyn FnMut(JobEvent<'_>)) {
         let fresh = std::mem::take(&mut self.fresh);
         let mut bytes = &fresh[..];
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
@@ -99,7 +99,7 @@ impl Lines {
 
     /// Passes on what is too long to wait for its end; at least one byte stays, so the end is never
     /// an empty line of its own.
-    fn full_pieces(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
+    fn full_pieces(&mut self, hear: &mut dyn FnMut(JobEvent<'_>)) {
         let mut start = 0;
         while self.begun.len() - start > PIECE {
             hear(self.whose.line(&self.begun[start..start + PIECE]));
@@ -109,7 +109,7 @@ impl Lines {
     }
 
     /// Passes on a last line without an end.
-    pub(super) fn finish(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
+    pub(super) fn finish(&mut self, hear: &mut dyn FnMut(JobEvent<'_>)) {
         if !self.begun.is_empty() {
             hear(self.whose.line(&self.begun));
             self.begun.clear();
@@ -130,8 +130,8 @@ mod tests {
             let mut lines =
                 Lines::new(File::from(OwnedFd::from(read)), Whose::Action { stderr: true });
             let mut got: Vec<Vec<u8>> = vec![];
-            let mut hear = |heard: Heard<'_>| match heard {
-                Heard::Line { stderr: true, text } => got.push(text.to_owned()),
+            let mut hear = |heard: JobEvent<'_>| match heard {
+                JobEvent::Line { stderr: true, text } => got.push(text.to_owned()),
                 other => panic!("{other:?}"),
             };
             for piece in text.chunks(step) {

@@ -1,49 +1,33 @@
 //! What goes over the wire between bake and its sandbox: a plan for each job, frames of JSON back.
 //!
 //! ```text
-//! socket      [`Order`] with open files to the warden, [`Event`] back while the session opens (see `wire`)
-//! files       plan · events · control · stdout · stderr · said · ended · files of the calls
+//! socket      [`Order`] with open files to the supervisor, [`Event`] back while the session opens (see `wire`)
+//! files       plan · events · control · stdout · stderr · replies · ended · files of the calls
 //! plan file   u32 length · JSON of [`JobPlan`] · blobs (policy files, seccomp program), addressed by offset
-//! pipes       u32 length · JSON of [`Event`] (init) or [`Said`] (a call)
+//! pipes       u32 length · JSON of [`Event`] (init) or [`FromCall`] (a call)
 //! ```
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Error, Exec};
+use super::call::CallError;
+use super::ended::Circumstances;
+use super::error::Error;
+use super::job::Exec;
+use super::path::WirePath;
 
 /// The name under which bake starts itself as helper.
 pub(super) const ARGV0: &std::ffi::CStr = c"bake-sandbox";
-
-/// A path of any bytes, as JSON text: every byte is the character of that number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct WirePath(String);
-
-impl WirePath {
-    pub(super) fn new(path: &Path) -> Self {
-        Self(path.as_os_str().as_bytes().iter().map(|byte| char::from(*byte)).collect())
-    }
-
-    pub(super) fn path(&self) -> PathBuf {
-        // Only `new` makes these, so every character is below 256.
-        PathBuf::from(OsString::from_vec(
-            self.0.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect(),
-        ))
-    }
-}
 
 /// Exit code of an init, and of its helper, whose job went through and sent nothing over its
 /// network namespace.
 pub(super) const NET_UNUSED: u8 = 3;
 
-/// What the warden is to do.
+/// What the supervisor is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     /// Go on: the ids of the user namespace are mapped.
@@ -131,10 +115,10 @@ pub(super) enum ActionPlan {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CallPlan {
-    pub(super) name: String,
-    pub(super) args: Value,
+    /// JSON of a [`super::request::Request`].
+    pub(super) request: Value,
     /// Files it takes.
-    pub(super) fds: usize,
+    pub(super) files: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -158,7 +142,7 @@ pub(super) const GO_ON: u8 = b'\n';
 /// See [`GO_ON`].
 pub(super) const SIGNAL: u8 = 128;
 
-/// Exit code of the process of a call whose function returned an error.
+/// Exit code of the process of a call that returned an error.
 pub(super) const CALL_FAILED: i32 = 3;
 
 /// Bytes that travel beside the plan.
@@ -202,8 +186,8 @@ pub(super) enum Event {
     Begin(usize),
     /// A try of an action failed; another will follow.
     Tried(usize, Status),
-    /// An action is over.
-    End(usize, Status),
+    /// An action is over, with what was seen if it failed.
+    End(usize, Status, Circumstances),
     /// The sandbox could not do its work.
     Fault(Fault),
 }
@@ -221,9 +205,10 @@ pub(super) enum Status {
 
 /// From a call.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Said {
-    Progress(Value),
-    Return(Result<Value, String>),
+pub(super) enum FromCall {
+    Progress(u64),
+    /// `None`: it was skipped.
+    Return(Result<Option<Value>, CallError>),
 }
 
 /// Why the helper gave up.
@@ -337,14 +322,9 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
 
-    #[test]
-    fn paths_of_any_bytes_survive() {
-        let path = PathBuf::from(OsString::from_vec((1..=255).collect()));
-        let json = serde_json::to_string(&WirePath::new(&path)).unwrap();
-        assert_eq!(serde_json::from_str::<WirePath>(&json).unwrap().path(), path);
-    }
+    use super::*;
 
     #[test]
     fn a_plan_survives_with_its_blobs() {

@@ -1,4 +1,4 @@
-//! The big process's handles on its warden and on jobs, none of which outlives its owner.
+//! The big process's handles on its supervisor and on jobs, none of which outlives its owner.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -78,8 +78,8 @@ fn runnable(mut program: &File) -> Option<u64> {
     Some(end)
 }
 
-/// The session's warden. Dropping it ends it and everything below.
-pub(super) struct Warden {
+/// The session's supervisor. Dropping it ends it and everything below.
+pub(super) struct Supervisor {
     pid: Pid,
     /// Closing this is the order to end. Locked, as a message with many files is several datagrams.
     socket: Mutex<Option<OwnedFd>>,
@@ -89,12 +89,12 @@ pub(super) struct Warden {
 pub(super) struct Extra<'a> {
     pub(super) stdout: BorrowedFd<'a>,
     pub(super) stderr: BorrowedFd<'a>,
-    pub(super) said: BorrowedFd<'a>,
-    pub(super) files: Vec<BorrowedFd<'a>>,
+    pub(super) replies: BorrowedFd<'a>,
+    pub(super) files: &'a [OwnedFd],
 }
 
-impl Warden {
-    /// Starts `program` as warden. It says at once whether it could make a user namespace.
+impl Supervisor {
+    /// Starts `program` as supervisor. It says at once whether it could make a user namespace.
     pub(super) fn start(program: &OwnedFd) -> io::Result<(Self, Option<plan::Event>)> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (socket, its_end) = wire::pair()?;
@@ -104,9 +104,9 @@ impl Warden {
             &[null.as_fd(), null.as_fd(), null.as_fd(), its_end.as_fd()],
         )?;
         drop(its_end);
-        let warden = Self { pid, socket: Mutex::new(Some(socket)) };
-        let said = wire::receive(warden.socket().as_ref().expect("taken in drop only"))?;
-        Ok((warden, said.map(|(event, _)| event)))
+        let supervisor = Self { pid, socket: Mutex::new(Some(socket)) };
+        let event = wire::receive(supervisor.socket().as_ref().expect("taken in drop only"))?;
+        Ok((supervisor, event.map(|(event, _)| event)))
     }
 
     fn socket(&self) -> MutexGuard<'_, Option<OwnedFd>> {
@@ -135,15 +135,15 @@ impl Warden {
             (File::from(OwnedFd::from(events)), Some(File::from(OwnedFd::from(control))));
         nonblocking(&events)?;
         let mut files = vec![plan_file.as_fd(), events_end.as_fd(), control_end.as_fd()];
-        files.extend([extra.stdout, extra.stderr, extra.said, ended_end.as_fd()]);
-        files.extend(extra.files);
+        files.extend([extra.stdout, extra.stderr, extra.replies, ended_end.as_fd()]);
+        files.extend(extra.files.iter().map(AsFd::as_fd));
         let order = plan::Order::Job { network: plan.host_network };
         wire::send(self.socket().as_ref().expect("taken in drop only"), &order, &files)?;
         Ok(Running { control, events, ended: ended.into() })
     }
 }
 
-impl Drop for Warden {
+impl Drop for Supervisor {
     fn drop(&mut self) {
         *self.socket() = None;
         // It ends at once: a session is dropped when its last job has ended. There is no error for
@@ -205,7 +205,7 @@ impl Running {
     /// Waits for the end, after [`Self::kill`] or when [`Self::ended`] has hung up.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         self.kill();
-        // The second for the case that the warden itself was killed: the helper and the init hold
+        // The second for the case that the supervisor itself was killed: the helper and the init hold
         // that pipe as long as they live.
         for pipe in [self.ended.as_fd(), self.events.as_fd()] {
             loop {

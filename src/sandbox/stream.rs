@@ -9,7 +9,7 @@ use std::{io, thread};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
 
-use super::Streams;
+use super::job::Streams;
 
 /// Our ends of the pipes.
 #[derive(Debug)]

@@ -16,16 +16,9 @@ use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 
+pub use super::job::Socket;
 use super::stream::write_all;
 use super::{spawn, wire};
-
-/// The end that goes inside.
-#[derive(Debug)]
-pub struct Socket {
-    pub(super) fd: OwnedFd,
-    /// Rows and columns at the start.
-    pub(super) size: (u16, u16),
-}
 
 /// The person's terminal, lent to one program.
 #[derive(Debug)]

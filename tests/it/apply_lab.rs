@@ -97,7 +97,16 @@ impl Lab {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file.rewind().unwrap();
-        apply::carry_out(&root, &op, Some(file), &mut |_| {}).map_err(|e| e.text())
+        let reply = apply::carry_out(&root, &op, Some(file), &mut |_| {}).map_err(|e| e.text())?;
+        Ok(match reply {
+            apply::Reply::Done => Value::Null,
+            apply::Reply::Group { gid } => json!({ "gid": gid }),
+            apply::Reply::User { uid, gid, home } => {
+                json!({ "uid": uid, "gid": gid, "home": home })
+            }
+            apply::Reply::Unpacked { files, bytes } => json!({ "files": files, "bytes": bytes }),
+            apply::Reply::Surveyed(_) => panic!("a copy is surveyed elsewhere"),
+        })
     }
 
     pub(crate) fn apply(&self, op: Value) -> Result<Value, String> {

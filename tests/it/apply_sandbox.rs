@@ -5,18 +5,19 @@ use std::io::{Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use bake::sandbox::{Action, Call, Ended, Failure, Job, Network};
+use bake::apply;
+use bake::engine::Call;
+use bake::engine::call::{Action, Ended, Job, Reply};
+use bake::sandbox::{Failure, Network, Passed};
 use serde_json::{Value, json};
 
 use crate::apply_lab::EPOCH;
 use crate::sandbox_lab::Lab;
 
 fn apply(op: Value, file: Option<File>) -> Action {
-    Action::Call(Call {
-        name: "build.apply",
-        args: json!({ "op": op, "epoch": EPOCH }),
-        fds: file.map(Into::into).into_iter().collect(),
-    })
+    let op = serde_json::from_value(op).unwrap();
+    let content = file.map(Passed::from);
+    Action::call(Call::Apply(apply::Call::Operation { op, epoch: EPOCH, content }))
 }
 
 fn mkdir(path: &str, owner: &str) -> Value {
@@ -74,8 +75,10 @@ fn userns_operations_land_in_the_layer_and_nothing_else_does() {
             ),
         ],
     ));
-    let Ended::Done(values) = &ran.ended else { panic!("{ran:#?}") };
-    assert_eq!(values[0], json!({ "uid": 100, "gid": 100, "home": "/nonexistent" }));
+    let Ended::Done(replies) = &ran.ended else { panic!("{ran:#?}") };
+    let Some(Reply::Apply(made)) = &replies[0] else { panic!("{replies:?}") };
+    let home = "/nonexistent".to_owned();
+    assert_eq!(*made, apply::Reply::User { uid: 100, gid: 100, home });
     let expected = [
         format!("app:www-data 644 {EPOCH} /srv/conf"),
         format!("www-data:www-data 750 {EPOCH} /srv/data"),
@@ -118,6 +121,7 @@ fn userns_places_that_are_gone_afterwards_are_refused() {
         let Ended::Failed { how: Failure::Call(why), .. } = &ran.ended else {
             panic!("{path}: {ran:#?}")
         };
+        let why = why.reasons().join(": ");
         assert!(
             why.contains("would not stay in the image")
                 && why.contains(&format!(": {mount} is a mount")),

@@ -5,22 +5,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use bake::engine::Call;
+use bake::engine::call::{Action, Ended, Job};
 use bake::layer::{Compression, compress};
-use bake::sandbox::{Action, Call, Ended, Failure, Job, Network};
-use serde_json::{Value, json};
+use bake::sandbox::Failure;
 
 use crate::sandbox_lab::{Lab, Ran, sh};
 
-fn call(lab: &Lab, name: &'static str, args: Value, file: File) -> Ran {
-    let actions = vec![Action::Call(Call { name, args, fds: vec![file.into()] })];
-    lab.run(Job {
-        root: None,
-        mounts: vec![],
-        files: vec![],
-        hostname: "bake".into(),
-        network: Network::None,
-        actions,
-    })
+fn call(lab: &Lab, call: Call) -> Ran {
+    lab.run(Job::bare(Action::call(call)))
 }
 
 /// `dir`, below the lab's scratch, as it is called inside.
@@ -30,13 +23,8 @@ fn inside(lab: &Lab, dir: &Path) -> String {
 
 fn pack(lab: &Lab, dir: &Path) -> Vec<u8> {
     let path = lab.dir.path().join("packed.tar");
-    call(
-        lab,
-        "build.pack",
-        json!({ "dir": inside(lab, dir), "epoch": 1000 }),
-        File::create(&path).unwrap(),
-    )
-    .ok();
+    let to = File::create(&path).unwrap().into();
+    call(lab, Call::Pack { dir: inside(lab, dir).into(), epoch: 1000, below: None, to }).ok();
     std::fs::read(&path).unwrap()
 }
 
@@ -45,15 +33,8 @@ fn unpack(lab: &Lab, blob: &[u8], how: Compression, into: &str) -> (Ran, std::pa
     std::fs::write(&path, blob).unwrap();
     let into = lab.scratch().join(into);
     std::fs::create_dir(&into).unwrap();
-    (
-        call(
-            lab,
-            "build.unpack",
-            json!({ "into": inside(lab, &into), "how": how }),
-            File::open(&path).unwrap(),
-        ),
-        into,
-    )
+    let blob = File::open(&path).unwrap().into();
+    (call(lab, Call::Unpack { into: inside(lab, &into).into(), how, name: false, blob }), into)
 }
 
 /// Everything that an upper folder can say: owners, modes, attributes, links, whiteouts, opaque

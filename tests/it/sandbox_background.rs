@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use bake::sandbox::{Action, Attempt, Cancel, Ended, Failure, Heard, Until};
+use bake::engine::call::{Action, Ended};
+use bake::sandbox::{Attempt, BuiltIn, CallError, Cancel, Failure, JobEvent, Until};
 
-use crate::sandbox_lab::{Lab, alive, exec, sh};
+use crate::sandbox_lab::{Lab, alive, exec, failing, sh};
 
 fn start(script: &str) -> Action {
     Action::Start(exec(&["sh", "-c", script]))
@@ -33,7 +34,7 @@ fn userns_a_service_runs_while_others_do_and_is_killed_at_the_end() {
         Action::Still(SHORT),
     ]);
     let ran = lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
-        if let Heard::Service { action, text } = heard {
+        if let JobEvent::Service { action, text } = heard {
             said.push((*action, String::from_utf8_lossy(text).into_owned()));
         }
     });
@@ -49,7 +50,7 @@ fn userns_the_end_of_a_service_is_noticed() {
     let Some(lab) = Lab::new() else { return };
     let check = |actions: Vec<Action>, expected: (usize, Failure)| {
         let ran = lab.run(lab.job(actions));
-        let Ended::Failed { action, how } = &ran.ended else { panic!("{ran:#?}") };
+        let Ended::Failed { action, how, .. } = &ran.ended else { panic!("{ran:#?}") };
         assert_eq!((*action, how), (expected.0, &expected.1), "{ran:#?}");
     };
     let lost = |action, how| Failure::Lost { action, how: Box::new(how) };
@@ -68,7 +69,10 @@ fn userns_the_end_of_a_service_is_noticed() {
         (2, lost(0, Failure::Exit(0))),
     );
     let ran = lab.run(lab.job(vec![Action::Start(exec(&["/no/such"]))]));
-    assert!(matches!(&ran.ended, Ended::Failed { action: 0, how: Failure::Start(_) }), "{ran:#?}");
+    assert!(
+        matches!(&ran.ended, Ended::Failed { action: 0, how: Failure::Start(_), .. }),
+        "{ran:#?}"
+    );
 }
 
 #[test]
@@ -76,12 +80,18 @@ fn userns_what_does_not_hold_in_time_says_how_it_failed_last() {
     let Some(lab) = Lab::new() else { return };
     let ran = lab.run(lab.job(vec![start("sleep 600"), until("exit 9", SHORT)]));
     let expected = Failure::NotHeld { within: SHORT, last: Some(Box::new(Failure::Exit(9))) };
-    assert!(matches!(&ran.ended, Ended::Failed { action: 1, how } if *how == expected), "{ran:#?}");
+    assert!(
+        matches!(&ran.ended, Ended::Failed { action: 1, how, .. } if *how == expected),
+        "{ran:#?}"
+    );
     let ran = lab.run(lab.job(vec![start("sleep 600"), until("sleep 600", SHORT)]));
     let expected = Failure::NotHeld { within: SHORT, last: None };
-    assert!(matches!(&ran.ended, Ended::Failed { action: 1, how } if *how == expected), "{ran:#?}");
+    assert!(
+        matches!(&ran.ended, Ended::Failed { action: 1, how, .. } if *how == expected),
+        "{ran:#?}"
+    );
     // A call too, and its last words.
-    let fail = || Attempt::Call { name: "sandbox.ping", args: "fail".into() };
+    let fail = || Attempt::Call(BuiltIn::Ping(failing()).into());
     let tried = Action::Until(Until {
         attempt: fail(),
         within: SHORT,
@@ -90,13 +100,16 @@ fn userns_what_does_not_hold_in_time_says_how_it_failed_last() {
     let ran = lab.run(lab.job(vec![tried]));
     let expected = Failure::NotHeld {
         within: SHORT,
-        last: Some(Box::new(Failure::Call("asked to fail".to_owned()))),
+        last: Some(Box::new(Failure::Call(CallError::refused("asked to fail")))),
     };
-    assert!(matches!(&ran.ended, Ended::Failed { action: 0, how } if *how == expected), "{ran:#?}");
+    assert!(
+        matches!(&ran.ended, Ended::Failed { action: 0, how, .. } if *how == expected),
+        "{ran:#?}"
+    );
     let once = Action::Until(Until { attempt: fail(), within: LONG, again: None });
     let ran = lab.run(lab.job(vec![once]));
     assert!(
-        matches!(&ran.ended, Ended::Failed { action: 0, how: Failure::Call(why) } if why == "asked to fail"),
+        matches!(&ran.ended, Ended::Failed { action: 0, how: Failure::Call(why), .. } if *why == CallError::refused("asked to fail")),
         "{ran:#?}"
     );
 }
@@ -110,7 +123,7 @@ fn userns_a_service_may_listen_on_any_port_as_anybody() {
     let mut said = vec![];
     let job = lab.job(vec![Action::Start(service), Action::Still(SHORT)]);
     lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
-        if let Heard::Service { text, .. } = heard {
+        if let JobEvent::Service { text, .. } = heard {
             said.push(String::from_utf8_lossy(text).into_owned());
         }
     });
@@ -128,7 +141,7 @@ fn userns_many_services_have_many_voices() {
     actions.push(until("for n in 0 1 2 3 4; do test -e /said-$n || exit 1; done", LONG));
     let mut said = vec![];
     lab.run_with(lab.job(actions), &Cancel::new().unwrap(), &mut |heard| {
-        if let Heard::Service { action, text } = heard {
+        if let JobEvent::Service { action, text } = heard {
             said.push(format!("{action} {}", String::from_utf8_lossy(text)));
         }
     })

@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bake::sandbox::{Action, Cancel, Ended, Exec, Failure, Heard};
+use bake::engine::call::{Action, Ended};
+use bake::sandbox::{Cancel, Exec, Failure, JobEvent};
 
 use crate::sandbox_lab::{Lab, alive, exec, sh};
 
@@ -35,7 +36,7 @@ fn userns_a_timeout_kills_everything() {
         Action::Exec(Exec { timeout: Some(limit), ..exec(&["sh", "-c", &stubborn(&token)]) });
     let ran = lab.run(lab.job(vec![sh("echo first"), slow, sh("echo never")]));
     assert!(
-        matches!(ran.ended, Ended::Failed { action: 1, how: Failure::TimedOut(after) } if after == limit),
+        matches!(ran.ended, Ended::Failed { action: 1, how: Failure::TimedOut(after), .. } if after == limit),
         "{ran:?}"
     );
     assert_eq!(ran.out, ["first", "ready"]);
@@ -57,7 +58,7 @@ fn userns_cancel_ends_jobs_now_and_later() {
         from_another_thread.fire();
     });
     let ran = lab.run_with(lab.job(vec![sh(&stubborn(&token))]), &cancel, &mut |heard| {
-        if matches!(heard, Heard::Line { .. }) {
+        if matches!(heard, JobEvent::Line { .. }) {
             ready.send(()).unwrap();
         }
     });
@@ -78,7 +79,7 @@ fn userns_a_panic_of_the_listener_kills_everything() {
     let job = lab.job(vec![sh(&stubborn(&token))]);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         lab.session.run(job, &Cancel::new().unwrap(), &mut |heard| {
-            assert!(!matches!(heard, Heard::Line { .. }), "wanted")
+            assert!(!matches!(heard, JobEvent::Line { .. }), "wanted")
         })
     }));
     assert!(result.is_err());
@@ -92,7 +93,7 @@ fn userns_a_failing_step_kills_its_daemons() {
     let script =
         format!("setsid sh -c 'trap \"\" TERM; while :; do sleep 1000; done' {token} & exit 4");
     let ran = lab.run(lab.job(vec![sh(&script)]));
-    assert!(matches!(ran.ended, Ended::Failed { action: 0, how: Failure::Exit(4) }), "{ran:?}");
+    assert!(matches!(ran.ended, Ended::Failed { action: 0, how: Failure::Exit(4), .. }), "{ran:?}");
     assert!(alive(&token).is_empty());
 }
 
@@ -102,7 +103,7 @@ fn userns_flooding_output_does_not_stop_a_timeout() {
     let flood = Action::Exec(Exec { timeout: Some(Duration::from_millis(300)), ..exec(&["yes"]) });
     let mut lines = 0_u64;
     let ended = lab.session.run(lab.job(vec![flood]), &Cancel::new().unwrap(), &mut |heard| {
-        lines += u64::from(matches!(heard, Heard::Line { .. }))
+        lines += u64::from(matches!(heard, JobEvent::Line { .. }))
     });
     assert!(matches!(ended, Ok(Ended::Failed { how: Failure::TimedOut(_), .. })), "{ended:?}");
     assert!(lines > 0);

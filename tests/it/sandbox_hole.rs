@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use bake::sandbox::{Action, Cancel, Exec, Heard, Job, Network};
+use bake::engine::call::{Action, Job};
+use bake::sandbox::{Cancel, Exec, JobEvent, Network};
 
 use crate::sandbox_lab::{Lab, exec, helper, sh};
 use crate::tier;
@@ -240,7 +241,7 @@ fn userns_the_program_itself_is_out_of_reach() {
     // path: seen from outside while a job runs.
     let mut seen = 0;
     lab.run_with(lab.job(vec![sh("echo now")]), &Cancel::new().unwrap(), &mut |heard| {
-        if matches!(heard, Heard::Line { .. }) {
+        if matches!(heard, JobEvent::Line { .. }) {
             seen += helpers_of_this_process().len();
             for pid in helpers_of_this_process() {
                 // A user may not look into what became root of a namespace of its own; root may.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bake::sandbox::{Action, Cancel, Ended, Exec, Heard, Host, Job, Network, Overlay, Session};
+use bake::engine::call::{Action, Ended, Job, Session};
+use bake::sandbox::{BuiltIn, CallError, Cancel, Exec, Host, JobEvent, Network, Overlay, Ping};
 
 /// Programs of the host that the tests' root has, where the host has them.
 const PROGRAMS: &[&str] = &[
@@ -157,13 +158,13 @@ impl Lab {
         &self,
         job: Job,
         cancel: &Cancel,
-        also: &mut dyn FnMut(&Heard<'_>),
+        also: &mut dyn FnMut(&JobEvent<'_>),
     ) -> Ran {
         let upper = job.root.as_ref().map(|root| root.upper.clone()).unwrap_or_default();
         let (mut out, mut err) = (vec![], vec![]);
         let ended = self.session.run(job, cancel, &mut |heard| {
             also(&heard);
-            if let Heard::Line { stderr, text } = heard {
+            if let JobEvent::Line { stderr, text } = heard {
                 let text = String::from_utf8_lossy(text).into_owned();
                 if stderr { err.push(text) } else { out.push(text) }
             }
@@ -197,6 +198,16 @@ pub(crate) fn exec(argv: &[&str]) -> Exec {
         user: "root".into(),
         timeout: Some(Duration::from_secs(300)),
     }
+}
+
+/// A call that is there in every program.
+pub(crate) fn ping(ping: Ping) -> Action {
+    Action::Call(BuiltIn::Ping(ping).into())
+}
+
+/// One that fails.
+pub(crate) fn failing() -> Ping {
+    Ping { fail: Some(CallError::refused("asked to fail")), ..Ping::default() }
 }
 
 pub(crate) fn sh(script: &str) -> Action {

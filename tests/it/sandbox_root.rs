@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use bake::sandbox::{Action, Call, Ended, Failure, Job, Mount, Network, Owners, PolicyFile};
-use serde_json::Value;
+use bake::engine::call::{Action, Ended, Job};
+use bake::sandbox::{Failure, Mount, Network, Owners, Ping, PolicyFile};
 
-use crate::sandbox_lab::{Lab, listing, sh};
+use crate::sandbox_lab::{Lab, listing, ping, sh};
 
 fn policy(at: &str, text: &str, mode: u32) -> PolicyFile {
     PolicyFile { at: at.into(), bytes: text.into(), mode }
@@ -24,7 +24,7 @@ fn usual_files() -> Vec<PolicyFile> {
 
 /// A job that does nothing, in any root.
 fn nothing() -> Vec<Action> {
-    vec![Action::Call(Call { name: "sandbox.ping", args: Value::Null, fds: vec![] })]
+    vec![ping(Ping::default())]
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn userns_an_image_that_stands_in_the_way_is_told_so() {
             ..lab.job(nothing())
         });
         match ran.ended {
-            Ended::Failed { action: 0, how: Failure::Start(why) } => {
+            Ended::Failed { action: 0, how: Failure::Start(why), .. } => {
                 assert!(why.contains(part), "{what}: {why}")
             }
             other => panic!("{what}: {other:?}"),

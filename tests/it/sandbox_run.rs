@@ -1,22 +1,22 @@
 //! Jobs as callers see them: output, exit codes, environment, users, calls.
 
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 
-use bake::sandbox::{Action, Call, Cancel, Ended, Failure, Heard, Job, Mount, Network, Owners};
-use serde_json::{Value, json};
+use bake::engine::Call;
+use bake::engine::call::{Action, Ended, Job, Reply};
+use bake::sandbox::{BuiltIn, CallError, Cancel, Failure, JobEvent, Mount, Network, Owners, Ping};
 
-use crate::sandbox_lab::{Lab, Ran, alive, exec, sh};
+use crate::sandbox_lab::{Lab, Ran, alive, exec, failing, ping, sh};
 
 #[track_caller]
 fn failed(ran: &Ran) -> (usize, &Failure) {
     match &ran.ended {
-        Ended::Failed { action, how } => (*action, how),
+        Ended::Failed { action, how, .. } => (*action, how),
         other => panic!("{other:?} {ran:#?}"),
     }
 }
 
-fn chore(actions: Vec<Action>) -> Job {
+fn bare(actions: Vec<Action>) -> Job {
     Job {
         root: None,
         mounts: vec![],
@@ -25,10 +25,6 @@ fn chore(actions: Vec<Action>) -> Job {
         network: Network::None,
         actions,
     }
-}
-
-fn ping(args: Value) -> Action {
-    Action::Call(Call { name: "sandbox.ping", args, fds: vec![] })
 }
 
 #[test]
@@ -100,24 +96,24 @@ fn userns_every_line_comes_through() {
 fn userns_actions_are_told_in_order() {
     let Some(lab) = Lab::new() else { return };
     let mut story = vec![];
-    let job = lab.job(vec![sh("echo a; printf b >&2"), ping(json!(1)), sh("echo c")]);
+    let job = lab.job(vec![sh("echo a; printf b >&2"), ping(Ping::default()), sh("echo c")]);
     lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
         story.push(match heard {
-            Heard::Action(n) => format!("action {n}"),
-            Heard::Line { stderr, text } => {
+            JobEvent::Action(n) => format!("action {n}"),
+            JobEvent::Line { stderr, text } => {
                 format!("{} {}", if *stderr { "err" } else { "out" }, String::from_utf8_lossy(text))
             }
-            Heard::Progress(value) => format!("progress {value}"),
-            Heard::Service { action, text } => {
+            JobEvent::Progress(value) => format!("progress {value}"),
+            JobEvent::Service { action, text } => {
                 format!("service {action} {}", String::from_utf8_lossy(text))
             }
-            Heard::Rescue(how) => format!("rescue {how:?}"),
+            JobEvent::Rescue(how) => format!("rescue {how:?}"),
         });
     })
     .ok();
     assert_eq!(
         story,
-        ["action 0", "out a", "err b", "action 1", "progress \"ping\"", "action 2", "out c"]
+        ["action 0", "out a", "err b", "action 1", "progress 1", "action 2", "out c"]
     );
 }
 
@@ -184,14 +180,14 @@ fn userns_calls_get_their_files_and_return_values() {
     let (mut to_end, to) = std::io::pipe().unwrap();
     from_end.write_all(b"hello").unwrap();
     drop(from_end);
-    let call = Call {
-        name: "sandbox.ping",
-        args: json!({"a": [1, "x"]}),
-        fds: vec![OwnedFd::from(from), OwnedFd::from(to)],
-    };
-    let ran = lab.run(chore(vec![Action::Call(call), ping(json!(2))]));
-    match ran.ended {
-        Ended::Done(values) => assert_eq!(values, [json!({"a": [1, "x"]}), json!(2)]),
+    let copy = Some((from.into(), to.into()));
+    let look = Call::Look { paths: vec!["tmp".into(), "no/such".into()] };
+    let ran = lab.run(bare(vec![ping(Ping { copy, ..Ping::default() }), Action::call(look)]));
+    match &ran.ended {
+        Ended::Done(replies) => match &replies[..] {
+            [None, Some(Reply::Seen { there, .. })] => assert_eq!(there, &["tmp"]),
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     }
     let mut text = String::new();
@@ -203,39 +199,46 @@ fn userns_calls_get_their_files_and_return_values() {
 fn userns_calls_that_fail_say_why() {
     let Some(lab) = Lab::new() else { return };
     let check = |action: Action, part: &str| {
-        let ran = lab.run(chore(vec![action]));
+        let ran = lab.run(bare(vec![action]));
         match failed(&ran) {
-            (0, Failure::Call(why)) => assert!(why.contains(part), "{why}"),
+            (0, Failure::Call(why)) => {
+                assert!(why.reasons().join(": ").contains(part), "{why:?}")
+            }
             other => panic!("{other:?}"),
         }
     };
-    check(ping(json!("fail")), "asked to fail");
-    check(ping(json!("panic")), "bug in sandbox.ping: asked to panic (src/sandbox/");
-    check(
-        Action::Call(Call { name: "no.such", args: Value::Null, fds: vec![] }),
-        "no function 'no.such'",
-    );
+    check(ping(failing()), "asked to fail");
+    let panic = Some("asked to panic".to_owned());
+    check(ping(Ping { panic, ..Ping::default() }), "bug in bake: asked to panic (src/sandbox/");
+    let dir = "/no/such".into();
+    check(Action::call(Call::Settle { dir, epoch: 0 }), "/no/such: No such file or directory");
+    let error = CallError::System { doing: "write".into(), path: "/x".into(), errno: 28 };
+    let ran = lab.run(bare(vec![ping(Ping { fail: Some(error.clone()), ..Ping::default() })]));
+    assert_eq!(failed(&ran), (0, &Failure::Call(error)));
+    assert_eq!(failed(&ran).1.errno(), Some(28));
 }
 
 #[test]
 fn userns_calls_after_changes_only_are_skipped_before() {
     let Some(lab) = Lab::new() else { return };
-    let if_changed = |args| Action::CallIfChanged(Call { name: "sandbox.ping", args, fds: vec![] });
-    let ran = lab.run(lab.job(vec![
+    let if_changed = |ping| Action::CallIfChanged(BuiltIn::Ping(ping).into());
+    let mut told = vec![];
+    let job = lab.job(vec![
         sh("true"),
-        if_changed(json!(1)),
-        ping(json!(2)),
+        if_changed(failing()),
+        ping(Ping::default()),
         sh("echo x > /new"),
-        if_changed(json!(3)),
-    ]));
-    match ran.ended {
-        Ended::Done(values) => {
-            assert_eq!(values, [Value::Null, Value::Null, json!(2), Value::Null, json!(3)])
-        }
-        other => panic!("{other:?}"),
-    }
-    let ran = lab.run(lab.job(vec![sh("rm /etc/group"), if_changed(json!("fail"))]));
-    assert_eq!(failed(&ran), (1, &Failure::Call("asked to fail".into())));
+        if_changed(Ping::default()),
+    ]);
+    let ran = lab.run_with(job, &Cancel::new().unwrap(), &mut |event| match event {
+        JobEvent::Action(n) => told.push(*n),
+        JobEvent::Progress(_) => told.push(100),
+        _ => {}
+    });
+    assert!(ran.done(), "{ran:#?}");
+    assert_eq!(told, [0, 1, 2, 100, 3, 4, 100]);
+    let ran = lab.run(lab.job(vec![sh("rm /etc/group"), if_changed(failing())]));
+    assert_eq!(failed(&ran), (1, &Failure::Call(CallError::refused("asked to fail"))));
 }
 
 #[test]
@@ -273,7 +276,7 @@ fn userns_jobs_at_the_same_time_have_networks_of_their_own() {
     let run = |job: Job| {
         let mut lines = vec![];
         let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
-            if let Heard::Line { text, .. } = heard {
+            if let JobEvent::Line { text, .. } = heard {
                 lines.push(String::from_utf8_lossy(text).into_owned());
                 barrier.wait();
                 std::fs::write(sign.join("both"), "").unwrap();
@@ -299,11 +302,9 @@ const HOLD: &str = "perl -e 'socket(L, 2, 1, 0); bind(L, pack(q(S n a4 x8), 2, 7
 #[test]
 fn userns_large_values_pass() {
     let Some(lab) = Lab::new() else { return };
-    let value = Value::from("v".repeat(3 << 20));
-    match lab.run(chore(vec![ping(value.clone())])).ended {
-        Ended::Done(values) => assert!(values == [value]),
-        other => panic!("{other:?}"),
-    }
+    let error = CallError::refused("v".repeat(3 << 20));
+    let ran = lab.run(bare(vec![ping(Ping { fail: Some(error.clone()), ..Ping::default() })]));
+    assert!(failed(&ran) == (0, &Failure::Call(error)));
 }
 
 #[test]
@@ -315,10 +316,10 @@ fn userns_two_sessions_at_once() {
         };
         let ((job1, session1), (job2, session2)) =
             ((job(&one), &one.session), (job(&two), &two.session));
-        let work = |session: &bake::sandbox::Session, job: Job| {
+        let work = |session: &bake::engine::call::Session, job: Job| {
             let mut out = vec![];
             let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
-                if let Heard::Line { text, .. } = heard {
+                if let JobEvent::Line { text, .. } = heard {
                     out.push(
                         String::from_utf8_lossy(text)
                             .split_whitespace()

@@ -6,14 +6,14 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
-use super::unpack;
 use crate::archive::mirror::Mirror;
-use crate::archive::{self, Check, JobContext, Line, arch_name, environment};
+use crate::archive::{
+    self, Action, Call, Check, Job, JobContext, Line, PackageSet, Reply, UnpackedPackages,
+    arch_name, environment,
+};
 use crate::base::{Error, PinnedDebian, host_arch};
 use crate::event::Event;
-use crate::sandbox::{Action, Call, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile};
+use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile};
 
 /// Runs each preinst as dpkg would: its control folder at `tmp.ci` (elsewhere debconf would not
 /// know the owner of a template).
@@ -51,9 +51,9 @@ fn unpack(
     epoch: i64,
     upper: &Path,
     shop: &JobContext<'_>,
-) -> Result<unpack::Done, Error> {
+) -> Result<UnpackedPackages, Error> {
     let mirror = shop.source.mirror(pin.mirror.as_deref(), &pin.suite);
-    let args = unpack::Args {
+    let set = PackageSet {
         root: shop.inside(upper)?,
         packages: PathBuf::from("/packages/sha256"),
         set: pin.packages.clone(),
@@ -66,23 +66,17 @@ fn unpack(
     let total = pin.packages.len() as u64;
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| Error::file("open a pipe for", upper)(e.into()))?;
-    let args = serde_json::to_value(args)
-        .map_err(|e| Error::file("describe", upper)(io::Error::other(e)))?;
+    let call = Call::UnpackPackages { set, arrived: reader.into() };
     let job = Job {
-        root: None,
         mounts: vec![Mount {
             from: shop.source.cache().to_owned(),
             at: PathBuf::from("/packages"),
             read_only: true,
             owners: Owners::Image,
         }],
-        files: vec![],
-        hostname: "bake".to_owned(),
-        network: Network::None,
-        actions: vec![Action::Call(Call { name: "debian.unpack", args, fds: vec![reader] })],
+        ..Job::bare(Action::call(call))
     };
-    let mut progress = |value: Value| {
-        let done = value["unpacked"].as_u64().unwrap_or(0);
+    let mut progress = |done| {
         (shop.sink)(Event::Progress {
             task: "unpack",
             what: format!("Debian {}", pin.suite),
@@ -105,10 +99,12 @@ fn unpack(
         Err(error) => return Err(error.into()),
         Ok(()) => {}
     }
-    let values = ended?;
-    let done = values.into_iter().next().unwrap_or(Value::Null);
-    serde_json::from_value(done)
-        .map_err(|e| Error::file("understand the unpacking of", upper)(io::Error::other(e)))
+    match ended?.into_iter().next().flatten() {
+        Some(Reply::Packages(unpacked)) => Ok(unpacked),
+        other => Err(Error::file("understand the unpacking of", upper)(io::Error::other(format!(
+            "{other:?}"
+        )))),
+    }
 }
 
 fn fetch(
@@ -183,7 +179,7 @@ fn configure(
         actions: vec![
             exec(script.into_iter().chain(preinsts).collect(), for_preinst),
             exec(["dpkg", "--configure", "-a"].map(str::to_owned).to_vec(), environment(epoch)),
-            Action::Call(Call { name: "debian.finish", args: json!(check), fds: vec![] }),
+            Action::call(Call::Finish(check)),
         ],
     };
     shop.run("configuring the base", job, hear, &mut |_| {})?;

@@ -7,11 +7,9 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use crate::archive::Check;
 use crate::deb::stanza::field;
-use crate::sandbox::CallIo;
+use crate::sandbox::CallError;
 
 /// Files that go; a `*` stands for anything within the last part of a path.
 const GONE: &[&str] = &[
@@ -74,25 +72,21 @@ const EMPTIED: &[&str] = &[
     "var/cache/pacman/pkg",
 ];
 
-/// The chore `debian.tidy`, to be run inside the root: removes what must not stay. Argument: none;
-/// returns `{"removed": n}`.
+/// Removes what must not stay in the root that this process sees, and says how much. `changes`: what
+/// the job did so far.
 ///
 /// What the image had before stays as it is: the step is not asked about it.
-pub(in crate::base) fn chore(io: CallIo<'_>) -> Result<Value, String> {
-    tidy(&Tree { root: Path::new("/"), changes: io.changes })
-        .map(|removed| json!({ "removed": removed }))
-        .map_err(|e| e.to_string())
+pub(in crate::base) fn tidy_root(changes: Option<&Path>) -> Result<u64, CallError> {
+    tidy(&Tree { root: Path::new("/"), changes }).map_err(|error| CallError::of(&error))
 }
 
-/// The chore `debian.finish`, to be run inside the root: [`Check`], then as `debian.tidy`.
-pub(in crate::base) fn finish(io: CallIo<'_>) -> Result<Value, String> {
-    let wanted: Check = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
-    let status = fs::read_to_string("/var/lib/dpkg/status")
-        .map_err(|e| format!("cannot read /var/lib/dpkg/status: {e}"))?;
-    check(&status, &wanted)?;
-    tidy(&Tree { root: Path::new("/"), changes: io.changes })
-        .map(|removed| json!({ "removed": removed }))
-        .map_err(|e| e.to_string())
+/// Checks what dpkg says, then as [`tidy_root`].
+pub(in crate::base) fn finish(wanted: &Check, changes: Option<&Path>) -> Result<u64, CallError> {
+    let path = Path::new("/var/lib/dpkg/status");
+    let status =
+        fs::read_to_string(path).map_err(|error| CallError::system("read", path, &error))?;
+    check(&status, wanted).map_err(CallError::refused)?;
+    tidy_root(changes)
 }
 
 fn check(status: &str, wanted: &Check) -> Result<(), String> {

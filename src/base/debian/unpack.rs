@@ -5,71 +5,31 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-
 use super::filter::{self, Filter};
 use super::tree::{Folder, Held, Root};
-use crate::archive::{Package, closure};
+use crate::archive::{Package, PackageSet, UnpackedPackages, closure};
 use crate::deb::file as deb;
 use crate::deb::index::Catalog;
 use crate::deb::stanza::field;
-use crate::sandbox::CallIo;
 
 /// Where control folders wait for their preinst, below the root.
 pub(in crate::base) const WAITING: &str = "var/lib/dpkg/bake.ci";
-
-/// What to unpack.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::base) struct Args {
-    /// The empty root.
-    pub root: PathBuf,
-    /// Folder with the packages, by sha256 in hex.
-    pub packages: PathBuf,
-    /// The set, by name.
-    pub set: Vec<Package>,
-    /// Debian's name of the architecture.
-    pub arch: String,
-    /// Leave out documentation and the like.
-    pub slim: bool,
-    /// Time of what no package dates.
-    pub epoch: i64,
-    /// Packages at once.
-    pub threads: usize,
-    /// Content of `/etc/apt/sources.list.d/debian.sources`.
-    pub sources: String,
-}
-
-/// What was unpacked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::base) struct Done {
-    /// `<name>_<arch>` of packages with a preinst, in the order in which those must run.
-    pub preinsts: Vec<String>,
-    /// Files, links and folders.
-    pub entries: u64,
-    /// Bytes of file contents.
-    pub bytes: u64,
-}
 
 struct One {
     control: deb::Control,
     held: Held,
 }
 
-/// The chore `debian.unpack`: [`Args`] in, [`Done`] out; from the first file handed over come the
-/// places in `set` (u32, little endian) of packages as they arrive. Reports `{"unpacked": n}`.
-pub(in crate::base) fn chore(io: CallIo<'_>) -> Result<Value, String> {
-    let args: Args = serde_json::from_value(io.args).map_err(|e| e.to_string())?;
-    let pipe = io.fds.into_iter().next().ok_or("no pipe was handed over")?;
-    let done = unpack(args, pipe, io.progress).map_err(|e| e.to_string())?;
-    serde_json::to_value(done).map_err(|e| e.to_string())
-}
-
-fn unpack(args: Args, pipe: File, progress: &mut dyn FnMut(Value)) -> io::Result<Done> {
+/// Unpacks `args` as the packages arrive: `pipe` has the place of each in the set. Reports how many
+/// are unpacked. Runs inside.
+pub(in crate::base) fn unpack(
+    args: PackageSet,
+    pipe: File,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<UnpackedPackages> {
     let root = Arc::new(Root::open(&args.root)?);
     root.merge_usr()?;
     let args = Arc::new(args);
@@ -112,7 +72,7 @@ fn unpack(args: Args, pipe: File, progress: &mut dyn FnMut(Value)) -> io::Result
             }
         }
         count += 1;
-        progress(json!({ "unpacked": count }));
+        progress(count);
     }
     let Some(all) = all.into_iter().collect::<Option<Vec<One>>>() else {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "not all packages arrived"));
@@ -129,7 +89,7 @@ fn next(pipe: &Mutex<File>) -> Option<usize> {
 
 fn unpack_one(
     root: &Root,
-    args: &Args,
+    args: &PackageSet,
     package: &Package,
     filter: &Filter,
     failed: &AtomicBool,
@@ -167,7 +127,7 @@ fn conffiles(control: &deb::Control) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| line.starts_with('/'))
 }
 
-fn finish(root: &Root, args: &Args, all: Vec<One>) -> io::Result<Done> {
+fn finish(root: &Root, args: &PackageSet, all: Vec<One>) -> io::Result<UnpackedPackages> {
     let epoch = args.epoch;
     let mut status = String::new();
     let mut triggers = Triggers::default();
@@ -219,7 +179,7 @@ fn finish(root: &Root, args: &Args, all: Vec<One>) -> io::Result<Done> {
         }
     }
     settle(root, args, &all)?;
-    Ok(Done {
+    Ok(UnpackedPackages {
         preinsts,
         entries: all.iter().map(|o| o.held.entries).sum(),
         bytes: all.iter().map(|o| o.held.bytes).sum(),
@@ -227,7 +187,7 @@ fn finish(root: &Root, args: &Args, all: Vec<One>) -> io::Result<Done> {
 }
 
 /// base-files knows best how a folder should be; then packages by name; then our own 0755.
-fn settle(root: &Root, args: &Args, all: &[One]) -> io::Result<()> {
+fn settle(root: &Root, args: &PackageSet, all: &[One]) -> io::Result<()> {
     let own = |path: &str| Folder { path: path.as_bytes().to_vec(), mode: 0o755, uid: 0, gid: 0 };
     let mut ours: BTreeSet<String> =
         ["", "usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"].map(str::to_owned).into();
@@ -263,7 +223,7 @@ fn status_of(stanza: &str, one: &One) -> String {
 }
 
 /// apt's marks for what nobody asked for: not essential or needed by it, not required.
-fn automatic(args: &Args, stanzas: &[String]) -> io::Result<String> {
+fn automatic(args: &PackageSet, stanzas: &[String]) -> io::Result<String> {
     let mut catalog = Catalog::default();
     catalog.add_text(stanzas.join("\n"))?;
     let essential = closure::close(&catalog, closure::Want::Essential, &args.arch, &[])

@@ -18,13 +18,13 @@ mod trial;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::call::Session;
 use super::error::Error;
 use super::{Hall, machine, sweep};
 use crate::attest::TestRun;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{self, Descriptor, ImageConfig, Manifest, Reference};
-use crate::sandbox::Session;
 use crate::store::{Draft, Published, Store, TESTED_ANNOTATION, UNTESTED, Version};
 
 pub(super) use list::Tests;

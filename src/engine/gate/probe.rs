@@ -9,7 +9,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -17,7 +16,6 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::apply;
 use crate::digest::HashReader;
-use crate::sandbox::CallIo;
 use crate::step::Probe;
 
 /// Longest answer or file that is searched.
@@ -29,12 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How much of an answer is shown when it is not the right one.
 const SHOWN: usize = 200;
 
-/// The chore: takes one look; args are a [`Probe`] of the kinds that need no program of the image.
-/// The error says what is otherwise.
-pub(in crate::engine) fn look(io: CallIo<'_>) -> Result<Value, String> {
-    let probe: Probe = serde_json::from_value(io.args)
-        .map_err(|error| format!("internal: arguments of look: {error}"))?;
-    match &probe {
+/// Takes one look, of the kinds that need no program of the image, in the root that this process
+/// sees. The error says what is otherwise.
+pub(in crate::engine) fn look(probe: &Probe) -> Result<(), String> {
+    match probe {
         Probe::Http { url, status, contains } => http(url, *status, contains.as_deref())?,
         Probe::Tcp { address } => tcp(address)?,
         Probe::File { path, mode, owner, contains, sha256 } => {
@@ -51,7 +47,7 @@ pub(in crate::engine) fn look(io: CallIo<'_>) -> Result<Value, String> {
             return Err("internal: a program is no look".to_owned());
         }
     }
-    Ok(Value::Null)
+    Ok(())
 }
 
 /// Where a host name leads inside the copy: an address to itself, any other name to the copy.

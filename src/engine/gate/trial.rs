@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 use super::log::TrialLog;
 use crate::attest::Passed;
 use crate::digest::Digest;
+use crate::engine::call::{Action, Call, Ended, Job, Session};
 use crate::engine::config::PATH;
-use crate::engine::error::{Error, StepFailure};
+use crate::engine::error::Error;
 use crate::engine::pack;
 use crate::event::{Event, Sink};
 use crate::image::Config;
 use crate::sandbox::{
-    Action, Attempt, Cancel, Ended, Exec, Failure, Heard, Job, Network, Overlay, PolicyFile,
-    Session, Until,
+    Attempt, Cancel, Exec, Failure, JobEvent, Network, Overlay, PolicyFile, Request, Until,
 };
 use crate::step::{LoweredTest, Manner, Probe, Service};
 
@@ -180,10 +180,8 @@ fn prepare(
     Ok(Ok((job, parts)))
 }
 
-fn look(probe: &Probe) -> Attempt {
-    let args =
-        serde_json::to_value(probe).expect("plain data with string keys always has a JSON form");
-    Attempt::Call { name: "gate.look", args }
+fn look(probe: &Probe) -> Attempt<Call> {
+    Attempt::Call(Request::Call(Call::Probe(probe.clone())))
 }
 
 /// How a file is run by its `#!` line, else by the shell.
@@ -222,18 +220,18 @@ fn carry_out(
     log: &mut TrialLog,
 ) -> Result<Result<(), Vec<String>>, Error> {
     let ended = ground.session.run(job, ground.cancel, &mut |heard| match heard {
-        Heard::Line { text, .. } => log.line("check", text),
-        Heard::Service { action, text } => {
+        JobEvent::Line { text, .. } => log.line("check", text),
+        JobEvent::Service { action, text } => {
             if let Some(Part::Start(name)) = parts.get(action) {
                 log.line(name, text);
             }
         }
-        Heard::Action(_) | Heard::Progress(_) | Heard::Rescue(_) => {}
+        JobEvent::Action(_) | JobEvent::Progress(_) | JobEvent::Rescue(_) => {}
     })?;
     match ended {
         Ended::Done(_) => Ok(Ok(())),
         Ended::Cancelled => Err(Error::Interrupted),
-        Ended::Failed { action, how } => Ok(Err(reasons(parts, action, how))),
+        Ended::Failed { action, how, .. } => Ok(Err(reasons(parts, action, how))),
     }
 }
 
@@ -250,27 +248,27 @@ fn reasons(parts: &[Part], action: usize, how: Failure) -> Vec<String> {
                 "it ended (exit status 0); what a test starts must stay in the foreground"
                     .to_owned()
             }
-            other => StepFailure::Ran(other).reasons().join(": "),
+            other => other.reasons().join(": "),
         };
         return vec![format!("{name} did not stay alive: it ended {when}"), how];
     }
     match (parts.get(action), how) {
         (Some(Part::Start(name)), how) => {
             let mut why = vec![format!("{name} could not be started")];
-            why.extend(StepFailure::Ran(how).reasons());
+            why.extend(how.reasons());
             why
         }
         (Some(Part::Again(what)), Failure::NotHeld { last: Some(last), .. }) => {
             let mut why = vec![format!("it held once, but not a second time, that {what}")];
-            why.extend(StepFailure::Ran(*last).reasons());
+            why.extend(last.reasons());
             why
         }
         (Some(Part::Probe(what) | Part::Again(what)), how) => {
             let mut why = vec![format!("it does not hold that {what}")];
-            why.extend(StepFailure::Ran(how).reasons());
+            why.extend(how.reasons());
             why
         }
-        (_, how) => StepFailure::Ran(how).reasons(),
+        (_, how) => how.reasons(),
     }
 }
 

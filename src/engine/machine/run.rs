@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use super::{publish, read, unpacked};
+use crate::engine::call::{Action, Ended, Job, Session};
 use crate::engine::error::Error;
 use crate::engine::gate::environment;
 use crate::engine::{Hall, pack, sweep};
@@ -13,8 +14,7 @@ use crate::event::Event;
 use crate::image::{ImageConfig, Reference};
 use crate::sandbox::dial::Dialer;
 use crate::sandbox::{
-    Action, Attach, Cancel, Ended, Exec, Failure, Job, Mount, Network, Overlay, Owners, PolicyFile,
-    Session, stream, terminal,
+    Attach, Cancel, Exec, Failure, Mount, Network, Overlay, Owners, PolicyFile, stream, terminal,
 };
 
 /// What is to run, and how.
@@ -94,7 +94,7 @@ pub fn run(hall: &Hall<'_>, machine: &Machine, signals: OwnedFd) -> Result<Outco
             actions: vec![],
         };
         if !listeners.is_empty() {
-            job.actions.push(Action::Serve(serve));
+            job.actions.push(Action::Serve(serve.into()));
         }
         let ended = publish::during(listeners, &dialer, || {
             attached(session, job, exec, vec![], Some(signals), hall.cancel)
@@ -115,7 +115,7 @@ pub(in crate::engine) fn attached(
     signals: Option<OwnedFd>,
     cancel: &Cancel,
 ) -> Result<Ended, Error> {
-    let hear = &mut |_: crate::sandbox::Heard<'_>| {};
+    let hear = &mut |_: crate::sandbox::JobEvent<'_>| {};
     if terminal::there() {
         let (socket, lent) =
             terminal::lend().map_err(|source| system("lend the terminal", source))?;

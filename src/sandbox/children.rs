@@ -14,9 +14,9 @@ use super::plan::{self, Doing, Fault, Status};
 
 /// The programs in the background.
 #[derive(Default)]
-pub(super) struct Crew(Vec<Member>);
+pub(super) struct Children(Vec<Child>);
 
-struct Member {
+struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     /// The action that started it.
@@ -24,20 +24,20 @@ struct Member {
     ended: Option<Status>,
 }
 
-impl Crew {
+impl Children {
     /// Takes in a child that was just started.
     pub(super) fn join(&mut self, pid: Pid, action: usize) -> Result<(), Fault> {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .doing(|| "watch a program".into())?;
-        self.0.push(Member { pid, pidfd, action, ended: None });
+        self.0.push(Child { pid, pidfd, action, ended: None });
         Ok(())
     }
 
     fn note(&mut self, pid: Pid, status: WaitStatus) {
-        if let Some(member) =
-            self.0.iter_mut().find(|member| member.pid == pid && member.ended.is_none())
+        if let Some(child) =
+            self.0.iter_mut().find(|child| child.pid == pid && child.ended.is_none())
         {
-            member.ended = Some(status_of(status));
+            child.ended = Some(status_of(status));
         }
     }
 
@@ -102,7 +102,7 @@ impl Crew {
                 return Ok(None);
             }
             let mut fds: Vec<_> =
-                self.0.iter().map(|member| PollFd::new(&member.pidfd, PollFlags::IN)).collect();
+                self.0.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)).collect();
             let left = Timespec {
                 tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
@@ -127,8 +127,7 @@ impl Crew {
     }
 
     fn lost(&self) -> Option<Status> {
-        let gone =
-            |member: &Member| Some(Status::Lost(member.action, Box::new(member.ended.clone()?)));
+        let gone = |child: &Child| Some(Status::Lost(child.action, Box::new(child.ended.clone()?)));
         self.0.iter().find_map(gone)
     }
 }

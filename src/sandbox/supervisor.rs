@@ -6,7 +6,7 @@
 //! it, and with it, by their death signals, everything below.
 //!
 //! ```text
-//! bake ── warden ─┬─ helper ── init (pid 1 inside) ── programs and calls of one job
+//! bake ── supervisor ─┬─ helper ── init (pid 1 inside) ── programs and calls of one job
 //!                 └─ helper ── init …
 //! ```
 //!
@@ -23,59 +23,39 @@ use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::thread::UnshareFlags;
 
+use super::follow::{enter, follow};
 use super::helper::Helper;
 use super::plan::{self, Doing, Event, Fault, Order};
+use super::request::Dispatch;
 use super::sys::{self, Forked};
-use super::{Chores, wire};
+use super::wire;
 
-/// Does the warden's work if this process was started as one.
-pub(super) fn main(chores: Chores) -> Option<ExitCode> {
+/// Does the supervisor's work if this process was started as one.
+pub(super) fn main(dispatch: Dispatch) -> Option<ExitCode> {
     if std::env::args_os().next()?.as_bytes() != plan::ARGV0.to_bytes() {
         return None;
     }
     sys::enter_helper();
     // Somebody typed our name: there is nobody to serve.
     let Ok(socket) = sys::next_inherited_fd() else { return Some(ExitCode::from(2)) };
-    let code = match Warden::start(socket, chores) {
-        Ok(Some(warden)) => warden.serve(),
+    let code = match Supervisor::start(socket, dispatch) {
+        Ok(Some(supervisor)) => supervisor.serve(),
         Ok(None) => 0,
         Err(()) => 1,
     };
     Some(ExitCode::from(code))
 }
 
-/// Dies with the process that forked this one, also if that died before the question.
-pub(super) fn follow(parent: Pid) -> Result<(), Fault> {
-    let what = || "follow the parent".to_owned();
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing(what)?;
-    if rustix::process::getppid() == Some(parent) {
-        Ok(())
-    } else {
-        Err(Fault::new(what(), rustix::io::Errno::SRCH))
-    }
-}
-
-/// Becomes root of the session's user namespace.
-pub(super) fn enter(userns: impl AsFd) -> Result<(), Fault> {
-    use rustix::process::{Gid, Uid};
-    let what = || "enter the user namespace".to_owned();
-    rustix::thread::move_into_link_name_space(userns.as_fd(), Some(LinkNameSpaceType::User))
-        .doing(what)?;
-    rustix::thread::set_thread_groups(&[]).doing(what)?;
-    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing(what)?;
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing(what)
-}
-
-struct Warden {
+struct Supervisor {
     socket: OwnedFd,
     userns: OwnedFd,
     /// Network namespaces that nobody uses and nobody has left a trace in.
     nets: Vec<OwnedFd>,
     jobs: Vec<Working>,
-    chores: Chores,
+    dispatch: Dispatch,
 }
 
 /// A job under way.
@@ -87,19 +67,19 @@ struct Working {
     _ended: OwnedFd,
 }
 
-impl Warden {
+impl Supervisor {
     /// Makes the session's user namespace. `None`: bake has gone away in the meantime.
-    fn start(socket: OwnedFd, chores: Chores) -> Result<Option<Self>, ()> {
+    fn start(socket: OwnedFd, dispatch: Dispatch) -> Result<Option<Self>, ()> {
         // If bake is gone there is nobody to tell.
         let report = |event: &Event| wire::send(&socket, event, &[]).map_err(drop);
         let made = sys::close_from(4).doing(|| "close descriptors".into()).and_then(|()| {
             rustix::process::umask(Mode::empty());
-            Errand::run(|| {
+            Maker::run(|| {
                 sys::unshare(UnshareFlags::NEWUSER).map_err(|error| userns_fault(&error))?;
                 open_namespace("user")
             })
         });
-        let (errand, userns) = match made {
+        let (maker, userns) = match made {
             Ok(made) => made,
             Err(fault) => {
                 report(&Event::Fault(fault))?;
@@ -107,16 +87,16 @@ impl Warden {
             }
         };
         // Bake maps the ids of the child, which lives until then.
-        report(&Event::Ready(errand.pid.as_raw_nonzero().get()))?;
+        report(&Event::Ready(maker.pid.as_raw_nonzero().get()))?;
         match wire::receive(&socket) {
             Ok(Some((Order::Mapped, _))) => {}
             Ok(None) => return Ok(None),
             _ => return Err(()),
         }
-        drop(errand);
+        drop(maker);
         // Nearly every job wants one. Should it fail, the first that does gets to know why.
         let nets = make_net(&userns).into_iter().collect();
-        Ok(Some(Self { socket, userns, nets, jobs: vec![], chores }))
+        Ok(Some(Self { socket, userns, nets, jobs: vec![], dispatch }))
     }
 
     /// Serves until bake lets go of the socket; in the child of a job, does that job.
@@ -159,12 +139,12 @@ impl Warden {
         let (Some(plan), Some(events), Some(control)) = (next(), next(), next()) else {
             return None;
         };
-        let (Some(stdout), Some(stderr), Some(said), Some(ended)) =
+        let (Some(stdout), Some(stderr), Some(replies), Some(ended)) =
             (next(), next(), next(), next())
         else {
             return None;
         };
-        let (events, warden) = (File::from(events), rustix::process::getpid());
+        let (events, supervisor) = (File::from(events), rustix::process::getpid());
         let mut prepare = || -> Result<_, Fault> {
             let lent = if network {
                 None
@@ -179,20 +159,20 @@ impl Warden {
             prepare().and_then(|made| Ok((made, sys::fork().doing(|| "start a helper".into())?)));
         let fault = match forked {
             Ok(((_, net, userns), Forked::Child)) => {
-                let (plan, control, said) = (plan.into(), control.into(), said.into());
+                let (plan, control, replies) = (plan.into(), control.into(), replies.into());
                 let files = fds.into_iter().map(File::from).collect();
                 return Some(Helper {
-                    warden,
+                    supervisor,
                     plan,
                     events,
                     control,
                     stdout,
                     stderr,
-                    said,
+                    replies,
                     files,
                     userns,
                     net,
-                    chores: self.chores,
+                    dispatch: self.dispatch,
                 });
             }
             // Nobody else waits for this child, so the id cannot have been given away.
@@ -215,7 +195,7 @@ impl Warden {
         None
     }
 
-    /// Buries a helper that has ended.
+    /// Reaps a helper that has ended.
     fn over(&mut self, at: usize) {
         let job = self.jobs.swap_remove(at);
         let status = rustix::process::waitpid(Some(job.pid), WaitOptions::empty());
@@ -228,7 +208,7 @@ impl Warden {
 
 /// A network namespace with nothing but `lo`, which is up.
 fn make_net(userns: &OwnedFd) -> Result<OwnedFd, Fault> {
-    let made = Errand::run(|| {
+    let made = Maker::run(|| {
         enter(userns)?;
         sys::unshare(UnshareFlags::NEWNET).map_err(|error| {
             let errno = error.raw_os_error();
@@ -274,14 +254,14 @@ fn userns_fault(error: &io::Error) -> Fault {
 }
 
 /// A child that makes something, hands over its descriptor, and lives until this is dropped.
-struct Errand {
+struct Maker {
     pid: Pid,
     link: Option<OwnedFd>,
 }
 
-impl Errand {
+impl Maker {
     fn run(make: impl FnOnce() -> Result<OwnedFd, Fault>) -> Result<(Self, OwnedFd), Fault> {
-        let what = || "send a child on an errand".to_owned();
+        let what = || "start a child".to_owned();
         let (link, child_link) = wire::pair().doing(what)?;
         let parent = rustix::process::getpid();
         match sys::fork().doing(what)? {
@@ -296,12 +276,10 @@ impl Errand {
             }
             Forked::Parent(pid) => {
                 drop(child_link);
-                let errand = Self { pid, link: Some(link) };
-                match wire::receive(errand.link.as_ref().expect("taken in drop only"))
-                    .doing(what)?
-                {
+                let maker = Self { pid, link: Some(link) };
+                match wire::receive(maker.link.as_ref().expect("taken in drop only")).doing(what)? {
                     Some((Event::Ready(_), fds)) if fds.len() == 1 => {
-                        Ok((errand, fds.into_iter().next().expect("there is one")))
+                        Ok((maker, fds.into_iter().next().expect("there is one")))
                     }
                     Some((Event::Fault(fault), _)) => Err(fault),
                     _ => Err(Fault::new(what(), rustix::io::Errno::PIPE)),
@@ -311,7 +289,7 @@ impl Errand {
     }
 }
 
-impl Drop for Errand {
+impl Drop for Maker {
     fn drop(&mut self) {
         self.link = None;
         // There is no error for a child of ours.

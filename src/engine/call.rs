@@ -1,0 +1,101 @@
+//! The calls of the `bake` program: everything that the engine asks of bake itself inside a job.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::apply;
+use crate::archive;
+use crate::digest::Digest;
+use crate::layer::{Compression, Packed};
+use crate::sandbox::{self, Includes, Passed};
+use crate::step::Probe;
+
+/// One call.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Call {
+    /// Packs a directory as a layer.
+    Pack {
+        /// The directory, as the job sees it.
+        dir: PathBuf,
+        /// Latest time in the layer, seconds since 1970.
+        epoch: i64,
+        /// The directory of the topmost layer below, where there is one.
+        below: Option<PathBuf>,
+        /// Where the tar goes.
+        to: Passed,
+    },
+    /// Unpacks a layer into a directory that then can be a lower one of an overlay.
+    Unpack {
+        /// The directory, as the job sees it.
+        into: PathBuf,
+        /// How the blob is compressed.
+        how: Compression,
+        /// Whether the digest of the tar is wanted.
+        name: bool,
+        /// The blob.
+        blob: Passed,
+    },
+    /// Sets the times of what a step made to those that its layer will say.
+    Settle {
+        /// The directory, as the job sees it.
+        dir: PathBuf,
+        /// Latest time, seconds since 1970.
+        epoch: i64,
+    },
+    /// Finds out which of these paths of the image exist, and what its os-release says.
+    Look {
+        /// Paths, relative to the root.
+        paths: Vec<String>,
+    },
+    /// Takes one look of a test, of the kinds that need no program of the image.
+    Probe(Probe),
+    /// About operations inside the root.
+    Apply(apply::Call),
+    /// About packages and bases.
+    Archive(archive::Call),
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// It is done, and there is nothing to say.
+    Done,
+    /// Of [`Call::Pack`].
+    Packed(Packed),
+    /// Of [`Call::Unpack`]: the digest of the tar, where it was wanted.
+    Unpacked(Option<Digest>),
+    /// Of [`Call::Look`].
+    Seen {
+        /// Those paths that exist.
+        there: Vec<String>,
+        /// `/etc/os-release`; empty where there is none.
+        os_release: String,
+    },
+    /// Of [`Call::Apply`].
+    Apply(apply::Reply),
+    /// Of [`Call::Archive`].
+    Archive(archive::Reply),
+}
+
+/// A session of the program.
+pub type Session = sandbox::Session<Call>;
+/// A job of the program.
+pub type Job = sandbox::Job<Call>;
+/// An action of such a job.
+pub type Action = sandbox::Action<Call>;
+/// How such a job ended.
+pub type Ended = sandbox::Ended<Reply>;
+
+impl Includes<archive::Call> for Call {
+    fn include(call: archive::Call) -> Self {
+        Self::Archive(call)
+    }
+
+    fn reply(reply: Reply) -> Option<archive::Reply> {
+        match reply {
+            Reply::Archive(reply) => Some(reply),
+            _ => None,
+        }
+    }
+}

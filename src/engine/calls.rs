@@ -1,0 +1,70 @@
+//! What the calls of the program do; they run inside.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::call::{Call, Reply};
+use super::{gate, settle};
+use crate::digest::{Digest, HashReader};
+use crate::layer::{self, Compression, Packed};
+use crate::sandbox::{self, CallError, Inside};
+
+impl sandbox::Call for Call {
+    type Reply = Reply;
+
+    fn run(self, inside: Inside<'_>) -> Result<Reply, CallError> {
+        match self {
+            Self::Pack { dir, epoch, below, to } => {
+                pack(&dir, epoch, below.as_deref(), to.into_file()).map(Reply::Packed)
+            }
+            Self::Unpack { into, how, name, blob } => {
+                unpack(&into, how, name, blob.into_file()).map(Reply::Unpacked)
+            }
+            Self::Settle { dir, epoch } => settle::times(dir, epoch).map(|()| Reply::Done),
+            Self::Look { paths } => Ok(look(&paths)),
+            Self::Probe(probe) => {
+                gate::look(&probe).map(|()| Reply::Done).map_err(CallError::refused)
+            }
+            Self::Apply(call) => call.run(inside).map(Reply::Apply),
+            Self::Archive(call) => call.run(inside).map(Reply::Archive),
+        }
+    }
+}
+
+fn pack(dir: &Path, epoch: i64, below: Option<&Path>, mut to: File) -> Result<Packed, CallError> {
+    let packed = match below {
+        Some(below) => layer::pack_over(dir, epoch, below, &mut to),
+        None => layer::pack(dir, epoch, &mut to),
+    };
+    let packed = packed.map_err(|error| CallError::of(&error))?;
+    to.flush().map_err(|error| CallError::of(&error))?;
+    Ok(packed)
+}
+
+fn unpack(
+    into: &Path,
+    how: Compression,
+    name: bool,
+    blob: File,
+) -> Result<Option<Digest>, CallError> {
+    let failed = |error: layer::Error| CallError::of(&error);
+    let mut tar = layer::decompress_as(Box::new(blob), how).map_err(failed)?;
+    let unpack = |tar: &mut dyn Read| {
+        layer::unpack(tar, into, layer::Form::Overlay, &layer::Limits::default()).map_err(failed)
+    };
+    if !name {
+        return unpack(&mut *tar).map(|_| None);
+    }
+    let mut tar = HashReader::new(tar);
+    unpack(&mut tar)?;
+    // The name is that of all bytes, also of what follows the end mark.
+    io::copy(&mut tar, &mut io::sink()).map_err(|error| CallError::of(&error))?;
+    Ok(Some(tar.finish().1))
+}
+
+/// Which of `paths` exist in the root that this process sees, and what its os-release says.
+fn look(paths: &[String]) -> Reply {
+    let there = paths.iter().filter(|path| Path::new("/").join(path).exists()).cloned().collect();
+    Reply::Seen { there, os_release: fs::read_to_string("/etc/os-release").unwrap_or_default() }
+}

@@ -1,0 +1,144 @@
+//! What a host has and lacks, one finding a line.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::builtin::{BuiltIn, Ping};
+use super::call::{Call, CallError, Inside};
+use super::cancel::Cancel;
+use super::ended::Ended;
+use super::error::Error;
+use super::host::{Finding, Rung, find_tool};
+use super::job::{Action, Job, Overlay};
+use super::probe::{ROOT_KERNEL, USER_KERNEL, probe, rung, version};
+use super::session::Session;
+use super::spawn::kernel_says;
+
+/// A trial needs none of the program's calls.
+#[derive(Debug, Serialize, Deserialize)]
+enum Nothing {}
+
+impl Call for Nothing {
+    type Reply = ();
+
+    fn run(self, _: Inside<'_>) -> Result<(), CallError> {
+        match self {}
+    }
+}
+
+/// Looks at everything the sandbox needs and says what is missing and what helps.
+#[must_use]
+pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
+    let mut findings = vec![];
+    let mut add = |name: &str, ok: bool, detail: String, hint: Option<String>| {
+        findings.push(Finding { name: name.into(), ok, detail, hint: hint.filter(|_| !ok) });
+    };
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let is_root = rustix::process::geteuid().is_root();
+    let needed = if is_root { ROOT_KERNEL } else { USER_KERNEL };
+    let recent = version(&release).is_none_or(|have| have >= needed);
+    add(
+        "kernel",
+        recent,
+        format!("Linux {release}"),
+        Some(format!("use Linux {}.{} or newer", needed.0, needed.1)),
+    );
+    match rung() {
+        Ok(Rung::Root) => add(
+            "ids",
+            true,
+            "root: ids are mapped on mounts, root inside is nobody outside".into(),
+            None,
+        ),
+        Ok(Rung::Subids { uids, gids }) => {
+            add(
+                "ids",
+                true,
+                format!("subordinate user ids from {}, group ids from {}", uids.0, gids.0),
+                None,
+            );
+        }
+        Err(error) => add("ids", false, error.to_string(), error.hint()),
+    }
+    if !is_root {
+        for tool in ["newuidmap", "newgidmap"] {
+            let found = find_tool(tool);
+            let detail =
+                found.as_ref().map_or("not found".into(), |path| path.display().to_string());
+            add(
+                tool,
+                found.is_some(),
+                detail,
+                Some("apt-get install uidmap (or your distribution's shadow-utils)".into()),
+            );
+        }
+        if let Some(value) = kernel_says("/proc/sys/kernel/unprivileged_userns_clone") {
+            let hint = "sysctl -w kernel.unprivileged_userns_clone=1";
+            add(
+                "user namespaces for users",
+                value != "0",
+                format!("kernel.unprivileged_userns_clone is {value}"),
+                Some(hint.into()),
+            );
+        }
+        if let Some(value) = kernel_says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") {
+            let hint = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give bake an AppArmor profile with `userns,`";
+            add(
+                "AppArmor",
+                value == "0",
+                format!("kernel.apparmor_restrict_unprivileged_userns is {value}"),
+                Some(hint.into()),
+            );
+        }
+    }
+    if let Some(value) = kernel_says("/proc/sys/user/max_user_namespaces") {
+        add(
+            "user namespaces",
+            value != "0",
+            format!("up to {value}"),
+            Some("sysctl -w user.max_user_namespaces=15000".into()),
+        );
+    }
+    match attempt(helper) {
+        Ok(place) => add("sandbox", true, format!("works (tried in {place})"), None),
+        Err(error) => {
+            let source = std::error::Error::source(&error)
+                .map(|source| format!(": {source}"))
+                .unwrap_or_default();
+            add("sandbox", false, format!("{error}{source}"), error.hint());
+        }
+    }
+    findings
+}
+
+/// Runs a job over an overlay, from nothing.
+fn attempt(helper: Option<&Path>) -> Result<String, Error> {
+    let host = probe(helper)?;
+    // The store will be on a disk, so a disk is tried first; /tmp may be a tmpfs.
+    let dir = tempfile::Builder::new()
+        .prefix("bake-doctor-")
+        .tempdir_in("/var/tmp")
+        .or_else(|_| tempfile::tempdir());
+    let system = |what: &str| {
+        let what = format!("cannot {what}");
+        move |source| Error::System { what, source }
+    };
+    let dir = dir.map_err(system("make a temporary folder"))?;
+    let (layers, scratch) = (dir.path().join("layers"), dir.path().join("scratch"));
+    for made in [&layers, &scratch, &scratch.join("u"), &scratch.join("w")] {
+        std::fs::create_dir(made).map_err(system("make a temporary folder"))?;
+    }
+    let session = Session::<Nothing>::open(&host, &layers, &scratch)?;
+    let job = Job {
+        root: Some(Overlay { lower: vec![], upper: scratch.join("u"), work: scratch.join("w") }),
+        ..Job::bare(Action::Call(BuiltIn::Ping(Ping::default()).into()))
+    };
+    match session.run(job, &Cancel::new()?, &mut |_| {})? {
+        Ended::Done(_) => Ok(dir.path().parent().unwrap_or(dir.path()).display().to_string()),
+        other => Err(Error::System {
+            what: format!("the trial ended with {other:?}"),
+            source: std::io::Error::other("unexpected"),
+        }),
+    }
+}

@@ -1,0 +1,54 @@
+//! What a host can do.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use serde::Serialize;
+
+/// What this host can do, found out once per process by [`probe`].
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// How user ids are mapped.
+    pub rung: Rung,
+    /// The program started as helper; `/proc/self/exe` unless a test names another.
+    pub helper: PathBuf,
+    /// That program, shielded or copied when the first session is opened: a build with nothing to
+    /// do opens none.
+    pub(super) program: Arc<OnceLock<OwnedFd>>,
+}
+
+/// The rungs of the ladder that are built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rung {
+    /// Root with all capabilities: idmapped mounts, ids stay real on disk.
+    Root,
+    /// An unprivileged user with subordinate ids (newuidmap).
+    Subids {
+        /// First subordinate user id and how many.
+        uids: (u32, u32),
+        /// First subordinate group id and how many.
+        gids: (u32, u32),
+    },
+}
+
+/// One line of `bake doctor`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: String,
+    /// Whether it is as bake needs it.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// A command that helps, when not ok.
+    pub hint: Option<String>,
+}
+
+/// A program of the host, in the usual places.
+pub(super) fn find_tool(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.is_file())
+}
