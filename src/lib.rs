@@ -25,5 +25,6 @@ pub mod rootfs;
 pub mod sandbox;
 pub mod step;
 pub mod store;
+pub mod threads;
 pub mod tree;
 pub mod ui;

@@ -15,6 +15,7 @@ use super::{closure, mirror};
 use crate::deb::index::Catalog;
 use crate::digest::Digest;
 use crate::event::Sink;
+use crate::threads;
 
 /// Asks whether to stop; see [`fetch::Fetcher::new`].
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -487,10 +488,19 @@ fn parallel<T: Sync, R: Send>(
     work: &(dyn Fn(&T) -> Result<R, Error> + Sync),
 ) -> Result<Vec<R>, Error> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();
-        threads
+        let started: Vec<_> = items
+            .iter()
+            .map(|item| threads::scoped(scope, move || work(item)).map_err(|_| item))
+            .collect();
+        started
             .into_iter()
-            .map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .map(|one| match one {
+                Ok(thread) => {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }
+                // The host had no thread for it.
+                Err(item) => work(item),
+            })
             .collect()
     })
 }

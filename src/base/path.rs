@@ -15,6 +15,7 @@ use crate::files::{self, Links, Mark, Moment, RootDir};
 use crate::layer;
 use crate::recipe::Modes;
 use crate::sandbox::CallError;
+use crate::threads;
 
 /// How the note begins of what a tar looked like when it was read, and which digest it had.
 const NOTE: &str = "bake tar 1";
@@ -116,7 +117,7 @@ pub(super) fn build(
     let inside = shop.inside(upper)?;
     std::thread::scope(|scope| {
         let path = &path;
-        let pump = scope.spawn(move || -> io::Result<Digest> {
+        let pump = threads::scoped(scope, move || -> io::Result<Digest> {
             let mut pipe = io::BufWriter::with_capacity(1 << 16, File::from(writer));
             let digest = if is_directory {
                 directory::write(path, pin.modes, epoch, &mut pipe)?;
@@ -130,7 +131,8 @@ pub(super) fn build(
             };
             pipe.flush()?;
             Ok(digest)
-        });
+        })
+        .map_err(Error::file("start a thread for", path))?;
         let call = Call::UnpackArchive { into: inside, archive: reader.into() };
         let job = Job::bare(Action::call(call));
         let ended =

@@ -12,6 +12,7 @@ use crate::engine::{self, Baked, Hall, LockMode, Looked, NoCache, Request};
 use crate::image::Platform;
 use crate::recipe::Inputs;
 use crate::sandbox::{self, Cancel};
+use crate::threads;
 use crate::ui::report::Report;
 use crate::ui::text::{Style, clean, paint};
 
@@ -264,7 +265,7 @@ pub(super) fn cancel() -> Result<Cancel, Report> {
     let mut signals =
         signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
     let handle = cancel.clone();
-    std::thread::spawn(move || {
+    threads::free(move || {
         let mut before = false;
         for signal in signals.forever() {
             if before {
@@ -275,6 +276,7 @@ pub(super) fn cancel() -> Result<Cancel, Report> {
             before = true;
             handle.fire();
         }
-    });
+    })
+    .map_err(fail)?;
     Ok(cancel)
 }

@@ -12,6 +12,7 @@ use super::images::reference;
 use super::{Ctx, channel, edge};
 use crate::engine::{self, Hall, Machine, Outcome, Tested};
 use crate::sandbox::Cancel;
+use crate::threads;
 use crate::ui::report::Report;
 use crate::ui::text::{clean, took};
 
@@ -92,7 +93,7 @@ fn signals() -> Result<(OwnedFd, Cancel), Report> {
         signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
             .map_err(fail)?;
     let handle = cancel.clone();
-    std::thread::spawn(move || {
+    threads::free(move || {
         let mut before = BTreeSet::new();
         for signal in all.forever() {
             if !before.insert(signal) && matches!(signal, SIGHUP | SIGINT | SIGTERM) {
@@ -101,6 +102,7 @@ fn signals() -> Result<(OwnedFd, Cancel), Report> {
             // Where the machine has ended nobody listens any more.
             let _ = write.write_all(&[u8::try_from(signal).unwrap_or(0)]);
         }
-    });
+    })
+    .map_err(fail)?;
     Ok((read.into(), cancel))
 }

@@ -13,6 +13,7 @@ use super::seen::{Reader, Writer};
 use super::{Context, Error, marks};
 use crate::digest::{Digest, Hasher};
 use crate::files::Mark;
+use crate::threads;
 
 /// Name of the form in which a copy is hashed; changes when its meaning does.
 const FORMAT: &[u8] = b"bake copy 1\n";
@@ -61,16 +62,17 @@ pub(super) fn contents(
     };
     // Some at a time: of half a million files the results alone would be a tenth of a gigabyte.
     for some in unknown.chunks(SOME) {
-        let found: Vec<_> = some
-            .par_iter()
-            .with_min_len(16)
-            .map_init(
-                || vec![0; CHUNK],
-                |buffer, at| {
-                    file(at).map(|(row, mark, _)| hash(context, listing, row, &mark, buffer))
-                },
-            )
-            .collect();
+        let found: Vec<_> = threads::in_pool(|| {
+            some.par_iter()
+                .with_min_len(16)
+                .map_init(
+                    || vec![0; CHUNK],
+                    |buffer, at| {
+                        file(at).map(|(row, mark, _)| hash(context, listing, row, &mark, buffer))
+                    },
+                )
+                .collect()
+        });
         for ((_, mark, content), digest) in
             some.iter().filter_map(file).zip(found.into_iter().flatten())
         {

@@ -15,6 +15,7 @@ use super::list::{Listing, What};
 use super::select::left_out;
 use super::{Context, Error, special};
 use crate::files::{self, Mark};
+use crate::threads;
 
 /// Names of one folder that one thread looks at in one go.
 const SHARE: usize = 512;
@@ -79,7 +80,7 @@ pub(super) fn walk(
     let mut folders = vec![PathBuf::new()];
     while !folders.is_empty() {
         let looked: Vec<Result<Looked, Error>> =
-            folders.into_par_iter().map(|below| walk.look(below)).collect();
+            threads::in_pool(|| folders.into_par_iter().map(|below| walk.look(below)).collect());
         // Of several errors always the same one is told.
         let mut looked = looked.into_iter().collect::<Result<Vec<_>, _>>()?;
         folders = vec![];

@@ -220,6 +220,11 @@ impl Error {
     }
 }
 
+/// The host has no more threads.
+pub(super) fn no_thread(error: std::io::Error) -> Error {
+    Error::Chore { what: "work on it".to_owned(), why: error.to_string() }
+}
+
 /// How a step failed.
 #[derive(Debug, Clone)]
 pub enum StepFailure {

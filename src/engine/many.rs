@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::event::{self, Event, Sink};
 use crate::files;
 use crate::store::{self, Published, Version};
+use crate::threads;
 
 /// Which recipe of a run failed, and how.
 #[derive(Debug)]
@@ -201,9 +202,13 @@ fn each<'a, T: Sync, R: Send>(
         // On this thread: the common case needs no other.
         0 | 1 => run(),
         count => thread::scope(|scope| {
-            for _ in 0..count {
-                scope.spawn(run);
+            // This thread is one of them, so that it is done where the host has no threads to give.
+            for _ in 1..count {
+                if threads::scoped(scope, run).is_err() {
+                    break;
+                }
             }
+            run();
         }),
     }
     let taken = |slot: Mutex<Option<Result<R, Error>>>| {

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::call::{Action, Call, Ended, Job, Reply, Session};
-use super::error::Error;
+use super::error::{Error, no_thread};
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Blob, Compression, Meta};
 use crate::sandbox::Cancel;
 use crate::store::Draft;
+use crate::threads;
 
 /// Where an upper folder is inside the sandbox: `/scratch/…`.
 pub(super) fn inside(draft: &Draft, path: &Path) -> Result<PathBuf, Error> {
@@ -82,18 +83,19 @@ pub(super) fn pack(
     };
     let (read, write) = std::io::pipe().map_err(system("make a pipe"))?;
     let dir = inside(draft, upper.dir)?;
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
     let mut blob = draft.blob()?;
     let (squeezed, ended) = thread::scope(|scope| {
-        let squeezer = scope.spawn(|| {
+        let squeezer = threads::scoped(scope, || {
             let mut read = read;
-            layer::compress(&mut read, &mut blob, how, threads)
-        });
+            layer::compress(&mut read, &mut blob, how, workers)
+        })
+        .map_err(no_thread)?;
         let below = upper.below.clone();
         let call = Call::Pack { dir, epoch, below, to: write.into() };
         let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {});
-        (squeezer.join(), ended)
-    });
+        Ok::<_, Error>((squeezer.join(), ended))
+    })?;
     let reply = reply(ended?, &format!("pack {label}"))?;
     let squeezed = squeezed.map_err(|_| Error::Chore {
         what: format!("compress {label}"),
@@ -141,12 +143,16 @@ pub(super) fn unpack_layer(
     };
     // Read twice, but once from the disk: the digest costs no time of the one that unpacks.
     let (ended, found) = thread::scope(|scope| {
-        let hashing = scope.spawn(move || {
+        let hashing = threads::scoped(scope, move || {
             let mut reader = HashReader::new(again);
             std::io::copy(&mut reader, &mut std::io::sink()).map(|_| reader.finish().1)
-        });
-        (session.run(Job::bare(Action::call(call)), cancel, &mut |_| {}), hashing.join())
-    });
+        })
+        .map_err(no_thread)?;
+        Ok::<_, Error>((
+            session.run(Job::bare(Action::call(call)), cancel, &mut |_| {}),
+            hashing.join(),
+        ))
+    })?;
     let found = found
         .map_err(|_| Error::Chore { what: what.clone(), why: "the hasher panicked".to_owned() })?
         .map_err(read)?;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::config::Made;
 use super::direct::{self, Direct};
-use super::error::Error;
+use super::error::{Error, no_thread};
 use super::record::{self, Record};
 use super::work::{Node, Work};
 use super::{NoCache, pack, paranoid, settle};
@@ -34,6 +34,7 @@ use crate::plan::lock::Lock as Pins;
 use crate::plan::why::Why;
 use crate::step::Op;
 use crate::store::{self, Entry, Found, Layer, Tree};
+use crate::threads;
 
 /// The nodes run so far.
 pub(super) struct Run<'scope, 'env> {
@@ -270,11 +271,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
         };
         settle::settle(work.session()?, &work.draft, &upper, work.ready.epoch, work.hall.cancel)?;
         self.stack.push(Layered { index, folder: Some(upper.clone()), touches: None, _tree: None });
-        let handle = self.scope.spawn(move || {
+        let pack = move || {
             let blob = work.pack(&upper, below.as_deref(), &label)?;
             let trouble = keep(blob.as_ref(), None);
             Ok((blob, trouble))
-        });
+        };
+        let handle = threads::scoped(self.scope, pack).map_err(no_thread)?;
         self.packing = Some(Packing { index, handle });
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::call::{Action, Ended, Job};
-use super::error::Error;
+use super::error::{Error, no_thread};
 use super::locking::Locking;
 use super::machine::run::{Outcome, attached, verdict};
 use super::node::{Trouble, environment};
@@ -17,6 +17,7 @@ use crate::event::Event;
 use crate::recipe::{Step, StepKind};
 use crate::sandbox::{Attach, Exec, JobEvent, Network, Overlay, Streams, terminal};
 use crate::step::{Lowered, Op};
+use crate::threads;
 
 /// A person who wants to look into a step that fails.
 #[derive(Debug, Default)]
@@ -110,7 +111,7 @@ pub(super) fn watched(
         }
     };
     thread::scope(|scope| {
-        let relay = scope.spawn(move || lent.relay());
+        let relay = threads::scoped(scope, move || lent.relay()).map_err(no_thread)?;
         let ended = site.session.run(job, site.cancel, hear);
         // A terminal that has gone takes with it whoever might be told.
         let _ = relay.join();

@@ -25,6 +25,7 @@ use crate::image::{
     judge_manifest, kind,
 };
 use crate::store::{Error, Kept, MEDIA_TESTS, NoDescriptor, SMALL, Store, TESTS_ANNOTATION};
+use crate::threads;
 
 mod blob;
 
@@ -398,25 +399,28 @@ impl Walk<'_> {
         };
         let store = self.store;
         let streams: Vec<_> = self.streams.iter().collect();
-        let found: Vec<(u64, Vec<Problem>)> = streams
-            .par_iter()
-            .map(|(digest, claims)| {
-                let seen = blob::read(store, digest, claims.keys(), &|n| tell(digest, n));
-                let mut problems = vec![];
-                for (claim, images) in *claims {
-                    for what in seen.judge(digest, claim) {
-                        let images = images.iter().cloned().collect();
-                        problems.push(Problem {
-                            level: Level::Error,
-                            images,
-                            path: store.blob_path(digest),
-                            what,
-                        });
+        let read = || {
+            streams
+                .par_iter()
+                .map(|(digest, claims)| {
+                    let seen = blob::read(store, digest, claims.keys(), &|n| tell(digest, n));
+                    let mut problems = vec![];
+                    for (claim, images) in *claims {
+                        for what in seen.judge(digest, claim) {
+                            let images = images.iter().cloned().collect();
+                            problems.push(Problem {
+                                level: Level::Error,
+                                images,
+                                path: store.blob_path(digest),
+                                what,
+                            });
+                        }
                     }
-                }
-                (seen.size, problems)
-            })
-            .collect();
+                    (seen.size, problems)
+                })
+                .collect()
+        };
+        let found: Vec<(u64, Vec<Problem>)> = threads::in_pool(read);
         sink(Event::ProgressEnd { task: "verify" });
         let bytes = found.iter().map(|(size, _)| size).sum();
         self.problems.extend(found.into_iter().flat_map(|(_, problems)| problems));

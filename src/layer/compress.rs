@@ -12,6 +12,7 @@ use std::thread;
 use super::member::{Key, Listed, Member, Members, Piece, Pieces, Pool, Told};
 use super::{Blob, Compression, Error};
 use crate::digest::{Digest, HashWriter, Hasher};
+use crate::threads;
 
 /// Needs four fifths of the time of level 5 and gives 1 or 2 % more bytes; level 1 needs half, and
 /// gives 6 % more.
@@ -126,17 +127,18 @@ struct Side<'scope, T> {
 }
 
 impl<'scope, T: AsRef<[u8]> + Send + 'scope> Side<'scope, T> {
-    fn start(scope: &'scope thread::Scope<'scope, '_>) -> Self {
+    fn start(scope: &'scope thread::Scope<'scope, '_>) -> Result<Self, Error> {
         let (to, from) = mpsc::sync_channel::<T>(2);
-        let thread = scope.spawn(move || {
+        let hash = move || {
             let (mut hasher, mut bytes) = (Hasher::new(), 0);
             for part in from {
                 hasher.update(part.as_ref());
                 bytes += part.as_ref().len() as u64;
             }
             (hasher.finish(), bytes)
-        });
-        Self { to, thread }
+        };
+        let thread = threads::scoped(scope, hash).map_err(|source| Error::Write { source })?;
+        Ok(Self { to, thread })
     }
 
     fn add(&self, part: T) {
@@ -170,8 +172,8 @@ fn gzip<T, E: From<Error>>(
     let listing = listed.is_some();
     let old: Option<Members> = listed.as_mut().and_then(|listed| listed.old.take());
     thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
+        for n in 0..workers {
+            let started = threads::scoped(scope, || {
                 let level =
                     libdeflater::CompressionLvl::new(GZIP_LEVEL).expect("a level of libdeflate");
                 let mut deflate = libdeflater::Compressor::new(level);
@@ -197,13 +199,20 @@ fn gzip<T, E: From<Error>>(
                     let _ = result.send(Made { bytes, key });
                 }
             });
+            match started {
+                Ok(_) => {}
+                // The host has no more: fewer do it, with the same bytes.
+                Err(_) if n > 0 => break,
+                Err(source) => return Err(Error::Write { source }.into()),
+            }
         }
         // Dropped on every way out of here, which ends the threads.
         let jobs = jobs;
-        let tar_side = Side::<Piece>::start(scope);
+        let tar_side = Side::<Piece>::start(scope)?;
         let (order, members) = mpsc::sync_channel::<mpsc::Receiver<Made>>(workers);
         let pool = outputs.clone();
-        let writer = scope.spawn(move || write_out(out, members, &pool));
+        let writer = threads::scoped(scope, move || write_out(out, members, &pool))
+            .map_err(|source| Error::Write { source })?;
         let told = listing.then(Told::default);
         let mut pieces = Pieces::new(&inputs, told.clone(), |piece: Piece, key: Option<Key>| {
             tar_side.add(piece.clone());
@@ -262,8 +271,8 @@ fn zstd<T, E: From<Error>>(
     make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
 ) -> Result<(Blob, T), E> {
     thread::scope(|scope| {
-        let tar_side = Side::<Vec<u8>>::start(scope);
-        let blob_side = Side::<Vec<u8>>::start(scope);
+        let tar_side = Side::<Vec<u8>>::start(scope)?;
+        let blob_side = Side::<Vec<u8>>::start(scope)?;
         let setup = |source| Error::Compressed { why: format!("zstd cannot start: {source}") };
         let mut encoder = zstd::Encoder::new(Beside { out, side: &blob_side }, 3).map_err(setup)?;
         encoder.include_checksum(true).map_err(setup)?;

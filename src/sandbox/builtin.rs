@@ -14,6 +14,7 @@ use super::call::{CallError, Inside, Passed};
 use super::path::WirePath;
 use super::serve;
 use crate::files::{open_dir, remove_at};
+use crate::threads;
 
 /// Threads that remove.
 const REMOVERS: usize = 8;
@@ -89,7 +90,7 @@ fn remove_trees(paths: &[WirePath]) -> Result<(), CallError> {
     // that it is done where the host has no threads to give.
     thread::scope(|scope| {
         for _ in 1..REMOVERS.min(paths.len()) {
-            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+            if threads::scoped(scope, work).is_err() {
                 break;
             }
         }

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn errors_keep_the_number_of_the_system() {
         #[derive(Debug, thiserror::Error)]
-        #[error("write the file")]
+        #[error("cannot write the file")]
         struct Outer(#[source] io::Error);
         let full = || io::Error::from_raw_os_error(libc::ENOSPC);
         let wrapped = Outer(io::Error::other(Outer(full())));

@@ -10,6 +10,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::job::Streams;
+use crate::threads;
 
 /// Our ends of the pipes.
 #[derive(Debug)]
@@ -40,14 +41,23 @@ pub fn carry() -> io::Result<(Streams, Carrier)> {
 
 impl Carrier {
     /// Carries as long as `job` runs; all that the program wrote is passed on before this returns.
-    pub fn during<T>(self, job: impl FnOnce() -> T) -> T {
+    ///
+    /// # Errors
+    /// Where the host has no threads for it; then `job` did not run.
+    pub fn during<T>(self, job: impl FnOnce() -> T) -> io::Result<T> {
         let Self { stdin, stdout, stderr, stop, stopped } = self;
         thread::scope(|scope| {
             let (stop, stopped) = (&stop, &stopped);
-            scope.spawn(move || feed(rustix::stdio::stdin(), stdin, stop.as_fd(), stopped));
-            scope.spawn(move || drain(stdout, rustix::stdio::stdout()));
-            scope.spawn(move || drain(stderr, rustix::stdio::stderr()));
-            let result = job();
+            let input = move || feed(rustix::stdio::stdin(), stdin, stop.as_fd(), stopped);
+            let started = threads::scoped(scope, input)
+                .and_then(|_| {
+                    threads::scoped(scope, move || drain(stdout, rustix::stdio::stdout()))
+                })
+                .and_then(|_| {
+                    threads::scoped(scope, move || drain(stderr, rustix::stdio::stderr()))
+                });
+            // Not run, it lets go of the program's ends of the pipes, which ends the threads.
+            let result = started.map(|_| job());
             stopped.store(true, Ordering::Relaxed);
             // A counter that is full has been raised.
             let _ = rustix::io::write(stop, &1_u64.to_ne_bytes());

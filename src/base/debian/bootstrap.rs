@@ -14,6 +14,7 @@ use crate::archive::{
 use crate::base::{Error, PinnedDebian, host_arch};
 use crate::event::Event;
 use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile};
+use crate::threads;
 
 /// Runs each preinst as dpkg would: its control folder at `tmp.ci` (elsewhere debconf would not
 /// know the owner of a template).
@@ -86,11 +87,12 @@ fn unpack(
         });
     };
     let (fetched, ended) = std::thread::scope(|scope| {
-        let fetching = scope.spawn(|| fetch(pin, &mirror, File::from(writer), shop));
+        let fetching = threads::scoped(scope, || fetch(pin, &mirror, File::from(writer), shop))
+            .map_err(Error::file("start a thread for", upper))?;
         let ended = shop.run("unpacking the base", job, &mut |_| {}, &mut progress);
         let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (fetched, ended)
-    });
+        Ok::<_, Error>((fetched, ended))
+    })?;
     (shop.sink)(Event::ProgressEnd { task: "unpack" });
     // When a download fails the unpacking ends too, for want of packages: the download is the
     // reason.

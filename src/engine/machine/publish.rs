@@ -9,6 +9,7 @@ use std::thread;
 
 use crate::engine::error::Error;
 use crate::sandbox::dial::Dialer;
+use crate::threads;
 
 /// A port of the host that is open.
 pub(super) struct Listener {
@@ -27,7 +28,14 @@ pub(super) fn listen(wanted: &[(SocketAddr, u16)]) -> Result<Vec<Listener>, Erro
 }
 
 /// Carries connections while `job` runs.
-pub(super) fn during<T>(listeners: Vec<Listener>, dialer: &Dialer, job: impl FnOnce() -> T) -> T {
+///
+/// # Errors
+/// Where the host has no threads for it; then `job` did not run.
+pub(super) fn during<T>(
+    listeners: Vec<Listener>,
+    dialer: &Dialer,
+    job: impl FnOnce() -> T,
+) -> io::Result<T> {
     let over = AtomicBool::new(false);
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|one| one.socket.local_addr().ok()).collect();
@@ -35,9 +43,10 @@ pub(super) fn during<T>(listeners: Vec<Listener>, dialer: &Dialer, job: impl FnO
     // machine is gone.
     let open: Mutex<Vec<TcpStream>> = Mutex::new(vec![]);
     thread::scope(|scope| {
+        let mut started = Ok(());
         for Listener { socket, port } in listeners {
             let (over, open) = (&over, &open);
-            scope.spawn(move || {
+            let serve = move || {
                 for client in socket.incoming() {
                     if over.load(Ordering::SeqCst) {
                         return;
@@ -60,12 +69,18 @@ pub(super) fn during<T>(listeners: Vec<Listener>, dialer: &Dialer, job: impl FnO
                     all.retain(|one| one.peer_addr().is_ok());
                     all.extend([a, b]);
                     drop(all);
-                    scope.spawn(move || carry(client, inside));
-                    scope.spawn(move || carry(d, c));
+                    // Without a thread for it the client sees its connection close.
+                    if threads::scoped(scope, move || carry(client, inside)).is_ok() {
+                        let _ = threads::scoped(scope, move || carry(d, c));
+                    }
                 }
-            });
+            };
+            if let Err(error) = threads::scoped(scope, serve) {
+                started = Err(error);
+                break;
+            }
         }
-        let result = job();
+        let result = started.map(|()| job());
         over.store(true, Ordering::SeqCst);
         for stream in open.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             // One that is closed already needs no closing.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::{publish, read, unpacked};
 use crate::engine::call::{Action, Ended, Job, Session};
-use crate::engine::error::Error;
+use crate::engine::error::{Error, no_thread};
 use crate::engine::gate::environment;
 use crate::engine::{Hall, pack, sweep};
 use crate::event::Event;
@@ -16,6 +16,7 @@ use crate::sandbox::dial::Dialer;
 use crate::sandbox::{
     Attach, Cancel, Exec, Failure, Mount, Network, Overlay, Owners, PolicyFile, stream, terminal,
 };
+use crate::threads;
 
 /// What is to run, and how.
 #[derive(Debug, Clone)]
@@ -99,7 +100,7 @@ pub fn run(hall: &Hall<'_>, machine: &Machine, signals: OwnedFd) -> Result<Outco
         let ended = publish::during(listeners, &dialer, || {
             attached(session, job, exec, vec![], Some(signals), hall.cancel)
         });
-        verdict(ended?)
+        verdict(ended.map_err(no_thread)??)
     })();
     sweep::clear(hall.sink, &draft, session.as_ref());
     outcome
@@ -126,7 +127,7 @@ pub(in crate::engine) fn attached(
             signals,
         }));
         return std::thread::scope(|scope| {
-            let relay = scope.spawn(move || lent.relay());
+            let relay = threads::scoped(scope, move || lent.relay()).map_err(no_thread)?;
             let ended = session.run(job, cancel, hear);
             // A terminal that has gone takes with it whoever might be told.
             let _ = relay.join();
@@ -135,7 +136,7 @@ pub(in crate::engine) fn attached(
     }
     let (streams, carrier) = stream::carry().map_err(|source| system("make pipes", source))?;
     job.actions.push(Action::Attach(Attach { exec, or_else, streams, signals }));
-    Ok(carrier.during(|| session.run(job, cancel, hear))?)
+    Ok(carrier.during(|| session.run(job, cancel, hear)).map_err(no_thread)??)
 }
 
 fn system(what: &str, source: std::io::Error) -> Error {

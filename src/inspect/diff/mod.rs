@@ -16,6 +16,7 @@ use super::picture::Opened;
 use crate::digest::Digest;
 use crate::image::Reference;
 use crate::store::Store;
+use crate::threads;
 use crate::tree::{self, Kind, Reader, Tree};
 
 mod config;
@@ -164,7 +165,8 @@ pub fn diff(
             Ok::<_, Error>(Read::of(reader))
         };
         let second = common.clone();
-        let (before, after) = rayon::join(|| rest(&old, common), || rest(&new, second));
+        let (before, after) =
+            threads::in_pool(|| rayon::join(|| rest(&old, common), || rest(&new, second)));
         let (before, after) = (before?, after?);
         measure(&mut diff.before, &before.tree);
         measure(&mut diff.after, &after.tree);

@@ -30,6 +30,7 @@ use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::files::{Links, RootDir};
 use crate::image::{IDENTITY_FILE, Identity, rfc3339};
+use crate::threads;
 use crate::tree::{self, Kind, What};
 
 mod cache;
@@ -267,7 +268,7 @@ pub fn drift(
     match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
         Ok(pool) => pool.install(work),
         // No new threads to be had: the ones there are do it.
-        Err(_) => work(),
+        Err(_) => threads::in_pool(work),
     }
     if let Some(cache) = cache {
         cache.save()?;

@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 use super::{Error, Kind, Verdict, place};
 use crate::digest::Digest;
 use crate::image::epoch_of;
+use crate::threads;
 
 /// Bytes of a file or stream at which it is refused: a hundred reports of a machine on which
 /// everything differs.
@@ -117,14 +118,17 @@ pub(super) fn read(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>
             files.push((path.clone(), true));
         }
     }
-    let read: Vec<Result<Vec<Found>, Error>> = files
-        .par_iter()
-        .map(|(path, named)| match text(path) {
-            Ok(text) => Ok(parse(&text, path)),
-            Err(source) if *named => Err(Error::Report { path: path.clone(), source }),
-            Err(_) => Ok(vec![Found::Bad(Kind::Unreadable, place(path, None))]),
-        })
-        .collect();
+    let all = || {
+        files
+            .par_iter()
+            .map(|(path, named)| match text(path) {
+                Ok(text) => Ok(parse(&text, path)),
+                Err(source) if *named => Err(Error::Report { path: path.clone(), source }),
+                Err(_) => Ok(vec![Found::Bad(Kind::Unreadable, place(path, None))]),
+            })
+            .collect()
+    };
+    let read: Vec<Result<Vec<Found>, Error>> = threads::in_pool(all);
     for part in read {
         found.extend(part?);
     }

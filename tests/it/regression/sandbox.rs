@@ -1,12 +1,16 @@
 //! What was once reported wrong, as tests of what must hold: sandbox.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bake::engine::call::{Action, Job};
 use bake::rootfs::accounts::Accounts;
 use bake::sandbox::{CallError, Circumstances, Ended, Failure, Ping};
 
+use crate::lab;
 use crate::sandbox_lab::{Lab, Ran, exec, ping, sh};
+use crate::tier;
 
 /// B13: who a program runs as, who owns a file and who must own it are one reader's answer.
 #[test]
@@ -82,4 +86,86 @@ fn userns_a_full_disk_is_told_by_its_number() {
     let ran = lab.run(lab.job(vec![sh("echo 'No space left on device' >&2; exit 1")]));
     let Ended::Failed { how: Failure::Exit(1), seen, .. } = &ran.ended else { panic!("{ran:#?}") };
     assert!(!seen.no_room);
+}
+
+/// A cgroup of its own that gives a program so many processes and threads; gone when dropped.
+struct Pids(PathBuf);
+
+impl Pids {
+    /// `None` where this host has no cgroups for it that may be used.
+    fn new() -> Option<Self> {
+        // Version 1 has a tree for each controller, version 2 one for all.
+        let tree = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
+            .iter()
+            .map(|tree| Path::new(tree).join(format!("bake-test-{}", std::process::id())))
+            .find(|tree| {
+                fs::create_dir(tree).is_ok()
+                    && (tree.join("pids.max").exists() || fs::remove_dir(tree).is_err())
+            });
+        if tree.is_none() {
+            tier::skip("no cgroup with a limit of processes can be made");
+        }
+        tree.map(Self)
+    }
+
+    fn command(&self, most: usize, bake: &Command) -> Command {
+        fs::write(self.0.join("pids.max"), most.to_string()).unwrap();
+        let mut command = Command::new("sh");
+        let enter = "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"";
+        command
+            .args(["-c", enter, "sh"])
+            .arg(&self.0)
+            .arg(bake.get_program())
+            .args(bake.get_args());
+        for (name, value) in bake.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.current_dir(bake.get_current_dir().unwrap());
+        command
+    }
+}
+
+impl Drop for Pids {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// C5: where no threads or processes are to be had, work is done on fewer, or ends with an error
+/// that says so, never with a panic; and nothing is left.
+#[test]
+fn root_few_threads_are_no_reason_to_panic() {
+    if !tier::root() || !tier::sandbox() {
+        return;
+    }
+    let Some(pids) = Pids::new() else { return };
+    let lab = lab::Lab::new();
+    lab.tiny_root();
+    for n in 0..80 {
+        lab.write(&format!("files/{n}/{n}"), "x");
+    }
+    lab.write(
+        "tiny.toml",
+        "[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n[[step]]\ncopy = \"files/\"\nto = \"/srv/\"\n[[step]]\nrun = \"seq 10 > /a\"\n",
+    );
+    let mut built = false;
+    for most in [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 18, 30] {
+        for args in [&["check", "tiny.toml"][..], &["build", "tiny.toml", "--no-cache"]] {
+            let ran = lab::run(&mut pids.command(most, &lab.command(args)));
+            assert!(!ran.err.contains("panicked"), "{most} {args:?}: {}", ran.err);
+            match ran.code {
+                0 => built |= args[0] == "build",
+                1 | 10 | 11 => assert!(
+                    ran.err.contains("Resource temporarily unavailable")
+                        || ran.err.contains("cannot start a thread"),
+                    "{most} {args:?}: {}",
+                    ran.err
+                ),
+                code => panic!("{most} {args:?}: exit {code}: {}", ran.err),
+            }
+        }
+        assert!(lab.scratch().is_empty(), "{most}: {:?}", lab.scratch());
+    }
+    assert!(built, "thirty are enough");
+    assert_eq!(lab::run(&mut pids.command(1, &lab.command(["verify"]))).code, 0);
 }
