@@ -3,6 +3,7 @@
 //! they take cannot be locked.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::call::{Action, Call, Ended, Job, Reply};
