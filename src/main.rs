@@ -9,5 +9,7 @@ fn main() -> ExitCode {
     if let Some(code) = bake::sandbox::helper_main::<bake::engine::Call>() {
         return code;
     }
+    // What is cached and logged is nobody else's to write to, whoever started this.
+    bake::files::tighten_umask();
     bake::cli::main()
 }

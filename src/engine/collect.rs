@@ -11,11 +11,13 @@ use crate::store::{Garbage, Rules};
 /// Removes what the rules say, and the scratch of builds that died. Returns what the store has
 /// freed.
 pub fn collect(hall: &Hall<'_>, rules: &Rules) -> Result<Garbage, Error> {
+    // On a full disk there is no room for a directory either.
+    let _room = hall.store.release_reserve();
     sweep::dead_builds(hall)?;
     let draft = hall.store.draft()?;
     // Dying from here on leaves what was moved into the draft to the next run, as the scratch of a
     // dead build.
-    let garbage = hall.store.collect(rules, Some(&draft))?;
+    let collected = hall.store.collect(rules, Some(&draft));
     let entries = fs::read_dir(draft.dir()).map_err(|source| Error::File {
         verb: "read",
         path: draft.dir().to_owned(),
@@ -32,5 +34,5 @@ pub fn collect(hall: &Hall<'_>, rules: &Rules) -> Result<Garbage, Error> {
         }
     }
     draft.discard()?;
-    Ok(garbage)
+    Ok(collected?)
 }

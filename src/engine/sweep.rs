@@ -2,7 +2,7 @@
 //! user namespace, as their files may belong to ids that only exist there.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Hall;
 use super::call::Session;
@@ -21,38 +21,46 @@ pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
     let session = Session::open(hall.host.get()?, &hall.store.cache("layers")?, draft.dir())?;
     let mut swept = 0;
     for (n, dead) in all.into_iter().enumerate() {
-        // The session reaches its own scratch folder only: the remains move in there first.
-        let grave = draft.dir().join(format!("dead-{n}"));
-        fs::create_dir(&grave).map_err(|source| Error::File {
-            verb: "make",
-            path: grave.clone(),
-            source,
-        })?;
-        let entries = fs::read_dir(dead.dir()).map_err(|source| Error::File {
-            verb: "read",
-            path: dead.dir().to_owned(),
-            source,
-        })?;
-        for entry in entries.flatten().filter(|entry| entry.file_name() != "lock") {
-            let to = grave.join(entry.file_name());
-            fs::rename(entry.path(), &to).map_err(|source| Error::File {
-                verb: "move",
-                path: entry.path(),
-                source,
-            })?;
+        let path = dead.dir().to_owned();
+        match dead_build(&session, &draft, n, dead) {
+            Ok(()) => swept += 1,
+            // Of another user, or on a disk that fails: no build is worse for it.
+            Err(error) => {
+                let why = chain(&error).join(": ");
+                let message = format!(
+                    "cannot remove {}, which a build that died has left ({why})",
+                    path.display()
+                );
+                (hall.sink)(Event::Warning { message, hint: None });
+            }
         }
-        session.remove_tree(&grave)?;
-        dead.discard()?;
-        swept += 1;
     }
     draft.discard()?;
-    let what = if swept == 1 {
-        "a build that died".to_owned()
-    } else {
-        format!("{swept} builds that died")
+    let what = match swept {
+        0 => return Ok(()),
+        1 => "a build that died".to_owned(),
+        _ => format!("{swept} builds that died"),
     };
     (hall.sink)(Event::Note { message: format!("swept the scratch of {what}") });
     Ok(())
+}
+
+/// Removes what one build left. The session reaches its own scratch folder only: the remains move
+/// in there first.
+fn dead_build(session: &Session, draft: &Draft, n: usize, dead: Draft) -> Result<(), Error> {
+    let moved = draft.dir().join(format!("dead-{n}"));
+    let failed = |verb: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::File { verb, path, source }
+    };
+    fs::create_dir(&moved).map_err(failed("make", &moved))?;
+    let entries = fs::read_dir(dead.dir()).map_err(failed("read", dead.dir()))?;
+    for entry in entries.flatten().filter(|entry| entry.file_name() != "lock") {
+        let from = entry.path();
+        fs::rename(&from, moved.join(entry.file_name())).map_err(failed("move", &from))?;
+    }
+    session.remove_tree(&moved)?;
+    Ok(dead.discard()?)
 }
 
 /// Removes this build's own scratch folder. What cannot be removed is told and swept by the next

@@ -8,6 +8,8 @@
 use std::fs::{File, FileTimes, Metadata};
 use std::time::SystemTime;
 
+use rustix::fs::Mode;
+
 mod aside;
 mod dir;
 mod error;
@@ -44,6 +46,14 @@ pub fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let octal = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     octal.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
+}
+
+/// Makes sure that no file this process makes can be written to by others than its owner, unless
+/// its mode is set on purpose. To be called while there is one thread.
+pub fn tighten_umask() {
+    let others = Mode::WGRP | Mode::WOTH;
+    let before = rustix::process::umask(others);
+    rustix::process::umask(before | others);
 }
 
 /// Returns when a cached file was written or used last (see [`mark_used`]).

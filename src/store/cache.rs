@@ -2,10 +2,10 @@
 //! believed.
 //!
 //! ```text
-//! cache/steps/abcd…          an entry, by key: JSON, written whole after its blob is safe; mtime = last use
+//! cache/steps/abcd…          an entry, by key: JSON, written whole after its blob is safe; atime = last use
 //! cache/blobs/<sha256>       the blobs of entries, apart from the published ones: a build that fails adds nothing to the layout
 //! cache/layers/<name>/       an unpacked layer: a lower folder of overlays; used while `<name>.used` is held (flock, shared)
-//! cache/layers/<name>.used   the boot it was unpacked in: a tree nobody synced is not believed after a restart; mtime = last use
+//! cache/layers/<name>.used   the mount it was unpacked in (mount.rs): a tree nobody synced is not believed in another; atime = last use
 //! cache/locks/<sha256>       held while a step runs that others may wait for
 //! cache/builds/<sha256>      what the last build of a recipe was made from, for `bake explain`
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
@@ -17,15 +17,15 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
-use super::{Draft, Store, disk};
+use super::{Draft, Store, disk, mount};
 use crate::digest::{Digest, HashReader};
-use crate::files::{Lock, system};
+use crate::files::{self, Lock, system};
 
 /// Format of an entry.
 const VERSION: u32 = 1;
@@ -33,14 +33,13 @@ const VERSION: u32 = 1;
 /// Longest entry, record or listing that is read.
 const LIMIT: u64 = 256 << 20;
 
-/// Where the kernel says which boot this is (random(4)).
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
-
 /// The step cache of a store.
 #[derive(Debug, Clone)]
 pub struct StepCache {
     dir: PathBuf,
-    boot: String,
+    /// As which mount the file system lives now; `None`: nobody can say, and nothing that was not
+    /// synced is believed.
+    mount: Option<String>,
 }
 
 /// What a key gave.
@@ -131,8 +130,8 @@ impl Store {
                 disk::set_mode(&made, disk::PRIVATE_DIR).map_err(writing)?;
             }
         }
-        let boot = fs::read_to_string(BOOT).unwrap_or_default().trim().to_owned();
-        Ok(StepCache { dir: self.dir.join("cache"), boot })
+        let dir = self.dir.join("cache");
+        Ok(StepCache { mount: mount::identity(&dir.join("layers")), dir })
     }
 }
 
@@ -152,8 +151,7 @@ impl StepCache {
             self.suspect(key, draft);
         }
         if matches!(found, Found::Hit(_)) {
-            // The time of last use, for gc; that it cannot be set is no reason to fail.
-            let _ = touch(&self.entry_path(key));
+            self.mark_used(&self.entry_path(key));
         }
         Ok(found)
     }
@@ -251,27 +249,22 @@ impl StepCache {
         }
         let Some(lock) = Lock::try_shared(&used).map_err(writing)? else { return Ok(None) };
         // Looked at again: before the lock it could be removed.
-        let good = path.is_dir()
-            && !self.boot.is_empty()
-            && fs::read_to_string(&used).is_ok_and(|boot| boot == self.boot);
-        if !good {
+        if !path.is_dir() || !self.unpacked_here(&used) {
             return Ok(None);
         }
-        let _ = touch(&used);
+        self.mark_used(&used);
         Ok(Some(Tree { path, _lock: lock }))
     }
 
     /// Moves the unpacked layer `from` into the cache as `name`, unless one is there; one of an
-    /// earlier boot is moved to `grave`, a path where nothing is. `None`: it could not be moved,
+    /// earlier mount is moved to `grave`, a path where nothing is. `None`: it could not be moved,
     /// stays where it is, and costs the next build an unpack.
     pub fn keep_tree(&self, name: &str, from: &Path, grave: &Path) -> Result<Option<Tree>, Error> {
         let (path, used) = self.tree_paths(name);
-        if self.boot.is_empty() {
-            return Ok(None);
-        }
+        let Some(mount) = &self.mount else { return Ok(None) };
         let Some(lock) = Lock::try_exclusive(&used).map_err(writing)? else { return Ok(None) };
         if path.is_dir() {
-            if fs::read_to_string(&used).is_ok_and(|boot| boot == self.boot) {
+            if self.unpacked_here(&used) {
                 drop(lock);
                 return Ok(None);
             }
@@ -283,9 +276,16 @@ impl StepCache {
         if fs::rename(from, &path).is_err() {
             return Ok(None);
         }
-        fs::write(&used, &self.boot).map_err(|e| writing(system("write", &used, e)))?;
+        fs::write(&used, mount).map_err(|e| writing(system("write", &used, e)))?;
         let shared = lock.share().map_err(writing)?;
         Ok(Some(Tree { path, _lock: shared }))
+    }
+
+    /// Whether the unpacked layer with the note `used` was made since its file system was mounted, so
+    /// that what was not synced is there all the same.
+    fn unpacked_here(&self, used: &Path) -> bool {
+        let noted = disk::read(used, 4096).ok().flatten();
+        self.mount.as_ref().is_some_and(|mount| noted.as_deref() == Some(mount.as_bytes()))
     }
 
     /// Reads a record (`builds`, `listings`); what cannot be read is not there.
@@ -306,6 +306,13 @@ impl StepCache {
     /// Where the blob of an entry lies, or would.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.dir.join("blobs").join(digest.hex())
+    }
+
+    /// Notes the time of last use, for gc.
+    fn mark_used(&self, path: &Path) {
+        if let Ok(Some((file, _))) = disk::open(path) {
+            files::mark_used(&file);
+        }
     }
 
     fn entry_path(&self, key: &Digest) -> PathBuf {
@@ -344,10 +351,6 @@ fn version(bytes: &[u8]) -> Option<u32> {
 fn seal(meta: &fs::Metadata) -> Seal {
     // Not the time of change of the inode: a link to it, as every publish makes, moves that.
     Seal { inode: meta.ino(), size: meta.len(), seconds: meta.mtime(), nanos: meta.mtime_nsec() }
-}
-
-fn touch(path: &Path) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(path)?.set_modified(SystemTime::now())
 }
 
 #[cfg(test)]
@@ -453,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn trees_are_of_this_boot_only() {
+    fn trees_are_of_this_mount_only() {
         let lab = lab();
         let make = |name: &str| {
             let dir = lab.draft.dir().join(name);
@@ -471,7 +474,7 @@ mod tests {
             "the first stays"
         );
         drop(kept);
-        fs::write(lab.cache.dir.join("layers/one.used"), "another boot").unwrap();
+        fs::write(lab.cache.dir.join("layers/one.used"), "another mount").unwrap();
         assert!(lab.cache.tree("one").unwrap().is_none());
         let kept = lab
             .cache

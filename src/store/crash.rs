@@ -300,7 +300,7 @@ fn check_collected(dir: &Path, point: usize) -> Vec<String> {
     let rules = half_empty_rules();
     store.collect(&rules, None).expect("the next one");
     assert_eq!(names(&store), ["app:1", "web:2"], "point {point}");
-    assert_eq!(store.garbage(&rules).expect("plan").heaps, [], "point {point}");
+    assert_eq!(store.garbage(&rules).expect("plan").amounts, [], "point {point}");
     drop(store);
     recovered(dir);
     found

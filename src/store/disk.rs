@@ -121,7 +121,14 @@ pub(super) fn make_dir(path: &Path, mode: u32) -> Result<bool, files::Error> {
 pub(super) fn open(path: &Path) -> Result<Option<(File, u64)>, files::Error> {
     let flags =
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+    // The time of access of what is cached is the time of its last use, and to look is not to use.
+    // Only the owner of a file may read it without leaving that trace (open(2)).
+    let quiet = rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty());
+    let opened = match quiet {
+        Err(rustix::io::Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
+        other => other,
+    };
+    let file = match opened {
         Ok(fd) => File::from(fd),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(rustix::io::Errno::LOOP) => {

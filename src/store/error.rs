@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::gc::Garbage;
 use super::revoke::Revocation;
 use crate::digest::Digest;
 use crate::files;
@@ -25,6 +26,16 @@ pub enum Error {
     NotAFolder {
         /// The file.
         path: PathBuf,
+    },
+    /// Another user could replace what is in the directory that was named as the store.
+    #[error("cannot use {} as a store: it belongs to user {owner} (mode {mode:04o}), who could replace what is in it", path.display())]
+    OfAnother {
+        /// The directory.
+        path: PathBuf,
+        /// User id.
+        owner: u32,
+        /// Permission bits.
+        mode: u32,
     },
     /// A newer bake has written the store.
     #[error("{} says {found}, which this bake cannot read; bake {} or newer can", path.display(), needs.as_deref().unwrap_or("of a later version"))]
@@ -180,6 +191,14 @@ pub enum Error {
         digest: Digest,
         /// What is wrong with it.
         why: String,
+    },
+    /// A collection could not remove everything.
+    #[error("not everything could be removed")]
+    Collect {
+        /// What went.
+        removed: Box<Garbage>,
+        /// The first thing that did not.
+        source: Box<Error>,
     },
     /// Another process holds the lock.
     #[error("another bake holds {} (waited {waited} s)", path.display())]

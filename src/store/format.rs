@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,19 @@ pub(super) fn judge(dir: &Path) -> Result<State, Error> {
         .all(has)
         && blobs.is_dir();
     Ok(if whole { State::Whole } else { State::Partial })
+}
+
+/// Refuses the directory `dir`, which is there, where another user could replace what is in it by
+/// something else: an empty one of theirs, or any that everybody may write to.
+pub(super) fn check_owner(dir: &Path) -> Result<(), Error> {
+    let found = fs::metadata(dir).map_err(|e| reading(system("look at", dir, e)))?;
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    let trusted = owner == rustix::process::geteuid().as_raw() || owner == 0;
+    let new = !dir.join("bake.json").exists() && !dir.join("oci-layout").exists();
+    if trusted || !(new || mode & 0o002 != 0) {
+        return Ok(());
+    }
+    Err(Error::OfAnother { path: dir.to_owned(), owner, mode })
 }
 
 /// Makes what is missing in `dir`; the caller holds the lock.

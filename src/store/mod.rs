@@ -7,6 +7,7 @@
 //!   blobs/sha256/           manifests, configs, layers
 //!   bake.json               format and features (format.rs)
 //!   lock                    flock of the writers of the above
+//!   reserve                 room for removing on a full disk (reserve.rs)
 //!   publish.json            only while one of them works, or when one has died (publish.rs)
 //!   channels/NAME/CHANNEL   history of what web@production points at (channel.rs)
 //!   revoked                 history of what must not be used (revoke.rs)
@@ -36,10 +37,12 @@ mod error;
 mod format;
 mod gc;
 mod index;
+mod mount;
 mod publish;
 mod reach;
 mod record;
 mod remove;
+mod reserve;
 mod revoke;
 mod stray;
 
@@ -61,8 +64,8 @@ pub use channel::UNTESTED;
 pub use draft::Draft;
 pub use draft::NewBlob;
 pub use error::Error;
+pub use gc::Amount;
 pub use gc::Garbage;
-pub use gc::Heap;
 pub use gc::Kind;
 pub use gc::Rules;
 pub use index::NoDescriptor;
@@ -71,6 +74,7 @@ pub use index::STEP_KEYS_ANNOTATION;
 pub use index::read_step_keys;
 pub use index::step_keys;
 pub use record::Who;
+pub use reserve::Released;
 pub use revoke::Descendant;
 pub use revoke::Link;
 pub use revoke::Revocation;
@@ -140,6 +144,7 @@ impl Store {
             // Or the store could be gone after a power loss, with all that is synced in it.
             disk::sync_dir(files::parent(dir)).map_err(writing)?;
         }
+        format::check_owner(dir)?;
         // Root passes every permission check, but no read-only mount: ask before a build runs for
         // minutes.
         for part in [dir, &store.blobs(), &store.scratch()] {
@@ -164,6 +169,7 @@ impl Store {
         {
             publish::repair(&store)?;
         }
+        store.keep_reserve();
         Ok(store)
     }
 

@@ -15,7 +15,7 @@
 //! none. A removal works the same way round: index, then blobs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -148,7 +148,7 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
         _ if !reach.complete() => vec![],
         _ => journal.blobs.into_iter().filter(|digest| !reach.blobs.contains(digest)).collect(),
     };
-    drop_blobs(store, &stray).map_err(writing)?;
+    drop_blobs(store, &stray, None).map_err(writing)?;
     disk::remove(&path).map_err(writing)
 }
 
@@ -294,9 +294,20 @@ pub(super) fn undo_index(store: &Store, before: &[u8]) -> Result<(), files::Erro
     disk::write(&path, before)
 }
 
-pub(super) fn drop_blobs(store: &Store, blobs: &[Digest]) -> Result<(), files::Error> {
+/// Takes blobs out of `blobs/`: into the directory `gone`, where there is one, as freeing their
+/// bytes takes its time.
+pub(super) fn drop_blobs(
+    store: &Store,
+    blobs: &[Digest],
+    gone: Option<&Path>,
+) -> Result<(), files::Error> {
     for digest in blobs {
-        disk::remove(&store.blob_path(digest))?;
+        let blob = store.blob_path(digest);
+        match gone.map(|gone| disk::rename(&blob, &gone.join(digest.hex()))) {
+            Some(Ok(())) => {}
+            Some(Err(e)) if e.is_missing() => {}
+            Some(Err(_)) | None => disk::remove(&blob)?,
+        }
     }
     disk::sync_dir(&store.blobs())
 }

@@ -11,6 +11,7 @@
 //! writer (publish.rs).
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::error::{Error, writing};
 use super::index::IndexFile;
@@ -47,6 +48,7 @@ pub(super) fn remove(
             return Err(Error::NoVersion { reference: Box::new(reference.clone()) });
         }
     }
+    let _room = store.release_reserve();
     let _lock = store.lock_repaired()?;
     let (before, index) = store.index()?;
     let mut versions: Vec<Version> = vec![];
@@ -70,7 +72,7 @@ pub(super) fn remove(
     }
     let removal = plan(store, &index, versions);
     if !removal.versions.is_empty() {
-        carry_out(store, &before, &removal)?;
+        carry_out(store, &before, &removal, None)?;
     }
     Ok(removal.versions)
 }
@@ -92,19 +94,25 @@ pub(super) fn plan(store: &Store, index: &IndexFile, versions: Vec<Version>) -> 
 }
 
 /// Removes; the caller holds the lock and has planned under it. `before`: the bytes of the index.
-pub(super) fn carry_out(store: &Store, before: &[u8], removal: &Removal) -> Result<(), Error> {
+/// Blobs are moved into the directory `gone`, where there is one.
+pub(super) fn carry_out(
+    store: &Store,
+    before: &[u8],
+    removal: &Removal,
+    gone: Option<&Path>,
+) -> Result<(), Error> {
     let blobs: Vec<Digest> = removal.blobs.iter().copied().collect();
     let named = &blobs[..blobs.len().min(JOURNAL_BLOBS)];
-    let gone = publish::write_journal(store, Doing::Remove, before, named)
+    let written = publish::write_journal(store, Doing::Remove, before, named)
         .and_then(|()| disk::write(&publish::index_path(store), &removal.index.to_json()));
-    if let Err(error) = gone {
+    if let Err(error) = written {
         let _ = publish::undo_index(store, before)
             .and_then(|()| disk::remove(&publish::journal_path(store)));
         return Err(writing(error));
     }
     // From here on the versions are gone, and what follows is cleaning: a failure is left to the
     // next writer.
-    let _ = publish::drop_blobs(store, &blobs)
+    let _ = publish::drop_blobs(store, &blobs, gone)
         .and_then(|()| disk::remove(&publish::journal_path(store)));
     Ok(())
 }

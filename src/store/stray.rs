@@ -17,6 +17,7 @@ const KNOWN: &[&str] = &[
     "blobs",
     "bake.json",
     "lock",
+    "reserve",
     "publish.json",
     "channels",
     "revoked",

@@ -305,3 +305,302 @@ fn an_image_whose_layers_are_not_what_its_config_says_does_not_run() {
     assert!(!output.status.success());
     assert!(told.contains("the config's diff_id says"), "{told}");
 }
+
+/// The file system of a store with little room: a tmpfs, mounted where nobody else sees it.
+fn on_a_small_disk(test: &str, then: impl FnOnce(&Path)) {
+    // In a mount namespace of its own, which goes with the process.
+    let Some(dir) = std::env::var_os("BAKE_SMALL_DISK") else {
+        let dir = tempfile::tempdir().expect("a directory");
+        let script = "mount -t tmpfs -o size=4m,mode=755 none \"$BAKE_SMALL_DISK\" && exec \"$0\" --exact \"$1\" --nocapture";
+        let output = std::process::Command::new("unshare")
+            .args(["--mount", "sh", "-c", script])
+            .arg(std::env::current_exe().expect("this program"))
+            .arg(test)
+            .env("BAKE_SMALL_DISK", dir.path())
+            .output()
+            .expect("run unshare");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        assert!(told.contains("1 passed"), "{told}");
+        return;
+    };
+    then(Path::new(&dir));
+}
+
+/// Fills the disk of `dir` to the last byte.
+fn fill(dir: &Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(dir.join("full")).expect("create");
+    for size in [1 << 16, 1 << 12, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+}
+
+/// C3: on a full disk what frees room works.
+#[test]
+fn root_a_full_disk_can_be_freed() {
+    if !tier::root() || !tier::tool("unshare") {
+        return;
+    }
+    on_a_small_disk("regression::store::root_a_full_disk_can_be_freed", |disk| {
+        let store = Store::open(&disk.join("store")).expect("open");
+        for n in 1..=4 {
+            store_lab::publish(&store, &format!("web:{n}"), &format!("{n}"));
+        }
+        let cached = store.cache("packages").expect("cache").join("old");
+        fs::write(&cached, "x").expect("write");
+        fill(disk);
+        fs::write(disk.join("more"), "x").expect_err("the disk is full");
+        // As another process would find it.
+        let store = Store::open(&disk.join("store")).expect("open");
+        store.remove(&store_lab::reference("web:1")).expect("rm");
+        fill(disk);
+        let rules = bake::store::Rules {
+            keep: Some(1),
+            cache_older_than: std::time::Duration::ZERO,
+            grace: std::time::Duration::ZERO,
+            ..Default::default()
+        };
+        store_lab::tick();
+        let done = store.collect(&rules, None).expect("gc");
+        assert_eq!(done.versions.len(), 2);
+        assert!(!cached.exists());
+        assert_eq!(store_lab::names(&store), ["web:4"]);
+        fs::remove_file(disk.join("full")).expect("remove");
+        store_lab::check_whole(&store);
+        let store = Store::open(&disk.join("store")).expect("open");
+        assert!(store.dir().join("reserve").exists(), "for the next time");
+    });
+}
+
+/// C3: what a collection says to have removed is gone, and nothing else.
+#[test]
+fn a_collection_that_fails_says_what_it_removed() {
+    let lab = Lab::new();
+    store_lab::publish(&lab.store, "web:2", "two");
+    let rules = bake::store::Rules {
+        keep: Some(1),
+        cache_older_than: std::time::Duration::ZERO,
+        ..Default::default()
+    };
+    let cached = lab.store.cache("packages").expect("cache").join("old");
+    fs::write(&cached, "x").expect("write");
+    store_lab::tick();
+    // The journal cannot be written.
+    fs::create_dir(lab.store.dir().join("publish.json")).expect("mkdir");
+    let error = lab.store.collect(&rules, None).expect_err("no journal");
+    let bake::store::Error::Collect { removed, .. } = error else { panic!("{error}") };
+    assert!(!cached.exists());
+    let kinds: Vec<_> = removed.amounts.iter().map(|one| (one.kind, one.count)).collect();
+    assert_eq!(kinds, [(bake::store::Kind::Packages, 1)]);
+    assert_eq!(removed.versions, []);
+    assert_eq!(store_lab::names(&lab.store).len(), 2);
+}
+
+/// B10: bytes are freed when the writers' lock is free again.
+#[test]
+fn tools_strace_a_collection_removes_no_blob_under_the_lock() {
+    let collect = |store: &Store| {
+        let zero = std::time::Duration::ZERO;
+        let rules = bake::store::Rules { keep: Some(1), grace: zero, ..Default::default() };
+        store.collect(&rules, None).expect("collect")
+    };
+    if let Some(dir) = std::env::var_os("BAKE_GC_STORE") {
+        assert_eq!(collect(&Store::open(Path::new(&dir)).expect("open")).versions.len(), 1);
+        return;
+    }
+    if !tier::tool("strace") {
+        return;
+    }
+    let lab = Lab::new();
+    store_lab::publish(&lab.store, "web:2", "two");
+    let stray = lab.store.blob_path(&Digest::of("stray"));
+    fs::write(&stray, "stray").expect("write");
+    store_lab::tick();
+    let log = lab.dir.path().join("log");
+    let status = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-y", "-e", "trace=flock,close,unlink,unlinkat,rename,renameat2", "-o"])
+        .arg(&log)
+        .arg(std::env::current_exe().expect("this program"))
+        .args([
+            "--exact",
+            "regression::store::tools_strace_a_collection_removes_no_blob_under_the_lock",
+        ])
+        .env("BAKE_GC_STORE", lab.store.dir())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("run strace");
+    let text = fs::read_to_string(log).unwrap_or_default();
+    if !status.success() && text.is_empty() {
+        tier::skip("strace may not trace here");
+        return;
+    }
+    let lock = format!("<{}/lock>", lab.store.dir().display());
+    let last = |what: &dyn Fn(&str) -> bool| text.lines().rposition_of(what);
+    let released = last(&|line| line.contains("close(") && line.contains(&lock));
+    let removed: Vec<usize> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.contains("unlink") && line.contains(&Digest::of("stray").hex()))
+        .map(|(n, _)| n)
+        .collect();
+    assert_eq!(removed.len(), 1, "{text}");
+    assert!(released.is_some_and(|at| at < removed[0]), "{text}");
+    assert!(!stray.exists());
+}
+
+trait Lines {
+    fn rposition_of(self, what: &dyn Fn(&str) -> bool) -> Option<usize>;
+}
+
+impl Lines for std::str::Lines<'_> {
+    fn rposition_of(self, what: &dyn Fn(&str) -> bool) -> Option<usize> {
+        self.enumerate().filter(|(_, line)| what(line)).map(|(n, _)| n).last()
+    }
+}
+
+/// B17: a store is in no directory that another user can empty or fill.
+#[test]
+fn root_another_users_directory_is_no_store_of_root() {
+    if !tier::root() {
+        return;
+    }
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let dir = tempfile::tempdir().expect("a directory");
+    let theirs = dir.path().join("theirs");
+    for mode in [0o777, 0o755] {
+        fs::create_dir(&theirs).expect("mkdir");
+        fs::set_permissions(&theirs, fs::Permissions::from_mode(mode)).expect("chmod");
+        chown(&theirs, Some(12_345), Some(12_345)).expect("chown");
+        let error = Store::open(&theirs).expect_err("another user's").to_string();
+        assert!(error.contains("belongs to user 12345"), "{error}");
+        assert_eq!(fs::read_dir(&theirs).expect("list").count(), 0, "nothing was made");
+        fs::remove_dir(&theirs).expect("remove");
+    }
+    // A store that was made before is root's, until everybody may write to it.
+    drop(Store::open(&theirs).expect("root's own"));
+    chown(&theirs, Some(12_345), Some(12_345)).expect("chown");
+    drop(Store::open(&theirs).expect("another user's store"));
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o777)).expect("chmod");
+    Store::open(&theirs).expect_err("open to everybody");
+}
+
+/// B17: nobody else may write to what a build leaves, whatever the umask was.
+#[test]
+fn nothing_in_a_store_is_open_to_all_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    fs::write(
+        at("web.toml"),
+        "[image]\nname = \"web\"\nversion = \"1\"\n\n[base]\nscratch = true\n\n[[step]]\nfile = \"/motd\"\ncontent = \"hi\"\n",
+    )
+    .expect("write");
+    if !tier::sandbox() {
+        return;
+    }
+    let output = std::process::Command::new("sh")
+        .args(["-c", "umask 000 && exec \"$0\" build web.toml --store new/store"])
+        .arg(env!("CARGO_BIN_EXE_bake"))
+        .current_dir(dir.path())
+        .output()
+        .expect("run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for entry in walkdir::WalkDir::new(at("new")) {
+        let entry = entry.expect("walk");
+        let mode = entry.metadata().expect("stat").permissions().mode();
+        assert!(mode & 0o022 == 0, "{}: {mode:o}", entry.path().display());
+    }
+    let cached = walkdir::WalkDir::new(at("new")).into_iter().flatten();
+    let aside: Vec<_> = cached
+        .filter(|one| bake::files::is_aside(one.file_name()))
+        .map(|one| one.into_path())
+        .collect();
+    assert_eq!(aside, Vec::<std::path::PathBuf>::new(), "C6: nothing is left aside");
+}
+
+/// B16: what cannot be removed of a dead build is a warning of the next one, and no more.
+#[test]
+fn root_a_dead_build_that_cannot_be_removed_stops_no_other() {
+    if !tier::root() || !tier::tool("chattr") || !tier::sandbox() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    drop(Store::open(&at("store")).expect("open"));
+    let dead = at("store/scratch/20000101T000000000-dead");
+    fs::create_dir_all(dead.join("step-1")).expect("mkdir");
+    fs::write(dead.join("lock"), "").expect("write");
+    let chattr = |flag: &str| {
+        std::process::Command::new("chattr").arg(flag).arg(&dead).status().expect("run").success()
+    };
+    if !chattr("+i") {
+        tier::skip("this file system has no immutable files");
+        return;
+    }
+    fs::write(
+        at("web.toml"),
+        "[image]\nname = \"web\"\nversion = \"1\"\n\n[base]\nscratch = true\n\n[[step]]\nfile = \"/motd\"\ncontent = \"hi\"\n",
+    )
+    .expect("write");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bake"))
+        .args(["build", "web.toml", "--store", "store"])
+        .current_dir(dir.path())
+        .output()
+        .expect("run");
+    assert!(chattr("-i"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("which a build that died has left"), "{told}");
+}
+
+/// C7: an unpacked layer, which is never synced, is believed in the life of its file system only: a
+/// disk that was taken away and came back may have lost half of it.
+#[test]
+fn root_tools_an_unpacked_layer_is_not_believed_after_a_remount() {
+    let test = "regression::store::root_tools_an_unpacked_layer_is_not_believed_after_a_remount";
+    if let Some(dir) = std::env::var_os("BAKE_REMOUNTED") {
+        let store = Store::open(&Path::new(&dir).join("store")).expect("open");
+        let (cache, draft) = (store.step_cache().expect("cache"), store.draft().expect("draft"));
+        if std::env::var_os("BAKE_REMOUNTED_AGAIN").is_none() {
+            let unpacked = draft.dir().join("u");
+            fs::create_dir(&unpacked).expect("mkdir");
+            let kept = cache.keep_tree("one", &unpacked, &draft.dir().join("old"));
+            assert!(kept.expect("keep").is_some());
+            assert!(cache.tree("one").expect("look").is_some(), "believed while it lives");
+        } else {
+            assert!(store.dir().join("cache/layers/one").is_dir());
+            assert!(cache.tree("one").expect("look").is_none(), "not believed any more");
+        }
+        return;
+    }
+    if !tier::root() || !["unshare", "mkfs.ext4", "losetup"].into_iter().all(tier::tool) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = r#"
+        set -e
+        truncate -s 32M disk && mkfs.ext4 -q disk && mkdir at
+        mount -o loop disk at || exit 99
+        BAKE_REMOUNTED=$PWD/at "$0" --exact "$1" --nocapture
+        umount at && mount -o loop disk at
+        BAKE_REMOUNTED_AGAIN=1 BAKE_REMOUNTED=$PWD/at "$0" --exact "$1" --nocapture
+        umount at
+    "#;
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().expect("this program"))
+        .arg(test)
+        .current_dir(dir.path())
+        .output()
+        .expect("run unshare");
+    if output.status.code() == Some(99) {
+        tier::skip("no loop device can be mounted here");
+        return;
+    }
+    let told = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(told.matches("1 passed").count(), 2, "{told}");
+}
