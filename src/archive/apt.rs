@@ -19,14 +19,14 @@ use std::{fs, io};
 
 use super::call::{Action, Call, Check, Job};
 use super::error::Error;
-use super::job::{JobContext, Line, environment};
+use super::job::{JobContext, Line, environment, policy_files};
 use super::mirror::Mirror;
 use super::package::{Archive, Package, arch_name, from_stanza};
 use super::source::{Lists, Repository, Source};
 use crate::deb::stanza::field;
 use crate::deb::{file as deb, index, name as names, version};
 use crate::digest::HashReader;
-use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile, Run};
+use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, Run};
 
 const CONF: &str = r#"Dir::State::lists "/dev/bake/apt/lists";
 Dir::Etc::sourcelist "/dev/bake/apt/sources.list";
@@ -584,11 +584,7 @@ impl<'a> Bench<'a> {
         Job {
             root: Some(root.clone()),
             mounts: vec![mount("apt", true), mount("state", false)],
-            files: vec![PolicyFile {
-                at: PathBuf::from("/usr/sbin/policy-rc.d"),
-                bytes: b"#!/bin/sh\nexit 101\n".to_vec(),
-                mode: 0o755,
-            }],
+            files: policy_files(),
             hostname: "bake".to_owned(),
             network: Network::None,
             actions,

@@ -8,7 +8,7 @@ use super::call::{Call, Job, Reply};
 use super::error::Error;
 use super::source::Source;
 use crate::event::Sink;
-use crate::sandbox::{Cancel, Ended, JobEvent, Run};
+use crate::sandbox::{Cancel, Ended, JobEvent, PolicyFile, Run};
 
 /// Everything the work inside the sandbox needs.
 #[derive(Clone, Copy)]
@@ -92,9 +92,33 @@ pub fn environment(epoch: i64) -> BTreeMap<String, String> {
         ("LC_ALL", "C.UTF-8".to_owned()),
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("SOURCE_DATE_EPOCH", epoch.to_string()),
+        // No service manager runs: `systemctl daemon-reload` and `udevadm` have nothing to do
+        // (systemd's ENVIRONMENT.md).
+        ("SYSTEMD_IN_CHROOT", "1".to_owned()),
+        ("SYSTEMD_OFFLINE", "1".to_owned()),
         ("TZ", "UTC".to_owned()),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// Returns the files that programs see while they build an image and that never reach it.
+///
+/// The host name has a domain: mail servers refuse to be configured on a machine without.
+pub fn policy_files() -> Vec<PolicyFile> {
+    let file = |at: &str, text: &str, mode| PolicyFile {
+        at: PathBuf::from(at),
+        bytes: text.as_bytes().to_vec(),
+        mode,
+    };
+    vec![
+        file(
+            "/etc/hosts",
+            "127.0.0.1 localhost\n127.0.1.1 bake.localdomain bake\n::1 localhost\n",
+            0o644,
+        ),
+        // No service may start because its package is installed (invoke-rc.d(8)).
+        file("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755),
+    ]
 }

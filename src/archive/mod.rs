@@ -28,6 +28,6 @@ mod source;
 
 pub use call::{Action, Call, Check, ImageForm, Job, PackageSet, Reply, UnpackedPackages};
 pub use error::Error;
-pub use job::{JobContext, Line, environment};
+pub use job::{JobContext, Line, environment, policy_files};
 pub use package::{Archive, Package, arch_name};
 pub use source::{Options, Repository, Source, Stop};

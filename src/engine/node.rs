@@ -54,6 +54,10 @@ pub(super) fn environment(epoch: i64) -> BTreeMap<String, String> {
         ("LANG", "C.UTF-8"),
         ("TZ", "UTC"),
         ("DEBIAN_FRONTEND", "noninteractive"),
+        // No service manager runs: `systemctl daemon-reload` and `udevadm` have nothing to do
+        // (systemd's ENVIRONMENT.md).
+        ("SYSTEMD_IN_CHROOT", "1"),
+        ("SYSTEMD_OFFLINE", "1"),
     ];
     let mut out: BTreeMap<String, String> =
         fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

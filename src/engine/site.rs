@@ -110,11 +110,7 @@ impl Site<'_> {
     pub(super) fn policy(&self, network: bool) -> Vec<PolicyFile> {
         let file =
             |at: &str, bytes: Vec<u8>, mode| PolicyFile { at: PathBuf::from(at), bytes, mode };
-        let mut out = vec![
-            file("/etc/hosts", b"127.0.0.1 localhost bake\n::1 localhost\n".to_vec(), 0o644),
-            // No service may start because its package is installed (invoke-rc.d(8)).
-            file("/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n".to_vec(), 0o755),
-        ];
+        let mut out = archive::policy_files();
         if network {
             match fs::read("/etc/resolv.conf") {
                 Ok(bytes) => out.push(file("/etc/resolv.conf", bytes, 0o644)),

@@ -117,6 +117,19 @@ impl Accounts {
         home.unwrap_or_else(|| if uid == 0 { "/root" } else { "/" }.to_owned())
     }
 
+    /// Returns the home directories of all users, sorted, each once.
+    #[must_use]
+    pub fn homes(&self) -> Vec<String> {
+        let mut homes: Vec<String> = (0..self.users.len())
+            .map(|line| self.users.field(line, 5))
+            .filter(|home| home.starts_with('/') && home.len() > 1)
+            .collect();
+        homes.push("/root".to_owned());
+        homes.sort();
+        homes.dedup();
+        homes
+    }
+
     /// The ids of `user`, and the line of the account where there is one.
     fn find(&self, user: &str) -> Result<(Ids, Option<usize>), Error> {
         let (name, group) = match user.split_once(':') {

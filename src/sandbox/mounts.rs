@@ -109,8 +109,6 @@ pub(super) fn build(
     root.proc(plan.root.is_some())?;
     if plan.root.is_some() {
         tmpfs(&root.at(&root.sys), "mode=0555,size=4k", MountFlags::RDONLY | MountFlags::NOEXEC)?;
-        tmpfs(&root.at(&root.run), "mode=0755", MountFlags::empty())?;
-        mkdir(&root.at(&root.run).join("lock"), 0o1777)?;
         tmpfs(&root.at(&root.tmp), "mode=1777", MountFlags::empty())?;
     }
     root.extra_mounts(plan)?;
@@ -156,7 +154,6 @@ struct Root {
     dev: PathBuf,
     proc: PathBuf,
     sys: PathBuf,
-    run: PathBuf,
     tmp: PathBuf,
     /// Resolved places of the plan's mounts and files.
     mounts: Vec<PathBuf>,
@@ -206,7 +203,6 @@ impl Root {
             dev: "dev".into(),
             proc: "proc".into(),
             sys: "sys".into(),
-            run: "run".into(),
             tmp: "tmp".into(),
             mounts: vec![],
             files: vec![],
@@ -245,7 +241,7 @@ impl Root {
         }
         let layers = (0..lower.len()).map(|n| PathBuf::from(format!("l/{n}")));
         let mut root = Self::new(View::new([upper_path].into_iter().chain(layers).collect()));
-        for name in ["dev", "proc", "sys", "run", "tmp"] {
+        for name in ["dev", "proc", "sys", "tmp"] {
             let at = root.view.resolve(&Path::new("/").join(name))?;
             // A program that finds /proc elsewhere is fooled; and nothing that images do needs
             // these three to be links.
@@ -260,10 +256,8 @@ impl Root {
                     at.display()
                 )));
             }
-            match name {
-                "run" => root.run.clone_from(&at),
-                "tmp" => root.tmp.clone_from(&at),
-                _ => {}
+            if name == "tmp" {
+                root.tmp.clone_from(&at);
             }
             root.view.cover(at);
         }
@@ -279,9 +273,8 @@ impl Root {
                 )));
             }
         }
-        let mut wanted: Vec<_> = [&root.dev, &root.proc, &root.sys, &root.run, &root.tmp]
-            .map(|p| (p.clone(), Kind::Dir))
-            .into();
+        let mut wanted: Vec<_> =
+            [&root.dev, &root.proc, &root.sys, &root.tmp].map(|p| (p.clone(), Kind::Dir)).into();
         root.mounts = plan
             .mounts
             .iter()

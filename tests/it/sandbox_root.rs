@@ -188,9 +188,9 @@ fn userns_what_an_earlier_step_deleted_can_be_mounted_on() {
     let mut files = usual_files();
     files.push(policy("/var/lib/file", "file\n", 0o644));
     let second = lab.overlay(vec![first.upper, lower, lab.tools()]);
-    let script = "cat /etc/hosts /var/lib/file; ls /usr/sbin; test -d /run/lock && echo run";
+    let script = "cat /etc/hosts /var/lib/file; ls /usr/sbin; test -d /run || echo no run";
     let ran = lab.run(Job { root: Some(second), files, ..lab.job(vec![sh(script)]) }).ok();
-    assert_eq!(ran.out, ["127.0.0.1 localhost", "file", "new", "policy-rc.d", "run"]);
+    assert_eq!(ran.out, ["127.0.0.1 localhost", "file", "new", "policy-rc.d", "no run"]);
     assert_eq!(listing(&ran.upper), [""; 0]);
 }
 
@@ -254,11 +254,6 @@ fn userns_an_image_that_stands_in_the_way_is_told_so() {
         &|at| symlink("proc/self/root", at.join("etc")).unwrap(),
         "leads to /proc/self/root/resolv.conf",
     );
-    check(
-        "run-proc",
-        &|at| symlink("proc/1/cwd", at.join("run")).unwrap(),
-        "/run in the image leads to /proc/1/cwd",
-    );
     check("tmp-root", &|at| symlink("/", at.join("tmp")).unwrap(), "whole root");
     check("etc-loop", &|at| symlink("etc", at.join("etc")).unwrap(), "too many symbolic links");
 }
@@ -267,7 +262,7 @@ fn userns_an_image_that_stands_in_the_way_is_told_so() {
 fn userns_the_usual_places_are_there() {
     let Some(lab) = Lab::new() else { return };
     let root = lab.overlay(vec![lab.tools()]);
-    let script = "stat -c '%n %a %F' /tmp /run /run/lock /sys /dev /dev/shm /dev/pts /dev/null /dev/full /dev/tty
+    let script = "stat -c '%n %a %F' /tmp /sys /dev /dev/shm /dev/pts /dev/null /dev/full /dev/tty
         readlink /dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx
         ls -A /sys /tmp | grep -v : ; head -c 4 /dev/urandom | wc -c; echo x > /dev/null; echo shared > /dev/shm/x
         perl -e 'open(P, \"+<\", \"/dev/ptmx\") or die \"ptmx: $!\"; print \"pty\\n\"'; hostname; ls /dev | tr '\\n' ' '";
@@ -276,8 +271,6 @@ fn userns_the_usual_places_are_there() {
         .ok();
     let expected = [
         "/tmp 1777 directory",
-        "/run 755 directory",
-        "/run/lock 1777 directory",
         "/sys 555 directory",
         "/dev 755 directory",
         "/dev/shm 1777 directory",
@@ -296,9 +289,9 @@ fn userns_the_usual_places_are_there() {
     ];
     let got: Vec<&str> =
         ran.out.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
-    assert_eq!(got[..18], expected, "{ran:#?}");
+    assert_eq!(got[..16], expected, "{ran:#?}");
     assert_eq!(
-        got[18..].join(" "),
+        got[16..].join(" "),
         "bake fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
     );
 }

@@ -5,7 +5,12 @@ use crate::archive::{Source, arch_name, mirror};
 use crate::recipe;
 
 pub(super) mod bootstrap;
+mod changed;
 mod filter;
+mod homes;
+mod keystore;
+mod runtime;
+mod secrets;
 pub(super) mod tidy;
 mod tree;
 pub(super) mod unpack;

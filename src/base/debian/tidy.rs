@@ -4,9 +4,10 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::changed::{Tree, find, named, remove};
+use super::{homes, keystore, runtime, secrets};
 use crate::archive::Check;
 use crate::deb::stanza::field;
 use crate::sandbox::CallError;
@@ -56,11 +57,6 @@ const GONE: &[&str] = &[
     "var/lib/systemd/random-seed",
     "var/lib/systemd/credential.secret",
     "var/lib/urandom/random-seed",
-    // secrets that every machine with this image would share
-    "etc/ssh/ssh_host_*_key",
-    "etc/ssh/ssh_host_*_key.pub",
-    "etc/ssl/private/ssl-cert-snakeoil.key",
-    "etc/ssl/certs/ssl-cert-snakeoil.pem",
 ];
 
 /// Folders whose contents go.
@@ -115,24 +111,15 @@ fn check(status: &str, wanted: &Check) -> Result<(), String> {
     }
 }
 
-/// A tree to be tidied.
-#[derive(Clone, Copy)]
-struct Tree<'a> {
-    root: &'a Path,
-    /// Only what is also here is looked at: an upper folder over which `root` is mounted.
-    changes: Option<&'a Path>,
-}
-
-/// Removes from a tree what must not stay; returns how many things were removed or emptied.
+/// Removes from a tree what must not stay; returns how many things were removed, emptied, or made
+/// the same for every build.
 fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
     let mut removed = 0;
-    let root = tree.root;
     if let Some(changes) = tree.changes
         && fs::read_dir(changes).map_err(|e| named(changes, &e))?.next().is_none()
     {
         return Ok(0);
     }
-    let snakeoil = !find(tree, "etc/ssl/certs/ssl-cert-snakeoil.pem")?.is_empty();
     for pattern in GONE {
         for path in find(tree, pattern)? {
             remove(&path)?;
@@ -145,17 +132,10 @@ fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
             removed += 1;
         }
     }
-    if snakeoil {
-        // c_rehash names certificates by hash.
-        for path in find(&Tree { root, changes: None }, "etc/ssl/certs/*")? {
-            if fs::read_link(&path).is_ok_and(|target| {
-                target.file_name().is_some_and(|n| n == "ssl-cert-snakeoil.pem")
-            }) {
-                remove(&path)?;
-                removed += 1;
-            }
-        }
-    }
+    removed += secrets::remove_made(tree)?;
+    removed += homes::tidy(tree)?;
+    removed += runtime::settle(tree)?;
+    removed += keystore::settle(tree)?;
     // Empty, not absent: systemd then makes one at boot, even on a read-only root.
     for id in find(tree, "etc/machine-id")? {
         if fs::symlink_metadata(&id).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
@@ -170,83 +150,6 @@ fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
         }
     }
     Ok(removed)
-}
-
-/// The paths in `tree.root` that fit `pattern`, sorted.
-fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
-    let path = tree.root.join(pattern);
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
-    else {
-        return Ok(vec![]);
-    };
-    let absent = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-    };
-    let looked = match tree.changes {
-        None => folder.to_owned(),
-        // Where a folder really is, links on the way followed, is a matter of the whole tree.
-        Some(changes) => match folder.canonicalize() {
-            Ok(real) => changes.join(real.strip_prefix(tree.root).map_err(io::Error::other)?),
-            Err(error) if absent(&error) => return Ok(vec![]),
-            Err(error) => return Err(named(folder, &error)),
-        },
-    };
-    let pieces: Vec<&str> = name.split('*').collect();
-    if pieces.len() == 1 {
-        return Ok(if fs::symlink_metadata(looked.join(name)).is_ok_and(|meta| !deleted(&meta)) {
-            vec![path]
-        } else {
-            vec![]
-        });
-    }
-    let entries = match fs::read_dir(&looked) {
-        Ok(entries) => entries,
-        Err(error) if absent(&error) => return Ok(vec![]),
-        Err(error) => return Err(named(folder, &error)),
-    };
-    let mut found = vec![];
-    for entry in entries {
-        let entry = entry.map_err(|e| named(folder, &e))?;
-        if entry.file_name().to_str().is_some_and(|n| matches(n, &pieces))
-            && !deleted(&entry.metadata().map_err(|e| named(folder, &e))?)
-        {
-            found.push(folder.join(entry.file_name()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Whether this is the mark of overlayfs for what a step deleted.
-fn deleted(meta: &fs::Metadata) -> bool {
-    meta.file_type().is_char_device() && meta.rdev() == 0
-}
-
-fn matches(name: &str, pieces: &[&str]) -> bool {
-    let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return false };
-    let Some(mut rest) =
-        name.strip_prefix(first).filter(|r| r.len() >= last.len() && r.ends_with(last))
-    else {
-        return false;
-    };
-    rest = &rest[..rest.len() - last.len()];
-    pieces[1..pieces.len() - 1].iter().all(|piece| match rest.find(piece) {
-        Some(at) => {
-            rest = &rest[at + piece.len()..];
-            true
-        }
-        None => false,
-    })
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    let folder = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-    if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-        .map_err(|e| named(path, &e))
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot tidy {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -231,3 +231,82 @@ fn an_image_is_no_root() {
     let built = lab.bake(["build", "y.toml"]);
     assert!(built.code == 1 && built.err.contains("OCI image layout"), "{}", built.err);
 }
+
+/// E2
+#[test]
+fn directories_below_run_stay_and_are_seen_by_tests() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.tiny_root();
+    lab.write("root/etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:7:8::/:/bin/sh\n");
+    recipe(
+        &lab,
+        "path = \"root\"",
+        "[[step]]\nmkdir = \"/run/made\"\nowner = \"7:8\"\nmode = \"2750\"\n\
+         [[step]]\nrun = \"mkdir -p /run/app/sub /usr/lib/tmpfiles.d /usr/lib/systemd/system; echo 1 > /run/app/x.pid; \
+         echo 'd /run/declared 0700 app - -' > /usr/lib/tmpfiles.d/x.conf\"\n\
+         [[step]]\nrun = \"test -d /run/made; test -d /run/declared; test ! -e /run/app/x.pid; echo 2 > /run/app/y.pid\"\n\
+         [[test]]\nrun = \"test -d /run/made; test -d /run/app/sub; test ! -e /run/app/y.pid; echo 3 > /run/app/z.pid\"\n",
+    );
+    let built = lab.bake(["build", "x.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let exported = lab.bake(["export", "x:1", "--format", "tar", "--output", "out.tar"]);
+    assert_eq!(exported.code, 0, "{}", exported.err);
+    let tar = fs::read(lab.path("out.tar")).expect("exported");
+    let mut found = vec![];
+    for entry in tar::Archive::new(&tar[..]).entries().expect("a tar") {
+        let entry = entry.expect("a tar");
+        let path = String::from_utf8_lossy(&entry.path_bytes()).trim_matches('/').to_owned();
+        let header = entry.header();
+        if path.starts_with("run/") {
+            let (mode, uid) = (header.mode().expect("a mode"), header.uid().expect("an id"));
+            let gid = header.gid().expect("an id");
+            found.push(format!("{path} {mode:o} {uid}:{gid}"));
+        }
+    }
+    let expected =
+        ["run/app 755 0:0", "run/app/sub 755 0:0", "run/declared 700 7:0", "run/made 2750 7:8"];
+    assert_eq!(found, expected);
+}
+
+/// D10, D5
+#[test]
+fn programs_are_told_that_no_service_manager_runs_and_that_the_host_has_a_domain() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.tiny_root();
+    recipe(
+        &lab,
+        "path = \"root\"",
+        "[[step]]\nrun = \"test $SYSTEMD_OFFLINE$SYSTEMD_IN_CHROOT = 11; \
+         case $(cat /etc/hosts) in *' bake.localdomain bake'*) ;; *) exit 1;; esac\"\n",
+    );
+    let built = lab.bake(["build", "x.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+}
+
+/// E9
+#[test]
+fn logs_and_caches_of_tools_are_in_no_layer() {
+    if !tier::sandbox() {
+        return;
+    }
+    let build = || {
+        let lab = Lab::new();
+        lab.tiny_root();
+        recipe(
+            &lab,
+            "path = \"root\"",
+            "[[step]]\nrun = \"mkdir -p /root/.npm/_logs /root/.cache/pip; now=$(date +%s%N); echo $now > /root/.npm/_logs/$now; \
+             echo $now > /root/.cache/pip/x; echo kept > /root/kept\"\n",
+        );
+        let built = lab.bake(["build", "x.toml"]);
+        assert_eq!(built.code, 0, "{}", built.err);
+        digest(&lab)
+    };
+    assert_eq!(build(), build());
+}

@@ -1,0 +1,153 @@
+//! Keys that the scripts of packages make by chance: every machine with the image would share them,
+//! and every build has others.
+//!
+//! - Host keys of SSH always go. Nothing but chance is in them, and `ssh-keygen -A` makes them again.
+//! - The certificate `ssl-cert-snakeoil` goes, unless an active configuration names it: a server
+//!   that is configured for it does not start without.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::changed::{Tree, find, remove};
+
+/// Host keys of SSH.
+const SSH: &[&str] = &["etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_*_key.pub"];
+/// The certificate that the package `ssl-cert` makes, and its key.
+const SNAKEOIL: &[&str] =
+    &["etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem"];
+/// What names either.
+const NAME: &str = "ssl-cert-snakeoil";
+/// Configuration files are small.
+const MAX_CONFIGURATION: u64 = 1 << 20;
+
+/// Removes the keys that a step made; returns how many files went.
+pub(super) fn remove_made(tree: &Tree<'_>) -> io::Result<u64> {
+    let mut removed = 0;
+    for pattern in SSH {
+        for path in find(tree, pattern)? {
+            remove(&path)?;
+            removed += 1;
+        }
+    }
+    let mut made = vec![];
+    for name in SNAKEOIL {
+        made.extend(find(tree, name)?);
+    }
+    if made.is_empty() || configured(tree.root)?.is_some() {
+        return Ok(removed);
+    }
+    // c_rehash names certificates by hash.
+    for path in find(&Tree { root: tree.root, changes: None }, "etc/ssl/certs/*")? {
+        if fs::read_link(&path).is_ok_and(|target| target.ends_with("ssl-cert-snakeoil.pem")) {
+            made.push(path);
+        }
+    }
+    for path in made {
+        remove(&path)?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+/// Returns a configuration file, or a symlink in its place, that names the certificate. Sites and
+/// modules that are available and not enabled do not count, nor do comments.
+fn configured(root: &Path) -> io::Result<Option<PathBuf>> {
+    let etc = root.join("etc");
+    let ours = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        path == etc.join("ssl") || name.ends_with("-available") || name == "ssl-cert"
+    };
+    for entry in walkdir::WalkDir::new(&etc)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| !ours(entry.path()))
+    {
+        let Ok(entry) = entry else { continue };
+        let kind = entry.file_type();
+        let names = if kind.is_symlink() {
+            fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains(NAME))
+                || available(entry.path())
+        } else {
+            kind.is_file() && names(entry.path())
+        };
+        if names {
+            return Ok(Some(entry.into_path()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a symlink enables a configuration that names the certificate.
+fn available(link: &Path) -> bool {
+    let enabled = link
+        .parent()
+        .and_then(Path::file_name)
+        .is_some_and(|name| name.to_string_lossy().ends_with("-enabled"));
+    enabled && names(link)
+}
+
+fn names(file: &Path) -> bool {
+    if fs::metadata(file).map_or(true, |meta| !meta.is_file() || meta.len() > MAX_CONFIGURATION) {
+        return false;
+    }
+    let Ok(text) = fs::read(file) else { return false };
+    String::from_utf8_lossy(&text).lines().any(|line| {
+        let line = line.trim_start();
+        line.contains(NAME) && !["#", ";", "//"].iter().any(|mark| line.starts_with(mark))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let keys = SNAKEOIL.iter().map(|name| (*name, "key"));
+        for (name, text) in files.iter().copied().chain(keys) {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().expect("below")).expect("writable");
+            fs::write(path, text).expect("writable");
+        }
+        symlink("ssl-cert-snakeoil.pem", dir.path().join("etc/ssl/certs/0a1b.0")).expect("ours");
+        dir
+    }
+
+    fn stays(dir: &Path) -> bool {
+        remove_made(&Tree { root: dir, changes: None }).expect("ours");
+        let there: Vec<bool> = SNAKEOIL
+            .iter()
+            .chain(&["etc/ssl/certs/0a1b.0"])
+            .map(|name| fs::symlink_metadata(dir.join(name)).is_ok())
+            .collect();
+        assert!(there.iter().all(|one| *one == there[0]), "all or none: {there:?}");
+        there[0]
+    }
+
+    /// D1
+    #[test]
+    fn a_certificate_that_a_configuration_names_stays() {
+        let line = "ssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'";
+        assert!(stays(tree(&[("etc/postgresql/15/main/postgresql.conf", line)]).path()));
+        assert!(!stays(tree(&[("etc/x.conf", &format!("  # {line}"))]).path()), "a comment");
+        let site = ("etc/apache2/sites-available/default-ssl.conf", line);
+        let dir = tree(&[site]);
+        fs::create_dir(dir.path().join("etc/apache2/sites-enabled")).expect("ours");
+        assert!(!stays(dir.path()), "not enabled");
+        let dir = tree(&[site]);
+        fs::create_dir(dir.path().join("etc/apache2/sites-enabled")).expect("ours");
+        symlink(
+            "../sites-available/default-ssl.conf",
+            dir.path().join("etc/apache2/sites-enabled/s"),
+        )
+        .expect("ours");
+        assert!(stays(dir.path()), "enabled");
+        let dir = tree(&[("etc/dovecot/x", "")]);
+        symlink("/etc/ssl/private/ssl-cert-snakeoil.key", dir.path().join("etc/dovecot/key"))
+            .expect("ours");
+        assert!(stays(dir.path()), "a symlink");
+    }
+}
