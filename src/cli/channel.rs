@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::args::{ListArgs, PromoteArgs, RevokeArgs};
-use super::images::reference;
+use super::args::image::{ListArgs, PromoteArgs, RevokeArgs};
+use super::ctx::Ctx;
+use super::edge;
+use super::reference::reference;
 use super::who::who;
-use super::{Ctx, edge};
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::image::Reference;
@@ -17,7 +18,7 @@ use crate::store::{
 };
 use crate::ui::report::Report;
 use crate::ui::table;
-use crate::ui::text::clean;
+use crate::ui::text::{clean, to_the_second};
 
 /// Longest reason that is kept.
 const WHY_MAX: usize = 1000;
@@ -167,7 +168,7 @@ fn warn(ctx: &Ctx<'_>, message: String, hint: String) {
 
 /// `bake list --channels` and `bake list --history`.
 pub(super) fn list(ctx: &Ctx<'_>, store: &Store, args: &ListArgs) -> Result<u8, Report> {
-    let wanted = args.name.as_deref().map(reference).transpose()?;
+    let wanted = args.image.as_deref().map(reference).transpose()?;
     if let Some(wanted) =
         wanted.as_ref().filter(|wanted| wanted.version.is_some() || wanted.digest.is_some())
     {
@@ -237,11 +238,6 @@ fn channels(
         );
     }
     Ok(())
-}
-
-/// A time without its fraction: people read the rest.
-fn to_the_second(at: &str) -> String {
-    at.split_once('.').map_or_else(|| at.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 /// One line of the common history.

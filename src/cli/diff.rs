@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::args::DiffArgs;
-use super::{Ctx, change, edge, images};
+use super::args::image::DiffArgs;
+use super::ctx::Ctx;
+use super::reference::reference;
+use super::{change, edge};
 use crate::deb::version;
 use crate::inspect::{self, Diff, FileChange, How, PackageChange, Side};
 use crate::tree;
@@ -19,7 +21,7 @@ const MANY: usize = 20;
 
 /// `bake diff`.
 pub(super) fn diff(ctx: &Ctx<'_>, args: &DiffArgs) -> Result<u8, Report> {
-    let (before, after) = (images::reference(&args.before)?, images::reference(&args.after)?);
+    let (before, after) = (reference(&args.before)?, reference(&args.after)?);
     let diff = inspect::diff(&ctx.store_to_read()?, &before, &after, args.all)
         .map_err(|error| edge::inspect(&error))?;
     if ctx.ui.json() {

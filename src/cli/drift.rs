@@ -6,8 +6,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::args::DriftArgs;
-use super::{Ctx, change, edge, now};
+use super::args::image::DriftArgs;
+use super::ctx::{Ctx, now};
+use super::reference::reference;
+use super::{change, edge};
 use crate::image::Reference;
 use crate::inspect::{self, Claim, DriftOptions, DriftReport, Living, Picture, Verdict};
 use crate::store;
@@ -65,7 +67,7 @@ fn picture(ctx: &Ctx<'_>, args: &DriftArgs, claim: &Claim) -> Result<Option<Pict
                     .map_err(failed)
             }
             None => {
-                let reference = super::images::reference(name)?;
+                let reference = reference(name)?;
                 Picture::of(&ctx.store_to_read()?, &reference).map(Some).map_err(failed)
             }
         },

@@ -24,7 +24,9 @@ pub(super) const DIFFERENT: u8 = 3;
 pub(super) const HOST: u8 = 10;
 /// Store busy or unreadable.
 pub(super) const STORE: u8 = 11;
-/// The program of a machine cannot be started: what shells say.
+/// Done, but the result cannot be written.
+pub(super) const UNWRITTEN: u8 = 12;
+/// The program of a container cannot be started: what shells say.
 pub(super) const NOT_STARTED: u8 = 127;
 /// Interrupted.
 pub(super) const INTERRUPTED: u8 = 130;
@@ -63,9 +65,49 @@ pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Repo
     }
 }
 
+/// Reports that nothing of what was asked for is there.
+pub(super) fn missing(message: impl Into<String>) -> Report {
+    Report { kind: "missing", message: message.into(), exit: FAILED, ..Report::default() }
+}
+
+/// Reports a file of variables that cannot be read.
+pub(super) fn vars_file(error: &BuildError) -> Report {
+    let hint = "a vars file is TOML, `name = value` per line; --var NAME=VALUE sets one variable";
+    Report { hints: vec![hint.to_owned()], ..report("file", USAGE, error) }
+}
+
+/// Reports that stdout takes no more, with what is published all the same; `code` is how the
+/// command ended otherwise.
+pub(super) fn unwritten(why: String, published: &[String], code: u8) -> Report {
+    let hints = match published {
+        [] if code == OK => {
+            vec!["what the command does is done; only its result is lost".to_owned()]
+        }
+        all => all.iter().map(|one| format!("published nevertheless: {one}")).collect(),
+    };
+    Report {
+        kind: "file",
+        message: "cannot write the result to stdout".to_owned(),
+        causes: vec![why],
+        hints,
+        exit: if code == OK { UNWRITTEN } else { code },
+        ..Report::default()
+    }
+}
+
 /// Reports a failed build.
-pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
-    let nothing = "nothing was published; the version is still free".to_owned();
+pub(super) fn build(error: &BuildError, recipe: &Path) -> Report {
+    failed(error, recipe, Some("nothing was published; the version is still free"))
+}
+
+/// Reports what went wrong with a published image: nobody would have published anything.
+pub(super) fn image(error: &BuildError) -> Report {
+    failed(error, Path::new(""), None)
+}
+
+/// Reports a build error; `nothing` says what did not happen, where anything could have.
+fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report {
+    let nothing = || nothing.map(str::to_owned);
     match error {
         BuildError::Recipe(_) => report("recipe", USAGE, error),
         BuildError::File { path, .. } if path == lock_hint => {
@@ -89,7 +131,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
                 step: Some(label.clone()),
                 output: tail.clone(),
                 log: log.clone(),
-                hints: why.hints().into_iter().chain([nothing]).collect(),
+                hints: why.hints().into_iter().chain(nothing()).collect(),
                 ..report("step", FAILED, error)
             };
             with_room(report, error.no_room())
@@ -102,7 +144,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             output: tail.clone(),
             log: Some(log.clone()).filter(|log| !log.as_os_str().is_empty()),
             hints: match recipe {
-                Some(_) => vec![nothing],
+                Some(_) => nothing().into_iter().collect(),
                 None => vec!["nothing was recorded; the image is as it was".to_owned()],
             },
             ..report("test", FAILED, error)
@@ -127,7 +169,7 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             report.output = tail.clone();
             report.log = log.clone();
             report.hints.extend(source.hint());
-            report.hints.push(nothing);
+            report.hints.extend(nothing());
             with_room(report, error.no_room())
         }
         BuildError::Context { recipe, .. } => Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) },
@@ -148,10 +190,11 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             recipe: Some(recipe.clone()),
             line: Some(*line),
             step: Some(label.clone()),
-            hints: vec![
+            hints: std::iter::once(
                 "pin what the step takes from the world (time, network, random numbers), then `bake build --no-cache=STEP`".to_owned(),
-                nothing,
-            ],
+            )
+            .chain(nothing())
+            .collect(),
             ..report("unreproducible", FAILED, error)
         },
         BuildError::NoStep { steps, recipe, .. } => {
@@ -159,26 +202,19 @@ pub(super) fn build(error: &BuildError, lock_hint: &Path) -> Report {
             let all: Vec<String> = std::iter::once("base".to_owned()).chain(named).collect();
             Report { recipe: Some(recipe.clone()), hints: vec![format!("it has {}", all.join(", "))], ..report("usage", USAGE, error) }
         }
-        BuildError::OtherFailed => Report { hints: vec![nothing], ..report("step", FAILED, error) },
+        BuildError::OtherFailed => Report { hints: nothing().into_iter().collect(), ..report("step", FAILED, error) },
         BuildError::Store(source) => store(source),
         BuildError::Sandbox(source) => sandbox(source),
-        BuildError::Layer { .. } => with_room(Report { hints: vec![nothing], ..report("layer", FAILED, error) }, error.no_room()),
+        BuildError::Layer { .. } => with_room(Report { hints: nothing().into_iter().collect(), ..report("layer", FAILED, error) }, error.no_room()),
         BuildError::Chore { why, .. } => {
-            Report { causes: vec![why.clone()], hints: vec![nothing], ..report("sandbox", FAILED, error) }
+            Report { causes: vec![why.clone()], hints: nothing().into_iter().collect(), ..report("sandbox", FAILED, error) }
         }
         BuildError::Call { how, .. } => {
-            let report = Report { causes: how.reasons(), hints: vec![nothing], ..report("sandbox", FAILED, error) };
+            let report = Report { causes: how.reasons(), hints: nothing().into_iter().collect(), ..report("sandbox", FAILED, error) };
             with_room(report, error.no_room())
         }
-        BuildError::Interrupted => Report { hints: vec![nothing], ..report("interrupted", INTERRUPTED, error) },
+        BuildError::Interrupted => Report { hints: nothing().into_iter().collect(), ..report("interrupted", INTERRUPTED, error) },
     }
-}
-
-/// Reports what went wrong with a published image: nobody would have published anything.
-pub(super) fn image(error: &BuildError) -> Report {
-    let mut report = build(error, Path::new(""));
-    report.hints.retain(|hint| !hint.starts_with("nothing was published"));
-    report
 }
 
 /// Reports a sandbox that cannot work.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::Ctx;
-use super::args::ExplainArgs;
-use super::bake::{in_hall, inputs, no_cache, source_date_epoch, told};
+use super::args::recipe::ExplainArgs;
+use super::ctx::Ctx;
+use super::request::{failed, inputs, network, no_cache, recipes, source_date_epoch};
 use crate::engine::explain::{Explained, Outcome, Step};
 use crate::engine::{self, Request};
 use crate::ui::report::Report;
@@ -13,19 +13,21 @@ use crate::ui::text::clean;
 
 /// `bake explain`.
 pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
+    let (mirror, network_timeout) = network(&args.mirror)?;
+    let recipes = recipes(&args.recipe.recipes)?;
     let request = Request {
         inputs: inputs(ctx, &args.recipe.inputs)?,
         epoch: source_date_epoch()?,
-        mirror: args.mirror.debian_mirror.clone(),
-        network_timeout: args.mirror.network_timeout,
+        mirror,
+        network_timeout,
         no_cache: no_cache(&args.cache),
         ..Request::default()
     };
-    in_hall(ctx, |hall| {
-        for recipe in &args.recipe.recipes {
+    ctx.in_hall(|hall| {
+        for recipe in &recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };
             let explained = engine::explain::explain(hall, &request)
-                .map_err(|error| told(ctx, &error, recipe))?;
+                .map_err(|error| failed(ctx, &error, recipe))?;
             show(ctx, &explained);
         }
         Ok(())

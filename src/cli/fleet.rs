@@ -4,8 +4,9 @@ use std::io;
 
 use serde_json::json;
 
-use super::args::FleetArgs;
-use super::{Ctx, edge, now};
+use super::args::image::FleetArgs;
+use super::ctx::{Ctx, now};
+use super::edge;
 use crate::files;
 use crate::inspect::{self, Fleet, Group, NoteKind, Tally};
 use crate::ui::report::Report;
@@ -33,6 +34,9 @@ pub(super) fn fleet(ctx: &Ctx<'_>, args: &FleetArgs) -> Result<u8, Report> {
         for line in remarks(&fleet) {
             ctx.ui.say(&line);
         }
+    }
+    if fleet.reports == 0 {
+        return Err(edge::missing("no reports were found"));
     }
     Ok(edge::OK)
 }

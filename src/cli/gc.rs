@@ -1,11 +1,10 @@
 //! `bake gc`.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use super::args::GcArgs;
-use super::{Ctx, edge};
+use super::args::image::GcArgs;
+use super::ctx::Ctx;
+use super::edge;
 use crate::engine::error::Error as BuildError;
 use crate::engine::{self, Hall};
 use crate::event::Event;
@@ -117,50 +116,5 @@ fn show(ctx: &Ctx<'_>, plan: &Garbage) {
     }
     for note in &plan.notes {
         (ctx.ui.sink())(Event::Note { message: note.clone() });
-    }
-}
-
-/// Reads an age: `90m`, `12h`, `30d`, `2w`.
-pub(super) fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a number and a unit, such as 12h, 30d or 2w".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages() {
-        for (text, seconds) in
-            [("0s", 0), ("90m", 5400), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600)]
-        {
-            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in [
-            "",
-            "d",
-            "30",
-            "30 d",
-            "-1d",
-            "1.5d",
-            "30D",
-            "1y",
-            "30\u{e9}",
-            "99999999999999999999d",
-            "18446744073709551615w",
-        ] {
-            assert!(age(text).is_err(), "{text}");
-        }
     }
 }

@@ -2,13 +2,15 @@
 
 use serde_json::json;
 
-use super::args::ImageArgs;
-use super::{Ctx, edge, images};
+use super::args::image::ImageArgs;
+use super::ctx::Ctx;
+use super::edge;
+use super::reference::reference;
 use crate::inspect::{self, Details, Sizes};
 use crate::tree;
 use crate::ui::report::Report;
 use crate::ui::table;
-use crate::ui::text::size;
+use crate::ui::text::{clean, size, to_the_second};
 
 /// Folders shown; `--json` has all.
 const FOLDERS: usize = 40;
@@ -16,8 +18,8 @@ const FOLDERS: usize = 40;
 /// `bake history`.
 pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
-    let details = inspect::show(&store, &images::reference(&args.image)?)
-        .map_err(|error| edge::store(&error))?;
+    let details =
+        inspect::show(&store, &reference(&args.image)?).map_err(|error| edge::store(&error))?;
     if ctx.ui.json() {
         for (step, row) in details.history.iter().enumerate() {
             let layer = row.layer.and_then(|at| details.layers.get(at));
@@ -26,11 +28,15 @@ pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
                 (&row.created_by, &row.created, &row.comment, &row.key);
             ctx.ui.object(
                 "history",
-                json!({ "step": step, "by": by, "created": created, "layer": digest, "size": size, "key": key, "comment": comment }),
+                json!({ "step": step, "by": by, "created": created, "layer": digest, "size": size, "key": key, "comment": comment, "published": details.published }),
             );
         }
     } else {
         ctx.ui.raw(steps(&details).as_bytes());
+        if let Some(at) = &details.published {
+            let image = clean(&details.reference.to_string());
+            ctx.ui.say(&format!("{image} was published at {}", to_the_second(at)));
+        }
     }
     Ok(edge::OK)
 }

@@ -1,13 +1,14 @@
-//! The commands that only read and write paper: check, plan, fmt, new, schema, completions, man.
+//! The commands that only read and write paper: check, plan, fmt, new.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::args::{FmtArgs, NewArgs, RecipeArgs};
-use super::bake::{inputs, told};
-use super::{Ctx, command, edge};
+use super::args::recipe::{FmtArgs, NewArgs, RecipeArgs};
+use super::ctx::Ctx;
+use super::edge;
+use super::request::{absolute, failed, inputs, recipes};
 use crate::engine::{self, new};
 use crate::files;
 use crate::plan;
@@ -16,11 +17,14 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::clean;
 
+/// Bytes that are read from stdin at most.
+const STDIN_MAX: u64 = 16 << 20;
+
 /// `bake check`.
 pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.inputs)?;
     let mut worst = None;
-    for path in &args.recipes {
+    for path in &recipes(&args.recipes)? {
         match engine::check(path, &inputs) {
             Ok(recipe) => {
                 ctx.ui.diagnostics(&recipe.warnings);
@@ -28,7 +32,7 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 if ctx.ui.json() {
                     ctx.ui.object(
                         "checked",
-                        json!({ "recipe": path, "image": image, "steps": recipe.steps.len() }),
+                        json!({ "recipe": absolute(path), "image": image, "steps": recipe.steps.len() }),
                     );
                 } else {
                     ctx.ui.say(&format!(
@@ -39,7 +43,7 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 }
             }
             // The mistakes of every recipe are shown, not those of the first only.
-            Err(error) => worst = Some(told(ctx, &error, path)),
+            Err(error) => worst = Some(failed(ctx, &error, path)),
         }
     }
     worst.map_or(Ok(edge::OK), Err)
@@ -48,8 +52,8 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
 /// `bake plan`.
 pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.inputs)?;
-    for path in &args.recipes {
-        let recipe = engine::check(path, &inputs).map_err(|error| told(ctx, &error, path))?;
+    for path in &recipes(&args.recipes)? {
+        let recipe = engine::check(path, &inputs).map_err(|error| failed(ctx, &error, path))?;
         let plan = plan::draw(&recipe);
         if ctx.ui.json() {
             let steps: Vec<_> = plan
@@ -60,7 +64,7 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 .collect();
             ctx.ui.object(
                 "plan",
-                json!({ "recipe": path, "image": plan.image, "base": plan.base, "steps": steps }),
+                json!({ "recipe": absolute(path), "image": plan.image, "base": plan.base, "steps": steps }),
             );
             continue;
         }
@@ -87,11 +91,14 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
 
 /// `bake fmt`.
 pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
+    if args.recipes.iter().any(|path| path == Path::new("-")) {
+        return fmt_stdin(ctx, args);
+    }
     let mut unformatted = 0;
-    for path in &args.recipes {
-        let text = engine::text(path).map_err(|error| told(ctx, &error, path))?;
+    for path in &recipes(&args.recipes)? {
+        let text = engine::text(path).map_err(|error| failed(ctx, &error, path))?;
         let formatted = recipe::format(&text, path)
-            .map_err(|found| told(ctx, &engine::error::Error::Recipe(found), path))?;
+            .map_err(|found| failed(ctx, &engine::error::Error::Recipe(found), path))?;
         let changed = formatted != text;
         if changed && !args.check {
             files::rewrite(path, formatted.as_bytes(), 0o644)
@@ -101,7 +108,7 @@ pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
         if ctx.ui.json() {
             ctx.ui.object(
                 "formatted",
-                json!({ "recipe": path, "changed": changed, "written": changed && !args.check }),
+                json!({ "recipe": absolute(path), "changed": changed, "written": changed && !args.check }),
             );
         } else if changed {
             let verb = if args.check { "is not formatted" } else { "is formatted now" };
@@ -109,6 +116,30 @@ pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
         }
     }
     Ok(if args.check && unformatted > 0 { edge::FAILED } else { edge::OK })
+}
+
+/// `bake fmt -`: for editors.
+fn fmt_stdin(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
+    let path = PathBuf::from("-");
+    if args.recipes != [path.clone()] || ctx.ui.json() {
+        return Err(edge::usage(
+            "- stands for stdin and stdout",
+            "leave out --json and other recipes",
+        ));
+    }
+    let mut text = String::new();
+    io::stdin()
+        .lock()
+        .take(STDIN_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| edge::report("file", edge::FAILED, &error))?;
+    let formatted = recipe::format(&text, &path)
+        .map_err(|found| failed(ctx, &engine::error::Error::Recipe(found), &path))?;
+    if args.check {
+        return Ok(if formatted == text { edge::OK } else { edge::FAILED });
+    }
+    ctx.ui.raw(formatted.as_bytes());
+    Ok(edge::OK)
 }
 
 /// `bake new`.
@@ -137,57 +168,11 @@ pub(super) fn new(ctx: &Ctx<'_>, args: &NewArgs) -> Result<u8, Report> {
         .map_err(|error| edge::report("new", edge::USAGE, &error))?;
     for path in &made {
         if ctx.ui.json() {
-            ctx.ui.object("made", json!({ "path": path }));
+            ctx.ui.object("made", json!({ "path": absolute(path) }));
         } else {
             ctx.ui.result(&clean(&path.to_string_lossy()));
         }
     }
     ctx.ui.say(&format!("next: bake build {}", clean(&dir.join("recipe.toml").to_string_lossy())));
-    Ok(edge::OK)
-}
-
-/// `bake schema`.
-pub(super) fn schema(ctx: &Ctx<'_>) -> Result<u8, Report> {
-    let mut text =
-        serde_json::to_string_pretty(&recipe::schema()).expect("a JSON value always has a text");
-    text.push('\n');
-    ctx.ui.raw(text.as_bytes());
-    Ok(edge::OK)
-}
-
-/// `bake completions`.
-pub(super) fn completions(ctx: &Ctx<'_>, shell: clap_complete::Shell) -> Result<u8, Report> {
-    let mut out = vec![];
-    clap_complete::generate(shell, &mut command(), "bake", &mut out);
-    ctx.ui.raw(&out);
-    Ok(edge::OK)
-}
-
-/// `bake man`.
-pub(super) fn man(ctx: &Ctx<'_>, dir: Option<&Path>) -> Result<u8, Report> {
-    let fail = |error: std::io::Error| edge::report("file", edge::FAILED, &error);
-    let Some(dir) = dir else {
-        let mut page = vec![];
-        clap_mangen::Man::new(command()).render(&mut page).map_err(fail)?;
-        ctx.ui.raw(&page);
-        return Ok(edge::OK);
-    };
-    std::fs::create_dir_all(dir).map_err(fail)?;
-    let mut all = command();
-    all.build();
-    let subs: Vec<clap::Command> = all.get_subcommands().cloned().collect();
-    for (name, page) in std::iter::once(("bake".to_owned(), all))
-        .chain(subs.into_iter().map(|sub| (format!("bake-{}", sub.get_name()), sub)))
-    {
-        let mut text = vec![];
-        // clap keeps names for ever ('static): a dozen short strings once per process.
-        let page = page.name(&*name.clone().leak()).disable_help_subcommand(true);
-        clap_mangen::Man::new(page).render(&mut text).map_err(fail)?;
-        text.flush().map_err(fail)?;
-        let path = dir.join(format!("{name}.1"));
-        files::rewrite(&path, &text, 0o644)
-            .map_err(|error| edge::report("file", edge::FAILED, &error))?;
-        ctx.ui.result(&clean(&path.to_string_lossy()));
-    }
     Ok(edge::OK)
 }

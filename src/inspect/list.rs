@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::event::chain;
 use crate::image::{Descriptor, ImageConfig, Kind, Platform, kind};
-use crate::store::{Error, Store};
+use crate::store::{Error, PUBLISHED_ANNOTATION, Store};
 
 /// One version. What a damaged image does not say is `None`, and `problem` says why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,7 +20,10 @@ pub struct Row {
     pub digest: Option<Digest>,
     /// What it runs on; of an index the first of its platforms.
     pub platform: Option<Platform>,
-    /// When it was made, RFC 3339, as its config says.
+    /// When it was published, RFC 3339; `None` where bake did not publish it.
+    pub published: Option<String>,
+    /// When it was made, RFC 3339, as its config says: the same for the same content, whenever it
+    /// was built.
     pub created: Option<String>,
     /// Layers; of an index those of all its images, each counted once.
     pub layers: Option<usize>,
@@ -51,6 +54,7 @@ pub fn list(store: &Store) -> Result<Vec<Row>, Error> {
             name: version.reference.name,
             version: version.reference.version.unwrap_or_default(),
             digest: Some(version.manifest.digest),
+            published: version.manifest.annotations.get(PUBLISHED_ANNOTATION).cloned(),
             platform: sum.config.as_ref().map(ImageConfig::platform),
             created: sum.config.and_then(|config| config.created),
             layers: whole.then_some(sum.layers.len()),
@@ -64,6 +68,7 @@ pub fn list(store: &Store) -> Result<Vec<Row>, Error> {
             name: reference.name,
             version: reference.version.unwrap_or_default(),
             digest: None,
+            published: None,
             platform: None,
             created: None,
             layers: None,

@@ -9,7 +9,9 @@ use crate::digest::Digest;
 use crate::image::{
     Config, Descriptor, Image, ImageConfig, Kind, Manifest, Platform, Reference, kind,
 };
-use crate::store::{Error, STEP_KEYS_ANNOTATION, Store, TESTED_ANNOTATION, read_step_keys};
+use crate::store::{
+    Error, PUBLISHED_ANNOTATION, STEP_KEYS_ANNOTATION, Store, TESTED_ANNOTATION, read_step_keys,
+};
 
 /// Everything that is said about one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,7 +28,9 @@ pub struct Details {
     pub config_digest: Digest,
     /// What it runs on.
     pub platform: Platform,
-    /// When it was made, RFC 3339.
+    /// When it was published, RFC 3339; `None` where bake did not publish it.
+    pub published: Option<String>,
+    /// When its content is from, RFC 3339: the same for the same content.
     pub created: Option<String>,
     /// Who made it, where somebody says so.
     pub author: Option<String>,
@@ -107,6 +111,7 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     let blobs = [&descriptor, &manifest.config].into_iter().chain(&manifest.layers);
     let tested = version.manifest.annotations.get(TESTED_ANNOTATION).cloned();
     Ok(Details {
+        published: version.manifest.annotations.get(PUBLISHED_ANNOTATION).cloned(),
         tested,
         test_run: last_run(store, &version.manifest.digest)?,
         reference: version.reference,

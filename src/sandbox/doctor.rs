@@ -27,9 +27,10 @@ impl Call for Nothing {
     }
 }
 
-/// Looks at everything the sandbox needs and says what is missing and what helps.
+/// Looks at everything the sandbox needs and says what is missing and what helps. A job is tried in
+/// a temporary directory in `place`, else in `/var/tmp` or `/tmp`.
 #[must_use]
-pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
+pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
     let mut findings = vec![];
     let mut add = |name: &str, ok: bool, detail: String, hint: Option<String>| {
         findings.push(Finding { name: name.into(), ok, detail, hint: hint.filter(|_| !ok) });
@@ -100,7 +101,7 @@ pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
             Some("sysctl -w user.max_user_namespaces=15000".into()),
         );
     }
-    match attempt(helper) {
+    match attempt(helper, place) {
         Ok(place) => add("sandbox", true, format!("works (tried in {place})"), None),
         Err(error) => {
             let source = std::error::Error::source(&error)
@@ -113,31 +114,35 @@ pub fn doctor(helper: Option<&Path>) -> Vec<Finding> {
 }
 
 /// Runs a job over an overlay, from nothing.
-fn attempt(helper: Option<&Path>) -> Result<String, Error> {
+fn attempt(helper: Option<&Path>, place: Option<&Path>) -> Result<String, Error> {
     let host = probe(helper)?;
-    // The store will be on a disk, so a disk is tried first; /tmp may be a tmpfs.
-    let dir = tempfile::Builder::new()
-        .prefix("bake-doctor-")
-        .tempdir_in("/var/tmp")
+    // Where the store will be is tried first, then a disk; /tmp may be a tmpfs.
+    let make = |place: &Path| tempfile::Builder::new().prefix(".bake-doctor-").tempdir_in(place);
+    let dir = place
+        .map_or_else(|| Err(std::io::ErrorKind::NotFound.into()), make)
+        .or_else(|_| make(Path::new("/var/tmp")))
         .or_else(|_| tempfile::tempdir());
     let system = |what: &str| {
         let what = format!("cannot {what}");
         move |source| Error::System { what, source }
     };
-    let dir = dir.map_err(system("make a temporary folder"))?;
+    let dir = dir.map_err(system("make a temporary directory"))?;
     let (layers, scratch) = (dir.path().join("layers"), dir.path().join("scratch"));
     for made in [&layers, &scratch, &scratch.join("u"), &scratch.join("w")] {
-        std::fs::create_dir(made).map_err(system("make a temporary folder"))?;
+        std::fs::create_dir(made).map_err(system("make a temporary directory"))?;
     }
     let session = Session::<Nothing>::open(&host, &layers, &scratch)?;
     let job = Job {
         root: Some(Overlay { lower: vec![], upper: scratch.join("u"), work: scratch.join("w") }),
         ..Job::bare(Action::Call(BuiltIn::Ping(Ping::default()).into()))
     };
-    match session.run(job, &Cancel::new()?, &mut |_| {})? {
+    let ended = session.run(job, &Cancel::new()?, &mut |_| {});
+    // A user's overlay leaves a directory that belongs to root inside: only a job can remove it.
+    session.remove_trees(&[&scratch.join("u"), &scratch.join("w")])?;
+    match ended? {
         Ended::Done(_) => Ok(dir.path().parent().unwrap_or(dir.path()).display().to_string()),
         other => Err(Error::System {
-            what: format!("the trial ended with {other:?}"),
+            what: format!("the sandbox ended with {other:?}"),
             source: std::io::Error::other("unexpected"),
         }),
     }

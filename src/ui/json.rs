@@ -1,6 +1,8 @@
 //! `--json`: one object per line, `{"v":1,"type":…}`; described in `docs/json.md`, never changed
 //! without raising `v`.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Map, Value, json};
 
 use crate::event::Event;
@@ -80,11 +82,16 @@ pub(super) fn seconds(time: std::time::Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Returns a path as all objects have it.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Returns the fields of a diagnostic.
 pub(super) fn diagnostic(found: &Diagnostic) -> Value {
     json!({
         "severity": if found.warning { "warning" } else { "error" },
-        "file": found.file, "line": found.line, "column": found.column,
+        "file": absolute(&found.file), "line": found.line, "column": found.column,
         "message": found.message, "label": found.label, "help": found.help,
     })
 }
@@ -92,7 +99,7 @@ pub(super) fn diagnostic(found: &Diagnostic) -> Value {
 /// Returns the fields of a failure.
 pub(super) fn failure(report: &Report) -> Value {
     json!({
-        "kind": report.kind, "message": report.message, "causes": report.causes, "recipe": report.recipe, "line": report.line,
+        "kind": report.kind, "message": report.message, "causes": report.causes, "recipe": report.recipe.as_deref().map(absolute), "line": report.line,
         "step": report.step, "log": report.log, "output": report.output, "hints": report.hints, "exit": report.exit,
     })
 }

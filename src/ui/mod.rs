@@ -76,6 +76,8 @@ pub struct Ui {
     teller: Teller,
     /// Why part of the result could not be written: told once, at the end.
     lost: Arc<Mutex<Option<io::Error>>>,
+    /// What was published so far: `name:version digest`.
+    published: Arc<Mutex<Vec<String>>>,
 }
 
 enum Teller {
@@ -115,12 +117,18 @@ impl Ui {
             quiet: choices.quiet,
             teller,
             lost: Arc::default(),
+            published: Arc::default(),
         }
     }
 
     /// Whether `--json` was given.
     pub fn json(&self) -> bool {
         self.json
+    }
+
+    /// Whether only errors are wanted.
+    pub fn quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Whether to colour results: stdout may be a file while stderr is a terminal.
@@ -130,6 +138,22 @@ impl Ui {
 
     /// Where the rooms report to.
     pub fn sink(&self) -> Sink {
+        let (published, show) = (Arc::clone(&self.published), self.show());
+        Arc::new(move |event: Event| {
+            if let (_, Event::Published { image, digest, .. }) = event.apart() {
+                let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
+                published.push(format!("{image} {digest}"));
+            }
+            show(event);
+        })
+    }
+
+    /// Returns what was published so far: `name:version digest`.
+    pub fn published(&self) -> Vec<String> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn show(&self) -> Sink {
         match &self.teller {
             Teller::Bars(bars) => {
                 let bars = Arc::clone(bars);

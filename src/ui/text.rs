@@ -89,6 +89,11 @@ pub fn paint(text: &str, style: Style, color: bool) -> String {
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
 }
 
+/// Returns an RFC 3339 time in UTC without its fraction: people read the rest.
+pub fn to_the_second(at: &str) -> String {
+    at.split_once('.').map_or_else(|| at.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

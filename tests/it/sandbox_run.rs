@@ -346,7 +346,7 @@ fn userns_doctor_is_content_where_jobs_run() {
     if Lab::new().is_none() {
         return;
     }
-    let findings = bake::sandbox::doctor(Some(&crate::sandbox_lab::helper()));
+    let findings = bake::sandbox::doctor(Some(&crate::sandbox_lab::helper()), None);
     assert!(findings.iter().all(|finding| finding.ok && finding.hint.is_none()), "{findings:#?}");
     assert!(findings.iter().any(|finding| finding.name == "sandbox"));
 }

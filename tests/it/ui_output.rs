@@ -63,7 +63,7 @@ fn a_result_that_cannot_be_written_is_a_failure() {
     ] {
         let full = File::options().write(true).open("/dev/full").expect("/dev/full");
         let said = run_with(lab.command(args).stdout(full));
-        assert_eq!(said.code, 1, "{args:?}: {}", said.err);
+        assert_eq!(said.code, 12, "{args:?}: {}", said.err);
         assert!(
             said.err.contains("cannot write the result to stdout")
                 && said.err.contains("No space left"),

@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 
 use serde_json::json;
 
-use super::args::{ImageArgs, NetworkChoice, RunArgs};
-use super::bake::cancel;
-use super::images::reference;
-use super::{Ctx, channel, edge};
+use super::args::image::{ImageArgs, NetworkChoice, RunArgs};
+use super::ctx::{Ctx, cancel};
+use super::reference::reference;
+use super::{channel, edge};
 use crate::engine::{self, Hall, Machine, Outcome, Tested};
 use crate::sandbox::Cancel;
 use crate::threads;
@@ -47,6 +47,12 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
         return Err(edge::usage(
             "--json and the program both want stdout",
             "leave --json out: the exit code says how the program ended",
+        ));
+    }
+    if args.detach {
+        return Err(edge::usage(
+            "cannot detach: bake keeps no containers in the background",
+            format!("run it by a supervisor, such as `systemd-run bake run {image}`, or `&`"),
         ));
     }
     let host_network = args.network == NetworkChoice::Host;

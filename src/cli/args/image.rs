@@ -1,0 +1,255 @@
+//! Arguments of the commands about published images.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::value;
+use crate::engine::Volume;
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct ListArgs {
+    /// Only this image: `name`, `name:version`, `name@sha256:…` or `name@channel`
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) image: Option<String>,
+    /// Print the names of versions and channels only, one per line
+    #[arg(long, conflicts_with_all = ["channels", "history"])]
+    pub(in crate::cli) names: bool,
+    /// List the channels and where they point
+    #[arg(long)]
+    pub(in crate::cli) channels: bool,
+    /// List every promote and revocation, oldest first
+    #[arg(long, conflicts_with = "channels")]
+    pub(in crate::cli) history: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct ImageArgs {
+    /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) image: String,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct RunArgs {
+    #[command(flatten)]
+    pub(in crate::cli) image: ImageArgs,
+    /// Program arguments in place of the image's cmd
+    #[arg(value_name = "CMD", trailing_var_arg = true)]
+    pub(in crate::cli) command: Vec<String>,
+    /// Program in place of the image's entrypoint; an empty one means none
+    #[arg(long, value_name = "PROGRAM")]
+    pub(in crate::cli) entrypoint: Option<String>,
+    /// Mount a directory of this host inside; may be given more than once. Owners are those of the image: 0 is
+    /// root
+    #[arg(long, short, value_name = "DIR:PATH[:ro]", value_parser = value::volume)]
+    pub(in crate::cli) volume: Vec<Volume>,
+    /// Add to the environment; may be given more than once
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = value::name_value)]
+    pub(in crate::cli) env: Vec<(String, String)>,
+    /// User: `name`, `name:group` or ids [default: the image's]
+    #[arg(long, short, value_name = "USER")]
+    pub(in crate::cli) user: Option<String>,
+    /// Working directory inside [default: the image's]
+    #[arg(long, short, value_name = "PATH")]
+    pub(in crate::cli) workdir: Option<String>,
+    /// Network: nothing but loopback, or this host's
+    #[arg(long, value_name = "WHICH", default_value = "none")]
+    pub(in crate::cli) network: NetworkChoice,
+    /// Let a TCP port of this host lead inside; may be given more than once [default ADDRESS: 127.0.0.1]
+    #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE", value_parser = value::published)]
+    pub(in crate::cli) publish: Vec<(SocketAddr, u16)>,
+    /// Accepted as a habit from other tools: standard input is always passed on
+    #[arg(long, short, hide = true)]
+    pub(in crate::cli) interactive: bool,
+    /// Accepted as a habit from other tools: there is a terminal inside where there is one outside
+    #[arg(long, short, hide = true)]
+    pub(in crate::cli) tty: bool,
+    /// Accepted as a habit from other tools: the container never stays
+    #[arg(long, hide = true)]
+    pub(in crate::cli) rm: bool,
+    /// Refused with what to do instead
+    #[arg(long, short, hide = true)]
+    pub(in crate::cli) detach: bool,
+}
+
+/// The network of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum NetworkChoice {
+    /// Loopback only
+    None,
+    /// This host's
+    Host,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct RmArgs {
+    /// `name:version` or `name@sha256:…`
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(in crate::cli) images: Vec<String>,
+    /// Also remove versions that channels point at
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct GcArgs {
+    /// Only list what would be deleted
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+    /// Keep the last N versions of each name; revoked ones do not count
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) keep: Option<usize>,
+    /// Keep versions that were published less than this ago, such as 30d; alone it also keeps the
+    /// last version of each name
+    #[arg(long, value_name = "AGE", value_parser = value::age)]
+    pub(in crate::cli) older_than: Option<Duration>,
+    /// Keep what is in the cache and was used less than this ago
+    #[arg(long, value_name = "AGE", default_value = "14d", value_parser = value::age)]
+    pub(in crate::cli) cache_older_than: Duration,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct PromoteArgs {
+    /// `name:version`, `name@channel` (what that points at) or `name@sha256:…`; with --back or
+    /// --end the channel, `name@channel`
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) image: String,
+    /// Which channel of that image
+    #[arg(value_name = "CHANNEL", required_unless_present_any = ["back", "end"])]
+    pub(in crate::cli) channel: Option<String>,
+    /// Point the channel at the version before; passes over versions that are removed or revoked
+    #[arg(long, conflicts_with = "channel")]
+    pub(in crate::cli) back: bool,
+    /// Make the channel point nowhere
+    #[arg(long, conflicts_with_all = ["channel", "back"])]
+    pub(in crate::cli) end: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct RevokeArgs {
+    /// `name:version`, `name@channel` or `name@sha256:…`
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) image: String,
+    /// The reason, in a sentence; kept for ever
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) why: String,
+    /// Take the revocation back
+    #[arg(long)]
+    pub(in crate::cli) undo: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct VerifyArgs {
+    /// Versions to check [default: all]
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) images: Vec<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct ExportArgs {
+    #[command(flatten)]
+    pub(in crate::cli) image: ImageArgs,
+    /// Format
+    #[arg(long, short, value_name = "FORMAT")]
+    pub(in crate::cli) format: ExportFormat,
+    /// Destination; `-` is stdout, for every format but `dir`
+    #[arg(long, short, value_name = "PATH")]
+    pub(in crate::cli) output: PathBuf,
+    /// Replace what is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+    /// Of format `dir`: everything belongs to you, and setuid bits and capabilities are dropped; to
+    /// keep owners takes root
+    #[arg(long)]
+    pub(in crate::cli) drop_owners: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct ShowArgs {
+    #[command(flatten)]
+    pub(in crate::cli) image: ImageArgs,
+    /// Show the sizes of its directories instead, unpacked
+    #[arg(long)]
+    pub(in crate::cli) folders: bool,
+    /// Show the sizes of its packages instead, unpacked
+    #[arg(long)]
+    pub(in crate::cli) packages: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct DiffArgs {
+    /// The version to start from
+    #[arg(value_name = "BEFORE")]
+    pub(in crate::cli) before: String,
+    /// The version it is compared with
+    #[arg(value_name = "AFTER")]
+    pub(in crate::cli) after: String,
+    /// Show sizes as tables instead: of the images, their steps and their packages
+    #[arg(long, conflicts_with = "all")]
+    pub(in crate::cli) stat: bool,
+    /// Name every file: also those of packages that differ, and in directories that are folded
+    #[arg(long)]
+    pub(in crate::cli) all: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct DriftArgs {
+    /// What to compare with: a version in the store, or a manifest of `bake export --format
+    /// manifest` (`-` is stdin) [default: the version in the store that the root says it is]
+    #[arg(value_name = "IMAGE|FILE")]
+    pub(in crate::cli) image: Option<String>,
+    /// The root to compare
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(in crate::cli) root: PathBuf,
+    /// Compare the root that this process lives in: one in a container, or `bake run`
+    #[arg(long, value_name = "PID", conflicts_with_all = ["root", "owner_shift"])]
+    pub(in crate::cli) pid: Option<u32>,
+    /// Compare also what every machine writes: logs, host keys, /etc/hosts, …
+    #[arg(long)]
+    pub(in crate::cli) strict: bool,
+    /// Leave out more, in gitignore notation over absolute paths; may be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    pub(in crate::cli) ignore: Vec<String>,
+    /// Name everything in added and removed directories
+    #[arg(long)]
+    pub(in crate::cli) all: bool,
+    /// How much higher user and group ids are in the root than in the image, as in the root of a
+    /// user namespace
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(in crate::cli) owner_shift: u32,
+    /// Remember digests here, and do not read files again that the kernel says are unchanged
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) stat_cache: Option<PathBuf>,
+    /// Name of the machine in the report [default: of this machine, or what the root's
+    /// /etc/hostname says]
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) host: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(in crate::cli) struct FleetArgs {
+    /// Files or directories of reports; `-` is stdin
+    #[arg(value_name = "REPORT", required = true)]
+    pub(in crate::cli) reports: Vec<PathBuf>,
+    /// Also draw the histogram into this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) svg: Option<PathBuf>,
+}
+
+/// What `bake export` can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum ExportFormat {
+    /// An OCI image layout in a tar
+    OciArchive,
+    /// What `docker load` takes
+    DockerArchive,
+    /// The root file system, layers merged
+    Tar,
+    /// The root file system as a directory
+    Dir,
+    /// The names of the root file system with digests, modes and owners, as mtree(5)
+    Manifest,
+}

@@ -1,0 +1,174 @@
+//! `bake build`, `bake lock`, `bake shell`: the commands that run steps.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::args::recipe::{BuildArgs, LockArgs, OnFailure, ShellArgs};
+use super::ctx::Ctx;
+use super::request::{
+    absolute, failed, inputs, network, no_cache, one_recipe, recipes, source_date_epoch,
+};
+use super::{channel, edge};
+use crate::engine::{self, Baked, LockMode, Looked, Request};
+use crate::inspect;
+use crate::sandbox;
+use crate::store::Store;
+use crate::ui::report::Report;
+use crate::ui::text::{clean, size, took};
+
+/// `bake build`.
+pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
+    let mode = match (args.locked, args.update) {
+        (true, _) => LockMode::Locked,
+        (_, true) => LockMode::Update,
+        _ => LockMode::Obey,
+    };
+    let shell_on_failure = args.on_failure == OnFailure::Shell;
+    if shell_on_failure {
+        need_terminal(ctx, "--on-failure=shell")?;
+    }
+    let inputs = inputs(ctx, &args.recipe.inputs)?;
+    let epoch = source_date_epoch()?;
+    // All recipes are read before the first is baked: a mistake in the third should not cost the
+    // time of two builds.
+    let mut checked = vec![];
+    let (mirror, network_timeout) = network(&args.mirror)?;
+    let recipes = recipes(&args.recipe.recipes)?;
+    for recipe in &recipes {
+        let read =
+            engine::look_over(recipe, &inputs).map_err(|error| failed(ctx, &error, recipe))?;
+        ctx.ui.diagnostics(&read.recipe.warnings);
+        checked.push((recipe, read));
+    }
+    let request = Request {
+        inputs,
+        lock: mode,
+        epoch,
+        mirror,
+        network_timeout,
+        no_cache: no_cache(&args.cache),
+        paranoid: args.paranoid,
+        no_test: args.no_test,
+        shell_on_failure,
+        ..Request::default()
+    };
+    let one = |(recipe, read): (&PathBuf, Looked)| Request {
+        recipe: recipe.clone(),
+        checked: Some(read),
+        ..request.clone()
+    };
+    let requests: Vec<Request> = checked.into_iter().map(one).collect();
+    // A terminal can be lent to one at a time.
+    let jobs = if shell_on_failure { Some(1) } else { args.jobs };
+    let jobs = jobs
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    ctx.in_hall(|hall| {
+        let baked = engine::bake(hall, &requests, jobs)
+            .map_err(|bad| failed(ctx, &bad.error, &bad.recipe))?;
+        for one in &baked {
+            channel::warn_of(ctx, hall.store, &one.image, &one.digest)?;
+        }
+        baked.iter().for_each(|one| result(ctx, one));
+        baked.iter().for_each(|one| summary(ctx, hall.store, one));
+        Ok(())
+    })
+}
+
+fn result(ctx: &Ctx<'_>, baked: &Baked) {
+    if ctx.ui.json() {
+        let seconds = (baked.took.as_secs_f64() * 1000.0).round() / 1000.0;
+        let Baked { name, version, digest, already, .. } = baked;
+        ctx.ui.object("baked", json!({ "name": name, "version": version, "digest": digest, "cached": already, "seconds": seconds }));
+    } else {
+        ctx.ui.result(&format!("{} {}", baked.image, baked.digest));
+    }
+}
+
+/// Says what it cost and what can be done with it.
+fn summary(ctx: &Ctx<'_>, store: &Store, baked: &Baked) {
+    if baked.already {
+        return;
+    }
+    let details = baked.image.parse().ok().and_then(|image| inspect::show(store, &image).ok());
+    // Removed meanwhile, by somebody else.
+    let Some(details) = details else { return };
+    let (bytes, time) = (size(details.size), took(baked.took));
+    let config = &details.config;
+    let command = if config.entrypoint.is_empty() && config.cmd.is_empty() {
+        "bake show"
+    } else {
+        "bake run"
+    };
+    let image = clean(&baked.image);
+    ctx.ui.say(&format!("{image}: {bytes} in {time}; next: {command} {image}"));
+}
+
+/// Refuses to open a shell for nobody.
+fn need_terminal(ctx: &Ctx<'_>, what: &str) -> Result<(), Report> {
+    if ctx.ui.json() {
+        return Err(edge::usage(
+            format!("--json and {what} both want stdout"),
+            "leave one of them out",
+        ));
+    }
+    if !sandbox::terminal::there() {
+        let message = format!("{what} needs a terminal: standard input and output are not one");
+        return Err(edge::usage(message, "run it by hand, not in a pipe or a job"));
+    }
+    Ok(())
+}
+
+/// `bake shell`.
+pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
+    need_terminal(ctx, "bake shell")?;
+    let recipe = one_recipe(args.recipe.as_ref())?;
+    let (mirror, network_timeout) = network(&args.mirror)?;
+    let request = Request {
+        recipe: recipe.clone(),
+        inputs: inputs(ctx, &args.inputs)?,
+        lock: if args.locked { LockMode::Locked } else { LockMode::Obey },
+        epoch: source_date_epoch()?,
+        mirror,
+        network_timeout,
+        ..Request::default()
+    };
+    // How the shell was left says nothing about the recipe.
+    ctx.in_hall(|hall| {
+        engine::shell(hall, &request, args.at.as_deref())
+            .map(drop)
+            .map_err(|error| failed(ctx, &error, &recipe))
+    })
+}
+
+/// `bake lock`.
+pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
+    let mode = if args.update { LockMode::Update } else { LockMode::Obey };
+    let inputs = inputs(ctx, &args.recipe.inputs)?;
+    let epoch = source_date_epoch()?;
+    let (mirror, network_timeout) = network(&args.mirror)?;
+    let recipes = recipes(&args.recipe.recipes)?;
+    let request =
+        Request { inputs, lock: mode, epoch, mirror, network_timeout, ..Request::default() };
+    ctx.in_hall(|hall| {
+        for recipe in &recipes {
+            let request = Request { recipe: recipe.clone(), ..request.clone() };
+            let (path, changed) =
+                engine::lock(hall, &request).map_err(|error| failed(ctx, &error, recipe))?;
+            if ctx.ui.json() {
+                ctx.ui.object(
+                    "locked",
+                    json!({ "recipe": absolute(recipe), "lock": absolute(&path), "changed": changed }),
+                );
+            } else {
+                ctx.ui.result(&clean(&path.to_string_lossy()));
+                ctx.ui.say(if changed {
+                    "the lock file is renewed"
+                } else {
+                    "the lock file is up to date"
+                });
+            }
+        }
+        Ok(())
+    })
+}

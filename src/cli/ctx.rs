@@ -1,0 +1,105 @@
+//! What every command has at hand: how to print, and where the store is.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use super::edge;
+use crate::engine::{self, Hall};
+use crate::sandbox::Cancel;
+use crate::store::Store;
+use crate::threads;
+use crate::ui::Ui;
+use crate::ui::report::Report;
+
+/// What every command has at hand.
+pub(super) struct Ctx<'a> {
+    pub(super) ui: &'a Ui,
+    /// `--store`.
+    pub(super) store: Option<PathBuf>,
+}
+
+impl Ctx<'_> {
+    /// Returns the store's directory: `--store`, `$BAKE_STORE`, else below the user's data
+    /// directory.
+    pub(super) fn store_dir(&self) -> Result<PathBuf, Report> {
+        if let Some(dir) = &self.store {
+            return Ok(dir.clone());
+        }
+        let variable = |name: &str| {
+            std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
+        if let Some(dir) = variable("BAKE_STORE") {
+            return Ok(dir);
+        }
+        let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());
+        absolute("XDG_DATA_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+            .map(|data| data.join("bake"))
+            .ok_or_else(|| {
+                edge::usage(
+                    "cannot tell where the store is: neither XDG_DATA_HOME nor HOME is set",
+                    "give --store DIR or set BAKE_STORE",
+                )
+            })
+    }
+
+    /// Opens the store to publish into.
+    pub(super) fn store(&self) -> Result<Store, Report> {
+        Store::open(&self.store_dir()?).map_err(|error| edge::store(&error))
+    }
+
+    /// Opens the store to read from; a store that does not exist is an empty one.
+    pub(super) fn store_to_read(&self) -> Result<Store, Report> {
+        Store::open_to_read(&self.store_dir()?).map_err(|error| edge::store(&error))
+    }
+
+    /// Opens the store, looks at the host, and does `work` with both.
+    pub(super) fn in_hall(
+        &self,
+        work: impl Fn(&Hall<'_>) -> Result<(), Report>,
+    ) -> Result<u8, Report> {
+        let cancel = cancel()?;
+        let store = self.store()?;
+        let host = engine::Host::default();
+        let sink = self.ui.sink();
+        work(&Hall { store: &store, host: &host, cancel: &cancel, sink: &sink })?;
+        Ok(edge::OK)
+    }
+}
+
+/// Ends the build on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C ends the process as it would
+/// without us.
+pub(super) fn cancel() -> Result<Cancel, Report> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
+    let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
+    let handle = cancel.clone();
+    threads::free(move || {
+        let mut before = false;
+        for signal in signals.forever() {
+            if before {
+                // Asked twice: go now. Nothing is published by a process that dies, whatever it was
+                // doing.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+            before = true;
+            handle.fire();
+        }
+    })
+    .map_err(fail)?;
+    Ok(cancel)
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Whether an environment variable is set and not empty.
+pub(super) fn set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| value != OsStr::new(""))
+}

@@ -1,0 +1,135 @@
+//! What recipes are read and built with, from the arguments and the environment.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs};
+use super::ctx::Ctx;
+use super::edge;
+use crate::engine::error::Error;
+use crate::engine::{self, NoCache};
+use crate::image::Platform;
+use crate::recipe::{self, Inputs};
+use crate::ui::report::Report;
+
+/// What a recipe is called where only its directory is named, or nothing.
+const RECIPE: &str = "recipe.toml";
+
+/// Returns the recipes that are meant: those named, of a directory the one in it; where none is
+/// named, the one here.
+pub(super) fn recipes(named: &[PathBuf]) -> Result<Vec<PathBuf>, Report> {
+    if !named.is_empty() {
+        return Ok(named.iter().map(|path| in_directory(path)).collect());
+    }
+    if Path::new(RECIPE).exists() {
+        return Ok(vec![RECIPE.into()]);
+    }
+    Err(edge::usage(
+        format!("missing a recipe: none is named, and there is no {RECIPE} here"),
+        "name one, or start one with `bake new NAME`",
+    ))
+}
+
+/// Returns the one recipe that is meant, as [`recipes`] does.
+pub(super) fn one_recipe(named: Option<&PathBuf>) -> Result<PathBuf, Report> {
+    let mut all = recipes(named.map(std::slice::from_ref).unwrap_or_default())?;
+    Ok(all.remove(0))
+}
+
+fn in_directory(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(RECIPE) } else { path.to_owned() }
+}
+
+/// Shows a recipe's mistakes, and returns the report of any error.
+pub(super) fn failed(ctx: &Ctx<'_>, error: &Error, recipe: &Path) -> Report {
+    if let Error::Recipe(found) = error {
+        ctx.ui.diagnostics(found);
+    }
+    edge::build(error, recipe)
+}
+
+/// Returns what recipes are read with.
+pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> {
+    let mut vars_files = vec![];
+    for path in &args.vars_files {
+        let text = engine::text(path).map_err(|error| {
+            if let Error::Recipe(found) = &error {
+                ctx.ui.diagnostics(found);
+            }
+            edge::vars_file(&error)
+        })?;
+        vars_files.push((path.clone(), text));
+    }
+    let mut env_vars = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        if let (Some(name), Some(value)) =
+            (name.to_str().and_then(|name| name.strip_prefix("BAKE_VAR_")), value.to_str())
+        {
+            env_vars.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok(Inputs {
+        file: Default::default(),
+        version: args.set_version.clone(),
+        vars: args.vars.clone(),
+        vars_files,
+        env_vars,
+        arch: Platform::host().architecture,
+        epoch: 0,
+    })
+}
+
+/// Returns which steps are to run although they are cached.
+pub(super) fn no_cache(args: &CacheArgs) -> NoCache {
+    match args.no_cache.as_slice() {
+        [] => NoCache::No,
+        steps if steps.iter().any(String::is_empty) => NoCache::All,
+        steps => NoCache::Steps(steps.to_vec()),
+    }
+}
+
+/// Returns the Debian archive to use, and how long a silent server is waited for.
+pub(super) fn network(args: &MirrorArgs) -> Result<(Option<String>, Option<Duration>), Report> {
+    let variable = |name: &str| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty());
+        value.map(|value| value.to_string_lossy().into_owned())
+    };
+    let mirror = args.debian_mirror.clone().or_else(|| variable("BAKE_DEBIAN_MIRROR"));
+    let timeout = match (args.network_timeout, variable("BAKE_NETWORK_TIMEOUT")) {
+        (None, Some(text)) => Some(recipe::duration(&text).map_err(|why| {
+            edge::usage(
+                format!("BAKE_NETWORK_TIMEOUT is {text:?}: {why}"),
+                "unset it, or set it to a time such as 90s or 5m",
+            )
+        })?),
+        (given, _) => given,
+    };
+    Ok((mirror, timeout))
+}
+
+/// Returns `SOURCE_DATE_EPOCH`.
+pub(super) fn source_date_epoch() -> Result<Option<i64>, Report> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    match text
+        .to_str()
+        .and_then(|text| text.parse::<i64>().ok())
+        .filter(|epoch| (0..=253_402_300_799).contains(epoch))
+    {
+        Some(epoch) => Ok(Some(epoch)),
+        None => Err(edge::usage(
+            format!(
+                "SOURCE_DATE_EPOCH is {:?}, not a number of seconds since 1970",
+                text.to_string_lossy()
+            ),
+            "unset it, or set it to the output of `git log -1 --pretty=%ct`",
+        )),
+    }
+}
+
+/// Returns a path as objects of `--json` have it: absolute.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
