@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     debug_assert!(handled.is_ok(), "a signal that may be handled");
     // The helper must be recognised before anything else runs: a user namespace needs a
     // single-threaded process.
-    if let Some(code) = bake::sandbox::helper_main::<bake::engine::Call>() {
+    if let Some(code) = bake::sandbox::helper_main::<bake::job::Call>() {
         return code;
     }
     // What is cached and logged is nobody else's to write to, whoever started this.

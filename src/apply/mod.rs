@@ -15,6 +15,7 @@ mod error;
 mod identity;
 mod owner;
 mod place;
+pub(crate) mod probe;
 mod remove;
 mod reply;
 mod repository;

@@ -8,7 +8,7 @@ use super::call::{Call, Job, Reply};
 use super::error::Error;
 use super::source::Source;
 use crate::event::Sink;
-use crate::sandbox::{Cancel, Ended, JobEvent, PolicyFile, Run};
+use crate::sandbox::{Cancel, Ended, JobEvent, PATH, PolicyFile, Run};
 
 /// Everything the work inside the sandbox needs.
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ pub fn environment(epoch: i64) -> BTreeMap<String, String> {
         ("DEBCONF_NONINTERACTIVE_SEEN", "true".to_owned()),
         ("HOME", "/root".to_owned()),
         ("LC_ALL", "C.UTF-8".to_owned()),
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("PATH", PATH.to_owned()),
         ("SOURCE_DATE_EPOCH", epoch.to_string()),
         // No service manager runs: `systemctl daemon-reload` and `udevadm` have nothing to do
         // (systemd's ENVIRONMENT.md).

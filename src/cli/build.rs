@@ -63,7 +63,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let jobs = if shell_on_failure { Some(1) } else { args.jobs };
     let jobs = jobs
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    ctx.in_hall(|hall| {
+    ctx.with_job_context(|hall| {
         let baked = engine::bake(hall, &requests, jobs)
             .map_err(|bad| failed(ctx, &bad.error, &bad.recipe))?;
         for one in &baked {
@@ -134,7 +134,7 @@ pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
         ..Request::default()
     };
     // How the shell was left says nothing about the recipe.
-    ctx.in_hall(|hall| {
+    ctx.with_job_context(|hall| {
         engine::shell(hall, &request, args.at.as_deref())
             .map(drop)
             .map_err(|error| failed(ctx, &error, &recipe))
@@ -150,7 +150,7 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let recipes = recipes(&args.recipe.recipes)?;
     let request =
         Request { inputs, lock: mode, epoch, mirror, network_timeout, ..Request::default() };
-    ctx.in_hall(|hall| {
+    ctx.with_job_context(|hall| {
         for recipe in &recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };
             let (path, changed) =

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::edge;
-use crate::engine::{self, Hall};
+use crate::job::{Host, JobContext};
 use crate::sandbox::Cancel;
 use crate::store::Store;
 use crate::threads;
@@ -54,15 +54,15 @@ impl Ctx<'_> {
     }
 
     /// Opens the store, looks at the host, and does `work` with both.
-    pub(super) fn in_hall(
+    pub(super) fn with_job_context(
         &self,
-        work: impl Fn(&Hall<'_>) -> Result<(), Report>,
+        work: impl Fn(&JobContext<'_>) -> Result<(), Report>,
     ) -> Result<u8, Report> {
         let cancel = cancel()?;
         let store = self.store()?;
-        let host = engine::Host::default();
+        let host = Host::default();
         let sink = self.ui.sink();
-        work(&Hall { store: &store, host: &host, cancel: &cancel, sink: &sink })?;
+        work(&JobContext { store: &store, host: &host, cancel: &cancel, sink: &sink })?;
         Ok(edge::OK)
     }
 }

@@ -10,6 +10,7 @@ use crate::inspect;
 use crate::output;
 use crate::sandbox;
 use crate::store;
+use crate::trial;
 use crate::ui::report::Report;
 
 /// Done.
@@ -136,32 +137,7 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             };
             with_room(report, error.no_room())
         }
-        BuildError::Test { label, recipe, line, why, tail, log, .. } => Report {
-            causes: why.clone(),
-            recipe: recipe.clone(),
-            line: *line,
-            step: Some(label.clone()),
-            output: tail.clone(),
-            log: Some(log.clone()).filter(|log| !log.as_os_str().is_empty()),
-            hints: match recipe {
-                Some(_) => nothing().into_iter().collect(),
-                None => vec!["nothing was recorded; the image is as it was".to_owned()],
-            },
-            ..report("test", FAILED, error)
-        },
-        BuildError::NoTests { .. } => {
-            let hint = "add `[[test]]` to its recipe and run `bake build` again: the image is not made anew for that".to_owned();
-            Report { hints: vec![hint], ..report("no-tests", FAILED, error) }
-        }
-        BuildError::NothingToRun { image } => {
-            let hint = format!("say what to run: bake run {image} -- PROGRAM");
-            Report { hints: vec![hint], ..report("usage", USAGE, error) }
-        }
-        BuildError::NotStarted { why } => Report { causes: why.clone(), ..report("not-started", NOT_STARTED, error) },
-        BuildError::Port { .. } => {
-            let hint = "take another port; those below 1024 are for root, unless this host says otherwise".to_owned();
-            Report { hints: vec![hint], ..report("port", HOST, error) }
-        }
+        BuildError::Trial(error) => trial(error, nothing()),
         BuildError::Base { recipe, line, source, tail, log, .. } => {
             let mut report = report(if source.is_network() { "network" } else { "base" }, FAILED, error);
             report.recipe = Some(recipe.clone());
@@ -214,6 +190,44 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             with_room(report, error.no_room())
         }
         BuildError::Interrupted => Report { hints: nothing().into_iter().collect(), ..report("interrupted", INTERRUPTED, error) },
+    }
+}
+
+/// Reports what went wrong with programs in an image; `nothing`: what did not happen because of it.
+fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
+    match error {
+        trial::Error::Test { label, recipe, line, why, tail, log, .. } => Report {
+            causes: why.clone(),
+            recipe: recipe.clone(),
+            line: *line,
+            step: Some(label.clone()),
+            output: tail.clone(),
+            log: Some(log.clone()).filter(|log| !log.as_os_str().is_empty()),
+            hints: match recipe {
+                Some(_) => nothing.into_iter().collect(),
+                None => vec!["nothing was recorded; the image is as it was".to_owned()],
+            },
+            ..report("test", FAILED, error)
+        },
+        trial::Error::NoTests { .. } => {
+            let hint = "add `[[test]]` to its recipe and run `bake build` again: the image is not made anew for that".to_owned();
+            Report { hints: vec![hint], ..report("no-tests", FAILED, error) }
+        }
+        trial::Error::NothingToRun { image } => {
+            let hint = format!("say what to run: bake run {image} -- PROGRAM");
+            Report { hints: vec![hint], ..report("usage", USAGE, error) }
+        }
+        trial::Error::NotStarted { why } => {
+            Report { causes: why.clone(), ..report("not-started", NOT_STARTED, error) }
+        }
+        trial::Error::Port { .. } => {
+            let hint =
+                "take another port; those below 1024 are for root, unless this host says otherwise"
+                    .to_owned();
+            Report { hints: vec![hint], ..report("port", HOST, error) }
+        }
+        // `From` takes it out: it is an error of a build as it is.
+        trial::Error::Job(source) => report("sandbox", FAILED, source),
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
         no_cache: no_cache(&args.cache),
         ..Request::default()
     };
-    ctx.in_hall(|hall| {
+    ctx.with_job_context(|hall| {
         for recipe in &recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };
             let explained = engine::explain::explain(hall, &request)

@@ -5,9 +5,10 @@ use serde_json::json;
 use super::args::image::GcArgs;
 use super::ctx::Ctx;
 use super::edge;
+use crate::engine;
 use crate::engine::error::Error as BuildError;
-use crate::engine::{self, Hall};
 use crate::event::Event;
+use crate::job::{Host, JobContext};
 use crate::sandbox::Cancel;
 use crate::store::{self, Amount, Garbage, Kind, Rules, Store};
 use crate::ui::report::Report;
@@ -53,13 +54,13 @@ fn collect(
 ) -> Result<(Garbage, Option<Report>), Report> {
     let scratch = plan.amounts.iter().find(|amount| amount.kind == Kind::Scratch);
     let in_namespace = |one: &Amount| matches!(one.kind, Kind::Scratch | Kind::Layers);
-    let host = engine::Host::default();
+    let host = Host::default();
     let mut swept = None;
     let done = match host.get() {
         Ok(_) => {
             let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
             let sink = ctx.ui.sink();
-            let hall = Hall { store, host: &host, cancel: &cancel, sink: &sink };
+            let hall = JobContext { store, host: &host, cancel: &cancel, sink: &sink };
             let done = engine::collect(&hall, rules);
             swept = scratch.filter(|_| done.is_ok()).cloned();
             done

@@ -10,9 +10,10 @@ use super::args::image::{ImageArgs, NetworkChoice, RunArgs};
 use super::ctx::{Ctx, cancel};
 use super::reference::reference;
 use super::{channel, edge};
-use crate::engine::{self, Hall, Machine, Outcome, Tested};
+use crate::job::{Host, JobContext};
 use crate::sandbox::Cancel;
 use crate::threads;
+use crate::trial::{self, Container, Outcome, Tested};
 use crate::ui::report::Report;
 use crate::ui::text::{clean, took};
 
@@ -20,10 +21,10 @@ use crate::ui::text::{clean, took};
 pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let reference = reference(&args.image)?;
     let cancel = cancel()?;
-    let (store, host) = (ctx.store()?, engine::Host::default());
+    let (store, host) = (ctx.store()?, Host::default());
     let sink = ctx.ui.sink();
-    let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    let tested = engine::test(&hall, &reference).map_err(|error| edge::image(&error))?;
+    let context = JobContext { store: &store, host: &host, cancel: &cancel, sink: &sink };
+    let tested = trial::test(&context, &reference).map_err(|error| edge::image(&error.into()))?;
     let Tested { image, digest, tests, took: time, logs } = &tested;
     if ctx.ui.json() {
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
@@ -63,7 +64,7 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
         ));
     }
     let RunArgs { command, entrypoint, env, user, workdir, volume, publish, .. } = args;
-    let machine = Machine {
+    let container = Container {
         image,
         args: command,
         entrypoint,
@@ -74,18 +75,18 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
         host_network,
         publish,
     };
-    let (store, host) = (ctx.store()?, engine::Host::default());
-    let version = store.resolve(&machine.image).map_err(|error| edge::store(&error))?;
+    let (store, host) = (ctx.store()?, Host::default());
+    let version = store.resolve(&container.image).map_err(|error| edge::store(&error))?;
     channel::warn_if_revoked(ctx, &store, &version)?;
     // What was looked at, though its channel may be moved meanwhile.
-    let machine = Machine { image: version.reference, ..machine };
+    let container = Container { image: version.reference, ..container };
     let sink = ctx.ui.sink();
     let (signals, cancel) = signals()?;
-    let hall = Hall { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    match engine::run_machine(&hall, &machine, signals) {
+    let context = JobContext { store: &store, host: &host, cancel: &cancel, sink: &sink };
+    match trial::run(&context, &container, signals) {
         Ok(Outcome::Exit(status)) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
         Ok(Outcome::Signal(signal)) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
-        Err(error) => Err(edge::image(&error)),
+        Err(error) => Err(edge::image(&error.into())),
     }
 }
 

@@ -3,17 +3,16 @@
 
 use std::fs;
 
-use super::call::Session;
 use super::error::Error;
-use super::{Hall, sweep};
+use crate::job::{JobContext, dead_builds};
 use crate::store::{Garbage, Rules};
 
 /// Removes what the rules say, and the scratch of builds that died. Returns what the store has
 /// freed.
-pub fn collect(hall: &Hall<'_>, rules: &Rules) -> Result<Garbage, Error> {
+pub fn collect(hall: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
     // On a full disk there is no room for a directory either.
     let _room = hall.store.release_reserve();
-    sweep::dead_builds(hall)?;
+    dead_builds(hall)?;
     let draft = hall.store.draft()?;
     // Dying from here on leaves what was moved into the draft to the next run, as the scratch of a
     // dead build.
@@ -28,7 +27,7 @@ pub fn collect(hall: &Hall<'_>, rules: &Rules) -> Result<Garbage, Error> {
         .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"layer-"))
         .collect();
     if !moved.is_empty() {
-        let session = Session::open(hall.host.get()?, &hall.store.cache("layers")?, draft.dir())?;
+        let session = hall.session(draft.dir())?;
         for tree in moved {
             session.remove_tree(&tree.path())?;
         }

@@ -13,10 +13,7 @@ use crate::image::{
 use crate::layer::{Blob, Compression};
 use crate::plan::Plan;
 use crate::recipe::{self, Command, Recipe};
-
-/// `PATH` of steps, and of the finished image unless `[config] env` says otherwise: Debian's and
-/// Docker's default.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::sandbox::PATH;
 
 /// One step as the image remembers it.
 pub(super) struct Made {

@@ -10,15 +10,14 @@ use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::call::{Action, Call, Ended, Job, Reply};
 use super::error::{Error, StepFailure};
 use super::node::Trouble;
-use super::pack;
 use super::site::Site;
 use crate::apply;
 use crate::apply::survey::{self, Placed, Put};
 use crate::context::{self, Context, PutError};
 use crate::digest::Digest;
+use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir};
 use crate::layer::{self, Blob, Builder, Compression, Listed, Meta, Packed};
 use crate::sandbox::Overlay;
 use crate::step::Op;
@@ -131,8 +130,8 @@ fn survey_in(
     let mut asked = asked;
     asked.rewind().map_err(answered)?;
     let keep = answer.try_clone().map_err(answered)?;
-    let upper = pack::make_dir(&work.at.join("u"))?;
-    let root = Overlay { lower: work.lower.to_vec(), upper, work: pack::fresh_work(work.at)? };
+    let upper = make_dir(&work.at.join("u"))?;
+    let root = Overlay { lower: work.lower.to_vec(), upper, work: fresh_work(work.at)? };
     let question = survey::Question {
         to: to.to_owned(),
         owner: owner.to_owned(),

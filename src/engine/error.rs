@@ -6,11 +6,13 @@ use crate::archive;
 use crate::base;
 use crate::context;
 use crate::event;
+use crate::job;
 use crate::layer;
 use crate::plan::lock;
 use crate::recipe::Diagnostic;
 use crate::sandbox::{self, Circumstances, Failure};
 use crate::store;
+use crate::trial;
 
 /// Why a build ended without an image. Nothing was published in any of these cases.
 #[derive(Debug, thiserror::Error)]
@@ -63,50 +65,9 @@ pub enum Error {
         /// Its whole log, if it came so far.
         log: Option<PathBuf>,
     },
-    /// A test failed.
-    #[error("{place} failed: {label}")]
-    Test {
-        /// `test 2 of 3`.
-        place: String,
-        /// What the test is called.
-        label: String,
-        /// The recipe, where it comes from one.
-        recipe: Option<PathBuf>,
-        /// Line of the recipe.
-        line: Option<u32>,
-        /// Why, from the outside in.
-        why: Vec<String>,
-        /// Last lines of what was said in the copy.
-        tail: Vec<String>,
-        /// All of it; empty where it did not come so far.
-        log: PathBuf,
-    },
-    /// An image without tests was to be tested.
-    #[error("{image} was published without tests")]
-    NoTests {
-        /// `name:version`.
-        image: String,
-    },
-    /// An image that says nothing to run was to be run as it says.
-    #[error("{image} says nothing to run")]
-    NothingToRun {
-        /// `name:version`.
-        image: String,
-    },
-    /// The program of a machine could not be started.
-    #[error("cannot start the program")]
-    NotStarted {
-        /// Why, from the outside in.
-        why: Vec<String>,
-    },
-    /// A port of the host cannot be published on.
-    #[error("cannot listen on {address}")]
-    Port {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A test of the image failed, or a program in it.
+    #[error(transparent)]
+    Trial(trial::Error),
     /// The context cannot be read.
     #[error("cannot read the context")]
     Context {
@@ -220,9 +181,27 @@ impl Error {
     }
 }
 
-/// The host has no more threads.
-pub(super) fn no_thread(error: std::io::Error) -> Error {
-    Error::Chore { what: "work on it".to_owned(), why: error.to_string() }
+impl From<job::Error> for Error {
+    fn from(error: job::Error) -> Self {
+        match error {
+            job::Error::File { verb, path, source } => Self::File { verb, path, source },
+            job::Error::Store(error) => Self::Store(error),
+            job::Error::Sandbox(error) => Self::Sandbox(error),
+            job::Error::Layer { label, source } => Self::Layer { label, source },
+            job::Error::Call { what, how, seen } => Self::Call { what, how, seen },
+            job::Error::Failed { what, why } => Self::Chore { what, why },
+            job::Error::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl From<trial::Error> for Error {
+    fn from(error: trial::Error) -> Self {
+        match error {
+            trial::Error::Job(error) => error.into(),
+            error => Self::Trial(error),
+        }
+    }
 }
 
 /// How a step failed.

@@ -5,8 +5,9 @@ use super::error::Error;
 use super::locking::Locking;
 use super::record::Record;
 use super::run::no_cache;
-use super::{Hall, Request, prepare, published_already};
+use super::{Request, prepare, published_already};
 use crate::digest::Digest;
+use crate::job::JobContext;
 use crate::plan::lock::Lock;
 use crate::plan::why::Why;
 use crate::store::Found;
@@ -47,7 +48,7 @@ pub enum Outcome {
 }
 
 /// Explains what [`bake`](super::bake) would do with this recipe.
-pub fn explain(hall: &Hall<'_>, request: &Request) -> Result<Explained, Error> {
+pub fn explain(hall: &JobContext<'_>, request: &Request) -> Result<Explained, Error> {
     let locking = Locking::open(&request.recipe, request.lock)?;
     let ready = prepare(hall, request, &locking)?;
     let already = published_already(hall, request, &ready)

@@ -10,12 +10,14 @@ use super::config::Made;
 use super::error::Error;
 use super::locking::Locking;
 use super::work::Work;
-use super::{Baked, Hall, Ready, Request, gate, prepare, published_already, taken, tested};
+use super::{Baked, Ready, Request, prepare, published_already, taken, tested};
 use crate::digest::Digest;
 use crate::event::{self, Event, Sink};
 use crate::files;
+use crate::job::JobContext;
 use crate::store::{self, Published, Version};
 use crate::threads;
+use crate::trial::{self, Checked};
 
 /// Which recipe of a run failed, and how.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct Prepared<'a> {
 
 /// Bakes all of `requests`, at most `jobs` at once.
 pub(super) fn bake(
-    hall: &Hall<'_>,
+    hall: &JobContext<'_>,
     requests: &[Request],
     jobs: usize,
 ) -> Result<Vec<Baked>, Failed> {
@@ -60,7 +62,7 @@ pub(super) fn bake(
     let prepared = all(prepared, |at| requests[at].recipe.clone())?;
     let ran = each(jobs, &prepared, &stop, |one| {
         if let Some(version) = &one.already {
-            tested(&Hall { sink: &one.sink, ..*hall }, one.request, &one.ready, version)?;
+            tested(&JobContext { sink: &one.sink, ..*hall }, one.request, &one.ready, version)?;
             return Ok(None);
         }
         let start = Instant::now();
@@ -101,7 +103,7 @@ pub(super) fn bake(
 
 /// Finishes every image, writes the lock files, and publishes all images in one transaction.
 fn publish(
-    hall: &Hall<'_>,
+    hall: &JobContext<'_>,
     prepared: &[Prepared<'_>],
     ran: &[Option<(Work<'_>, Vec<Made>, Duration)>],
 ) -> Result<Vec<(Digest, bool)>, Failed> {
@@ -114,7 +116,7 @@ fn publish(
             checked.push(work.finish(made).map_err(fail(at))?);
         }
     }
-    let digests: Vec<Digest> = checked.iter().map(gate::Checked::digest).collect();
+    let digests: Vec<Digest> = checked.iter().map(Checked::digest).collect();
     // Before the publish, as an image without its pins could not be baked again; and taken back
     // where the publish fails.
     let mut written = Written::default();
@@ -127,7 +129,7 @@ fn publish(
     let how = if checked.is_empty() {
         vec![]
     } else {
-        gate::publish(hall.store, checked).map_err(|error| which(prepared, error))?
+        trial::publish(hall.store, checked).map_err(|error| which(prepared, error.into()))?
     };
     written.keep();
     let mut how = digests.into_iter().zip(how);

@@ -12,9 +12,7 @@
 //! lock files written, then publish (many.rs)       blobs synced, one rename of index.json: the only moment anyone can see
 //! ```
 
-pub mod call;
-mod calls;
-mod check;
+pub mod check;
 mod collect;
 mod config;
 pub mod direct;
@@ -23,25 +21,18 @@ pub mod explain;
 mod facts;
 #[cfg(test)]
 mod facts_keys;
-mod gate;
-mod host;
 mod locking;
-mod log;
-mod machine;
 mod many;
 pub mod new;
 mod node;
-mod pack;
 mod packages;
 mod paranoid;
 mod pinned;
 mod read;
 mod record;
 mod run;
-mod settle;
 mod shell;
 mod site;
-mod sweep;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -56,21 +47,18 @@ use crate::context::Context;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::image::{self, Descriptor, Platform, Reference};
+use crate::job::{JobContext, dead_builds};
 use crate::layer::Compression;
 use crate::plan::lock::Lock;
 use crate::plan::{self, Plan};
 use crate::recipe::{self, BaseKind, Recipe};
-use crate::sandbox::Cancel;
 use crate::step;
 use crate::store::{STEP_KEYS_ANNOTATION, Store, Version, step_keys};
+use crate::trial::{self, Checked, Tests};
 
-pub use call::Call;
 pub use check::{Looked, check, look_over};
 pub use collect::collect;
-pub use gate::{TESTS_ANNOTATION, Tested, test};
-pub use host::Host;
 pub use locking::LockMode;
-pub use machine::run::{Machine, Outcome, Volume, run as run_machine};
 pub use many::Failed;
 pub use read::{read, text};
 pub use shell::shell;
@@ -78,7 +66,6 @@ pub use shell::shell;
 use config::{Made, Skeleton};
 use error::Error;
 use facts::Facts;
-use gate::{Checked, Tests};
 use locking::Locking;
 use run::Run;
 use work::Work;
@@ -86,18 +73,6 @@ use work::Work;
 /// Annotation of a published version in `index.json`: the key of the build that made it
 /// ([`plan::key`]).
 pub const KEY_ANNOTATION: &str = "bake.build-key";
-
-/// What a build works with.
-pub struct Hall<'a> {
-    /// Where images go.
-    pub store: &'a Store,
-    /// What this machine can do.
-    pub host: &'a Host,
-    /// Ends the build from outside.
-    pub cancel: &'a Cancel,
-    /// Who is told.
-    pub sink: &'a Sink,
-}
 
 /// What a person asks for.
 #[derive(Debug, Clone, Default)]
@@ -157,19 +132,23 @@ pub struct Baked {
 
 /// Bakes recipes, at most `jobs` at once, and publishes their images together; on any error nothing
 /// is published.
-pub fn bake(hall: &Hall<'_>, requests: &[Request], jobs: usize) -> Result<Vec<Baked>, Failed> {
+pub fn bake(
+    hall: &JobContext<'_>,
+    requests: &[Request],
+    jobs: usize,
+) -> Result<Vec<Baked>, Failed> {
     let fail = |error| Failed {
         recipe: requests.first().map(|one| one.recipe.clone()).unwrap_or_default(),
         error,
     };
-    sweep::dead_builds(hall).map_err(fail)?;
+    dead_builds(hall).map_err(|error| fail(error.into()))?;
     many::bake(hall, requests, jobs)
 }
 
 /// Runs a recipe as far as needed to know everything the lock file pins, writes it, and throws the
 /// rest away. Returns the lock file's path and whether it changed.
-pub fn lock(hall: &Hall<'_>, request: &Request) -> Result<(PathBuf, bool), Error> {
-    sweep::dead_builds(hall)?;
+pub fn lock(hall: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), Error> {
+    dead_builds(hall)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
     let ready = prepare(hall, request, &locking)?;
     let steps = if ready.facts.complete() { 0 } else { ready.plan.steps_to_lock() };
@@ -207,7 +186,7 @@ struct Ready {
     tests: Tests,
 }
 
-fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Ready, Error> {
+fn prepare(hall: &JobContext<'_>, request: &Request, locking: &Locking) -> Result<Ready, Error> {
     let platform = Platform::host();
     let mut inputs = request.inputs.clone();
     let looked =
@@ -286,8 +265,8 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
             message: format!("the test on line {} is off by its `when`: {}", test.line, test.label),
         });
     }
-    let tests = Tests::of_recipe(&recipe, &context)
-        .map_err(|found| gate::unreadable(&request.recipe, found))?;
+    let tests = Tests::of_recipe(&recipe, |file, most| context.read(file, most))
+        .map_err(|found| trial::unreadable(&request.recipe, found))?;
     let recipe_path = request.recipe.clone();
     Ok(Ready {
         recipe,
@@ -309,7 +288,7 @@ fn prepare(hall: &Hall<'_>, request: &Request, locking: &Locking) -> Result<Read
 /// Looks whether this very build is published under its version. Of another build only the layers
 /// can tell whether it is the same content: the publish compares.
 fn published_already(
-    hall: &Hall<'_>,
+    hall: &JobContext<'_>,
     request: &Request,
     ready: &Ready,
 ) -> Result<Option<Version>, Error> {
@@ -347,16 +326,16 @@ fn published_already(
 /// Makes sure that a published version has passed the tests as they are now written: the image need
 /// not be made again for that.
 fn tested(
-    hall: &Hall<'_>,
+    hall: &JobContext<'_>,
     request: &Request,
     ready: &Ready,
     version: &Version,
 ) -> Result<(), Error> {
-    if gate::is_tested(&version.manifest, &ready.tests) {
+    if trial::is_tested(&version.manifest, &ready.tests) {
         return Ok(());
     }
-    gate::stored(hall, version.clone(), &ready.tests, request.no_test, Some(&request.recipe))
-        .map(|_| ())
+    trial::stored(hall, version.clone(), &ready.tests, request.no_test, Some(&request.recipe))?;
+    Ok(())
 }
 
 /// Whether everything that a manifest names is there in its size (`bake verify` reads it all).
@@ -413,24 +392,19 @@ impl Work<'_> {
             .with_annotation(KEY_ANNOTATION, key.to_string())
             .with_annotation(STEP_KEYS_ANNOTATION, step_keys(made.iter().map(|one| one.key)));
         let (draft, tests) = (&self.draft, &self.ready.tests);
-        let finished = gate::Finished {
+        let context = &JobContext { sink: self.sink, ..*self.hall };
+        let finished = trial::Finished {
             draft,
             reference,
             descriptor,
             manifest: &image_manifest,
             config: &image_config,
             tests,
+            context,
+            logs: &self.logs,
+            recipe: Some(&self.ready.recipe_path),
         };
-        let checked = gate::check(finished, self.request.no_test, self.sink, || {
-            let recipe = Some(self.ready.recipe_path.as_path());
-            Ok(gate::Place {
-                hall: self.hall,
-                sink: self.sink,
-                session: self.session()?,
-                logs: &self.logs,
-                recipe,
-            })
-        })?;
+        let checked = trial::check(finished, self.request.no_test, || self.session())?;
         if self.hall.cancel.fired() {
             return Err(Error::Interrupted);
         }
@@ -458,7 +432,7 @@ fn identity_of(recipe: &Recipe, plan: &Plan, epoch: i64) -> image::Identity {
 }
 
 /// Makes the downloader of one build, with its cache in the store.
-fn source(hall: &Hall<'_>, request: &Request) -> Result<Source, Error> {
+fn source(hall: &JobContext<'_>, request: &Request) -> Result<Source, Error> {
     let mut options = Options { mirror: request.mirror.clone(), ..Options::default() };
     options.limits.stall = request.network_timeout.unwrap_or(options.limits.stall);
     let cancel = hall.cancel.clone();
@@ -472,7 +446,7 @@ fn source(hall: &Hall<'_>, request: &Request) -> Result<Source, Error> {
 
 /// Decides what exactly the base is: as the lock file says, else as the world says now.
 fn pin(
-    hall: &Hall<'_>,
+    hall: &JobContext<'_>,
     source: &Source,
     request: &Request,
     recipe: &Recipe,

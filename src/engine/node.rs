@@ -7,16 +7,16 @@ use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::call::{Action, Call, Ended, Job};
-use super::config::PATH;
 use super::error::{Error, StepFailure};
-use super::log::StepLog;
 use super::site::Site;
 use super::{packages, shell};
 use crate::apply;
 use crate::archive;
 use crate::base;
 use crate::context::{self, Held};
+use crate::job::{
+    self, Action, Call, Ended, Job, StepLog, environment, fresh_work, make_dir, open,
+};
 use crate::sandbox::{Exec, JobEvent, Network, Overlay, Passed, PolicyFile, Request};
 use crate::step::{Content, Lowered, Op};
 
@@ -39,30 +39,17 @@ impl From<Error> for Trouble {
     }
 }
 
+impl From<job::Error> for Trouble {
+    fn from(error: job::Error) -> Self {
+        Self::Build(error.into())
+    }
+}
+
 impl Trouble {
     /// A failure before anything ran, with its causes.
     pub(super) fn prepared(error: &dyn std::error::Error) -> Self {
         Self::Step(StepFailure::told(error))
     }
-}
-
-/// The environment of every step, before the step's own.
-pub(super) fn environment(epoch: i64) -> BTreeMap<String, String> {
-    let fixed = [
-        ("PATH", PATH),
-        ("HOME", "~"),
-        ("LANG", "C.UTF-8"),
-        ("TZ", "UTC"),
-        ("DEBIAN_FRONTEND", "noninteractive"),
-        // No service manager runs: `systemctl daemon-reload` and `udevadm` have nothing to do
-        // (systemd's ENVIRONMENT.md).
-        ("SYSTEMD_IN_CHROOT", "1"),
-        ("SYSTEMD_OFFLINE", "1"),
-    ];
-    let mut out: BTreeMap<String, String> =
-        fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    out.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
-    out
 }
 
 /// Runs step `node` over `lower` (topmost first) in the folder `at`, trying again on a fresh root
@@ -114,7 +101,7 @@ struct Try<'a> {
 
 fn once(this: &Try<'_>, log: &mut StepLog) -> Result<Ran, Trouble> {
     let Try { site, index, node, lower, at, .. } = *this;
-    let upper = super::pack::make_dir(&at.join("u"))?;
+    let upper = make_dir(&at.join("u"))?;
     let mut prepared = Prepared::default();
     let mut requests = site.facts.requests[index - 1].iter();
     for (number, op) in node.ops.iter().enumerate() {
@@ -175,7 +162,7 @@ impl Prepared {
             }
             Op::Download { url, sha256, .. } => {
                 let path = site.download(url, sha256.as_deref())?;
-                self.apply(site, op, Some(super::pack::open(&path)?.into()));
+                self.apply(site, op, Some(open(&path)?.into()));
             }
             Op::Repository { key, .. } => {
                 let key = site.repository_key(key, held)?;
@@ -277,7 +264,7 @@ fn flush(
         root: Some(Overlay {
             lower: lower.to_vec(),
             upper: upper.to_owned(),
-            work: super::pack::fresh_work(at)?,
+            work: fresh_work(at)?,
         }),
         mounts: vec![],
         files,

@@ -6,18 +6,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::call::{Action, Call, Ended, Job, Reply};
 use super::error::{Error, StepFailure};
-use super::log::StepLog;
-use super::node::{Trouble, environment};
+use super::node::Trouble;
+use super::pinned;
 use super::site::Site;
-use super::{pack, pinned};
 use crate::archive::apt::{self, Ask};
 use crate::archive::manager::{self, Manager};
 use crate::archive::{self, Line, Repository};
 use crate::context::Held;
 use crate::digest::Digest;
 use crate::image::Platform;
+use crate::job::{
+    self, Action, Call, Ended, Job, Reply, StepLog, environment, fresh_work, make_dir,
+};
 use crate::plan::lock::{Lock, LockedPackages};
 use crate::recipe::BaseKind;
 use crate::sandbox::{Exec, JobEvent, Network, Overlay};
@@ -45,7 +46,7 @@ pub(super) fn install(
     log: &mut StepLog,
 ) -> Result<(), Trouble> {
     let overlay = |upper: PathBuf| -> Result<Overlay, Error> {
-        Ok(Overlay { lower: lower.to_vec(), upper, work: pack::fresh_work(at)? })
+        Ok(Overlay { lower: lower.to_vec(), upper, work: fresh_work(at)? })
     };
     let job = Job {
         root: Some(overlay(upper.to_owned())?),
@@ -53,12 +54,12 @@ pub(super) fn install(
             paths: manager::paths().into_iter().map(str::to_owned).collect(),
         }))
     };
-    let reply = pack::reply(
+    let reply = job::reply(
         site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)?,
         "look into the image",
     )?;
     let Reply::Seen { there, os_release } = reply else {
-        return Err(pack::unexpected("look into the image", &reply).into());
+        return Err(job::unexpected("look into the image", &reply).into());
     };
     let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
     match manager::find(&mut |path| there.contains(path)) {
@@ -136,7 +137,7 @@ fn debian(
         None => {
             // Choosing changes nothing: it runs over a copy that is thrown away (of what earlier
             // operations of this step left, nothing).
-            let aside = pack::make_dir(&at.join("choose"))?;
+            let aside = make_dir(&at.join("choose"))?;
             apt::resolve(&overlay(aside)?, &ask, site.workshop, &mut |_| {})
                 .map_err(|error| failed(site, error))?
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::Error;
-use super::pack;
 use crate::digest::{Digest, HashReader};
+use crate::job::open;
 use crate::layer::{self, Compression, Entry, Kind, TarReader};
 
 /// Most paths named.
@@ -56,7 +56,7 @@ fn read(
     label: &str,
 ) -> Result<BTreeMap<String, (String, Digest)>, Error> {
     let fail = |source| Error::Layer { label: label.to_owned(), source };
-    let mut tar = layer::decompress_as(Box::new(pack::open(blob)?), how).map_err(fail)?;
+    let mut tar = layer::decompress_as(Box::new(open(blob)?), how).map_err(fail)?;
     let limits = layer::Limits::default();
     let mut reader = TarReader::new(&mut *tar, &limits);
     let mut out = BTreeMap::new();

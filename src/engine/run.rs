@@ -21,13 +21,14 @@ use std::time::{Duration, Instant};
 
 use super::config::Made;
 use super::direct::{self, Direct};
-use super::error::{Error, no_thread};
+use super::error::Error;
 use super::record::{self, Record};
 use super::work::{Node, Work};
-use super::{NoCache, pack, paranoid, settle};
+use super::{NoCache, paranoid};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::files;
+use crate::job::{self, no_thread};
 use crate::layer::Blob;
 use crate::plan::key::Table;
 use crate::plan::lock::Lock as Pins;
@@ -193,7 +194,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let at =
             self.spare.take().unwrap_or_else(|| work.draft.dir().join(format!("step-{index}")));
         // Nothing that bake itself does to it moves this time.
-        let fresh = pack::modified(&pack::make_dir(&at.join("u"))?)?;
+        let fresh = job::modified(&job::make_dir(&at.join("u"))?)?;
         let ran = match work.node(index) {
             Node::Step(step) if direct::fits(&step.ops) => {
                 Ran::Layer(self.copy(index, &step.ops[0], &at)?)
@@ -254,11 +255,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.made[index].layer = blob;
                 return self.settle();
             }
-            Ran::Folder(upper) if pack::untouched(&upper, below.as_deref())? => {
+            Ran::Folder(upper) if job::untouched(&upper, below.as_deref())? => {
                 let leaves_more = |op: &Op| matches!(op, Op::Packages { .. });
                 if matches!(work.node(index), Node::Step(step) if !step.ops.iter().any(leaves_more))
                     && upper == at.join("u")
-                    && pack::modified(&upper)? == fresh
+                    && job::modified(&upper)? == fresh
                 {
                     self.spare = Some(at);
                 }
@@ -269,7 +270,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Ran::Folder(upper) => upper,
         };
-        settle::settle(work.session()?, &work.draft, &upper, work.ready.epoch, work.hall.cancel)?;
+        job::settle(work.session()?, &work.draft, &upper, work.ready.epoch, work.hall.cancel)?;
         self.stack.push(Layered { index, folder: Some(upper.clone()), touches: None, _tree: None });
         let pack = move || {
             let blob = work.pack(&upper, below.as_deref(), &label)?;

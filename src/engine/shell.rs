@@ -2,77 +2,37 @@
 //! whatever was done in it, always.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
-use super::call::{Action, Ended, Job};
-use super::error::{Error, no_thread};
+use super::error::Error;
 use super::locking::Locking;
-use super::machine::run::{Outcome, attached, verdict};
-use super::node::{Trouble, environment};
+use super::node::Trouble;
 use super::site::Site;
 use super::work::Work;
-use super::{Hall, Request, pack, prepare, sweep};
+use super::{Request, prepare};
 use crate::event::Event;
+use crate::job::{Ended, Job, JobContext, dead_builds, environment, fresh_work, make_dir};
 use crate::recipe::{Step, StepKind};
-use crate::sandbox::{Attach, Exec, JobEvent, Network, Overlay, Streams, terminal};
+use crate::sandbox::{JobEvent, Network, Overlay};
 use crate::step::{Lowered, Op};
-use crate::threads;
+use crate::trial::{self, Outcome, Place, Shells, attached, outcome};
 
-/// A person who wants to look into a step that fails.
-#[derive(Debug, Default)]
-pub(super) struct Rescue {
-    wanted: bool,
-    /// Somebody has looked.
-    done: AtomicBool,
-}
-
-impl Rescue {
-    pub(super) fn new(wanted: bool) -> Self {
-        Self { wanted, done: AtomicBool::new(false) }
-    }
-}
-
-/// The shells that may be there, best first, as the step runs its programs: its own shell, bash,
-/// sh.
-fn shells(
-    epoch: i64,
-    step: Option<&Step>,
-    node: Option<&Lowered>,
-    place: &str,
-) -> (Exec, Vec<Exec>) {
+/// The shells that may be there, best first, as the step runs its programs.
+fn shells(epoch: i64, step: Option<&Step>, node: Option<&Lowered>, place: &str) -> Shells {
     let mut env = environment(epoch);
-    env.insert("TERM".to_owned(), std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned()));
-    env.insert("PS1".to_owned(), format!("({place}) # "));
-    let (mut user, mut cwd) = ("root".to_owned(), "/".to_owned());
     let runs = node.into_iter().flat_map(|node| &node.ops).find_map(|op| match op {
         Op::Exec { env, user, cwd, .. } | Op::Script { env, user, cwd, .. } => {
             Some((env, user, cwd))
         }
         _ => None,
     });
-    if let Some((own, who, folder)) = runs {
-        env.extend(own.clone());
-        (user, cwd) = (who.clone(), folder.clone());
-    }
+    let (user, cwd) = runs.map_or(("root", "/"), |(_, user, cwd)| (user, cwd));
+    env.extend(runs.into_iter().flat_map(|(own, ..)| own.clone()));
     let own = step.and_then(|step| match &step.kind {
         StepKind::Run { options, .. } | StepKind::Script { options, .. } => options.shell.first(),
         _ => None,
     });
-    let usual = ["/bin/bash", "/bin/sh"];
-    let mut programs: Vec<String> =
-        own.filter(|own| !usual.contains(&own.as_str())).cloned().into_iter().collect();
-    programs.extend(usual.map(str::to_owned));
-    let exec = |program: String| Exec {
-        argv: vec![program],
-        env: env.clone(),
-        cwd: PathBuf::from(&cwd),
-        user: user.clone(),
-        timeout: None,
-    };
-    let mut execs = programs.into_iter().map(exec);
-    let first = execs.next().expect("the usual ones are always there");
-    (first, execs.collect())
+    Shells::new(own.map(String::as_str), env, user, cwd, place)
 }
 
 /// Runs a job of step `index`; where it fails, this is the last try, and somebody wants to look, a
@@ -81,42 +41,17 @@ pub(super) fn watched(
     site: &Site<'_>,
     index: usize,
     last_try: bool,
-    mut job: Job,
-    hear: &mut dyn FnMut(JobEvent<'_>),
+    job: Job,
+    listener: &mut dyn FnMut(JobEvent<'_>),
 ) -> Result<Ended, Error> {
-    if !site.rescue.wanted || !last_try {
-        return Ok(site.session.run(job, site.cancel, hear)?);
+    if !site.rescue.wanted() || !last_try {
+        return Ok(site.session.run(job, site.cancel, listener)?);
     }
-    let place = format!("step {index}");
-    let (exec, or_else) =
-        shells(site.epoch, site.steps.get(index - 1), site.plan.nodes.get(index - 1), &place);
-    let (socket, lent) = terminal::lend().map_err(|error| Error::Chore {
-        what: "lend the terminal".to_owned(),
-        why: error.to_string(),
-    })?;
-    let network = job.network == Network::Host;
-    job.actions.push(Action::Rescue(Attach {
-        exec,
-        or_else,
-        streams: Streams::Terminal(socket),
-        signals: None,
-    }));
-    let hear = &mut |heard: JobEvent<'_>| {
-        if let JobEvent::Rescue(how) = heard {
-            site.rescue.done.store(true, Ordering::Relaxed);
-            let why = std::iter::once(format!("{place} failed")).chain(how.reasons()).collect();
-            (site.sink)(Event::Shell { place: format!("what {place} left"), why, network });
-        } else {
-            hear(heard);
-        }
-    };
-    thread::scope(|scope| {
-        let relay = threads::scoped(scope, move || lent.relay()).map_err(no_thread)?;
-        let ended = site.session.run(job, site.cancel, hear);
-        // A terminal that has gone takes with it whoever might be told.
-        let _ = relay.join();
-        Ok(ended?)
-    })
+    let name = format!("step {index}");
+    let shells =
+        shells(site.epoch, site.steps.get(index - 1), site.plan.nodes.get(index - 1), &name);
+    let place = Place { session: site.session, cancel: site.cancel, sink: site.sink, name };
+    Ok(trial::watched(&place, &site.rescue, shells, job, listener)?)
 }
 
 /// Opens a shell where a step failed that nobody could look into yet: in the root as it was before
@@ -129,7 +64,7 @@ pub(super) fn afterwards(
     trouble: &Trouble,
 ) -> Result<(), Error> {
     let Trouble::Step(why) = trouble else { return Ok(()) };
-    if !site.rescue.wanted || site.rescue.done.load(Ordering::Relaxed) || site.cancel.fired() {
+    if !site.rescue.waits() || site.cancel.fired() {
         return Ok(());
     }
     let place = format!("step {index}");
@@ -140,16 +75,18 @@ pub(super) fn afterwards(
         why,
         network: node.network,
     });
-    let (exec, or_else) = shells(site.epoch, site.steps.get(index - 1), Some(node), &place);
+    let Shells { exec, or_else } =
+        shells(site.epoch, site.steps.get(index - 1), Some(node), &place);
     let job = job(site, lower, &at.join("shell"), node.network)?;
     // How the shell ended says nothing about the step.
-    attached(site.session, job, exec, or_else, None, site.cancel).map(|_| ())
+    attached(site.session, job, exec, or_else, None, site.cancel)?;
+    Ok(())
 }
 
 fn job(site: &Site<'_>, lower: &[PathBuf], at: &Path, network: bool) -> Result<Job, Error> {
-    let upper = pack::make_dir(&at.join("u"))?;
+    let upper = make_dir(&at.join("u"))?;
     Ok(Job {
-        root: Some(Overlay { lower: lower.to_vec(), upper, work: pack::fresh_work(at)? }),
+        root: Some(Overlay { lower: lower.to_vec(), upper, work: fresh_work(at)? }),
         mounts: vec![],
         files: site.policy(network),
         hostname: "bake".to_owned(),
@@ -163,10 +100,10 @@ fn job(site: &Site<'_>, lower: &[PathBuf], at: &Path, network: bool) -> Result<J
 /// cache.
 ///
 /// # Errors
-/// As [`bake`](super::bake); [`Error::NoStep`] where there is no such step; [`Error::NotStarted`]
+/// As [`bake`](super::bake); [`Error::NoStep`] where there is no such step; [`trial::Error::NotStarted`]
 /// where the root has no shell.
-pub fn shell(hall: &Hall<'_>, request: &Request, at: Option<&str>) -> Result<Outcome, Error> {
-    sweep::dead_builds(hall)?;
+pub fn shell(hall: &JobContext<'_>, request: &Request, at: Option<&str>) -> Result<Outcome, Error> {
+    dead_builds(hall)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
     let ready = prepare(hall, request, &locking)?;
     let nodes = &ready.plan.nodes;
@@ -183,18 +120,18 @@ pub fn shell(hall: &Hall<'_>, request: &Request, at: Option<&str>) -> Result<Out
     };
     let stop = AtomicBool::new(false);
     let work = Work::start(hall, hall.sink, &ready, &locking, request, &stop)?;
-    let outcome = work.root(index - 1, |site, lower| {
+    let ended = work.root(index - 1, |site, lower| {
         let node = nodes.get(index - 1);
         let network = node.is_some_and(|node| node.network);
         let (place, told) = match node {
             Some(_) => (format!("step {index}"), format!("the root that step {index} would see")),
             None => ("all steps".to_owned(), "the root after the last step".to_owned()),
         };
-        let (exec, or_else) = shells(site.epoch, site.steps.get(index - 1), node, &place);
+        let Shells { exec, or_else } = shells(site.epoch, site.steps.get(index - 1), node, &place);
         (hall.sink)(Event::Shell { place: told, why: vec![], network });
         let job = job(site, lower, &work.draft.dir().join("shell"), network)?;
-        verdict(attached(site.session, job, exec, or_else, None, hall.cancel)?)
+        Ok(outcome(attached(site.session, job, exec, or_else, None, hall.cancel)?)?)
     });
     work.clear();
-    outcome
+    ended
 }

@@ -4,20 +4,20 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::call::Session;
 use super::error::Error;
 use super::facts::Facts;
 use super::locking::Locking;
 use super::node::Trouble;
-use super::shell::Rescue;
 use crate::archive::{self, JobContext, fetch};
 use crate::context::{Context, Held};
 use crate::digest::Digest;
-use crate::event::{Event, Sink};
+use crate::event::Sink;
+use crate::job::{Session, resolv_conf};
 use crate::plan::Plan;
 use crate::plan::lock::{Lock, LockedDownload};
 use crate::recipe;
 use crate::sandbox::{Cancel, PolicyFile};
+use crate::trial::Rescue;
 
 /// Largest `download`.
 const MAX_DOWNLOAD: u64 = 64 << 30;
@@ -108,19 +108,9 @@ impl Site<'_> {
 
     /// Returns the files that programs see while they run and that never reach the image.
     pub(super) fn policy(&self, network: bool) -> Vec<PolicyFile> {
-        let file =
-            |at: &str, bytes: Vec<u8>, mode| PolicyFile { at: PathBuf::from(at), bytes, mode };
         let mut out = archive::policy_files();
         if network {
-            match fs::read("/etc/resolv.conf") {
-                Ok(bytes) => out.push(file("/etc/resolv.conf", bytes, 0o644)),
-                Err(error) => (self.sink)(Event::Warning {
-                    message: format!(
-                        "cannot read /etc/resolv.conf ({error}): steps with network have no name service"
-                    ),
-                    hint: None,
-                }),
-            }
+            out.extend(resolv_conf(self.sink, "steps with network have"));
         }
         out
     }

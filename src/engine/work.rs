@@ -6,31 +6,33 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use super::call::{Action, Call, Job, Session};
 use super::direct::{self, Direct};
 use super::error::Error;
 use super::locking::Locking;
-use super::log::StepLog;
 use super::node::{self, Trouble};
 use super::run::Run;
-use super::shell::Rescue;
 use super::site::Site;
-use super::{Hall, Ready, Request, machine, pack, sweep};
+use super::{Ready, Request};
 use crate::apply;
-use crate::archive::{self, JobContext, Line};
+use crate::archive::{self, Line};
 use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
+use crate::job::{
+    self, Action, Call, Job, JobContext, Session, StepLog, Upper, clear, fresh_work, inside,
+    make_dir, unpack_layer,
+};
 use crate::layer::{Blob, Compression};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
 use crate::sandbox::Overlay;
 use crate::step::{Lowered, Op};
 use crate::store::{Draft, StepCache};
+use crate::trial::{Rescue, tree_name};
 
 /// A build in flight.
 pub(super) struct Work<'a> {
-    pub(super) hall: &'a Hall<'a>,
+    pub(super) hall: &'a JobContext<'a>,
     pub(super) sink: &'a Sink,
     pub(super) ready: &'a Ready,
     pub(super) locking: &'a Locking,
@@ -55,7 +57,7 @@ pub(super) enum Node<'a> {
 
 impl<'a> Work<'a> {
     pub(super) fn start(
-        hall: &'a Hall<'a>,
+        hall: &'a JobContext<'a>,
         sink: &'a Sink,
         ready: &'a Ready,
         locking: &'a Locking,
@@ -149,29 +151,25 @@ impl<'a> Work<'a> {
     }
 
     /// Returns the user namespace of this build.
-    pub(super) fn session(&self) -> Result<&Session, Error> {
+    pub(super) fn session(&self) -> Result<&Session, job::Error> {
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
-        let session = Session::open(
-            self.hall.host.get()?,
-            &self.hall.store.cache("layers")?,
-            self.draft.dir(),
-        )?;
+        let session = self.hall.session(self.draft.dir())?;
         Ok(self.session.get_or_init(|| session))
     }
 
     /// Returns the name of an unpacked layer in the cache.
     pub(super) fn tree_name(&self, digest: &Digest, diff_id: &Digest) -> Result<String, Error> {
-        Ok(machine::tree_name(self.hall.host.get()?, digest, diff_id))
+        Ok(tree_name(self.hall.host.get()?, digest, diff_id))
     }
 
     pub(super) fn compression(&self) -> Compression {
         super::compression(self.ready.recipe.image.compression)
     }
 
-    fn workshop<'s>(&'s self, session: &'s Session) -> JobContext<'s> {
-        JobContext {
+    fn workshop<'s>(&'s self, session: &'s Session) -> archive::JobContext<'s> {
+        archive::JobContext {
             source: &self.ready.source,
             session,
             scratch: self.draft.dir(),
@@ -210,7 +208,7 @@ impl<'a> Work<'a> {
         Ok(direct)
     }
 
-    fn site<'s>(&'s self, session: &'s Session, workshop: &'s JobContext<'s>) -> Site<'s> {
+    fn site<'s>(&'s self, session: &'s Session, workshop: &'s archive::JobContext<'s>) -> Site<'s> {
         let ready = self.ready;
         Site {
             session,
@@ -283,9 +281,8 @@ impl<'a> Work<'a> {
         below: Option<&Path>,
         label: &str,
     ) -> Result<Option<Blob>, Error> {
-        let upper =
-            pack::Upper { dir: upper, below: below.map(|below| self.inside(below)).transpose()? };
-        let blob = pack::pack(
+        let upper = Upper { dir: upper, below: below.map(|below| self.inside(below)).transpose()? };
+        let blob = job::pack(
             self.session()?,
             &self.draft,
             &upper,
@@ -304,14 +301,14 @@ impl<'a> Work<'a> {
     fn inside(&self, folder: &Path) -> Result<PathBuf, Error> {
         match folder.strip_prefix(self.hall.store.cache("layers")?) {
             Ok(below) => Ok(Path::new("/layers").join(below)),
-            Err(_) => pack::inside(&self.draft, folder),
+            Err(_) => Ok(inside(&self.draft, folder)?),
         }
     }
 
     /// Unpacks the layer of `blob`, which is in the draft, into the new folder `into`.
     pub(super) fn unpack(&self, blob: &Blob, into: &Path) -> Result<(), Error> {
         let path = self.draft.path(&blob.digest);
-        pack::unpack_layer(
+        Ok(unpack_layer(
             self.session()?,
             &self.draft,
             &path,
@@ -320,18 +317,18 @@ impl<'a> Work<'a> {
             self.compression(),
             into,
             self.hall.cancel,
-        )
+        )?)
     }
 
     /// Removes the scratch folder. What cannot be removed now is swept by the next run.
     pub(super) fn clear(&self) {
-        sweep::clear(self.sink, &self.draft, self.session.get());
+        clear(self.sink, &self.draft, self.session.get());
     }
 
     /// Makes the base in a fresh upper folder.
     fn base(&self, site: &Site<'_>, at: &Path, log: &mut StepLog) -> Result<PathBuf, Trouble> {
-        let upper = pack::make_dir(&at.join("u"))?;
-        let work = pack::fresh_work(at)?;
+        let upper = make_dir(&at.join("u"))?;
+        let work = fresh_work(at)?;
         let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
         let Ready { base, epoch, context_dir, .. } = self.ready;
         base::build(base, *epoch, context_dir, &upper, &work, site.workshop, &mut hear).map_err(
@@ -350,13 +347,13 @@ impl<'a> Work<'a> {
 
     /// Writes the identity files over the last step.
     fn identity(&self, site: &Site<'_>, lower: &[PathBuf], at: &Path) -> Result<PathBuf, Error> {
-        let upper = pack::make_dir(&at.join("u"))?;
+        let upper = make_dir(&at.join("u"))?;
         let identity = super::identity_of(&self.ready.recipe, &self.ready.plan, self.ready.epoch);
         let call = apply::Call::Identity { identity, epoch: self.ready.epoch };
         let overlay =
-            Overlay { lower: lower.to_vec(), upper: upper.clone(), work: pack::fresh_work(at)? };
+            Overlay { lower: lower.to_vec(), upper: upper.clone(), work: fresh_work(at)? };
         let job = Job { root: Some(overlay), ..Job::bare(Action::call(Call::Apply(call))) };
-        pack::reply(
+        job::reply(
             site.session.run(job, site.cancel, &mut |_| {})?,
             "write the identity of the image",
         )?;

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::job::Exec;
+use super::job::{Exec, PATH};
 use super::{passwd, seccomp, sys};
 use crate::rootfs::accounts::{Ids, Login};
 
@@ -31,7 +31,6 @@ const KEPT: CapabilitySet = CapabilitySet::AUDIT_WRITE
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SYS_CHROOT);
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const OPEN_FILES: u64 = 1_048_576;
 const STACK: u64 = 8 << 20;
 
@@ -194,7 +193,7 @@ fn start(exec: &Exec) -> String {
         let (errno, error) = attempt(Path::new(name));
         return explain(Path::new(name), errno, &error);
     }
-    let path = exec.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    let path = exec.env.get("PATH").map_or(PATH, String::as_str);
     let mut refused = None;
     for dir in path.split(':') {
         let candidate =

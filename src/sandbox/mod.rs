@@ -49,7 +49,8 @@ pub use ended::{Circumstances, Ended, Failure, JobEvent};
 pub use error::Error;
 pub use host::{Finding, Host, Rung};
 pub use job::{
-    Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, Streams, Until,
+    Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PATH, PolicyFile, Streams,
+    Until,
 };
 pub use probe::probe;
 pub use request::Request;

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bake::apply;
-use bake::engine::Call;
-use bake::engine::call::{Action, Ended, Job, Reply};
+use bake::job::Call;
+use bake::job::{Action, Ended, Job, Reply};
 use bake::sandbox::{Failure, Network, Passed};
 use serde_json::{Value, json};
 

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bake::engine::Call;
-use bake::engine::call::{Action, Ended, Job};
+use bake::job::Call;
+use bake::job::{Action, Ended, Job};
 use bake::layer::{Compression, compress};
 use bake::sandbox::Failure;
 

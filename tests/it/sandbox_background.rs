@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bake::engine::call::{Action, Ended};
+use bake::job::{Action, Ended};
 use bake::sandbox::{Attempt, BuiltIn, CallError, Cancel, Failure, JobEvent, Until};
 
 use crate::sandbox_lab::{Lab, alive, exec, failing, sh};

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bake::engine::call::{Action, Ended};
+use bake::job::{Action, Ended};
 use bake::sandbox::{Cancel, Exec, Failure, JobEvent};
 
 use crate::sandbox_lab::{Lab, alive, exec, sh};

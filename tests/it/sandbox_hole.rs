@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use bake::engine::call::{Action, Job};
+use bake::job::{Action, Job};
 use bake::sandbox::{Cancel, Exec, JobEvent, Network};
 
 use crate::sandbox_lab::{Lab, exec, helper, sh};

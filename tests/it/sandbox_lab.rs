@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bake::engine::call::{Action, Ended, Job, Session};
+use bake::job::{Action, Ended, Job, Session};
 use bake::sandbox::{BuiltIn, CallError, Cancel, Exec, Host, JobEvent, Network, Overlay, Ping};
 
 /// Programs of the host that the tests' root has, where the host has them.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use bake::engine::call::{Action, Ended, Job};
+use bake::job::{Action, Ended, Job};
 use bake::sandbox::{Failure, Mount, Network, Owners, Ping, PolicyFile};
 
 use crate::sandbox_lab::{Lab, listing, ping, sh};

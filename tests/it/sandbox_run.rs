@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 
-use bake::engine::Call;
-use bake::engine::call::{Action, Ended, Job, Reply};
+use bake::job::Call;
+use bake::job::{Action, Ended, Job, Reply};
 use bake::sandbox::{BuiltIn, CallError, Cancel, Failure, JobEvent, Mount, Network, Owners, Ping};
 
 use crate::sandbox_lab::{Lab, Ran, alive, exec, failing, ping, sh};
@@ -316,7 +316,7 @@ fn userns_two_sessions_at_once() {
         };
         let ((job1, session1), (job2, session2)) =
             ((job(&one), &one.session), (job(&two), &two.session));
-        let work = |session: &bake::engine::call::Session, job: Job| {
+        let work = |session: &bake::job::Session, job: Job| {
             let mut out = vec![];
             let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
                 if let JobEvent::Line { text, .. } = heard {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::value;
-use crate::engine::Volume;
+use crate::trial::Volume;
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(in crate::cli) struct ListArgs {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::Volume;
+use crate::trial::Volume;
 
 pub(super) fn volume(text: &str) -> Result<Volume, String> {
     let (rest, read_only) = match text.strip_suffix(":ro") {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bake::engine::call::{Action, Job};
+use bake::job::{Action, Job};
 use bake::rootfs::accounts::Accounts;
 use bake::sandbox::{CallError, Circumstances, Ended, Failure, Ping};
 

@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::call::{Call, Reply};
-use super::{gate, settle};
+use super::settle;
+use crate::apply::probe;
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Compression, Packed};
 use crate::sandbox::{self, CallError, Inside};
@@ -24,7 +25,7 @@ impl sandbox::Call for Call {
             Self::Settle { dir, epoch } => settle::times(dir, epoch).map(|()| Reply::Done),
             Self::Look { paths } => Ok(look(&paths)),
             Self::Probe(probe) => {
-                gate::look(&probe).map(|()| Reply::Done).map_err(CallError::refused)
+                probe::look(&probe).map(|()| Reply::Done).map_err(CallError::refused)
             }
             Self::Apply(call) => call.run(inside).map(Reply::Apply),
             Self::Archive(call) => call.run(inside).map(Reply::Archive),

@@ -11,14 +11,15 @@
 //! Both are referrers: the image's digest is the same with other tests, or none.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::attest::{self, TestRun};
-use crate::context::Context;
 use crate::digest::Digest;
-use crate::engine::error::{Error, StepFailure};
+use crate::event::chain;
 use crate::image::{Descriptor, MEDIA_MANIFEST, Manifest};
+use crate::job::Error;
 use crate::recipe::Recipe;
 use crate::step::{self, LoweredTest, Probe};
 use crate::store::{self, Draft, MEDIA_TESTS, Store};
@@ -31,11 +32,11 @@ const FORMAT: u32 = 1;
 
 /// An image's tests, with all that they need besides the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Tests {
+pub(crate) struct Tests {
     /// In the order of the recipe.
-    pub(in crate::engine) list: Vec<LoweredTest>,
+    pub(crate) list: Vec<LoweredTest>,
     /// The scripts they run, by content.
-    pub(in crate::engine) scripts: BTreeMap<Digest, Vec<u8>>,
+    pub(crate) scripts: BTreeMap<Digest, Vec<u8>>,
 }
 
 /// The stored form.
@@ -46,12 +47,15 @@ struct Stored {
 }
 
 impl Tests {
-    /// Lowers the tests of a recipe and reads their scripts. A script that cannot be read is told
-    /// with the place of its test.
-    pub(in crate::engine) fn of_recipe(
+    /// Lowers the tests of a recipe and reads their scripts with `read`, which gets the file and the
+    /// most bytes it may have.
+    ///
+    /// # Errors
+    /// Of a script that cannot be read its test, and why, from the outside in.
+    pub(crate) fn of_recipe<E: std::error::Error>(
         recipe: &Recipe,
-        context: &Context,
-    ) -> Result<Self, (LoweredTest, StepFailure)> {
+        read: impl Fn(&Path, u64) -> Result<Vec<u8>, E>,
+    ) -> Result<Self, (LoweredTest, Vec<String>)> {
         let mut tests = Self {
             list: recipe.tests.iter().map(step::lower_test).collect(),
             scripts: BTreeMap::new(),
@@ -60,9 +64,8 @@ impl Tests {
             let copy = test.clone();
             for probe in &mut test.probes {
                 if let Probe::Script { file, content, .. } = probe {
-                    let bytes = context
-                        .read(file, store::SMALL)
-                        .map_err(|error| (copy.clone(), StepFailure::told(&error)))?;
+                    let bytes =
+                        read(file, store::SMALL).map_err(|error| (copy.clone(), chain(&error)))?;
                     let digest = Digest::of(&bytes);
                     tests.scripts.insert(digest, bytes);
                     *content = Some(digest);
@@ -74,10 +77,7 @@ impl Tests {
 
     /// Finds the tests of a stored image; of several lists the newest. `None`: it was published
     /// without any.
-    pub(in crate::engine) fn of_image(
-        store: &Store,
-        image: &Digest,
-    ) -> Result<Option<Self>, Error> {
+    pub(crate) fn of_image(store: &Store, image: &Digest) -> Result<Option<Self>, Error> {
         let referrers = store.referrers(image)?;
         let Some(found) =
             referrers.iter().rfind(|one| one.artifact_type.as_deref() == Some(MEDIA_TESTS))
@@ -85,7 +85,7 @@ impl Tests {
             return Ok(None);
         };
         let what = || format!("read the tests of {image}");
-        let broken = |why: String| Error::Chore { what: what(), why };
+        let broken = |why: String| Error::Failed { what: what(), why };
         let manifest = Manifest::parse(&store.read_blob(&found.digest)?)
             .map_err(|error| broken(error.to_string()))?;
         let (first, scripts) = manifest
@@ -114,17 +114,13 @@ impl Tests {
     }
 
     /// Names the tests: what they are and what their scripts hold. `None`: there are none.
-    pub(in crate::engine) fn digest(&self) -> Option<Digest> {
+    pub(crate) fn digest(&self) -> Option<Digest> {
         (!self.list.is_empty()).then(|| Digest::of(self.bytes()))
     }
 
     /// Puts the list and its scripts into the draft; returns the artifact to be published with
     /// `image`. An empty list as well: it may take the place of an earlier one.
-    pub(in crate::engine) fn keep(
-        &self,
-        draft: &Draft,
-        image: &Descriptor,
-    ) -> Result<Descriptor, Error> {
+    pub(crate) fn keep(&self, draft: &Draft, image: &Descriptor) -> Result<Descriptor, Error> {
         let (digest, size) = draft.put(&self.bytes())?;
         let mut layers = vec![Descriptor::new(MEDIA_TESTS, digest, size)];
         for bytes in self.scripts.values() {
@@ -137,7 +133,7 @@ impl Tests {
 
 /// Puts the statement that `image` (called `name`) passed its tests into the draft; returns the
 /// artifact to be published with it.
-pub(in crate::engine) fn attest(
+pub(crate) fn attest(
     draft: &Draft,
     name: &str,
     image: &Descriptor,
@@ -168,7 +164,7 @@ fn artifact(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     use super::*;
     use crate::recipe::{self, Inputs};
@@ -229,7 +225,7 @@ mod tests {
         let inputs =
             Inputs { file: PathBuf::from("k.toml"), arch: "amd64".to_owned(), ..Inputs::default() };
         let recipe = recipe::read(&text, &inputs).unwrap_or_else(|found| panic!("{found:?}"));
-        Tests::of_recipe(&recipe, &Context::open(dir, &[]).unwrap())
+        Tests::of_recipe(&recipe, |file, _| std::fs::read(dir.join(file)))
             .unwrap_or_else(|_| panic!("the scripts are there"))
     }
 

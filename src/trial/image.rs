@@ -1,16 +1,10 @@
-//! A stored image as a machine: its manifest and config read, its layers unpacked, to be tested or
-//! run.
-
-mod publish;
-pub(super) mod run;
+//! A stored image to be tested or run: its manifest and config read, its layers unpacked.
 
 use std::path::PathBuf;
 
-use super::call::Session;
-use super::error::Error;
-use super::{Hall, pack};
 use crate::digest::Digest;
 use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platform};
+use crate::job::{Error, JobContext, Session, unpack_layer};
 use crate::layer::Compression;
 use crate::sandbox::{Host, Rung};
 use crate::store::{Draft, Store, Tree};
@@ -26,7 +20,7 @@ pub(super) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, Image
                     .is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
             };
             let index = store.image_index(named)?;
-            index.manifests.iter().find(fits).cloned().ok_or_else(|| Error::Chore {
+            index.manifests.iter().find(fits).cloned().ok_or_else(|| Error::Failed {
                 what: format!("read the image {}", named.digest),
                 why: format!("it has none for {host}"),
             })?
@@ -39,28 +33,28 @@ pub(super) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, Image
 
 /// The layers of an image, unpacked.
 pub(super) struct Layers {
-    /// Their folders, topmost first.
+    /// Their directories, topmost first.
     pub(super) lower: Vec<PathBuf>,
-    /// Hold those folders that are shared.
+    /// Hold those directories that are shared.
     _trees: Vec<Tree>,
 }
 
 /// Unpacks the layers of an image, unless the cache has them.
 pub(super) fn unpacked(
-    hall: &Hall<'_>,
+    context: &JobContext<'_>,
     session: &Session,
     draft: &Draft,
     manifest: &Manifest,
     config: &ImageConfig,
 ) -> Result<Layers, Error> {
-    let cache = hall.store.step_cache()?;
+    let cache = context.store.step_cache()?;
     let mut layers = Layers { lower: vec![], _trees: vec![] };
     for (n, layer) in manifest.layers.iter().enumerate() {
-        if hall.cancel.fired() {
+        if context.cancel.fired() {
             return Err(Error::Interrupted);
         }
         let fail =
-            |why: String| Error::Chore { what: format!("unpack the layer {}", layer.digest), why };
+            |why: String| Error::Failed { what: format!("unpack the layer {}", layer.digest), why };
         let how = compression(&layer.media_type)
             .ok_or_else(|| fail(format!("its media type is {:?}", layer.media_type)))?;
         let diff_id = config
@@ -68,30 +62,30 @@ pub(super) fn unpacked(
             .diff_ids
             .get(n)
             .ok_or_else(|| fail("the config does not list it".to_owned()))?;
-        let name = tree_name(hall.host.get()?, &layer.digest, diff_id);
+        let name = tree_name(context.host.get()?, &layer.digest, diff_id);
         let mut tree = cache.tree(&name)?;
-        let mut folder = None;
+        let mut directory = None;
         if tree.is_none() {
             let drafted = draft.path(&layer.digest);
             let blob = if drafted.is_file() {
                 drafted
             } else {
                 // Of the size that the manifest says.
-                hall.store.blob_of(layer)?;
-                hall.store.blob_path(&layer.digest)
+                context.store.blob_of(layer)?;
+                context.store.blob_path(&layer.digest)
             };
-            let at = draft.dir().join(format!("machine-{n}"));
+            let at = draft.dir().join(format!("layer-{n}"));
             let into = at.join("u");
             // Only of layers of bake's own it is known that the tar is the one that the config
             // says.
             let digest = &layer.digest;
             let known = Some(diff_id);
-            pack::unpack_layer(session, draft, &blob, digest, known, how, &into, hall.cancel)?;
-            folder = Some(into);
+            unpack_layer(session, draft, &blob, digest, known, how, &into, context.cancel)?;
+            directory = Some(into);
         }
         layers.lower.insert(
             0,
-            tree.as_ref().map_or_else(|| folder.unwrap_or_default(), |tree| tree.path.clone()),
+            tree.as_ref().map_or_else(|| directory.unwrap_or_default(), |tree| tree.path.clone()),
         );
         layers._trees.extend(tree.take());
     }
@@ -100,7 +94,7 @@ pub(super) fn unpacked(
 
 /// Returns the name of an unpacked layer in the cache: owners on disk are not the same for every
 /// way to map ids.
-pub(super) fn tree_name(host: &Host, digest: &Digest, diff_id: &Digest) -> String {
+pub(crate) fn tree_name(host: &Host, digest: &Digest, diff_id: &Digest) -> String {
     let map = match &host.rung {
         Rung::Root => "root".to_owned(),
         Rung::Subids { uids, gids } => {

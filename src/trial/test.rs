@@ -17,14 +17,13 @@ use std::time::{Duration, Instant};
 use super::log::TrialLog;
 use crate::attest::Passed;
 use crate::digest::Digest;
-use crate::engine::call::{Action, Call, Ended, Job, Session};
-use crate::engine::config::PATH;
-use crate::engine::error::Error;
-use crate::engine::pack;
-use crate::event::{Event, Sink};
+use crate::event::Event;
 use crate::image::Config;
+use crate::job::{
+    Action, Call, Ended, Error, Job, JobContext, Session, fresh_work, hosts, make_dir,
+};
 use crate::sandbox::{
-    Attempt, Cancel, Exec, Failure, JobEvent, Network, Overlay, PolicyFile, Request, Until,
+    Attempt, Exec, Failure, JobEvent, Network, Overlay, PATH, PolicyFile, Request, Until,
 };
 use crate::step::{LoweredTest, Manner, Probe, Service};
 
@@ -34,16 +33,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a service must outlive the look at it.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Where tests take place.
-pub(super) struct Ground<'a> {
+/// A test in its container: what it needs.
+pub(super) struct Trial<'a> {
+    pub(super) context: &'a JobContext<'a>,
     pub(super) session: &'a Session,
     /// The image's layers unpacked, topmost first.
     pub(super) lower: &'a [PathBuf],
-    /// A folder of the build's own.
+    /// A directory of the build's own.
     pub(super) scratch: &'a Path,
-    pub(super) cancel: &'a Cancel,
-    pub(super) sink: &'a Sink,
-    /// Folder of the build's logs.
+    /// Directory of the build's logs.
     pub(super) logs: &'a Path,
     /// How the image runs.
     pub(super) config: &'a Config,
@@ -70,19 +68,19 @@ enum Part {
 
 /// Runs test `index` (from 1).
 pub(super) fn run(
-    ground: &Ground<'_>,
+    trial: &Trial<'_>,
     index: usize,
     test: &LoweredTest,
 ) -> Result<Result<Passed, Failed>, Error> {
     let begun = Instant::now();
-    let at = ground.scratch.join(format!("test-{index}"));
-    let mut log = TrialLog::start(ground.logs, index, &test.label, ground.sink)?;
-    let ended = match prepare(ground, test, &at)? {
+    let at = trial.scratch.join(format!("test-{index}"));
+    let mut log = TrialLog::start(trial.logs, index, &test.label, trial.context.sink)?;
+    let ended = match prepare(trial, test, &at)? {
         Err(why) => Err(vec![why]),
-        Ok((job, parts)) => carry_out(ground, job, &parts, &mut log)?,
+        Ok((job, parts)) => carry_out(trial, job, &parts, &mut log)?,
     };
     // What the test wrote is of no use to anybody; should it not go now, it goes with the draft.
-    let _ = ground.session.remove_tree(&at);
+    let _ = trial.session.remove_tree(&at);
     let path = log.path().to_owned();
     let tail = log.finish();
     Ok(match ended {
@@ -90,7 +88,7 @@ pub(super) fn run(
             let took = begun.elapsed();
             let what = test.probes.iter().map(describe).collect();
             let seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
-            (ground.sink)(Event::TestDone { index, took });
+            (trial.context.sink)(Event::TestDone { index, took });
             Ok(Passed { name: test.label.clone(), what, seconds })
         }
         Err(why) => Err(Failed { why, tail, log: path }),
@@ -99,16 +97,15 @@ pub(super) fn run(
 
 /// Makes the job of a test, and what each of its actions is for; an error is a reason for people.
 fn prepare(
-    ground: &Ground<'_>,
+    trial: &Trial<'_>,
     test: &LoweredTest,
     at: &Path,
 ) -> Result<Result<(Job, Vec<Part>), String>, Error> {
-    let upper = pack::make_dir(&at.join("u"))?;
-    let hosts = b"127.0.0.1 localhost bake\n::1 localhost\n".to_vec();
-    let mut files = vec![PolicyFile { at: PathBuf::from("/etc/hosts"), bytes: hosts, mode: 0o644 }];
+    let upper = make_dir(&at.join("u"))?;
+    let mut files = vec![hosts("bake")];
     let mut actions = vec![];
     let mut parts = vec![];
-    let config = ground.config;
+    let config = trial.config;
     for service in &test.start {
         let argv = match service {
             Service::Argv(argv) => argv.clone(),
@@ -131,7 +128,7 @@ fn prepare(
         let attempt = match probe {
             Probe::Exec { argv, how } => Attempt::Exec(program_in(config, argv.clone(), how)),
             Probe::Script { content, shell, args, how, file } => {
-                let Some(bytes) = content.and_then(|digest| ground.scripts.get(&digest)) else {
+                let Some(bytes) = content.and_then(|digest| trial.scripts.get(&digest)) else {
                     return Ok(Err(format!(
                         "the script {} was not kept with the tests",
                         file.display()
@@ -168,7 +165,7 @@ fn prepare(
             }
         }
     }
-    let root = Some(Overlay { lower: ground.lower.to_vec(), upper, work: pack::fresh_work(at)? });
+    let root = Some(Overlay { lower: trial.lower.to_vec(), upper, work: fresh_work(at)? });
     let job = Job {
         root,
         mounts: vec![],
@@ -203,7 +200,7 @@ fn program_in(config: &Config, argv: Vec<String>, how: &Manner) -> Exec {
 
 /// The environment of whatever runs in an image: that of its config, and what every runtime adds
 /// where it is missing.
-pub(in crate::engine) fn environment(config: &Config) -> BTreeMap<String, String> {
+pub(super) fn environment(config: &Config) -> BTreeMap<String, String> {
     let mut env =
         BTreeMap::from([("PATH".to_owned(), PATH.to_owned()), ("HOME".to_owned(), "~".to_owned())]);
     for entry in &config.env {
@@ -214,12 +211,12 @@ pub(in crate::engine) fn environment(config: &Config) -> BTreeMap<String, String
 }
 
 fn carry_out(
-    ground: &Ground<'_>,
+    trial: &Trial<'_>,
     job: Job,
     parts: &[Part],
     log: &mut TrialLog,
 ) -> Result<Result<(), Vec<String>>, Error> {
-    let ended = ground.session.run(job, ground.cancel, &mut |heard| match heard {
+    let ended = trial.session.run(job, trial.context.cancel, &mut |event| match event {
         JobEvent::Line { text, .. } => log.line("check", text),
         JobEvent::Service { action, text } => {
             if let Some(Part::Start(name)) = parts.get(action) {

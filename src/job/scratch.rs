@@ -4,21 +4,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Hall;
 use super::call::Session;
+use super::context::JobContext;
 use super::error::Error;
 use crate::event::{Event, Sink, chain};
 use crate::store::Draft;
 
 /// Removes what builds that died left in `scratch/`. Where nothing is left, as nearly always, no
 /// namespace is made.
-pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
-    let all = hall.store.dead_drafts()?;
+pub(crate) fn dead_builds(context: &JobContext<'_>) -> Result<(), Error> {
+    let all = context.store.dead_drafts()?;
     if all.is_empty() {
         return Ok(());
     }
-    let draft = hall.store.draft()?;
-    let session = Session::open(hall.host.get()?, &hall.store.cache("layers")?, draft.dir())?;
+    let draft = context.store.draft()?;
+    let session = context.session(draft.dir())?;
     let mut swept = 0;
     for (n, dead) in all.into_iter().enumerate() {
         let path = dead.dir().to_owned();
@@ -31,7 +31,7 @@ pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
                     "cannot remove {}, which a build that died has left ({why})",
                     path.display()
                 );
-                (hall.sink)(Event::Warning { message, hint: None });
+                (context.sink)(Event::Warning { message, hint: None });
             }
         }
     }
@@ -41,7 +41,7 @@ pub(super) fn dead_builds(hall: &Hall<'_>) -> Result<(), Error> {
         1 => "a build that died".to_owned(),
         _ => format!("{swept} builds that died"),
     };
-    (hall.sink)(Event::Note { message: format!("swept the scratch of {what}") });
+    (context.sink)(Event::Note { message: format!("swept the scratch of {what}") });
     Ok(())
 }
 
@@ -65,7 +65,7 @@ fn dead_build(session: &Session, draft: &Draft, n: usize, dead: Draft) -> Result
 
 /// Removes this build's own scratch folder. What cannot be removed is told and swept by the next
 /// run.
-pub(super) fn clear(sink: &Sink, draft: &Draft, session: Option<&Session>) {
+pub(crate) fn clear(sink: &Sink, draft: &Draft, session: Option<&Session>) {
     // Without a session nothing ran, and everything is plain files of ours.
     let Some(session) = session else { return };
     let Ok(entries) = fs::read_dir(draft.dir()) else { return };

@@ -14,7 +14,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use crate::apply;
+use super::owner_in_image;
 use crate::digest::HashReader;
 use crate::step::Probe;
 
@@ -29,7 +29,7 @@ const SHOWN: usize = 200;
 
 /// Takes one look, of the kinds that need no program of the image, in the root that this process
 /// sees. The error says what is otherwise.
-pub(in crate::engine) fn look(probe: &Probe) -> Result<(), String> {
+pub(crate) fn look(probe: &Probe) -> Result<(), String> {
     match probe {
         Probe::Http { url, status, contains } => http(url, *status, contains.as_deref())?,
         Probe::Tcp { address } => tcp(address)?,
@@ -181,7 +181,7 @@ fn file(path: &Path, wanted: &Wanted<'_>) -> Result<(), String> {
         wrong.push(format!("{name} has mode {:04o} instead of {mode:04o}", meta.mode() & 0o7777));
     }
     if let Some(owner) = wanted.owner {
-        let ids = apply::owner_in_image(owner)?;
+        let ids = owner_in_image(owner)?;
         if (meta.uid(), meta.gid()) != (ids.uid, ids.gid) {
             wrong.push(format!(
                 "{name} belongs to {}:{} instead of {owner} ({}:{})",

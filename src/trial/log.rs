@@ -7,9 +7,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::engine::error::Error;
-use crate::engine::log::slug;
 use crate::event::{Event, Sink};
+use crate::job::{Error, slug};
 
 /// Lines kept for the failure report.
 const TAIL: usize = 20;

@@ -1,4 +1,4 @@
-//! Ports of the host that lead into a machine's own network: bake listens outside, has a call
+//! Ports of the host that lead into a container's own network: bake listens outside, has a call
 //! inside dial, and carries the bytes.
 
 use std::io::{self, Read, Write};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::engine::error::Error;
+use super::error::Error;
 use crate::sandbox::dial::Dialer;
 use crate::threads;
 
@@ -40,7 +40,7 @@ pub(super) fn during<T>(
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|one| one.socket.local_addr().ok()).collect();
     // Everything that is open, to be closed at the end: a client need not be quiet because the
-    // machine is gone.
+    // container is gone.
     let open: Mutex<Vec<TcpStream>> = Mutex::new(vec![]);
     thread::scope(|scope| {
         let mut started = Ok(());

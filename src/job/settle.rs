@@ -8,8 +8,9 @@ use std::{fs, io};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 
 use super::call::{Action, Call, Job, Session};
+use super::directory::inside;
 use super::error::Error;
-use super::pack;
+use super::reply::reply;
 use crate::layer::MAX_TIME;
 use crate::sandbox::{CallError, Cancel};
 use crate::store::Draft;
@@ -17,16 +18,16 @@ use crate::store::Draft;
 /// Sets the times below the upper folder `upper` (in the draft): of folders to the epoch, of
 /// everything else to the earlier of its own and the epoch, in whole seconds, as
 /// [`layer::pack`](crate::layer::pack) writes them.
-pub(super) fn settle(
+pub(crate) fn settle(
     session: &Session,
     draft: &Draft,
     upper: &Path,
     epoch: i64,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let call = Call::Settle { dir: pack::inside(draft, upper)?, epoch };
+    let call = Call::Settle { dir: inside(draft, upper)?, epoch };
     let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {})?;
-    pack::reply(ended, "set the times of what a step made").map(|_| ())
+    reply(ended, "set the times of what a step made").map(|_| ())
 }
 
 /// The call itself; runs inside, where every file is ours.

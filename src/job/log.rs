@@ -13,7 +13,7 @@ use crate::event::{Event, Sink};
 const TAIL: usize = 20;
 
 /// An open log.
-pub(super) struct StepLog {
+pub(crate) struct StepLog {
     index: usize,
     path: PathBuf,
     file: BufWriter<File>,
@@ -26,7 +26,7 @@ pub(super) struct StepLog {
 
 impl StepLog {
     /// Starts `NN-label.log` in `logs`.
-    pub(super) fn start(
+    pub(crate) fn start(
         logs: &Path,
         index: usize,
         label: &str,
@@ -49,7 +49,7 @@ impl StepLog {
     }
 
     /// Takes one line as it came.
-    pub(super) fn line(&mut self, stderr: bool, text: &[u8]) {
+    pub(crate) fn line(&mut self, stderr: bool, text: &[u8]) {
         if let Err(error) = self
             .file
             .write_all(text)
@@ -67,17 +67,17 @@ impl StepLog {
     }
 
     /// Notes between the outputs of several tries.
-    pub(super) fn note(&mut self, text: &str) {
+    pub(crate) fn note(&mut self, text: &str) {
         self.line(true, format!("bake: {text}").as_bytes());
     }
 
     /// Returns where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Ends it: returns the last lines, and tells if some could not be written.
-    pub(super) fn finish(mut self) -> Vec<String> {
+    pub(crate) fn finish(mut self) -> Vec<String> {
         if let Some(error) = self.broken.take() {
             (self.sink)(Event::Warning {
                 message: format!("the log {} is not whole: {error}", self.path.display()),
@@ -93,7 +93,7 @@ impl StepLog {
 }
 
 /// Returns a label as a part of a file name: lower-case letters, digits and single dashes.
-pub(super) fn slug(label: &str) -> String {
+pub(crate) fn slug(label: &str) -> String {
     let text: String = label
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })

@@ -1,35 +1,27 @@
-//! From an upper folder to a blob in the draft and back: packed inside the user namespace (where
+//! From an upper directory to a blob in the draft and back: packed inside the user namespace (where
 //! owners and capabilities read right), hashed and compressed outside, through a pipe, so that
 //! nothing is held in memory and nothing is written twice.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use super::call::{Action, Call, Ended, Job, Reply, Session};
+use super::call::{Action, Call, Job, Reply, Session};
+use super::directory::{inside, make_dir, open};
 use super::error::{Error, no_thread};
+use super::reply::{reply, unexpected};
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Blob, Compression, Meta};
 use crate::sandbox::Cancel;
 use crate::store::Draft;
 use crate::threads;
 
-/// Where an upper folder is inside the sandbox: `/scratch/…`.
-pub(super) fn inside(draft: &Draft, path: &Path) -> Result<PathBuf, Error> {
-    let below = path.strip_prefix(draft.dir()).map_err(|_| Error::Chore {
-        what: format!("find {} in the sandbox", path.display()),
-        why: "it is not below the scratch folder".to_owned(),
-    })?;
-    Ok(Path::new("/scratch").join(below))
-}
-
 /// Whether an upper directory holds nothing that a layer could say: no entry, and the directory
 /// itself with owner, mode and attributes as in `below`, the directory of the topmost layer below,
 /// from which it had its looks; where there is none, as bake made it.
-pub(super) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Error> {
+pub(crate) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Error> {
     // What cannot be said in a layer is refused by whoever packs it.
     let look = |path: &Path| open(path).map(|open| layer::folder_meta(&open, path).ok());
     let Some(now) = look(upper)? else { return Ok(false) };
@@ -48,7 +40,7 @@ pub(super) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Erro
 
 /// Returns when something in the directory `path`, or its time, was changed last: seconds and
 /// nanoseconds.
-pub(super) fn modified(path: &Path) -> Result<(i64, i64), Error> {
+pub(crate) fn modified(path: &Path) -> Result<(i64, i64), Error> {
     let meta = fs::symlink_metadata(path).map_err(|source| Error::File {
         verb: "read",
         path: path.to_owned(),
@@ -58,15 +50,15 @@ pub(super) fn modified(path: &Path) -> Result<(i64, i64), Error> {
 }
 
 /// What a layer is made from.
-pub(super) struct Upper<'a> {
-    /// The upper folder, below the draft.
-    pub(super) dir: &'a Path,
-    /// The folder of the topmost layer below as the sandbox sees it: it had its looks from there.
-    pub(super) below: Option<PathBuf>,
+pub(crate) struct Upper<'a> {
+    /// The upper directory, below the draft.
+    pub(crate) dir: &'a Path,
+    /// The directory of the topmost layer below as the sandbox sees it: it had its looks from there.
+    pub(crate) below: Option<PathBuf>,
 }
 
 /// Packs, names and compresses `upper` into the draft. `None`: there was nothing in it.
-pub(super) fn pack(
+pub(crate) fn pack(
     session: &Session,
     draft: &Draft,
     upper: &Upper<'_>,
@@ -76,7 +68,7 @@ pub(super) fn pack(
     cancel: &Cancel,
 ) -> Result<Option<Blob>, Error> {
     let system = |what: &'static str| {
-        move |source: std::io::Error| Error::Chore {
+        move |source: std::io::Error| Error::Failed {
             what: what.to_owned(),
             why: source.to_string(),
         }
@@ -97,7 +89,7 @@ pub(super) fn pack(
         Ok::<_, Error>((squeezer.join(), ended))
     })?;
     let reply = reply(ended?, &format!("pack {label}"))?;
-    let squeezed = squeezed.map_err(|_| Error::Chore {
+    let squeezed = squeezed.map_err(|_| Error::Failed {
         what: format!("compress {label}"),
         why: "the compressor panicked".to_owned(),
     })?;
@@ -108,7 +100,7 @@ pub(super) fn pack(
     // The two sides count the same stream: a difference means that bytes were lost between them.
     if packed.bytes != squeezed.tar_size {
         let why = format!("{} bytes were packed, {} arrived", packed.bytes, squeezed.tar_size);
-        return Err(Error::Chore { what: format!("pack {label}"), why });
+        return Err(Error::Failed { what: format!("pack {label}"), why });
     }
     if packed.entries == 0 {
         return Ok(None);
@@ -117,11 +109,11 @@ pub(super) fn pack(
     Ok(Some(squeezed))
 }
 
-/// Unpacks the layer blob `blob`, compressed as `how` says, into the new folder `into` (below the
-/// draft), which then can be a lower folder of an overlay: what [`pack`] made of an upper folder
-/// becomes that folder again. Checks on the way that the blob still is `digest`, and that its tar is
-/// `diff_id` where that is not known to be so. With an error the folder holds a part of the layer and must not be used; it goes with the draft.
-pub(super) fn unpack_layer(
+/// Unpacks the layer blob `blob`, compressed as `how` says, into the new directory `into` (below the
+/// draft), which then can be a lower directory of an overlay: what [`pack`] made of an upper directory
+/// becomes that directory again. Checks on the way that the blob still is `digest`, and that its tar is
+/// `diff_id` where that is not known to be so. With an error the directory holds a part of the layer and must not be used; it goes with the draft.
+pub(crate) fn unpack_layer(
     session: &Session,
     draft: &Draft,
     blob: &Path,
@@ -154,10 +146,10 @@ pub(super) fn unpack_layer(
         ))
     })?;
     let found = found
-        .map_err(|_| Error::Chore { what: what.clone(), why: "the hasher panicked".to_owned() })?
+        .map_err(|_| Error::Failed { what: what.clone(), why: "the hasher panicked".to_owned() })?
         .map_err(read)?;
     if found != *digest {
-        return Err(Error::Chore {
+        return Err(Error::Failed {
             what,
             why: format!("it is damaged: its digest is {found}, not {digest}"),
         });
@@ -165,55 +157,10 @@ pub(super) fn unpack_layer(
     match (reply(ended?, &what)?, diff_id) {
         (Reply::Unpacked(Some(tar)), Some(diff_id)) if tar == *diff_id => Ok(()),
         (Reply::Unpacked(_), None) => Ok(()),
-        (Reply::Unpacked(Some(tar)), Some(diff_id)) => Err(Error::Chore {
+        (Reply::Unpacked(Some(tar)), Some(diff_id)) => Err(Error::Failed {
             what,
             why: format!("its tar is {tar}, the config's diff_id says {diff_id}"),
         }),
         (other, _) => Err(unexpected(&what, &other)),
     }
-}
-
-/// Returns the reply of a job's single call.
-pub(super) fn reply(ended: Ended, what: &str) -> Result<Reply, Error> {
-    match ended {
-        Ended::Done(replies) => Ok(replies.into_iter().next().flatten().unwrap_or(Reply::Done)),
-        Ended::Cancelled => Err(Error::Interrupted),
-        Ended::Failed { how, seen, .. } => Err(Error::Call { what: what.to_owned(), how, seen }),
-    }
-}
-
-/// A call replied to another question.
-pub(super) fn unexpected(what: &str, reply: &Reply) -> Error {
-    Error::Chore { what: what.to_owned(), why: format!("internal: it replied {reply:?}") }
-}
-
-/// Makes a folder that becomes the root of an image, and the folders above it.
-pub(super) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
-    let fail = |source| Error::File { verb: "make", path: path.to_owned(), source };
-    fs::create_dir_all(path).map_err(fail)?;
-    // Whatever the umask: the root folder of an image is 0755.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(fail)?;
-    Ok(path.to_owned())
-}
-
-/// Makes a work folder for one mount of an overlay in `at`. Each mount needs its own: the kernel
-/// refuses a work folder that was mounted `volatile` before, and takes a new one beside the same
-/// upper folder. It goes with the scratch folder.
-pub(super) fn fresh_work(at: &Path) -> Result<PathBuf, Error> {
-    // Steps that change nothing share a folder: to count from 0 in it each time would be quadratic
-    // in their number.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let path = at.join(format!("w-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        match fs::create_dir(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::File { verb: "make", path, source }),
-        }
-    }
-}
-
-/// Opens a file to hand to a call.
-pub(super) fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|source| Error::File { verb: "read", path: path.to_owned(), source })
 }

@@ -1,0 +1,86 @@
+//! Why a test, a container or a shell came to nothing.
+
+use std::path::{Path, PathBuf};
+
+use crate::job;
+use crate::sandbox;
+use crate::step::LoweredTest;
+use crate::store;
+
+/// Why a test, a container or a shell came to nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A test failed.
+    #[error("{place} failed: {label}")]
+    Test {
+        /// `test 2 of 3`.
+        place: String,
+        /// What the test is called.
+        label: String,
+        /// The recipe, where it comes from one.
+        recipe: Option<PathBuf>,
+        /// Line of the recipe.
+        line: Option<u32>,
+        /// Why, from the outside in.
+        why: Vec<String>,
+        /// Last lines of what was said in the container.
+        tail: Vec<String>,
+        /// All of it; empty where it did not come so far.
+        log: PathBuf,
+    },
+    /// An image without tests was to be tested.
+    #[error("{image} was published without tests")]
+    NoTests {
+        /// `name:version`.
+        image: String,
+    },
+    /// An image that says nothing to run was to be run as it says.
+    #[error("{image} says nothing to run")]
+    NothingToRun {
+        /// `name:version`.
+        image: String,
+    },
+    /// The program of a container could not be started.
+    #[error("cannot start the program")]
+    NotStarted {
+        /// Why, from the outside in.
+        why: Vec<String>,
+    },
+    /// A port of the host cannot be published on.
+    #[error("cannot listen on {address}")]
+    Port {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A job could not do its work.
+    #[error(transparent)]
+    Job(#[from] job::Error),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Job(error.into())
+    }
+}
+
+impl From<sandbox::Error> for Error {
+    fn from(error: sandbox::Error) -> Self {
+        Self::Job(error.into())
+    }
+}
+
+/// Returns the error for a script of a test that cannot be read.
+pub(crate) fn unreadable(recipe: &Path, (test, why): (LoweredTest, Vec<String>)) -> Error {
+    Error::Test {
+        place: "a test".to_owned(),
+        label: test.label,
+        recipe: Some(recipe.to_owned()),
+        line: Some(test.line),
+        why,
+        tail: vec![],
+        log: PathBuf::new(),
+    }
+}

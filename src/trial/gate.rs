@@ -1,0 +1,155 @@
+//! The gate: only what passed it can be published. The promise "tests gate" is a fact of the types:
+//! `publish` takes [`Checked`] only, and only [`check`] makes one.
+//!
+//! ```text
+//! no tests            ► tested: none
+//! --no-test           ► tested: no     the tests are kept with the image; `bake test` runs them later
+//! every test passed   ► tested: yes    the tests and a statement are kept with the image
+//! a test failed       ► nothing at all
+//! ```
+//! What is kept speaks about the image and is no part of it (`list`), so the image's digest is the
+//! same each time.
+
+use std::path::Path;
+
+use super::error::Error;
+use super::image::unpacked;
+use super::list::{self, Tests};
+use super::test::{Failed, Trial, run};
+use crate::attest::TestRun;
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::image::{self, Descriptor, ImageConfig, Manifest, Reference};
+use crate::job::{self, JobContext, Session};
+use crate::store::{
+    Draft, Published, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
+};
+
+/// A finished image in its draft, or in the store, not yet looked at.
+pub(crate) struct Finished<'a, 'i> {
+    pub(crate) draft: &'a Draft,
+    pub(crate) reference: Reference,
+    /// Names the image; its annotations become those of the entry.
+    pub(crate) descriptor: Descriptor,
+    pub(crate) manifest: &'i Manifest,
+    pub(crate) config: &'i ImageConfig,
+    pub(crate) tests: &'i Tests,
+    pub(crate) context: &'i JobContext<'i>,
+    /// Directory of this run's logs.
+    pub(crate) logs: &'i Path,
+    /// The recipe, where there is one.
+    pub(crate) recipe: Option<&'i Path>,
+}
+
+/// An image that passed the gate.
+pub(crate) struct Checked<'a> {
+    draft: &'a Draft,
+    version: Version,
+}
+
+/// Runs the tests against the finished image, unless they are to be left out. `session` is asked
+/// only where one has to be run.
+pub(crate) fn check<'a, 's>(
+    finished: Finished<'a, '_>,
+    leave_out: bool,
+    session: impl FnOnce() -> Result<&'s Session, job::Error>,
+) -> Result<Checked<'a>, Error> {
+    let Finished { draft, tests, context, .. } = finished;
+    let mut referrers = vec![tests.keep(draft, &finished.descriptor)?];
+    let tested = match tests.digest() {
+        None => "none",
+        Some(_) if leave_out => {
+            let count = if tests.list.len() == 1 {
+                "its test was".to_owned()
+            } else {
+                format!("its {} tests were", tests.list.len())
+            };
+            let reference = &finished.reference;
+            let message = format!("{reference} is published untested: {count} not run");
+            (context.sink)(Event::Warning {
+                message,
+                hint: Some(format!("`bake test {reference}` runs what was left out")),
+            });
+            UNTESTED
+        }
+        Some(digest) => {
+            let run = pass(&finished, session()?, digest)?;
+            let name = finished.reference.to_string();
+            referrers.push(list::attest(draft, &name, &finished.descriptor, &run)?);
+            "yes"
+        }
+    };
+    let list = tests.digest().map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+    let Finished { reference, descriptor, .. } = finished;
+    let descriptor = descriptor
+        .with_annotation(TESTED_ANNOTATION, tested)
+        .with_annotation(TESTS_ANNOTATION, list);
+    Ok(Checked { draft, version: Version { reference, manifest: descriptor, referrers } })
+}
+
+/// Runs every test; the first that fails ends it.
+fn pass(finished: &Finished<'_, '_>, session: &Session, digest: Digest) -> Result<TestRun, Error> {
+    let Finished { draft, manifest, config, tests, context, logs, recipe, .. } = finished;
+    let layers = unpacked(context, session, draft, manifest, config)?;
+    let (lower, scratch, scripts) = (&layers.lower, draft.dir(), &tests.scripts);
+    let config = &config.config;
+    let trial = Trial { context, session, lower, scratch, logs, config, scripts };
+    let mut passed = vec![];
+    for (at, test) in tests.list.iter().enumerate() {
+        if context.cancel.fired() {
+            return Err(job::Error::Interrupted.into());
+        }
+        let (index, total) = (at + 1, tests.list.len());
+        (context.sink)(Event::TestStarted {
+            index,
+            total,
+            label: test.label.clone(),
+            line: test.line,
+        });
+        match run(&trial, index, test)? {
+            Ok(one) => passed.push(one),
+            Err(Failed { why, tail, log }) => {
+                return Err(Error::Test {
+                    place: format!("test {index} of {total}"),
+                    label: test.label.clone(),
+                    recipe: recipe.map(Path::to_owned),
+                    line: (test.line > 0).then_some(test.line),
+                    why,
+                    tail,
+                    log,
+                });
+            }
+        }
+    }
+    let finished = image::rfc3339(jiff::Timestamp::now().as_second());
+    Ok(TestRun { bake: env!("CARGO_PKG_VERSION").to_owned(), finished, tests: digest, passed })
+}
+
+impl Checked<'_> {
+    /// Returns the manifest's digest.
+    pub(crate) fn digest(&self) -> Digest {
+        self.version.manifest.digest
+    }
+}
+
+/// Publishes images together: the one moment anyone can see them. Returns for each whether it is
+/// new.
+pub(crate) fn publish(store: &Store, checked: Vec<Checked<'_>>) -> Result<Vec<Published>, Error> {
+    let all: Vec<(&Draft, [Version; 1])> =
+        checked.into_iter().map(|Checked { draft, version }| (draft, [version])).collect();
+    let all: Vec<(&Draft, &[Version])> =
+        all.iter().map(|(draft, versions)| (*draft, versions.as_slice())).collect();
+    Ok(store.publish_all(&all)?)
+}
+
+/// Whether what is published has passed these very tests, or has none as these are none.
+pub(crate) fn is_tested(published: &Descriptor, tests: &Tests) -> bool {
+    let said = |name: &str| published.annotations.get(name).map(String::as_str);
+    match tests.digest() {
+        None => matches!(said(TESTS_ANNOTATION), None | Some("none")),
+        Some(digest) => {
+            said(TESTS_ANNOTATION) == Some(&digest.to_string())
+                && said(TESTED_ANNOTATION) == Some("yes")
+        }
+    }
+}

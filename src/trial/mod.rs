@@ -1,0 +1,40 @@
+//! Programs in a finished image: the tests that decide whether it is published, `bake test`, `bake
+//! run`, and shells for people.
+//!
+//! ```text
+//! list        the tests of an image, as they are kept beside it
+//! gate        image + tests ──► Checked, the only thing that can be published
+//! test, log   one test: what it starts, what it looks at, what was said
+//! image       a stored image's layers, unpacked
+//! container   a throwaway container of a stored image;  ports, attach: what leads into it
+//! shell       a shell where something failed, or before it starts
+//! ```
+
+mod attach;
+mod container;
+mod error;
+mod gate;
+mod image;
+mod list;
+mod log;
+mod outcome;
+mod ports;
+mod shell;
+mod stored;
+mod test;
+
+pub use container::{Container, Volume, run};
+pub use error::Error;
+pub use outcome::Outcome;
+pub use stored::{Tested, test};
+
+pub(crate) use attach::attached;
+pub(crate) use error::unreadable;
+pub(crate) use gate::{Checked, Finished, check, is_tested, publish};
+pub(crate) use image::tree_name;
+pub(crate) use list::Tests;
+pub(crate) use outcome::outcome;
+pub(crate) use shell::{Place, Rescue, Shells, watched};
+pub(crate) use stored::stored;
+
+pub use crate::store::TESTS_ANNOTATION;
