@@ -29,6 +29,8 @@ pub enum Call {
     Finish(Check),
     /// Removes what must not stay, in `/`.
     Tidy,
+    /// Looks at the finished image in `/`.
+    Remarks,
 }
 
 /// What comes back.
@@ -40,6 +42,8 @@ pub enum Reply {
     Packages(UnpackedPackages),
     /// Of [`Call::Finish`] and [`Call::Tidy`]: how much was removed.
     Tidied(u64),
+    /// Of [`Call::Remarks`].
+    Remarks(Vec<Remark>),
 }
 
 /// A job with these calls.
@@ -86,6 +90,17 @@ pub struct Check {
     pub installed: Vec<(String, String)>,
     /// Every package in dpkg's database must be `install ok installed`.
     pub whole: bool,
+}
+
+/// What a person should know about a finished image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// A sentence fragment.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+    /// Whether the image cannot work as it is configured.
+    pub broken: bool,
 }
 
 /// Forms in which whole images are kept, as people hand them to a base by mistake.

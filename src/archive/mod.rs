@@ -26,7 +26,7 @@ mod package;
 pub mod release;
 mod source;
 
-pub use call::{Action, Call, Check, ImageForm, Job, PackageSet, Reply, UnpackedPackages};
+pub use call::{Action, Call, Check, ImageForm, Job, PackageSet, Remark, Reply, UnpackedPackages};
 pub use error::Error;
 pub use job::{JobContext, Line, environment, policy_files};
 pub use package::{Archive, Package, arch_name};

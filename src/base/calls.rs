@@ -1,5 +1,7 @@
 //! What the calls about packages and bases do; they run inside.
 
+use std::path::Path;
+
 use super::{debian, path};
 use crate::archive::{Call, Reply};
 use crate::sandbox::{self, CallError, Inside};
@@ -18,6 +20,9 @@ impl sandbox::Call for Call {
                     .map_err(|error| CallError::of(&error))
             }
             Self::Finish(check) => debian::tidy::finish(&check, inside.changes).map(Reply::Tidied),
+            Self::Remarks => debian::remarks::of(Path::new("/"))
+                .map(Reply::Remarks)
+                .map_err(|error| CallError::of(&error)),
             Self::Tidy => debian::tidy::tidy_root(inside.changes).map(Reply::Tidied),
         }
     }

@@ -19,7 +19,7 @@ mod path;
 pub use crate::archive::ImageForm;
 
 /// Goes up whenever the same pin would give another tree.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What cannot be done about bases.
 #[derive(Debug, thiserror::Error)]

@@ -124,6 +124,9 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             let hint = format!("run `bake lock {}` and commit the lock file", lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
+        BuildError::Broken { hint, .. } => {
+            Report { hints: [hint.clone()].into_iter().chain(nothing()).collect(), ..report("image", FAILED, error) }
+        }
         BuildError::Step { label, recipe, line, why, tail, log, .. } => {
             let report = Report {
                 causes: why.reasons(),

@@ -47,6 +47,16 @@ pub enum Error {
         /// `does not pin the packages curl`.
         why: String,
     },
+    /// The finished image cannot work as it is configured.
+    #[error("{image} cannot work: {why}")]
+    Broken {
+        /// Its name and version.
+        image: String,
+        /// Why.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A step failed.
     #[error("{place} failed: {label}")]
     Step {

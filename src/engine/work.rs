@@ -19,7 +19,7 @@ use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::job::{
-    self, Action, Call, Job, JobContext, Session, StepLog, Upper, clear, fresh_work, inside,
+    self, Action, Call, Job, JobContext, Reply, Session, StepLog, Upper, clear, fresh_work, inside,
     make_dir, unpack_layer,
 };
 use crate::layer::{Blob, Compression};
@@ -352,12 +352,33 @@ impl<'a> Work<'a> {
         let call = apply::Call::Identity { identity, epoch: self.ready.epoch };
         let overlay =
             Overlay { lower: lower.to_vec(), upper: upper.clone(), work: fresh_work(at)? };
-        let job = Job { root: Some(overlay), ..Job::bare(Action::call(Call::Apply(call))) };
-        job::reply(
-            site.session.run(job, site.cancel, &mut |_| {})?,
-            "write the identity of the image",
-        )?;
+        let job = Job {
+            root: Some(overlay),
+            actions: vec![
+                Action::call(Call::Apply(call)),
+                Action::call(Call::Archive(archive::Call::Remarks)),
+            ],
+            ..Job::bare(Action::call(Call::Archive(archive::Call::Remarks)))
+        };
+        let what = "write the identity of the image";
+        let replies = job::replies(site.session.run(job, site.cancel, &mut |_| {})?, what)?;
+        for reply in replies {
+            if let Reply::Archive(archive::Reply::Remarks(remarks)) = reply {
+                remarks.into_iter().try_for_each(|remark| self.remark(remark))?;
+            }
+        }
         Ok(upper)
+    }
+
+    /// Passes on what there is to say of the finished image; an image that cannot work ends the
+    /// build.
+    fn remark(&self, remark: archive::Remark) -> Result<(), Error> {
+        let archive::Remark { message, hint, broken } = remark;
+        if broken {
+            return Err(Error::Broken { image: self.ready.plan.image.clone(), why: message, hint });
+        }
+        (self.sink)(Event::Warning { message, hint: Some(hint) });
+        Ok(())
     }
 
     /// Turns a step's trouble into the error that ends the build.

@@ -34,6 +34,6 @@ pub(crate) use error::no_thread;
 pub use host::Host;
 pub(crate) use log::{StepLog, slug};
 pub(crate) use pack::{Upper, modified, pack, unpack_layer, untouched};
-pub(crate) use reply::{reply, unexpected};
+pub(crate) use reply::{replies, reply, unexpected};
 pub(crate) use scratch::{clear, dead_builds};
 pub(crate) use settle::settle;

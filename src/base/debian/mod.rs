@@ -6,11 +6,14 @@ use crate::recipe;
 
 pub(super) mod bootstrap;
 mod changed;
+mod debconf;
 mod filter;
 mod homes;
 mod keystore;
+pub(super) mod remarks;
 mod runtime;
 mod secrets;
+mod tables;
 pub(super) mod tidy;
 mod tree;
 pub(super) mod unpack;

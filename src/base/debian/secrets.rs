@@ -2,6 +2,9 @@
 //! and every build has others.
 //!
 //! - Host keys of SSH always go. Nothing but chance is in them, and `ssh-keygen -A` makes them again.
+//! - So does the key by which `rndc` talks to bind; `rndc-confgen -a` makes it again, and `named` runs
+//!   without.
+//! - The cookie of Erlang goes if it is one that Erlang has made up: it makes another when it starts.
 //! - The certificate `ssl-cert-snakeoil` goes, unless an active configuration names it: a server
 //!   that is configured for it does not start without.
 
@@ -11,10 +14,13 @@ use std::path::{Path, PathBuf};
 
 use super::changed::{Tree, find, remove};
 
-/// Host keys of SSH.
-const SSH: &[&str] = &["etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_*_key.pub"];
+/// Host keys of SSH, and the control key of bind.
+const GONE: &[&str] =
+    &["etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_*_key.pub", "etc/bind/rndc.key"];
+/// The cookie of RabbitMQ's Erlang.
+const COOKIE: &str = "var/lib/rabbitmq/.erlang.cookie";
 /// The certificate that the package `ssl-cert` makes, and its key.
-const SNAKEOIL: &[&str] =
+pub(super) const SNAKEOIL: &[&str] =
     &["etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem"];
 /// What names either.
 const NAME: &str = "ssl-cert-snakeoil";
@@ -24,8 +30,16 @@ const MAX_CONFIGURATION: u64 = 1 << 20;
 /// Removes the keys that a step made; returns how many files went.
 pub(super) fn remove_made(tree: &Tree<'_>) -> io::Result<u64> {
     let mut removed = 0;
-    for pattern in SSH {
+    for pattern in GONE {
         for path in find(tree, pattern)? {
+            remove(&path)?;
+            removed += 1;
+        }
+    }
+    for path in find(tree, COOKIE)? {
+        // Erlang's `auth` module: twenty capitals. Another one is meant for a cluster.
+        let made_up = |text: Vec<u8>| text.len() == 20 && text.iter().all(u8::is_ascii_uppercase);
+        if fs::read(&path).is_ok_and(made_up) {
             remove(&path)?;
             removed += 1;
         }
@@ -50,51 +64,57 @@ pub(super) fn remove_made(tree: &Tree<'_>) -> io::Result<u64> {
     Ok(removed)
 }
 
-/// Returns a configuration file, or a symlink in its place, that names the certificate. Sites and
-/// modules that are available and not enabled do not count, nor do comments.
-fn configured(root: &Path) -> io::Result<Option<PathBuf>> {
+/// Returns a configuration file that names the certificate, or a symlink to it. Sites and modules
+/// that are available and not enabled do not count, nor do comments.
+pub(super) fn configured(root: &Path) -> io::Result<Option<PathBuf>> {
     let etc = root.join("etc");
-    let ours = |path: &Path| {
+    let left_out = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         path == etc.join("ssl") || name.ends_with("-available") || name == "ssl-cert"
     };
+    let mut names = vec![NAME.to_owned()];
+    let mut files = vec![];
     for entry in walkdir::WalkDir::new(&etc)
         .sort_by_file_name()
         .into_iter()
-        .filter_entry(|entry| !ours(entry.path()))
+        .filter_entry(|entry| !left_out(entry.path()))
     {
-        let Ok(entry) = entry else { continue };
-        let kind = entry.file_type();
-        let names = if kind.is_symlink() {
-            fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains(NAME))
-                || available(entry.path())
-        } else {
-            kind.is_file() && names(entry.path())
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+                continue;
+            }
+            Err(error) => return Err(error.into()),
         };
-        if names {
-            return Ok(Some(entry.into_path()));
+        let (path, kind) = (entry.path(), entry.file_type());
+        let alias = kind.is_symlink()
+            && fs::read_link(path).is_ok_and(|target| target.to_string_lossy().contains(NAME));
+        if alias {
+            let inside = path.strip_prefix(root).unwrap_or(path);
+            names.push(format!("/{}", inside.display()));
+        } else if kind.is_file() || kind.is_symlink() && enables(path) {
+            files.push(entry.into_path());
         }
     }
-    Ok(None)
+    Ok(files.into_iter().find(|file| mentions(file, &names)))
 }
 
-/// Whether a symlink enables a configuration that names the certificate.
-fn available(link: &Path) -> bool {
-    let enabled = link
-        .parent()
-        .and_then(Path::file_name)
-        .is_some_and(|name| name.to_string_lossy().ends_with("-enabled"));
-    enabled && names(link)
+/// Whether a symlink enables a site or module, as apache2 and nginx have it.
+fn enables(link: &Path) -> bool {
+    let directory = link.parent().and_then(Path::file_name);
+    directory.is_some_and(|name| name.to_string_lossy().ends_with("-enabled"))
 }
 
-fn names(file: &Path) -> bool {
+/// Whether a line of the file that is no comment has one of these names.
+fn mentions(file: &Path, names: &[String]) -> bool {
     if fs::metadata(file).map_or(true, |meta| !meta.is_file() || meta.len() > MAX_CONFIGURATION) {
         return false;
     }
     let Ok(text) = fs::read(file) else { return false };
     String::from_utf8_lossy(&text).lines().any(|line| {
         let line = line.trim_start();
-        line.contains(NAME) && !["#", ";", "//"].iter().any(|mark| line.starts_with(mark))
+        let comment = ["#", ";", "//"].iter().any(|mark| line.starts_with(mark));
+        !comment && names.iter().any(|name| line.contains(name))
     })
 }
 
@@ -145,9 +165,11 @@ mod tests {
         )
         .expect("ours");
         assert!(stays(dir.path()), "enabled");
-        let dir = tree(&[("etc/dovecot/x", "")]);
-        symlink("/etc/ssl/private/ssl-cert-snakeoil.key", dir.path().join("etc/dovecot/key"))
-            .expect("ours");
-        assert!(stays(dir.path()), "a symlink");
+        for (line, named) in [("ssl_key = </etc/dovecot/key", true), ("ssl_key = </other", false)] {
+            let dir = tree(&[("etc/dovecot/x.conf", line)]);
+            symlink("/etc/ssl/private/ssl-cert-snakeoil.key", dir.path().join("etc/dovecot/key"))
+                .expect("ours");
+            assert_eq!(stays(dir.path()), named, "by another name");
+        }
     }
 }

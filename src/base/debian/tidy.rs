@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::changed::{Tree, find, named, remove};
-use super::{homes, keystore, runtime, secrets};
+use super::{debconf, homes, keystore, runtime, secrets, tables};
 use crate::archive::Check;
 use crate::deb::stanza::field;
 use crate::sandbox::CallError;
@@ -136,6 +136,8 @@ fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
     removed += homes::tidy(tree)?;
     removed += runtime::settle(tree)?;
     removed += keystore::settle(tree)?;
+    removed += tables::settle(tree)?;
+    removed += debconf::settle(tree)?;
     // Empty, not absent: systemd then makes one at boot, even on a read-only root.
     for id in find(tree, "etc/machine-id")? {
         if fs::symlink_metadata(&id).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {

@@ -310,3 +310,29 @@ fn logs_and_caches_of_tools_are_in_no_layer() {
     };
     assert_eq!(build(), build());
 }
+
+/// D1, E8, E17
+#[test]
+fn what_an_image_lacks_or_shares_is_named_when_it_is_built() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.tiny_root();
+    lab.write("root/usr/sbin/make-ssl-cert", "");
+    lab.write("root/usr/sbin/sshd", "");
+    lab.write("root/var/lib/postgresql/15/main/PG_VERSION", "15");
+    let names = "[[step]]\nfile = \"/etc/x.conf\"\ncontent = \"key=/etc/ssl/private/ssl-cert-snakeoil.key\"\n";
+    recipe(&lab, "path = \"root\"", names);
+    let built = lab.bake(["build", "x.toml"]);
+    assert_eq!(built.code, 1, "{}", built.err);
+    for part in ["/etc/x.conf names", "not in the image", "make-ssl-cert generate", "still free"] {
+        assert!(built.err.contains(part), "{part}: {}", built.err);
+    }
+    recipe(&lab, "path = \"root\"", "");
+    let built = lab.bake(["build", "x.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    for part in ["no host keys", "ssh-keygen -A", "/var/lib/postgresql/15/main holds data"] {
+        assert!(built.err.contains(part), "{part}: {}", built.err);
+    }
+}
