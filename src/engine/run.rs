@@ -34,7 +34,7 @@ use crate::plan::key::Table;
 use crate::plan::lock::Lock as Pins;
 use crate::plan::why::Why;
 use crate::step::Op;
-use crate::store::{self, Entry, Found, Layer, Tree};
+use crate::store::{self, Entry, Found, Layer, UnpackedLayer};
 use crate::threads;
 
 /// The nodes run so far.
@@ -74,7 +74,7 @@ struct Layered {
     /// it unpacked.
     touches: Option<Vec<String>>,
     /// Holds the folder, where it is one of the cache.
-    _tree: Option<Tree>,
+    _tree: Option<UnpackedLayer>,
 }
 
 /// A node that was carried out.
@@ -462,12 +462,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
             return Ok(());
         };
         let name = work.tree_name(&blob.digest, &blob.diff_id)?;
-        let mut tree = work.cache.tree(&name)?;
+        let mut tree = work.cache.unpacked(&name)?;
         if tree.is_none() {
             let at = work.draft.dir().join(format!("layer-{}", layered.index));
             let into = at.join("u");
             work.unpack(blob, &into)?;
-            tree = work.cache.keep_tree(&name, &into, &at.join("grave"))?;
+            tree = work.cache.keep_unpacked(&name, &into, &at.join("grave"))?;
             layered.folder = Some(into);
         }
         if let Some(tree) = tree {
@@ -524,7 +524,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         {
             let grave = work.draft.dir().join(format!("grave-{index}"));
             let name = work.tree_name(&layer.digest, &layer.diff_id)?;
-            match work.cache.keep_tree(&name, &folder, &grave) {
+            match work.cache.keep_unpacked(&name, &folder, &grave) {
                 Ok(Some(tree)) => {
                     layered.folder = Some(tree.path.clone());
                     layered._tree = Some(tree);

@@ -23,11 +23,15 @@ use crate::digest::Digest;
 
 mod attribute;
 mod compress;
+mod contents;
 mod decompress;
+mod fault;
 mod member;
 mod merge;
+mod metadata;
 mod name;
 mod once;
+mod options;
 mod pack;
 mod read;
 mod record;
@@ -42,9 +46,10 @@ pub use decompress::{Ratio, decompress, decompress_as, decompress_foreign};
 pub use member::{Listed, Told};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
+pub use options::{Devices, DirOverSymlink, Options, Ownership};
 pub use pack::{folder_meta, is_usual, pack, pack_over};
 pub use read::{Entry, Kind, TarReader};
-pub use unpack::{Devices, FolderOverLink, Options, Ownership, unpack, unpack_with};
+pub use unpack::{unpack, unpack_with};
 pub use verified::{Unverified, verified};
 pub use write::Builder;
 

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+use super::fault::Fault;
 use super::record::{number, records, seconds};
 use super::sparse::{Pieces, Sparse};
 use super::{Error, Limits, MAX_ID, MAX_PATH, MAX_TIME, Meta, Wrong, attribute, name, show};
@@ -376,27 +377,6 @@ impl<R: Read> Read for TarReader<R> {
             sparse.passed(got);
         }
         Ok(got)
-    }
-}
-
-/// A refusal that does not know its entry yet, or an error that needs none.
-pub(super) enum Fault {
-    Wrong(Wrong),
-    Error(Error),
-}
-
-impl From<Wrong> for Fault {
-    fn from(why: Wrong) -> Self {
-        Self::Wrong(why)
-    }
-}
-
-impl Fault {
-    fn at(self, raw: &[u8]) -> Error {
-        match self {
-            Self::Wrong(why) => Error::Entry { entry: show(raw), why },
-            Self::Error(error) => error,
-        }
     }
 }
 

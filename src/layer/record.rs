@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Wrong;
 
+/// Where a piece begins, in format 0.0.
+pub(super) const OFFSET: &[u8] = b"GNU.sparse.offset";
+/// How long a piece is, in format 0.0.
+pub(super) const LENGTH: &[u8] = b"GNU.sparse.numbytes";
 /// Records that GNU tar's sparse format 0.0 repeats for each piece of a file.
-const REPEATED: [&[u8]; 2] = [super::sparse::OFFSET, super::sparse::LENGTH];
+const REPEATED: [&[u8]; 2] = [OFFSET, LENGTH];
 
 /// Parses PAX records: length, space, key, `=`, value, line end. Values of a record that may be
 /// repeated are joined by commas.

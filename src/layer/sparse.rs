@@ -14,14 +14,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
-use super::read::Fault;
-use super::record::number;
+use super::fault::Fault;
+use super::record::{LENGTH, OFFSET, number};
 use super::{Error, Wrong};
 
-/// Where a piece begins, in format 0.0.
-pub(super) const OFFSET: &[u8] = b"GNU.sparse.offset";
-/// How long a piece is, in format 0.0.
-pub(super) const LENGTH: &[u8] = b"GNU.sparse.numbytes";
 const BLOCK: usize = 512;
 /// More pieces than this no honest file has.
 const MAX_PIECES: usize = 1 << 20;

@@ -4,81 +4,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::contents::fill;
+use super::fault::{refused, way};
+use super::metadata::{dress, forget, system, times};
 use super::once::{Once, Seen};
+use super::options::{Devices, DirOverSymlink, Options, Ownership};
 use super::{
     Entry, Error, Form, Kind, Limits, Meta, Packed, TarReader, Wrong, attribute, name, show,
 };
 use crate::files::remove_at;
 use crate::rootfs::{attributes, resolve};
-
-/// Links followed in one name before it is taken for a loop (as the kernel).
-/// What becomes of device nodes in a tar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Devices {
-    /// An error that names it: a layer has no business with devices.
-    Refuse,
-    /// Left out: for the tars of whole systems, which often hold a `/dev` that a running system
-    /// replaces anyway.
-    Skip,
-}
-
-/// What becomes of a folder in the tar where an earlier layer has a symbolic link to a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FolderOverLink {
-    /// The folder replaces the link, as the image specification says.
-    Replace,
-    /// The link stays and the folder's contents go where it leads, as dpkg does.
-    Follow,
-}
-
-/// Who owns what is unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
-    /// As the tar says; needs root, in this or a user namespace.
-    Kept,
-    /// Whoever unpacks. Setuid and setgid bits and capabilities are dropped: they were meant for
-    /// another owner.
-    Dropped,
-}
-
-/// How to unpack.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// What the tar becomes.
-    pub form: Form,
-    /// Bounds.
-    pub limits: Limits,
-    /// Devices.
-    pub devices: Devices,
-    /// Folders over links.
-    pub links: FolderOverLink,
-    /// Owners.
-    pub owners: Ownership,
-}
-
-impl Options {
-    /// The rules for a layer: devices refused, folders replace links, owners kept, default limits.
-    pub fn layer(form: Form) -> Self {
-        Self {
-            form,
-            limits: Limits::default(),
-            devices: Devices::Refuse,
-            links: FolderOverLink::Replace,
-            owners: Ownership::Kept,
-        }
-    }
-}
 
 /// Unpacks the tar `tar` (uncompressed) into the folder `dir`, refusing whatever cannot be one
 /// clear tree.
@@ -217,49 +161,12 @@ impl Work<'_> {
             rustix::fs::openat(dir, last, flags, Mode::RUSR | Mode::WUSR)
         })?;
         let mut file = std::fs::File::from(fd);
-        let mut left = entry.size;
-        while left > 0 {
-            let got = match data.read(&mut self.buffer) {
-                Ok(0) => return Err(Error::Tar { why: Wrong::Truncated }),
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(Error::Tar { why: Wrong::Truncated });
-                }
-                Err(source) => return Err(Error::Read { source }),
-            };
-            file.write_all(&self.buffer[..got]).map_err(|e| system("write", &entry.path, e))?;
-            left -= got as u64;
-        }
+        fill(&mut file, entry, data, &mut self.buffer)?;
         if parent.default_acl {
             forget(rustix::fs::fremovexattr(&file, attribute::ACL))
                 .map_err(|e| system("clear the ACL of", &entry.path, e))?;
         }
-        self.dress(&file, &entry.path, &entry.meta)
-    }
-
-    /// Gives an open file or folder its owner, mode, attributes and time, in the one order in which
-    /// none undoes another: chown(2) clears setuid bits and capabilities, and any change but the
-    /// last would touch the time.
-    fn dress(&self, fd: impl AsFd, path: &[u8], meta: &Meta) -> Result<(), Error> {
-        let mut mode = meta.mode;
-        if self.options.owners == Ownership::Kept {
-            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            rustix::fs::fchown(&fd, Some(uid), Some(gid))
-                .map_err(|e| system("change the owner of", path, e))?;
-        } else {
-            mode &= 0o1777;
-        }
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
-            .map_err(|e| system("set the mode of", path, e))?;
-        for (key, value) in &meta.xattrs {
-            if self.options.owners == Ownership::Dropped && key == attribute::CAPABILITY {
-                continue;
-            }
-            rustix::fs::fsetxattr(&fd, &**key, value, XattrFlags::empty())
-                .map_err(|e| system("set an attribute of", path, e))?;
-        }
-        rustix::fs::futimens(&fd, &times(meta)).map_err(|e| system("set the time of", path, e))
+        dress(&file, &entry.path, &entry.meta, self.options.owners)
     }
 
     /// Finds the file that the hard link `path` is another name of: its open folder and its name
@@ -324,7 +231,7 @@ impl Work<'_> {
         }
         let parent = self.parent(folder, entry)?;
         let mut path = name::join(&parent.path, last);
-        if self.options.links == FolderOverLink::Follow {
+        if self.options.links == DirOverSymlink::Follow {
             let followed = self.resolve(&path, entry)?;
             if followed != path && self.open(&followed).is_ok() {
                 path = followed;
@@ -537,7 +444,7 @@ impl Work<'_> {
                 }
             }
             match &meta {
-                Some(meta) => self.dress(&fd, &path, meta)?,
+                Some(meta) => dress(&fd, &path, meta, self.options.owners)?,
                 None => {
                     rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
                         .map_err(|e| system("set the mode of", &path, e))?;
@@ -548,33 +455,4 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-/// What is not there need not be removed.
-fn forget(result: Result<(), Errno>) -> Result<(), Errno> {
-    match result {
-        Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
-        other => other,
-    }
-}
-
-fn times(meta: &Meta) -> Timestamps {
-    let time = Timespec { tv_sec: meta.mtime, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-fn refused(path: &[u8], why: Wrong) -> Error {
-    Error::Entry { entry: show(path), why }
-}
-
-/// What it means that the folder of an entry cannot be opened.
-fn way(path: &[u8], e: Errno) -> Error {
-    match e {
-        Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG => refused(path, Wrong::Way),
-        e => system("open the folder of", path, e),
-    }
-}
-
-fn system(what: &'static str, path: &[u8], e: impl Into<io::Error>) -> Error {
-    Error::System { what, path: Path::new(OsStr::from_bytes(path)).to_owned(), source: e.into() }
 }

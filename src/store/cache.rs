@@ -36,10 +36,10 @@ const LIMIT: u64 = 256 << 20;
 /// The step cache of a store.
 #[derive(Debug, Clone)]
 pub struct StepCache {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// As which mount the file system lives now; `None`: nobody can say, and nothing that was not
     /// synced is believed.
-    mount: Option<String>,
+    pub(super) mount: Option<String>,
 }
 
 /// What a key gave.
@@ -91,14 +91,6 @@ pub enum Found {
     Miss,
     /// Something that cannot be used, and why. What a build keeps next under this key replaces it.
     Damaged(String),
-}
-
-/// An unpacked layer in use.
-#[derive(Debug)]
-pub struct Tree {
-    /// Its folder.
-    pub path: PathBuf,
-    _lock: Lock,
 }
 
 impl Entry {
@@ -241,53 +233,6 @@ impl StepCache {
         }
     }
 
-    /// Returns the unpacked layer called `name`, if there is one that can be believed.
-    pub fn tree(&self, name: &str) -> Result<Option<Tree>, Error> {
-        let (path, used) = self.tree_paths(name);
-        if !path.is_dir() {
-            return Ok(None);
-        }
-        let Some(lock) = Lock::try_shared(&used).map_err(writing)? else { return Ok(None) };
-        // Looked at again: before the lock it could be removed.
-        if !path.is_dir() || !self.unpacked_here(&used) {
-            return Ok(None);
-        }
-        self.mark_used(&used);
-        Ok(Some(Tree { path, _lock: lock }))
-    }
-
-    /// Moves the unpacked layer `from` into the cache as `name`, unless one is there; one of an
-    /// earlier mount is moved to `grave`, a path where nothing is. `None`: it could not be moved,
-    /// stays where it is, and costs the next build an unpack.
-    pub fn keep_tree(&self, name: &str, from: &Path, grave: &Path) -> Result<Option<Tree>, Error> {
-        let (path, used) = self.tree_paths(name);
-        let Some(mount) = &self.mount else { return Ok(None) };
-        let Some(lock) = Lock::try_exclusive(&used).map_err(writing)? else { return Ok(None) };
-        if path.is_dir() {
-            if self.unpacked_here(&used) {
-                drop(lock);
-                return Ok(None);
-            }
-            if fs::rename(&path, grave).is_err() {
-                return Ok(None);
-            }
-        }
-        // A user may not move folders whose root a step gave to someone else.
-        if fs::rename(from, &path).is_err() {
-            return Ok(None);
-        }
-        fs::write(&used, mount).map_err(|e| writing(system("write", &used, e)))?;
-        let shared = lock.share().map_err(writing)?;
-        Ok(Some(Tree { path, _lock: shared }))
-    }
-
-    /// Whether the unpacked layer with the note `used` was made since its file system was mounted, so
-    /// that what was not synced is there all the same.
-    fn unpacked_here(&self, used: &Path) -> bool {
-        let noted = disk::read(used, 4096).ok().flatten();
-        self.mount.as_ref().is_some_and(|mount| noted.as_deref() == Some(mount.as_bytes()))
-    }
-
     /// Reads a record (`builds`, `listings`); what cannot be read is not there.
     pub fn record(&self, room: &str, name: &Digest) -> Option<Vec<u8>> {
         disk::read(&self.dir.join(room).join(name.hex()), LIMIT).ok().flatten()
@@ -309,7 +254,7 @@ impl StepCache {
     }
 
     /// Notes the time of last use, for gc.
-    fn mark_used(&self, path: &Path) {
+    pub(super) fn mark_used(&self, path: &Path) {
         if let Ok(Some((file, _))) = disk::open(path) {
             files::mark_used(&file);
         }
@@ -317,11 +262,6 @@ impl StepCache {
 
     fn entry_path(&self, key: &Digest) -> PathBuf {
         self.dir.join("steps").join(key.hex())
-    }
-
-    fn tree_paths(&self, name: &str) -> (PathBuf, PathBuf) {
-        let layers = self.dir.join("layers");
-        (layers.join(name), layers.join(format!("{name}.used")))
     }
 
     fn write_entry(&self, key: &Digest, entry: &Entry) -> Result<(), Error> {
@@ -453,36 +393,6 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), r#"{"v":99,"magic":true}"#);
         fs::write(&path, "not JSON").unwrap();
         assert!(matches!(lab.cache.find(&key, &lab.draft).unwrap(), Found::Damaged(_)));
-    }
-
-    #[test]
-    fn trees_are_of_this_mount_only() {
-        let lab = lab();
-        let make = |name: &str| {
-            let dir = lab.draft.dir().join(name);
-            fs::create_dir(&dir).unwrap();
-            fs::write(dir.join("file"), name).unwrap();
-            dir
-        };
-        let grave = lab.draft.dir().join("grave");
-        assert!(lab.cache.tree("one").unwrap().is_none());
-        let kept =
-            lab.cache.keep_tree("one", &make("a"), &grave).unwrap().expect("it can be moved");
-        assert!(lab.cache.tree("one").unwrap().is_some(), "it is used together");
-        assert!(
-            lab.cache.keep_tree("one", &make("b"), &grave).unwrap().is_none(),
-            "the first stays"
-        );
-        drop(kept);
-        fs::write(lab.cache.dir.join("layers/one.used"), "another mount").unwrap();
-        assert!(lab.cache.tree("one").unwrap().is_none());
-        let kept = lab
-            .cache
-            .keep_tree("one", &lab.draft.dir().join("b"), &grave)
-            .unwrap()
-            .expect("the old one goes");
-        assert_eq!(fs::read_to_string(kept.path.join("file")).unwrap(), "b");
-        assert_eq!(fs::read_to_string(grave.join("file")).unwrap(), "a");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
-use super::record::{self, Who};
-use super::{Store, Version, disk};
+use super::who::Who;
+use super::{Store, Version, disk, record};
 use crate::digest::Digest;
 use crate::files::system;
 use crate::image::Reference;

@@ -8,13 +8,16 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::disk::fault::{self, Fault};
 use super::*;
+use crate::digest::Digest;
 use crate::image::{
-    ImageConfig, MEDIA_CONFIG, MEDIA_EMPTY, MEDIA_LAYER, MEDIA_MANIFEST, Manifest, Platform,
+    Descriptor, ImageConfig, MEDIA_CONFIG, MEDIA_EMPTY, MEDIA_LAYER, MEDIA_MANIFEST, Manifest,
+    Platform, Reference,
 };
 
 /// Puts a small image into the draft; images of different `content` share one layer.

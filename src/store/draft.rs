@@ -16,15 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::disk;
 use super::error::{Error, reading, writing};
+use super::{Store, disk};
 use crate::digest::Digest;
 use crate::files::{Aside, Lock, remove_tree, system};
 
 /// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened:
 /// the corner is removed, as far as this process may (folders of subordinate ids must be removed
 /// inside the user namespace before; what stays is found again by
-/// [`Store::dead_drafts`](super::Store::dead_drafts)).
+/// [`Store::dead_drafts`]).
 #[derive(Debug)]
 pub struct Draft {
     scratch: PathBuf,
@@ -34,6 +34,21 @@ pub struct Draft {
     suspects: Mutex<BTreeSet<Digest>>,
     /// Held until the folder is gone.
     _lock: Lock,
+}
+
+impl Store {
+    /// Starts a build.
+    pub fn draft(&self) -> Result<Draft, Error> {
+        self.to_write()?;
+        Draft::new(&self.scratch())
+    }
+
+    /// Scratch folders whose owner is dead, each locked by us: to be removed (inside the user
+    /// namespace), then dropped.
+    pub fn dead_drafts(&self) -> Result<Vec<Draft>, Error> {
+        self.to_write()?;
+        Draft::dead(&self.scratch())
+    }
 }
 
 impl Draft {

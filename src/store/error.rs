@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::gc::Garbage;
-use super::revoke::Revocation;
+use super::revocation::Revocation;
 use crate::digest::Digest;
 use crate::files;
 use crate::image::{BadReference, Flawed, Reference, Unreadable};

@@ -8,7 +8,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{Store, Version};
+use super::error::{Error, reading};
+use super::{Store, Version, disk};
 use crate::digest::Digest;
 use crate::image::{ANNOTATION_REF_NAME, Descriptor, Kind, MEDIA_INDEX, Reference, kind};
 
@@ -290,6 +291,20 @@ impl IndexFile {
             }
         }
         found
+    }
+}
+
+impl Store {
+    /// Reads `index.json`: its bytes and what they say.
+    pub(super) fn index(&self) -> Result<(Vec<u8>, IndexFile), Error> {
+        let path = self.dir.join("index.json");
+        let Some(bytes) = disk::read(&path, LIMIT).map_err(reading)? else {
+            // `judge` has refused a store where its absence would mean a loss.
+            let empty = IndexFile::empty();
+            return Ok((empty.to_json(), empty));
+        };
+        let index = IndexFile::parse(&bytes).map_err(|why| Error::Damaged { path, why })?;
+        Ok((bytes, index))
     }
 }
 

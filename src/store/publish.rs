@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
 use super::index::{self, IndexFile};
-use super::{Draft, Published, Store, Version, disk, reach, record};
+use super::{Draft, Published, Store, Version, disk, layout, reach, record};
 use crate::digest::Digest;
-use crate::files::{self, is_aside, system};
+use crate::files::{self, Lock, is_aside, system};
 use crate::image::{Descriptor, Kind, Reference, kind};
 
 /// `publish.json`: what the writer under the lock is about to do.
@@ -58,6 +58,32 @@ struct Move<'a> {
     draft: &'a Draft,
     /// It was not there; otherwise it replaces one that was cut short.
     fresh: bool,
+}
+
+impl Store {
+    /// Publishes the draft's blobs and `versions` in one step: every blob fsynced, then one rename
+    /// of `index.json` under the lock. All or nothing. A version that exists with another manifest
+    /// digest is an error (`VersionTaken`), with the same one `Already`: then its entry takes over
+    /// the annotations given and the referrers that are new. Blobs of the draft that no version
+    /// needs stay in the draft. Every blob a version needs must be in the draft or in the store.
+    pub fn publish(&self, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
+        self.publish_all(&[(draft, versions)])
+    }
+
+    /// As [`Store::publish`], for several drafts in one transaction: all versions of all drafts
+    /// appear by one rename, or none. A version may need blobs of any of the drafts. The answers
+    /// are in the order of the versions, one draft after the other.
+    pub fn publish_all(&self, drafts: &[(&Draft, &[Version])]) -> Result<Vec<Published>, Error> {
+        self.to_write()?;
+        publish(self, drafts)
+    }
+
+    /// As [`Store::lock`], and repairs what a writer that died left behind.
+    pub(super) fn lock_repaired(&self) -> Result<Lock, Error> {
+        let lock = self.lock()?;
+        repair(self)?;
+        Ok(lock)
+    }
 }
 
 /// Publishes; see [`Store::publish_all`].
@@ -227,7 +253,7 @@ fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<
             }
             let path = draft
                 .map_or_else(|| store.blob_path(&next.digest), |draft| draft.path(&next.digest));
-            let bytes = super::read_verified(file, size, &path, &next.digest)?;
+            let bytes = layout::read_verified(file, size, &path, &next.digest)?;
             if version.referrers.contains(&next)
                 && index::subject_in(&bytes).map(|subject| subject.digest)
                     != Some(version.manifest.digest)
@@ -288,7 +314,7 @@ fn take_back(store: &Store, before: &[u8], moves: &[Move<'_>]) -> Result<(), fil
 /// failed.
 pub(super) fn undo_index(store: &Store, before: &[u8]) -> Result<(), files::Error> {
     let path = index_path(store);
-    if disk::read(&path, super::index::LIMIT)?.as_deref() == Some(before) {
+    if disk::read(&path, index::LIMIT)?.as_deref() == Some(before) {
         return Ok(());
     }
     disk::write(&path, before)

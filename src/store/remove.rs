@@ -37,6 +37,22 @@ pub(super) struct Removal {
     pub(super) blobs: BTreeSet<Digest>,
 }
 
+impl Store {
+    /// As [`Store::remove_all`], for one version that no channel points at.
+    pub fn remove(&self, reference: &Reference) -> Result<Version, Error> {
+        let removed = self.remove_all(std::slice::from_ref(reference), false)?;
+        Ok(removed.into_iter().next().expect("one for one"))
+    }
+
+    /// Takes versions out of the index, all or none, and the blobs that nobody else names. Refused:
+    /// a lone name (which version is meant must be said) and, unless forced, a version that a
+    /// channel points at.
+    pub fn remove_all(&self, references: &[Reference], force: bool) -> Result<Vec<Version>, Error> {
+        self.to_write()?;
+        remove(self, references, force)
+    }
+}
+
 /// Takes versions out; see [`Store::remove_all`].
 pub(super) fn remove(
     store: &Store,

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::error::Error;
-use super::record::{self, Who};
-use super::{Store, Version, channel};
+use super::revocation::{Revocation, Verdict};
+use super::who::Who;
+use super::{Store, Version, channel, record};
 use crate::digest::Digest;
 use crate::image::{Descriptor, Index, Kind, Manifest, Reference, kind};
 
@@ -20,33 +21,6 @@ use crate::image::{Descriptor, Index, Kind, Manifest, Reference, kind};
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 /// Annotation of an image: the name of the image that it was built on.
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
-
-/// What is said of a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It must not be used.
-    Revoke,
-    /// It may be used again.
-    Restore,
-}
-
-/// One line of the history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revocation {
-    /// When, RFC 3339 in UTC.
-    pub at: String,
-    /// What.
-    pub what: Verdict,
-    /// `name:version` as it was called.
-    pub image: Reference,
-    /// Its manifest: what is meant.
-    pub digest: Digest,
-    /// Why.
-    pub why: String,
-    /// By whom.
-    pub by: Who,
-}
 
 /// How a revocation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,6 +36,14 @@ pub struct Stray {
     pub why: &'static str,
 }
 
+impl Store {
+    /// Returns what lies in the store and belongs to nothing: blobs that no entry needs, files
+    /// nobody writes.
+    pub fn strays(&self) -> Result<Vec<Stray>, Error> {
+        find(self)
+    }
+}
+
 /// Looks through the store's own folder and `blobs/sha256`. While a writer is at work the
 /// unreferenced blobs are not told: they may be about to be named.
 pub(super) fn find(store: &Store) -> Result<Vec<Stray>, Error> {

@@ -7,7 +7,7 @@ use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platfor
 use crate::job::{Error, JobContext, Session, unpack_layer};
 use crate::layer::Compression;
 use crate::sandbox::{Host, Rung};
-use crate::store::{Draft, Store, Tree};
+use crate::store::{Draft, Store, UnpackedLayer};
 
 /// Reads manifest and config of a stored image; of an index those of this machine's image.
 pub(super) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
@@ -36,7 +36,7 @@ pub(super) struct Layers {
     /// Their directories, topmost first.
     pub(super) lower: Vec<PathBuf>,
     /// Hold those directories that are shared.
-    _trees: Vec<Tree>,
+    _trees: Vec<UnpackedLayer>,
 }
 
 /// Unpacks the layers of an image, unless the cache has them.
@@ -63,7 +63,7 @@ pub(super) fn unpacked(
             .get(n)
             .ok_or_else(|| fail("the config does not list it".to_owned()))?;
         let name = tree_name(context.host.get()?, &layer.digest, diff_id);
-        let mut tree = cache.tree(&name)?;
+        let mut tree = cache.unpacked(&name)?;
         let mut directory = None;
         if tree.is_none() {
             let drafted = draft.path(&layer.digest);

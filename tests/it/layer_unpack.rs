@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bake::layer::{
-    Devices, Error, FolderOverLink, Form, Limits, Options, Wrong, unpack, unpack_with,
+    Devices, DirOverSymlink, Error, Form, Limits, Options, Wrong, unpack, unpack_with,
 };
 use proptest::prelude::*;
 
@@ -565,7 +565,7 @@ fn folders_go_through_links_where_asked() {
     unpack_with(
         &mut &bytes[..],
         &lab.root(),
-        &Options { links: FolderOverLink::Follow, ..Options::layer(Form::Tree) },
+        &Options { links: DirOverSymlink::Follow, ..Options::layer(Form::Tree) },
     )
     .expect("unpack");
     assert_eq!(

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 
-use super::describe;
 use crate::digest::{Digest, HashReader, Hasher};
 use crate::image::{MEDIA_DOCKER_LAYER_GZIP, MEDIA_LAYER_GZIP, MEDIA_LAYER_ZSTD, wrong_size};
+use crate::inspect::list::describe;
 use crate::layer::{self, Kind, Limits, TarReader};
 use crate::store::{Error, Store};
 

@@ -28,7 +28,7 @@ use std::io::ErrorKind;
 
 use super::error::{Error, writing};
 use super::remove;
-use super::{Draft, Store, disk};
+use super::{Draft, Store, Version, disk};
 use crate::files::{self, Lock, remove_tree};
 
 mod entry;
@@ -159,7 +159,7 @@ impl Collection {
         rules: &Rules,
         times: &Times,
         corner: &Draft,
-    ) -> Result<Vec<super::Version>, Error> {
+    ) -> Result<Vec<Version>, Error> {
         let _lock = store.lock_repaired()?;
         let (before, index) = store.index()?;
         self.tally.look_again();

@@ -26,7 +26,7 @@ pub(super) struct Victim {
 }
 
 /// An unpacked layer that goes, held alone.
-pub(super) struct UnpackedLayer {
+pub(super) struct UnusedLayer {
     pub(super) path: PathBuf,
     pub(super) note: PathBuf,
     pub(super) name: String,
@@ -277,7 +277,7 @@ impl Tally {
 }
 
 /// Finds unpacked layers that nobody has used, and holds them so that nobody uses them.
-pub(super) fn unpacked_layers(store: &Store, times: &Times) -> Result<Vec<UnpackedLayer>, Error> {
+pub(super) fn unpacked_layers(store: &Store, times: &Times) -> Result<Vec<UnusedLayer>, Error> {
     let dir = store.dir().join("cache/layers");
     let mut found = vec![];
     for entry in entries(&dir)?.into_iter().filter(|entry| entry.metadata.is_dir()) {
@@ -298,7 +298,7 @@ pub(super) fn unpacked_layers(store: &Store, times: &Times) -> Result<Vec<Unpack
             },
         };
         let name = name.to_owned();
-        found.push(UnpackedLayer { path: entry.path, note, name, _held: held });
+        found.push(UnusedLayer { path: entry.path, note, name, _held: held });
     }
     Ok(found)
 }

@@ -566,12 +566,12 @@ fn root_tools_an_unpacked_layer_is_not_believed_after_a_remount() {
         if std::env::var_os("BAKE_REMOUNTED_AGAIN").is_none() {
             let unpacked = draft.dir().join("u");
             fs::create_dir(&unpacked).expect("mkdir");
-            let kept = cache.keep_tree("one", &unpacked, &draft.dir().join("old"));
+            let kept = cache.keep_unpacked("one", &unpacked, &draft.dir().join("old"));
             assert!(kept.expect("keep").is_some());
-            assert!(cache.tree("one").expect("look").is_some(), "believed while it lives");
+            assert!(cache.unpacked("one").expect("look").is_some(), "believed while it lives");
         } else {
             assert!(store.dir().join("cache/layers/one").is_dir());
-            assert!(cache.tree("one").expect("look").is_none(), "not believed any more");
+            assert!(cache.unpacked("one").expect("look").is_none(), "not believed any more");
         }
         return;
     }
