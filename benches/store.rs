@@ -51,7 +51,7 @@ fn measure(size: usize) {
     row(median(|| drop(inspect::list(&store).expect("list"))));
     row(median(|| {
         fresh += 1;
-        let draft = store.draft().expect("draft");
+        let draft = store.staging().expect("draft");
         let put = |media: &str, bytes: &[u8]| {
             draft
                 .put(bytes)

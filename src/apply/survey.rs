@@ -403,7 +403,7 @@ impl Survey<'_> {
             let gone =
                 || Error::system("open", Path::new("/").join(path))(io::ErrorKind::NotFound.into());
             let fd = self.root.folder(path)?.ok_or_else(gone)?;
-            let meta = layer::folder_meta(&fd, path).map_err(|e| {
+            let meta = layer::directory_meta(&fd, path).map_err(|e| {
                 Error::refused(Path::new("/").join(path).display().to_string(), text(&e))
             })?;
             self.put.insert(key(above), (Put::Above(Box::new(meta)), There::Folder));
@@ -419,8 +419,8 @@ impl Survey<'_> {
         let Some(fd) = self.top()?.fd.clone().filter(|_| !self.put.is_empty()) else {
             return Ok(());
         };
-        let meta =
-            layer::folder_meta(&*fd, Path::new("/")).map_err(|e| Error::refused("/", text(&e)))?;
+        let meta = layer::directory_meta(&*fd, Path::new("/"))
+            .map_err(|e| Error::refused("/", text(&e)))?;
         if !layer::is_usual(&meta) {
             self.put.insert(vec![], (Put::Above(Box::new(meta)), There::Folder));
         }

@@ -13,7 +13,7 @@ pub fn collect(hall: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
     // On a full disk there is no room for a directory either.
     let _room = hall.store.release_reserve();
     dead_builds(hall)?;
-    let draft = hall.store.draft()?;
+    let draft = hall.store.staging()?;
     // Dying from here on leaves what was moved into the draft to the next run, as the scratch of a
     // dead build.
     let collected = hall.store.collect(rules, Some(&draft));

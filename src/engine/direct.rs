@@ -21,7 +21,7 @@ use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir};
 use crate::layer::{self, Blob, Builder, Compression, Listed, Meta, Packed};
 use crate::sandbox::Overlay;
 use crate::step::Op;
-use crate::store::Draft;
+use crate::store::Staging;
 
 /// Most paths by which a layer says what it has introduced.
 const MOST: usize = 64;
@@ -62,7 +62,7 @@ pub(super) fn fits(ops: &[Op]) -> bool {
 /// `unseen`; with these layers unpacked, ask again.
 pub(super) fn copy(
     site: &Site<'_>,
-    draft: &Draft,
+    draft: &Staging,
     work: &Work<'_>,
 ) -> Result<Option<Direct>, Trouble> {
     let Op::Copy { from, to, owner, .. } = work.op else {

@@ -5,7 +5,7 @@
 //! Recipe.base ─ base::pin ─────► Pinned            exact packages and digests; obeyed from, written to the lock
 //! Recipe ─ plan::draw ─────────► Plan              steps as operations; pure
 //! facts::gather ───────────────► key               published from the same key already? then we are done
-//! Store::draft ────────────────► Draft             private corner; dropped = nothing happened
+//! Store::draft ────────────────► Staging             private corner; dropped = nothing happened
 //! each step (run.rs): in the cache? its layer : sandbox runs its operations over an overlay → upper folder
 //!                                → layer::pack → draft and cache, while the next step runs
 //! gate::check ─────────────────► Checked           the only thing that can be published

@@ -27,7 +27,7 @@ use crate::plan::key::Table;
 use crate::plan::lock::Lock;
 use crate::sandbox::Overlay;
 use crate::step::{Lowered, Op};
-use crate::store::{Draft, StepCache};
+use crate::store::{Staging, StepCache};
 use crate::trial::{Rescue, tree_name};
 
 /// A build in flight.
@@ -39,7 +39,7 @@ pub(super) struct Work<'a> {
     pub(super) request: &'a Request,
     /// Set when another recipe of the same run has failed.
     pub(super) stop: &'a AtomicBool,
-    pub(super) draft: Draft,
+    pub(super) draft: Staging,
     pub(super) cache: StepCache,
     pub(super) logs: PathBuf,
     /// What is pinned: starts with what is known before anything runs, ends as the lock file.
@@ -67,7 +67,7 @@ impl<'a> Work<'a> {
         // A host that cannot is told before anything is done.
         hall.host.get()?;
         let cache = hall.store.step_cache()?;
-        let draft = hall.store.draft()?;
+        let draft = hall.store.staging()?;
         let logs = hall.store.logs(draft.id())?;
         let pins = Mutex::new(ready.pins.clone());
         Ok(Self {

@@ -17,7 +17,7 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
-    /// A symbolic link leads out of the directory that must not be left.
+    /// A symlink leads out of the directory that must not be left.
     #[error("cannot use {}: the symbolic link {} leads out of {}", path.display(), link.display(), root.display())]
     Outside {
         /// The path asked for, relative to the root.

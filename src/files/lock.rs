@@ -84,7 +84,7 @@ impl AsFd for Lock {
     }
 }
 
-/// Opens the lock file, never through a link: a lock file is a fixed name in a folder that others
+/// Opens the lock file, never through a link: a lock file is a fixed name in a directory that others
 /// may be able to write to.
 fn open(path: &Path) -> Result<File, Error> {
     let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn one_alone_or_many_together() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("lock");
         let first = Lock::shared(&path).expect("lock");
         let second = Lock::try_shared(&path).expect("lock").expect("shared");
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_lock_on_a_removed_file_is_not_a_lock() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("lock");
         let owner = Lock::exclusive(&path).expect("lock");
         std::thread::scope(|scope| {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn links_are_not_followed() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         std::os::unix::fs::symlink("target", dir.path().join("lock")).expect("symlink");
         Lock::exclusive(&dir.path().join("lock")).expect_err("a link");
         assert!(!dir.path().join("target").exists());

@@ -11,11 +11,11 @@ use rustix::io::Errno;
 use super::dir::{self, dir_names, openat2};
 use super::error::{Error, system};
 
-/// Deeper folders are moved up before they are emptied, so that a hostile tree can exhaust neither
+/// Deeper directories are moved up before they are emptied, so that a hostile tree can exhaust neither
 /// descriptors nor path lengths.
 const DEPTH: usize = 64;
 
-/// Removes `path` and everything below it; what is not there is fine. Folders without permission
+/// Removes `path` and everything below it; what is not there is fine. Directories without permission
 /// bits are given some first.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
     let Some(name) = path.file_name() else {
@@ -25,11 +25,11 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
     match rustix::fs::open(dir::parent(path), flags, Mode::empty()) {
         Ok(parent) => remove_at(parent.as_fd(), name, path),
         Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(system("open the folder", dir::parent(path), e)),
+        Err(e) => Err(system("open the directory", dir::parent(path), e)),
     }
 }
 
-/// Removes the entry `name` of the open folder `parent` and everything below it; what is not there
+/// Removes the entry `name` of the open directory `parent` and everything below it; what is not there
 /// is fine. `shown` is its path for messages.
 pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error> {
     if unlink(parent, name, shown)? {
@@ -37,7 +37,7 @@ pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(
     }
     let top = open(parent, name, shown)?;
     let mut moved = 0u64;
-    // Folders that were moved up into `top` get their turn once the rest is gone.
+    // Directories that were moved up into `top` get their turn once the rest is gone.
     loop {
         let mut stack = vec![Level {
             left: names(&top, shown)?,
@@ -106,7 +106,7 @@ fn names(dir: &OwnedFd, shown: &Path) -> Result<Vec<OsString>, Error> {
     dir_names(dir).map_err(|e| system("list", shown, e))
 }
 
-/// Unlinks what is not a folder; false: it is one.
+/// Unlinks what is not a directory; false: it is one.
 fn unlink(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<bool, Error> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
@@ -118,11 +118,11 @@ fn unlink(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<bool, Er
 fn rmdir(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error> {
     match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(system("remove the folder", shown, e)),
+        Err(e) => Err(system("remove the directory", shown, e)),
     }
 }
 
-/// Opens a folder for emptying: not through a link, not where something else is mounted.
+/// Opens a directory for emptying: not through a link, not where something else is mounted.
 fn open(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let held = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
@@ -130,10 +130,10 @@ fn open(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<OwnedFd, E
     let dir = match try_open(flags | OFlags::RDONLY) {
         Err(Errno::ACCESS) => {
             // overlayfs leaves `work/work` with mode 000; steps may leave anything. The detour
-            // through /proc is the way to change the mode of exactly the folder that is held, not
+            // through /proc is the way to change the mode of exactly the directory that is held, not
             // of whatever its name means by then.
-            let path =
-                try_open(flags | OFlags::PATH).map_err(|e| system("open the folder", shown, e))?;
+            let path = try_open(flags | OFlags::PATH)
+                .map_err(|e| system("open the directory", shown, e))?;
             let link = format!("/proc/self/fd/{}", path.as_raw_fd());
             rustix::fs::chmod(&*link, Mode::RWXU)
                 .map_err(|e| system("change the mode of", shown, e))?;
@@ -141,7 +141,7 @@ fn open(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<OwnedFd, E
         }
         other => other,
     }
-    .map_err(|e| system("open the folder", shown, e))?;
+    .map_err(|e| system("open the directory", shown, e))?;
     let stat = rustix::fs::fstat(&dir).map_err(|e| system("look at", shown, e))?;
     if stat.st_mode & 0o700 != 0o700 {
         // Root needs no bits; for anyone else the removal that follows says what is wrong.
@@ -157,8 +157,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn closed_folders_and_links_are_removed_and_nothing_else() {
-        let dir = tempfile::tempdir().expect("a folder");
+    fn closed_directories_and_links_are_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a directory");
         let tree = dir.path().join("tree");
         fs::create_dir_all(tree.join("a/b")).expect("mkdir");
         fs::write(tree.join("a/b/f"), "x").expect("write");
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn no_tree_is_too_deep() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let tree = dir.path().join("tree");
         fs::create_dir(&tree).expect("mkdir");
         let mut here = fs::File::open(&tree).expect("open");

@@ -153,7 +153,7 @@ mod tests {
         fs::create_dir(at("d")).expect("mkdir");
         symlink("loop", at("loop")).expect("symlink");
         symlink("/dev/null", at("null")).expect("symlink");
-        for (name, why) in [("d", "a folder"), ("null", "a device"), ("loop", "cannot follow")] {
+        for (name, why) in [("d", "a directory"), ("null", "a device"), ("loop", "cannot follow")] {
             let error = rewrite(&at(name), b"x", 0o644).expect_err(name).to_string();
             assert!(error.contains(why), "{error}");
         }

@@ -1,4 +1,4 @@
-//! Paths held inside a folder by the kernel (`openat2`, Linux 5.6): no text is checked, so no link
+//! Paths held inside a directory by the kernel (`openat2`, Linux 5.6): no text is checked, so no link
 //! can be swapped in between.
 
 use std::ffi::{OsStr, OsString};
@@ -15,13 +15,13 @@ use super::dir::{dir_names, openat2};
 use super::error::{Error, system};
 use super::remove::remove_at;
 
-/// What symbolic links on the way mean.
+/// What symlinks on the way mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// The folder is `/`: absolute links and `..` stay inside, as for a process that lives in that
+    /// The directory is `/`: absolute links and `..` stay inside, as for a process that lives in that
     /// root.
     InRoot,
-    /// Links may not leave the folder: an absolute one, or one with too many `..`, is
+    /// Links may not leave the directory: an absolute one, or one with too many `..`, is
     /// [`Error::Outside`].
     Beneath,
     /// No link is followed, on the way or at the end: a path is exactly the names it is written
@@ -29,8 +29,8 @@ pub enum Links {
     Never,
 }
 
-/// A folder that no path given to it can leave. Every `path` below is relative to it; a leading `/`
-/// means the folder itself with [`Links::InRoot`] and is an error with [`Links::Beneath`].
+/// A directory that no path given to it can leave. Every `path` below is relative to it; a leading `/`
+/// means the directory itself with [`Links::InRoot`] and is an error with [`Links::Beneath`].
 #[derive(Debug)]
 pub struct RootDir {
     fd: OwnedFd,
@@ -39,20 +39,20 @@ pub struct RootDir {
 }
 
 impl RootDir {
-    /// Opens the folder `path` (links in `path` itself are the caller's business and followed).
+    /// Opens the directory `path` (links in `path` itself are the caller's business and followed).
     pub fn open(path: &Path, links: Links) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|e| system("open the folder", path, e))?;
+            .map_err(|e| system("open the directory", path, e))?;
         Ok(Self { fd, path: path.to_owned(), links })
     }
 
-    /// Holds paths inside the open folder `fd`; `path` is for messages.
+    /// Holds paths inside the open directory `fd`; `path` is for messages.
     pub fn from_fd(fd: OwnedFd, path: &Path, links: Links) -> Self {
         Self { fd, path: path.to_owned(), links }
     }
 
-    /// The folder's own path, for messages.
+    /// The directory's own path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -70,7 +70,7 @@ impl RootDir {
         openat2(self.fd.as_fd(), name, flags, mode, held).map_err(|e| self.explain(path, e))
     }
 
-    /// Opens the folder `path`.
+    /// Opens the directory `path`.
     pub fn open_dir(&self, path: &Path) -> Result<OwnedFd, Error> {
         self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
@@ -137,12 +137,12 @@ impl RootDir {
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
-    /// Returns the names in the folder `path`, sorted by their bytes.
+    /// Returns the names in the directory `path`, sorted by their bytes.
     pub fn list(&self, path: &Path) -> Result<Vec<OsString>, Error> {
         dir_names(self.open_dir(path)?).map_err(|e| self.failed("list", path, e))
     }
 
-    /// Opens the folder that holds `path`, following links on the way (not at the end), and returns
+    /// Opens the directory that holds `path`, following links on the way (not at the end), and returns
     /// the last name: what an `*at` call with `NOFOLLOW` needs.
     pub fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Error> {
         let name = self
@@ -169,7 +169,7 @@ impl RootDir {
         Ok(names)
     }
 
-    /// Makes the folder `path` and those above it where missing, with exactly `mode` and the
+    /// Makes the directory `path` and those above it where missing, with exactly `mode` and the
     /// caller's ids; returns the paths that were made, outermost first.
     pub fn mkdir_p(&self, path: &Path, mode: u32) -> Result<Vec<PathBuf>, Error> {
         let mut made = vec![];
@@ -187,10 +187,10 @@ impl RootDir {
                 Err(e) => return Err(e),
             }
             let parent = self.open_dir(&above)?;
-            // EEXIST here is a link that leads nowhere: where the folder would have to be made is
+            // EEXIST here is a link that leads nowhere: where the directory would have to be made is
             // not ours to guess.
             rustix::fs::mkdirat(&parent, name, Mode::RWXU)
-                .map_err(|e| self.failed("make the folder", &here, e))?;
+                .map_err(|e| self.failed("make the directory", &here, e))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let dir = rustix::fs::openat(&parent, name, flags, Mode::empty())
                 .map_err(|e| self.failed("open", &here, e))?;
@@ -296,7 +296,7 @@ pub(super) fn kind_name(meta: &Metadata) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     let kind = meta.file_type();
     if kind.is_dir() {
-        "a folder"
+        "a directory"
     } else if kind.is_symlink() {
         "a symbolic link"
     } else if kind.is_fifo() {
@@ -318,7 +318,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn tree() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(dir.path().join("root/d/e")).expect("mkdir");
         fs::write(dir.path().join("root/d/f"), "inside").expect("write");
         fs::write(dir.path().join("f"), "outside").expect("write");
@@ -339,12 +339,12 @@ mod tests {
         }
         assert!(root.read(Path::new("f"), 100).expect_err("not inside").is_missing());
         assert_eq!(root.read_link(Path::new("abs")).expect("a link"), Path::new("/d"));
-        assert_eq!(root.list(Path::new("abs")).expect("a folder"), ["e", "f", "same", "up"]);
+        assert_eq!(root.list(Path::new("abs")).expect("a directory"), ["e", "f", "same", "up"]);
         assert_eq!(root.list(Path::new("")).expect("the root").len(), 4);
     }
 
     #[test]
-    fn a_link_out_of_the_folder_is_named() {
+    fn a_link_out_of_the_directories_is_named() {
         let dir = tree();
         let root = RootDir::open(&dir.path().join("root"), Links::Beneath).expect("open");
         assert_eq!(root.read(Path::new("rel/same"), 100).expect("inside"), b"inside");
@@ -361,7 +361,7 @@ mod tests {
         );
         assert!(message("../f").contains("not a path inside"), "{}", message("../f"));
         assert!(message("/d/f").contains("not a path inside"), "{}", message("/d/f"));
-        assert!(message("d").contains("it is a folder"), "{}", message("d"));
+        assert!(message("d").contains("it is a directory"), "{}", message("d"));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub struct Config {
     /// Arguments of the entrypoint, or what is started when there is none.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
-    /// Folders whose data lives outside the image.
+    /// Directories whose data lives outside the image.
     #[serde(default, with = "keys", skip_serializing_if = "BTreeSet::is_empty")]
     pub volumes: BTreeSet<String>,
     /// Where it is started; empty is `/`.

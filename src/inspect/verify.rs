@@ -6,7 +6,7 @@
 //! index.json   entries readable, names once and well-formed          manifest   size, digest, media type, shape
 //! config       size, digest, shape, diff_ids and history as many     layers     size, digest, compression as its media type says,
 //! channels     each points at a version that is there                           diff_id, a tar that is safe and means one thing
-//! the folder   nothing that belongs to nothing (warnings)
+//! the directory   nothing that belongs to nothing (warnings)
 //! ```
 //! Whatever cannot be read is a problem, never a reason to look away.
 
@@ -142,7 +142,7 @@ fn still_there(
 }
 
 impl Walk<'_> {
-    /// Judges the folder and `index.json`; returns the entries with what they are called.
+    /// Judges the directory and `index.json`; returns the entries with what they are called.
     fn whole_store(&mut self) -> Result<Vec<(String, Descriptor)>, Error> {
         let index = self.store.dir().join("index.json");
         let layout = self.store.dir().join("oci-layout");

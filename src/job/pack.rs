@@ -15,7 +15,7 @@ use super::reply::{reply, unexpected};
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Blob, Compression, Meta};
 use crate::sandbox::Cancel;
-use crate::store::Draft;
+use crate::store::Staging;
 use crate::threads;
 
 /// Whether an upper directory holds nothing that a layer could say: no entry, and the directory
@@ -23,7 +23,7 @@ use crate::threads;
 /// from which it had its looks; where there is none, as bake made it.
 pub(crate) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Error> {
     // What cannot be said in a layer is refused by whoever packs it.
-    let look = |path: &Path| open(path).map(|open| layer::folder_meta(&open, path).ok());
+    let look = |path: &Path| open(path).map(|open| layer::directory_meta(&open, path).ok());
     let Some(now) = look(upper)? else { return Ok(false) };
     let before = match below {
         Some(below) => look(below)?,
@@ -60,7 +60,7 @@ pub(crate) struct Upper<'a> {
 /// Packs, names and compresses `upper` into the draft. `None`: there was nothing in it.
 pub(crate) fn pack(
     session: &Session,
-    draft: &Draft,
+    draft: &Staging,
     upper: &Upper<'_>,
     epoch: i64,
     how: Compression,
@@ -115,7 +115,7 @@ pub(crate) fn pack(
 /// `diff_id` where that is not known to be so. With an error the directory holds a part of the layer and must not be used; it goes with the draft.
 pub(crate) fn unpack_layer(
     session: &Session,
-    draft: &Draft,
+    draft: &Staging,
     blob: &Path,
     digest: &Digest,
     diff_id: Option<&Digest>,

@@ -8,16 +8,16 @@ use super::call::Session;
 use super::context::JobContext;
 use super::error::Error;
 use crate::event::{Event, Sink, chain};
-use crate::store::Draft;
+use crate::store::Staging;
 
 /// Removes what builds that died left in `scratch/`. Where nothing is left, as nearly always, no
 /// namespace is made.
 pub(crate) fn dead_builds(context: &JobContext<'_>) -> Result<(), Error> {
-    let all = context.store.dead_drafts()?;
+    let all = context.store.dead_stagings()?;
     if all.is_empty() {
         return Ok(());
     }
-    let draft = context.store.draft()?;
+    let draft = context.store.staging()?;
     let session = context.session(draft.dir())?;
     let mut swept = 0;
     for (n, dead) in all.into_iter().enumerate() {
@@ -47,7 +47,7 @@ pub(crate) fn dead_builds(context: &JobContext<'_>) -> Result<(), Error> {
 
 /// Removes what one build left. The session reaches its own scratch folder only: the remains move
 /// in there first.
-fn dead_build(session: &Session, draft: &Draft, n: usize, dead: Draft) -> Result<(), Error> {
+fn dead_build(session: &Session, draft: &Staging, n: usize, dead: Staging) -> Result<(), Error> {
     let moved = draft.dir().join(format!("dead-{n}"));
     let failed = |verb: &'static str, path: &Path| {
         let path = path.to_owned();
@@ -65,7 +65,7 @@ fn dead_build(session: &Session, draft: &Draft, n: usize, dead: Draft) -> Result
 
 /// Removes this build's own scratch folder. What cannot be removed is told and swept by the next
 /// run.
-pub(crate) fn clear(sink: &Sink, draft: &Draft, session: Option<&Session>) {
+pub(crate) fn clear(sink: &Sink, draft: &Staging, session: Option<&Session>) {
     // Without a session nothing ran, and everything is plain files of ours.
     let Some(session) = session else { return };
     let Ok(entries) = fs::read_dir(draft.dir()) else { return };

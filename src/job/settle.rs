@@ -13,14 +13,14 @@ use super::error::Error;
 use super::reply::reply;
 use crate::layer::MAX_TIME;
 use crate::sandbox::{CallError, Cancel};
-use crate::store::Draft;
+use crate::store::Staging;
 
 /// Sets the times below the upper folder `upper` (in the draft): of folders to the epoch, of
 /// everything else to the earlier of its own and the epoch, in whole seconds, as
 /// [`layer::pack`](crate::layer::pack) writes them.
 pub(crate) fn settle(
     session: &Session,
-    draft: &Draft,
+    draft: &Staging,
     upper: &Path,
     epoch: i64,
     cancel: &Cancel,

@@ -10,9 +10,9 @@ use crate::rootfs::attributes::{ESCAPE, OVERLAY, RESERVED};
 
 /// File capabilities.
 pub(crate) const CAPABILITY: &[u8] = b"security.capability";
-/// The ACL of a file or folder.
+/// The ACL of a file or directory.
 pub(crate) const ACL: &[u8] = b"system.posix_acl_access";
-/// The ACL that files in a folder start with.
+/// The ACL that files in a directory start with.
 pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 /// Whether overlayfs takes an attribute of this name for its own: by the mount option `userxattr`
 /// (how this project mounts it) or without it. On a lower directory of any mount they would be
@@ -139,7 +139,7 @@ pub(crate) fn kept_of(fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno
     Ok(found)
 }
 
-/// Reads the attributes of an open file or folder of an overlay upper folder, or of a tree.
+/// Reads the attributes of an open file or directory of an overlay upper directory, or of a tree.
 pub(crate) fn read(fd: impl AsFd) -> Result<Found, Failure> {
     let mut found = Found::default();
     for name in list(&fd)? {

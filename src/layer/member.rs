@@ -528,7 +528,7 @@ mod tests {
 
     #[test]
     fn members_of_before_are_taken_as_they_are_and_only_if_they_are_what_they_were() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let (list, file) = (dir.path().join("list"), dir.path().join("blob"));
         let over = || Listed::over(&list, |_| file.clone());
         let sizes = sizes(1500);

@@ -44,7 +44,7 @@ pub struct Node {
 /// What a name in the tree stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeKind {
-    /// A folder.
+    /// A directory.
     Dir,
     /// A regular file of `size` bytes; `contents` is what the caller of [`Merged::apply`] gave for
     /// it.
@@ -54,7 +54,7 @@ pub enum NodeKind {
         /// The caller's word for where the contents are.
         contents: u64,
     },
-    /// A symbolic link with this target.
+    /// A symlink with this target.
     Symlink(Box<[u8]>),
     /// A fifo.
     Fifo,
@@ -141,7 +141,7 @@ impl Merged {
         Ok(())
     }
 
-    /// How many names there are, the top folder left out.
+    /// How many names there are, the top directory left out.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -151,12 +151,12 @@ impl Merged {
         self.nodes.is_empty()
     }
 
-    /// All names in order, the top folder left out.
+    /// All names in order, the top directory left out.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Node)> {
         self.nodes.iter().map(|(path, node)| (&*path.0, node))
     }
 
-    /// The node at a path, the top folder left out.
+    /// The node at a path, the top directory left out.
     pub fn get(&self, path: &[u8]) -> Option<&Node> {
         self.nodes.get(&path as &dyn Sought)
     }
@@ -171,7 +171,7 @@ impl Merged {
         self.inodes[node.inode as usize].names
     }
 
-    /// The metadata of the top folder, if a layer told it.
+    /// The metadata of the top directory, if a layer told it.
     pub fn top(&self) -> Option<&Meta> {
         self.top.as_ref()
     }
@@ -185,23 +185,23 @@ impl Merged {
             return Err(Wrong::Device);
         }
         if entry.kind == Kind::Opaque {
-            let folder = self.resolve(&entry.path)?;
-            once.pass(&folder)?;
-            self.folders(&folder)?;
-            self.below(&folder, |path| once.get(path).is_none());
+            let directory = self.resolve(&entry.path)?;
+            once.pass(&directory)?;
+            self.directories(&directory)?;
+            self.below(&directory, |path| once.get(path).is_none());
             return Ok(());
         }
-        let (folder, last) = name::split(&entry.path);
-        let folder = self.resolve(folder)?;
-        let path = name::join(&folder, last);
+        let (directory, last) = name::split(&entry.path);
+        let directory = self.resolve(directory)?;
+        let path = name::join(&directory, last);
         if entry.kind != Kind::Whiteout {
-            once.pass(&folder)?;
-            self.folders(&folder)?;
+            once.pass(&directory)?;
+            self.directories(&directory)?;
         }
         let kind = match &entry.kind {
             Kind::Whiteout => {
                 once.claim(&path, Seen::Whiteout)?;
-                self.missing(&folder)?;
+                self.missing(&directory)?;
                 self.remove(&path);
                 return Ok(());
             }
@@ -222,8 +222,8 @@ impl Merged {
                 NodeKind::Fifo
             }
             Kind::Link(target) => {
-                let (target_folder, target_last) = name::split(target);
-                let found = name::join(&self.resolve(target_folder)?, target_last);
+                let (target_dir, target_last) = name::split(target);
+                let found = name::join(&self.resolve(target_dir)?, target_last);
                 let node =
                     self.get(&found).filter(|node| node.kind != NodeKind::Dir && found != path);
                 let node = node.cloned().ok_or_else(|| Wrong::Target(show(target)))?;
@@ -278,8 +278,8 @@ impl Merged {
         Some(node)
     }
 
-    /// Returns what is missing of the folder `path`, innermost first; refused where something on
-    /// the way is no folder.
+    /// Returns what is missing of the directory `path`, innermost first; refused where something on
+    /// the way is no directory.
     fn missing(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Wrong> {
         let mut missing = vec![];
         let mut here = path;
@@ -294,9 +294,9 @@ impl Merged {
         Ok(missing)
     }
 
-    /// Makes the folder `path`, which has no links in it, and those above where a tar did not
+    /// Makes the directory `path`, which has no links in it, and those above where a tar did not
     /// mention them.
-    fn folders(&mut self, path: &[u8]) -> Result<(), Wrong> {
+    fn directories(&mut self, path: &[u8]) -> Result<(), Wrong> {
         for path in self.missing(path)? {
             let inode = self.inode(&Meta { mode: 0o755, ..Meta::default() })?;
             self.put(path, Node { kind: NodeKind::Dir, inode });
@@ -311,15 +311,16 @@ impl Merged {
         }
     }
 
-    /// Removes what is below a folder and `gone` says so.
-    fn below(&mut self, folder: &[u8], gone: impl Fn(&[u8]) -> bool) {
-        let start = if folder.is_empty() {
+    /// Removes what is below a directory and `gone` says so.
+    fn below(&mut self, directory: &[u8], gone: impl Fn(&[u8]) -> bool) {
+        let start = if directory.is_empty() {
             Bound::Unbounded
         } else {
-            Bound::Excluded(&folder as &dyn Sought)
+            Bound::Excluded(&directory as &dyn Sought)
         };
         let inside = |path: &[u8]| {
-            folder.is_empty() || (path.starts_with(folder) && path.get(folder.len()) == Some(&b'/'))
+            directory.is_empty()
+                || (path.starts_with(directory) && path.get(directory.len()) == Some(&b'/'))
         };
         let doomed: Vec<_> = self
             .nodes

@@ -1,12 +1,12 @@
-//! Layers: a folder to a tar and back, with whiteouts, owners, xattrs, times; and compression.
+//! Layers: a directory to a tar and back, with whiteouts, owners, xattrs, times; and compression.
 //!
 //! What goes into a layer tar (image-spec, "layer.md"; POSIX pax for what ustar cannot say):
 //!
 //! ```text
-//! etc/                     folders first, then what is in them; names sorted by bytes, level by level
-//! etc/.wh..wh..opq         the folder hides everything that lower layers have in it; right after its folder
+//! etc/                     directories first, then what is in them; names sorted by bytes, level by level
+//! etc/.wh..wh..opq         the directory hides everything that lower layers have in it; right after its directory
 //! etc/.wh.motd             lower layers' etc/motd is gone
-//! etc/passwd               uid, gid as numbers; no user names; mtime in whole seconds, at most the epoch; folders: the epoch
+//! etc/passwd               uid, gid as numbers; no user names; mtime in whole seconds, at most the epoch; directories: the epoch
 //! ```
 //!
 //! Extended attributes that are kept: `user.*`, `security.capability`, POSIX ACLs (as
@@ -47,7 +47,7 @@ pub use member::{Listed, Told};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
 pub use options::{Devices, DirOverSymlink, Options, Ownership};
-pub use pack::{folder_meta, is_usual, pack, pack_over};
+pub use pack::{directory_meta, is_usual, pack, pack_over};
 pub use read::{Entry, Kind, TarReader};
 pub use unpack::{unpack, unpack_with};
 pub use verified::{Unverified, verified};
@@ -102,10 +102,10 @@ pub struct Blob {
 /// What an unpacked tar becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// An overlay lower folder: whiteouts become character devices 0/0, opaque markers
-    /// `user.overlay.opaque`. It sees nothing of the layers below: folders that the tar uses but
+    /// An overlay lower directory: whiteouts become character devices 0/0, opaque markers
+    /// `user.overlay.opaque`. It sees nothing of the layers below: directories that the tar uses but
     /// does not mention become 0755 of root, and names through links of lower layers become
-    /// folders. A tar made by [`pack`] mentions all its folders, so both forms mean the same.
+    /// directories. A tar made by [`pack`] mentions all its directories, so both forms mean the same.
     Overlay,
     /// A plain tree: whiteouts delete what earlier layers put there.
     Tree,
@@ -233,13 +233,13 @@ pub enum Wrong {
     /// A name that only a whiteout may have, or a whiteout of nothing.
     #[error("names beginning with `.wh.` are reserved for whiteouts of one named file")]
     Whiteout,
-    /// A file whose name ends like a folder's.
-    #[error("it is not a folder, but its name ends in `/`")]
+    /// A file whose name ends like a directory's.
+    #[error("it is not a directory, but its name ends in `/`")]
     Slash,
     /// Twice the same name.
     #[error("the tar has this name twice")]
     Duplicate,
-    /// A file is also used as a folder, or changed and deleted at once.
+    /// A file is also used as a directory, or changed and deleted at once.
     #[error("the tar uses this name in two ways")]
     Conflict,
     /// A device.
@@ -271,8 +271,8 @@ pub enum Wrong {
     /// An extended attribute that cannot be kept as it is.
     #[error("its extended attribute {0:?} cannot be kept")]
     Attribute(String),
-    /// A parent that is no folder, or a chain of links without end.
-    #[error("a folder on its way is a file, or a link without end")]
+    /// A parent that is no directory, or a chain of links without end.
+    #[error("a directory on its way is a file, or a link without end")]
     Way,
     /// Grew, shrank or was replaced while it was read.
     #[error("it changed while it was read")]

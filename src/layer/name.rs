@@ -6,21 +6,21 @@ use super::{MAX_NAME, MAX_PATH, Wrong};
 
 /// How the name of a whiteout begins.
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
-/// The name of the mark of an opaque folder.
+/// The name of the mark of an opaque directory.
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What the last part of a name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named {
-    /// A file, folder, … at this path.
+    /// A file, directory, … at this path.
     Plain(Vec<u8>),
     /// The path is deleted.
     Whiteout(Vec<u8>),
-    /// The folder hides what is below.
+    /// The directory hides what is below.
     Opaque(Vec<u8>),
 }
 
-/// Brings a name into the form without leading `./`, doubled or trailing slashes; the top folder is
+/// Brings a name into the form without leading `./`, doubled or trailing slashes; the top directory is
 /// the empty path.
 pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, Wrong> {
     if name.is_empty() || name.contains(&0) {
@@ -47,24 +47,24 @@ pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, Wrong> {
 
 /// Splits whiteouts from plain paths; `path` is clean.
 pub(crate) fn named(path: Vec<u8>) -> Result<Named, Wrong> {
-    let (folder, last) = split(&path);
-    if folder.split(|b| *b == b'/').any(|part| part.starts_with(WHITEOUT)) {
+    let (directory, last) = split(&path);
+    if directory.split(|b| *b == b'/').any(|part| part.starts_with(WHITEOUT)) {
         return Err(Wrong::Whiteout);
     }
     let Some(hidden) = last.strip_prefix(WHITEOUT) else {
         return Ok(Named::Plain(path));
     };
     if last == OPAQUE {
-        return Ok(Named::Opaque(folder.to_owned()));
+        return Ok(Named::Opaque(directory.to_owned()));
     }
-    // `.wh.`, `.wh..` and `.wh...` would delete nothing, the folder itself, and its parent.
+    // `.wh.`, `.wh..` and `.wh...` would delete nothing, the directory itself, and its parent.
     if matches!(hidden, b"" | b"." | b"..") || hidden.starts_with(WHITEOUT) {
         return Err(Wrong::Whiteout);
     }
-    Ok(Named::Whiteout(join(folder, hidden)))
+    Ok(Named::Whiteout(join(directory, hidden)))
 }
 
-/// Splits a clean path into its folder and its last name.
+/// Splits a clean path into its directory and its last name.
 pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
@@ -72,18 +72,18 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Puts a name under a folder; the empty folder is the top.
-pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(folder.len() + 1 + name.len());
-    if !folder.is_empty() {
-        path.extend_from_slice(folder);
+/// Puts a name under a directory; the empty directory is the top.
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
+    if !directory.is_empty() {
+        path.extend_from_slice(directory);
         path.push(b'/');
     }
     path.extend_from_slice(name);
     path
 }
 
-/// Compares two clean paths in the order of a layer: by bytes, level by level, a folder before what
+/// Compares two clean paths in the order of a layer: by bytes, level by level, a directory before what
 /// is in it.
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     // As if `/` were the lowest byte; no name contains a zero byte.
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_comes_before_what_is_in_it() {
+    fn a_directories_comes_before_what_is_in_it() {
         let mut paths = ["a-b", "a/c", "a", "a/b/c", "b", "a/b", "A"].map(str::as_bytes);
         paths.sort_by(|x, y| compare(x, y));
         assert_eq!(paths, ["A", "a", "a/b", "a/b/c", "a/c", "a-b", "b"].map(str::as_bytes));

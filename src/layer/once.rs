@@ -9,19 +9,19 @@ use super::{Wrong, name};
 /// What a tar has made of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// A folder that was needed for something in it.
+    /// A directory that was needed for something in it.
     Passed,
-    /// A folder with an entry of its own.
+    /// A directory with an entry of its own.
     Dir,
     /// A regular file, by its own entry or as a hard link.
     File,
-    /// A symbolic link or a fifo.
+    /// A symlink or a fifo.
     Other,
     /// Deleted from what earlier layers have.
     Whiteout,
 }
 
-/// By clean path in which no part is a symbolic link: through a link one file would have two names.
+/// By clean path in which no part is a symlink: through a link one file would have two names.
 ///
 /// Of each path 128 bits are kept, by two functions with keys that nobody knows before: a million
 /// paths are a third of what they would be as text, and that two of them meet is less likely than
@@ -43,7 +43,7 @@ impl Once {
         self.seen.get(&self.short(path)).copied()
     }
 
-    /// Notes that `path` now is `what`, and the folders above it in use; refused where that
+    /// Notes that `path` now is `what`, and the directories above it in use; refused where that
     /// contradicts what was said before.
     pub(crate) fn claim(&mut self, path: &[u8], what: Seen) -> Result<(), Wrong> {
         match (self.get(path), what) {
@@ -53,13 +53,13 @@ impl Once {
             }
             _ => return Err(Wrong::Duplicate),
         }
-        // A deletion says that there is a folder above it, even if it need not be made.
+        // A deletion says that there is a directory above it, even if it need not be made.
         self.pass(name::split(path).0)?;
         self.seen.insert(self.short(path), what);
         Ok(())
     }
 
-    /// Notes that the folder `path`, and those above it, are needed.
+    /// Notes that the directory `path`, and those above it, are needed.
     pub(crate) fn pass(&mut self, path: &[u8]) -> Result<(), Wrong> {
         let mut path = path;
         while !path.is_empty() {

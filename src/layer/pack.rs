@@ -1,4 +1,4 @@
-//! A folder to a layer tar: an overlay upper folder, or a plain tree, walked by descriptors from
+//! A directory to a layer tar: an overlay upper directory, or a plain tree, walked by descriptors from
 //! inside the user namespace, where owners, ACLs and file capabilities read as the image sees them.
 //! Memory does not grow with the tree, but for names of hard-linked files.
 
@@ -15,20 +15,20 @@ use rustix::io::Errno;
 
 use super::{Builder, Error, MAX_PATH, Meta, Packed, Wrong, attribute, name, show};
 
-/// Folders kept open at once; those above are opened again on the way back.
+/// Directories kept open at once; those above are opened again on the way back.
 const OPEN: usize = 128;
 
-/// Writes the folder `dir` (an overlay upper folder, or a tree), seen from inside the user
+/// Writes the directory `dir` (an overlay upper directory, or a tree), seen from inside the user
 /// namespace, as a layer tar: same tree, same bytes.
 ///
-/// An entry `./` is written only where the top folder is not 0755 of root, or has attributes or the
+/// An entry `./` is written only where the top directory is not 0755 of root, or has attributes or the
 /// opaque mark. Sockets are left out, they mean nothing without their process; devices other than
 /// whiteouts are refused.
 pub fn pack(dir: &Path, epoch: i64, out: &mut dyn Write) -> Result<Packed, Error> {
     pack_with(dir, epoch, false, out)
 }
 
-/// As [`pack`], over layers that together have the looks of the folder `below` as their top: `./`
+/// As [`pack`], over layers that together have the looks of the directory `below` as their top: `./`
 /// is written also where that one is unusual, so that each layer by itself says what the top is
 /// from there on, even if it is usual again.
 pub fn pack_over(
@@ -37,7 +37,7 @@ pub fn pack_over(
     below: &Path,
     out: &mut dyn Write,
 ) -> Result<Packed, Error> {
-    let usual = is_usual(&folder_meta(open_top(below)?, below)?);
+    let usual = is_usual(&directory_meta(open_top(below)?, below)?);
     pack_with(dir, epoch, !usual, out)
 }
 
@@ -51,17 +51,17 @@ fn pack_with(dir: &Path, epoch: i64, top: bool, out: &mut dyn Write) -> Result<P
 fn open_top(dir: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(dir, flags, Mode::empty())
-        .map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))
+        .map_err(|e| system("open the directory", dir.as_os_str().as_bytes(), e))
 }
 
-/// Whether a top folder is as unpackers make it where a layer says nothing of it: 0755, root's.
+/// Whether a top directory is as unpackers make it where a layer says nothing of it: 0755, root's.
 pub fn is_usual(top: &Meta) -> bool {
     (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty()
 }
 
-/// Returns the metadata that [`pack`] would give the open folder `fd`; `path` is for messages. Its
-/// time is left out: folders get the epoch.
-pub fn folder_meta(fd: impl AsFd, path: &Path) -> Result<Meta, Error> {
+/// Returns the metadata that [`pack`] would give the open directory `fd`; `path` is for messages. Its
+/// time is left out: directories get the epoch.
+pub fn directory_meta(fd: impl AsFd, path: &Path) -> Result<Meta, Error> {
     let path = path.as_os_str().as_bytes();
     let stat = rustix::fs::fstat(&fd).map_err(|e| system("look at", path, e))?;
     Ok(Meta { mtime: 0, ..meta(&stat, attributes(&fd, path)?.kept) })
@@ -74,7 +74,7 @@ struct Walk<W: Write> {
     root: OwnedFd,
 }
 
-/// A folder on the way down.
+/// A directory on the way down.
 struct Level {
     /// `None`: closed to save descriptors.
     fd: Option<OwnedFd>,
@@ -89,7 +89,7 @@ struct Name {
 }
 
 impl<W: Write> Walk<W> {
-    /// Writes everything; with `top` the top folder in any case.
+    /// Writes everything; with `top` the top directory in any case.
     fn all(&mut self, top: bool) -> Result<(), Error> {
         let root =
             rustix::io::fcntl_dupfd_cloexec(&self.root, 3).map_err(|e| system("open", b".", e))?;
@@ -132,10 +132,10 @@ impl<W: Write> Walk<W> {
         let held = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let name = if path.is_empty() { b"." } else { path };
         rustix::fs::openat2(&self.root, name, flags, Mode::empty(), held)
-            .map_err(|e| system("open the folder", path, e))
+            .map_err(|e| system("open the directory", path, e))
     }
 
-    /// Writes one entry; a folder is returned, opened.
+    /// Writes one entry; a directory is returned, opened.
     fn one(
         &mut self,
         dir: &OwnedFd,
@@ -209,7 +209,7 @@ impl<W: Write> Walk<W> {
     }
 }
 
-/// Returns the names in a folder in reverse order of the entries that they will become.
+/// Returns the names in a directory in reverse order of the entries that they will become.
 fn names(dir: &OwnedFd, path: &[u8]) -> Result<Vec<Name>, Error> {
     let mut names = vec![];
     for entry in rustix::fs::Dir::read_from(dir).map_err(|e| system("list", path, e))? {

@@ -24,8 +24,8 @@ const MAX_PADDING: u64 = 16 << 20;
 /// One entry. Paths are clean: relative, without `.`, `..` or a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path; empty for the top folder. For a whiteout the path that is deleted, for an opaque
-    /// mark the folder.
+    /// Its path; empty for the top directory. For a whiteout the path that is deleted, for an opaque
+    /// mark the directory.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
@@ -38,13 +38,13 @@ pub struct Entry {
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A folder.
+    /// A directory.
     Dir,
     /// A regular file.
     File,
     /// Another name of the earlier file at this clean path.
     Link(Vec<u8>),
-    /// A symbolic link with this target.
+    /// A symlink with this target.
     Symlink(Vec<u8>),
     /// A fifo.
     Fifo,
@@ -52,7 +52,7 @@ pub enum Kind {
     Device,
     /// What lower layers have at the path is gone.
     Whiteout,
-    /// What lower layers have in the folder is gone.
+    /// What lower layers have in the directory is gone.
     Opaque,
 }
 
@@ -245,10 +245,10 @@ impl<R: Read> TarReader<R> {
                 extended.records.retain(|key, _| key == b"mtime");
             }
             let meta = meta(header, &mut extended.records, !self.foreign)?;
-            let folder = raw.ends_with(b"/");
+            let directory = raw.ends_with(b"/");
             let path = name::clean(&raw)?;
             let kind = match kind_byte {
-                b'0' | b'\0' | b'7' | b'S' if folder => return Err(Wrong::Slash),
+                b'0' | b'\0' | b'7' | b'S' if directory => return Err(Wrong::Slash),
                 b'0' | b'\0' | b'7' | b'S' => Kind::File,
                 b'1' => Kind::Link(name::clean(&link.unwrap_or_default())?),
                 b'2' => {
@@ -266,7 +266,7 @@ impl<R: Read> TarReader<R> {
                 b'6' => Kind::Fifo,
                 other => return Err(Wrong::Type(other)),
             };
-            if folder && kind != Kind::Dir {
+            if directory && kind != Kind::Dir {
                 return Err(Wrong::Slash);
             }
             if size > 0 && kind != Kind::File {

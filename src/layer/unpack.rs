@@ -1,5 +1,5 @@
-//! A layer tar to a folder. Nothing outside the folder can be reached: links in names are followed
-//! by hand inside it, and every file is made by a call on the descriptor of its own folder, which
+//! A layer tar to a directory. Nothing outside the directory can be reached: links in names are followed
+//! by hand inside it, and every file is made by a call on the descriptor of its own directory, which
 //! was opened by the kernel without following any link.
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,10 +24,10 @@ use super::{
 use crate::files::remove_at;
 use crate::rootfs::{attributes, resolve};
 
-/// Unpacks the tar `tar` (uncompressed) into the folder `dir`, refusing whatever cannot be one
+/// Unpacks the tar `tar` (uncompressed) into the directory `dir`, refusing whatever cannot be one
 /// clear tree.
 ///
-/// The source is read to its end. With an error the folder holds a part of the tar: it must be
+/// The source is read to its end. With an error the directory holds a part of the tar: it must be
 /// thrown away.
 pub fn unpack(
     tar: &mut dyn Read,
@@ -42,9 +42,9 @@ pub fn unpack(
 pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<Packed, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty())
-        .map_err(|e| system("open the folder", dir.as_os_str().as_bytes(), e))?;
+        .map_err(|e| system("open the directory", dir.as_os_str().as_bytes(), e))?;
     if options.form == Form::Overlay {
-        // The top folder of the topmost layer is the root that a step sees; the caller's umask has
+        // The top directory of the topmost layer is the root that a step sees; the caller's umask has
         // no say in it.
         rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))
             .map_err(|e| system("set the mode of", b".", e))?;
@@ -54,7 +54,7 @@ pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<
         options,
         parents: HashMap::new(),
         once: Once::default(),
-        folders: BTreeMap::new(),
+        directories: BTreeMap::new(),
         buffer: vec![0; 128 << 10],
     };
     let mut reader = TarReader::new(tar, &options.limits);
@@ -65,7 +65,7 @@ pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<
     Ok(reader.counted())
 }
 
-/// A folder in use.
+/// A directory in use.
 struct Parent {
     fd: OwnedFd,
     /// Its path without links.
@@ -77,13 +77,13 @@ struct Parent {
 struct Work<'a> {
     root: OwnedFd,
     options: &'a Options,
-    /// Open folders by their path in the tar; emptied when it grows, or when anything was removed:
+    /// Open directories by their path in the tar; emptied when it grows, or when anything was removed:
     /// only then can a path lead elsewhere.
     parents: HashMap<Vec<u8>, Rc<Parent>>,
     once: Once,
-    /// Folders get their modes, owners and times when nothing will be put into them any more;
+    /// Directories get their modes, owners and times when nothing will be put into them any more;
     /// `None`: only passed through.
-    folders: BTreeMap<Vec<u8>, Option<Meta>>,
+    directories: BTreeMap<Vec<u8>, Option<Meta>>,
     buffer: Vec<u8>,
 }
 
@@ -102,16 +102,16 @@ impl Work<'_> {
                 Devices::Skip => Ok(()),
             };
         }
-        let (folder, last) = name::split(&entry.path);
+        let (directory, last) = name::split(&entry.path);
         if matches!(entry.kind, Kind::Whiteout) && self.options.form == Form::Tree {
-            return self.delete(entry, folder, last);
+            return self.delete(entry, directory, last);
         }
         if matches!(entry.kind, Kind::Symlink(_) | Kind::Fifo)
             && let Some(name) = entry.meta.xattrs.keys().next()
         {
             return refuse(Wrong::Attribute(show(name)));
         }
-        let parent = self.parent(folder, entry)?;
+        let parent = self.parent(directory, entry)?;
         let path = name::join(&parent.path, last);
         let what = match &entry.kind {
             Kind::File | Kind::Link(_) => Seen::File,
@@ -169,7 +169,7 @@ impl Work<'_> {
         dress(&file, &entry.path, &entry.meta, self.options.owners)
     }
 
-    /// Finds the file that the hard link `path` is another name of: its open folder and its name
+    /// Finds the file that the hard link `path` is another name of: its open directory and its name
     /// there.
     fn target<'t>(
         &self,
@@ -178,9 +178,9 @@ impl Work<'_> {
         target: &'t [u8],
     ) -> Result<(OwnedFd, &'t [u8]), Error> {
         let missing = || refused(&entry.path, Wrong::Target(show(target)));
-        let (folder, last) = name::split(target);
-        let folder = self.resolve(folder, entry)?;
-        let found = name::join(&folder, last);
+        let (directory, last) = name::split(target);
+        let directory = self.resolve(directory, entry)?;
+        let found = name::join(&directory, last);
         let earlier = match self.once.get(&found) {
             Some(seen) => matches!(seen, Seen::File | Seen::Other),
             // A file that an earlier layer put into the same tree will do as well.
@@ -189,7 +189,7 @@ impl Work<'_> {
         if !earlier || last.is_empty() || found == path {
             return Err(missing());
         }
-        let dir = self.open(&folder).map_err(|_| missing())?;
+        let dir = self.open(&directory).map_err(|_| missing())?;
         let stat =
             rustix::fs::statat(&dir, last, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| missing())?;
         // link(2): any file may have several names, symlinks too, but no directory. A whiteout of
@@ -224,12 +224,12 @@ impl Work<'_> {
     }
 
     fn dir(&mut self, entry: &Entry) -> Result<(), Error> {
-        let (folder, last) = name::split(&entry.path);
+        let (directory, last) = name::split(&entry.path);
         if entry.path.is_empty() {
-            self.folders.insert(vec![], Some(entry.meta.clone()));
+            self.directories.insert(vec![], Some(entry.meta.clone()));
             return Ok(());
         }
-        let parent = self.parent(folder, entry)?;
+        let parent = self.parent(directory, entry)?;
         let mut path = name::join(&parent.path, last);
         if self.options.links == DirOverSymlink::Follow {
             let followed = self.resolve(&path, entry)?;
@@ -241,18 +241,18 @@ impl Work<'_> {
         match self.open(&path) {
             Ok(_) => {}
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                self.fresh(&parent, last, entry, "make the folder", |dir| {
+                self.fresh(&parent, last, entry, "make the directory", |dir| {
                     rustix::fs::mkdirat(dir, last, Mode::RWXU)
                 })?;
             }
-            Err(e) => return Err(system("open the folder", &entry.path, e)),
+            Err(e) => return Err(system("open the directory", &entry.path, e)),
         }
-        self.folders.insert(path, Some(entry.meta.clone()));
+        self.directories.insert(path, Some(entry.meta.clone()));
         Ok(())
     }
 
     fn opaque(&mut self, entry: &Entry) -> Result<(), Error> {
-        // The mark is in the folder, so the folder is there.
+        // The mark is in the directory, so the directory is there.
         let parent = self.parent(&entry.path, entry)?;
         if self.options.form == Form::Overlay {
             let set =
@@ -264,7 +264,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Removes from a folder what this tar did not put there.
+    /// Removes from a directory what this tar did not put there.
     fn empty(&self, dir: &OwnedFd, path: &[u8]) -> Result<(), Error> {
         let mut left = vec![(
             path.to_owned(),
@@ -289,11 +289,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn delete(&mut self, entry: &Entry, folder: &[u8], last: &[u8]) -> Result<(), Error> {
-        let folder = self.resolve(folder, entry)?;
-        let path = name::join(&folder, last);
+    fn delete(&mut self, entry: &Entry, directory: &[u8], last: &[u8]) -> Result<(), Error> {
+        let directory = self.resolve(directory, entry)?;
+        let path = name::join(&directory, last);
         self.once.claim(&path, Seen::Whiteout).map_err(|why| refused(&entry.path, why))?;
-        match self.open(&folder) {
+        match self.open(&directory) {
             Ok(dir) => remove_at(
                 dir.as_fd(),
                 OsStr::from_bytes(last),
@@ -329,15 +329,15 @@ impl Work<'_> {
         }
     }
 
-    /// Returns the open folder `folder`, through links and made where missing.
-    fn parent(&mut self, folder: &[u8], entry: &Entry) -> Result<Rc<Parent>, Error> {
-        if let Some(parent) = self.parents.get(folder) {
+    /// Returns the open directory `directory`, through links and made where missing.
+    fn parent(&mut self, directory: &[u8], entry: &Entry) -> Result<Rc<Parent>, Error> {
+        if let Some(parent) = self.parents.get(directory) {
             return Ok(parent.clone());
         }
-        let (path, fd) = match self.open(folder) {
-            Ok(fd) => (folder.to_owned(), fd),
+        let (path, fd) = match self.open(directory) {
+            Ok(fd) => (directory.to_owned(), fd),
             Err(Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => {
-                let path = self.resolve(folder, entry)?;
+                let path = self.resolve(directory, entry)?;
                 let fd = self.make(&path, entry)?;
                 (path, fd)
             }
@@ -348,17 +348,17 @@ impl Work<'_> {
         let default_acl = match rustix::fs::fgetxattr_query(&fd, attribute::DEFAULT_ACL) {
             Ok(size) => size > 0,
             Err(Errno::NODATA | Errno::NOTSUP) => false,
-            Err(e) => return Err(system("read the ACL of", folder, e)),
+            Err(e) => return Err(system("read the ACL of", directory, e)),
         };
         let parent = Rc::new(Parent { fd, path, default_acl });
         if self.parents.len() >= 64 {
             self.parents.clear();
         }
-        self.parents.insert(folder.to_owned(), parent.clone());
+        self.parents.insert(directory.to_owned(), parent.clone());
         Ok(parent)
     }
 
-    /// Opens a folder by a path in which nothing is a link.
+    /// Opens a directory by a path in which nothing is a link.
     fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -371,7 +371,7 @@ impl Work<'_> {
         )
     }
 
-    /// Makes the missing folders of a path without links: a tar need not mention them.
+    /// Makes the missing directories of a path without links: a tar need not mention them.
     fn make(&mut self, path: &[u8], entry: &Entry) -> Result<OwnedFd, Error> {
         let mut here = vec![];
         let mut fd = self.open(b"").map_err(|e| way(&entry.path, e))?;
@@ -384,10 +384,10 @@ impl Work<'_> {
                         return Err(refused(&entry.path, Wrong::Conflict));
                     }
                     rustix::fs::mkdirat(&fd, part, Mode::RWXU)
-                        .map_err(|e| system("make the folder", &here, e))?;
-                    self.folders.entry(here.clone()).or_insert(None);
+                        .map_err(|e| system("make the directory", &here, e))?;
+                    self.directories.entry(here.clone()).or_insert(None);
                     rustix::fs::openat(&fd, part, flags, Mode::empty())
-                        .map_err(|e| system("open the folder", &here, e))?
+                        .map_err(|e| system("open the directory", &here, e))?
                 }
                 other => other.map_err(|e| way(&entry.path, e))?,
             };
@@ -418,17 +418,17 @@ impl Work<'_> {
         })
     }
 
-    /// Gives all folders what had to wait.
+    /// Gives all directories what had to wait.
     fn close(&mut self) -> Result<(), Error> {
         let none = BTreeMap::new();
-        // Deepest first: once a folder has its mode, what is in it may be out of reach for anyone
+        // Deepest first: once a directory has its mode, what is in it may be out of reach for anyone
         // but root.
-        for (path, meta) in std::mem::take(&mut self.folders).into_iter().rev() {
+        for (path, meta) in std::mem::take(&mut self.directories).into_iter().rev() {
             let fd = match self.open(&path) {
                 Ok(fd) => fd,
                 // A whiteout further down took it away.
                 Err(Errno::NOENT) => continue,
-                Err(e) => return Err(system("open the folder", &path, e)),
+                Err(e) => return Err(system("open the directory", &path, e)),
             };
             let told = meta.as_ref().map_or(&none, |meta| &meta.xattrs);
             for key in
@@ -436,7 +436,7 @@ impl Work<'_> {
             {
                 let internal =
                     self.options.form == Form::Overlay && key == attributes::OPAQUE.as_bytes();
-                // Inherited from a default ACL, or of an earlier layer's folder: the entry says
+                // Inherited from a default ACL, or of an earlier layer's directory: the entry says
                 // what there is.
                 if attribute::kept(&key) && !internal && !told.contains_key(&key) {
                     forget(rustix::fs::fremovexattr(&fd, &*key))

@@ -19,7 +19,7 @@ pub struct Builder<W: Write> {
     out: BufWriter<W>,
     epoch: Option<i64>,
     last: Option<Vec<u8>>,
-    folder: Option<Vec<u8>>,
+    directory: Option<Vec<u8>>,
     entries: u64,
     bytes: u64,
     buffer: Vec<u8>,
@@ -45,7 +45,7 @@ impl<W: Write> Builder<W> {
             out: BufWriter::with_capacity(64 << 10, out),
             epoch,
             last: None,
-            folder: None,
+            directory: None,
             entries: 0,
             bytes: 0,
             buffer: vec![0; 256 << 10],
@@ -64,7 +64,7 @@ impl<W: Write> Builder<W> {
         self
     }
 
-    /// Adds a folder; the empty path is the top folder itself. Its time is always the epoch: the
+    /// Adds a directory; the empty path is the top directory itself. Its time is always the epoch: the
     /// real one depends on the order in which files were put into it.
     pub fn dir(&mut self, path: &[u8], meta: &Meta) -> Result<(), Error> {
         self.place(path, path.is_empty())?;
@@ -77,13 +77,13 @@ impl<W: Write> Builder<W> {
             0,
             None,
         )?;
-        self.folder = Some(path.to_owned());
+        self.directory = Some(path.to_owned());
         Ok(())
     }
 
-    /// Marks the folder just added as hiding everything that lower layers have in it.
+    /// Marks the directory just added as hiding everything that lower layers have in it.
     pub fn opaque(&mut self, path: &[u8]) -> Result<(), Error> {
-        if self.folder.as_deref() != Some(path) {
+        if self.directory.as_deref() != Some(path) {
             return Err(wrong(path, Wrong::Order));
         }
         self.mark(&name::join(path, name::OPAQUE))
@@ -91,8 +91,8 @@ impl<W: Write> Builder<W> {
 
     /// Adds the deletion of what lower layers have at `path`.
     pub fn whiteout(&mut self, path: &[u8]) -> Result<(), Error> {
-        let (folder, last) = name::split(path);
-        let hidden = name::join(folder, &[name::WHITEOUT, last].concat());
+        let (directory, last) = name::split(path);
+        let hidden = name::join(directory, &[name::WHITEOUT, last].concat());
         match name::clean(path).and_then(name::named) {
             Ok(name::Named::Plain(clean)) if clean == path && !path.is_empty() => {}
             Ok(_) => return Err(wrong(path, Wrong::Whiteout)),
@@ -187,7 +187,7 @@ impl<W: Write> Builder<W> {
         self.header(path, EntryType::Link, &meta, 0, Some(target))
     }
 
-    /// Adds a symbolic link.
+    /// Adds a symlink.
     pub fn symlink(&mut self, path: &[u8], meta: &Meta, target: &[u8]) -> Result<(), Error> {
         self.place(path, false)?;
         self.header(
@@ -232,7 +232,7 @@ impl<W: Write> Builder<W> {
             return Err(wrong(path, Wrong::Order));
         }
         self.last = Some(path.to_owned());
-        self.folder = None;
+        self.directory = None;
         Ok(())
     }
 
@@ -342,7 +342,7 @@ fn set_name(header: &mut Header, name: &[u8]) -> bool {
         ustar.name[..name.len()].copy_from_slice(name);
         return true;
     }
-    // The first slash that leaves at most 100 bytes behind it; a folder's closing slash splits
+    // The first slash that leaves at most 100 bytes behind it; a directory's closing slash splits
     // nothing off.
     let from = name.len() - 101;
     let at = name[from..name.len() - 1].iter().position(|b| *b == b'/').map(|at| from + at);
@@ -395,8 +395,8 @@ mod tests {
         let mut tar = Builder::new(vec![], 10);
         let meta = Meta { mode: 0o755, ..Meta::default() };
         tar.dir(b"", &meta).expect("top");
-        tar.dir(b"a", &meta).expect("a folder");
-        tar.opaque(b"a").expect("right after its folder");
+        tar.dir(b"a", &meta).expect("a directory");
+        tar.opaque(b"a").expect("right after its directory");
         tar.whiteout(b"a/x").expect("a whiteout");
         tar.opaque(b"a").expect_err("too late");
         tar.file(b"a/y", &meta, 3, &mut &b"abc"[..]).expect("a file");

@@ -4,14 +4,14 @@
 //! ```text
 //! cache/steps/abcd…          an entry, by key: JSON, written whole after its blob is safe; atime = last use
 //! cache/blobs/<sha256>       the blobs of entries, apart from the published ones: a build that fails adds nothing to the layout
-//! cache/layers/<name>/       an unpacked layer: a lower folder of overlays; used while `<name>.used` is held (flock, shared)
+//! cache/layers/<name>/       an unpacked layer: a lower directory of overlays; used while `<name>.used` is held (flock, shared)
 //! cache/layers/<name>.used   the mount it was unpacked in (mount.rs): a tree nobody synced is not believed in another; atime = last use
 //! cache/locks/<sha256>       held while a step runs that others may wait for
 //! cache/builds/<sha256>      what the last build of a recipe was made from, for `bake explain`
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
 //! ```
 //!
-//! A blob that an entry names is linked into the draft of the build that uses it, so removing it
+//! A blob that an entry names is linked into the staging area of the build that uses it, so removing it
 //! from the cache meanwhile harms nobody. Whether it is whole is told by inode, size and time of
 //! change as noted when it was written; where these differ it is read and hashed.
 
@@ -23,7 +23,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
-use super::{Draft, Store, disk, mount};
+use super::{Staging, Store, disk, mount};
 use crate::digest::{Digest, HashReader};
 use crate::files::{self, Lock, system};
 
@@ -128,11 +128,11 @@ impl Store {
 }
 
 impl StepCache {
-    /// Looks up a key. The blob of a hit is in `draft` afterwards.
-    pub fn find(&self, key: &Digest, draft: &Draft) -> Result<Found, Error> {
+    /// Looks up a key. The blob of a hit is in `staging` afterwards.
+    pub fn find(&self, key: &Digest, staging: &Staging) -> Result<Found, Error> {
         let found = self.look(key)?;
         if let Found::Hit(Entry { layer: Some(layer), .. }) = &found {
-            match draft.adopt(&self.blob_path(&layer.digest), &layer.digest) {
+            match staging.adopt(&self.blob_path(&layer.digest), &layer.digest) {
                 Ok(()) => {}
                 // Removed since we looked: nobody may rely on what is in the cache.
                 Err(e) if e.is_missing() => return Ok(Found::Miss),
@@ -140,7 +140,7 @@ impl StepCache {
             }
         }
         if let Found::Damaged(_) = &found {
-            self.suspect(key, draft);
+            self.suspect(key, staging);
         }
         if matches!(found, Found::Hit(_)) {
             self.mark_used(&self.entry_path(key));
@@ -192,11 +192,11 @@ impl StepCache {
         Ok(Found::Hit(entry))
     }
 
-    /// Keeps what `key` gave. Its blob, which must be in `draft`, is synced first, so that an entry
+    /// Keeps what `key` gave. Its blob, which must be in `staging`, is synced first, so that an entry
     /// never promises too much.
-    pub fn keep(&self, key: &Digest, mut entry: Entry, draft: &Draft) -> Result<(), Error> {
+    pub fn keep(&self, key: &Digest, mut entry: Entry, staging: &Staging) -> Result<(), Error> {
         if let Some(layer) = &entry.layer {
-            let (from, to) = (draft.path(&layer.digest), self.blob_path(&layer.digest));
+            let (from, to) = (staging.path(&layer.digest), self.blob_path(&layer.digest));
             disk::sync_file(&from).map_err(writing)?;
             // Replaces what is there: it may be what was found damaged.
             disk::link(&from, &to).map_err(writing)?;
@@ -272,12 +272,12 @@ impl StepCache {
 
     /// The published blob of a damaged entry may be the very same file: the publish is to replace
     /// it too.
-    fn suspect(&self, key: &Digest, draft: &Draft) {
+    fn suspect(&self, key: &Digest, staging: &Staging) {
         let entry = disk::read(&self.entry_path(key), LIMIT).ok().flatten();
         if let Some(entry) = entry.and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok())
             && let Some(layer) = entry.layer
         {
-            draft.suspect(&layer.digest);
+            staging.suspect(&layer.digest);
         }
     }
 }
@@ -302,17 +302,17 @@ mod tests {
     struct Lab {
         _dir: tempfile::TempDir,
         cache: StepCache,
-        draft: Draft,
+        staging: Staging,
     }
 
     fn lab() -> Lab {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        Lab { cache: store.step_cache().unwrap(), draft: store.draft().unwrap(), _dir: dir }
+        Lab { cache: store.step_cache().unwrap(), staging: store.staging().unwrap(), _dir: dir }
     }
 
     fn entry(lab: &Lab, bytes: &[u8]) -> Entry {
-        let (digest, size) = lab.draft.put(bytes).unwrap();
+        let (digest, size) = lab.staging.put(bytes).unwrap();
         let layer = Layer { digest, size, diff_id: Digest::of("tar"), tar_size: 3 };
         Entry::new(Some(layer), None, Duration::from_millis(1500), "b1")
     }
@@ -324,11 +324,13 @@ mod tests {
         assert_eq!(lab.cache.look(&key).unwrap(), Found::Miss);
         let entry = entry(&lab, b"blob");
         let digest = entry.layer.unwrap().digest;
-        lab.cache.keep(&key, entry, &lab.draft).unwrap();
-        let Found::Hit(found) = lab.cache.find(&key, &lab.draft).unwrap() else { panic!("a hit") };
+        lab.cache.keep(&key, entry, &lab.staging).unwrap();
+        let Found::Hit(found) = lab.cache.find(&key, &lab.staging).unwrap() else {
+            panic!("a hit")
+        };
         assert_eq!(found.layer.unwrap().digest, digest);
         // Kept again, as a build under --no-cache does.
-        lab.cache.keep(&key, found, &lab.draft).unwrap();
+        lab.cache.keep(&key, found, &lab.staging).unwrap();
         assert!(matches!(lab.cache.look(&key).unwrap(), Found::Hit(_)));
         assert_eq!(
             fs::read_dir(lab.cache.dir.join("blobs")).unwrap().count(),
@@ -354,16 +356,16 @@ mod tests {
             let lab = lab();
             let entry = entry(&lab, b"blob");
             let digest = entry.layer.unwrap().digest;
-            lab.cache.keep(&key, entry.clone(), &lab.draft).unwrap();
-            fs::remove_file(lab.draft.path(&digest)).unwrap();
+            lab.cache.keep(&key, entry.clone(), &lab.staging).unwrap();
+            fs::remove_file(lab.staging.path(&digest)).unwrap();
             harm(&lab.cache.blob_path(&digest));
-            let Found::Damaged(why) = lab.cache.find(&key, &lab.draft).unwrap() else {
+            let Found::Damaged(why) = lab.cache.find(&key, &lab.staging).unwrap() else {
                 panic!("{expected}")
             };
             assert!(why.contains(expected), "{why}");
-            lab.draft.put(b"blob").unwrap();
-            lab.cache.keep(&key, entry, &lab.draft).unwrap();
-            assert!(matches!(lab.cache.find(&key, &lab.draft).unwrap(), Found::Hit(_)));
+            lab.staging.put(b"blob").unwrap();
+            lab.cache.keep(&key, entry, &lab.staging).unwrap();
+            assert!(matches!(lab.cache.find(&key, &lab.staging).unwrap(), Found::Hit(_)));
         }
     }
 
@@ -373,7 +375,7 @@ mod tests {
         let key = Digest::of("key");
         let entry = entry(&lab, b"blob");
         let blob = lab.cache.blob_path(&entry.layer.unwrap().digest);
-        lab.cache.keep(&key, entry, &lab.draft).unwrap();
+        lab.cache.keep(&key, entry, &lab.staging).unwrap();
         // As a restored backup has it: another inode, another time.
         let copy = blob.with_extension("copy");
         fs::copy(&blob, &copy).unwrap();
@@ -388,11 +390,11 @@ mod tests {
         let path = lab.cache.entry_path(&key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, r#"{"v":99,"magic":true}"#).unwrap();
-        assert_eq!(lab.cache.find(&key, &lab.draft).unwrap(), Found::Miss);
-        lab.cache.keep(&key, entry(&lab, b"blob"), &lab.draft).unwrap();
+        assert_eq!(lab.cache.find(&key, &lab.staging).unwrap(), Found::Miss);
+        lab.cache.keep(&key, entry(&lab, b"blob"), &lab.staging).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), r#"{"v":99,"magic":true}"#);
         fs::write(&path, "not JSON").unwrap();
-        assert!(matches!(lab.cache.find(&key, &lab.draft).unwrap(), Found::Damaged(_)));
+        assert!(matches!(lab.cache.find(&key, &lab.staging).unwrap(), Found::Damaged(_)));
     }
 
     #[test]

@@ -394,7 +394,7 @@ fn replay(history: &[Promotion]) -> (Option<Target>, Vec<Target>) {
     (now, stack)
 }
 
-/// Returns the names in a folder that are text; none where the folder is not there.
+/// Returns the names in a directory that are text; none where the directory is not there.
 fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

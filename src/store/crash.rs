@@ -20,10 +20,10 @@ use crate::image::{
     Platform, Reference,
 };
 
-/// Puts a small image into the draft; images of different `content` share one layer.
-fn image(draft: &Draft, reference: &str, content: &str) -> Version {
+/// Puts a small image into the staging area; images of different `content` share one layer.
+fn image(staging: &Staging, reference: &str, content: &str) -> Version {
     let put = |media: &str, bytes: &[u8]| {
-        let (digest, size) = draft.put(bytes).expect("put");
+        let (digest, size) = staging.put(bytes).expect("put");
         Descriptor::new(media, digest, size)
     };
     let shared = put(MEDIA_LAYER, b"a layer that all share");
@@ -35,11 +35,11 @@ fn image(draft: &Draft, reference: &str, content: &str) -> Version {
     Version::new(reference.parse().expect("a reference"), manifest)
 }
 
-/// Puts what speaks about an image into the draft: a manifest with one file, whose subject is the
+/// Puts what speaks about an image into the staging area: a manifest with one file, whose subject is the
 /// image.
-fn with_referrer(draft: &Draft, mut version: Version) -> Version {
+fn with_referrer(staging: &Staging, mut version: Version) -> Version {
     let put = |media: &str, bytes: &[u8]| {
-        let (digest, size) = draft.put(bytes).expect("put");
+        let (digest, size) = staging.put(bytes).expect("put");
         Descriptor::new(media, digest, size)
     };
     let file = put("text/plain", version.manifest.digest.to_string().as_bytes());
@@ -87,7 +87,7 @@ fn recovered(dir: &Path) -> Store {
     let readable = Store::open_to_read(dir).expect("readable before any repair");
     drop(readable);
     let store = Store::open(dir).expect("the next open repairs");
-    drop(store.dead_drafts().expect("dead drafts"));
+    drop(store.dead_stagings().expect("dead stagings"));
     assert_eq!(store.strays().expect("strays"), []);
     let scratch: Vec<_> = fs::read_dir(dir.join("scratch"))
         .expect("scratch")
@@ -106,10 +106,10 @@ fn recovered(dir: &Path) -> Store {
     store
 }
 
-/// What the child does: everything that writes, from an empty folder on.
+/// What the child does: everything that writes, from an empty directory on.
 fn life(dir: &Path) {
     let store = Store::open(dir).expect("open");
-    let (one, two) = (store.draft().expect("draft"), store.draft().expect("draft"));
+    let (one, two) = (store.staging().expect("staging"), store.staging().expect("staging"));
     let (web, app) =
         (with_referrer(&one, image(&one, "web:1", "one")), image(&two, "app:1", "two"));
     store.publish_all(&[(&one, &[web]), (&two, &[app])]).expect("publish");
@@ -138,7 +138,7 @@ fn child() {
 fn killed_at_any_point() {
     let mut seen = vec![];
     for point in 0.. {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let dir = &dir.path().join("store");
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.args(["--exact", "store::crash::child", "--nocapture"]);
@@ -162,10 +162,10 @@ fn killed_at_any_point() {
         if seen.last() != Some(&found) {
             seen.push(found);
         }
-        let draft = store.draft().expect("draft");
-        let again = [image(&draft, "web:1", "one"), image(&draft, "web:2", "three")];
-        store.publish(&draft, &again).expect("the next build just works");
-        drop(draft);
+        let staging = store.staging().expect("staging");
+        let again = [image(&staging, "web:1", "one"), image(&staging, "web:2", "three")];
+        store.publish(&staging, &again).expect("the next build just works");
+        drop(staging);
         let histories = store.channel_histories().expect("readable");
         assert!(histories.iter().all(|(_, history)| history.len() <= 1), "{histories:?}");
         store
@@ -187,20 +187,20 @@ fn killed_at_any_point() {
 /// Runs `act` with a disk that fails at point 0, 1, … until it gets through.
 fn check_failing(
     fault: fn(usize, Errno) -> Fault,
-    act: impl Fn(&Store, &Draft) -> Result<(), Error>,
+    act: impl Fn(&Store, &Staging) -> Result<(), Error>,
     after: &[&str],
 ) {
     for errno in [Errno::NOSPC, Errno::IO] {
         for point in 0.. {
-            let dir = tempfile::tempdir().expect("a folder");
+            let dir = tempfile::tempdir().expect("a directory");
             let store = Store::open(dir.path()).expect("open");
-            let draft = store.draft().expect("draft");
-            let old = image(&draft, "old:1", "old");
-            let gone = image(&draft, "gone:1", "gone");
-            store.publish(&draft, &[old, gone]).expect("publish");
+            let staging = store.staging().expect("staging");
+            let old = image(&staging, "old:1", "old");
+            let gone = image(&staging, "gone:1", "gone");
+            store.publish(&staging, &[old, gone]).expect("publish");
             let before = tree(dir.path());
             fault::plan(fault(point, errno));
-            let result = act(&store, &draft);
+            let result = act(&store, &staging);
             let passed = fault::plan(Fault::None);
             let once = matches!(fault(0, errno), Fault::Once(..));
             match &result {
@@ -217,12 +217,13 @@ fn check_failing(
                             "point {point}: {:?}",
                             tree(dir.path()).keys()
                         );
-                        act(&store, &draft).expect("the same draft, once the disk is well again");
+                        act(&store, &staging)
+                            .expect("the same staging, once the disk is well again");
                     }
                 }
                 Ok(()) => assert_eq!(names(&store), after, "point {point}"),
             }
-            drop(draft);
+            drop(staging);
             let store = recovered(dir.path());
             let found = names(&store);
             assert!(
@@ -237,14 +238,14 @@ fn check_failing(
     }
 }
 
-fn publish_two(store: &Store, draft: &Draft) -> Result<(), Error> {
-    let other = store.draft()?;
+fn publish_two(store: &Store, staging: &Staging) -> Result<(), Error> {
+    let other = store.staging()?;
     let (one, two) =
-        (with_referrer(draft, image(draft, "web:1", "one")), image(&other, "web:2", "two"));
-    store.publish_all(&[(draft, &[one]), (&other, &[two])]).map(drop)
+        (with_referrer(staging, image(staging, "web:1", "one")), image(&other, "web:2", "two"));
+    store.publish_all(&[(staging, &[one]), (&other, &[two])]).map(drop)
 }
 
-fn remove_one(store: &Store, _draft: &Draft) -> Result<(), Error> {
+fn remove_one(store: &Store, _draft: &Staging) -> Result<(), Error> {
     store.remove(&"gone:1".parse().expect("a reference")).map(drop)
 }
 
@@ -270,10 +271,10 @@ fn collected_life(dir: &Path) {
 /// A store where much is to be freed.
 fn half_empty(dir: &Path) -> (Store, Rules) {
     let store = Store::open(dir).expect("open");
-    let draft = store.draft().expect("draft");
-    let versions =
-        ["web:1", "web:2", "app:1"].map(|name| with_referrer(&draft, image(&draft, name, name)));
-    store.publish(&draft, &versions).expect("publish");
+    let staging = store.staging().expect("staging");
+    let versions = ["web:1", "web:2", "app:1"]
+        .map(|name| with_referrer(&staging, image(&staging, name, name)));
+    store.publish(&staging, &versions).expect("publish");
     fs::create_dir_all(dir.join("cache/steps")).expect("mkdir");
     fs::create_dir_all(dir.join("logs/old")).expect("mkdir");
     for name in ["cache/steps/abcd", "logs/old/1.log"] {
@@ -294,7 +295,7 @@ fn half_empty(dir: &Path) -> (Store, Rules) {
 /// rest.
 fn check_collected(dir: &Path, point: usize) -> Vec<String> {
     let store = Store::open(dir).expect("open");
-    drop(store.dead_drafts().expect("dead drafts"));
+    drop(store.dead_stagings().expect("dead stagings"));
     let found = names(&store);
     assert!(
         found == ["app:1", "web:1", "web:2"] || found == ["app:1", "web:2"],
@@ -335,7 +336,7 @@ fn collecting_child() {
 fn a_collection_killed_at_any_point_leaves_a_right_store() {
     let mut seen = vec![];
     for point in 0.. {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let dir = &dir.path().join("store");
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.args(["--exact", "store::crash::collecting_child", "--nocapture"]);
@@ -366,7 +367,7 @@ fn a_collection_killed_at_any_point_leaves_a_right_store() {
 fn a_collection_on_a_failing_disk_leaves_a_right_store() {
     for fault in [Fault::Once as fn(usize, Errno) -> Fault, Fault::Dead] {
         for point in 0.. {
-            let dir = tempfile::tempdir().expect("a folder");
+            let dir = tempfile::tempdir().expect("a directory");
             let (store, rules) = half_empty(dir.path());
             fault::plan(fault(point, Errno::IO));
             let result = store.collect(&rules, None);
@@ -386,16 +387,16 @@ fn a_collection_on_a_failing_disk_leaves_a_right_store() {
 fn what_failed_is_not_remembered() {
     for fault in [Fault::Once as fn(usize, Errno) -> Fault, Fault::Dead] {
         for point in 0.. {
-            let dir = tempfile::tempdir().expect("a folder");
+            let dir = tempfile::tempdir().expect("a directory");
             let store = Store::open(dir.path()).expect("open");
-            let draft = store.draft().expect("draft");
-            store.publish(&draft, &[image(&draft, "web:1", "one")]).expect("publish");
+            let staging = store.staging().expect("staging");
+            store.publish(&staging, &[image(&staging, "web:1", "one")]).expect("publish");
             let web: Reference = "web:1".parse().expect("a reference");
             fault::plan(fault(point, Errno::NOSPC));
             let promoted = store.promote(&web, "production", &who());
             let revoked = promoted.is_ok().then(|| store.revoke(&web, "a flaw", &who()));
             let passed = fault::plan(Fault::None);
-            drop(draft);
+            drop(staging);
             let store = recovered(dir.path());
             assert_eq!(
                 store.channels().expect("readable").len(),
@@ -418,14 +419,14 @@ fn what_failed_is_not_remembered() {
 
 #[test]
 fn a_writer_that_never_ends_is_not_waited_for_for_ever() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let mut store = Store::open(dir.path()).expect("open");
     store.patience = Duration::ZERO;
-    let draft = store.draft().expect("draft");
-    let version = image(&draft, "web:1", "one");
+    let staging = store.staging().expect("staging");
+    let version = image(&staging, "web:1", "one");
     let held = store.lock().expect("free");
     assert!(matches!(
-        store.publish(&draft, std::slice::from_ref(&version)),
+        store.publish(&staging, std::slice::from_ref(&version)),
         Err(Error::Busy { waited: 0, .. })
     ));
     // What it has begun is not repaired while it lives.
@@ -433,5 +434,5 @@ fn a_writer_that_never_ends_is_not_waited_for_for_ever() {
     Store::open(dir.path()).expect("opening waits for nobody");
     fs::remove_file(dir.path().join("publish.json")).expect("remove");
     drop(held);
-    store.publish(&draft, &[version]).expect("free again");
+    store.publish(&staging, &[version]).expect("free again");
 }

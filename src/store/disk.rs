@@ -12,16 +12,16 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::files::{self, system};
 
-/// Permission bits of folders and files that anyone may read; set whatever the umask says, so that
+/// Permission bits of directories and files that anyone may read; set whatever the umask says, so that
 /// a store that several people read does not depend on who wrote last.
 pub(super) const PUBLIC_DIR: u32 = 0o755;
 /// As [`PUBLIC_DIR`], for files.
 pub(super) const PUBLIC_FILE: u32 = 0o644;
-/// Permission bits of folders with unpacked roots and logs: a root holds setuid programs, and
+/// Permission bits of directories with unpacked roots and logs: a root holds setuid programs, and
 /// nobody else may start them.
 pub(super) const PRIVATE_DIR: u32 = 0o700;
 
-/// Renames a file within the store's file system; the folders are not synced.
+/// Renames a file within the store's file system; the directories are not synced.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), files::Error> {
     fault::point(to)?;
     fs::rename(from, to).map_err(|e| system("rename to", to, e))
@@ -43,7 +43,7 @@ pub(super) fn remove(path: &Path) -> Result<(), files::Error> {
     }
 }
 
-/// Flushes the names in a folder.
+/// Flushes the names in a directory.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), files::Error> {
     fault::point(dir)?;
     files::sync_dir(dir)
@@ -59,7 +59,7 @@ pub(super) fn sync_file(path: &Path) -> Result<(), files::Error> {
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), files::Error> {
     fault::point(path)?;
     files::write_whole(path, bytes, PUBLIC_FILE)?;
-    // A file can have its new name already when the sync of its folder fails.
+    // A file can have its new name already when the sync of its directory fails.
     fault::point(path)
 }
 
@@ -70,7 +70,7 @@ pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<(), files::Error> 
     files::write_soon(path, bytes, PUBLIC_FILE)
 }
 
-/// Gives a folder exactly `mode`.
+/// Gives a directory exactly `mode`.
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), files::Error> {
     fs::set_permissions(path, Permissions::from_mode(mode))
         .map_err(|e| system("set the mode of", path, e))
@@ -105,13 +105,13 @@ pub(super) fn append(path: &Path, good: u64, bytes: &[u8]) -> Result<(), files::
     })
 }
 
-/// Makes a folder with exactly `mode`, unless it is there; returns whether it was made.
+/// Makes a directory with exactly `mode`, unless it is there; returns whether it was made.
 pub(super) fn make_dir(path: &Path, mode: u32) -> Result<bool, files::Error> {
     fault::point(path)?;
     match fs::create_dir(path) {
         Ok(()) => {}
         Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
-        Err(e) => return Err(system("make the folder", path, e)),
+        Err(e) => return Err(system("make the directory", path, e)),
     }
     set_mode(path, mode)?;
     Ok(true)

@@ -13,16 +13,16 @@ use crate::image::{BadReference, Flawed, Reference, Unreadable};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A folder with other things in it was named as the store.
+    /// A directory with other things in it was named as the store.
     #[error("{} is not a store: it is no OCI image layout and not empty (it has {found:?})", path.display())]
     NotAStore {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// One of the things in it.
         found: String,
     },
     /// A file was named as the store.
-    #[error("{} is a file; a store is a folder", path.display())]
+    #[error("{} is a file; a store is a directory", path.display())]
     NotAFolder {
         /// The file.
         path: PathBuf,
@@ -211,7 +211,7 @@ pub enum Error {
     /// No right to write.
     #[error("{} cannot be written", path.display())]
     Unwritable {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -219,7 +219,7 @@ pub enum Error {
     /// No room.
     #[error("no room left for {}", path.display())]
     Full {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -227,7 +227,7 @@ pub enum Error {
     /// No right to read.
     #[error("{} cannot be read", path.display())]
     Unreadable {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// Why not.
         source: io::Error,

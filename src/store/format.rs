@@ -1,7 +1,7 @@
-//! What makes a folder a store: `bake.json`, `oci-layout`, an index and a few folders; made,
+//! What makes a directory a store: `bake.json`, `oci-layout`, an index and a few directories; made,
 //! completed and judged here.
 //!
-//! `bake.json` is written first and says that the folder is ours: from then on whatever a crash
+//! `bake.json` is written first and says that the directory is ours: from then on whatever a crash
 //! left out is made by the next open.
 
 use std::fs;
@@ -46,7 +46,7 @@ struct LayoutFile {
 /// The bytes of an `oci-layout` file.
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// What a folder is.
+/// What a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// Not there, or nothing in it.
@@ -57,7 +57,7 @@ pub(super) enum State {
     Whole,
 }
 
-/// Judges the folder `dir` without touching it.
+/// Judges the directory `dir` without touching it.
 pub(super) fn judge(dir: &Path) -> Result<State, Error> {
     let mut names = vec![];
     match fs::read_dir(dir) {

@@ -28,7 +28,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Its folder, absolute.
+    /// Its directory, absolute.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -12,7 +12,7 @@
 //!   channels/NAME/CHANNEL   history of what web@production points at (channel.rs)
 //!   revoked                 history of what must not be used (revoke.rs)
 //!   cache/                  rebuildable
-//!   scratch/ID/             a build in flight (draft.rs)
+//!   scratch/ID/             a build in flight (staging.rs)
 //!   logs/BUILD/             every line of every step
 //! ```
 //! Readers take no lock: `index.json` is replaced by a rename, and a blob never changes under its
@@ -23,7 +23,6 @@
 mod cache;
 mod channel;
 mod disk;
-mod draft;
 mod error;
 mod find;
 mod format;
@@ -39,6 +38,7 @@ mod remove;
 mod reserve;
 mod revocation;
 mod revoke;
+mod staging;
 mod stray;
 mod unpacked;
 mod version;
@@ -49,7 +49,6 @@ pub use channel::{
     Channel, Kept, MEDIA_TESTS, Promoted, Promotion, TESTED_ANNOTATION, TESTS_ANNOTATION, Target,
     Turn, UNTESTED,
 };
-pub use draft::{Draft, NewBlob};
 pub use error::Error;
 pub use gc::{Amount, Garbage, Kind, Rules};
 pub use index::{
@@ -59,6 +58,7 @@ pub use layout::{SMALL, Store};
 pub use reserve::Released;
 pub use revocation::{Revocation, Verdict};
 pub use revoke::{Descendant, Link, Revoked};
+pub use staging::{NewBlob, Staging};
 pub use stray::Stray;
 pub use unpacked::UnpackedLayer;
 pub use version::{Published, Version};

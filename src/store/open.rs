@@ -10,7 +10,7 @@ use crate::files::{self, Lock, system};
 
 impl Store {
     /// Opens (and makes, where missing) the store at `dir`, and repairs what a writer that died
-    /// left behind. An OCI layout that another tool made becomes a store; any other folder that is
+    /// left behind. An OCI layout that another tool made becomes a store; any other directory that is
     /// not empty is refused.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let dir = absolute(dir)?;
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-/// A later change of the working folder must not move the store.
+/// A later change of the working directory must not move the store.
 fn absolute(dir: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(dir).map_err(|e| reading(system("find", dir, e)))
 }

@@ -3,11 +3,11 @@
 //!
 //! Publish, in this order (each line durable before the next):
 //! ```text
-//! before the lock   sync every blob of the draft that will be needed
+//! before the lock   sync every blob of the staging area that will be needed
 //! under the lock    repair what a dead writer left · look at the versions again
 //!   publish.json    names the blobs that are about to appear, and the index that does not know them
-//!   blobs/sha256/   rename them in, sync the folder
-//!   index.json      aside, sync, rename, sync the folder      ◄── the only moment anyone can see
+//!   blobs/sha256/   rename them in, sync the directory
+//!   index.json      aside, sync, rename, sync the directory      ◄── the only moment anyone can see
 //!   publish.json    removed
 //! ```
 //! A death at any point leaves `publish.json`, or nothing to do. The next writer takes back every
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
 use super::index::{self, IndexFile};
-use super::{Draft, Published, Store, Version, disk, layout, reach, record};
+use super::{Published, Staging, Store, Version, disk, layout, reach, record};
 use crate::digest::Digest;
 use crate::files::{self, Lock, is_aside, system};
 use crate::image::{Descriptor, Kind, Reference, kind};
@@ -49,33 +49,40 @@ pub(super) enum Doing {
 /// Longest journal that is read: a hundred thousand blobs.
 const JOURNAL_LIMIT: u64 = 16 << 20;
 
-/// What one draft adds.
-type Part<'a> = (&'a Draft, &'a [Version]);
+/// What one staging area adds.
+type Part<'a> = (&'a Staging, &'a [Version]);
 
 /// A blob to be moved in.
 struct Move<'a> {
     digest: Digest,
-    draft: &'a Draft,
+    staging: &'a Staging,
     /// It was not there; otherwise it replaces one that was cut short.
     fresh: bool,
 }
 
 impl Store {
-    /// Publishes the draft's blobs and `versions` in one step: every blob fsynced, then one rename
+    /// Publishes the staging area's blobs and `versions` in one step: every blob fsynced, then one rename
     /// of `index.json` under the lock. All or nothing. A version that exists with another manifest
     /// digest is an error (`VersionTaken`), with the same one `Already`: then its entry takes over
-    /// the annotations given and the referrers that are new. Blobs of the draft that no version
-    /// needs stay in the draft. Every blob a version needs must be in the draft or in the store.
-    pub fn publish(&self, draft: &Draft, versions: &[Version]) -> Result<Vec<Published>, Error> {
-        self.publish_all(&[(draft, versions)])
+    /// the annotations given and the referrers that are new. Blobs of the staging area that no version
+    /// needs stay in the staging area. Every blob a version needs must be in the staging area or in the store.
+    pub fn publish(
+        &self,
+        staging: &Staging,
+        versions: &[Version],
+    ) -> Result<Vec<Published>, Error> {
+        self.publish_all(&[(staging, versions)])
     }
 
-    /// As [`Store::publish`], for several drafts in one transaction: all versions of all drafts
-    /// appear by one rename, or none. A version may need blobs of any of the drafts. The answers
-    /// are in the order of the versions, one draft after the other.
-    pub fn publish_all(&self, drafts: &[(&Draft, &[Version])]) -> Result<Vec<Published>, Error> {
+    /// As [`Store::publish`], for several staging areas in one transaction: all versions of all staging areas
+    /// appear by one rename, or none. A version may need blobs of any of the staging areas. The answers
+    /// are in the order of the versions, one staging area after the other.
+    pub fn publish_all(
+        &self,
+        stagings: &[(&Staging, &[Version])],
+    ) -> Result<Vec<Published>, Error> {
         self.to_write()?;
-        publish(self, drafts)
+        publish(self, stagings)
     }
 
     /// As [`Store::lock`], and repairs what a writer that died left behind.
@@ -99,7 +106,7 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
         // All that are there: one that another tool has put into the store was perhaps never
         // flushed.
         for path in
-            parts.iter().map(|(draft, _)| draft.path(digest)).chain([store.blob_path(digest)])
+            parts.iter().map(|(staging, _)| staging.path(digest)).chain([store.blob_path(digest)])
         {
             match disk::sync_file(&path) {
                 // Not there, or just removed with the last version that needed it: under the lock
@@ -118,10 +125,10 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
         let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
         // One that is there whole stays; one that was cut short, or is said to be damaged, is
         // mended with ours.
-        if let Some(draft) = need.draft
-            && (there != Some(need.size) || draft.suspected(&digest))
+        if let Some(staging) = need.staging
+            && (there != Some(need.size) || staging.suspected(&digest))
         {
-            moves.push(Move { digest, draft, fresh: there.is_none() });
+            moves.push(Move { digest, staging, fresh: there.is_none() });
         }
     }
     let now = record::now();
@@ -207,11 +214,11 @@ fn decide(store: &Store, index: &IndexFile, parts: &[Part<'_>]) -> Result<Vec<Pu
 struct Need<'a> {
     size: u64,
     /// Where it lies, unless only in the store.
-    draft: Option<&'a Draft>,
+    staging: Option<&'a Staging>,
 }
 
 /// Returns every blob that the versions, and what speaks about them, need, having made sure that
-/// each is in a draft or in the store.
+/// each is in a staging area or in the store.
 fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<'a>>, Error> {
     let mut found = BTreeMap::new();
     for version in versions(parts) {
@@ -224,11 +231,11 @@ fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<
                 why,
             };
             let mut lies = None;
-            for (draft, _) in parts {
+            for (staging, _) in parts {
                 if let Some((file, size)) =
-                    disk::open(&draft.path(&next.digest)).map_err(reading)?
+                    disk::open(&staging.path(&next.digest)).map_err(reading)?
                 {
-                    lies = Some((file, size, Some(*draft)));
+                    lies = Some((file, size, Some(*staging)));
                     break;
                 }
             }
@@ -237,7 +244,7 @@ fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<
                     .map_err(reading)?
                     .map(|(file, size)| (file, size, None));
             }
-            let Some((file, size, draft)) = lies else {
+            let Some((file, size, staging)) = lies else {
                 return Err(incomplete("is in neither the build nor the store".to_owned()));
             };
             if size != next.size {
@@ -246,13 +253,15 @@ fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<
                     next.size
                 )));
             }
-            if found.insert(next.digest, Need { size, draft }).is_some()
+            if found.insert(next.digest, Need { size, staging }).is_some()
                 || !matches!(kind(&next.media_type), Kind::Manifest | Kind::Index)
             {
                 continue;
             }
-            let path = draft
-                .map_or_else(|| store.blob_path(&next.digest), |draft| draft.path(&next.digest));
+            let path = staging.map_or_else(
+                || store.blob_path(&next.digest),
+                |staging| staging.path(&next.digest),
+            );
             let bytes = layout::read_verified(file, size, &path, &next.digest)?;
             if version.referrers.contains(&next)
                 && index::subject_in(&bytes).map(|subject| subject.digest)
@@ -281,8 +290,8 @@ fn step_in(
         let fresh: Vec<Digest> =
             moves.iter().filter(|one| one.fresh).map(|one| one.digest).collect();
         write_journal(store, Doing::Publish, before, &fresh)?;
-        for Move { digest, draft, .. } in moves {
-            disk::rename(&draft.path(digest), &store.blob_path(digest))?;
+        for Move { digest, staging, .. } in moves {
+            disk::rename(&staging.path(digest), &store.blob_path(digest))?;
         }
         disk::sync_dir(&store.blobs())?;
     }
@@ -297,12 +306,12 @@ fn step_in(
     Ok(())
 }
 
-/// Puts everything back: the index, then the blobs, which return to their drafts.
+/// Puts everything back: the index, then the blobs, which return to their staging areas.
 fn take_back(store: &Store, before: &[u8], moves: &[Move<'_>]) -> Result<(), files::Error> {
     undo_index(store, before)?;
-    for Move { digest, draft, .. } in moves.iter().filter(|one| one.fresh) {
+    for Move { digest, staging, .. } in moves.iter().filter(|one| one.fresh) {
         let from = store.blob_path(digest);
-        if from.exists() && disk::rename(&from, &draft.path(digest)).is_err() {
+        if from.exists() && disk::rename(&from, &staging.path(digest)).is_err() {
             disk::remove(&from)?;
         }
     }

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_torn_line_is_no_line() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = &dir.path().join("history");
         assert!(history(path).is_empty());
         add(path, "one");
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn damage_and_newer_formats_are_told() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = &dir.path().join("history");
         for (text, why) in [
             ("{}\n", "line 1"),

@@ -3,7 +3,7 @@
 //! ```text
 //! under the lock
 //!   publish.json    names the blobs that are about to go, and the index that knows them
-//!   index.json      aside, sync, rename, sync the folder      ◄── from here on the versions are gone
+//!   index.json      aside, sync, rename, sync the directory      ◄── from here on the versions are gone
 //!   blobs/sha256/   removed
 //!   publish.json    removed
 //! ```

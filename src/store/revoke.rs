@@ -1,7 +1,7 @@
 //! Revocations: versions that nobody should start any more, who said so and why, and what was built
 //! on them.
 //!
-//! `revoked` in the store's folder is the history of all of them, one JSON object a line
+//! `revoked` in the store's directory is the history of all of them, one JSON object a line
 //! (record.rs). What is revoked is a content: every name of it, and not what is baked under the
 //! same name after a removal.
 

@@ -10,7 +10,7 @@ use super::{Store, reach};
 use crate::digest::Digest;
 use crate::files::{Lock, is_aside, system};
 
-/// What may stand in the store's folder.
+/// What may stand in the store's directory.
 const KNOWN: &[&str] = &[
     "oci-layout",
     "index.json",
@@ -44,7 +44,7 @@ impl Store {
     }
 }
 
-/// Looks through the store's own folder and `blobs/sha256`. While a writer is at work the
+/// Looks through the store's own directory and `blobs/sha256`. While a writer is at work the
 /// unreferenced blobs are not told: they may be about to be named.
 pub(super) fn find(store: &Store) -> Result<Vec<Stray>, Error> {
     let lock_path = store.lock_path();
@@ -78,7 +78,7 @@ pub(super) fn find(store: &Store) -> Result<Vec<Stray>, Error> {
     Ok(strays)
 }
 
-/// Returns the sorted names in a folder; none where the folder is not there.
+/// Returns the sorted names in a directory; none where the directory is not there.
 fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let mut names = vec![];
     let entries = match fs::read_dir(dir) {

@@ -56,7 +56,7 @@ impl StepCache {
                 return Ok(None);
             }
         }
-        // A user may not move folders whose root a step gave to someone else.
+        // A user may not move directories whose root a step gave to someone else.
         if fs::rename(from, &path).is_err() {
             return Ok(None);
         }
@@ -87,14 +87,14 @@ mod tests {
     fn unpacked_layers_are_of_this_mount_only() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        let (cache, draft) = (store.step_cache().unwrap(), store.draft().unwrap());
+        let (cache, staging) = (store.step_cache().unwrap(), store.staging().unwrap());
         let make = |name: &str| {
-            let dir = draft.dir().join(name);
+            let dir = staging.dir().join(name);
             fs::create_dir(&dir).unwrap();
             fs::write(dir.join("file"), name).unwrap();
             dir
         };
-        let old = draft.dir().join("old");
+        let old = staging.dir().join("old");
         assert!(cache.unpacked("one").unwrap().is_none());
         let kept = cache.keep_unpacked("one", &make("a"), &old).unwrap().expect("it can be moved");
         assert!(cache.unpacked("one").unwrap().is_some(), "it is used together");
@@ -103,7 +103,7 @@ mod tests {
         fs::write(cache.dir.join("layers/one.used"), "another mount").unwrap();
         assert!(cache.unpacked("one").unwrap().is_none());
         let kept = cache
-            .keep_unpacked("one", &draft.dir().join("b"), &old)
+            .keep_unpacked("one", &staging.dir().join("b"), &old)
             .unwrap()
             .expect("the old one goes");
         assert_eq!(fs::read_to_string(kept.path.join("file")).unwrap(), "b");

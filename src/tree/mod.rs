@@ -31,7 +31,7 @@ pub use what::{What, differences};
 /// A root file system as a list of its names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Clean paths (relative, no `./`; the top folder is empty and may be missing) in the order of
+    /// Clean paths (relative, no `./`; the top directory is empty and may be missing) in the order of
     /// [`layer::compare`].
     nodes: Vec<(Vec<u8>, Node)>,
 }
@@ -50,7 +50,7 @@ pub struct Node {
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A folder.
+    /// A directory.
     Dir,
     /// A regular file.
     File {
@@ -59,7 +59,7 @@ pub enum Kind {
         /// sha256 of its contents, if they were read; a tree from layers or a text always has it.
         digest: Option<Digest>,
     },
-    /// A symbolic link with this target.
+    /// A symlink with this target.
     Symlink(Vec<u8>),
     /// A fifo.
     Fifo,
@@ -122,7 +122,7 @@ impl Tree {
         self.find(path).map(|place| &self.nodes[place].1)
     }
 
-    /// Whether anything is in the folder `path`.
+    /// Whether anything is in the directory `path`.
     pub fn has_inside(&self, path: &[u8]) -> bool {
         let place = match self.nodes.binary_search_by(|(found, _)| layer::compare(found, path)) {
             Ok(place) => place + 1,
@@ -131,7 +131,7 @@ impl Tree {
         self.nodes.get(place).is_some_and(|(next, _)| below(next, path))
     }
 
-    /// Follows the symbolic links in an absolute or relative path, inside the tree; what does not
+    /// Follows the symlinks in an absolute or relative path, inside the tree; what does not
     /// exist is taken as it is written.
     pub fn resolve(&self, path: &[u8]) -> Vec<u8> {
         let symlink = |at: &[u8]| match self.get(at).map(|node| &node.kind) {
@@ -145,7 +145,7 @@ impl Tree {
     }
 }
 
-/// Whether `path` is inside the folder `folder`; everything but the top is inside the empty one.
+/// Whether `path` is inside the directory `directory`; everything but the top is inside the empty one.
 pub fn below(path: &[u8], folder: &[u8]) -> bool {
     if folder.is_empty() {
         !path.is_empty()
@@ -154,13 +154,13 @@ pub fn below(path: &[u8], folder: &[u8]) -> bool {
     }
 }
 
-/// Puts a name under a folder; the empty folder is the top.
+/// Puts a name under a directory; the empty directory is the top.
 pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
     [folder, slash, name].concat()
 }
 
-/// The folder that a name is in; of a name at the top, and of the top itself, the empty path.
+/// The directory that a name is in; of a name at the top, and of the top itself, the empty path.
 pub fn parent(path: &[u8]) -> &[u8] {
     &path[..path.iter().rposition(|b| *b == b'/').unwrap_or(0)]
 }

@@ -41,7 +41,7 @@ pub struct Subject {
     pub version: String,
     /// Digest of its manifest.
     pub digest: Digest,
-    /// Absolute paths of folders whose data lives outside the image.
+    /// Absolute paths of directories whose data lives outside the image.
     pub volumes: Vec<String>,
     /// Patterns in gitignore notation over absolute paths.
     pub ignore: Vec<String>,

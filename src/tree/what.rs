@@ -12,7 +12,7 @@ pub enum What {
     Kind,
     /// Its bytes.
     Content,
-    /// Where a symbolic link points.
+    /// Where a symlink points.
     Target,
     /// Permission bits.
     Mode,
@@ -74,7 +74,7 @@ pub fn differences(before: &Node, after: &Node) -> Vec<What> {
         _ => return vec![What::Kind],
     }
     let (old, new) = (&before.meta, &after.meta);
-    // The mode of a symbolic link means nothing, and no two file systems agree on it.
+    // The mode of a symlink means nothing, and no two file systems agree on it.
     if old.mode != new.mode && !matches!(before.kind, Kind::Symlink(_)) {
         found.push(What::Mode);
     }

@@ -70,7 +70,7 @@ pub fn run(
     let (manifest, config) = read(context.store, &version.manifest)?;
     let exec = program(container, &config, &version.reference)?;
     let listeners = ports::listen(&container.publish)?;
-    let draft = context.store.draft()?;
+    let draft = context.store.staging()?;
     let mut session = None;
     let ended = (|| {
         let opened = context.session(draft.dir())?;

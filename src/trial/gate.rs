@@ -22,12 +22,12 @@ use crate::event::Event;
 use crate::image::{self, Descriptor, ImageConfig, Manifest, Reference};
 use crate::job::{self, JobContext, Session};
 use crate::store::{
-    Draft, Published, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
+    Published, Staging, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
 };
 
 /// A finished image in its draft, or in the store, not yet looked at.
 pub(crate) struct Finished<'a, 'i> {
-    pub(crate) draft: &'a Draft,
+    pub(crate) draft: &'a Staging,
     pub(crate) reference: Reference,
     /// Names the image; its annotations become those of the entry.
     pub(crate) descriptor: Descriptor,
@@ -43,7 +43,7 @@ pub(crate) struct Finished<'a, 'i> {
 
 /// An image that passed the gate.
 pub(crate) struct Checked<'a> {
-    draft: &'a Draft,
+    draft: &'a Staging,
     version: Version,
 }
 
@@ -135,9 +135,9 @@ impl Checked<'_> {
 /// Publishes images together: the one moment anyone can see them. Returns for each whether it is
 /// new.
 pub(crate) fn publish(store: &Store, checked: Vec<Checked<'_>>) -> Result<Vec<Published>, Error> {
-    let all: Vec<(&Draft, [Version; 1])> =
+    let all: Vec<(&Staging, [Version; 1])> =
         checked.into_iter().map(|Checked { draft, version }| (draft, [version])).collect();
-    let all: Vec<(&Draft, &[Version])> =
+    let all: Vec<(&Staging, &[Version])> =
         all.iter().map(|(draft, versions)| (*draft, versions.as_slice())).collect();
     Ok(store.publish_all(&all)?)
 }

@@ -7,7 +7,7 @@ use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platfor
 use crate::job::{Error, JobContext, Session, unpack_layer};
 use crate::layer::Compression;
 use crate::sandbox::{Host, Rung};
-use crate::store::{Draft, Store, UnpackedLayer};
+use crate::store::{Staging, Store, UnpackedLayer};
 
 /// Reads manifest and config of a stored image; of an index those of this machine's image.
 pub(super) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
@@ -43,7 +43,7 @@ pub(super) struct Layers {
 pub(super) fn unpacked(
     context: &JobContext<'_>,
     session: &Session,
-    draft: &Draft,
+    draft: &Staging,
     manifest: &Manifest,
     config: &ImageConfig,
 ) -> Result<Layers, Error> {

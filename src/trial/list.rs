@@ -22,7 +22,7 @@ use crate::image::{Descriptor, MEDIA_MANIFEST, Manifest};
 use crate::job::Error;
 use crate::recipe::Recipe;
 use crate::step::{self, LoweredTest, Probe};
-use crate::store::{self, Draft, MEDIA_TESTS, Store};
+use crate::store::{self, MEDIA_TESTS, Staging, Store};
 
 /// A script that a test runs.
 const MEDIA_SCRIPT: &str = "application/vnd.bake.test-script";
@@ -120,7 +120,7 @@ impl Tests {
 
     /// Puts the list and its scripts into the draft; returns the artifact to be published with
     /// `image`. An empty list as well: it may take the place of an earlier one.
-    pub(crate) fn keep(&self, draft: &Draft, image: &Descriptor) -> Result<Descriptor, Error> {
+    pub(crate) fn keep(&self, draft: &Staging, image: &Descriptor) -> Result<Descriptor, Error> {
         let (digest, size) = draft.put(&self.bytes())?;
         let mut layers = vec![Descriptor::new(MEDIA_TESTS, digest, size)];
         for bytes in self.scripts.values() {
@@ -134,7 +134,7 @@ impl Tests {
 /// Puts the statement that `image` (called `name`) passed its tests into the draft; returns the
 /// artifact to be published with it.
 pub(crate) fn attest(
-    draft: &Draft,
+    draft: &Staging,
     name: &str,
     image: &Descriptor,
     run: &TestRun,
@@ -149,7 +149,7 @@ pub(crate) fn attest(
 }
 
 fn artifact(
-    draft: &Draft,
+    draft: &Staging,
     kind: &str,
     layers: Vec<Descriptor>,
     image: &Descriptor,

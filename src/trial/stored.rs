@@ -64,7 +64,7 @@ pub(crate) fn stored(
     recipe: Option<&Path>,
 ) -> Result<(Digest, PathBuf), Error> {
     let (manifest, config) = read(context.store, &version.manifest)?;
-    let draft = context.store.draft()?;
+    let draft = context.store.staging()?;
     let logs = context.store.logs(draft.id())?;
     let mut session = None;
     let outcome = (|| {

@@ -124,7 +124,7 @@ fn a_store_that_is_none_is_exit_11() {
     lab.write("tiny.toml", "[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\nscratch = true\n");
     lab.write("other/thesis.txt", "years of work");
     for (store, why) in [
-        ("tiny.toml", "is a file; a store is a folder"),
+        ("tiny.toml", "is a file; a store is a directory"),
         (
             "other",
             "is not a store: it is no OCI image layout and not empty (it has \"thesis.txt\")",

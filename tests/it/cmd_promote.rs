@@ -110,7 +110,7 @@ fn json_says_the_same() {
 fn refusals_tell_what_to_do() {
     let lab = lab();
     let store = Store::open(&lab.path("store")).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let mut untested = image(&draft, "web:3.0.0", "three");
     untested.manifest.annotations.insert(TESTED_ANNOTATION.to_owned(), UNTESTED.to_owned());
     store.publish(&draft, &[untested]).expect("publish");

@@ -32,7 +32,7 @@ pub(crate) struct Said {
 /// Publishes an image of these layers.
 pub(crate) fn publish(lab: &Lab, name: &str, layers: &[Vec<u8>], said: &Said) -> Digest {
     let store = Store::open(&lab.path("store")).expect("a store");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let put = |media: &str, bytes: &[u8]| {
         let (digest, size) = draft.put(bytes).expect("put");
         Descriptor::new(media, digest, size)

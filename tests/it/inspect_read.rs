@@ -67,7 +67,7 @@ fn details() {
 fn an_index_shows_the_image_of_this_machine() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let mut other = Parts::new("other");
     other.config.architecture = "s390x".to_owned();
     let other = other.put(&draft, "x:1").manifest.with_platform(Platform::linux("s390x"));

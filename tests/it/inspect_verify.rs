@@ -34,7 +34,7 @@ fn check(change: impl FnOnce(&mut Parts), expected: &[&str]) {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "good:1", "good");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let mut parts = Parts::new("bad");
     change(&mut parts);
     let version = parts.put(&draft, "bad:1");
@@ -282,7 +282,7 @@ fn the_folder_and_the_index_are_judged() {
 fn one_text_for_two_readers_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let good = image(&draft, "good:1", "x");
     let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read"))
         .expect("a manifest");
@@ -309,7 +309,7 @@ fn a_bomb_is_not_unpacked() {
     // A gigabyte and a half of zeros in a file is about six kilobytes of zstd.
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let mut parts = Parts::new("bomb");
     let zeros = vec![0; 16 << 20];
     let frame = zstd::encode_all(&zeros[..], 3).expect("zstd");

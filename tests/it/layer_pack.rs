@@ -369,7 +369,7 @@ fn a_full_place_is_an_error() {
         pack(&dir.path().join("missing"), EPOCH, &mut vec![])
             .expect_err("no folder")
             .to_string()
-            .starts_with("cannot open the folder")
+            .starts_with("cannot open the directory")
     );
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 
 use bake::image::{Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest};
-use bake::store::{Draft, Error, Link, Store, TESTED_ANNOTATION, Turn, UNTESTED, Version, Who};
+use bake::store::{Error, Link, Staging, Store, TESTED_ANNOTATION, Turn, UNTESTED, Version, Who};
 
 use crate::store_lab::*;
 
@@ -188,7 +188,7 @@ fn what_must_not_be_promoted_is_not() {
         Err(Error::NoChannel { .. })
     ));
     assert!(tree(lab.dir.path()) == before);
-    let draft = lab.store.draft().expect("draft");
+    let draft = lab.store.staging().expect("draft");
     let mut untested = image(&draft, "web:5", "5");
     untested.manifest.annotations.insert(TESTED_ANNOTATION.to_owned(), UNTESTED.to_owned());
     lab.store.publish(&draft, &[untested]).expect("publish");
@@ -300,9 +300,9 @@ fn derived(
     store: &Store,
     name: &str,
     of: &Version,
-    change: impl Fn(&Draft, &mut Manifest),
+    change: impl Fn(&Staging, &mut Manifest),
 ) -> Version {
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let mut manifest =
         Manifest::parse(&store.read_blob(&of.manifest.digest).expect("read")).expect("a manifest");
     change(&draft, &mut manifest);
@@ -319,7 +319,7 @@ fn descendants_are_found_by_name_digest_and_layers() {
     let other = lab.store.resolve(&reference("web:2")).expect("there");
     let say = |key: &str, value: &str| {
         let (key, value) = (format!("org.opencontainers.image.base.{key}"), value.to_owned());
-        move |_: &Draft, manifest: &mut Manifest| {
+        move |_: &Staging, manifest: &mut Manifest| {
             manifest.annotations.insert(key.clone(), value.clone());
         }
     };
@@ -346,7 +346,7 @@ fn descendants_are_found_by_name_digest_and_layers() {
         say("digest", &by_digest.manifest.digest.to_string()),
     );
     // An index of it, as of an image for several machines.
-    let draft = lab.store.draft().expect("draft");
+    let draft = lab.store.staging().expect("draft");
     let index = Index { manifests: vec![grandchild.manifest.clone()], ..Index::default() };
     let (digest, size) = draft.put(&index.to_json()).expect("put");
     lab.store

@@ -53,7 +53,7 @@ impl Lab {
         let before = seen(self.dir.path());
         let told = self.store.garbage(rules).expect("plan");
         assert!(seen(self.dir.path()) == before, "looking changes nothing");
-        let grave = self.store.draft().expect("draft");
+        let grave = self.store.staging().expect("draft");
         let done = self.store.collect(rules, Some(&grave)).expect("collect");
         grave.discard().expect("discard");
         assert_eq!(told, done);
@@ -158,7 +158,7 @@ fn rules_for_versions() {
 fn what_speaks_about_a_version_goes_with_it() {
     let lab = lab(&["web:1"]);
     let before = seen(lab.dir.path());
-    let draft = lab.store.draft().expect("draft");
+    let draft = lab.store.staging().expect("draft");
     let mut old = image(&draft, "app:1", "old");
     old.referrers.push(referrer(&draft, &old.manifest, "tested"));
     let digest = old.manifest.digest;
@@ -325,7 +325,7 @@ fn unpacked_layers_go_unless_somebody_stands_on_them() {
         0,
         "nowhere to move it to"
     );
-    let grave = lab.store.draft().expect("draft");
+    let grave = lab.store.staging().expect("draft");
     let done = lab.store.collect(&rules(), Some(&grave)).expect("collect");
     assert_eq!(done, told);
     assert_eq!(
@@ -350,7 +350,7 @@ fn what_a_running_build_has_used_stays() {
         ..Rules::default()
     };
     let stale = lab.file("cache/packages/stale", "x", DAY);
-    let build = lab.store.draft().expect("draft");
+    let build = lab.store.staging().expect("draft");
     let used = lab.file("cache/packages/used", "x", Duration::from_secs(60));
     let log = lab.store.logs(build.id()).expect("logs").join("1.log");
     fs::write(&log, "x").expect("write");
@@ -375,7 +375,7 @@ fn the_scratch_of_the_dead_is_told_and_left_to_the_sweep() {
     let told = lab.store.garbage(&rules()).expect("plan");
     assert_eq!(count(&told, Kind::Scratch), 1);
     assert!(told.bytes() > 0);
-    assert_eq!(lab.store.dead_drafts().expect("dead").len(), 1, "looking claims nothing");
+    assert_eq!(lab.store.dead_stagings().expect("dead").len(), 1, "looking claims nothing");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn blobs_are_verified() {
     assert!(corrupt());
     assert!(matches!(store.blob_of(&version.manifest), Err(Error::Corrupt { .. })));
     // One that was cut is mended by publishing the same again.
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     assert_eq!(
         store.publish(&draft, &[image(&draft, "web:1", "one")]).expect("publish"),
         [Published::Already]
@@ -215,7 +215,7 @@ fn root_a_full_disk_changes_nothing() {
     publish(&store, "web:1", "one");
     let before = tree(&path);
     // Full while the draft is written.
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let big = vec![7; 1 << 20];
     assert!(matches!(draft.put(&big), Err(Error::Full { .. })));
     // Full at the moment of the publish.
@@ -250,7 +250,7 @@ fn root_a_read_only_store_can_be_read() {
     publish(&store, "web:1", "one");
     mount.read_only();
     assert!(matches!(Store::open(dir.path()), Err(Error::Unwritable { .. })));
-    assert!(matches!(store.draft(), Err(Error::Unwritable { .. })));
+    assert!(matches!(store.staging(), Err(Error::Unwritable { .. })));
     let store = Store::open_to_read(dir.path()).expect("open to read");
     assert_eq!(names(&store), ["web:1"]);
     check_whole(&store);

@@ -11,7 +11,7 @@ use bake::image::{
     Descriptor, History, ImageConfig, MEDIA_CONFIG, MEDIA_EMPTY, MEDIA_LAYER_GZIP, MEDIA_MANIFEST,
     Manifest, Platform, Reference,
 };
-use bake::store::{Draft, Error, Store, Version};
+use bake::store::{Error, Staging, Store, Version};
 
 pub(crate) const EPOCH: i64 = 1_700_000_000;
 
@@ -73,11 +73,11 @@ impl Parts {
         Self { config, layers }
     }
 
-    pub(crate) fn put(&self, draft: &Draft, name: &str) -> Version {
+    pub(crate) fn put(&self, draft: &Staging, name: &str) -> Version {
         self.try_put(draft, name).expect("put")
     }
 
-    pub(crate) fn try_put(&self, draft: &Draft, name: &str) -> Result<Version, Error> {
+    pub(crate) fn try_put(&self, draft: &Staging, name: &str) -> Result<Version, Error> {
         let put = |media: &str, bytes: &[u8]| {
             draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size))
         };
@@ -90,12 +90,12 @@ impl Parts {
 }
 
 /// Puts a small image into the draft.
-pub(crate) fn image(draft: &Draft, name: &str, content: &str) -> Version {
+pub(crate) fn image(draft: &Staging, name: &str, content: &str) -> Version {
     Parts::new(content).put(draft, name)
 }
 
 /// Puts what speaks about `subject` into the draft: an artifact with one file.
-pub(crate) fn referrer(draft: &Draft, subject: &Descriptor, text: &str) -> Descriptor {
+pub(crate) fn referrer(draft: &Staging, subject: &Descriptor, text: &str) -> Descriptor {
     let put = |media: &str, bytes: &[u8]| {
         draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size)).expect("put")
     };
@@ -111,7 +111,7 @@ pub(crate) fn referrer(draft: &Draft, subject: &Descriptor, text: &str) -> Descr
 
 /// Publishes a small image.
 pub(crate) fn publish(store: &Store, name: &str, content: &str) -> Version {
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let version = image(&draft, name, content);
     store.publish(&draft, std::slice::from_ref(&version)).expect("publish");
     version

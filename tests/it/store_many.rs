@@ -17,7 +17,7 @@ const TAKEN: i32 = 42;
 
 fn write(dir: &Path, name: &str, content: &str) -> i32 {
     let store = Store::open(dir).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let version = image(&draft, name, content);
     match store.publish(&draft, &[version]) {
         Ok(published) if published == [Published::New] => NEW,
@@ -59,7 +59,7 @@ fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expe
     assert_eq!(count(&codes), expected, "{codes:?}");
     let store = Store::open(&path).expect("open");
     assert_eq!(names(&store).len(), expected[0]);
-    assert!(store.dead_drafts().expect("dead").len() <= WRITERS);
+    assert!(store.dead_stagings().expect("dead").len() <= WRITERS);
     check_whole(&store);
     // Threads, each with a store of its own, and readers beside them.
     let dir = tempfile::tempdir().expect("a folder");
@@ -84,7 +84,7 @@ fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expe
     assert_eq!(count(&codes), expected, "{codes:?}");
     let store = Store::open(dir.path()).expect("open");
     assert_eq!(names(&store).len(), expected[0]);
-    assert!(store.dead_drafts().expect("dead").is_empty());
+    assert!(store.dead_stagings().expect("dead").is_empty());
     check_whole(&store);
 }
 
@@ -131,7 +131,7 @@ fn publishers_and_removers_do_not_lose_each_others_blobs() {
 fn holder() {
     let Some(dir) = std::env::var_os("BAKE_DRAFT_CHILD") else { return };
     let store = Store::open(dir.as_ref()).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     draft.put(b"half a layer").expect("put");
     std::fs::write(Path::new(&dir).join("cache/ready"), draft.id()).expect("write");
     // Until killed: nobody writes to this end.
@@ -151,12 +151,12 @@ fn only_the_drafts_of_the_dead_are_swept() {
         assert!(child.try_wait().expect("wait").is_none(), "it lives");
         std::thread::yield_now();
     }
-    assert!(store.dead_drafts().expect("dead").is_empty());
+    assert!(store.dead_stagings().expect("dead").is_empty());
     child.kill().expect("kill");
     child.wait().expect("wait");
-    let dead = store.dead_drafts().expect("dead");
+    let dead = store.dead_stagings().expect("dead");
     assert_eq!(dead.len(), 1);
-    assert!(store.dead_drafts().expect("dead").is_empty(), "claimed once");
+    assert!(store.dead_stagings().expect("dead").is_empty(), "claimed once");
     let corner = dead[0].dir().to_owned();
     assert!(corner.join("blobs").is_dir());
     drop(dead);
@@ -165,7 +165,7 @@ fn only_the_drafts_of_the_dead_are_swept() {
     // alone.
     std::fs::create_dir(dir.path().join("scratch/20000101T000000000-half")).expect("mkdir");
     std::fs::write(dir.path().join("scratch/file"), "x").expect("write");
-    assert_eq!(store.dead_drafts().expect("dead").len(), 1);
+    assert_eq!(store.dead_stagings().expect("dead").len(), 1);
     assert!(!dir.path().join("scratch/20000101T000000000-half").exists());
     assert!(dir.path().join("scratch/file").exists());
 }

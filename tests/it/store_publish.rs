@@ -53,7 +53,7 @@ fn a_version_is_one_content_for_ever() {
     let store = Store::open(dir.path()).expect("open");
     let first = publish(&store, "web:1", "one");
     let before = tree(dir.path());
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let same = image(&draft, "web:1", "one");
     assert_eq!(store.publish(&draft, &[same]).expect("the same again"), [Published::Already]);
     let other = image(&draft, "web:1", "other");
@@ -68,7 +68,7 @@ fn a_version_is_one_content_for_ever() {
     drop(draft);
     assert!(tree(dir.path()) == before, "all or none: web:2 is not there either");
     // Two contents for one version in one publish.
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let (a, b) = (image(&draft, "x:1", "a"), image(&draft, "x:1", "b"));
     assert!(matches!(store.publish(&draft, &[a.clone(), b]), Err(Error::VersionTaken { .. })));
     assert_eq!(
@@ -83,7 +83,7 @@ fn a_version_is_one_content_for_ever() {
 fn several_versions_appear_together() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let versions = [image(&draft, "web:1", "one"), image(&draft, "worker:1", "two")];
     assert_eq!(
         store.publish(&draft, &versions).expect("publish"),
@@ -101,7 +101,7 @@ fn several_drafts_appear_together_or_not_at_all() {
     let store = Store::open(dir.path()).expect("open");
     let taken = publish(&store, "app:1", "taken");
     let before = tree(dir.path());
-    let (one, two) = (store.draft().expect("draft"), store.draft().expect("draft"));
+    let (one, two) = (store.staging().expect("draft"), store.staging().expect("draft"));
     let web = image(&one, "web:1", "one");
     // Made in one draft, its blobs in the other.
     let lent = Version::new(reference("lent:1"), image(&one, "x:1", "lent").manifest);
@@ -134,7 +134,7 @@ fn what_speaks_about_a_version_comes_and_goes_with_it() {
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "old:1", "old");
     let before = tree(dir.path());
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let mut web = image(&draft, "web:1", "one");
     let attestation = referrer(&draft, &web.manifest, "tested");
     web.referrers.push(attestation.clone());
@@ -182,7 +182,7 @@ fn what_does_not_hold_together_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
     let before = tree(dir.path());
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let good = image(&draft, "web:1", "one");
     let mut wrong_size = good.clone();
     wrong_size.manifest.size += 1;
@@ -217,7 +217,7 @@ fn what_is_removed_is_gone_and_nothing_else() {
     publish(&store, "web:2", "two");
     publish(&store, "app:1", "one");
     // A draft in flight does not lose what it has.
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let later = image(&draft, "web:3", "two");
     let removed = store.remove(&reference("web:2")).expect("remove");
     assert_eq!(removed.reference.to_string(), "web:2");
@@ -282,22 +282,22 @@ fn foreign_entries_stay() {
 fn a_draft_dropped_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path()).expect("open");
-    drop(store.draft().expect("draft"));
+    drop(store.staging().expect("draft"));
     let before = tree(dir.path());
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     image(&draft, "web:1", "one");
     drop(draft.blob().expect("blob"));
     let deep = draft.dir().join("step/work/work");
     fs::create_dir_all(&deep).expect("mkdir");
     fs::set_permissions(&deep, fs::Permissions::from_mode(0o0)).expect("chmod");
-    assert!(store.dead_drafts().expect("dead").is_empty(), "it lives");
+    assert!(store.dead_stagings().expect("dead").is_empty(), "it lives");
     assert!(
         draft.dir().starts_with(store.dir().join("scratch")) && draft.dir().ends_with(draft.id())
     );
     draft.discard().expect("discard");
     assert!(tree(dir.path()) == before);
     let mut ids: Vec<String> =
-        (0..100).map(|_| store.draft().expect("draft").id().to_owned()).collect();
+        (0..100).map(|_| store.staging().expect("draft").id().to_owned()).collect();
     ids.dedup();
     assert_eq!(ids.len(), 100);
 }
@@ -306,7 +306,7 @@ fn a_draft_dropped_leaves_nothing() {
 fn files_are_adopted_by_link_or_copy() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(&dir.path().join("store")).expect("open");
-    let draft = store.draft().expect("draft");
+    let draft = store.staging().expect("draft");
     let file = store.cache("layers").expect("cache").join("f");
     for (mode, linked) in [(0o644, true), (0o600, false)] {
         let content = format!("content {mode:o}");
@@ -332,7 +332,7 @@ fn reading_leaves_no_trace() {
     let store = Store::open_to_read(&none).expect("an empty one");
     assert!(names(&store).is_empty());
     assert!(store.strays().expect("strays").is_empty());
-    assert!(matches!(store.draft(), Err(Error::OpenToRead { .. })));
+    assert!(matches!(store.staging(), Err(Error::OpenToRead { .. })));
     assert!(!none.exists());
     let store = Store::open(dir.path()).expect("open");
     let one = publish(&store, "web:1", "one");

@@ -213,7 +213,7 @@ fn judge_tar(tar: &mut dyn Read) -> Result<(), String> {
 /// What a tar says about a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
-    /// A folder, or something is in it.
+    /// A directory, or something is in it.
     Dir,
     /// Deleted from what lower layers have.
     Gone,
@@ -234,7 +234,7 @@ impl Names {
         if before.is_some() && (before, said) != (Some(Said::Dir), Said::Dir) {
             return false;
         }
-        // A deletion needs no folder: what is not there is deleted already.
+        // A deletion needs no directory: what is not there is deleted already.
         let mut rest = path;
         while said != Said::Gone
             && let Some(slash) = rest.iter().rposition(|byte| *byte == b'/')

@@ -28,7 +28,7 @@ use std::io::ErrorKind;
 
 use super::error::{Error, writing};
 use super::remove;
-use super::{Draft, Store, Version, disk};
+use super::{Staging, Store, Version, disk};
 use crate::files::{self, Lock, remove_tree};
 
 mod entry;
@@ -55,7 +55,7 @@ impl Store {
         for layer in unpacked_layers(self, &times)? {
             tally.add(Kind::Layers, 1, weigh(&layer.path));
         }
-        for dir in Draft::abandoned(&self.scratch())? {
+        for dir in Staging::abandoned(&self.scratch())? {
             tally.add(Kind::Scratch, 1, weigh(&dir));
         }
         tally.add(Kind::Versions, versions.removal.versions.len() as u64, 0);
@@ -65,14 +65,14 @@ impl Store {
     /// Removes what the rules say, and returns what went. Unpacked layers, whose files may belong to
     /// ids that only exist inside the user namespace, are moved into the directory of `staging`, as
     /// `layer-…`, to be removed from there; without one they stay. Staging directories of dead
-    /// builds are not looked at: see [`Store::dead_drafts`].
+    /// builds are not looked at: see [`Store::dead_stagings`].
     ///
     /// # Errors
     /// [`Error::Collect`] with what went, where something else could not be removed.
-    pub fn collect(&self, rules: &Rules, staging: Option<&Draft>) -> Result<Garbage, Error> {
+    pub fn collect(&self, rules: &Rules, staging: Option<&Staging>) -> Result<Garbage, Error> {
         self.to_write()?;
         let _room = self.release_reserve();
-        let own = if staging.is_none() { Some(self.draft()?) } else { None };
+        let own = if staging.is_none() { Some(self.staging()?) } else { None };
         let corner = staging.or(own.as_ref()).expect("one of both");
         let times = Times::of(self, rules, Some(corner))?;
         let mut collection = Collection::default();
@@ -113,7 +113,7 @@ impl Collection {
         &mut self,
         store: &Store,
         times: &Times,
-        staging: Option<&Draft>,
+        staging: Option<&Staging>,
     ) -> Result<(), Error> {
         let plan = CachePlan::make(store, times)?;
         for file in &plan.files {
@@ -158,7 +158,7 @@ impl Collection {
         store: &Store,
         rules: &Rules,
         times: &Times,
-        corner: &Draft,
+        corner: &Staging,
     ) -> Result<Vec<Version>, Error> {
         let _lock = store.lock_repaired()?;
         let (before, index) = store.index()?;

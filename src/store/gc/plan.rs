@@ -13,7 +13,7 @@ use crate::image::epoch_of;
 use crate::store::error::Error;
 use crate::store::index::{IndexFile, PUBLISHED_ANNOTATION};
 use crate::store::remove::{self, Removal};
-use crate::store::{Draft, SMALL, Store, Version, disk};
+use crate::store::{SMALL, Staging, Store, Version, disk};
 
 /// A file that goes.
 pub(super) struct Victim {
@@ -71,15 +71,15 @@ pub(super) struct Tally {
 }
 
 impl Times {
-    /// `own`: a draft that is no build.
-    pub(super) fn of(store: &Store, rules: &Rules, own: Option<&Draft>) -> Result<Self, Error> {
+    /// `own`: a staging area that is no build.
+    pub(super) fn of(store: &Store, rules: &Rules, own: Option<&Staging>) -> Result<Self, Error> {
         // By the clock that stamps files, read first: what is stamped later than this belongs to a
         // build that has just begun.
         let now = file_clock();
         let ago = |age: Duration| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         // What a build has used since it began, it may use again; it looks around a little before
         // it begins.
-        let mut living = Draft::living(&store.scratch())?;
+        let mut living = Staging::living(&store.scratch())?;
         living.retain(|(id, _)| own.is_none_or(|own| own.id() != id));
         let begun = living
             .iter()

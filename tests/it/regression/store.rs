@@ -206,7 +206,7 @@ fn a_version_with_a_damaged_entry_is_there_and_damaged() {
         let rows = list(&lab.store).expect("readable");
         assert_eq!((rows.len(), rows[0].digest), (1, None), "{text}");
         assert!(rows[0].problem.is_some());
-        let draft = lab.store.draft().expect("draft");
+        let draft = lab.store.staging().expect("draft");
         let other = store_lab::image(&draft, "web:1", "other");
         let refused = lab.store.publish(&draft, &[other]).expect_err("the name is taken");
         assert!(refused.to_string().contains("its entry web:1 cannot be read"), "{refused}");
@@ -221,7 +221,7 @@ fn a_version_with_a_damaged_entry_is_there_and_damaged() {
 #[test]
 fn a_false_digest_of_the_tests_is_found() {
     let lab = Lab::new();
-    let draft = lab.store.draft().expect("draft");
+    let draft = lab.store.staging().expect("draft");
     let mut web = store_lab::image(&draft, "web:2", "two");
     let artifact = |text: &str| {
         let (digest, size) = draft.put(text.as_bytes()).expect("put");
@@ -287,7 +287,7 @@ fn an_image_whose_layers_are_not_what_its_config_says_does_not_run() {
         return;
     }
     let lab = Lab::new();
-    let draft = lab.store.draft().expect("draft");
+    let draft = lab.store.staging().expect("draft");
     let mut parts = store_lab::Parts::new("bad");
     parts.config.rootfs.diff_ids[1] = Digest::of("another tar");
     let bad = parts.put(&draft, "bad:1");
@@ -562,7 +562,7 @@ fn root_tools_an_unpacked_layer_is_not_believed_after_a_remount() {
     let test = "regression::store::root_tools_an_unpacked_layer_is_not_believed_after_a_remount";
     if let Some(dir) = std::env::var_os("BAKE_REMOUNTED") {
         let store = Store::open(&Path::new(&dir).join("store")).expect("open");
-        let (cache, draft) = (store.step_cache().expect("cache"), store.draft().expect("draft"));
+        let (cache, draft) = (store.step_cache().expect("cache"), store.staging().expect("draft"));
         if std::env::var_os("BAKE_REMOUNTED_AGAIN").is_none() {
             let unpacked = draft.dir().join("u");
             fs::create_dir(&unpacked).expect("mkdir");

@@ -2,7 +2,7 @@
 //! yet.
 //!
 //! ```text
-//! scratch/lock        held for a moment while a draft is born, claimed or buried, so that none of these sees half of another
+//! scratch/lock        held for a moment while a staging area is born, claimed or removed, so that none of these sees half of another
 //! scratch/ID/lock     held by flock as long as the owner lives
 //! scratch/ID/blobs/   <64 hex digits>: kept; others (files/aside.rs): being written
 //! scratch/ID/…        whatever the build puts there
@@ -22,37 +22,37 @@ use crate::digest::Digest;
 use crate::files::{Aside, Lock, remove_tree, system};
 
 /// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened:
-/// the corner is removed, as far as this process may (folders of subordinate ids must be removed
+/// the corner is removed, as far as this process may (directories of subordinate ids must be removed
 /// inside the user namespace before; what stays is found again by
-/// [`Store::dead_drafts`]).
+/// [`Store::dead_stagings`]).
 #[derive(Debug)]
-pub struct Draft {
+pub struct Staging {
     scratch: PathBuf,
     dir: PathBuf,
     id: String,
     /// Blobs whose copies in the store may be damaged.
     suspects: Mutex<BTreeSet<Digest>>,
-    /// Held until the folder is gone.
+    /// Held until the directory is gone.
     _lock: Lock,
 }
 
 impl Store {
     /// Starts a build.
-    pub fn draft(&self) -> Result<Draft, Error> {
+    pub fn staging(&self) -> Result<Staging, Error> {
         self.to_write()?;
-        Draft::new(&self.scratch())
+        Staging::new(&self.scratch())
     }
 
-    /// Scratch folders whose owner is dead, each locked by us: to be removed (inside the user
+    /// Scratch directories whose owner is dead, each locked by us: to be removed (inside the user
     /// namespace), then dropped.
-    pub fn dead_drafts(&self) -> Result<Vec<Draft>, Error> {
+    pub fn dead_stagings(&self) -> Result<Vec<Staging>, Error> {
         self.to_write()?;
-        Draft::dead(&self.scratch())
+        Staging::dead(&self.scratch())
     }
 }
 
-impl Draft {
-    /// Makes a new one in the folder `scratch`.
+impl Staging {
+    /// Makes a new one in the directory `scratch`.
     pub(super) fn new(scratch: &Path) -> Result<Self, Error> {
         let _birth = door(scratch)?;
         // Sorted by name is sorted by time; the random rest keeps two of one millisecond apart.
@@ -64,7 +64,7 @@ impl Draft {
             .permissions(Permissions::from_mode(disk::PRIVATE_DIR));
         let corner = builder
             .tempdir_in(scratch)
-            .map_err(|e| writing(system("make a folder in", scratch, e)))?;
+            .map_err(|e| writing(system("make a directory in", scratch, e)))?;
         let dir = corner.path().to_owned();
         let lock = Lock::try_exclusive(&dir.join("lock")).map_err(writing)?;
         let lock = lock.ok_or_else(|| Error::Busy { path: dir.join("lock"), waited: 0 })?;
@@ -85,7 +85,7 @@ impl Draft {
         let mut dead = vec![];
         for entry in entries {
             let entry = entry.map_err(|e| reading(system("list", scratch, e)))?;
-            // A folder whose name we could not say again is none of ours.
+            // A directory whose name we could not say again is none of ours.
             let Ok(id) = entry.file_name().into_string() else { continue };
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
@@ -131,7 +131,7 @@ impl Draft {
             .collect())
     }
 
-    /// Its folder `scratch/ID/`.
+    /// Its directory `scratch/ID/`.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -196,12 +196,12 @@ impl Draft {
     }
 
     /// Says that a blob of this digest in the store may be damaged: a publish that needs it puts
-    /// this draft's there instead.
+    /// this staging area's there instead.
     pub fn suspect(&self, digest: &Digest) {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
     }
 
-    /// Whether [`Draft::suspect`] was told of it.
+    /// Whether [`Staging::suspect`] was told of it.
     pub(super) fn suspected(&self, digest: &Digest) -> bool {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
@@ -229,7 +229,7 @@ impl Draft {
             if entry.file_name() == "lock" {
                 continue;
             }
-            // One folder that must stay does not save the others.
+            // One directory that must stay does not save the others.
             if let Err(e) = remove_tree(&entry.path()) {
                 failed = Some(e);
             }
@@ -237,16 +237,16 @@ impl Draft {
         if let Some(error) = failed {
             return Err(writing(error));
         }
-        // The lock goes last, and not while somebody looks for dead drafts: without it this would
+        // The lock goes last, and not while somebody looks for dead staging areas: without it this would
         // look like one.
         let _burial = door(&self.scratch)?;
         remove_tree(&self.dir).map_err(writing)
     }
 }
 
-impl Drop for Draft {
+impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed is still under our lock until we are gone, and a dead draft for
+        // What cannot be removed is still under our lock until we are gone, and a dead staging for
         // the next run afterwards.
         let _ = self.clear();
     }
@@ -308,12 +308,12 @@ pub struct NewBlob {
 }
 
 impl NewBlob {
-    /// Keeps it under `digest` (which the writer has computed); part of the draft until published.
+    /// Keeps it under `digest` (which the writer has computed); part of the staging area until published.
     pub fn keep(self, digest: &Digest) -> Result<(), Error> {
         let to = self.dir.join(digest.hex());
         let file =
             self.file.into_inner().map_err(|e| writing(system("write", &to, e.into_error())))?;
-        // Not synced here: most drafts that fail would pay for nothing. The publish syncs what it
+        // Not synced here: most staging areas that fail would pay for nothing. The publish syncs what it
         // takes.
         file.keep_unsynced(&to, disk::PUBLIC_FILE).map_err(writing)
     }
