@@ -7,7 +7,8 @@ use super::error::Error;
 use super::root::{Attr, Root};
 use crate::image::{IDENTITY_FILE, Identity};
 
-/// The file itself first: `/etc/os-release` is a link to it where both are there.
+/// Programs read the first that exists, `/etc` before `/usr/lib` (os-release(5)); often it is a symlink
+/// to the second, but an image may have two files.
 const OS_RELEASE: [&str; 2] = ["/usr/lib/os-release", "/etc/os-release"];
 const MAX_OS_RELEASE: u64 = 1 << 20;
 
@@ -18,14 +19,12 @@ pub(super) fn write(root: &Root, identity: &Identity) -> Result<(), Error> {
         .map_err(|e| Error::Call(format!("identity: {e}")))?;
     text.push('\n');
     root.put_file(&root.make_spot(Path::new(IDENTITY_FILE))?, attr, &mut text.as_bytes())?;
+    // Where the one is a symlink to the other, the second look finds nothing to do.
     for path in OS_RELEASE.map(Path::new) {
-        if let Some(bytes) = root.read(path, MAX_OS_RELEASE)? {
-            let text =
-                os_release(&String::from_utf8_lossy(&bytes), &identity.name, &identity.version);
-            if text.as_bytes() != bytes {
-                root.rewrite(path, text.as_bytes(), attr)?;
-            }
-            break;
+        let Some(bytes) = root.read(path, MAX_OS_RELEASE)? else { continue };
+        let text = os_release(&String::from_utf8_lossy(&bytes), &identity.name, &identity.version);
+        if text.as_bytes() != bytes {
+            root.rewrite(path, text.as_bytes(), attr)?;
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 mod account;
 mod error;
 mod identity;
+mod mapped;
 mod owner;
 mod place;
 pub(crate) mod probe;

@@ -749,7 +749,7 @@ fn gid(ids: Ids) -> Gid {
 /// No image may have this owner.
 pub(super) fn outside_the_ids(path: &Path, ids: Ids) -> Error {
     let why = format!(
-        "owner {}:{} is outside the ids that an image may use (0 to 65535)",
+        "owner {}:{} is outside the ids that this host gives to the sandbox",
         ids.uid, ids.gid
     );
     Error::refused(path.display().to_string(), why)

@@ -27,6 +27,7 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use super::mapped::is_mapped;
 use super::owner;
 use super::root::{
     Attr, Root, Spot, folder_in_the_way, link_over_folder, link_to_folder_in_the_way,
@@ -129,7 +130,7 @@ pub fn survey(
         return Ok(false);
     }
     survey.ids = owner::ids(root, owner)?;
-    if survey.ids.uid > layer::MAX_ID || survey.ids.gid > layer::MAX_ID {
+    if !is_mapped(survey.ids) {
         return Err(outside_the_ids(Path::new(to), survey.ids));
     }
     let broken = |e| Error::system("read the copied places for", to)(e);

@@ -266,11 +266,16 @@ impl StepFailure {
     /// Returns commands or changes that help.
     pub fn hints(&self) -> Vec<String> {
         match self {
-            Self::Ran(_, seen) if seen.no_network => vec![
-                "the step tried to reach a network and has none: give it `network = true`"
-                    .to_owned(),
-            ],
-            Self::Ran(..) => vec![],
+            Self::Ran(_, seen) => {
+                let network =
+                    "the step tried to reach a network and has none: give it `network = true`";
+                let ids = "build as root, or give this user a larger range in /etc/subuid and /etc/subgid; ids go up to 2147483646";
+                [(seen.no_network, network), (seen.unmapped.is_some(), ids)]
+                    .into_iter()
+                    .filter(|(holds, _)| *holds)
+                    .map(|(_, hint)| hint.to_owned())
+                    .collect()
+            }
             Self::Prepared { hints, .. } => hints.clone(),
         }
     }

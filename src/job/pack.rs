@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::call::{Action, Call, Job, Reply, Session};
+use super::call::{Action, Call, Ended, Job, Reply, Session};
 use super::directory::{inside, make_dir, open};
 use super::error::{Error, no_thread};
 use super::reply::{reply, unexpected};

@@ -10,7 +10,16 @@ use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::options::Ownership;
-use super::{Error, Meta, attribute};
+use super::{Error, Meta, Wrong, attribute, show};
+
+/// An owner could not be set: it may be that the user namespace does not have it.
+pub(super) fn owner_error(path: &[u8], meta: &Meta, error: Errno) -> Error {
+    if error == Errno::INVAL {
+        let why = Wrong::Unmapped { uid: meta.uid, gid: meta.gid };
+        return Error::Entry { entry: show(path), why };
+    }
+    system("change the owner of", path, error)
+}
 
 /// Gives an open file or directory its owner, mode, attributes and time, in the one order in which
 /// none undoes another: chown(2) clears setuid bits and capabilities, and any change but the
@@ -24,8 +33,7 @@ pub(super) fn dress(
     let mut mode = meta.mode;
     if owners == Ownership::Kept {
         let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        rustix::fs::fchown(&fd, Some(uid), Some(gid))
-            .map_err(|e| system("change the owner of", path, e))?;
+        rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(|e| owner_error(path, meta, e))?;
     } else {
         mode &= 0o1777;
     }

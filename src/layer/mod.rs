@@ -53,8 +53,9 @@ pub use unpack::{unpack, unpack_with};
 pub use verified::{Unverified, verified};
 pub use write::Builder;
 
-/// The highest user or group id an image may use: what a user namespace of 65,536 ids can hold.
-pub const MAX_ID: u32 = 65_535;
+/// The highest user or group id there is: the next one means "unchanged" (chown(2)). Whether a host
+/// can give a file this owner is another matter.
+pub const MAX_ID: u32 = u32::MAX - 1;
 /// The latest time a tar header holds without extensions (the year 2242); epochs are clamped to it.
 pub const MAX_TIME: i64 = 0o77_777_777_777;
 /// Longest path of an entry in bytes (Linux' PATH_MAX without the NUL).
@@ -260,7 +261,15 @@ pub enum Wrong {
     /// A hard link to nothing, or to what cannot be linked.
     #[error("it is a hard link to {0:?}, which is not an earlier file of the tree")]
     Target(String),
-    /// An id that no user namespace of 65,536 ids has.
+    /// An owner that the user namespace of this process does not have.
+    #[error("its owner {uid}:{gid} is outside the ids that this host gives to the sandbox")]
+    Unmapped {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+    /// An id that no file can have.
     #[error("its {what} {id} is above {MAX_ID}")]
     Id {
         /// "owner" or "group".

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::contents::fill;
 use super::fault::{refused, way};
-use super::metadata::{dress, forget, system, times};
+use super::metadata::{dress, forget, owner_error, system, times};
 use super::once::{Once, Seen};
 use super::options::{Devices, DirOverSymlink, Options, Ownership};
 use super::{
@@ -212,7 +212,7 @@ impl Work<'_> {
         if self.options.owners == Ownership::Kept {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             rustix::fs::chownat(&parent.fd, last, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|e| system("change the owner of", path, e))?;
+                .map_err(|e| owner_error(path, meta, e))?;
         }
         if let Some(mode) = mode {
             // Follows links, but what was made a moment ago is none.

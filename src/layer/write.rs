@@ -10,6 +10,9 @@ use super::{Error, MAX_ID, MAX_TIME, Meta, Packed, Wrong, attribute, name, show}
 use crate::digest::Digest;
 
 const BLOCK: usize = 512;
+/// The largest id an octal header field holds.
+const MAX_OCTAL_ID: u32 = 0o7_777_777;
+
 /// The largest size an octal header field holds; beyond it the size stands in the PAX header.
 const MAX_OCTAL: u64 = 0o77_777_777_777;
 
@@ -278,8 +281,15 @@ impl<W: Write> Builder<W> {
         }
         header.set_entry_type(kind);
         header.set_mode(meta.mode & 0o7777);
-        header.set_uid(meta.uid.into());
-        header.set_gid(meta.gid.into());
+        // Beyond seven octal digits an id stands in the PAX header (pax(1), "uid" and "gid").
+        for (key, id) in [(&b"uid"[..], meta.uid), (b"gid", meta.gid)] {
+            if id > MAX_OCTAL_ID {
+                record(&mut pax, key, id.to_string().as_bytes());
+            }
+        }
+        let short = |id: u32| if id > MAX_OCTAL_ID { 0 } else { u64::from(id) };
+        header.set_uid(short(meta.uid));
+        header.set_gid(short(meta.gid));
         header.set_mtime(meta.mtime.clamp(0, self.epoch.unwrap_or(MAX_TIME)).unsigned_abs());
         header.set_cksum();
         if !pax.is_empty() {
@@ -407,6 +417,6 @@ mod tests {
         }
         tar.file(b"b", &meta, 2, &mut &b"abc"[..]).expect_err("too long");
         tar.file(b"c", &meta, 4, &mut &b"abc"[..]).expect_err("too short");
-        tar.fifo(b"d", &Meta { uid: 65_536, ..meta }).expect_err("id");
+        tar.fifo(b"d", &Meta { uid: u32::MAX, ..meta }).expect_err("id");
     }
 }

@@ -3,18 +3,30 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
+use super::ids::Limits;
 use super::plan::{self, Doing, Fault, Status};
+use super::{seccomp, sys};
 
-/// The programs in the background.
-#[derive(Default)]
-pub(super) struct Children(Vec<Child>);
+/// How often orphans are reaped while nothing else happens.
+const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// The processes below the init, and what their system call filters ask.
+pub(super) struct Children {
+    /// The programs in the background.
+    background: Vec<Child>,
+    /// Where the filters of programs ask; see [`seccomp::apply`].
+    listeners: Vec<OwnedFd>,
+    limits: Limits,
+    /// The first id that was refused.
+    refused: Option<u32>,
+}
 
 struct Child {
     pid: Pid,
@@ -25,17 +37,59 @@ struct Child {
 }
 
 impl Children {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { background: vec![], listeners: vec![], limits, refused: None }
+    }
+
+    /// Answers from now on what the filter of a program asks.
+    pub(super) fn listen(&mut self, listener: OwnedFd) {
+        self.listeners.push(listener);
+    }
+
+    /// Returns an id above the limits that a program wanted to give a file since
+    /// [`Self::take_refused`].
+    pub(super) fn refused(&self) -> Option<u32> {
+        self.refused
+    }
+
+    /// The same, and forgets it.
+    pub(super) fn take_refused(&mut self) -> Option<u32> {
+        self.refused.take()
+    }
+
+    /// Refuses what the filters that asked leave open, as the kernel would; forgets those that no
+    /// process has any more. `events`: of each listener.
+    fn answer(&mut self, events: &[PollFlags]) -> Result<(), Fault> {
+        let what = || "answer a program's filter".to_owned();
+        for (listener, events) in self.listeners.iter().zip(events) {
+            if events.contains(PollFlags::IN)
+                && let Some(asked) = sys::asked(listener.as_fd()).doing(what)?
+            {
+                let wanted = seccomp::wanted(asked.number, &asked.arguments, self.limits);
+                self.refused = self.refused.or(wanted);
+                sys::refuse(listener.as_fd(), &asked, libc::EINVAL).doing(what)?;
+            }
+        }
+        let mut events = events.iter();
+        self.listeners.retain(|_| {
+            !events.next().is_some_and(|events| {
+                events.contains(PollFlags::HUP) && !events.contains(PollFlags::IN)
+            })
+        });
+        Ok(())
+    }
+
     /// Takes in a child that was just started.
     pub(super) fn join(&mut self, pid: Pid, action: usize) -> Result<(), Fault> {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .doing(|| "watch a program".into())?;
-        self.0.push(Child { pid, pidfd, action, ended: None });
+        self.background.push(Child { pid, pidfd, action, ended: None });
         Ok(())
     }
 
     fn note(&mut self, pid: Pid, status: WaitStatus) {
         if let Some(child) =
-            self.0.iter_mut().find(|child| child.pid == pid && child.ended.is_none())
+            self.background.iter_mut().find(|child| child.pid == pid && child.ended.is_none())
         {
             child.ended = Some(status_of(status));
         }
@@ -43,38 +97,40 @@ impl Children {
 
     /// Waits for `child`, reaping everybody else on the way.
     pub(super) fn wait(&mut self, child: Pid) -> Result<Status, Fault> {
-        loop {
-            match rustix::process::wait(WaitOptions::empty()) {
-                Ok(Some((pid, status))) if pid == child => return Ok(status_of(status)),
-                Ok(Some((pid, status))) => self.note(pid, status),
-                Ok(None) | Err(Errno::INTR) => {}
-                Err(error) => return Err(Fault::new("wait for a program", error)),
-            }
-        }
+        self.wait_with(child, None)
     }
 
     /// The same, passing on to the child the signals that bake sends through `control` meanwhile.
-    pub(super) fn wait_listening(
-        &mut self,
-        child: Pid,
-        mut control: &File,
-    ) -> Result<Status, Fault> {
+    pub(super) fn wait_listening(&mut self, child: Pid, control: &File) -> Result<Status, Fault> {
+        self.wait_with(child, Some(control))
+    }
+
+    fn wait_with(&mut self, child: Pid, control: Option<&File>) -> Result<Status, Fault> {
         let what = || "wait for a program".to_owned();
         let pidfd = rustix::process::pidfd_open(child, PidfdFlags::empty()).doing(what)?;
         loop {
-            let mut fds =
-                [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&control, PollFlags::IN)];
-            match rustix::event::poll(&mut fds, None) {
+            let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+            fds.extend(self.listeners.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            fds.extend(control.iter().map(|control| PollFd::new(*control, PollFlags::IN)));
+            match rustix::event::poll(&mut fds, Some(&REAP)) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(Fault::new(what(), error)),
             }
-            let (ended, told) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-            if ended {
-                return self.wait(child);
+            let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+            let asking = self.listeners.len();
+            self.answer(&events[1..=asking])?;
+            if let Some(status) = self.reap(Some(child))? {
+                return Ok(status);
+            }
+            let (Some(mut control), Some(events)) = (control, events.get(1 + asking)) else {
+                continue;
+            };
+            if events.is_empty() {
+                continue;
             }
             let mut byte = [0];
-            if told && control.read(&mut byte).doing(what)? == 0 {
+            if control.read(&mut byte).doing(what)? == 0 {
                 // Bake has gone, or has had enough: the helper kills everything.
                 return Ok(Status::Signaled(Signal::KILL.as_raw()));
             }
@@ -93,7 +149,7 @@ impl Children {
     pub(super) fn rest(&mut self, time: Duration) -> Result<Option<Status>, Fault> {
         let until = Instant::now() + time;
         loop {
-            self.reap()?;
+            self.reap(None)?;
             if let Some(lost) = self.lost() {
                 return Ok(Some(lost));
             }
@@ -102,7 +158,9 @@ impl Children {
                 return Ok(None);
             }
             let mut fds: Vec<_> =
-                self.0.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)).collect();
+                self.listeners.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+            let asking = fds.len();
+            fds.extend(self.background.iter().map(|one| PollFd::new(&one.pidfd, PollFlags::IN)));
             let left = Timespec {
                 tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
@@ -111,15 +169,19 @@ impl Children {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(Fault::new("watch a program", error)),
             }
+            let events: Vec<PollFlags> = fds[..asking].iter().map(PollFd::revents).collect();
+            self.answer(&events)?;
         }
     }
 
-    /// Reaps whoever is dead by now.
-    fn reap(&mut self) -> Result<(), Fault> {
+    /// Reaps whoever is dead by now; returns how `child` ended, if it is among them.
+    fn reap(&mut self, child: Option<Pid>) -> Result<Option<Status>, Fault> {
+        let mut found = None;
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if Some(pid) == child => found = Some(status_of(status)),
                 Ok(Some((pid, status))) => self.note(pid, status),
-                Ok(None) | Err(Errno::CHILD) => return Ok(()),
+                Ok(None) | Err(Errno::CHILD) => return Ok(found),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(Fault::new("wait for a program", error)),
             }
@@ -128,7 +190,7 @@ impl Children {
 
     fn lost(&self) -> Option<Status> {
         let gone = |child: &Child| Some(Status::Lost(child.action, Box::new(child.ended.clone()?)));
-        self.0.iter().find_map(gone)
+        self.background.iter().find_map(gone)
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Circumstances {
     pub no_network: bool,
     /// No room was left where the changes of the job's root go.
     pub no_room: bool,
+    /// A file was to belong to this id, which the session does not have.
+    pub unmapped: Option<u32>,
 }
 
 /// How an action failed.
@@ -68,6 +70,9 @@ pub enum Failure {
     Exit(i32),
     /// Ended by a signal.
     Signal(i32),
+    /// It ended well, although it was refused to give a file to this id, which the session does not
+    /// have: the file kept its owner.
+    Unmapped(u32),
     /// Ran out of time and was killed.
     TimedOut(Duration),
     /// The program could not be started, or the user is not in the image.
@@ -114,6 +119,9 @@ impl Failure {
             Self::Exit(127) => vec!["exit status 127 (command not found)".to_owned()],
             Self::Exit(code) => vec![format!("exit status {code}")],
             Self::Signal(signal) => vec![format!("killed by signal {signal}")],
+            Self::Unmapped(id) => vec![format!(
+                "it gave a file to the id {id}, which this host does not give to the sandbox, and went on although that was refused"
+            )],
             Self::TimedOut(after) => vec![format!(
                 "it ran longer than its timeout of {} s and was killed",
                 after.as_secs_f64()

@@ -46,15 +46,26 @@ pub(super) enum Streams {
     Terminal(OwnedFd),
 }
 
-/// Becomes the program; returns only with the reason why that failed.
-pub(super) fn become_program(exec: &Exec, streams: &Streams, filter: &[u8]) -> String {
-    match prepare(exec, streams, filter) {
+/// Becomes the program; returns only with the reason why that failed. `hand_over` gets what
+/// [`seccomp::apply`] returned.
+pub(super) fn become_program(
+    exec: &Exec,
+    streams: &Streams,
+    filter: &[u8],
+    hand_over: impl FnOnce(OwnedFd) -> io::Result<()>,
+) -> String {
+    match prepare(exec, streams, filter, hand_over) {
         Ok(()) => start(exec),
         Err(error) => error,
     }
 }
 
-fn prepare(exec: &Exec, streams: &Streams, filter: &[u8]) -> Result<(), String> {
+fn prepare(
+    exec: &Exec,
+    streams: &Streams,
+    filter: &[u8],
+    hand_over_listener: impl FnOnce(OwnedFd) -> io::Result<()>,
+) -> Result<(), String> {
     if exec.argv.is_empty() {
         return Err("there is no program to run".into());
     }
@@ -78,7 +89,9 @@ fn prepare(exec: &Exec, streams: &Streams, filter: &[u8]) -> Result<(), String> 
     // From here on the child can do nothing that the step could not. Descriptors other than 0, 1, 2
     // vanish when the program starts.
     sys::cloexec_from(3).map_err(|error| format!("cannot close descriptors: {error}"))?;
-    seccomp::apply(filter).map_err(|error| format!("cannot set the system call filter: {error}"))
+    seccomp::apply(filter)
+        .and_then(hand_over_listener)
+        .map_err(|error| format!("cannot set the system call filter: {error}"))
 }
 
 fn connect(streams: &Streams, null: &OwnedFd) -> rustix::io::Result<()> {

@@ -101,7 +101,7 @@ impl Helper {
                         replies,
                         files,
                         dispatch,
-                        children: Children::default(),
+                        children: Children::new(plan.limits),
                         upper: None,
                         unreachable: 0,
                     }

@@ -31,6 +31,9 @@ use super::sys::{self, Forked};
 use super::{mounts, network, terminal, wire};
 use crate::files::open_dir;
 
+/// Longest reason why a program could not be started, in characters: a message has an end.
+const LONGEST_REASON: usize = 2000;
+
 /// What the init gets from the helper.
 pub(super) struct Init<'a> {
     pub(super) plan: &'a JobPlan,
@@ -190,7 +193,7 @@ impl Init<'_> {
                 .is_ok_and(|fs| fs.f_bavail == 0 || (fs.f_files > 0 && fs.f_favail == 0))
         });
         let no_network = self.net.is_some() && network::unreachable() > self.unreachable;
-        Circumstances { no_network, no_room }
+        Circumstances { no_network, no_room, unmapped: self.children.refused() }
     }
 
     fn tell(&self, event: &Event) -> Result<(), Fault> {
@@ -267,6 +270,15 @@ impl Init<'_> {
     }
 
     fn exec(&mut self, exec: &Exec) -> Result<Status, Fault> {
+        self.children.take_refused();
+        let status = self.run_program(exec)?;
+        Ok(match (&status, self.children.refused()) {
+            (Status::Exited(0), Some(id)) => Status::Unmapped(id),
+            _ => status,
+        })
+    }
+
+    fn run_program(&mut self, exec: &Exec) -> Result<Status, Fault> {
         match self.start(exec, &Streams::Step)? {
             // Only a job that somebody may look into afterwards is told to kill one program and not
             // all.
@@ -315,25 +327,31 @@ impl Init<'_> {
     /// Starts a program, and says why where it cannot be started.
     fn start(&mut self, exec: &Exec, streams: &Streams) -> Result<Result<Pid, Status>, Fault> {
         let what = || "start a program".to_owned();
-        let (mut reason, child_end) = std::io::pipe().doing(what)?;
+        let (ours, theirs) = wire::pair().doing(what)?;
         let child = match sys::fork().doing(what)? {
             Forked::Child => {
-                let reason = exec::become_program(exec, streams, self.blobs.get(self.plan.seccomp));
-                let mut child_end = child_end;
-                let told = child_end.write_all(reason.as_bytes());
+                let filter = self.blobs.get(self.plan.seccomp);
+                let reason = exec::become_program(exec, streams, filter, |listener| {
+                    wire::send(&theirs, &"", &[listener.as_fd()])
+                });
+                let reason: String = reason.chars().take(LONGEST_REASON).collect();
+                let told = wire::send(&theirs, &reason, &[]);
                 sys::exit_now(if told.is_ok() { 127 } else { 126 });
             }
             Forked::Parent(child) => child,
         };
-        drop(child_end);
+        drop(theirs);
         // Ends when the program starts (close-on-exec) or the child gives up.
-        let mut said = String::new();
-        reason.read_to_string(&mut said).doing(what)?;
-        if said.is_empty() {
-            return Ok(Ok(child));
+        while let Some((reason, files)) = wire::receive::<String>(&ours).doing(what)? {
+            match files.into_iter().next() {
+                Some(listener) => self.children.listen(listener),
+                None => {
+                    self.children.wait(child)?;
+                    return Ok(Err(Status::Unstarted(reason)));
+                }
+            }
         }
-        self.children.wait(child)?;
-        Ok(Err(Status::Unstarted(said)))
+        Ok(Ok(child))
     }
 
     fn call(&mut self, call: &CallPlan) -> Result<Status, Fault> {

@@ -327,10 +327,11 @@ impl<'a> Listener<'a> {
                     Status::Signaled(signal) => Failure::Signal(signal),
                     Status::Exited(code) => Failure::Exit(code),
                     Status::Unstarted(why) => Failure::Start(why),
-                    Status::Lost(..) => Failure::Exit(0),
+                    Status::Unmapped(_) | Status::Lost(..) => Failure::Exit(0),
                 };
                 Err(Failure::Lost { action: service, how: Box::new(how) })
             }
+            (Status::Unmapped(id), _) => Err(Failure::Unmapped(id)),
             (Status::Exited(0), false) => Ok(None),
             (Status::Exited(code), false) => Err(Failure::Exit(code)),
             (Status::Signaled(signal), false) => Err(Failure::Signal(signal)),

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::call::CallError;
 use super::ended::Circumstances;
 use super::error::Error;
+use super::ids::Limits;
 use super::job::Exec;
 use super::path::WirePath;
 
@@ -53,6 +54,8 @@ pub(super) struct JobPlan {
     pub(super) hostname: String,
     pub(super) host_network: bool,
     pub(super) seccomp: Blob,
+    /// The ids of the session.
+    pub(super) limits: Limits,
     pub(super) actions: Vec<ActionPlan>,
 }
 
@@ -199,6 +202,8 @@ pub(super) enum Status {
     Signaled(i32),
     /// It could not be started, with the reason.
     Unstarted(String),
+    /// It ended well, although it was refused to give a file to this id, which the session has not.
+    Unmapped(u32),
     /// The program that this action started in the background ended like this.
     Lost(usize, Box<Status>),
 }
@@ -342,6 +347,7 @@ mod tests {
             hostname: "h".into(),
             host_network: false,
             seccomp: second,
+            limits: Limits { uid: 1, gid: 1 },
             actions: vec![],
         };
         let bytes = encode(&plan, &blobs).unwrap();

@@ -4,7 +4,13 @@
 //! A step has no capability to do harm with most of these; the filter is the second wall, in front
 //! of kernel code that has had holes. Unknown (newer) calls say `ENOSYS`, so programs fall back.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
 use seccompiler::sock_filter;
+
+use super::ids::Limits;
+use super::sys;
 
 /// The newest call judged here (`file_setattr`, Linux 6.17). Numbers from 424 on are the same on
 /// all machines.
@@ -113,6 +119,9 @@ const ARCH: u32 = 0xc000_00f3;
 const NUMBER: u32 = 0;
 const MACHINE: u32 = 4;
 const ARGUMENT_0: u32 = 16;
+const ARGUMENT_1: u32 = 24;
+const ARGUMENT_2: u32 = 32;
+const ARGUMENT_3: u32 = 40;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -123,7 +132,23 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+/// Left to the init, which refuses it as the kernel would, and remembers that.
+const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+
+/// Calls that set an owner, and where the user id stands among their arguments; the group id is the
+/// next.
+const OWNERS: &[(libc::c_long, u32, u32)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chown, ARGUMENT_1, ARGUMENT_2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_lchown, ARGUMENT_1, ARGUMENT_2),
+    (libc::SYS_fchown, ARGUMENT_1, ARGUMENT_2),
+    (libc::SYS_fchownat, ARGUMENT_2, ARGUMENT_3),
+];
+
+/// The id that means "unchanged".
+const UNCHANGED: u32 = u32::MAX;
 
 /// A program in the making: every test is followed by the answer it leads to, so no jump is longer
 /// than the few tests of one call.
@@ -158,12 +183,31 @@ impl Program {
     }
 }
 
+impl Program {
+    /// For call `number`: asks where the id in one of `arguments` is above what goes with it.
+    fn by_owner(&mut self, number: libc::c_long, arguments: [(u32, u32); 2]) {
+        self.push(EQUAL, call(number), 0, 9);
+        for (argument, highest) in arguments {
+            self.push(LOAD, argument, 0, 0);
+            self.push(GREATER, highest, 0, 2);
+            self.answer_unless(UNCHANGED, ASK);
+        }
+        self.push(RETURN, ALLOW, 0, 0);
+    }
+
+    /// Returns `answer` unless the word is `k`.
+    fn answer_unless(&mut self, k: u32, answer: u32) {
+        self.push(EQUAL, k, 1, 0);
+        self.push(RETURN, answer, 0, 0);
+    }
+}
+
 fn call(number: libc::c_long) -> u32 {
     u32::try_from(number).expect("call numbers are small and positive")
 }
 
 /// The filter.
-fn program() -> Vec<sock_filter> {
+fn program(limits: Limits) -> Vec<sock_filter> {
     let mut program = Program(vec![]);
     program.push(LOAD, MACHINE, 0, 0);
     program.push(EQUAL, ARCH, 1, 0);
@@ -190,14 +234,17 @@ fn program() -> Vec<sock_filter> {
         ALLOW,
         EPERM,
     );
+    for (number, user, group) in OWNERS {
+        program.by_owner(*number, [(*user, limits.uid), (*group, limits.gid)]);
+    }
     program.push(RETURN, ALLOW, 0, 0);
     program.0
 }
 
 /// The filter as bytes for the plan.
-pub(super) fn bytes() -> Vec<u8> {
+pub(super) fn bytes(limits: Limits) -> Vec<u8> {
     let mut bytes = vec![];
-    for step in program() {
+    for step in program(limits) {
         bytes.extend_from_slice(&step.code.to_le_bytes());
         bytes.extend_from_slice(&[step.jt, step.jf]);
         bytes.extend_from_slice(&step.k.to_le_bytes());
@@ -205,8 +252,9 @@ pub(super) fn bytes() -> Vec<u8> {
     bytes
 }
 
-/// Puts the filter on this process, for ever; sets no_new_privs too.
-pub(super) fn apply(bytes: &[u8]) -> Result<(), String> {
+/// Puts the filter on this process, for ever; sets no_new_privs too. Returns where the calls are
+/// asked about that it leaves open; to be answered as long as a process has the filter.
+pub(super) fn apply(bytes: &[u8]) -> io::Result<OwnedFd> {
     let steps: Vec<sock_filter> = bytes
         .chunks_exact(8)
         .map(|b| sock_filter {
@@ -216,16 +264,32 @@ pub(super) fn apply(bytes: &[u8]) -> Result<(), String> {
             k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
         })
         .collect();
-    seccompiler::apply_filter(&steps).map_err(|error| error.to_string())
+    sys::seccomp_filter(&steps)
+}
+
+/// Which id a call that was asked about wants to give: the first that is above the limits.
+pub(super) fn wanted(number: u32, arguments: &[u64; 6], limits: Limits) -> Option<u32> {
+    let (_, user, group) = OWNERS.iter().find(|(known, ..)| call(*known) == number)?;
+    let id = |offset: u32| arguments.get(((offset - ARGUMENT_0) / 8) as usize).map(|id| *id as u32);
+    let above = |id: &u32, highest: u32| *id > highest && *id != UNCHANGED;
+    id(*user)
+        .filter(|uid| above(uid, limits.uid))
+        .or_else(|| id(*group).filter(|gid| above(gid, limits.gid)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits { uid: 65_535, gid: 1_000_000 };
+
     /// Runs the filter on one call, as the kernel would.
     fn judge(arch: u32, number: u32, argument: u32) -> u32 {
-        let steps = program();
+        judge_all(arch, number, &[argument.into(), 0, 0, 0, 0, 0])
+    }
+
+    fn judge_all(arch: u32, number: u32, arguments: &[u64; 6]) -> u32 {
+        let steps = program(LIMITS);
         let (mut at, mut word) = (0, 0);
         loop {
             let step = &steps[at];
@@ -235,7 +299,7 @@ mod tests {
                     word = match step.k {
                         NUMBER => number,
                         MACHINE => arch,
-                        ARGUMENT_0 => argument,
+                        ARGUMENT_0..=56 => arguments[((step.k - ARGUMENT_0) / 8) as usize] as u32,
                         other => panic!("load from {other}"),
                     };
                     continue;
@@ -282,5 +346,28 @@ mod tests {
         assert_eq!(judge(ARCH, NEWEST + 1, 0), ENOSYS);
         assert_eq!(judge(ARCH, 0x4000_0000, 0), ENOSYS);
         assert_eq!(judge(0x4000_0003, 1, 0), KILL);
+    }
+
+    #[test]
+    fn owners_beyond_the_limits_are_asked_about() {
+        let check = |number: libc::c_long, at: usize, uid: u32, gid: u32, expected: Option<u32>| {
+            let mut arguments = [u64::MAX; 6];
+            (arguments[at], arguments[at + 1]) = (uid.into(), gid.into());
+            let answer = judge_all(ARCH, call(number), &arguments);
+            assert_eq!(
+                answer,
+                if expected.is_some() { ASK } else { ALLOW },
+                "{number} {uid}:{gid}"
+            );
+            assert_eq!(wanted(call(number), &arguments, LIMITS), expected);
+        };
+        for (number, at) in [(libc::SYS_fchown, 1), (libc::SYS_fchownat, 2)] {
+            check(number, at, 65_535, 1_000_000, None);
+            check(number, at, UNCHANGED, UNCHANGED, None);
+            check(number, at, 65_536, 0, Some(65_536));
+            check(number, at, 0, 1_000_001, Some(1_000_001));
+            check(number, at, UNCHANGED, 1_885_580_785, Some(1_885_580_785));
+            check(number, at, 1_885_580_785, UNCHANGED, Some(1_885_580_785));
+        }
     }
 }

@@ -33,6 +33,7 @@ pub struct Session<C> {
     layers: Folder,
     scratch: Folder,
     seccomp: Vec<u8>,
+    limits: ids::Limits,
     calls: PhantomData<fn(C)>,
 }
 
@@ -130,22 +131,25 @@ impl<C: Call> Session<C> {
             }
             (Rung::Root, Some(slot)) => {
                 for map in ["uid_map", "gid_map"] {
-                    fs::write(
-                        format!("/proc/{child}/{map}"),
-                        format!("0 {} {}", slot.base, ids::COUNT),
-                    )
-                    .map_err(failed("map ids"))?;
+                    fs::write(format!("/proc/{child}/{map}"), slot.map())
+                        .map_err(failed("map ids"))?;
                 }
             }
             (Rung::Root, None) => unreachable!("a slot was locked above"),
         }
+        let limits = match (&host.rung, &slot) {
+            (Rung::Subids { uids, gids }, _) => ids::Limits { uid: uids.1, gid: gids.1 },
+            (Rung::Root, Some(slot)) => slot.limits(),
+            (Rung::Root, None) => unreachable!("a slot was locked above"),
+        };
         supervisor.mapped().map_err(failed("talk to the sandbox helper"))?;
         Ok(Self {
             supervisor,
             slot,
             layers,
             scratch,
-            seccomp: seccomp::bytes(),
+            seccomp: seccomp::bytes(limits),
+            limits,
             calls: PhantomData,
         })
     }
@@ -229,6 +233,7 @@ impl<C: Call> Session<C> {
             hostname: job.hostname.clone(),
             host_network: job.network == Network::Host,
             seccomp: blobs.add(&self.seccomp),
+            limits: self.limits,
             actions: vec![],
         })
     }

@@ -99,6 +99,79 @@ pub(super) fn close_from(first: u32) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Puts a filter of system calls on this process and on all that it becomes and starts; sets
+/// no_new_privs, without which only root may. Returns the listener of `SECCOMP_RET_USER_NOTIF`.
+pub(super) fn seccomp_filter(steps: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
+    /// `struct sock_fprog` of the kernel.
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        steps: *const seccompiler::sock_filter,
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    let length = u16::try_from(steps.len()).map_err(io::Error::other)?;
+    let program = Program { length, steps: steps.as_ptr() };
+    // SAFETY: the kernel copies the program, whose steps live through the call and are as many as
+    // said; `sock_filter` is the kernel's own layout.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            &raw const program,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A system call that a filter asks about.
+pub(super) struct Asked {
+    id: u64,
+    pub(super) number: u32,
+    pub(super) arguments: [u64; 6],
+}
+
+/// Takes the next question from the listener of a filter; waits for one. `None`: whoever asked is
+/// gone.
+pub(super) fn asked(listener: BorrowedFd<'_>) -> io::Result<Option<Asked>> {
+    // SAFETY: plain data; all zeroes is what the kernel wants to find.
+    let mut question: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the listener is open and the kernel writes one `seccomp_notif`.
+    let rc = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut question)
+    };
+    if rc == 0 {
+        let data = question.data;
+        let number = data.nr.cast_unsigned();
+        return Ok(Some(Asked { id: question.id, number, arguments: data.args }));
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        error => Err(error),
+    }
+}
+
+/// Answers a question: the call fails with `errno`. Whoever asked may be gone.
+pub(super) fn refuse(listener: BorrowedFd<'_>, asked: &Asked, errno: i32) -> io::Result<()> {
+    let mut answer = libc::seccomp_notif_resp { id: asked.id, val: 0, error: -errno, flags: 0 };
+    // SAFETY: the listener is open and the kernel reads one `seccomp_notif_resp`.
+    let rc = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer)
+    };
+    if rc == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// `struct mount_attr` of the kernel.
 #[repr(C)]
 #[derive(Default)]

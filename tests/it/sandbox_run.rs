@@ -68,7 +68,7 @@ fn userns_what_cannot_start_says_why() {
     check(&["/usr"], "root", "folder");
     check(&["true"], "nobody-here", "the image has no user \"nobody-here\"");
     check(&["true"], "root:nogroup-here", "the image has no group \"nogroup-here\"");
-    check(&["true"], "70000", "outside the ids");
+    check(&["true"], "4294967294", "outside the ids");
     check(&[], "root", "no program");
 }
 

@@ -1,10 +1,13 @@
 //! What was once reported wrong, as tests of what must hold: sandbox.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bake::job::{Action, Job};
+use bake::apply;
+use bake::image::Identity;
+use bake::job::{Action, Call, Job};
 use bake::rootfs::accounts::Accounts;
 use bake::sandbox::{CallError, Circumstances, Ended, Failure, Ping};
 
@@ -168,4 +171,79 @@ fn root_few_threads_are_no_reason_to_panic() {
     }
     assert!(built, "thirty are enough");
     assert_eq!(lab::run(&mut pids.command(1, &lab.command(["verify"]))).code, 0);
+}
+
+/// B14: os-release(5) reads `/etc/os-release` first: where both are files, both say what image it is.
+#[test]
+fn userns_the_identity_is_in_every_os_release() {
+    let Some(lab) = Lab::new() else { return };
+    let identity = || Identity {
+        v: 1,
+        name: "web".to_owned(),
+        version: "2.0.0".to_owned(),
+        base: "path root".to_owned(),
+        created: "1970-01-01T00:16:40Z".to_owned(),
+    };
+    for (name, linked) in [("two-files", false), ("linked", true)] {
+        let layer = lab.layer(name);
+        for dir in ["etc", "usr/lib"] {
+            fs::create_dir_all(layer.join(dir)).unwrap();
+        }
+        fs::write(layer.join("usr/lib/os-release"), "ID=debian\n").unwrap();
+        if linked {
+            std::os::unix::fs::symlink("../usr/lib/os-release", layer.join("etc/os-release"))
+                .unwrap();
+        } else {
+            fs::write(layer.join("etc/os-release"), "ID=other\nIMAGE_ID=old\n").unwrap();
+        }
+        let call = Call::Apply(apply::Call::Identity { identity: identity(), epoch: 1000 });
+        let root = Some(lab.overlay(vec![layer, lab.tools()]));
+        let show = sh(
+            "cat /etc/os-release; readlink /etc/os-release || echo file; cat /usr/lib/os-release",
+        );
+        let ran = lab.run(Job { root, ..lab.job(vec![Action::call(call), show]) }).ok();
+        let said = ["IMAGE_ID=web", "IMAGE_VERSION=2.0.0"];
+        let (first, link) =
+            if linked { ("ID=debian", "../usr/lib/os-release") } else { ("ID=other", "file") };
+        assert_eq!(ran.out, [&[first], &said[..], &[link, "ID=debian"], &said[..]].concat());
+    }
+}
+
+/// D2: an id beyond the first 65,536 belongs to a file where the host can map it.
+#[test]
+fn root_ids_of_directory_services_are_kept() {
+    if !tier::root() {
+        return;
+    }
+    let Some(lab) = Lab::new() else { return };
+    let script = "echo x > /big; chown 1885580785:70000 /big; stat -c %u:%g /big; mkdir /home; mkdir -m 700 /home/adwin; chown 2147483646 /home/adwin; stat -c %u /home/adwin";
+    let mut inside =
+        exec(&["sh", "-c", "id -u; id -g; echo y > /tmp/mine; stat -c %u:%g /tmp/mine"]);
+    inside.user = "1885580785:70000".to_owned();
+    let ran = lab.run(lab.job(vec![sh(script), Action::Exec(inside)])).ok();
+    let ids = "1885580785:70000";
+    assert_eq!(ran.out, [ids, "2147483646", "1885580785", "70000", ids]);
+    let meta = fs::metadata(ran.upper.join("big")).unwrap();
+    assert_eq!((meta.uid(), meta.gid()), (1_885_580_785, 70_000), "on disk, too");
+}
+
+/// D2: an id that the host cannot map fails the step by name, also where the program goes on.
+#[test]
+fn userns_an_id_that_cannot_be_is_never_dropped_unsaid() {
+    let Some(lab) = Lab::new() else { return };
+    let ran = lab.sh("echo x > /f; chown 4294967294 /f 2>/dev/null; mkdir /d; echo went on");
+    let Ended::Failed { how, .. } = &ran.ended else { panic!("{ran:#?}") };
+    assert_eq!(*how, Failure::Unmapped(4_294_967_294));
+    assert!(how.reasons()[0].contains("4294967294"), "{how:?}");
+    // Where the program minds, its own failure stands, and the id beside it.
+    let ran = lab.sh("set -e; echo x > /f; chown 0:4294967294 /f");
+    assert!(matches!(ran.ended, Ended::Failed { how: Failure::Exit(1), .. }), "{ran:#?}");
+    assert_eq!(seen(&ran).unmapped, Some(4_294_967_294));
+    // Asked of a descriptor, by a process in the background, and with nothing to complain about.
+    let fchown = "open(F, q(>), q(/g)); exit !!chown(4294967293, -1, *F)";
+    let ran = lab.run(lab.job(vec![Action::Exec(exec(&["perl", "-e", fchown]))]));
+    assert!(matches!(ran.ended, Ended::Failed { how: Failure::Unmapped(4_294_967_293), .. }));
+    let ran = lab.sh("(chown 4294967294 /etc/hosts & wait) 2>/dev/null; true");
+    assert!(matches!(ran.ended, Ended::Failed { how: Failure::Unmapped(_), .. }), "{ran:#?}");
+    assert!(lab.sh("touch /f; chown 33:33 /f; chown -h 5 /f").done());
 }
