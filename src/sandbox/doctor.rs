@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::builtin::{BuiltIn, Ping};
 use super::call::{Call, CallError, Inside};
 use super::cancel::Cancel;
+use super::disk;
 use super::ended::Ended;
 use super::error::Error;
 use super::host::{Finding, Rung, find_tool};
@@ -100,6 +101,12 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
             format!("up to {value}"),
             Some("sysctl -w user.max_user_namespaces=15000".into()),
         );
+    }
+    if let Some(place) = place
+        && let Some(kind) = disk::file_system(place)
+    {
+        let detail = format!("{} is on {kind}", place.display());
+        add("file system", !disk::is_unfit(&kind), detail, Some(disk::HINT.to_owned()));
     }
     match attempt(helper, place) {
         Ok(place) => add("sandbox", true, format!("works (tried in {place})"), None),

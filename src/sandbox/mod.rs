@@ -6,6 +6,7 @@ mod call;
 mod cancel;
 mod children;
 pub mod dial;
+mod disk;
 mod doctor;
 mod encode;
 mod ended;

@@ -21,7 +21,7 @@ use super::listen::{Listener, Task};
 use super::path::WirePath;
 use super::plan::{Below, Blobs, Event, FilePlan, JobPlan, MountPlan, RootPlan};
 use super::spawn::{self, Extra, Supervisor};
-use super::{ids, program, seccomp};
+use super::{disk, ids, program, seccomp};
 
 /// One user namespace, used for everything of one build; `C` is the type that the program gave to
 /// [`super::helper_main`]. `Send + Sync`; steps may run from several threads.
@@ -114,6 +114,7 @@ impl<C: Call> Session<C> {
     /// Where this host cannot.
     pub fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
         let (layers, scratch) = (Folder::open(layers)?, Folder::open(scratch)?);
+        disk::check(&scratch.real)?;
         let slot = if host.rung == Rung::Root { Some(ids::lock_slot()?) } else { None };
         let (supervisor, event) = Supervisor::start(program::program(host)?)
             .map_err(failed("start the sandbox helper"))?;

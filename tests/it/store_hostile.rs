@@ -191,6 +191,19 @@ impl Mounted {
         Self(at.to_owned())
     }
 
+    /// An overlay of empty directories in `parts`.
+    pub(crate) fn overlay(at: &Path, parts: &Path) -> Self {
+        for part in ["lower", "upper", "work"] {
+            fs::create_dir_all(parts.join(part)).expect("our own folder");
+        }
+        let parts = parts.display();
+        let options = format!("lowerdir={parts}/lower,upperdir={parts}/upper,workdir={parts}/work");
+        let options = std::ffi::CString::new(options).expect("no zero");
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("overlay", at, "overlay", flags, options.as_c_str()).expect("mount");
+        Self(at.to_owned())
+    }
+
     pub(crate) fn read_only(&self) {
         rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::RDONLY, "")
             .expect("remount");

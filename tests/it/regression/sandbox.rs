@@ -13,6 +13,7 @@ use bake::sandbox::{CallError, Circumstances, Ended, Failure, Ping};
 
 use crate::lab;
 use crate::sandbox_lab::{Lab, Ran, exec, ping, sh};
+use crate::store_hostile::Mounted;
 use crate::tier;
 
 /// B13: who a program runs as, who owns a file and who must own it are one reader's answer.
@@ -243,7 +244,34 @@ fn userns_an_id_that_cannot_be_is_never_dropped_unsaid() {
     let fchown = "open(F, q(>), q(/g)); exit !!chown(4294967293, -1, *F)";
     let ran = lab.run(lab.job(vec![Action::Exec(exec(&["perl", "-e", fchown]))]));
     assert!(matches!(ran.ended, Ended::Failed { how: Failure::Unmapped(4_294_967_293), .. }));
-    let ran = lab.sh("(chown 4294967294 /etc/hosts & wait) 2>/dev/null; true");
+    let ran = lab.sh("echo x > /f; (chown 4294967294 /f & wait) 2>/dev/null; true");
     assert!(matches!(ran.ended, Ended::Failed { how: Failure::Unmapped(_), .. }), "{ran:#?}");
     assert!(lab.sh("touch /f; chown 33:33 /f; chown -h 5 /f").done());
+}
+
+/// C9: a store where overlayfs cannot write (a container's own file system) is refused before
+/// anything is done, with its type and what to do; the doctor says so too.
+#[test]
+fn root_a_store_on_overlayfs_is_told_what_to_do() {
+    if !tier::root() || !tier::sandbox() {
+        return;
+    }
+    let lab = lab::Lab::new();
+    lab.tiny_root();
+    fs::create_dir(lab.path("store")).unwrap();
+    let _mounted = Mounted::overlay(&lab.path("store"), &lab.path("parts"));
+    lab.write(
+        "tiny.toml",
+        "[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n[[step]]\nrun = \"seq 10 > /a\"\n",
+    );
+    for (args, code) in [(&["build", "tiny.toml"][..], 10), (&["doctor"], 10)] {
+        let ran = lab.bake(args);
+        let said = format!("{}{}", ran.out, ran.err);
+        assert_eq!(ran.code, code, "{args:?}: {said}");
+        assert!(said.contains("is on overlay"), "{args:?}: {said}");
+        assert!(said.contains("--store DIR") && said.contains("--tmpfs"), "{args:?}: {said}");
+    }
+    let there = lab.bake(["doctor", "--store", "elsewhere"]);
+    assert_eq!(there.code, 0, "{}", there.out);
+    assert!(there.out.contains("file system: "), "{}", there.out);
 }
