@@ -88,11 +88,19 @@ pub(crate) fn pack(
         let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {});
         Ok::<_, Error>((squeezer.join(), ended))
     })?;
-    let reply = reply(ended?, &format!("pack {label}"))?;
+    let ended = ended?;
     let squeezed = squeezed.map_err(|_| Error::Failed {
         what: format!("compress {label}"),
         why: "the compressor panicked".to_owned(),
     })?;
+    let squeezed = match (squeezed, &ended) {
+        // Why it went away, and not that the other side then wrote to nobody.
+        (Err(source), Ended::Done(_) | Ended::Failed { .. }) => {
+            return Err(Error::Layer { label: label.to_owned(), source });
+        }
+        (squeezed, _) => squeezed,
+    };
+    let reply = reply(ended, &format!("pack {label}"))?;
     let squeezed = squeezed.map_err(|source| Error::Layer { label: label.to_owned(), source })?;
     let Reply::Packed(packed) = reply else {
         return Err(unexpected(&format!("pack {label}"), &reply));
