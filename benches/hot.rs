@@ -84,7 +84,7 @@ fn context(dir: &Path, files: usize) {
     };
     let cache = dir.join("cache");
     fs::create_dir(&cache).expect("mkdir");
-    let open = || Context::open(dir, &[]).expect("open").with_stat_cache(cache.clone());
+    let open = || Context::open(dir, &[], &[]).expect("open").with_stat_cache(cache.clone());
     let forget = || {
         fs::remove_dir_all(&cache).expect("remove");
         fs::create_dir(&cache).expect("mkdir");

@@ -4,7 +4,7 @@
 #   examples/story/run.sh [--out DIR] [--store DIR] [--rate REQUESTS_A_SECOND]
 #
 # --out keeps the reports, the histograms, the counts and the logs; --store uses a store that stays, without it everything goes at the end.
-# BAKE names a bake to use instead of building one. Exit status 0 if every claim holds, 1 if not.
+# BAKE names a bake to use; else the one in target/ is used, and built where it is missing or older than its sources. Exit status 0 if every claim holds, 1 if not.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -22,9 +22,21 @@ while [ $# -gt 0 ]; do
 done
 
 if [ -z "${BAKE-}" ]; then
-    (cd "$repository" && cargo build --release --bin bake --example story-load)
-    target=$(cd "$repository" && realpath "${CARGO_TARGET_DIR:-target}")
-    BAKE=$target/release/bake LOAD=$target/release/examples/story-load
+    target=$(cd "$repository" && realpath -m "${CARGO_TARGET_DIR:-target}")
+    # What is built already, and not older than its sources, is used.
+    for profile in release debug; do
+        BAKE=$target/$profile/bake LOAD=$target/$profile/examples/story-load
+        [ -x "$BAKE" ] && [ -x "$LOAD" ] || continue
+        newer=$(cd "$repository" && find src templates Cargo.toml Cargo.lock -newer "$BAKE" -print -quit)
+        [ -n "$newer" ] || break
+    done
+    if [ ! -x "$BAKE" ] || [ ! -x "$LOAD" ] || [ -n "${newer-}" ]; then
+        echo "run.sh: building bake in $target/release, which takes minutes; BAKE=/path/to/bake uses another" >&2
+        (cd "$repository" && cargo build --release --bin bake --example story-load)
+        BAKE=$target/release/bake LOAD=$target/release/examples/story-load
+    else
+        echo "run.sh: using $BAKE" >&2
+    fi
 fi
 if [ "$EUID" != 0 ]; then
     # bake builds and runs machines for anyone, but compares running ones for root alone: each of their files must be read, whoever owns it.

@@ -1,7 +1,7 @@
 //! `bake diff`.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -16,8 +16,10 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size};
 
-/// Changes in one folder from which on they are counted rather than listed.
+/// Changes in one directory from which on they are counted rather than listed.
 const MANY: usize = 20;
+/// Lines of changes from which on deeper directories are counted, too: a screen.
+const LONG: usize = 40;
 
 /// `bake diff`.
 pub(super) fn diff(ctx: &Ctx<'_>, args: &DiffArgs) -> Result<u8, Report> {
@@ -134,43 +136,68 @@ fn indent(table: &str) -> String {
     table.lines().skip(1).map(|line| format!("  {line}\n")).collect()
 }
 
-/// The lines of the changes; of a folder with many of them one, with their numbers.
+/// The lines of the changes: of a directory with many of them one, with their numbers; and where
+/// these still are too many for a screen, of directories as far up as it takes.
 fn grouped(changes: &[FileChange]) -> Vec<String> {
-    let mut folders: BTreeMap<&[u8], BTreeMap<How, u64>> = BTreeMap::new();
-    for one in changes {
-        *folders
-            .entry(tree::parent(&one.change.path))
-            .or_default()
-            .entry(one.change.how)
-            .or_default() += 1;
+    let deepest = changes.iter().map(|one| depth(&one.change.path)).max().unwrap_or(1);
+    let mut lines = folded(changes, deepest);
+    for most in (1..deepest).rev() {
+        if lines.len() <= LONG {
+            break;
+        }
+        lines = folded(changes, most);
     }
-    folders.retain(|_, counts| counts.values().sum::<u64>() > MANY as u64);
+    lines
+}
+
+fn depth(path: &[u8]) -> usize {
+    path.split(|byte| *byte == b'/').count()
+}
+
+/// The lines, with all that lies deeper than `most` names in the directory of that depth.
+fn folded(changes: &[FileChange], most: usize) -> Vec<String> {
+    let above = |path: &[u8]| -> Vec<u8> {
+        match depth(path) > most {
+            true => path.split(|byte| *byte == b'/').take(most).collect::<Vec<_>>().join(&b'/'),
+            false => tree::parent(path).to_owned(),
+        }
+    };
+    let mut dirs: BTreeMap<Vec<u8>, BTreeMap<How, u64>> = BTreeMap::new();
+    let mut deep: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for one in changes {
+        let dir = above(&one.change.path);
+        if depth(&one.change.path) > most + 1 {
+            deep.insert(dir.clone());
+        }
+        *dirs.entry(dir).or_default().entry(one.change.how).or_default() += 1;
+    }
+    let all = |counts: &BTreeMap<How, u64>| counts.values().sum::<u64>();
+    // With something of a deeper directory in it, a line stands for several already.
+    dirs.retain(|dir, counts| all(counts) > if deep.contains(dir) { 1 } else { MANY as u64 });
     let mut lines = vec![];
     for one in changes {
-        let folder = tree::parent(&one.change.path);
-        if !folders.contains_key(folder) {
-            lines.push(change::line(&one.change));
-        }
+        let dir = above(&one.change.path);
         // Once, where the first of them stands.
-        if let Some(counts) =
-            folders.get_mut(folder).map(std::mem::take).filter(|counts| !counts.is_empty())
-        {
-            let word = |how: &How| match how {
-                How::Added => "added",
-                How::Removed => "removed",
-                How::Changed => "changed",
-            };
-            let counts: Vec<String> =
-                counts.iter().map(|(how, count)| format!("{count} {}", word(how))).collect();
-            let slash = if folder.is_empty() { "" } else { "/" };
-            lines.push(format!(
-                "many     {}{slash}  {} (--all names them)",
-                tree::shown(folder),
-                counts.join(", ")
-            ));
+        match dirs.get_mut(&dir).map(std::mem::take) {
+            None => lines.push(change::line(&one.change)),
+            Some(counts) if counts.is_empty() => {}
+            Some(counts) => lines.push(many(&dir, &counts)),
         }
     }
     lines
+}
+
+/// `many     etc/  12 added, 3 changed (--all names them)`
+fn many(dir: &[u8], counts: &BTreeMap<How, u64>) -> String {
+    let word = |how: &How| match how {
+        How::Added => "added",
+        How::Removed => "removed",
+        How::Changed => "changed",
+    };
+    let counts: Vec<String> =
+        counts.iter().map(|(how, count)| format!("{count} {}", word(how))).collect();
+    let slash = if dir.is_empty() { "" } else { "/" };
+    format!("many     {}{slash}  {} (--all names them)", tree::shown(dir), counts.join(", "))
 }
 
 /// The sizes as tables: the images, their steps, their packages.
@@ -271,6 +298,33 @@ mod tests {
         assert_eq!(
             grouped(&changes),
             ["many     /a/  25 added, 1 removed (--all names them)", "added    /b/x  1 B"]
+        );
+    }
+
+    /// E16
+    #[test]
+    fn more_than_a_screen_is_counted_further_up() {
+        let node = || Node {
+            kind: Kind::File { size: 1, digest: None },
+            meta: Meta { mode: 0o644, ..Meta::default() },
+            group: None,
+        };
+        let own = |change| FileChange { change, package: None };
+        let mut changes = vec![own(Change::added(b"etc/x", node()))];
+        for n in 0..100 {
+            for file in ["a", "b"] {
+                let path = format!("usr/share/doc/p{n:02}/{file}");
+                changes.push(own(Change::added(path.as_bytes(), node())));
+            }
+        }
+        changes.push(own(Change::removed(b"usr/share/one/only", node())));
+        assert_eq!(
+            grouped(&changes),
+            [
+                "added    /etc/x  1 B",
+                "many     /usr/share/doc/  200 added (--all names them)",
+                "removed  /usr/share/one/only  1 B"
+            ]
         );
     }
 

@@ -235,7 +235,7 @@ mod tests {
             {
                 fs::write(dir.path().join("in").join(name), text).expect("write");
             }
-            let context = Context::open(&dir.path().join("in"), &[]).expect("open");
+            let context = Context::open(&dir.path().join("in"), &[], &[]).expect("open");
             Self { dir, context }
         }
 
@@ -389,7 +389,7 @@ mod tests {
         let cache = lab.dir.path().join("stat");
         fs::create_dir(&cache).expect("our own directory");
         let context = || {
-            let context = Context::open(&lab.dir.path().join("in"), &[]).expect("open");
+            let context = Context::open(&lab.dir.path().join("in"), &[], &[]).expect("open");
             context.with_stat_cache(cache.clone())
         };
         let op = Op::Copy {

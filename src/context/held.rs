@@ -153,7 +153,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("tool.deb");
         fs::write(&path, "one").expect("our own file");
-        let context = Context::open(dir.path(), &[]).expect("our own directory");
+        let context = Context::open(dir.path(), &[], &[]).expect("our own directory");
         let held = context.hold_file(Path::new("tool.deb")).expect("it is there");
         assert_eq!(*held.digest(), Digest::of("one"));
         assert_eq!(&*held.read().expect("unchanged"), b"one");

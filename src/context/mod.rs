@@ -12,38 +12,40 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::FileType;
 
-use crate::apply::{alike, near};
+use crate::apply::alike;
 use crate::digest::{Digest, Hasher};
 use crate::files::{self, Links, Mark, RootDir};
 use crate::plan::listing::Listing as Listed;
 use crate::step::Op;
 
 mod content;
+mod error;
 mod held;
+mod ignore;
 mod list;
 mod seen;
 mod select;
 mod source;
 mod walk;
 
-use content::Content;
-use list::Listing;
+use self::content::Content;
+use self::ignore::Ignored;
+use self::list::Listing;
 
+pub use self::error::Error;
+pub use self::ignore::{BAKE_IGNORE, DOCKER_IGNORE, Doubt};
 pub use held::Held;
 pub use source::PutError;
 
-/// Name of the file in the context's root whose patterns (gitignore notation) no `copy` step takes.
-pub const IGNORE_FILE: &str = ".bakeignore";
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
 /// The context folder, held open. `Sync`: steps may be prepared from several threads.
 #[derive(Debug)]
 pub struct Context {
     dir: RootDir,
-    ignored: Gitignore,
+    ignored: Ignored,
     /// Paths that are never copied, whatever the recipe says, with the reason.
     left_out: Vec<(PathBuf, String)>,
     /// Folder of the stat caches, and what names this context in them.
@@ -87,160 +89,57 @@ pub enum Kind {
     Link(PathBuf),
 }
 
-/// Why the context could not give what a step asks for. Paths are relative to the context.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The context itself could not be opened.
-    #[error("cannot use the context folder {}", path.display())]
-    Open {
-        /// As given.
-        path: PathBuf,
-        /// Why.
-        source: files::Error,
-    },
-    /// Nothing has this path.
-    #[error("the context has no \"{}\"{}", path.display(), self::near(.near))]
-    Missing {
-        /// As written.
-        path: PathBuf,
-        /// Paths that are there and look alike.
-        near: Vec<String>,
-    },
-    /// A glob matches nothing.
-    #[error("\"{pattern}\" matches nothing in the context{}", left_out_note(.left_out))]
-    NothingMatches {
-        /// As written.
-        pattern: String,
-        /// How many matches are left out by ignore patterns.
-        left_out: usize,
-    },
-    /// What the step names is left out by a pattern.
-    #[error("\"{}\" is left out by {by}", path.display())]
-    LeftOut {
-        /// As written.
-        path: PathBuf,
-        /// Which pattern, and where it stands.
-        by: String,
-    },
-    /// A symlink leads out of the context.
-    #[error("\"{}\" is a symlink that leads out of the context, which bake does not follow; copy what it points to into the context, or make the link in a `symlink` step", link.display())]
-    Outside {
-        /// The link.
-        link: PathBuf,
-    },
-    /// Neither file, folder nor symlink.
-    #[error("\"{}\" is {kind} and cannot be copied; leave it out with `exclude` or {IGNORE_FILE}", path.display())]
-    Special {
-        /// Where.
-        path: PathBuf,
-        /// `a fifo`, `a socket`, `a device`.
-        kind: &'static str,
-    },
-    /// Of another kind than the step says.
-    #[error("\"{}\" is not {wanted}", path.display())]
-    Kind {
-        /// Where.
-        path: PathBuf,
-        /// `a folder`, `a file`.
-        wanted: &'static str,
-    },
-    /// A file changed while it was read, or since it was read first.
-    #[error("\"{}\" changed while it was read; build again when nothing writes to it", path.display())]
-    Changed {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Two sources would become the same path in the image.
-    #[error("\"{}\" and \"{}\" would both become {to}", first.display(), second.display())]
-    Clash {
-        /// One source.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
-        /// Image path.
-        to: String,
-    },
-    /// Several sources need a folder to go into.
-    #[error("{count} sources need a folder to go into: end `to` with a slash, \"{to}/\"")]
-    NeedsFolder {
-        /// How many.
-        count: usize,
-        /// As written.
-        to: String,
-    },
-    /// Not a path below the context.
-    #[error("\"{path}\" {why}")]
-    Path {
-        /// As written.
-        path: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A glob or ignore pattern that cannot be read.
-    #[error("{place}: \"{pattern}\" is not a pattern: {why}")]
-    Pattern {
-        /// `copy`, `exclude`, or the ignore file and line.
-        place: String,
-        /// As written.
-        pattern: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Reading failed.
-    #[error(transparent)]
-    Read(files::Error),
-    /// Reading a file's content failed.
-    #[error("cannot read \"{}\"", path.display())]
-    Content {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Whoever takes the stream does not take it.
-    #[error("cannot hand over \"{}\"", path.display())]
-    Write {
-        /// Which entry.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// More names than a copy can have, or longer ones.
-    #[error(
-        "more than 4 billion names, or names of more than 4 GiB; leave some out with `exclude` or {IGNORE_FILE}"
-    )]
-    TooMany,
-    /// The operation takes no files.
-    #[error("internal: only a copy takes files of the context")]
-    NotACopy,
-}
-
 impl Context {
-    /// Opens the folder `path`. `left_out`: paths below it that no step may copy, each with the
+    /// Opens the directory `path`. `left_out`: paths below it that no step may copy, each with the
     /// reason as people read it: bake's own lock file (else the first build would change what the
-    /// second one copies), a store or output inside the context.
-    pub fn open(path: &Path, left_out: &[(PathBuf, String)]) -> Result<Self, Error> {
+    /// second one copies), a store or output inside the context. `unless_named`: what is left out
+    /// unless a pattern of the ignore file takes it along: the recipe.
+    pub fn open(
+        path: &Path,
+        left_out: &[(PathBuf, String)],
+        unless_named: &[(PathBuf, String)],
+    ) -> Result<Self, Error> {
         let dir = RootDir::open(path, Links::Beneath)
             .map_err(|source| Error::Open { path: path.to_owned(), source })?;
-        let mut left_out = left_out.to_vec();
-        left_out.push((IGNORE_FILE.into(), "bake itself: it says what is left out".to_owned()));
-        let mut context =
-            Self { dir, ignored: Gitignore::empty(), left_out, cache: None, taken: Arc::default() };
-        let file = Path::new(IGNORE_FILE);
-        if context.dir.find(file).map_err(|e| context.explain(file, e))?.is_some() {
-            let bytes = context.read(file, MAX_IGNORE_FILE)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| Error::Kind { path: file.to_owned(), wanted: "UTF-8 text" })?;
-            let lines: Vec<&str> = text.lines().collect();
-            context.ignored = patterns(
-                lines
-                    .iter()
-                    .enumerate()
-                    .map(|(n, line)| (format!("{IGNORE_FILE}:{}", n + 1), *line)),
-            )?;
+        let mut context = Self {
+            dir,
+            ignored: Ignored::new(unless_named),
+            left_out: left_out.to_vec(),
+            cache: None,
+            taken: Arc::default(),
+        };
+        for name in [BAKE_IGNORE, DOCKER_IGNORE] {
+            let file = Path::new(name);
+            if context.look(file)?.is_some() {
+                let bytes = context.read(file, MAX_IGNORE_FILE)?;
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| Error::Kind { path: file.to_owned(), wanted: "UTF-8 text" })?;
+                context.ignored.read(name, &text)?;
+                let why = "bake itself: it says what is left out".to_owned();
+                context.left_out.push((file.to_owned(), why));
+                break;
+            }
         }
         Ok(context)
+    }
+
+    /// Returns the patterns of the ignore file that cannot do what they say.
+    pub fn doubts(&self) -> &[Doubt] {
+        &self.ignored.doubts
+    }
+
+    /// Says what leaves `path` out, if anything does; directories above it have been asked about.
+    fn left_out(&self, path: &Path, is_dir: bool) -> Option<String> {
+        match self.left_out.iter().find(|(own, _)| own == path) {
+            Some((_, why)) => Some(why.clone()),
+            None => self.ignored.leaves_out(path, is_dir),
+        }
+    }
+
+    /// Whether nothing in the directory `dir` has to be asked about, but for `.git`.
+    fn is_plain(&self, dir: &Path) -> bool {
+        self.ignored.is_plain(dir)
+            && !self.left_out.iter().any(|(own, _)| own.parent() == Some(dir))
     }
 
     /// Reads a file of at most `limit` bytes: a template, a script, a key. Ignore patterns do not
@@ -475,38 +374,11 @@ fn inside(text: &str, path: &Path) -> Result<PathBuf, Error> {
     Ok(plain)
 }
 
-/// A matcher of gitignore patterns, each with the place it stands at.
-fn patterns<'a>(lines: impl Iterator<Item = (String, &'a str)>) -> Result<Gitignore, Error> {
-    let mut builder = GitignoreBuilder::new("");
-    let mut places = vec![];
-    for (place, line) in lines {
-        // The builder keeps where a pattern came from, for the message that names it.
-        builder.add_line(Some(PathBuf::from(&place)), line).map_err(|e| Error::Pattern {
-            place: place.clone(),
-            pattern: line.to_owned(),
-            why: e.to_string(),
-        })?;
-        places.push(place);
-    }
-    builder.build().map_err(|e| Error::Pattern {
-        place: places.concat(),
-        pattern: String::new(),
-        why: e.to_string(),
-    })
-}
-
 /// What a thing is called that cannot be copied.
 fn special(kind: FileType) -> &'static str {
     match kind {
         FileType::Fifo => "a fifo",
         FileType::Socket => "a socket",
         _ => "a device",
-    }
-}
-
-fn left_out_note(left_out: &usize) -> String {
-    match left_out {
-        0 => String::new(),
-        n => format!(" ({n} matches are left out by `exclude` or {IGNORE_FILE})"),
     }
 }

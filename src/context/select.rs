@@ -5,13 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
-use ignore::Match;
 use ignore::gitignore::Gitignore;
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::ignore::{excluded, patterns};
 use super::list::{Listing, Text, What};
 use super::walk::{Modes, walk};
-use super::{Context, Error, inside, patterns, special};
+use super::{Context, Error, inside, special};
 use crate::files::Mark;
 use crate::step::Op;
 
@@ -79,7 +79,9 @@ impl Selection<'_> {
         for (n, part) in path.components().enumerate() {
             above.push(part);
             let is_folder = n + 1 < last || meta.as_ref().is_some_and(Metadata::is_dir);
-            if let Some(by) = left_out(self.context, &self.exclude, &above, is_folder) {
+            if let Some(by) = excluded(&self.exclude, &above, is_folder)
+                .or_else(|| self.context.left_out(&above, is_folder))
+            {
                 return Err(Error::LeftOut { path, by });
             }
         }
@@ -113,7 +115,8 @@ impl Selection<'_> {
             {
                 let path = folder.join(name);
                 let Some(meta) = self.context.look(&path)? else { continue };
-                let out = left_out(self.context, &self.exclude, &path, meta.is_dir()).is_some();
+                let out = excluded(&self.exclude, &path, meta.is_dir()).is_some()
+                    || self.context.left_out(&path, meta.is_dir()).is_some();
                 if glob.is_match(&path) {
                     // A folder that matches brings all that is in it; what else matches in there is
                     // not a source of its own.
@@ -175,27 +178,6 @@ impl Selection<'_> {
         self.listing.add(itself, Text::default(), mode, what);
         Ok(())
     }
-}
-
-/// Which pattern leaves `path` out, if any; folders above it have been looked at already.
-pub(super) fn left_out(
-    context: &Context,
-    exclude: &Gitignore,
-    path: &Path,
-    is_folder: bool,
-) -> Option<String> {
-    if let Some((_, why)) = context.left_out.iter().find(|(p, _)| p == path) {
-        return Some(why.clone());
-    }
-    [exclude, &context.ignored].into_iter().find_map(|patterns| {
-        match patterns.matched(path, is_folder) {
-            Match::Ignore(glob) => {
-                let place = glob.from().map(|p| p.display().to_string()).unwrap_or_default();
-                Some(format!("{place}, pattern \"{}\"", glob.original()))
-            }
-            _ => None,
-        }
-    })
 }
 
 fn glob(pattern: &str) -> Result<GlobMatcher, Error> {

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::ignore::{excluded, is_git};
 use super::list::{Listing, What};
-use super::select::left_out;
 use super::{Context, Error, special};
 use crate::files::{self, Mark};
 use crate::threads;
@@ -172,9 +172,7 @@ impl Walk<'_> {
             }
         }
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let plain = self.exclude.is_empty()
-            && self.context.ignored.is_empty()
-            && !self.context.left_out.iter().any(|(out, _)| out.parent() == Some(&path));
+        let plain = self.exclude.is_empty() && self.context.is_plain(&path);
         let one = |(name, kind)| self.one(&fd, &path, name, kind, plain);
         let seen: Vec<_> = if names.len() <= SHARE {
             names.into_iter().map(one).collect()
@@ -239,10 +237,13 @@ impl Walk<'_> {
             kind = FileType::from_raw_mode(found.st_mode);
             stat = Some(found);
         }
-        if !plain
-            && left_out(self.context, self.exclude, &path(), kind == FileType::Directory).is_some()
-        {
-            return Ok(None);
+        if !plain || is_git(&name) {
+            let (path, is_dir) = (path(), kind == FileType::Directory);
+            if excluded(self.exclude, &path, is_dir).is_some()
+                || self.context.left_out(&path, is_dir).is_some()
+            {
+                return Ok(None);
+            }
         }
         let seen = match (kind, stat) {
             (FileType::RegularFile, Some(stat)) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::Error;
 use super::facts::{MAX_TEXT, is_url};
 use super::read;
-use crate::context::{self, Context};
+use crate::context::{self, Context, Doubt};
 use crate::event::chain;
 use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Probe, Recipe};
 use crate::step::{self, Content, Op};
@@ -36,9 +36,9 @@ pub struct Looked {
 /// As [`check`], for those who build next.
 pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let text: Arc<str> = read::text(path)?.into();
-    let recipe = read::parse(&text, path, inputs)?;
+    let mut recipe = read::parse(&text, path, inputs)?;
     let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
-    let context = Context::open(&dir, &lock_file(path, &dir))
+    let context = Context::open(&dir, &lock_file(path, &dir), &own_files(path, inputs, &dir))
         .map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let mut found = vec![];
     if let BaseKind::Path(base) = &recipe.base.kind
@@ -61,6 +61,7 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
             found.extend(missing.map(|error| at_line(path, &text, test.line, &error)));
         }
     }
+    recipe.warnings.extend(context.doubts().iter().map(|doubt| doubted(&dir, doubt)));
     found.sort_by_key(|one| one.line);
     if found.is_empty() {
         Ok(Looked { recipe, text, context: Arc::new(context) })
@@ -75,6 +76,28 @@ fn lock_file(recipe: &Path, context: &Path) -> Vec<(PathBuf, String)> {
         (path.with_extension("lock"), "bake itself: it is the recipe's lock file".to_owned())
     });
     lock.into_iter().collect()
+}
+
+/// Returns what goes along with a copy of everything only where an ignore file says so: the recipe
+/// and the files of its variables. A remark in them would be other content of the image.
+fn own_files(recipe: &Path, inputs: &Inputs, context: &Path) -> Vec<(PathBuf, String)> {
+    let vars =
+        inputs.vars_files.iter().map(|(path, _)| (path.as_path(), "variables of the recipe"));
+    std::iter::once((recipe, "the recipe"))
+        .chain(vars)
+        .filter_map(|(path, what)| Some((below(path, context)?, format!("it is {what}"))))
+        .collect()
+}
+
+/// Shows a pattern of an ignore file that cannot do what it says.
+fn doubted(context: &Path, doubt: &Doubt) -> Diagnostic {
+    let text: Arc<str> = doubt.text.as_str().into();
+    Diagnostic {
+        message: doubt.message.clone(),
+        help: Some(doubt.help.clone()),
+        warning: true,
+        ..at_line(&context.join(doubt.file), &text, doubt.line, &std::fmt::Error)
+    }
 }
 
 /// Where `path` lies below the context, if it does.

@@ -468,7 +468,7 @@ fn keys(dir: &Path, text: &str) -> (Vec<Digest>, Digest) {
     let recipe = super::read::read(&path, &recipe::Inputs::default())
         .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
     let plan = plan::draw(&recipe);
-    let context = Context::open(dir, &[]).expect("our own folder");
+    let context = Context::open(dir, &[], &[]).expect("our own folder");
     let locking = Locking::open(&path, LockMode::Obey).expect("there is none");
     let epoch = recipe.image.epoch.unwrap_or(0);
     let skeleton = Skeleton::draw(&recipe, &plan, epoch, &Platform::host());

@@ -87,7 +87,7 @@ impl Lab {
     }
 
     pub(crate) fn context(&self) -> Context {
-        Context::open(&self.dir.path().join("context"), &[]).unwrap()
+        Context::open(&self.dir.path().join("context"), &[], &[]).unwrap()
     }
 
     /// Carries out an operation written as JSON, with `bytes` as the open file.

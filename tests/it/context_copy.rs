@@ -96,7 +96,7 @@ fn what_is_not_there_is_said_with_what_is() {
     refuses(&lab, &op(&["../x"], "/x", &[]), &["`..`"]);
     refuses(&lab, &op(&["a/../../x"], "/x", &[]), &["`..`"]);
     refuses(&lab, &op(&["[a"], "/x", &[]), &["copy", "not a pattern"]);
-    let missing = Context::open(&lab.source("nowhere"), &[]).unwrap_err().to_string();
+    let missing = Context::open(&lab.source("nowhere"), &[], &[]).unwrap_err().to_string();
     assert!(missing.contains("nowhere"), "{missing}");
 }
 
@@ -118,7 +118,7 @@ fn the_ignore_file_is_obeyed_and_not_copied() {
         "templates and scripts are not copied"
     );
     lab.put_source(".bakeignore", "ok\na{b\n");
-    let error = Context::open(&lab.source(""), &[]).unwrap_err().to_string();
+    let error = Context::open(&lab.source(""), &[], &[]).unwrap_err().to_string();
     assert!(error.contains(".bakeignore:2") && error.contains("a{b"), "{error}");
 }
 
@@ -130,7 +130,7 @@ fn what_bake_itself_writes_is_left_out() {
         (PathBuf::from("web.lock"), reason("bake: its lock file")),
         ("store".into(), reason("bake: the store")),
     ];
-    let context = Context::open(&lab.source(""), &left_out).unwrap();
+    let context = Context::open(&lab.source(""), &left_out, &[]).unwrap();
     assert_eq!(places(&context, &op(&["."], "/x", &[])).unwrap(), ["a"]);
     assert!(
         places(&context, &op(&["web.lock"], "/x", &[]))

@@ -23,7 +23,7 @@ fn check(path: &Path) -> (Recipe, Vec<String>) {
     });
     let formatted = bake::recipe::format(&text, path).expect("it has just been read");
     assert_eq!(formatted, text, "{} is not as `bake fmt` writes it", path.display());
-    let context = Context::open(path.parent().unwrap(), &[]).unwrap();
+    let context = Context::open(path.parent().unwrap(), &[], &[]).unwrap();
     let mut rendered = vec![];
     for step in &recipe.steps {
         for op in bake::step::lower(step).ops {

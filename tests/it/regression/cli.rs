@@ -247,6 +247,94 @@ fn image_names_are_completed() {
     assert!(!complete("bake build we", 2).contains("web:1.0.0"));
 }
 
+/// What `/x` of the image has, of a recipe that copies everything.
+fn copied(lab: &Lab) -> Vec<String> {
+    let run = lab.bake(["export", "web", "--format", "manifest", "--output", "-"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let names = run.out.lines().filter_map(|line| line.strip_prefix("./x/"));
+    names.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+const COPY_ALL: &str = "[image]\nname = \"web\"\nversion = \"1.0.0\"\n\n[vars]\nword = \"a\"\n\n[base]\nscratch = true\n\n[[step]]\ncopy = \".\"\nto = \"/x/\"\nexclude = [\"store\", \"home\"]\n";
+
+/// E14
+#[test]
+fn a_copy_of_everything_takes_no_recipe_and_no_history() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    let recipe = lab.write("web.toml", COPY_ALL);
+    for name in ["app/main", ".git/HEAD", "sub/.git", "my.toml", ".gitignore"] {
+        lab.write(name, "");
+    }
+    let build = || lab.bake(["build", "web.toml", "--vars-file", "my.toml"]);
+    assert_eq!(build().code, 0, "{}", build().err);
+    let names = copied(&lab);
+    for (name, there) in [
+        ("app/main", true),
+        (".gitignore", true),
+        (".git", false),
+        ("sub/.git", false),
+        ("web.toml", false),
+        ("my.toml", false),
+        ("web.lock", false),
+    ] {
+        assert_eq!(names.iter().any(|one| one == name), there, "{name}: {names:?}");
+    }
+    // A remark in the recipe or its variables is no other content.
+    fs::write(&recipe, format!("# a remark\n{COPY_ALL}")).expect("our own file");
+    lab.write("my.toml", "# a remark\n");
+    let again = build();
+    assert!(again.code == 0 && again.err.contains("already baked"), "{}", again.err);
+    // Whoever wants them says so.
+    lab.write(".bakeignore", "!.git\n!/web.toml\n");
+    let run = lab.bake(["build", "web.toml", "--set-version", "2.0.0"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let names = copied(&lab);
+    assert!(
+        names.contains(&".git/HEAD".to_owned()) && names.contains(&"web.toml".to_owned()),
+        "{names:?}"
+    );
+    assert!(!names.contains(&".bakeignore".to_owned()), "{names:?}");
+}
+
+/// D3
+#[test]
+fn ignore_files_are_read_whoever_wrote_them() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.write("web.toml", COPY_ALL);
+    for name in ["secret", "app/main", "app/cache/x", "other"] {
+        lab.write(name, "");
+    }
+    lab.write(".bakeignore", "\u{feff}secret\r\napp/\r\n!app/main\r\n");
+    let run = lab.bake(["build", "web.toml"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(copied(&lab), ["other"]);
+    // A pattern that can never hold is told at its place.
+    assert!(
+        run.err.contains("\"!app/main\" takes nothing") && run.err.contains(".bakeignore:3"),
+        "{}",
+        run.err
+    );
+    fs::remove_file(lab.path(".bakeignore")).expect("our own file");
+    lab.write(".dockerignore", "\u{feff}secret\napp\n!app/main\n");
+    let run = lab.bake(["build", "web.toml", "--set-version", "2.0.0"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let names = copied(&lab);
+    assert!(
+        names.contains(&"app/main".to_owned()) && !names.contains(&"secret".to_owned()),
+        "{names:?}"
+    );
+    assert!(
+        !names.iter().any(|name| name.contains("cache") || name == ".dockerignore"),
+        "{names:?}"
+    );
+}
+
 /// E5
 #[test]
 fn doctor_looks_at_the_store_and_leaves_nothing() {
