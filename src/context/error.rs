@@ -3,9 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::ignore::BAKE_IGNORE;
 use crate::apply::near;
 use crate::files;
+
+/// Name of bake's own file of patterns, in the context's root.
+pub const BAKE_IGNORE: &str = ".bakeignore";
 
 /// Why the context could not give what a step asks for. Paths are relative to the context.
 #[derive(Debug, thiserror::Error)]

@@ -10,10 +10,8 @@ use std::path::{Path, PathBuf};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::error::Error;
+use super::error::{BAKE_IGNORE, Error};
 
-/// Name of bake's own file of patterns, in the context's root.
-pub const BAKE_IGNORE: &str = ".bakeignore";
 /// Name of Docker's, which is read where bake's own is missing.
 pub const DOCKER_IGNORE: &str = ".dockerignore";
 

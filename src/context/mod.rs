@@ -34,8 +34,8 @@ use self::content::Content;
 use self::ignore::Ignored;
 use self::list::Listing;
 
-pub use self::error::Error;
-pub use self::ignore::{BAKE_IGNORE, DOCKER_IGNORE, Doubt};
+pub use self::error::{BAKE_IGNORE, Error};
+pub use self::ignore::{DOCKER_IGNORE, Doubt};
 pub use held::Held;
 pub use source::PutError;
 

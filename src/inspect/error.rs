@@ -87,3 +87,8 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// An error with its causes on one line.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    crate::event::chain(error).join(": ")
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::error::describe;
 use crate::digest::Digest;
-use crate::event::chain;
 use crate::image::{Descriptor, ImageConfig, Kind, Platform, kind};
 use crate::store::{Error, PUBLISHED_ANNOTATION, Store};
 
@@ -111,9 +111,4 @@ impl Sum {
         }
         Ok(())
     }
-}
-
-/// An error with its causes on one line.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    chain(error).join(": ")
 }

@@ -4,8 +4,8 @@
 use std::io::BufRead;
 use std::path::Path;
 
-use super::Error;
-use super::show::pick;
+use super::error::Error;
+use super::member::pick;
 use crate::image::{ANNOTATION_DRIFT_IGNORE, Image, ImageConfig, Manifest, Reference};
 use crate::layer::{self, Unverified};
 use crate::store::{Store, Version};

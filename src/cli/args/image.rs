@@ -10,74 +10,74 @@ use super::value;
 use crate::trial::Volume;
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct ListArgs {
+pub(crate) struct ListArgs {
     /// Only this image: `name`, `name:version`, `name@sha256:…` or `name@channel`
     #[arg(value_name = "IMAGE")]
-    pub(in crate::cli) image: Option<String>,
+    pub(crate) image: Option<String>,
     /// Print the names of versions and channels only, one per line
     #[arg(long, conflicts_with_all = ["channels", "history"])]
-    pub(in crate::cli) names: bool,
+    pub(crate) names: bool,
     /// List the channels and where they point
     #[arg(long)]
-    pub(in crate::cli) channels: bool,
+    pub(crate) channels: bool,
     /// List every promote and revocation, oldest first
     #[arg(long, conflicts_with = "channels")]
-    pub(in crate::cli) history: bool,
+    pub(crate) history: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct ImageArgs {
+pub(crate) struct ImageArgs {
     /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published
     #[arg(value_name = "IMAGE")]
-    pub(in crate::cli) image: String,
+    pub(crate) image: String,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct RunArgs {
+pub(crate) struct RunArgs {
     #[command(flatten)]
-    pub(in crate::cli) image: ImageArgs,
+    pub(crate) image: ImageArgs,
     /// Program arguments in place of the image's cmd
     #[arg(value_name = "CMD", trailing_var_arg = true)]
-    pub(in crate::cli) command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// Program in place of the image's entrypoint; an empty one means none
     #[arg(long, value_name = "PROGRAM")]
-    pub(in crate::cli) entrypoint: Option<String>,
+    pub(crate) entrypoint: Option<String>,
     /// Mount a directory of this host inside; may be given more than once. Owners are those of the image: 0 is
     /// root
     #[arg(long, short, value_name = "DIR:PATH[:ro]", value_parser = value::volume)]
-    pub(in crate::cli) volume: Vec<Volume>,
+    pub(crate) volume: Vec<Volume>,
     /// Add to the environment; may be given more than once
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = value::name_value)]
-    pub(in crate::cli) env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// User: `name`, `name:group` or ids [default: the image's]
     #[arg(long, short, value_name = "USER")]
-    pub(in crate::cli) user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Working directory inside [default: the image's]
     #[arg(long, short, value_name = "PATH")]
-    pub(in crate::cli) workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// Network: nothing but loopback, or this host's
     #[arg(long, value_name = "WHICH", default_value = "none")]
-    pub(in crate::cli) network: NetworkChoice,
+    pub(crate) network: NetworkChoice,
     /// Let a TCP port of this host lead inside; may be given more than once [default ADDRESS: 127.0.0.1]
     #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE", value_parser = value::published)]
-    pub(in crate::cli) publish: Vec<(SocketAddr, u16)>,
+    pub(crate) publish: Vec<(SocketAddr, u16)>,
     /// Accepted as a habit from other tools: standard input is always passed on
     #[arg(long, short, hide = true)]
-    pub(in crate::cli) interactive: bool,
+    pub(crate) interactive: bool,
     /// Accepted as a habit from other tools: there is a terminal inside where there is one outside
     #[arg(long, short, hide = true)]
-    pub(in crate::cli) tty: bool,
+    pub(crate) tty: bool,
     /// Accepted as a habit from other tools: the container never stays
     #[arg(long, hide = true)]
-    pub(in crate::cli) rm: bool,
+    pub(crate) rm: bool,
     /// Refused with what to do instead
     #[arg(long, short, hide = true)]
-    pub(in crate::cli) detach: bool,
+    pub(crate) detach: bool,
 }
 
 /// The network of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum NetworkChoice {
+pub(crate) enum NetworkChoice {
     /// Loopback only
     None,
     /// This host's
@@ -85,163 +85,163 @@ pub(in crate::cli) enum NetworkChoice {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct RmArgs {
+pub(crate) struct RmArgs {
     /// `name:version` or `name@sha256:…`
     #[arg(value_name = "IMAGE", required = true)]
-    pub(in crate::cli) images: Vec<String>,
+    pub(crate) images: Vec<String>,
     /// Also remove versions that channels point at
     #[arg(long)]
-    pub(in crate::cli) force: bool,
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct GcArgs {
+pub(crate) struct GcArgs {
     /// Only list what would be deleted
     #[arg(long)]
-    pub(in crate::cli) dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Keep the last N versions of each name; revoked ones do not count
     #[arg(long, value_name = "N")]
-    pub(in crate::cli) keep: Option<usize>,
+    pub(crate) keep: Option<usize>,
     /// Keep versions that were published less than this ago, such as 30d; alone it also keeps the
     /// last version of each name
     #[arg(long, value_name = "AGE", value_parser = value::age)]
-    pub(in crate::cli) older_than: Option<Duration>,
+    pub(crate) older_than: Option<Duration>,
     /// Keep what is in the cache and was used less than this ago
     #[arg(long, value_name = "AGE", default_value = "14d", value_parser = value::age)]
-    pub(in crate::cli) cache_older_than: Duration,
+    pub(crate) cache_older_than: Duration,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct PromoteArgs {
+pub(crate) struct PromoteArgs {
     /// `name:version`, `name@channel` (what that points at) or `name@sha256:…`; with --back or
     /// --end the channel, `name@channel`
     #[arg(value_name = "IMAGE")]
-    pub(in crate::cli) image: String,
+    pub(crate) image: String,
     /// Which channel of that image
     #[arg(value_name = "CHANNEL", required_unless_present_any = ["back", "end"])]
-    pub(in crate::cli) channel: Option<String>,
+    pub(crate) channel: Option<String>,
     /// Point the channel at the version before; passes over versions that are removed or revoked
     #[arg(long, conflicts_with = "channel")]
-    pub(in crate::cli) back: bool,
+    pub(crate) back: bool,
     /// Make the channel point nowhere
     #[arg(long, conflicts_with_all = ["channel", "back"])]
-    pub(in crate::cli) end: bool,
+    pub(crate) end: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct RevokeArgs {
+pub(crate) struct RevokeArgs {
     /// `name:version`, `name@channel` or `name@sha256:…`
     #[arg(value_name = "IMAGE")]
-    pub(in crate::cli) image: String,
+    pub(crate) image: String,
     /// The reason, in a sentence; kept for ever
     #[arg(long, value_name = "TEXT")]
-    pub(in crate::cli) why: String,
+    pub(crate) why: String,
     /// Take the revocation back
     #[arg(long)]
-    pub(in crate::cli) undo: bool,
+    pub(crate) undo: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Versions to check [default: all]
     #[arg(value_name = "IMAGE")]
-    pub(in crate::cli) images: Vec<String>,
+    pub(crate) images: Vec<String>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct ExportArgs {
+pub(crate) struct ExportArgs {
     #[command(flatten)]
-    pub(in crate::cli) image: ImageArgs,
+    pub(crate) image: ImageArgs,
     /// Format
     #[arg(long, short, value_name = "FORMAT")]
-    pub(in crate::cli) format: ExportFormat,
+    pub(crate) format: ExportFormat,
     /// Destination; `-` is stdout, for every format but `dir`
     #[arg(long, short, value_name = "PATH")]
-    pub(in crate::cli) output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Replace what is there
     #[arg(long)]
-    pub(in crate::cli) force: bool,
+    pub(crate) force: bool,
     /// Of format `dir`: everything belongs to you, and setuid bits and capabilities are dropped; to
     /// keep owners takes root
     #[arg(long)]
-    pub(in crate::cli) drop_owners: bool,
+    pub(crate) drop_owners: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct ShowArgs {
+pub(crate) struct ShowArgs {
     #[command(flatten)]
-    pub(in crate::cli) image: ImageArgs,
+    pub(crate) image: ImageArgs,
     /// Show the sizes of its directories instead, unpacked
     #[arg(long)]
-    pub(in crate::cli) folders: bool,
+    pub(crate) folders: bool,
     /// Show the sizes of its packages instead, unpacked
     #[arg(long)]
-    pub(in crate::cli) packages: bool,
+    pub(crate) packages: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct DiffArgs {
+pub(crate) struct DiffArgs {
     /// The version to start from
     #[arg(value_name = "BEFORE")]
-    pub(in crate::cli) before: String,
+    pub(crate) before: String,
     /// The version it is compared with
     #[arg(value_name = "AFTER")]
-    pub(in crate::cli) after: String,
+    pub(crate) after: String,
     /// Show sizes as tables instead: of the images, their steps and their packages
     #[arg(long, conflicts_with = "all")]
-    pub(in crate::cli) stat: bool,
+    pub(crate) stat: bool,
     /// Name every file: also those of packages that differ, and in directories that are folded
     #[arg(long)]
-    pub(in crate::cli) all: bool,
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct DriftArgs {
+pub(crate) struct DriftArgs {
     /// What to compare with: a version in the store, or a manifest of `bake export --format
     /// manifest` (`-` is stdin) [default: the version in the store that the root says it is]
     #[arg(value_name = "IMAGE|FILE")]
-    pub(in crate::cli) image: Option<String>,
+    pub(crate) image: Option<String>,
     /// The root to compare
     #[arg(long, value_name = "DIR", default_value = "/")]
-    pub(in crate::cli) root: PathBuf,
+    pub(crate) root: PathBuf,
     /// Compare the root that this process lives in: one in a container, or `bake run`
     #[arg(long, value_name = "PID", conflicts_with_all = ["root", "owner_shift"])]
-    pub(in crate::cli) pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// Compare also what every machine writes: logs, host keys, /etc/hosts, …
     #[arg(long)]
-    pub(in crate::cli) strict: bool,
+    pub(crate) strict: bool,
     /// Leave out more, in gitignore notation over absolute paths; may be given more than once
     #[arg(long, value_name = "PATTERN")]
-    pub(in crate::cli) ignore: Vec<String>,
+    pub(crate) ignore: Vec<String>,
     /// Name everything in added and removed directories
     #[arg(long)]
-    pub(in crate::cli) all: bool,
+    pub(crate) all: bool,
     /// How much higher user and group ids are in the root than in the image, as in the root of a
     /// user namespace
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(in crate::cli) owner_shift: u32,
+    pub(crate) owner_shift: u32,
     /// Remember digests here, and do not read files again that the kernel says are unchanged
     #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) stat_cache: Option<PathBuf>,
+    pub(crate) stat_cache: Option<PathBuf>,
     /// Name of the machine in the report [default: of this machine, or what the root's
     /// /etc/hostname says]
     #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) host: Option<String>,
+    pub(crate) host: Option<String>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
-pub(in crate::cli) struct FleetArgs {
+pub(crate) struct FleetArgs {
     /// Files or directories of reports; `-` is stdin
     #[arg(value_name = "REPORT", required = true)]
-    pub(in crate::cli) reports: Vec<PathBuf>,
+    pub(crate) reports: Vec<PathBuf>,
     /// Also draw the histogram into this SVG file
     #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) svg: Option<PathBuf>,
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// What `bake export` can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum ExportFormat {
+pub(crate) enum ExportFormat {
     /// An OCI image layout in a tar
     OciArchive,
     /// What `docker load` takes

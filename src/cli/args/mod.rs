@@ -16,7 +16,7 @@ use self::recipe::{BuildArgs, ExplainArgs, FmtArgs, LockArgs, NewArgs, RecipeArg
 use crate::ui::{ColorChoice, ProgressChoice};
 
 /// Shown below the help of every command.
-pub(in crate::cli) const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    a step, test or output failed; nothing was published
@@ -35,28 +35,28 @@ Exit codes:
 /// there is no image and no trace of one.
 #[derive(Debug, Parser)]
 #[command(name = "bake", version, after_help = EXIT_CODES, disable_help_subcommand = true, arg_required_else_help = true, subcommand_required = true)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
-    pub(in crate::cli) global: Global,
+    pub(crate) global: Global,
     #[command(subcommand)]
-    pub(in crate::cli) command: Command,
+    pub(crate) command: Command,
 }
 
 /// Options of every command.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Options of every command")]
-pub(in crate::cli) struct Global {
+pub(crate) struct Global {
     // Not clap's `env`: what comes from there would stand in every usage line as if it were given.
     /// Directory of the store [default: $BAKE_STORE, else $XDG_DATA_HOME/bake, else
     /// ~/.local/share/bake]
     #[arg(long, value_name = "DIR", global = true)]
-    pub(in crate::cli) store: Option<PathBuf>,
+    pub(crate) store: Option<PathBuf>,
     /// Print one JSON object per line on stdout
     #[arg(long, global = true)]
-    pub(in crate::cli) json: bool,
+    pub(crate) json: bool,
     /// Print errors only
     #[arg(long, short, global = true)]
-    pub(in crate::cli) quiet: bool,
+    pub(crate) quiet: bool,
     /// When to colour: auto, always or never
     #[arg(
         long,
@@ -65,7 +65,7 @@ pub(in crate::cli) struct Global {
         hide_possible_values = true,
         global = true
     )]
-    pub(in crate::cli) color: ColorChoice,
+    pub(crate) color: ColorChoice,
     /// How to show progress: auto (bars on a terminal, else plain), bars, plain or none
     #[arg(
         long,
@@ -74,11 +74,11 @@ pub(in crate::cli) struct Global {
         hide_possible_values = true,
         global = true
     )]
-    pub(in crate::cli) progress: ProgressChoice,
+    pub(crate) progress: ProgressChoice,
 }
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum Command {
+pub(crate) enum Command {
     /// Bake an image and publish it in the store
     ///
     /// Prints `name:version sha256:…`, one line per image, and nothing else, on stdout. A version
@@ -234,7 +234,7 @@ pub(in crate::cli) enum Command {
 }
 
 /// Returns the command line, with the exit codes in every command's help.
-pub(in crate::cli) fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     fn everywhere(command: clap::Command) -> clap::Command {
         let names: Vec<String> =
             command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();

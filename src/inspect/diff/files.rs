@@ -2,9 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::FileChange;
+use serde::Serialize;
+
 use crate::inspect::change::{Change, How, Inside};
 use crate::tree::{self, Kind, Tree, What, differences};
+
+/// A name that differs, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileChange {
+    /// What differs.
+    #[serde(flatten)]
+    pub change: Change,
+    /// The package it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+}
 
 /// Returns all that differs, in the order of names.
 pub(super) fn compare(before: &Tree, after: &Tree) -> Vec<Change> {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Error;
 use super::change::{Change, How};
+use super::error::Error;
 use super::package::{self, Packages};
 use super::picture::Opened;
 use crate::digest::Digest;
@@ -23,6 +23,7 @@ mod config;
 mod files;
 
 pub use config::Setting;
+pub use files::FileChange;
 
 /// The difference between two images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -106,17 +107,6 @@ pub struct Counts {
     /// Of all these, those that belong to a package that differs, or to the package manager's
     /// books.
     pub folded: u64,
-}
-
-/// A name that differs, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileChange {
-    /// What differs.
-    #[serde(flatten)]
-    pub change: Change,
-    /// The package it belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub package: Option<String>,
 }
 
 /// What was read of one image.

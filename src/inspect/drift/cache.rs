@@ -19,7 +19,7 @@ use std::{fs, io};
 use super::look::Stamp;
 use crate::digest::{Digest, Hasher};
 use crate::files;
-use crate::inspect::Error;
+use crate::inspect::error::Error;
 use crate::layer::Meta;
 use crate::tree::escape;
 

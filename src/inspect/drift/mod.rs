@@ -14,19 +14,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::io::Errno;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 
-use super::Error;
-use super::change::{Change, How, hex_unless_text};
+use super::change::{Change, How};
+use super::error::Error;
 use super::picture::Picture;
-use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::files::{Links, RootDir};
 use crate::image::{IDENTITY_FILE, Identity, rfc3339};
@@ -36,6 +33,7 @@ use crate::tree::{self, Kind, What};
 mod cache;
 mod look;
 mod process;
+mod report;
 mod rule;
 mod walk;
 
@@ -43,6 +41,7 @@ use cache::Cache;
 use look::Seen;
 pub use process::Living;
 pub use process::living;
+pub use report::{Claim, Counts, Options, Report, Unread, Verdict};
 use rule::Rules;
 use walk::{Found, Walk};
 
@@ -54,133 +53,6 @@ const THREADS: usize = 4;
 const WORTH_TELLING: u64 = 256 << 20;
 /// Longest identity file.
 const MAX_IDENTITY: u64 = 64 << 10;
-
-/// How to compare.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Compare also what every machine writes.
-    pub strict: bool,
-    /// Further patterns of what is left out, in gitignore notation over absolute paths.
-    pub ignore: Vec<String>,
-    /// How much higher user and group ids are in the root than in the image: the start of a
-    /// container's id range.
-    pub shift: u32,
-    /// Tell everything in added and removed folders, name by name.
-    pub all: bool,
-    /// Where digests are remembered from run to run.
-    pub cache: Option<PathBuf>,
-    /// Seconds since 1970, now.
-    pub now: i64,
-}
-
-/// Whether a root is the image it claims to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Verdict {
-    /// Every name is what the image says.
-    #[serde(rename = "exact")]
-    Exact,
-    /// Some are not.
-    #[serde(rename = "drifted")]
-    Drifted,
-    /// Nobody knows the image that it claims to be, or it claims nothing.
-    #[serde(rename = "unknown image")]
-    Unknown,
-}
-
-impl Verdict {
-    /// How it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Drifted => "drifted",
-            Self::Unknown => "unknown image",
-        }
-    }
-}
-
-/// How many names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Counts {
-    /// Names of the image that were compared.
-    pub compared: u64,
-    /// Names that the image does not have; a folder with all that is in it is one.
-    pub added: u64,
-    /// Names that only the image has; a folder with all that is in it is one.
-    pub removed: u64,
-    /// Names that are something else.
-    pub changed: u64,
-    /// Names that could not be read.
-    pub unreadable: u64,
-    /// Files whose digest came from the stat cache.
-    pub cached: u64,
-}
-
-/// A name that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread {
-    /// Clean path.
-    pub path: Vec<u8>,
-    /// Why.
-    pub why: String,
-}
-
-impl Serialize for Unread {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("path", &format!("/{}", String::from_utf8_lossy(&self.path)))?;
-        if let Some(hex) = hex_unless_text(&self.path) {
-            map.serialize_entry("path_hex", &hex)?;
-        }
-        map.serialize_entry("why", &self.why)?;
-        map.end()
-    }
-}
-
-/// What a comparison came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The outcome.
-    pub verdict: Verdict,
-    /// Name of the image compared with; of an unknown one what the root claims.
-    pub name: Option<String>,
-    /// Its version.
-    pub version: Option<String>,
-    /// Digest of its manifest.
-    pub digest: Option<Digest>,
-    /// What the root itself says it is, `name:version`.
-    pub claims: Option<String>,
-    /// The machine.
-    pub host: Option<String>,
-    /// The root.
-    pub root: PathBuf,
-    /// When, RFC 3339.
-    pub time: String,
-    /// How many names.
-    pub counts: Counts,
-    /// Mount points that were left out, as the image has nothing there.
-    #[serde(serialize_with = "paths")]
-    pub skipped: Vec<Vec<u8>>,
-    /// What could not be read.
-    pub unreadable: Vec<Unread>,
-    /// What is not as the image says, in the order of names.
-    pub changes: Vec<Change>,
-    /// What an operator may want to try.
-    #[serde(skip)]
-    pub hint: Option<String>,
-}
-
-fn paths<S: Serializer>(paths: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(paths.iter().map(|path| format!("/{}", String::from_utf8_lossy(path))))
-}
-
-/// What a root says of itself: its host name and its image.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Claim {
-    /// The machine; of another root than `/` what its `/etc/hostname` says.
-    pub host: Option<String>,
-    /// The image, if it has an identity file that can be read.
-    pub identity: Option<Identity>,
-}
 
 /// Reads what a root says of itself.
 pub fn claim(root: &Path) -> Result<Claim, Error> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::super::Error;
+use crate::inspect::error::Error;
 
 /// The root that a process lives in.
 #[derive(Debug, Clone, PartialEq, Eq)]

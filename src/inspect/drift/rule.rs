@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::super::Error;
+use crate::inspect::error::Error;
 use crate::tree::{self, Tree};
 
 /// Folders that belong to the kernel or to one boot, with all that is in them.

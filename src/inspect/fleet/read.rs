@@ -10,9 +10,11 @@ use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Error, Kind, Verdict, place};
+use super::model::{Kind, place};
 use crate::digest::Digest;
 use crate::image::epoch_of;
+use crate::inspect::drift::Verdict;
+use crate::inspect::error::Error;
 use crate::threads;
 
 /// Bytes of a file or stream at which it is refused: a hundred reports of a machine on which

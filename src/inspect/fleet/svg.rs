@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::Fleet;
+use super::model::Fleet;
 
 const WIDTH: u64 = 760;
 const LEFT: u64 = 200;
@@ -137,8 +137,8 @@ fn xml(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Group;
-    use super::super::Tally;
+    use super::super::model::Group;
+    use super::super::model::Tally;
     use super::*;
 
     #[test]

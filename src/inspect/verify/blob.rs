@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use crate::digest::{Digest, HashReader, Hasher};
 use crate::image::{MEDIA_DOCKER_LAYER_GZIP, MEDIA_LAYER_GZIP, MEDIA_LAYER_ZSTD, wrong_size};
-use crate::inspect::list::describe;
+use crate::inspect::error::describe;
 use crate::layer::{self, Kind, Limits, TarReader};
 use crate::store::{Error, Store};
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer};
 
-use super::Error;
-use super::package::{self, Packages};
-use super::picture::Opened;
 use crate::image::Reference;
+use crate::inspect::error::Error;
+use crate::inspect::package::{self, Packages};
+use crate::inspect::picture::Opened;
 use crate::store::Store;
 use crate::tree::{Kind, Reader, Tree};
 

@@ -6,12 +6,15 @@ use serde::Serialize;
 
 use crate::attest::{self, TestRun};
 use crate::digest::Digest;
-use crate::image::{
-    Config, Descriptor, Image, ImageConfig, Kind, Manifest, Platform, Reference, kind,
-};
+use crate::image::{Config, Descriptor, Image, ImageConfig, Manifest, Platform, Reference};
+use crate::inspect::member::{Member, pick};
 use crate::store::{
     Error, PUBLISHED_ANNOTATION, STEP_KEYS_ANNOTATION, Store, TESTED_ANNOTATION, read_step_keys,
 };
+
+mod size;
+
+pub use size::{FolderSize, PackageSize, Sizes, sizes};
 
 /// Everything that is said about one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -84,15 +87,6 @@ pub struct StepRow {
     pub key: Option<String>,
 }
 
-/// An image of an index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Member {
-    /// Its manifest.
-    pub digest: Digest,
-    /// What it runs on, where the index says so.
-    pub platform: Option<Platform>,
-}
-
 /// Shows one image. Of an index the image for this machine is shown, else its first.
 pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     let version = store.resolve(reference)?;
@@ -144,34 +138,6 @@ fn last_run(store: &Store, image: &Digest) -> Result<Option<TestRun>, Error> {
         .rev()
         .filter(|one| one.artifact_type.as_deref() == Some(attest::MEDIA_IN_TOTO))
         .find_map(read))
-}
-
-/// Finds the image manifest to be shown, and what else there is beside it.
-pub(super) fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec<Member>), Error> {
-    if kind(&named.media_type) != Kind::Index {
-        return Ok((named.clone(), vec![]));
-    }
-    let index = store.image_index(named)?;
-    let images: Vec<&Descriptor> =
-        index.manifests.iter().filter(|entry| kind(&entry.media_type) == Kind::Manifest).collect();
-    let members = images
-        .iter()
-        .map(|entry| Member { digest: entry.digest, platform: entry.platform.clone() })
-        .collect();
-    let host = Platform::host();
-    let fits = |entry: &&&Descriptor| {
-        entry
-            .platform
-            .as_ref()
-            .is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
-    };
-    match images.iter().find(fits).or(images.first()) {
-        Some(entry) => Ok(((*entry).clone(), members)),
-        None => Err(Error::Damaged {
-            path: store.blob_path(&named.digest),
-            why: "the index has no image".to_owned(),
-        }),
-    }
 }
 
 /// Says which step made which layer: the steps that are not empty, one to one, as far as both go.

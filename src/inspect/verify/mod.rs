@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 
-use super::list::describe;
+use super::error::describe;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::image::{
