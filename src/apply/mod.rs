@@ -22,6 +22,7 @@ mod reply;
 mod repository;
 mod root;
 mod service;
+mod startable;
 pub(crate) mod survey;
 mod unit;
 mod unpack;
@@ -30,6 +31,7 @@ pub use error::Error;
 pub(crate) use error::{alike, near};
 pub use reply::Reply;
 pub use root::Root;
+pub use startable::Question;
 pub use survey::survey;
 
 use crate::image::Identity;
@@ -59,6 +61,8 @@ pub enum Call {
     },
     /// Finds out where a copy would go.
     Survey(survey::Question),
+    /// Finds out whether the image could be started as its config says.
+    Startable(Question),
 }
 
 impl sandbox::Call for Call {
@@ -75,6 +79,7 @@ impl sandbox::Call for Call {
                 })
             }
             Self::Survey(question) => question.answer().map(Reply::Surveyed),
+            Self::Startable(question) => Ok(Reply::Startable(question.answer())),
         };
         done.map_err(|error| CallError::of(&error))
     }

@@ -30,4 +30,6 @@ pub enum Reply {
     },
     /// A copy was surveyed; false: it would have had to look where the image is not complete.
     Surveyed(bool),
+    /// What could not be started: the key of the config that names it, and why.
+    Startable(Vec<(String, String)>),
 }

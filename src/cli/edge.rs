@@ -2,6 +2,7 @@
 //! exit code.
 
 use std::error::Error as StdError;
+use std::io;
 use std::path::Path;
 
 use crate::engine::error::Error as BuildError;
@@ -212,6 +213,13 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
             },
             ..report("test", FAILED, error)
         },
+        trial::Error::Unstartable { recipe, why } => Report {
+            causes: why.iter().map(|one| format!("{}: {}", one.key, one.why)).collect(),
+            recipe: Some(recipe.clone()),
+            line: why.iter().find_map(|one| one.line),
+            hints: nothing.into_iter().collect(),
+            ..report("config", FAILED, error)
+        },
         trial::Error::NoTests { .. } => {
             let hint = "add `[[test]]` to its recipe and run `bake build` again: the image is not made anew for that".to_owned();
             Report { hints: vec![hint], ..report("no-tests", FAILED, error) }
@@ -222,6 +230,10 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
         }
         trial::Error::NotStarted { why } => {
             Report { causes: why.clone(), ..report("not-started", NOT_STARTED, error) }
+        }
+        trial::Error::Port { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            let hint = "another program listens there; take another port".to_owned();
+            Report { hints: vec![hint], ..report("port", FAILED, error) }
         }
         trial::Error::Port { .. } => {
             let hint =

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -81,17 +83,19 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
     // What was looked at, though its channel may be moved meanwhile.
     let container = Container { image: version.reference, ..container };
     let sink = ctx.ui.sink();
-    let (signals, cancel) = signals()?;
+    let started = Arc::new(AtomicBool::new(false));
+    let (signals, cancel) = signals(&started)?;
     let context = JobContext { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    match trial::run(&context, &container, signals) {
+    match trial::run(&context, &container, signals, &started) {
         Ok(Outcome::Exit(status)) => Ok(u8::try_from(status).unwrap_or(u8::MAX)),
         Ok(Outcome::Signal(signal)) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         Err(error) => Err(edge::image(&error.into())),
     }
 }
 
-/// Passes signals on: each as a byte; the second of a kind that asks for the end fires the handle.
-fn signals() -> Result<(OwnedFd, Cancel), Report> {
+/// Passes signals on: each as a byte. One that asks for the end fires the handle where the program
+/// has not `started` yet, or was asked before.
+fn signals(started: &Arc<AtomicBool>) -> Result<(OwnedFd, Cancel), Report> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);
     let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
@@ -99,11 +103,15 @@ fn signals() -> Result<(OwnedFd, Cancel), Report> {
     let mut all =
         signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
             .map_err(fail)?;
-    let handle = cancel.clone();
+    let (handle, started) = (cancel.clone(), Arc::clone(started));
     threads::free(move || {
         let mut before = BTreeSet::new();
         for signal in all.forever() {
-            if !before.insert(signal) && matches!(signal, SIGHUP | SIGINT | SIGTERM) {
+            let again = !before.insert(signal);
+            let alone = !started.load(Ordering::SeqCst);
+            if matches!(signal, SIGHUP | SIGINT | SIGTERM) && (again || alone)
+                || signal == SIGQUIT && alone
+            {
                 handle.fire();
             }
             // Where the machine has ended nobody listens any more.

@@ -118,6 +118,7 @@ fn run_config(recipe: &Recipe, base: &str) -> Config {
         labels,
         stop_signal,
         healthcheck,
+        lines: _,
     } = &recipe.config;
     let mut variables = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     variables.extend(env.clone());

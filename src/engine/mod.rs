@@ -403,6 +403,10 @@ impl Work<'_> {
             context,
             logs: &self.logs,
             recipe: Some(&self.ready.recipe_path),
+            said: Some(trial::Said {
+                recipe: &self.ready.recipe_path,
+                lines: &recipe.config.lines,
+            }),
         };
         let checked = trial::check(finished, self.request.no_test, || self.session())?;
         if self.hall.cancel.fired() {

@@ -14,9 +14,7 @@ use crate::apply;
 use crate::archive;
 use crate::base;
 use crate::context::{self, Held};
-use crate::job::{
-    self, Action, Call, Ended, Job, StepLog, environment, fresh_work, make_dir, open,
-};
+use crate::job::{self, Action, Call, Ended, Job, Log, environment, fresh_work, make_dir, open};
 use crate::sandbox::{Exec, JobEvent, Network, Overlay, Passed, PolicyFile, Request};
 use crate::step::{Content, Lowered, Op};
 
@@ -60,7 +58,7 @@ pub(super) fn run(
     node: &Lowered,
     lower: &[PathBuf],
     at: &Path,
-    log: &mut StepLog,
+    log: &mut Log,
 ) -> Result<Ran, Trouble> {
     let mut tried = 0;
     loop {
@@ -99,7 +97,7 @@ struct Try<'a> {
     last: bool,
 }
 
-fn once(this: &Try<'_>, log: &mut StepLog) -> Result<Ran, Trouble> {
+fn once(this: &Try<'_>, log: &mut Log) -> Result<Ran, Trouble> {
     let Try { site, index, node, lower, at, .. } = *this;
     let upper = make_dir(&at.join("u"))?;
     let mut prepared = Prepared::default();
@@ -246,7 +244,7 @@ fn flush(
     this: &Try<'_>,
     upper: &Path,
     prepared: &mut Prepared,
-    log: &mut StepLog,
+    log: &mut Log,
 ) -> Result<(), Trouble> {
     let Try { site, index, node, lower, at, last } = *this;
     let Prepared { mut actions, mut files, runs } = std::mem::take(prepared);

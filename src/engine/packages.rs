@@ -16,9 +16,7 @@ use crate::archive::{self, Line, Repository};
 use crate::context::Held;
 use crate::digest::Digest;
 use crate::image::Platform;
-use crate::job::{
-    self, Action, Call, Ended, Job, Reply, StepLog, environment, fresh_work, make_dir,
-};
+use crate::job::{self, Action, Call, Ended, Job, Log, Reply, environment, fresh_work, make_dir};
 use crate::plan::lock::{Lock, LockedPackages};
 use crate::recipe::BaseKind;
 use crate::sandbox::{Exec, JobEvent, Network, Overlay};
@@ -43,7 +41,7 @@ pub(super) fn install(
     lower: &[PathBuf],
     upper: &Path,
     at: &Path,
-    log: &mut StepLog,
+    log: &mut Log,
 ) -> Result<(), Trouble> {
     let overlay = |upper: PathBuf| -> Result<Overlay, Error> {
         Ok(Overlay { lower: lower.to_vec(), upper, work: fresh_work(at)? })
@@ -91,7 +89,7 @@ fn debian(
     overlay: &dyn Fn(PathBuf) -> Result<Overlay, Error>,
     upper: &Path,
     at: &Path,
-    log: &mut StepLog,
+    log: &mut Log,
 ) -> Result<(), Trouble> {
     let (components, mirror) = match &site.base.kind {
         BaseKind::Debian(debian) => (debian.components.clone(), debian.mirror.as_deref()),
@@ -222,7 +220,7 @@ fn foreign(
     request: &Request<'_>,
     manager: Manager,
     root: Overlay,
-    log: &mut StepLog,
+    log: &mut Log,
 ) -> Result<(), Trouble> {
     if !request.files.is_empty() {
         return Err(step(

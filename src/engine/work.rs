@@ -19,7 +19,7 @@ use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::job::{
-    self, Action, Call, Job, JobContext, Reply, Session, StepLog, Upper, clear, fresh_work, inside,
+    self, Action, Call, Job, JobContext, Log, Reply, Session, Upper, clear, fresh_work, inside,
     make_dir, unpack_layer,
 };
 use crate::layer::{Blob, Compression};
@@ -197,7 +197,7 @@ impl<'a> Work<'a> {
         let (label, _) = self.label(index);
         let session = self.session()?;
         let workshop = self.workshop(session);
-        let log = StepLog::start(&self.logs, index, &label, self.sink)?;
+        let log = Log::of_step(&self.logs, index, &label, self.sink)?;
         let ended = direct::copy(&self.site(session, &workshop), &self.draft, &work);
         let path = log.path().to_owned();
         let tail = log.finish();
@@ -261,7 +261,7 @@ impl<'a> Work<'a> {
             return self.identity(&site, lower, at);
         }
         let (label, _) = self.label(index);
-        let mut log = StepLog::start(&self.logs, index, &label, self.sink)?;
+        let mut log = Log::of_step(&self.logs, index, &label, self.sink)?;
         let ended = match node {
             Node::Step(step) => {
                 node::run(&site, index, step, lower, at, &mut log).map(|ran| ran.upper)
@@ -326,7 +326,7 @@ impl<'a> Work<'a> {
     }
 
     /// Makes the base in a fresh upper folder.
-    fn base(&self, site: &Site<'_>, at: &Path, log: &mut StepLog) -> Result<PathBuf, Trouble> {
+    fn base(&self, site: &Site<'_>, at: &Path, log: &mut Log) -> Result<PathBuf, Trouble> {
         let upper = make_dir(&at.join("u"))?;
         let work = fresh_work(at)?;
         let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);

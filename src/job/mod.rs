@@ -32,7 +32,7 @@ pub(crate) use environment::{environment, hosts, resolv_conf};
 pub use error::Error;
 pub(crate) use error::no_thread;
 pub use host::Host;
-pub(crate) use log::{StepLog, slug};
+pub(crate) use log::Log;
 pub(crate) use pack::{Upper, modified, pack, unpack_layer, untouched};
 pub(crate) use reply::{replies, reply, unexpected};
 pub(crate) use scratch::{clear, dead_builds};

@@ -531,6 +531,8 @@ pub struct Config {
     pub stop_signal: Option<String>,
     /// Docker's extension.
     pub healthcheck: Option<Healthcheck>,
+    /// Lines of the keys that name something in the image, from 1.
+    pub lines: BTreeMap<&'static str, u32>,
 }
 
 /// `[drift]`: what a machine may change and still be this image.

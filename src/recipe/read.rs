@@ -74,7 +74,10 @@ fn tables(
         read_test(reader, place, table, &defaults)
     });
     let config = match entry(table, "config") {
-        Some((key, node)) => reader.section(&keys::CONFIG, key, node).map(|fields| config(&fields)),
+        Some((key, node)) => {
+            let fields = reader.section(&keys::CONFIG, key, node);
+            fields.map(|fields| config(reader.source, &fields))
+        }
         None => Some(Config::default()),
     };
     // What a base brings along is not known to a recipe; none of the bases there are brings a
@@ -233,7 +236,7 @@ fn image(
     })
 }
 
-fn config(fields: &Fields) -> Config {
+fn config(source: &Source, fields: &Fields) -> Config {
     let healthcheck = fields.table("healthcheck").and_then(|check| {
         Some(Healthcheck {
             cmd: check.command("cmd")?,
@@ -254,6 +257,10 @@ fn config(fields: &Fields) -> Config {
         labels: fields.map("labels"),
         stop_signal: fields.text("stop_signal"),
         healthcheck,
+        lines: ["user", "entrypoint", "cmd", "healthcheck"]
+            .into_iter()
+            .filter_map(|key| Some((key, source.line(fields.get(key)?.key.start))))
+            .collect(),
     }
 }
 

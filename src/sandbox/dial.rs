@@ -2,13 +2,13 @@
 //! connected socket out.
 //!
 //! ```text
-//! bake ──── port ────► call in the job's network namespace ── connect ──► 127.0.0.1:port
-//!      ◄── socket ────
+//! bake ── port, reply socket ──► call in the job's network namespace ── connect ──► 127.0.0.1:port
+//!      ◄── connected socket ────
 //! ```
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use super::builtin::BuiltIn;
@@ -27,9 +27,14 @@ impl Dialer {
 
     /// Connects to a port on the job's loopback. Waits for the job to begin.
     pub fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wire::send(&socket, &port, &[])?;
-        let Some((answer, files)) = wire::receive::<Result<(), i32>>(&socket)? else {
+        // An answer comes on a socket of its own: who waits for one keeps nobody else waiting.
+        let (ours, theirs) = wire::pair()?;
+        {
+            let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            wire::send(&socket, &port, &[theirs.as_fd()])?;
+        }
+        drop(theirs);
+        let Some((answer, files)) = wire::receive::<Result<(), i32>>(&ours)? else {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the job has ended"));
         };
         answer.map_err(io::Error::from_raw_os_error)?;

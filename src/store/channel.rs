@@ -15,22 +15,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
+use super::tested::{TESTED_ANNOTATION, UNTESTED};
 use super::who::Who;
 use super::{Store, Version, disk, record};
 use crate::digest::Digest;
 use crate::files::system;
 use crate::image::Reference;
-
-/// Annotation of a version in `index.json`: the digest of the list of its tests, which an artifact
-/// of type [`MEDIA_TESTS`] holds that speaks about it; `none` where it has none.
-pub const TESTS_ANNOTATION: &str = "bake.tests";
-/// Type of the artifact that holds the list of an image's tests.
-pub const MEDIA_TESTS: &str = "application/vnd.bake.tests.v1+json";
-/// Annotation of a version in `index.json`: `yes` where its tests have passed, `none` where it has
-/// none, [`UNTESTED`] where they were left out, which keeps it out of every channel.
-pub const TESTED_ANNOTATION: &str = "bake.tested";
-/// What [`TESTED_ANNOTATION`] says of an image whose tests were left out.
-pub const UNTESTED: &str = "no";
 
 /// What happened to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

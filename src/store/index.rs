@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error::{Error, reading};
+use super::tested::{TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED};
 use super::{Store, Version, disk};
 use crate::digest::Digest;
 use crate::image::{ANNOTATION_REF_NAME, Descriptor, Kind, MEDIA_INDEX, Reference, kind};
@@ -241,6 +242,15 @@ impl IndexFile {
             };
             let mut renewed = manifest.clone();
             renewed.annotations.extend(version.manifest.annotations.clone());
+            // What has passed these very tests stays passed, also where somebody leaves them out
+            // later.
+            let of = |one: &Descriptor, name: &str| one.annotations.get(name).cloned();
+            let same = of(manifest, TESTS_ANNOTATION) == of(&renewed, TESTS_ANNOTATION);
+            if same && of(&renewed, TESTED_ANNOTATION).as_deref() == Some(UNTESTED) {
+                renewed.annotations.extend(
+                    of(manifest, TESTED_ANNOTATION).map(|was| (TESTED_ANNOTATION.to_owned(), was)),
+                );
+            }
             if renewed != *manifest {
                 *entry = Entry::new(renewed);
             }

@@ -40,15 +40,13 @@ mod revocation;
 mod revoke;
 mod staging;
 mod stray;
+mod tested;
 mod unpacked;
 mod version;
 mod who;
 
 pub use cache::{Entry, Found, Layer, StepCache};
-pub use channel::{
-    Channel, Kept, MEDIA_TESTS, Promoted, Promotion, TESTED_ANNOTATION, TESTS_ANNOTATION, Target,
-    Turn, UNTESTED,
-};
+pub use channel::{Channel, Kept, Promoted, Promotion, Target, Turn};
 pub use error::Error;
 pub use gc::{Amount, Garbage, Kind, Rules};
 pub use index::{
@@ -60,6 +58,7 @@ pub use revocation::{Revocation, Verdict};
 pub use revoke::{Descendant, Link, Revoked};
 pub use staging::{NewBlob, Staging};
 pub use stray::Stray;
+pub use tested::{MEDIA_TESTS, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED};
 pub use unpacked::UnpackedLayer;
 pub use version::{Published, Version};
 pub use who::Who;

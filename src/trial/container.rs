@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::attach::{attached, system};
 use super::error::Error;
@@ -64,6 +65,7 @@ pub fn run(
     context: &JobContext<'_>,
     container: &Container,
     signals: OwnedFd,
+    started: &AtomicBool,
 ) -> Result<Outcome, Error> {
     dead_builds(context)?;
     let version = context.store.resolve(&container.image)?;
@@ -92,6 +94,7 @@ pub fn run(
         if !listeners.is_empty() {
             job.actions.push(Action::Serve(serve.into()));
         }
+        started.store(true, Ordering::SeqCst);
         let ended = ports::during(listeners, &dialer, || {
             attached(session, job, exec, vec![], Some(signals), context.cancel)
         });

@@ -29,6 +29,14 @@ pub enum Error {
         /// All of it; empty where it did not come so far.
         log: PathBuf,
     },
+    /// An image could not be started as its config says.
+    #[error("the image cannot be started as [config] says")]
+    Unstartable {
+        /// The recipe.
+        recipe: PathBuf,
+        /// What would not start; at least one.
+        why: Vec<Unstartable>,
+    },
     /// An image without tests was to be tested.
     #[error("{image} was published without tests")]
     NoTests {
@@ -58,6 +66,17 @@ pub enum Error {
     /// A job could not do its work.
     #[error(transparent)]
     Job(#[from] job::Error),
+}
+
+/// Something that the config of an image names and that is not in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unstartable {
+    /// The key of `[config]`: `user`, `entrypoint`, `cmd`, `healthcheck`.
+    pub key: String,
+    /// Its line in the recipe, from 1.
+    pub line: Option<u32>,
+    /// Why it would not start.
+    pub why: String,
 }
 
 impl From<store::Error> for Error {

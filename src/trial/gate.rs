@@ -13,8 +13,9 @@
 use std::path::Path;
 
 use super::error::Error;
-use super::image::unpacked;
+use super::image::{Layers, unpacked};
 use super::list::{self, Tests};
+use super::startable::{self, Said};
 use super::test::{Failed, Trial, run};
 use crate::attest::TestRun;
 use crate::digest::Digest;
@@ -39,6 +40,14 @@ pub(crate) struct Finished<'a, 'i> {
     pub(crate) logs: &'i Path,
     /// The recipe, where there is one.
     pub(crate) recipe: Option<&'i Path>,
+    /// What its `[config]` says, where the image is made from it just now.
+    pub(crate) said: Option<Said<'i>>,
+}
+
+/// Where programs of the image can run.
+struct Place<'a> {
+    session: &'a Session,
+    layers: Layers,
 }
 
 /// An image that passed the gate.
@@ -55,9 +64,23 @@ pub(crate) fn check<'a, 's>(
     session: impl FnOnce() -> Result<&'s Session, job::Error>,
 ) -> Result<Checked<'a>, Error> {
     let Finished { draft, tests, context, .. } = finished;
+    let question = finished.said.zip(startable::question(&finished.config.config));
+    let runs = !leave_out && !tests.list.is_empty();
+    let place = if question.is_some() || runs {
+        let session = session()?;
+        let layers = unpacked(context, session, draft, finished.manifest, finished.config)?;
+        Some(Place { session, layers })
+    } else {
+        None
+    };
+    if let (Some((said, question)), Some(place)) = (question, &place) {
+        let Place { session, layers } = place;
+        startable::check(context, session, &layers.lower, draft.dir(), question, said)?;
+    }
     let mut referrers = vec![tests.keep(draft, &finished.descriptor)?];
     let tested = match tests.digest() {
         None => "none",
+        Some(_) if leave_out && passed_before(&finished) => "yes",
         Some(_) if leave_out => {
             let count = if tests.list.len() == 1 {
                 "its test was".to_owned()
@@ -73,7 +96,8 @@ pub(crate) fn check<'a, 's>(
             UNTESTED
         }
         Some(digest) => {
-            let run = pass(&finished, session()?, digest)?;
+            let place = place.as_ref().expect("made above, as tests run");
+            let run = pass(&finished, place, digest)?;
             let name = finished.reference.to_string();
             referrers.push(list::attest(draft, &name, &finished.descriptor, &run)?);
             "yes"
@@ -87,10 +111,19 @@ pub(crate) fn check<'a, 's>(
     Ok(Checked { draft, version: Version { reference, manifest: descriptor, referrers } })
 }
 
+/// Whether this very image is published already and has passed these very tests.
+fn passed_before(finished: &Finished<'_, '_>) -> bool {
+    let Finished { context, reference, descriptor, tests, .. } = finished;
+    // A store that cannot be read is reported by the publish.
+    context.store.resolve(reference).is_ok_and(|version| {
+        version.manifest.digest == descriptor.digest && is_tested(&version.manifest, tests)
+    })
+}
+
 /// Runs every test; the first that fails ends it.
-fn pass(finished: &Finished<'_, '_>, session: &Session, digest: Digest) -> Result<TestRun, Error> {
-    let Finished { draft, manifest, config, tests, context, logs, recipe, .. } = finished;
-    let layers = unpacked(context, session, draft, manifest, config)?;
+fn pass(finished: &Finished<'_, '_>, place: &Place<'_>, digest: Digest) -> Result<TestRun, Error> {
+    let Finished { draft, config, tests, context, logs, recipe, .. } = finished;
+    let Place { session, layers } = place;
     let (lower, scratch, scripts) = (&layers.lower, draft.dir(), &tests.scripts);
     let config = &config.config;
     let trial = Trial { context, session, lower, scratch, logs, config, scripts };

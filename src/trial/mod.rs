@@ -4,7 +4,8 @@
 //! ```text
 //! list        the tests of an image, as they are kept beside it
 //! gate        image + tests ──► Checked, the only thing that can be published
-//! test, log   one test: what it starts, what it looks at, what was said
+//! test        one test: what it starts, what it looks at, what was said
+//! startable   whether what the config names is in the image
 //! image       a stored image's layers, unpacked
 //! container   a throwaway container of a stored image;  ports, attach: what leads into it
 //! shell       a shell where something failed, or before it starts
@@ -16,15 +17,15 @@ mod error;
 mod gate;
 mod image;
 mod list;
-mod log;
 mod outcome;
 mod ports;
 mod shell;
+mod startable;
 mod stored;
 mod test;
 
 pub use container::{Container, Volume, run};
-pub use error::Error;
+pub use error::{Error, Unstartable};
 pub use outcome::Outcome;
 pub use stored::{Tested, test};
 
@@ -35,6 +36,7 @@ pub(crate) use image::tree_name;
 pub(crate) use list::Tests;
 pub(crate) use outcome::outcome;
 pub(crate) use shell::{Place, Rescue, Shells, watched};
+pub(crate) use startable::Said;
 pub(crate) use stored::stored;
 
 pub use crate::store::TESTS_ANNOTATION;

@@ -4,12 +4,19 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::error::Error;
 use crate::sandbox::dial::Dialer;
 use crate::threads;
+
+/// Most connections at once; further clients wait until one ends.
+const MOST: usize = 256;
+
+/// Pause after a failure of the host's, such as a lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A port of the host that is open.
 pub(super) struct Listener {
@@ -27,6 +34,87 @@ pub(super) fn listen(wanted: &[(SocketAddr, u16)]) -> Result<Vec<Listener>, Erro
     wanted.iter().map(open).collect()
 }
 
+/// The connections that are open, and whether any more are wanted.
+#[derive(Default)]
+struct Connections {
+    over: AtomicBool,
+    open: Mutex<Open>,
+    fewer: Condvar,
+}
+
+#[derive(Default)]
+struct Open {
+    /// How many there are.
+    count: usize,
+    /// Both ends of each, to be closed at the end: a client need not be quiet because the container
+    /// is gone. In place of one that has ended stands `None`.
+    ends: Vec<Option<[TcpStream; 2]>>,
+}
+
+impl Connections {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// Waits until there are fewer than [`MOST`], and counts one more.
+    fn begin(&self) {
+        let open = self.fewer.wait_while(self.open(), |open| open.count >= MOST && !self.over());
+        open.unwrap_or_else(PoisonError::into_inner).count += 1;
+    }
+
+    fn end(&self) {
+        self.open().count -= 1;
+        self.fewer.notify_one();
+    }
+
+    /// Ends everything, whoever still talks.
+    fn close(&self) {
+        let open = self.open();
+        self.over.store(true, Ordering::SeqCst);
+        for stream in open.ends.iter().flatten().flatten() {
+            // One that is closed already needs no closing.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        drop(open);
+        self.fewer.notify_all();
+    }
+
+    /// Connects `client` to `port` inside, and carries what they say to each other until both have
+    /// ended.
+    fn carry(&self, client: TcpStream, port: u16, dialer: &Dialer) -> io::Result<()> {
+        // Nobody listens inside, or not yet: the client sees its connection close.
+        let inside = dialer.connect(port)?;
+        let ends = [client.try_clone()?, inside.try_clone()?];
+        let (back, forth) = (inside.try_clone()?, client.try_clone()?);
+        let at = {
+            let mut open = self.open();
+            if self.over() {
+                return Ok(());
+            }
+            let free = open.ends.iter().position(Option::is_none);
+            let at = free.unwrap_or(open.ends.len());
+            if free.is_none() {
+                open.ends.push(None);
+            }
+            open.ends[at] = Some(ends);
+            at
+        };
+        thread::scope(|scope| {
+            // Without a thread for it the client sees its connection close.
+            match threads::scoped(scope, move || copy(back, forth)) {
+                Ok(_) => copy(client, inside),
+                Err(_) => drop((client, inside)),
+            }
+        });
+        self.open().ends[at] = None;
+        Ok(())
+    }
+}
+
 /// Carries connections while `job` runs.
 ///
 /// # Errors
@@ -36,42 +124,32 @@ pub(super) fn during<T>(
     dialer: &Dialer,
     job: impl FnOnce() -> T,
 ) -> io::Result<T> {
-    let over = AtomicBool::new(false);
+    let connections = &Connections::default();
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|one| one.socket.local_addr().ok()).collect();
-    // Everything that is open, to be closed at the end: a client need not be quiet because the
-    // container is gone.
-    let open: Mutex<Vec<TcpStream>> = Mutex::new(vec![]);
     thread::scope(|scope| {
         let mut started = Ok(());
         for Listener { socket, port } in listeners {
-            let (over, open) = (&over, &open);
             let serve = move || {
-                for client in socket.incoming() {
-                    if over.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let Ok(client) = client else { continue };
-                    // Nobody listens inside, or not yet: the client sees its connection close.
-                    let Ok(inside) = dialer.connect(port) else { continue };
-                    let (Ok(a), Ok(b), Ok(c), Ok(d)) = (
-                        client.try_clone(),
-                        inside.try_clone(),
-                        client.try_clone(),
-                        inside.try_clone(),
-                    ) else {
-                        continue;
+                while !connections.over() {
+                    connections.begin();
+                    let client = socket.accept();
+                    let begun = match client {
+                        Ok(_) if connections.over() => Err(()),
+                        Ok((client, _)) => threads::scoped(scope, move || {
+                            // Whatever failed, the client sees its connection close.
+                            let _ = connections.carry(client, port, dialer);
+                            connections.end();
+                        })
+                        .map_err(|_| thread::sleep(PAUSE)),
+                        // It gave up before it was taken.
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Err(()),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(()),
+                        // No descriptors, no memory: there may be some again when others end.
+                        Err(_) => Err(thread::sleep(PAUSE)),
                     };
-                    let mut all = open.lock().unwrap_or_else(PoisonError::into_inner);
-                    if over.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    all.retain(|one| one.peer_addr().is_ok());
-                    all.extend([a, b]);
-                    drop(all);
-                    // Without a thread for it the client sees its connection close.
-                    if threads::scoped(scope, move || carry(client, inside)).is_ok() {
-                        let _ = threads::scoped(scope, move || carry(d, c));
+                    if begun.is_err() {
+                        connections.end();
                     }
                 }
             };
@@ -81,11 +159,7 @@ pub(super) fn during<T>(
             }
         }
         let result = started.map(|()| job());
-        over.store(true, Ordering::SeqCst);
-        for stream in open.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            // One that is closed already needs no closing.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        connections.close();
         for address in addresses {
             // Wakes the thread that waits for the next client.
             let _ = TcpStream::connect(address);
@@ -95,7 +169,7 @@ pub(super) fn during<T>(
 }
 
 /// Carries one direction until its source ends, and says so to the other side.
-fn carry(mut from: TcpStream, mut to: TcpStream) {
+fn copy(mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer) {

@@ -83,6 +83,7 @@ pub(crate) fn stored(
             context,
             logs,
             recipe,
+            said: None,
         };
         let checked = check(finished, leave_out, || Ok(session))?;
         if context.cancel.fired() {

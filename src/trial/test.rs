@@ -14,13 +14,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::log::TrialLog;
 use crate::attest::Passed;
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::image::Config;
 use crate::job::{
-    Action, Call, Ended, Error, Job, JobContext, Session, fresh_work, hosts, make_dir,
+    Action, Call, Ended, Error, Job, JobContext, Log, Session, fresh_work, hosts, make_dir,
 };
 use crate::sandbox::{
     Attempt, Exec, Failure, JobEvent, Network, Overlay, PATH, PolicyFile, Request, Until,
@@ -74,7 +73,7 @@ pub(super) fn run(
 ) -> Result<Result<Passed, Failed>, Error> {
     let begun = Instant::now();
     let at = trial.scratch.join(format!("test-{index}"));
-    let mut log = TrialLog::start(trial.logs, index, &test.label, trial.context.sink)?;
+    let mut log = Log::of_test(trial.logs, index, &test.label, trial.context.sink)?;
     let ended = match prepare(trial, test, &at)? {
         Err(why) => Err(vec![why]),
         Ok((job, parts)) => carry_out(trial, job, &parts, &mut log)?,
@@ -214,13 +213,13 @@ fn carry_out(
     trial: &Trial<'_>,
     job: Job,
     parts: &[Part],
-    log: &mut TrialLog,
+    log: &mut Log,
 ) -> Result<Result<(), Vec<String>>, Error> {
     let ended = trial.session.run(job, trial.context.cancel, &mut |event| match event {
-        JobEvent::Line { text, .. } => log.line("check", text),
+        JobEvent::Line { text, .. } => log.line_of("check", text),
         JobEvent::Service { action, text } => {
             if let Some(Part::Start(name)) = parts.get(action) {
-                log.line(name, text);
+                log.line_of(name, text);
             }
         }
         JobEvent::Action(_) | JobEvent::Progress(_) | JobEvent::Rescue(_) => {}

@@ -105,7 +105,9 @@ impl Lab {
                 json!({ "uid": uid, "gid": gid, "home": home })
             }
             apply::Reply::Unpacked { files, bytes } => json!({ "files": files, "bytes": bytes }),
-            apply::Reply::Surveyed(_) => panic!("a copy is surveyed elsewhere"),
+            apply::Reply::Surveyed(_) | apply::Reply::Startable(_) => {
+                panic!("no operation says so")
+            }
         })
     }
 
