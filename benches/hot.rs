@@ -163,7 +163,12 @@ fn paper(steps: usize) {
     let recipe = read();
     row("plan: drawn", count, "steps", || (), || plan::draw(&recipe));
     let plan = plan::draw(&recipe);
-    let common = Common { platform: "linux/amd64".to_owned(), epoch: EPOCH, compression: "gzip" };
+    let common = Common {
+        platform: "linux/amd64".to_owned(),
+        epoch: EPOCH,
+        compression: "gzip",
+        environment: Default::default(),
+    };
     let below: Vec<Digest> = (0..steps.min(100)).map(|n| Digest::of(n.to_string())).collect();
     row(
         "key: of every step, over 100 layers",

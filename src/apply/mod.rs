@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,17 @@ pub enum Call {
         /// `Repository`: the key.
         content: Option<Passed>,
     },
+    /// Fills a mounted directory.
+    Fill {
+        /// Absolute path of the directory.
+        at: PathBuf,
+        /// Whose the files become: `name:group` or `uid:gid`.
+        owner: String,
+        /// Time of everything made, seconds since 1970.
+        epoch: i64,
+        /// What it is filled with.
+        tar: Passed,
+    },
     /// Finds out where a copy would go.
     Survey(survey::Question),
     /// Finds out whether the image could be started as its config says.
@@ -78,11 +89,29 @@ impl sandbox::Call for Call {
                     carry_out(&root, &op, content.map(Passed::into_file), inside.progress)
                 })
             }
+            Self::Fill { at, owner, epoch, tar } => {
+                fill(&at, &owner, epoch, tar.into_file(), inside.progress)
+            }
             Self::Survey(question) => question.answer().map(Reply::Surveyed),
             Self::Startable(question) => Ok(Reply::Startable(question.answer())),
         };
         done.map_err(|error| CallError::of(&error))
     }
+}
+
+/// Unpacks a tar into the directory `at`, which is mounted there and no part of the image.
+fn fill(
+    at: &Path,
+    owner: &str,
+    epoch: i64,
+    tar: File,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Reply, Error> {
+    let ids = owner::ids(&Root::open(Path::new("/"), epoch)?, owner)?;
+    let owner = format!("{}:{}", ids.uid, ids.gid);
+    let (root, url) = (Root::open(at, epoch)?, at.to_string_lossy());
+    let plan = unpack::Plan { url: &url, to: "/", owner: &owner, mode: None, strip: 0 };
+    unpack::unpack(&root, &plan, tar, progress)
 }
 
 /// Returns the ids of `owner` as the account files of the root that this process sees say, as a
@@ -144,6 +173,11 @@ pub fn carry_out(
                 &repository::Source { name, url, suite, components },
                 &mut handed()?,
             )?;
+        }
+        Op::Copy { from, stage: Some(stage), to, owner, .. } => {
+            let what = format!("{} of stage {stage}", from.join(" "));
+            let plan = unpack::Plan { url: &what, to, owner, mode: None, strip: 0 };
+            return unpack::unpack(root, &plan, handed()?, progress);
         }
         Op::Copy { .. } => return Err(Error::Call("a copy is surveyed, not applied".to_owned())),
         Op::Exec { .. } | Op::Script { .. } | Op::Packages { .. } => {

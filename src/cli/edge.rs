@@ -152,6 +152,14 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             report.hints.extend(nothing());
             with_room(report, error.no_room())
         }
+        BuildError::BaseImage { recipe, line, why, .. } => Report {
+            causes: why.clone(),
+            recipe: Some(recipe.clone()),
+            line: Some(*line),
+            hints: nothing().into_iter().collect(),
+            ..report("base", FAILED, error)
+        },
+        BuildError::RecipeCycle { .. } | BuildError::SameImage { .. } => report("recipe", USAGE, error),
         BuildError::Context { recipe, .. } => Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) },
         BuildError::VersionTaken { image, have, recipe } => {
             let name = image.split_once(':').map_or(image.as_str(), |(name, _)| name);

@@ -28,6 +28,7 @@ mod list;
 mod seen;
 mod select;
 mod source;
+mod tar;
 mod walk;
 
 use self::content::Content;
@@ -38,6 +39,8 @@ pub use self::error::{BAKE_IGNORE, Error};
 pub use self::ignore::{DOCKER_IGNORE, Doubt};
 pub use held::Held;
 pub use source::PutError;
+pub use tar::TarSummary;
+pub(crate) use tar::take_from_root;
 
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use super::content::Watched;
-use super::list::What;
+use super::list::{Listing, What};
 use super::{Context, Error, Taken};
 use crate::apply::survey;
 use crate::digest::Hasher;
@@ -64,6 +64,11 @@ impl Context {
 }
 
 impl Source<'_> {
+    /// Returns what is taken, in order.
+    pub(super) fn listing(&self) -> &Listing {
+        &self.taken.listing
+    }
+
     /// Puts row `number` into a layer as `path`; returns how much was read for it.
     pub(crate) fn put<W: Write>(
         &self,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::facts::{MAX_TEXT, is_url};
-use super::read;
+use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
 use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Probe, Recipe};
@@ -41,13 +41,20 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let context = Context::open(&dir, &lock_file(path, &dir), &own_files(path, inputs, &dir))
         .map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let mut found = vec![];
-    if let BaseKind::Path(base) = &recipe.base.kind
-        && let Err(error) = context.find(base)
-    {
-        found.push(at_line(path, &text, recipe.base.line, &error));
+    let bases = recipe.stages.iter().map(|stage| &stage.base).chain([&recipe.base]);
+    for base in bases {
+        if let BaseKind::Path(file) = &base.kind
+            && let Err(error) = context.find(file)
+        {
+            found.push(at_line(path, &text, base.line, &error));
+        }
     }
-    for step in &recipe.steps {
+    let stages = recipe.stages.iter().flat_map(|stage| &stage.steps);
+    for step in stages.chain(&recipe.steps) {
         for op in step::lower(step).ops {
+            let mounted = wanted::of(&op).into_iter().filter(|one| one.stage.is_none());
+            let missing = mounted.filter_map(|one| context.look_over(&one.op).err());
+            found.extend(missing.map(|error| at_line(path, &text, step.line, &error)));
             if let Err(error) = look(&context, &op) {
                 found.push(at_line(path, &text, step.line, &error));
             } else if let Op::Write { content: Content::Template(file), .. } = &op {
@@ -112,7 +119,7 @@ pub(super) fn below(path: &Path, context: &Path) -> Option<PathBuf> {
 
 fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
     match op {
-        Op::Copy { .. } => context.look_over(op),
+        Op::Copy { stage: None, .. } => context.look_over(op),
         Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => {
             context.open_file(file).map(|_| ())
         }

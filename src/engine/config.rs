@@ -6,22 +6,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::built::Built;
+use super::start::Start;
 use crate::digest::Digest;
 use crate::image::{
     self, Config, Descriptor, Healthcheck, History, ImageConfig, Manifest, Platform,
 };
-use crate::layer::{Blob, Compression};
+use crate::layer::Compression;
 use crate::plan::Plan;
 use crate::recipe::{self, Command, Recipe};
 use crate::sandbox::PATH;
-
-/// One step as the image remembers it.
-pub(super) struct Made {
-    /// Its layer, unless it changed nothing.
-    pub(super) layer: Option<Blob>,
-    /// Its key, where all that it was made from has a name.
-    pub(super) key: Option<Digest>,
-}
 
 /// Returns the media type of layers compressed by `how`.
 pub(super) fn media_type(how: Compression) -> &'static str {
@@ -46,9 +40,18 @@ pub(super) struct Skeleton {
 
 impl Skeleton {
     /// Draws what the image of `recipe` says of itself; of a step never its `name`.
-    pub(super) fn draw(recipe: &Recipe, plan: &Plan, epoch: i64, platform: &Platform) -> Self {
+    pub(super) fn draw(
+        recipe: &Recipe,
+        plan: &Plan,
+        epoch: i64,
+        platform: &Platform,
+        start: &Start,
+    ) -> Self {
         let mut config = ImageConfig::new(epoch, platform);
-        config.config = run_config(recipe, &plan.base);
+        config.config = match start {
+            Start::Image(image) => inherited(&image.config, run_config(recipe, &plan.base), recipe),
+            _ => run_config(recipe, &plan.base),
+        };
         let history = std::iter::once(format!("base {}", plan.base))
             .chain(plan.nodes.iter().map(|node| node.about.clone()))
             .chain(["identity".to_owned()])
@@ -64,15 +67,33 @@ impl Skeleton {
         Self { config, history, annotations }
     }
 
+    /// Returns what an image that stands on this one inherits.
+    pub(super) fn inherited(&self) -> Config {
+        self.config.config.clone()
+    }
+
     /// Returns the config of the image of these layers.
-    pub(super) fn config(&self, epoch: i64, made: &[Made]) -> ImageConfig {
+    pub(super) fn config(&self, epoch: i64, built: &Built) -> ImageConfig {
         let mut out = self.config.clone();
-        out.rootfs.diff_ids =
-            made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id).collect();
-        let entry = |(by, one): (&String, &Made)| {
-            History::new(epoch, format!("bake: {by}"), "", one.layer.is_none())
-        };
-        out.history = self.history.iter().zip(made).map(entry).collect();
+        let own = built.made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id);
+        out.rootfs.diff_ids = built.chain_below().into_iter().chain(own).collect();
+        out.history = self.entries(epoch, built).into_iter().map(|(entry, _)| entry).collect();
+        out
+    }
+
+    /// Returns the history of the image, with the key of each entry's node.
+    pub(super) fn entries(&self, epoch: i64, built: &Built) -> Vec<(History, Option<Digest>)> {
+        let said = |by: &str, empty| History::new(epoch, format!("bake: {by}"), "", empty);
+        let below = built.below.iter().flat_map(|below| &below.history);
+        let mut out: Vec<_> = below.map(|entry| (entry.clone(), None)).collect();
+        let layers = built.below.as_ref().map_or(0, |below| below.layers.len());
+        let known = out.iter().filter(|(entry, _)| !entry.empty_layer).count();
+        // Layers of a stage have no history of their own, and some images have none.
+        let unsaid = layers.saturating_sub(known);
+        let base = self.history.first().map_or("base", String::as_str);
+        out.extend((0..unsaid).map(|_| (said(base, false), None)));
+        let own = self.history.iter().zip(&built.made).skip(usize::from(built.below.is_some()));
+        out.extend(own.map(|(by, one)| (said(by, one.layer.is_none()), one.key)));
         out
     }
 
@@ -80,12 +101,16 @@ impl Skeleton {
     pub(super) fn manifest(
         &self,
         config: (Digest, u64),
-        made: &[Made],
+        built: &Built,
         how: Compression,
     ) -> Manifest {
-        let layers = made.iter().filter_map(|one| one.layer.as_ref());
-        let layers =
-            layers.map(|blob| Descriptor::new(media_type(how), blob.digest, blob.size)).collect();
+        let below = built.below.iter().flat_map(|below| &below.layers);
+        let below = below.map(|layer| (&layer.blob, layer.compression));
+        let own = built.made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| (blob, how));
+        let layers = below
+            .chain(own)
+            .map(|(blob, how)| Descriptor::new(media_type(how), blob.digest, blob.size))
+            .collect();
         let config = Descriptor::new(image::MEDIA_CONFIG, config.0, config.1);
         let mut out = Manifest::new(config, layers);
         out.annotations.clone_from(&self.annotations);
@@ -138,6 +163,67 @@ fn run_config(recipe: &Recipe, base: &str) -> Config {
         stop_signal: stop_signal.clone().unwrap_or_default(),
         healthcheck: healthcheck.as_ref().map(docker_healthcheck),
         ..Config::default()
+    }
+}
+
+/// Returns the config of an image on another, as Docker's `FROM` has it: environment, labels, ports
+/// and volumes add, the rest replaces, and a new entrypoint clears the command of the base.
+fn inherited(base: &Config, own: Config, recipe: &Recipe) -> Config {
+    let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
+    let said: BTreeMap<String, String> = recipe
+        .config
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone(), format!("{name}={value}")))
+        .collect();
+    let mut env: Vec<String> = base
+        .env
+        .iter()
+        .map(|variable| said.get(&name(variable)).unwrap_or(variable).clone())
+        .collect();
+    let there: Vec<String> = env.iter().map(name).collect();
+    env.extend(own.env.iter().filter(|variable| !there.contains(&name(variable))).cloned());
+    let mut labels = base.labels.clone();
+    labels.extend(own.labels);
+    let either = |own: String, base: &String| if own.is_empty() { base.clone() } else { own };
+    let entrypoint =
+        if recipe.config.entrypoint.is_some() { own.entrypoint } else { base.entrypoint.clone() };
+    let cmd = match (&recipe.config.cmd, &recipe.config.entrypoint) {
+        (Some(_), _) => own.cmd,
+        (None, Some(_)) => vec![],
+        (None, None) => base.cmd.clone(),
+    };
+    Config {
+        user: either(own.user, &base.user),
+        exposed_ports: base.exposed_ports.union(&own.exposed_ports).cloned().collect(),
+        env,
+        entrypoint,
+        cmd,
+        volumes: base.volumes.union(&own.volumes).cloned().collect(),
+        working_dir: either(own.working_dir, &base.working_dir),
+        labels,
+        stop_signal: either(own.stop_signal, &base.stop_signal),
+        healthcheck: own.healthcheck.or_else(|| base.healthcheck.clone()),
+        ..own
+    }
+}
+
+pub(super) fn compression(how: recipe::Compression) -> Compression {
+    match how {
+        recipe::Compression::Gzip => Compression::Gzip,
+        recipe::Compression::Zstd => Compression::Zstd,
+        recipe::Compression::None => Compression::None,
+    }
+}
+
+/// Returns what the image says of itself inside.
+pub(super) fn identity_of(recipe: &Recipe, plan: &Plan, epoch: i64) -> image::Identity {
+    image::Identity {
+        v: 1,
+        name: recipe.image.name.clone(),
+        version: recipe.image.version.clone(),
+        base: plan.base.clone(),
+        created: image::rfc3339(epoch),
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) struct Direct {
 
 /// Whether the steps of `ops` are copied directly.
 pub(super) fn fits(ops: &[Op]) -> bool {
-    matches!(ops, [Op::Copy { .. }])
+    matches!(ops, [Op::Copy { stage: None, .. }])
 }
 
 /// Makes the layer of a copy. `None`: it depends on what stands at or below one of the paths

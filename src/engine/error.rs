@@ -102,6 +102,34 @@ pub enum Error {
         /// Its log, if it came so far.
         log: Option<PathBuf>,
     },
+    /// A recipe stands on itself.
+    #[error("a recipe that stands on itself: {}", self::drawn(.cycle))]
+    RecipeCycle {
+        /// From the recipe to itself.
+        cycle: Vec<PathBuf>,
+    },
+    /// Two recipes of one run make the same version.
+    #[error("{image} comes from two recipes: {} and {}", first.display(), second.display())]
+    SameImage {
+        /// `name:version`.
+        image: String,
+        /// The one named first.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// The image that is the base cannot be used.
+    #[error("cannot use the base: {base}")]
+    BaseImage {
+        /// What the base is called.
+        base: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of `[base]`.
+        line: u32,
+        /// Why, from the outside in.
+        why: Vec<String>,
+    },
     /// The version exists with other content.
     #[error("{image} is already published with other content")]
     VersionTaken {
@@ -287,4 +315,18 @@ impl StepFailure {
             Self::Prepared { .. } => false,
         }
     }
+}
+/// Which recipe of a run failed, and how.
+#[derive(Debug)]
+pub struct Failed {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// How.
+    pub error: Error,
+}
+
+/// Draws a cycle: `a -> b -> a`.
+fn drawn(cycle: &[PathBuf]) -> String {
+    let names: Vec<String> = cycle.iter().map(|path| path.display().to_string()).collect();
+    names.join(" -> ")
 }

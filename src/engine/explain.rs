@@ -2,10 +2,14 @@
 //! Runs nothing.
 
 use super::error::Error;
+use super::finish::published_already;
 use super::locking::Locking;
+use super::many;
 use super::record::Record;
+use super::request::Request;
+use super::roots::Ready;
 use super::run::no_cache;
-use super::{Request, prepare, published_already};
+use super::start::Start;
 use crate::digest::Digest;
 use crate::job::JobContext;
 use crate::plan::lock::Lock;
@@ -26,6 +30,8 @@ pub struct Explained {
 /// What a build would do about one step.
 #[derive(Debug, Clone)]
 pub struct Step {
+    /// The stage that it is of; none: the image.
+    pub stage: Option<String>,
     /// From 1; 0 is the base.
     pub index: usize,
     /// What it is called.
@@ -50,26 +56,60 @@ pub enum Outcome {
 /// Explains what [`bake`](super::bake) would do with this recipe.
 pub fn explain(hall: &JobContext<'_>, request: &Request) -> Result<Explained, Error> {
     let locking = Locking::open(&request.recipe, request.lock)?;
-    let ready = prepare(hall, request, &locking)?;
-    let already = published_already(hall, request, &ready)
+    let roots = many::prepare_one(hall, request, &locking)?;
+    let already = published_already(hall, request, &roots)
         .ok()
         .flatten()
         .map(|version| version.manifest.digest);
+    let mut steps = vec![];
+    for ready in &roots.0 {
+        steps.extend(root(hall, request, &locking, ready)?);
+    }
+    Ok(Explained { image: roots.main().plan.image.clone(), already, steps })
+}
+
+/// Explains one root.
+fn root(
+    hall: &JobContext<'_>,
+    request: &Request,
+    locking: &Locking,
+    ready: &Ready,
+) -> Result<Vec<Step>, Error> {
     let cache = hall.store.step_cache()?;
-    let record = Record::open(&cache, &ready.recipe_path);
+    let stage = ready.stage.as_deref();
+    let record = Record::open(&cache, &ready.recipe_path, stage);
     let empty = Lock::default();
     let pins = locking.lock().unwrap_or(&empty);
-    let mut chain = Some(vec![]);
+    let mut chain = match &ready.start {
+        Start::Made(_) => Some(vec![]),
+        Start::Image(image) if !image.layers.is_empty() => {
+            Some(image.layers.iter().map(|(blob, _)| blob.diff_id).collect())
+        }
+        _ => None,
+    };
     let mut steps = vec![];
     for index in 0..=ready.plan.nodes.len() {
         let node = index.checked_sub(1).map(|at| &ready.plan.nodes[at]);
         let ops = node.map_or(&[][..], |node| &node.ops);
-        let (label, line, table) = match node {
-            None => (&ready.plan.base, ready.plan.base_line, Some(ready.facts.base().clone())),
-            Some(node) => (&node.label, node.line, ready.facts.step(index, pins)),
+        let (label, line) = match node {
+            None => (&ready.plan.base, ready.plan.base_line),
+            Some(node) => (&node.label, node.line),
         };
+        let table = match node {
+            None => Some(ready.facts.base().clone()),
+            Some(_) => ready.facts.step(index, pins, None),
+        };
+        let made = matches!(ready.start, Start::Made(_));
         let outcome = match (table, &mut chain) {
-            _ if no_cache(&request.no_cache, index, label) => Outcome::Runs(Why::Asked, None),
+            _ if index == 0 && !made => match &chain {
+                Some(_) => Outcome::Cached(None, 0.0),
+                None => Outcome::Depends,
+            },
+            _ if no_cache(&request.no_cache, stage, index, label) => {
+                Outcome::Runs(Why::Asked, None)
+            }
+            // What it gets of a stage is known when that has run.
+            (None, _) if ready.facts.waits(index) => Outcome::Depends,
             (None, _) => Outcome::Runs(Why::Unpinned, None),
             (Some(table), None) => match record.why(index, &table, &cache, ops, &ready.context) {
                 (Why::Gone, _) => Outcome::Depends,
@@ -93,7 +133,8 @@ pub fn explain(hall: &JobContext<'_>, request: &Request) -> Result<Explained, Er
         if !matches!(outcome, Outcome::Cached(..)) {
             chain = None;
         }
-        steps.push(Step { index, label: label.clone(), line, outcome });
+        let (label, stage) = (label.clone(), ready.stage.clone());
+        steps.push(Step { stage, index, label, line, outcome });
     }
-    Ok(Explained { image: ready.plan.image.clone(), already, steps })
+    Ok(steps)
 }

@@ -6,17 +6,17 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::config::Skeleton;
+use super::config::{self, Skeleton};
 use super::error::{Error, StepFailure};
 use super::locking::Locking;
-use super::pinned;
-use crate::base;
+use super::start::Start;
+use super::wanted::{self, Wanted};
 use crate::context::{self, Context, Held};
 use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan::Plan;
 use crate::plan::key::{Common, StepInputs, Table};
-use crate::plan::lock::{Lock, LockedBase, Package, VERSION};
+use crate::plan::lock::{Lock, LockedBase, Package, StageLock, VERSION};
 use crate::recipe::{self, Recipe, Value};
 use crate::step::{Content, Op};
 
@@ -48,6 +48,8 @@ struct StepFacts {
     /// For each operation the inputs of the context that it is handed: the bytes of these, and no
     /// others, are in the key.
     held: Vec<Vec<Held>>,
+    /// For each operation what it wants of stages and of the context.
+    wanted: Vec<Vec<Wanted>>,
     network: bool,
     /// For each operation that reads the context: what it is called and the digest of what it
     /// takes.
@@ -75,30 +77,51 @@ impl Facts {
         &self.steps[index - 1].held[at]
     }
 
+    /// Returns what each operation of step `index` (from 1) wants of stages and of the context; none
+    /// of the base.
+    pub(super) fn wanted(&self, index: usize) -> &[Vec<Wanted>] {
+        index.checked_sub(1).and_then(|at| self.steps.get(at)).map_or(&[], |step| &step.wanted)
+    }
+
+    /// Whether step `index` wants something of a stage: its key is known when the stage is done.
+    pub(super) fn waits(&self, index: usize) -> bool {
+        self.wanted(index).iter().flatten().any(|one| one.stage.is_some())
+    }
+
     /// Returns the table of the identity files, but for the layers below.
     pub(super) fn identity(&self) -> &Table {
         &self.identity
     }
 
     /// Returns the table of step `index` (from 1) but for the layers below; `None` while `pins` do
-    /// not pin all that it needs.
-    pub(super) fn step(&self, index: usize, pins: &Lock) -> Option<Table> {
+    /// not pin all that it needs, or it is not yet `named` what it gets of stages.
+    pub(super) fn step(
+        &self,
+        index: usize,
+        pins: &Lock,
+        named: Option<&[(String, Digest)]>,
+    ) -> Option<Table> {
+        let named = if self.waits(index) { named? } else { &[] };
+        self.table_with(index, pins, named)
+    }
+
+    fn table_with(&self, index: usize, pins: &Lock, named: &[(String, Digest)]) -> Option<Table> {
         let step = &self.steps[index - 1];
         let mut packages = vec![];
         for request in &step.requests {
-            packages.extend(pins.packages_for(request)?.packages.iter().map(named));
+            packages.extend(pins.packages_for(request)?.packages.iter().map(package_row));
         }
         let mut downloads = vec![];
         for (url, sha256) in &step.urls {
             downloads
                 .push((url.clone(), sha256.as_deref().or_else(|| pins.sha256_of(url))?.to_owned()));
         }
-        Some(self.table_of(step, packages, downloads))
+        Some(self.table_of(step, packages, downloads, named))
     }
 
     /// Returns a table of what step `index` asks for, whatever it will get: two builds for which
     /// this is the same do the same work.
-    pub(super) fn asked(&self, index: usize) -> Table {
+    pub(super) fn asked(&self, index: usize, named: &[(String, Digest)]) -> Table {
         let step = &self.steps[index - 1];
         let packages = step.requests.iter().map(Digest::to_string).collect();
         let downloads = step
@@ -106,7 +129,7 @@ impl Facts {
             .iter()
             .map(|(url, sha256)| (url.clone(), sha256.clone().unwrap_or_default()))
             .collect();
-        self.table_of(step, packages, downloads)
+        self.table_of(step, packages, downloads, named)
     }
 
     /// Returns what of `pins` is for step `index`, in the order of its operations.
@@ -136,12 +159,17 @@ impl Facts {
         needed
     }
 
-    /// Returns the key of the build, given what is pinned.
-    pub(super) fn key_with(&self, pins: &Lock) -> Digest {
+    /// Returns the key of the build, given what is pinned and the keys of the stages.
+    pub(super) fn key_with(&self, pins: &Lock, stages: &[(String, Digest)]) -> Digest {
         let mut table = self.table.clone();
+        for (name, key) in stages {
+            table.add(format!("stage {name}"), key);
+        }
         table.add("base", &self.base.key());
+        // What a step gets of a stage follows from the keys of the stages, which stand above.
         for index in 1..=self.steps.len() {
-            table.add(format!("step {index}"), &self.step(index, pins).map(|step| step.key()));
+            let step = self.table_with(index, pins, &[]);
+            table.add(format!("step {index}"), &step.map(|step| step.key()));
         }
         table.key()
     }
@@ -151,10 +179,12 @@ impl Facts {
         step: &StepFacts,
         packages: Vec<String>,
         downloads: Vec<(String, String)>,
+        named: &[(String, Digest)],
     ) -> Table {
+        let files = step.files.iter().chain(named).cloned().collect();
         self.common.step(&StepInputs {
             ops: &step.ops,
-            files: step.files.clone(),
+            files,
             network: step.network,
             packages,
             downloads,
@@ -162,7 +192,7 @@ impl Facts {
     }
 }
 
-fn named(package: &Package) -> String {
+fn package_row(package: &Package) -> String {
     format!("{} {} {}", package.name, package.version, package.sha256)
 }
 
@@ -170,37 +200,61 @@ fn named(package: &Package) -> String {
 pub(super) struct Sources<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) plan: &'a Plan,
-    pub(super) base: &'a base::Pinned,
+    pub(super) base: &'a Start,
     pub(super) context: &'a Context,
     pub(super) locking: &'a Locking,
     pub(super) epoch: i64,
     pub(super) platform: &'a Platform,
-    /// What the image says of itself.
-    pub(super) skeleton: &'a Skeleton,
+    /// What the image says of itself; none of a stage, which is no image.
+    pub(super) skeleton: Option<&'a Skeleton>,
+    /// Names and keys of the stages that it needs.
+    pub(super) stages: &'a [(String, Digest)],
+    /// The stage that this is.
+    pub(super) stage: Option<&'a str>,
     /// Of the recipe, for errors.
     pub(super) path: &'a Path,
 }
 
 /// Opens and hashes what the steps read, and draws the keys.
 pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
-    let Sources { recipe, plan, base, context, locking, epoch, platform, skeleton, path } = *from;
+    let Sources {
+        recipe,
+        plan,
+        base,
+        context,
+        locking,
+        epoch,
+        platform,
+        skeleton,
+        stages,
+        stage,
+        path,
+    } = *from;
     let compression = recipe.image.compression.name();
-    let common = Common { platform: platform.to_string(), epoch, compression };
+    let environment = base.environment();
+    let common = Common { platform: platform.to_string(), epoch, compression, environment };
     let mut table = Table::new();
     table.add("platform", &common.platform);
     table.add("epoch", &epoch);
     table.add("compression", &compression);
-    table.add("image", skeleton);
-    let packages: Vec<String> = match pinned::to_lock(base) {
-        Some(LockedBase::Debian { packages, .. }) => packages.iter().map(named).collect(),
-        None => vec![],
+    if let Some(skeleton) = skeleton {
+        table.add("image", skeleton);
+    }
+    let packages: Vec<String> = match base.to_lock() {
+        Some(LockedBase::Debian { packages, .. }) => packages.iter().map(package_row).collect(),
+        _ => vec![],
     };
     let base_table = common.base(&base.key(epoch), &packages);
-    let identity = common.identity(&super::identity_of(recipe, plan, epoch));
-    table.add("identity", &identity.key());
+    let identity = common.identity(&config::identity_of(recipe, plan, epoch));
+    if stage.is_none() {
+        table.add("identity", &identity.key());
+    }
     let mut missing = vec![];
-    if locking.base().is_none() && pinned::needs_lock(base) {
-        missing.push("the base".to_owned());
+    if locking.base(stage).is_none() && base.needs_lock() {
+        missing.push(match stage {
+            Some(stage) => format!("the base of stage {stage}"),
+            None => "the base".to_owned(),
+        });
     }
     let mut below = base.key(0);
     let (mut requests, mut steps) = (vec![], vec![]);
@@ -218,6 +272,7 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
         let mut step = StepFacts {
             ops: node.ops.clone(),
             held: vec![],
+            wanted: vec![],
             network: node.network,
             files: vec![],
             urls: vec![],
@@ -229,8 +284,14 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
             let named = |one: &Held| (one.name().display().to_string(), *one.digest());
             step.files.extend(held.iter().map(named));
             step.held.push(held);
+            let wanted = wanted::of(op);
+            for one in wanted.iter().filter(|one| one.stage.is_none()) {
+                let digest = context.digest(&one.op).map_err(told)?;
+                step.files.push((format!("mount {}", one.name), digest));
+            }
+            step.wanted.push(wanted);
             match op {
-                Op::Copy { from, .. } => step
+                Op::Copy { from, stage: None, .. } => step
                     .files
                     .push((format!("{COPY}{}", from.join(" ")), context.digest(op).map_err(told)?)),
                 Op::Packages { names, recommends, .. } => {
@@ -270,7 +331,7 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
         steps,
         identity,
     };
-    facts.key = facts.key_with(locking.lock().unwrap_or(&Lock::default()));
+    facts.key = facts.key_with(locking.lock().unwrap_or(&Lock::default()), stages);
     Ok(facts)
 }
 
@@ -322,6 +383,12 @@ pub(super) fn is_url(key: &str) -> bool {
 }
 
 /// Returns what is pinned before anything runs.
-pub(super) fn pins(base: &base::Pinned) -> Lock {
-    Lock { version: VERSION, epoch: base.date(), base: pinned::to_lock(base), ..Lock::default() }
+pub(super) fn pins(base: &Start, stage: Option<&str>) -> Lock {
+    let locked = base.to_lock();
+    let mut lock = Lock { version: VERSION, ..Lock::default() };
+    match stage {
+        None => (lock.epoch, lock.base) = (base.date().filter(|_| base.needs_lock()), locked),
+        Some(stage) => lock.stage.extend(locked.map(|base| (stage.to_owned(), StageLock { base }))),
+    }
+    lock
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::config::Skeleton;
 use super::facts::{self, Sources};
 use super::locking::{LockMode, Locking};
+use super::start::Start;
 use crate::base;
 use crate::context::Context;
 use crate::digest::Digest;
@@ -471,22 +472,25 @@ fn keys(dir: &Path, text: &str) -> (Vec<Digest>, Digest) {
     let context = Context::open(dir, &[], &[]).expect("our own folder");
     let locking = Locking::open(&path, LockMode::Obey).expect("there is none");
     let epoch = recipe.image.epoch.unwrap_or(0);
-    let skeleton = Skeleton::draw(&recipe, &plan, epoch, &Platform::host());
+    let start = Start::Made(base::Pinned::Scratch);
+    let skeleton = Skeleton::draw(&recipe, &plan, epoch, &Platform::host(), &start);
     let sources = Sources {
         recipe: &recipe,
         plan: &plan,
-        base: &base::Pinned::Scratch,
+        base: &start,
         context: &context,
         locking: &locking,
         epoch,
         platform: &Platform::host(),
-        skeleton: &skeleton,
+        skeleton: Some(&skeleton),
+        stages: &[],
+        stage: None,
         path: &path,
     };
     let facts = facts::gather(&sources).expect("everything it reads is there");
     // What the lock would pin is asked for: its answer is the world's.
     let steps = (1..=plan.nodes.len()).map(|index| {
-        facts.step(index, &Lock::default()).unwrap_or_else(|| facts.asked(index)).key()
+        facts.step(index, &Lock::default(), None).unwrap_or_else(|| facts.asked(index, &[])).key()
     });
     let steps: Vec<Digest> = steps.collect();
     let build = Digest::of(format!("{} {steps:?}", facts.key));

@@ -88,9 +88,13 @@ impl Locking {
         self.lock.as_ref()?.epoch
     }
 
-    /// Returns the pinned base.
-    pub(super) fn base(&self) -> Option<&LockedBase> {
-        self.lock.as_ref()?.base.as_ref()
+    /// Returns the pinned base, of a stage or of the image.
+    pub(super) fn base(&self, stage: Option<&str>) -> Option<&LockedBase> {
+        let lock = self.lock.as_ref()?;
+        match stage {
+            Some(stage) => lock.stage.get(stage).map(|stage| &stage.base),
+            None => lock.base.as_ref(),
+        }
     }
 
     /// Returns the checksum pinned for `url`.
@@ -111,7 +115,10 @@ impl Locking {
     /// Writes `lock` unless the file says just that. A recipe that pins nothing needs no file.
     /// Returns what was written, which can be taken back; `None` where nothing was.
     pub(super) fn write(&self, lock: &Lock) -> Result<Option<files::Replaced>, Error> {
-        let pins = lock.base.is_some() || !lock.packages.is_empty() || !lock.download.is_empty();
+        let pins = lock.base.is_some()
+            || !lock.stage.is_empty()
+            || !lock.packages.is_empty()
+            || !lock.download.is_empty();
         let text = lock.to_text();
         // A remark of a person in the file is no reason to write it anew.
         if self.text.as_ref() == Some(&text)

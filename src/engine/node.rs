@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, StepFailure};
 use super::site::Site;
-use super::{packages, shell};
+use super::{packages, shell, wanted};
 use crate::apply;
 use crate::archive;
 use crate::base;
 use crate::context::{self, Held};
 use crate::job::{self, Action, Call, Ended, Job, Log, environment, fresh_work, make_dir, open};
-use crate::sandbox::{Exec, JobEvent, Network, Overlay, Passed, PolicyFile, Request};
+use crate::sandbox::{
+    Exec, JobEvent, Mount, Network, Overlay, Owners, Passed, PolicyFile, Request,
+};
 use crate::step::{Content, Lowered, Op};
 
 /// A step that ran: its upper folder holds what it changed.
@@ -115,6 +117,7 @@ fn once(this: &Try<'_>, log: &mut Log) -> Result<Ran, Trouble> {
                 packages::Request { named, index, names, files: held, recommends: *recommends };
             packages::install(site, &request, lower, &upper, at, log)?;
         } else {
+            prepared.want(this, number, op)?;
             prepared.add(site, node, op, held)?;
         }
     }
@@ -126,11 +129,42 @@ fn once(this: &Try<'_>, log: &mut Log) -> Result<Ran, Trouble> {
 #[derive(Default)]
 struct Prepared {
     actions: Vec<Action>,
+    mounts: Vec<Mount>,
     files: Vec<PolicyFile>,
     runs: bool,
 }
 
 impl Prepared {
+    /// Adds what operation `number` of the step wants of stages and of the context.
+    fn want(&mut self, this: &Try<'_>, number: usize, op: &Op) -> Result<(), Trouble> {
+        let Try { site, index, at, .. } = *this;
+        let wanted = site.facts.wanted(index).get(number).map_or(&[][..], Vec::as_slice);
+        let (mounts, user) = match op {
+            Op::Exec { mounts, user, .. } | Op::Script { mounts, user, .. } => {
+                (mounts.as_slice(), user.as_str())
+            }
+            _ => (&[][..], ""),
+        };
+        for (nth, one) in wanted.iter().enumerate() {
+            let (tar, taken) = site.work.tar(index, one)?;
+            let Some(mount) = mounts.get(nth) else {
+                if taken.entries > 0 {
+                    self.apply(site, &wanted::placing(op, &taken), Some(tar.into()));
+                }
+                continue;
+            };
+            let from = make_dir(&at.join(format!("mount-{number}-{nth}")))?;
+            let to = PathBuf::from(&mount.at);
+            self.mounts.push(Mount { from, at: to, read_only: false, owners: Owners::Image });
+            if taken.entries > 0 {
+                let (at, owner) = (PathBuf::from(&mount.at), user.to_owned());
+                let fill = apply::Call::Fill { at, owner, epoch: site.epoch, tar: tar.into() };
+                self.actions.push(Action::call(Call::Apply(fill)));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds an operation, which gets of the context what is `held` for it.
     fn add(
         &mut self,
@@ -184,6 +218,8 @@ impl Prepared {
             | Op::Service { .. } => {
                 self.apply(site, op, None);
             }
+            // Added with what it wants.
+            Op::Copy { stage: Some(_), .. } => {}
             Op::Copy { .. } => {
                 unreachable!("a copy is a step of its own and never comes here: see `direct`")
             }
@@ -203,7 +239,7 @@ impl Prepared {
         user: &str,
         cwd: &str,
     ) {
-        let mut all = environment(site.epoch);
+        let mut all = environment(site.epoch, site.environment);
         all.extend(env.clone());
         let exec = Exec {
             argv,
@@ -247,7 +283,7 @@ fn flush(
     log: &mut Log,
 ) -> Result<(), Trouble> {
     let Try { site, index, node, lower, at, last } = *this;
-    let Prepared { mut actions, mut files, runs } = std::mem::take(prepared);
+    let Prepared { mut actions, mounts, mut files, runs } = std::mem::take(prepared);
     if actions.is_empty() {
         return Ok(());
     }
@@ -264,7 +300,7 @@ fn flush(
             upper: upper.to_owned(),
             work: fresh_work(at)?,
         }),
-        mounts: vec![],
+        mounts,
         files,
         hostname: "bake".to_owned(),
         network: if node.network { Network::Host } else { Network::None },

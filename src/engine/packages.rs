@@ -233,7 +233,7 @@ fn foreign(
         .unwrap_or_default();
     let exec = Exec {
         argv,
-        env: environment(site.epoch),
+        env: environment(site.epoch, site.environment),
         cwd: PathBuf::from("/"),
         user: "root".to_owned(),
         timeout: None,

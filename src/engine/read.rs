@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::error::Error;
-use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Recipe, StepKind};
+use crate::recipe::{self, Diagnostic, Inputs, Recipe};
 
 /// Largest recipe read: a recipe is written by hand.
 const MOST: u64 = 16 << 20;
@@ -21,47 +21,7 @@ pub fn read(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
 /// As [`read`], from the text of the file.
 pub(super) fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     let inputs = Inputs { file: path.to_owned(), ..inputs.clone() };
-    let recipe = recipe::read(text, &inputs).map_err(Error::Recipe)?;
-    let unbuilt = not_built_yet(&recipe, path, text);
-    if unbuilt.is_empty() { Ok(recipe) } else { Err(Error::Recipe(unbuilt)) }
-}
-
-/// Returns what the grammar has and builds do not carry out yet, each at its line.
-fn not_built_yet(recipe: &Recipe, path: &Path, text: &str) -> Vec<Diagnostic> {
-    let mut found = vec![];
-    let mut refuse = |line: u32, what: &str| {
-        let start: usize =
-            text.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
-        let row = text[start..].lines().next().unwrap_or_default();
-        found.push(Diagnostic {
-            file: path.to_owned(),
-            source: text.into(),
-            span: start..start + row.len(),
-            line,
-            column: 1,
-            message: format!("{what} cannot be built yet"),
-            label: Some("not built yet".to_owned()),
-            help: Some("this version of bake reads it, and does not build it".to_owned()),
-            warning: false,
-        });
-    };
-    match recipe.base.kind {
-        BaseKind::Image(_) => refuse(recipe.base.line, "an image as base"),
-        BaseKind::Recipe(_) => refuse(recipe.base.line, "a recipe as base"),
-        BaseKind::Stage(_) => refuse(recipe.base.line, "a stage as base"),
-        BaseKind::Scratch | BaseKind::Path(_) | BaseKind::Debian(_) => {}
-    }
-    for stage in &recipe.stages {
-        refuse(stage.line, "a stage");
-    }
-    for step in &recipe.steps {
-        if let StepKind::Run { options, .. } | StepKind::Script { options, .. } = &step.kind
-            && !options.mounts.is_empty()
-        {
-            refuse(step.line, "a step with `mount`");
-        }
-    }
-    found
+    recipe::read(text, &inputs).map_err(Error::Recipe)
 }
 
 /// Returns the text of a recipe or vars file; a file that is not UTF-8 is a mistake in it, at the

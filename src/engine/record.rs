@@ -40,14 +40,16 @@ pub(super) struct Recorded {
 }
 
 impl Record {
-    /// Reads the record of the recipe at `path`; a new one where there is none.
-    pub(super) fn open(cache: &StepCache, path: &Path) -> Self {
-        let name = Digest::of(
-            std::path::absolute(path)
-                .unwrap_or_else(|_| path.to_owned())
-                .as_os_str()
-                .as_encoded_bytes(),
-        );
+    /// Reads the record of the recipe at `path`, or of a stage of it; a new one where there is none.
+    pub(super) fn open(cache: &StepCache, path: &Path, stage: Option<&str>) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut name = path.into_os_string().into_encoded_bytes();
+        if let Some(stage) = stage {
+            // No path has a zero byte.
+            name.push(0);
+            name.extend(stage.as_bytes());
+        }
+        let name = Digest::of(name);
         let read = cache
             .record("builds", &name)
             .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());

@@ -15,21 +15,23 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::config::Made;
+use super::built::{Artifact, Built, Made};
 use super::direct::{self, Direct};
 use super::error::Error;
+use super::paranoid;
 use super::record::{self, Record};
+use super::request::NoCache;
 use super::work::{Node, Work};
-use super::{NoCache, paranoid};
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::files;
 use crate::job::{self, no_thread};
-use crate::layer::Blob;
+use crate::layer::{Blob, Compression};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock as Pins;
 use crate::plan::why::Why;
@@ -41,6 +43,8 @@ use crate::threads;
 pub(super) struct Run<'scope, 'env> {
     work: &'env Work<'env>,
     scope: &'scope Scope<'scope, 'env>,
+    /// The layers that the base did not have to make.
+    below: Option<Arc<Artifact>>,
     /// What each node left, the base first.
     made: Vec<Made>,
     /// The layers so far, the lowest first.
@@ -68,6 +72,10 @@ const IDENTITY: &[&str] = &["/etc", "/usr/lib"];
 struct Layered {
     /// Node that made it.
     index: usize,
+    /// Its blob, which is in the draft, and how it is compressed; none while it is being packed.
+    blob: Option<(Blob, Compression)>,
+    /// Bake has not made it.
+    foreign: bool,
     /// Its unpacked folder, if there is one.
     folder: Option<PathBuf>,
     /// Where everything is that it introduces, if that is known: who looks elsewhere need not have
@@ -97,10 +105,12 @@ type Packed = (Option<Blob>, Option<store::Error>);
 impl<'scope, 'env> Run<'scope, 'env> {
     pub(super) fn new(work: &'env Work<'env>, scope: &'scope Scope<'scope, 'env>) -> Self {
         let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let record = Record::open(&work.cache, &work.ready.recipe_path);
+        let stage = work.ready.stage.as_deref();
+        let record = Record::open(&work.cache, &work.ready.recipe_path, stage);
         Self {
             work,
             scope,
+            below: None,
             made: vec![],
             stack: vec![],
             pending: None,
@@ -115,9 +125,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
 
     /// Runs the base and the first `steps` steps, and with `identity`, where these are all, the
     /// identity. What was good stays cached when one fails.
-    pub(super) fn all(mut self, steps: usize, identity: bool) -> Result<Vec<Made>, Error> {
+    pub(super) fn all(mut self, steps: usize, identity: bool) -> Result<Built, Error> {
         self.nodes(steps, identity)?;
-        Ok(self.made)
+        Ok(Built { below: self.below, made: self.made })
     }
 
     /// Runs the base and the first `steps` steps, and hands the folders of all layers, topmost
@@ -151,6 +161,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
             return Err(Error::OtherFailed);
         }
         let work = self.work;
+        if index == 0
+            && let Some(below) = work.below()?
+        {
+            return self.stand_on(below);
+        }
+        work.await_wanted(index)?;
+        let _permit = work.pool.permit(work.stop, work.hall.cancel)?;
         let (label, line) = work.label(index);
         let told = !matches!(work.node(index), Node::Identity);
         let begins = |cached| {
@@ -208,7 +225,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         // From here on the layers below are known, and with them the key.
         self.settle()?;
         let table =
-            table.or_else(|| work.table(index)).map(|table| table.above(&chain_of(&self.made)));
+            table.or_else(|| work.table(index)).map(|table| table.above(&self.layers_below()));
         self.made.push(Made { layer: None, key: table.as_ref().map(Table::key) });
         let key =
             table.as_ref().filter(|_| expected.is_none() && !self.cache_broken).map(Table::key);
@@ -244,9 +261,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 if let Some(error) = keep(blob.as_ref(), Some(&touches)) {
                     self.broken(&error);
                 }
-                if blob.is_some() {
+                if let Some(blob) = &blob {
                     self.stack.push(Layered {
                         index,
+                        blob: Some((blob.clone(), work.compression())),
+                        foreign: false,
                         folder: None,
                         touches: Some(touches),
                         _tree: None,
@@ -271,7 +290,14 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Ran::Folder(upper) => upper,
         };
         job::settle(work.session()?, &work.draft, &upper, work.ready.epoch, work.hall.cancel)?;
-        self.stack.push(Layered { index, folder: Some(upper.clone()), touches: None, _tree: None });
+        self.stack.push(Layered {
+            index,
+            blob: None,
+            foreign: false,
+            folder: Some(upper.clone()),
+            touches: None,
+            _tree: None,
+        });
         let pack = move || {
             let blob = work.pack(&upper, below.as_deref(), &label)?;
             let trouble = keep(blob.as_ref(), None);
@@ -284,7 +310,41 @@ impl<'scope, 'env> Run<'scope, 'env> {
 
     /// Returns the layers below the next node by content, unless one is still being packed.
     fn chain(&self) -> Option<Vec<Digest>> {
-        self.packing.is_none().then(|| chain_of(&self.made))
+        self.packing.is_none().then(|| self.layers_below())
+    }
+
+    /// Returns all layers so far by content.
+    fn layers_below(&self) -> Vec<Digest> {
+        let mut chain = self.below.as_ref().map_or_else(Vec::new, |below| below.chain());
+        chain
+            .extend(self.made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id));
+        chain
+    }
+
+    /// Takes the layers that the base does not have to make.
+    fn stand_on(&mut self, below: Arc<Artifact>) -> Result<(), Error> {
+        let work = self.work;
+        let (label, line) = work.label(0);
+        (work.sink)(Event::StepStarted { index: 0, label, line, cached: true });
+        for layer in &below.layers {
+            work.draft.adopt(&layer.path, &layer.blob.digest)?;
+            self.stack.push(Layered {
+                index: 0,
+                blob: Some((layer.blob.clone(), layer.compression)),
+                foreign: layer.foreign,
+                folder: None,
+                touches: None,
+                _tree: None,
+            });
+        }
+        let key = work.table(0).map(|table| table.above(&[]).key());
+        self.path = Digest::of(format!("{} {}", self.path, work.asked(0).key()));
+        self.made.push(Made { layer: None, key });
+        let size = below.layers.iter().map(|layer| layer.blob.tar_size).sum();
+        let (took, layer) = (Duration::ZERO, below.layers.last().map(|layer| layer.blob.digest));
+        (work.sink)(Event::StepDone { index: 0, took, layer, size, cached: true });
+        self.below = Some(below);
+        Ok(())
     }
 
     fn why(&self, index: usize, table: &Table) -> (Why, Option<String>) {
@@ -295,7 +355,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
 
     /// Whether the person wants this node run although it is cached.
     fn unwanted(&self, index: usize) -> bool {
-        no_cache(&self.work.request.no_cache, index, &self.work.label(index).0)
+        let (label, _) = self.work.label(index);
+        no_cache(&self.work.request.no_cache, self.work.ready.stage.as_deref(), index, &label)
     }
 
     fn find(&mut self, index: usize, table: Option<&Table>) -> Looked {
@@ -389,9 +450,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
         if let Some(table) = &table {
             self.record.set(index, table, work.draft.id(), &self.at);
         }
-        if entry.layer.is_some() {
+        if let Some(layer) = entry.layer {
             self.stack.push(Layered {
                 index,
+                blob: Some((blob_of(layer), work.compression())),
+                foreign: false,
                 folder: None,
                 touches: entry.touches.clone(),
                 _tree: None,
@@ -456,24 +519,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn folder(&mut self, at: usize) -> Result<(), Error> {
         let work = self.work;
         let layered = &mut self.stack[at];
-        let Some(blob) =
-            self.made[layered.index].layer.as_ref().filter(|_| layered.folder.is_none())
-        else {
+        let Some((blob, how)) = layered.blob.as_ref().filter(|_| layered.folder.is_none()) else {
             return Ok(());
         };
-        let name = work.tree_name(&blob.digest, &blob.diff_id)?;
-        let mut tree = work.cache.unpacked(&name)?;
-        if tree.is_none() {
-            let at = work.draft.dir().join(format!("layer-{}", layered.index));
-            let into = at.join("u");
-            work.unpack(blob, &into)?;
-            tree = work.cache.keep_unpacked(&name, &into, &at.join("grave"))?;
-            layered.folder = Some(into);
-        }
-        if let Some(tree) = tree {
-            layered.folder = Some(tree.path.clone());
-            layered._tree = Some(tree);
-        }
+        let own = work.draft.dir().join(format!("layer-{at}"));
+        let (folder, tree) = work.unpacked(blob, *how, layered.foreign, &own)?;
+        layered.folder = Some(folder);
+        layered._tree = tree;
         Ok(())
     }
 
@@ -580,10 +632,6 @@ enum Looked {
     Missed(Why, Option<String>),
 }
 
-fn chain_of(made: &[Made]) -> Vec<Digest> {
-    made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id).collect()
-}
-
 fn blob_of(layer: Layer) -> Blob {
     Blob {
         diff_id: layer.diff_id,
@@ -598,16 +646,24 @@ fn layer_of(blob: &Blob) -> Layer {
 }
 
 /// Whether the person wants this node run although it is cached.
-pub(super) fn no_cache(what: &NoCache, index: usize, label: &str) -> bool {
+pub(super) fn no_cache(what: &NoCache, stage: Option<&str>, index: usize, label: &str) -> bool {
     match what {
         NoCache::No => false,
         NoCache::All => true,
-        NoCache::Steps(names) => names.iter().any(|name| names_step(name, index, label)),
+        NoCache::Steps(names) => names.iter().any(|name| names_step(name, stage, index, label)),
     }
 }
 
-/// Whether `name` (a number, `base`, or what the step is called) means this step.
-pub(super) fn names_step(name: &str, index: usize, label: &str) -> bool {
+/// Whether `name` (a number, `base`, or what the step is called; of a stage with its name in front,
+/// `build/2`) means this step.
+pub(super) fn names_step(name: &str, stage: Option<&str>, index: usize, label: &str) -> bool {
+    let name = match stage {
+        None => name,
+        Some(stage) => match name.split_once('/') {
+            Some((of, name)) if of == stage => name,
+            _ => return false,
+        },
+    };
     name == label || name.parse() == Ok(index) || (index == 0 && name == "base")
 }
 

@@ -1,15 +1,15 @@
 //! Shells for people: where a step failed, and where a step would begin. Leaving one discards
 //! whatever was done in it, always.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use super::error::Error;
 use super::locking::Locking;
+use super::many;
 use super::node::Trouble;
+use super::request::Request;
 use super::site::Site;
-use super::work::Work;
-use super::{Request, prepare};
 use crate::event::Event;
 use crate::job::{Ended, Job, JobContext, dead_builds, environment, fresh_work, make_dir};
 use crate::recipe::{Step, StepKind};
@@ -18,8 +18,14 @@ use crate::step::{Lowered, Op};
 use crate::trial::{self, Outcome, Place, Shells, attached, outcome};
 
 /// The shells that may be there, best first, as the step runs its programs.
-fn shells(epoch: i64, step: Option<&Step>, node: Option<&Lowered>, place: &str) -> Shells {
-    let mut env = environment(epoch);
+fn shells(
+    epoch: i64,
+    base: &BTreeMap<String, String>,
+    step: Option<&Step>,
+    node: Option<&Lowered>,
+    place: &str,
+) -> Shells {
+    let mut env = environment(epoch, base);
     let runs = node.into_iter().flat_map(|node| &node.ops).find_map(|op| match op {
         Op::Exec { env, user, cwd, .. } | Op::Script { env, user, cwd, .. } => {
             Some((env, user, cwd))
@@ -48,8 +54,13 @@ pub(super) fn watched(
         return Ok(site.session.run(job, site.cancel, listener)?);
     }
     let name = format!("step {index}");
-    let shells =
-        shells(site.epoch, site.steps.get(index - 1), site.plan.nodes.get(index - 1), &name);
+    let shells = shells(
+        site.epoch,
+        site.environment,
+        site.steps.get(index - 1),
+        site.plan.nodes.get(index - 1),
+        &name,
+    );
     let place = Place { session: site.session, cancel: site.cancel, sink: site.sink, name };
     Ok(trial::watched(&place, &site.rescue, shells, job, listener)?)
 }
@@ -76,7 +87,7 @@ pub(super) fn afterwards(
         network: node.network,
     });
     let Shells { exec, or_else } =
-        shells(site.epoch, site.steps.get(index - 1), Some(node), &place);
+        shells(site.epoch, site.environment, site.steps.get(index - 1), Some(node), &place);
     let job = job(site, lower, &at.join("shell"), node.network)?;
     // How the shell ended says nothing about the step.
     attached(site.session, job, exec, or_else, None, site.cancel)?;
@@ -105,12 +116,13 @@ fn job(site: &Site<'_>, lower: &[PathBuf], at: &Path, network: bool) -> Result<J
 pub fn shell(hall: &JobContext<'_>, request: &Request, at: Option<&str>) -> Result<Outcome, Error> {
     dead_builds(hall)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
-    let ready = prepare(hall, request, &locking)?;
+    let roots = many::prepare_one(hall, request, &locking)?;
+    let ready = roots.main();
     let nodes = &ready.plan.nodes;
     let index = match at {
         None => nodes.len() + 1,
         Some(name) => (1..=nodes.len())
-            .find(|index| super::run::names_step(name, *index, &nodes[index - 1].label))
+            .find(|index| super::run::names_step(name, None, *index, &nodes[index - 1].label))
             .ok_or_else(|| {
                 let steps = std::iter::once(ready.plan.base.clone())
                     .chain(nodes.iter().map(|node| node.label.clone()))
@@ -118,20 +130,17 @@ pub fn shell(hall: &JobContext<'_>, request: &Request, at: Option<&str>) -> Resu
                 Error::NoStep { name: name.to_owned(), steps, recipe: request.recipe.clone() }
             })?,
     };
-    let stop = AtomicBool::new(false);
-    let work = Work::start(hall, hall.sink, &ready, &locking, request, &stop)?;
-    let ended = work.root(index - 1, |site, lower| {
+    many::with_root(hall, request, index - 1, |site, lower| {
         let node = nodes.get(index - 1);
         let network = node.is_some_and(|node| node.network);
         let (place, told) = match node {
             Some(_) => (format!("step {index}"), format!("the root that step {index} would see")),
             None => ("all steps".to_owned(), "the root after the last step".to_owned()),
         };
-        let Shells { exec, or_else } = shells(site.epoch, site.steps.get(index - 1), node, &place);
+        let Shells { exec, or_else } =
+            shells(site.epoch, site.environment, site.steps.get(index - 1), node, &place);
         (hall.sink)(Event::Shell { place: told, why: vec![], network });
-        let job = job(site, lower, &work.draft.dir().join("shell"), network)?;
+        let job = job(site, lower, &site.work.draft.dir().join("shell"), network)?;
         Ok(outcome(attached(site.session, job, exec, or_else, None, hall.cancel)?)?)
-    });
-    work.clear();
-    ended
+    })
 }

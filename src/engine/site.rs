@@ -1,5 +1,6 @@
 //! The building site: what every step of one build shares.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use super::error::Error;
 use super::facts::Facts;
 use super::locking::Locking;
 use super::node::Trouble;
+use super::work::Work;
 use crate::archive::{self, JobContext, fetch};
 use crate::context::{Context, Held};
 use crate::digest::Digest;
@@ -31,6 +33,10 @@ pub(super) struct Site<'a> {
     pub(super) epoch: i64,
     pub(super) workshop: &'a JobContext<'a>,
     pub(super) base: &'a recipe::Base,
+    /// The environment of the image that is the base.
+    pub(super) environment: &'a BTreeMap<String, String>,
+    /// The build in flight, for what steps want of other roots.
+    pub(super) work: &'a Work<'a>,
     pub(super) locking: &'a Locking,
     /// What this build pins: starts empty, ends as the lock file.
     pub(super) pins: &'a Mutex<Lock>,

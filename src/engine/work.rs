@@ -1,18 +1,25 @@
 //! A build in flight: its corner of the store, its user namespace (made when the first step has to
 //! run), its logs, and how each kind of node is carried out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
+use super::built::{Artifact, ArtifactLayer, Built};
+use super::config;
 use super::direct::{self, Direct};
 use super::error::Error;
+use super::error::StepFailure;
 use super::locking::Locking;
 use super::node::{self, Trouble};
+use super::pool::Pool;
+use super::request::Request;
+use super::roots::Ready;
 use super::run::Run;
 use super::site::Site;
-use super::{Ready, Request};
+use super::start::Start;
 use crate::apply;
 use crate::archive::{self, Line};
 use crate::base;
@@ -27,7 +34,7 @@ use crate::plan::key::Table;
 use crate::plan::lock::Lock;
 use crate::sandbox::Overlay;
 use crate::step::{Lowered, Op};
-use crate::store::{Staging, StepCache};
+use crate::store::{Staging, StepCache, UnpackedLayer};
 use crate::trial::{Rescue, tree_name};
 
 /// A build in flight.
@@ -45,6 +52,21 @@ pub(super) struct Work<'a> {
     /// What is pinned: starts with what is known before anything runs, ends as the lock file.
     pub(super) pins: Mutex<Lock>,
     session: OnceLock<Session>,
+    /// The roots of the run, this one's number, and those of the stages it may use.
+    pub(super) pool: &'a Pool,
+    number: usize,
+    others: Others,
+    /// What steps get of stages, by step, as far as it is known.
+    named: Mutex<BTreeMap<usize, Vec<(String, Digest)>>>,
+}
+
+/// Numbers of other roots of a run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Others {
+    /// The stages of the same recipe, by name.
+    pub(super) stages: BTreeMap<String, usize>,
+    /// The image of another recipe that is the base.
+    pub(super) base: Option<usize>,
 }
 
 /// One node of the build: the base, a step, or the files that say which image this is.
@@ -63,6 +85,7 @@ impl<'a> Work<'a> {
         locking: &'a Locking,
         request: &'a Request,
         stop: &'a AtomicBool,
+        (pool, number, others): (&'a Pool, usize, Others),
     ) -> Result<Self, Error> {
         // A host that cannot is told before anything is done.
         hall.host.get()?;
@@ -82,7 +105,81 @@ impl<'a> Work<'a> {
             logs,
             pins,
             session: OnceLock::new(),
+            pool,
+            number,
+            others,
+            named: Mutex::default(),
         })
+    }
+
+    /// Returns what the stage `name` gave; waits for it.
+    pub(super) fn artifact(&self, name: &str) -> Result<Arc<Artifact>, Error> {
+        let number = self.others.stages.get(name).ok_or_else(|| Error::Chore {
+            what: format!("use the stage {name}"),
+            why: "it is not part of this run".to_owned(),
+        })?;
+        self.pool.wait(*number, self.stop, self.hall.cancel)
+    }
+
+    /// Returns the layers that this root stands on, where it does not make its base; waits for them.
+    pub(super) fn below(&self) -> Result<Option<Arc<Artifact>>, Error> {
+        match &self.ready.start {
+            Start::Made(_) => Ok(None),
+            Start::Stage { name, .. } => self.artifact(name).map(Some),
+            Start::Image(image) => match self.others.base {
+                Some(number) => self.pool.wait(number, self.stop, self.hall.cancel).map(Some),
+                None => {
+                    let layer = |(blob, compression): &(Blob, Compression)| ArtifactLayer {
+                        path: self.hall.store.blob_path(&blob.digest),
+                        blob: blob.clone(),
+                        compression: *compression,
+                        foreign: true,
+                    };
+                    let layers = image.layers.iter().map(layer).collect();
+                    Ok(Some(Arc::new(Artifact { layers, history: image.history.clone() })))
+                }
+            },
+        }
+    }
+
+    /// Hands what this root gave, or that it failed, to those that wait for it.
+    pub(super) fn give(&self, built: Option<&Built>) {
+        let artifact = built.map(|built| {
+            let below = built.below.iter().flat_map(|below| &below.layers);
+            let below = below.map(|layer| ArtifactLayer {
+                blob: layer.blob.clone(),
+                compression: layer.compression,
+                foreign: layer.foreign,
+                path: self.draft.path(&layer.blob.digest),
+            });
+            let own = built.made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| {
+                let path = self.draft.path(&blob.digest);
+                ArtifactLayer {
+                    blob: blob.clone(),
+                    compression: self.compression(),
+                    foreign: false,
+                    path,
+                }
+            });
+            let history = match &self.ready.stage {
+                Some(_) => vec![],
+                None => {
+                    let entries = self.ready.skeleton.entries(self.ready.epoch, built);
+                    entries.into_iter().map(|(entry, _)| entry).collect()
+                }
+            };
+            Artifact { layers: below.chain(own).collect(), history }
+        });
+        self.pool.set(self.number, artifact);
+    }
+
+    /// Returns what step `index` gets of stages, once it is known.
+    pub(super) fn named(&self, index: usize) -> Option<Vec<(String, Digest)>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+    }
+
+    pub(super) fn set_named(&self, index: usize, named: Vec<(String, Digest)>) {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(index, named);
     }
 
     /// Returns node `index`: 0 is the base, behind the last step comes the identity.
@@ -109,7 +206,10 @@ impl<'a> Work<'a> {
         match self.node(index) {
             Node::Base => Some(self.ready.facts.base().clone()),
             Node::Identity => Some(self.ready.facts.identity().clone()),
-            Node::Step(_) => self.ready.facts.step(index, &self.known_pins()),
+            Node::Step(_) => {
+                let named = self.named(index);
+                self.ready.facts.step(index, &self.known_pins(), named.as_deref())
+            }
         }
     }
 
@@ -118,7 +218,7 @@ impl<'a> Work<'a> {
         match self.node(index) {
             Node::Base => self.ready.facts.base().clone(),
             Node::Identity => self.ready.facts.identity().clone(),
-            Node::Step(_) => self.ready.facts.asked(index),
+            Node::Step(_) => self.ready.facts.asked(index, &self.named(index).unwrap_or_default()),
         }
     }
 
@@ -165,7 +265,7 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn compression(&self) -> Compression {
-        super::compression(self.ready.recipe.image.compression)
+        config::compression(self.ready.recipe.image.compression)
     }
 
     fn workshop<'s>(&'s self, session: &'s Session) -> archive::JobContext<'s> {
@@ -218,6 +318,8 @@ impl<'a> Work<'a> {
             epoch: ready.epoch,
             workshop,
             base: &ready.recipe.base,
+            environment: &ready.environment,
+            work: self,
             locking: self.locking,
             pins: &self.pins,
             facts: &ready.facts,
@@ -234,11 +336,7 @@ impl<'a> Work<'a> {
         steps: usize,
         look: impl FnOnce(&Site<'_>, &[PathBuf]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        (self.sink)(Event::Started {
-            image: self.ready.plan.image.clone(),
-            steps,
-            logs: self.logs.clone(),
-        });
+        self.started(steps);
         let session = self.session()?;
         let workshop = self.workshop(session);
         let site = self.site(session, &workshop);
@@ -305,19 +403,36 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Unpacks the layer of `blob`, which is in the draft, into the new folder `into`.
-    pub(super) fn unpack(&self, blob: &Blob, into: &Path) -> Result<(), Error> {
-        let path = self.draft.path(&blob.digest);
-        Ok(unpack_layer(
-            self.session()?,
-            &self.draft,
-            &path,
-            &blob.digest,
-            None,
-            self.compression(),
-            into,
-            self.hall.cancel,
-        )?)
+    /// Returns the directory of the layer of `blob`, which is in the draft, and what holds it where
+    /// it is one of the cache. `foreign`: bake has not made it, so that its tar is checked against
+    /// its diff_id as well. `at`: a directory of its own for when it has to be unpacked.
+    pub(super) fn unpacked(
+        &self,
+        blob: &Blob,
+        how: Compression,
+        foreign: bool,
+        at: &Path,
+    ) -> Result<(PathBuf, Option<UnpackedLayer>), Error> {
+        let name = self.tree_name(&blob.digest, &blob.diff_id)?;
+        if let Some(tree) = self.cache.unpacked(&name)? {
+            return Ok((tree.path.clone(), Some(tree)));
+        }
+        let (path, into) = (self.draft.path(&blob.digest), at.join("u"));
+        let (session, known) = (self.session()?, foreign.then_some(&blob.diff_id));
+        let cancel = self.hall.cancel;
+        unpack_layer(session, &self.draft, &path, &blob.digest, known, how, &into, cancel)?;
+        match self.cache.keep_unpacked(&name, &into, &at.join("grave"))? {
+            Some(tree) => Ok((tree.path.clone(), Some(tree))),
+            None => Ok((into, None)),
+        }
+    }
+
+    /// Reports that the root is begun; of a stage its steps are enough.
+    pub(super) fn started(&self, steps: usize) {
+        if self.ready.stage.is_none() {
+            let image = self.ready.plan.image.clone();
+            (self.sink)(Event::Started { image, steps, logs: self.logs.clone() });
+        }
     }
 
     /// Removes the scratch folder. What cannot be removed now is swept by the next run.
@@ -330,7 +445,11 @@ impl<'a> Work<'a> {
         let upper = make_dir(&at.join("u"))?;
         let work = fresh_work(at)?;
         let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
-        let Ready { base, epoch, context_dir, .. } = self.ready;
+        let Ready { start, epoch, context_dir, .. } = self.ready;
+        let Start::Made(base) = start else {
+            let why = "its layers are there".to_owned();
+            return Err(Error::Chore { what: "make the base".to_owned(), why }.into());
+        };
         base::build(base, *epoch, context_dir, &upper, &work, site.workshop, &mut hear).map_err(
             |error| match error {
                 base::Error::Archive(archive::Error::Cancelled) => {
@@ -348,7 +467,7 @@ impl<'a> Work<'a> {
     /// Writes the identity files over the last step.
     fn identity(&self, site: &Site<'_>, lower: &[PathBuf], at: &Path) -> Result<PathBuf, Error> {
         let upper = make_dir(&at.join("u"))?;
-        let identity = super::identity_of(&self.ready.recipe, &self.ready.plan, self.ready.epoch);
+        let identity = config::identity_of(&self.ready.recipe, &self.ready.plan, self.ready.epoch);
         let call = apply::Call::Identity { identity, epoch: self.ready.epoch };
         let overlay =
             Overlay { lower: lower.to_vec(), upper: upper.clone(), work: fresh_work(at)? };
@@ -396,23 +515,40 @@ impl<'a> Work<'a> {
             }
             Trouble::Step(why) => why,
         };
+        self.failed_at(index, why, tail, Some(log))
+    }
+
+    /// Returns the error of a step that failed before it ran.
+    pub(super) fn step_failed(&self, index: usize, why: StepFailure) -> Error {
+        self.failed_at(index, why, vec![], None)
+    }
+
+    fn failed_at(
+        &self,
+        index: usize,
+        why: StepFailure,
+        tail: Vec<String>,
+        log: Option<PathBuf>,
+    ) -> Error {
         let (label, line) = self.label(index);
-        Error::Step {
-            place: self.place(index),
-            label,
-            recipe: ready.recipe_path.clone(),
-            line,
-            why,
-            tail,
-            log: Some(log),
-        }
+        let recipe = self.ready.recipe_path.clone();
+        Error::Step { place: self.place(index), label, recipe, line, why, tail, log }
     }
 
     /// Returns `step 3 of 5`.
     pub(super) fn place(&self, index: usize) -> String {
         match self.node(index) {
-            Node::Base => "the base".to_owned(),
-            _ => format!("step {index} of {}", self.ready.plan.nodes.len()),
+            Node::Base => match &self.ready.stage {
+                Some(stage) => format!("the base of stage {stage}"),
+                None => "the base".to_owned(),
+            },
+            _ => {
+                let total = self.ready.plan.nodes.len();
+                match &self.ready.stage {
+                    Some(stage) => format!("step {index} of {total} of stage {stage}"),
+                    None => format!("step {index} of {total}"),
+                }
+            }
         }
     }
 

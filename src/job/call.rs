@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply;
 use crate::archive;
+use crate::context::TarSummary;
 use crate::digest::Digest;
 use crate::layer::{Compression, Packed};
 use crate::sandbox::{self, Includes, Passed};
-use crate::step::Probe;
+use crate::step::{Op, Probe};
 
 /// One call.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,6 +49,17 @@ pub enum Call {
         /// Paths, relative to the root.
         paths: Vec<String>,
     },
+    /// Writes the tar of what a copy takes of the root.
+    Take {
+        /// The `Copy`, with paths below the root.
+        op: Op,
+        /// What the one file is called that becomes the destination itself.
+        single: String,
+        /// Latest time in the tar, seconds since 1970.
+        epoch: i64,
+        /// Where the tar goes.
+        to: Passed,
+    },
     /// Takes one look of a test, of the kinds that need no program of the image.
     Probe(Probe),
     /// About operations inside the root.
@@ -72,6 +84,8 @@ pub enum Reply {
         /// `/etc/os-release`; empty where there is none.
         os_release: String,
     },
+    /// Of [`Call::Take`].
+    Taken(TarSummary),
     /// Of [`Call::Apply`].
     Apply(apply::Reply),
     /// Of [`Call::Archive`].

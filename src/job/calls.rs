@@ -7,6 +7,7 @@ use std::path::Path;
 use super::call::{Call, Reply};
 use super::settle;
 use crate::apply::probe;
+use crate::context;
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Compression, Packed};
 use crate::sandbox::{self, CallError, Inside};
@@ -24,6 +25,11 @@ impl sandbox::Call for Call {
             }
             Self::Settle { dir, epoch } => settle::times(dir, epoch).map(|()| Reply::Done),
             Self::Look { paths } => Ok(look(&paths)),
+            Self::Take { op, single, epoch, to } => {
+                context::take_from_root(&op, &single, epoch, to.into_file())
+                    .map(Reply::Taken)
+                    .map_err(|error| CallError::of(&error))
+            }
             Self::Probe(probe) => {
                 probe::look(&probe).map(|()| Reply::Done).map_err(CallError::refused)
             }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use crate::event::{Event, Sink};
 use crate::sandbox::{PATH, PolicyFile};
 
-/// Returns the environment of every step, before the step's own.
-pub(crate) fn environment(epoch: i64) -> BTreeMap<String, String> {
+/// Returns the environment of every step, before the step's own: bake's, and over it that of the
+/// image that is the `base`.
+pub(crate) fn environment(epoch: i64, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let fixed = [
         ("PATH", PATH),
         ("HOME", "~"),
@@ -22,6 +23,7 @@ pub(crate) fn environment(epoch: i64) -> BTreeMap<String, String> {
     let mut out: BTreeMap<String, String> =
         fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     out.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
+    out.extend(base.clone());
     out
 }
 

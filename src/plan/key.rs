@@ -9,6 +9,7 @@
 //! | `platform` | os and architecture |
 //! | `epoch` | seconds since 1970 for all times in the image |
 //! | `compression` | of the layer's blob |
+//! | `environment` | of a step on an image as base: that image's environment |
 //! | `kind` | `base`, `step` or `identity` |
 //! | `operations` | the step's canonical [`Op`]s: commands, environment, user, folders, owners, modes |
 //! | `files` | for each operation that reads the context: a digest of the places, modes and bytes it takes; of templates: the rendered text |
@@ -25,6 +26,8 @@
 //! (the key of that table), `base`, and one per step: the key of that step's table without its
 //! `below` row, as the steps before decide that. What reaches the bytes of an image is in its key,
 //! and what is not in the key does not reach the bytes.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -110,6 +113,8 @@ pub struct Common {
     pub epoch: i64,
     /// As the recipe writes it.
     pub compression: &'static str,
+    /// What programs see of the environment of the image that is the base.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Common {
@@ -134,6 +139,10 @@ impl Common {
     /// Returns the table of a step, but for the layers below it.
     pub fn step(&self, step: &StepInputs<'_>) -> Table {
         let mut table = self.table("step");
+        // Most bases have none.
+        if !self.environment.is_empty() {
+            table.add("environment", &self.environment);
+        }
         table.add("operations", &step.ops);
         table.add("files", &step.files);
         table.add("network", &step.network);
@@ -173,7 +182,12 @@ mod tests {
     use super::*;
 
     fn common() -> Common {
-        Common { platform: "linux/amd64".to_owned(), epoch: 7, compression: "gzip" }
+        Common {
+            platform: "linux/amd64".to_owned(),
+            epoch: 7,
+            compression: "gzip",
+            environment: BTreeMap::new(),
+        }
     }
 
     #[test]

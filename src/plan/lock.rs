@@ -24,6 +24,7 @@
 //! sha256 = "…"
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -45,12 +46,23 @@ pub struct Lock {
     /// The base, unless it is `scratch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<LockedBase>,
+    /// The bases of stages, by name of the stage.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stage: BTreeMap<String, StageLock>,
     /// One entry per `packages` step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<LockedPackages>,
     /// One entry per address downloaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub download: Vec<LockedDownload>,
+}
+
+/// What is pinned of a stage besides its packages and downloads, which stand with all others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageLock {
+    /// Its base.
+    pub base: LockedBase,
 }
 
 /// A pinned base.
@@ -69,6 +81,13 @@ pub enum LockedBase {
         date: i64,
         /// The set.
         packages: Vec<Package>,
+    },
+    /// An image.
+    Image {
+        /// As the recipe names it.
+        image: String,
+        /// Digest of the manifest that it was.
+        digest: Digest,
     },
 }
 
@@ -153,8 +172,19 @@ impl Lock {
         if let Some(epoch) = self.epoch {
             line(format!("epoch = {epoch}"));
         }
-        if let Some(LockedBase::Debian { suite, arch, components, date, packages }) = &self.base {
-            line("\n[base]\nkind = \"debian\"".to_owned());
+        let stages =
+            self.stage.iter().map(|(name, stage)| (format!("stage.{name}.base"), &stage.base));
+        let bases = self.base.iter().map(|base| ("base".to_owned(), base)).chain(stages);
+        for (header, base) in bases {
+            let LockedBase::Debian { suite, arch, components, date, packages } = base else {
+                let LockedBase::Image { image, digest } = base else { continue };
+                let image = text(image);
+                line(format!(
+                    "\n[{header}]\nkind = \"image\"\nimage = {image}\ndigest = \"{digest}\""
+                ));
+                continue;
+            };
+            line(format!("\n[{header}]\nkind = \"debian\""));
             line(format!(
                 "suite = {}\narch = {}\ncomponents = {}",
                 text(suite),
@@ -178,6 +208,9 @@ impl Lock {
 
     /// Takes over what `other` pins and this one does not.
     pub fn add(&mut self, other: Lock) {
+        for (name, stage) in other.stage {
+            self.stage.entry(name).or_insert(stage);
+        }
         for set in other.packages {
             if self.packages_for(&set.request).is_none() {
                 self.packages.push(set);
@@ -249,6 +282,18 @@ mod tests {
                 date: 1_762_603_200,
                 packages: vec![package("adduser"), package("apt")],
             }),
+            stage: BTreeMap::from([(
+                "build".to_owned(),
+                StageLock {
+                    base: LockedBase::Debian {
+                        suite: "trixie".to_owned(),
+                        arch: "amd64".to_owned(),
+                        components: vec!["main".to_owned()],
+                        date: 7,
+                        packages: vec![package("gcc")],
+                    },
+                },
+            )]),
             packages: vec![LockedPackages {
                 names: vec!["a\"b".to_owned()],
                 request: Digest::of("r"),

@@ -10,7 +10,7 @@ use crate::sandbox::{Host, Rung};
 use crate::store::{Staging, Store, UnpackedLayer};
 
 /// Reads manifest and config of a stored image; of an index those of this machine's image.
-pub(super) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
+pub(crate) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
     let descriptor = match image::kind(&named.media_type) {
         Kind::Index => {
             let host = Platform::host();
@@ -105,7 +105,7 @@ pub(crate) fn tree_name(host: &Host, digest: &Digest, diff_id: &Digest) -> Strin
     format!("{}-{}-{map}", digest.hex(), diff_id.short())
 }
 
-fn compression(media_type: &str) -> Option<Compression> {
+pub(crate) fn compression(media_type: &str) -> Option<Compression> {
     match media_type {
         image::MEDIA_LAYER_GZIP | image::MEDIA_DOCKER_LAYER_GZIP => Some(Compression::Gzip),
         image::MEDIA_LAYER_ZSTD => Some(Compression::Zstd),

@@ -15,6 +15,7 @@ mod base_mirror;
 mod base_path;
 mod build_direct;
 mod build_gate;
+mod build_graph;
 mod build_pack;
 mod cmd_build;
 mod cmd_build_host;

@@ -1,0 +1,125 @@
+//! What exactly a root starts from: as the lock file says, else as the world says now.
+
+use std::path::Path;
+
+use super::error::Error;
+use super::locking::Locking;
+use super::request::Request;
+use super::roots::Roots;
+use super::start::{Start, StartImage};
+use super::{pinned, stored};
+use crate::archive::{self, Source};
+use crate::base;
+use crate::digest::Digest;
+use crate::image::Platform;
+use crate::job::JobContext;
+use crate::plan;
+use crate::plan::lock::LockedBase;
+use crate::recipe::{BaseKind, Recipe};
+
+/// What the start of a root is found with.
+pub(super) struct From<'a> {
+    pub(super) hall: &'a JobContext<'a>,
+    pub(super) source: &'a Source,
+    pub(super) request: &'a Request,
+    pub(super) locking: &'a Locking,
+    pub(super) context: &'a Path,
+    pub(super) platform: &'a Platform,
+    pub(super) below: Option<&'a Roots>,
+}
+
+impl From<'_> {
+    /// Decides what exactly a root starts from. `recipe` has the root's base; `keys` are those of the
+    /// stages before it.
+    pub(super) fn start(
+        &self,
+        recipe: &Recipe,
+        stage: Option<&str>,
+        keys: &[(String, Digest)],
+    ) -> Result<Start, Error> {
+        match &recipe.base.kind {
+            BaseKind::Stage(name) => {
+                // Before the stages are planned only its kind counts.
+                let key = keys.iter().find(|(one, _)| one == name).map(|(_, key)| *key);
+                Ok(Start::Stage { name: name.clone(), key: key.unwrap_or(Digest::of(name)) })
+            }
+            BaseKind::Image(reference) => {
+                let pinned = match self.locking.base(stage) {
+                    Some(LockedBase::Image { image, digest })
+                        if *image == reference.to_string() =>
+                    {
+                        Some(digest)
+                    }
+                    _ => None,
+                };
+                if self.locking.locked() && pinned.is_none() {
+                    return Err(self.locking.missing("the base"));
+                }
+                stored::read(self.hall.store, reference, pinned, self.platform)
+                    .map(|image| Start::Image(Box::new(image)))
+                    .map_err(|why| self.failed(recipe, why))
+            }
+            BaseKind::Recipe(_) => {
+                let below = self.below.ok_or_else(|| Error::Chore {
+                    what: "use another recipe as base".to_owned(),
+                    why: "it is not part of this run".to_owned(),
+                })?;
+                let main = below.main();
+                Ok(Start::Image(Box::new(StartImage {
+                    reference: None,
+                    key: main.facts.key,
+                    epoch: main.epoch,
+                    config: main.skeleton.inherited(),
+                    history: vec![],
+                    layers: vec![],
+                })))
+            }
+            _ => self.pin(recipe, stage).map(Start::Made),
+        }
+    }
+
+    fn failed(&self, recipe: &Recipe, why: Vec<String>) -> Error {
+        Error::BaseImage {
+            base: plan::draw(recipe).base,
+            recipe: self.request.recipe.clone(),
+            line: recipe.base.line,
+            why,
+        }
+    }
+
+    /// Decides what exactly a base that is made is: as the lock file says, else as the world says
+    /// now.
+    fn pin(&self, recipe: &Recipe, stage: Option<&str>) -> Result<base::Pinned, Error> {
+        let Self { hall, source, request, locking, context, platform, .. } = *self;
+        let locked = match locking.base(stage) {
+            Some(locked) => {
+                pinned::from_lock(locked, &recipe.base.kind).map_err(|why| Error::Lock {
+                    path: locking.path().to_owned(),
+                    source: plan::lock::Error::Syntax(why),
+                })?
+            }
+            None => None,
+        };
+        let locked = locked.filter(|pin| pin.fits(&recipe.base, &platform.architecture));
+        if locking.locked() && locked.is_none() && matches!(recipe.base.kind, BaseKind::Debian(_)) {
+            return Err(locking.missing("the base"));
+        }
+        base::pin(&recipe.base, &platform.architecture, context, locked.as_ref(), source).map_err(
+            |source| match source {
+                base::Error::Archive(archive::Error::Cancelled) => Error::Interrupted,
+                _ if hall.cancel.fired() => Error::Interrupted,
+                source => {
+                    let base = plan::draw(recipe).base;
+                    Error::Base {
+                        base,
+                        recipe: request.recipe.clone(),
+                        line: recipe.base.line,
+                        source,
+                        tail: vec![],
+                        log: None,
+                    }
+                }
+            },
+        )
+    }
+}

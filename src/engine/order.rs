@@ -1,0 +1,111 @@
+//! Which recipes a run builds, in the order in which they need each other: what a recipe stands on
+//! comes before it, whether it was asked for or not.
+
+use std::path::{Path, PathBuf};
+
+use super::check;
+use super::error::{Error, Failed};
+use super::request::Request;
+use crate::recipe::{BaseKind, Inputs};
+
+/// A recipe of a run.
+pub(super) struct Ordered {
+    pub(super) request: Request,
+    /// It was asked for; else it is only what others stand on.
+    pub(super) wanted: bool,
+    /// The recipe that it stands on: its place in the order.
+    pub(super) base: Option<usize>,
+}
+
+/// Returns the recipes of `requests` and those that they stand on: first those that stand on
+/// nothing, in the order asked for, then the others behind what they stand on.
+///
+/// # Errors
+/// [`Error::Recipe`] where one cannot be read, [`Error::RecipeCycle`].
+pub(super) fn order(requests: &[Request]) -> Result<Vec<Ordered>, Failed> {
+    let mut found: Vec<Found> = vec![];
+    for request in requests {
+        let path = real(&request.recipe);
+        let mut way = vec![];
+        visit(&mut found, request.clone(), path, requests, &mut way)?;
+    }
+    // Whoever stands on another is behind all that do not: these are prepared side by side.
+    let (free, bound): (Vec<usize>, Vec<usize>) =
+        (0..found.len()).partition(|at| found[*at].base.is_none());
+    let place = |at: usize| free.iter().chain(&bound).position(|other| *other == at);
+    let bases: Vec<Option<usize>> = found.iter().map(|one| one.base.and_then(place)).collect();
+    let mut slots: Vec<Option<(Found, Option<usize>)>> =
+        found.into_iter().zip(bases).map(Some).collect();
+    let order: Vec<usize> = free.into_iter().chain(bound).collect();
+    let take = |at: usize| slots[at].take();
+    let taken = order.into_iter().filter_map(take);
+    let ordered = |(found, base): (Found, Option<usize>)| Ordered {
+        request: found.request,
+        wanted: found.wanted,
+        base,
+    };
+    Ok(taken.map(ordered).collect())
+}
+
+/// A recipe that was found, behind what it stands on.
+struct Found {
+    path: PathBuf,
+    request: Request,
+    wanted: bool,
+    base: Option<usize>,
+}
+
+/// Adds a recipe and what it stands on; returns its place. `way`: the recipes that stand on it.
+fn visit(
+    found: &mut Vec<Found>,
+    request: Request,
+    path: PathBuf,
+    requests: &[Request],
+    way: &mut Vec<PathBuf>,
+) -> Result<usize, Failed> {
+    let fail = |error| Failed { recipe: request.recipe.clone(), error };
+    if let Some(at) = way.iter().position(|one| *one == path) {
+        let mut cycle: Vec<PathBuf> = way[at..].to_vec();
+        cycle.push(path);
+        return Err(fail(Error::RecipeCycle { cycle }));
+    }
+    if let Some(at) = found.iter().position(|one| one.path == path) {
+        return Ok(at);
+    }
+    let looked = match &request.checked {
+        Some(looked) => looked.clone(),
+        None => check::look_over(&request.recipe, &request.inputs).map_err(fail)?,
+    };
+    let mut base = None;
+    if let BaseKind::Recipe(file) = &looked.recipe.base.kind {
+        let below = request.recipe.parent().unwrap_or(Path::new("")).join(file);
+        way.push(path.clone());
+        let asked = requests.iter().find(|one| real(&one.recipe) == real(&below)).cloned();
+        let next = asked.unwrap_or_else(|| unasked(&request, &below));
+        let at = real(&next.recipe);
+        base = Some(visit(found, next, at, requests, way)?);
+        way.pop();
+    }
+    let wanted = requests.iter().any(|one| real(&one.recipe) == path);
+    let request = Request { checked: Some(looked), ..request };
+    found.push(Found { path, request, wanted, base });
+    Ok(found.len() - 1)
+}
+
+/// Returns the request for a recipe that nobody asked for but `request`, which stands on it: what
+/// was said of variables and version is not meant for it.
+fn unasked(request: &Request, recipe: &Path) -> Request {
+    let inputs = Inputs {
+        file: recipe.to_owned(),
+        version: None,
+        vars: vec![],
+        vars_files: vec![],
+        ..request.inputs.clone()
+    };
+    Request { recipe: recipe.to_owned(), inputs, checked: None, ..request.clone() }
+}
+
+/// Returns where a recipe really is: through a symlink it is the same recipe.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,197 @@
+//! From a recipe to its roots: read, pinned and planned, so that everything is known before anything
+//! runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::config::Skeleton;
+use super::error::Error;
+use super::facts;
+use super::find::From;
+use super::locking::Locking;
+use super::request::{NoCache, Request};
+use super::roots::{Ready, Roots};
+use super::start::Start;
+use super::{check, read, run};
+use crate::archive::{Options, Source};
+use crate::digest::Digest;
+use crate::event::{Event, Sink, chain};
+use crate::image::Platform;
+use crate::job::JobContext;
+use crate::plan;
+use crate::plan::lock::Lock;
+use crate::recipe::Recipe;
+use crate::step;
+use crate::trial::{self, Tests};
+
+/// Reads, pins and plans a recipe. `below`: the image of the recipe that is its base.
+pub(super) fn prepare(
+    hall: &JobContext<'_>,
+    request: &Request,
+    locking: &Locking,
+    below: Option<&Roots>,
+) -> Result<Roots, Error> {
+    let platform = Platform::host();
+    let mut inputs = request.inputs.clone();
+    let looked =
+        request.checked.clone().map_or_else(|| check::look_over(&request.recipe, &inputs), Ok)?;
+    let (mut recipe, text) = (looked.recipe, looked.text);
+    let folder = request.recipe.parent().unwrap_or(Path::new(""));
+    let context_dir = folder.join(&recipe.image.context);
+    let store = check::below(hall.store.dir(), &context_dir)
+        .map(|path| (path, "bake itself: it is the store".to_owned()));
+    let context = looked
+        .context
+        .for_build(store, hall.store.cache("stat")?)
+        .map_err(|source| Error::Context { recipe: request.recipe.clone(), source })?;
+    let context = Arc::new(context);
+    let source = Arc::new(source(hall, request)?);
+    let from = From {
+        hall,
+        source: &source,
+        request,
+        locking,
+        context: &context_dir,
+        platform: &platform,
+        below,
+    };
+    let start = from.start(&recipe, None, &[])?;
+    let date = start.date();
+    let epoch: i64 = request
+        .epoch
+        .or(recipe.image.epoch)
+        .or(locking.epoch().filter(|_| date.is_some()))
+        .or(date)
+        .unwrap_or(0);
+    if epoch > jiff::Timestamp::now().as_second() {
+        // Only times after the epoch are set to it: with none after it, what is written now keeps
+        // the time it was written.
+        let message = format!(
+            "the epoch {epoch} is in the future: two builds may differ in the times of their files"
+        );
+        (hall.sink)(Event::Warning {
+            message,
+            hint: Some("set SOURCE_DATE_EPOCH or `[image] epoch` to a time in the past".to_owned()),
+        });
+    }
+    if recipe.uses_epoch {
+        inputs.epoch = epoch;
+        recipe = read::parse(&text, &request.recipe, &inputs)?;
+    }
+    let mut roots: Vec<Ready> = vec![];
+    let mut keys: Vec<(String, Digest)> = vec![];
+    let mut start = Some(start);
+    let stages = recipe.stages.iter().map(|stage| {
+        Some((
+            stage.name.clone(),
+            Recipe {
+                base: stage.base.clone(),
+                steps: stage.steps.clone(),
+                stages: vec![],
+                tests: vec![],
+                ..recipe.clone()
+            },
+        ))
+    });
+    let all: Vec<_> = stages.chain([None]).collect();
+    for stage in all {
+        let (stage, recipe) = match stage {
+            Some((name, recipe)) => (Some(name), recipe),
+            None => (None, recipe.clone()),
+        };
+        let start = match &stage {
+            Some(stage) => from.start(&recipe, Some(stage), &keys)?,
+            None => match start.take().expect("the image comes once, and last") {
+                Start::Stage { .. } => from.start(&recipe, None, &keys)?,
+                start => start,
+            },
+        };
+        let plan = plan::draw(&recipe);
+        let path = &request.recipe;
+        let skeleton = Skeleton::draw(&recipe, &plan, epoch, &platform, &start);
+        let facts = facts::gather(&facts::Sources {
+            recipe: &recipe,
+            plan: &plan,
+            base: &start,
+            context: &context,
+            locking,
+            epoch,
+            platform: &platform,
+            skeleton: stage.is_none().then_some(&skeleton),
+            stages: &keys,
+            stage: stage.as_deref(),
+            path,
+        })?;
+        let tests = match &stage {
+            Some(_) => Tests::default(),
+            None => Tests::of_recipe(&recipe, |file, most| context.read(file, most))
+                .map_err(|found| trial::unreadable(&request.recipe, found))?,
+        };
+        keys.extend(stage.clone().map(|stage| (stage, facts.key)));
+        roots.push(Ready {
+            recipe_path: path.clone(),
+            context: Arc::clone(&context),
+            context_dir: context_dir.clone(),
+            source: Arc::clone(&source),
+            environment: start.environment(),
+            pins: facts::pins(&start, stage.as_deref()),
+            stage,
+            recipe,
+            start,
+            plan,
+            epoch,
+            facts,
+            skeleton,
+            platform: platform.clone(),
+            tests,
+        });
+    }
+    let roots = Roots(roots);
+    known_steps(request, &roots)?;
+    locking.must_do(&roots.missing(), &roots.needed(locking.lock().unwrap_or(&Lock::default())))?;
+    for test in &recipe.tests_off {
+        let test = step::lower_test(test);
+        (hall.sink)(Event::Note {
+            message: format!("the test on line {} is off by its `when`: {}", test.line, test.label),
+        });
+    }
+    Ok(roots)
+}
+
+/// Makes sure that there is every step that is to be run although it is cached.
+pub(super) fn known_steps(request: &Request, roots: &Roots) -> Result<(), Error> {
+    let NoCache::Steps(names) = &request.no_cache else { return Ok(()) };
+    let steps = || {
+        roots.0.iter().flat_map(|root| {
+            let base = std::iter::once(root.plan.base.clone());
+            let labels = base.chain(root.plan.nodes.iter().map(|node| node.label.clone()));
+            labels.enumerate().map(|(index, label)| (root.stage.as_deref(), index, label))
+        })
+    };
+    let known = |name: &&String| {
+        !steps().any(|(stage, index, label)| run::names_step(name, stage, index, &label))
+    };
+    let Some(name) = names.iter().find(known) else { return Ok(()) };
+    let shown = |(stage, _, label): (Option<&str>, usize, String)| match stage {
+        Some(stage) => format!("{stage}/{label}"),
+        None => label,
+    };
+    Err(Error::NoStep {
+        name: name.clone(),
+        steps: steps().map(shown).collect(),
+        recipe: request.recipe.clone(),
+    })
+}
+
+/// Makes the downloader of one build, with its cache in the store.
+fn source(hall: &JobContext<'_>, request: &Request) -> Result<Source, Error> {
+    let mut options = Options { mirror: request.mirror.clone(), ..Options::default() };
+    options.limits.stall = request.network_timeout.unwrap_or(options.limits.stall);
+    let cancel = hall.cancel.clone();
+    let stop = Arc::new(move || cancel.fired());
+    let cache = hall.store.cache("packages")?;
+    Source::new(&cache, options, Sink::clone(hall.sink), stop).map_err(|error| Error::Chore {
+        what: format!("use the package cache {}", cache.display()),
+        why: chain(&error).join(": "),
+    })
+}

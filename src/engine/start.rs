@@ -1,0 +1,92 @@
+//! What a root starts from: something that is made (packages, a tar, nothing), or layers that are
+//! there already or come from another root of the run.
+
+use std::collections::BTreeMap;
+
+use super::pinned;
+use crate::base;
+use crate::digest::Digest;
+use crate::image::{Config, History};
+use crate::layer::{Blob, Compression};
+use crate::plan::lock::LockedBase;
+
+/// What a root starts from.
+pub(super) enum Start {
+    /// Made by this run, as one layer.
+    Made(base::Pinned),
+    /// What a stage of the same recipe holds at its end.
+    Stage {
+        /// Its name.
+        name: String,
+        /// The key of the stage.
+        key: Digest,
+    },
+    /// An image: of the store, or of another recipe of this run.
+    Image(Box<StartImage>),
+}
+
+/// An image as base.
+pub(super) struct StartImage {
+    /// What it is called in the lock file: as the recipe writes it. None: it is another recipe's.
+    pub(super) reference: Option<String>,
+    /// Names it: the digest of its manifest, or the key of the build that will make it.
+    pub(super) key: Digest,
+    /// When it was made, seconds since 1970: the epoch of what stands on it.
+    pub(super) epoch: i64,
+    /// How it is started: what is inherited.
+    pub(super) config: Config,
+    /// What its history says.
+    pub(super) history: Vec<History>,
+    /// Its layers, the lowest first, and where their blobs are; none while they are to be made.
+    pub(super) layers: Vec<(Blob, Compression)>,
+}
+
+impl Start {
+    /// Names what it is. The same name gives the same layers.
+    pub(super) fn key(&self, epoch: i64) -> Digest {
+        match self {
+            Self::Made(base) => base.key(epoch),
+            Self::Stage { key, .. } => Digest::of(format!("stage {key}")),
+            Self::Image(image) => Digest::of(format!("image {}", image.key)),
+        }
+    }
+
+    /// Returns the date of the newest input, seconds since 1970.
+    pub(super) fn date(&self) -> Option<i64> {
+        match self {
+            Self::Made(base) => base.date(),
+            Self::Stage { .. } => None,
+            Self::Image(image) => Some(image.epoch),
+        }
+    }
+
+    /// Whether the lock file has to pin it.
+    pub(super) fn needs_lock(&self) -> bool {
+        match self {
+            Self::Made(base) => pinned::needs_lock(base),
+            Self::Stage { .. } => false,
+            Self::Image(image) => image.reference.is_some(),
+        }
+    }
+
+    /// Returns what the lock file says of it.
+    pub(super) fn to_lock(&self) -> Option<LockedBase> {
+        match self {
+            Self::Made(base) => pinned::to_lock(base),
+            Self::Stage { .. } => None,
+            Self::Image(image) => {
+                let image_name = image.reference.clone()?;
+                Some(LockedBase::Image { image: image_name, digest: image.key })
+            }
+        }
+    }
+
+    /// Returns the environment that steps on it see before their own.
+    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+        let Self::Image(image) = self else { return BTreeMap::new() };
+        let split = |variable: &String| {
+            variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        image.config.env.iter().filter_map(split).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! An image of the store as base: found, checked, and its config and layers read.
+
+use super::built::{Artifact, ArtifactLayer};
+use super::error::Error;
+use super::start::StartImage;
+use crate::digest::Digest;
+use crate::event::chain;
+use crate::image::{self, Platform, Reference};
+use crate::layer::{Blob, Compression};
+use crate::store::{self, Store, Version};
+use crate::trial;
+
+/// Reads the image `reference` as a base for `platform`; with `pinned` the one of this digest.
+///
+/// # Errors
+/// Why it cannot be used, from the outside in: it is not there, revoked, for another platform, or
+/// its blobs are not what its manifest says.
+pub(super) fn read(
+    store: &Store,
+    reference: &Reference,
+    pinned: Option<&Digest>,
+    platform: &Platform,
+) -> Result<StartImage, Vec<String>> {
+    let told = |error: &dyn std::error::Error| chain(error);
+    let version = match pinned {
+        None => store.resolve(reference).map_err(|error| told(&error))?,
+        Some(digest) => {
+            by_digest(store, digest).map_err(|error| told(&error))?.ok_or_else(|| {
+                vec![
+                    format!("the lock file pins {digest}, which is no longer in the store"),
+                    "`bake lock --update` takes what the name means now".to_owned(),
+                ]
+            })?
+        }
+    };
+    store.check_not_revoked(&version).map_err(|error| told(&error))?;
+    let (manifest, config) = trial::read(store, &version.manifest).map_err(|error| told(&error))?;
+    let there = (config.os.as_str(), config.architecture.as_str());
+    if there != (platform.os.as_str(), platform.architecture.as_str()) {
+        return Err(vec![format!(
+            "it is for {}/{}, and this build is for {platform}",
+            there.0, there.1
+        )]);
+    }
+    let mut layers = vec![];
+    for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+        // Of the size that the manifest says; its bytes are checked when it is unpacked.
+        store.blob_of(layer).map_err(|error| told(&error))?;
+        let how = trial::compression(&layer.media_type).ok_or_else(|| {
+            vec![format!("the media type of its layer {} is {:?}", layer.digest, layer.media_type)]
+        })?;
+        let blob = Blob { diff_id: *diff_id, digest: layer.digest, size: layer.size, tar_size: 0 };
+        layers.push((blob, how));
+    }
+    if layers.len() != config.rootfs.diff_ids.len() || layers.len() != manifest.layers.len() {
+        return Err(vec!["its config and its manifest disagree about its layers".to_owned()]);
+    }
+    let epoch = config.created.as_deref().and_then(image::epoch_of).unwrap_or(0);
+    Ok(StartImage {
+        reference: Some(reference.to_string()),
+        key: version.manifest.digest,
+        epoch,
+        config: config.config,
+        history: config.history,
+        layers,
+    })
+}
+
+/// Returns a published version as what it gives to those that stand on it.
+///
+/// # Errors
+/// Where its blobs are not what its manifest says.
+pub(super) fn artifact(store: &Store, version: &Version) -> Result<Artifact, Error> {
+    let by = Reference { digest: Some(version.manifest.digest), ..version.reference.clone() };
+    let image = read(store, &by, Some(&version.manifest.digest), &Platform::host());
+    let image = image.map_err(|why| Error::Chore {
+        what: format!("use {} as base", version.reference),
+        why: why.join(": "),
+    })?;
+    let layer = |(blob, compression): (Blob, Compression)| ArtifactLayer {
+        path: store.blob_path(&blob.digest),
+        blob,
+        compression,
+        foreign: true,
+    };
+    let layers = image.layers.into_iter().map(layer).collect();
+    Ok(Artifact { layers, history: image.history })
+}
+
+fn by_digest(store: &Store, digest: &Digest) -> Result<Option<Version>, store::Error> {
+    Ok(store.versions()?.into_iter().find(|version| version.manifest.digest == *digest))
+}

@@ -1,0 +1,223 @@
+//! What a step wants besides its own root: files of a stage, to copy or to look at, and directories
+//! of the context, to look at. They come as a tar, whose bytes depend on what is in it alone.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::built::Artifact;
+use super::error::{Error, StepFailure};
+use super::node::Trouble;
+use super::work::Work;
+use crate::context::TarSummary;
+use crate::digest::{Digest, HashReader};
+use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir, reply, unexpected};
+use crate::sandbox::Overlay;
+use crate::step::{Mount, Op};
+
+/// Room of the cache in which it stands what was taken from which layers.
+const ROOM: &str = "taken";
+
+/// Something that a step wants of a stage or of the context.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// What it is called in the key and for people: `/out/hello of stage build`.
+    pub(super) name: String,
+    /// The stage; none: the context.
+    pub(super) stage: Option<String>,
+    /// The `Copy` that takes it, with paths below the root it is taken from.
+    pub(super) op: Op,
+    /// What the one file is called that becomes the destination itself.
+    single: String,
+}
+
+/// What was taken: everything about it but the bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Taken {
+    /// Names the content: the digest of the tar.
+    pub(super) digest: Digest,
+    /// Entries of the tar.
+    pub(super) entries: u64,
+    /// It is one file, which becomes the destination itself.
+    pub(super) single: bool,
+}
+
+/// Returns what the operation wants, in order.
+pub(super) fn of(op: &Op) -> Vec<Wanted> {
+    match op {
+        Op::Copy { from, stage: Some(stage), to, mode, exclude, .. } => {
+            let name = format!("{} of stage {stage}", from.join(" "));
+            let op = take(from.clone(), to, *mode, exclude.clone());
+            let single = to.rsplit('/').next().unwrap_or_default().to_owned();
+            vec![Wanted { name, stage: Some(stage.clone()), op, single }]
+        }
+        Op::Exec { mounts, .. } | Op::Script { mounts, .. } => mounts.iter().map(mounted).collect(),
+        _ => vec![],
+    }
+}
+
+fn mounted(mount: &Mount) -> Wanted {
+    let path = mount.path.to_string_lossy().into_owned();
+    let name = match &mount.stage {
+        Some(stage) => format!("{path} of stage {stage}"),
+        None => format!("{path} at {}", mount.at),
+    };
+    let op = take(vec![path], "/x/", None, vec![]);
+    Wanted { name, stage: mount.stage.clone(), op, single: String::new() }
+}
+
+/// Returns the copy that takes `from`, with paths below the root.
+fn take(from: Vec<String>, to: &str, mode: Option<u32>, exclude: Vec<String>) -> Op {
+    let below = |path: String| {
+        let path = path.trim_start_matches('/');
+        if path.is_empty() { ".".to_owned() } else { path.to_owned() }
+    };
+    let from = from.into_iter().map(below).collect();
+    Op::Copy { from, stage: None, to: to.to_owned(), owner: "0:0".to_owned(), mode, exclude }
+}
+
+impl Wanted {
+    /// Returns what names this of the layers `chain`, whatever they hold.
+    fn record(&self, chain: &[Digest], epoch: i64) -> Digest {
+        Digest::of(json!([1, self.op, self.single, chain, epoch]).to_string())
+    }
+}
+
+impl Work<'_> {
+    /// Waits for the stages of which step `index` wants something, and names what it gets. Where the
+    /// cache knows it, nothing is unpacked for that.
+    pub(super) fn await_wanted(&self, index: usize) -> Result<(), Error> {
+        let wanted = self.ready.facts.wanted(index);
+        if wanted.iter().flatten().all(|one| one.stage.is_none()) || self.named(index).is_some() {
+            return Ok(());
+        }
+        let mut named = vec![];
+        for one in wanted.iter().flatten() {
+            let Some(stage) = &one.stage else { continue };
+            let artifact = self.artifact(stage)?;
+            let record = one.record(&artifact.chain(), self.ready.epoch);
+            let known = self.cache.record(ROOM, &record);
+            let taken = match known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                Some(taken) => taken,
+                None => self.take(index, one, &artifact)?.1,
+            };
+            named.push((one.name.clone(), taken.digest));
+        }
+        self.set_named(index, named);
+        Ok(())
+    }
+
+    /// Returns the tar of something that step `index` wants, at its start.
+    pub(super) fn tar(&self, index: usize, wanted: &Wanted) -> Result<(File, Taken), Trouble> {
+        let Some(stage) = &wanted.stage else {
+            return self.tar_of_context(wanted);
+        };
+        let artifact = self.artifact(stage)?;
+        let (file, taken) = self.take(index, wanted, &artifact)?;
+        let expected = self.named(index).unwrap_or_default();
+        if expected.iter().any(|(name, digest)| *name == wanted.name && *digest != taken.digest) {
+            let why = "it gave other bytes than before".to_owned();
+            return Err(Error::Chore { what: format!("take {}", wanted.name), why }.into());
+        }
+        Ok((file, taken))
+    }
+
+    fn tar_of_context(&self, wanted: &Wanted) -> Result<(File, Taken), Trouble> {
+        let file = self.aside()?;
+        let out = BufWriter::with_capacity(256 << 10, file);
+        let single = wanted.single.as_bytes();
+        let written = self.ready.context.write_tar(&wanted.op, single, self.ready.epoch, out);
+        let (out, summary) = written.map_err(|error| Trouble::prepared(&error))?;
+        let file = out.into_inner().map_err(|error| chore(&wanted.name, error.into_error()))?;
+        Ok(finished(&wanted.name, file, summary)?)
+    }
+
+    /// Takes `wanted` from what a stage gave.
+    fn take(
+        &self,
+        index: usize,
+        wanted: &Wanted,
+        artifact: &Artifact,
+    ) -> Result<(File, Taken), Error> {
+        let file = self.aside()?;
+        let keep = file.try_clone().map_err(|error| chore(&wanted.name, error))?;
+        let at = tempfile::Builder::new()
+            .prefix("take-")
+            .tempdir_in(self.draft.dir())
+            .map_err(|error| chore(&wanted.name, error))?
+            .keep();
+        let (mut lower, mut trees) = (vec![], vec![]);
+        for (number, layer) in artifact.layers.iter().enumerate() {
+            self.draft.adopt(&layer.path, &layer.blob.digest)?;
+            let own = at.join(format!("layer-{number}"));
+            let (folder, tree) =
+                self.unpacked(&layer.blob, layer.compression, layer.foreign, &own)?;
+            lower.insert(0, folder);
+            trees.extend(tree);
+        }
+        let upper = make_dir(&at.join("u"))?;
+        let root = Overlay { lower, upper, work: fresh_work(&at)? };
+        let (op, single, epoch) = (wanted.op.clone(), wanted.single.clone(), self.ready.epoch);
+        let call = Call::Take { op, single, epoch, to: file.into() };
+        let job = Job { root: Some(root), ..Job::bare(Action::call(call)) };
+        let what = format!("take {}", wanted.name);
+        let summary = match self.session()?.run(job, self.hall.cancel, &mut |_| {})? {
+            Ended::Failed { how, seen, .. } => {
+                return Err(self.step_failed(index, StepFailure::Ran(how, seen)));
+            }
+            ended => match reply(ended, &what)? {
+                Reply::Taken(summary) => summary,
+                other => return Err(unexpected(&what, &other).into()),
+            },
+        };
+        let (file, taken) = finished(&wanted.name, keep, summary)?;
+        let record = wanted.record(&artifact.chain(), self.ready.epoch);
+        let bytes = serde_json::to_vec(&taken).expect("plain data always has a JSON form");
+        // Without it the next build takes the files again to know what they are.
+        let _ = self.cache.write_record(ROOM, &record, &bytes);
+        Ok((file, taken))
+    }
+
+    fn aside(&self) -> Result<File, Error> {
+        tempfile::tempfile_in(self.draft.dir()).map_err(|source| Error::File {
+            verb: "make a file in",
+            path: self.draft.dir().to_owned(),
+            source,
+        })
+    }
+}
+
+fn finished(name: &str, file: File, summary: TarSummary) -> Result<(File, Taken), Error> {
+    let mut file = file;
+    let mut hash = || -> io::Result<Digest> {
+        file.rewind()?;
+        let mut reader = HashReader::new(&file);
+        io::copy(&mut reader, &mut io::sink())?;
+        let digest = reader.finish().1;
+        file.rewind()?;
+        Ok(digest)
+    };
+    let digest = hash().map_err(|error| chore(name, error))?;
+    let TarSummary { entries, single } = summary;
+    Ok((file, Taken { digest, entries, single }))
+}
+
+fn chore(name: &str, error: io::Error) -> Error {
+    Error::Chore { what: format!("take {name}"), why: error.to_string() }
+}
+
+/// Returns the operation that places what was taken for the copy `op`: where one file becomes the
+/// destination itself, it goes into the directory above, by its name.
+pub(super) fn placing(op: &Op, taken: &Taken) -> Op {
+    let mut op = op.clone();
+    if let Op::Copy { to, .. } = &mut op
+        && taken.single
+    {
+        let above = PathBuf::from(&*to).parent().map(Path::to_owned).unwrap_or_default();
+        *to = format!("{}/", above.display().to_string().trim_end_matches('/'));
+    }
+    op
+}
