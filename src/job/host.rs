@@ -1,6 +1,7 @@
 //! This machine, looked at when the first thing has to run on it: a build with nothing to do never
 //! asks.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::sandbox;
@@ -10,6 +11,15 @@ use crate::sandbox;
 pub struct Host(OnceLock<sandbox::Host>);
 
 impl Host {
+    /// Looks at it now; the sandbox starts `program` as its supervisor instead of this one.
+    ///
+    /// # Errors
+    /// As [`sandbox::probe`].
+    pub fn of(program: &Path) -> Result<Self, sandbox::Error> {
+        let found = sandbox::probe(Some(program))?;
+        Ok(Self(OnceLock::from(found)))
+    }
+
     /// Looks at it, once.
     ///
     /// # Errors
