@@ -105,7 +105,8 @@ fn enables(link: &Path) -> bool {
     directory.is_some_and(|name| name.to_string_lossy().ends_with("-enabled"))
 }
 
-/// Whether a line of the file that is no comment has one of these names.
+/// Whether a line of the file that is no comment gives one of these names to something: a name at
+/// the beginning of a line is prose.
 fn mentions(file: &Path, names: &[String]) -> bool {
     if fs::metadata(file).map_or(true, |meta| !meta.is_file() || meta.len() > MAX_CONFIGURATION) {
         return false;
@@ -114,7 +115,12 @@ fn mentions(file: &Path, names: &[String]) -> bool {
     String::from_utf8_lossy(&text).lines().any(|line| {
         let line = line.trim_start();
         let comment = ["#", ";", "//"].iter().any(|mark| line.starts_with(mark));
-        !comment && names.iter().any(|name| line.contains(name))
+        let given = |name: &String| {
+            let mark = |c: char| c.is_whitespace() || "=<:'\"".contains(c);
+            let before = line.find(name).and_then(|at| line[..at].rsplit_once(mark));
+            before.is_some_and(|(setting, _)| !setting.trim().is_empty())
+        };
+        !comment && names.iter().any(given)
     })
 }
 
@@ -153,6 +159,9 @@ mod tests {
         let line = "ssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'";
         assert!(stays(tree(&[("etc/postgresql/15/main/postgresql.conf", line)]).path()));
         assert!(!stays(tree(&[("etc/x.conf", &format!("  # {line}"))]).path()), "a comment");
+        let prose =
+            "You may symlink this file to\n/etc/ssl/certs/ssl-cert-snakeoil.pem; in this case";
+        assert!(!stays(tree(&[("etc/root.crt", prose)]).path()), "prose");
         let site = ("etc/apache2/sites-available/default-ssl.conf", line);
         let dir = tree(&[site]);
         fs::create_dir(dir.path().join("etc/apache2/sites-enabled")).expect("ours");

@@ -2,9 +2,9 @@
 //! has a made-up identity in it, and the time at which it was made. Here the identity becomes one of
 //! the file's own path, and the time 0, so that the same table is the same bytes.
 //!
-//! The format (Berkeley DB 5.3, `dbinc/db_page.h`): a page that describes a hash begins, after the
-//! log sequence number and its page number (12 bytes), with the magic number 0x061561 in the
-//! machine's byte order; its identity (`uid`) is 20 bytes at 52.
+//! The format (Berkeley DB 5.3, `dbinc/db_page.h`): the first page of a hash begins, after the log
+//! sequence number and the page number (12 bytes), with the magic number 0x061561 in the machine's
+//! byte order; its identity (`uid`) is 20 bytes at 52.
 
 use std::fs;
 use std::io;
@@ -46,18 +46,17 @@ pub(super) fn settle(tree: &Tree<'_>) -> io::Result<u64> {
 
 /// Returns the same table without chance and time; `None` if it is no hash of Berkeley DB.
 fn timeless(bytes: &[u8], place: &Path) -> Option<Vec<u8>> {
-    let mut out = bytes.to_vec();
-    let identity = Digest::of(place.as_os_str().as_encoded_bytes());
-    let mut found = false;
-    for page in out.chunks_mut(STEP) {
-        if page.get(12..16).is_some_and(|magic| magic == MAGIC.to_ne_bytes()) {
-            let length = IDENTITY.len();
-            page.get_mut(IDENTITY)?.copy_from_slice(&identity.as_bytes()[..length]);
-            found = true;
-        }
-    }
-    if !found {
+    if bytes.get(12..16)? != MAGIC.to_ne_bytes() {
         return None;
+    }
+    let made_up = bytes.get(IDENTITY)?;
+    let identity = Digest::of(place.as_os_str().as_encoded_bytes());
+    let mut out = bytes.to_vec();
+    // Also in what is left of the first page in the memory that later ones were made in.
+    for page in out.chunks_mut(STEP) {
+        if let Some(here) = page.get_mut(IDENTITY).filter(|here| *here == made_up) {
+            here.copy_from_slice(&identity.as_bytes()[..made_up.len()]);
+        }
     }
     let stamps = bytes.windows(STAMP.len()).enumerate().filter(|(_, window)| *window == STAMP);
     for (at, _) in stamps {
@@ -77,9 +76,9 @@ mod tests {
     fn table(identity: u8, time: &str) -> Vec<u8> {
         let mut bytes = vec![0; 1024];
         for page in [0, 512] {
-            bytes[page + 12..page + 16].copy_from_slice(&MAGIC.to_ne_bytes());
             bytes[page + 52..page + 72].fill(identity);
         }
+        bytes[12..16].copy_from_slice(&MAGIC.to_ne_bytes());
         bytes.extend(format!("\u{1}{time}\u{1}YP_LAST_MODIFIED\u{1}@").as_bytes());
         bytes
     }
