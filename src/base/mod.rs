@@ -1,6 +1,6 @@
 //! From the world in: a base becomes a pinned root file system. `pin` decides what exactly is meant and can be written to a lock file; `build` makes
-//! the tree from a pin, always the same one. What is not here: layers (the hall packs the tree) and
-//! the cache of finished bases (the hall asks for [`Pinned::key`]).
+//! the tree from a pin, always the same one. What is not here: layers (`engine` packs the tree) and
+//! the cache of finished bases (`engine` asks for [`Pinned::key`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub enum Error {
         /// Which.
         what: &'static str,
     },
-    /// A file or folder of ours.
+    /// A file or directory of ours.
     #[error("cannot {doing} {path}")]
     File {
         /// `read`, `write`, ….
@@ -44,7 +44,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The base folder or archive is not what was pinned.
+    /// The base directory or archive is not what was pinned.
     #[error("{path} has changed: expected {expected}, found {found}")]
     Changed {
         /// Which.
@@ -62,7 +62,7 @@ pub enum Error {
         /// What it is.
         what: ImageForm,
     },
-    /// The base folder or archive is not in the context.
+    /// The base directory or archive is not in the context.
     #[error("{path} leads out of the context: {link} is a symlink")]
     Outside {
         /// As the recipe says.
@@ -112,13 +112,13 @@ impl Error {
 pub enum Pinned {
     /// Nothing.
     Scratch,
-    /// A tar or folder of the context.
+    /// A tar or directory of the context.
     Path(PinnedPath),
     /// A set of Debian packages.
     Debian(PinnedDebian),
 }
 
-/// A pinned tar or folder.
+/// A pinned tar or directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedPath {
     /// Path below the context.
@@ -205,9 +205,9 @@ fn components(debian: &recipe::Debian) -> Vec<String> {
     if debian.components.is_empty() { vec!["main".to_owned()] } else { debian.components.clone() }
 }
 
-/// Decides what exactly `base` is. `arch`: OCI architecture. `context`: folder that paths are
+/// Decides what exactly `base` is. `arch`: OCI architecture. `context`: directory that paths are
 /// relative to. With a `locked` pin that fits the recipe nothing is asked of the network; a changed
-/// tar or folder is told by comparing the result with `locked`.
+/// tar or directory is recognised by comparing the result with `locked`.
 pub fn pin(
     base: &recipe::Base,
     arch: &str,
@@ -236,8 +236,8 @@ pub fn pin(
     }
 }
 
-/// Makes the tree of `pinned` in the empty folder `upper` (below the session's scratch folder, as
-/// `work`, an empty folder beside it). The same pin and epoch always give the same tree, up to
+/// Makes the tree of `pinned` in the empty directory `upper` (below the session's scratch directory, as
+/// `work`, an empty directory beside it). The same pin and epoch always give the same tree, up to
 /// times after `epoch`. On failure `upper` holds rubbish.
 pub fn build(
     pinned: &Pinned,
@@ -245,13 +245,13 @@ pub fn build(
     context: &Path,
     upper: &Path,
     work: &Path,
-    shop: &JobContext<'_>,
-    hear: &mut dyn FnMut(Line<'_>),
+    jobs: &JobContext<'_>,
+    output: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
     match pinned {
         Pinned::Scratch => Ok(()),
-        Pinned::Path(pin) => path::build(pin, epoch, context, upper, shop),
-        Pinned::Debian(pin) => debian::bootstrap::build(pin, epoch, upper, work, shop, hear),
+        Pinned::Path(pin) => path::build(pin, epoch, context, upper, jobs),
+        Pinned::Debian(pin) => debian::bootstrap::build(pin, epoch, upper, work, jobs, output),
     }
 }
 

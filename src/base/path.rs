@@ -108,13 +108,13 @@ pub(super) fn build(
     epoch: i64,
     context: &Path,
     upper: &Path,
-    shop: &JobContext<'_>,
+    jobs: &JobContext<'_>,
 ) -> Result<(), Error> {
     let path = held(context, &pin.path)?;
     let is_directory = fs::metadata(&path).map_err(Error::file("read", &path))?.is_dir();
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| Error::file("read", &path)(e.into()))?;
-    let inside = shop.inside(upper)?;
+    let inside = jobs.inside(upper)?;
     std::thread::scope(|scope| {
         let path = &path;
         let pump = threads::scoped(scope, move || -> io::Result<Digest> {
@@ -136,7 +136,7 @@ pub(super) fn build(
         let call = Call::UnpackArchive { into: inside, archive: reader.into() };
         let job = Job::bare(Action::call(call));
         let ended =
-            shop.run(&format!("unpacking {}", pin.path.display()), job, &mut |_| {}, &mut |_| {});
+            jobs.run(&format!("unpacking {}", pin.path.display()), job, &mut |_| {}, &mut |_| {});
         let found =
             pump.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
         match (ended, found) {

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile};
 use crate::threads;
 
-/// Runs each preinst as dpkg would: its control folder at `tmp.ci` (elsewhere debconf would not
+/// Runs each preinst as dpkg would: its control directory at `tmp.ci` (elsewhere debconf would not
 /// know the owner of a template).
 const PREINSTS: &str = r#"
 cd /
@@ -36,14 +36,14 @@ pub(in crate::base) fn build(
     epoch: i64,
     upper: &Path,
     work: &Path,
-    shop: &JobContext<'_>,
-    hear: &mut dyn FnMut(Line<'_>),
+    jobs: &JobContext<'_>,
+    output: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
     if pin.arch != host_arch() {
         return Err(Error::Foreign { arch: pin.arch.clone(), host: host_arch().to_owned() });
     }
-    let done = unpack(pin, epoch, upper, shop)?;
-    configure(pin, epoch, upper, work, done.preinsts, shop, hear)
+    let done = unpack(pin, epoch, upper, jobs)?;
+    configure(pin, epoch, upper, work, done.preinsts, jobs, output)
 }
 
 /// Downloads and unpacks at the same time.
@@ -51,17 +51,17 @@ fn unpack(
     pin: &PinnedDebian,
     epoch: i64,
     upper: &Path,
-    shop: &JobContext<'_>,
+    jobs: &JobContext<'_>,
 ) -> Result<UnpackedPackages, Error> {
-    let mirror = shop.source.mirror(pin.mirror.as_deref(), &pin.suite);
+    let mirror = jobs.source.mirror(pin.mirror.as_deref(), &pin.suite);
     let set = PackageSet {
-        root: shop.inside(upper)?,
+        root: jobs.inside(upper)?,
         packages: PathBuf::from("/packages/sha256"),
         set: pin.packages.clone(),
         arch: arch_name(&pin.arch)?.to_owned(),
         slim: pin.slim,
         epoch,
-        threads: shop.source.threads(),
+        threads: jobs.source.threads(),
         sources: super::sources(pin),
     };
     let total = pin.packages.len() as u64;
@@ -70,7 +70,7 @@ fn unpack(
     let call = Call::UnpackPackages { set, arrived: reader.into() };
     let job = Job {
         mounts: vec![Mount {
-            from: shop.source.cache().to_owned(),
+            from: jobs.source.cache().to_owned(),
             at: PathBuf::from("/packages"),
             read_only: true,
             owners: Owners::Image,
@@ -78,7 +78,7 @@ fn unpack(
         ..Job::bare(Action::call(call))
     };
     let mut progress = |done| {
-        (shop.sink)(Event::Progress {
+        (jobs.sink)(Event::Progress {
             task: "unpack",
             what: format!("Debian {}", pin.suite),
             done,
@@ -87,17 +87,17 @@ fn unpack(
         });
     };
     let (fetched, ended) = std::thread::scope(|scope| {
-        let fetching = threads::scoped(scope, || fetch(pin, &mirror, File::from(writer), shop))
+        let fetching = threads::scoped(scope, || fetch(pin, &mirror, File::from(writer), jobs))
             .map_err(Error::file("start a thread for", upper))?;
-        let ended = shop.run("unpacking the base", job, &mut |_| {}, &mut progress);
+        let ended = jobs.run("unpacking the base", job, &mut |_| {}, &mut progress);
         let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, Error>((fetched, ended))
     })?;
-    (shop.sink)(Event::ProgressEnd { task: "unpack" });
+    (jobs.sink)(Event::ProgressEnd { task: "unpack" });
     // When a download fails the unpacking ends too, for want of packages: the download is the
     // reason.
     match fetched {
-        Err(archive::Error::Cancelled) if !shop.cancel.fired() => {}
+        Err(archive::Error::Cancelled) if !jobs.cancel.fired() => {}
         Err(error) => return Err(error.into()),
         Ok(()) => {}
     }
@@ -113,9 +113,9 @@ fn fetch(
     pin: &PinnedDebian,
     mirror: &Mirror,
     mut pipe: File,
-    shop: &JobContext<'_>,
+    jobs: &JobContext<'_>,
 ) -> Result<(), archive::Error> {
-    shop.source.packages(&pin.packages, mirror, &mut |index, _| {
+    jobs.source.packages(&pin.packages, mirror, &mut |index, _| {
         let place = u32::try_from(index).unwrap_or(u32::MAX).to_le_bytes();
         // Nobody reads any more: the unpacking has failed and says why itself.
         if pipe.write_all(&place).is_err() {
@@ -132,8 +132,8 @@ fn configure(
     upper: &Path,
     work: &Path,
     preinsts: Vec<String>,
-    shop: &JobContext<'_>,
-    hear: &mut dyn FnMut(Line<'_>),
+    jobs: &JobContext<'_>,
+    output: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
     let exec = |argv: Vec<String>, env| {
         Action::Exec(Exec {
@@ -184,6 +184,6 @@ fn configure(
             Action::call(Call::Finish(check)),
         ],
     };
-    shop.run("configuring the base", job, hear, &mut |_| {})?;
+    jobs.run("configuring the base", job, output, &mut |_| {})?;
     Ok(())
 }

@@ -39,11 +39,11 @@ fn absent(error: &io::Error) -> bool {
 /// for anything within the last part of the pattern.
 pub(super) fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
     let path = tree.root.join(pattern);
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
     else {
         return Ok(vec![]);
     };
-    let Some(looked) = tree.looked(folder.strip_prefix(tree.root).map_err(io::Error::other)?)?
+    let Some(looked) = tree.looked(directory.strip_prefix(tree.root).map_err(io::Error::other)?)?
     else {
         return Ok(vec![]);
     };
@@ -58,15 +58,15 @@ pub(super) fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(&looked) {
         Ok(entries) => entries,
         Err(error) if absent(&error) => return Ok(vec![]),
-        Err(error) => return Err(named(folder, &error)),
+        Err(error) => return Err(named(directory, &error)),
     };
     let mut found = vec![];
     for entry in entries {
-        let entry = entry.map_err(|e| named(folder, &e))?;
+        let entry = entry.map_err(|e| named(directory, &e))?;
         if entry.file_name().to_str().is_some_and(|n| matches(n, &pieces))
-            && !deleted(&entry.metadata().map_err(|e| named(folder, &e))?)
+            && !deleted(&entry.metadata().map_err(|e| named(directory, &e))?)
         {
-            found.push(folder.join(entry.file_name()));
+            found.push(directory.join(entry.file_name()));
         }
     }
     found.sort();
@@ -96,8 +96,8 @@ fn matches(name: &str, pieces: &[&str]) -> bool {
 }
 
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let folder = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-    if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    let directory = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    if directory { fs::remove_dir_all(path) } else { fs::remove_file(path) }
         .map_err(|e| named(path, &e))
 }
 

@@ -1,5 +1,5 @@
 //! What `variant = "slim"` leaves out, with dpkg's own rules (dpkg(1), `--path-exclude`), so that
-//! the base and every later package are treated alike: the last rule that matches wins; folders and
+//! the base and every later package are treated alike: the last rule that matches wins; directories and
 //! symlinks stay where an include may need them.
 
 /// dpkg's configuration, in the image at `/etc/dpkg/dpkg.cfg.d/bake-slim`.
@@ -38,7 +38,7 @@ impl Filter {
         Self { rules: SLIM.lines().filter_map(rule).collect() }
     }
 
-    /// Whether `path` (without leading slash) is left out. `soft`: it is a folder or a symlink.
+    /// Whether `path` (without leading slash) is left out. `soft`: it is a directory or a symlink.
     pub(super) fn skips(&self, path: &[u8], soft: bool) -> bool {
         if self.rules.is_empty() {
             return false;

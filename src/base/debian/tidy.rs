@@ -59,7 +59,7 @@ const GONE: &[&str] = &[
     "var/lib/urandom/random-seed",
 ];
 
-/// Folders whose contents go.
+/// Directories whose contents go.
 const EMPTIED: &[&str] = &[
     "var/cache/dnf",
     "var/cache/libdnf5",
@@ -126,8 +126,8 @@ fn tidy(tree: &Tree<'_>) -> io::Result<u64> {
             removed += 1;
         }
     }
-    for folder in EMPTIED {
-        for path in find(tree, &format!("{folder}/*"))? {
+    for directory in EMPTIED {
+        for path in find(tree, &format!("{directory}/*"))? {
             remove(&path)?;
             removed += 1;
         }
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn tree(files: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         for file in files {
             let path = dir.path().join(file);
             fs::create_dir_all(path.parent().expect("below the root")).expect("writable");
@@ -243,7 +243,7 @@ mod tests {
         let mut expected = [&old[..], &["var/log"]].concat();
         expected.sort_unstable();
         assert_eq!(left(&root), expected);
-        let nothing = tempfile::tempdir().expect("a temporary folder");
+        let nothing = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(tidy(&Tree { root: &root, changes: Some(nothing.path()) }).expect("ours"), 0);
         assert_eq!(tidy(&whole(&root)).expect("ours"), 5);
     }

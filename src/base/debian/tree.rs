@@ -1,8 +1,8 @@
 //! Writes the data archives of packages into a root, several at once, each path resolved inside
 //! that root.
 //!
-//! A folder entry that meets a symlink to a folder keeps the symlink (dpkg does; `dpkg-deb -x` does
-//! not: Debian bug 989602), so that packages which still ship `/bin/…` land in `/usr/bin`. Folders
+//! A directory entry that meets a symlink to a directory keeps the symlink (dpkg does; `dpkg-deb -x` does
+//! not: Debian bug 989602), so that packages which still ship `/bin/…` land in `/usr/bin`. Directories
 //! get owner, mode and time at the very end, by a rule that does not depend on the order in which
 //! packages arrived.
 
@@ -16,9 +16,9 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, T
 
 use super::filter::Filter;
 
-/// A folder as a package has it.
+/// A directory as a package has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Folder {
+pub(super) struct Directory {
     /// Without leading or trailing slash; empty for the root itself.
     pub path: Vec<u8>,
     /// Permission bits.
@@ -36,8 +36,8 @@ pub(super) struct Held {
     pub list: Vec<u8>,
     /// Conffile path as in `conffiles` → md5 in hex.
     pub conffiles: BTreeMap<String, String>,
-    /// Folders in archive order.
-    pub folders: Vec<Folder>,
+    /// Directories in archive order.
+    pub directories: Vec<Directory>,
     /// Entries written.
     pub entries: u64,
     /// Bytes of files written.
@@ -50,7 +50,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Opens the folder `path`.
+    /// Opens the directory `path`.
     pub(super) fn open(path: &std::path::Path) -> io::Result<Self> {
         Ok(Self {
             fd: rustix::fs::open(
@@ -61,8 +61,8 @@ impl Root {
         })
     }
 
-    /// Opens a folder, with every symlink on the way resolved inside the root.
-    fn folder(&self, path: &[u8]) -> io::Result<OwnedFd> {
+    /// Opens a directory, with every symlink on the way resolved inside the root.
+    fn directory(&self, path: &[u8]) -> io::Result<OwnedFd> {
         let path: &[u8] = if path.is_empty() { b"." } else { path };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat2(
@@ -74,25 +74,25 @@ impl Root {
         )?)
     }
 
-    /// Makes a folder and its parents (0755 for now), if they are not there.
-    pub(super) fn make_folder(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        match self.folder(path) {
+    /// Makes a directory and its parents (0755 for now), if they are not there.
+    pub(super) fn make_directory(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        match self.directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_empty() => {}
             outcome => return outcome,
         }
         let (parent, name) = split(path);
-        let parent = self.make_folder(parent)?;
+        let parent = self.make_directory(parent)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        self.folder(path)
+        self.directory(path)
     }
 
     /// Makes the merged-/usr links before anything is unpacked, as both suites expect.
     pub(super) fn merge_usr(&self) -> io::Result<()> {
         for name in ["bin", "sbin", "lib", "lib64"] {
-            self.make_folder(format!("usr/{name}").as_bytes())?;
+            self.make_directory(format!("usr/{name}").as_bytes())?;
             rustix::fs::symlinkat(format!("usr/{name}"), &self.fd, name)?;
             owned(self.fd.as_fd(), name.as_bytes(), 0, 0)?;
         }
@@ -102,7 +102,7 @@ impl Root {
     /// Writes a small file of our own: 0:0, this mode, this time, whatever the umask.
     pub(super) fn write(&self, path: &str, bytes: &[u8], mode: u32, mtime: i64) -> io::Result<()> {
         let (parent, name) = split(path.as_bytes());
-        let parent = self.make_folder(parent)?;
+        let parent = self.make_directory(parent)?;
         let mut file = create(parent.as_fd(), name)?;
         file.write_all(bytes)?;
         finish(&file, 0, 0, mode, mtime)
@@ -147,18 +147,18 @@ impl Root {
             }
             held.entries += 1;
             if kind.is_dir() {
-                self.make_folder(&path).map_err(|e| at(&path, e))?;
-                held.folders.push(Folder { path, mode, uid, gid });
+                self.make_directory(&path).map_err(|e| at(&path, e))?;
+                held.directories.push(Directory { path, mode, uid, gid });
                 continue;
             }
             let (parent_path, name) = split(&path);
             if name.is_empty() {
-                return Err(wrong(&path, "is the root, but no folder"));
+                return Err(wrong(&path, "is the root, but no directory"));
             }
             if last.as_ref().is_none_or(|(p, _)| p != parent_path) {
                 last = Some((
                     parent_path.to_vec(),
-                    self.make_folder(parent_path).map_err(|e| at(&path, e))?,
+                    self.make_directory(parent_path).map_err(|e| at(&path, e))?,
                 ));
             }
             let parent = last.as_ref().map(|(_, fd)| fd.as_fd()).expect("set just above");
@@ -201,28 +201,28 @@ impl Root {
 
     fn hard_link(&self, parent: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> io::Result<()> {
         let (from, from_name) = split(target);
-        let from = self.folder(from)?;
+        let from = self.directory(from)?;
         Ok(rustix::fs::linkat(&from, from_name, parent, name, AtFlags::empty())?)
     }
 
-    /// Gives the folders owner, mode and time: the first in `folders` that names a folder decides.
+    /// Gives the directories owner, mode and time: the first in `directories` that names a directory decides.
     pub(super) fn settle(
         &self,
-        folders: &mut dyn Iterator<Item = &Folder>,
+        directories: &mut dyn Iterator<Item = &Directory>,
         mtime: i64,
     ) -> io::Result<()> {
         let mut seen: HashMap<(u64, u64), ()> = HashMap::new();
-        for folder in folders {
-            let (parent, name) = split(&folder.path);
-            // Where the path itself is a symlink, its target is somebody else's folder.
+        for directory in directories {
+            let (parent, name) = split(&directory.path);
+            // Where the path itself is a symlink, its target is somebody else's directory.
             if !name.is_empty() {
                 let stat =
-                    rustix::fs::statat(&self.folder(parent)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    rustix::fs::statat(&self.directory(parent)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                     continue;
                 }
             }
-            let fd = self.folder(&folder.path)?;
+            let fd = self.directory(&directory.path)?;
             let stat = rustix::fs::fstat(&fd)?;
             if seen.insert((stat.st_dev, stat.st_ino), ()).is_some() {
                 continue;
@@ -233,8 +233,8 @@ impl Root {
                 OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
                 Mode::empty(),
             )?;
-            finish(&File::from(fd), folder.uid, folder.gid, folder.mode, mtime)
-                .map_err(|e| at(&folder.path, e))?;
+            finish(&File::from(fd), directory.uid, directory.gid, directory.mode, mtime)
+                .map_err(|e| at(&directory.path, e))?;
         }
         Ok(())
     }
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn trees_come_out_as_packed() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let held = unpack(
             dir.path(),
             &[
@@ -443,8 +443,8 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_a_folder_is_kept() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+    fn a_symlink_to_a_directory_is_kept() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir_all(dir.path().join("usr/bin")).expect("writable");
         std::os::unix::fs::symlink("usr/bin", dir.path().join("bin")).expect("writable");
         unpack(
@@ -461,10 +461,10 @@ mod tests {
 
     #[test]
     fn nothing_leaves_the_root() {
-        let outside = tempfile::tempdir().expect("a temporary folder");
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let outside = tempfile::tempdir().expect("a temporary directory");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let away = outside.path().to_str().expect("ASCII").to_owned();
-        // An absolute link is resolved inside the root: there is no such folder there.
+        // An absolute link is resolved inside the root: there is no such directory there.
         let _ =
             unpack(dir.path(), &[(T::Symlink, "./out", &away), (T::Regular, "./out/file", "x")]);
         let _ = unpack(
@@ -488,19 +488,19 @@ mod tests {
             &[(T::Regular, "./new\nline", "x")],
             &[(T::Regular, "./", "x")],
         ] {
-            let dir = tempfile::tempdir().expect("a temporary folder");
+            let dir = tempfile::tempdir().expect("a temporary directory");
             assert!(unpack(dir.path(), entries).is_err(), "{entries:?}");
         }
     }
 
     #[test]
-    fn the_first_word_on_a_folder_stands() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+    fn the_first_word_on_a_directory_stands() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let root = Root::open(dir.path()).expect("there");
-        root.make_folder(b"a/b").expect("writable");
+        root.make_directory(b"a/b").expect("writable");
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        let folder = |mode| Folder { path: b"a/b".to_vec(), mode, uid, gid };
-        root.settle(&mut [folder(0o1777), folder(0o700)].iter(), 77).expect("ours");
+        let directory = |mode| Directory { path: b"a/b".to_vec(), mode, uid, gid };
+        root.settle(&mut [directory(0o1777), directory(0o700)].iter(), 77).expect("ours");
         let meta = dir.path().join("a/b").metadata().expect("there");
         assert_eq!((meta.mode() & 0o7777, meta.mtime()), (0o1777, 77));
     }

@@ -1,6 +1,6 @@
 //! Unpacks a set of packages into an empty root and writes dpkg's database, as if dpkg had unpacked
 //! them all. Runs inside the user namespace, while the packages are still being downloaded: a pipe
-//! tells which have arrived.
+//! says which have arrived.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use super::filter::{self, Filter};
-use super::tree::{Folder, Held, Root};
+use super::tree::{Directory, Held, Root};
 use crate::archive::{Package, PackageSet, UnpackedPackages, closure};
 use crate::deb::file as deb;
 use crate::deb::index::Catalog;
 use crate::deb::stanza::field;
 
-/// Where control folders wait for their preinst, below the root.
+/// Where control directories wait for their preinst, below the root.
 pub(in crate::base) const WAITING: &str = "var/lib/dpkg/bake.ci";
 
 struct One {
@@ -35,16 +35,16 @@ pub(in crate::base) fn unpack(
     let args = Arc::new(args);
     let pipe = Arc::new(Mutex::new(pipe));
     let failed = Arc::new(AtomicBool::new(false));
-    let (tell, told) = mpsc::channel();
+    let (done, ended) = mpsc::channel();
     // Not joined: after a failure the others may wait for packages that never come; they end with
     // this process.
     for _ in 0..args.threads.max(1) {
-        let (root, args, pipe, failed, tell) = (
+        let (root, args, pipe, failed, done) = (
             Arc::clone(&root),
             Arc::clone(&args),
             Arc::clone(&pipe),
             Arc::clone(&failed),
-            tell.clone(),
+            done.clone(),
         );
         std::thread::Builder::new().name("unpack".to_owned()).spawn(move || {
             let filter = if args.slim { Filter::slim() } else { Filter::none() };
@@ -54,16 +54,16 @@ pub(in crate::base) fn unpack(
                 let result = result.map_err(|e| {
                     io::Error::new(e.kind(), format!("package {}: {e}", package.name))
                 });
-                if tell.send((index, result)).is_err() {
+                if done.send((index, result)).is_err() {
                     return;
                 }
             }
         })?;
     }
-    drop(tell);
+    drop(done);
     let mut all: Vec<Option<One>> = args.set.iter().map(|_| None).collect();
     let mut count = 0_u64;
-    for (index, result) in told {
+    for (index, result) in ended {
         match result {
             Ok(one) => all[index] = Some(one),
             Err(error) => {
@@ -150,16 +150,16 @@ fn finish(root: &Root, args: &PackageSet, all: Vec<One>) -> io::Result<UnpackedP
         }
         triggers.read(&one.control.text("triggers"), &base);
         if one.control.members.contains_key("preinst") {
-            let folder = format!("{}_{}", package.name, package.arch);
+            let directory = format!("{}_{}", package.name, package.arch);
             for (name, member) in &one.control.members {
                 root.write(
-                    &format!("{WAITING}/{folder}/{name}"),
+                    &format!("{WAITING}/{directory}/{name}"),
                     &member.bytes,
                     member.mode,
                     member.mtime,
                 )?;
             }
-            preinsts.push(folder);
+            preinsts.push(directory);
         }
         status.push_str(&status_of(&stanza, one));
         stanzas.push(stanza);
@@ -168,14 +168,14 @@ fn finish(root: &Root, args: &PackageSet, all: Vec<One>) -> io::Result<UnpackedP
     preinsts.sort_by_key(|p| !p.starts_with("base-passwd_"));
     root.write("var/lib/dpkg/status", status.as_bytes(), 0o644, epoch)?;
     triggers.write(root, epoch)?;
-    root.make_folder(b"var/lib/dpkg/updates")?;
+    root.make_directory(b"var/lib/dpkg/updates")?;
     root.write("var/lib/apt/extended_states", automatic(args, &stanzas)?.as_bytes(), 0o644, epoch)?;
     root.write("etc/apt/sources.list.d/debian.sources", args.sources.as_bytes(), 0o644, epoch)?;
     if args.slim {
         root.write("etc/dpkg/dpkg.cfg.d/bake-slim", filter::SLIM.as_bytes(), 0o644, epoch)?;
-        // update-alternatives of later packages fails where the folder of a manual page is missing.
+        // update-alternatives of later packages fails where the directory of a manual page is missing.
         for section in 1..=8 {
-            root.make_folder(format!("usr/share/man/man{section}").as_bytes())?;
+            root.make_directory(format!("usr/share/man/man{section}").as_bytes())?;
         }
     }
     settle(root, args, &all)?;
@@ -186,9 +186,10 @@ fn finish(root: &Root, args: &PackageSet, all: Vec<One>) -> io::Result<UnpackedP
     })
 }
 
-/// base-files knows best how a folder should be; then packages by name; then our own 0755.
+/// base-files knows best how a directory should be; then packages by name; then our own 0755.
 fn settle(root: &Root, args: &PackageSet, all: &[One]) -> io::Result<()> {
-    let own = |path: &str| Folder { path: path.as_bytes().to_vec(), mode: 0o755, uid: 0, gid: 0 };
+    let own =
+        |path: &str| Directory { path: path.as_bytes().to_vec(), mode: 0o755, uid: 0, gid: 0 };
     let mut ours: BTreeSet<String> =
         ["", "usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"].map(str::to_owned).into();
     ours.extend(["info", "triggers", "updates"].map(|d| format!("var/lib/dpkg/{d}")));
@@ -199,11 +200,11 @@ fn settle(root: &Root, args: &PackageSet, all: &[One]) -> io::Result<()> {
         ours.extend(["etc/dpkg", "etc/dpkg/dpkg.cfg.d", "usr/share/man"].map(str::to_owned));
         ours.extend((1..=8).map(|n| format!("usr/share/man/man{n}")));
     }
-    let ours: Vec<Folder> = ours.iter().map(|p| own(p)).collect();
+    let ours: Vec<Directory> = ours.iter().map(|p| own(p)).collect();
     let mut order: Vec<usize> = (0..all.len()).collect();
     order.sort_by_key(|&i| args.set[i].name != "base-files");
-    let mut folders = order.iter().flat_map(|&i| &all[i].held.folders).chain(&ours);
-    root.settle(&mut folders, args.epoch)
+    let mut directories = order.iter().flat_map(|&i| &all[i].held.directories).chain(&ours);
+    root.settle(&mut directories, args.epoch)
 }
 
 /// dpkg's status stanza. With the hash of each conffile as extracted: `newconffile` would stay
@@ -271,7 +272,7 @@ impl Triggers {
     }
 
     fn write(&self, root: &Root, epoch: i64) -> io::Result<()> {
-        root.make_folder(b"var/lib/dpkg/triggers")?;
+        root.make_directory(b"var/lib/dpkg/triggers")?;
         if !self.paths.is_empty() {
             root.write("var/lib/dpkg/triggers/File", self.paths.concat().as_bytes(), 0o644, epoch)?;
         }
