@@ -34,7 +34,7 @@ use super::root::{
     outside_the_ids, parts,
 };
 use crate::digest::{Digest, HashReader};
-use crate::layer::{self, Meta};
+use crate::layer::{self, Metadata};
 use crate::rootfs::accounts::Ids;
 use crate::rootfs::resolve;
 use crate::sandbox::Passed;
@@ -67,7 +67,7 @@ pub(crate) struct Placed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Put {
     /// A folder that the image has, above something new.
-    Above(Box<Meta>),
+    Above(Box<Metadata>),
     /// A new folder that the copy needs and does not mention.
     Made,
     /// What was asked for, by its number.
@@ -555,7 +555,7 @@ impl Placed {
             [1] => {
                 let mut next = || number(from).map(u32::from_le_bytes);
                 let (mode, uid, gid) = (next()?, next()?, next()?);
-                let mut meta = Meta { mode, uid, gid, ..Meta::default() };
+                let mut meta = Metadata { mode, uid, gid, ..Metadata::default() };
                 for _ in 0..u16::from_le_bytes(number(from)?) {
                     let name = u16::from_le_bytes(number(from)?);
                     let name = bytes(from, name.into())?;

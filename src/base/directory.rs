@@ -41,7 +41,7 @@ pub(super) fn write(
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         let file = fs::symlink_metadata(&path).map_err(named)?;
         let kind = file.file_type();
-        let meta = layer::Meta {
+        let meta = layer::Metadata {
             mode: mode(&file, modes).map_err(named)?,
             uid: owner(file.uid(), top.uid()).map_err(named)?,
             gid: owner(file.gid(), top.gid()).map_err(named)?,

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Error, PinnedPath, directory};
 use crate::archive::{Action, Call, ImageForm, Job, JobContext, Reply};
 use crate::digest::{Digest, HashReader};
-use crate::files::{self, Links, Mark, Moment, RootDir};
+use crate::files::{self, FileStamp, FileTime, Links, RootDir};
 use crate::layer;
 use crate::recipe::Modes;
 use crate::sandbox::CallError;
@@ -32,7 +32,7 @@ pub(super) fn digest(path: &Path, modes: Modes, cache: &Path) -> Result<Digest, 
     let file = File::open(path).map_err(Error::file("read", path))?;
     let look = |file: &File| {
         rustix::fs::fstat(file)
-            .map(|stat| Mark::of(&stat))
+            .map(|stat| FileStamp::of(&stat))
             .map_err(|e| Error::file("read", path)(e.into()))
     };
     let mark = look(&file)?;
@@ -59,7 +59,7 @@ pub(super) fn digest(path: &Path, modes: Modes, cache: &Path) -> Result<Digest, 
     Ok(digest)
 }
 
-fn noted(note: &Path, mark: &Mark) -> Option<Digest> {
+fn noted(note: &Path, mark: &FileStamp) -> Option<Digest> {
     let file = File::open(note).ok()?;
     let mut text = String::new();
     (&file).take(1 << 10).read_to_string(&mut text).ok()?;
@@ -68,9 +68,9 @@ fn noted(note: &Path, mark: &Mark) -> Option<Digest> {
     Some(digest)
 }
 
-fn words(mark: &Mark) -> String {
-    let Mark { device, inode, size, modified, changed } = *mark;
-    let time = |Moment { seconds, nanos }: Moment| format!("{seconds}.{nanos}");
+fn words(mark: &FileStamp) -> String {
+    let FileStamp { device, inode, size, modified, changed } = *mark;
+    let time = |FileTime { seconds, nanos }: FileTime| format!("{seconds}.{nanos}");
     format!("{NOTE} {device} {inode} {size} {} {}", time(modified), time(changed))
 }
 
@@ -235,7 +235,7 @@ mod tests {
         );
         // As if it had been read long after it was written: a note that says something else shows
         // whether it is believed.
-        let mark = |path: &Path| Mark::of(&rustix::fs::stat(path).expect("there"));
+        let mark = |path: &Path| FileStamp::of(&rustix::fs::stat(path).expect("there"));
         let note = cache
             .path()
             .join("path")

@@ -94,10 +94,10 @@ fn target_text(target: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Meta;
+    use crate::layer::Metadata;
 
     fn node(kind: Kind, mode: u32) -> Node {
-        Node { kind, meta: Meta { mode, ..Meta::default() }, group: None }
+        Node { kind, meta: Metadata { mode, ..Metadata::default() }, group: None }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::digest::Digest;
 use crate::event::Event;
 use crate::image::Reference;
 use crate::store::{
-    self, Channel, Link, Promoted, Promotion, Revocation, Store, TESTED_ANNOTATION, Turn, UNTESTED,
-    Verdict, Version, Who,
+    self, Channel, ChannelEvent, Promoted, Promotion, Relation, Revocation, Store,
+    TESTED_ANNOTATION, UNTESTED, Verdict, Version, Who,
 };
 use crate::ui::report::Report;
 use crate::ui::table;
@@ -120,9 +120,9 @@ pub(super) fn revoke(ctx: &Ctx<'_>, args: &RevokeArgs) -> Result<u8, Report> {
         .iter()
         .map(|one| {
             let how = match one.by {
-                Link::Digest => "names it as its base, by digest",
-                Link::Name => "names it as its base, by name",
-                Link::Layers => "has its layers",
+                Relation::Digest => "names it as its base, by digest",
+                Relation::Name => "names it as its base, by name",
+                Relation::Layers => "has its layers",
             };
             vec![one.image.to_string(), one.digest.short(), how.to_owned()]
         })
@@ -262,9 +262,9 @@ fn history(
     {
         for Promotion { at, what, to, by } in history {
             let what = match what {
-                Turn::Promote => "promote",
-                Turn::Back => "back",
-                Turn::End => "end",
+                ChannelEvent::Promote => "promote",
+                ChannelEvent::Back => "back",
+                ChannelEvent::End => "end",
             };
             let (version, digest) = to.map(|to| (to.version, to.digest)).unzip();
             turns.push(Turned { at, what, image: image.clone(), version, digest, by, why: None });

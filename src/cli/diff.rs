@@ -280,14 +280,14 @@ fn stat(diff: &Diff) -> String {
 mod tests {
     use super::*;
     use crate::inspect::Change;
-    use crate::layer::Meta;
+    use crate::layer::Metadata;
     use crate::tree::{Kind, Node};
 
     #[test]
     fn many_in_a_folder_are_counted() {
         let node = || Node {
             kind: Kind::File { size: 1, digest: None },
-            meta: Meta { mode: 0o644, ..Meta::default() },
+            meta: Metadata { mode: 0o644, ..Metadata::default() },
             group: None,
         };
         let own = |change| FileChange { change, package: None };
@@ -306,7 +306,7 @@ mod tests {
     fn more_than_a_screen_is_counted_further_up() {
         let node = || Node {
             kind: Kind::File { size: 1, digest: None },
-            meta: Meta { mode: 0o644, ..Meta::default() },
+            meta: Metadata { mode: 0o644, ..Metadata::default() },
             group: None,
         };
         let own = |change| FileChange { change, package: None };

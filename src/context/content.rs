@@ -12,7 +12,7 @@ use super::list::{Listing, Row, What};
 use super::seen::{Reader, Writer};
 use super::{Context, Error, marks};
 use crate::digest::{Digest, Hasher};
-use crate::files::Mark;
+use crate::files::FileStamp;
 use crate::threads;
 
 /// Name of the form in which a copy is hashed; changes when its meaning does.
@@ -26,7 +26,7 @@ const SOME: usize = 16 << 10;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Content {
     pub(super) digest: Digest,
-    /// Old enough when it was read that any later change shows in its [`Mark`].
+    /// Old enough when it was read that any later change shows in its [`FileStamp`].
     pub(super) settled: bool,
 }
 
@@ -108,7 +108,7 @@ fn hash(
     context: &Context,
     listing: &Listing,
     row: &Row,
-    mark: &Mark,
+    mark: &FileStamp,
     buffer: &mut [u8],
 ) -> Result<Digest, Error> {
     let source = || listing.source(row);
@@ -167,13 +167,13 @@ fn field(out: &mut Vec<u8>, bytes: &[u8]) {
 /// A file of the context that is watched for changes while it is read.
 pub(super) struct Watched {
     file: File,
-    opened: Mark,
+    opened: FileStamp,
     read: u64,
 }
 
 impl Watched {
     /// Opens the file `source`, which looked like `mark` when it was listed.
-    pub(super) fn open(context: &Context, source: &Path, mark: &Mark) -> Result<Self, Error> {
+    pub(super) fn open(context: &Context, source: &Path, mark: &FileStamp) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
         let fd = context.dir.open_at(source, flags, Mode::empty()).map_err(|e| match e {
             e if e.is_missing() => Error::Changed { path: source.to_owned() },
@@ -408,7 +408,7 @@ mod tests {
         let believed = context();
         let wrong = believed.digest(&op).expect("by the cache");
         let mut tar = crate::layer::Builder::new(std::io::sink(), 0);
-        let meta = |mode| crate::layer::Meta { mode, ..crate::layer::Meta::default() };
+        let meta = |mode| crate::layer::Metadata { mode, ..crate::layer::Metadata::default() };
         let put = believed.source(&op).expect("list").put(0, b"x", meta, &mut tar);
         let error = put.expect_err("other bytes than the key says").to_string();
         assert!(error.starts_with("\"a\" changed while it was read"), "{error}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Context, Error, inside, marks};
 use crate::digest::{Digest, HashReader, HashWriter};
-use crate::files::Mark;
+use crate::files::FileStamp;
 
 /// Bytes read in one go.
 const CHUNK: usize = 256 << 10;
@@ -129,7 +129,7 @@ impl Context {
 /// Reads a file that nobody may write to meanwhile.
 pub(super) fn read_still(file: File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let content = |source| Error::Content { path: path.to_owned(), source };
-    let before: Mark = marks(&file, path)?;
+    let before: FileStamp = marks(&file, path)?;
     let mut bytes = vec![];
     (&file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(content)?;
     if bytes.len() as u64 > limit {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{Entry, Error, Kind};
-use crate::files::Mark;
+use crate::files::FileStamp;
 use crate::layer;
 
 /// A folder of the context that something was taken from.
@@ -45,7 +45,7 @@ pub(super) enum What {
     /// With its target.
     Link(Text),
     File {
-        mark: Mark,
+        mark: FileStamp,
         /// How many files stand before it.
         content: u32,
     },

@@ -16,7 +16,7 @@ use rustix::fs::FileType;
 
 use crate::apply::alike;
 use crate::digest::{Digest, Hasher};
-use crate::files::{self, Links, Mark, RootDir};
+use crate::files::{self, FileStamp, Links, RootDir};
 use crate::plan::listing::Listing as Listed;
 use crate::step::Op;
 
@@ -341,10 +341,10 @@ fn canonical(value: &impl serde::Serialize) -> String {
 }
 
 /// Returns how the open file `file` looks now.
-fn marks(file: &File, path: &Path) -> Result<Mark, Error> {
+fn marks(file: &File, path: &Path) -> Result<FileStamp, Error> {
     let stat = rustix::fs::fstat(file)
         .map_err(|e| Error::Content { path: path.to_owned(), source: e.into() })?;
-    Ok(Mark::of(&stat))
+    Ok(FileStamp::of(&stat))
 }
 
 fn named(parts: &[&[u8]]) -> Digest {

@@ -18,7 +18,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use crate::digest::Digest;
-use crate::files::{self, Mark, Moment};
+use crate::files::{self, FileStamp, FileTime};
 use crate::layer;
 
 /// How a cache file begins; another format has another number.
@@ -35,7 +35,7 @@ pub(super) struct Reader {
     at: usize,
     path: Vec<u8>,
     before: Vec<u8>,
-    mark: Mark,
+    mark: FileStamp,
     digest: Digest,
     /// Rows read so far.
     pub(super) rows: u64,
@@ -45,12 +45,12 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Self {
-        let none = Mark {
+        let none = FileStamp {
             device: 0,
             inode: 0,
             size: 0,
-            modified: Moment { seconds: 0, nanos: 0 },
-            changed: Moment { seconds: 0, nanos: 0 },
+            modified: FileTime { seconds: 0, nanos: 0 },
+            changed: FileTime { seconds: 0, nanos: 0 },
         };
         let mut from = File::open(path).ok().map(|file| BufReader::with_capacity(256 << 10, file));
         let mut magic = [0; MAGIC.len()];
@@ -75,7 +75,7 @@ impl Reader {
     }
 
     /// Returns what was known of `path`, which must come after every path asked for before.
-    pub(super) fn find(&mut self, path: &[u8], mark: &Mark) -> Option<Digest> {
+    pub(super) fn find(&mut self, path: &[u8], mark: &FileStamp) -> Option<Digest> {
         // Almost always it is the very next one.
         while self.ready && self.path != path && layer::compare(&self.path, path).is_lt() {
             self.advance();
@@ -113,7 +113,7 @@ impl Reader {
         self.path.extend_from_slice(self.before.get(..shared)?);
         self.path.extend_from_slice(self.block.get(self.at..end)?);
         self.at = end;
-        self.mark = Mark {
+        self.mark = FileStamp {
             device: u64::from_le_bytes(self.take()?),
             inode: u64::from_le_bytes(self.take()?),
             size: u64::from_le_bytes(self.take()?),
@@ -124,8 +124,8 @@ impl Reader {
         Some(())
     }
 
-    fn moment(&mut self) -> Option<Moment> {
-        Some(Moment {
+    fn moment(&mut self) -> Option<FileTime> {
+        Some(FileTime {
             seconds: i64::from_le_bytes(self.take()?),
             nanos: u32::from_le_bytes(self.take()?),
         })
@@ -167,7 +167,7 @@ impl Writer {
         Ok(Self { aside, block: vec![], path: vec![] })
     }
 
-    pub(super) fn add(&mut self, path: &[u8], mark: &Mark, digest: &Digest) -> io::Result<()> {
+    pub(super) fn add(&mut self, path: &[u8], mark: &FileStamp, digest: &Digest) -> io::Result<()> {
         let shared = if self.block.is_empty() {
             0
         } else {
@@ -182,7 +182,7 @@ impl Writer {
         for number in [mark.device, mark.inode, mark.size] {
             self.block.extend(number.to_le_bytes());
         }
-        for Moment { seconds, nanos } in [mark.modified, mark.changed] {
+        for FileTime { seconds, nanos } in [mark.modified, mark.changed] {
             self.block.extend(seconds.to_le_bytes());
             self.block.extend(nanos.to_le_bytes());
         }

@@ -12,7 +12,7 @@ use super::ignore::{excluded, patterns};
 use super::list::{Listing, Text, What};
 use super::walk::{Modes, walk};
 use super::{Context, Error, inside, special};
-use crate::files::Mark;
+use crate::files::FileStamp;
 use crate::step::Op;
 
 const WILD: [char; 4] = ['*', '?', '[', '{'];
@@ -164,7 +164,7 @@ impl Selection<'_> {
             }
             _ if folder => Err(Error::Kind { path, wanted: "a folder" }),
             FileType::RegularFile => {
-                let what = What::File { mark: Mark::of(&stat), content: 0 };
+                let what = What::File { mark: FileStamp::of(&stat), content: 0 };
                 self.add_single(path, self.modes.file(&stat), what)
             }
             kind => Err(Error::Special { path, kind: special(kind) }),

@@ -9,7 +9,7 @@ use super::list::{Listing, What};
 use super::{Context, Error, Taken};
 use crate::apply::survey;
 use crate::digest::Hasher;
-use crate::layer::{self, Builder, Meta};
+use crate::layer::{self, Builder, Metadata};
 use crate::step::Op;
 
 /// Why something that a `copy` takes could not be put into a layer.
@@ -74,7 +74,7 @@ impl Source<'_> {
         &self,
         number: u32,
         path: &[u8],
-        meta: impl Fn(u32) -> Meta,
+        meta: impl Fn(u32) -> Metadata,
         tar: &mut Builder<W>,
     ) -> Result<u64, PutError> {
         let listing = &self.taken.listing;

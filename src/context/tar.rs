@@ -13,7 +13,7 @@ use super::list::What;
 use super::source::PutError;
 use super::{Context, Error};
 use crate::files::{Links, RootDir};
-use crate::layer::{Builder, Meta};
+use crate::layer::{Builder, Metadata};
 use crate::step::Op;
 
 /// What is mounted in a root while it is looked at, and is no part of it.
@@ -82,7 +82,7 @@ impl Context {
         let listing = source.listing();
         let mut tar = Builder::new(out, epoch);
         let mut summary = TarSummary { entries: 0, single: false };
-        let meta = |mode| Meta { mode, mtime: epoch, ..Meta::default() };
+        let meta = |mode| Metadata { mode, mtime: epoch, ..Metadata::default() };
         let mut place = vec![];
         for (number, row) in (0..).zip(&listing.rows) {
             listing.place_into(row, &mut place);

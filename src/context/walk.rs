@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::ignore::{excluded, is_git};
 use super::list::{Listing, What};
 use super::{Context, Error, special};
-use crate::files::{self, Mark};
+use crate::files::{self, FileStamp};
 use crate::threads;
 
 /// Names of one folder that one thread looks at in one go.
@@ -39,7 +39,7 @@ impl Modes {
 enum Seen {
     Folder,
     Link(Vec<u8>),
-    File(Mark, u32),
+    File(FileStamp, u32),
 }
 
 /// A folder that was looked at: what it holds, sorted by name. Half a million names that each have
@@ -247,7 +247,7 @@ impl Walk<'_> {
         }
         let seen = match (kind, stat) {
             (FileType::RegularFile, Some(stat)) => {
-                Seen::File(Mark::of(&stat), self.modes.file(&stat))
+                Seen::File(FileStamp::of(&stat), self.modes.file(&stat))
             }
             (FileType::Symlink, _) => match rustix::fs::readlinkat(dir, &*name, vec![]) {
                 Ok(target) => Seen::Link(target.into_bytes()),

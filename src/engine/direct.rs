@@ -18,7 +18,7 @@ use crate::apply::survey::{self, Placed, Put};
 use crate::context::{self, Context, PutError};
 use crate::digest::Digest;
 use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir};
-use crate::layer::{self, Blob, Builder, Compression, Listed, Meta, Packed};
+use crate::layer::{self, Blob, Builder, Compression, MemberList, Metadata, Packed};
 use crate::sandbox::Overlay;
 use crate::step::Op;
 use crate::store::Staging;
@@ -87,7 +87,7 @@ pub(super) fn copy(
     let threads = thread::available_parallelism().map_or(1, usize::from);
     // What this step gave last time: what of it is still the same is not compressed again.
     let list = work.members.join(site.context.name_of(work.op).hex());
-    let mut listed = Listed::over(&list, work.blob);
+    let mut listed = MemberList::over(&list, work.blob);
     let made = layer::compress_with(&mut blob, work.how, threads, Some(&mut listed), |sink| {
         let told = sink.told();
         let tar = Builder::new(sink, site.epoch).telling(told);
@@ -204,12 +204,12 @@ pub fn write_layer<W: Write>(
     let ids = survey::read_ids(&mut answer).map_err(answered)?;
     let source = context.source(op)?;
     let mtime = tar.epoch();
-    let new = |mode| Meta { mode, uid: ids.uid, gid: ids.gid, mtime, ..Meta::default() };
+    let new = |mode| Metadata { mode, uid: ids.uid, gid: ids.gid, mtime, ..Metadata::default() };
     let mut left = 0_u64;
     while let Some(Placed { path, what }) = Placed::read(&mut answer).map_err(answered)? {
         match what {
             Put::Above(meta) => tar.dir(&path, &meta)?,
-            Put::Made => tar.dir(&path, &Meta { mode: 0o755, mtime, ..Meta::default() })?,
+            Put::Made => tar.dir(&path, &Metadata { mode: 0o755, mtime, ..Metadata::default() })?,
             Put::Asked(number) => {
                 left = left.saturating_sub(source.put(number, &path, new, &mut tar)?)
             }

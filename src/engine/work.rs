@@ -26,8 +26,8 @@ use crate::base;
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::job::{
-    self, Action, Call, Job, JobContext, Log, Reply, Session, Upper, clear, fresh_work, inside,
-    make_dir, unpack_layer,
+    self, Action, Call, Job, JobContext, LayerBlob, Log, Reply, Session, Upper, clear, fresh_work,
+    inside, make_dir, unpack_layer,
 };
 use crate::layer::{Blob, Compression};
 use crate::plan::key::Table;
@@ -418,9 +418,9 @@ impl<'a> Work<'a> {
             return Ok((tree.path.clone(), Some(tree)));
         }
         let (path, into) = (self.draft.path(&blob.digest), at.join("u"));
-        let (session, known) = (self.session()?, foreign.then_some(&blob.diff_id));
-        let cancel = self.hall.cancel;
-        unpack_layer(session, &self.draft, &path, &blob.digest, known, how, &into, cancel)?;
+        let diff_id = foreign.then_some(&blob.diff_id);
+        let layer = LayerBlob { path: &path, digest: &blob.digest, diff_id, how };
+        unpack_layer(self.session()?, &self.draft, &layer, &into, self.hall.cancel)?;
         match self.cache.keep_unpacked(&name, &into, &at.join("grave"))? {
             Some(tree) => Ok((tree.path.clone(), Some(tree))),
             None => Ok((into, None)),

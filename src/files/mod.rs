@@ -14,11 +14,11 @@ mod aside;
 mod dir;
 mod error;
 mod lock;
-mod mark;
 mod remove;
 mod rename;
 mod rewrite;
 mod root;
+mod stamp;
 
 pub use aside::{Aside, AsideDir, is_abandoned, is_aside, link, sweep, write_soon, write_whole};
 pub(crate) use dir::openat2;
@@ -26,11 +26,11 @@ pub use dir::{create_dirs, dir_names, open_dir, parent, sync_dir, sync_file};
 pub use error::Error;
 pub(crate) use error::system;
 pub use lock::Lock;
-pub(crate) use mark::{Mark, Moment};
 pub use remove::{remove_at, remove_tree};
 pub use rename::{Replace, rename};
 pub use rewrite::{Replaced, rewrite};
 pub use root::{Links, RootDir};
+pub(crate) use stamp::{FileStamp, FileTime};
 
 /// Notes on a cached file that it is used now, for whoever frees what nobody uses: as its time of
 /// access, set whatever the mount's options are. Never as its time of change: links to it are read

@@ -162,11 +162,11 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Meta;
+    use crate::layer::Metadata;
 
     #[test]
     fn names_of_any_bytes_are_json() {
-        let meta = Meta { mode: 0o4755, uid: 33, ..Meta::default() };
+        let meta = Metadata { mode: 0o4755, uid: 33, ..Metadata::default() };
         let node = Node { kind: Kind::Symlink(b"\x1b\xff".to_vec()), meta, group: None };
         let change = Change::changed(
             b"a\n\xfe",

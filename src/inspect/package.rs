@@ -257,11 +257,11 @@ fn apk(text: &[u8]) -> Vec<Record> {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::layer::Meta;
+    use crate::layer::Metadata;
     use crate::tree::Node;
 
     fn node(kind: Kind) -> Node {
-        Node { kind, meta: Meta::default(), group: None }
+        Node { kind, meta: Metadata::default(), group: None }
     }
 
     fn tree(files: &[(&str, u64)]) -> Tree {

@@ -33,7 +33,7 @@ pub use error::Error;
 pub(crate) use error::no_thread;
 pub use host::Host;
 pub(crate) use log::Log;
-pub(crate) use pack::{Upper, modified, pack, unpack_layer, untouched};
+pub(crate) use pack::{LayerBlob, Upper, modified, pack, unpack_layer, untouched};
 pub(crate) use reply::{replies, reply, unexpected};
 pub(crate) use scratch::{clear, dead_builds};
 pub(crate) use settle::settle;

@@ -13,7 +13,7 @@ use super::directory::{inside, make_dir, open};
 use super::error::{Error, no_thread};
 use super::reply::{reply, unexpected};
 use crate::digest::{Digest, HashReader};
-use crate::layer::{self, Blob, Compression, Meta};
+use crate::layer::{self, Blob, Compression, Metadata};
 use crate::sandbox::Cancel;
 use crate::store::Staging;
 use crate::threads;
@@ -28,7 +28,7 @@ pub(crate) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Erro
     let before = match below {
         Some(below) => look(below)?,
         // Beside it stands what bake made in the same way.
-        None => look(upper.parent().unwrap_or(upper))?.map(|beside| Meta {
+        None => look(upper.parent().unwrap_or(upper))?.map(|beside| Metadata {
             mode: 0o755,
             xattrs: BTreeMap::new(),
             ..beside
@@ -117,20 +117,30 @@ pub(crate) fn pack(
     Ok(Some(squeezed))
 }
 
-/// Unpacks the layer blob `blob`, compressed as `how` says, into the new directory `into` (below the
-/// draft), which then can be a lower directory of an overlay: what [`pack`] made of an upper directory
-/// becomes that directory again. Checks on the way that the blob still is `digest`, and that its tar is
-/// `diff_id` where that is not known to be so. With an error the directory holds a part of the layer and must not be used; it goes with the draft.
+/// A stored layer that is to be unpacked.
+pub(crate) struct LayerBlob<'a> {
+    /// Its file.
+    pub(crate) path: &'a Path,
+    /// What the file must be.
+    pub(crate) digest: &'a Digest,
+    /// What its tar must be, where that is not known to be so.
+    pub(crate) diff_id: Option<&'a Digest>,
+    /// How it is compressed.
+    pub(crate) how: Compression,
+}
+
+/// Unpacks the layer `blob` into the new directory `into` (below the staging area), which then can be
+/// a lower directory of an overlay: what [`pack`] made of an upper directory becomes that directory
+/// again. Checks on the way that the blob and its tar are what they must be. With an error the
+/// directory holds a part of the layer and must not be used; it goes with the staging area.
 pub(crate) fn unpack_layer(
     session: &Session,
     draft: &Staging,
-    blob: &Path,
-    digest: &Digest,
-    diff_id: Option<&Digest>,
-    how: Compression,
+    blob: &LayerBlob<'_>,
     into: &Path,
     cancel: &Cancel,
 ) -> Result<(), Error> {
+    let LayerBlob { path: blob, digest, diff_id, how } = *blob;
     let what = format!("unpack the layer {}", blob.display());
     let read = |source| Error::File { verb: "read", path: blob.to_owned(), source };
     let dir = make_dir(into)?;

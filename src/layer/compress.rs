@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use super::member::{Key, Listed, Member, Members, Piece, Pieces, Pool, Told};
+use super::member::{Key, KnownFiles, Member, MemberList, Members, Piece, Pieces, Pool};
 use super::{Blob, Compression, Error};
 use crate::digest::{Digest, HashWriter, Hasher};
 use crate::threads;
@@ -61,7 +61,7 @@ pub fn compress_with<T, E: From<Error>>(
     out: &mut (dyn Write + Send),
     how: Compression,
     threads: usize,
-    listed: Option<&mut Listed>,
+    listed: Option<&mut MemberList>,
     make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
 ) -> Result<(Blob, T), E> {
     match how {
@@ -74,13 +74,13 @@ pub fn compress_with<T, E: From<Error>>(
 /// Where a tar goes that is being compressed.
 pub struct Sink<'a> {
     to: &'a mut dyn Write,
-    told: Option<Told>,
+    told: Option<KnownFiles>,
 }
 
 impl Sink<'_> {
     /// Where to tell, before it is written, what is known of a file's bytes; `None` where nobody
     /// wants to know.
-    pub fn told(&self) -> Option<Told> {
+    pub fn told(&self) -> Option<KnownFiles> {
         self.told.clone()
     }
 }
@@ -163,7 +163,7 @@ struct Made {
 fn gzip<T, E: From<Error>>(
     out: &mut (dyn Write + Send),
     workers: usize,
-    mut listed: Option<&mut Listed>,
+    mut listed: Option<&mut MemberList>,
     make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
 ) -> Result<(Blob, T), E> {
     let (inputs, outputs) = (Pool::default(), Pool::default());
@@ -213,7 +213,7 @@ fn gzip<T, E: From<Error>>(
         let pool = outputs.clone();
         let writer = threads::scoped(scope, move || write_out(out, members, &pool))
             .map_err(|source| Error::Write { source })?;
-        let told = listing.then(Told::default);
+        let told = listing.then(KnownFiles::default);
         let mut pieces = Pieces::new(&inputs, told.clone(), |piece: Piece, key: Option<Key>| {
             tar_side.add(piece.clone());
             let (result, member) = mpsc::sync_channel(1);

@@ -90,7 +90,7 @@ impl AsRef<[u8]> for Piece {
 
 /// What is known of bytes that come: a file's content by its digest.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct KnownFile {
     /// Where in the tar they begin.
     pub(super) at: u64,
     /// How many.
@@ -100,10 +100,10 @@ pub(super) struct Known {
 
 /// Where the writer of a tar tells what it knows of the bytes that it writes next.
 #[derive(Debug, Clone, Default)]
-pub struct Told(Rc<RefCell<VecDeque<Known>>>);
+pub struct KnownFiles(Rc<RefCell<VecDeque<KnownFile>>>);
 
-impl Told {
-    pub(super) fn add(&self, known: Known) {
+impl KnownFiles {
+    pub(super) fn add(&self, known: KnownFile) {
         self.0.borrow_mut().push_back(known);
     }
 }
@@ -119,7 +119,7 @@ struct Part {
 /// Cuts a tar into pieces.
 pub(super) struct Pieces<'a, F> {
     pool: &'a Pool,
-    told: Option<Told>,
+    told: Option<KnownFiles>,
     buffer: Vec<u8>,
     parts: Vec<Part>,
     /// Bytes of the tar before the buffer.
@@ -131,7 +131,7 @@ pub(super) struct Pieces<'a, F> {
 }
 
 impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
-    pub(super) fn new(pool: &'a Pool, told: Option<Told>, cut: F) -> Self {
+    pub(super) fn new(pool: &'a Pool, told: Option<KnownFiles>, cut: F) -> Self {
         Self {
             pool,
             told,
@@ -311,12 +311,12 @@ impl Member {
 
 /// The members of a blob made before, and those of the one being made.
 #[derive(Debug, Default)]
-pub struct Listed {
+pub struct MemberList {
     pub(super) old: Option<Members>,
     pub(super) new: Vec<Member>,
 }
 
-impl Listed {
+impl MemberList {
     /// Looks for members in the blob whose list is the file `list`; `blob` says where blobs are.
     /// Where either cannot be used nothing will be found.
     pub fn over(list: &Path, blob: impl Fn(&Digest) -> PathBuf) -> Self {
@@ -405,7 +405,7 @@ mod tests {
     use super::*;
 
     /// Cuts `tar`, written in steps of `step` bytes.
-    fn cut(tar: &[u8], step: usize, told: Option<Told>) -> Vec<(Vec<u8>, Option<Key>)> {
+    fn cut(tar: &[u8], step: usize, told: Option<KnownFiles>) -> Vec<(Vec<u8>, Option<Key>)> {
         let (pool, mut found) = (Pool::default(), vec![]);
         let mut pieces = Pieces::new(&pool, told, |piece: Piece, key| {
             found.push((piece.as_ref().to_vec(), key));
@@ -418,14 +418,14 @@ mod tests {
     }
 
     /// A tar of files of these sizes, and what a builder would tell of it.
-    fn tar(sizes: &[usize]) -> (Vec<u8>, Told) {
-        let told = Told::default();
+    fn tar(sizes: &[usize]) -> (Vec<u8>, KnownFiles) {
+        let told = KnownFiles::default();
         let mut tar = crate::layer::Builder::new(vec![], 0).telling(Some(told.clone()));
         for (n, size) in sizes.iter().enumerate() {
             let pattern: Vec<u8> =
                 (0..997).map(|at| ((at * 31 + at / 7 + size) % 251) as u8).collect();
             let bytes = &pattern.repeat(size / pattern.len() + 1)[..*size];
-            let meta = crate::layer::Meta { mode: 0o644, ..crate::layer::Meta::default() };
+            let meta = crate::layer::Metadata { mode: 0o644, ..crate::layer::Metadata::default() };
             let digest = Digest::of(bytes);
             tar.known_file(
                 format!("f{n:06}").as_bytes(),
@@ -500,13 +500,15 @@ mod tests {
                 .collect::<Vec<_>>()
         );
         // The same bytes of which nothing is told have other keys, but are one key each as well.
-        let plain: Vec<_> =
-            cut(&bytes, 1000, Some(Told::default())).into_iter().map(|(_, key)| key).collect();
+        let plain: Vec<_> = cut(&bytes, 1000, Some(KnownFiles::default()))
+            .into_iter()
+            .map(|(_, key)| key)
+            .collect();
         assert_eq!(plain.len(), keys.len());
     }
 
     /// Compresses files of these sizes, looking for members where `listed` says.
-    fn blob(sizes: &[usize], listed: &mut Listed) -> Vec<u8> {
+    fn blob(sizes: &[usize], listed: &mut MemberList) -> Vec<u8> {
         let (bytes, mut out) = (tar(sizes).0, vec![]);
         let made = crate::layer::compress_with(
             &mut out,
@@ -530,9 +532,9 @@ mod tests {
     fn members_of_before_are_taken_as_they_are_and_only_if_they_are_what_they_were() {
         let dir = tempfile::tempdir().expect("a directory");
         let (list, file) = (dir.path().join("list"), dir.path().join("blob"));
-        let over = || Listed::over(&list, |_| file.clone());
+        let over = || MemberList::over(&list, |_| file.clone());
         let sizes = sizes(1500);
-        let mut first = Listed::default();
+        let mut first = MemberList::default();
         let fresh = blob(&sizes, &mut first);
         assert!(first.new.len() > 4);
         first.write(&list, &Digest::of(&fresh)).expect("write");
@@ -547,7 +549,7 @@ mod tests {
             rows.push(Member::of(member.key, poisoned.len() as u64, &bytes));
             poisoned.extend(bytes);
         }
-        Listed { old: None, new: rows.clone() }
+        MemberList { old: None, new: rows.clone() }
             .write(&list, &Digest::of(&poisoned))
             .expect("write");
         std::fs::write(&file, &poisoned).expect("write");
@@ -555,7 +557,7 @@ mod tests {
         let mut changed = sizes.clone();
         changed[700] += 1;
         let (mixed, genuine) =
-            (blob(&changed, &mut over()), blob(&changed, &mut Listed::default()));
+            (blob(&changed, &mut over()), blob(&changed, &mut MemberList::default()));
         assert!(mixed != genuine, "most are taken");
         let mut text = vec![];
         io::Read::read_to_end(

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::ops::Bound;
 
 use super::once::{Once, Seen};
-use super::{Entry, Error, Kind, Meta, TarReader, Wrong, name, show};
+use super::{Entry, Error, Kind, Metadata, TarReader, Wrong, name, show};
 use crate::rootfs::resolve;
 
 /// Links followed in one name before it is taken for a loop (as the kernel).
@@ -20,9 +20,9 @@ pub struct Merged {
     nodes: BTreeMap<Path, Node>,
     inodes: Vec<Inode>,
     /// Few of a million files have metadata of their own: each kind is held once.
-    metas: Vec<Meta>,
-    known: HashMap<Meta, u32>,
-    top: Option<Meta>,
+    metas: Vec<Metadata>,
+    known: HashMap<Metadata, u32>,
+    top: Option<Metadata>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +162,7 @@ impl Merged {
     }
 
     /// The metadata of a node.
-    pub fn meta(&self, node: &Node) -> &Meta {
+    pub fn meta(&self, node: &Node) -> &Metadata {
         &self.metas[self.inodes[node.inode as usize].meta as usize]
     }
 
@@ -172,7 +172,7 @@ impl Merged {
     }
 
     /// The metadata of the top directory, if a layer told it.
-    pub fn top(&self) -> Option<&Meta> {
+    pub fn top(&self) -> Option<&Metadata> {
         self.top.as_ref()
     }
 
@@ -250,7 +250,7 @@ impl Merged {
     }
 
     /// Returns the number of a new file.
-    fn inode(&mut self, meta: &Meta) -> Result<u32, Wrong> {
+    fn inode(&mut self, meta: &Metadata) -> Result<u32, Wrong> {
         let number = |count: usize| u32::try_from(count).map_err(|_| Wrong::TooLong);
         let meta = match self.known.get(meta) {
             Some(known) => *known,
@@ -298,7 +298,7 @@ impl Merged {
     /// mention them.
     fn directories(&mut self, path: &[u8]) -> Result<(), Wrong> {
         for path in self.missing(path)? {
-            let inode = self.inode(&Meta { mode: 0o755, ..Meta::default() })?;
+            let inode = self.inode(&Metadata { mode: 0o755, ..Metadata::default() })?;
             self.put(path, Node { kind: NodeKind::Dir, inode });
         }
         Ok(())

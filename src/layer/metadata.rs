@@ -10,10 +10,10 @@ use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::options::Ownership;
-use super::{Error, Meta, Wrong, attribute, show};
+use super::{Error, Metadata, Wrong, attribute, show};
 
 /// An owner could not be set: it may be that the user namespace does not have it.
-pub(super) fn owner_error(path: &[u8], meta: &Meta, error: Errno) -> Error {
+pub(super) fn owner_error(path: &[u8], meta: &Metadata, error: Errno) -> Error {
     if error == Errno::INVAL {
         let why = Wrong::Unmapped { uid: meta.uid, gid: meta.gid };
         return Error::Entry { entry: show(path), why };
@@ -27,7 +27,7 @@ pub(super) fn owner_error(path: &[u8], meta: &Meta, error: Errno) -> Error {
 pub(super) fn dress(
     fd: impl AsFd,
     path: &[u8],
-    meta: &Meta,
+    meta: &Metadata,
     owners: Ownership,
 ) -> Result<(), Error> {
     let mut mode = meta.mode;
@@ -58,7 +58,7 @@ pub(super) fn forget(result: Result<(), Errno>) -> Result<(), Errno> {
 }
 
 /// Returns the times of a file as the tar has them.
-pub(super) fn times(meta: &Meta) -> Timestamps {
+pub(super) fn times(meta: &Metadata) -> Timestamps {
     let time = Timespec { tv_sec: meta.mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
 }

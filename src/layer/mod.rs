@@ -43,7 +43,7 @@ mod write;
 pub(crate) use attribute::{ACL, CAPABILITY, DEFAULT_ACL, kept_of};
 pub use compress::{Sink, compress, compress_with};
 pub use decompress::{Ratio, decompress, decompress_as, decompress_foreign};
-pub use member::{Listed, Told};
+pub use member::{KnownFiles, MemberList};
 pub use merge::{Merged, Node, NodeKind};
 pub use name::compare;
 pub use options::{Devices, DirOverSymlink, Options, Ownership};
@@ -131,7 +131,7 @@ impl Default for Limits {
 
 /// Everything about a file but its name and contents.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Meta {
+pub struct Metadata {
     /// The twelve permission bits.
     pub mode: u32,
     /// Owner, at most [`MAX_ID`].

@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::{Builder, Error, MAX_PATH, Meta, Packed, Wrong, attribute, name, show};
+use super::{Builder, Error, MAX_PATH, Metadata, Packed, Wrong, attribute, name, show};
 
 /// Directories kept open at once; those above are opened again on the way back.
 const OPEN: usize = 128;
@@ -55,16 +55,16 @@ fn open_top(dir: &Path) -> Result<OwnedFd, Error> {
 }
 
 /// Whether a top directory is as unpackers make it where a layer says nothing of it: 0755, root's.
-pub fn is_usual(top: &Meta) -> bool {
+pub fn is_usual(top: &Metadata) -> bool {
     (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty()
 }
 
 /// Returns the metadata that [`pack`] would give the open directory `fd`; `path` is for messages. Its
 /// time is left out: directories get the epoch.
-pub fn directory_meta(fd: impl AsFd, path: &Path) -> Result<Meta, Error> {
+pub fn directory_meta(fd: impl AsFd, path: &Path) -> Result<Metadata, Error> {
     let path = path.as_os_str().as_bytes();
     let stat = rustix::fs::fstat(&fd).map_err(|e| system("look at", path, e))?;
-    Ok(Meta { mtime: 0, ..meta(&stat, attributes(&fd, path)?.kept) })
+    Ok(Metadata { mtime: 0, ..meta(&stat, attributes(&fd, path)?.kept) })
 }
 
 struct Walk<W: Write> {
@@ -252,8 +252,8 @@ fn same(stat: &Stat, fd: &OwnedFd, path: &[u8]) -> Result<(), Error> {
     if identity(&opened) == identity(stat) { Ok(()) } else { Err(wrong(path, Wrong::Changed)) }
 }
 
-fn meta(stat: &Stat, xattrs: std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Meta {
-    Meta {
+fn meta(stat: &Stat, xattrs: std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Metadata {
+    Metadata {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,

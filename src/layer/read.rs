@@ -13,7 +13,7 @@ use tar::{EntryType, Header};
 use super::fault::Fault;
 use super::record::{number, records, seconds};
 use super::sparse::{Pieces, Sparse};
-use super::{Error, Limits, MAX_ID, MAX_PATH, MAX_TIME, Meta, Wrong, attribute, name, show};
+use super::{Error, Limits, MAX_ID, MAX_PATH, MAX_TIME, Metadata, Wrong, attribute, name, show};
 
 const BLOCK: usize = 512;
 /// Longest extended header; a path, a link target and a page of attributes fit many times.
@@ -30,7 +30,7 @@ pub struct Entry {
     /// What it is.
     pub kind: Kind,
     /// Its metadata; attributes that layers do not keep are left out.
-    pub meta: Meta,
+    pub meta: Metadata,
     /// Bytes of contents, holes included; 0 unless a file.
     pub size: u64,
 }
@@ -410,7 +410,7 @@ fn meta(
     header: &Header,
     records: &mut BTreeMap<Vec<u8>, Vec<u8>>,
     owners: bool,
-) -> Result<Meta, Wrong> {
+) -> Result<Metadata, Wrong> {
     let mut id = |what: &'static str, key: &[u8], plain: io::Result<u64>| {
         let id = match records.remove(key).filter(|v| !v.is_empty()) {
             Some(digits) => number(&digits).ok_or(Wrong::Number(what))?,
@@ -442,5 +442,5 @@ fn meta(
             xattrs.insert(name.to_owned(), value);
         }
     }
-    Ok(Meta { mode, uid, gid, mtime: mtime.clamp(0, MAX_TIME), xattrs })
+    Ok(Metadata { mode, uid, gid, mtime: mtime.clamp(0, MAX_TIME), xattrs })
 }

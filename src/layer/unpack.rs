@@ -19,7 +19,7 @@ use super::metadata::{dress, forget, owner_error, system, times};
 use super::once::{Once, Seen};
 use super::options::{Devices, DirOverSymlink, Options, Ownership};
 use super::{
-    Entry, Error, Form, Kind, Limits, Meta, Packed, TarReader, Wrong, attribute, name, show,
+    Entry, Error, Form, Kind, Limits, Metadata, Packed, TarReader, Wrong, attribute, name, show,
 };
 use crate::files::remove_at;
 use crate::rootfs::{attributes, resolve};
@@ -83,7 +83,7 @@ struct Work<'a> {
     once: Once,
     /// Directories get their modes, owners and times when nothing will be put into them any more;
     /// `None`: only passed through.
-    directories: BTreeMap<Vec<u8>, Option<Meta>>,
+    directories: BTreeMap<Vec<u8>, Option<Metadata>>,
     buffer: Vec<u8>,
 }
 
@@ -448,7 +448,7 @@ impl Work<'_> {
                 None => {
                     rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
                         .map_err(|e| system("set the mode of", &path, e))?;
-                    rustix::fs::futimens(&fd, &times(&Meta::default()))
+                    rustix::fs::futimens(&fd, &times(&Metadata::default()))
                         .map_err(|e| system("set the time of", &path, e))?;
                 }
             }

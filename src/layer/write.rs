@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Read, Write};
 
 use tar::{EntryType, Header};
 
-use super::member::{Known, Told};
-use super::{Error, MAX_ID, MAX_TIME, Meta, Packed, Wrong, attribute, name, show};
+use super::member::{KnownFile, KnownFiles};
+use super::{Error, MAX_ID, MAX_TIME, Metadata, Packed, Wrong, attribute, name, show};
 use crate::digest::Digest;
 
 const BLOCK: usize = 512;
@@ -26,7 +26,7 @@ pub struct Builder<W: Write> {
     entries: u64,
     bytes: u64,
     buffer: Vec<u8>,
-    told: Option<Told>,
+    told: Option<KnownFiles>,
 }
 
 impl<W: Write> Builder<W> {
@@ -62,21 +62,21 @@ impl<W: Write> Builder<W> {
     }
 
     /// Tells `told` of files whose content is known before they are written.
-    pub fn telling(mut self, told: Option<Told>) -> Self {
+    pub fn telling(mut self, told: Option<KnownFiles>) -> Self {
         self.told = told;
         self
     }
 
     /// Adds a directory; the empty path is the top directory itself. Its time is always the epoch: the
     /// real one depends on the order in which files were put into it.
-    pub fn dir(&mut self, path: &[u8], meta: &Meta) -> Result<(), Error> {
+    pub fn dir(&mut self, path: &[u8], meta: &Metadata) -> Result<(), Error> {
         self.place(path, path.is_empty())?;
         let mut name = if path.is_empty() { b".".to_vec() } else { path.to_owned() };
         name.push(b'/');
         self.header(
             &name,
             EntryType::Directory,
-            &Meta { mtime: self.epoch.unwrap_or(meta.mtime), ..meta.clone() },
+            &Metadata { mtime: self.epoch.unwrap_or(meta.mtime), ..meta.clone() },
             0,
             None,
         )?;
@@ -109,7 +109,7 @@ impl<W: Write> Builder<W> {
         self.header(
             name,
             EntryType::Regular,
-            &Meta { mode: 0o600, mtime: self.epoch.unwrap_or(0), ..Meta::default() },
+            &Metadata { mode: 0o600, mtime: self.epoch.unwrap_or(0), ..Metadata::default() },
             0,
             None,
         )
@@ -120,7 +120,7 @@ impl<W: Write> Builder<W> {
     pub fn file(
         &mut self,
         path: &[u8],
-        meta: &Meta,
+        meta: &Metadata,
         size: u64,
         data: &mut dyn Read,
     ) -> Result<(), Error> {
@@ -132,7 +132,7 @@ impl<W: Write> Builder<W> {
     pub fn known_file(
         &mut self,
         path: &[u8],
-        meta: &Meta,
+        meta: &Metadata,
         size: u64,
         digest: &Digest,
         data: &mut dyn Read,
@@ -143,7 +143,7 @@ impl<W: Write> Builder<W> {
     fn file_with(
         &mut self,
         path: &[u8],
-        meta: &Meta,
+        meta: &Metadata,
         size: u64,
         digest: Option<&Digest>,
         data: &mut dyn Read,
@@ -151,7 +151,7 @@ impl<W: Write> Builder<W> {
         self.place(path, false)?;
         self.header(path, EntryType::Regular, meta, size, None)?;
         if let (Some(told), Some(digest)) = (&self.told, digest) {
-            told.add(Known { at: self.bytes, size, digest: *digest });
+            told.add(KnownFile { at: self.bytes, size, digest: *digest });
         }
         let mut left = size;
         let changed = || wrong(path, Wrong::Changed);
@@ -183,27 +183,27 @@ impl<W: Write> Builder<W> {
     }
 
     /// Adds another name for the file added before as `target`.
-    pub fn link(&mut self, path: &[u8], meta: &Meta, target: &[u8]) -> Result<(), Error> {
+    pub fn link(&mut self, path: &[u8], meta: &Metadata, target: &[u8]) -> Result<(), Error> {
         self.place(path, false)?;
         // The attributes belong to the file, which carries them at its first name.
-        let meta = Meta { xattrs: Default::default(), ..meta.clone() };
+        let meta = Metadata { xattrs: Default::default(), ..meta.clone() };
         self.header(path, EntryType::Link, &meta, 0, Some(target))
     }
 
     /// Adds a symlink.
-    pub fn symlink(&mut self, path: &[u8], meta: &Meta, target: &[u8]) -> Result<(), Error> {
+    pub fn symlink(&mut self, path: &[u8], meta: &Metadata, target: &[u8]) -> Result<(), Error> {
         self.place(path, false)?;
         self.header(
             path,
             EntryType::Symlink,
-            &Meta { mode: 0o777, ..meta.clone() },
+            &Metadata { mode: 0o777, ..meta.clone() },
             0,
             Some(target),
         )
     }
 
     /// Adds a fifo.
-    pub fn fifo(&mut self, path: &[u8], meta: &Meta) -> Result<(), Error> {
+    pub fn fifo(&mut self, path: &[u8], meta: &Metadata) -> Result<(), Error> {
         self.place(path, false)?;
         self.header(path, EntryType::Fifo, meta, 0, None)
     }
@@ -243,7 +243,7 @@ impl<W: Write> Builder<W> {
         &mut self,
         name: &[u8],
         kind: EntryType,
-        meta: &Meta,
+        meta: &Metadata,
         size: u64,
         target: Option<&[u8]>,
     ) -> Result<(), Error> {
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn order_is_kept_by_the_type() {
         let mut tar = Builder::new(vec![], 10);
-        let meta = Meta { mode: 0o755, ..Meta::default() };
+        let meta = Metadata { mode: 0o755, ..Metadata::default() };
         tar.dir(b"", &meta).expect("top");
         tar.dir(b"a", &meta).expect("a directory");
         tar.opaque(b"a").expect("right after its directory");
@@ -417,6 +417,6 @@ mod tests {
         }
         tar.file(b"b", &meta, 2, &mut &b"abc"[..]).expect_err("too long");
         tar.file(b"c", &meta, 4, &mut &b"abc"[..]).expect_err("too short");
-        tar.fifo(b"d", &Meta { uid: u32::MAX, ..meta }).expect_err("id");
+        tar.fifo(b"d", &Metadata { uid: u32::MAX, ..meta }).expect_err("id");
     }
 }

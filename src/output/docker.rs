@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::error::Error;
 use super::oci::named;
 use super::source::Image;
-use crate::layer::{Builder, Meta};
+use crate::layer::{Builder, Metadata};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -43,7 +43,7 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
         }
     }
     layers.insert(config, None);
-    let meta = Meta { mode: 0o644, ..Meta::default() };
+    let meta = Metadata { mode: 0o644, ..Metadata::default() };
     let mut tar = Builder::new(out, 0);
     for (name, layer) in layers {
         match layer {

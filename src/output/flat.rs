@@ -13,7 +13,7 @@ use super::error::Error;
 use super::options::{Exported, Options, Source};
 use super::place::NewDir;
 use super::source::Image;
-use crate::layer::{self, Builder, Form, Limits, Merged, Meta, NodeKind, Ownership, TarReader};
+use crate::layer::{self, Builder, Form, Limits, Merged, Metadata, NodeKind, Ownership, TarReader};
 
 pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Result<(), Error> {
     let trouble =
@@ -57,7 +57,8 @@ pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Resul
 fn sorted(merged: &Merged, contents: &File, out: &mut dyn Write) -> Result<(), layer::Error> {
     let mut first: HashMap<u32, Vec<u8>> = HashMap::new();
     let mut tar = Builder::keeping_times(out);
-    let usual = |top: &Meta| (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty();
+    let usual =
+        |top: &Metadata| (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty();
     if let Some(top) = merged.top().filter(|top| !usual(top)) {
         tar.dir(b"", top)?;
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 use super::error::Error;
 use super::source::Image;
 use crate::image::{ANNOTATION_REF_NAME, Index};
-use crate::layer::{Builder, Meta};
+use crate::layer::{Builder, Metadata};
 
 pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error> {
     let failed = |source| Error::Write { format: "oci-archive", source };
@@ -22,8 +22,10 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
     {
         blobs.insert(blob.digest.hex(), blob);
     }
-    let (dir, file) =
-        (Meta { mode: 0o755, ..Meta::default() }, Meta { mode: 0o644, ..Meta::default() });
+    let (dir, file) = (
+        Metadata { mode: 0o755, ..Metadata::default() },
+        Metadata { mode: 0o644, ..Metadata::default() },
+    );
     let mut tar = Builder::new(out, 0);
     tar.dir(b"blobs", &dir).map_err(failed)?;
     tar.dir(b"blobs/sha256", &dir).map_err(failed)?;

@@ -329,7 +329,7 @@ mod tests {
             panic!("a hit")
         };
         assert_eq!(found.layer.unwrap().digest, digest);
-        // Kept again, as a build under --no-cache does.
+        // ChannelFile again, as a build under --no-cache does.
         lab.cache.keep(&key, found, &lab.staging).unwrap();
         assert!(matches!(lab.cache.look(&key).unwrap(), Found::Hit(_)));
         assert_eq!(

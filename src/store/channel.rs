@@ -25,7 +25,7 @@ use crate::image::Reference;
 /// What happened to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Turn {
+pub enum ChannelEvent {
     /// It points at a version that somebody chose.
     Promote,
     /// It points at an earlier version again.
@@ -40,7 +40,7 @@ pub struct Promotion {
     /// When, RFC 3339 in UTC.
     pub at: String,
     /// What.
-    pub what: Turn,
+    pub what: ChannelEvent,
     /// Where the channel points from then on; `None` after an end, and only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Target>,
@@ -109,7 +109,7 @@ pub struct Promoted {
 
 /// What the store has of one channel.
 #[derive(Debug)]
-pub struct Kept {
+pub struct ChannelFile {
     /// Its name.
     pub reference: Reference,
     /// The file of its history.
@@ -148,7 +148,7 @@ impl Store {
         let was = self.channel(&channel)?.map(|found| found.to);
         let already = was.as_ref().is_some_and(|was| was.is(&version));
         if !already {
-            self.turn(&channel, Turn::Promote, Some(target(&version)), by)?;
+            self.turn(&channel, ChannelEvent::Promote, Some(target(&version)), by)?;
         }
         Ok(Promoted { channel, version: Some(version), was, already, passed: vec![] })
     }
@@ -171,7 +171,7 @@ impl Store {
                     passed.push((target, "it is revoked"))
                 }
                 Some(version) => {
-                    self.turn(reference, Turn::Back, Some(target), by)?;
+                    self.turn(reference, ChannelEvent::Back, Some(target), by)?;
                     return Ok(Promoted {
                         channel: reference.clone(),
                         version: Some(version),
@@ -194,7 +194,7 @@ impl Store {
         self.to_write()?;
         let _lock = self.lock_repaired()?;
         let Some(found) = self.channel(reference)? else { return Err(self.no_channel(reference)?) };
-        self.turn(reference, Turn::End, None, by)?;
+        self.turn(reference, ChannelEvent::End, None, by)?;
         Ok(Promoted {
             channel: reference.clone(),
             version: None,
@@ -214,10 +214,10 @@ impl Store {
     }
 
     /// Returns every channel by itself, sorted; one that cannot be read does not hide the others.
-    pub fn each_channel(&self) -> Result<Vec<Kept>, Error> {
+    pub fn each_channel(&self) -> Result<Vec<ChannelFile>, Error> {
         let kept = |reference: Reference| {
             let (path, channel) = (self.channel_path(&reference)?, self.channel(&reference));
-            Ok(Kept { reference, path, channel })
+            Ok(ChannelFile { reference, path, channel })
         };
         self.channel_names()?.into_iter().map(kept).collect()
     }
@@ -267,7 +267,7 @@ impl Store {
     fn turn(
         &self,
         channel: &Reference,
-        what: Turn,
+        what: ChannelEvent,
         to: Option<Target>,
         by: &Who,
     ) -> Result<(), Error> {
@@ -287,7 +287,10 @@ impl Store {
     fn history_of(&self, reference: &Reference) -> Result<Vec<Promotion>, Error> {
         let path = self.channel_path(reference)?;
         let history: Vec<Promotion> = record::read(&path)?;
-        match history.iter().position(|entry| (entry.what == Turn::End) != entry.to.is_none()) {
+        match history
+            .iter()
+            .position(|entry| (entry.what == ChannelEvent::End) != entry.to.is_none())
+        {
             None => Ok(history),
             Some(n) => Err(Error::Damaged {
                 path,
@@ -359,10 +362,10 @@ fn replay(history: &[Promotion]) -> (Option<Target>, Vec<Target>) {
     let mut ended = false;
     for entry in history {
         match (entry.what, &entry.to) {
-            (Turn::Promote, Some(to)) => {
+            (ChannelEvent::Promote, Some(to)) => {
                 stack.push(to.clone());
             }
-            (Turn::Back, Some(to)) => {
+            (ChannelEvent::Back, Some(to)) => {
                 // After an end the top is where it leads back to; otherwise the top is what it
                 // leads away from.
                 if !ended {
@@ -377,7 +380,7 @@ fn replay(history: &[Promotion]) -> (Option<Target>, Vec<Target>) {
             }
             _ => {}
         }
-        ended = entry.what == Turn::End;
+        ended = entry.what == ChannelEvent::End;
     }
     let now = if ended { None } else { stack.pop() };
     stack.reverse();

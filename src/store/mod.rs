@@ -46,7 +46,7 @@ mod version;
 mod who;
 
 pub use cache::{Entry, Found, Layer, StepCache};
-pub use channel::{Channel, Kept, Promoted, Promotion, Target, Turn};
+pub use channel::{Channel, ChannelEvent, ChannelFile, Promoted, Promotion, Target};
 pub use error::Error;
 pub use gc::{Amount, Garbage, Kind, Rules};
 pub use index::{
@@ -55,7 +55,7 @@ pub use index::{
 pub use layout::{SMALL, Store};
 pub use reserve::Released;
 pub use revocation::{Revocation, Verdict};
-pub use revoke::{Descendant, Link, Revoked};
+pub use revoke::{Descendant, Relation, Revoked};
 pub use staging::{NewBlob, Staging};
 pub use stray::Stray;
 pub use tested::{MEDIA_TESTS, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED};

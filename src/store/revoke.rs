@@ -43,13 +43,13 @@ pub struct Descendant {
     /// Its manifest.
     pub digest: Digest,
     /// How that is known.
-    pub by: Link,
+    pub by: Relation,
 }
 
 /// How an image is known to be built on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Link {
+pub enum Relation {
     /// It says so, by digest.
     Digest,
     /// It says so, by name.
@@ -234,9 +234,9 @@ impl Lineage {
         self.base_names.extend(annotations.get(BASE_NAME).cloned());
     }
 
-    fn built_on(&self, base: &Self) -> Option<Link> {
+    fn built_on(&self, base: &Self) -> Option<Relation> {
         if self.bases.iter().any(|digest| base.digests.contains(digest)) {
-            return Some(Link::Digest);
+            return Some(Relation::Digest);
         }
         // Of two with the same layers neither is known to be the older.
         let holds = |ours: &Vec<Digest>| {
@@ -245,10 +245,10 @@ impl Lineage {
             })
         };
         if self.layers.iter().any(holds) {
-            return Some(Link::Layers);
+            return Some(Relation::Layers);
         }
         // A name says less than a digest: where there is one of those, it has spoken.
         (self.bases.is_empty() && self.base_names.contains(&base.version.reference.to_string()))
-            .then_some(Link::Name)
+            .then_some(Relation::Name)
     }
 }

@@ -15,7 +15,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::digest::{Digest, HashWriter};
-use crate::layer::{self, Entry, Limits, Merged, Meta, NodeKind, TarReader};
+use crate::layer::{self, Entry, Limits, Merged, Metadata, NodeKind, TarReader};
 use crate::rootfs::resolve;
 
 mod attribute;
@@ -42,7 +42,7 @@ pub struct Node {
     /// What it is.
     pub kind: Kind,
     /// Mode, owner, time, attributes.
-    pub meta: Meta,
+    pub meta: Metadata,
     /// Names with the same number are one file; names of their own have none.
     pub group: Option<u64>,
 }
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     fn node(kind: Kind) -> Node {
-        Node { kind, meta: Meta { mode: 0o755, ..Meta::default() }, group: None }
+        Node { kind, meta: Metadata { mode: 0o755, ..Metadata::default() }, group: None }
     }
 
     fn tree() -> Tree {

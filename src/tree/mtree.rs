@@ -25,7 +25,7 @@ use std::io::{self, BufRead, Write};
 use super::name::unescape;
 use super::{Kind, Names, Node, Tree, escape};
 use crate::digest::Digest;
-use crate::layer::{MAX_ATTRIBUTE, MAX_PATH, Meta};
+use crate::layer::{MAX_ATTRIBUTE, MAX_PATH, Metadata};
 
 const FIRST: &[u8] = b"#mtree";
 const FORMAT: &str = "1";
@@ -305,7 +305,7 @@ fn entry(line: &[u8]) -> Result<(Vec<u8>, Node), &'static str> {
     if path.len() > MAX_PATH || path.contains(&0) || !(parts_fit || name == b".") {
         return Err("not a clean name");
     }
-    let mut meta = Meta { mode: 0o644, ..Meta::default() };
+    let mut meta = Metadata { mode: 0o644, ..Metadata::default() };
     let (mut kind, mut size, mut digest, mut target, mut group) =
         (&b"file"[..], None, None, None, None);
     for word in words.split(|b| *b == b' ').filter(|word| !word.is_empty()) {
@@ -392,8 +392,13 @@ mod tests {
     }
 
     fn tree() -> Tree {
-        let meta =
-            |mode, uid| Meta { mode, uid, gid: uid, mtime: 1_700_000_000, ..Meta::default() };
+        let meta = |mode, uid| Metadata {
+            mode,
+            uid,
+            gid: uid,
+            mtime: 1_700_000_000,
+            ..Metadata::default()
+        };
         let file =
             |text: &str| Kind::File { size: text.len() as u64, digest: Some(Digest::of(text)) };
         let mut ping = Node { kind: file("ping"), meta: meta(0o755, 0), group: Some(1) };

@@ -102,10 +102,10 @@ mod tests {
 
     use super::*;
     use crate::digest::Digest;
-    use crate::layer::Meta;
+    use crate::layer::Metadata;
 
     fn file(size: u64, text: &str) -> Node {
-        let meta = Meta { mode: 0o644, ..Meta::default() };
+        let meta = Metadata { mode: 0o644, ..Metadata::default() };
         Node { kind: Kind::File { size, digest: Some(Digest::of(text)) }, meta, group: None }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn the_mode_of_a_link_is_nothing() {
         let link = |mode, target: &str| Node {
             kind: Kind::Symlink(target.as_bytes().to_vec()),
-            meta: Meta { mode, ..Meta::default() },
+            meta: Metadata { mode, ..Metadata::default() },
             group: None,
         };
         assert_eq!(differences(&link(0o777, "a"), &link(0o755, "a")), []);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::digest::Digest;
 use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platform};
-use crate::job::{Error, JobContext, Session, unpack_layer};
+use crate::job::{Error, JobContext, LayerBlob, Session, unpack_layer};
 use crate::layer::Compression;
 use crate::sandbox::{Host, Rung};
 use crate::store::{Staging, Store, UnpackedLayer};
@@ -78,9 +78,9 @@ pub(super) fn unpacked(
             let into = at.join("u");
             // Only of layers of bake's own it is known that the tar is the one that the config
             // says.
-            let digest = &layer.digest;
-            let known = Some(diff_id);
-            unpack_layer(session, draft, &blob, digest, known, how, &into, context.cancel)?;
+            let (path, digest) = (blob.as_path(), &layer.digest);
+            let blob = LayerBlob { path, digest, diff_id: Some(diff_id), how };
+            unpack_layer(session, draft, &blob, &into, context.cancel)?;
             directory = Some(into);
         }
         layers.lower.insert(

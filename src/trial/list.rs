@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::attest::{self, TestRun};
 use crate::digest::Digest;
 use crate::event::chain;
-use crate::image::{Descriptor, MEDIA_MANIFEST, Manifest};
+use crate::image::{Descriptor, MEDIA_MANIFEST};
 use crate::job::Error;
 use crate::recipe::Recipe;
 use crate::step::{self, LoweredTest, Probe};
@@ -86,8 +86,7 @@ impl Tests {
         };
         let what = || format!("read the tests of {image}");
         let broken = |why: String| Error::Failed { what: what(), why };
-        let manifest = Manifest::parse(&store.read_blob(&found.digest)?)
-            .map_err(|error| broken(error.to_string()))?;
+        let manifest = store.manifest(found)?;
         let (first, scripts) = manifest
             .layers
             .split_first()

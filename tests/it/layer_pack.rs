@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bake::layer::{
-    Builder, Entry, Error, Form, Kind, Limits, Meta, Packed, TarReader, pack, unpack,
+    Builder, Entry, Error, Form, Kind, Limits, Metadata, Packed, TarReader, pack, unpack,
 };
 use proptest::prelude::*;
 use rustix::fs::{FileType, Mode};
@@ -132,7 +132,7 @@ fn root_everything_a_tree_can_hold() {
     };
     assert_eq!(
         of("a"),
-        Meta { mode: 0o6755, uid: 65_535, gid: 33, mtime: EPOCH, ..Meta::default() }
+        Metadata { mode: 0o6755, uid: 65_535, gid: 33, mtime: EPOCH, ..Metadata::default() }
     );
     assert_eq!((of("b").mode, of("b").mtime), (0o1777, EPOCH), "a folder's own time is the epoch");
     assert_eq!(of("b/link").mtime, 0, "before 1970 is 1970");
@@ -398,7 +398,7 @@ fn a_size_beyond_octal_stands_in_the_extended_header() {
             Ok(())
         }
     }
-    let meta = Meta { mode: 0o644, ..Meta::default() };
+    let meta = Metadata { mode: 0o644, ..Metadata::default() };
     Builder::new(First(&mut start), EPOCH)
         .file(b"big", &meta, size, &mut std::io::repeat(0))
         .expect_err("enough");

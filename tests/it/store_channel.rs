@@ -4,7 +4,9 @@
 use std::fs;
 
 use bake::image::{Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest};
-use bake::store::{Error, Link, Staging, Store, TESTED_ANNOTATION, Turn, UNTESTED, Version, Who};
+use bake::store::{
+    ChannelEvent, Error, Relation, Staging, Store, TESTED_ANNOTATION, UNTESTED, Version, Who,
+};
 
 use crate::store_lab::*;
 
@@ -110,10 +112,10 @@ fn history_is_only_ever_added_to() {
     assert_eq!(
         turns,
         [
-            (Turn::Promote, Some("1")),
-            (Turn::Promote, Some("2")),
-            (Turn::Back, Some("1")),
-            (Turn::End, None)
+            (ChannelEvent::Promote, Some("1")),
+            (ChannelEvent::Promote, Some("2")),
+            (ChannelEvent::Back, Some("1")),
+            (ChannelEvent::End, None)
         ]
     );
     assert!(
@@ -363,11 +365,11 @@ fn descendants_are_found_by_name_digest_and_layers() {
         .map(|one| (one.image.to_string(), one.by))
         .collect();
     let expected = [
-        ("by-digest:1", Link::Digest),
-        ("by-layers:1", Link::Layers),
-        ("by-name:1", Link::Name),
-        ("grandchild:1", Link::Digest),
-        ("many:1", Link::Digest),
+        ("by-digest:1", Relation::Digest),
+        ("by-layers:1", Relation::Layers),
+        ("by-name:1", Relation::Name),
+        ("grandchild:1", Relation::Digest),
+        ("many:1", Relation::Digest),
     ];
     assert_eq!(found, expected.map(|(name, by)| (name.to_owned(), by)));
     assert_eq!(

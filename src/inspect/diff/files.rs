@@ -92,7 +92,7 @@ pub(super) fn fold(changes: Vec<FileChange>) -> Vec<FileChange> {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::layer::Meta;
+    use crate::layer::Metadata;
     use crate::tree::Node;
 
     /// `path/` is a folder, `path=text` a file, `path=text@n` one of a group.
@@ -109,7 +109,7 @@ mod tests {
                 }
             };
             let path = text.split('=').next().unwrap_or_default().trim_end_matches('/');
-            (path.as_bytes().to_vec(), Node { kind, meta: Meta::default(), group })
+            (path.as_bytes().to_vec(), Node { kind, meta: Metadata::default(), group })
         };
         Tree::new(names.iter().map(parse).collect())
     }

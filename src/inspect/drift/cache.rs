@@ -20,7 +20,7 @@ use super::look::Stamp;
 use crate::digest::{Digest, Hasher};
 use crate::files;
 use crate::inspect::error::Error;
-use crate::layer::Meta;
+use crate::layer::Metadata;
 use crate::tree::escape;
 
 /// Seconds that a file must have been left alone to be remembered: more than any file system's
@@ -44,7 +44,7 @@ struct Row {
 }
 
 /// Names the attributes of a file.
-fn attributes(meta: &Meta) -> Digest {
+fn attributes(meta: &Metadata) -> Digest {
     let mut hasher = Hasher::new();
     for (name, value) in &meta.xattrs {
         for part in [name, value] {
@@ -73,7 +73,7 @@ impl Cache {
 
     /// The digest that a file must have, if it is remembered with just the attributes of
     /// `expected`.
-    pub(super) fn get(&self, path: &[u8], stamp: &Stamp, expected: &Meta) -> Option<Digest> {
+    pub(super) fn get(&self, path: &[u8], stamp: &Stamp, expected: &Metadata) -> Option<Digest> {
         let row = self
             .old
             .get(&escape(path))
@@ -83,7 +83,7 @@ impl Cache {
     }
 
     /// Remembers what was read of a file.
-    pub(super) fn add(&self, path: &[u8], stamp: Stamp, digest: Digest, meta: &Meta) {
+    pub(super) fn add(&self, path: &[u8], stamp: Stamp, digest: Digest, meta: &Metadata) {
         if stamp.ctime.0.max(stamp.mtime.0) < self.now - QUIET {
             self.put(path, Row { stamp, digest, attributes: attributes(meta) });
         }
@@ -154,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("cache");
         let root = Path::new("/srv/a b");
-        let (digest, mut meta) = (Digest::of("abc"), Meta::default());
+        let (digest, mut meta) = (Digest::of("abc"), Metadata::default());
         meta.xattrs.insert(b"user.a".to_vec(), b"1".to_vec());
         let cache = Cache::open(&path, root, 0, 100).expect("none yet");
         assert_eq!(cache.get(b"a\n\xff", &stamp(90), &meta), None);
@@ -166,7 +166,11 @@ mod tests {
         assert_eq!(cache.get(b"a\n\xff", &stamp(90), &meta), Some(digest));
         assert_eq!(cache.get(b"just", &stamp(98), &meta), None, "too young to be remembered");
         assert_eq!(cache.get(b"a\n\xff", &stamp(91), &meta), None);
-        assert_eq!(cache.get(b"a\n\xff", &stamp(90), &Meta::default()), None, "other attributes");
+        assert_eq!(
+            cache.get(b"a\n\xff", &stamp(90), &Metadata::default()),
+            None,
+            "other attributes"
+        );
         assert_eq!(
             open(Path::new("/srv"), 0).get(b"a\n\xff", &stamp(90), &meta),
             None,

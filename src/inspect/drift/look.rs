@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
 use crate::files::RootDir;
-use crate::layer::{Meta, kept_of};
+use crate::layer::{Metadata, kept_of};
 use crate::tree::{Kind, Node, shrink};
 
 /// How a file is told from what it was a moment ago, and, in a stat cache, on an earlier day.
@@ -88,7 +88,13 @@ impl Seen {
         let (uid, gid) = (self.uid.wrapping_sub(shift), self.gid.wrapping_sub(shift));
         Node {
             kind,
-            meta: Meta { mode: self.mode, uid, gid, mtime: self.stamp.mtime.0, ..Meta::default() },
+            meta: Metadata {
+                mode: self.mode,
+                uid,
+                gid,
+                mtime: self.stamp.mtime.0,
+                ..Metadata::default()
+            },
             group: None,
         }
     }

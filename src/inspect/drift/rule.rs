@@ -120,13 +120,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::layer::Meta;
+    use crate::layer::Metadata;
     use crate::tree::Kind;
     use crate::tree::Node;
 
     fn rules(patterns: &[&str], strict: bool) -> Rules {
-        let link =
-            Node { kind: Kind::Symlink(b"usr/lib".to_vec()), meta: Meta::default(), group: None };
+        let link = Node {
+            kind: Kind::Symlink(b"usr/lib".to_vec()),
+            meta: Metadata::default(),
+            group: None,
+        };
         let tree = Tree::new(BTreeMap::from([(b"lib".to_vec(), link)]));
         let volumes = ["/lib/data/".to_owned(), "/srv/x y".to_owned()];
         let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();

@@ -51,17 +51,17 @@ enum Form {
 
 const BUFFER: usize = 1 << 20;
 
-/// Reads the blob, telling `tell` how many bytes it has got through; looks inside where a claim
+/// Reads the blob, reporting to `progress` how many bytes it has got through; looks inside where a claim
 /// says that it is a layer.
 pub(super) fn read<'a>(
     store: &Store,
     digest: &Digest,
     claims: impl Iterator<Item = &'a Claim>,
-    tell: &dyn Fn(u64),
+    progress: &dyn Fn(u64),
 ) -> Seen {
     let mut seen = Seen::default();
     let open = || store.blob(digest);
-    if let Err(error) = seen.read_raw(open, tell) {
+    if let Err(error) = seen.read_raw(open, progress) {
         seen.unreadable = Some(error);
         return seen;
     }
@@ -82,7 +82,7 @@ impl Seen {
     fn read_raw(
         &mut self,
         open: impl Fn() -> Result<File, Error>,
-        tell: &dyn Fn(u64),
+        progress: &dyn Fn(u64),
     ) -> Result<(), String> {
         let mut file = open().map_err(|e| describe(&e))?;
         let mut buffer = vec![0; BUFFER];
@@ -100,7 +100,7 @@ impl Seen {
             }
             hasher.update(&buffer[..n]);
             self.size += n as u64;
-            tell(n as u64);
+            progress(n as u64);
         }
         self.digest = Some(hasher.finish());
         self.form = form(&start);
@@ -199,9 +199,9 @@ fn judge_tar(tar: &mut dyn Read) -> Result<(), String> {
         let said = match entry.kind {
             Kind::Opaque => continue,
             Kind::Device => return wrong("a device node"),
-            Kind::Dir => Said::Dir,
-            Kind::Whiteout => Said::Gone,
-            Kind::File | Kind::Link(_) | Kind::Symlink(_) | Kind::Fifo => Said::Other,
+            Kind::Dir => NameKind::Dir,
+            Kind::Whiteout => NameKind::Gone,
+            Kind::File | Kind::Link(_) | Kind::Symlink(_) | Kind::Fifo => NameKind::Other,
         };
         if !names.say(&entry.path, said) {
             return wrong("the tar says two things about this name");
@@ -212,7 +212,7 @@ fn judge_tar(tar: &mut dyn Read) -> Result<(), String> {
 
 /// What a tar says about a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+enum NameKind {
     /// A directory, or something is in it.
     Dir,
     /// Deleted from what lower layers have.
@@ -224,25 +224,25 @@ enum Said {
 /// can know: millions of them in little memory.
 struct Names {
     keys: RandomState,
-    said: HashMap<u64, Said>,
+    said: HashMap<u64, NameKind>,
 }
 
 impl Names {
     /// Returns whether this agrees with what was said before.
-    fn say(&mut self, path: &[u8], said: Said) -> bool {
+    fn say(&mut self, path: &[u8], said: NameKind) -> bool {
         let before = self.said.insert(self.keys.hash_one(path), said);
-        if before.is_some() && (before, said) != (Some(Said::Dir), Said::Dir) {
+        if before.is_some() && (before, said) != (Some(NameKind::Dir), NameKind::Dir) {
             return false;
         }
         // A deletion needs no directory: what is not there is deleted already.
         let mut rest = path;
-        while said != Said::Gone
+        while said != NameKind::Gone
             && let Some(slash) = rest.iter().rposition(|byte| *byte == b'/')
         {
             rest = &rest[..slash];
-            match self.said.insert(self.keys.hash_one(rest), Said::Dir) {
+            match self.said.insert(self.keys.hash_one(rest), NameKind::Dir) {
                 // Whoever said so first said it of those above, too.
-                Some(Said::Dir) => break,
+                Some(NameKind::Dir) => break,
                 Some(_) => return false,
                 None => {}
             }

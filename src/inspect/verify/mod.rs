@@ -24,7 +24,7 @@ use crate::image::{
     ANNOTATION_REF_NAME, Descriptor, Judged, Kind, Reference, judge_config, judge_index,
     judge_manifest, kind,
 };
-use crate::store::{Error, Kept, MEDIA_TESTS, NoDescriptor, SMALL, Store, TESTS_ANNOTATION};
+use crate::store::{ChannelFile, Error, MEDIA_TESTS, NoDescriptor, SMALL, Store, TESTS_ANNOTATION};
 use crate::threads;
 
 mod blob;
@@ -214,7 +214,7 @@ impl Walk<'_> {
     /// had when it was promoted.
     fn channels(&mut self) -> Result<(), Error> {
         let versions = self.store.versions()?;
-        for Kept { reference, path, channel } in self.store.each_channel()? {
+        for ChannelFile { reference, path, channel } in self.store.each_channel()? {
             let what = match channel {
                 Ok(None) => continue,
                 Ok(Some(channel)) if versions.iter().any(|version| channel.points_at(version)) => {
