@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::error::Error;
-use super::root::{Attr, Root};
+use super::root::Root;
+use super::spot::Attr;
 use crate::image::{IDENTITY_FILE, Identity};
 
 /// Programs read the first that exists, `/etc` before `/usr/lib` (os-release(5)); often it is a symlink

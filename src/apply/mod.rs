@@ -12,20 +12,26 @@ use serde::{Deserialize, Serialize};
 
 mod account;
 mod error;
+mod home;
 mod identity;
 mod mapped;
 mod owner;
 mod place;
+mod places;
 pub(crate) mod probe;
 mod remove;
 mod reply;
 mod repository;
 mod root;
 mod service;
+mod spot;
 mod startable;
 pub(crate) mod survey;
 mod unit;
 mod unpack;
+mod user;
+mod way;
+mod write;
 
 pub use error::Error;
 pub(crate) use error::{alike, near};
@@ -152,7 +158,7 @@ pub fn carry_out(
         Op::Remove { paths } => remove::remove(root, paths)?,
         Op::Group { name, gid, system } => return account::group(root, name, *gid, *system),
         Op::User { name, uid, gid, home, shell, groups, system, comment, password, ssh_keys } => {
-            let user = account::User {
+            let user = user::User {
                 name,
                 uid: *uid,
                 gid: *gid,

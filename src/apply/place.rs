@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::owner;
-use super::root::{Attr, Root, parts};
+use super::root::Root;
+use super::spot::{Attr, parts};
 
 /// Writes, or appends to, the file `path`.
 pub(super) fn write(

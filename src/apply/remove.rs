@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::error::Error;
-use super::root::{Root, Spot, parts};
+use super::root::Root;
+use super::spot::{Spot, parts};
 use crate::files::remove_at;
 
 /// Removes `paths`, each a path or a glob (`*` matches dot files too, `**` any number of folders).

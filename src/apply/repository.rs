@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::root::{Attr, Root};
+use super::root::Root;
+use super::spot::Attr;
 
 const MAX_KEY: u64 = 4 << 20;
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::error::{Error, alike};
-use super::root::{Found, Root};
+use super::root::Root;
+use super::spot::Found;
 use super::unit::{Install, Name, install};
 use crate::step::ServiceState;
 

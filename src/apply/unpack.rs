@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::error::Error;
 use super::owner;
 use super::reply::Reply;
-use super::root::{Attr, Root};
+use super::root::Root;
+use super::spot::Attr;
 use crate::event::chain;
 use crate::layer::{self, Kind, Limits, TarReader};
 

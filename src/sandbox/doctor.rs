@@ -10,9 +10,9 @@ use super::cancel::Cancel;
 use super::disk;
 use super::ended::Ended;
 use super::error::Error;
-use super::host::{Finding, Rung, find_tool};
+use super::host::{Finding, IdMode, find_tool};
 use super::job::{Action, Job, Overlay};
-use super::probe::{ROOT_KERNEL, USER_KERNEL, probe, rung, version};
+use super::probe::{ROOT_KERNEL, USER_KERNEL, id_mode, probe, version};
 use super::session::Session;
 use super::spawn::kernel_says;
 
@@ -46,14 +46,14 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
         format!("Linux {release}"),
         Some(format!("use Linux {}.{} or newer", needed.0, needed.1)),
     );
-    match rung() {
-        Ok(Rung::Root) => add(
+    match id_mode() {
+        Ok(IdMode::Root) => add(
             "ids",
             true,
             "root: ids are mapped on mounts, root inside is nobody outside".into(),
             None,
         ),
-        Ok(Rung::Subids { uids, gids }) => {
+        Ok(IdMode::Subids { uids, gids }) => {
             add(
                 "ids",
                 true,

@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Debug, Clone)]
 pub struct Host {
     /// How user ids are mapped.
-    pub rung: Rung,
+    pub id_mode: IdMode,
     /// The program started as helper; `/proc/self/exe` unless a test names another.
     pub helper: PathBuf,
     /// That program, shielded or copied when the first session is opened: a build with nothing to
@@ -18,9 +18,9 @@ pub struct Host {
     pub(super) program: Arc<OnceLock<OwnedFd>>,
 }
 
-/// The rungs of the ladder that are built.
+/// The id-mapping modes: how a host gives a sandbox its ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rung {
+pub enum IdMode {
     /// Root with all capabilities: idmapped mounts, ids stay real on disk.
     Root,
     /// An unprivileged user with subordinate ids (newuidmap).

@@ -15,9 +15,9 @@ use super::sys::{self, Forked};
 /// The host folders of a job, as detached mounts.
 #[derive(Debug)]
 pub(super) struct Sources {
-    /// Of a chore: the layers folder. Of an image job: the folder that holds upper and work.
+    /// Without an image: the layers folder. Of an image job: the folder that holds upper and work.
     pub(super) first: OwnedFd,
-    /// Of a chore: the scratch folder. Of an image job: the lower layers.
+    /// Without an image: the scratch folder. Of an image job: the lower layers.
     pub(super) rest: Vec<OwnedFd>,
     /// The extra mounts.
     pub(super) mounts: Vec<OwnedFd>,

@@ -28,7 +28,7 @@ use super::plan::{
 };
 use super::request::Dispatch;
 use super::sys::{self, Forked};
-use super::{mounts, network, terminal, wire};
+use super::{debris, mounts, network, terminal, wire};
 use crate::files::open_dir;
 
 /// Longest reason why a program could not be started, in characters: a message has an end.
@@ -73,7 +73,7 @@ impl Init<'_> {
     }
 
     fn job(&mut self) -> Result<u8, Fault> {
-        let mounts::Built { debris, upper } = self.build_root()?;
+        let mounts::Built { debris: made, upper } = self.build_root()?;
         self.upper = upper;
         if self.net.is_some() {
             // The namespace may be lent, and have counted before.
@@ -82,7 +82,7 @@ impl Init<'_> {
         self.actions()?;
         // Nobody may use what is taken away next.
         kill_all();
-        mounts::clean(debris)?;
+        debris::clean(made)?;
         // What cannot be read counts as used.
         let silent = self.net.is_some() && !self.is_machine() && network::is_silent();
         Ok(if silent { plan::NET_UNUSED } else { 0 })

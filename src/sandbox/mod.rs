@@ -1,10 +1,12 @@
 //! The throwaway root: namespaces, id maps, overlay, mounts, limits. See `docs/architecture.md`,
 //! "Sandbox".
 
+mod basic;
 mod builtin;
 mod call;
 mod cancel;
 mod children;
+mod debris;
 pub mod dial;
 mod disk;
 mod doctor;
@@ -23,6 +25,7 @@ mod lines;
 mod listen;
 mod mounts;
 mod network;
+mod overlay;
 mod passwd;
 mod path;
 mod plan;
@@ -48,7 +51,7 @@ pub use cancel::Cancel;
 pub use doctor::doctor;
 pub use ended::{Circumstances, Ended, Failure, JobEvent};
 pub use error::Error;
-pub use host::{Finding, Host, Rung};
+pub use host::{Finding, Host, IdMode};
 pub use job::{
     Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PATH, PolicyFile, Streams,
     Until,

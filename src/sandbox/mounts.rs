@@ -12,21 +12,22 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, CWD, Mode, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags,
+    MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
 };
 
+use super::basic::{attach, clone, dir_path, mkdir, mkdir_all, times_of, tmpfs};
+use super::debris::Debris;
 use super::idmap::Sources;
+use super::overlay::overlay_mount;
 use super::plan::{Blobs, Doing, Fault, JobPlan, RootPlan};
 use super::stub::{Kind, View, alike, look_like, make_file};
-use super::sys;
 use crate::files::{dir_names, open_dir};
 
 /// Devices bound from the host. No others can be opened or made inside.
@@ -52,14 +53,10 @@ const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 /// Somewhere to put the staging tmpfs; only that it is a folder matters.
 const STAGING: &[&str] = &["/tmp", "/run", "/var", "/usr", "/etc"];
 
-/// Stubs that had to be made in the image itself, to be taken away at the end.
-#[derive(Debug, Default)]
-pub(super) struct Debris(Vec<PathBuf>);
-
 /// What is kept of a root that was built.
 pub(super) struct Built {
     pub(super) debris: Debris,
-    /// The upper folder, open as a path; none in a chore.
+    /// The upper folder, open as a path; none without an image.
     pub(super) upper: Option<OwnedFd>,
 }
 
@@ -103,7 +100,7 @@ pub(super) fn build(
 ) -> Result<Built, Fault> {
     let root = match &plan.root {
         Some(overlay) => Root::image(plan, overlay, sources)?,
-        None => Root::chore(plan, sources)?,
+        None => Root::bare(plan, sources)?,
     };
     root.dev(devices)?;
     root.proc(plan.root.is_some())?;
@@ -124,30 +121,6 @@ pub(super) fn build(
     Ok(Built { debris, upper })
 }
 
-/// Takes away what [`build`] had to put into the image; called when no other process is left.
-pub(super) fn clean(debris: Debris) -> Result<(), Fault> {
-    // Innermost last made, first removed.
-    for place in debris.0.into_iter().rev() {
-        let place = Path::new("/").join(place);
-        let what = || format!("take away the mount point {}", place.display());
-        while rustix::mount::unmount(&place, UnmountFlags::DETACH).is_ok() {}
-        let parent = open_dir(CWD, place.parent().unwrap_or(Path::new("/"))).doing(what)?;
-        let times = times_of(parent.as_fd()).doing(what)?;
-        let name = place.file_name().unwrap_or_default();
-        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-                // The step put something beside our mount point: then the folder is its own.
-                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-                Err(error) => return Err(Fault::new(what(), error)),
-            },
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(Fault::new(what(), error)),
-        }
-        rustix::fs::futimens(&parent, &times).doing(what)?;
-    }
-    Ok(())
-}
-
 /// The root in the making. Paths in it are relative to `r` and free of links.
 struct Root {
     view: View,
@@ -164,8 +137,8 @@ struct Root {
 }
 
 impl Root {
-    /// The root of a chore: a tmpfs with the session's two folders.
-    fn chore(plan: &JobPlan, sources: Sources) -> Result<Self, Fault> {
+    /// The root of a job without an image: a tmpfs with the session's two folders.
+    fn bare(plan: &JobPlan, sources: Sources) -> Result<Self, Fault> {
         tmpfs(Path::new("r"), "mode=0755", MountFlags::empty())?;
         for (name, mode) in [
             ("layers", 0o755),
@@ -484,208 +457,4 @@ impl Root {
         }
         Ok(())
     }
-}
-
-fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps> {
-    let stat = rustix::fs::fstat(dir)?;
-    let last_modification =
-        rustix::fs::Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ };
-    Ok(rustix::fs::Timestamps {
-        last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        last_modification,
-    })
-}
-
-fn mkdir(path: &Path, mode: u32) -> Result<(), Fault> {
-    rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode))
-        .doing(|| format!("make the folder {}", path.display()))
-}
-
-/// Makes `place` and the folders above it in the root, through no link, and opens it.
-fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
-    let mut at = open_dir(CWD, "r").doing(|| "open the root".into())?;
-    for part in place {
-        match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => {
-                return Err(Fault::new(format!("make the folder /{}", place.display()), error));
-            }
-        }
-        at = open_dir(at.as_fd(), part).map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP | libc::ENOTDIR) => {
-                Fault::image(format!("/{} lies behind a link", place.display()))
-            }
-            _ => Fault::new(format!("open the folder /{}", place.display()), error),
-        })?;
-    }
-    Ok(at)
-}
-
-/// Opens something below the staging tmpfs, through no link: a link of the image could lead
-/// anywhere, above all one of /proc.
-fn open_path(path: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
-    rustix::fs::openat2(
-        CWD,
-        path,
-        flags,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-    )
-}
-
-fn dir_path(path: &Path) -> Result<OwnedFd, Fault> {
-    open_path(path, OFlags::DIRECTORY).doing(|| format!("open the folder {}", path.display()))
-}
-
-fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {
-    let options = std::ffi::CString::new(options).expect("options hold no NUL");
-    rustix::mount::mount(
-        "tmpfs",
-        at,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV | more,
-        options.as_c_str(),
-    )
-    .doing(|| format!("mount a tmpfs on {}", at.display()))
-}
-
-/// Clones the mount of what lies at `path`.
-fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
-    let what = || format!("clone the mount of {}", path.display());
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let place = open_path(path, OFlags::empty()).doing(what)?;
-    let mount = rustix::mount::open_tree(&place, "", flags).doing(what)?;
-    sys::mount_setattr(mount.as_fd(), set.bits().into(), false, None).doing(what)?;
-    Ok(mount)
-}
-
-/// Puts a detached mount at `at`, which is no link.
-fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
-    let what = || format!("mount on {}", at.display());
-    let to = open_path(at, OFlags::empty()).doing(what)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, "", &to, "", flags).doing(what)
-}
-
-/// Makes an overlay of `lower` (topmost first), writable over `(upper, work)` or read-only, as a
-/// detached mount.
-fn overlay_mount(
-    lower: &[BorrowedFd<'_>],
-    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
-) -> Result<OwnedFd, Fault> {
-    // Descriptors since Linux 6.13 (`lowerdir+` since 6.8); before that paths, for which
-    // /proc/self/fd serves.
-    let context = match overlay_by_fd(lower, upper) {
-        Some(context) => context,
-        None => overlay_by_path(lower, upper)?,
-    };
-    let configured = || -> rustix::io::Result<()> {
-        // Without userxattr a user namespace cannot mark deletions of folders: EIO on `rm -r`.
-        rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
-        if upper.is_some() {
-            // The stubs lie on another file system than the rest. Without this a file's inode
-            // number could change when it is first written to, and its device not be that of the
-            // folder it is in; with it all are as if the stubs were not there.
-            rustix::mount::fsconfig_set_string(&context, "xino", "on")?;
-            // No flush of the whole file system at the end; a dead build's upper folder is never
-            // used again anyway.
-            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
-        }
-        rustix::mount::fsconfig_create(&context)
-    };
-    configured().map_err(|error| overlay_fault(&context, error))?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
-    if upper.is_none() {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
-    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .doing(|| "mount the overlay".into())
-}
-
-fn overlay_by_fd(
-    lower: &[BorrowedFd<'_>],
-    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
-) -> Option<OwnedFd> {
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
-    for layer in lower {
-        rustix::mount::fsconfig_set_fd(&context, "lowerdir+", layer).ok()?;
-    }
-    if let Some((upper, work)) = upper {
-        rustix::mount::fsconfig_set_fd(&context, "upperdir", upper).ok()?;
-        rustix::mount::fsconfig_set_fd(&context, "workdir", work).ok()?;
-    }
-    Some(context)
-}
-
-fn overlay_by_path(
-    lower: &[BorrowedFd<'_>],
-    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
-) -> Result<OwnedFd, Fault> {
-    let path = |fd: &BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let context =
-        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
-            let fault = Fault::new("use overlayfs", error);
-            if error == Errno::NODEV {
-                fault.hint("load the kernel module: modprobe overlay")
-            } else {
-                fault
-            }
-        })?;
-    let configured = || -> rustix::io::Result<()> {
-        // Kernels with `lowerdir+` limit the length of one string to 256 bytes; older ones do not
-        // know that name.
-        let each = || {
-            lower.iter().try_for_each(|layer| {
-                rustix::mount::fsconfig_set_string(&context, "lowerdir+", path(layer))
-            })
-        };
-        if each().is_err() {
-            let all = lower.iter().map(path).collect::<Vec<_>>().join(":");
-            rustix::mount::fsconfig_set_string(&context, "lowerdir", all)?;
-        }
-        if let Some((upper, work)) = upper {
-            rustix::mount::fsconfig_set_string(&context, "upperdir", path(&upper))?;
-            rustix::mount::fsconfig_set_string(&context, "workdir", path(&work))?;
-        }
-        Ok(())
-    };
-    configured().map_err(|error| overlay_fault(&context, error))?;
-    Ok(context)
-}
-
-/// Why the kernel refuses an overlay, in its own words where it has any.
-fn overlay_fault(context: &OwnedFd, error: Errno) -> Fault {
-    let said = messages(context);
-    let fault = Fault::new(
-        if said.is_empty() {
-            "mount the overlay".into()
-        } else {
-            format!("mount the overlay ({said})")
-        },
-        error,
-    );
-    match error {
-        Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
-            "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \
-             the kernel must have overlayfs and allow it in user namespaces (5.11 or newer)",
-        ),
-        _ => fault,
-    }
-}
-
-/// What the kernel has to say about a failed configuration.
-fn messages(context: &OwnedFd) -> String {
-    let mut said = vec![];
-    let Ok(fd) = context.try_clone() else { return String::new() };
-    let mut file = File::from(fd);
-    let mut message = [0; 512];
-    while let Ok(n @ 1..) = file.read(&mut message) {
-        let text = String::from_utf8_lossy(&message[..n]);
-        // "e " for an error, "w " for a warning, "i " for information.
-        said.push(text.trim().trim_start_matches(['e', 'w', 'i']).trim().to_owned());
-    }
-    said.join("; ")
 }

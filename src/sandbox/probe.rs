@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rustix::thread::CapabilitySet;
 
 use super::error::Error;
-use super::host::{Host, Rung};
+use super::host::{Host, IdMode};
 use super::ids;
 use super::spawn::kernel_says;
 
-/// Oldest kernels that have what each rung needs.
+/// Oldest kernels that have what each id-mapping mode needs.
 pub(super) const ROOT_KERNEL: (u32, u32) = (5, 19);
 pub(super) const USER_KERNEL: (u32, u32) = (5, 12);
 
@@ -20,8 +20,8 @@ pub(super) const USER_KERNEL: (u32, u32) = (5, 12);
 /// # Errors
 /// What it lacks.
 pub fn probe(helper: Option<&Path>) -> Result<Host, Error> {
-    let rung = rung()?;
-    let needed = if rung == Rung::Root { ROOT_KERNEL } else { USER_KERNEL };
+    let id_mode = id_mode()?;
+    let needed = if id_mode == IdMode::Root { ROOT_KERNEL } else { USER_KERNEL };
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     if version(&release).is_some_and(|have| have < needed) {
         return Err(Error::Host {
@@ -30,7 +30,7 @@ pub fn probe(helper: Option<&Path>) -> Result<Host, Error> {
         });
     }
     let helper = helper.map_or_else(|| PathBuf::from("/proc/self/exe"), Path::to_owned);
-    Ok(Host { rung, helper, program: Arc::default() })
+    Ok(Host { id_mode, helper, program: Arc::default() })
 }
 
 pub(super) fn version(release: &str) -> Option<(u32, u32)> {
@@ -38,16 +38,16 @@ pub(super) fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-pub(super) fn rung() -> Result<Rung, Error> {
+pub(super) fn id_mode() -> Result<IdMode, Error> {
     if rustix::process::geteuid().is_root() {
         return match root_is_whole() {
-            Ok(()) => Ok(Rung::Root),
+            Ok(()) => Ok(IdMode::Root),
             Err(what) => Err(Error::Host { what, hint: NESTED.into() }),
         };
     }
     let uid = rustix::process::getuid().as_raw();
     let name = ids::login(uid);
-    Ok(Rung::Subids {
+    Ok(IdMode::Subids {
         uids: subids("/etc/subuid", name.as_deref(), uid)?,
         gids: subids("/etc/subgid", name.as_deref(), uid)?,
     })
@@ -55,7 +55,7 @@ pub(super) fn rung() -> Result<Rung, Error> {
 
 const NESTED: &str = "run bake as an unprivileged user with subordinate ids, or give the container full rights (for example `docker run --privileged`)";
 
-/// Whether this root may do what the root rung needs.
+/// Whether this root may do what the root id_mode needs.
 fn root_is_whole() -> Result<(), String> {
     // One line that maps every id to itself.
     let map = kernel_says("/proc/self/uid_map").unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::error::Error;
-use super::host::{Host, Rung};
+use super::host::{Host, IdMode};
 use super::spawn::{self, kernel_says};
 
 /// The helper's program, out of reach of whoever runs it inside.
@@ -11,7 +11,7 @@ pub(super) fn program(host: &Host) -> Result<&OwnedFd, Error> {
     if let Some(program) = host.program.get() {
         return Ok(program);
     }
-    if host.rung == Rung::Root
+    if host.id_mode == IdMode::Root
         && let Ok(program) = spawn::shield(&host.helper)
     {
         return Ok(host.program.get_or_init(|| program));

@@ -14,7 +14,7 @@ use super::cancel::Cancel;
 use super::encode::Encoded;
 use super::ended::{Ended, Failure, JobEvent};
 use super::error::{Error, ended_early, failed};
-use super::host::{Host, Rung, find_tool};
+use super::host::{Host, IdMode, find_tool};
 use super::job::{Action, Job, Network, Owners, PolicyFile};
 use super::lines::{Lines, Whose};
 use super::listen::{Listener, Task};
@@ -115,7 +115,7 @@ impl<C: Call> Session<C> {
     pub fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
         let (layers, scratch) = (Folder::open(layers)?, Folder::open(scratch)?);
         disk::check(&scratch.real)?;
-        let slot = if host.rung == Rung::Root { Some(ids::lock_slot()?) } else { None };
+        let slot = if host.id_mode == IdMode::Root { Some(ids::lock_slot()?) } else { None };
         let (supervisor, event) = Supervisor::start(program::program(host)?)
             .map_err(failed("start the sandbox helper"))?;
         let child = match event {
@@ -123,25 +123,25 @@ impl<C: Call> Session<C> {
             Some(Event::Fault(fault)) => return Err(fault.into()),
             _ => return Err(ended_early()),
         };
-        match (&host.rung, &slot) {
-            (Rung::Subids { uids, gids }, _) => {
+        match (&host.id_mode, &slot) {
+            (IdMode::Subids { uids, gids }, _) => {
                 let (uid, gid) =
                     (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
                 map_with_tool("newuidmap", child, uid, *uids)?;
                 map_with_tool("newgidmap", child, gid, *gids)?;
             }
-            (Rung::Root, Some(slot)) => {
+            (IdMode::Root, Some(slot)) => {
                 for map in ["uid_map", "gid_map"] {
                     fs::write(format!("/proc/{child}/{map}"), slot.map())
                         .map_err(failed("map ids"))?;
                 }
             }
-            (Rung::Root, None) => unreachable!("a slot was locked above"),
+            (IdMode::Root, None) => unreachable!("a slot was locked above"),
         }
-        let limits = match (&host.rung, &slot) {
-            (Rung::Subids { uids, gids }, _) => ids::Limits { uid: uids.1, gid: gids.1 },
-            (Rung::Root, Some(slot)) => slot.limits(),
-            (Rung::Root, None) => unreachable!("a slot was locked above"),
+        let limits = match (&host.id_mode, &slot) {
+            (IdMode::Subids { uids, gids }, _) => ids::Limits { uid: uids.1, gid: gids.1 },
+            (IdMode::Root, Some(slot)) => slot.limits(),
+            (IdMode::Root, None) => unreachable!("a slot was locked above"),
         };
         supervisor.mapped().map_err(failed("talk to the sandbox helper"))?;
         Ok(Self {

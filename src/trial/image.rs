@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platform};
 use crate::job::{Error, JobContext, LayerBlob, Session, unpack_layer};
 use crate::layer::Compression;
-use crate::sandbox::{Host, Rung};
+use crate::sandbox::{Host, IdMode};
 use crate::store::{Staging, Store, UnpackedLayer};
 
 /// Reads manifest and config of a stored image; of an index those of this machine's image.
@@ -95,9 +95,9 @@ pub(super) fn unpacked(
 /// Returns the name of an unpacked layer in the cache: owners on disk are not the same for every
 /// way to map ids.
 pub(crate) fn tree_name(host: &Host, digest: &Digest, diff_id: &Digest) -> String {
-    let map = match &host.rung {
-        Rung::Root => "root".to_owned(),
-        Rung::Subids { uids, gids } => {
+    let map = match &host.id_mode {
+        IdMode::Root => "root".to_owned(),
+        IdMode::Subids { uids, gids } => {
             format!("{}-{}-{}", rustix::process::geteuid().as_raw(), uids.0, gids.0)
         }
     };

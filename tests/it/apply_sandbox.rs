@@ -1,4 +1,4 @@
-//! The chore `apply` in the real sandbox: over an overlay, as root of a user namespace.
+//! Operations in the real sandbox: over an overlay, as root of a user namespace.
 
 use std::fs::{self, File};
 use std::io::{Seek, Write};

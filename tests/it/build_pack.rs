@@ -1,4 +1,4 @@
-//! The chores that turn an upper folder into a layer and a layer into a lower folder, in the real
+//! The calls that turn an upper folder into a layer and a layer into a lower folder, in the real
 //! sandbox.
 
 use std::fs::File;

@@ -303,7 +303,7 @@ fn userns_mounts_show_folders_of_the_host() {
     fs::create_dir(&theirs).unwrap();
     fs::write(theirs.join("file"), "hello\n").unwrap();
     fs::set_permissions(theirs.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
-    if lab.host.rung == bake::sandbox::Rung::Root {
+    if lab.host.id_mode == bake::sandbox::IdMode::Root {
         for path in [theirs.clone(), theirs.join("file")] {
             std::os::unix::fs::chown(path, Some(12345), Some(12346)).unwrap();
         }
@@ -338,7 +338,7 @@ fn userns_mounts_show_folders_of_the_host() {
     let ran = lab.run(Job { mounts, ..job });
     assert_eq!(ran.out, ["hello", "0 0", "0 0", "refused", "refused", "kept", "0"], "{ran:#?}");
     assert_eq!(fs::read_to_string(cache.join("made")).unwrap(), "kept\n");
-    if lab.host.rung == bake::sandbox::Rung::Root {
+    if lab.host.id_mode == bake::sandbox::IdMode::Root {
         let meta = fs::metadata(cache.join("made")).unwrap();
         assert_eq!((meta.uid(), meta.gid()), (33, 44));
     }
@@ -407,7 +407,7 @@ no 'echo b > /proc/sysrq-trigger'
 }
 
 #[test]
-fn userns_chores_see_the_two_folders() {
+fn userns_calls_see_the_two_folders() {
     let Some(lab) = Lab::new() else { return };
     let file = lab.scratch().join("given");
     fs::create_dir_all(file.join("locked/in")).unwrap();

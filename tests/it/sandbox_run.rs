@@ -336,7 +336,7 @@ fn userns_two_sessions_at_once() {
         (left.join().unwrap(), right.join().unwrap())
     });
     assert_eq!((left[0].as_str(), right[0].as_str()), ("0", "0"));
-    if one.host.rung == bake::sandbox::Rung::Root {
+    if one.host.id_mode == bake::sandbox::IdMode::Root {
         assert_ne!(left[1], right[1], "two builds share host ids");
     }
 }
