@@ -36,7 +36,7 @@ use crate::digest::{Digest, Hasher};
 use crate::step::Op;
 
 /// Raised when bake itself would turn the same inputs into other bytes.
-pub const FORMAT: u32 = 7;
+pub const FORMAT: u32 = 8;
 
 /// Name of the row that holds the layers below.
 pub const BELOW: &str = "below";

@@ -44,6 +44,7 @@ pub(in crate::base) fn of(root: &Path) -> io::Result<Vec<Remark>> {
     let mut found = vec![];
     found.extend(host_keys(root)?);
     found.extend(control_key(root));
+    found.extend(control_secret(root));
     found.extend(certificate(root)?);
     for data in DATA {
         for directory in places(root, data.place)? {
@@ -119,6 +120,15 @@ fn control_key(root: &Path) -> Option<Remark> {
     )
 }
 
+/// The unit of varnish names it, so it stays.
+fn control_secret(root: &Path) -> Option<Remark> {
+    root.join("etc/varnish/secret").exists().then(|| Remark {
+        message: "/etc/varnish/secret is in the image: everybody with the image has it, and every build has another digest".to_owned(),
+        hint: "write one of your own when a machine starts, before varnishd".to_owned(),
+        broken: false,
+    })
+}
+
 fn certificate(root: &Path) -> io::Result<Option<Remark>> {
     // Where nothing can make it, it was never this image's.
     if !root.join("usr/sbin/make-ssl-cert").exists() {
@@ -186,5 +196,6 @@ mod tests {
         assert!(found[0].1.starts_with("/var/lib/postgresql/15/main holds data"), "{found:?}");
         assert!(remarks(&[("var/lib/mysql/ibdata1", "")])[0].1.contains("MariaDB"));
         assert_eq!(remarks(&[("var/lib/mysql/other", "")]), []);
+        assert!(remarks(&[("etc/varnish/secret", "x")])[0].1.contains("everybody"));
     }
 }

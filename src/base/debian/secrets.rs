@@ -37,9 +37,7 @@ pub(super) fn remove_made(tree: &Tree<'_>) -> io::Result<u64> {
         }
     }
     for path in find(tree, COOKIE)? {
-        // Erlang's `auth` module: twenty capitals. Another one is meant for a cluster.
-        let made_up = |text: Vec<u8>| text.len() == 20 && text.iter().all(u8::is_ascii_uppercase);
-        if fs::read(&path).is_ok_and(made_up) {
+        if fs::read(&path).is_ok_and(|text| is_made_up(&text)) {
             remove(&path)?;
             removed += 1;
         }
@@ -62,6 +60,16 @@ pub(super) fn remove_made(tree: &Tree<'_>) -> io::Result<u64> {
         removed += 1;
     }
     Ok(removed)
+}
+
+/// Whether nobody has chosen this cookie: twenty capitals, as Erlang's `auth` module makes them, or
+/// 42 bytes in base64 and a line end, as the package's script does. Another one is a cluster's.
+fn is_made_up(cookie: &[u8]) -> bool {
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    match cookie {
+        [text @ .., b'\n'] => text.len() == 56 && text.iter().all(base64),
+        text => text.len() == 20 && text.iter().all(u8::is_ascii_uppercase),
+    }
 }
 
 /// Returns a configuration file that names the certificate, or a symlink to it. Sites and modules
@@ -151,6 +159,19 @@ mod tests {
             .collect();
         assert!(there.iter().all(|one| *one == there[0]), "all or none: {there:?}");
         there[0]
+    }
+
+    /// E8
+    #[test]
+    fn a_cookie_that_somebody_chose_is_not_made_up() {
+        for cookie in
+            ["ABCDEFGHIJKLMNOPQRST", "+C6N8zclYjKHo1iC5XgaEP3jadjGO8gIXqlMegcCLMrARnnIo86l01OL\n"]
+        {
+            assert!(is_made_up(cookie.as_bytes()), "{cookie}");
+        }
+        for cookie in ["", "monster", "secret-of-our-cluster\n", "ABCDEFGHIJKLMNOPQRST\n"] {
+            assert!(!is_made_up(cookie.as_bytes()), "{cookie}");
+        }
     }
 
     /// D1

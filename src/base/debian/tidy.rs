@@ -47,6 +47,7 @@ const GONE: &[&str] = &[
     // what depends on inodes, times or chance
     "var/cache/ldconfig/aux-cache",
     "var/log/fontconfig.log",
+    "var/log/munin/munin-node-configure.log",
     "etc/.pwd.lock",
     "etc/passwd-",
     "etc/group-",
