@@ -162,8 +162,8 @@ fn needed<'s>(base: Option<&'s Base>, steps: &'s [Step]) -> impl Iterator<Item =
     base.into_iter().chain(steps.iter().flat_map(|step| match &step.kind {
         StepKind::Copy { stage, .. } => stage.iter().map(String::as_str).collect(),
         StepKind::Run { options, .. } | StepKind::Script { options, .. } => {
-            let of_stage = |source| match source {
-                &MountSource::Stage { ref stage, .. } => Some(stage.as_str()),
+            let of_stage = |source: &'s MountSource| match source {
+                MountSource::Stage { stage, .. } => Some(stage.as_str()),
                 MountSource::Context(_) => None,
             };
             options.mounts.values().filter_map(of_stage).collect()

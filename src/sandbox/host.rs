@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
-/// What this host can do, found out once per process by [`probe`].
+/// What this host can do, found out once per process by [`super::probe()`].
 #[derive(Debug, Clone)]
 pub struct Host {
     /// How user ids are mapped.

@@ -35,7 +35,7 @@ pub struct Overlay {
     /// Read-only layers, topmost first. May be empty (a root from nothing).
     pub lower: Vec<PathBuf>,
     /// Where changes go; made by the caller, may hold files already, also those of an earlier job
-    /// that ended with [`Ended::Done`]. A job that does nothing leaves it as it was, but for its
+    /// that ended with [`super::Ended::Done`]. A job that does nothing leaves it as it was, but for its
     /// own owner, mode and attributes: while it is empty, they become those of the topmost layer.
     /// Lies below scratch.
     pub upper: PathBuf,

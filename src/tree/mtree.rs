@@ -155,7 +155,7 @@ fn line(text: &mut String, path: &[u8], node: &Node, counts: &BTreeMap<u64, u32>
     }
 }
 
-/// Reads what [`write`] wrote; other programs' mtree texts are refused, as they do not say which
+/// Reads what [`write()`] wrote; other programs' mtree texts are refused, as they do not say which
 /// image they are of. `bound` is the number of names at which it stops, against a text made to fill
 /// the memory.
 pub fn read(from: &mut dyn BufRead, bound: usize) -> Result<(Subject, Tree), Unreadable> {

@@ -59,7 +59,7 @@ pub struct Volume {
 /// the program.
 ///
 /// # Errors
-/// [`Error::NotStarted`] where the program cannot be started; [`Error::Interrupted`] once the
+/// [`Error::NotStarted`] where the program cannot be started; [`job::Error::Interrupted`] once the
 /// context's cancel handle fires.
 pub fn run(
     context: &JobContext<'_>,

@@ -146,7 +146,10 @@ pub(super) fn during<T>(
                         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Err(()),
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(()),
                         // No descriptors, no memory: there may be some again when others end.
-                        Err(_) => Err(thread::sleep(PAUSE)),
+                        Err(_) => {
+                            thread::sleep(PAUSE);
+                            Err(())
+                        }
                     };
                     if begun.is_err() {
                         connections.end();
