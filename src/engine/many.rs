@@ -249,8 +249,10 @@ fn run<'a>(
                     if one.wanted {
                         tested(&tests, &one.request, ready, version).map_err(fail(at))?;
                     }
-                    let image = stored::artifact(hall.store, version).map_err(fail(at))?;
-                    pool.set(number, Some(image));
+                    if prepared.iter().any(|other| other.base == Some(at)) {
+                        let image = stored::artifact(hall.store, version).map_err(fail(at))?;
+                        pool.set(number, Some(image));
+                    }
                 }
             } else {
                 let (sink, locking) = (&one.sinks[root], &one.locking);
