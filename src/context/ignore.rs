@@ -24,6 +24,8 @@ const GIT: &str = ".git";
 #[derive(Debug, Clone)]
 pub(super) struct Ignored {
     rules: Gitignore,
+    /// Whether the history of a checkout is left out unless a pattern takes it along.
+    history: bool,
     /// Paths that are left out unless a pattern takes them along, each with what it is.
     unless_named: Vec<(PathBuf, String)>,
     /// Patterns that cannot do what they say.
@@ -51,7 +53,13 @@ type Line = (String, String);
 impl Ignored {
     /// Leaves out what no pattern takes along.
     pub(super) fn new(unless_named: &[(PathBuf, String)]) -> Self {
-        Self { rules: Gitignore::empty(), unless_named: unless_named.to_vec(), doubts: vec![] }
+        let unless_named = unless_named.to_vec();
+        Self { rules: Gitignore::empty(), history: true, unless_named, doubts: vec![] }
+    }
+
+    /// Leaves out nothing: in the root of a stage, what is there was put there.
+    pub(super) fn nothing() -> Self {
+        Self { history: false, ..Self::new(&[]) }
     }
 
     /// Leaves out what the patterns of `file` with the content `text` say, too.
@@ -112,7 +120,7 @@ impl Ignored {
             Match::Whitelist(_) => return None,
             Match::None => {}
         }
-        if is_git(path.file_name()?.as_encoded_bytes()) {
+        if self.history && is_git(path.file_name()?.as_encoded_bytes()) {
             return Some(format!(
                 "bake itself: it is a checkout's history (`!{GIT}` in {BAKE_IGNORE} takes it along)"
             ));
@@ -207,6 +215,12 @@ pub(super) fn patterns<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// E14: the root of a stage is no checkout.
+    #[test]
+    fn of_a_stage_everything_is_taken() {
+        assert!(takes(&Ignored::nothing(), "src/.git/HEAD"));
+    }
 
     fn read(file: &'static str, text: &str) -> Ignored {
         let own = [(PathBuf::from("web.toml"), "it is the recipe".to_owned())];

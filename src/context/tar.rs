@@ -58,7 +58,7 @@ impl Context {
         let mounted = |name: &&str| ((*name).into(), "bake itself: it is mounted there".to_owned());
         Ok(Self {
             dir,
-            ignored: Ignored::new(&[]),
+            ignored: Ignored::nothing(),
             left_out: MOUNTED.iter().map(mounted).collect(),
             cache: None,
             taken: Arc::default(),

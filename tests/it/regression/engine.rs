@@ -113,7 +113,7 @@ key = "k.asc"
     }
     let (code, last) = running.end();
     for (name, _) in files {
-        lab.write(name, &files.iter().find(|(other, _)| *other == name).expect("ours").1);
+        lab.write(name, files.iter().find(|(other, _)| *other == name).expect("ours").1);
     }
     lab.write("tiny.toml", &text);
     assert_eq!((code, last["digest"].as_str()), (0, Some(digest(&clean))), "{last}");
