@@ -23,7 +23,7 @@ pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
     let failed = |error: inspect::Error| edge::inspect(&error);
     let living = match args.pid {
         Some(pid) => inspect::living(pid).map_err(failed)?,
-        None => Living { root: args.root.clone(), shift: args.owner_shift },
+        None => Living { root: args.root.clone(), shift: args.owner_shift.into() },
     };
     let mut claim = inspect::claim(&living.root).map_err(failed)?;
     claim.host = args.host.clone().or(claim.host);

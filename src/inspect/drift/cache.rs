@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::{fs, io};
 
 use super::look::Stamp;
+use super::shift::Shift;
 use crate::digest::{Digest, Hasher};
 use crate::files;
 use crate::inspect::error::Error;
@@ -58,7 +59,7 @@ fn attributes(meta: &Metadata) -> Digest {
 impl Cache {
     /// Reads the cache, which may not be there yet; one that is damaged, or of another root, is as
     /// good as none. `now` is in seconds.
-    pub(super) fn open(path: &Path, root: &Path, shift: u32, now: i64) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, root: &Path, shift: Shift, now: i64) -> Result<Self, Error> {
         let head =
             format!("bake drift cache 1 {} {shift}", escape(root.as_os_str().as_encoded_bytes()));
         let text = match fs::read(path) {
@@ -156,12 +157,13 @@ mod tests {
         let root = Path::new("/srv/a b");
         let (digest, mut meta) = (Digest::of("abc"), Metadata::default());
         meta.xattrs.insert(b"user.a".to_vec(), b"1".to_vec());
-        let cache = Cache::open(&path, root, 0, 100).expect("none yet");
+        let cache = Cache::open(&path, root, 0.into(), 100).expect("none yet");
         assert_eq!(cache.get(b"a\n\xff", &stamp(90), &meta), None);
         cache.add(b"a\n\xff", stamp(90), digest, &meta);
         cache.add(b"just", stamp(98), digest, &meta);
         cache.save().expect("save");
-        let open = |root: &Path, shift| Cache::open(&path, root, shift, 200).expect("open");
+        let open =
+            |root: &Path, shift: u32| Cache::open(&path, root, shift.into(), 200).expect("open");
         let cache = open(root, 0);
         assert_eq!(cache.get(b"a\n\xff", &stamp(90), &meta), Some(digest));
         assert_eq!(cache.get(b"just", &stamp(98), &meta), None, "too young to be remembered");

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
+use super::shift::Shift;
 use crate::digest::{Digest, Hasher};
 use crate::files::RootDir;
 use crate::layer::{Metadata, kept_of};
@@ -75,7 +76,7 @@ impl Seen {
 
     /// Makes a node of it, with ids in the image's own numbers; a link's target and a file's digest
     /// are the caller's to add.
-    pub(super) fn node(&self, shift: u32) -> Node {
+    pub(super) fn node(&self, shift: Shift) -> Node {
         let kind = match self.kind {
             FileType::RegularFile => Kind::File { size: self.stamp.size, digest: None },
             FileType::Directory => Kind::Dir,
@@ -84,8 +85,7 @@ impl Seen {
             FileType::Socket => Kind::Socket,
             _ => Kind::Device,
         };
-        // An id below the shift belongs to the host: it becomes a huge one, which no image has.
-        let (uid, gid) = (self.uid.wrapping_sub(shift), self.gid.wrapping_sub(shift));
+        let (uid, gid) = (shift.inside(self.uid), shift.inside(self.gid));
         Node {
             kind,
             meta: Metadata {
@@ -101,11 +101,11 @@ impl Seen {
 }
 
 /// Reads the attributes of an open file into a node.
-pub(super) fn attributes(fd: impl AsFd, node: &mut Node, shift: u32) -> Result<(), Errno> {
+pub(super) fn attributes(fd: impl AsFd, node: &mut Node, shift: Shift) -> Result<(), Errno> {
     node.meta.xattrs = kept_of(fd)?
         .into_iter()
         .map(|(name, value)| {
-            let value = shrink(&name, value, shift);
+            let value = shrink(&name, value, shift.by);
             (name, value)
         })
         .collect();

@@ -35,6 +35,7 @@ mod look;
 mod process;
 mod report;
 mod rule;
+mod shift;
 mod walk;
 
 use cache::Cache;
@@ -43,6 +44,7 @@ pub use process::Living;
 pub use process::living;
 pub use report::{Claim, Counts, Options, Report, Unread, Verdict};
 use rule::Rules;
+pub use shift::Shift;
 use walk::{Found, Walk};
 
 /// Times that a file which changes under the eyes is read again.

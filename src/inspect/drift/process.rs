@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use super::shift::Shift;
 use crate::inspect::error::Error;
 
 /// The root that a process lives in.
@@ -13,7 +14,7 @@ pub struct Living {
     /// Its folder, as this process reaches it; gone when the process ends.
     pub root: PathBuf,
     /// How much higher user and group ids are there than in the image.
-    pub shift: u32,
+    pub shift: Shift,
 }
 
 /// Finds the root of the process `pid`; where that has started another pid namespace (as `bake run`
@@ -84,13 +85,17 @@ fn parent(stat: &str) -> Option<u32> {
 }
 
 /// Reads how much higher ids are outside from `/proc/PID/uid_map`: lines of `inside outside count`.
-fn shift(map: &str) -> io::Result<u32> {
-    let mut lines = map
-        .lines()
-        .map(|line| line.split_whitespace().map(str::parse::<u32>).collect::<Result<Vec<_>, _>>());
-    match (lines.next(), lines.next()) {
-        (Some(Ok(row)), None) if row.len() == 3 && row[0] == 0 => Ok(row[1]),
-        _ => Err(io::Error::other("its user namespace does not map all ids by adding one number")),
+/// One line maps all; of two the second maps the ids that accounts of directory services have.
+fn shift(map: &str) -> io::Result<Shift> {
+    let line =
+        |line: &str| line.split_whitespace().map(str::parse::<u32>).collect::<Result<Vec<_>, _>>();
+    let lines = map.lines().map(line).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    match lines.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
+        [[0, by, _]] => Ok(Shift::from(*by)),
+        [[0, by, count], [from, to, _]] if from == count && to > from && to - from > *by => {
+            Ok(Shift { by: *by, from: *to, high: to - from })
+        }
+        _ => Err(io::Error::other("its user namespace maps ids in a way that is not known here")),
     }
 }
 
@@ -108,8 +113,12 @@ mod tests {
 
     #[test]
     fn shifts() {
-        assert_eq!(shift("         0          0 4294967295\n").unwrap(), 0);
-        assert_eq!(shift("0 100000 65536\n").unwrap(), 100_000);
+        assert_eq!(shift("         0          0 4294967295\n").unwrap(), Shift::from(0));
+        let one = shift("0 100000 65536\n").unwrap();
+        assert_eq!((one.inside(100_000), one.inside(100_033)), (0, 33));
+        let two = shift("0 1879244800 65536\n65536 2147549184 2147418111\n").unwrap();
+        assert_eq!(two.inside(1_879_244_800 + 33), 33);
+        assert_eq!(two.inside(2_147_549_184 + 7), 65_543);
         for map in ["", "0 1000 1\n1 100000 65536\n", "5 100005 10\n", "0 x 1\n", "0 1\n"] {
             assert!(shift(map).is_err(), "{map:?}");
         }

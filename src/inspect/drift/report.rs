@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::shift::Shift;
 use crate::digest::Digest;
 use crate::image::Identity;
 use crate::inspect::change::{Change, hex_unless_text};
@@ -18,7 +19,7 @@ pub struct Options {
     pub ignore: Vec<String>,
     /// How much higher user and group ids are in the root than in the image: the start of a
     /// container's id range.
-    pub shift: u32,
+    pub shift: Shift,
     /// Tell everything in added and removed folders, name by name.
     pub all: bool,
     /// Where digests are remembered from run to run.

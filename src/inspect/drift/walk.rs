@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::look::{self, Seen};
 use super::rule::Rules;
+use super::shift::Shift;
 use crate::files::{RootDir, dir_names};
 use crate::inspect::change::{Change, Inside};
 use crate::tree::{self, Kind, Node, Tree, What, differences};
@@ -45,7 +46,7 @@ pub(super) struct Walk<'a> {
     pub(super) tree: &'a Tree,
     pub(super) rules: &'a Rules,
     /// How much higher ids are than in the image.
-    pub(super) shift: u32,
+    pub(super) shift: Shift,
     /// Tell everything in an added or removed folder, name by name.
     pub(super) all: bool,
     pub(super) found: Mutex<Found>,
