@@ -44,7 +44,6 @@ pub use process::Living;
 pub use process::living;
 pub use report::{Claim, Counts, Options, Report, Unread, Verdict};
 use rule::Rules;
-pub use shift::Shift;
 use walk::{Found, Walk};
 
 /// Times that a file which changes under the eyes is read again.
