@@ -1,5 +1,5 @@
 //! A step that only copies, made into a layer without being unpacked: the sandbox says where
-//! everything goes in the image ([`crate::apply::survey`]), then the layer is written straight from
+//! everything goes in the image (`apply::survey`), then the layer is written straight from
 //! the context. Each file is read once for it.
 //!
 //! Whether a step goes this way is decided by its operations alone, so that its bytes are the same

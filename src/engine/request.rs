@@ -15,7 +15,7 @@ pub struct Request {
     pub recipe: PathBuf,
     /// What it is read with.
     pub inputs: recipe::Inputs,
-    /// What [`look_over`] made of it, where that was asked already.
+    /// What `look_over` made of it, where that was asked already.
     pub checked: Option<Looked>,
     /// How the lock file is treated.
     pub lock: LockMode,

@@ -28,7 +28,7 @@ impl Default for Ratio {
     }
 }
 
-/// Reads a blob that [`super::compress`] wrote, of which the kind is known: unlike [`decompress`]
+/// Reads a blob that `compress` wrote, of which the kind is known: unlike [`decompress`]
 /// it never guesses by the first bytes.
 pub fn decompress_as<'a>(
     from: Box<dyn Read + Send + 'a>,

@@ -81,7 +81,7 @@ pub enum Compression {
 /// What was written or read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packed {
-    /// Tar entries; 0 after [`pack`] means: nothing changed, no layer needed.
+    /// Tar entries; 0 after `pack` means: nothing changed, no layer needed.
     pub entries: u64,
     /// Bytes of the tar.
     pub bytes: u64,
@@ -106,7 +106,7 @@ pub enum Form {
     /// An overlay lower directory: whiteouts become character devices 0/0, opaque markers
     /// `user.overlay.opaque`. It sees nothing of the layers below: directories that the tar uses but
     /// does not mention become 0755 of root, and names through links of lower layers become
-    /// directories. A tar made by [`pack`] mentions all its directories, so both forms mean the same.
+    /// directories. A tar made by `pack` mentions all its directories, so both forms mean the same.
     Overlay,
     /// A plain tree: whiteouts delete what earlier layers put there.
     Tree,

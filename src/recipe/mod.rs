@@ -618,7 +618,7 @@ pub fn base_cycle(chain: &[PathBuf], next: &Path) -> Option<String> {
 /// order, the meaning untouched.
 ///
 /// # Errors
-/// Fails like [`read`] where it is not TOML; every other mistake is left as it is.
+/// Fails like `read` where it is not TOML; every other mistake is left as it is.
 pub fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>> {
     format::format(text, file)
 }
