@@ -1,10 +1,11 @@
 //! The lock file in use: read before the build, obeyed or renewed during it, written just before
 //! the publish.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use super::error::Error;
+use super::read;
 use crate::digest::Digest;
 use crate::files;
 use crate::plan::lock::{Lock, LockedBase, LockedPackages};
@@ -35,7 +36,10 @@ impl Locking {
     /// Reads the lock file beside `recipe`: `web.lock` beside `web.toml`.
     pub(super) fn open(recipe: &Path, mode: LockMode) -> Result<Self, Error> {
         let path = recipe.with_extension("lock");
-        let text = match fs::read_to_string(&path) {
+        let text = match read::bytes(&path).and_then(|bytes| {
+            String::from_utf8(bytes)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+        }) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(Error::File { verb: "read", path, source }),

@@ -1,7 +1,11 @@
 //! Reading a recipe and what it is read with from disk.
 
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::error::Error;
 use crate::recipe::{self, Diagnostic, Inputs, Recipe};
@@ -24,18 +28,38 @@ pub(super) fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, 
     recipe::read(text, &inputs).map_err(Error::Recipe)
 }
 
+/// Reads a file of a person's directory that is small by nature: a recipe, a vars file, a lock file.
+///
+/// Opened without waiting and looked at before it is read, so that a FIFO does not block and a
+/// device is not read for ever; at most 16 MiB are read, whatever its size is said to be.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] for what is not a regular file, [`io::ErrorKind::FileTooLarge`]
+/// for what is too large; what opening and reading fails with.
+pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = vec![];
+    file.take(MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST {
+        let why = format!("more than {MOST} bytes; such a file is written by hand");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
 /// Returns the text of a recipe or vars file; a file that is not UTF-8 is a mistake in it, at the
 /// first wrong byte.
 pub fn text(path: &Path) -> Result<String, Error> {
     let fail = |source| Error::File { verb: "read", path: path.to_owned(), source };
-    let size = fs::metadata(path).map_err(fail)?.len();
-    if size > MOST {
-        return Err(fail(std::io::Error::new(
-            std::io::ErrorKind::FileTooLarge,
-            format!("{size} bytes; a recipe has at most {MOST}"),
-        )));
-    }
-    String::from_utf8(fs::read(path).map_err(fail)?).map_err(|error| {
+    String::from_utf8(bytes(path).map_err(fail)?).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let source: String = String::from_utf8_lossy(good).into_owned();
         let line = source.matches('\n').count() + 1;

@@ -80,6 +80,22 @@ fn host_fits(text: &str) -> bool {
     }
 }
 
+/// Reads a port or a range of ports, `80`, `53/udp`, `8000-8010/udp`; returns each with its
+/// protocol.
+pub(super) fn ports(text: &str) -> Result<Vec<String>, Mistake> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let Some((first, last)) = range.split_once('-') else { return port(text).map(|one| vec![one]) };
+    port(&format!("{first}/{protocol}"))?;
+    port(&format!("{last}/{protocol}"))?;
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if first <= last => {
+            Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+        }
+        _ => Err(Mistake::new(format!("{} is not a range of ports", quote(text)))
+            .label("the first is above the last")),
+    }
+}
+
 /// Reads a port: `80`, `53/udp`; returns it with its protocol.
 pub(super) fn port(text: &str) -> Result<String, Mistake> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
@@ -107,9 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports() {
+    fn ports_and_ranges() {
         assert_eq!(port("80").unwrap(), "80/tcp");
         assert_eq!(port("053/udp").unwrap(), "53/udp");
+        assert_eq!(ports("80").unwrap(), ["80/tcp"]);
+        assert_eq!(ports("8000-8002/udp").unwrap(), ["8000/udp", "8001/udp", "8002/udp"]);
+        for bad in ["2-1", "1-", "-1", "1-2-3", "0-1", "1-65536", "1-2/x"] {
+            assert!(ports(bad).is_err(), "{bad:?}");
+        }
         for bad in ["", "0", "65536", "80/foo", "80:80", "a", "+80", "80/"] {
             assert!(port(bad).is_err(), "{bad:?}");
         }

@@ -653,9 +653,9 @@ impl Reader<'_> {
         let mut whole = true;
         for node in list {
             let port = match node.get_ref() {
-                DeValue::Integer(number) => self.judge(address::port(number.as_str()), node),
+                DeValue::Integer(number) => self.judge(address::ports(number.as_str()), node),
                 DeValue::String(_) => {
-                    self.filled(node).and_then(|text| self.judge(address::port(&text), node))
+                    self.filled(node).and_then(|text| self.judge(address::ports(&text), node))
                 }
                 other => {
                     self.report(
@@ -666,7 +666,9 @@ impl Reader<'_> {
                 }
             };
             match port {
-                Some(text) => ports.push(Said { text, span: node.span() }),
+                Some(range) => {
+                    ports.extend(range.into_iter().map(|text| Said { text, span: node.span() }))
+                }
                 None => whole = false,
             }
         }

@@ -12,7 +12,7 @@ use super::check::Check;
 use super::field::{Fields, Reader, later, unknown_key};
 use super::keys::{self, Section};
 use super::mistake::{Mistake, either, near, quote};
-use super::{MountSource, RunOptions, Step, StepKind};
+use super::{Command, MountSource, RunOptions, Step, StepKind};
 
 /// Options of `run` and `script` as one place says them.
 #[derive(Debug, Default)]
@@ -275,9 +275,48 @@ fn warn_of_swallowed_keys(
     }
 }
 
+/// Longest argument of a program, the byte after it included: `MAX_ARG_STRLEN` of execve(2).
+const MAX_ARGUMENT: usize = 128 * 1024;
+
+/// Warns of what is put where nothing stays: `/tmp` is empty at the start of each step, and of `/run`
+/// only directories stay.
+fn gone_after_the_step(reader: &mut Reader<'_>, kind: &str, fields: &Fields) {
+    let key = match kind {
+        "copy" | "download" | "template" => "to",
+        "file" | "symlink" | "mkdir" => kind,
+        _ => return,
+    };
+    for said in fields.entries(key) {
+        let mut parts = said.text.split('/').filter(|part| !matches!(*part, "" | "."));
+        let place = match (parts.next(), parts.next()) {
+            (Some("tmp"), _) => "`/tmp` is empty after every step",
+            (Some("run"), Some(_)) if kind != "mkdir" => "of `/run` only directories stay",
+            _ => continue,
+        };
+        let mistake = Mistake::new(format!("{} will not be in the image", quote(&said.text)))
+            .label(place)
+            .help("choose a place outside of `/tmp` and `/run`, or make it when the image starts");
+        reader.report(said.span, mistake.warn());
+    }
+}
+
 /// Checks what keys of a step say together. `on`: it will be run.
 fn together(reader: &mut Reader<'_>, kind: &str, fields: &Fields, on: bool) {
+    gone_after_the_step(reader, kind, fields);
     match kind {
+        "run" => {
+            let long = match fields.command("run") {
+                Some(Command::Shell(text)) => text.len() >= MAX_ARGUMENT,
+                Some(Command::Argv(words)) => words.iter().any(|word| word.len() >= MAX_ARGUMENT),
+                None => false,
+            };
+            if let (true, Some(field)) = (long, fields.get("run")) {
+                let mistake = Mistake::new("a command of more than 128 KiB")
+                    .label("the kernel takes no longer argument")
+                    .help("put it into a file of the context: script = \"scripts/….sh\"");
+                reader.report(field.key.clone(), mistake);
+            }
+        }
         "file" => match (fields.get("content"), fields.get("append"), fields.get("file")) {
             (Some(_), Some(append), _) => {
                 let mistake = Mistake::new("a file with both `content` and `append`")

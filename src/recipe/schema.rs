@@ -170,7 +170,7 @@ fn shape(shape: Shape) -> Value {
         }),
         Shape::Ports => json!({ "type": "array", "items": { "anyOf": [
             { "type": "integer", "minimum": 1, "maximum": 65535 },
-            { "type": "string", "pattern": r"^[0-9]+(/(tcp|udp|sctp))?$|\{\{" },
+            { "type": "string", "pattern": r"^[0-9]+(-[0-9]+)?(/(tcp|udp|sctp))?$|\{\{" },
         ] } }),
         Shape::Sha256 => {
             let digest =

@@ -17,6 +17,10 @@ use super::mistake::{Mistake, near, quote};
 /// Longer expressions are no expressions, and the engine's recursion grows with their length.
 const MAX_EXPRESSION: usize = 2000;
 
+/// What one expression may cost in the engine's fuel: a unit is an instruction, or 64 bytes of data.
+/// An expression of the greatest length takes a hundredth of it.
+const EXPRESSION_FUEL: u64 = 100_000;
+
 /// After so many mistakes in one string the rest of it is not looked at: placing each takes a walk
 /// through the string.
 const MAX_MISTAKES: usize = 20;
@@ -42,7 +46,7 @@ impl Scope {
     /// Makes a scope. `broken` names exist, but their values are wrong or missing, which has been
     /// reported.
     pub(super) fn new(values: BTreeMap<String, Value>, broken: BTreeSet<String>) -> Scope {
-        let mut engine = engine();
+        let mut engine = engine(EXPRESSION_FUEL);
         // Functions such as `debug` and `range` would make misspelt or missing variables of those
         // names look known.
         for name in ["range", "dict", "debug", "namespace"] {
@@ -201,6 +205,7 @@ impl Scope {
                 Mistake::new(format!("unknown filter `{name}`"))
                     .suggest(name, FILTERS.iter().copied())
             }
+            ErrorKind::OutOfFuel => too_much("an expression"),
             kind => Mistake::new("cannot evaluate the expression").label(if detail.is_empty() {
                 kind.to_string()
             } else {
@@ -251,21 +256,31 @@ pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clo
 }
 
 /// Returns the template engine as recipes and template files share it: strict, and booleans as TOML
-/// writes them.
-pub(super) fn engine<'t>() -> Environment<'t> {
+/// writes them. `fuel` bounds the time, the memory and the output of each rendering: a unit pays for
+/// an instruction, or for 64 bytes of data; what a value will need is asked for before it is made.
+pub(super) fn engine<'t>(fuel: u64) -> Environment<'t> {
     let mut engine = Environment::new();
+    engine.set_fuel(Some(fuel));
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     // The engine would write True and False, which no configuration file means.
     engine.set_formatter(|out, state, value| match value.kind() {
         ValueKind::Bool => Ok(out.write_str(if value.is_true() { "true" } else { "false" })?),
         _ => minijinja::escape_formatter(out, state, value),
     });
-    engine.add_filter("string", |value: minijinja::Value| match value.kind() {
-        ValueKind::Bool => minijinja::Value::from(value.is_true().to_string()),
-        ValueKind::String => value,
-        _ => minijinja::Value::from(value.to_string()),
+    engine.add_filter("string", |state: &minijinja::State, value: &minijinja::Value| {
+        match value.kind() {
+            ValueKind::Bool => Ok(minijinja::Value::from(value.is_true().to_string())),
+            _ => minijinja::filters::string(state, value),
+        }
     });
     engine
+}
+
+/// The mistake of a template or an expression that would take too much time or memory.
+pub(super) fn too_much(what: &str) -> Mistake {
+    Mistake::new(format!("{what} that takes too much time or memory"))
+        .label("given up")
+        .help("a recipe is no program: make large texts in a `run` or `script` step")
 }
 
 /// Turns variables into the engine's values.

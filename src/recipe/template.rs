@@ -11,7 +11,7 @@ use minijinja::ErrorKind;
 use minijinja::syntax::SyntaxConfig;
 
 use super::mistake::{Mistake, Source};
-use super::scope::{engine, jinja_values, unknown, word};
+use super::scope::{engine, jinja_values, too_much, unknown, word};
 use super::{Diagnostic, Value};
 
 /// Longest tag: the engine's recursion grows with the length of expressions.
@@ -19,6 +19,9 @@ const MAX_TAG: usize = 2000;
 
 /// Most `elif`s: to the engine each is nested in the one before.
 const MAX_ELIF: usize = 500;
+
+/// What one template may cost in the engine's fuel: 128 MiB of data, or two million instructions.
+const TEMPLATE_FUEL: u64 = 2 << 20;
 
 pub(super) fn render(
     text: &str,
@@ -39,7 +42,7 @@ pub(super) fn render(
         return Err(source
             .diagnose(tag, Mistake::new(format!("a template with more than {MAX_ELIF} `elif`"))));
     }
-    let mut engine = engine();
+    let mut engine = engine(TEMPLATE_FUEL);
     // The engine would escape for HTML by the file's name, and drop the last line end.
     engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     engine.set_syntax(
@@ -120,6 +123,7 @@ fn explain(
     let detail = error.detail().unwrap_or_default().to_owned();
     let part = source.slice(&place).to_owned();
     let mistake = match error.kind() {
+        ErrorKind::OutOfFuel => too_much("a template"),
         ErrorKind::UndefinedError => {
             let name = part
                 .split(|c: char| !c.is_alphanumeric() && c != '_')
