@@ -36,6 +36,7 @@ mod context_copy;
 mod crash_build;
 mod crash_interrupt;
 mod drift_lab;
+mod examples;
 mod inspect_read;
 mod inspect_verify;
 mod lab;
