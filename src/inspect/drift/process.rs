@@ -92,7 +92,10 @@ fn shift(map: &str) -> io::Result<Shift> {
     let lines = map.lines().map(line).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     match lines.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
         [[0, by, _]] => Ok(Shift::from(*by)),
-        [[0, by, count], [from, to, _]] if from == count && to > from && to - from > *by => {
+        // Of a smaller first part it could not be said of an id between the two which it is.
+        [[0, by, count], [from, to, _]]
+            if *count >= 1 << 16 && from == count && to > from && to - from > *by =>
+        {
             Ok(Shift { by: *by, from: *to, high: to - from })
         }
         _ => Err(io::Error::other("its user namespace maps ids in a way that is not known here")),
