@@ -159,8 +159,9 @@ pub(super) fn prepare_one(
     let mut prepared: Vec<Roots> = vec![];
     for one in &ordered {
         let below = one.base.map(|base| &prepared[base]);
+        // With what was read to find the order: nothing is read again.
         let roots = if one.wanted {
-            prepare(hall, request, locking, below)?
+            prepare(hall, &one.request, locking, below)?
         } else {
             let locking = Locking::open(&one.request.recipe, one.request.lock)?;
             prepare(hall, &one.request, &locking, below)?
