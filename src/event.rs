@@ -1,4 +1,4 @@
-//! What happened, as data: the machines and the hall report through a [`Sink`]; only `ui` turns
+//! What happened, as data: the rooms report through a [`Sink`]; only `ui` turns
 //! events into text.
 
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use crate::digest::Digest;
 /// Where events go. Called from several threads; must not block for long.
 pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// Returns a sink that forgets everything, for tests and for reads that tell no story.
+/// Returns a sink that forgets everything, for tests and for reads without progress.
 pub fn silent() -> Sink {
     Arc::new(|_| {})
 }
 
-/// Returns `error` and its causes as text, outermost first: what a report or a line of the story is
+/// Returns `error` and its causes as text, outermost first: what a report or a line of progress is
 /// made of.
 pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
@@ -56,7 +56,7 @@ pub enum Event {
         image: String,
         /// Steps in the plan, without the base.
         steps: usize,
-        /// Folder with a log file per step.
+        /// Directory with a log file per step.
         logs: PathBuf,
     },
     /// A long piece of work with a countable size begins or moves on.

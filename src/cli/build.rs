@@ -63,14 +63,14 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let jobs = if shell_on_failure { Some(1) } else { args.jobs };
     let jobs = jobs
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    ctx.with_job_context(|hall| {
-        let baked = engine::bake(hall, &requests, jobs)
+    ctx.with_job_context(|job| {
+        let baked = engine::bake(job, &requests, jobs)
             .map_err(|bad| failed(ctx, &bad.error, &bad.recipe))?;
         for one in &baked {
-            channel::warn_of(ctx, hall.store, &one.image, &one.digest)?;
+            channel::warn_of(ctx, job.store, &one.image, &one.digest)?;
         }
         baked.iter().for_each(|one| result(ctx, one));
-        baked.iter().for_each(|one| summary(ctx, hall.store, one));
+        baked.iter().for_each(|one| summary(ctx, job.store, one));
         Ok(())
     })
 }
@@ -134,8 +134,8 @@ pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
         ..Request::default()
     };
     // How the shell was left says nothing about the recipe.
-    ctx.with_job_context(|hall| {
-        engine::shell(hall, &request, args.at.as_deref())
+    ctx.with_job_context(|job| {
+        engine::shell(job, &request, args.at.as_deref())
             .map(drop)
             .map_err(|error| failed(ctx, &error, &recipe))
     })
@@ -150,11 +150,11 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let recipes = recipes(&args.recipe.recipes)?;
     let request =
         Request { inputs, lock: mode, epoch, mirror, network_timeout, ..Request::default() };
-    ctx.with_job_context(|hall| {
+    ctx.with_job_context(|job| {
         for recipe in &recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };
             let (path, changed) =
-                engine::lock(hall, &request).map_err(|error| failed(ctx, &error, recipe))?;
+                engine::lock(job, &request).map_err(|error| failed(ctx, &error, recipe))?;
             if ctx.ui.json() {
                 ctx.ui.object(
                     "locked",

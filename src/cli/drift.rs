@@ -45,7 +45,7 @@ pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
     if ctx.ui.json() {
         ctx.ui.object("drift", json!(report));
     } else {
-        tell(ctx, &report);
+        print(ctx, &report);
     }
     Ok(if report.verdict == Verdict::Exact { edge::OK } else { edge::DIFFERENT })
 }
@@ -93,7 +93,7 @@ fn manifest_file(name: &str) -> Option<&Path> {
     (looks || (!name.contains(':') && !name.contains('@') && path.is_file())).then_some(path)
 }
 
-fn tell(ctx: &Ctx<'_>, report: &DriftReport) {
+fn print(ctx: &Ctx<'_>, report: &DriftReport) {
     let image = match (&report.name, &report.version) {
         (Some(name), Some(version)) => format!("{name}:{version}"),
         _ => "no image".to_owned(),

@@ -289,8 +289,9 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
             report("usage", USAGE, error)
         }
         inspect::Error::Process { .. } => {
-            let hint = "give the pid of a running process, as root; `--root DIR` compares a folder"
-                .to_owned();
+            let hint =
+                "give the pid of a running process, as root; `--root DIR` compares a directory"
+                    .to_owned();
             Report { hints: vec![hint], ..report("usage", USAGE, error) }
         }
         inspect::Error::Unreadable { .. } => {

@@ -23,10 +23,10 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
         no_cache: no_cache(&args.cache),
         ..Request::default()
     };
-    ctx.with_job_context(|hall| {
+    ctx.with_job_context(|job| {
         for recipe in &recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };
-            let explained = engine::explain::explain(hall, &request)
+            let explained = engine::explain::explain(job, &request)
                 .map_err(|error| failed(ctx, &error, recipe))?;
             show(ctx, &explained);
         }

@@ -60,8 +60,8 @@ fn collect(
         Ok(_) => {
             let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
             let sink = ctx.ui.sink();
-            let hall = JobContext { store, host: &host, cancel: &cancel, sink: &sink };
-            let done = engine::collect(&hall, rules);
+            let job = JobContext { store, host: &host, cancel: &cancel, sink: &sink };
+            let done = engine::collect(&job, rules);
             swept = scratch.filter(|_| done.is_ok()).cloned();
             done
         }

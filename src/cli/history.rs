@@ -12,7 +12,7 @@ use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size, to_the_second};
 
-/// Folders shown; `--json` has all.
+/// Directories shown; `--json` has all.
 const FOLDERS: usize = 40;
 
 /// `bake history`.
@@ -61,14 +61,14 @@ fn steps(details: &Details) -> String {
     table::columns(&["STEP", "CREATED", "SIZE", "LAYER", "KEY", "BY"], &rows, &[0, 2])
 }
 
-/// The folders of an image by size.
+/// The directories of an image by size.
 pub(super) fn folders(sizes: &Sizes) -> String {
     let row = |one: &inspect::FolderSize| {
         vec![size(one.bytes), one.files.to_string(), format!("{}/", tree::shown(&one.path))]
     };
     let mut rows = vec![vec![size(sizes.bytes), sizes.files.to_string(), "/".to_owned()]];
     rows.extend(sizes.folders.iter().take(FOLDERS).map(row));
-    let mut out = table::columns(&["SIZE", "FILES", "FOLDER"], &rows, &[0, 1]);
+    let mut out = table::columns(&["SIZE", "FILES", "DIRECTORY"], &rows, &[0, 1]);
     if sizes.folders.len() > FOLDERS {
         out += &format!("and {} smaller ones (--json names all)\n", sizes.folders.len() - FOLDERS);
     }

@@ -8,9 +8,11 @@ use std::path::Path;
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags};
 
+use super::error::Error;
+use super::held::marks;
 use super::list::{Listing, Row, What};
 use super::seen::{Reader, Writer};
-use super::{Context, Error, marks};
+use super::tree::Tree;
 use crate::digest::{Digest, Hasher};
 use crate::files::FileStamp;
 use crate::threads;
@@ -33,7 +35,7 @@ pub(super) struct Content {
 /// Returns the contents of all files of a listing, in its order; reads and renews the stat cache
 /// `cache`.
 pub(super) fn contents(
-    context: &Context,
+    context: &Tree,
     listing: &Listing,
     cache: Option<&Path>,
 ) -> Result<Vec<Content>, Error> {
@@ -105,7 +107,7 @@ fn write(listing: &Listing, contents: &[Content], path: &Path) -> io::Result<()>
 }
 
 fn hash(
-    context: &Context,
+    context: &Tree,
     listing: &Listing,
     row: &Row,
     mark: &FileStamp,
@@ -173,7 +175,7 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Opens the file `source`, which looked like `mark` when it was listed.
-    pub(super) fn open(context: &Context, source: &Path, mark: &FileStamp) -> Result<Self, Error> {
+    pub(super) fn open(context: &Tree, source: &Path, mark: &FileStamp) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
         let fd = context.dir.open_at(source, flags, Mode::empty()).map_err(|e| match e {
             e if e.is_missing() => Error::Changed { path: source.to_owned() },
@@ -217,6 +219,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::context::Context;
     use crate::context::seen;
     use crate::context::select;
     use crate::step::Op;

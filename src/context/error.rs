@@ -14,7 +14,7 @@ pub const BAKE_IGNORE: &str = ".bakeignore";
 #[non_exhaustive]
 pub enum Error {
     /// The context itself could not be opened.
-    #[error("cannot use the context folder {}", path.display())]
+    #[error("cannot use the context directory {}", path.display())]
     Open {
         /// As given.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum Error {
         /// The link.
         link: PathBuf,
     },
-    /// Neither file, folder nor symlink.
+    /// Neither file, directory nor symlink.
     #[error("\"{}\" is {kind} and cannot be copied; leave it out with `exclude` or {BAKE_IGNORE}", path.display())]
     Special {
         /// Where.
@@ -64,7 +64,7 @@ pub enum Error {
     Kind {
         /// Where.
         path: PathBuf,
-        /// `a folder`, `a file`.
+        /// `a directory`, `a file`.
         wanted: &'static str,
     },
     /// A file changed while it was read, or since it was read first.
@@ -83,8 +83,8 @@ pub enum Error {
         /// Image path.
         to: String,
     },
-    /// Several sources need a folder to go into.
-    #[error("{count} sources need a folder to go into: end `to` with a slash, \"{to}/\"")]
+    /// Several sources need a directory to go into.
+    #[error("{count} sources need a directory to go into: end `to` with a slash, \"{to}/\"")]
     NeedsFolder {
         /// How many.
         count: usize,

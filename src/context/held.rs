@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Context, Error, inside, marks};
+use super::error::Error;
 use crate::digest::{Digest, HashReader, HashWriter};
 use crate::files::FileStamp;
 
@@ -97,33 +97,27 @@ impl Held {
     }
 }
 
-impl Context {
-    /// Holds the bytes of a file of at most `limit` bytes: a template, a script, a key. Ignore
-    /// patterns do not apply.
-    ///
-    /// # Errors
-    /// [`Error::Changed`] where somebody writes to it meanwhile; as [`Context::read`] else.
-    pub fn hold(&self, path: &Path, limit: u64) -> Result<Held, Error> {
-        Ok(Held::bytes(path, self.read(path, limit)?))
+/// Holds the open file `file` as `name`; `at` is its path below the context.
+///
+/// # Errors
+/// [`Error::Changed`] where somebody writes to it meanwhile.
+pub(super) fn hold_file(file: File, name: &Path, at: &Path) -> Result<Held, Error> {
+    let before = marks(&file, at)?;
+    let mut reader = HashReader::new(&file);
+    io::copy(&mut reader, &mut io::sink())
+        .map_err(|source| Error::Content { path: at.to_owned(), source })?;
+    let digest = reader.finish().1;
+    if marks(&file, at)? != before {
+        return Err(Error::Changed { path: at.to_owned() });
     }
+    Ok(Held { name: name.to_owned(), digest, content: Content::File(Arc::new(file)) })
+}
 
-    /// Holds a file that may be too large for memory, as an open file: a package.
-    ///
-    /// # Errors
-    /// As [`Context::hold`].
-    pub fn hold_file(&self, path: &Path) -> Result<Held, Error> {
-        let at = inside(&path.to_string_lossy(), path)?;
-        let file = self.dir.open_file(&at).map_err(|e| self.explain(&at, e))?;
-        let before = marks(&file, &at)?;
-        let mut reader = HashReader::new(&file);
-        io::copy(&mut reader, &mut io::sink())
-            .map_err(|source| Error::Content { path: at.clone(), source })?;
-        let digest = reader.finish().1;
-        if marks(&file, &at)? != before {
-            return Err(Error::Changed { path: at });
-        }
-        Ok(Held { name: path.to_owned(), digest, content: Content::File(Arc::new(file)) })
-    }
+/// Returns how the open file `file` looks now.
+pub(super) fn marks(file: &File, path: &Path) -> Result<FileStamp, Error> {
+    let stat = rustix::fs::fstat(file)
+        .map_err(|e| Error::Content { path: path.to_owned(), source: e.into() })?;
+    Ok(FileStamp::of(&stat))
 }
 
 /// Reads a file that nobody may write to meanwhile.
@@ -147,6 +141,7 @@ mod tests {
     use std::io::Seek;
 
     use super::*;
+    use crate::context::Context;
 
     #[test]
     fn what_is_handed_over_is_what_was_hashed() {

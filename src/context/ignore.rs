@@ -216,12 +216,6 @@ pub(super) fn patterns<'a>(
 mod tests {
     use super::*;
 
-    /// E14: the root of a stage is no checkout.
-    #[test]
-    fn of_a_stage_everything_is_taken() {
-        assert!(takes(&Ignored::nothing(), "src/.git/HEAD"));
-    }
-
     fn read(file: &'static str, text: &str) -> Ignored {
         let own = [(PathBuf::from("web.toml"), "it is the recipe".to_owned())];
         let mut ignored = Ignored::new(&own);
@@ -243,6 +237,12 @@ mod tests {
         for file in [BAKE_IGNORE, DOCKER_IGNORE] {
             assert!(!takes(&read(file, "\u{feff}secret\r\nother\r\n"), "secret"));
         }
+    }
+
+    /// E14: the root of a stage is no checkout.
+    #[test]
+    fn of_a_stage_everything_is_taken() {
+        assert!(takes(&Ignored::nothing(), "src/.git/HEAD"));
     }
 
     /// E14

@@ -7,11 +7,38 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Entry, Error, Kind};
+use super::error::Error;
 use crate::files::FileStamp;
 use crate::layer;
 
-/// A folder of the context that something was taken from.
+/// One thing that a `copy` step takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Path below the context.
+    pub source: PathBuf,
+    /// Path below the step's `to`; empty: `to` itself.
+    pub place: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits in the image.
+    pub mode: u32,
+}
+
+/// What an [`Entry`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Folder,
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    /// A symlink, with its target as written.
+    Link(PathBuf),
+}
+
+/// A directory of the context that something was taken from.
 #[derive(Debug)]
 pub(super) struct Folder {
     /// Its path below the context.
@@ -23,9 +50,9 @@ pub(super) struct Folder {
 /// One thing that is taken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
-    /// Index of its folder.
+    /// Index of its directory.
     pub(super) folder: u32,
-    /// Where its name stands; an empty name: it is its folder's source itself.
+    /// Where its name stands; an empty name: it is its directory's source itself.
     pub(super) name: Text,
     /// Permission bits in the image.
     pub(super) mode: u32,
@@ -51,7 +78,7 @@ pub(super) enum What {
     },
 }
 
-/// Everything that one `copy` step takes, sorted by place, a folder before what is in it.
+/// Everything that one `copy` step takes, sorted by place, a directory before what is in it.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) folders: Vec<Folder>,

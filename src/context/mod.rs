@@ -1,4 +1,4 @@
-//! The context: the person's folder that a recipe's paths are relative to, read and never written,
+//! The context: the person's directory that a recipe's paths are relative to, read and never written,
 //! and nothing outside it.
 //!
 //! Runs as the invoking user, outside the sandbox. What a `copy` step takes is listed once, sorted,
@@ -6,17 +6,13 @@
 //! reading only files that the stat cache does not know.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
-use std::io;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::FileType;
-
-use crate::apply::alike;
 use crate::digest::{Digest, Hasher};
-use crate::files::{self, FileStamp, Links, RootDir};
+use crate::files::{Links, RootDir};
 use crate::plan::listing::Listing as Listed;
 use crate::step::Op;
 
@@ -29,29 +25,26 @@ mod seen;
 mod select;
 mod source;
 mod tar;
+mod tree;
 mod walk;
 
 use self::content::Content;
-use self::ignore::Ignored;
 use self::list::Listing;
 
 pub use self::error::{BAKE_IGNORE, Error};
 pub use self::ignore::{DOCKER_IGNORE, Doubt};
+pub use self::list::{Entry, Kind};
+pub use self::tree::Tree;
 pub use held::Held;
 pub use source::PutError;
 pub use tar::TarSummary;
 pub(crate) use tar::take_from_root;
 
-const MAX_IGNORE_FILE: u64 = 1 << 20;
-
-/// The context folder, held open. `Sync`: steps may be prepared from several threads.
+/// The context directory, held open. `Sync`: steps may be prepared from several threads.
 #[derive(Debug)]
 pub struct Context {
-    dir: RootDir,
-    ignored: Ignored,
-    /// Paths that are never copied, whatever the recipe says, with the reason.
-    left_out: Vec<(PathBuf, String)>,
-    /// Folder of the stat caches, and what names this context in them.
+    tree: Tree,
+    /// Directory of the stat caches, and what names this context in them.
     cache: Option<(PathBuf, Digest)>,
     /// What each `Copy` operation asked about so far takes: it is looked at once, and what a build
     /// copies is what its key named.
@@ -65,31 +58,12 @@ pub(crate) struct Taken {
     contents: OnceLock<(Vec<Content>, Digest)>,
 }
 
-/// One thing that a `copy` step takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Path below the context.
-    pub source: PathBuf,
-    /// Path below the step's `to`; empty: `to` itself.
-    pub place: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// Permission bits in the image.
-    pub mode: u32,
-}
+impl Deref for Context {
+    type Target = Tree;
 
-/// What an [`Entry`] is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// A folder.
-    Folder,
-    /// A regular file.
-    File {
-        /// Bytes.
-        size: u64,
-    },
-    /// A symlink, with its target as written.
-    Link(PathBuf),
+    fn deref(&self) -> &Tree {
+        &self.tree
+    }
 }
 
 impl Context {
@@ -102,75 +76,8 @@ impl Context {
         left_out: &[(PathBuf, String)],
         unless_named: &[(PathBuf, String)],
     ) -> Result<Self, Error> {
-        let dir = RootDir::open(path, Links::Beneath)
-            .map_err(|source| Error::Open { path: path.to_owned(), source })?;
-        let mut context = Self {
-            dir,
-            ignored: Ignored::new(unless_named),
-            left_out: left_out.to_vec(),
-            cache: None,
-            taken: Arc::default(),
-        };
-        for name in [BAKE_IGNORE, DOCKER_IGNORE] {
-            let file = Path::new(name);
-            if context.look(file)?.is_some() {
-                let bytes = context.read(file, MAX_IGNORE_FILE)?;
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| Error::Kind { path: file.to_owned(), wanted: "UTF-8 text" })?;
-                context.ignored.read(name, &text)?;
-                let why = "bake itself: it says what is left out".to_owned();
-                context.left_out.push((file.to_owned(), why));
-                break;
-            }
-        }
-        Ok(context)
-    }
-
-    /// Returns the patterns of the ignore file that cannot do what they say.
-    pub fn doubts(&self) -> &[Doubt] {
-        &self.ignored.doubts
-    }
-
-    /// Says what leaves `path` out, if anything does; directories above it have been asked about.
-    fn left_out(&self, path: &Path, is_dir: bool) -> Option<String> {
-        match self.left_out.iter().find(|(own, _)| own == path) {
-            Some((_, why)) => Some(why.clone()),
-            None => self.ignored.leaves_out(path, is_dir),
-        }
-    }
-
-    /// Whether nothing in the directory `dir` has to be asked about, but for `.git`.
-    fn is_plain(&self, dir: &Path) -> bool {
-        self.ignored.is_plain(dir)
-            && !self.left_out.iter().any(|(own, _)| own.parent() == Some(dir))
-    }
-
-    /// Reads a file of at most `limit` bytes: a template, a script, a key. Ignore patterns do not
-    /// apply.
-    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
-        let path = inside(&path.to_string_lossy(), path)?;
-        let file = self.dir.open_file(&path).map_err(|e| self.explain(&path, e))?;
-        held::read_still(file, &path, limit)?.ok_or_else(|| {
-            let path = self.dir.path().join(&path);
-            Error::Read(files::Error::TooLong { path, limit })
-        })
-    }
-
-    /// Whether `path` is there, as a file or a folder: a base.
-    pub fn find(&self, path: &Path) -> Result<(), Error> {
-        let path = inside(&path.to_string_lossy(), path)?;
-        if path.as_os_str().is_empty() {
-            Ok(())
-        } else {
-            self.dir.stat(&path).map(|_| ()).map_err(|e| self.explain(&path, e))
-        }
-    }
-
-    /// Opens a file to be read as a stream: a package, a base archive. Ignore patterns do not
-    /// apply.
-    pub fn open_file(&self, path: &Path) -> Result<File, Error> {
-        let path = inside(&path.to_string_lossy(), path)?;
-        self.dir.open_file(&path).map_err(|e| self.explain(&path, e))
+        let tree = Tree::open(path, left_out, unless_named)?;
+        Ok(Self { tree, cache: None, taken: Arc::default() })
     }
 
     /// The same context, as seen before, for a build: one more path may be `left_out`, and `cache`
@@ -193,8 +100,8 @@ impl Context {
             .collect();
         let taken = Arc::new(Mutex::new(kept));
         let left_out = self.left_out.iter().cloned().chain(left_out).collect();
-        Ok(Self { dir, ignored: self.ignored.clone(), left_out, cache: None, taken }
-            .with_stat_cache(cache))
+        let tree = Tree { dir, ignored: self.ignored.clone(), left_out };
+        Ok(Self { tree, cache: None, taken }.with_stat_cache(cache))
     }
 
     /// Remembers in files of the existing folder `folder` how the files that are copied looked and
@@ -299,40 +206,6 @@ impl Context {
         let context = self.cache.as_ref().map_or([0; 32], |(_, context)| *context.as_bytes());
         named(&[b"copy", &context, canonical(op).as_bytes()])
     }
-
-    /// Looks at `path`, its last link not followed; `None` where nothing is.
-    fn look(&self, path: &Path) -> Result<Option<Metadata>, Error> {
-        self.dir.find(path).map_err(|e| self.explain(path, e))
-    }
-
-    /// Says what an error of the held folder means to the person who wrote `path`.
-    fn explain(&self, path: &Path, error: files::Error) -> Error {
-        match error {
-            files::Error::Outside { link, .. } => Error::Outside { link },
-            files::Error::Kind { wanted, .. } => Error::Kind { path: path.to_owned(), wanted },
-            e if e.is_missing() => self.missing(path),
-            e if e.kind() == io::ErrorKind::NotADirectory => self.missing(path),
-            e => Error::Read(e),
-        }
-    }
-
-    fn missing(&self, path: &Path) -> Error {
-        // The first name that is not there is the one that was mistyped.
-        let mut above = PathBuf::new();
-        for part in path.components() {
-            let here = above.join(part);
-            if matches!(self.dir.find(&here), Ok(Some(_))) {
-                above = here;
-                continue;
-            }
-            let names = self.dir.list(&above).unwrap_or_default();
-            let name = part.as_os_str().to_string_lossy();
-            let near = alike(&name, names.iter().filter_map(|n| n.to_str()));
-            let near = near.iter().map(|n| above.join(n).display().to_string()).collect();
-            return Error::Missing { path: path.to_owned(), near };
-        }
-        Error::Missing { path: path.to_owned(), near: vec![] }
-    }
 }
 
 /// Returns the one form of `value` in which it is part of a name.
@@ -340,48 +213,8 @@ fn canonical(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data with string keys always has a JSON form")
 }
 
-/// Returns how the open file `file` looks now.
-fn marks(file: &File, path: &Path) -> Result<FileStamp, Error> {
-    let stat = rustix::fs::fstat(file)
-        .map_err(|e| Error::Content { path: path.to_owned(), source: e.into() })?;
-    Ok(FileStamp::of(&stat))
-}
-
 fn named(parts: &[&[u8]]) -> Digest {
     let mut name = Hasher::new();
     parts.iter().for_each(|part| name.update(part));
     name.finish()
-}
-
-/// `path` in plain components; `""` for the context itself.
-fn inside(text: &str, path: &Path) -> Result<PathBuf, Error> {
-    let refuse = |why| Err(Error::Path { path: text.to_owned(), why });
-    if text.is_empty() {
-        return refuse("is empty; write \".\" for the whole context");
-    }
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => plain.push(name),
-            Component::CurDir => {}
-            Component::ParentDir => {
-                return refuse(
-                    "has `..` in it; paths are relative to the context and stay inside it",
-                );
-            }
-            Component::RootDir | Component::Prefix(_) => {
-                return refuse("is absolute; paths are relative to the context");
-            }
-        }
-    }
-    Ok(plain)
-}
-
-/// What a thing is called that cannot be copied.
-fn special(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Fifo => "a fifo",
-        FileType::Socket => "a socket",
-        _ => "a device",
-    }
 }

@@ -1,7 +1,7 @@
 //! The stat cache: which files a `copy` step took when it was planned last, how they looked, and
 //! the digests of their contents, so that a build reads only what changed.
 //!
-//! One file a context and selection, in a folder of the store's caches, whole or absent, never the
+//! One file a context and selection, in a directory of the store's caches, whole or absent, never the
 //! truth: what cannot be understood is as good as not there, and every block is checked before a
 //! word of it is believed.
 //!

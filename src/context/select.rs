@@ -8,10 +8,11 @@ use globset::{GlobBuilder, GlobMatcher};
 use ignore::gitignore::Gitignore;
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::error::Error;
 use super::ignore::{excluded, patterns};
 use super::list::{Listing, Text, What};
+use super::tree::{Tree, inside, special};
 use super::walk::{Modes, walk};
-use super::{Context, Error, inside, special};
 use crate::files::FileStamp;
 use crate::step::Op;
 
@@ -19,7 +20,7 @@ const WILD: [char; 4] = ['*', '?', '[', '{'];
 
 /// A `Copy` operation being resolved.
 struct Selection<'a> {
-    context: &'a Context,
+    context: &'a Tree,
     to: &'a str,
     modes: Modes,
     exclude: Gitignore,
@@ -30,11 +31,11 @@ struct Selection<'a> {
 struct Source {
     item: usize,
     path: PathBuf,
-    /// Written with a slash at its end: a link is followed, and must lead to a folder.
+    /// Written with a slash at its end: a link is followed, and must lead to a directory.
     folder: bool,
 }
 
-pub(super) fn select(context: &Context, op: &Op) -> Result<Listing, Error> {
+pub(super) fn select(context: &Tree, op: &Op) -> Result<Listing, Error> {
     let Op::Copy { from, to, mode, exclude, .. } = op else { return Err(Error::NotACopy) };
     let exclude = patterns(exclude.iter().map(|p| ("exclude".to_owned(), p.as_str())))?;
     let mut selection =
@@ -80,7 +81,7 @@ impl Selection<'_> {
             above.push(part);
             let is_folder = n + 1 < last || meta.as_ref().is_some_and(Metadata::is_dir);
             if let Some(by) = excluded(&self.exclude, &above, is_folder)
-                .or_else(|| self.context.left_out(&above, is_folder))
+                .or_else(|| self.context.leaves_out(&above, is_folder))
             {
                 return Err(Error::LeftOut { path, by });
             }
@@ -116,9 +117,9 @@ impl Selection<'_> {
                 let path = folder.join(name);
                 let Some(meta) = self.context.look(&path)? else { continue };
                 let out = excluded(&self.exclude, &path, meta.is_dir()).is_some()
-                    || self.context.left_out(&path, meta.is_dir()).is_some();
+                    || self.context.leaves_out(&path, meta.is_dir()).is_some();
                 if glob.is_match(&path) {
-                    // A folder that matches brings all that is in it; what else matches in there is
+                    // A directory that matches brings all that is in it; what else matches in there is
                     // not a source of its own.
                     match out {
                         true => refused += 1,
@@ -162,7 +163,7 @@ impl Selection<'_> {
             FileType::Directory => {
                 walk(self.context, &path, &self.exclude, self.modes, &mut self.listing)
             }
-            _ if folder => Err(Error::Kind { path, wanted: "a folder" }),
+            _ if folder => Err(Error::Kind { path, wanted: "a directory" }),
             FileType::RegularFile => {
                 let what = What::File { mark: FileStamp::of(&stat), content: 0 };
                 self.add_single(path, self.modes.file(&stat), what)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ignore::Ignored;
 use super::list::What;
 use super::source::PutError;
+use super::tree::Tree;
 use super::{Context, Error};
 use crate::files::{Links, RootDir};
 use crate::layer::{Builder, Metadata};
@@ -57,9 +58,11 @@ impl Context {
             .map_err(|source| Error::Open { path: path.to_owned(), source })?;
         let mounted = |name: &&str| ((*name).into(), "bake itself: it is mounted there".to_owned());
         Ok(Self {
-            dir,
-            ignored: Ignored::nothing(),
-            left_out: MOUNTED.iter().map(mounted).collect(),
+            tree: Tree {
+                dir,
+                ignored: Ignored::nothing(),
+                left_out: MOUNTED.iter().map(mounted).collect(),
+            },
             cache: None,
             taken: Arc::default(),
         })

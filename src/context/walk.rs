@@ -1,5 +1,5 @@
-//! Everything below one folder of the context, looked at once: each folder is opened and listed
-//! once, each name looked at in its open folder, on all cores. No link is followed.
+//! Everything below one directory of the context, looked at once: each directory is opened and listed
+//! once, each name looked at in its open directory, on all cores. No link is followed.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,13 +11,14 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::error::Error;
 use super::ignore::{excluded, is_git};
 use super::list::{Listing, What};
-use super::{Context, Error, special};
+use super::tree::{Tree, special};
 use crate::files::{self, FileStamp};
 use crate::threads;
 
-/// Names of one folder that one thread looks at in one go.
+/// Names of one directory that one thread looks at in one go.
 const SHARE: usize = 512;
 
 /// How modes come about.
@@ -42,7 +43,7 @@ enum Seen {
     File(FileStamp, u32),
 }
 
-/// A folder that was looked at: what it holds, sorted by name. Half a million names that each have
+/// A directory that was looked at: what it holds, sorted by name. Half a million names that each have
 /// a place of their own on the heap would be most of what a build needs, so they stand in one text.
 #[derive(Default)]
 struct Looked {
@@ -51,7 +52,7 @@ struct Looked {
     names: Vec<u8>,
     /// Each with the length of its name.
     seen: Vec<(usize, Seen)>,
-    /// Index of its first subfolder among the folders of the next level.
+    /// Index of its first subdirectory among the directories of the next level.
     next: usize,
 }
 
@@ -66,9 +67,9 @@ impl Looked {
     }
 }
 
-/// Adds the folder `top` of the context, and all that is in it, as the place "".
+/// Adds the directory `top` of the context, and all that is in it, as the place "".
 pub(super) fn walk(
-    context: &Context,
+    context: &Tree,
     top: &Path,
     exclude: &Gitignore,
     modes: Modes,
@@ -81,7 +82,7 @@ pub(super) fn walk(
     while !folders.is_empty() {
         let looked: Vec<Result<Looked, Error>> =
             threads::in_pool(|| folders.into_par_iter().map(|below| walk.look(below)).collect());
-        // Of several errors always the same one is told.
+        // Of several errors always the same one is reported.
         let mut looked = looked.into_iter().collect::<Result<Vec<_>, _>>()?;
         folders = vec![];
         for one in &mut looked {
@@ -93,7 +94,7 @@ pub(super) fn walk(
     let itself = listing.add_folder(top.to_owned(), PathBuf::new())?;
     listing.add(itself, super::list::Text::default(), modes.folder(), What::Folder);
     listing.rows.reserve_exact(levels.iter().flatten().map(|looked| looked.seen.len()).sum());
-    // In order: a folder, then all that is in it, before the next name beside it. Each is let go as
+    // In order: a directory, then all that is in it, before the next name beside it. Each is let go as
     // soon as it is listed.
     let mut stack = vec![Open::new(std::mem::take(&mut levels[0][0]), 0, itself)];
     while let Some(open) = stack.last_mut() {
@@ -124,7 +125,7 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// A folder on the way down: what is left of it.
+/// A directory on the way down: what is left of it.
 struct Open {
     seen: std::vec::IntoIter<(usize, Seen)>,
     names: Vec<u8>,
@@ -133,7 +134,7 @@ struct Open {
     level: usize,
     /// Its index in the listing.
     index: u32,
-    /// Index of its next subfolder among the folders of the next level.
+    /// Index of its next subdirectory among the directories of the next level.
     next: usize,
 }
 
@@ -151,7 +152,7 @@ impl Open {
 }
 
 struct Walk<'a> {
-    context: &'a Context,
+    context: &'a Tree,
     top: &'a Path,
     open: OwnedFd,
     exclude: &'a Gitignore,
@@ -190,7 +191,7 @@ impl Walk<'_> {
         Ok(looked)
     }
 
-    /// Opens a folder by a path without links: one put there in the meantime is not followed.
+    /// Opens a directory by a path without links: one put there in the meantime is not followed.
     fn folder(&self, below: &Path, path: &Path) -> Result<OwnedFd, Error> {
         if below.as_os_str().is_empty() {
             return rustix::io::fcntl_dupfd_cloexec(&self.open, 3)
@@ -226,7 +227,7 @@ impl Walk<'_> {
         let path = || folder.join(OsStr::from_bytes(&name));
         let mut stat = None;
         let mut kind = kind;
-        // A folder needs no more looking at; some file systems do not say what is one.
+        // A directory needs no more looking at; some file systems do not say what is one.
         if kind != FileType::Directory {
             let found = rustix::fs::statat(dir, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(
                 |e| match e {
@@ -240,7 +241,7 @@ impl Walk<'_> {
         if !plain || is_git(&name) {
             let (path, is_dir) = (path(), kind == FileType::Directory);
             if excluded(self.exclude, &path, is_dir).is_some()
-                || self.context.left_out(&path, is_dir).is_some()
+                || self.context.leaves_out(&path, is_dir).is_some()
             {
                 return Ok(None);
             }

@@ -19,7 +19,7 @@ pub enum How {
     Changed,
 }
 
-/// What lies in a folder that was added or removed as a whole.
+/// What lies in a directory that was added or removed as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Inside {
     /// Names, at any depth.
@@ -31,7 +31,7 @@ pub struct Inside {
 /// One name that is not the same on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Clean path, without a leading slash; the top folder is empty.
+    /// Clean path, without a leading slash; the top directory is empty.
     pub path: Vec<u8>,
     /// What happened.
     pub how: How,
@@ -41,7 +41,7 @@ pub struct Change {
     pub before: Option<Node>,
     /// What it is.
     pub after: Option<Node>,
-    /// Of a folder that was added or removed with all that is in it.
+    /// Of a directory that was added or removed with all that is in it.
     pub inside: Option<Inside>,
 }
 

@@ -45,7 +45,7 @@ pub enum Error {
     /// The root that is compared.
     #[error("cannot compare the root {}", path.display())]
     Root {
-        /// Its folder.
+        /// Its directory.
         path: PathBuf,
         /// Why not.
         source: files::Error,
@@ -78,10 +78,10 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A file or folder of reports.
+    /// A file or directory of reports.
     #[error("cannot read {}", path.display())]
     Report {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// Why not.
         source: io::Error,

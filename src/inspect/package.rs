@@ -5,7 +5,7 @@
 //! var/lib/dpkg/status              stanzas: Package, Version, Architecture, Status       (Debian)
 //! var/lib/dpkg/status.d/*          one stanza each                                       (images made without dpkg)
 //! var/lib/dpkg/info/NAME.list      absolute paths, one a line; NAME:ARCH.list where two architectures share a package
-//! lib/apk/db/installed             P: name, V: version, F: folder, R: file               (Alpine)
+//! lib/apk/db/installed             P: name, V: version, F: directory, R: file               (Alpine)
 //! ```
 //! These files belong to the image: whatever they say is only ever shown, compared and counted.
 
@@ -50,7 +50,7 @@ pub(super) fn is_bookkeeping(path: &[u8]) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Package {
     pub(super) version: String,
-    /// Names that belong to it alone: no folders that others use too.
+    /// Names that belong to it alone: no directories that others use too.
     pub(super) names: u64,
     /// Bytes of its regular files, each counted once.
     pub(super) bytes: u64,
@@ -154,7 +154,7 @@ impl Packages {
             None => {
                 self.owners.insert(path.clone(), key.clone());
             }
-            // Folders are shared; a file in two packages is diverted. The first by name is as good
+            // Directories are shared; a file in two packages is diverted. The first by name is as good
             // as any, as long as it is always the same.
             Some(known) if *key < *known => *known = key.clone(),
             Some(_) => {}
@@ -220,7 +220,7 @@ fn stanzas(text: &[u8]) -> Vec<Record> {
     records
 }
 
-/// Reads apk's database: `P:name` and so on, one letter a field; `F:` folders and the `R:` files in
+/// Reads apk's database: `P:name` and so on, one letter a field; `F:` directories and the `R:` files in
 /// them.
 fn apk(text: &[u8]) -> Vec<Record> {
     let text = String::from_utf8_lossy(text);

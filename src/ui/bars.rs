@@ -1,4 +1,4 @@
-//! The story on a terminal: finished steps stay as lines, the running one has a spinner and its
+//! Progress on a terminal: finished steps stay as lines, the running one has a spinner and its
 //! last lines of output, and whatever can be counted has a bar.
 
 use std::collections::{HashMap, VecDeque};
@@ -99,7 +99,7 @@ impl Bars {
         spinner
     }
 
-    pub(super) fn tell(&self, event: &Event) {
+    pub(super) fn report(&self, event: &Event) {
         let (of, event) = event.apart();
         let mut state = self.state();
         let color = self.color;

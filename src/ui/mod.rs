@@ -1,7 +1,7 @@
 //! What people and scripts see: the only room that prints. stdout is the result, stderr is the
-//! story.
+//! progress.
 //!
-//! Three ways to tell the story: bars on a terminal, plain lines elsewhere, JSON lines on stdout
+//! Three ways to report progress: bars on a terminal, plain lines elsewhere, JSON lines on stdout
 //! for scripts. Nothing that came from outside (output of steps, file names, messages of servers)
 //! reaches a terminal unescaped.
 
@@ -34,7 +34,7 @@ pub enum ColorChoice {
     Never,
 }
 
-/// How to tell the story.
+/// How to report progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum ProgressChoice {
     /// Bars on a terminal, plain lines otherwise.
@@ -44,7 +44,7 @@ pub enum ProgressChoice {
     Bars,
     /// One line per thing that happens, every line of output.
     Plain,
-    /// No story; errors only.
+    /// No progress; errors only.
     None,
 }
 
@@ -65,22 +65,22 @@ pub struct Choices {
     pub dumb: bool,
 }
 
-/// The voice of this run.
+/// How this run prints.
 pub struct Ui {
     /// Whether to colour stderr.
-    story_color: bool,
+    progress_color: bool,
     /// Whether to colour stdout.
     color: bool,
     json: bool,
     quiet: bool,
-    teller: Teller,
-    /// Why part of the result could not be written: told once, at the end.
+    reporter: Reporter,
+    /// Why part of the result could not be written: reported once, at the end.
     lost: Arc<Mutex<Option<io::Error>>>,
     /// What was published so far: `name:version digest`.
     published: Arc<Mutex<Vec<String>>>,
 }
 
-enum Teller {
+enum Reporter {
     Bars(Arc<bars::Bars>),
     Plain(Arc<plain::Plain>),
     Json,
@@ -88,7 +88,7 @@ enum Teller {
 }
 
 impl Ui {
-    /// Decides once how this run speaks.
+    /// Decides once how this run prints.
     pub fn new(choices: Choices) -> Self {
         let terminal = io::stderr().is_terminal() && !choices.dumb;
         let colors = |terminal| match choices.color {
@@ -96,26 +96,26 @@ impl Ui {
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && !choices.no_color,
         };
-        let story_color = colors(terminal);
+        let progress_color = colors(terminal);
         let color = colors(io::stdout().is_terminal() && !choices.dumb);
-        let teller = match choices.progress {
-            _ if choices.json => Teller::Json,
-            _ if choices.quiet => Teller::None,
-            ProgressChoice::None => Teller::None,
-            ProgressChoice::Bars => Teller::Bars(Arc::new(bars::Bars::new(story_color))),
+        let reporter = match choices.progress {
+            _ if choices.json => Reporter::Json,
+            _ if choices.quiet => Reporter::None,
+            ProgressChoice::None => Reporter::None,
+            ProgressChoice::Bars => Reporter::Bars(Arc::new(bars::Bars::new(progress_color))),
             ProgressChoice::Auto if terminal => {
-                Teller::Bars(Arc::new(bars::Bars::new(story_color)))
+                Reporter::Bars(Arc::new(bars::Bars::new(progress_color)))
             }
             ProgressChoice::Auto | ProgressChoice::Plain => {
-                Teller::Plain(Arc::new(plain::Plain::new(story_color)))
+                Reporter::Plain(Arc::new(plain::Plain::new(progress_color)))
             }
         };
         Self {
-            story_color,
+            progress_color,
             color,
             json: choices.json,
             quiet: choices.quiet,
-            teller,
+            reporter,
             lost: Arc::default(),
             published: Arc::default(),
         }
@@ -154,16 +154,16 @@ impl Ui {
     }
 
     fn show(&self) -> Sink {
-        match &self.teller {
-            Teller::Bars(bars) => {
+        match &self.reporter {
+            Reporter::Bars(bars) => {
                 let bars = Arc::clone(bars);
-                Arc::new(move |event: Event| bars.tell(&event))
+                Arc::new(move |event: Event| bars.report(&event))
             }
-            Teller::Plain(plain) => {
+            Reporter::Plain(plain) => {
                 let plain = Arc::clone(plain);
-                Arc::new(move |event: Event| plain.tell(&event))
+                Arc::new(move |event: Event| plain.report(&event))
             }
-            Teller::Json => {
+            Reporter::Json => {
                 let lost = Arc::clone(&self.lost);
                 Arc::new(move |event: Event| {
                     if let Some(object) = json::event(&event) {
@@ -171,16 +171,16 @@ impl Ui {
                     }
                 })
             }
-            Teller::None => crate::event::silent(),
+            Reporter::None => crate::event::silent(),
         }
     }
 
     /// Ends bars and spinners, before anything else is printed.
     pub fn settle(&self) {
-        match &self.teller {
-            Teller::Bars(bars) => bars.settle(),
-            Teller::Plain(plain) => plain.settle(),
-            Teller::Json | Teller::None => {}
+        match &self.reporter {
+            Reporter::Bars(bars) => bars.settle(),
+            Reporter::Plain(plain) => plain.settle(),
+            Reporter::Json | Reporter::None => {}
         }
     }
 
@@ -209,7 +209,7 @@ impl Ui {
         out(&self.lost, format!("{}\n", json::object(kind, fields)).as_bytes());
     }
 
-    /// Tells one line of story, unless quiet.
+    /// Prints one line of progress, unless quiet.
     pub fn say(&self, text: &str) {
         if !self.quiet && !self.json {
             self.settle();
@@ -217,7 +217,7 @@ impl Ui {
         }
     }
 
-    /// Tells what is wrong with recipes.
+    /// Prints what is wrong with recipes.
     pub fn diagnostics(&self, found: &[Diagnostic]) {
         self.settle();
         if self.json {
@@ -229,24 +229,27 @@ impl Ui {
         let shown: Vec<Diagnostic> =
             found.iter().filter(|one| !(self.quiet && one.warning)).cloned().collect();
         if !shown.is_empty() {
-            line(&mut io::stderr().lock(), diagnostic::render(&shown, self.story_color).trim_end());
+            line(
+                &mut io::stderr().lock(),
+                diagnostic::render(&shown, self.progress_color).trim_end(),
+            );
         }
     }
 
-    /// Tells why the run failed.
+    /// Prints why the run failed.
     pub fn failure(&self, report: &Report) {
         self.settle();
         if self.json && self.lost().is_none() {
             self.object("failed", json::failure(report));
         } else {
-            let shown = match &self.teller {
-                Teller::Plain(plain) => plain.has_shown(&report.output),
+            let shown = match &self.reporter {
+                Reporter::Plain(plain) => plain.has_shown(&report.output),
                 _ => false,
             };
             // What stands above already is not shown again.
             let output = if shown { vec![] } else { report.output.clone() };
             let report = Report { output, ..report.clone() };
-            line(&mut io::stderr().lock(), report.render(self.story_color).trim_end());
+            line(&mut io::stderr().lock(), report.render(self.progress_color).trim_end());
         }
     }
 }
@@ -259,7 +262,7 @@ fn out(lost: &Mutex<Option<io::Error>>, bytes: &[u8]) {
     }
 }
 
-/// Writes one line of the story; a closed stderr cannot be reported anywhere, so it is let go.
+/// Writes one line of progress; a closed stderr cannot be reported anywhere, so it is let go.
 fn line(out: &mut dyn Write, text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -1,4 +1,4 @@
-//! The story as plain lines: for CI logs, pipes and files. Every line of output is shown, so the
+//! Progress as plain lines: for CI logs, pipes and files. Every line of output is shown, so the
 //! log is whole.
 
 use std::collections::{HashMap, VecDeque};
@@ -47,7 +47,7 @@ impl Plain {
         self.builds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn tell(&self, event: &Event) {
+    pub(super) fn report(&self, event: &Event) {
         let (origin, event) = event.apart();
         let mut builds = self.builds();
         // The number of steps is that of the whole image.

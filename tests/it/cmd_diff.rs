@@ -302,7 +302,7 @@ fn sizes_by_folder_and_by_package() {
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
-    for line in ["SIZE FILES FOLDER", "3 B 2 /opt/", "3 B 2 /opt/app/", "20 B 2 /etc/"] {
+    for line in ["SIZE FILES DIRECTORY", "3 B 2 /opt/", "3 B 2 /opt/app/", "20 B 2 /etc/"] {
         assert!(lines.iter().any(|found| found == line), "{line}: {}", folders.out);
     }
     let packages = lab.bake(["show", "web:2.0.0", "--packages"]);

@@ -81,7 +81,7 @@ fn what_is_not_there_is_said_with_what_is() {
         &["no \"site/indx.html\"", "\"site/index.html\""],
     );
     refuses(&lab, &op(&["a.conf/x"], "/x", &[]), &["no \"a.conf/x\""]);
-    refuses(&lab, &op(&["a.conf/"], "/x", &[]), &["a.conf", "not a folder"]);
+    refuses(&lab, &op(&["a.conf/"], "/x", &[]), &["a.conf", "not a directory"]);
     refuses(&lab, &op(&["*.cnf"], "/x/", &[]), &["\"*.cnf\" matches nothing"]);
     refuses(&lab, &op(&["sites/*"], "/x/", &[]), &["no \"sites\"", "\"site\""]);
     refuses(&lab, &op(&["*.conf"], "/x", &[]), &["2 sources", "\"/x/\""]);

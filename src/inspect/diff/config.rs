@@ -17,7 +17,7 @@ pub struct Setting {
     pub after: Option<String>,
 }
 
-/// Returns what differs, in the order in which `bake show` tells it.
+/// Returns what differs, in the order in which `bake show` prints it.
 pub(super) fn compare(before: &ImageConfig, after: &ImageConfig) -> Vec<Setting> {
     let (old, new) = (settings(before), settings(after));
     let mut names: Vec<&(usize, String)> = old.keys().chain(new.keys()).collect();

@@ -58,10 +58,10 @@ pub(super) fn compare(before: &Tree, after: &Tree) -> Vec<Change> {
     }
 }
 
-/// Makes one of a folder that came or went and what did so in it.
+/// Makes one of a directory that came or went and what did so in it.
 pub(super) fn fold(changes: Vec<FileChange>) -> Vec<FileChange> {
     let mut folded: Vec<FileChange> = vec![];
-    // The last folder of each kind: what is in it follows it, but not at once.
+    // The last directory of each kind: what is in it follows it, but not at once.
     let mut open: BTreeMap<How, usize> = BTreeMap::new();
     for mut one in changes {
         let node = one.change.after.as_ref().or(one.change.before.as_ref());
@@ -95,7 +95,7 @@ mod tests {
     use crate::layer::Metadata;
     use crate::tree::Node;
 
-    /// `path/` is a folder, `path=text` a file, `path=text@n` one of a group.
+    /// `path/` is a directory, `path=text` a file, `path=text@n` one of a group.
     fn tree(names: &[&str]) -> Tree {
         let parse = |text: &&str| {
             let (kind, group) = match text.split_once('=') {

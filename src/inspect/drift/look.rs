@@ -43,7 +43,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Looks at `name` in an open folder, or, where it is empty, at what `at` itself is.
+    /// Looks at `name` in an open directory, or, where it is empty, at what `at` itself is.
     pub(super) fn at(at: impl AsFd, name: &OsStr) -> Result<Self, Errno> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
         rustix::fs::statx(at, name, flags, StatxFlags::BASIC_STATS).map(|stat| Self::of(&stat))
@@ -60,7 +60,7 @@ impl Seen {
         Self {
             stamp,
             kind: FileType::from_raw_mode(stat.stx_mode.into()),
-            // Linux 5.8; before that a mount looks like any folder, and is compared.
+            // Linux 5.8; before that a mount looks like any directory, and is compared.
             mounted: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
             links: stat.stx_nlink,
             mode: u32::from(stat.stx_mode) & 0o7777,
@@ -112,7 +112,7 @@ pub(super) fn attributes(fd: impl AsFd, node: &mut Node, shift: Shift) -> Result
     Ok(())
 }
 
-/// Opens a regular file or folder by its path; never waits (a fifo may have taken its place), never
+/// Opens a regular file or directory by its path; never waits (a fifo may have taken its place), never
 /// follows a link.
 pub(super) fn open(root: &RootDir, path: &[u8], folder: bool) -> Result<OwnedFd, Errno> {
     let kind = if folder { OFlags::DIRECTORY } else { OFlags::NONBLOCK | OFlags::NOCTTY };

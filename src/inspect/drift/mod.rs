@@ -1,7 +1,7 @@
 //! Whether a living root still is the image it claims to be.
 //!
 //! ```text
-//! walk    folder by folder: what is there, what is new, what is mounted     every name: kind, mode, owner, target, attributes of folders
+//! walk    directory by directory: what is there, what is new, what is mounted     every name: kind, mode, owner, target, attributes of directories
 //! files   each regular file of the image: attributes, and, where the size fits, sha256 of its contents
 //! links   which names are one file
 //! missing names of the image that were not met
@@ -50,7 +50,7 @@ use walk::{Found, Walk};
 const TRIES: usize = 3;
 /// Threads at least: while one waits for the disk another can hash.
 const THREADS: usize = 4;
-/// Bytes to be read from which on it takes long enough to be told.
+/// Bytes to be read from which on it takes long enough to be reported.
 const WORTH_TELLING: u64 = 256 << 20;
 /// Longest identity file.
 const MAX_IDENTITY: u64 = 64 << 10;
@@ -104,7 +104,7 @@ pub fn unknown(root: &Path, claim: &Claim, now: i64) -> Report {
 /// Compares the root at `root`, which says `claim` of itself, with an image. An error means that
 /// the root cannot be read (all that could be read is as it should be, but not all could), or a
 /// pattern or the stat cache cannot be used; everything else is in the report. Reads on several
-/// threads in memory bounded by the number of names; tells `sink` how far it is (task `compare`).
+/// threads in memory bounded by the number of names; reports to `sink` how far it is (task `compare`).
 pub fn drift(
     root: &Path,
     claim: &Claim,

@@ -11,7 +11,7 @@ use crate::inspect::error::Error;
 /// The root that a process lives in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Living {
-    /// Its folder, as this process reaches it; gone when the process ends.
+    /// Its directory, as this process reaches it; gone when the process ends.
     pub root: PathBuf,
     /// How much higher user and group ids are there than in the image.
     pub shift: Shift,
@@ -42,7 +42,7 @@ pub fn living(pid: u32) -> Result<Living, Error> {
         ))));
     }
     let root = at.join("root");
-    // Whoever may not follow this link would be told that the folder is missing.
+    // Whoever may not follow this link would be shown that the directory is missing.
     fs::read_link(&root).map_err(fail)?;
     Ok(Living { root, shift: users })
 }

@@ -20,7 +20,7 @@ pub struct Options {
     /// How much higher user and group ids are in the root than in the image: the start of a
     /// container's id range.
     pub shift: Shift,
-    /// Tell everything in added and removed folders, name by name.
+    /// List everything in added and removed directories, name by name.
     pub all: bool,
     /// Where digests are remembered from run to run.
     pub cache: Option<PathBuf>,
@@ -58,9 +58,9 @@ impl Verdict {
 pub struct Counts {
     /// Names of the image that were compared.
     pub compared: u64,
-    /// Names that the image does not have; a folder with all that is in it is one.
+    /// Names that the image does not have; a directory with all that is in it is one.
     pub added: u64,
-    /// Names that only the image has; a folder with all that is in it is one.
+    /// Names that only the image has; a directory with all that is in it is one.
     pub removed: u64,
     /// Names that are something else.
     pub changed: u64,

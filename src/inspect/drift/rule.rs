@@ -9,10 +9,10 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use crate::inspect::error::Error;
 use crate::tree::{self, Tree};
 
-/// Folders that belong to the kernel or to one boot, with all that is in them.
+/// Directories that belong to the kernel or to one boot, with all that is in them.
 const VOLATILE: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
-/// What every machine writes though nobody changed it; `--strict` compares these too. Folders
+/// What every machine writes though nobody changed it; `--strict` compares these too. Directories
 /// themselves are compared, what is in them is not.
 const WRITTEN: [&str; 28] = [
     // Container engines put their own in place.
@@ -53,13 +53,13 @@ const WRITTEN: [&str; 28] = [
 /// What is left out.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// Clean paths of folders that are left out with all that is in them.
+    /// Clean paths of directories that are left out with all that is in them.
     folders: Vec<Vec<u8>>,
     patterns: Gitignore,
 }
 
 impl Rules {
-    /// Collects what is left out: always the kernel's folders and `volumes` (absolute paths, links
+    /// Collects what is left out: always the kernel's directories and `volumes` (absolute paths, links
     /// followed in `tree`), then, unless `strict`, what every machine writes, then `patterns`, of
     /// which later ones may take earlier ones back.
     pub(super) fn new<'a>(
@@ -93,7 +93,7 @@ impl Rules {
         Ok(Self { folders, patterns })
     }
 
-    /// Whether a name is left out, its folder not being so.
+    /// Whether a name is left out, its directory not being so.
     pub(super) fn leaves_out(&self, path: &[u8], folder: bool) -> bool {
         if path.is_empty() {
             return false;
@@ -102,7 +102,7 @@ impl Rules {
             || self.patterns.matched(Path::new(OsStr::from_bytes(path)), folder).is_ignore()
     }
 
-    /// Whether a name, or a folder it is in, is left out.
+    /// Whether a name, or a directory it is in, is left out.
     pub(super) fn leaves_out_deep(&self, path: &[u8], folder: bool) -> bool {
         let mut above = tree::parent(path);
         while !above.is_empty() {

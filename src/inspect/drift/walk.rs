@@ -1,8 +1,8 @@
-//! A living root, folder by folder, against the names of an image. Many threads; every folder and
+//! A living root, directory by directory, against the names of an image. Many threads; every directory and
 //! file is opened by its whole path from the root, without following a link, so that nothing has to
 //! be kept open and nothing can be swapped in.
 //!
-//! What changes meanwhile is told as such: a name that is gone between two looks is looked for
+//! What changes meanwhile is reported as such: a name that is gone between two looks is looked for
 //! again, a file that does not hold still is [`What::Unstable`]. What may not be read is
 //! remembered, and is never taken for equal.
 
@@ -30,7 +30,7 @@ pub(super) struct Found {
     /// Regular files of the image that are there: place in the tree, and what the kernel said of
     /// them.
     pub(super) files: Vec<(usize, Seen)>,
-    /// Folders below which nothing can be said.
+    /// Directories below which nothing can be said.
     pub(super) blind: Vec<Vec<u8>>,
     /// What is mounted where the image has nothing.
     pub(super) mounts: Vec<Vec<u8>>,
@@ -47,7 +47,7 @@ pub(super) struct Walk<'a> {
     pub(super) rules: &'a Rules,
     /// How much higher ids are than in the image.
     pub(super) shift: Shift,
-    /// Tell everything in an added or removed folder, name by name.
+    /// List everything in an added or removed directory, name by name.
     pub(super) all: bool,
     pub(super) found: Mutex<Found>,
     /// By place in the tree: it was met.
@@ -69,12 +69,12 @@ impl<'a> Walk<'a> {
         found.unreadable.push((path.to_owned(), errno));
     }
 
-    /// Compares the folder `path` and what is in it, in tasks of `scope`.
+    /// Compares the directory `path` and what is in it, in tasks of `scope`.
     pub(super) fn folder<'s>(&'s self, path: Vec<u8>, scope: &Scope<'s>) {
         let expected = self.tree.find(&path);
         let fd = match look::open(self.root, &path, true) {
             Ok(fd) => fd,
-            // It was a folder a moment ago.
+            // It was a directory a moment ago.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return self.unstable(&path, expected);
             }
@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
         let mut found = self.found();
         found.compared += 1;
         if what.contains(&What::Kind) {
-            // What was in the folder went with it.
+            // What was in the directory went with it.
             found.blind.push(path.to_owned());
         }
         if !what.is_empty() {
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Counts what is in a folder that the image does not have; what cannot be read there is not
+    /// Counts what is in a directory that the image does not have; what cannot be read there is not
     /// counted.
     fn inside(&self, path: &[u8]) -> Inside {
         let mut inside = Inside::default();

@@ -99,7 +99,7 @@ pub struct Astray {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A file in a folder that cannot be read; did not count.
+    /// A file in a directory that cannot be read; did not count.
     Unreadable,
     /// Not JSON; did not count.
     NotJson,

@@ -1,4 +1,4 @@
-//! Reports as they come: one JSON object a file, a list of them, or one a line; from files, folders
+//! Reports as they come: one JSON object a file, a list of them, or one a line; from files, directories
 //! and a stream.
 
 use std::fs::File;
@@ -77,7 +77,7 @@ struct RawCounts {
 
 /// Reads all that is named, in order.
 pub(super) fn read(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>, Error> {
-    // A folder is taken with everything in it that has no leading dot, in order of names.
+    // A directory is taken with everything in it that has no leading dot, in order of names.
     let mut files: Vec<(PathBuf, bool)> = vec![];
     let mut found = vec![];
     let mut streams = vec![];
@@ -104,7 +104,7 @@ pub(super) fn read(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>
                     Ok(entry) if entry.file_type().is_file() => {
                         files.push((entry.into_path(), false))
                     }
-                    // Links and fifos in a folder of reports are somebody's mistake, folders are
+                    // Links and fifos in a directory of reports are somebody's mistake, directories are
                     // walked.
                     Ok(entry) if entry.file_type().is_dir() => {}
                     Ok(entry) => {

@@ -1,4 +1,4 @@
-//! Where the bytes of an image are: by folder and by package.
+//! Where the bytes of an image are: by directory and by package.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ pub struct Sizes {
     pub bytes: u64,
     /// Names of all files.
     pub files: u64,
-    /// Folders at the top and one below, with all that is in them; the largest first.
+    /// Directories at the top and one below, with all that is in them; the largest first.
     pub folders: Vec<FolderSize>,
     /// Installed packages, the largest first.
     pub packages: Vec<PackageSize>,
@@ -30,7 +30,7 @@ pub struct Sizes {
     pub unpackaged: (u64, u64),
 }
 
-/// A folder with all that is in it.
+/// A directory with all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FolderSize {
     /// Clean path.
@@ -51,7 +51,7 @@ pub struct PackageSize {
     pub version: String,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Names that are its own, folders aside.
+    /// Names that are its own, directories aside.
     pub files: u64,
 }
 

@@ -89,7 +89,7 @@ struct Walk<'a> {
 /// Verifies the images that `references` name, or, where it is empty, everything in the store. An
 /// error means that the store itself cannot be read or that a reference names nothing; all else is
 /// a problem in the report. Reads every blob once or twice, on as many threads as rayon has, in
-/// bounded memory; tells `sink` how far it is (task `verify`).
+/// bounded memory; reports to `sink` how far it is (task `verify`).
 pub fn verify(store: &Store, references: &[Reference], sink: &Sink) -> Result<Report, Error> {
     let mut walk =
         Walk { store, problems: vec![], streams: BTreeMap::new(), small: BTreeMap::new() };
