@@ -61,6 +61,8 @@ pub mod rootfs;
 #[doc(hidden)]
 pub mod sandbox;
 #[doc(hidden)]
+pub mod schema;
+#[doc(hidden)]
 pub mod step;
 #[doc(hidden)]
 pub mod store;

@@ -1,113 +1,33 @@
-//! The one table of keys: what a recipe may say, where, and of which shape.
-//!
-//! Everything that knows keys reads this table (the reader and its suggestions, the formatter's
-//! order, the JSON Schema), so they cannot disagree. Order here is the order of the reference and
-//! of `bake fmt`. A key that does nothing yet is not here; `later` names the ones that people may
-//! have read about, for a better message.
+//! The tables of keys: what a recipe may say, and where.
 
-use super::check::Check;
-
-/// What a value looks like.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Shape {
-    /// A string.
-    Text(Check),
-    /// A list of strings.
-    List(Check),
-    /// One string or a list of them.
-    OneOrMany(Check),
-    /// `true` or `false`.
-    Boolean,
-    /// Only `true`.
-    Yes,
-    /// A whole number within bounds, both included.
-    Integer(i64, i64),
-    /// One of these strings.
-    Choice(&'static [&'static str]),
-    /// A string for the shell, or a list executed without one.
-    Command,
-    /// `sh`, `bash` or the whole list.
-    Shell,
-    /// Names to strings or integers.
-    Map(Check),
-    /// A list of integers or `"53/udp"`.
-    Ports,
-    /// One sha256, or a table of them by architecture.
-    Sha256,
-    /// A table of its own.
-    Table(&'static Section),
-    /// `true`, a command, or a list of several of both.
-    Start,
-    /// The name of a stage of the recipe.
-    Stage,
-    /// Paths inside to paths of the context, or to `{ from = "stage", path = "/…" }`.
-    Mounts,
-}
-
-/// One key.
-#[derive(Debug)]
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) shape: Shape,
-    pub(super) required: bool,
-    /// For people, shown by editors; whole sentences.
-    pub(super) doc: &'static str,
-}
-
-/// A table of keys: `[image]`, a kind of step, ….
-#[derive(Debug)]
-pub(super) struct Section {
-    /// As messages call it: `[image]`, ``a `run` step``.
-    pub(super) title: &'static str,
-    /// The table's key, or the step's kind.
-    pub(super) name: &'static str,
-    pub(super) doc: &'static str,
-    pub(super) keys: &'static [Key],
-    /// Keys of the reference that this version does not have.
-    pub(super) later: &'static [&'static str],
-}
-
-impl Section {
-    /// Returns the key of that name.
-    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|k| k.name == name)
-    }
-}
-
-const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: false, doc }
-}
-
-const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: true, doc }
-}
+use crate::schema::{Check, Key, Section, Shape, may, must};
 
 /// Highest user or group id: the one above means "none" to the kernel.
 const MAX_ID: i64 = u32::MAX as i64 - 1;
 
 /// Top-level keys in order, `step` and `test` among them.
-pub(super) const TOP: &[&str] =
+pub(crate) const TOP: &[&str] =
     &["image", "vars", "base", "defaults", "step", "stage", "test", "config", "drift"];
 
 /// Top-level keys of the reference that this version does not have.
-pub(super) const TOP_LATER: &[&str] = &["output"];
+pub(crate) const TOP_LATER: &[&str] = &["output"];
 
 /// What `[vars]` and `[[step]]` are, for the schema.
-pub(super) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in template files. A plain value is the default and fixes the type; `{}` means required. Set with `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
-pub(super) const STEP_DOC: &str =
+pub(crate) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in template files. A plain value is the default and fixes the type; `{}` means required. Set with `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
+pub(crate) const STEP_DOC: &str =
     "One step of the build. Steps run in the order written; each has exactly one kind.";
 
 /// What a `[stage.NAME]` may hold, in order.
-pub(super) const STAGE: &[&str] = &["base", "defaults", "step"];
+pub(crate) const STAGE: &[&str] = &["base", "defaults", "step"];
 
 /// What `[stage]` is, for the schema.
-pub(super) const STAGES_DOC: &str = "Further root file systems of the same build, by name: `copy` steps take files out of them with `from`, `run` and `script` steps see them by `mount`. A stage that nothing needs is not built, and nothing else of a stage reaches the image.";
-pub(super) const STAGE_DOC: &str = "A stage: `[stage.NAME.base]` is what it starts from, `[stage.NAME.defaults]` adds to `[defaults]`, `[[stage.NAME.step]]` are its steps.";
+pub(crate) const STAGES_DOC: &str = "Further root file systems of the same build, by name: `copy` steps take files out of them with `from`, `run` and `script` steps see them by `mount`. A stage that nothing needs is not built, and nothing else of a stage reaches the image.";
+pub(crate) const STAGE_DOC: &str = "A stage: `[stage.NAME.base]` is what it starts from, `[stage.NAME.defaults]` adds to `[defaults]`, `[[stage.NAME.step]]` are its steps.";
 
-pub(super) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with a network of its own; an image whose test fails is not published. Each has exactly one check.";
+pub(crate) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with a network of its own; an image whose test fails is not published. Each has exactly one check.";
 
 /// One variable's long form.
-pub(super) const VAR: Section = Section {
+pub(crate) const VAR: Section = Section {
     title: "a variable",
     name: "vars",
     doc: "A variable with its default, closed set or help. Without `default` it is required.",
@@ -123,7 +43,7 @@ pub(super) const VAR: Section = Section {
     later: &[],
 };
 
-pub(super) const IMAGE: Section = Section {
+pub(crate) const IMAGE: Section = Section {
     title: "`[image]`",
     name: "image",
     doc: "What the image is called and what it carries.",
@@ -164,9 +84,9 @@ pub(super) const IMAGE: Section = Section {
 };
 
 /// The keys of which a base has exactly one.
-pub(super) const BASES: [&str; 6] = ["debian", "scratch", "path", "image", "recipe", "stage"];
+pub(crate) const BASES: [&str; 6] = ["debian", "scratch", "path", "image", "recipe", "stage"];
 
-pub(super) const BASE: Section = Section {
+pub(crate) const BASE: Section = Section {
     title: "`[base]`",
     name: "base",
     doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`, `image`, `recipe`, `stage`.",
@@ -241,7 +161,7 @@ const MOUNT: Key = may(
     "What is seen at a path while the step runs: a path of the context, or a path of a stage. Writes are discarded. Examples: `mount.\"/src\" = \"web/\"`, `mount.\"/src\" = { from = \"build\", path = \"/out\" }`.",
 );
 /// What a mount of a stage says.
-pub(super) const MOUNT_FROM: Section = Section {
+pub(crate) const MOUNT_FROM: Section = Section {
     title: "a mount of a stage",
     name: "mount",
     doc: "A path of a stage.",
@@ -263,7 +183,7 @@ const RETRIES: Key = may(
     "Further tries after a failure, each on a fresh root. Default: 0.",
 );
 
-pub(super) const DEFAULTS: Section = Section {
+pub(crate) const DEFAULTS: Section = Section {
     title: "`[defaults]`",
     name: "defaults",
     doc: "Options for every `run` and `script`, those of stages too. What a stage says wins, what a step says wins over that; `env` and `mount` add.",
@@ -272,8 +192,8 @@ pub(super) const DEFAULTS: Section = Section {
 };
 
 /// Keys of every step.
-pub(super) const NAME: Key = may("name", Shape::Text(Check::Line), "What people call this step.");
-pub(super) const WHEN: Key = may(
+pub(crate) const NAME: Key = may("name", Shape::Text(Check::Line), "What people call this step.");
+pub(crate) const WHEN: Key = may(
     "when",
     Shape::Text(Check::Any),
     "A condition over the variables that comes out true or false, decided before anything runs. Example: `site == 'blue' and arch != 'riscv64'`.",
@@ -295,7 +215,7 @@ macro_rules! kind {
 }
 
 /// The kinds of step.
-pub(super) const KINDS: &[Section] = &[
+pub(crate) const KINDS: &[Section] = &[
     kind!("run", "a `run` step", "Runs a command.",
         must("run", Shape::Command, "The command: a string goes to the shell, a list is executed without one."),
         [AS, WORKDIR, SHELL, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES], later: &["cache", "secrets"]),
@@ -403,7 +323,7 @@ macro_rules! check {
 }
 
 /// The kinds of test, by what is checked.
-pub(super) const CHECKS: &[Section] = &[
+pub(crate) const CHECKS: &[Section] = &[
     check!(
         "http",
         "an `http` test",
@@ -485,9 +405,9 @@ pub(super) const CHECKS: &[Section] = &[
 ];
 
 /// Kinds of the reference that this version does not have.
-pub(super) const KINDS_LATER: &[&str] = &["include", "ansible", "puppet", "chef"];
+pub(crate) const KINDS_LATER: &[&str] = &["include", "ansible", "puppet", "chef"];
 
-pub(super) const HEALTHCHECK: Section = Section {
+pub(crate) const HEALTHCHECK: Section = Section {
     title: "`healthcheck`",
     name: "healthcheck",
     doc: "How a runtime can ask whether the container works (Docker's extension).",
@@ -505,7 +425,7 @@ pub(super) const HEALTHCHECK: Section = Section {
     later: &[],
 };
 
-pub(super) const CONFIG: Section = Section {
+pub(crate) const CONFIG: Section = Section {
     title: "`[config]`",
     name: "config",
     doc: "How the finished image runs. Steps never see this.",
@@ -540,7 +460,7 @@ pub(super) const CONFIG: Section = Section {
     later: &[],
 };
 
-pub(super) const DRIFT: Section = Section {
+pub(crate) const DRIFT: Section = Section {
     title: "`[drift]`",
     name: "drift",
     doc: "What a machine made from the image may change and still be that image, for `bake drift`.",
@@ -553,12 +473,12 @@ pub(super) const DRIFT: Section = Section {
 };
 
 /// Returns the step kind of that name.
-pub(super) fn kind(name: &str) -> Option<&'static Section> {
+pub(crate) fn kind(name: &str) -> Option<&'static Section> {
     KINDS.iter().find(|k| k.name == name)
 }
 
 /// Returns the single tables at the top level: all but `vars`, `step`, `stage` and `test`.
-pub(super) fn table(name: &str) -> Option<&'static Section> {
+pub(crate) fn table(name: &str) -> Option<&'static Section> {
     [&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT].into_iter().find(|s| s.name == name)
 }
 

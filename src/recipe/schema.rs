@@ -6,11 +6,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::check::Check;
-use super::keys::{self, Section, Shape};
+use super::keys;
+use crate::schema::{Check, Section, Shape};
 
 /// Returns the whole schema, draft 2020-12.
-pub(super) fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let mut properties = Map::new();
     for name in keys::TOP {
         let value = match (*name, keys::table(name)) {

@@ -9,29 +9,31 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::check::Check;
-use super::field::{Fields, Node, Reader, unknown_key, wrong_type};
+use super::base;
 use super::kind::{Options, read_step};
-use super::mistake::{Mistake, quote};
+use super::node::{Node, unknown_key, wrong_type};
+use super::reader::Reader;
 use super::table::{entry, list};
-use super::{Base, BaseKind, MountSource, Stage, Step, StepKind, base, keys};
+use crate::recipe::keys;
+use crate::recipe::model::{Base, BaseKind, Stage, Step, StepKind};
+use crate::schema::{Check, Fields, Mistake, MountSource, quote};
 
 /// A stage as read, and where its name stands.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(crate) struct Read {
     stage: Stage,
     key: Range<usize>,
 }
 
 /// Returns the names of all stages, right or wrong.
-pub(super) fn names(table: &DeTable<'_>) -> BTreeSet<String> {
+pub(crate) fn names(table: &DeTable<'_>) -> BTreeSet<String> {
     let stages = table.get("stage").and_then(|node| node.get_ref().as_table());
     stages.into_iter().flat_map(DeTable::keys).map(|key| key.get_ref().to_string()).collect()
 }
 
 /// Reads all stages; `None` where the table is none. A stage without a good base is not in what
 /// comes out.
-pub(super) fn read_stages(
+pub(crate) fn read_stages(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
     defaults: &Options,
@@ -120,7 +122,7 @@ fn unknown_keys(reader: &mut Reader<'_>, stage: &str, table: &DeTable<'_>) {
 
 /// Puts the stages that the image needs into the order of need; reports cycles, and warns of those
 /// that nothing names. `base` and `steps` are the image's, where they could be read.
-pub(super) fn sort(
+pub(crate) fn sort(
     reader: &mut Reader<'_>,
     stages: Option<Vec<Read>>,
     base: Option<&Base>,

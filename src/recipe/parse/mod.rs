@@ -1,26 +1,37 @@
 //! Reads a whole recipe: which table is what, in which order names become known, and `[image]` and
 //! `[config]`.
 
+mod base;
+mod compound;
+mod kind;
+mod node;
+mod reader;
+mod spot;
+mod stage;
+pub(crate) mod syntax;
+mod table;
+mod test;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::check::Check;
-use super::field::{Fields, Reader, later, misspelt, unknown_key};
-use super::kind::{Options, read_step};
-use super::mistake::{Mistake, Mistakes, Source};
-use super::scope::Scope;
-use super::table::{entry, list, misspelt_table};
-use super::test::{self, read_test};
-use super::vars::{self, Resolved};
-use super::{
-    Compression, Config, Diagnostic, Drift, Healthcheck, Image, Inputs, Recipe, Step, StepKind,
-    Value, base, keys, stage, syntax,
+use self::kind::{Options, read_step};
+pub(crate) use self::node::{Node, string_inside, type_name, unknown_key, wrong_type};
+use self::node::{later, misspelt};
+use self::reader::Reader;
+use self::table::{entry, list, misspelt_table};
+use self::test::read_test;
+use super::keys;
+use super::model::{
+    Compression, Config, Drift, Healthcheck, Image, Inputs, Recipe, Step, StepKind, Value,
 };
+use super::vars::{self, Resolved, Scope};
+use crate::schema::{Check, Diagnostic, Fields, Mistake, Mistakes, Source};
 
 /// Reads a recipe, or returns all that is wrong with it.
-pub(super) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
+pub(crate) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
     let source = Source::new(&inputs.file, text);
     let mut mistakes = Mistakes::default();
     let Some(table) = syntax::parse(&source, &mut mistakes) else {

@@ -10,9 +10,9 @@ use std::path::Path;
 use minijinja::ErrorKind;
 use minijinja::syntax::SyntaxConfig;
 
-use super::mistake::{Mistake, Source};
-use super::scope::{engine, jinja_values, too_much, unknown, word};
-use super::{Diagnostic, Value};
+use super::expression::{engine, jinja_values, too_much, unknown, word};
+use crate::recipe::model::Value;
+use crate::schema::{Diagnostic, Mistake, Source};
 
 /// Longest tag: the engine's recursion grows with the length of expressions.
 const MAX_TAG: usize = 2000;
@@ -23,7 +23,7 @@ const MAX_ELIF: usize = 500;
 /// What one template may cost in the engine's fuel: 128 MiB of data, or two million instructions.
 const TEMPLATE_FUEL: u64 = 2 << 20;
 
-pub(super) fn render(
+pub(crate) fn render(
     text: &str,
     file: &Path,
     vars: &BTreeMap<String, Value>,

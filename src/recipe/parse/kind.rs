@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::check::Check;
-use super::field::{Fields, Reader, later, unknown_key};
-use super::keys::{self, Section};
-use super::mistake::{Mistake, either, near, quote};
-use super::{Command, MountSource, RunOptions, Step, StepKind};
+use super::node::{later, unknown_key};
+use super::reader::Reader;
+use crate::recipe::keys;
+use crate::recipe::model::{RunOptions, Step, StepKind};
+use crate::schema::{
+    Check, Command, Fields, Mistake, MountSource, Section, either, near, quote, sha256,
+};
 
 /// Options of `run` and `script` as one place says them.
 #[derive(Debug, Default)]
-pub(super) struct Options {
+pub(crate) struct Options {
     run_as: Option<String>,
     env: BTreeMap<String, String>,
     mounts: BTreeMap<String, MountSource>,
@@ -29,7 +31,7 @@ pub(super) struct Options {
 
 impl Options {
     /// Takes what the fields say.
-    pub(super) fn of(fields: &Fields) -> Options {
+    pub(crate) fn of(fields: &Fields) -> Options {
         Options {
             run_as: fields.text("as"),
             env: fields.map("env"),
@@ -43,12 +45,12 @@ impl Options {
     }
 
     /// Returns the shell, if said.
-    pub(super) fn shell(&self) -> Option<&[String]> {
+    pub(crate) fn shell(&self) -> Option<&[String]> {
         self.shell.as_deref()
     }
 
     /// Joins one's own options with the defaults: maps add, single values replace.
-    pub(super) fn over(self, defaults: &Options) -> Options {
+    pub(crate) fn over(self, defaults: &Options) -> Options {
         let mut env = defaults.env.clone();
         env.extend(self.env);
         let mut mounts = defaults.mounts.clone();
@@ -81,19 +83,19 @@ impl Options {
 }
 
 /// The shell of whoever names none.
-pub(super) fn sh() -> Vec<String> {
+pub(crate) fn sh() -> Vec<String> {
     ["/bin/sh", "-eu", "-c"].map(str::to_owned).into()
 }
 
 /// What is sorted into kinds by the key it has: steps, tests.
-pub(super) struct Family {
+pub(crate) struct Family {
     /// `step`.
-    pub(super) noun: &'static str,
-    pub(super) kinds: &'static [Section],
+    pub(crate) noun: &'static str,
+    pub(crate) kinds: &'static [Section],
     /// Kinds of the reference that this version does not have.
-    pub(super) later: &'static [&'static str],
+    pub(crate) later: &'static [&'static str],
     /// What one without a kind is called, and what is asked of it.
-    pub(super) without: (&'static str, &'static str),
+    pub(crate) without: (&'static str, &'static str),
 }
 
 const STEPS: Family = Family {
@@ -105,7 +107,7 @@ const STEPS: Family = Family {
 
 /// Finds the one kind of a table, and where its key stands; reports what hinders that, and keys
 /// that the kind does not have.
-pub(super) fn sort(
+pub(crate) fn sort(
     reader: &mut Reader<'_>,
     family: &Family,
     place: Range<usize>,
@@ -135,7 +137,7 @@ pub(super) fn sort(
 }
 
 /// Reads one step; `None` where it is off, or wrong, which is reported.
-pub(super) fn read_step(
+pub(crate) fn read_step(
     reader: &mut Reader<'_>,
     place: Range<usize>,
     table: &DeTable<'_>,
@@ -151,7 +153,7 @@ pub(super) fn read_step(
 }
 
 /// Decides `when`; `None` where there is none or it is wrong.
-pub(super) fn condition(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<bool> {
+pub(crate) fn condition(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<bool> {
     let node = table.get("when")?;
     if node.get_ref().is_str() { reader.decide(node) } else { None }
 }
@@ -449,7 +451,7 @@ fn build(kind: &str, fields: &Fields, defaults: &Options) -> Option<StepKind> {
         },
         "download" => StepKind::Download {
             url: fields.text("download")?,
-            sha256: fields.text("sha256").and_then(|text| super::check::sha256(&text).ok()),
+            sha256: fields.text("sha256").and_then(|text| sha256(&text).ok()),
             to: fields.text("to")?,
             owner,
             mode,

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::check::sha256;
-use super::field::{Fields, Reader};
 use super::kind::{Family, Options, condition, sh, sort};
-use super::mistake::Mistake;
-use super::{Probe, ProbeOptions, Start, Test, keys};
+use super::reader::Reader;
+use crate::recipe::keys;
+use crate::recipe::model::{Probe, ProbeOptions, Test};
+use crate::schema::{Fields, Mistake, Start, sha256};
 
 /// How long a check may take to hold where the test says nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,16 +23,16 @@ const TESTS: Family = Family {
 };
 
 /// A test as read, and where it says what it starts.
-pub(super) struct Read {
-    pub(super) test: Test,
+pub(crate) struct Read {
+    pub(crate) test: Test,
     /// Where `start` names `[config]`.
-    pub(super) starts_config: Option<Range<usize>>,
+    pub(crate) starts_config: Option<Range<usize>>,
     /// Its `when` is not false.
-    pub(super) on: bool,
+    pub(crate) on: bool,
 }
 
 /// Reads one test; `None` where it is wrong, which is reported.
-pub(super) fn read_test(
+pub(crate) fn read_test(
     reader: &mut Reader<'_>,
     place: Range<usize>,
     table: &DeTable<'_>,
@@ -115,7 +115,7 @@ fn together(reader: &mut Reader<'_>, check: &str, key: &Range<usize>, fields: &F
 }
 
 /// Reports tests that start what `[config]` does not say.
-pub(super) fn nothing_to_start(reader: &mut Reader<'_>, tests: &[Read]) {
+pub(crate) fn nothing_to_start(reader: &mut Reader<'_>, tests: &[Read]) {
     for place in tests.iter().filter(|read| read.on).filter_map(|read| read.starts_config.clone()) {
         let mistake =
             Mistake::new("`start = true` stands for what `[config]` says, which is nothing")

@@ -2,7 +2,7 @@
 
 use super::mistake::{Mistake, quote};
 
-pub(super) fn url(text: &str, schemes: &[&str]) -> Result<(), Mistake> {
+pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<(), Mistake> {
     let bad = |label: String| Mistake::new(format!("{} is not a URL", quote(text))).label(label);
     let Some(rest) = schemes.iter().find_map(|s| text.strip_prefix(s)) else {
         let wanted: Vec<String> = schemes.iter().map(|s| format!("`{s}`")).collect();
@@ -22,7 +22,7 @@ pub(super) fn url(text: &str, schemes: &[&str]) -> Result<(), Mistake> {
     Ok(())
 }
 
-pub(super) fn probe_url(text: &str) -> Result<(), Mistake> {
+pub(crate) fn probe_url(text: &str) -> Result<(), Mistake> {
     if text.starts_with("https://") {
         return Err(Mistake::new(format!("{} is not plain http", quote(text)))
             .label("bake's own client speaks http only")
@@ -39,7 +39,7 @@ pub(super) fn probe_url(text: &str) -> Result<(), Mistake> {
     }
 }
 
-pub(super) fn address(text: &str) -> Result<(), Mistake> {
+pub(crate) fn address(text: &str) -> Result<(), Mistake> {
     let bad = |label: &str| {
         Mistake::new(format!("{} is not an address with a port", quote(text)))
             .label(label.to_owned())
@@ -82,7 +82,7 @@ fn host_fits(text: &str) -> bool {
 
 /// Reads a port or a range of ports, `80`, `53/udp`, `8000-8010/udp`; returns each with its
 /// protocol.
-pub(super) fn ports(text: &str) -> Result<Vec<String>, Mistake> {
+pub(crate) fn ports(text: &str) -> Result<Vec<String>, Mistake> {
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let Some((first, last)) = range.split_once('-') else { return port(text).map(|one| vec![one]) };
     port(&format!("{first}/{protocol}"))?;
@@ -97,7 +97,7 @@ pub(super) fn ports(text: &str) -> Result<Vec<String>, Mistake> {
 }
 
 /// Reads a port: `80`, `53/udp`; returns it with its protocol.
-pub(super) fn port(text: &str) -> Result<String, Mistake> {
+pub(crate) fn port(text: &str) -> Result<String, Mistake> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let bad = |label: &str| {
         Mistake::new(format!("{} is not a port", quote(text))).label(label.to_owned())

@@ -9,13 +9,14 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::field::{Node, string_inside, type_name, unknown_key, wrong_type};
-use super::mistake::{Mistake, Mistakes, Source, either, quote};
-use super::scope::unknown;
-use super::{Inputs, Value, keys, syntax};
+use super::expression::unknown;
+use crate::recipe::keys;
+use crate::recipe::model::{Inputs, Value};
+use crate::recipe::parse::{Node, string_inside, syntax, type_name, unknown_key, wrong_type};
+use crate::schema::{Mistake, Mistakes, Source, either, quote};
 
 /// Names that bake gives values to.
-pub(super) const BUILT_IN: &[&str] = &["name", "version", "arch", "machine", "epoch"];
+pub(crate) const BUILT_IN: &[&str] = &["name", "version", "arch", "machine", "epoch"];
 
 /// Words that expressions need for themselves.
 const RESERVED: &[&str] = &[
@@ -25,9 +26,9 @@ const RESERVED: &[&str] = &[
 
 /// Values, and the names whose value is wrong or missing (which has been reported).
 #[derive(Debug, Default)]
-pub(super) struct Resolved {
-    pub(super) values: BTreeMap<String, Value>,
-    pub(super) broken: BTreeSet<String>,
+pub(crate) struct Resolved {
+    pub(crate) values: BTreeMap<String, Value>,
+    pub(crate) broken: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ struct Variable {
 }
 
 /// Reads `[vars]` and takes values from everywhere.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     source: &Source,
     node: Option<(Range<usize>, &Node<'_>)>,
     inputs: &Inputs,

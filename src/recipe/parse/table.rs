@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::field::{Node, Reader, type_name};
-use super::keys;
-use super::mistake::{Mistake, near};
+use super::node::{Node, type_name};
+use super::reader::Reader;
+use crate::recipe::keys;
+use crate::schema::{Mistake, near};
 
 /// Returns the place of a key and its value.
-pub(super) fn entry<'t, 'a>(
+pub(crate) fn entry<'t, 'a>(
     table: &'t DeTable<'a>,
     name: &str,
 ) -> Option<(Range<usize>, &'t Node<'a>)> {
@@ -17,7 +18,7 @@ pub(super) fn entry<'t, 'a>(
 }
 
 /// Whether a top-level key is a slip for this one, and reported as such.
-pub(super) fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
+pub(crate) fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
     table.keys().any(|key| {
         !keys::TOP.contains(&key.get_ref().as_ref())
             && near(key.get_ref(), keys::TOP.iter().copied()) == Some(name)
@@ -26,7 +27,7 @@ pub(super) fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
 
 /// Reads a list of tables; `path` is how its header is written, such as `step` or
 /// `stage.build.step`. The entries that were wrong are not in what comes out.
-pub(super) fn list<T>(
+pub(crate) fn list<T>(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
     noun: &str,

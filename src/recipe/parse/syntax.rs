@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use toml::de::DeTable;
 
-use super::mistake::{Mistake, Mistakes, Source, quote};
+use crate::recipe::keys;
+use crate::schema::{Mistake, Mistakes, Source, quote};
 
 /// After so many the rest follows from the first ones.
 const MAX_ERRORS: usize = 10;
 
 /// Parses a file; `None` where it is not TOML, which is reported.
-pub(super) fn parse<'a>(
+pub(crate) fn parse<'a>(
     source: &'a Source,
     mistakes: &mut Mistakes,
 ) -> Option<toml::Spanned<DeTable<'a>>> {
@@ -109,7 +110,7 @@ fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
         (true, Some(noun)) => mistake.help(format!(
             "the {noun} has it already; write every entry the same way, such as `env.NAME = …`"
         )),
-        (true, None) if super::keys::TOP.contains(&key) => {
+        (true, None) if keys::TOP.contains(&key) => {
             mistake.help(format!("put all keys under one `[{key}]`"))
         }
         (false, _) => match list_above(source, at) {

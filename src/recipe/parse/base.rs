@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
-use super::field::{Field, Fields, Reader};
-use super::keys;
-use super::mistake::Mistake;
+use super::reader::Reader;
 use super::table::{entry, misspelt_table};
-use super::{Base, BaseKind, Debian, Modes, Variant};
+use crate::recipe::keys;
+use crate::recipe::model::{Base, BaseKind, Debian, Modes, Variant};
+use crate::schema::{Field, Fields, Mistake};
 
 /// Reads the base of the image.
-pub(super) fn of_image(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
+pub(crate) fn of_image(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Base> {
     if entry(table, "base").is_none() && misspelt_table("base", table) {
         return None;
     }
@@ -21,7 +21,7 @@ pub(super) fn of_image(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<B
 }
 
 /// Reads the base of a stage; `place`: where the stage's name stands.
-pub(super) fn of_stage(
+pub(crate) fn of_stage(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
     place: Range<usize>,

@@ -7,7 +7,7 @@ use std::ops::Range;
 ///
 /// `raw` is the string as the recipe has it, quotes included; `meant` is what TOML makes of it.
 /// `None` where the two cannot be walked side by side; the caller then points at the whole string.
-pub(super) fn inside(raw: &str, meant: &str, wanted: Range<usize>) -> Option<Range<usize>> {
+pub(crate) fn inside(raw: &str, meant: &str, wanted: Range<usize>) -> Option<Range<usize>> {
     let (quotes, escapes) = ["\"\"\"", "'''", "\"", "'"]
         .into_iter()
         .find(|q| raw.starts_with(q))

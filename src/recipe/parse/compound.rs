@@ -1,0 +1,260 @@
+//! Reads the values that are made of several: maps, mounts, ports, what a test starts.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::node::{Node, map_mistake, string_inside, type_name, wrong_entry};
+use super::reader::Reader;
+use crate::recipe::keys;
+use crate::schema::address;
+use crate::schema::{
+    Check, Checked, Command, Mistake, MountSource, Said, Start, either, quote, sha256,
+};
+
+impl Reader<'_> {
+    /// Reads a list for `start`: of strings, one command; of lists (and `true`), several.
+    pub(crate) fn starts(
+        &mut self,
+        name: &str,
+        node: &Node<'_>,
+        list: &[Node<'_>],
+    ) -> Option<Vec<Start>> {
+        if !list
+            .iter()
+            .any(|entry| matches!(entry.get_ref(), DeValue::Array(_) | DeValue::Boolean(true)))
+        {
+            let words = self.words(name, node)?;
+            return Some(vec![Start::Command(Command::Argv(words))]);
+        }
+        let mut starts = vec![];
+        let mut whole = true;
+        for entry in list {
+            let start = match entry.get_ref() {
+                DeValue::Boolean(true) => Some(Start::Config),
+                DeValue::Array(_) => {
+                    self.words(name, entry).map(|words| Start::Command(Command::Argv(words)))
+                }
+                other => {
+                    let help = "write each as a list of its own: start = [true, [\"redis-server\"], [\"sh\", \"-c\", \"…\"]]";
+                    self.report(
+                        entry.span(),
+                        wrong_entry(name, "lists or `true`", other).help(help),
+                    );
+                    None
+                }
+            };
+            whole &= start.is_some();
+            starts.extend(start);
+        }
+        whole.then_some(starts)
+    }
+
+    /// Reads a program with its arguments.
+    pub(crate) fn words(&mut self, name: &str, node: &Node<'_>) -> Option<Vec<String>> {
+        let words: Vec<String> =
+            self.strings(name, Check::Argument, node)?.into_iter().map(|s| s.text).collect();
+        if words.first().is_none_or(String::is_empty) {
+            self.report(
+                node.span(),
+                Mistake::new(format!("\"{name}\" without a program"))
+                    .label("the first entry is the program"),
+            );
+            return None;
+        }
+        Some(words)
+    }
+
+    pub(crate) fn map(
+        &mut self,
+        name: &str,
+        check: Check,
+        table: &DeTable<'_>,
+    ) -> Option<BTreeMap<String, String>> {
+        let mut map = BTreeMap::new();
+        let mut whole = true;
+        for (key, node) in table {
+            let key_name: &str = key.get_ref();
+            if let Err(mistake) = check.test(key_name) {
+                self.report(key.span(), mistake);
+                whole = false;
+            }
+            let text = match node.get_ref() {
+                DeValue::String(_) => self.string(Check::Any, node),
+                DeValue::Integer(number) => {
+                    match i64::from_str_radix(number.as_str(), number.radix()) {
+                        Ok(number) => Some(number.to_string()),
+                        Err(_) => {
+                            self.report(
+                                node.span(),
+                                Mistake::new("an integer out of range").help("write it in quotes"),
+                            );
+                            None
+                        }
+                    }
+                }
+                other => {
+                    self.report(
+                        node.span(),
+                        map_mistake(name, key_name, self.source.slice(&node.span()), other),
+                    );
+                    None
+                }
+            };
+            match text {
+                Some(text) => drop(map.insert(key_name.to_owned(), text)),
+                None => whole = false,
+            }
+        }
+        whole.then_some(map)
+    }
+
+    /// Reads the name of a stage, which must be there.
+    pub(crate) fn stage(&mut self, node: &Node<'_>) -> Option<String> {
+        let name = self.filled(node)?;
+        if self.stages.contains(&name) {
+            self.named.insert(name.clone());
+            return Some(name);
+        }
+        let mistake = if name.contains('/') || name.starts_with('.') {
+            Mistake::new(format!("{} is a path; the name of a stage is needed", quote(&name)))
+                .label("a name of a `[stage.NAME.base]`")
+        } else {
+            Mistake::new(format!("there is no stage {}", quote(&name)))
+                .suggest(&name, self.stages.iter().map(String::as_str))
+        };
+        let mistake = match (mistake.has_label(), self.stages.is_empty()) {
+            (_, true) => mistake.help("a stage starts with `[stage.NAME.base]`"),
+            (true, false) => mistake,
+            (false, false) => mistake.help(format!(
+                "the stages are {}",
+                either(self.stages.iter().map(String::as_str)).replace(" or ", " and ")
+            )),
+        };
+        self.report(string_inside(self.source, node), mistake);
+        None
+    }
+
+    /// Reads what is mounted where; the places without needless slashes.
+    pub(crate) fn mounts(
+        &mut self,
+        name: &str,
+        table: &DeTable<'_>,
+    ) -> Option<BTreeMap<String, MountSource>> {
+        let mut mounts = BTreeMap::new();
+        let mut whole = true;
+        for (key, node) in table {
+            let place: &str = key.get_ref();
+            if let Err(mistake) = Check::MountPoint.test(place) {
+                self.report(key.span(), mistake);
+                whole = false;
+            }
+            let source = match node.get_ref() {
+                DeValue::String(_) => {
+                    self.string(Check::Context, node).map(|path| MountSource::Context(path.into()))
+                }
+                DeValue::Table(table) => {
+                    self.unknown_keys(&keys::MOUNT_FROM, table);
+                    let fields = self.fields(&keys::MOUNT_FROM, key.span(), table);
+                    fields
+                        .text("from")
+                        .zip(fields.text("path"))
+                        .map(|(stage, path)| MountSource::Stage { stage, path: tidy(&path) })
+                }
+                other => {
+                    let mistake = Mistake::new(format!(
+                        "expected a path or a table for \"{name}.{place}\", found {}",
+                        type_name(other)
+                    ));
+                    let help =
+                        "write a path of the context, or { from = \"stage\", path = \"/…\" }";
+                    self.report(node.span(), mistake.help(help));
+                    None
+                }
+            };
+            let Some(source) = source else {
+                whole = false;
+                continue;
+            };
+            if mounts.insert(tidy(place), source).is_some() {
+                self.report(
+                    key.span(),
+                    Mistake::new(format!("two mounts at {}", quote(&tidy(place)))),
+                );
+                whole = false;
+            }
+        }
+        whole.then_some(mounts)
+    }
+
+    pub(crate) fn ports<'n>(
+        &mut self,
+        list: impl Iterator<Item = &'n Node<'n>>,
+    ) -> Option<Vec<Said>> {
+        let mut ports = vec![];
+        let mut whole = true;
+        for node in list {
+            let port = match node.get_ref() {
+                DeValue::Integer(number) => self.judge(address::ports(number.as_str()), node),
+                DeValue::String(_) => {
+                    self.filled(node).and_then(|text| self.judge(address::ports(&text), node))
+                }
+                other => {
+                    self.report(
+                        node.span(),
+                        wrong_entry("ports", "integers or strings such as \"53/udp\"", other),
+                    );
+                    None
+                }
+            };
+            match port {
+                Some(range) => {
+                    ports.extend(range.into_iter().map(|text| Said { text, span: node.span() }))
+                }
+                None => whole = false,
+            }
+        }
+        whole.then_some(ports)
+    }
+
+    /// Reads a table of sha256 by architecture and takes ours; that ours is there is for the step
+    /// to say, because the step may be off.
+    pub(crate) fn sha256_by_arch(&mut self, table: &DeTable<'_>) -> Option<Checked> {
+        let mut ours = None;
+        for (key, entry) in table {
+            let name: &str = key.get_ref();
+            if !ARCHES.contains(&name) && name != self.arch {
+                let mistake = Mistake::new(format!("unknown architecture {}", quote(name)))
+                    .suggest(name, ARCHES.iter().copied());
+                let help = format!("OCI calls them {}", either(ARCHES.iter().copied()));
+                self.report(
+                    key.span(),
+                    if mistake.has_label() { mistake } else { mistake.help(help) },
+                );
+            }
+            let DeValue::String(_) = entry.get_ref() else {
+                self.report(entry.span(), wrong_entry("sha256", "strings", entry.get_ref()));
+                continue;
+            };
+            let digest = self.filled(entry).and_then(|text| self.judge(sha256(&text), entry));
+            if name == self.arch {
+                ours = Some(digest);
+            }
+        }
+        match ours {
+            Some(digest) => digest.map(Checked::Text),
+            // An empty list stands for "none for this architecture".
+            None => Some(Checked::List(vec![])),
+        }
+    }
+}
+
+/// Returns an absolute path without needless slashes and dots.
+fn tidy(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    format!("/{}", parts.join("/"))
+}
+
+/// OCI architectures.
+const ARCHES: &[&str] =
+    &["amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "loong64", "mips64le"];

@@ -1,0 +1,152 @@
+//! Checked values of the keys of one table, typed by their shape.
+//!
+//! A value that was wrong has been reported and is simply not there, but its key still counts as
+//! given.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::check;
+use super::value::{Command, MountSource, Start};
+
+/// A text and the bytes of the recipe that say it.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) span: Range<usize>,
+}
+
+/// A checked value.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    Text(String),
+    List(Vec<Said>),
+    Boolean(bool),
+    Integer(i64),
+    Map(BTreeMap<String, String>),
+    Command(Command),
+    Table(Fields),
+    Starts(Vec<Start>),
+    Mounts(BTreeMap<String, MountSource>),
+}
+
+/// A key that was given.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) key: Range<usize>,
+    pub(crate) span: Range<usize>,
+    pub(crate) value: Option<Checked>,
+}
+
+/// The keys of one table.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    pub(crate) found: BTreeMap<&'static str, Field>,
+}
+
+impl Fields {
+    /// Returns the key, right or wrong.
+    pub(crate) fn get(&self, name: &str) -> Option<&Field> {
+        self.found.get(name)
+    }
+
+    fn value(&self, name: &str) -> Option<&Checked> {
+        self.found.get(name)?.value.as_ref()
+    }
+
+    /// Returns a string.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        match self.value(name)? {
+            Checked::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns a list's entries; of a single string, that one.
+    pub(crate) fn entries(&self, name: &str) -> Vec<Said> {
+        match (self.value(name), self.get(name)) {
+            (Some(Checked::List(list)), _) => list.clone(),
+            (Some(Checked::Text(text)), Some(field)) => {
+                vec![Said { text: text.clone(), span: field.span.clone() }]
+            }
+            _ => vec![],
+        }
+    }
+
+    /// Returns a list's texts; empty where it was not given.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        self.entries(name).into_iter().map(|said| said.text).collect()
+    }
+
+    /// Returns a list's texts, if given.
+    pub(crate) fn given_list(&self, name: &str) -> Option<Vec<String>> {
+        self.value(name).map(|_| self.list(name))
+    }
+
+    /// Returns a boolean.
+    pub(crate) fn boolean(&self, name: &str) -> Option<bool> {
+        match self.value(name)? {
+            Checked::Boolean(yes) => Some(*yes),
+            _ => None,
+        }
+    }
+
+    /// Returns an integer; its bounds were checked.
+    pub(crate) fn integer<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+        match self.value(name)? {
+            Checked::Integer(number) => T::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
+    /// Returns names and texts; empty where it was not given.
+    pub(crate) fn map(&self, name: &str) -> BTreeMap<String, String> {
+        match self.value(name) {
+            Some(Checked::Map(map)) => map.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Returns a command.
+    pub(crate) fn command(&self, name: &str) -> Option<Command> {
+        match self.value(name)? {
+            Checked::Command(command) => Some(command.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns what a test starts; empty where it was not given.
+    pub(crate) fn starts(&self, name: &str) -> Vec<Start> {
+        match self.value(name) {
+            Some(Checked::Starts(starts)) => starts.clone(),
+            _ => vec![],
+        }
+    }
+
+    /// Returns what is mounted where; empty where it was not given.
+    pub(crate) fn mounts(&self, name: &str) -> BTreeMap<String, MountSource> {
+        match self.value(name) {
+            Some(Checked::Mounts(mounts)) => mounts.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Returns a duration.
+    pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
+        check::duration(&self.text(name)?).ok()
+    }
+
+    /// Returns permission bits.
+    pub(crate) fn mode(&self, name: &str) -> Option<u32> {
+        check::mode(&self.text(name)?).ok()
+    }
+
+    /// Returns a table's keys.
+    pub(crate) fn table(&self, name: &str) -> Option<&Fields> {
+        match self.value(name)? {
+            Checked::Table(fields) => Some(fields),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Keys: what a table of a recipe may hold, of which shape, with what said about it.
+//!
+//! Everything that knows keys reads these tables (the reader and its suggestions, the formatter's
+//! order, the JSON Schema, the reference), so they cannot disagree. Order in a table is the order of
+//! the reference and of `bake fmt`. A key that does nothing yet is in none; `later` names the ones
+//! that people may have read about, for a better message.
+
+use super::check::Check;
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    /// A string.
+    Text(Check),
+    /// A list of strings.
+    List(Check),
+    /// One string or a list of them.
+    OneOrMany(Check),
+    /// `true` or `false`.
+    Boolean,
+    /// Only `true`.
+    Yes,
+    /// A whole number within bounds, both included.
+    Integer(i64, i64),
+    /// One of these strings.
+    Choice(&'static [&'static str]),
+    /// A string for the shell, or a list executed without one.
+    Command,
+    /// `sh`, `bash` or the whole list.
+    Shell,
+    /// Names to strings or integers.
+    Map(Check),
+    /// A list of integers or `"53/udp"`.
+    Ports,
+    /// One sha256, or a table of them by architecture.
+    Sha256,
+    /// A table of its own.
+    Table(&'static Section),
+    /// `true`, a command, or a list of several of both.
+    Start,
+    /// The name of a stage of the recipe.
+    Stage,
+    /// Paths inside to paths of the context, or to `{ from = "stage", path = "/…" }`.
+    Mounts,
+}
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) required: bool,
+    /// For people, shown by editors; whole sentences.
+    pub(crate) doc: &'static str,
+}
+
+/// A table of keys: `[image]`, a kind of step, ….
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// As messages call it: `[image]`, ``a `run` step``.
+    pub(crate) title: &'static str,
+    /// The table's key, or the step's kind.
+    pub(crate) name: &'static str,
+    pub(crate) doc: &'static str,
+    pub(crate) keys: &'static [Key],
+    /// Keys of the reference that this version does not have.
+    pub(crate) later: &'static [&'static str],
+}
+
+impl Section {
+    /// Returns the key of that name.
+    pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+}
+
+/// Returns a key that may be left out.
+pub(crate) const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: false, doc }
+}
+
+/// Returns a key that must be there.
+pub(crate) const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: true, doc }
+}

@@ -1,0 +1,19 @@
+//! The words in which recipes are described: keys and their shapes, what a text may be, checked
+//! values, mistakes and diagnostics. What keys there are is said by those who read them: `step` for
+//! the kinds of step, `recipe` for everything else.
+
+pub(crate) mod address;
+mod check;
+mod diagnostic;
+mod fields;
+mod key;
+mod mistake;
+mod value;
+
+pub(crate) use check::{Check, duration, sha256};
+pub use diagnostic::Diagnostic;
+pub(crate) use diagnostic::{Mistakes, Source};
+pub(crate) use fields::{Checked, Field, Fields, Said};
+pub(crate) use key::{Key, Section, Shape, may, must};
+pub(crate) use mistake::{Mistake, either, near, quote};
+pub use value::{Command, MountSource, Start};
