@@ -119,7 +119,8 @@ impl Recipe {
     ///
     /// [`Error::Build`] with every mistake at once, or where the file cannot be read.
     pub fn check(&self) -> Result<Summary, Error> {
-        let recipe = engine::check(&self.path, &self.inputs)?;
+        let recipe =
+            crate::inputs::check(&self.path, &self.inputs).map_err(engine::error::Error::from)?;
         let image = format!("{}:{}", recipe.image.name, recipe.image.version);
         Ok(Summary { image, steps: recipe.steps.len() })
     }

@@ -45,6 +45,8 @@ pub mod files;
 #[doc(hidden)]
 pub mod image;
 #[doc(hidden)]
+pub mod inputs;
+#[doc(hidden)]
 pub mod inspect;
 #[doc(hidden)]
 pub mod job;
@@ -66,6 +68,10 @@ pub mod schema;
 pub mod step;
 #[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
+pub mod suggest;
+#[doc(hidden)]
+pub mod template;
 #[doc(hidden)]
 pub mod threads;
 #[doc(hidden)]

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::error::{Error, alike};
+use super::error::Error;
 use super::home::{authorize, give_home, make_home};
 use super::reply::Reply;
 use super::root::Root;
@@ -16,6 +16,7 @@ use super::spot::Attr;
 use super::user::{User, check, check_name};
 use crate::rootfs::accounts::{GROUP, Ids, MAX_FILE, PASSWD};
 use crate::rootfs::table::Table;
+use crate::suggest::alike;
 
 const SHADOW: &str = "/etc/shadow";
 const GSHADOW: &str = "/etc/gshadow";

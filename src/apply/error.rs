@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::event::chain;
+use crate::suggest::near;
 
 /// Why an operation could not be carried out. Paths are image paths.
 #[derive(Debug, thiserror::Error)]
@@ -91,22 +92,4 @@ impl Error {
     pub fn text(&self) -> String {
         chain(self).join(": ")
     }
-}
-
-/// `" (did you mean "a" or "b"?)"`, or nothing.
-pub(crate) fn near(names: &[String]) -> String {
-    if names.is_empty() {
-        return String::new();
-    }
-    let quoted: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
-    format!(" (did you mean {}?)", quoted.join(" or "))
-}
-
-/// Up to three of `known` that look like `name`, best first.
-pub(crate) fn alike<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut scored: Vec<(f64, &str)> =
-        known.map(|k| (strsim::jaro_winkler(name, k), k)).filter(|(s, _)| *s > 0.8).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored.dedup_by_key(|(_, k)| *k);
-    scored.into_iter().take(3).map(|(_, k)| k.to_owned()).collect()
 }

@@ -34,7 +34,6 @@ mod way;
 mod write;
 
 pub use error::Error;
-pub(crate) use error::{alike, near};
 pub use reply::Reply;
 pub use root::Root;
 pub use startable::Question;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::error::{Error, alike};
+use super::error::Error;
 use super::root::Root;
 use crate::rootfs::accounts::{self, Accounts, GROUP, Ids, MAX_FILE, PASSWD};
+use crate::suggest::alike;
 
 /// Returns the ids of `owner` (see [`accounts`] for how it may be written).
 pub(super) fn ids(root: &Root, owner: &str) -> Result<Ids, Error> {

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::error::{Error, alike};
+use super::error::Error;
 use super::root::Root;
 use super::spot::Found;
 use super::unit::{Install, Name, install};
 use crate::step::ServiceState;
+use crate::suggest::{alike, near};
 
 /// Where systemd looks, first to last; `/run` is not part of an image.
 const FOLDERS: [&str; 4] = [
@@ -129,7 +130,7 @@ fn missing(root: &Root, name: &Name) -> Error {
         .iter()
         .filter(|n| Name::parse(n).is_some_and(|p| p.full() == **n))
         .map(String::as_str);
-    let near = super::error::near(&alike(&full, units));
+    let near = near(&alike(&full, units));
     Error::refused(
         what(&full),
         format!(

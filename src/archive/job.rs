@@ -8,7 +8,8 @@ use super::call::{Call, Job, Reply};
 use super::error::Error;
 use super::source::Source;
 use crate::event::Sink;
-use crate::sandbox::{Cancel, Ended, JobEvent, PATH, PolicyFile, Run};
+use crate::rootfs::PATH;
+use crate::sandbox::{Cancel, Ended, JobEvent, PolicyFile, Run};
 
 /// Everything the work inside the sandbox needs.
 #[derive(Clone, Copy)]

@@ -14,6 +14,7 @@ use crate::recipe;
 mod calls;
 mod debian;
 mod directory;
+pub mod lock;
 mod path;
 
 pub use crate::archive::ImageForm;

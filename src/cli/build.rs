@@ -10,7 +10,8 @@ use super::request::{
     absolute, failed, inputs, network, no_cache, one_recipe, recipes, source_date_epoch,
 };
 use super::{channel, edge};
-use crate::engine::{self, Baked, LockMode, Looked, Request};
+use crate::engine::{self, Baked, LockMode, Request};
+use crate::inputs::Looked;
 use crate::inspect;
 use crate::sandbox;
 use crate::store::Store;
@@ -36,8 +37,8 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let (mirror, network_timeout) = network(&args.mirror)?;
     let recipes = recipes(&args.recipe.recipes)?;
     for recipe in &recipes {
-        let read =
-            engine::look_over(recipe, &inputs).map_err(|error| failed(ctx, &error, recipe))?;
+        let read = crate::inputs::look_over(recipe, &inputs)
+            .map_err(|error| failed(ctx, &error.into(), recipe))?;
         ctx.ui.diagnostics(&read.recipe.warnings);
         checked.push((recipe, read));
     }

@@ -9,10 +9,11 @@ use super::args::recipe::{FmtArgs, NewArgs, RecipeArgs};
 use super::ctx::Ctx;
 use super::edge;
 use super::request::{absolute, failed, inputs, recipes};
-use crate::engine::{self, new};
+use crate::engine;
 use crate::files;
 use crate::plan;
 use crate::recipe;
+use crate::template;
 use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::clean;
@@ -25,7 +26,7 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.inputs)?;
     let mut worst = None;
     for path in &recipes(&args.recipes)? {
-        match engine::check(path, &inputs) {
+        match crate::inputs::check(path, &inputs) {
             Ok(recipe) => {
                 ctx.ui.diagnostics(&recipe.warnings);
                 let image = format!("{}:{}", recipe.image.name, recipe.image.version);
@@ -43,7 +44,7 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 }
             }
             // The mistakes of every recipe are shown, not those of the first only.
-            Err(error) => worst = Some(failed(ctx, &error, path)),
+            Err(error) => worst = Some(failed(ctx, &error.into(), path)),
         }
     }
     worst.map_or(Ok(edge::OK), Err)
@@ -53,7 +54,8 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
 pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.inputs)?;
     for path in &recipes(&args.recipes)? {
-        let recipe = engine::check(path, &inputs).map_err(|error| failed(ctx, &error, path))?;
+        let recipe = crate::inputs::check(path, &inputs)
+            .map_err(|error| failed(ctx, &error.into(), path))?;
         let plan = plan::draw(&recipe);
         if ctx.ui.json() {
             let steps: Vec<_> = plan
@@ -96,7 +98,7 @@ pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
     }
     let mut unformatted = 0;
     for path in &recipes(&args.recipes)? {
-        let text = engine::text(path).map_err(|error| failed(ctx, &error, path))?;
+        let text = crate::inputs::text(path).map_err(|error| failed(ctx, &error.into(), path))?;
         let formatted = recipe::format(&text, path)
             .map_err(|found| failed(ctx, &engine::error::Error::Recipe(found), path))?;
         let changed = formatted != text;
@@ -146,12 +148,12 @@ fn fmt_stdin(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
 pub(super) fn new(ctx: &Ctx<'_>, args: &NewArgs) -> Result<u8, Report> {
     let Some(name) = &args.name else {
         if ctx.ui.json() {
-            for template in new::TEMPLATES {
+            for template in template::TEMPLATES {
                 ctx.ui
                     .object("template", json!({ "name": template.name, "about": template.about }));
             }
         } else {
-            let rows: Vec<_> = new::TEMPLATES
+            let rows: Vec<_> = template::TEMPLATES
                 .iter()
                 .map(|one| vec![one.name.to_owned(), one.about.to_owned()])
                 .collect();
@@ -164,7 +166,7 @@ pub(super) fn new(ctx: &Ctx<'_>, args: &NewArgs) -> Result<u8, Report> {
     let dir = Path::new(name);
     let image =
         dir.file_name().map_or_else(|| name.clone(), |last| last.to_string_lossy().into_owned());
-    let made = new::create(&args.template, dir, &image)
+    let made = template::create(&args.template, dir, &image)
         .map_err(|error| edge::report("new", edge::USAGE, &error))?;
     for path in &made {
         if ctx.ui.json() {

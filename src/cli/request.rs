@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs};
 use super::ctx::Ctx;
 use super::edge;
+use crate::engine::NoCache;
 use crate::engine::error::Error;
-use crate::engine::{self, NoCache};
 use crate::image::Platform;
 use crate::recipe::{self, Inputs};
 use crate::ui::report::Report;
@@ -53,7 +53,8 @@ pub(super) fn failed(ctx: &Ctx<'_>, error: &Error, recipe: &Path) -> Report {
 pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> {
     let mut vars_files = vec![];
     for path in &args.vars_files {
-        let text = engine::text(path).map_err(|error| {
+        let text = crate::inputs::text(path).map_err(|error| {
+            let error = error.into();
             if let Error::Recipe(found) = &error {
                 ctx.ui.diagnostics(found);
             }

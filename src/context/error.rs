@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::apply::near;
 use crate::files;
+use crate::suggest::near;
 
 /// Name of bake's own file of patterns, in the context's root.
 pub const BAKE_IGNORE: &str = ".bakeignore";

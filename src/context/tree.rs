@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 use super::error::{BAKE_IGNORE, Error};
 use super::held::{self, Held};
 use super::ignore::{DOCKER_IGNORE, Doubt, Ignored};
-use crate::apply::alike;
+use crate::suggest::alike;
 use crate::files::{self, Links, RootDir};
 
 const MAX_IGNORE_FILE: u64 = 1 << 20;

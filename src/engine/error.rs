@@ -6,6 +6,7 @@ use crate::archive;
 use crate::base;
 use crate::context;
 use crate::event;
+use crate::inputs;
 use crate::job;
 use crate::layer;
 use crate::plan::lock;
@@ -215,6 +216,16 @@ impl Error {
                 ..
             } => *no_room,
             other => sandbox::errno_of(other).is_some_and(sandbox::is_no_room),
+        }
+    }
+}
+
+impl From<inputs::Error> for Error {
+    fn from(error: inputs::Error) -> Self {
+        match error {
+            inputs::Error::Recipe(found) => Self::Recipe(found),
+            inputs::Error::File { path, source } => Self::File { verb: "read", path, source },
+            inputs::Error::Context { recipe, source } => Self::Context { recipe, source },
         }
     }
 }

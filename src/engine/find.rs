@@ -7,7 +7,7 @@ use super::locking::Locking;
 use super::request::Request;
 use super::roots::Roots;
 use super::start::{Start, StartImage};
-use super::{pinned, stored};
+use super::stored;
 use crate::archive::{self, Source};
 use crate::base;
 use crate::digest::Digest;
@@ -93,7 +93,7 @@ impl From<'_> {
         let Self { hall, source, request, locking, context, platform, .. } = *self;
         let locked = match locking.base(stage) {
             Some(locked) => {
-                pinned::from_lock(locked, &recipe.base.kind).map_err(|why| Error::Lock {
+                base::lock::from_lock(locked, &recipe.base.kind).map_err(|why| Error::Lock {
                     path: locking.path().to_owned(),
                     source: plan::lock::Error::Syntax(why),
                 })?

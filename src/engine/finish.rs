@@ -2,7 +2,6 @@
 
 use std::thread;
 
-use super::built::Built;
 use super::error::Error;
 use super::locking::LockMode;
 use super::request::{NoCache, Request};
@@ -13,6 +12,7 @@ use crate::digest::Digest;
 use crate::event::Event;
 use crate::image::{self, Descriptor, Reference};
 use crate::job::JobContext;
+use crate::plan::artifact::Built;
 use crate::store::{STEP_KEYS_ANNOTATION, Store, Version, step_keys};
 use crate::trial::{self, Checked};
 

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::read;
 use crate::digest::Digest;
 use crate::files;
+use crate::inputs;
 use crate::plan::lock::{Lock, LockedBase, LockedPackages};
 
 /// How the lock file is treated.
@@ -36,7 +36,7 @@ impl Locking {
     /// Reads the lock file beside `recipe`: `web.lock` beside `web.toml`.
     pub(super) fn open(recipe: &Path, mode: LockMode) -> Result<Self, Error> {
         let path = recipe.with_extension("lock");
-        let text = match read::bytes(&path).and_then(|bytes| {
+        let text = match inputs::bytes(&path).and_then(|bytes| {
             String::from_utf8(bytes)
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
         }) {
@@ -94,11 +94,7 @@ impl Locking {
 
     /// Returns the pinned base, of a stage or of the image.
     pub(super) fn base(&self, stage: Option<&str>) -> Option<&LockedBase> {
-        let lock = self.lock.as_ref()?;
-        match stage {
-            Some(stage) => lock.stage.get(stage).map(|stage| &stage.base),
-            None => lock.base.as_ref(),
-        }
+        self.lock.as_ref()?.base_of(stage)
     }
 
     /// Returns the checksum pinned for `url`.

@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::built::Built;
 use super::error::{Error, Failed};
 use super::finish::{published_already, taken, tested};
 use super::locking::Locking;
@@ -23,6 +22,7 @@ use crate::digest::Digest;
 use crate::event::{self, Event, Sink};
 use crate::files;
 use crate::job::JobContext;
+use crate::plan::artifact::Built;
 use crate::plan::lock::Lock;
 use crate::store::{self, Published, Version};
 use crate::threads;

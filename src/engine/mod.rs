@@ -10,29 +10,19 @@
 //! many ─────► lock files written, then publish: one rename of index.json, all images or none
 //! ```
 
-mod built;
-pub mod check;
 mod collect;
-mod config;
 pub mod direct;
 pub mod error;
 pub mod explain;
-mod facts;
-#[cfg(test)]
-mod facts_keys;
 mod find;
 mod finish;
 mod locking;
 mod many;
-pub mod new;
 mod node;
 mod order;
 mod packages;
-mod paranoid;
-mod pinned;
 mod pool;
 mod prepare;
-mod read;
 mod record;
 mod request;
 mod roots;
@@ -49,12 +39,10 @@ use std::path::PathBuf;
 use crate::job::{JobContext, dead_builds};
 use crate::plan::lock::Lock;
 
-pub use check::{Looked, check, look_over};
 pub use collect::collect;
 pub use error::Failed;
 pub use finish::KEY_ANNOTATION;
 pub use locking::LockMode;
-pub use read::{read, text};
 pub use request::{Baked, NoCache, Request};
 pub use shell::shell;
 

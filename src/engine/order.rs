@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::check;
 use super::error::{Error, Failed};
 use super::request::Request;
+use crate::inputs;
 use crate::recipe::{BaseKind, Inputs};
 
 /// A recipe of a run.
@@ -74,7 +74,8 @@ fn visit(
     }
     let looked = match &request.checked {
         Some(looked) => looked.clone(),
-        None => check::look_over(&request.recipe, &request.inputs).map_err(fail)?,
+        None => inputs::look_over(&request.recipe, &request.inputs)
+            .map_err(|error| fail(error.into()))?,
     };
     let mut base = None;
     if let BaseKind::Recipe(file) = &looked.recipe.base.kind {

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, StepFailure};
 use super::node::Trouble;
-use super::pinned;
 use super::site::Site;
 use crate::archive::apt::{self, Ask};
 use crate::archive::manager::{self, Manager};
 use crate::archive::{self, Line, Repository};
+use crate::base;
 use crate::context::Held;
 use crate::digest::Digest;
 use crate::image::Platform;
@@ -124,7 +124,7 @@ fn debian(
                     vec![why],
                 ))
             };
-            pinned::packages_from_lock(&locked.packages).map_err(wrong)?
+            base::lock::packages_from_lock(&locked.packages).map_err(wrong)?
         }
         None if site.locking.locked() => {
             return Err(site
@@ -146,7 +146,7 @@ fn debian(
     let locked = LockedPackages {
         names: asked(request),
         request: request.named,
-        packages: pinned::packages_to_lock(&packages),
+        packages: base::lock::packages_to_lock(&packages),
     };
     site.pins().add(Lock { packages: vec![locked], ..Lock::default() });
     Ok(())

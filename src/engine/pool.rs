@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::built::Artifact;
 use super::error::Error;
+use crate::plan::artifact::Artifact;
 use crate::sandbox::Cancel;
 
 /// How often who waits looks whether the run was ended.

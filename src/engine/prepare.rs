@@ -4,22 +4,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::config::Skeleton;
-use super::error::Error;
-use super::facts;
+use super::error::{Error, StepFailure};
 use super::find::From;
 use super::locking::Locking;
 use super::request::{NoCache, Request};
 use super::roots::{Ready, Roots};
+use super::run;
 use super::start::Start;
-use super::{check, read, run};
 use crate::archive::{Options, Source};
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::image::Platform;
+use crate::inputs;
 use crate::job::JobContext;
-use crate::plan;
+use crate::plan::config::Skeleton;
 use crate::plan::lock::Lock;
+use crate::plan::{self, Plan};
 use crate::recipe::Recipe;
 use crate::step;
 use crate::trial::{self, Tests};
@@ -32,13 +32,13 @@ pub(super) fn prepare(
     below: Option<&Roots>,
 ) -> Result<Roots, Error> {
     let platform = Platform::host();
-    let mut inputs = request.inputs.clone();
+    let mut with = request.inputs.clone();
     let looked =
-        request.checked.clone().map_or_else(|| check::look_over(&request.recipe, &inputs), Ok)?;
+        request.checked.clone().map_or_else(|| inputs::look_over(&request.recipe, &with), Ok)?;
     let (mut recipe, text) = (looked.recipe, looked.text);
     let folder = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = folder.join(&recipe.image.context);
-    let store = check::below(hall.store.dir(), &context_dir)
+    let store = inputs::below(hall.store.dir(), &context_dir)
         .map(|path| (path, "bake itself: it is the store".to_owned()));
     let context = looked
         .context
@@ -75,9 +75,11 @@ pub(super) fn prepare(
         });
     }
     if recipe.uses_epoch {
-        inputs.epoch = epoch;
-        recipe = read::parse(&text, &request.recipe, &inputs)?;
+        with.epoch = epoch;
+        recipe = inputs::parse(&text, &request.recipe, &with)?;
     }
+    let nothing = Lock::default();
+    let lock = locking.lock().unwrap_or(&nothing);
     let mut roots: Vec<Ready> = vec![];
     let mut keys: Vec<(String, Digest)> = vec![];
     let mut start = Some(start);
@@ -108,20 +110,25 @@ pub(super) fn prepare(
         };
         let plan = plan::draw(&recipe);
         let path = &request.recipe;
-        let skeleton = Skeleton::draw(&recipe, &plan, epoch, &platform, &start);
-        let facts = facts::gather(&facts::Sources {
+        let below = match &start {
+            Start::Image(image) => Some(&image.config),
+            _ => None,
+        };
+        let skeleton = Skeleton::draw(&recipe, &plan, epoch, &platform, below);
+        let base = start.inputs(epoch);
+        let facts = inputs::gather(&inputs::Sources {
             recipe: &recipe,
             plan: &plan,
-            base: &start,
+            base: &base,
             context: &context,
-            locking,
+            lock,
             epoch,
             platform: &platform,
             skeleton: stage.is_none().then_some(&skeleton),
             stages: &keys,
             stage: stage.as_deref(),
-            path,
-        })?;
+        })
+        .map_err(|error| unreadable(request, &plan, error))?;
         let tests = match &stage {
             Some(_) => Tests::default(),
             None => Tests::of_recipe(&recipe, |file, most| context.read(file, most))
@@ -133,8 +140,8 @@ pub(super) fn prepare(
             context: Arc::clone(&context),
             context_dir: context_dir.clone(),
             source: Arc::clone(&source),
-            environment: start.environment(),
-            pins: facts::pins(&start, stage.as_deref()),
+            environment: base.environment,
+            pins: start.pins(stage.as_deref()),
             stage,
             recipe,
             start,
@@ -148,7 +155,7 @@ pub(super) fn prepare(
     }
     let roots = Roots(roots);
     known_steps(request, &roots)?;
-    locking.must_do(&roots.missing(), &roots.needed(locking.lock().unwrap_or(&Lock::default())))?;
+    locking.must_do(&roots.missing(), &roots.needed(lock))?;
     for test in &recipe.tests_off {
         let test = step::lower_test(test);
         (hall.sink)(Event::Note {
@@ -156,6 +163,22 @@ pub(super) fn prepare(
         });
     }
     Ok(roots)
+}
+
+/// Returns the error of a step whose inputs cannot be used.
+fn unreadable(request: &Request, plan: &Plan, error: inputs::StepError) -> Error {
+    let node = &plan.nodes[error.index - 1];
+    let mut why = error.why;
+    let first = why.remove(0);
+    Error::Step {
+        place: format!("step {} of {}", error.index, plan.nodes.len()),
+        label: node.label.clone(),
+        recipe: request.recipe.clone(),
+        line: node.line,
+        why: StepFailure::prepared(first, why),
+        tail: vec![],
+        log: None,
+    }
 }
 
 /// Makes sure that there is every step that is to be run although it is cached.

@@ -7,9 +7,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::facts::COPY;
 use crate::context::Context;
 use crate::digest::Digest;
+use crate::inputs::COPY;
 use crate::plan::key::Table;
 use crate::plan::listing::Listing;
 use crate::plan::why::{Why, changes};

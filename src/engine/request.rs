@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::check::Looked;
 use super::locking::LockMode;
 use crate::digest::Digest;
+use crate::inputs::Looked;
 use crate::recipe;
 
 /// What a person asks for.

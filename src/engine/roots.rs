@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::config::Skeleton;
-use super::facts::Facts;
 use super::start::Start;
 use crate::archive::Source;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::image::Platform;
+use crate::inputs::Facts;
 use crate::plan::Plan;
+use crate::plan::config::Skeleton;
 use crate::plan::lock::Lock;
 use crate::recipe::Recipe;
 use crate::trial::Tests;

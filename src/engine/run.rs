@@ -20,10 +20,8 @@ use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::built::{Artifact, Built, Made};
 use super::direct::{self, Direct};
 use super::error::Error;
-use super::paranoid;
 use super::record::{self, Record};
 use super::request::NoCache;
 use super::work::{Node, Work};
@@ -31,7 +29,8 @@ use crate::digest::Digest;
 use crate::event::{Event, Sink};
 use crate::files;
 use crate::job::{self, no_thread};
-use crate::layer::{Blob, Compression};
+use crate::layer::{self, Blob, Compression};
+use crate::plan::artifact::{Artifact, Built, Made};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock as Pins;
 use crate::plan::why::Why;
@@ -593,9 +592,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let (label, line) = work.label(index);
         let paths = match (expected, now) {
             (Some(before), Some(now)) => {
-                let (before, now) =
-                    (work.cache.blob_path(&before.digest), work.draft.path(&now.digest));
-                match paranoid::differences(&before, &now, work.compression(), &label) {
+                let open = |path: PathBuf| job::open(&path).map_err(Error::from);
+                let found = open(work.cache.blob_path(&before.digest)).and_then(|before| {
+                    let now = open(work.draft.path(&now.digest))?;
+                    let fail = |source| Error::Layer { label: label.clone(), source };
+                    layer::differences(before, now, work.compression()).map_err(fail)
+                });
+                match found {
                     Ok(paths) => paths,
                     Err(error) => return error,
                 }

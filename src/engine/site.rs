@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
-use super::facts::Facts;
 use super::locking::Locking;
 use super::node::Trouble;
 use super::work::Work;
@@ -14,6 +13,7 @@ use crate::archive::{self, JobContext, fetch};
 use crate::context::{Context, Held};
 use crate::digest::Digest;
 use crate::event::Sink;
+use crate::inputs::Facts;
 use crate::job::{Session, resolv_conf};
 use crate::plan::Plan;
 use crate::plan::lock::{Lock, LockedDownload};

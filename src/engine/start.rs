@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::pinned;
 use crate::base;
 use crate::digest::Digest;
 use crate::image::{Config, History};
+use crate::inputs::BaseInputs;
 use crate::layer::{Blob, Compression};
-use crate::plan::lock::LockedBase;
+use crate::plan::lock::{Lock, LockedBase, StageLock, VERSION};
 
 /// What a root starts from.
 pub(super) enum Start {
@@ -63,7 +63,7 @@ impl Start {
     /// Whether the lock file has to pin it.
     pub(super) fn needs_lock(&self) -> bool {
         match self {
-            Self::Made(base) => pinned::needs_lock(base),
+            Self::Made(base) => base::lock::needs_lock(base),
             Self::Stage { .. } => false,
             Self::Image(image) => image.reference.is_some(),
         }
@@ -72,7 +72,7 @@ impl Start {
     /// Returns what the lock file says of it.
     pub(super) fn to_lock(&self) -> Option<LockedBase> {
         match self {
-            Self::Made(base) => pinned::to_lock(base),
+            Self::Made(base) => base::lock::to_lock(base),
             Self::Stage { .. } => None,
             Self::Image(image) => {
                 let image_name = image.reference.clone()?;
@@ -88,5 +88,29 @@ impl Start {
             variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
         };
         image.config.env.iter().filter_map(split).collect()
+    }
+
+    /// Returns what keys and the lock file are made from.
+    pub(super) fn inputs(&self, epoch: i64) -> BaseInputs {
+        BaseInputs {
+            holds: self.key(0),
+            key: self.key(epoch),
+            locked: self.to_lock(),
+            needs_lock: self.needs_lock(),
+            environment: self.environment(),
+        }
+    }
+
+    /// Returns what is pinned before anything runs.
+    pub(super) fn pins(&self, stage: Option<&str>) -> Lock {
+        let locked = self.to_lock();
+        let mut lock = Lock { version: VERSION, ..Lock::default() };
+        match stage {
+            None => (lock.epoch, lock.base) = (self.date().filter(|_| self.needs_lock()), locked),
+            Some(stage) => {
+                lock.stage.extend(locked.map(|base| (stage.to_owned(), StageLock { base })));
+            }
+        }
+        lock
     }
 }

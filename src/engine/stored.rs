@@ -1,12 +1,12 @@
 //! An image of the store as base: found, checked, and its config and layers read.
 
-use super::built::{Artifact, ArtifactLayer};
 use super::error::Error;
 use super::start::StartImage;
 use crate::digest::Digest;
 use crate::event::chain;
 use crate::image::{self, Platform, Reference};
 use crate::layer::{Blob, Compression};
+use crate::plan::artifact::{Artifact, ArtifactLayer};
 use crate::store::{self, Store, Version};
 use crate::trial;
 

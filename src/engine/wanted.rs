@@ -1,38 +1,25 @@
-//! What a step wants besides its own root: files of a stage, to copy or to look at, and directories
-//! of the context, to look at. They come as a tar, whose bytes depend on what is in it alone.
+//! Taking what a step wants of stages and of the context: as a tar, whose bytes depend on what is in
+//! it alone.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use super::built::Artifact;
 use super::error::{Error, StepFailure};
 use super::node::Trouble;
 use super::work::Work;
 use crate::context::TarSummary;
 use crate::digest::{Digest, HashReader};
+use crate::inputs::Wanted;
 use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir, reply, unexpected};
+use crate::plan::artifact::Artifact;
 use crate::sandbox::Overlay;
-use crate::step::{Mount, Op};
+use crate::step::Op;
 
 /// Room of the cache in which it stands what was taken from which layers.
 const ROOM: &str = "taken";
-
-/// Something that a step wants of a stage or of the context.
-#[derive(Debug, Clone)]
-pub(super) struct Wanted {
-    /// What it is called in the key and for people: `/out/hello of stage build`.
-    pub(super) name: String,
-    /// The stage; none: the context.
-    pub(super) stage: Option<String>,
-    /// The `Copy` that takes it, with paths below the root it is taken from.
-    pub(super) op: Op,
-    /// What the one file is called that becomes the destination itself.
-    single: String,
-}
 
 /// What was taken: everything about it but the bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,47 +30,6 @@ pub(super) struct Taken {
     pub(super) entries: u64,
     /// It is one file, which becomes the destination itself.
     pub(super) single: bool,
-}
-
-/// Returns what the operation wants, in order.
-pub(super) fn of(op: &Op) -> Vec<Wanted> {
-    match op {
-        Op::Copy { from, stage: Some(stage), to, mode, exclude, .. } => {
-            let name = format!("{} of stage {stage}", from.join(" "));
-            let op = take(from.clone(), to, *mode, exclude.clone());
-            let single = to.rsplit('/').next().unwrap_or_default().to_owned();
-            vec![Wanted { name, stage: Some(stage.clone()), op, single }]
-        }
-        Op::Exec { mounts, .. } | Op::Script { mounts, .. } => mounts.iter().map(mounted).collect(),
-        _ => vec![],
-    }
-}
-
-fn mounted(mount: &Mount) -> Wanted {
-    let path = mount.path.to_string_lossy().into_owned();
-    let name = match &mount.stage {
-        Some(stage) => format!("{path} of stage {stage}"),
-        None => format!("{path} at {}", mount.at),
-    };
-    let op = take(vec![path], "/x/", None, vec![]);
-    Wanted { name, stage: mount.stage.clone(), op, single: String::new() }
-}
-
-/// Returns the copy that takes `from`, with paths below the root.
-fn take(from: Vec<String>, to: &str, mode: Option<u32>, exclude: Vec<String>) -> Op {
-    let below = |path: String| {
-        let path = path.trim_start_matches('/');
-        if path.is_empty() { ".".to_owned() } else { path.to_owned() }
-    };
-    let from = from.into_iter().map(below).collect();
-    Op::Copy { from, stage: None, to: to.to_owned(), owner: "0:0".to_owned(), mode, exclude }
-}
-
-impl Wanted {
-    /// Returns what names this of the layers `chain`, whatever they hold.
-    fn record(&self, chain: &[Digest], epoch: i64) -> Digest {
-        Digest::of(json!([1, self.op, self.single, chain, epoch]).to_string())
-    }
 }
 
 impl Work<'_> {

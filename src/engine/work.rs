@@ -7,8 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use super::built::{Artifact, ArtifactLayer, Built};
-use super::config;
 use super::direct::{self, Direct};
 use super::error::Error;
 use super::error::StepFailure;
@@ -30,6 +28,8 @@ use crate::job::{
     inside, make_dir, unpack_layer,
 };
 use crate::layer::{Blob, Compression};
+use crate::plan::artifact::{Artifact, ArtifactLayer, Built};
+use crate::plan::config;
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
 use crate::sandbox::Overlay;

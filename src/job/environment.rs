@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::event::{Event, Sink};
-use crate::sandbox::{PATH, PolicyFile};
+use crate::rootfs::PATH;
+use crate::sandbox::PolicyFile;
 
 /// Returns the environment of every step, before the step's own: bake's, and over it that of the
 /// image that is the `base`.

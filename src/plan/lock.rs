@@ -146,6 +146,14 @@ pub enum Error {
 }
 
 impl Lock {
+    /// Returns the pinned base, of a stage or of the image.
+    pub fn base_of(&self, stage: Option<&str>) -> Option<&LockedBase> {
+        match stage {
+            Some(stage) => self.stage.get(stage).map(|stage| &stage.base),
+            None => self.base.as_ref(),
+        }
+    }
+
     /// Reads a lock file.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let value: toml::Table = text

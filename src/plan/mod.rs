@@ -1,6 +1,8 @@
-//! The plan: a recipe with its steps lowered and numbered, what names it ([`key`]) and what is
-//! pinned for it ([`lock`]). Pure.
+//! The plan: a recipe with its steps lowered and numbered, what names it ([`key`]), what is pinned
+//! for it ([`lock`]), and what its image says of itself ([`config`]). Pure.
 
+pub mod artifact;
+pub mod config;
 pub mod key;
 pub mod listing;
 pub mod lock;

@@ -9,3 +9,6 @@ pub mod accounts;
 pub mod attributes;
 pub mod resolve;
 pub mod table;
+
+/// `PATH` of every program that has no other: Debian's and Docker's default.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

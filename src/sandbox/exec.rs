@@ -12,8 +12,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::job::{Exec, PATH};
+use super::job::Exec;
 use super::{passwd, seccomp, sys};
+use crate::rootfs::PATH;
 use crate::rootfs::accounts::{Ids, Login};
 
 /// Docker's default, less MKNOD.

@@ -161,9 +161,6 @@ pub enum Streams {
     Terminal(Socket),
 }
 
-/// `PATH` of every program that has no other: Debian's and Docker's default.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// A program to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Exec {

@@ -53,8 +53,7 @@ pub use ended::{Circumstances, Ended, Failure, JobEvent};
 pub use error::Error;
 pub use host::{Finding, Host, IdMode};
 pub use job::{
-    Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PATH, PolicyFile, Streams,
-    Until,
+    Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, Streams, Until,
 };
 pub use probe::probe;
 pub use request::Request;

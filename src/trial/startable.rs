@@ -9,7 +9,8 @@ use crate::image::Config;
 use crate::job::{
     Action, Call, Job, JobContext, Reply, Session, fresh_work, make_dir, reply, unexpected,
 };
-use crate::sandbox::{Overlay, PATH};
+use crate::rootfs::PATH;
+use crate::sandbox::Overlay;
 
 /// The recipe that an image is built from, as far as its `[config]` goes.
 #[derive(Clone, Copy)]

@@ -21,8 +21,9 @@ use crate::image::Config;
 use crate::job::{
     Action, Call, Ended, Error, Job, JobContext, Log, Session, fresh_work, hosts, make_dir,
 };
+use crate::rootfs::PATH;
 use crate::sandbox::{
-    Attempt, Exec, Failure, JobEvent, Network, Overlay, PATH, PolicyFile, Request, Until,
+    Attempt, Exec, Failure, JobEvent, Network, Overlay, PolicyFile, Request, Until,
 };
 use crate::step::{LoweredTest, Manner, Probe, Service};
 

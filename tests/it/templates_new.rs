@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bake::engine::new::{TEMPLATES, create};
+use bake::template::{TEMPLATES, create};
 
 #[test]
 fn every_template_makes_its_folder() {

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bake::context::Context;
-use bake::engine::new::{TEMPLATES, create};
 use bake::recipe::{Inputs, Recipe, StepKind};
 use bake::step::Op;
+use bake::template::{TEMPLATES, create};
 
 /// Reads the recipe, checks that every file it names is there and every template renders, and
 /// returns it with the rendered texts.

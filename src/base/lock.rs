@@ -1,19 +1,19 @@
 //! Between a pinned base and the lock file: the lock knows plain text and numbers only.
 
+use super::{Pinned, PinnedDebian};
 use crate::archive::{Archive, Package};
-use crate::base::{Pinned, PinnedDebian};
 use crate::digest::Digest;
 use crate::plan::lock::{self, LockedBase};
 use crate::recipe::{BaseKind, Debian, Variant};
 
 /// Whether the lock file has to pin this base: a tar or folder of the context is pinned by its
 /// content anyway.
-pub(super) fn needs_lock(base: &Pinned) -> bool {
+pub fn needs_lock(base: &Pinned) -> bool {
     matches!(base, Pinned::Debian(_))
 }
 
 /// Returns what the lock file says of a base.
-pub(super) fn to_lock(base: &Pinned) -> Option<LockedBase> {
+pub fn to_lock(base: &Pinned) -> Option<LockedBase> {
     let Pinned::Debian(pin) = base else { return None };
     Some(LockedBase::Debian {
         suite: pin.suite.clone(),
@@ -26,7 +26,7 @@ pub(super) fn to_lock(base: &Pinned) -> Option<LockedBase> {
 
 /// Returns the pinned base that a lock file and the recipe make together. The variant and the
 /// mirror are the recipe's: they do not change which packages are meant.
-pub(super) fn from_lock(locked: &LockedBase, recipe: &BaseKind) -> Result<Option<Pinned>, String> {
+pub fn from_lock(locked: &LockedBase, recipe: &BaseKind) -> Result<Option<Pinned>, String> {
     let (
         LockedBase::Debian { suite, arch, components, date, packages },
         BaseKind::Debian(Debian { variant, mirror, .. }),
@@ -46,7 +46,7 @@ pub(super) fn from_lock(locked: &LockedBase, recipe: &BaseKind) -> Result<Option
 }
 
 /// Returns packages as the lock file writes them.
-pub(super) fn packages_to_lock(packages: &[Package]) -> Vec<lock::Package> {
+pub fn packages_to_lock(packages: &[Package]) -> Vec<lock::Package> {
     let one = |package: &Package| lock::Package {
         name: package.name.clone(),
         version: package.version.clone(),
@@ -60,7 +60,7 @@ pub(super) fn packages_to_lock(packages: &[Package]) -> Vec<lock::Package> {
 }
 
 /// Returns the packages that a lock file pins.
-pub(super) fn packages_from_lock(packages: &[lock::Package]) -> Result<Vec<Package>, String> {
+pub fn packages_from_lock(packages: &[lock::Package]) -> Result<Vec<Package>, String> {
     let one = |package: &lock::Package| {
         let wrong = |why: String| format!("package {}: {why}", package.name);
         Ok(Package {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::apply::{alike, near};
+use crate::suggest::{alike, near};
 
 /// Stands for the image's name in the templates' files.
 const NAME: &str = "@name@";
@@ -35,7 +35,7 @@ macro_rules! template {
             about: $about,
             files: &[$(Piece {
                 path: $path,
-                text: include_str!(concat!("../../templates/", $name, "/", $path)),
+                text: include_str!(concat!("../templates/", $name, "/", $path)),
                 executable: template!(@ $($executable)?),
             }),+],
         }

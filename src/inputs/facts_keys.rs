@@ -1,19 +1,16 @@
 //! Every key of a recipe against the keys of a build: what must change them does, what must not
 //! does not. The schema says which keys there are, so a new one cannot be forgotten here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use super::config::Skeleton;
-use super::facts::{self, Sources};
-use super::locking::{LockMode, Locking};
-use super::start::Start;
-use crate::base;
+use super::facts::{self, BaseInputs, Sources};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan;
+use crate::plan::config::Skeleton;
 use crate::plan::lock::Lock;
 use crate::recipe;
 
@@ -470,22 +467,26 @@ fn keys(dir: &Path, text: &str) -> (Vec<Digest>, Digest) {
         .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
     let plan = plan::draw(&recipe);
     let context = Context::open(dir, &[], &[]).expect("our own folder");
-    let locking = Locking::open(&path, LockMode::Obey).expect("there is none");
     let epoch = recipe.image.epoch.unwrap_or(0);
-    let start = Start::Made(base::Pinned::Scratch);
-    let skeleton = Skeleton::draw(&recipe, &plan, epoch, &Platform::host(), &start);
+    let base = BaseInputs {
+        holds: Digest::of("scratch"),
+        key: Digest::of("scratch"),
+        locked: None,
+        needs_lock: false,
+        environment: BTreeMap::new(),
+    };
+    let skeleton = Skeleton::draw(&recipe, &plan, epoch, &Platform::host(), None);
     let sources = Sources {
         recipe: &recipe,
         plan: &plan,
-        base: &start,
+        base: &base,
         context: &context,
-        locking: &locking,
+        lock: &Lock::default(),
         epoch,
         platform: &Platform::host(),
         skeleton: Some(&skeleton),
         stages: &[],
         stage: None,
-        path: &path,
     };
     let facts = facts::gather(&sources).expect("everything it reads is there");
     // What the lock would pin is asked for: its answer is the world's.

@@ -1,26 +1,26 @@
-//! `--paranoid`: two layers that should be the same and are not, compared entry by entry, so that a
-//! person sees which path to look at.
+//! Two layers that should be the same and are not, compared entry by entry, so that a person sees
+//! which path to look at.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::{self, Read};
 
-use super::error::Error;
+use super::{Compression, Entry, Error, Kind, Limits, TarReader, decompress_as};
 use crate::digest::{Digest, HashReader};
-use crate::job::open;
-use crate::layer::{self, Compression, Entry, Kind, TarReader};
 
 /// Most paths named.
 const SHOWN: usize = 20;
 
 /// Names what differs between two layer blobs of one step: `etc/x: content`, `var/y: only in the
 /// cached layer`.
-pub(super) fn differences(
-    cached: &Path,
-    now: &Path,
+///
+/// # Errors
+/// Where one of them cannot be read.
+pub fn differences(
+    cached: impl Read + Send + 'static,
+    now: impl Read + Send + 'static,
     how: Compression,
-    label: &str,
 ) -> Result<Vec<String>, Error> {
-    let (cached, now) = (read(cached, how, label)?, read(now, how, label)?);
+    let (cached, now) = (read(cached, how)?, read(now, how)?);
     let mut out = vec![];
     for (path, (meta, content)) in &now {
         match cached.get(path) {
@@ -51,20 +51,17 @@ pub(super) fn differences(
 
 /// Reads a layer: path to what it is, and its content's digest.
 fn read(
-    blob: &Path,
+    blob: impl Read + Send + 'static,
     how: Compression,
-    label: &str,
 ) -> Result<BTreeMap<String, (String, Digest)>, Error> {
-    let fail = |source| Error::Layer { label: label.to_owned(), source };
-    let mut tar = layer::decompress_as(Box::new(open(blob)?), how).map_err(fail)?;
-    let limits = layer::Limits::default();
+    let mut tar = decompress_as(Box::new(blob), how)?;
+    let limits = Limits::default();
     let mut reader = TarReader::new(&mut *tar, &limits);
     let mut out = BTreeMap::new();
-    while let Some(entry) = reader.next().map_err(fail)? {
+    while let Some(entry) = reader.next()? {
         let path = String::from_utf8_lossy(&entry.path).into_owned();
         let mut content = HashReader::new(&mut reader);
-        std::io::copy(&mut content, &mut std::io::sink())
-            .map_err(|source| fail(layer::Error::Read { source }))?;
+        io::copy(&mut content, &mut io::sink()).map_err(|source| Error::Read { source })?;
         let digest = content.finish().1;
         out.insert(path, (what(&entry), digest));
     }
@@ -73,10 +70,10 @@ fn read(
 
 fn what(entry: &Entry) -> String {
     let kind = match &entry.kind {
-        Kind::Dir => "folder".to_owned(),
+        Kind::Dir => "directory".to_owned(),
         Kind::File => format!("file of {} bytes", entry.size),
         Kind::Link(to) => format!("hard link to {}", String::from_utf8_lossy(to)),
-        Kind::Symlink(to) => format!("link to {}", String::from_utf8_lossy(to)),
+        Kind::Symlink(to) => format!("symlink to {}", String::from_utf8_lossy(to)),
         Kind::Fifo => "fifo".to_owned(),
         Kind::Device => "device".to_owned(),
         Kind::Whiteout => "removed".to_owned(),

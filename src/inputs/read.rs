@@ -23,7 +23,10 @@ pub fn read(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
 }
 
 /// As [`read`], from the text of the file.
-pub(super) fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
+///
+/// # Errors
+/// [`Error::Recipe`].
+pub fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     let inputs = Inputs { file: path.to_owned(), ..inputs.clone() };
     recipe::read(text, &inputs).map_err(Error::Recipe)
 }
@@ -36,7 +39,7 @@ pub(super) fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, 
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] for what is not a regular file, [`io::ErrorKind::FileTooLarge`]
 /// for what is too large; what opening and reading fails with.
-pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -57,8 +60,11 @@ pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Returns the text of a recipe or vars file; a file that is not UTF-8 is a mistake in it, at the
 /// first wrong byte.
+///
+/// # Errors
+/// [`Error::File`] where it cannot be read, [`Error::Recipe`] where it is not text.
 pub fn text(path: &Path) -> Result<String, Error> {
-    let fail = |source| Error::File { verb: "read", path: path.to_owned(), source };
+    let fail = |source| Error::File { path: path.to_owned(), source };
     String::from_utf8(bytes(path).map_err(fail)?).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let source: String = String::from_utf8_lossy(good).into_owned();

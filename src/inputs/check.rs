@@ -16,7 +16,7 @@ use crate::step::{self, Content, Op};
 /// Reads the recipe at `path` and looks at everything of its context that its base and steps name.
 ///
 /// # Errors
-/// As [`read::read`]; [`Error::Recipe`] also for what is wrong with the context's files.
+/// As [`read`](read::read); [`Error::Recipe`] also for what is wrong with the context's files.
 pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     look_over(path, inputs).map(|looked| looked.recipe)
 }
@@ -28,12 +28,15 @@ pub struct Looked {
     /// The recipe.
     pub recipe: Recipe,
     /// Its text, as it was read: what is evaluated again is not read again.
-    pub(super) text: Arc<str>,
+    pub text: Arc<str>,
     /// Its context.
-    pub(super) context: Arc<Context>,
+    pub context: Arc<Context>,
 }
 
 /// As [`check`], for those who build next.
+///
+/// # Errors
+/// As [`check`].
 pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let text: Arc<str> = read::text(path)?.into();
     let mut recipe = read::parse(&text, path, inputs)?;
@@ -108,7 +111,7 @@ fn doubted(context: &Path, doubt: &Doubt) -> Diagnostic {
 }
 
 /// Where `path` lies below the context, if it does.
-pub(super) fn below(path: &Path, context: &Path) -> Option<PathBuf> {
+pub fn below(path: &Path, context: &Path) -> Option<PathBuf> {
     // What does not exist yet cannot be copied yet: the next build leaves it out.
     let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
     path.strip_prefix(&context)

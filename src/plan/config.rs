@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::built::Built;
-use super::start::Start;
+use super::Plan;
+use super::artifact::Built;
 use crate::digest::Digest;
 use crate::image::{
     self, Config, Descriptor, Healthcheck, History, ImageConfig, Manifest, Platform,
 };
 use crate::layer::Compression;
-use crate::plan::Plan;
 use crate::recipe::{self, Command, Recipe};
-use crate::sandbox::PATH;
+use crate::rootfs::PATH;
 
 /// Returns the media type of layers compressed by `how`.
-pub(super) fn media_type(how: Compression) -> &'static str {
+pub fn media_type(how: Compression) -> &'static str {
     match how {
         Compression::Gzip => image::MEDIA_LAYER_GZIP,
         Compression::Zstd => image::MEDIA_LAYER_ZSTD,
@@ -29,7 +28,7 @@ pub(super) fn media_type(how: Compression) -> &'static str {
 /// Everything that config and manifest of an image say besides its layers. It is part of the
 /// build's key as a whole, so that nothing reaches the image's bytes that is not in the key.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Skeleton {
+pub struct Skeleton {
     /// The config, with no layers and no history.
     config: ImageConfig,
     /// What the history says of each node: base, steps, identity.
@@ -39,18 +38,20 @@ pub(super) struct Skeleton {
 }
 
 impl Skeleton {
-    /// Draws what the image of `recipe` says of itself; of a step never its `name`.
-    pub(super) fn draw(
+    /// Draws what the image of `recipe` says of itself, on the image whose config is `below`; of a
+    /// step never its `name`.
+    pub fn draw(
         recipe: &Recipe,
         plan: &Plan,
         epoch: i64,
         platform: &Platform,
-        start: &Start,
+        below: Option<&Config>,
     ) -> Self {
         let mut config = ImageConfig::new(epoch, platform);
-        config.config = match start {
-            Start::Image(image) => inherited(&image.config, run_config(recipe, &plan.base), recipe),
-            _ => run_config(recipe, &plan.base),
+        let own = run_config(recipe, &plan.base);
+        config.config = match below {
+            Some(below) => inherited(below, own, recipe),
+            None => own,
         };
         let history = std::iter::once(format!("base {}", plan.base))
             .chain(plan.nodes.iter().map(|node| node.about.clone()))
@@ -68,12 +69,12 @@ impl Skeleton {
     }
 
     /// Returns what an image that stands on this one inherits.
-    pub(super) fn inherited(&self) -> Config {
+    pub fn inherited(&self) -> Config {
         self.config.config.clone()
     }
 
     /// Returns the config of the image of these layers.
-    pub(super) fn config(&self, epoch: i64, built: &Built) -> ImageConfig {
+    pub fn config(&self, epoch: i64, built: &Built) -> ImageConfig {
         let mut out = self.config.clone();
         let own = built.made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| blob.diff_id);
         out.rootfs.diff_ids = built.chain_below().into_iter().chain(own).collect();
@@ -82,7 +83,7 @@ impl Skeleton {
     }
 
     /// Returns the history of the image, with the key of each entry's node.
-    pub(super) fn entries(&self, epoch: i64, built: &Built) -> Vec<(History, Option<Digest>)> {
+    pub fn entries(&self, epoch: i64, built: &Built) -> Vec<(History, Option<Digest>)> {
         let said = |by: &str, empty| History::new(epoch, format!("bake: {by}"), "", empty);
         let below = built.below.iter().flat_map(|below| &below.history);
         let mut out: Vec<_> = below.map(|entry| (entry.clone(), None)).collect();
@@ -98,12 +99,7 @@ impl Skeleton {
     }
 
     /// Returns the manifest, given the named config blob.
-    pub(super) fn manifest(
-        &self,
-        config: (Digest, u64),
-        built: &Built,
-        how: Compression,
-    ) -> Manifest {
+    pub fn manifest(&self, config: (Digest, u64), built: &Built, how: Compression) -> Manifest {
         let below = built.below.iter().flat_map(|below| &below.layers);
         let below = below.map(|layer| (&layer.blob, layer.compression));
         let own = built.made.iter().filter_map(|one| one.layer.as_ref()).map(|blob| (blob, how));
@@ -208,7 +204,7 @@ fn inherited(base: &Config, own: Config, recipe: &Recipe) -> Config {
     }
 }
 
-pub(super) fn compression(how: recipe::Compression) -> Compression {
+pub fn compression(how: recipe::Compression) -> Compression {
     match how {
         recipe::Compression::Gzip => Compression::Gzip,
         recipe::Compression::Zstd => Compression::Zstd,
@@ -217,7 +213,7 @@ pub(super) fn compression(how: recipe::Compression) -> Compression {
 }
 
 /// Returns what the image says of itself inside.
-pub(super) fn identity_of(recipe: &Recipe, plan: &Plan, epoch: i64) -> image::Identity {
+pub fn identity_of(recipe: &Recipe, plan: &Plan, epoch: i64) -> image::Identity {
     image::Identity {
         v: 1,
         name: recipe.image.name.clone(),

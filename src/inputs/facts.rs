@@ -6,17 +6,16 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::config::{self, Skeleton};
-use super::error::{Error, StepFailure};
-use super::locking::Locking;
-use super::start::Start;
+use super::error::StepError;
 use super::wanted::{self, Wanted};
-use crate::context::{self, Context, Held};
+use crate::context::{Context, Held};
 use crate::digest::Digest;
+use crate::event::chain;
 use crate::image::Platform;
 use crate::plan::Plan;
+use crate::plan::config::{self, Skeleton};
 use crate::plan::key::{Common, StepInputs, Table};
-use crate::plan::lock::{Lock, LockedBase, Package, StageLock, VERSION};
+use crate::plan::lock::{Lock, LockedBase, Package, VERSION};
 use crate::recipe::{self, Recipe, Value};
 use crate::step::{Content, Op};
 
@@ -24,16 +23,16 @@ use crate::step::{Content, Op};
 pub(super) const MAX_TEXT: u64 = 64 << 20;
 
 /// What the files of a `copy` are called in the row `files`, before the recipe's words.
-pub(super) const COPY: &str = "copy ";
+pub const COPY: &str = "copy ";
 
 /// What is known before anything runs.
-pub(super) struct Facts {
+pub struct Facts {
     /// Per step: what names each of its package requests, in order of its operations.
-    pub(super) requests: Vec<Vec<Digest>>,
+    pub requests: Vec<Vec<Digest>>,
     /// What the lock file does not pin yet, as people call it; empty: everything is pinned.
-    pub(super) missing: Vec<String>,
+    pub missing: Vec<String>,
     /// The key of the build, given the lock as it was read.
-    pub(super) key: Digest,
+    pub key: Digest,
     /// The rows of the build's table but for those of its steps.
     table: Table,
     common: Common,
@@ -62,40 +61,40 @@ struct StepFacts {
 
 impl Facts {
     /// Whether the lock pins everything this recipe needs.
-    pub(super) fn complete(&self) -> bool {
+    pub fn complete(&self) -> bool {
         self.missing.is_empty()
     }
 
     /// Returns the table of the base.
-    pub(super) fn base(&self) -> &Table {
+    pub fn base(&self) -> &Table {
         &self.base
     }
 
     /// Returns what operation `at` (from 0) of step `index` (from 1) is handed of the context: of a
     /// script, a template (rendered) or a repository's key one input, of packages their files.
-    pub(super) fn held(&self, index: usize, at: usize) -> &[Held] {
+    pub fn held(&self, index: usize, at: usize) -> &[Held] {
         &self.steps[index - 1].held[at]
     }
 
     /// Returns what each operation of step `index` (from 1) wants of stages and of the context; none
     /// of the base.
-    pub(super) fn wanted(&self, index: usize) -> &[Vec<Wanted>] {
+    pub fn wanted(&self, index: usize) -> &[Vec<Wanted>] {
         index.checked_sub(1).and_then(|at| self.steps.get(at)).map_or(&[], |step| &step.wanted)
     }
 
     /// Whether step `index` wants something of a stage: its key is known when the stage is done.
-    pub(super) fn waits(&self, index: usize) -> bool {
+    pub fn waits(&self, index: usize) -> bool {
         self.wanted(index).iter().flatten().any(|one| one.stage.is_some())
     }
 
     /// Returns the table of the identity files, but for the layers below.
-    pub(super) fn identity(&self) -> &Table {
+    pub fn identity(&self) -> &Table {
         &self.identity
     }
 
     /// Returns the table of step `index` (from 1) but for the layers below; `None` while `pins` do
     /// not pin all that it needs, or it is not yet `named` what it gets of stages.
-    pub(super) fn step(
+    pub fn step(
         &self,
         index: usize,
         pins: &Lock,
@@ -121,7 +120,7 @@ impl Facts {
 
     /// Returns a table of what step `index` asks for, whatever it will get: two builds for which
     /// this is the same do the same work.
-    pub(super) fn asked(&self, index: usize, named: &[(String, Digest)]) -> Table {
+    pub fn asked(&self, index: usize, named: &[(String, Digest)]) -> Table {
         let step = &self.steps[index - 1];
         let packages = step.requests.iter().map(Digest::to_string).collect();
         let downloads = step
@@ -133,7 +132,7 @@ impl Facts {
     }
 
     /// Returns what of `pins` is for step `index`, in the order of its operations.
-    pub(super) fn pins_of(&self, index: usize, pins: &Lock) -> Lock {
+    pub fn pins_of(&self, index: usize, pins: &Lock) -> Lock {
         let step = &self.steps[index - 1];
         // A checksum that the recipe gives is not the lock's.
         let urls = step.urls.iter().filter(|(_, sha256)| sha256.is_none()).map(|(url, _)| url);
@@ -153,14 +152,14 @@ impl Facts {
 
     /// Returns what the lock file of this build says once nothing is missing: `base`, and what of
     /// `pins` is for its steps.
-    pub(super) fn needed(&self, base: &Lock, pins: &Lock) -> Lock {
+    pub fn needed(&self, base: &Lock, pins: &Lock) -> Lock {
         let mut needed = base.clone();
         (1..=self.steps.len()).for_each(|index| needed.add(self.pins_of(index, pins)));
         needed
     }
 
     /// Returns the key of the build, given what is pinned and the keys of the stages.
-    pub(super) fn key_with(&self, pins: &Lock, stages: &[(String, Digest)]) -> Digest {
+    pub fn key_with(&self, pins: &Lock, stages: &[(String, Digest)]) -> Digest {
         let mut table = self.table.clone();
         for (name, key) in stages {
             table.add(format!("stage {name}"), key);
@@ -196,42 +195,53 @@ fn package_row(package: &Package) -> String {
     format!("{} {} {}", package.name, package.version, package.sha256)
 }
 
-/// What a build's facts are gathered from.
-pub(super) struct Sources<'a> {
-    pub(super) recipe: &'a Recipe,
-    pub(super) plan: &'a Plan,
-    pub(super) base: &'a Start,
-    pub(super) context: &'a Context,
-    pub(super) locking: &'a Locking,
-    pub(super) epoch: i64,
-    pub(super) platform: &'a Platform,
+/// What the base of a root is, as far as keys and the lock file are concerned.
+pub struct BaseInputs {
+    /// Names what it holds, whatever the epoch.
+    pub holds: Digest,
+    /// Names its layers.
+    pub key: Digest,
+    /// What the lock file says of it.
+    pub locked: Option<LockedBase>,
+    /// The lock file has to pin it.
+    pub needs_lock: bool,
+    /// What programs see of its environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What the facts of a root are gathered from.
+pub struct Sources<'a> {
+    /// The recipe, with the base and the steps of the root.
+    pub recipe: &'a Recipe,
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// What it starts from.
+    pub base: &'a BaseInputs,
+    /// What its steps read.
+    pub context: &'a Context,
+    /// What the lock file says.
+    pub lock: &'a Lock,
+    /// Seconds since 1970.
+    pub epoch: i64,
+    /// What it is built for.
+    pub platform: &'a Platform,
     /// What the image says of itself; none of a stage, which is no image.
-    pub(super) skeleton: Option<&'a Skeleton>,
+    pub skeleton: Option<&'a Skeleton>,
     /// Names and keys of the stages that it needs.
-    pub(super) stages: &'a [(String, Digest)],
+    pub stages: &'a [(String, Digest)],
     /// The stage that this is.
-    pub(super) stage: Option<&'a str>,
-    /// Of the recipe, for errors.
-    pub(super) path: &'a Path,
+    pub stage: Option<&'a str>,
 }
 
 /// Opens and hashes what the steps read, and draws the keys.
-pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
-    let Sources {
-        recipe,
-        plan,
-        base,
-        context,
-        locking,
-        epoch,
-        platform,
-        skeleton,
-        stages,
-        stage,
-        path,
-    } = *from;
+///
+/// # Errors
+/// Where something that a step reads cannot be used.
+pub fn gather(from: &Sources<'_>) -> Result<Facts, StepError> {
+    let Sources { recipe, plan, base, context, lock, epoch, platform, skeleton, stages, stage } =
+        *from;
     let compression = recipe.image.compression.name();
-    let environment = base.environment();
+    let environment = base.environment.clone();
     let common = Common { platform: platform.to_string(), epoch, compression, environment };
     let mut table = Table::new();
     table.add("platform", &common.platform);
@@ -240,35 +250,26 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
     if let Some(skeleton) = skeleton {
         table.add("image", skeleton);
     }
-    let packages: Vec<String> = match base.to_lock() {
+    let packages: Vec<String> = match &base.locked {
         Some(LockedBase::Debian { packages, .. }) => packages.iter().map(package_row).collect(),
         _ => vec![],
     };
-    let base_table = common.base(&base.key(epoch), &packages);
+    let base_table = common.base(&base.key, &packages);
     let identity = common.identity(&config::identity_of(recipe, plan, epoch));
     if stage.is_none() {
         table.add("identity", &identity.key());
     }
     let mut missing = vec![];
-    if locking.base(stage).is_none() && base.needs_lock() {
+    if base.needs_lock && lock.base_of(stage).is_none() {
         missing.push(match stage {
             Some(stage) => format!("the base of stage {stage}"),
             None => "the base".to_owned(),
         });
     }
-    let mut below = base.key(0);
+    let mut below = base.holds;
     let (mut requests, mut steps) = (vec![], vec![]);
     for (at, node) in plan.nodes.iter().enumerate() {
-        let fail = |why: StepFailure| Error::Step {
-            place: format!("step {} of {}", at + 1, plan.nodes.len()),
-            label: node.label.clone(),
-            recipe: path.to_owned(),
-            line: node.line,
-            why,
-            tail: vec![],
-            log: None,
-        };
-        let told = |why: context::Error| fail(StepFailure::told(&why));
+        let fail = |why: Vec<String>| StepError { index: at + 1, why };
         let mut step = StepFacts {
             ops: node.ops.clone(),
             held: vec![],
@@ -286,18 +287,19 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
             step.held.push(held);
             let wanted = wanted::of(op);
             for one in wanted.iter().filter(|one| one.stage.is_none()) {
-                let digest = context.digest(&one.op).map_err(told)?;
+                let digest = context.digest(&one.op).map_err(|error| fail(chain(&error)))?;
                 step.files.push((format!("mount {}", one.name), digest));
             }
             step.wanted.push(wanted);
             match op {
-                Op::Copy { from, stage: None, .. } => step
-                    .files
-                    .push((format!("{COPY}{}", from.join(" ")), context.digest(op).map_err(told)?)),
+                Op::Copy { from, stage: None, .. } => {
+                    let digest = context.digest(op).map_err(|error| fail(chain(&error)))?;
+                    step.files.push((format!("{COPY}{}", from.join(" ")), digest));
+                }
                 Op::Packages { names, recommends, .. } => {
                     let request =
                         Digest::of(json!([below, names, digests, recommends]).to_string());
-                    if locking.packages_for(&request).is_none() {
+                    if lock.packages_for(&request).is_none() {
                         missing.push(format!("the packages {}", names.join(" ")));
                     }
                     below = request;
@@ -314,7 +316,7 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
             }
         }
         for (url, sha256) in &step.urls {
-            if sha256.is_none() && locking.sha256_of(url).is_none() {
+            if sha256.is_none() && lock.sha256_of(url).is_none() {
                 missing.push(format!("the download {url}"));
             }
         }
@@ -331,64 +333,47 @@ pub(super) fn gather(from: &Sources<'_>) -> Result<Facts, Error> {
         steps,
         identity,
     };
-    facts.key = facts.key_with(locking.lock().unwrap_or(&Lock::default()), stages);
+    facts.key = facts.key_with(lock, stages);
     Ok(facts)
 }
 
-/// Opens what `op` reads of the context.
+/// Opens what `op` reads of the context; where it cannot, why.
 fn hold(
     context: &Context,
     vars: &BTreeMap<String, Value>,
     op: &Op,
-) -> Result<Vec<Held>, StepFailure> {
-    let told = |error: context::Error| StepFailure::told(&error);
+) -> Result<Vec<Held>, Vec<String>> {
+    let text = |file: &Path| context.hold(file, MAX_TEXT).map_err(|error| chain(&error));
     match op {
-        Op::Script { file, .. } => Ok(vec![context.hold(file, MAX_TEXT).map_err(told)?]),
-        Op::Repository { key, .. } if !is_url(key) => {
-            Ok(vec![context.hold(Path::new(key), MAX_TEXT).map_err(told)?])
-        }
+        Op::Script { file, .. } => Ok(vec![text(file)?]),
+        Op::Repository { key, .. } if !is_url(key) => Ok(vec![text(Path::new(key))?]),
         Op::Packages { files, .. } => {
-            files.iter().map(|file| context.hold_file(file).map_err(told)).collect()
+            let held = files.iter().map(|file| context.hold_file(file));
+            held.collect::<Result<_, _>>().map_err(|error| chain(&error))
         }
         // The text, not what it is made of: a variable that it does not use is of no account.
         Op::Write { content: Content::Template(file), .. } => {
-            let template = context.hold(file, MAX_TEXT).map_err(told)?;
-            let text = rendered(&template, vars)?;
-            Ok(vec![Held::bytes(file, text.into_bytes())])
+            let rendered = rendered(&text(file)?, vars)?;
+            Ok(vec![Held::bytes(file, rendered.into_bytes())])
         }
         _ => Ok(vec![]),
     }
 }
 
-/// Renders a template with the recipe's variables.
-fn rendered(template: &Held, vars: &BTreeMap<String, Value>) -> Result<String, StepFailure> {
+/// Renders a template with the recipe's variables; where it cannot, why.
+fn rendered(template: &Held, vars: &BTreeMap<String, Value>) -> Result<String, Vec<String>> {
     let file = template.name();
-    let bytes = template.read().map_err(|error| StepFailure::told(&error))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| {
-        let why = format!("the template {} is not UTF-8 text", file.display());
-        StepFailure::prepared(why, vec![])
-    })?;
+    let bytes = template.read().map_err(|error| chain(&error))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| vec![format!("the template {} is not UTF-8 text", file.display())])?;
     recipe::render_template(text, file, vars).map_err(|found| {
-        let mut causes = vec![];
-        causes.extend(found.label);
-        causes.extend(found.help);
-        let why = format!("{}:{}:{}: {}", file.display(), found.line, found.column, found.message);
-        StepFailure::prepared(why, causes)
+        let place = format!("{}:{}:{}", file.display(), found.line, found.column);
+        let why = format!("{place}: {}", found.message);
+        std::iter::once(why).chain(found.label).chain(found.help).collect()
     })
 }
 
 /// Whether a repository's key is to be fetched.
-pub(super) fn is_url(key: &str) -> bool {
+pub fn is_url(key: &str) -> bool {
     key.starts_with("https://") || key.starts_with("http://")
-}
-
-/// Returns what is pinned before anything runs.
-pub(super) fn pins(base: &Start, stage: Option<&str>) -> Lock {
-    let locked = base.to_lock();
-    let mut lock = Lock { version: VERSION, ..Lock::default() };
-    match stage {
-        None => (lock.epoch, lock.base) = (base.date().filter(|_| base.needs_lock()), locked),
-        Some(stage) => lock.stage.extend(locked.map(|base| (stage.to_owned(), StageLock { base }))),
-    }
-    lock
 }
