@@ -10,8 +10,8 @@ use rustix::fs::FileType;
 use super::error::{BAKE_IGNORE, Error};
 use super::held::{self, Held};
 use super::ignore::{DOCKER_IGNORE, Doubt, Ignored};
-use crate::suggest::alike;
 use crate::files::{self, Links, RootDir};
+use crate::suggest::alike;
 
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
