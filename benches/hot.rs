@@ -27,7 +27,7 @@ fn main() {
     let asked: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
     let (files, steps) =
         (asked.first().copied().unwrap_or(20_000), asked.get(1).copied().unwrap_or(500));
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     println!("| what | best | median | a second |");
     println!("|---|---|---|---|");
     context(dir.path(), files);
@@ -64,13 +64,13 @@ fn context(dir: &Path, files: usize) {
     let mut random = StdRng::seed_from_u64(1);
     let old = fs::FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(3600));
     for number in 0..files {
-        let folder = dir.join(format!("tree/{}", number / 500));
-        fs::create_dir_all(&folder).expect("mkdir");
+        let directory = dir.join(format!("tree/{}", number / 500));
+        fs::create_dir_all(&directory).expect("mkdir");
         let mut bytes =
             format!("line {number} of a text that goes on\n").repeat(SIZE / 30).into_bytes();
         bytes.truncate(SIZE);
         random.fill_bytes(&mut bytes[SIZE / 2..]);
-        let path = folder.join(format!("file-{number}"));
+        let path = directory.join(format!("file-{number}"));
         fs::write(&path, &bytes).expect("write");
         fs::File::open(&path).expect("open").set_times(old).expect("touch");
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What one trivial step costs: builds of 1 and of N+1 `run = "true"` steps over a small root; the difference over N. Beside it, in
-# alternation and in the same folder, its floor: namespaces, an overlay, the program, and the folders gone again, with nothing kept.
+# alternation and in the same directory, its floor: namespaces, an overlay, the program, and the directories gone again, with nothing kept.
 # Each step has an argument of its own: the same step over the same layers would come from the cache.
 # RUNS=5 N=50 benches/steps.sh
 set -euo pipefail
@@ -31,8 +31,8 @@ def floor():
     start = time.monotonic()
     for number in range(n):
         at = f"{lab}/floor-{number}"
-        for folder in ("", "/u", "/w", "/r"):
-            os.mkdir(at + folder)
+        for directory in ("", "/u", "/w", "/r"):
+            os.mkdir(at + directory)
         child = os.fork()
         if child == 0:
             must(libc.unshare(NAMESPACES))

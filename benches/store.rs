@@ -32,7 +32,7 @@ fn main() {
 }
 
 fn measure(size: usize) {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     lay_out(dir.path(), size);
     let store = Store::open(dir.path()).expect("open");
     let by = Who { user: "bench".to_owned(), sudo: None, host: "bench".to_owned() };

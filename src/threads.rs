@@ -1,8 +1,8 @@
 //! Threads, where a host may give none: a limit of its own (`ulimit -u`) or of its cgroup
 //! (`pids.max`) is a reason to work on fewer, or to end with an error, never to panic.
 //!
-//! [`std::thread::spawn`], [`std::thread::Scope::spawn`] and the pool that rayon makes by itself panic
-//! then.
+//! [`std::thread::spawn`], [`std::thread::Scope::spawn`] and the pool that rayon makes by itself
+//! panic then.
 
 use std::io;
 use std::sync::OnceLock;

@@ -85,14 +85,14 @@ def case_c(bench):
     for tool in bench.caching():
         bench.build(tool, made)
     for turn, tool in rounds(RUNS, bench.caching()):
-        (made.folder / "page.txt").write_text(f"{tool.name} {turn}\n")
+        (made.directory / "page.txt").write_text(f"{tool.name} {turn}\n")
         bench.note(bench.measure("C", tool, made, version=f"2.{turn}"))
 
 
 def case_d(bench):
     """50,000 small files and four large ones, 400 MB: cold, unchanged, one small file changed."""
     made = bench.written(work.tree(bench.lab / "d"))
-    changed = made.folder / "tree/one"
+    changed = made.directory / "tree/one"
     for _, tool in rounds(BIG_RUNS, bench.caching()):
         bench.note(bench.measure("D cold", tool, made, fresh=True, clear=True))
     for tool in bench.caching():
@@ -168,7 +168,7 @@ def case_h(bench):
     bake, tar = bench.bake, bench.lab / "h.tar"
     made = work.Work("minimal", bench.lab / "h", [], compression="none").write()
     env = {"BAKE_STORE": str(bench.lab / "h/store")}
-    build = [bake.program, "build", "-q", made.folder / "recipe.toml"]
+    build = [bake.program, "build", "-q", made.directory / "recipe.toml"]
     export = [bake.program, "export", "-q", "minimal:1", "--format", "tar", "--output", tar]
     debs = bench.lab / "h/debs"
     bootstrap = ["mmdebstrap", "-q", "--variant=minbase", "--mode=root"]
@@ -212,7 +212,7 @@ def case_h(bench):
     took = [clock.run(command, env, watch=True) for command in (build, export)]
     bench.notes.add(kind="memory", case="H fetched", tool="bake", **sizes(took))
     tar.unlink(missing_ok=True)
-    shutil.rmtree(made.folder)
+    shutil.rmtree(made.directory)
 
 
 def sources():
@@ -242,7 +242,7 @@ def forget(bench):
 
 def clean(bench, made):
     forget(bench)
-    shutil.rmtree(made.folder)
+    shutil.rmtree(made.directory)
 
 
 ALL = {"A": case_a, "B": case_b, "C": case_c, "D": case_d, "E": case_e, "F": case_f, "G": case_g, "H": case_h}

@@ -6,7 +6,7 @@
     export(work, to) the commands that make an OCI layout of it; none for bake, whose store is one
     down()           stops and removes everything
 
-All that a tool writes lies below its folder in the lab.
+All that a tool writes lies below its directory in the lab.
 """
 
 import os
@@ -55,7 +55,7 @@ class Bake(Tool):
         self.program, self.store, self.published = str(program), self.home / "store", set()
         self.env = {"BAKE_STORE": str(self.store)}
         self.warm = Work("base", self.home / "base", [Run(":")])
-        self.lock = self.warm.folder / "recipe.lock"
+        self.lock = self.warm.directory / "recipe.lock"
 
     def version(self):
         return said([self.program, "--version"])
@@ -63,15 +63,15 @@ class Bake(Tool):
     def up(self, base):
         """Bakes the base, with one step over it so that it is unpacked too, and writes it to `base` for the others."""
         self.warm.write()
-        clock.run([self.program, "build", "-q", self.warm.folder / "recipe.toml"], self.env)
+        clock.run([self.program, "build", "-q", self.warm.directory / "recipe.toml"], self.env)
         clock.run([self.program, "export", "-q", "base:1", "--format", "tar", "--output", base], self.env)
         self.at_hand = set(self.cached())
 
     def cached(self):
         """Every entry of the cache: files, and unpacked layers as a whole."""
-        for top, folders, files in os.walk(self.store / "cache"):
+        for top, directories, files in os.walk(self.store / "cache"):
             if Path(top).name in ("layers", "packages"):
-                files, folders[:] = files + folders, []
+                files, directories[:] = files + directories, []
             yield from (os.path.join(top, name) for name in files)
 
     def forget(self, packages=True):
@@ -90,7 +90,7 @@ class Bake(Tool):
             if not kept:
                 work.relock(self.lock)
         self.published.add(f"{work.name}:{version}")
-        return [[self.program, "build", "-q", "--set-version", version, work.folder / "recipe.toml"]]
+        return [[self.program, "build", "-q", "--set-version", version, work.directory / "recipe.toml"]]
 
 
 class Docker(Tool):
@@ -130,8 +130,8 @@ class Docker(Tool):
     def build(self, work, fresh=False, kept=False, version="1"):
         if fresh and not kept:
             self.forget()
-        file = work.folder / ("Dockerfile.kept" if kept else "Dockerfile")
-        return [["docker", "build", "-q", "--network=host", *["--no-cache"] * fresh, "-f", file, "-t", work.name, work.folder]]
+        file = work.directory / ("Dockerfile.kept" if kept else "Dockerfile")
+        return [["docker", "build", "-q", "--network=host", *["--no-cache"] * fresh, "-f", file, "-t", work.name, work.directory]]
 
     def export(self, work, to, compression="gzip"):
         copy = ["skopeo", f"--tmpdir={to.parent}", "copy", "-q", f"--src-daemon-host={self.socket}", f"--dest-compress-format={compression}"]
@@ -169,7 +169,7 @@ class Packer(Docker):
 
     def build(self, work, fresh=False, kept=False, version="1"):
         self.forget()
-        return [["packer", "build", work.folder / "packer.json"]]
+        return [["packer", "build", work.directory / "packer.json"]]
 
 
 class Buildah(Tool):
@@ -202,9 +202,9 @@ class Buildah(Tool):
     def build(self, work, fresh=False, kept=False, version="1"):
         if fresh and not kept:
             self.forget()
-        file = work.folder / ("Dockerfile.kept" if kept else "Dockerfile")
+        file = work.directory / ("Dockerfile.kept" if kept else "Dockerfile")
         how = ["--isolation=chroot", "--network=host", "--pull-never", "--layers", *["--no-cache"] * fresh]
-        return [["buildah", *self.store, "bud", "-q", *how, "-f", file, "-t", f"localhost/{work.name}", work.folder]]
+        return [["buildah", *self.store, "bud", "-q", *how, "-f", file, "-t", f"localhost/{work.name}", work.directory]]
 
     def export(self, work, to, compression="gzip"):
         return [["buildah", *self.store, "push", "-q", f"--compression-format={compression}", f"localhost/{work.name}", f"oci:{to}:latest"]]
@@ -232,11 +232,11 @@ def remove(path):
     shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
-def unmount(folder):
-    """Takes away every mount below folder, the innermost first."""
+def unmount(directory):
+    """Takes away every mount below directory, the innermost first."""
     with open("/proc/self/mountinfo") as file:
         places = [line.split()[4] for line in file]
-    for place in sorted((place for place in places if place.startswith(f"{folder}/")), key=len, reverse=True):
+    for place in sorted((place for place in places if place.startswith(f"{directory}/")), key=len, reverse=True):
         subprocess.run(["umount", "--lazy", place], check=False)
 
 

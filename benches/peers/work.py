@@ -28,27 +28,27 @@ class Packages:
 
 @dataclass
 class Work:
-    """Steps over the Debian base. `folder` is the context and holds the Dockerfile, the recipe and the packer template."""
+    """Steps over the Debian base. `directory` is the context and holds the Dockerfile, the recipe and the packer template."""
 
     name: str
-    folder: Path
+    directory: Path
     steps: list
     base: str = 'debian = "bookworm"'
     compression: str = "gzip"
 
     def write(self, lock=None):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "recipe.toml").write_text(self.recipe())
-        (self.folder / ".dockerignore").write_text("Dockerfile*\nrecipe.*\npacker.json\n.bakeignore\n")
-        (self.folder / "Dockerfile").write_text(self.dockerfile())
-        (self.folder / "Dockerfile.kept").write_text(self.dockerfile(keep="--mount=type=cache,target=/var/cache/apt --mount=type=cache,target=/var/lib/apt/lists "))
-        (self.folder / "packer.json").write_text(self.packer())
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "recipe.toml").write_text(self.recipe())
+        (self.directory / ".dockerignore").write_text("Dockerfile*\nrecipe.*\npacker.json\n.bakeignore\n")
+        (self.directory / "Dockerfile").write_text(self.dockerfile())
+        (self.directory / "Dockerfile.kept").write_text(self.dockerfile(keep="--mount=type=cache,target=/var/cache/apt --mount=type=cache,target=/var/lib/apt/lists "))
+        (self.directory / "packer.json").write_text(self.packer())
         self.relock(lock)
         return self
 
     def relock(self, lock):
         """Puts back the lock file that pins the base and nothing else, or takes it away."""
-        ours = self.folder / "recipe.lock"
+        ours = self.directory / "recipe.lock"
         ours.unlink(missing_ok=True)
         if lock:
             ours.write_bytes(lock.read_bytes())
@@ -84,7 +84,7 @@ class Work:
                 case Run(command):
                     return {"type": "shell", "inline": [command]}
                 case Copy(source, to):
-                    return {"type": "file", "source": str(self.folder / source), "destination": to}
+                    return {"type": "file", "source": str(self.directory / source), "destination": to}
                 case Packages(names):
                     return {"type": "shell", "inline": [f"apt-get -q update && apt-get -q -y install {names}"]}
 
@@ -93,9 +93,9 @@ class Work:
         return json.dumps({"builders": [builder], "provisioners": list(map(provisioner, self.steps)), "post-processors": [tag]}, indent=1)
 
 
-def small(folder):
+def small(directory):
     """Five trivial commands and a copied file."""
-    put(folder / "page.txt", b"first\n")
+    put(directory / "page.txt", b"first\n")
     steps = [
         Run("echo one > /etc/one"),
         Run("mkdir -p /srv/app && echo two > /srv/app/two"),
@@ -104,19 +104,19 @@ def small(folder):
         Run("rm /etc/one && echo five > /etc/five"),
         Copy("page.txt", "/srv/app/page.txt"),
     ]
-    return Work("small", folder, steps)
+    return Work("small", directory, steps)
 
 
-def nothings(folder, count):
+def nothings(directory, count):
     """Commands that do nothing. Each differs from the others: bake would run equal ones over equal layers once."""
-    return Work("nothings", folder, [Run(f"true {number}") for number in range(count)])
+    return Work("nothings", directory, [Run(f"true {number}") for number in range(count)])
 
 
-def packages(folder):
-    return Work("packages", folder, [Packages("nginx")])
+def packages(directory):
+    return Work("packages", directory, [Packages("nginx")])
 
 
-def tree(folder, files=50_000):
+def tree(directory, files=50_000):
     """Many small files and four large ones, 400 MB, about half of which compresses well."""
     draw = random.Random(4)
     prose = b" ".join(draw.randbytes(draw.randrange(2, 9)).hex().encode() for _ in range(4000)) * 400
@@ -125,28 +125,28 @@ def tree(folder, files=50_000):
         start = draw.randrange(len(prose) - size // 2)
         return draw.randbytes(size - size // 2) + prose[start : start + size // 2]
 
-    if not (folder / "tree").exists():
+    if not (directory / "tree").exists():
         for number in range(files):
-            put(folder / f"tree/{number // 1000:02}/{number // 50 % 20:02}/{number:05}", content(draw.randrange(100, 11_900)))
+            put(directory / f"tree/{number // 1000:02}/{number // 50 % 20:02}/{number:05}", content(draw.randrange(100, 11_900)))
         for number in range(4):
-            put(folder / f"tree/large/{number}", content(25_000_000))
-        put(folder / "tree/one", b"first\n")
-    return Work("tree", folder, [Copy("tree/", "/srv/tree/")])
+            put(directory / f"tree/large/{number}", content(25_000_000))
+        put(directory / "tree/one", b"first\n")
+    return Work("tree", directory, [Copy("tree/", "/srv/tree/")])
 
 
-def block(folder, compression="gzip"):
+def block(directory, compression="gzip"):
     """One layer of 1.07 GB in 64 files: words of random bytes, in random order."""
     draw = random.Random(5)
     size = 16 << 20
-    if not (folder / "data").exists():
+    if not (directory / "data").exists():
         for kind in range(8):
             words = [draw.randbytes(draw.randrange(3, 9)) for _ in range(4000)]
             drawn = b" ".join(draw.choices(words, k=size // 6))[:size]
             for turn in range(8):  # the same order in another alphabet: as new to a compressor, and quick to make
                 alphabet = bytearray(range(256))
                 draw.shuffle(alphabet)
-                put(folder / f"data/{kind}{turn}", drawn.translate(bytes(alphabet)))
-    return Work("block", folder, [Copy("data/", "/srv/data/")], compression=compression)
+                put(directory / f"data/{kind}{turn}", drawn.translate(bytes(alphabet)))
+    return Work("block", directory, [Copy("data/", "/srv/data/")], compression=compression)
 
 
 def put(path, content):

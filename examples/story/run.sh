@@ -13,8 +13,8 @@ given=("$@")
 out= store= rate=60
 while [ $# -gt 0 ]; do
     case $1 in
-        --out) out=${2:?"--out needs a folder"}; shift ;;
-        --store) store=${2:?"--store needs a folder"}; shift ;;
+        --out) out=${2:?"--out needs a directory"}; shift ;;
+        --store) store=${2:?"--store needs a directory"}; shift ;;
         --rate) rate=${2:?"--rate needs a number"}; shift ;;
         *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
     esac
@@ -434,7 +434,7 @@ claim "zero failed requests" is "$status/$(seen failed)" 0/0
 for name in web-e web-f proxy; do stop "$name"; done
 
 headline "6. A database is replaced, its data is not"
-say "MariaDB 10.11 of Debian 12 and MariaDB 11.8 of Debian 13. The data lies in a folder of the host that is shown to the machine."
+say "MariaDB 10.11 of Debian 12 and MariaDB 11.8 of Debian 13. The data lies in a directory of the host that is shown to the machine."
 must bake build $quiet story/db-1.toml story/db-2.toml
 must bake promote db:1.0.0 production
 mkdir data

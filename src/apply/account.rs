@@ -52,7 +52,7 @@ pub(super) fn user(root: &Root, user: &User<'_>) -> Result<Reply, Error> {
     if let Some(old) = done.was {
         give_home(root, home, old, done.ids)?;
     }
-    // The folder of an account that a package made is the package's business.
+    // The directory of an account that a package made is the package's business.
     if !user.system && (done.new || user.home.is_some()) && home != Path::new("/") {
         make_home(root, home, done.ids)?;
     }

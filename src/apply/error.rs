@@ -13,7 +13,7 @@ pub enum Error {
     /// A system call failed.
     #[error("cannot {doing} {}", path.display())]
     System {
-        /// A verb and its object: `write`, `make the folder`.
+        /// A verb and its object: `write`, `make the directory`.
         doing: &'static str,
         /// Image path.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum Error {
         /// What is mounted, as far as known.
         mount: PathBuf,
     },
-    /// A path that leads out of the folder it has to stay in, or is not a plain absolute path.
+    /// A path that leads out of the directory it has to stay in, or is not a plain absolute path.
     #[error("{}: {why}", path.display())]
     BadPath {
         /// As given.

@@ -15,12 +15,12 @@ use crate::rootfs::accounts::{Ids, MAX_FILE};
 const SKELETON: &str = "/etc/skel";
 const MAX_SKELETON_DEPTH: usize = 32;
 
-/// Makes the home folder, with the skeleton's files in it, unless it is there.
+/// Makes the home directory, with the skeleton's files in it, unless it is there.
 pub(super) fn make_home(root: &Root, home: &Path, ids: Ids) -> Result<(), Error> {
-    if root.is_folder(home) {
+    if root.is_directory(home) {
         return Ok(());
     }
-    root.make_folders(home, Some(Attr { ids, mode: 0o755 }))?;
+    root.make_directories(home, Some(Attr { ids, mode: 0o755 }))?;
     copy_skeleton(root, Path::new(SKELETON), home, ids, 0)
 }
 
@@ -35,7 +35,7 @@ fn copy_skeleton(root: &Root, from: &Path, to: &Path, ids: Ids, depth: usize) ->
         let attr = Attr { ids, mode: found.attr.mode & 0o777 };
         match found.kind {
             FileType::Directory => {
-                root.make_folders(&place, Some(attr))?;
+                root.make_directories(&place, Some(attr))?;
                 copy_skeleton(root, &source, &place, ids, depth + 1)?;
             }
             FileType::RegularFile => {
@@ -52,10 +52,10 @@ fn copy_skeleton(root: &Root, from: &Path, to: &Path, ids: Ids, depth: usize) ->
     Ok(())
 }
 
-/// Gives everything in the home folder that belonged to the old ids to the new ones, as usermod
+/// Gives everything in the home directory that belonged to the old ids to the new ones, as usermod
 /// does.
 pub(super) fn give_home(root: &Root, home: &Path, old: Ids, new: Ids) -> Result<(), Error> {
-    if parts(home)?.is_empty() || !root.is_folder(home) {
+    if parts(home)?.is_empty() || !root.is_directory(home) {
         return Ok(());
     }
     let mut todo = vec![home.to_owned()];
@@ -74,11 +74,11 @@ pub(super) fn give_home(root: &Root, home: &Path, old: Ids, new: Ids) -> Result<
     if let Some(spot) = root.spot(home)? {
         give(&spot)?;
     }
-    while let Some(folder) = todo.pop() {
-        let Some(fd) = root.folder(&folder)? else { continue };
+    while let Some(directory) = todo.pop() {
+        let Some(fd) = root.directory(&directory)? else { continue };
         let dir = Rc::new(fd);
-        for name in dir_names(&*dir).map_err(Error::system("list", &folder))? {
-            let child = Spot::within(&dir, &folder, &name);
+        for name in dir_names(&*dir).map_err(Error::system("list", &directory))? {
+            let child = Spot::within(&dir, &directory, &name);
             if give(&child)? {
                 todo.push(child.shown);
             }
@@ -92,13 +92,13 @@ pub(super) fn authorize(root: &Root, user: &User<'_>, home: &Path, ids: Ids) -> 
     if home == Path::new("/nonexistent") || parts(home)?.is_empty() {
         return Err(Error::refused(
             format!("user \"{}\"", user.name),
-            "has no home folder for its ssh_keys; write `home`",
+            "has no home directory for its ssh_keys; write `home`",
         ));
     }
-    root.make_folders(home, Some(Attr { ids, mode: 0o755 }))?;
-    let folder = home.join(".ssh");
-    root.make_folders(&folder, Some(Attr { ids, mode: 0o700 }))?;
-    let path = folder.join("authorized_keys");
+    root.make_directories(home, Some(Attr { ids, mode: 0o755 }))?;
+    let directory = home.join(".ssh");
+    root.make_directories(&directory, Some(Attr { ids, mode: 0o700 }))?;
+    let path = directory.join("authorized_keys");
     let mut text = root.read(&path, MAX_FILE)?.unwrap_or_default();
     for key in user.ssh_keys {
         let key = key.trim();

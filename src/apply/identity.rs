@@ -8,8 +8,8 @@ use super::root::Root;
 use super::spot::Attr;
 use crate::image::{IDENTITY_FILE, Identity};
 
-/// Programs read the first that exists, `/etc` before `/usr/lib` (os-release(5)); often it is a symlink
-/// to the second, but an image may have two files.
+/// Programs read the first that exists, `/etc` before `/usr/lib` (os-release(5)); often it is a
+/// symlink to the second, but an image may have two files.
 const OS_RELEASE: [&str; 2] = ["/usr/lib/os-release", "/etc/os-release"];
 const MAX_OS_RELEASE: u64 = 1 << 20;
 

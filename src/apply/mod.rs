@@ -1,7 +1,7 @@
 //! What steps do besides running programs: one [`Op`] carried out inside the image root.
 //!
 //! Runs in the sandbox as root inside the namespaces, with the image as `/` (a test gives another
-//! folder). Nothing of the image is executed. An operation whose result is there already changes
+//! directory). Nothing of the image is executed. An operation whose result is there already changes
 //! nothing, so that it does not become part of a layer.
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Written and downloaded files, folders and symlinks put into place.
+//! Written and downloaded files, directories and symlinks put into place.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -27,9 +27,9 @@ pub(super) fn write(
     }
     // As `>>` does, appending goes through a link; replacing puts a file in the link's place.
     root.make_spot(path)?;
-    let spot = root
-        .final_spot(path)?
-        .ok_or_else(|| Error::in_the_way(path, "is a symlink into a folder that does not exist"))?;
+    let spot = root.final_spot(path)?.ok_or_else(|| {
+        Error::in_the_way(path, "is a symlink into a directory that does not exist")
+    })?;
     if root.look(&spot)?.is_none() {
         root.put_file(&spot, attr, content)?;
         return Ok(());
@@ -58,13 +58,13 @@ pub(super) fn download(
     Ok(())
 }
 
-/// Makes folders, or brings existing ones to `owner` and `mode`.
+/// Makes directories, or brings existing ones to `owner` and `mode`.
 pub(super) fn mkdir(root: &Root, paths: &[String], owner: &str, mode: u32) -> Result<(), Error> {
     let attr = Attr { ids: owner::ids(root, owner)?, mode };
     for path in paths {
         let path = Path::new(path);
         if parts(path)?.is_empty() {
-            let fd = root.make_folders(path, None)?;
+            let fd = root.make_directories(path, None)?;
             root.settle(fd.as_fd(), attr, path)?;
             continue;
         }
@@ -75,13 +75,13 @@ pub(super) fn mkdir(root: &Root, paths: &[String], owner: &str, mode: u32) -> Re
             }
             _ => {}
         }
-        let fd = root.make_folders(path, Some(attr))?;
+        let fd = root.make_directories(path, Some(attr))?;
         root.settle(fd.as_fd(), attr, path)?;
     }
     Ok(())
 }
 
-/// Makes a symlink; replaces a file or link, never a folder.
+/// Makes a symlink; replaces a file or link, never a directory.
 pub(super) fn symlink(root: &Root, path: &str, target: &str) -> Result<(), Error> {
     if target.is_empty() || target.contains('\0') {
         return Err(Error::refused(path, "a symlink needs a target"));
@@ -107,7 +107,7 @@ fn url_name(url: &str) -> Result<String, Error> {
     let bad = || {
         Error::refused(
             url,
-            "has no file name at its end; give the download's `to` a file name instead of a folder",
+            "has no file name at its end; give the download's `to` a file name instead of a directory",
         )
     };
     let mut bytes = vec![];

@@ -3,11 +3,11 @@
 //! Asked and answered in two files, as there may be half a million places:
 //!
 //! ```text
-//! asked    for each place, a folder before what is in it: u32 mode, u16 length and bytes of the path below `to`, u8 kind;
-//!          1 folder · 2 link: u16 length and bytes of its target · 3 file: u64 size, 32 bytes sha256
+//! asked    for each place, a directory before what is in it: u32 mode, u16 length and bytes of the path below `to`, u8 kind;
+//!          1 directory · 2 link: u16 length and bytes of its target · 3 file: u64 size, 32 bytes sha256
 //! answered u32 uid, u32 gid of all that is new; then for each entry of the layer, in its order: u16 length and bytes of its path, u8 kind;
-//!          1 a folder that is there, above something new: u32 mode, uid, gid, u16 count of attributes, each u16 name, u32 value
-//!          2 a new folder, 0755, that the copy does not mention · 3 what was asked for: u32 its number
+//!          1 a directory that is there, above something new: u32 mode, uid, gid, u16 count of attributes, each u16 name, u32 value
+//!          2 a new directory, 0755, that the copy does not mention · 3 what was asked for: u32 its number
 //! ```
 
 use std::io::{self, Read, Write};
@@ -28,7 +28,7 @@ pub(crate) struct Asked {
 /// What is to be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
-    Folder,
+    Directory,
     Link(Vec<u8>),
     File { size: u64, digest: Digest },
 }
@@ -43,9 +43,9 @@ pub(crate) struct Placed {
 /// What stands at a place of the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Put {
-    /// A folder that the image has, above something new.
+    /// A directory that the image has, above something new.
     Above(Box<Metadata>),
-    /// A new folder that the copy needs and does not mention.
+    /// A new directory that the copy needs and does not mention.
     Made,
     /// What was asked for, by its number.
     Asked(u32),
@@ -95,7 +95,7 @@ impl Asked {
         out.write_all(&self.mode.to_le_bytes())?;
         short(out, &self.place)?;
         match &self.what {
-            What::Folder => out.write_all(&[1]),
+            What::Directory => out.write_all(&[1]),
             What::Link(target) => out.write_all(&[2]).and_then(|()| short(out, target)),
             What::File { size, digest } => {
                 out.write_all(&[3])?;
@@ -110,7 +110,7 @@ impl Asked {
         let place = u16::from_le_bytes(number(from)?);
         let place = bytes(from, place.into())?;
         let what = match number(from)? {
-            [1] => What::Folder,
+            [1] => What::Directory,
             [2] => {
                 let target = u16::from_le_bytes(number(from)?);
                 What::Link(bytes(from, target.into())?)

@@ -235,7 +235,7 @@ fn absent(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Ok(meta) => {
             let what = if meta.is_dir() {
-                "folder"
+                "directory"
             } else if meta.is_symlink() {
                 "link"
             } else {

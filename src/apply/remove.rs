@@ -10,8 +10,9 @@ use super::root::Root;
 use super::spot::{Spot, parts};
 use crate::files::remove_at;
 
-/// Removes `paths`, each a path or a glob (`*` matches dot files too, `**` any number of folders).
-/// What is not there is fine, and so is what only the build shows (mounts), which stays.
+/// Removes `paths`, each a path or a glob (`*` matches dot files too, `**` any number of
+/// directories). What is not there is fine, and so is what only the build shows (mounts), which
+/// stays.
 pub(super) fn remove(root: &Root, paths: &[String]) -> Result<(), Error> {
     for path in paths {
         if parts(Path::new(path))?.is_empty() {
@@ -24,7 +25,7 @@ pub(super) fn remove(root: &Root, paths: &[String]) -> Result<(), Error> {
             continue;
         }
         for found in matches(root, path)? {
-            // A match may have gone with a folder that matched before it.
+            // A match may have gone with a directory that matched before it.
             if let Some(spot) = root.spot(&found)? {
                 remove_tree(root, &spot)?;
             }
@@ -33,8 +34,8 @@ pub(super) fn remove(root: &Root, paths: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The paths in the image that the glob matches, sorted. Folders are walked, links to folders are
-/// not, past the pattern's fixed part.
+/// The paths in the image that the glob matches, sorted. Directories are walked, links to
+/// directories are not, past the pattern's fixed part.
 fn matches(root: &Root, pattern: &str) -> Result<Vec<PathBuf>, Error> {
     let clean: PathBuf = std::iter::once("/".as_ref()).chain(parts(Path::new(pattern))?).collect();
     let glob = globset::GlobBuilder::new(&clean.to_string_lossy())
@@ -50,10 +51,10 @@ fn matches(root: &Root, pattern: &str) -> Result<Vec<PathBuf>, Error> {
         .take_while(|c| !c.as_os_str().as_bytes().iter().any(|b| b"*?[{\\".contains(b)))
         .collect();
     let mut found = vec![];
-    let mut folders = vec![fixed];
-    while let Some(folder) = folders.pop() {
-        for name in root.names(&folder)? {
-            let path = folder.join(name);
+    let mut directories = vec![fixed];
+    while let Some(directory) = directories.pop() {
+        for name in root.names(&directory)? {
+            let path = directory.join(name);
             if glob.is_match(&path) {
                 found.push(path);
             } else if (deep || path.components().count() < depth)
@@ -62,7 +63,7 @@ fn matches(root: &Root, pattern: &str) -> Result<Vec<PathBuf>, Error> {
                     .spot(&path)?
                     .map_or(Ok(false), |spot| root.is_fleeting(&spot).map(|f| !f))?
             {
-                folders.push(path);
+                directories.push(path);
             }
         }
     }
@@ -79,6 +80,6 @@ fn remove_tree(root: &Root, spot: &Spot) -> Result<(), Error> {
     if found.kind != FileType::Directory {
         return root.unlink(spot);
     }
-    remove_at(spot.folder(), spot.name(), &spot.shown)?;
-    root.stamp(spot.folder(), &spot.shown)
+    remove_at(spot.directory(), spot.name(), &spot.shown)?;
+    root.stamp(spot.directory(), &spot.shown)
 }

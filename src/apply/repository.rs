@@ -20,10 +20,10 @@ pub(super) struct Source<'a> {
 /// Writes `/etc/apt/sources.list.d/NAME.sources` and `/etc/apt/keyrings/NAME.asc` or `.gpg`, by the
 /// key's form.
 pub(super) fn add(root: &Root, source: &Source<'_>, key: &mut dyn Read) -> Result<(), Error> {
-    if !root.is_folder(Path::new("/etc/apt")) {
+    if !root.is_directory(Path::new("/etc/apt")) {
         return Err(Error::refused(
             format!("repository \"{}\"", source.name),
-            "the image has no apt (no folder /etc/apt); a repository needs a Debian base",
+            "the image has no apt (no directory /etc/apt); a repository needs a Debian base",
         ));
     }
     let mut bytes = vec![];

@@ -21,11 +21,11 @@ use crate::rootfs::resolve;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A folder held open in which all paths are resolved.
+/// A directory held open in which all paths are resolved.
 #[derive(Debug)]
 pub struct Root {
     dir: RootDir,
-    /// How people call it: `/`, or the folder an archive is unpacked into.
+    /// How people call it: `/`, or the directory an archive is unpacked into.
     shown: PathBuf,
     links: Links,
     mount: u64,
@@ -34,7 +34,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens the folder `path` (in production `/` of the already pivoted process). What is made
+    /// Opens the directory `path` (in production `/` of the already pivoted process). What is made
     /// gets the time `epoch` (seconds since 1970) and, where nothing else is said, the owner this
     /// process runs as: root inside the namespace.
     pub fn open(path: &Path, epoch: i64) -> Result<Self, Error> {
@@ -49,10 +49,10 @@ impl Root {
         Ok(Self { dir: RootDir::from_fd(fd, &shown, links), shown, links, mount, epoch, own })
     }
 
-    /// The folder `path` of this root as a root of its own, which nothing can leave: not by `..`,
-    /// not by a link. Made with `attr` if missing.
+    /// The directory `path` of this root as a root of its own, which nothing can leave: not by
+    /// `..`, not by a link. Made with `attr` if missing.
     pub(super) fn beneath(&self, path: &Path, attr: Attr) -> Result<Self, Error> {
-        let fd = self.make_folders(path, Some(attr))?;
+        let fd = self.make_directories(path, Some(attr))?;
         // The real root cannot be left at all, and its absolute links are good ones.
         let links = if parts(path)?.is_empty() { self.links } else { Links::Beneath };
         let mount = mount_of(fd.as_fd(), OsStr::new(""))?;
@@ -89,8 +89,8 @@ impl Root {
         shown.strip_prefix(&self.shown).unwrap_or(shown)
     }
 
-    /// Opens an existing folder, following links; `None` if there is nothing.
-    pub(super) fn folder(&self, path: &Path) -> Result<Option<OwnedFd>, Error> {
+    /// Opens an existing directory, following links; `None` if there is nothing.
+    pub(super) fn directory(&self, path: &Path) -> Result<Option<OwnedFd>, Error> {
         let inside: PathBuf = parts(path)?.into_iter().collect();
         match self.dir.open_dir(&inside) {
             Ok(fd) => Ok(Some(fd)),
@@ -100,7 +100,7 @@ impl Root {
             {
                 Err(Error::in_the_way(
                     self.show(path),
-                    "is not a folder, or lies in something that is none",
+                    "is not a directory, or lies in something that is none",
                 ))
             }
             Err(files::Error::System { source, .. })
@@ -110,26 +110,30 @@ impl Root {
             }
             Err(files::Error::Outside { link, .. }) => Err(Error::in_the_way(
                 self.show(&link),
-                "is a symlink out of the folder that the archive has to stay in",
+                "is a symlink out of the directory that the archive has to stay in",
             )),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// Opens the folder `path`, making what is missing: parents 0755 of [`Root::own`], the last one
-    /// with `last`.
-    pub(super) fn make_folders(&self, path: &Path, last: Option<Attr>) -> Result<OwnedFd, Error> {
-        if let Some(fd) = self.folder(path)? {
+    /// Opens the directory `path`, making what is missing: parents 0755 of [`Root::own`], the last
+    /// one with `last`.
+    pub(super) fn make_directories(
+        &self,
+        path: &Path,
+        last: Option<Attr>,
+    ) -> Result<OwnedFd, Error> {
+        if let Some(fd) = self.directory(path)? {
             return Ok(fd);
         }
         let parts = parts(path)?;
         let mut at = PathBuf::new();
         let mut dir = self
-            .folder(&at)?
+            .directory(&at)?
             .ok_or_else(|| Error::system("open", self.show(&at))(Errno::NOENT.into()))?;
         for (n, part) in parts.iter().enumerate() {
             at.push(part);
-            if let Some(next) = self.folder(&at)? {
+            if let Some(next) = self.directory(&at)? {
                 dir = next;
                 continue;
             }
@@ -138,13 +142,13 @@ impl Root {
                 .unwrap_or(Attr { ids: self.own, mode: 0o755 });
             let spot =
                 Spot { dir: std::rc::Rc::new(dir), name: part.into(), shown: self.show(&at) };
-            dir = self.make_folder(&spot, attr)?;
+            dir = self.make_directory(&spot, attr)?;
         }
         Ok(dir)
     }
 
-    /// Makes a folder where nothing is.
-    pub(super) fn make_folder(&self, spot: &Spot, attr: Attr) -> Result<OwnedFd, Error> {
+    /// Makes a directory where nothing is.
+    pub(super) fn make_directory(&self, spot: &Spot, attr: Attr) -> Result<OwnedFd, Error> {
         self.stays(spot)?;
         match rustix::fs::mkdirat(&*spot.dir, &spot.name, Mode::from_raw_mode(0o700)) {
             Ok(()) => {}
@@ -154,9 +158,9 @@ impl Root {
                     "is a symlink to nowhere; remove it in a `remove` step first",
                 ));
             }
-            Err(e) => return Err(Error::system("make the folder", &spot.shown)(e.into())),
+            Err(e) => return Err(Error::system("make the directory", &spot.shown)(e.into())),
         }
-        let doing = "make the folder";
+        let doing = "make the directory";
         let fd =
             rustix::fs::openat(&*spot.dir, &spot.name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
                 .map_err(|e| Error::system(doing, &spot.shown)(e.into()))?;
@@ -166,26 +170,26 @@ impl Root {
         Ok(fd)
     }
 
-    /// The place of `path`: its folder (links followed) and last name. `None` if the folder is
-    /// missing.
+    /// The place of `path`: its directory (links followed) and last name. `None` if the directory
+    /// is missing.
     pub(super) fn spot(&self, path: &Path) -> Result<Option<Spot>, Error> {
         let (parent, name) = split(path)?;
-        Ok(self.folder(&parent)?.map(|dir| Spot {
+        Ok(self.directory(&parent)?.map(|dir| Spot {
             dir: std::rc::Rc::new(dir),
             name,
             shown: self.show(path),
         }))
     }
 
-    /// As [`Root::spot`], making missing folders.
+    /// As [`Root::spot`], making missing directories.
     pub(super) fn make_spot(&self, path: &Path) -> Result<Spot, Error> {
         let (parent, name) = split(path)?;
-        let dir = self.make_folders(&parent, None)?;
+        let dir = self.make_directories(&parent, None)?;
         Ok(Spot { dir: std::rc::Rc::new(dir), name, shown: self.show(path) })
     }
 
-    /// The place that `path` finally names, links followed in the root; `None` if a folder on the
-    /// way is missing.
+    /// The place that `path` finally names, links followed in the root; `None` if a directory on
+    /// the way is missing.
     pub(super) fn final_spot(&self, path: &Path) -> Result<Option<Spot>, Error> {
         let inside: PathBuf = parts(path)?.into_iter().collect();
         let symlink = |at: &[u8]| -> Result<Option<Vec<u8>>, Error> {
@@ -227,9 +231,9 @@ impl Root {
         }
     }
 
-    /// Whether `path` is a folder or a link to one.
-    pub(super) fn is_folder(&self, path: &Path) -> bool {
-        matches!(self.folder(path), Ok(Some(_)))
+    /// Whether `path` is a directory or a link to one.
+    pub(super) fn is_directory(&self, path: &Path) -> bool {
+        matches!(self.directory(path), Ok(Some(_)))
     }
 
     /// Target of a symlink.
@@ -239,9 +243,9 @@ impl Root {
         Ok(OsString::from_vec(target.into_bytes()))
     }
 
-    /// Names in a folder, sorted by bytes; empty if it is not there.
+    /// Names in a directory, sorted by bytes; empty if it is not there.
     pub(super) fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
-        match self.folder(path)? {
+        match self.directory(path)? {
             Some(fd) => files::dir_names(fd).map_err(Error::system("list", self.show(path))),
             None => Ok(vec![]),
         }
@@ -277,7 +281,7 @@ impl Root {
         Ok(Some(bytes))
     }
 
-    /// Whether `spot` (what is there, else its folder) is on another mount than the image.
+    /// Whether `spot` (what is there, else its directory) is on another mount than the image.
     pub(super) fn is_fleeting(&self, spot: &Spot) -> Result<bool, Error> {
         if mount_of(spot.dir.as_fd(), OsStr::new(""))? != self.mount {
             return Ok(true);
@@ -296,10 +300,10 @@ impl Root {
         if !self.is_fleeting(spot)? {
             return Ok(());
         }
-        // The topmost folder on the way is what people know: /tmp, /run.
+        // The topmost directory on the way is what people know: /tmp, /run.
         let mut mount = spot.shown.clone();
         while let Some(parent) = mount.parent().filter(|p| p.parent().is_some()) {
-            match self.folder(self.inside(parent))? {
+            match self.directory(self.inside(parent))? {
                 Some(fd) if mount_of(fd.as_fd(), OsStr::new(""))? != self.mount => {
                     mount = parent.to_owned()
                 }

@@ -66,8 +66,8 @@ fn find_by(root: &Root, name: &Name, depth: usize) -> Result<Option<Unit>, Error
     for file_name in
         std::iter::once(name.full()).chain(name.template().filter(|_| !name.is_template()))
     {
-        for folder in FOLDERS {
-            let path = Path::new(folder).join(&file_name);
+        for directory in FOLDERS {
+            let path = Path::new(directory).join(&file_name);
             let Some(spot) = root.spot(&path)? else { continue };
             let Some(found) = root.look(&spot)? else { continue };
             if found.kind == FileType::Symlink {
@@ -101,7 +101,7 @@ fn find_by(root: &Root, name: &Name, depth: usize) -> Result<Option<Unit>, Error
 
 fn missing(root: &Root, name: &Name) -> Error {
     let full = name.full();
-    if !FOLDERS.iter().any(|f| root.is_folder(Path::new(f))) {
+    if !FOLDERS.iter().any(|f| root.is_directory(Path::new(f))) {
         return Error::refused(
             what(&full),
             "the image has no systemd units; a `packages` step that brings the service must stand before this one",
@@ -118,9 +118,9 @@ fn missing(root: &Root, name: &Name) -> Error {
         return Error::refused(what(&full), why);
     }
     let mut known = BTreeSet::new();
-    for folder in FOLDERS {
+    for directory in FOLDERS {
         known.extend(
-            root.names(Path::new(folder))
+            root.names(Path::new(directory))
                 .unwrap_or_default()
                 .into_iter()
                 .filter_map(|n| n.into_string().ok()),
@@ -256,10 +256,10 @@ fn disable(root: &Root, unit: &Unit, seen: &mut BTreeSet<String>) -> Result<(), 
     };
     for name in root.names(Path::new(OURS))? {
         let path = Path::new(OURS).join(&name);
-        let folder = name
+        let directory = name
             .to_str()
             .is_some_and(|n| DEPENDENCIES.iter().any(|d| n.ends_with(&format!(".{d}"))));
-        if !folder {
+        if !directory {
             unlink_if(root, &path, |target| Path::new(target).file_name().is_some_and(is_ours))?;
             continue;
         }
@@ -273,7 +273,7 @@ fn disable(root: &Root, unit: &Unit, seen: &mut BTreeSet<String>) -> Result<(), 
             && let Some(spot) = root.spot(&path)?
             && matches!(root.look(&spot)?, Some(Found { kind: FileType::Directory, .. }))
         {
-            root.unlink_folder(&spot)?;
+            root.unlink_directory(&spot)?;
         }
     }
     for also in &unit.install.also {
@@ -311,8 +311,8 @@ fn mask(root: &Root, unit: &Unit) -> Result<(), Error> {
 
 fn unmask(root: &Root, name: &Name) -> Result<(), Error> {
     unlink_if(root, &Path::new(OURS).join(name.full()), |target| target == NOWHERE)?;
-    for folder in &FOLDERS[1..] {
-        let path = Path::new(folder).join(name.full());
+    for directory in &FOLDERS[1..] {
+        let path = Path::new(directory).join(name.full());
         if let Some(spot) = root.spot(&path)?
             && let Some(Found { kind: FileType::Symlink, .. }) = root.look(&spot)?
             && root.read_link(&spot)? == NOWHERE

@@ -18,7 +18,7 @@ pub(super) struct Attr {
     pub(super) mode: u32,
 }
 
-/// A name in a folder held open.
+/// A name in a directory held open.
 #[derive(Debug)]
 pub(super) struct Spot {
     pub(super) dir: std::rc::Rc<OwnedFd>,
@@ -36,7 +36,7 @@ pub(super) struct Found {
 }
 
 impl Spot {
-    /// A name in the folder `dir`, whose image path is `shown`.
+    /// A name in the directory `dir`, whose image path is `shown`.
     pub(super) fn within(dir: &std::rc::Rc<OwnedFd>, shown: &Path, name: &OsStr) -> Self {
         Self { dir: dir.clone(), name: name.to_owned(), shown: shown.join(name) }
     }
@@ -46,8 +46,8 @@ impl Spot {
         &self.name
     }
 
-    /// The folder the name is in.
-    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+    /// The directory the name is in.
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn split(path: &Path) -> Result<(PathBuf, OsString), Error> {
     let mut parts = parts(path)?;
     let name = parts.pop().ok_or_else(|| Error::BadPath {
         path: path.to_owned(),
-        why: "names the root folder itself",
+        why: "names the root directory itself",
     })?;
     Ok((parts.iter().collect(), name.to_owned()))
 }

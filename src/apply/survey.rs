@@ -23,7 +23,9 @@ use super::places::short;
 pub(crate) use super::places::{Asked, Placed, Put, What, read_ids};
 use super::root::Root;
 use super::spot::{Attr, Spot, parts};
-use super::way::{folder_in_the_way, link_over_folder, link_to_folder_in_the_way, outside_the_ids};
+use super::way::{
+    directory_in_the_way, link_over_directory, link_to_directory_in_the_way, outside_the_ids,
+};
 use crate::digest::{Digest, HashReader};
 use crate::layer;
 use crate::rootfs::accounts::Ids;
@@ -106,7 +108,7 @@ pub fn survey(
     Ok(true)
 }
 
-/// A folder: of the image, or new.
+/// A directory: of the image, or new.
 #[derive(Debug)]
 struct Dir {
     /// Its path, with no link in it.
@@ -118,7 +120,7 @@ struct Dir {
 /// What stands at a place, seen through what was put before.
 enum There {
     Nothing,
-    Folder,
+    Directory,
     Link(Vec<u8>),
     /// A file of the image, or anything else in it that a file can replace.
     Old(Attr, FileType),
@@ -132,11 +134,11 @@ struct Survey<'a> {
     unseen: Vec<Vec<u8>>,
     /// Something was looked for where the image is not complete.
     blind: bool,
-    /// By path, with 0 for `/`: then the order of the bytes is that of a layer. Folders above what
-    /// was put are in it too.
+    /// By path, with 0 for `/`: then the order of the bytes is that of a layer. Directories above
+    /// what was put are in it too.
     put: BTreeMap<Vec<u8>, (Put, There)>,
-    /// Folders by the path under which they were looked for; emptied when it grows, or when a link
-    /// was replaced.
+    /// Directories by the path under which they were looked for; emptied when it grows, or when a
+    /// link was replaced.
     open: HashMap<PathBuf, Rc<Dir>>,
 }
 
@@ -155,24 +157,24 @@ impl Survey<'_> {
         } else {
             Path::new(to).join(OsStr::from_bytes(&one.place))
         };
-        if one.what == What::Folder {
-            self.folders(&path, Some(number))?;
+        if one.what == What::Directory {
+            self.directories(&path, Some(number))?;
             return Ok(());
         }
         let mut parts = parts(&path)?;
         let name = parts.pop().ok_or_else(|| Error::BadPath {
             path: path.clone(),
-            why: "names the root folder itself",
+            why: "names the root directory itself",
         })?;
-        let dir = self.folders(&parts.iter().collect::<PathBuf>(), None)?;
+        let dir = self.directories(&parts.iter().collect::<PathBuf>(), None)?;
         let shown = Path::new("/").join(parts.iter().collect::<PathBuf>()).join(name);
         let spot = self.stays(&dir, name, &shown)?;
         let there = self.look(&dir, name, &shown)?;
         match &one.what {
             What::File { size, digest } => match there {
-                There::Folder => return Err(folder_in_the_way(&shown)),
+                There::Directory => return Err(directory_in_the_way(&shown)),
                 There::Link(_) if self.find(&path).is_ok_and(|found| found.is_some()) => {
-                    return Err(link_to_folder_in_the_way(&shown));
+                    return Err(link_to_directory_in_the_way(&shown));
                 }
                 There::Link(_) => self.open.clear(),
                 There::Old(attr, FileType::RegularFile)
@@ -187,14 +189,14 @@ impl Survey<'_> {
                 There::Nothing | There::Old(..) | There::New => {}
             },
             What::Link(target) => match there {
-                There::Folder => return Err(link_over_folder(&shown)),
+                There::Directory => return Err(link_over_directory(&shown)),
                 There::Link(old) if old == *target && self.owns(&dir, name, spot.as_ref())? => {
                     return Ok(());
                 }
                 There::Nothing => {}
                 _ => self.open.clear(),
             },
-            What::Folder => unreachable!("done above"),
+            What::Directory => unreachable!("done above"),
         }
         let stands = match &one.what {
             What::Link(target) => There::Link(target.clone()),
@@ -223,8 +225,9 @@ impl Survey<'_> {
         Ok(reader.finish().1 == *digest)
     }
 
-    /// Returns the folder `path`, made where missing: by the row `asked` at its end, plain above.
-    fn folders(&mut self, path: &Path, asked: Option<u32>) -> Result<Rc<Dir>, Error> {
+    /// Returns the directory `path`, made where missing: by the row `asked` at its end, plain
+    /// above.
+    fn directories(&mut self, path: &Path, asked: Option<u32>) -> Result<Rc<Dir>, Error> {
         if let Some(dir) = self.find(path)? {
             return Ok(dir);
         }
@@ -246,7 +249,7 @@ impl Survey<'_> {
                 ));
             }
             let put = asked.filter(|_| n + 1 == parts.len()).map_or(Put::Made, Put::Asked);
-            self.put(&dir, part, put, There::Folder)?;
+            self.put(&dir, part, put, There::Directory)?;
             dir = Rc::new(Dir { real: join(&dir.real, part.as_bytes()), fd: None });
             self.open.insert(at.clone(), dir.clone());
         }
@@ -256,12 +259,12 @@ impl Survey<'_> {
     fn top(&self) -> Result<Rc<Dir>, Error> {
         let fd = self
             .root
-            .folder(Path::new(""))?
+            .directory(Path::new(""))?
             .ok_or_else(|| Error::system("open", "/")(io::ErrorKind::NotFound.into()))?;
         Ok(Rc::new(Dir { real: vec![], fd: Some(Rc::new(fd)) }))
     }
 
-    /// Finds the folder `path`, following links; `None` if there is nothing.
+    /// Finds the directory `path`, following links; `None` if there is nothing.
     fn find(&mut self, path: &Path) -> Result<Option<Rc<Dir>>, Error> {
         if let Some(dir) = self.open.get(path) {
             return Ok(Some(dir.clone()));
@@ -272,12 +275,12 @@ impl Survey<'_> {
         let found = resolve::follow(top, path_in_root.as_os_str().as_bytes(), |dir, name| {
             Ok(match self.look(dir, OsStr::from_bytes(name), &shown())? {
                 There::Nothing => return Err(None),
-                There::Folder => resolve::Step::Enter(self.enter(dir, name, &shown())?),
+                There::Directory => resolve::Step::Enter(self.enter(dir, name, &shown())?),
                 There::Link(target) => resolve::Step::Symlink(target),
                 There::Old(..) | There::New => {
                     return Err(Some(Error::in_the_way(
                         shown(),
-                        "is not a folder, or lies in something that is none",
+                        "is not a directory, or lies in something that is none",
                     )));
                 }
             })
@@ -317,7 +320,7 @@ impl Survey<'_> {
     fn look(&mut self, dir: &Dir, name: &OsStr, shown: &Path) -> Result<There, Error> {
         let real = join(&dir.real, name.as_bytes());
         match self.put.get(&key(&real)) {
-            Some((_, There::Folder)) => return Ok(There::Folder),
+            Some((_, There::Directory)) => return Ok(There::Directory),
             Some((_, There::Link(target))) => return Ok(There::Link(target.clone())),
             Some(_) => return Ok(There::New),
             None => {}
@@ -327,7 +330,7 @@ impl Survey<'_> {
         let spot = Spot::within(fd, shown.parent().unwrap_or(Path::new("/")), name);
         Ok(match self.root.look(&spot)? {
             None => There::Nothing,
-            Some(found) if found.kind == FileType::Directory => There::Folder,
+            Some(found) if found.kind == FileType::Directory => There::Directory,
             Some(found) if found.kind == FileType::Symlink => {
                 There::Link(self.root.read_link(&spot)?.as_bytes().to_vec())
             }
@@ -344,7 +347,7 @@ impl Survey<'_> {
         self.blind |= self.unseen.iter().any(|path| below(path));
     }
 
-    /// Refuses places that are not part of the image. Returns the place, where its folder is not
+    /// Refuses places that are not part of the image. Returns the place, where its directory is not
     /// new.
     fn stays(&self, dir: &Dir, name: &OsStr, shown: &Path) -> Result<Option<Spot>, Error> {
         let Some(fd) = &dir.fd else { return Ok(None) };
@@ -359,18 +362,18 @@ impl Survey<'_> {
             let path = Path::new(OsStr::from_bytes(above));
             let gone =
                 || Error::system("open", Path::new("/").join(path))(io::ErrorKind::NotFound.into());
-            let fd = self.root.folder(path)?.ok_or_else(gone)?;
+            let fd = self.root.directory(path)?.ok_or_else(gone)?;
             let meta = layer::directory_meta(&fd, path).map_err(|e| {
                 Error::refused(Path::new("/").join(path).display().to_string(), text(&e))
             })?;
-            self.put.insert(key(above), (Put::Above(Box::new(meta)), There::Folder));
+            self.put.insert(key(above), (Put::Above(Box::new(meta)), There::Directory));
             above = above.iter().rposition(|b| *b == b'/').map_or(&[], |at| &above[..at]);
         }
         self.put.insert(key(&join(&dir.real, name.as_bytes())), (put, stands));
         Ok(())
     }
 
-    /// Adds the root folder where a layer that is silent about it would mean something else than
+    /// Adds the root directory where a layer that is silent about it would mean something else than
     /// what is there.
     fn top_where_unusual(&mut self) -> Result<(), Error> {
         let Some(fd) = self.top()?.fd.clone().filter(|_| !self.put.is_empty()) else {
@@ -379,7 +382,7 @@ impl Survey<'_> {
         let meta = layer::directory_meta(&*fd, Path::new("/"))
             .map_err(|e| Error::refused("/", text(&e)))?;
         if !layer::is_usual(&meta) {
-            self.put.insert(vec![], (Put::Above(Box::new(meta)), There::Folder));
+            self.put.insert(vec![], (Put::Above(Box::new(meta)), There::Directory));
         }
         Ok(())
     }

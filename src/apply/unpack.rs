@@ -1,4 +1,5 @@
-//! A downloaded archive unpacked into a folder of the image, which none of its entries can leave.
+//! A downloaded archive unpacked into a directory of the image, which none of its entries can
+//! leave.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -24,12 +25,12 @@ const TELL_EVERY: u64 = 4 << 20;
 pub(super) struct Plan<'a> {
     /// The archive's URL, for messages.
     pub(super) url: &'a str,
-    /// Folder to unpack into; made if missing.
+    /// Directory to unpack into; made if missing.
     pub(super) to: &'a str,
     /// Owner of everything; the archive's own owners do not count.
     pub(super) owner: &'a str,
-    /// Mode of files (folders get x where they get r); else the archive's permission bits without
-    /// set-id and sticky bits.
+    /// Mode of files (directories get x where they get r); else the archive's permission bits
+    /// without set-id and sticky bits.
     pub(super) mode: Option<u32>,
     /// Leading components dropped; an entry with no more than these is left out.
     pub(super) strip: u32,
@@ -58,22 +59,22 @@ pub(super) fn unpack(
     .map_err(broken)?;
     let mut tar = TarReader::new(reader, &LIMITS).foreign();
     let (mut files, mut bytes, mut told) = (0_u64, 0_u64, 0_u64);
-    // Modes of folders come last: a read-only folder must be filled first.
-    let mut folders: BTreeMap<PathBuf, Attr> = BTreeMap::new();
+    // Modes of directories come last: a read-only directory must be filled first.
+    let mut directories: BTreeMap<PathBuf, Attr> = BTreeMap::new();
     while let Some(entry) = tar.next().map_err(broken)? {
         let refuse_entry =
             |why: &str| refuse(format!("entry \"{}\" {why}", String::from_utf8_lossy(&entry.path)));
         let Some(path) = stripped(&entry.path, plan.strip) else { continue };
         let attr = Attr { ids, mode: mode_of(&entry.kind, entry.meta.mode, plan.mode) };
         match &entry.kind {
-            // What the archive says about its own top folder does not change the one it is unpacked
-            // into.
+            // What the archive says about its own top directory does not change the one it is
+            // unpacked into.
             Kind::Dir if path.as_os_str().is_empty() => {}
             Kind::Dir => {
-                if inside.folder(&path)?.is_none() {
-                    inside.make_folders(&path, Some(Attr { mode: 0o700, ..attr }))?;
-                    folders.insert(path, attr);
-                } else if let Some(known) = folders.get_mut(&path) {
+                if inside.directory(&path)?.is_none() {
+                    inside.make_directories(&path, Some(Attr { mode: 0o700, ..attr }))?;
+                    directories.insert(path, attr);
+                } else if let Some(known) = directories.get_mut(&path) {
                     *known = attr;
                 }
             }
@@ -102,7 +103,7 @@ pub(super) fn unpack(
             }
             Kind::Fifo | Kind::Device => {
                 return Err(refuse_entry(
-                    "is a device or fifo; only files, folders and links are unpacked",
+                    "is a device or fifo; only files, directories and links are unpacked",
                 ));
             }
             Kind::Whiteout | Kind::Opaque => {
@@ -119,8 +120,8 @@ pub(super) fn unpack(
     if tar.counted().entries == 0 {
         return Err(refuse("is an empty archive".to_owned()));
     }
-    for (path, attr) in folders.iter().rev() {
-        if let Some(fd) = inside.folder(path)? {
+    for (path, attr) in directories.iter().rev() {
+        if let Some(fd) = inside.directory(path)? {
             inside.settle(fd.as_fd(), *attr, path)?;
             inside.stamp(fd.as_fd(), path)?;
         }

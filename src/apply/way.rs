@@ -7,29 +7,29 @@ use rustix::io::Errno;
 use super::error::Error;
 use crate::rootfs::accounts::Ids;
 
-/// A file cannot take the place of the folder `shown`.
-pub(super) fn folder_in_the_way(shown: &Path) -> Error {
+/// A file cannot take the place of the directory `shown`.
+pub(super) fn directory_in_the_way(shown: &Path) -> Error {
     let path = shown.display();
     let why = format!(
-        "is a folder and a file cannot take its place; write \"{path}/\" to put the file into it, or remove it first"
+        "is a directory and a file cannot take its place; write \"{path}/\" to put the file into it, or remove it first"
     );
     Error::in_the_way(shown, why)
 }
 
-/// A file does not take the place of the link `shown`, as it leads to a folder.
-pub(super) fn link_to_folder_in_the_way(shown: &Path) -> Error {
+/// A file does not take the place of the link `shown`, as it leads to a directory.
+pub(super) fn link_to_directory_in_the_way(shown: &Path) -> Error {
     let path = shown.display();
     let why = format!(
-        "is a symlink to a folder; write \"{path}/\" to put the file into that folder, or remove the link first"
+        "is a symlink to a directory; write \"{path}/\" to put the file into that directory, or remove the link first"
     );
     Error::in_the_way(shown, why)
 }
 
-/// A symlink does not take the place of the folder `shown`.
-pub(super) fn link_over_folder(shown: &Path) -> Error {
+/// A symlink does not take the place of the directory `shown`.
+pub(super) fn link_over_directory(shown: &Path) -> Error {
     Error::in_the_way(
         shown,
-        "is a folder and a symlink never replaces one; remove it in a `remove` step first",
+        "is a directory and a symlink never replaces one; remove it in a `remove` step first",
     )
 }
 

@@ -15,7 +15,9 @@ use rustix::io::Errno;
 use super::error::Error;
 use super::root::Root;
 use super::spot::{Attr, Spot};
-use super::way::{folder_in_the_way, link_over_folder, link_to_folder_in_the_way, owner_error};
+use super::way::{
+    directory_in_the_way, link_over_directory, link_to_directory_in_the_way, owner_error,
+};
 use crate::rootfs::accounts::Ids;
 
 const CHUNK: usize = 64 * 1024;
@@ -72,7 +74,7 @@ impl Root {
     /// The file to compare with, if there is one that may stay.
     fn old_file(&self, spot: &Spot, attr: Attr) -> Result<Option<File>, Error> {
         let Some(found) = self.look(spot)? else { return Ok(None) };
-        self.no_folder(spot, found.kind)?;
+        self.no_directory(spot, found.kind)?;
         // Changing one name of several would change the others, too.
         if found.kind != FileType::RegularFile || (found.links > 1 && found.attr != attr) {
             return Ok(None);
@@ -80,18 +82,18 @@ impl Root {
         self.open_file(spot)
     }
 
-    /// Refuses to put a file or link where a folder, or a link to one, is.
-    pub(super) fn no_folder(&self, spot: &Spot, kind: FileType) -> Result<(), Error> {
+    /// Refuses to put a file or link where a directory, or a link to one, is.
+    pub(super) fn no_directory(&self, spot: &Spot, kind: FileType) -> Result<(), Error> {
         if kind == FileType::Directory {
-            return Err(folder_in_the_way(&spot.shown));
+            return Err(directory_in_the_way(&spot.shown));
         }
-        if kind == FileType::Symlink && self.is_folder(self.inside(&spot.shown)) {
-            return Err(link_to_folder_in_the_way(&spot.shown));
+        if kind == FileType::Symlink && self.is_directory(self.inside(&spot.shown)) {
+            return Err(link_to_directory_in_the_way(&spot.shown));
         }
         Ok(())
     }
 
-    /// Makes a symlink there, replacing a file or link, never a folder.
+    /// Makes a symlink there, replacing a file or link, never a directory.
     pub(super) fn put_link(&self, spot: &Spot, target: &OsStr, ids: Ids) -> Result<(), Error> {
         self.stays(spot)?;
         match self.look(spot)? {
@@ -103,7 +105,7 @@ impl Root {
                 return Ok(());
             }
             Some(found) if found.kind == FileType::Directory => {
-                return Err(link_over_folder(&spot.shown));
+                return Err(link_over_directory(&spot.shown));
             }
             _ => {}
         }
@@ -131,7 +133,7 @@ impl Root {
     pub(super) fn put_hard_link(&self, spot: &Spot, original: &Spot) -> Result<(), Error> {
         self.stays(spot)?;
         if let Some(found) = self.look(spot)? {
-            self.no_folder(spot, found.kind)?;
+            self.no_directory(spot, found.kind)?;
         }
         let (aside, ()) = Aside::made(spot, |name| {
             rustix::fs::linkat(&*original.dir, &original.name, &*spot.dir, name, AtFlags::empty())
@@ -183,7 +185,7 @@ impl Root {
         self.stamp(file.as_fd(), &spot.shown)
     }
 
-    /// Brings owner and mode of an open file or folder to `attr`.
+    /// Brings owner and mode of an open file or directory to `attr`.
     pub(super) fn settle(&self, fd: BorrowedFd<'_>, attr: Attr, shown: &Path) -> Result<(), Error> {
         let fail = |e: Errno| Error::system("set the mode of", shown)(e.into());
         let now = rustix::fs::fstat(fd).map_err(fail)?;
@@ -227,25 +229,25 @@ impl Root {
         .map_err(|e| owner_error(&spot.shown, ids, e))
     }
 
-    /// Sets the time of an open file or folder.
+    /// Sets the time of an open file or directory.
     pub(super) fn stamp(&self, fd: BorrowedFd<'_>, shown: &Path) -> Result<(), Error> {
         rustix::fs::futimens(fd, &self.times())
             .map_err(|e| Error::system("set the time of", shown)(e.into()))
     }
 
-    /// Removes a name that is not a folder.
+    /// Removes a name that is not a directory.
     pub(super) fn unlink(&self, spot: &Spot) -> Result<(), Error> {
         rustix::fs::unlinkat(&*spot.dir, &spot.name, AtFlags::empty())
             .map_err(|e| Error::system("remove", &spot.shown)(e.into()))?;
         self.stamp(spot.dir.as_fd(), &spot.shown)
     }
 
-    /// Removes an empty folder; one that is not empty stays.
-    pub(super) fn unlink_folder(&self, spot: &Spot) -> Result<(), Error> {
+    /// Removes an empty directory; one that is not empty stays.
+    pub(super) fn unlink_directory(&self, spot: &Spot) -> Result<(), Error> {
         match rustix::fs::unlinkat(&*spot.dir, &spot.name, AtFlags::REMOVEDIR) {
             Ok(()) => self.stamp(spot.dir.as_fd(), &spot.shown),
             Err(Errno::NOTEMPTY) => Ok(()),
-            Err(e) => Err(Error::system("remove the folder", &spot.shown)(e.into())),
+            Err(e) => Err(Error::system("remove the directory", &spot.shown)(e.into())),
         }
     }
 
@@ -303,7 +305,7 @@ impl<'a> Aside<'a> {
 impl Drop for Aside<'_> {
     fn drop(&mut self) {
         if !self.placed {
-            // The operation has failed already, and a failed step's whole upper folder is thrown
+            // The operation has failed already, and a failed step's whole upper directory is thrown
             // away.
             let _ = rustix::fs::unlinkat(&*self.spot.dir, &self.name, AtFlags::empty());
         }

@@ -122,7 +122,7 @@ mod tests {
         );
         assert_eq!(
             line(&Change::changed(b"l", vec![What::Kind], link("/a"), node(Kind::Dir, 0))),
-            "changed  /l/  symlink → folder"
+            "changed  /l/  symlink → directory"
         );
         assert_eq!(
             line(&Change::added(b"x\n\x1b[2J\xff", file(0, 0))),

@@ -284,7 +284,7 @@ mod tests {
     use crate::tree::{Kind, Node};
 
     #[test]
-    fn many_in_a_folder_are_counted() {
+    fn many_in_a_directory_are_counted() {
         let node = || Node {
             kind: Kind::File { size: 1, digest: None },
             meta: Metadata { mode: 0o644, ..Metadata::default() },

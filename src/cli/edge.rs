@@ -353,7 +353,7 @@ pub(super) fn store(error: &store::Error) -> Report {
         store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => {
             Some("`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned())
         }
-        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } | store::Error::NotAFolder { .. } | store::Error::Disk { .. } => {
+        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } | store::Error::NotADirectory { .. } | store::Error::Disk { .. } => {
             Some("name another store with --store DIR or BAKE_STORE".to_owned())
         }
         store::Error::Full { .. } => Some(ROOM.to_owned()),

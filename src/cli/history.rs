@@ -62,15 +62,16 @@ fn steps(details: &Details) -> String {
 }
 
 /// The directories of an image by size.
-pub(super) fn folders(sizes: &Sizes) -> String {
-    let row = |one: &inspect::FolderSize| {
+pub(super) fn directories(sizes: &Sizes) -> String {
+    let row = |one: &inspect::DirectorySize| {
         vec![size(one.bytes), one.files.to_string(), format!("{}/", tree::shown(&one.path))]
     };
     let mut rows = vec![vec![size(sizes.bytes), sizes.files.to_string(), "/".to_owned()]];
-    rows.extend(sizes.folders.iter().take(FOLDERS).map(row));
+    rows.extend(sizes.directories.iter().take(FOLDERS).map(row));
     let mut out = table::columns(&["SIZE", "FILES", "DIRECTORY"], &rows, &[0, 1]);
-    if sizes.folders.len() > FOLDERS {
-        out += &format!("and {} smaller ones (--json names all)\n", sizes.folders.len() - FOLDERS);
+    if sizes.directories.len() > FOLDERS {
+        out +=
+            &format!("and {} smaller ones (--json names all)\n", sizes.directories.len() - FOLDERS);
     }
     out
 }

@@ -18,7 +18,7 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
     let wanted = reference(&args.image.image)?;
     let details = inspect::show(&store, &wanted).map_err(|error| edge::store(&error))?;
     let marks = Marks::read(&store)?;
-    let sizes = match args.folders || args.packages {
+    let sizes = match args.directories || args.packages {
         true => Some(inspect::sizes(&store, &wanted).map_err(|error| edge::inspect(&error))?),
         false => None,
     };
@@ -48,7 +48,7 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
         );
         if let (Some(sizes), Some(fields)) = (&sizes, object.as_object_mut()) {
             let parts = [
-                ("folders", args.folders, json!(sizes.folders)),
+                ("folders", args.directories, json!(sizes.directories)),
                 ("packages", args.packages, json!(sizes.packages)),
             ];
             fields.extend(
@@ -60,10 +60,11 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
         }
         ctx.ui.object("show", object);
     } else if let Some(sizes) = &sizes {
-        let folders = if args.folders { history::folders(sizes) } else { String::new() };
+        let directories =
+            if args.directories { history::directories(sizes) } else { String::new() };
         let packages = if args.packages { history::packages(sizes) } else { String::new() };
-        let gap = if args.folders && args.packages { "\n" } else { "" };
-        ctx.ui.raw([folders.as_str(), gap, &packages].concat().as_bytes());
+        let gap = if args.directories && args.packages { "\n" } else { "" };
+        ctx.ui.raw([directories.as_str(), gap, &packages].concat().as_bytes());
     } else {
         ctx.ui.raw(describe(&details, &marks).as_bytes());
     }

@@ -149,7 +149,7 @@ pub(super) fn digest(listing: &Listing, contents: &[Content]) -> Digest {
 pub(super) fn describe(listing: &Listing, contents: &[Content], row: &Row, out: &mut Vec<u8>) {
     field(out, &row.mode.to_be_bytes());
     match row.what {
-        What::Folder => field(out, b"folder"),
+        What::Directory => field(out, b"folder"),
         What::Link(target) => {
             field(out, b"link");
             field(out, listing.text(target));
@@ -231,7 +231,7 @@ mod tests {
 
     impl Lab {
         fn new() -> Self {
-            let dir = tempfile::tempdir().expect("a folder");
+            let dir = tempfile::tempdir().expect("a directory");
             fs::create_dir_all(dir.path().join("in/d/sub")).expect("mkdir");
             for (name, text) in
                 [("a", "one"), ("d/b", "two"), ("d/sub/c", "three"), ("d-e", "four")]
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn a_cache_that_cannot_be_written_is_no_reason_to_fail() {
         let lab = Lab::new();
-        let nowhere = lab.dir.path().join("no/such/folder/cache");
+        let nowhere = lab.dir.path().join("no/such/directory/cache");
         let found = contents(&lab.context, &lab.listing(Duration::from_secs(60)), Some(&nowhere))
             .expect("read");
         assert_eq!(found.into_iter().map(|one| one.digest).collect::<Vec<_>>(), lab.real());

@@ -85,7 +85,7 @@ pub enum Error {
     },
     /// Several sources need a directory to go into.
     #[error("{count} sources need a directory to go into: end `to` with a slash, \"{to}/\"")]
-    NeedsFolder {
+    NeedsDirectory {
         /// How many.
         count: usize,
         /// As written.

@@ -1,9 +1,9 @@
 //! What is left out of a copy: the patterns of `.bakeignore`, else those of `.dockerignore`, and
 //! what never goes along unless a pattern says so.
 //!
-//! `.bakeignore` has the notation of gitignore(5): the last pattern that fits decides, and what lies
-//! in a directory that is left out is left out with it. `.dockerignore` has Docker's: patterns are
-//! relative to the context, and `!` also takes back what lies in a directory that is left out.
+//! `.bakeignore` has the notation of gitignore(5): the last pattern that fits decides, and what
+//! lies in a directory that is left out is left out with it. `.dockerignore` has Docker's: patterns
+//! are relative to the context, and `!` also takes back what lies in a directory that is left out.
 
 use std::path::{Path, PathBuf};
 

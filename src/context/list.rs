@@ -28,7 +28,7 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
-    Folder,
+    Directory,
     /// A regular file.
     File {
         /// Bytes.
@@ -40,7 +40,7 @@ pub enum Kind {
 
 /// A directory of the context that something was taken from.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Directory {
     /// Its path below the context.
     pub(super) source: PathBuf,
     /// Its path below the step's `to`.
@@ -51,7 +51,7 @@ pub(super) struct Folder {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// Index of its directory.
-    pub(super) folder: u32,
+    pub(super) directory: u32,
     /// Where its name stands; an empty name: it is its directory's source itself.
     pub(super) name: Text,
     /// Permission bits in the image.
@@ -68,7 +68,7 @@ pub(super) struct Text {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What {
-    Folder,
+    Directory,
     /// With its target.
     Link(Text),
     File {
@@ -81,7 +81,7 @@ pub(super) enum What {
 /// Everything that one `copy` step takes, sorted by place, a directory before what is in it.
 #[derive(Debug)]
 pub(super) struct Listing {
-    pub(super) folders: Vec<Folder>,
+    pub(super) directories: Vec<Directory>,
     text: Vec<u8>,
     pub(super) rows: Vec<Row>,
     pub(super) files: u32,
@@ -91,12 +91,12 @@ pub(super) struct Listing {
 
 impl Listing {
     pub(super) fn new() -> Self {
-        Self { folders: vec![], text: vec![], rows: vec![], files: 0, when: SystemTime::now() }
+        Self { directories: vec![], text: vec![], rows: vec![], files: 0, when: SystemTime::now() }
     }
 
-    pub(super) fn add_folder(&mut self, source: PathBuf, place: PathBuf) -> Result<u32, Error> {
-        let index = number(self.folders.len())?;
-        self.folders.push(Folder { source, place });
+    pub(super) fn add_directory(&mut self, source: PathBuf, place: PathBuf) -> Result<u32, Error> {
+        let index = number(self.directories.len())?;
+        self.directories.push(Directory { source, place });
         Ok(index)
     }
 
@@ -106,8 +106,8 @@ impl Listing {
         Ok(Text { start, length: u16::try_from(bytes.len()).map_err(|_| Error::TooMany)? })
     }
 
-    pub(super) fn add(&mut self, folder: u32, name: Text, mode: u32, what: What) {
-        self.rows.push(Row { folder, name, mode, what });
+    pub(super) fn add(&mut self, directory: u32, name: Text, mode: u32, what: What) {
+        self.rows.push(Row { directory, name, mode, what });
     }
 
     /// Numbers the files, when all rows are there and in order.
@@ -124,9 +124,9 @@ impl Listing {
 
     /// Whether a source of it is `path`, above it or below it.
     pub(super) fn reaches(&self, path: &Path) -> bool {
-        self.folders
-            .iter()
-            .any(|folder| path.starts_with(&folder.source) || folder.source.starts_with(path))
+        self.directories.iter().any(|directory| {
+            path.starts_with(&directory.source) || directory.source.starts_with(path)
+        })
     }
 
     pub(super) fn text(&self, text: Text) -> &[u8] {
@@ -135,18 +135,20 @@ impl Listing {
 
     /// Path of a row below the context.
     pub(super) fn source(&self, row: &Row) -> PathBuf {
-        joined(&self.folders[row.folder as usize].source, self.text(row.name))
+        joined(&self.directories[row.directory as usize].source, self.text(row.name))
     }
 
     /// Path of a row below the step's `to`.
     pub(super) fn place(&self, row: &Row) -> PathBuf {
-        joined(&self.folders[row.folder as usize].place, self.text(row.name))
+        joined(&self.directories[row.directory as usize].place, self.text(row.name))
     }
 
     /// Writes the place of a row into `out`, which is emptied before.
     pub(super) fn place_into(&self, row: &Row, out: &mut Vec<u8>) {
         out.clear();
-        out.extend_from_slice(self.folders[row.folder as usize].place.as_os_str().as_bytes());
+        out.extend_from_slice(
+            self.directories[row.directory as usize].place.as_os_str().as_bytes(),
+        );
         let name = self.text(row.name);
         if !out.is_empty() && !name.is_empty() {
             out.push(b'/');
@@ -156,7 +158,7 @@ impl Listing {
 
     /// Compares two rows by place.
     fn compare(&self, a: &Row, b: &Row) -> Ordering {
-        if a.folder == b.folder {
+        if a.directory == b.directory {
             return self.text(a.name).cmp(self.text(b.name));
         }
         layer::compare(self.place(a).as_os_str().as_bytes(), self.place(b).as_os_str().as_bytes())
@@ -176,8 +178,8 @@ impl Listing {
                 kept.push(at);
                 continue;
             };
-            let folder = |at: u32| matches!(row(at).what, What::Folder);
-            match (folder(*last), folder(at)) {
+            let directory = |at: u32| matches!(row(at).what, What::Directory);
+            match (directory(*last), directory(at)) {
                 (true, true) => {}
                 // Of two items the later one wins, as if they were two steps; within one glob
                 // nobody said which.
@@ -199,7 +201,7 @@ impl Listing {
     /// A row as people and tests read it.
     pub(super) fn entry(&self, row: &Row) -> Entry {
         let kind = match row.what {
-            What::Folder => Kind::Folder,
+            What::Directory => Kind::Directory,
             What::Link(target) => Kind::Link(PathBuf::from(OsStr::from_bytes(self.text(target)))),
             What::File { mark, .. } => Kind::File { size: mark.size },
         };
@@ -211,6 +213,6 @@ fn number(count: usize) -> Result<u32, Error> {
     u32::try_from(count).map_err(|_| Error::TooMany)
 }
 
-fn joined(folder: &Path, name: &[u8]) -> PathBuf {
-    if name.is_empty() { folder.to_owned() } else { folder.join(OsStr::from_bytes(name)) }
+fn joined(directory: &Path, name: &[u8]) -> PathBuf {
+    if name.is_empty() { directory.to_owned() } else { directory.join(OsStr::from_bytes(name)) }
 }

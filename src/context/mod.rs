@@ -1,5 +1,5 @@
-//! The context: the person's directory that a recipe's paths are relative to, read and never written,
-//! and nothing outside it.
+//! The context: the person's directory that a recipe's paths are relative to, read and never
+//! written, and nothing outside it.
 //!
 //! Runs as the invoking user, outside the sandbox. What a `copy` step takes is listed once, sorted,
 //! with modes that do not depend on a checkout's umask; [`Context::digest`] names it by content,
@@ -104,17 +104,17 @@ impl Context {
         Ok(Self { tree, cache: None, taken }.with_stat_cache(cache))
     }
 
-    /// Remembers in files of the existing folder `folder` how the files that are copied looked and
-    /// what they contained, so that the next build reads only what changed since.
+    /// Remembers in files of the existing directory `directory` how the files that are copied
+    /// looked and what they contained, so that the next build reads only what changed since.
     #[must_use]
-    pub fn with_stat_cache(mut self, folder: PathBuf) -> Self {
+    pub fn with_stat_cache(mut self, directory: PathBuf) -> Self {
         // Under another name it would be another context: nothing is lost but time.
         self.cache = self
             .dir
             .path()
             .canonicalize()
             .ok()
-            .map(|path| (folder, Digest::of(path.as_os_str().as_bytes())));
+            .map(|path| (directory, Digest::of(path.as_os_str().as_bytes())));
         self
     }
 
@@ -186,11 +186,11 @@ impl Context {
     /// The stat cache of what `op` selects. Another selection has another one, so that they do not
     /// push each other out.
     fn cache_file(&self, op: &Op) -> Option<PathBuf> {
-        let (folder, context) = self.cache.as_ref()?;
+        let (directory, context) = self.cache.as_ref()?;
         let Op::Copy { from, to, exclude, .. } = op else { return None };
         // The cache of another format is another file, which is left alone.
         Some(
-            folder.join(
+            directory.join(
                 named(&[
                     seen::MAGIC,
                     context.as_bytes(),

@@ -1,9 +1,9 @@
 //! The stat cache: which files a `copy` step took when it was planned last, how they looked, and
 //! the digests of their contents, so that a build reads only what changed.
 //!
-//! One file a context and selection, in a directory of the store's caches, whole or absent, never the
-//! truth: what cannot be understood is as good as not there, and every block is checked before a
-//! word of it is believed.
+//! One file a context and selection, in a directory of the store's caches, whole or absent, never
+//! the truth: what cannot be understood is as good as not there, and every block is checked before
+//! a word of it is believed.
 //!
 //! ```text
 //! "bake stat cache 1\n"
@@ -161,8 +161,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(folder: &Path) -> io::Result<Self> {
-        let mut aside = BufWriter::with_capacity(256 << 10, files::Aside::new(folder)?);
+    pub(super) fn new(directory: &Path) -> io::Result<Self> {
+        let mut aside = BufWriter::with_capacity(256 << 10, files::Aside::new(directory)?);
         aside.write_all(MAGIC)?;
         Ok(Self { aside, block: vec![], path: vec![] })
     }

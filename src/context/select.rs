@@ -32,7 +32,7 @@ struct Source {
     item: usize,
     path: PathBuf,
     /// Written with a slash at its end: a link is followed, and must lead to a directory.
-    folder: bool,
+    directory: bool,
 }
 
 pub(super) fn select(context: &Tree, op: &Op) -> Result<Listing, Error> {
@@ -45,7 +45,7 @@ pub(super) fn select(context: &Tree, op: &Op) -> Result<Listing, Error> {
         selection.resolve(item, source, &mut sources)?;
     }
     if sources.len() > 1 && !to.ends_with('/') {
-        return Err(Error::NeedsFolder { count: sources.len(), to: to.clone() });
+        return Err(Error::NeedsDirectory { count: sources.len(), to: to.clone() });
     }
     // First row of each source, and its item.
     let mut starts = vec![];
@@ -79,14 +79,14 @@ impl Selection<'_> {
         let last = path.components().count();
         for (n, part) in path.components().enumerate() {
             above.push(part);
-            let is_folder = n + 1 < last || meta.as_ref().is_some_and(Metadata::is_dir);
-            if let Some(by) = excluded(&self.exclude, &above, is_folder)
-                .or_else(|| self.context.leaves_out(&above, is_folder))
+            let is_directory = n + 1 < last || meta.as_ref().is_some_and(Metadata::is_dir);
+            if let Some(by) = excluded(&self.exclude, &above, is_directory)
+                .or_else(|| self.context.leaves_out(&above, is_directory))
             {
                 return Err(Error::LeftOut { path, by });
             }
         }
-        sources.push(Source { item, path, folder: text.ends_with('/') || text.ends_with("/.") });
+        sources.push(Source { item, path, directory: text.ends_with('/') || text.ends_with("/.") });
         Ok(())
     }
 
@@ -105,28 +105,31 @@ impl Selection<'_> {
         let depth = if text.contains("**") { usize::MAX } else { clean.components().count() };
         let before = sources.len();
         let mut refused = 0;
-        let mut folders = match self.context.dir.stat(&fixed) {
+        let mut directories = match self.context.dir.stat(&fixed) {
             Ok(meta) if meta.is_dir() => vec![fixed],
             Ok(_) => vec![],
             Err(e) => return Err(self.context.explain(&fixed, e)),
         };
-        while let Some(folder) = folders.pop() {
-            for name in
-                self.context.dir.list(&folder).map_err(|e| self.context.explain(&folder, e))?
+        while let Some(directory) = directories.pop() {
+            for name in self
+                .context
+                .dir
+                .list(&directory)
+                .map_err(|e| self.context.explain(&directory, e))?
             {
-                let path = folder.join(name);
+                let path = directory.join(name);
                 let Some(meta) = self.context.look(&path)? else { continue };
                 let out = excluded(&self.exclude, &path, meta.is_dir()).is_some()
                     || self.context.leaves_out(&path, meta.is_dir()).is_some();
                 if glob.is_match(&path) {
-                    // A directory that matches brings all that is in it; what else matches in there is
-                    // not a source of its own.
+                    // A directory that matches brings all that is in it; what else matches in there
+                    // is not a source of its own.
                     match out {
                         true => refused += 1,
-                        false => sources.push(Source { item, path, folder: false }),
+                        false => sources.push(Source { item, path, directory: false }),
                     }
                 } else if meta.is_dir() && !out && path.components().count() < depth {
-                    folders.push(path);
+                    directories.push(path);
                 }
             }
         }
@@ -139,11 +142,11 @@ impl Selection<'_> {
 
     /// Takes one source with all that is in it.
     fn take(&mut self, source: Source) -> Result<(), Error> {
-        let Source { path, folder, .. } = source;
+        let Source { path, directory, .. } = source;
         let followed = self.context.dir.open_at(&path, OFlags::PATH, Mode::empty());
         let is_link = !path.as_os_str().is_empty()
             && self.context.look(&path)?.is_some_and(|m| m.is_symlink());
-        if is_link && !folder {
+        if is_link && !directory {
             // Only a link that leads out is refused: one to nothing may well lead to something in
             // the image.
             if let Err(e) = followed
@@ -163,7 +166,7 @@ impl Selection<'_> {
             FileType::Directory => {
                 walk(self.context, &path, &self.exclude, self.modes, &mut self.listing)
             }
-            _ if folder => Err(Error::Kind { path, wanted: "a directory" }),
+            _ if directory => Err(Error::Kind { path, wanted: "a directory" }),
             FileType::RegularFile => {
                 let what = What::File { mark: FileStamp::of(&stat), content: 0 };
                 self.add_single(path, self.modes.file(&stat), what)
@@ -175,7 +178,7 @@ impl Selection<'_> {
     /// A file or link that is a source itself goes to `to`, or into it.
     fn add_single(&mut self, source: PathBuf, mode: u32, what: What) -> Result<(), Error> {
         let named = self.to.ends_with('/').then(|| source.file_name().map(PathBuf::from)).flatten();
-        let itself = self.listing.add_folder(source, named.unwrap_or_default())?;
+        let itself = self.listing.add_directory(source, named.unwrap_or_default())?;
         self.listing.add(itself, Text::default(), mode, what);
         Ok(())
     }

@@ -37,12 +37,12 @@ impl Context {
         let taken = self.take(op)?;
         let (listing, (contents, _)) = (&taken.listing, self.contents(op, &taken)?);
         let mut out = io::BufWriter::with_capacity(256 << 10, out);
-        let mut asked = survey::Asked { mode: 0, place: vec![], what: survey::What::Folder };
+        let mut asked = survey::Asked { mode: 0, place: vec![], what: survey::What::Directory };
         for row in &listing.rows {
             listing.place_into(row, &mut asked.place);
             asked.mode = row.mode;
             asked.what = match row.what {
-                What::Folder => survey::What::Folder,
+                What::Directory => survey::What::Directory,
                 What::Link(target) => survey::What::Link(listing.text(target).to_owned()),
                 What::File { mark, content } => survey::What::File {
                     size: mark.size,
@@ -81,7 +81,7 @@ impl Source<'_> {
         let row = listing.rows.get(number as usize).ok_or(Error::NotACopy)?;
         let meta = meta(row.mode);
         match row.what {
-            What::Folder => tar.dir(path, &meta)?,
+            What::Directory => tar.dir(path, &meta)?,
             What::Link(target) => tar.symlink(path, &meta, listing.text(target))?,
             What::File { mark, content } => {
                 let (contents, _) = self.taken.contents.get().ok_or(Error::NotACopy)?;

@@ -90,7 +90,7 @@ impl Context {
         for (number, row) in (0..).zip(&listing.rows) {
             listing.place_into(row, &mut place);
             match (place.is_empty(), &row.what) {
-                (true, What::Folder) => continue,
+                (true, What::Directory) => continue,
                 (true, _) => {
                     summary.single = true;
                     place.extend(single);

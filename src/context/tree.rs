@@ -1,5 +1,5 @@
-//! The directory of a context, held open: what is in it, what is left out of it, and what its errors
-//! mean to the person who wrote a path.
+//! The directory of a context, held open: what is in it, what is left out of it, and what its
+//! errors mean to the person who wrote a path.
 
 use std::fs::{File, Metadata};
 use std::io;

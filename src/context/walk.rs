@@ -1,5 +1,5 @@
-//! Everything below one directory of the context, looked at once: each directory is opened and listed
-//! once, each name looked at in its open directory, on all cores. No link is followed.
+//! Everything below one directory of the context, looked at once: each directory is opened and
+//! listed once, each name looked at in its open directory, on all cores. No link is followed.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,7 +26,7 @@ const SHARE: usize = 512;
 pub(super) struct Modes(pub(super) Option<u32>);
 
 impl Modes {
-    pub(super) fn folder(self) -> u32 {
+    pub(super) fn directory(self) -> u32 {
         // x where r is; set-id bits are for programs.
         self.0.map_or(0o755, |mode| (mode & 0o777) | ((mode & 0o444) >> 2))
     }
@@ -38,13 +38,14 @@ impl Modes {
 
 /// What stands behind one name.
 enum Seen {
-    Folder,
+    Directory,
     Link(Vec<u8>),
     File(FileStamp, u32),
 }
 
-/// A directory that was looked at: what it holds, sorted by name. Half a million names that each have
-/// a place of their own on the heap would be most of what a build needs, so they stand in one text.
+/// A directory that was looked at: what it holds, sorted by name. Half a million names that each
+/// have a place of their own on the heap would be most of what a build needs, so they stand in one
+/// text.
 #[derive(Default)]
 struct Looked {
     /// Path below the top.
@@ -57,12 +58,12 @@ struct Looked {
 }
 
 impl Looked {
-    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+    fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let mut start = 0;
         self.seen.iter().filter_map(move |(length, seen)| {
             let name = &self.names[start..start + length];
             start += length;
-            matches!(seen, Seen::Folder).then(|| self.below.join(OsStr::from_bytes(name)))
+            matches!(seen, Seen::Directory).then(|| self.below.join(OsStr::from_bytes(name)))
         })
     }
 }
@@ -78,24 +79,25 @@ pub(super) fn walk(
     let open = context.dir.open_dir(top).map_err(|e| context.explain(top, e))?;
     let walk = Walk { context, top, open, exclude, modes };
     let mut levels: Vec<Vec<Looked>> = vec![];
-    let mut folders = vec![PathBuf::new()];
-    while !folders.is_empty() {
-        let looked: Vec<Result<Looked, Error>> =
-            threads::in_pool(|| folders.into_par_iter().map(|below| walk.look(below)).collect());
+    let mut directories = vec![PathBuf::new()];
+    while !directories.is_empty() {
+        let looked: Vec<Result<Looked, Error>> = threads::in_pool(|| {
+            directories.into_par_iter().map(|below| walk.look(below)).collect()
+        });
         // Of several errors always the same one is reported.
         let mut looked = looked.into_iter().collect::<Result<Vec<_>, _>>()?;
-        folders = vec![];
+        directories = vec![];
         for one in &mut looked {
-            one.next = folders.len();
-            folders.extend(one.folders());
+            one.next = directories.len();
+            directories.extend(one.directories());
         }
         levels.push(looked);
     }
-    let itself = listing.add_folder(top.to_owned(), PathBuf::new())?;
-    listing.add(itself, super::list::Text::default(), modes.folder(), What::Folder);
+    let itself = listing.add_directory(top.to_owned(), PathBuf::new())?;
+    listing.add(itself, super::list::Text::default(), modes.directory(), What::Directory);
     listing.rows.reserve_exact(levels.iter().flatten().map(|looked| looked.seen.len()).sum());
-    // In order: a directory, then all that is in it, before the next name beside it. Each is let go as
-    // soon as it is listed.
+    // In order: a directory, then all that is in it, before the next name beside it. Each is let go
+    // as soon as it is listed.
     let mut stack = vec![Open::new(std::mem::take(&mut levels[0][0]), 0, itself)];
     while let Some(open) = stack.last_mut() {
         let Some((length, seen)) = open.seen.next() else {
@@ -112,12 +114,12 @@ pub(super) fn walk(
                 let target = listing.add_text(&target)?;
                 listing.add(open.index, text, 0o777, What::Link(target));
             }
-            Seen::Folder => {
-                listing.add(open.index, text, modes.folder(), What::Folder);
+            Seen::Directory => {
+                listing.add(open.index, text, modes.directory(), What::Directory);
                 let level = open.level + 1;
                 let looked = std::mem::take(&mut levels[level][open.next]);
                 open.next += 1;
-                let index = listing.add_folder(top.join(&looked.below), looked.below.clone())?;
+                let index = listing.add_directory(top.join(&looked.below), looked.below.clone())?;
                 stack.push(Open::new(looked, level, index));
             }
         }
@@ -163,7 +165,7 @@ impl Walk<'_> {
     fn look(&self, below: PathBuf) -> Result<Looked, Error> {
         let path =
             if below.as_os_str().is_empty() { self.top.to_owned() } else { self.top.join(&below) };
-        let fd = self.folder(&below, &path)?;
+        let fd = self.directory(&below, &path)?;
         let mut names = vec![];
         for entry in rustix::fs::Dir::read_from(&fd).map_err(|e| self.failed("list", &path, e))? {
             let entry = entry.map_err(|e| self.failed("list", &path, e))?;
@@ -192,7 +194,7 @@ impl Walk<'_> {
     }
 
     /// Opens a directory by a path without links: one put there in the meantime is not followed.
-    fn folder(&self, below: &Path, path: &Path) -> Result<OwnedFd, Error> {
+    fn directory(&self, below: &Path, path: &Path) -> Result<OwnedFd, Error> {
         if below.as_os_str().is_empty() {
             return rustix::io::fcntl_dupfd_cloexec(&self.open, 3)
                 .map_err(|e| self.failed("open", path, e));
@@ -219,12 +221,12 @@ impl Walk<'_> {
     fn one(
         &self,
         dir: &OwnedFd,
-        folder: &Path,
+        directory: &Path,
         name: Vec<u8>,
         kind: FileType,
         plain: bool,
     ) -> Result<Option<(Vec<u8>, Seen)>, Error> {
-        let path = || folder.join(OsStr::from_bytes(&name));
+        let path = || directory.join(OsStr::from_bytes(&name));
         let mut stat = None;
         let mut kind = kind;
         // A directory needs no more looking at; some file systems do not say what is one.
@@ -255,7 +257,7 @@ impl Walk<'_> {
                 Err(Errno::NOENT | Errno::INVAL) => return Err(Error::Changed { path: path() }),
                 Err(e) => return Err(self.failed("read the link", &path(), e)),
             },
-            (FileType::Directory, _) => Seen::Folder,
+            (FileType::Directory, _) => Seen::Directory,
             _ => return Err(Error::Special { path: path(), kind: special(kind) }),
         };
         Ok(Some((name, seen)))

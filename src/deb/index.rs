@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn files_are_read_in_pieces_and_found_again() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("Packages");
         let mut text = String::new();
         for i in 0..30_000 {
@@ -254,7 +254,7 @@ mod tests {
     fn hostile_indexes_are_refused() {
         let mut catalog = Catalog::default();
         assert!(catalog.add_text("Package: a\n".repeat(200_000)).is_err());
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("P"), b"Package: \xff\n").expect("writable");
         assert!(catalog.add_file(&dir.path().join("P")).is_err());
     }

@@ -84,8 +84,8 @@ impl AsFd for Lock {
     }
 }
 
-/// Opens the lock file, never through a link: a lock file is a fixed name in a directory that others
-/// may be able to write to.
+/// Opens the lock file, never through a link: a lock file is a fixed name in a directory that
+/// others may be able to write to.
 fn open(path: &Path) -> Result<File, Error> {
     let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
     let made =

@@ -1,5 +1,5 @@
-//! Disk effects that are whole or absent: atomic writes, locks, directory syncs, paths held inside a
-//! root.
+//! Disk effects that are whole or absent: atomic writes, locks, directory syncs, paths held inside
+//! a root.
 //!
 //! Nothing here knows what the files mean. What a reader of a directory can see after a crash, at
 //! any moment: the old file or the new one under its name, and perhaps one beside it that nobody

@@ -11,12 +11,12 @@ use rustix::io::Errno;
 use super::dir::{self, dir_names, openat2};
 use super::error::{Error, system};
 
-/// Deeper directories are moved up before they are emptied, so that a hostile tree can exhaust neither
-/// descriptors nor path lengths.
+/// Deeper directories are moved up before they are emptied, so that a hostile tree can exhaust
+/// neither descriptors nor path lengths.
 const DEPTH: usize = 64;
 
-/// Removes `path` and everything below it; what is not there is fine. Directories without permission
-/// bits are given some first.
+/// Removes `path` and everything below it; what is not there is fine. Directories without
+/// permission bits are given some first.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
     let Some(name) = path.file_name() else {
         return Err(Error::Path { path: path.to_owned() });
@@ -29,8 +29,8 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes the entry `name` of the open directory `parent` and everything below it; what is not there
-/// is fine. `shown` is its path for messages.
+/// Removes the entry `name` of the open directory `parent` and everything below it; what is not
+/// there is fine. `shown` is its path for messages.
 pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error> {
     if unlink(parent, name, shown)? {
         return Ok(());
@@ -130,8 +130,8 @@ fn open(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<OwnedFd, E
     let dir = match try_open(flags | OFlags::RDONLY) {
         Err(Errno::ACCESS) => {
             // overlayfs leaves `work/work` with mode 000; steps may leave anything. The detour
-            // through /proc is the way to change the mode of exactly the directory that is held, not
-            // of whatever its name means by then.
+            // through /proc is the way to change the mode of exactly the directory that is held,
+            // not of whatever its name means by then.
             let path = try_open(flags | OFlags::PATH)
                 .map_err(|e| system("open the directory", shown, e))?;
             let link = format!("/proc/self/fd/{}", path.as_raw_fd());

@@ -1,5 +1,5 @@
-//! Paths held inside a directory by the kernel (`openat2`, Linux 5.6): no text is checked, so no link
-//! can be swapped in between.
+//! Paths held inside a directory by the kernel (`openat2`, Linux 5.6): no text is checked, so no
+//! link can be swapped in between.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -18,8 +18,8 @@ use super::remove::remove_at;
 /// What symlinks on the way mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// The directory is `/`: absolute links and `..` stay inside, as for a process that lives in that
-    /// root.
+    /// The directory is `/`: absolute links and `..` stay inside, as for a process that lives in
+    /// that root.
     InRoot,
     /// Links may not leave the directory: an absolute one, or one with too many `..`, is
     /// [`Error::Outside`].
@@ -29,8 +29,8 @@ pub enum Links {
     Never,
 }
 
-/// A directory that no path given to it can leave. Every `path` below is relative to it; a leading `/`
-/// means the directory itself with [`Links::InRoot`] and is an error with [`Links::Beneath`].
+/// A directory that no path given to it can leave. Every `path` below is relative to it; a leading
+/// `/` means the directory itself with [`Links::InRoot`] and is an error with [`Links::Beneath`].
 #[derive(Debug)]
 pub struct RootDir {
     fd: OwnedFd,
@@ -142,8 +142,8 @@ impl RootDir {
         dir_names(self.open_dir(path)?).map_err(|e| self.failed("list", path, e))
     }
 
-    /// Opens the directory that holds `path`, following links on the way (not at the end), and returns
-    /// the last name: what an `*at` call with `NOFOLLOW` needs.
+    /// Opens the directory that holds `path`, following links on the way (not at the end), and
+    /// returns the last name: what an `*at` call with `NOFOLLOW` needs.
     pub fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Error> {
         let name = self
             .plain(path)?
@@ -187,8 +187,8 @@ impl RootDir {
                 Err(e) => return Err(e),
             }
             let parent = self.open_dir(&above)?;
-            // EEXIST here is a link that leads nowhere: where the directory would have to be made is
-            // not ours to guess.
+            // EEXIST here is a link that leads nowhere: where the directory would have to be made
+            // is not ours to guess.
             rustix::fs::mkdirat(&parent, name, Mode::RWXU)
                 .map_err(|e| self.failed("make the directory", &here, e))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

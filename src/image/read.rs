@@ -1,5 +1,5 @@
-//! The one strict reader of stored images. Whoever runs, exports, shows or verifies an image reads it
-//! here, so that none of them accepts what another refuses.
+//! The one strict reader of stored images. Whoever runs, exports, shows or verifies an image reads
+//! it here, so that none of them accepts what another refuses.
 //!
 //! ```text
 //! descriptor ─► manifest ─► config          each: size and digest as its descriptor says, JSON, one media type,

@@ -146,7 +146,8 @@ impl Look {
             (String::from_utf8_lossy(name).into_owned(), describe(name, value))
         });
         Self {
-            kind: node.kind.name(),
+            // The word of the reports' format, which must not change: see docs/json.md.
+            kind: if node.kind == Kind::Dir { "folder" } else { node.kind.name() },
             mode: format!("{:04o}", node.meta.mode),
             uid: node.meta.uid,
             gid: node.meta.gid,

@@ -50,7 +50,7 @@ pub use list::list;
 pub use member::Member;
 pub use picture::Picture;
 pub use show::Details;
-pub use show::FolderSize;
+pub use show::DirectorySize;
 pub use show::LayerRow;
 pub use show::PackageSize;
 pub use show::Sizes;

@@ -142,20 +142,20 @@ impl Packages {
     /// the image has usr/bin/ls.
     fn own(&mut self, tree: &Tree, path: &[u8], key: &Arc<str>) -> Option<Vec<u8>> {
         let bare = path.strip_prefix(b"/").unwrap_or(path);
-        let (folder, name) = (
+        let (directory, name) = (
             tree::parent(bare),
             &bare[bare.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1)..],
         );
         if name.is_empty() || matches!(name, b"." | b"..") {
             return None;
         }
-        let path = tree::join(&tree.resolve(folder), name);
+        let path = tree::join(&tree.resolve(directory), name);
         match self.owners.get_mut(&path) {
             None => {
                 self.owners.insert(path.clone(), key.clone());
             }
-            // Directories are shared; a file in two packages is diverted. The first by name is as good
-            // as any, as long as it is always the same.
+            // Directories are shared; a file in two packages is diverted. The first by name is as
+            // good as any, as long as it is always the same.
             Some(known) if *key < *known => *known = key.clone(),
             Some(_) => {}
         }
@@ -220,20 +220,20 @@ fn stanzas(text: &[u8]) -> Vec<Record> {
     records
 }
 
-/// Reads apk's database: `P:name` and so on, one letter a field; `F:` directories and the `R:` files in
-/// them.
+/// Reads apk's database: `P:name` and so on, one letter a field; `F:` directories and the `R:`
+/// files in them.
 fn apk(text: &[u8]) -> Vec<Record> {
     let text = String::from_utf8_lossy(text);
     let mut records = vec![];
     let mut record = Record { installed: true, ..Record::default() };
-    let mut folder = "";
+    let mut directory = "";
     for line in text.lines().chain([""]) {
         if line.is_empty() {
             records.push(std::mem::replace(
                 &mut record,
                 Record { installed: true, ..Record::default() },
             ));
-            folder = "";
+            directory = "";
             continue;
         }
         match line.split_once(':') {
@@ -241,11 +241,11 @@ fn apk(text: &[u8]) -> Vec<Record> {
             Some(("V", value)) => record.version = value.to_owned(),
             Some(("A", value)) => record.arch = value.to_owned(),
             Some(("F", value)) => {
-                folder = value;
+                directory = value;
                 record.paths.push(value.as_bytes().to_vec());
             }
             Some(("R", value)) => {
-                record.paths.push(tree::join(folder.as_bytes(), value.as_bytes()))
+                record.paths.push(tree::join(directory.as_bytes(), value.as_bytes()))
             }
             _ => {}
         }

@@ -16,8 +16,8 @@ pub(crate) const ACL: &[u8] = b"system.posix_acl_access";
 pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 /// Whether overlayfs takes an attribute of this name for its own: by the mount option `userxattr`
 /// (how this project mounts it) or without it. On a lower directory of any mount they would be
-/// obeyed, not shown: one of them could hide a file from the steps and tests of an image and show it
-/// where the image is used, or the other way round. No layer has one.
+/// obeyed, not shown: one of them could hide a file from the steps and tests of an image and show
+/// it where the image is used, or the other way round. No layer has one.
 pub(crate) fn reserved(name: &[u8]) -> bool {
     RESERVED.iter().any(|prefix| name.starts_with(prefix))
 }

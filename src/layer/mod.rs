@@ -106,8 +106,8 @@ pub struct Blob {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// An overlay lower directory: whiteouts become character devices 0/0, opaque markers
-    /// `user.overlay.opaque`. It sees nothing of the layers below: directories that the tar uses but
-    /// does not mention become 0755 of root, and names through links of lower layers become
+    /// `user.overlay.opaque`. It sees nothing of the layers below: directories that the tar uses
+    /// but does not mention become 0755 of root, and names through links of lower layers become
     /// directories. A tar made by `pack` mentions all its directories, so both forms mean the same.
     Overlay,
     /// A plain tree: whiteouts delete what earlier layers put there.

@@ -20,8 +20,8 @@ pub(crate) enum Named {
     Opaque(Vec<u8>),
 }
 
-/// Brings a name into the form without leading `./`, doubled or trailing slashes; the top directory is
-/// the empty path.
+/// Brings a name into the form without leading `./`, doubled or trailing slashes; the top directory
+/// is the empty path.
 pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, Wrong> {
     if name.is_empty() || name.contains(&0) {
         return Err(Wrong::Empty);
@@ -83,8 +83,8 @@ pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Compares two clean paths in the order of a layer: by bytes, level by level, a directory before what
-/// is in it.
+/// Compares two clean paths in the order of a layer: by bytes, level by level, a directory before
+/// what is in it.
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     // As if `/` were the lowest byte; no name contains a zero byte.
     let low = |byte: &u8| if *byte == b'/' { 0 } else { *byte };

@@ -47,7 +47,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The rules for a layer: devices refused, directorys replace symlinks, owners kept, default limits.
+    /// The rules for a layer: devices refused, directorys replace symlinks, owners kept, default
+    /// limits.
     pub fn layer(form: Form) -> Self {
         Self {
             form,

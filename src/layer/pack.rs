@@ -1,6 +1,6 @@
-//! A directory to a layer tar: an overlay upper directory, or a plain tree, walked by descriptors from
-//! inside the user namespace, where owners, ACLs and file capabilities read as the image sees them.
-//! Memory does not grow with the tree, but for names of hard-linked files.
+//! A directory to a layer tar: an overlay upper directory, or a plain tree, walked by descriptors
+//! from inside the user namespace, where owners, ACLs and file capabilities read as the image sees
+//! them. Memory does not grow with the tree, but for names of hard-linked files.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -21,16 +21,16 @@ const OPEN: usize = 128;
 /// Writes the directory `dir` (an overlay upper directory, or a tree), seen from inside the user
 /// namespace, as a layer tar: same tree, same bytes.
 ///
-/// An entry `./` is written only where the top directory is not 0755 of root, or has attributes or the
-/// opaque mark. Sockets are left out, they mean nothing without their process; devices other than
-/// whiteouts are refused.
+/// An entry `./` is written only where the top directory is not 0755 of root, or has attributes or
+/// the opaque mark. Sockets are left out, they mean nothing without their process; devices other
+/// than whiteouts are refused.
 pub fn pack(dir: &Path, epoch: i64, out: &mut dyn Write) -> Result<Packed, Error> {
     pack_with(dir, epoch, false, out)
 }
 
-/// As [`pack`], over layers that together have the looks of the directory `below` as their top: `./`
-/// is written also where that one is unusual, so that each layer by itself says what the top is
-/// from there on, even if it is usual again.
+/// As [`pack`], over layers that together have the looks of the directory `below` as their top:
+/// `./` is written also where that one is unusual, so that each layer by itself says what the top
+/// is from there on, even if it is usual again.
 pub fn pack_over(
     dir: &Path,
     epoch: i64,
@@ -59,8 +59,8 @@ pub fn is_usual(top: &Metadata) -> bool {
     (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty()
 }
 
-/// Returns the metadata that [`pack`] would give the open directory `fd`; `path` is for messages. Its
-/// time is left out: directories get the epoch.
+/// Returns the metadata that [`pack`] would give the open directory `fd`; `path` is for messages.
+/// Its time is left out: directories get the epoch.
 pub fn directory_meta(fd: impl AsFd, path: &Path) -> Result<Metadata, Error> {
     let path = path.as_os_str().as_bytes();
     let stat = rustix::fs::fstat(&fd).map_err(|e| system("look at", path, e))?;

@@ -24,8 +24,8 @@ const MAX_PADDING: u64 = 16 << 20;
 /// One entry. Paths are clean: relative, without `.`, `..` or a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path; empty for the top directory. For a whiteout the path that is deleted, for an opaque
-    /// mark the directory.
+    /// Its path; empty for the top directory. For a whiteout the path that is deleted, for an
+    /// opaque mark the directory.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,

@@ -1,6 +1,6 @@
-//! A layer tar to a directory. Nothing outside the directory can be reached: links in names are followed
-//! by hand inside it, and every file is made by a call on the descriptor of its own directory, which
-//! was opened by the kernel without following any link.
+//! A layer tar to a directory. Nothing outside the directory can be reached: links in names are
+//! followed by hand inside it, and every file is made by a call on the descriptor of its own
+//! directory, which was opened by the kernel without following any link.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -44,8 +44,8 @@ pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<
     let root = rustix::fs::open(dir, flags, Mode::empty())
         .map_err(|e| system("open the directory", dir.as_os_str().as_bytes(), e))?;
     if options.form == Form::Overlay {
-        // The top directory of the topmost layer is the root that a step sees; the caller's umask has
-        // no say in it.
+        // The top directory of the topmost layer is the root that a step sees; the caller's umask
+        // has no say in it.
         rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))
             .map_err(|e| system("set the mode of", b".", e))?;
     }
@@ -77,8 +77,8 @@ struct Parent {
 struct Work<'a> {
     root: OwnedFd,
     options: &'a Options,
-    /// Open directories by their path in the tar; emptied when it grows, or when anything was removed:
-    /// only then can a path lead elsewhere.
+    /// Open directories by their path in the tar; emptied when it grows, or when anything was
+    /// removed: only then can a path lead elsewhere.
     parents: HashMap<Vec<u8>, Rc<Parent>>,
     once: Once,
     /// Directories get their modes, owners and times when nothing will be put into them any more;
@@ -421,8 +421,8 @@ impl Work<'_> {
     /// Gives all directories what had to wait.
     fn close(&mut self) -> Result<(), Error> {
         let none = BTreeMap::new();
-        // Deepest first: once a directory has its mode, what is in it may be out of reach for anyone
-        // but root.
+        // Deepest first: once a directory has its mode, what is in it may be out of reach for
+        // anyone but root.
         for (path, meta) in std::mem::take(&mut self.directories).into_iter().rev() {
             let fd = match self.open(&path) {
                 Ok(fd) => fd,

@@ -67,8 +67,8 @@ impl<W: Write> Builder<W> {
         self
     }
 
-    /// Adds a directory; the empty path is the top directory itself. Its time is always the epoch: the
-    /// real one depends on the order in which files were put into it.
+    /// Adds a directory; the empty path is the top directory itself. Its time is always the epoch:
+    /// the real one depends on the order in which files were put into it.
     pub fn dir(&mut self, path: &[u8], meta: &Metadata) -> Result<(), Error> {
         self.place(path, path.is_empty())?;
         let mut name = if path.is_empty() { b".".to_vec() } else { path.to_owned() };

@@ -58,8 +58,8 @@ pub struct Source<'a> {
 pub struct Options {
     /// Replace what is at the destination.
     pub force: bool,
-    /// For a directory: everything belongs to the caller; setuid and setgid bits and capabilities are
-    /// dropped. Without it only root can write one.
+    /// For a directory: everything belongs to the caller; setuid and setgid bits and capabilities
+    /// are dropped. Without it only root can write one.
     pub drop_owners: bool,
 }
 

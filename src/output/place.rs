@@ -1,6 +1,6 @@
-//! Where an export is made: aside in the directory of its destination, and renamed to it in one step
-//! when it is whole ([`files::Aside`]). Other files there are nobody's business, whatever they are
-//! called; what a killed export left is removed by the next one.
+//! Where an export is made: aside in the directory of its destination, and renamed to it in one
+//! step when it is whole ([`files::Aside`]). Other files there are nobody's business, whatever they
+//! are called; what a killed export left is removed by the next one.
 
 use std::fs::{self, File};
 use std::io;

@@ -79,7 +79,8 @@ pub fn follow<D, E>(
 }
 
 /// Follows `path` by names alone and returns the path it leads to: relative to the root, without
-/// symlinks, `.` and `..`; empty for the root itself. What does not exist is taken as it is written.
+/// symlinks, `.` and `..`; empty for the root itself. What does not exist is taken as it is
+/// written.
 ///
 /// `symlink` returns the target of the symlink at such a path, or `None` where none is.
 ///

@@ -25,24 +25,24 @@ pub(super) fn times_of(dir: BorrowedFd<'_>) -> io::Result<rustix::fs::Timestamps
 
 pub(super) fn mkdir(path: &Path, mode: u32) -> Result<(), Fault> {
     rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(mode))
-        .doing(|| format!("make the folder {}", path.display()))
+        .doing(|| format!("make the directory {}", path.display()))
 }
 
-/// Makes `place` and the folders above it in the root, through no link, and opens it.
+/// Makes `place` and the directories above it in the root, through no link, and opens it.
 pub(super) fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
     let mut at = open_dir(CWD, "r").doing(|| "open the root".into())?;
     for part in place {
         match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => {
-                return Err(Fault::new(format!("make the folder /{}", place.display()), error));
+                return Err(Fault::new(format!("make the directory /{}", place.display()), error));
             }
         }
         at = open_dir(at.as_fd(), part).map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP | libc::ENOTDIR) => {
                 Fault::image(format!("/{} lies behind a link", place.display()))
             }
-            _ => Fault::new(format!("open the folder /{}", place.display()), error),
+            _ => Fault::new(format!("open the directory /{}", place.display()), error),
         })?;
     }
     Ok(at)
@@ -62,7 +62,7 @@ fn open_path(path: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
 }
 
 pub(super) fn dir_path(path: &Path) -> Result<OwnedFd, Fault> {
-    open_path(path, OFlags::DIRECTORY).doing(|| format!("open the folder {}", path.display()))
+    open_path(path, OFlags::DIRECTORY).doing(|| format!("open the directory {}", path.display()))
 }
 
 pub(super) fn tmpfs(at: &Path, options: &str, more: MountFlags) -> Result<(), Fault> {

@@ -51,7 +51,8 @@ pub struct Inside<'a> {
     /// What the job changed in its image root so far, the way overlayfs keeps it (deletions are
     /// character devices 0:0); `None` without an image root.
     pub changes: Option<&'a Path>,
-    /// Reports how far it has come, in a unit of its own, to the listener of [`super::Session::run`].
+    /// Reports how far it has come, in a unit of its own, to the listener of
+    /// [`super::Session::run`].
     pub progress: &'a mut dyn FnMut(u64),
 }
 

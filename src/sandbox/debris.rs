@@ -15,7 +15,8 @@ use crate::files::open_dir;
 #[derive(Debug, Default)]
 pub(super) struct Debris(pub(super) Vec<PathBuf>);
 
-/// Takes away what [`super::mounts::build`] had to put into the image; called when no other process is left.
+/// Takes away what [`super::mounts::build`] had to put into the image; called when no other process
+/// is left.
 pub(super) fn clean(debris: Debris) -> Result<(), Fault> {
     // Innermost last made, first removed.
     for place in debris.0.into_iter().rev() {
@@ -27,7 +28,7 @@ pub(super) fn clean(debris: Debris) -> Result<(), Fault> {
         let name = place.file_name().unwrap_or_default();
         match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-                // The step put something beside our mount point: then the folder is its own.
+                // The step put something beside our mount point: then the directory is its own.
                 Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
                 Err(error) => return Err(Fault::new(what(), error)),
             },

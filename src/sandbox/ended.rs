@@ -35,8 +35,8 @@ pub enum JobEvent<'a> {
 /// How a job ended.
 #[derive(Debug)]
 pub enum Ended<R> {
-    /// All actions succeeded: the replies of the calls, one an action; `None` for what is no call or
-    /// was skipped.
+    /// All actions succeeded: the replies of the calls, one an action; `None` for what is no call
+    /// or was skipped.
     Done(Vec<Option<R>>),
     /// Action `action` failed.
     Failed {

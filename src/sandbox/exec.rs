@@ -215,7 +215,7 @@ fn start(exec: &Exec) -> String {
         let (errno, error) = attempt(&candidate);
         match errno {
             Some(libc::ENOENT | libc::ENOTDIR) if !candidate.exists() => {}
-            // Another folder may have one that can be started.
+            // Another directory may have one that can be started.
             Some(libc::EACCES) => {
                 refused = refused.or_else(|| Some(explain(&candidate, errno, &error)))
             }
@@ -232,7 +232,7 @@ fn explain(path: &Path, errno: Option<i32>, error: &io::Error) -> String {
             format!("{shown} is in the image, but what it needs to start is not: {}", needs(path))
         }
         Some(libc::ENOENT | libc::ENOTDIR) => format!("there is no program {shown} in the image"),
-        Some(libc::EACCES) if path.is_dir() => format!("{shown} is a folder, not a program"),
+        Some(libc::EACCES) if path.is_dir() => format!("{shown} is a directory, not a program"),
         Some(libc::EACCES) => {
             format!("{shown} may not be executed by this user (is it executable?)")
         }

@@ -1,4 +1,4 @@
-//! Folders of the host, cloned as detached mounts that show on-disk ids as the session's ids.
+//! Directories of the host, cloned as detached mounts that show on-disk ids as the session's ids.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,18 +12,19 @@ use rustix::thread::UnshareFlags;
 use super::plan::{Below, Doing, Fault, JobPlan};
 use super::sys::{self, Forked};
 
-/// The host folders of a job, as detached mounts.
+/// The host directories of a job, as detached mounts.
 #[derive(Debug)]
 pub(super) struct Sources {
-    /// Without an image: the layers folder. Of an image job: the folder that holds upper and work.
+    /// Without an image: the layers directory. Of an image job: the directory that holds upper and
+    /// work.
     pub(super) first: OwnedFd,
-    /// Without an image: the scratch folder. Of an image job: the lower layers.
+    /// Without an image: the scratch directory. Of an image job: the lower layers.
     pub(super) rest: Vec<OwnedFd>,
     /// The extra mounts.
     pub(super) mounts: Vec<OwnedFd>,
 }
 
-/// How a folder's ids are shown.
+/// How a directory's ids are shown.
 #[derive(Clone, Copy)]
 enum Ids<'a> {
     /// As they are on disk.
@@ -32,12 +33,12 @@ enum Ids<'a> {
     Session(BorrowedFd<'a>),
 }
 
-/// Opens every host folder of `plan`. As root this happens before the user namespace is entered
+/// Opens every host directory of `plan`. As root this happens before the user namespace is entered
 /// (only the host's root may map mounts), otherwise after the mount namespace is made (mounts of
 /// another one cannot be cloned).
 pub(super) fn open(plan: &JobPlan, userns: BorrowedFd<'_>) -> Result<Sources, Fault> {
-    let layers = folder(&plan.layers.path())?;
-    let scratch = folder(&plan.scratch.path())?;
+    let layers = directory(&plan.layers.path())?;
+    let scratch = directory(&plan.scratch.path())?;
     let image_ids = if plan.idmap.is_some() { Ids::Session(userns) } else { Ids::Plain };
     let below = |place: &Below, read_only| {
         let (base, named) =
@@ -60,7 +61,7 @@ pub(super) fn open(plan: &JobPlan, userns: BorrowedFd<'_>) -> Result<Sources, Fa
     };
     let mounts = plan.mounts.iter().map(|mount| {
         let path = mount.from.path();
-        let dir = folder(&path)?;
+        let dir = directory(&path)?;
         match plan.idmap {
             Some(base) if mount.mine => {
                 let map = one_line_map(dir.as_fd(), &path, base)?;
@@ -72,12 +73,13 @@ pub(super) fn open(plan: &JobPlan, userns: BorrowedFd<'_>) -> Result<Sources, Fa
     Ok(Sources { first, rest, mounts: mounts.collect::<Result<Vec<_>, _>>()? })
 }
 
-fn folder(path: &Path) -> Result<OwnedFd, Fault> {
+fn directory(path: &Path) -> Result<OwnedFd, Fault> {
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("open the folder {}", path.display()))
+        .doing(|| format!("open the directory {}", path.display()))
 }
 
-/// Opens a folder below another, following no link: what lies there may have been made by a step.
+/// Opens a directory below another, following no link: what lies there may have been made by a
+/// step.
 pub(super) fn beneath(base: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Fault> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -88,7 +90,7 @@ pub(super) fn beneath(base: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Faul
         Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
     )
-    .doing(|| format!("open the folder {}", path.display()))
+    .doing(|| format!("open the directory {}", path.display()))
 }
 
 fn tree(dir: BorrowedFd<'_>, path: &Path, read_only: bool, ids: Ids<'_>) -> Result<OwnedFd, Fault> {

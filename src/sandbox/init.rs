@@ -38,7 +38,7 @@ const LONGEST_REASON: usize = 2000;
 pub(super) struct Init<'a> {
     pub(super) plan: &'a JobPlan,
     pub(super) blobs: &'a Blobs,
-    /// The host's folders, when they had to be opened before the user namespace was entered.
+    /// The host's directories, when they had to be opened before the user namespace was entered.
     pub(super) sources: Option<Sources>,
     pub(super) userns: OwnedFd,
     /// The job's network namespace; `None`: the host's.
@@ -52,7 +52,7 @@ pub(super) struct Init<'a> {
     pub(super) dispatch: Dispatch,
     /// Empty at first.
     pub(super) children: Children,
-    /// The upper folder of an image root once that is built, open as a path.
+    /// The upper directory of an image root once that is built, open as a path.
     pub(super) upper: Option<OwnedFd>,
     /// What [`network::unreachable`] was when the first action began.
     pub(super) unreachable: u64,
@@ -126,8 +126,8 @@ impl Init<'_> {
             }
         }
         mounts::make_private()?;
-        // Before the staging tmpfs: it may hide the very folders, where the store lies below the
-        // place it is mounted on.
+        // Before the staging tmpfs: it may hide the very directories, where the store lies below
+        // the place it is mounted on.
         let sources = match self.sources.take() {
             Some(sources) => sources,
             None => idmap::open(self.plan, self.userns.as_fd())?,
@@ -221,7 +221,7 @@ impl Init<'_> {
             ActionPlan::Call(call) => self.call(call),
             ActionPlan::CallIfChanged(call)
                 if unchanged(self.upper.as_ref())
-                    .doing(|| "look into the upper folder".into())? =>
+                    .doing(|| "look into the upper directory".into())? =>
             {
                 self.take(call.files);
                 plan::send(self.replies, &FromCall::Return(Ok(None)))
@@ -435,7 +435,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("panic")
 }
 
-/// Whether an upper folder, open as a path, holds nothing. Without one nothing can change.
+/// Whether an upper directory, open as a path, holds nothing. Without one nothing can change.
 fn unchanged(upper: Option<&OwnedFd>) -> std::io::Result<bool> {
     let Some(upper) = upper else { return Ok(true) };
     for entry in rustix::fs::Dir::new(open_dir(upper.as_fd(), ".")?)? {

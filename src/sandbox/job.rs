@@ -15,8 +15,8 @@ use super::request::Request;
 pub struct Job<C> {
     /// The image root; `None` for a job without an image, which sees an otherwise empty root.
     pub root: Option<Overlay>,
-    /// Extra folders. Without an image root the session's layers folder is always at `/layers` and its scratch
-    /// folder at `/scratch`, both writable.
+    /// Extra directories. Without an image root the session's layers directory is always at
+    /// `/layers` and its scratch directory at `/scratch`, both writable.
     pub mounts: Vec<Mount>,
     /// Files visible during the job only (resolv.conf, policy-rc.d, …); never reach the image,
     /// whether or not the image has such a file.
@@ -29,25 +29,25 @@ pub struct Job<C> {
     pub actions: Vec<Action<C>>,
 }
 
-/// An overlay root. Paths are host paths below the session's layers or scratch folder.
+/// An overlay root. Paths are host paths below the session's layers or scratch directory.
 #[derive(Debug, Clone)]
 pub struct Overlay {
     /// Read-only layers, topmost first. May be empty (a root from nothing).
     pub lower: Vec<PathBuf>,
     /// Where changes go; made by the caller, may hold files already, also those of an earlier job
-    /// that ended with [`super::Ended::Done`]. A job that does nothing leaves it as it was, but for its
-    /// own owner, mode and attributes: while it is empty, they become those of the topmost layer.
-    /// Lies below scratch.
+    /// that ended with [`super::Ended::Done`]. A job that does nothing leaves it as it was, but for
+    /// its own owner, mode and attributes: while it is empty, they become those of the topmost
+    /// layer. Lies below scratch.
     pub upper: PathBuf,
-    /// Empty folder beside `upper`, made by the caller for this job alone. Afterwards it holds
-    /// empty folders of the kernel's; the next job over the same upper folder needs another.
+    /// Empty directory beside `upper`, made by the caller for this job alone. Afterwards it holds
+    /// empty directories of the kernel's; the next job over the same upper directory needs another.
     pub work: PathBuf,
 }
 
-/// A host folder shown inside.
+/// A host directory shown inside.
 #[derive(Debug, Clone)]
 pub struct Mount {
-    /// Host path of a folder.
+    /// Host path of a directory.
     pub from: PathBuf,
     /// Absolute path inside; in an image root best below `/dev/bake` (a tmpfs), where no mount
     /// point must exist.
@@ -58,13 +58,13 @@ pub struct Mount {
     pub owners: Owners,
 }
 
-/// How owners of a mounted folder appear inside.
+/// How owners of a mounted directory appear inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owners {
-    /// As image ids: on-disk 0 is root inside (for folders that bake made: scratch, layers,
+    /// As image ids: on-disk 0 is root inside (for directories that bake made: scratch, layers,
     /// caches).
     Image,
-    /// Whoever owns the folder itself is root inside (for a person's folders).
+    /// Whoever owns the directory itself is root inside (for a person's directories).
     Mine,
 }
 
@@ -96,7 +96,7 @@ pub enum Action<C> {
     /// Run a function of this very program with root's rights inside the namespaces
     /// only.
     Call(Request<C>),
-    /// As [`Action::Call`], but skipped, without a reply, while the upper folder of the
+    /// As [`Action::Call`], but skipped, without a reply, while the upper directory of the
     /// job's image root holds nothing.
     CallIfChanged(Request<C>),
     /// Start a program and go on while it runs, until it ends by itself or the job does. Its output
@@ -167,7 +167,7 @@ pub struct Exec {
     /// Program and arguments; the program is looked up in the `PATH` of `env` inside the root when
     /// it has no slash.
     pub argv: Vec<String>,
-    /// The whole environment. `HOME` with the value `~` becomes the user's home folder as the
+    /// The whole environment. `HOME` with the value `~` becomes the user's home directory as the
     /// image's `/etc/passwd` says, else `/`.
     pub env: BTreeMap<String, String>,
     /// Working directory inside; made (0755 root) if missing.

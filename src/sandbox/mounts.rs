@@ -1,10 +1,10 @@
 //! Builds the root that a job sees, as pid 1 of its namespaces, and moves into it.
 //!
 //! ```text
-//! staging tmpfs (over some folder of the host, in our mount namespace only)
-//!   s/           folder that holds upper/ and work/: one mount, as overlayfs wants
+//! staging tmpfs (over some directory of the host, in our mount namespace only)
+//!   s/           directory that holds upper/ and work/: one mount, as overlayfs wants
 //!   l/0 l/1 …    lower layers, topmost first
-//!   m/0 m/1 …    read-only folders, to be shown through an overlay that hides their host paths
+//!   m/0 m/1 …    read-only directories, to be shown through an overlay that hides their host paths
 //!   f/0 f/1 …    policy files
 //!   p/           stubs: mount points that the image lacks
 //!   e/           empty
@@ -32,7 +32,7 @@ use crate::files::{dir_names, open_dir};
 
 /// Devices bound from the host. No others can be opened or made inside.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
-/// Files and folders of /proc that tell or change things about the host.
+/// Files and directories of /proc that tell or change things about the host.
 const MASKED: &[&str] = &[
     "acpi",
     "asound",
@@ -50,13 +50,13 @@ const MASKED: &[&str] = &[
     "timer_stats",
 ];
 const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
-/// Somewhere to put the staging tmpfs; only that it is a folder matters.
+/// Somewhere to put the staging tmpfs; only that it is a directory matters.
 const STAGING: &[&str] = &["/tmp", "/run", "/var", "/usr", "/etc"];
 
 /// What is kept of a root that was built.
 pub(super) struct Built {
     pub(super) debris: Debris,
-    /// The upper folder, open as a path; none without an image.
+    /// The upper directory, open as a path; none without an image.
     pub(super) upper: Option<OwnedFd>,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn stage() -> Result<Devices, Fault> {
     let place = STAGING
         .iter()
         .find(|place| Path::new(place).is_dir())
-        .ok_or_else(|| Fault::new("find a folder to mount on", Errno::NOENT))?;
+        .ok_or_else(|| Fault::new("find a directory to mount on", Errno::NOENT))?;
     tmpfs(Path::new(place), "mode=0755", MountFlags::empty())?;
     rustix::process::chdir(*place).doing(|| "enter the staging tmpfs".into())?;
     for name in ["s", "l", "m", "f", "p", "e", "r"] {
@@ -114,7 +114,7 @@ pub(super) fn build(
     let into = || "enter the new root".to_owned();
     rustix::process::chdir("r").doing(into)?;
     // Both on one place: the old root ends up on top of the new one and is then taken off, so no
-    // folder is needed for it.
+    // directory is needed for it.
     rustix::process::pivot_root(".", ".").doing(into)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).doing(into)?;
     rustix::process::chdir("/").doing(into)?;
@@ -137,7 +137,7 @@ struct Root {
 }
 
 impl Root {
-    /// The root of a job without an image: a tmpfs with the session's two folders.
+    /// The root of a job without an image: a tmpfs with the session's two directories.
     fn bare(plan: &JobPlan, sources: Sources) -> Result<Self, Fault> {
         tmpfs(Path::new("r"), "mode=0755", MountFlags::empty())?;
         for (name, mode) in [
@@ -200,7 +200,7 @@ impl Root {
         let upper = dir_path(&upper_path)?;
         let work = dir_path(&work_path)?;
         if !lower.is_empty() {
-            // The overlay's root looks like the upper folder: without this, what an earlier step
+            // The overlay's root looks like the upper directory: without this, what an earlier step
             // did to `/` would be unseen.
             let inherit = || -> io::Result<()> {
                 let (top, upper) = (open_dir(CWD, Path::new("l/0"))?, open_dir(CWD, &upper_path)?);
@@ -220,7 +220,7 @@ impl Root {
             // these three to be links.
             if at != Path::new(name) && ["dev", "proc", "sys"].contains(&name) {
                 return Err(Fault::image(format!(
-                    "/{name} in the image is a symbolic link, not a folder"
+                    "/{name} in the image is a symbolic link, not a directory"
                 )));
             }
             if root.view.covered(&at) {
@@ -274,7 +274,7 @@ impl Root {
         let mount = overlay_mount(&stack, Some((upper.as_fd(), work.as_fd())))?;
         let flags = rustix::fs::fstatvfs(&mount).doing(|| "look at the overlay".into())?.f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
-            // Happens without an error when the kernel cannot make its work folder.
+            // Happens without an error when the kernel cannot make its work directory.
             return Err(Fault::new("mount the overlay for writing", Errno::ROFS).hint(
                 "the store must be on a file system with extended attributes that overlayfs can write to: ext4, xfs, btrfs or tmpfs",
             ));
@@ -292,9 +292,9 @@ impl Root {
         Path::new("r").join(place)
     }
 
-    /// Makes `place` in the overlay if the stub does not show: hidden by a folder that the upper
-    /// folder holds and marks opaque, or by a deletion there. Only uppers with content of earlier
-    /// jobs have these.
+    /// Makes `place` in the overlay if the stub does not show: hidden by a directory that the upper
+    /// directory holds and marks opaque, or by a deletion there. Only uppers with content of
+    /// earlier jobs have these.
     fn ensure(&mut self, place: &Path, kind: Kind) -> Result<(), Fault> {
         let mut missing = vec![];
         for part in place.ancestors().filter(|p| !p.as_os_str().is_empty()) {
@@ -414,7 +414,7 @@ impl Root {
                 mkdir(&below, 0o755)?;
                 attach(source, &below)?;
                 let stack = [dir_path(&below)?, dir_path(Path::new("e"))?];
-                // Seen through an overlay, /proc/self/mountinfo does not tell the folder's host
+                // Seen through an overlay, /proc/self/mountinfo does not tell the directory's host
                 // path. Not every file system can.
                 let (shown, hidden) =
                     match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None) {

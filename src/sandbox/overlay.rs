@@ -22,14 +22,14 @@ pub(super) fn overlay_mount(
         None => overlay_by_path(lower, upper)?,
     };
     let configured = || -> rustix::io::Result<()> {
-        // Without userxattr a user namespace cannot mark deletions of folders: EIO on `rm -r`.
+        // Without userxattr a user namespace cannot mark deletions of directories: EIO on `rm -r`.
         rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
         if upper.is_some() {
             // The stubs lie on another file system than the rest. Without this a file's inode
             // number could change when it is first written to, and its device not be that of the
-            // folder it is in; with it all are as if the stubs were not there.
+            // directory it is in; with it all are as if the stubs were not there.
             rustix::mount::fsconfig_set_string(&context, "xino", "on")?;
-            // No flush of the whole file system at the end; a dead build's upper folder is never
+            // No flush of the whole file system at the end; a dead build's upper directory is never
             // used again anyway.
             rustix::mount::fsconfig_set_flag(&context, "volatile")?;
         }

@@ -64,13 +64,13 @@ pub(super) struct JobPlan {
 pub(super) struct RootPlan {
     /// Topmost first.
     pub(super) lower: Vec<Below>,
-    /// The folder that holds `upper` and `work`, below scratch.
+    /// The directory that holds `upper` and `work`, below scratch.
     pub(super) parent: WirePath,
     pub(super) upper: WirePath,
     pub(super) work: WirePath,
 }
 
-/// A folder below one of the session's two.
+/// A directory below one of the session's two.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Below {
     pub(super) in_scratch: bool,

@@ -30,20 +30,20 @@ pub struct Session<C> {
     supervisor: Supervisor,
     /// The locked id range, as root.
     slot: Option<ids::Slot>,
-    layers: Folder,
-    scratch: Folder,
+    layers: Directory,
+    scratch: Directory,
     seccomp: Vec<u8>,
     limits: ids::Limits,
     calls: PhantomData<fn(C)>,
 }
 
-/// One of the session's two folders, as the caller names it and as it really is.
-struct Folder {
+/// One of the session's two directories, as the caller names it and as it really is.
+struct Directory {
     named: PathBuf,
     real: PathBuf,
 }
 
-impl Folder {
+impl Directory {
     fn open(path: &Path) -> Result<Self, Error> {
         let real = path.canonicalize().map_err(|source| Error::System {
             what: format!("cannot open the directory {}", path.display()),
@@ -53,7 +53,7 @@ impl Folder {
         Ok(Self { named, real })
     }
 
-    /// The part of `path` below this folder.
+    /// The part of `path` below this directory.
     fn below(&self, path: &Path) -> Option<PathBuf> {
         let path = std::path::absolute(path).ok()?;
         let rest =
@@ -107,13 +107,13 @@ impl<P: Includes<C>, C: Call> Run<C> for Session<P> {
 }
 
 impl<C: Call> Session<C> {
-    /// Makes the user namespace. `layers`: directory of unpacked layers; `scratch`: this build's own
-    /// directory; both on one file system that supports overlay upper directories; both exist.
+    /// Makes the user namespace. `layers`: directory of unpacked layers; `scratch`: this build's
+    /// own directory; both on one file system that supports overlay upper directories; both exist.
     ///
     /// # Errors
     /// Where this host cannot.
     pub fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
-        let (layers, scratch) = (Folder::open(layers)?, Folder::open(scratch)?);
+        let (layers, scratch) = (Directory::open(layers)?, Directory::open(scratch)?);
         disk::check(&scratch.real)?;
         let slot = if host.id_mode == IdMode::Root { Some(ids::lock_slot()?) } else { None };
         let (supervisor, event) = Supervisor::start(program::program(host)?)

@@ -205,8 +205,8 @@ impl Running {
     /// Waits for the end, after [`Self::kill`] or when [`Self::ended`] has hung up.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         self.kill();
-        // The second for the case that the supervisor itself was killed: the helper and the init hold
-        // that pipe as long as they live.
+        // The second for the case that the supervisor itself was killed: the helper and the init
+        // hold that pipe as long as they live.
         for pipe in [self.ended.as_fd(), self.events.as_fd()] {
             loop {
                 let mut fds = [PollFd::from_borrowed_fd(pipe, PollFlags::empty())];

@@ -2,8 +2,8 @@
 //!
 //! A mount needs something to lie on. What the image does not have must not be made in it, so a
 //! private lower layer holds empty stubs: below the image's layers, or, where the image deleted
-//! what stood there, above them. The folders above stubs are made to look exactly as in the image:
-//! should the step change such a folder, what the overlay copies up is the image's own.
+//! what stood there, above them. The directories above stubs are made to look exactly as in the
+//! image: should the step change such a directory, what the overlay copies up is the image's own.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -33,17 +33,17 @@ pub(super) struct View {
     covers: Vec<PathBuf>,
 }
 
-/// The folders that make an image, topmost first, looked at the way overlayfs shows them. An
+/// The directories that make an image, topmost first, looked at the way overlayfs shows them. An
 /// overlay of its own, only to look at, would cost as much as all the other mounts of a small job.
 struct Stack(Vec<PathBuf>);
 
 /// What a [`Stack`] shows at a place.
 enum Found {
-    /// Its path in the topmost folder that shows it, and what it is.
+    /// Its path in the topmost directory that shows it, and what it is.
     There(PathBuf, Stat),
-    /// Nothing; what an additional lowest folder had there would be seen.
+    /// Nothing; what an additional lowest directory had there would be seen.
     Absent,
-    /// Nothing, also if an additional lowest folder had it: deleted, or below something else.
+    /// Nothing, also if an additional lowest directory had it: deleted, or below something else.
     Hidden,
 }
 
@@ -68,8 +68,8 @@ impl Stack {
                 let kind = FileType::from_raw_mode(stat.st_mode);
                 let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
                 if kind != FileType::Directory {
-                    // A file below a folder of the same name is not seen, and neither is what lies
-                    // below it.
+                    // A file below a directory of the same name is not seen, and neither is what
+                    // lies below it.
                     if shown.is_none() && !whiteout {
                         shown = Some((path, stat));
                     }
@@ -93,7 +93,7 @@ impl Stack {
     }
 }
 
-/// Whether a folder hides those of its name further down.
+/// Whether a directory hides those of its name further down.
 fn opaque(dir: &Path) -> rustix::io::Result<bool> {
     let mut value = [0_u8; 1];
     match rustix::fs::lgetxattr(dir, attributes::OPAQUE, &mut value[..]) {
@@ -105,7 +105,7 @@ fn opaque(dir: &Path) -> rustix::io::Result<bool> {
 }
 
 impl View {
-    /// `layers`: the image's folders, topmost first.
+    /// `layers`: the image's directories, topmost first.
     pub(super) fn new(layers: Vec<PathBuf>) -> Self {
         Self { image: Stack(layers), covers: vec![] }
     }
@@ -171,13 +171,13 @@ impl View {
             match (kind, is_dir) {
                 (Kind::Dir, false) => {
                     return Err(Fault::image(format!(
-                        "/{} in the image is not a folder",
+                        "/{} in the image is not a directory",
                         place.display()
                     )));
                 }
                 (Kind::File, true) => {
                     return Err(Fault::image(format!(
-                        "/{} in the image is a folder",
+                        "/{} in the image is a directory",
                         place.display()
                     )));
                 }
@@ -187,10 +187,10 @@ impl View {
         Ok(found)
     }
 
-    /// Makes stubs in the folder `layer` for those of `places` that the image lacks. Returns these,
-    /// and whether `layer` has to lie above the image to be seen.
+    /// Makes stubs in the directory `layer` for those of `places` that the image lacks. Returns
+    /// these, and whether `layer` has to lie above the image to be seen.
     ///
-    /// Below is better: folders that the image has keep their inode numbers.
+    /// Below is better: directories that the image has keep their inode numbers.
     pub(super) fn make_stubs(
         &self,
         layer: BorrowedFd<'_>,
@@ -209,13 +209,13 @@ impl View {
                 Found::Hidden => above = true,
             }
             // The empty path at the end stands for the root, whose look comes from the upper
-            // folder.
+            // directory.
             parents.extend(
                 place.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned),
             );
             missing.push((place.clone(), *kind));
         }
-        // In order, so a folder comes before what is in it.
+        // In order, so a directory comes before what is in it.
         for parent in &parents {
             ignore_exists(rustix::fs::mkdirat(layer, parent, Mode::from_raw_mode(0o755)))
                 .doing(|| stub(parent))?;
@@ -227,7 +227,7 @@ impl View {
             };
             ignore_exists(made).doing(|| stub(place))?;
         }
-        // Times last and from the inside out: every other change to a folder would move them.
+        // Times last and from the inside out: every other change to a directory would move them.
         for parent in parents.iter().rev() {
             let look = || -> std::io::Result<()> {
                 let Found::There(path, _) = self.image.find(parent)? else { return Ok(()) };
@@ -257,7 +257,7 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<O
     rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode))
 }
 
-/// Whether two folders have the same owner and mode, and no extended attributes of their own.
+/// Whether two directories have the same owner and mode, and no extended attributes of their own.
 pub(super) fn alike(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> std::io::Result<bool> {
     let look = |fd| -> std::io::Result<_> {
         let (stat, xattrs) =
@@ -268,8 +268,8 @@ pub(super) fn alike(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> std::io::Resu
     Ok(one == other && plain && also_plain)
 }
 
-/// Gives a folder the owner, mode, extended attributes and times of another, but for what overlayfs
-/// notes on it (opaque, origin).
+/// Gives a directory the owner, mode, extended attributes and times of another, but for what
+/// overlayfs notes on it (opaque, origin).
 pub(super) fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
     rustix::fs::fchown(

@@ -1,5 +1,5 @@
-//! Messages with open files, over a pair of sockets: how bake and its supervisor, and the supervisor and
-//! its children, talk.
+//! Messages with open files, over a pair of sockets: how bake and its supervisor, and the
+//! supervisor and its children, talk.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

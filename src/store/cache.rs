@@ -11,9 +11,9 @@
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
 //! ```
 //!
-//! A blob that an entry names is linked into the staging area of the build that uses it, so removing it
-//! from the cache meanwhile harms nobody. Whether it is whole is told by inode, size and time of
-//! change as noted when it was written; where these differ it is read and hashed.
+//! A blob that an entry names is linked into the staging area of the build that uses it, so
+//! removing it from the cache meanwhile harms nobody. Whether it is whole is told by inode, size
+//! and time of change as noted when it was written; where these differ it is read and hashed.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -192,8 +192,8 @@ impl StepCache {
         Ok(Found::Hit(entry))
     }
 
-    /// Keeps what `key` gave. Its blob, which must be in `staging`, is synced first, so that an entry
-    /// never promises too much.
+    /// Keeps what `key` gave. Its blob, which must be in `staging`, is synced first, so that an
+    /// entry never promises too much.
     pub fn keep(&self, key: &Digest, mut entry: Entry, staging: &Staging) -> Result<(), Error> {
         if let Some(layer) = &entry.layer {
             let (from, to) = (staging.path(&layer.digest), self.blob_path(&layer.digest));

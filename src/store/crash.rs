@@ -35,8 +35,8 @@ fn image(staging: &Staging, reference: &str, content: &str) -> Version {
     Version::new(reference.parse().expect("a reference"), manifest)
 }
 
-/// Puts what speaks about an image into the staging area: a manifest with one file, whose subject is the
-/// image.
+/// Puts what speaks about an image into the staging area: a manifest with one file, whose subject
+/// is the image.
 fn with_referrer(staging: &Staging, mut version: Version) -> Version {
     let put = |media: &str, bytes: &[u8]| {
         let (digest, size) = staging.put(bytes).expect("put");

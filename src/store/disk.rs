@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::files::{self, system};
 
-/// Permission bits of directories and files that anyone may read; set whatever the umask says, so that
-/// a store that several people read does not depend on who wrote last.
+/// Permission bits of directories and files that anyone may read; set whatever the umask says, so
+/// that a store that several people read does not depend on who wrote last.
 pub(super) const PUBLIC_DIR: u32 = 0o755;
 /// As [`PUBLIC_DIR`], for files.
 pub(super) const PUBLIC_FILE: u32 = 0o644;

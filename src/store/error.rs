@@ -23,7 +23,7 @@ pub enum Error {
     },
     /// A file was named as the store.
     #[error("{} is a file; a store is a directory", path.display())]
-    NotAFolder {
+    NotADirectory {
         /// The file.
         path: PathBuf,
     },

@@ -68,7 +68,7 @@ pub(super) fn judge(dir: &Path) -> Result<State, Error> {
         }
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(State::Nothing),
         Err(e) if e.kind() == ErrorKind::NotADirectory => {
-            return Err(Error::NotAFolder { path: dir.to_owned() });
+            return Err(Error::NotADirectory { path: dir.to_owned() });
         }
         Err(e) => return Err(reading(system("list", dir, e))),
     }

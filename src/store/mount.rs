@@ -5,7 +5,8 @@
 //! There is no name of a superblock. What changes with it, in this order:
 //! - the inode of its directory in sysfs, `/sys/fs/ext4/vda`, which is made anew with each
 //! - the unique id of the mount (statx(2), Linux 6.8), which never comes again within one boot, and
-//!   which no mount shares: seen through another mount, as in another container, nothing is believed
+//!   which no mount shares: seen through another mount, as in another container, nothing is
+//!   believed
 //!
 //! Each with the id of the boot. On tmpfs the file system and its content go together.
 

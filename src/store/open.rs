@@ -10,8 +10,8 @@ use crate::files::{self, Lock, system};
 
 impl Store {
     /// Opens (and makes, where missing) the store at `dir`, and repairs what a writer that died
-    /// left behind. An OCI layout that another tool made becomes a store; any other directory that is
-    /// not empty is refused.
+    /// left behind. An OCI layout that another tool made becomes a store; any other directory that
+    /// is not empty is refused.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let dir = absolute(dir)?;
         let store = Self { dir, to_read: false, patience: PATIENCE };

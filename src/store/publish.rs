@@ -61,11 +61,12 @@ struct Move<'a> {
 }
 
 impl Store {
-    /// Publishes the staging area's blobs and `versions` in one step: every blob fsynced, then one rename
-    /// of `index.json` under the lock. All or nothing. A version that exists with another manifest
-    /// digest is an error (`VersionTaken`), with the same one `Already`: then its entry takes over
-    /// the annotations given and the referrers that are new. Blobs of the staging area that no version
-    /// needs stay in the staging area. Every blob a version needs must be in the staging area or in the store.
+    /// Publishes the staging area's blobs and `versions` in one step: every blob fsynced, then one
+    /// rename of `index.json` under the lock. All or nothing. A version that exists with another
+    /// manifest digest is an error (`VersionTaken`), with the same one `Already`: then its entry
+    /// takes over the annotations given and the referrers that are new. Blobs of the staging area
+    /// that no version needs stay in the staging area. Every blob a version needs must be in the
+    /// staging area or in the store.
     pub fn publish(
         &self,
         staging: &Staging,
@@ -74,9 +75,9 @@ impl Store {
         self.publish_all(&[(staging, versions)])
     }
 
-    /// As [`Store::publish`], for several staging areas in one transaction: all versions of all staging areas
-    /// appear by one rename, or none. A version may need blobs of any of the staging areas. The answers
-    /// are in the order of the versions, one staging area after the other.
+    /// As [`Store::publish`], for several staging areas in one transaction: all versions of all
+    /// staging areas appear by one rename, or none. A version may need blobs of any of the staging
+    /// areas. The answers are in the order of the versions, one staging area after the other.
     pub fn publish_all(
         &self,
         stagings: &[(&Staging, &[Version])],

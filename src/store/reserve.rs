@@ -1,5 +1,5 @@
-//! Room on the disk that is kept for removing: on a full disk a removal still has to write the index
-//! without the version, before it can free anything.
+//! Room on the disk that is kept for removing: on a full disk a removal still has to write the
+//! index without the version, before it can free anything.
 //!
 //! The file `reserve` in the store's directory holds nothing. It is given up while a removal is at
 //! work, and made again afterwards, or by the next one who opens the store to write.

@@ -22,8 +22,8 @@ use crate::digest::Digest;
 use crate::files::{Aside, Lock, remove_tree, system};
 
 /// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened:
-/// the corner is removed, as far as this process may (directories of subordinate ids must be removed
-/// inside the user namespace before; what stays is found again by
+/// the corner is removed, as far as this process may (directories of subordinate ids must be
+/// removed inside the user namespace before; what stays is found again by
 /// [`Store::dead_stagings`]).
 #[derive(Debug)]
 pub struct Staging {
@@ -237,8 +237,8 @@ impl Staging {
         if let Some(error) = failed {
             return Err(writing(error));
         }
-        // The lock goes last, and not while somebody looks for dead staging areas: without it this would
-        // look like one.
+        // The lock goes last, and not while somebody looks for dead staging areas: without it this
+        // would look like one.
         let _burial = door(&self.scratch)?;
         remove_tree(&self.dir).map_err(writing)
     }
@@ -308,13 +308,14 @@ pub struct NewBlob {
 }
 
 impl NewBlob {
-    /// Keeps it under `digest` (which the writer has computed); part of the staging area until published.
+    /// Keeps it under `digest` (which the writer has computed); part of the staging area until
+    /// published.
     pub fn keep(self, digest: &Digest) -> Result<(), Error> {
         let to = self.dir.join(digest.hex());
         let file =
             self.file.into_inner().map_err(|e| writing(system("write", &to, e.into_error())))?;
-        // Not synced here: most staging areas that fail would pay for nothing. The publish syncs what it
-        // takes.
+        // Not synced here: most staging areas that fail would pay for nothing. The publish syncs
+        // what it takes.
         file.keep_unsynced(&to, disk::PUBLIC_FILE).map_err(writing)
     }
 }

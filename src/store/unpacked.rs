@@ -65,8 +65,8 @@ impl StepCache {
         Ok(Some(UnpackedLayer { path, _lock: shared }))
     }
 
-    /// Whether the unpacked layer with the note `used` was made since its file system was mounted, so
-    /// that what was not synced is there all the same.
+    /// Whether the unpacked layer with the note `used` was made since its file system was mounted,
+    /// so that what was not synced is there all the same.
     fn unpacked_here(&self, used: &Path) -> bool {
         let noted = disk::read(used, 4096).ok().flatten();
         self.mount.as_ref().is_some_and(|mount| noted.as_deref() == Some(mount.as_bytes()))

@@ -31,8 +31,8 @@ pub use what::{What, differences};
 /// A root file system as a list of its names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Clean paths (relative, no `./`; the top directory is empty and may be missing) in the order of
-    /// [`layer::compare`].
+    /// Clean paths (relative, no `./`; the top directory is empty and may be missing) in the order
+    /// of [`layer::compare`].
     nodes: Vec<(Vec<u8>, Node)>,
 }
 
@@ -73,7 +73,7 @@ impl Kind {
     /// One word for it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Dir => "folder",
+            Self::Dir => "directory",
             Self::File { .. } => "file",
             Self::Symlink(_) => "symlink",
             Self::Fifo => "fifo",
@@ -145,19 +145,20 @@ impl Tree {
     }
 }
 
-/// Whether `path` is inside the directory `directory`; everything but the top is inside the empty one.
-pub fn below(path: &[u8], folder: &[u8]) -> bool {
-    if folder.is_empty() {
+/// Whether `path` is inside the directory `directory`; everything but the top is inside the empty
+/// one.
+pub fn below(path: &[u8], directory: &[u8]) -> bool {
+    if directory.is_empty() {
         !path.is_empty()
     } else {
-        path.starts_with(folder) && path.get(folder.len()) == Some(&b'/')
+        path.starts_with(directory) && path.get(directory.len()) == Some(&b'/')
     }
 }
 
 /// Puts a name under a directory; the empty directory is the top.
-pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
-    [folder, slash, name].concat()
+pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+    [directory, slash, name].concat()
 }
 
 /// The directory that a name is in; of a name at the top, and of the top itself, the empty path.

@@ -348,7 +348,7 @@ fn entry(line: &[u8]) -> Result<(Vec<u8>, Node), &'static str> {
         _ => return Err("words that do not go with its type, or one is missing"),
     };
     if path.is_empty() && kind != Kind::Dir {
-        return Err("the top is not a folder");
+        return Err("the top is not a directory");
     }
     Ok((path, Node { kind, meta, group }))
 }

@@ -119,7 +119,7 @@ fn root_shadow_belongs_to_its_group() {
 fn account_files_may_be_links_inside_the_image() {
     let lab = Lab::new();
     fs::rename(lab.at("/etc"), lab.at("/real")).unwrap();
-    lab.folder("/etc");
+    lab.directory("/etc");
     lab.link("/etc/passwd", "/real/passwd");
     lab.link("/etc/group", "../real/group");
     lab.apply(group("app", None, true)).unwrap();
@@ -244,5 +244,5 @@ fn root_homes_are_made_from_the_skeleton() {
         "home/bob 755 /\nhome/bob/mine 644 x\n",
         "a home that is there is left alone"
     );
-    fails(lab.apply(user("svc", json!({ "ssh_keys": [KEY] }))), &["no home folder", "`home`"]);
+    fails(lab.apply(user("svc", json!({ "ssh_keys": [KEY] }))), &["no home directory", "`home`"]);
 }

@@ -1,4 +1,4 @@
-//! A small image root and a context in a temporary folder, for the tests of what steps do.
+//! A small image root and a context in a temporary directory, for the tests of what steps do.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -59,8 +59,8 @@ impl Lab {
         link(&self.at(path), target);
     }
 
-    pub(crate) fn folder(&self, path: &str) {
-        folders(&self.at(path));
+    pub(crate) fn directory(&self, path: &str) {
+        directories(&self.at(path));
     }
 
     pub(crate) fn text(&self, path: &str) -> String {
@@ -221,21 +221,21 @@ pub(crate) fn fails<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str
 
 /// Modes are set, so that the tests do not depend on the umask.
 fn put(path: &Path, text: impl AsRef<[u8]>) {
-    folders(path.parent().unwrap());
+    directories(path.parent().unwrap());
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
-fn folders(path: &Path) {
+fn directories(path: &Path) {
     if !path.exists() {
-        folders(path.parent().unwrap());
+        directories(path.parent().unwrap());
         fs::create_dir(path).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
 
 pub(crate) fn link(path: &Path, target: &str) {
-    folders(path.parent().unwrap());
+    directories(path.parent().unwrap());
     std::os::unix::fs::symlink(target, path).unwrap();
 }
 

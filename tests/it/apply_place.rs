@@ -29,7 +29,7 @@ fn remove(paths: &[&str]) -> serde_json::Value {
 }
 
 #[test]
-fn a_folder_s_contents_go_into_to() {
+fn a_directory_s_contents_go_into_to() {
     for (from, to) in [("site", "/srv/www"), ("site/", "/srv/www/"), ("./site", "/srv/www")] {
         let lab = Lab::new();
         lab.put_source("site/index.html", "hello");
@@ -54,7 +54,7 @@ fn a_folder_s_contents_go_into_to() {
 }
 
 #[test]
-fn a_file_goes_to_a_name_or_into_a_folder() {
+fn a_file_goes_to_a_name_or_into_a_directory() {
     let lab = Lab::new();
     lab.put_source("a.txt", "a");
     lab.put_source("b.txt", "b");
@@ -70,7 +70,7 @@ fn a_file_goes_to_a_name_or_into_a_folder() {
 }
 
 #[test]
-fn mode_is_for_files_and_folders_get_x_where_they_get_r() {
+fn mode_is_for_files_and_directories_get_x_where_they_get_r() {
     let lab = Lab::new();
     lab.put_source("d/sub/f", "f");
     lab.copy(&["d"], "/new", json!({ "mode": 0o640 })).unwrap();
@@ -78,9 +78,9 @@ fn mode_is_for_files_and_folders_get_x_where_they_get_r() {
 }
 
 #[test]
-fn existing_folders_keep_their_owner_and_mode() {
+fn existing_directories_keep_their_owner_and_mode() {
     let lab = Lab::new();
-    lab.folder("/tmp");
+    lab.directory("/tmp");
     fs::set_permissions(lab.at("/tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     lab.put_source("rootfs/tmp/x", "x");
     lab.copy(&["rootfs/"], "/", json!({})).unwrap();
@@ -89,9 +89,9 @@ fn existing_folders_keep_their_owner_and_mode() {
 }
 
 #[test]
-fn linked_folders_are_followed_inside_the_root() {
+fn linked_directories_are_followed_inside_the_root() {
     let lab = Lab::new();
-    lab.folder("/usr/bin");
+    lab.directory("/usr/bin");
     lab.link("/bin", "usr/bin");
     lab.link("/sbin", "/usr/bin");
     lab.link("/out", "../../../../../../../../usr/bin");
@@ -131,23 +131,23 @@ fn links_of_the_image_do_not_lead_out_of_it() {
 }
 
 #[test]
-fn a_file_never_takes_a_folder_s_place_nor_a_folder_a_file_s() {
+fn a_file_never_takes_a_directory_s_place_nor_a_directory_a_file_s() {
     let lab = Lab::new();
-    lab.folder("/usr/bin");
+    lab.directory("/usr/bin");
     lab.link("/bin", "usr/bin");
     lab.put("/file", "x");
     lab.put_source("f", "f");
     lab.put_source("d/usr", "a file");
-    lab.put_source("e/file/x", "a folder");
+    lab.put_source("e/file/x", "a directory");
     fails(lab.copy(&["f"], "/usr/bin", json!({})), &["/usr/bin", "\"/usr/bin/\""]);
-    fails(lab.copy(&["f"], "/bin", json!({})), &["/bin", "symlink to a folder"]);
-    fails(lab.copy(&["d"], "/", json!({})), &["/usr", "is a folder"]);
-    fails(lab.copy(&["e"], "/", json!({})), &["/file", "not a folder"]);
-    fails(lab.copy(&["d"], "/file", json!({})), &["/file", "not a folder"]);
-    fails(lab.copy(&["f"], "/file/", json!({})), &["/file", "not a folder"]);
+    fails(lab.copy(&["f"], "/bin", json!({})), &["/bin", "symlink to a directory"]);
+    fails(lab.copy(&["d"], "/", json!({})), &["/usr", "is a directory"]);
+    fails(lab.copy(&["e"], "/", json!({})), &["/file", "not a directory"]);
+    fails(lab.copy(&["d"], "/file", json!({})), &["/file", "not a directory"]);
+    fails(lab.copy(&["f"], "/file/", json!({})), &["/file", "not a directory"]);
     fails(lab.apply(file("/usr", "x")), &["/usr"]);
     fails(lab.apply(file("/usr/bin/", "x")), &["ends in `/`"]);
-    fails(lab.apply(mkdir("/file", 0o755)), &["/file", "not a folder"]);
+    fails(lab.apply(mkdir("/file", 0o755)), &["/file", "not a directory"]);
     fails(lab.apply(symlink("/usr", "/x")), &["/usr", "never replaces"]);
     assert_eq!(lab.text("/file"), "x");
 }
@@ -228,7 +228,7 @@ fn templates_come_as_an_open_file() {
 }
 
 #[test]
-fn folders_are_made_and_brought_to_mode() {
+fn directories_are_made_and_brought_to_mode() {
     let lab = Lab::new();
     lab.apply(mkdir("/var/lib/web/", 0o750)).unwrap();
     assert_eq!(lab.tree("/var"), "var 755 /\nvar/lib 755 /\nvar/lib/web 750 /\n");
@@ -244,7 +244,7 @@ fn folders_are_made_and_brought_to_mode() {
 #[test]
 fn symlinks_replace_files_and_links() {
     let lab = Lab::new();
-    lab.folder("/d");
+    lab.directory("/d");
     lab.put("/log", "x");
     lab.link("/to-d", "/d");
     lab.apply(symlink("/log", "/dev/stdout")).unwrap();
@@ -324,7 +324,7 @@ fn root_owners_are_looked_up_in_the_image() {
         lab.copy(&["d"], "/x", json!({ "owner": owner })).unwrap();
         assert_eq!((lab.owner("/x/f"), lab.owner("/x/l")), (expected, expected), "{owner}");
     }
-    assert_eq!(lab.owner("/x"), (33, 42), "a folder that was there keeps its owner");
+    assert_eq!(lab.owner("/x"), (33, 42), "a directory that was there keeps its owner");
     assert_eq!(lab.owner("/"), (0, 0));
     let op =
         json!({ "op": "mkdir", "paths": ["/x"], "owner": "www-data:www-data", "mode": 0o2750 });
@@ -360,7 +360,7 @@ fn a_repository_is_a_deb822_file_and_its_key() {
     let armoured =
         b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n";
     fails(lab.apply_with(op("nginx", "bookworm", &["nginx"]), armoured), &["no apt"]);
-    lab.folder("/etc/apt");
+    lab.directory("/etc/apt");
     lab.apply_with(op("nginx", "bookworm", &["nginx", "extra"]), armoured).unwrap();
     let expected = "Types: deb\nURIs: https://nginx.org/packages/debian/\nSuites: bookworm\nComponents: nginx extra\nSigned-By: /etc/apt/keyrings/nginx.asc\n";
     assert_eq!(lab.text("/etc/apt/sources.list.d/nginx.sources"), expected);

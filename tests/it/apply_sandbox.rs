@@ -24,7 +24,7 @@ fn mkdir(path: &str, owner: &str) -> Value {
     json!({ "op": "mkdir", "paths": [path], "owner": owner, "mode": 0o750 })
 }
 
-/// A job over a layer with account files and one folder.
+/// A job over a layer with account files and one directory.
 fn job(lab: &Lab, actions: Vec<Action>) -> Job {
     let layer = lab.layers().join("accounts");
     if !layer.exists() {

@@ -1,5 +1,5 @@
-//! Where a copy goes and what its layer then holds: the image's links, folders that are there, and
-//! what is no change at all.
+//! Where a copy goes and what its layer then holds: the image's links, directories that are there,
+//! and what is no change at all.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,9 +15,9 @@ fn mode(lab: &Lab, path: &str, mode: u32) {
 }
 
 #[test]
-fn the_layer_has_what_is_new_and_the_folders_above_as_they_are() {
+fn the_layer_has_what_is_new_and_the_directories_above_as_they_are() {
     let lab = Lab::new();
-    lab.folder("/usr/share");
+    lab.directory("/usr/share");
     mode(&lab, "/usr/share", 0o2751);
     lab.put_source("d/sub/f", "f");
     let names = lab.copy(&["d"], "/usr/share/new", json!({})).unwrap();
@@ -73,7 +73,7 @@ fn a_file_is_no_change_only_if_content_mode_and_owner_are_the_same() {
 #[test]
 fn links_of_the_image_decide_where_the_layer_has_it() {
     let lab = Lab::new();
-    lab.folder("/usr/lib/deep");
+    lab.directory("/usr/lib/deep");
     lab.link("/lib", "usr/lib");
     lab.link("/usr/up", "../lib/../lib/deep");
     lab.put_source("root/lib/a", "a");
@@ -87,7 +87,7 @@ fn links_of_the_image_decide_where_the_layer_has_it() {
 #[test]
 fn two_ways_to_one_place_are_taken_one_after_the_other() {
     let lab = Lab::new();
-    lab.folder("/usr/bin");
+    lab.directory("/usr/bin");
     lab.link("/bin", "usr/bin");
     lab.put("/usr/bin/same", "one");
     lab.put_source("root/bin/x", "first");
@@ -112,11 +112,11 @@ fn two_ways_to_one_place_are_taken_one_after_the_other() {
     let names = lab.copy(&["a"], "/", json!({})).unwrap();
     assert_eq!(names, ["made", "made/here", "made/here/x", "made/here/y", "zzz"]);
     let lab = Lab::new();
-    lab.folder("/data");
+    lab.directory("/data");
     lab.link("/link", "data");
     lab.put_source("c/data/n", "a file");
-    lab.put_source("c/link/n/m", "in a folder of that name");
-    fails(lab.copy(&["c"], "/", json!({})), &["/link/n", "is not a folder"]);
+    lab.put_source("c/link/n/m", "in a directory of that name");
+    fails(lab.copy(&["c"], "/", json!({})), &["/link/n", "is not a directory"]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_circle_is_said_to_be_one() {
     assert_eq!(
         lab.copy(&["f"], "/a", json!({})).unwrap(),
         ["a"],
-        "a link to no folder gives way to a file"
+        "a link to no directory gives way to a file"
     );
 }
 
@@ -145,7 +145,7 @@ fn names_and_owners_that_no_layer_has_are_refused() {
 #[test]
 fn what_is_not_there_yet_is_asked_for() {
     let lab = Lab::new();
-    lab.folder("/srv");
+    lab.directory("/srv");
     lab.link("/www", "srv/tree/public");
     lab.put_source("f", "f");
     let check = |to: &str, unseen: &[&str], expected: bool| {

@@ -57,7 +57,7 @@ fn release() -> Vec<u8> {
 }
 
 #[test]
-fn a_file_is_placed_at_a_name_or_in_a_folder() {
+fn a_file_is_placed_at_a_name_or_in_a_directory() {
     let lab = Lab::new();
     lab.apply_with(op("/usr/bin/tool", false, 0), b"bytes").unwrap();
     lab.apply_with(op("/opt/", false, 0), b"bytes").unwrap();
@@ -134,7 +134,7 @@ fn unpacking_again_is_no_change_but_for_hard_links() {
 #[test]
 fn existing_links_of_the_image_are_followed_at_its_root() {
     let lab = Lab::new();
-    lab.folder("/usr/bin");
+    lab.directory("/usr/bin");
     lab.link("/bin", "/usr/bin");
     lab.apply_with(
         op("/", true, 0),
@@ -146,7 +146,7 @@ fn existing_links_of_the_image_are_followed_at_its_root() {
 }
 
 #[test]
-fn nothing_leaves_the_folder() {
+fn nothing_leaves_the_directory() {
     type Member = (&'static str, EntryType, u32, &'static str);
     let evil: &[(&[Member], &str)] = &[
         (&[("../x", FILE, 0o644, "x")], "`..`"),
@@ -166,8 +166,8 @@ fn nothing_leaves_the_folder() {
         (&[("dev", EntryType::Char, 0o644, "")], "device"),
         (&[("pipe", EntryType::Fifo, 0o644, "")], "fifo"),
         (&[(".wh.x", FILE, 0o644, "")], "whiteout"),
-        (&[("f", FILE, 0o644, "x"), ("f/x", FILE, 0o644, "x")], "not a folder"),
-        (&[("d/", DIR, 0o755, ""), ("d", FILE, 0o644, "x")], "is a folder"),
+        (&[("f", FILE, 0o644, "x"), ("f/x", FILE, 0o644, "x")], "not a directory"),
+        (&[("d/", DIR, 0o755, ""), ("d", FILE, 0o644, "x")], "is a directory"),
         (&[("./", LINK, 0o777, "/etc")], ""),
     ];
     for (entries, part) in evil {

@@ -54,7 +54,7 @@ impl Base {
         }
     }
 
-    /// The same root for another job: each mount needs a work folder of its own.
+    /// The same root for another job: each mount needs a work directory of its own.
     fn again(&self, root: &Overlay) -> Overlay {
         let work = tempfile::Builder::new()
             .prefix("w-")
@@ -75,7 +75,7 @@ impl Base {
         ask: &Ask<'_>,
         source: &Source,
     ) -> Result<(), Error> {
-        // Warnings are about the image: apt has none about the folders that bake gives it.
+        // Warnings are about the image: apt has none about the directories that bake gives it.
         let mut hear = |line: Line<'_>| {
             say(line);
             assert!(!line.text.starts_with(b"W: "), "{}", String::from_utf8_lossy(line.text));

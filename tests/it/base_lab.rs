@@ -12,12 +12,12 @@ use bake::event::{Sink, silent};
 use bake::recipe::{Base, BaseKind, Debian, Modes, Variant};
 use bake::sandbox::{Cancel, Overlay};
 
-use crate::sandbox_lab::{Lab, base as folder};
+use crate::sandbox_lab::{Lab, base as directory};
 
 /// Packages downloaded by any test of this run, shared: content that is checked whenever it is
 /// used.
 static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
-    let path = folder().join("base-cache");
+    let path = directory().join("base-cache");
     std::fs::create_dir_all(&path).unwrap();
     path
 });
@@ -88,7 +88,7 @@ impl Bench {
         }
     }
 
-    /// Builds a base into a fresh upper folder.
+    /// Builds a base into a fresh upper directory.
     pub(crate) fn build(
         &self,
         pinned: &Pinned,
@@ -119,8 +119,8 @@ impl Bench {
     }
 }
 
-/// Whether two folders are the same layer (here, where ids on disk are the image's: as root); says
-/// what differs.
+/// Whether two directories are the same layer (here, where ids on disk are the image's: as root);
+/// says what differs.
 #[track_caller]
 pub(crate) fn assert_same(one: &Path, two: &Path, epoch: i64) {
     let rows = |upper: &Path| {

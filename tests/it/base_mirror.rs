@@ -281,8 +281,8 @@ fn fetch_all(pinned: &Pinned, source: &Source) -> Result<(), Error> {
 /// Every file in the cache has the content that its name says, and nothing is half written.
 #[track_caller]
 fn honest(cache: &Path) {
-    for folder in ["sha256", "index/sha256"] {
-        let Ok(entries) = std::fs::read_dir(cache.join(folder)) else { continue };
+    for directory in ["sha256", "index/sha256"] {
+        let Ok(entries) = std::fs::read_dir(cache.join(directory)) else { continue };
         for entry in entries.flatten() {
             let bytes = std::fs::read(entry.path()).unwrap();
             assert_eq!(entry.file_name().to_str(), Some(Digest::of(&bytes).hex().as_str()));

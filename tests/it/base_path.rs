@@ -1,4 +1,4 @@
-//! Tars and folders as bases: every packing gives the same tree, and what changed since it was
+//! Tars and directories as bases: every packing gives the same tree, and what changed since it was
 //! pinned is refused.
 
 use std::io::Write;
@@ -87,7 +87,7 @@ fn root_every_packing_is_the_same_tree() {
 }
 
 #[test]
-fn root_a_folder_is_its_tar() {
+fn root_a_directory_is_its_tar() {
     if !tier::root() {
         return;
     }
@@ -95,13 +95,13 @@ fn root_a_folder_is_its_tar() {
     let context = tempfile::tempdir().unwrap();
     let cache = tempfile::tempdir().unwrap();
     let source = source(cache.path(), Options::default());
-    let folder = context.path().join("b");
-    std::fs::create_dir_all(folder.join("etc")).unwrap();
-    std::fs::write(folder.join("etc/shadow"), "secret").unwrap();
-    std::os::unix::fs::chown(folder.join("etc/shadow"), Some(42), Some(42)).unwrap();
-    std::fs::set_permissions(folder.join("etc/shadow"), std::fs::Permissions::from_mode(0o640))
+    let directory = context.path().join("b");
+    std::fs::create_dir_all(directory.join("etc")).unwrap();
+    std::fs::write(directory.join("etc/shadow"), "secret").unwrap();
+    std::os::unix::fs::chown(directory.join("etc/shadow"), Some(42), Some(42)).unwrap();
+    std::fs::set_permissions(directory.join("etc/shadow"), std::fs::Permissions::from_mode(0o640))
         .unwrap();
-    std::os::unix::fs::symlink("/etc/shadow", folder.join("link")).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", directory.join("link")).unwrap();
     let pinned = pin(context.path(), "b", cache.path());
     let root = bench.build(&pinned, context.path(), 100, &source).unwrap();
     let meta = root.upper.join("etc/shadow").metadata().unwrap();

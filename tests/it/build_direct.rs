@@ -16,7 +16,7 @@ fn lab(steps: &str) -> Option<Lab> {
         lab.write(&format!("tree/d{}/f{n}", n % 7), &format!("file {n}\n").repeat(n * 20));
     }
     lab.write("one", "1");
-    std::os::unix::fs::symlink("srv/tree/d1", lab.path("root/www")).expect("our own folder");
+    std::os::unix::fs::symlink("srv/tree/d1", lab.path("root/www")).expect("our own directory");
     recipe(&lab, "1", steps);
     Some(lab)
 }
@@ -41,7 +41,7 @@ fn build(lab: &Lab, more: &[&str]) -> String {
 
 /// How many unpacked layers of the cache have the tree in them.
 fn trees(lab: &Lab) -> usize {
-    let listed = fs::read_dir(lab.path("store/cache/layers")).expect("a folder");
+    let listed = fs::read_dir(lab.path("store/cache/layers")).expect("a directory");
     listed
         .filter(|one| one.as_ref().expect("a name").path().join("srv/tree/d1/f1").exists())
         .count()
@@ -79,7 +79,7 @@ fn userns_steps_that_need_the_tree_have_it() {
         let Some(lab) = lab(&format!("{TREE}{step}")) else { return };
         build(&lab, &[]);
         assert_eq!(trees(&lab), 1, "{n}: {step}");
-        // Again with the first step from the cache and without its folder: the same image.
+        // Again with the first step from the cache and without its directory: the same image.
         recipe(&lab, "2", &format!("{TREE}{step}"));
         let first = build(&lab, &[]);
         let run =
@@ -98,7 +98,7 @@ fn userns_what_a_copy_meets_in_the_tree_below_counts() {
     let failed = lab.bake(["build", "r.toml"]);
     assert_eq!(failed.code, 1);
     assert!(
-        failed.err.contains("/srv/tree/d1: is a folder and a file cannot take its place"),
+        failed.err.contains("/srv/tree/d1: is a directory and a file cannot take its place"),
         "{}",
         failed.err
     );
@@ -121,7 +121,7 @@ fn userns_the_same_bytes_whatever_was_made_before() {
     lab.write("tree/d0/f0", "changed\n");
     recipe(&lab, "3", TREE);
     let with = build(&lab, &[]);
-    assert!(lab.path("store/cache/members").read_dir().expect("a folder").count() == 1);
+    assert!(lab.path("store/cache/members").read_dir().expect("a directory").count() == 1);
     let other = lab.path("other");
     let without = build(&lab, &["--store", other.to_str().expect("text")]);
     assert_eq!(with, without);

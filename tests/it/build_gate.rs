@@ -24,7 +24,7 @@ fn lab() -> Option<Lab> {
 pub(crate) fn busybox_root(lab: &Lab) {
     let root = lab.path("root");
     for dir in ["bin", "etc", "www"] {
-        fs::create_dir_all(root.join(dir)).expect("our own folder");
+        fs::create_dir_all(root.join(dir)).expect("our own directory");
     }
     let from = ["/usr/bin/busybox", "/bin/busybox"]
         .into_iter()
@@ -35,7 +35,7 @@ pub(crate) fn busybox_root(lab: &Lab) {
         "sh", "httpd", "cat", "sleep", "wget", "true", "nc", "echo", "yes", "id", "printf", "test",
         "touch", "pwd", "env", "ls",
     ] {
-        symlink("busybox", root.join("bin").join(name)).expect("our own folder");
+        symlink("busybox", root.join("bin").join(name)).expect("our own directory");
     }
     lab.write("root/etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n");
     lab.write("root/etc/group", "root:x:0:\napp:x:1000:\n");
@@ -271,7 +271,7 @@ fn untested_until_the_tests_have_passed() {
     );
     assert_eq!(entry(&lab)["annotations"]["bake.tested"], "no");
     assert!(lab.bake(["show", "web"]).out.contains("tested      no: `bake test web:1.0.0`"));
-    // From the image alone: the recipe and its folder are not needed.
+    // From the image alone: the recipe and its directory are not needed.
     fs::rename(lab.path("web.toml"), lab.path("away.toml")).expect("our own file");
     let tested = lab.bake(["test", "web:1.0.0", "--json"]);
     good(&tested);
@@ -292,7 +292,7 @@ fn untested_until_the_tests_have_passed() {
     assert_eq!(lab.bake(["verify"]).code, 0);
     lab.bake(["rm", "web:1.0.0"]);
     assert_eq!(
-        fs::read_dir(lab.path("store/blobs/sha256")).expect("a folder").count(),
+        fs::read_dir(lab.path("store/blobs/sha256")).expect("a directory").count(),
         0,
         "what speaks about a version goes with it"
     );
@@ -350,7 +350,7 @@ fn a_test_that_is_off_is_said_to_be() {
 fn a_script_that_is_not_there_is_a_mistake_on_its_line() {
     let lab = Lab::new();
     recipe(&lab, HTTPD, "[[test]]\nscript = \"gone.sh\"\n");
-    fs::create_dir(lab.path("root")).expect("our own folder");
+    fs::create_dir(lab.path("root")).expect("our own directory");
     let failed = lab.bake(["check", "web.toml"]);
     assert_eq!(failed.code, 2, "{}", failed.err);
     assert!(failed.err.contains("web.toml:10") && failed.err.contains("gone.sh"), "{}", failed.err);

@@ -1,5 +1,5 @@
-//! The calls that turn an upper folder into a layer and a layer into a lower folder, in the real
-//! sandbox.
+//! The calls that turn an upper directory into a layer and a layer into a lower directory, in the
+//! real sandbox.
 
 use std::fs::File;
 use std::io::Read;
@@ -37,8 +37,8 @@ fn unpack(lab: &Lab, blob: &[u8], how: Compression, into: &str) -> (Ran, std::pa
     (call(lab, Call::Unpack { into: inside(lab, &into).into(), how, name: false, blob }), into)
 }
 
-/// Everything that an upper folder can say: owners, modes, attributes, links, whiteouts, opaque
-/// folders.
+/// Everything that an upper directory can say: owners, modes, attributes, links, whiteouts, opaque
+/// directories.
 const STEP: &str = "
     set -e
     mkdir /new && chown 1000:50 /new && chmod 2750 /new
@@ -48,12 +48,12 @@ const STEP: &str = "
 ";
 
 #[test]
-fn userns_a_layer_becomes_the_folder_that_it_was_made_of() {
+fn userns_a_layer_becomes_the_directory_that_it_was_made_of() {
     let Some(lab) = Lab::new() else { return };
     let below = lab.layer("below");
-    for folder in ["old", "older"] {
-        std::fs::create_dir(below.join(folder)).unwrap();
-        std::fs::write(below.join(folder).join("file"), "old").unwrap();
+    for directory in ["old", "older"] {
+        std::fs::create_dir(below.join(directory)).unwrap();
+        std::fs::write(below.join(directory).join("file"), "old").unwrap();
     }
     let mut job = lab.job(vec![sh(STEP)]);
     job.root.as_mut().unwrap().lower.insert(0, below);

@@ -214,7 +214,7 @@ fn retries_start_from_a_fresh_root() {
     assert!(!failed.err.contains("exit status 9"), "{}", failed.err);
 }
 
-/// Paths, umask, time zone, language, store and the order of a folder's entries must not show in
+/// Paths, umask, time zone, language, store and the order of a directory's entries must not show in
 /// the digest.
 #[test]
 fn the_same_recipe_gives_the_same_digest_anywhere() {
@@ -274,7 +274,7 @@ fn a_step_knows_its_home() {
 }
 
 #[test]
-fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
+fn what_a_step_does_to_the_root_directory_is_seen_by_the_next() {
     let Some(lab) = lab() else { return };
     let see = "[[step]]\nrun = \"stat -c '%a %u:%g' / > /seen\"\n";
     recipe(
@@ -298,7 +298,7 @@ fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
         let mut seen = seen.filter(|entry| {
             entry.path_bytes().as_ref() == b"seen" || entry.path_bytes().as_ref() == b"./"
         });
-        let top = seen.next().expect("the root folder comes first");
+        let top = seen.next().expect("the root directory comes first");
         let top = format!(
             "{:o} {}:{}",
             top.header().mode().expect("octal"),
@@ -328,10 +328,10 @@ fn what_a_step_does_to_the_root_folder_is_seen_by_the_next() {
     assert_eq!(exported("second.tar"), ("1775 7:8".to_owned(), "1775 7:8\n".to_owned()));
 }
 
-/// Every layer says what the root folder is from there on, also where it is usual again; a copy
+/// Every layer says what the root directory is from there on, also where it is usual again; a copy
 /// passes on what it finds.
 #[test]
-fn the_root_folder_can_be_set_back() {
+fn the_root_directory_can_be_set_back() {
     let Some(lab) = lab() else { return };
     lab.write("one", "one");
     let copy = "[[step]]\ncopy = \"one\"\nto = \"/one\"\n";
@@ -471,10 +471,10 @@ fn what_is_wrong_with_a_recipe_or_its_context_ends_it_before_anything_runs() {
     lab.write("secret", "outside the context");
     lab.write("tree/inside", "x");
     for (link, target) in
-        [("out", "../../secret"), ("absolute", "/etc/passwd"), ("folder", "../../home")]
+        [("out", "../../secret"), ("absolute", "/etc/passwd"), ("directory", "../../home")]
     {
         std::os::unix::fs::symlink(target, lab.path(&format!("tree/{link}")))
-            .expect("our own folder");
+            .expect("our own directory");
     }
     let head = "[image]\nname = \"bad\"\nversion = \"1\"\ncontext = \"tree\"\n[base]\n";
     let step = |step: &str| format!("{head}scratch = true\n[[step]]\n{step}\n");
@@ -485,7 +485,11 @@ fn what_is_wrong_with_a_recipe_or_its_context_ends_it_before_anything_runs() {
             "\"out\" is a symlink that leads out of the context",
         ),
         (step("copy = \"absolute\"\nto = \"/x\""), 8, "\"absolute\" is a symlink that leads out"),
-        (step("copy = \"folder/file\"\nto = \"/x\""), 8, "\"folder\" is a symlink that leads out"),
+        (
+            step("copy = \"directory/file\"\nto = \"/x\""),
+            8,
+            "\"directory\" is a symlink that leads out",
+        ),
         (step("copy = \"../secret\"\nto = \"/x\""), 8, "\"../secret\" leaves the context"),
         (step("template = \"out\"\nto = \"/x\""), 8, "\"out\" is a symlink that leads out"),
         (step("script = \"out\""), 8, "\"out\" is a symlink that leads out"),

@@ -23,7 +23,7 @@ fn root_a_full_disk_leaves_the_images_as_they_were() {
     let lab = Lab::new();
     lab.tiny_root();
     let disk = lab.path("store");
-    fs::create_dir(&disk).expect("our own folder");
+    fs::create_dir(&disk).expect("our own directory");
     let mounted = Mounted::tmpfs(&disk, "64m");
     lab.write("tiny.toml", &recipe("1", "[[step]]\nrun = \"seq 1000 > /a\"\n"));
     let built = lab.bake(["build", "tiny.toml"]);
@@ -95,7 +95,7 @@ fn root_a_store_that_cannot_be_written_is_exit_11() {
     let lab = Lab::new();
     lab.write("tiny.toml", "[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\nscratch = true\n");
     let disk = lab.path("store");
-    fs::create_dir(&disk).expect("our own folder");
+    fs::create_dir(&disk).expect("our own directory");
     let mounted = Mounted::tmpfs(&disk, "8m");
     assert_eq!(lab.bake(["build", "tiny.toml"]).code, 0);
     let (before, listed) = (lab.images_hash(), lab.bake(["list"]).out);
@@ -143,10 +143,10 @@ fn a_store_that_is_none_is_exit_11() {
     assert_eq!(fs::read_dir(lab.path("other")).expect("as it was").count(), 1);
 }
 
-/// Copies what a build of `tiny.toml` needs to a folder that every user can read.
+/// Copies what a build of `tiny.toml` needs to a directory that every user can read.
 fn public(lab: &Lab) -> std::path::PathBuf {
     let place = lab.path("public");
-    fs::create_dir(&place).expect("our own folder");
+    fs::create_dir(&place).expect("our own directory");
     fs::copy(env!("CARGO_BIN_EXE_bake"), place.join("bake")).expect("a copy of bake");
     fs::write(
         place.join("tiny.toml"),

@@ -450,7 +450,8 @@ fn several_recipes_publish_together_or_not_at_all() {
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
 }
 
-/// The cache of a user with subordinate ids: folders in it belong to ids that only exist inside.
+/// The cache of a user with subordinate ids: directories in it belong to ids that only exist
+/// inside.
 #[test]
 fn root_the_cache_works_for_a_user_too() {
     if !tier::root() || !tier::tool("setpriv") {
@@ -459,7 +460,7 @@ fn root_the_cache_works_for_a_user_too() {
     let Some(lab) = lab() else { return };
     let Some((_, uid, gid)) = somebody() else { return };
     let home =
-        tempfile::Builder::new().prefix("bake-user-").tempdir_in("/var/tmp").expect("a folder");
+        tempfile::Builder::new().prefix("bake-user-").tempdir_in("/var/tmp").expect("a directory");
     std::os::unix::fs::chown(home.path(), Some(uid), Some(gid)).expect("we are root");
     site(&lab);
     recipe(
@@ -506,6 +507,6 @@ fn root_the_cache_works_for_a_user_too() {
             && theirs == keys(&lab.path("store")),
         "by the same keys: {theirs:?}"
     );
-    // Folders of foreign ids can only be removed from inside: as the user's own program would.
+    // Directories of foreign ids can only be removed from inside: as the user's own program would.
     fs::remove_dir_all(home.path().join("store")).expect("we are root");
 }

@@ -11,7 +11,7 @@ use crate::sandbox_user::somebody;
 use crate::tier;
 
 fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("our own folder");
+    fs::create_dir_all(to).expect("our own directory");
     for entry in fs::read_dir(from).expect("the examples").flatten() {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
@@ -36,7 +36,7 @@ fn lab() -> Option<Lab> {
 }
 
 /// Runs bake as `uid`, from a copy that this user may read, with everything else different too:
-/// folder, umask, time zone, language.
+/// directory, umask, time zone, language.
 fn bake_as(lab: &Lab, uid: u32, gid: u32) -> Run {
     let home = lab.path("their");
     copy_tree(&lab.path("web"), &home.join("deeper/web"));
@@ -67,7 +67,7 @@ fn give(path: &Path, uid: u32, gid: u32) {
     chown(path, Some(uid), Some(gid)).expect("root may");
     if path.is_dir() {
         fs::read_dir(path)
-            .expect("our own folder")
+            .expect("our own directory")
             .flatten()
             .for_each(|entry| give(&entry.path(), uid, gid));
     }
@@ -121,14 +121,14 @@ fn readers(lab: &Lab) {
     let unpacked =
         run(Command::new("umoci").args(["unpack", "--image", &store]).arg(lab.path("bundle")));
     assert_eq!(unpacked.code, 0, "{}", unpacked.err);
-    // podman derives a name from the path, and takes no capitals in it: a temporary folder has
+    // podman derives a name from the path, and takes no capitals in it: a temporary directory has
     // some.
     let plain = tempfile::Builder::new()
         .prefix("bakepull")
         .rand_bytes(0)
         .suffix(&std::process::id().to_string())
         .tempdir_in("/var/tmp")
-        .expect("a folder");
+        .expect("a directory");
     // What a reader sees of a store: the layout.
     copy_tree(&lab.path("store/blobs"), &plain.path().join("store/blobs"));
     for file in ["oci-layout", "index.json"] {

@@ -255,7 +255,7 @@ fn a_damaged_layer_is_told() {
     fs::write(&path, bytes).expect("write");
     for args in [
         vec!["diff", "web:1.0.0", "web:2.0.0"],
-        vec!["show", "web:2.0.0", "--folders"],
+        vec!["show", "web:2.0.0", "--directories"],
         vec!["drift", "web:2.0.0", "--root", "."],
     ] {
         let failed = lab.bake(&args);
@@ -293,17 +293,17 @@ fn a_history_says_which_step_made_what() {
 }
 
 #[test]
-fn sizes_by_folder_and_by_package() {
+fn sizes_by_directory_and_by_package() {
     let lab = two();
-    let folders = lab.bake(["show", "web:2.0.0", "--folders"]);
-    assert_eq!(folders.code, 0, "{}", folders.err);
-    let lines: Vec<String> = folders
+    let directories = lab.bake(["show", "web:2.0.0", "--directories"]);
+    assert_eq!(directories.code, 0, "{}", directories.err);
+    let lines: Vec<String> = directories
         .out
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     for line in ["SIZE FILES DIRECTORY", "3 B 2 /opt/", "3 B 2 /opt/app/", "20 B 2 /etc/"] {
-        assert!(lines.iter().any(|found| found == line), "{line}: {}", folders.out);
+        assert!(lines.iter().any(|found| found == line), "{line}: {}", directories.out);
     }
     let packages = lab.bake(["show", "web:2.0.0", "--packages"]);
     let lines: Vec<String> = packages
@@ -316,7 +316,7 @@ fn sizes_by_folder_and_by_package() {
     {
         assert!(lines.iter().any(|found| found == line), "{line}: {}", packages.out);
     }
-    let json = object(&lab.bake(["show", "web:2.0.0", "--json", "--packages", "--folders"]));
+    let json = object(&lab.bake(["show", "web:2.0.0", "--json", "--packages", "--directories"]));
     assert_eq!(json["type"], "show");
     assert_eq!(
         json["packages"][0],

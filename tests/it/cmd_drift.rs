@@ -222,10 +222,10 @@ fn root_what_is_no_ones_is_left_out() {
         ("usr/lib/bake/x.pyc", "x"),
         ("srv/cache/deep/x", "x"),
     ] {
-        fs::create_dir_all(root.join(path).parent().expect("a folder")).expect("mkdir");
+        fs::create_dir_all(root.join(path).parent().expect("a directory")).expect("mkdir");
         fs::write(root.join(path), text).expect("write");
     }
-    // The folders themselves are not left out; an image for machines has them.
+    // The directories themselves are not left out; an image for machines has them.
     fs::remove_dir_all(root.join("etc/ssh")).expect("rm");
     let plain = report(&lab.bake(["drift", "--root", "root", "--json"]));
     assert_eq!(changes(&plain), ["added /var/log"], "{plain}");
@@ -513,7 +513,7 @@ fn root_mounts_over_nothing_are_left_out_and_others_looked_into() {
     ]);
     command.current_dir(lab.path("")).env("BAKE_STORE", lab.path("store"));
     let json = report(&run(&mut command));
-    // A disk in a folder that the image does not have is not the image's business; one over the
+    // A disk in a directory that the image does not have is not the image's business; one over the
     // image's files is.
     assert_eq!(changes(&json), ["changed /etc/motd content", "added /opt/etc"], "{json}");
     assert_eq!(json["skipped"], serde_json::json!(["/srv/disk"]));
@@ -568,7 +568,7 @@ fn root_the_stat_cache_spares_reading_but_hides_nothing() {
         || bake::inspect::drift(&root, &claim, &picture, &young, &silent()).expect("a report");
     drift();
     assert_eq!(drift().counts.cached, 0, "files of this very moment are read again");
-    fs::create_dir(lab.path("folder")).expect("mkdir");
-    let failed = lab.bake(["drift", "--root", "root", "--stat-cache", "folder"]);
+    fs::create_dir(lab.path("directory")).expect("mkdir");
+    let failed = lab.bake(["drift", "--root", "root", "--stat-cache", "directory"]);
     assert_eq!(failed.code, 1, "{}", failed.err);
 }

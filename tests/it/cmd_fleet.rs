@@ -31,7 +31,7 @@ fn object(run: &Run) -> Value {
     serde_json::from_str(run.out.trim()).expect("one object")
 }
 
-/// Ten thousand machines, one file each, in folders; and the same as lines of one stream.
+/// Ten thousand machines, one file each, in directories; and the same as lines of one stream.
 #[test]
 fn ten_thousand_reports_make_a_histogram() {
     let lab = Lab::new();

@@ -29,7 +29,7 @@ fn commands(lab: &Lab) -> Vec<String> {
 #[test]
 fn every_command_explains_itself() {
     let lab = Lab::new();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/help");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/help");
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut expected_files = vec![];
     let mut wrong = vec![];
@@ -53,7 +53,7 @@ fn every_command_explains_itself() {
         // No blank at a line's end: editors would strip it from the files.
         let text: String =
             text.trim_end().lines().map(|line| format!("{}\n", line.trim_end())).collect();
-        let file = folder.join(format!("{name}.txt"));
+        let file = directory.join(format!("{name}.txt"));
         if update {
             fs::write(&file, &text).expect("our own file");
         } else if fs::read_to_string(&file).unwrap_or_default() != text {
@@ -61,7 +61,7 @@ fn every_command_explains_itself() {
         }
         expected_files.push(format!("{name}.txt"));
     }
-    for entry in fs::read_dir(&folder).expect("the expectations").flatten() {
+    for entry in fs::read_dir(&directory).expect("the expectations").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if update && !expected_files.contains(&name) {
             fs::remove_file(entry.path()).expect("our own file");
@@ -102,7 +102,7 @@ fn every_command_has_a_man_page() {
     names.push("bake.1".to_owned());
     names.sort();
     let mut there: Vec<String> = fs::read_dir(&pages)
-        .expect("a folder")
+        .expect("a directory")
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();

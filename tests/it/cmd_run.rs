@@ -10,8 +10,8 @@ use crate::lab::{Lab, Run, run};
 use crate::sandbox_lab::alive;
 use crate::tier;
 
-/// A lab with the published image `web:1`: busybox, user `app`, folder `/www`, which starts a web
-/// server on port 80.
+/// A lab with the published image `web:1`: busybox, user `app`, directory `/www`, which starts a
+/// web server on port 80.
 pub(crate) fn lab() -> Option<Lab> {
     if !tier::sandbox() || !tier::tool("busybox") {
         return None;
@@ -127,7 +127,7 @@ fn bytes_pass_as_they_are() {
 #[test]
 fn a_machine_is_thrown_away_but_volumes_stay() {
     let Some(lab) = lab() else { return };
-    fs::create_dir(lab.path("data")).expect("our own folder");
+    fs::create_dir(lab.path("data")).expect("our own directory");
     let data = format!("{}:/data", lab.path("data").display());
     let options = ["-u", "root", "-v", &data];
     let ran = sh(
@@ -145,11 +145,11 @@ fn a_machine_is_thrown_away_but_volumes_stay() {
     assert_eq!(ran.out, "kept\n");
     assert!(ran.code != 0 && ran.err.contains("Read-only"), "{}", ran.err);
     assert!(!lab.path("data/other").exists());
-    // A relative folder, and one that the image has already.
+    // A relative directory, and one that the image has already.
     let ran = sh(&lab, &["-v", "data:/www"], "cat /www/file");
     assert_eq!(ran.out, "kept\n", "{}", ran.err);
     for (volume, why) in
-        [("/no/such/folder:/data", "/no/such/folder"), ("web.toml:/data", "web.toml")]
+        [("/no/such/directory:/data", "/no/such/directory"), ("web.toml:/data", "web.toml")]
     {
         let ran = sh(&lab, &["-v", volume], "true");
         assert!(ran.code == 1 && ran.err.contains(why), "{}", ran.err);

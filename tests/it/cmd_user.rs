@@ -114,7 +114,7 @@ fn root_the_machine_of_a_user() {
     assert_eq!((ran.code, ran.out.as_str()), (0, "app\n/www\nblue\n"), "{}", ran.err);
     // What root of the machine writes to a volume is the user's own; the rest is thrown away.
     let data = theirs.lab.path("data");
-    fs::create_dir(&data).expect("our own folder");
+    fs::create_dir(&data).expect("our own directory");
     chown(&data, Some(theirs.uid), Some(theirs.gid)).expect("we are root");
     let volume = format!("{}:/data", data.display());
     let ran = theirs.sh(
@@ -138,12 +138,12 @@ fn root_the_machine_of_a_user() {
         ran.err
     );
     // What the user may not read, the machine may not either.
-    fs::create_dir(theirs.lab.path("roots")).expect("our own folder");
+    fs::create_dir(theirs.lab.path("roots")).expect("our own directory");
     fs::set_permissions(
         theirs.lab.path("roots"),
         std::os::unix::fs::PermissionsExt::from_mode(0o700),
     )
-    .expect("our own folder");
+    .expect("our own directory");
     let ran = theirs.sh(&["-u", "root", "-v", "roots:/data"], "ls /data");
     assert!(ran.code != 0, "{}", ran.out);
     theirs.is_left();

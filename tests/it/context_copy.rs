@@ -25,7 +25,7 @@ fn lab(files: &[&str]) -> Lab {
 /// Places of the files and links that are taken.
 fn places(context: &Context, op: &Op) -> Result<Vec<String>, String> {
     let entries = context.list(op).map_err(|e| e.to_string())?;
-    let files = entries.iter().filter(|e| e.kind != bake::context::Kind::Folder);
+    let files = entries.iter().filter(|e| e.kind != bake::context::Kind::Directory);
     Ok(files.map(|e| e.place.display().to_string()).collect())
 }
 
@@ -146,20 +146,20 @@ fn nothing_outside_is_read() {
     fs::create_dir(lab.dir.path().join("outside")).unwrap();
     fs::write(lab.dir.path().join("outside/file"), "secret").unwrap();
     link(&lab.source("out-file"), "../secret");
-    link(&lab.source("out-folder"), "../outside");
+    link(&lab.source("out-directory"), "../outside");
     link(&lab.source("absolute"), "/etc/passwd");
-    link(&lab.source("twice"), "out-folder");
+    link(&lab.source("twice"), "out-directory");
     link(&lab.source("inner"), "in");
     link(&lab.source("inner-file"), "in/file");
     link(&lab.source("dangling"), "not/there");
     for (from, named) in [
         ("out-file", "out-file"),
-        ("out-folder", "out-folder"),
-        ("out-folder/", "out-folder"),
-        ("out-folder/file", "out-folder"),
+        ("out-directory", "out-directory"),
+        ("out-directory/", "out-directory"),
+        ("out-directory/file", "out-directory"),
         ("absolute", "absolute"),
         ("twice/file", "twice"),
-        ("out-folder/*", "out-folder"),
+        ("out-directory/*", "out-directory"),
         ("abs*", "absolute"),
     ] {
         refuses(
@@ -174,7 +174,7 @@ fn nothing_outside_is_read() {
         assert!(lab.context().open_file(Path::new(path)).is_err());
     }
     // Inside, links on the way are followed, and links themselves are copied as links; so are those
-    // that a copied folder has.
+    // that a copied directory has.
     takes(&lab, &op(&["inner/file"], "/x", &[]), &[""]);
     takes(&lab, &op(&["inner/"], "/x", &[]), &["file"]);
     let kinds: Vec<_> =
@@ -256,7 +256,7 @@ fn the_digest_is_of_content_and_of_nothing_else() {
     fs::rename(lab.source("d/file"), lab.source("d/renamed")).unwrap();
     differs("the name");
     fs::create_dir(lab.source("d/empty")).unwrap();
-    differs("an empty folder");
+    differs("an empty directory");
     link(&lab.source("d/link"), "a");
     differs("a link");
     fs::remove_file(lab.source("d/link")).unwrap();

@@ -107,7 +107,7 @@ pub(crate) fn unpacked() -> (Lab, PathBuf) {
     (lab, root)
 }
 
-/// Unpacks an image as a folder of the lab.
+/// Unpacks an image as a directory of the lab.
 pub(crate) fn unpack(lab: &Lab, image: &str, name: &str) -> PathBuf {
     let done = lab.bake(["export", image, "--format", "dir", "--output", name]);
     assert_eq!(done.code, 0, "{}", done.err);

@@ -14,7 +14,7 @@ use crate::tier;
 
 #[test]
 fn rows() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     assert_eq!(list(&store).expect("list"), []);
     let two = publish(&store, "web:2.0.0", "two");
@@ -42,7 +42,7 @@ fn rows() {
 
 #[test]
 fn details() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let one = publish(&store, "web:1", "one");
     let details = show(&store, &reference("web")).expect("show");
@@ -65,7 +65,7 @@ fn details() {
 
 #[test]
 fn an_index_shows_the_image_of_this_machine() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let draft = store.staging().expect("draft");
     let mut other = Parts::new("other");
@@ -106,9 +106,9 @@ fn run(home: &Path, program: &str, args: &[&str]) -> String {
     out.into_owned()
 }
 
-/// A store with two versions of an image, in a folder of its own.
+/// A store with two versions of an image, in a directory of its own.
 fn two_versions() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(&dir.path().join("store")).expect("open");
     publish(&store, "web:1.0.0", "one");
     publish(&store, "web:2.0.0", "two");

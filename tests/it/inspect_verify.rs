@@ -31,7 +31,7 @@ fn expect(report: &Report, level: Level, expected: &[&str]) {
 
 /// Publishes an image with a flaw in it.
 fn check(change: impl FnOnce(&mut Parts), expected: &[&str]) {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "good:1", "good");
     let draft = store.staging().expect("draft");
@@ -64,7 +64,7 @@ fn layer(parts: &mut Parts, media: &'static str, stored: Vec<u8>, tar: &[u8]) {
 
 #[test]
 fn a_good_store_has_no_problems() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let empty = all(&store);
     assert_eq!((empty.images, empty.blobs, empty.bytes, empty.problems.len()), (0, 0, 0, 0));
@@ -190,7 +190,7 @@ fn raw_tar(name: &str) -> Vec<u8> {
 
 #[test]
 fn harmed_blobs_are_found_with_all_their_images() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let one = publish(&store, "web:1", "one");
     publish(&store, "web:2", "two");
@@ -229,8 +229,8 @@ fn harmed_blobs_are_found_with_all_their_images() {
 }
 
 #[test]
-fn the_folder_and_the_index_are_judged() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn the_directory_and_the_index_are_judged() {
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let one = publish(&store, "web:1", "one");
     let stray = Digest::of("stray");
@@ -280,7 +280,7 @@ fn the_folder_and_the_index_are_judged() {
 
 #[test]
 fn one_text_for_two_readers_is_refused() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let draft = store.staging().expect("draft");
     let good = image(&draft, "good:1", "x");
@@ -307,7 +307,7 @@ fn one_text_for_two_readers_is_refused() {
 #[test]
 fn a_bomb_is_not_unpacked() {
     // A gigabyte and a half of zeros in a file is about six kilobytes of zstd.
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let draft = store.staging().expect("draft");
     let mut parts = Parts::new("bomb");

@@ -1,5 +1,5 @@
-//! A bench for end-to-end tests: a temporary folder with a store, recipes, and a tiny root made of
-//! this machine's own programs.
+//! A bench for end-to-end tests: a temporary directory with a store, recipes, and a tiny root made
+//! of this machine's own programs.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use bake::digest::Digest;
 
-/// A temporary folder with a store and recipes.
+/// A temporary directory with a store and recipes.
 pub(crate) struct Lab {
     dir: tempfile::TempDir,
 }
@@ -23,11 +23,12 @@ pub(crate) struct Run {
 }
 
 impl Lab {
-    /// Makes an empty one. Readable by everyone, as the same folder is used by several users.
+    /// Makes an empty one. Readable by everyone, as the same directory is used by several users.
     pub(crate) fn new() -> Self {
         let dir =
-            tempfile::Builder::new().prefix("bake-lab-").tempdir().expect("a temporary folder");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
+            tempfile::Builder::new().prefix("bake-lab-").tempdir().expect("a temporary directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))
+            .expect("our own directory");
         Self { dir }
     }
 
@@ -36,10 +37,10 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// Writes a file in it, and the folders above it.
+    /// Writes a file in it, and the directories above it.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("below the lab")).expect("our own folder");
+        fs::create_dir_all(path.parent().expect("below the lab")).expect("our own directory");
         fs::write(&path, text).expect("our own file");
         path
     }
@@ -82,7 +83,7 @@ impl Lab {
             let digest = if path.is_file() {
                 Digest::of(fs::read(&path).expect("a file of the store")).hex()
             } else {
-                "folder".to_owned()
+                "directory".to_owned()
             };
             all += &format!(
                 "{} {digest}\n",
@@ -95,9 +96,9 @@ impl Lab {
     /// What lies in `scratch/`: nothing, when no build runs.
     pub(crate) fn scratch(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("store/scratch")) else { return vec![] };
-        // `lock` is the door of the folder, and stays.
+        // `lock` is the door of the directory, and stays.
         entries
-            .map(|entry| entry.expect("a readable folder").path())
+            .map(|entry| entry.expect("a readable directory").path())
             .filter(|path| !path.ends_with("lock"))
             .collect()
     }
@@ -115,8 +116,8 @@ fn list(path: &Path, names: &mut Vec<PathBuf>) {
     let Ok(meta) = fs::symlink_metadata(path) else { return };
     names.push(path.to_owned());
     if meta.is_dir() {
-        for entry in fs::read_dir(path).expect("a readable folder") {
-            list(&entry.expect("a readable folder").path(), names);
+        for entry in fs::read_dir(path).expect("a readable directory") {
+            list(&entry.expect("a readable directory").path(), names);
         }
     }
 }
@@ -147,7 +148,7 @@ pub(crate) fn tiny_root(at: &Path) {
         "date",
     ];
     for dir in ["bin", "etc", "usr/lib", "root"] {
-        fs::create_dir_all(at.join(dir)).expect("our own folder");
+        fs::create_dir_all(at.join(dir)).expect("our own directory");
     }
     let mut libraries = BTreeSet::new();
     for program in programs {
@@ -166,7 +167,7 @@ pub(crate) fn tiny_root(at: &Path) {
     }
     for library in libraries {
         let to = at.join(library.strip_prefix("/").expect("absolute"));
-        fs::create_dir_all(to.parent().expect("below the root")).expect("our own folder");
+        fs::create_dir_all(to.parent().expect("below the root")).expect("our own directory");
         fs::copy(&library, &to).expect("a copy of a library");
     }
     fs::write(

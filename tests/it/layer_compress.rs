@@ -104,7 +104,7 @@ fn golden_digests_of_the_codecs() {
 #[test]
 fn other_programs_read_them() {
     let tar = sample(3_000_000);
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     for (how, program) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")] {
         let path = dir.path().join("blob");
         let mut out = vec![];

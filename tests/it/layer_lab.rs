@@ -1,5 +1,5 @@
-//! Tars written byte by byte, so that a test can hold every mistake; and a listing of a folder to
-//! compare with.
+//! Tars written byte by byte, so that a test can hold every mistake; and a listing of a directory
+//! to compare with.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -57,7 +57,7 @@ impl Raw {
         Self::new(b'0', name.as_bytes()).data(data)
     }
 
-    /// A folder.
+    /// A directory.
     pub(crate) fn dir(name: &str) -> Self {
         Self::new(b'5', name.as_bytes())
     }

@@ -35,8 +35,8 @@ fn merged(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
         .expect("sorted and clean");
     }
     let (bytes, _) = flat.finish().expect("memory");
-    let dir = tempfile::tempdir().expect("a folder");
-    // Folders that no tar mentioned are root's.
+    let dir = tempfile::tempdir().expect("a directory");
+    // Directories that no tar mentioned are root's.
     let rules = bake::layer::Options {
         owners: bake::layer::Ownership::Dropped,
         ..bake::layer::Options::layer(Form::Tree)
@@ -48,7 +48,7 @@ fn merged(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
 }
 
 fn unpacked(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let rules = bake::layer::Options {
         owners: bake::layer::Ownership::Dropped,
         ..bake::layer::Options::layer(Form::Tree)
@@ -82,7 +82,7 @@ fn nodes_tell_what_they_are() {
     assert!(tree.get(b"x").is_none());
     let _ = unpack(
         &mut &layer[..],
-        tempfile::tempdir().expect("a folder").path(),
+        tempfile::tempdir().expect("a directory").path(),
         Form::Tree,
         &Limits::default(),
     );

@@ -1,5 +1,5 @@
 //! What the kernel's overlay makes of unpacked layers, and what pack makes of the kernel's upper
-//! folder, must be what the layers say.
+//! directory, must be what the layers say.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -55,7 +55,7 @@ fn root_tools_the_kernel_agrees() {
     if !tier::root() || !tier::tool("unshare") || !tier::tool("mount") {
         return;
     }
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name);
     for name in ["lower0", "lower1", "upper", "work", "merged", "before", "after", "tree"] {
         fs::create_dir(at(name)).expect("mkdir");
@@ -96,7 +96,7 @@ fn root_tools_the_kernel_agrees() {
     mount_again(dir.path(), &layer);
 }
 
-/// The step's layer as a third lower folder shows the same as the step saw.
+/// The step's layer as a third lower directory shows the same as the step saw.
 fn mount_again(dir: &Path, layer: &[u8]) {
     fs::create_dir(dir.join("lower2")).expect("mkdir");
     fs::create_dir(dir.join("again")).expect("mkdir");

@@ -1,4 +1,4 @@
-//! A folder to a layer tar: what is written, in which form, and that the same tree is always the
+//! A directory to a layer tar: what is written, in which form, and that the same tree is always the
 //! same bytes.
 
 use std::fs;
@@ -50,9 +50,9 @@ fn list(tar: &[u8]) -> Vec<String> {
     entries(tar).iter().map(line).collect()
 }
 
-/// A folder for a tree, 0755 whatever the umask.
+/// A directory for a tree, 0755 whatever the umask.
 fn tree() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     dir
 }
@@ -134,7 +134,11 @@ fn root_everything_a_tree_can_hold() {
         of("a"),
         Metadata { mode: 0o6755, uid: 65_535, gid: 33, mtime: EPOCH, ..Metadata::default() }
     );
-    assert_eq!((of("b").mode, of("b").mtime), (0o1777, EPOCH), "a folder's own time is the epoch");
+    assert_eq!(
+        (of("b").mode, of("b").mtime),
+        (0o1777, EPOCH),
+        "a directory's own time is the epoch"
+    );
     assert_eq!(of("b/link").mtime, 0, "before 1970 is 1970");
     assert_eq!(of("b/z").mtime, EPOCH - 5);
     let attributes = |path: &str| {
@@ -155,7 +159,7 @@ fn root_everything_a_tree_can_hold() {
 }
 
 #[test]
-fn root_the_top_folder_has_an_entry_only_where_it_is_unusual() {
+fn root_the_top_directory_has_an_entry_only_where_it_is_unusual() {
     if !tier::root() {
         return;
     }
@@ -166,7 +170,7 @@ fn root_the_top_folder_has_an_entry_only_where_it_is_unusual() {
     assert_eq!(list(&packed(dir.path()).0), ["/", "f"]);
     // Over something unusual it has one in any case, over something usual only by itself.
     let over = |mode: u32, below: u32| {
-        let under = tempfile::tempdir().expect("a folder");
+        let under = tempfile::tempdir().expect("a directory");
         fs::set_permissions(under.path(), fs::Permissions::from_mode(below)).expect("chmod");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).expect("chmod");
         let mut tar = vec![];
@@ -185,17 +189,17 @@ fn build(dir: &Path, backwards: bool) {
     if backwards {
         names.reverse();
     }
-    let mut folders = vec!["usr", "usr/share", "usr/lib"];
+    let mut directories = vec!["usr", "usr/share", "usr/lib"];
     if backwards {
-        folders = vec!["usr", "usr/lib", "usr/share"];
+        directories = vec!["usr", "usr/lib", "usr/share"];
     }
-    for folder in folders {
-        fs::create_dir(dir.join(folder)).expect("mkdir");
-        fs::set_permissions(dir.join(folder), fs::Permissions::from_mode(0o755)).expect("chmod");
+    for directory in directories {
+        fs::create_dir(dir.join(directory)).expect("mkdir");
+        fs::set_permissions(dir.join(directory), fs::Permissions::from_mode(0o755)).expect("chmod");
     }
     for name in &names {
-        for folder in ["usr/share", "usr/lib"] {
-            let path = dir.join(folder).join(name);
+        for directory in ["usr/share", "usr/lib"] {
+            let path = dir.join(directory).join(name);
             fs::write(&path, name.repeat(name.len() * 50)).expect("write");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
             set_time(&path, if backwards { EPOCH + 50 } else { EPOCH + 7 });
@@ -254,10 +258,10 @@ fn names_keep_their_bytes() {
         [vec![0xfe; 200], b"x".to_vec()].concat(),
     ];
     let deep = "d".repeat(90);
-    for folder in ["", &deep, &format!("{deep}/{deep}")] {
-        fs::create_dir_all(dir.path().join(folder)).expect("mkdir");
+    for directory in ["", &deep, &format!("{deep}/{deep}")] {
+        fs::create_dir_all(dir.path().join(directory)).expect("mkdir");
         for name in &names {
-            fs::write(dir.path().join(folder).join(std::ffi::OsStr::from_bytes(name)), name)
+            fs::write(dir.path().join(directory).join(std::ffi::OsStr::from_bytes(name)), name)
                 .expect("write");
         }
     }
@@ -266,9 +270,9 @@ fn names_keep_their_bytes() {
     let (tar, _) = packed(dir.path());
     let other = tree();
     unpack(&mut &tar[..], other.path(), Form::Tree, &Limits::default()).expect("unpack");
-    for folder in ["", &deep, &format!("{deep}/{deep}")] {
+    for directory in ["", &deep, &format!("{deep}/{deep}")] {
         for name in &names {
-            let path = other.path().join(folder).join(std::ffi::OsStr::from_bytes(name));
+            let path = other.path().join(directory).join(std::ffi::OsStr::from_bytes(name));
             assert_eq!(&fs::read(&path).unwrap_or_else(|e| panic!("{path:?}: {e}")), name);
         }
     }
@@ -356,7 +360,7 @@ fn a_full_place_is_an_error() {
     assert!(matches!(error, Error::Write { .. }), "{error}");
     assert!(
         pack(&dir.path().join("missing"), EPOCH, &mut vec![])
-            .expect_err("no folder")
+            .expect_err("no directory")
             .to_string()
             .starts_with("cannot open the directory")
     );
@@ -370,7 +374,7 @@ fn a_deep_tree_is_packed_with_few_descriptors() {
     fs::write(dir.path().join("d/z"), "after").expect("write");
     fs::write(dir.path().join(&path).join("f"), "deep").expect("write");
     let (tar, packed) = packed(dir.path());
-    // One more for the top folder where that is not root's.
+    // One more for the top directory where that is not root's.
     assert_eq!(packed.entries, if rustix::process::geteuid().is_root() { 1502 } else { 1503 });
     assert_eq!(list(&tar).last().map(String::as_str), Some("d/z"));
     let other = tree();

@@ -1,4 +1,4 @@
-//! A layer tar to a folder: what comes out, and what is refused, each with its entry named and
+//! A layer tar to a directory: what comes out, and what is refused, each with its entry named and
 //! nothing outside touched.
 
 use std::fs;
@@ -18,12 +18,12 @@ fn into(dir: &Path, form: Form, bytes: &[u8]) -> Result<bake::layer::Packed, Err
     unpack(&mut &bytes[..], dir, form, &Limits::default())
 }
 
-/// A folder with a sibling that nothing may touch.
+/// A directory with a sibling that nothing may touch.
 struct Lab(tempfile::TempDir);
 
 impl Lab {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("root")).expect("mkdir");
         fs::create_dir(dir.path().join("outside")).expect("mkdir");
         fs::write(dir.path().join("outside/f"), "untouched").expect("write");
@@ -123,7 +123,11 @@ fn names_that_leave_or_lie_are_refused() {
         refused(&[Raw::pax(b'x', &[("path", deep.as_bytes())]), Raw::dir("ok")]).1,
         Wrong::TooLong
     );
-    assert_eq!(refused(&[Raw::new(b'5', b".wh.d/")]).1, Wrong::Whiteout, "a folder that deletes");
+    assert_eq!(
+        refused(&[Raw::new(b'5', b".wh.d/")]).1,
+        Wrong::Whiteout,
+        "a directory that deletes"
+    );
     assert_eq!(refused(&[Raw::file(".wh.f", b"contents")]).1, Wrong::Whiteout);
     assert_eq!(refused(&[Raw::link(b'2', "d/.wh..wh..opq", "x")]).1, Wrong::Whiteout);
 }
@@ -545,7 +549,7 @@ fn layers_upon_layers_in_a_tree() {
     layer(&[Raw::dir("bin"), Raw::file("bin/own", b"4")]);
     assert!(
         lab.root().join("bin").symlink_metadata().expect("stat").is_dir(),
-        "a folder replaces a link"
+        "a directory replaces a link"
     );
     let error = into(&lab.root(), Form::Tree, &tar(&[Raw::file("was-dir/x", b"")]))
         .expect_err("below a file");
@@ -557,7 +561,7 @@ fn layers_upon_layers_in_a_tree() {
 }
 
 #[test]
-fn folders_go_through_links_where_asked() {
+fn directories_go_through_links_where_asked() {
     let lab = Lab::new();
     fs::create_dir_all(lab.root().join("usr/bin")).expect("mkdir");
     symlink("usr/bin", lab.root().join("bin")).expect("symlink");
@@ -666,7 +670,7 @@ fn root_owners_modes_times_and_attributes_are_exact() {
         (meta.permissions().mode() & 0o7777, meta.uid(), meta.gid(), meta.mtime())
     };
     assert_eq!(stat("d"), (0o2750, 0, 42, 12));
-    assert_eq!(stat("d/plain"), (0o640, 0, 0, 1000), "no group from the folder's setgid bit");
+    assert_eq!(stat("d/plain"), (0o640, 0, 0, 1000), "no group from the directory's setgid bit");
     assert_eq!(stat("d/sub"), (0o700, 0, 0, 1000));
     assert_eq!(stat("d/ping"), (0o4770, 7, 65_535, 1000));
     let get = |name: &str, key: &str| xattr::get(lab.root().join(name), key).expect("xattr");
@@ -677,7 +681,7 @@ fn root_owners_modes_times_and_attributes_are_exact() {
         assert_eq!(get(name, "system.posix_acl_access"), None, "{name} inherits nothing");
         assert_eq!(get(name, "system.posix_acl_default"), None, "{name} inherits nothing");
     }
-    // Into a folder that has the default ACL already, and replacing what it was.
+    // Into a directory that has the default ACL already, and replacing what it was.
     into(
         &lab.root(),
         Form::Tree,
@@ -730,7 +734,7 @@ fn the_umask_has_no_say() {
 }
 
 #[test]
-fn closed_folders_can_be_filled() {
+fn closed_directories_can_be_filled() {
     let entries = [
         Raw::dir("d").mode(0o500),
         Raw::file("d/f", b"x").mode(0o400),
@@ -748,7 +752,7 @@ fn closed_folders_can_be_filled() {
 
 #[test]
 fn whole_systems_packed_by_others_are_read() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join("in/etc/deep")).expect("mkdir");
     fs::write(dir.path().join("in/etc/f"), "x").expect("write");
     fs::hard_link(dir.path().join("in/etc/f"), dir.path().join("in/etc/g")).expect("link");
@@ -778,7 +782,7 @@ fn whole_systems_packed_by_others_are_read() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        // GNU tar was told `./etc` twice: folders may repeat, files may not.
+        // GNU tar was told `./etc` twice: directories may repeat, files may not.
         let lab = Lab::new();
         let error = into(&lab.root(), Form::Tree, &output.stdout).expect_err("files repeat");
         assert!(error.to_string().contains("twice"), "{format}: {error}");

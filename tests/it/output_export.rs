@@ -1,5 +1,5 @@
-//! A stored image as a file or a folder: what is in it, that it is always the same bytes, and that
-//! it is whole or absent.
+//! A stored image as a file or a directory: what is in it, that it is always the same bytes, and
+//! that it is whole or absent.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use bake::output::{Error, Exported, Format, Options, Source, export, write};
 use crate::layer_lab::{Raw, listing, tar};
 use crate::tier;
 
-/// Blobs in a folder, and one image in them.
+/// Blobs in a directory, and one image in them.
 struct Image {
     dir: tempfile::TempDir,
     reference: Reference,
@@ -33,7 +33,7 @@ impl Image {
 
     /// Uses the first `kinds` of none, gzip and zstd in turn; `ids` may lie about the layers.
     fn with(layers: &[Vec<u8>], kinds: usize, ids: impl Fn(&ImageConfig) -> Vec<Digest>) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let put = |bytes: &[u8]| {
             let digest = Digest::of(bytes);
             fs::write(dir.path().join(digest.hex()), bytes).expect("write");
@@ -76,7 +76,7 @@ impl Image {
 
     /// Exports to a new place, and returns the bytes.
     fn bytes(&self, format: Format) -> Vec<u8> {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let dest = dir.path().join("out");
         let exported = self.export(format, &dest, Options::default()).expect("exported");
         let bytes = fs::read(&dest).expect("read");
@@ -181,7 +181,7 @@ fn expected() -> Vec<String> {
 }
 
 fn unpacked(bytes: &[u8]) -> Vec<String> {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     bake::layer::unpack(&mut &bytes[..], dir.path(), bake::layer::Form::Tree, &Limits::default())
         .expect("our own tar");
     listing(dir.path())
@@ -215,7 +215,7 @@ fn a_flat_tar_holds_what_the_layers_mean() {
 #[test]
 fn a_flat_tar_and_a_tree_unpacked_layer_by_layer_agree() {
     let image = Image::of(&layers());
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     for layer in layers() {
         bake::layer::unpack(
             &mut &layer[..],
@@ -229,7 +229,7 @@ fn a_flat_tar_and_a_tree_unpacked_layer_by_layer_agree() {
 }
 
 #[test]
-fn root_a_folder_holds_what_the_layers_mean() {
+fn root_a_directory_holds_what_the_layers_mean() {
     if !tier::root() {
         return;
     }
@@ -239,7 +239,7 @@ fn root_a_folder_holds_what_the_layers_mean() {
         Raw::file("etc/d", b"4").mode(0o6755).octal(108, 8, 33).octal(116, 8, 42),
     ]));
     let image = Image::of(&all);
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let dest = dir.path().join("rootfs");
     image.export(Format::Dir, &dest, Options::default()).expect("exported");
     let mut lines = expected();
@@ -264,7 +264,7 @@ fn root_a_folder_holds_what_the_layers_mean() {
 }
 
 #[test]
-fn the_top_folder_is_told_where_it_is_unusual() {
+fn the_top_directory_is_told_where_it_is_unusual() {
     let image = Image::of(&[tar(&[Raw::dir(".").mode(0o700), Raw::file("f", b"x")])]);
     let bytes = image.bytes(Format::Tar);
     let first =
@@ -348,7 +348,7 @@ fn an_image_without_a_version_has_no_name_in_the_archive() {
 }
 
 fn failed(image: &Image, format: Format) -> Error {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let error = image
         .export(
             format,
@@ -455,7 +455,7 @@ fn what_is_no_image_is_refused() {
 #[test]
 fn destinations_are_whole_or_untouched() {
     let image = Image::of(&layers());
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let dest = dir.path().join("web.tar");
     let force = Options { force: true, ..Options::default() };
     fs::write(&dest, "precious").expect("write");
@@ -482,9 +482,9 @@ fn destinations_are_whole_or_untouched() {
 }
 
 #[test]
-fn folders_are_whole_or_untouched() {
+fn directories_are_whole_or_untouched() {
     let image = Image::of(&layers());
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name);
     let options = Options { force: true, drop_owners: true };
     image.export(Format::Dir, &at("root"), options).expect("exported");
@@ -587,7 +587,7 @@ fn tools_bsdtar_reads_a_manifest() {
         Raw::link(b'2', "odd link", "to # \\ \n"),
     ]));
     let image = Image::of(&all);
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     image
         .export(Format::Manifest, &dir.path().join("web.mtree"), Options::default())
         .expect("exported");
@@ -624,7 +624,7 @@ fn run(program: &str, args: &[&str], cwd: &Path) -> String {
 /// One image in every format; without zstd, which umoci does not know.
 fn archives() -> (tempfile::TempDir, PathBuf) {
     let image = Image::with(&layers(), 2, |config| config.rootfs.diff_ids.clone());
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     for format in [Format::OciArchive, Format::DockerArchive, Format::Tar] {
         image
             .export(format, &dir.path().join(format.name()), Options::default())

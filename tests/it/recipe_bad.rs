@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bake::recipe::{self, Diagnostic, Inputs};
 use bake::ui::diagnostic::render;
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recipes/bad")
 }
 
@@ -17,7 +17,7 @@ fn inputs(name: &str) -> Inputs {
 
 /// Compares with the file of that name, or writes it.
 fn golden(name: &str, found: &str) {
-    let file = folder().join(name);
+    let file = directory().join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&file, found).unwrap();
         return;
@@ -38,7 +38,7 @@ fn mistakes(text: &str, inputs: &Inputs) -> Vec<Diagnostic> {
 
 #[test]
 fn every_bad_recipe_says_what_is_wrong() {
-    let mut names: Vec<String> = fs::read_dir(folder())
+    let mut names: Vec<String> = fs::read_dir(directory())
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -46,7 +46,7 @@ fn every_bad_recipe_says_what_is_wrong() {
     names.retain(|name| name.ends_with(".toml"));
     assert!(names.len() > 10);
     for name in names {
-        let text = fs::read_to_string(folder().join(&name)).unwrap();
+        let text = fs::read_to_string(directory().join(&name)).unwrap();
         let mistakes = mistakes(&text, &inputs(&name));
         let found = render(&mistakes, false);
         assert!(!found.chars().any(|c| c.is_control() && c != '\n'), "{name}: control characters");

@@ -166,7 +166,7 @@ fn userns_killing_bake_leaves_nothing() {
             std::thread::yield_now();
         }
         assert_eq!(mounts(&cleaner), before);
-        // The scratch folder is all that stays; the next build sweeps it.
+        // The scratch directory is all that stays; the next build sweeps it.
         for entry in fs::read_dir(cleaner.scratch()).unwrap() {
             cleaner.session.remove_tree(&entry.unwrap().path()).unwrap();
         }

@@ -27,7 +27,7 @@ pub(crate) fn helper() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_bake").into(), PathBuf::from)
 }
 
-/// Where tests keep their folders: on the disk of the build, which is no overlay and no tmpfs
+/// Where tests keep their directories: on the disk of the build, which is no overlay and no tmpfs
 /// wherever builds usually happen.
 pub(crate) fn base() -> PathBuf {
     std::env::var_os("BAKE_TEST_BASE")
@@ -239,7 +239,7 @@ pub(crate) fn alive(token: &str) -> Vec<u32> {
     found
 }
 
-/// Fills a folder with the host's programs and the libraries they need.
+/// Fills a directory with the host's programs and the libraries they need.
 fn tools(layer: &Path) {
     for dir in [
         "usr/bin",

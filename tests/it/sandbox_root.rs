@@ -113,7 +113,7 @@ fn userns_policy_files_are_seen_and_never_kept() {
 }
 
 #[test]
-fn userns_folders_above_stubs_look_like_the_images() {
+fn userns_directories_above_stubs_look_like_the_images() {
     let Some(lab) = Lab::new() else { return };
     let lower = lab.layer("etc-with-marks");
     fs::create_dir(lower.join("etc")).unwrap();
@@ -142,11 +142,11 @@ fn userns_folders_above_stubs_look_like_the_images() {
 }
 
 #[test]
-fn userns_an_upper_folder_can_be_used_again() {
+fn userns_an_upper_directory_can_be_used_again() {
     let Some(lab) = Lab::new() else { return };
     let root = lab.overlay(vec![]);
-    // As a base is made: a call fills the upper folder through the overlay, so its folders are
-    // opaque; then steps run in it.
+    // As a base is made: a call fills the upper directory through the overlay, so its directories
+    // are opaque; then steps run in it.
     let tools = lab.tools();
     let mount =
         Mount { from: tools, at: "/dev/bake/tools".into(), read_only: true, owners: Owners::Image };
@@ -231,7 +231,7 @@ fn userns_an_image_that_stands_in_the_way_is_told_so() {
     check(
         "sys-file",
         &|at| fs::write(at.join("sys"), "").unwrap(),
-        "/sys in the image is not a folder",
+        "/sys in the image is not a directory",
     );
     check(
         "etc-file",
@@ -241,7 +241,7 @@ fn userns_an_image_that_stands_in_the_way_is_told_so() {
     check(
         "resolv-dir",
         &|at| fs::create_dir_all(at.join("etc/resolv.conf")).unwrap(),
-        "etc/resolv.conf in the image is a folder",
+        "etc/resolv.conf in the image is a directory",
     );
     check(
         "resolv-proc",
@@ -297,7 +297,7 @@ fn userns_the_usual_places_are_there() {
 }
 
 #[test]
-fn userns_mounts_show_folders_of_the_host() {
+fn userns_mounts_show_directories_of_the_host() {
     let Some(lab) = Lab::new() else { return };
     let theirs = lab.dir.path().join("theirs-hidden-name");
     fs::create_dir(&theirs).unwrap();
@@ -407,7 +407,7 @@ no 'echo b > /proc/sysrq-trigger'
 }
 
 #[test]
-fn userns_calls_see_the_two_folders() {
+fn userns_calls_see_the_two_directories() {
     let Some(lab) = Lab::new() else { return };
     let file = lab.scratch().join("given");
     fs::create_dir_all(file.join("locked/in")).unwrap();
@@ -426,7 +426,7 @@ fn userns_calls_see_the_two_folders() {
 }
 
 #[test]
-fn userns_folders_outside_the_session_are_refused() {
+fn userns_directories_outside_the_session_are_refused() {
     let Some(lab) = Lab::new() else { return };
     let outside: PathBuf = lab.dir.path().into();
     let mut root = lab.overlay(vec![]);

@@ -65,7 +65,7 @@ fn userns_what_cannot_start_says_why() {
     check(&["/no/such"], "root", "there is no program /no/such in the image");
     check(&["/script"], "root", "the interpreter /no/such/shell");
     check(&["/plain"], "root", "executable");
-    check(&["/usr"], "root", "folder");
+    check(&["/usr"], "root", "directory");
     check(&["true"], "nobody-here", "the image has no user \"nobody-here\"");
     check(&["true"], "root:nogroup-here", "the image has no group \"nogroup-here\"");
     check(&["true"], "4294967294", "outside the ids");
@@ -118,7 +118,7 @@ fn userns_actions_are_told_in_order() {
 }
 
 #[test]
-fn userns_environment_and_folder_are_as_given() {
+fn userns_environment_and_directory_are_as_given() {
     let Some(lab) = Lab::new() else { return };
     let mut given = exec(&["/usr/bin/env"]);
     given.env = [("B", "two words"), ("A", ""), ("Ü", "ö\n")]

@@ -27,7 +27,7 @@ fn root_everything_again_as_a_user() {
         tier::skip("no user of this host has subordinate ids (adduser makes one that has)");
         return;
     };
-    // The build's own folder may be closed to that user.
+    // The build's own directory may be closed to that user.
     let dir = tempfile::Builder::new().prefix("bake-test-").tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (tests, bake, base) =

@@ -21,7 +21,7 @@ struct Lab {
 
 /// A store with `web:1`, `web:2`, `web:3`.
 fn lab() -> Lab {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     for version in ["1", "2", "3"] {
         publish(&store, &format!("web:{version}"), version);

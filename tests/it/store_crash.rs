@@ -63,7 +63,7 @@ fn run(dir: &Path, log: &Path, call: &str, harm: Option<&str>) -> ExitStatus {
 
 /// How often a victim that is left alone makes the call; nothing where tracing is forbidden.
 fn count(call: &str) -> Option<usize> {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let log = dir.path().join("log");
     let status = run(&dir.path().join("store"), &log, call, None);
     let text = std::fs::read_to_string(log).unwrap_or_default();
@@ -104,7 +104,7 @@ fn at_every_call(harm: &str, ended: impl Fn(ExitStatus) -> bool) {
             return;
         };
         for n in 1..=calls {
-            let dir = tempfile::tempdir().expect("a folder");
+            let dir = tempfile::tempdir().expect("a directory");
             let dir = dir.path().join("store");
             let what = format!("{harm} at {call} number {n}");
             let status = run(&dir, Path::new("/dev/null"), call, Some(&format!("{harm}:when={n}")));
@@ -143,7 +143,7 @@ fn tools_strace_everything_is_flushed_before_it_is_named() {
     if !tier::tool("strace") {
         return;
     }
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let (store, log) = (dir.path().join("store"), dir.path().join("log"));
     Store::open(&store).expect("open");
     let mut strace = Command::new("strace");

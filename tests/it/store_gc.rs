@@ -25,7 +25,7 @@ struct Lab {
 }
 
 fn lab(versions: &[&str]) -> Lab {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     for version in versions {
         publish(&store, version, version);
@@ -38,7 +38,7 @@ fn rules() -> Rules {
     Rules { grace: Duration::ZERO, ..Rules::default() }
 }
 
-/// Everything but the scratch folder, which an open store makes a lock in.
+/// Everything but the scratch directory, which an open store makes a lock in.
 fn seen(dir: &Path) -> std::collections::BTreeMap<String, (u32, Vec<u8>)> {
     let mut seen = tree(dir);
     seen.retain(|name, _| !name.starts_with("scratch"));
@@ -77,7 +77,7 @@ impl Lab {
     /// Writes a file that was last used so long ago.
     fn file(&self, name: &str, text: &str, age: Duration) -> PathBuf {
         let path = self.dir.path().join(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+        fs::create_dir_all(path.parent().expect("a directory")).expect("mkdir");
         fs::write(&path, text).expect("write");
         aged(&path, age);
         path
@@ -247,7 +247,7 @@ fn what_nobody_has_used_leaves_the_cache() {
         lab.file("logs/stale/1.log", "x", 31 * DAY),
     ];
     aged(&lab.dir.path().join("logs/stale"), 31 * DAY);
-    // A folder that leads out of the store is none of ours.
+    // A directory that leads out of the store is none of ours.
     std::os::unix::fs::symlink(lab.dir.path().join("elsewhere"), lab.dir.path().join("cache/link"))
         .expect("symlink");
     let held = Lock::shared(&lab.dir.path().join("cache/locks/held")).expect("lock");

@@ -14,7 +14,7 @@ use crate::tier;
 /// A store with one image, changed by `harm`; neither opening may succeed, and both must leave it
 /// as it is.
 fn check(harm: impl Fn(&Path), expected: impl Fn(&Error) -> bool) {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     publish(&Store::open(dir.path()).expect("open"), "web:1", "one");
     harm(dir.path());
     let before = tree(dir.path());
@@ -56,8 +56,8 @@ fn a_newer_store_is_refused_with_who_can_read_it() {
 }
 
 #[test]
-fn a_folder_with_other_things_is_no_store() {
-    let dir = tempfile::tempdir().expect("a folder");
+fn a_directory_with_other_things_is_no_store() {
+    let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("thesis.txt"), "x").expect("write");
     for result in [Store::open(dir.path()), Store::open_to_read(dir.path())] {
         assert!(
@@ -65,12 +65,15 @@ fn a_folder_with_other_things_is_no_store() {
         );
     }
     assert_eq!(tree(dir.path()).len(), 2);
-    assert!(matches!(Store::open(&dir.path().join("thesis.txt")), Err(Error::NotAFolder { .. })));
+    assert!(matches!(
+        Store::open(&dir.path().join("thesis.txt")),
+        Err(Error::NotADirectory { .. })
+    ));
 }
 
 #[test]
 fn small_losses_are_made_good() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     publish(&Store::open(dir.path()).expect("open"), "web:1", "one");
     for name in ["oci-layout", "bake.json", "lock"] {
         fs::remove_file(dir.path().join(name)).expect("remove");
@@ -90,7 +93,7 @@ fn small_losses_are_made_good() {
 
 #[test]
 fn blobs_are_verified() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let version = publish(&store, "web:1", "one");
     let digest = version.manifest.digest;
@@ -126,7 +129,7 @@ fn blobs_are_verified() {
 
 #[test]
 fn a_fifo_for_a_blob_is_not_waited_for() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let digest = Digest::of("x");
     let mode = rustix::fs::Mode::from_raw_mode(0o644);
@@ -143,7 +146,7 @@ fn a_fifo_for_a_blob_is_not_waited_for() {
 
 #[test]
 fn removing_beside_a_damaged_image_deletes_no_blob() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let one = publish(&store, "web:1", "one");
     publish(&store, "web:2", "two");
@@ -165,7 +168,7 @@ fn removing_beside_a_damaged_image_deletes_no_blob() {
 
 #[test]
 fn names_cannot_leave_the_store() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(&dir.path().join("store")).expect("open");
     for name in ["..", ".", "", "a/b", "/etc", "../x"] {
         assert!(matches!(store.cache(name), Err(Error::Name { .. })), "{name}");
@@ -194,7 +197,7 @@ impl Mounted {
     /// An overlay of empty directories in `parts`.
     pub(crate) fn overlay(at: &Path, parts: &Path) -> Self {
         for part in ["lower", "upper", "work"] {
-            fs::create_dir_all(parts.join(part)).expect("our own folder");
+            fs::create_dir_all(parts.join(part)).expect("our own directory");
         }
         let parts = parts.display();
         let options = format!("lowerdir={parts}/lower,upperdir={parts}/upper,workdir={parts}/work");
@@ -221,7 +224,7 @@ fn root_a_full_disk_changes_nothing() {
     if !tier::root() {
         return;
     }
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let mount = Mounted::tmpfs(dir.path(), "512k");
     let path = dir.path().join("store");
     let store = Store::open(&path).expect("open");
@@ -257,7 +260,7 @@ fn root_a_read_only_store_can_be_read() {
     if !tier::root() {
         return;
     }
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let mount = Mounted::tmpfs(dir.path(), "1m");
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "web:1", "one");
@@ -272,12 +275,12 @@ fn root_a_read_only_store_can_be_read() {
 }
 
 /// Stores that earlier formats wrote must be read, verified and written to for ever. Git keeps no
-/// empty folders: they are among what an open makes good.
+/// empty directories: they are among what an open makes good.
 #[test]
 fn stores_of_every_format_are_read_and_written() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store");
     for format in ["format-1"] {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         for entry in walkdir::WalkDir::new(fixtures.join(format)).min_depth(1) {
             let entry = entry.expect("walk");
             let to =

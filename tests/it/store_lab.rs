@@ -19,7 +19,7 @@ pub(crate) fn reference(text: &str) -> Reference {
     text.parse().expect("a reference")
 }
 
-/// A tar with these files (a name that ends in `/` is a folder), root's, of the epoch.
+/// A tar with these files (a name that ends in `/` is a directory), root's, of the epoch.
 pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(vec![]);
     for (name, content) in files {
@@ -117,7 +117,7 @@ pub(crate) fn publish(store: &Store, name: &str, content: &str) -> Version {
     version
 }
 
-/// Everything in a folder: each path with its mode and content.
+/// Everything in a directory: each path with its mode and content.
 pub(crate) fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     for entry in walkdir::WalkDir::new(dir) {
@@ -134,7 +134,7 @@ pub(crate) fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
 /// have a coarse clock.
 pub(crate) fn tick() {
     use std::os::unix::fs::MetadataExt;
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let stamp = || {
         let path = dir.path().join("stamp");
         fs::write(&path, "").expect("write");

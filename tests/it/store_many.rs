@@ -41,7 +41,7 @@ fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expe
         [NEW, ALREADY, TAKEN].map(|code| codes.iter().filter(|found| **found == code).count())
     };
     // Processes, which also make the store together.
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("store");
     let spawn = |n: usize| {
         let mut child = Command::new(std::env::current_exe().expect("this program"));
@@ -62,7 +62,7 @@ fn check(name: impl Fn(usize) -> String, content: impl Fn(usize) -> String, expe
     assert!(store.dead_stagings().expect("dead").len() <= WRITERS);
     check_whole(&store);
     // Threads, each with a store of its own, and readers beside them.
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let codes: Vec<i32> = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|n| {
@@ -105,7 +105,7 @@ fn all_agree_on_the_same_content() {
 
 #[test]
 fn publishers_and_removers_do_not_lose_each_others_blobs() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     std::thread::scope(|scope| {
         for n in 0..4 {
@@ -141,7 +141,7 @@ fn holder() {
 
 #[test]
 fn only_the_drafts_of_the_dead_are_swept() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let mut child = Command::new(std::env::current_exe().expect("this program"));
     child.args(["--exact", "store_many::holder"]).env("BAKE_DRAFT_CHILD", dir.path());
@@ -161,7 +161,7 @@ fn only_the_drafts_of_the_dead_are_swept() {
     assert!(corner.join("blobs").is_dir());
     drop(dead);
     assert!(!corner.exists());
-    // One that was born half way, without a lock, counts as dead too; what is no folder is let
+    // One that was born half way, without a lock, counts as dead too; what is no directory is let
     // alone.
     std::fs::create_dir(dir.path().join("scratch/20000101T000000000-half")).expect("mkdir");
     std::fs::write(dir.path().join("scratch/file"), "x").expect("write");

@@ -12,7 +12,7 @@ use crate::store_lab::*;
 
 #[test]
 fn what_is_published_is_found() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(&dir.path().join("deep/store")).expect("open");
     let one = publish(&store, "web:1.0.0", "one");
     let app = publish(&store, "app:1", "one");
@@ -49,7 +49,7 @@ fn what_is_published_is_found() {
 
 #[test]
 fn a_version_is_one_content_for_ever() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let first = publish(&store, "web:1", "one");
     let before = tree(dir.path());
@@ -81,7 +81,7 @@ fn a_version_is_one_content_for_ever() {
 
 #[test]
 fn several_versions_appear_together() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let draft = store.staging().expect("draft");
     let versions = [image(&draft, "web:1", "one"), image(&draft, "worker:1", "two")];
@@ -97,7 +97,7 @@ fn several_versions_appear_together() {
 
 #[test]
 fn several_drafts_appear_together_or_not_at_all() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let taken = publish(&store, "app:1", "taken");
     let before = tree(dir.path());
@@ -130,7 +130,7 @@ fn several_drafts_appear_together_or_not_at_all() {
 
 #[test]
 fn what_speaks_about_a_version_comes_and_goes_with_it() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "old:1", "old");
     let before = tree(dir.path());
@@ -179,7 +179,7 @@ fn what_speaks_about_a_version_comes_and_goes_with_it() {
 
 #[test]
 fn what_does_not_hold_together_is_refused() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let before = tree(dir.path());
     let draft = store.staging().expect("draft");
@@ -210,7 +210,7 @@ fn what_does_not_hold_together_is_refused() {
 
 #[test]
 fn what_is_removed_is_gone_and_nothing_else() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "web:1", "one");
     let before = tree(dir.path());
@@ -237,7 +237,7 @@ fn what_is_removed_is_gone_and_nothing_else() {
 
 #[test]
 fn who_asks_for_the_wrong_name_is_told_the_right_one() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     for version in 1..=7 {
         publish(&store, &format!("web:1.{version}.0"), "x");
@@ -256,7 +256,7 @@ fn who_asks_for_the_wrong_name_is_told_the_right_one() {
 
 #[test]
 fn foreign_entries_stay() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let digest = Digest::of("x");
     fs::create_dir_all(dir.path().join("blobs/sha256")).expect("mkdir");
     fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("write");
@@ -280,7 +280,7 @@ fn foreign_entries_stay() {
 
 #[test]
 fn a_draft_dropped_leaves_nothing() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     drop(store.staging().expect("draft"));
     let before = tree(dir.path());
@@ -304,7 +304,7 @@ fn a_draft_dropped_leaves_nothing() {
 
 #[test]
 fn files_are_adopted_by_link_or_copy() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(&dir.path().join("store")).expect("open");
     let draft = store.staging().expect("draft");
     let file = store.cache("layers").expect("cache").join("f");
@@ -327,7 +327,7 @@ fn files_are_adopted_by_link_or_copy() {
 
 #[test]
 fn reading_leaves_no_trace() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let none = dir.path().join("none");
     let store = Store::open_to_read(&none).expect("an empty one");
     assert!(names(&store).is_empty());
@@ -363,7 +363,7 @@ fn modes_do_not_depend_on_the_umask() {
         }
         return;
     }
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(&dir.path().join("store")).expect("open");
     publish(&store, "web:1", "one");
     for (name, (mode, _)) in tree(store.dir()) {

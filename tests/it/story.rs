@@ -17,16 +17,16 @@ fn ready() -> bool {
     tier::root() && tier::sandbox() && base_lab::net()
 }
 
-/// The script, with its temporary folder and its store in the lab. Packages are those that other
+/// The script, with its temporary directory and its store in the lab. Packages are those that other
 /// tests have downloaded already.
 fn script(lab: &Lab) -> Command {
     let store = lab.path("store");
     drop(Store::open(&store).expect("a store"));
-    fs::create_dir_all(store.join("cache")).expect("our own folder");
+    fs::create_dir_all(store.join("cache")).expect("our own directory");
     let packages = base_lab::cache().join("packages");
-    fs::create_dir_all(&packages).expect("our own folder");
+    fs::create_dir_all(&packages).expect("our own directory");
     symlink(packages, store.join("cache/packages")).expect("a link");
-    fs::create_dir_all(lab.path("tmp")).expect("our own folder");
+    fs::create_dir_all(lab.path("tmp")).expect("our own directory");
     // Whoever runs the tests in the background of a shell ignores Ctrl-C, and a shell cannot take
     // that back for itself.
     let mut command = Command::new("env");
@@ -43,11 +43,11 @@ fn script(lab: &Lab) -> Command {
     command
 }
 
-/// Whether nothing is left: no folder, no mount, no process that has to do with the lab.
+/// Whether nothing is left: no directory, no mount, no process that has to do with the lab.
 #[track_caller]
 fn assert_nothing_is_left(lab: &Lab) {
     let left: Vec<_> = fs::read_dir(lab.path("tmp"))
-        .expect("our own folder")
+        .expect("our own directory")
         .flatten()
         .map(|entry| entry.path())
         .collect();

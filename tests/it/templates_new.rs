@@ -1,4 +1,4 @@
-//! `bake new`: folders made from templates.
+//! `bake new`: directories made from templates.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use bake::template::{TEMPLATES, create};
 
 #[test]
-fn every_template_makes_its_folder() {
+fn every_template_makes_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     for template in TEMPLATES {
         let to = dir.path().join("deep").join(template.name);
@@ -51,7 +51,7 @@ fn nothing_is_overwritten_and_nothing_left_behind() {
     assert!(error.contains("site/index.html exists already; nothing was written"), "{error}");
     assert_eq!(walk(to.to_str().unwrap()), 1);
     create("minimal", &to, "web").unwrap();
-    // Fails half way: a file stands where a folder is needed.
+    // Fails half way: a file stands where a directory is needed.
     let to = dir.path().join("y");
     fs::create_dir(&to).unwrap();
     fs::write(to.join("site"), "a file").unwrap();

@@ -70,10 +70,10 @@ fn every_template_is_a_recipe() {
 
 #[test]
 fn the_examples_are_two_versions_of_one_app() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/web");
-    let recipe = |name: &str| check(&folder.join(name));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/web");
+    let recipe = |name: &str| check(&directory.join(name));
     let mut found: Vec<PathBuf> =
-        fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        fs::read_dir(&directory).unwrap().map(|e| e.unwrap().path()).collect();
     found.retain(|path| path.extension().is_some_and(|e| e == "toml"));
     assert_eq!(found.len(), 2, "an example without a test: {found:?}");
     for (file, version, stop) in

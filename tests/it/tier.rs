@@ -12,8 +12,8 @@ static SKIPPED: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new(
 
 /// Notes that a test cannot run here, and why; panics where that is forbidden. Always true.
 ///
-/// What was skipped is printed once, when the run ends: the harness knows only "ok", and a green run
-/// in which nothing ran must not look like one.
+/// What was skipped is printed once, when the run ends: the harness knows only "ok", and a green
+/// run in which nothing ran must not look like one.
 pub(crate) fn skip(why: &str) -> bool {
     assert!(std::env::var_os("BAKE_REQUIRE").is_none(), "BAKE_REQUIRE is set, but {why}");
     static ONCE: Once = Once::new();

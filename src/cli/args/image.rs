@@ -42,8 +42,8 @@ pub(crate) struct RunArgs {
     /// Program in place of the image's entrypoint; an empty one means none
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Mount a directory of this host inside; may be given more than once. Owners are those of the image: 0 is
-    /// root
+    /// Mount a directory of this host inside; may be given more than once. Owners are those of the
+    /// image: 0 is root
     #[arg(long, short, value_name = "DIR:PATH[:ro]", value_parser = value::volume)]
     pub(crate) volume: Vec<Volume>,
     /// Add to the environment; may be given more than once
@@ -58,7 +58,8 @@ pub(crate) struct RunArgs {
     /// Network: nothing but loopback, or this host's
     #[arg(long, value_name = "WHICH", default_value = "none")]
     pub(crate) network: NetworkChoice,
-    /// Let a TCP port of this host lead inside; may be given more than once [default ADDRESS: 127.0.0.1]
+    /// Let a TCP port of this host lead inside; may be given more than once [default ADDRESS:
+    /// 127.0.0.1]
     #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE", value_parser = value::published)]
     pub(crate) publish: Vec<(SocketAddr, u16)>,
     /// Accepted as a habit from other tools: standard input is always passed on
@@ -172,8 +173,8 @@ pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
     /// Show the sizes of its directories instead, unpacked
-    #[arg(long)]
-    pub(crate) folders: bool,
+    #[arg(long, alias = "folders")]
+    pub(crate) directories: bool,
     /// Show the sizes of its packages instead, unpacked
     #[arg(long)]
     pub(crate) packages: bool,

@@ -65,7 +65,7 @@ pub(super) fn fold(changes: Vec<FileChange>) -> Vec<FileChange> {
     let mut open: BTreeMap<How, usize> = BTreeMap::new();
     for mut one in changes {
         let node = one.change.after.as_ref().or(one.change.before.as_ref());
-        let (is_folder, bytes) = match node.map(|node| &node.kind) {
+        let (is_directory, bytes) = match node.map(|node| &node.kind) {
             Some(Kind::Dir) => (true, 0),
             Some(Kind::File { size, .. }) => (false, *size),
             _ => (false, 0),
@@ -79,7 +79,7 @@ pub(super) fn fold(changes: Vec<FileChange>) -> Vec<FileChange> {
             inside.bytes = inside.bytes.saturating_add(bytes);
             continue;
         }
-        if is_folder && one.change.how != How::Changed {
+        if is_directory && one.change.how != How::Changed {
             one.change.inside = Some(Inside::default());
             open.insert(one.change.how, folded.len());
         }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_came_or_went_are_one() {
+    fn directories_that_came_or_went_are_one() {
         let old = tree(&["a/", "a/x=1", "gone/", "gone/deep/", "gone/deep/x=12"]);
         let new = tree(&["a/", "a/n/", "a/n/1=1", "a/n/2=1", "a/x=2", "a/y=1"]);
         let own = |change| FileChange { change, package: None };

@@ -124,8 +124,8 @@ impl Read {
     }
 }
 
-/// Compares two stored images. With `all`, every name is listed: of packages that differ too, and in
-/// directories that came or went as a whole.
+/// Compares two stored images. With `all`, every name is listed: of packages that differ too, and
+/// in directories that came or went as a whole.
 pub fn diff(
     store: &Store,
     before: &Reference,

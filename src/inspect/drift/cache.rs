@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn rows_come_back_as_long_as_nothing_changed() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("cache");
         let root = Path::new("/srv/a b");
         let (digest, mut meta) = (Digest::of("abc"), Metadata::default());

@@ -112,10 +112,10 @@ pub(super) fn attributes(fd: impl AsFd, node: &mut Node, shift: Shift) -> Result
     Ok(())
 }
 
-/// Opens a regular file or directory by its path; never waits (a fifo may have taken its place), never
-/// follows a link.
-pub(super) fn open(root: &RootDir, path: &[u8], folder: bool) -> Result<OwnedFd, Errno> {
-    let kind = if folder { OFlags::DIRECTORY } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+/// Opens a regular file or directory by its path; never waits (a fifo may have taken its place),
+/// never follows a link.
+pub(super) fn open(root: &RootDir, path: &[u8], directory: bool) -> Result<OwnedFd, Errno> {
+    let kind = if directory { OFlags::DIRECTORY } else { OFlags::NONBLOCK | OFlags::NOCTTY };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | kind;
     let name = Path::new(OsStr::from_bytes(path));
     let errno = |error: crate::files::Error| match &error {

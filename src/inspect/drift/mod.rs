@@ -104,7 +104,8 @@ pub fn unknown(root: &Path, claim: &Claim, now: i64) -> Report {
 /// Compares the root at `root`, which says `claim` of itself, with an image. An error means that
 /// the root cannot be read (all that could be read is as it should be, but not all could), or a
 /// pattern or the stat cache cannot be used; everything else is in the report. Reads on several
-/// threads in memory bounded by the number of names; reports to `sink` how far it is (task `compare`).
+/// threads in memory bounded by the number of names; reports to `sink` how far it is (task
+/// `compare`).
 pub fn drift(
     root: &Path,
     claim: &Claim,
@@ -131,7 +132,7 @@ pub fn drift(
     let walk = Walk { root: &dir, tree, rules: &rules, shift, all, found: Mutex::default(), met };
     let cached = AtomicU64::new(0);
     let work = || {
-        rayon::scope(|scope| walk.folder(vec![], scope));
+        rayon::scope(|scope| walk.directory(vec![], scope));
         let files = std::mem::take(&mut walk.found().files);
         read_files(&walk, &files, cache.as_ref(), &cached, sink);
         link_names(&walk, &files);

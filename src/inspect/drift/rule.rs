@@ -54,28 +54,28 @@ const WRITTEN: [&str; 28] = [
 #[derive(Debug)]
 pub(super) struct Rules {
     /// Clean paths of directories that are left out with all that is in them.
-    folders: Vec<Vec<u8>>,
+    directories: Vec<Vec<u8>>,
     patterns: Gitignore,
 }
 
 impl Rules {
-    /// Collects what is left out: always the kernel's directories and `volumes` (absolute paths, links
-    /// followed in `tree`), then, unless `strict`, what every machine writes, then `patterns`, of
-    /// which later ones may take earlier ones back.
+    /// Collects what is left out: always the kernel's directories and `volumes` (absolute paths,
+    /// links followed in `tree`), then, unless `strict`, what every machine writes, then
+    /// `patterns`, of which later ones may take earlier ones back.
     pub(super) fn new<'a>(
         tree: &Tree,
         volumes: &[String],
         patterns: impl Iterator<Item = &'a String>,
         strict: bool,
     ) -> Result<Self, Error> {
-        let mut folders: Vec<Vec<u8>> = VOLATILE.map(|name| name.as_bytes().to_vec()).to_vec();
-        folders.extend(
+        let mut directories: Vec<Vec<u8>> = VOLATILE.map(|name| name.as_bytes().to_vec()).to_vec();
+        directories.extend(
             volumes
                 .iter()
                 .map(|path| tree.resolve(path.as_bytes()))
                 .filter(|path| !path.is_empty()),
         );
-        folders.sort_unstable();
+        directories.sort_unstable();
         let mut builder = GitignoreBuilder::new("");
         let mut add = |pattern: &str| {
             let wrong = |why: String| Error::Pattern { pattern: pattern.to_owned(), why };
@@ -90,20 +90,20 @@ impl Rules {
         let patterns = builder
             .build()
             .map_err(|error| Error::Pattern { pattern: String::new(), why: error.to_string() })?;
-        Ok(Self { folders, patterns })
+        Ok(Self { directories, patterns })
     }
 
     /// Whether a name is left out, its directory not being so.
-    pub(super) fn leaves_out(&self, path: &[u8], folder: bool) -> bool {
+    pub(super) fn leaves_out(&self, path: &[u8], directory: bool) -> bool {
         if path.is_empty() {
             return false;
         }
-        self.folders.binary_search_by(|known| known.as_slice().cmp(path)).is_ok()
-            || self.patterns.matched(Path::new(OsStr::from_bytes(path)), folder).is_ignore()
+        self.directories.binary_search_by(|known| known.as_slice().cmp(path)).is_ok()
+            || self.patterns.matched(Path::new(OsStr::from_bytes(path)), directory).is_ignore()
     }
 
     /// Whether a name, or a directory it is in, is left out.
-    pub(super) fn leaves_out_deep(&self, path: &[u8], folder: bool) -> bool {
+    pub(super) fn leaves_out_deep(&self, path: &[u8], directory: bool) -> bool {
         let mut above = tree::parent(path);
         while !above.is_empty() {
             if self.leaves_out(above, true) {
@@ -111,7 +111,7 @@ impl Rules {
             }
             above = tree::parent(above);
         }
-        self.leaves_out(path, folder)
+        self.leaves_out(path, directory)
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
             ],
             false,
         );
-        for (path, folder, out) in [
+        for (path, directory, out) in [
             ("", true, false),
             ("proc", true, true),
             ("proc/1/exe", false, true),
@@ -172,7 +172,7 @@ mod tests {
             ("var/log/keep", false, false),
             ("home/me/var/log/x", false, false),
         ] {
-            assert_eq!(rules.leaves_out_deep(path.as_bytes(), folder), out, "{path}");
+            assert_eq!(rules.leaves_out_deep(path.as_bytes(), directory), out, "{path}");
         }
         assert!(rules.leaves_out(b"x\xff\n.pyc", false));
     }

@@ -20,8 +20,8 @@ impl From<u32> for Shift {
 }
 
 impl Shift {
-    /// Returns what an id of the host is inside. One below the shift belongs to the host: it becomes
-    /// a huge one, which no image has.
+    /// Returns what an id of the host is inside. One below the shift belongs to the host: it
+    /// becomes a huge one, which no image has.
     pub fn inside(self, id: u32) -> u32 {
         if self.from != 0 && id >= self.from { id - self.high } else { id.wrapping_sub(self.by) }
     }

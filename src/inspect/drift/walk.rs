@@ -1,6 +1,6 @@
-//! A living root, directory by directory, against the names of an image. Many threads; every directory and
-//! file is opened by its whole path from the root, without following a link, so that nothing has to
-//! be kept open and nothing can be swapped in.
+//! A living root, directory by directory, against the names of an image. Many threads; every
+//! directory and file is opened by its whole path from the root, without following a link, so that
+//! nothing has to be kept open and nothing can be swapped in.
 //!
 //! What changes meanwhile is reported as such: a name that is gone between two looks is looked for
 //! again, a file that does not hold still is [`What::Unstable`]. What may not be read is
@@ -70,7 +70,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Compares the directory `path` and what is in it, in tasks of `scope`.
-    pub(super) fn folder<'s>(&'s self, path: Vec<u8>, scope: &Scope<'s>) {
+    pub(super) fn directory<'s>(&'s self, path: Vec<u8>, scope: &Scope<'s>) {
         let expected = self.tree.find(&path);
         let fd = match look::open(self.root, &path, true) {
             Ok(fd) => fd,
@@ -112,19 +112,19 @@ impl<'a> Walk<'a> {
         &'s self,
         path: Vec<u8>,
         name: &OsStr,
-        folder: &std::os::fd::OwnedFd,
+        directory: &std::os::fd::OwnedFd,
         seen: Seen,
         scope: &Scope<'s>,
     ) {
-        let is_folder = seen.kind == FileType::Directory;
-        if self.rules.leaves_out(&path, is_folder) {
+        let is_directory = seen.kind == FileType::Directory;
+        if self.rules.leaves_out(&path, is_directory) {
             return;
         }
         let expected = self.tree.find(&path);
         // A mount hides what the image has there, and is compared with it; one over nothing is not
         // the image's business.
         let over_nothing = match expected {
-            Some(_) => is_folder && !self.tree.has_inside(&path),
+            Some(_) => is_directory && !self.tree.has_inside(&path),
             None => true,
         };
         if seen.mounted && over_nothing {
@@ -136,17 +136,17 @@ impl<'a> Walk<'a> {
         }
         let mut node = seen.node(self.shift);
         if let Kind::Symlink(target) = &mut node.kind {
-            match rustix::fs::readlinkat(folder, name, vec![]) {
+            match rustix::fs::readlinkat(directory, name, vec![]) {
                 Ok(text) => *target = text.into_bytes(),
                 Err(_) => return self.unstable(&path, expected),
             }
         }
         let Some(place) = expected else {
             let mut change = Change::added(&path, node);
-            if is_folder && self.all {
+            if is_directory && self.all {
                 let next = path.clone();
-                scope.spawn(move |scope| self.folder(next, scope));
-            } else if is_folder {
+                scope.spawn(move |scope| self.directory(next, scope));
+            } else if is_directory {
                 change.inside = Some(self.inside(&path));
             }
             self.found().changes.push(change);
@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
         };
         self.meet(place);
         match (&self.tree.at(place).1.kind, &node.kind) {
-            (Kind::Dir, Kind::Dir) => scope.spawn(move |scope| self.folder(path, scope)),
+            (Kind::Dir, Kind::Dir) => scope.spawn(move |scope| self.directory(path, scope)),
             (Kind::File { .. }, Kind::File { .. }) => self.found().files.push((place, seen)),
             _ => self.compare(place, node),
         }
@@ -197,8 +197,8 @@ impl<'a> Walk<'a> {
             for name in names {
                 let below = tree::join(&path, name.as_bytes());
                 let Ok(seen) = Seen::at(&fd, &name) else { continue };
-                let folder = seen.kind == FileType::Directory;
-                if seen.mounted || self.rules.leaves_out(&below, folder) {
+                let directory = seen.kind == FileType::Directory;
+                if seen.mounted || self.rules.leaves_out(&below, directory) {
                     continue;
                 }
                 inside.names += 1;

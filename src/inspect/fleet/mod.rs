@@ -40,8 +40,8 @@ impl Notes {
     }
 }
 
-/// Reads reports: files, directories with all that is in them, or `-` for `stdin`; JSON, or JSON lines.
-/// `now` is in seconds since 1970. An error means that something named cannot be read.
+/// Reads reports: files, directories with all that is in them, or `-` for `stdin`; JSON, or JSON
+/// lines. `now` is in seconds since 1970. An error means that something named cannot be read.
 pub fn fleet(paths: &[PathBuf], stdin: &mut dyn std::io::Read, now: i64) -> Result<Fleet, Error> {
     Ok(count(read::read(paths, stdin)?, now))
 }

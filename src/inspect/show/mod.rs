@@ -14,7 +14,7 @@ use crate::store::{
 
 mod size;
 
-pub use size::{FolderSize, PackageSize, Sizes, sizes};
+pub use size::{DirectorySize, PackageSize, Sizes, sizes};
 
 /// Everything that is said about one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -11,7 +11,7 @@ use crate::inspect::picture::Opened;
 use crate::store::Store;
 use crate::tree::{Kind, Reader, Tree};
 
-/// Parts of a path that make a folder of its own in [`Sizes::folders`].
+/// Parts of a path that make a directory of its own in [`Sizes::directories`].
 const DEPTH: usize = 2;
 
 /// Where the bytes of an image are. Bytes are those of regular files as they are unpacked, each
@@ -23,7 +23,7 @@ pub struct Sizes {
     /// Names of all files.
     pub files: u64,
     /// Directories at the top and one below, with all that is in them; the largest first.
-    pub folders: Vec<FolderSize>,
+    pub directories: Vec<DirectorySize>,
     /// Installed packages, the largest first.
     pub packages: Vec<PackageSize>,
     /// What belongs to no package.
@@ -32,7 +32,7 @@ pub struct Sizes {
 
 /// A directory with all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FolderSize {
+pub struct DirectorySize {
     /// Clean path.
     #[serde(serialize_with = "absolute")]
     pub path: Vec<u8>,
@@ -72,7 +72,7 @@ pub fn sizes(store: &Store, reference: &Reference) -> Result<Sizes, Error> {
 }
 
 fn sum(tree: &Tree, packages: &Packages) -> Sizes {
-    let mut folders: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
+    let mut directories: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
     let (mut bytes, mut files) = (0u64, 0u64);
     let mut unpackaged = (0u64, 0u64);
     let mut counted = BTreeSet::new();
@@ -86,16 +86,16 @@ fn sum(tree: &Tree, packages: &Packages) -> Sizes {
             add(&mut unpackaged);
         }
         for (at, _) in path.iter().enumerate().filter(|(_, b)| **b == b'/').take(DEPTH) {
-            add(folders.entry(&path[..at]).or_default());
+            add(directories.entry(&path[..at]).or_default());
         }
     }
-    let folders = folders.into_iter().map(|(path, (bytes, files))| FolderSize {
+    let directories = directories.into_iter().map(|(path, (bytes, files))| DirectorySize {
         path: path.to_owned(),
         bytes,
         files,
     });
-    let mut folders: Vec<FolderSize> = folders.collect();
-    folders.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
+    let mut directories: Vec<DirectorySize> = directories.collect();
+    directories.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
     let package = |(name, one): (&std::sync::Arc<str>, &package::Package)| PackageSize {
         name: name.to_string(),
         version: one.version.clone(),
@@ -104,5 +104,5 @@ fn sum(tree: &Tree, packages: &Packages) -> Sizes {
     };
     let mut packages: Vec<PackageSize> = packages.list.iter().map(package).collect();
     packages.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
-    Sizes { bytes, files, folders, packages, unpackaged }
+    Sizes { bytes, files, directories, packages, unpackaged }
 }

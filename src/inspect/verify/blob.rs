@@ -51,8 +51,8 @@ enum Form {
 
 const BUFFER: usize = 1 << 20;
 
-/// Reads the blob, reporting to `progress` how many bytes it has got through; looks inside where a claim
-/// says that it is a layer.
+/// Reads the blob, reporting to `progress` how many bytes it has got through; looks inside where a
+/// claim says that it is a layer.
 pub(super) fn read<'a>(
     store: &Store,
     digest: &Digest,

@@ -333,8 +333,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Judges what the entry of an image says of its tests: their list must be one that speaks about
-    /// this very image, the newest of them.
+    /// Judges what the entry of an image says of its tests: their list must be one that speaks
+    /// about this very image, the newest of them.
     fn tests(&mut self, image: &str, entry: &Descriptor) -> Result<(), Error> {
         let Some(named) = entry.annotations.get(TESTS_ANNOTATION) else { return Ok(()) };
         if named == "none" {

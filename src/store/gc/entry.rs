@@ -67,8 +67,8 @@ impl Entry {
     }
 }
 
-/// Returns what is in a directory, sorted; nothing where there is none. What goes away meanwhile was
-/// never there.
+/// Returns what is in a directory, sorted; nothing where there is none. What goes away meanwhile
+/// was never there.
 pub(super) fn entries(dir: &Path) -> Result<Vec<Entry>, Error> {
     let list = match fs::read_dir(dir) {
         Ok(list) => list,

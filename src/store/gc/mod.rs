@@ -13,12 +13,12 @@
 //! | logs | they are old |
 //!
 //! A build that runs at the same time needs no list of what it uses: its blobs are links in its own
-//! staging directory, the unpacked layers it stands on are held by flock, and what it has used since it began
-//! is younger than any rule allows to go.
+//! staging directory, the unpacked layers it stands on are held by flock, and what it has used
+//! since it began is younger than any rule allows to go.
 //!
-//! The cache goes first, without any lock: that needs no room, so it works on a full disk. Then, under
-//! the writers' lock, versions leave the index, and blobs are renamed out of `blobs/`; their bytes
-//! are freed when the lock is free again, so that no build waits for it.
+//! The cache goes first, without any lock: that needs no room, so it works on a full disk. Then,
+//! under the writers' lock, versions leave the index, and blobs are renamed out of `blobs/`; their
+//! bytes are freed when the lock is free again, so that no build waits for it.
 //!
 //! Killed anywhere, this leaves a right store: versions leave by one rename of the index, as in a
 //! removal, and all else may go in any order.
@@ -62,9 +62,9 @@ impl Store {
         Ok(tally.garbage(versions.removal.versions, versions.notes))
     }
 
-    /// Removes what the rules say, and returns what went. Unpacked layers, whose files may belong to
-    /// ids that only exist inside the user namespace, are moved into the directory of `staging`, as
-    /// `layer-…`, to be removed from there; without one they stay. Staging directories of dead
+    /// Removes what the rules say, and returns what went. Unpacked layers, whose files may belong
+    /// to ids that only exist inside the user namespace, are moved into the directory of `staging`,
+    /// as `layer-…`, to be removed from there; without one they stay. Staging directories of dead
     /// builds are not looked at: see [`Store::dead_stagings`].
     ///
     /// # Errors

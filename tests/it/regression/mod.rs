@@ -1,5 +1,5 @@
-//! Every defect that was ever reported, as a test named by what must hold. The identifier in a test's
-//! comment is the one it was reported under.
+//! Every defect that was ever reported, as a test named by what must hold. The identifier in a
+//! test's comment is the one it was reported under.
 
 mod archive;
 mod base;

@@ -174,7 +174,8 @@ fn root_few_threads_are_no_reason_to_panic() {
     assert_eq!(lab::run(&mut pids.command(1, &lab.command(["verify"]))).code, 0);
 }
 
-/// B14: os-release(5) reads `/etc/os-release` first: where both are files, both say what image it is.
+/// B14: os-release(5) reads `/etc/os-release` first: where both are files, both say what image it
+/// is.
 #[test]
 fn userns_the_identity_is_in_every_os_release() {
     let Some(lab) = Lab::new() else { return };

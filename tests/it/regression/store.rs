@@ -175,8 +175,8 @@ fn tools_strace_the_parents_of_a_new_store_are_synced() {
     }
 }
 
-/// B5: whatever is wrong with the entry of a version, the version is there: `verify` says so, `list`
-/// shows it, its name is taken, and nothing else has it.
+/// B5: whatever is wrong with the entry of a version, the version is there: `verify` says so,
+/// `list` shows it, its name is taken, and nothing else has it.
 #[test]
 fn a_version_with_a_damaged_entry_is_there_and_damaged() {
     let hex = "0".repeat(64);
