@@ -149,7 +149,10 @@ impl Error {
                 "are the components right? Debian has main, contrib, non-free and, since bookworm, non-free-firmware".to_owned()
             }
             Self::Untrusted { source: release::Distrust::Expired(_), .. } => {
-                "the mirror is out of date, or somebody replays an old one: try another with --debian-mirror".to_owned()
+                "the mirror is out of date, or somebody replays an old one: try another with --debian-mirror; of a snapshot or an archived suite that is so on purpose: --allow-expired".to_owned()
+            }
+            Self::Untrusted { source: release::Distrust::Older { .. }, .. } => {
+                "the mirror stands still, or lags behind: try another with --debian-mirror; to go back on purpose, remove the lock file".to_owned()
             }
             Self::Untrusted { source: release::Distrust::Future(_), .. } => "set this machine's clock".to_owned(),
             Self::Untrusted { .. } => "the mirror, or a proxy on the way, changes files: try another with --debian-mirror".to_owned(),

@@ -5,21 +5,15 @@
 //! CACHE/partial/…       being written by some bake; what a dead one left is swept after a day
 //! ```
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ureq::config::Config;
-use ureq::http;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-
+use super::http;
 use crate::digest::{Digest, HashReader, Hasher};
 use crate::event::{Event, Sink};
 use crate::files::{self, Aside};
@@ -56,6 +50,8 @@ impl Default for Limits {
 pub struct Want {
     /// http or https URL.
     pub url: String,
+    /// Where it is as well, asked where the first answers that it is not there.
+    pub or_else: Option<String>,
     /// The only content that will do.
     pub sha256: Option<Digest>,
     /// The only size that will do.
@@ -122,7 +118,7 @@ pub enum Failure {
     /// The URL cannot be fetched at all.
     #[error("not an http or https URL")]
     BadUrl,
-    /// It redirects from https to http, or for ever.
+    /// It redirects to where bake does not follow, or for ever.
     #[error("{0}")]
     Redirect(&'static str),
     /// TLS or protocol trouble.
@@ -168,8 +164,6 @@ impl Failure {
             ureq::Error::HostNotFound => Self::UnknownHost,
             ureq::Error::ConnectionFailed => Self::Refused,
             ureq::Error::BadUri(_) => Self::BadUrl,
-            ureq::Error::TooManyRedirects => Self::Redirect("it redirects for ever"),
-            ureq::Error::RequireHttpsOnly(_) => Self::Redirect("it redirects from https to http"),
             ureq::Error::Io(source) => Self::of_io(source, limits),
             other => Self::Protocol(other.to_string()),
         }
@@ -213,11 +207,13 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Uses the folder `cache`, made if missing. `stop` is asked often; once it says true
+    /// Uses the directory `cache`, made if missing. `authorities`: files and directories of
+    /// certificates that are trusted instead of the system's. `stop` is asked often; once it says true
     /// everything ends with [`Failure::Cancelled`].
     pub fn new(
         cache: &Path,
         limits: Limits,
+        authorities: &[PathBuf],
         sink: Sink,
         stop: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Result<Self, Failure> {
@@ -226,18 +222,12 @@ impl Fetcher {
             fs::create_dir_all(&path).map_err(|source| Failure::Cache { path, source })?;
         }
         sweep(&cache.join("partial"));
-        let config = ureq::Agent::config_builder()
-            .timeout_resolve(Some(limits.connect))
-            .timeout_connect(Some(limits.connect))
-            .timeout_per_read(Some(limits.stall))
-            .timeout_per_write(Some(limits.stall))
-            .max_redirects(5)
-            .max_idle_connections_per_host(limits.parallel)
-            .max_idle_connections(limits.parallel * 2)
-            .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let agent =
-            ureq::Agent::with_parts(config, DefaultConnector::default(), Remembering::default());
+        let patience = http::Patience {
+            connect: limits.connect,
+            stall: limits.stall,
+            parallel: limits.parallel,
+        };
+        let agent = http::agent(&patience, authorities);
         Ok(Self { cache: cache.to_owned(), agent, limits, sink, stop })
     }
 
@@ -282,6 +272,7 @@ impl Fetcher {
     /// Fetches a small document that no digest names, such as a Release file. Not cached.
     pub fn document(&self, url: &str, cap: u64) -> Result<Vec<u8>, Error> {
         let want = Want {
+            or_else: None,
             url: url.to_owned(),
             sha256: None,
             size: None,
@@ -289,13 +280,19 @@ impl Fetcher {
             what: String::new(),
             keep: false,
         };
+        // On a thread of its own like everything else: who cancels waits for no server.
+        let mut got = None;
+        self.all(vec![want], &mut |_, document| {
+            got = document.loose;
+            ControlFlow::Continue(())
+        })?;
         let mut bytes = vec![];
-        let count = AtomicU64::new(0);
-        retry(self, &AtomicBool::new(false), &mut || {
-            bytes.clear();
-            self.stream(&want, &mut bytes, &count, &AtomicBool::new(false)).map(|_| ())
-        })
-        .map_err(|source| Error { index: 0, url: redact(url), source })?;
+        let file = got.as_mut().expect("what is not kept in the cache comes as an open file");
+        file.read_to_end(&mut bytes).map_err(|source| Error {
+            index: 0,
+            url: redact(url),
+            source: Failure::Cache { path: self.cache.clone(), source },
+        })?;
         Ok(bytes)
     }
 
@@ -438,7 +435,13 @@ impl Fetcher {
             move |error: files::Error| Failure::Cache { path, source: error.into() }
         };
         let mut aside = Aside::new(&partial).map_err(failed(&partial))?;
-        let (sha256, size) = self.stream(want, &mut aside, count, over)?;
+        let (sha256, size) =
+            match (self.stream(&want.url, want, &mut aside, count, over), &want.or_else) {
+                (Err(Failure::Status(404)), Some(url)) => {
+                    self.stream(url, want, &mut aside, count, over)?
+                }
+                (outcome, _) => outcome?,
+            };
         if !want.keep {
             let file = aside.into_file().map_err(failed(&partial))?;
             return Ok(Got { sha256, size, path: PathBuf::new(), loose: Some(file) });
@@ -451,24 +454,17 @@ impl Fetcher {
     /// One request; every byte goes to `out`, and the whole is what was wanted or it is an error.
     fn stream(
         &self,
+        url: &str,
         want: &Want,
         out: &mut dyn Write,
         count: &AtomicU64,
         over: &AtomicBool,
     ) -> Result<(Digest, u64), Failure> {
-        let secure = want.url.starts_with("https://");
-        if !secure && !want.url.starts_with("http://") {
-            return Err(Failure::BadUrl);
-        }
-        // What was asked for over https must not be answered over http after a redirect.
-        let response = self
-            .agent
-            .get(&want.url)
-            .config()
-            .https_only(secure)
-            .build()
-            .call()
-            .map_err(|e| Failure::of(e, &self.limits))?;
+        let response = http::get(&self.agent, url).map_err(|error| match error {
+            http::NoAnswer::BadUrl => Failure::BadUrl,
+            http::NoAnswer::Redirect(why) => Failure::Redirect(why),
+            http::NoAnswer::Request(error) => Failure::of(error, &self.limits),
+        })?;
         let cap = want.size.unwrap_or(want.cap).min(want.cap);
         let announced: Option<u64> = response
             .headers()
@@ -522,44 +518,6 @@ impl Fetcher {
             return Err(failure);
         }
         Ok((got, size))
-    }
-}
-
-/// Looks each host up once a minute. By itself ureq does so for every request, pooled connection or
-/// not: a hundred look-ups a base, each of which may lose a packet and then waits five seconds.
-#[derive(Debug, Default)]
-struct Remembering {
-    resolver: DefaultResolver,
-    known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
-}
-
-impl Resolver for Remembering {
-    fn resolve(
-        &self,
-        uri: &http::Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let name = format!(
-            "{:?} {:?}",
-            uri.scheme_str(),
-            uri.authority().map(|a| (a.host(), a.port_u16()))
-        );
-        // Held during the look-up: eight threads that start at once need one answer.
-        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, found)) =
-            known.get(&name).filter(|(when, _)| when.elapsed() < Duration::from_secs(60))
-        {
-            let mut addresses = self.empty();
-            found.iter().for_each(|address| addresses.push(*address));
-            return Ok(addresses);
-        }
-        let found = self.resolver.resolve(uri, config, timeout).map_err(|error| match error {
-            ureq::Error::Io(_) => ureq::Error::HostNotFound,
-            other => other,
-        })?;
-        known.insert(name, (Instant::now(), found.iter().copied().collect()));
-        Ok(found)
     }
 }
 
@@ -637,8 +595,9 @@ mod tests {
     #[test]
     fn cached_content_is_checked_before_it_is_used() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let fetcher = Fetcher::new(dir.path(), Limits::default(), silent(), Arc::new(|| false))
-            .expect("a new cache");
+        let fetcher =
+            Fetcher::new(dir.path(), Limits::default(), &[], silent(), Arc::new(|| false))
+                .expect("a new cache");
         let digest = Digest::of(b"good");
         fs::write(fetcher.place(&digest), b"good").expect("the cache is writable");
         assert_eq!(fetcher.cached(&digest).map(|g| g.size), Some(4));
@@ -650,8 +609,9 @@ mod tests {
     #[test]
     fn other_schemes_are_refused() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let fetcher = Fetcher::new(dir.path(), Limits::default(), silent(), Arc::new(|| false))
-            .expect("a new cache");
+        let fetcher =
+            Fetcher::new(dir.path(), Limits::default(), &[], silent(), Arc::new(|| false))
+                .expect("a new cache");
         let error = fetcher.document("file:///etc/passwd", 10).expect_err("not a web address");
         assert!(matches!(error.source, Failure::BadUrl));
     }

@@ -72,7 +72,7 @@ pub fn choose(
     let entries = apt.map(read).unwrap_or_default();
     match pick(&entries, suite) {
         Some((main, security)) => {
-            let security = security.unwrap_or_else(|| format!("{main}-security"));
+            let security = security.unwrap_or_else(|| security_of(&main));
             Mirror { main, security, origin: Origin::Host }
         }
         None => mirror(PUBLIC, Origin::Public),
@@ -81,7 +81,17 @@ pub fn choose(
 
 fn mirror(url: &str, origin: Origin) -> Mirror {
     let main = url.trim_end_matches('/').to_owned();
-    Mirror { security: format!("{main}-security"), main, origin }
+    Mirror { security: security_of(&main), main, origin }
+}
+
+/// Where the security archive is that belongs to the main one at `main`: beside it, also on a
+/// snapshot, where a time follows the name of the archive.
+pub fn security_of(main: &str) -> String {
+    let main = main.trim_end_matches('/');
+    match main.rsplit_once("/debian/") {
+        Some((above, time)) if !time.is_empty() => format!("{above}/debian-security/{time}"),
+        _ => format!("{main}-security"),
+    }
 }
 
 /// The main archive that has this very suite, else any of Debian's; the security archive likewise.
@@ -225,6 +235,18 @@ deb\thttp://new/debian trixie-updates main
         );
         assert_eq!(pick(&entries, "bookworm").map(|m| m.0), Some("http://old/debian".to_owned()));
         assert_eq!(pick(&one_line("deb https://x/apt trixie main"), "trixie"), None);
+    }
+
+    /// D12
+    #[test]
+    fn the_security_archive_is_beside_the_main_one() {
+        let time = "20260101T000000Z";
+        for (main, security) in [
+            ("http://m/debian".to_owned(), "http://m/debian-security".to_owned()),
+            (format!("http://s/debian/{time}"), format!("http://s/debian-security/{time}")),
+        ] {
+            assert_eq!(security_of(&main), security);
+        }
     }
 
     #[test]

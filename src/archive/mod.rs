@@ -15,19 +15,25 @@
 
 pub mod apt;
 mod call;
+mod choice;
 pub mod closure;
+mod directory;
 mod error;
 pub mod fetch;
+mod http;
 mod index;
 mod job;
 pub mod manager;
 pub mod mirror;
 mod package;
 pub mod release;
+mod request;
 mod source;
+pub mod view;
 
 pub use call::{Action, Call, Check, ImageForm, Job, PackageSet, Remark, Reply, UnpackedPackages};
 pub use error::Error;
 pub use job::{JobContext, Line, environment, policy_files};
 pub use package::{Archive, Package, arch_name};
+pub use request::Request;
 pub use source::{Options, Repository, Source, Stop};

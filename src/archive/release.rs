@@ -42,8 +42,16 @@ pub enum Distrust {
         got: String,
     },
     /// It is too old to be believed.
-    #[error("it expired on {0}")]
+    #[error("its Valid-Until has passed: {0}")]
     Expired(String),
+    /// The archive was newer before.
+    #[error("it is of {found}, older than the one that the lock file was made from, of {locked}")]
+    Older {
+        /// Date of the newest Release file now.
+        found: String,
+        /// Date of the newest one then.
+        locked: String,
+    },
     /// It is from the future.
     #[error("it is from the future ({0}); is this machine's clock right?")]
     Future(String),
@@ -103,8 +111,10 @@ impl Keyring {
         Ok(Self(keys))
     }
 
-    /// Whether some key here made `signature` over `text`, and was entitled to.
-    fn vouches(&self, signature: &Signature, text: &[u8]) -> bool {
+    /// Whether some key here made `signature` over `text`, is entitled to, and holds at `now`
+    /// (seconds since 1970), as the signature does. A key that has been replaced must not keep an
+    /// old archive alive.
+    fn vouches(&self, signature: &Signature, text: &[u8], now: i64) -> bool {
         let strong = matches!(
             signature.hash_alg(),
             Some(
@@ -117,29 +127,48 @@ impl Keyring {
         );
         let Some(made) = signature.created() else { return false };
         let made = i64::from(made.as_secs());
-        if !strong {
+        let over = |from: i64, lasts: i64, moment: i64| lasts != 0 && moment > from + lasts;
+        let lasts = seconds_of(signature.signature_expiration_time());
+        if !strong || over(made, lasts, now) {
             return false;
         }
+        // Good when it was made, and good now.
+        let moments = [made, now];
         self.0.iter().any(|key| {
-            if revoked(key) || !alive(key, made) {
+            if revoked(key) || !moments.iter().all(|moment| alive(key, *moment)) {
                 return false;
             }
             if signature.verify(key, text).is_ok() {
                 return true;
             }
             key.public_subkeys.iter().any(|sub| {
-                // A subkey signs for the key only if the key says so, and the subkey agrees (both
-                // are in the binding).
-                let bound = sub.verify_bindings(&key.primary_key).is_ok()
-                    && sub.signatures.iter().any(|s| s.key_flags().sign());
+                let primary = &key.primary_key;
+                // Also one that cannot be checked counts: a doubt is no reason to believe.
                 let cut_off = sub
                     .signatures
                     .iter()
                     .any(|s| s.typ() == Some(pgp::packet::SignatureType::SubkeyRevocation));
-                bound && !cut_off && signature.verify(&sub.key, text).is_ok()
+                // A subkey signs for the key only if the key says so, and the subkey agrees (both
+                // are in the binding); the newest binding says for how long.
+                let newest = sub
+                    .signatures
+                    .iter()
+                    .filter(|s| s.verify_subkey_binding(primary, &sub.key).is_ok())
+                    .max_by_key(|s| s.created().map(|t| t.as_secs()));
+                let Some(binding) = newest.filter(|s| s.key_flags().sign()) else { return false };
+                let lasts = seconds_of(binding.key_expiration_time());
+                let born = i64::from(sub.key.created_at().as_secs());
+                !cut_off
+                    && sub.verify_bindings(primary).is_ok()
+                    && !moments.iter().any(|moment| over(born, lasts, *moment))
+                    && signature.verify(&sub.key, text).is_ok()
             })
         })
     }
+}
+
+fn seconds_of(time: Option<pgp::types::Duration>) -> i64 {
+    time.map_or(0, |time| i64::from(time.as_secs()))
 }
 
 fn revoked(key: &SignedPublicKey) -> bool {
@@ -158,12 +187,25 @@ fn alive(key: &SignedPublicKey, moment: i64) -> bool {
     let Some(newest) = users.chain(direct).max_by_key(|s| s.created().map(|t| t.as_secs())) else {
         return false;
     };
-    let lasts = newest.key_expiration_time().map_or(0, |d| i64::from(d.as_secs()));
+    let lasts = seconds_of(newest.key_expiration_time());
     lasts == 0 || moment <= i64::from(primary.created_at().as_secs()) + lasts
 }
 
+/// The archive must not be older than the one that was locked (both: date of the newest Release
+/// file, in seconds since 1970): a mirror that stands still can hold updates back for ever.
+pub fn must_not_be_older(found: i64, locked: i64) -> Result<(), Distrust> {
+    if found >= locked {
+        return Ok(());
+    }
+    Err(Distrust::Older { found: date_of(found), locked: date_of(locked) })
+}
+
+fn date_of(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
+}
+
 /// Reads an `InRelease` file: returns the text that is signed, and nothing around it.
-pub fn open_inline(bytes: &[u8], keys: &Keyring) -> Result<String, Distrust> {
+pub fn open_inline(bytes: &[u8], keys: &Keyring, now: i64) -> Result<String, Distrust> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Distrust::NotSigned("it is not UTF-8".to_owned()))?;
     // A proxy's login page, or an error page that came with status 200.
@@ -173,14 +215,19 @@ pub fn open_inline(bytes: &[u8], keys: &Keyring) -> Result<String, Distrust> {
     let (message, _) = CleartextSignedMessage::from_string(text)
         .map_err(|e| Distrust::NotSigned(e.to_string()))?;
     let signed = message.signed_text();
-    if message.signatures().iter().any(|s| keys.vouches(s, signed.as_bytes())) {
+    if message.signatures().iter().any(|s| keys.vouches(s, signed.as_bytes(), now)) {
         return Ok(signed.replace("\r\n", "\n"));
     }
     Err(Distrust::Signature(signers(message.signatures())))
 }
 
 /// Reads a `Release` file with its detached `Release.gpg`.
-pub fn open_detached(bytes: &[u8], signature: &[u8], keys: &Keyring) -> Result<String, Distrust> {
+pub fn open_detached(
+    bytes: &[u8],
+    signature: &[u8],
+    keys: &Keyring,
+    now: i64,
+) -> Result<String, Distrust> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Distrust::NotSigned("it is not UTF-8".to_owned()))?;
     let wrong = |e: pgp::errors::Error| Distrust::NotSigned(e.to_string());
@@ -188,7 +235,7 @@ pub fn open_detached(bytes: &[u8], signature: &[u8], keys: &Keyring) -> Result<S
     for one in DetachedSignature::from_reader_many(signature).map_err(wrong)?.0 {
         signatures.push(one.map_err(wrong)?.signature);
     }
-    if signatures.iter().any(|s| keys.vouches(s, bytes)) {
+    if signatures.iter().any(|s| keys.vouches(s, bytes, now)) {
         return Ok(text.to_owned());
     }
     Err(Distrust::Signature(signers(&signatures)))
@@ -282,16 +329,17 @@ impl Release {
         })
     }
 
-    /// It must be neither expired nor from the future at `now` (seconds since 1970).
-    pub fn must_be_fresh(&self, now: i64) -> Result<(), Distrust> {
+    /// It must be neither expired (unless `expired` ones are taken) nor from the future at `now`
+    /// (seconds since 1970).
+    pub fn must_be_fresh(&self, now: i64, expired: bool) -> Result<(), Distrust> {
         match &self.valid_until {
-            Some((until, text)) if *until < now => return Err(Distrust::Expired(text.clone())),
+            Some((until, text)) if *until < now && !expired => {
+                return Err(Distrust::Expired(text.clone()));
+            }
             _ => {}
         }
         if self.date > now + AHEAD {
-            let date =
-                jiff::Timestamp::from_second(self.date).map(|t| t.to_string()).unwrap_or_default();
-            return Err(Distrust::Future(date));
+            return Err(Distrust::Future(date_of(self.date)));
         }
         Ok(())
     }
@@ -328,6 +376,9 @@ mod tests {
 
     const SIGNED: &[u8] = include_bytes!("../../fixtures/debian/trixie-updates.InRelease");
 
+    /// When the fixture was made.
+    const NOW: i64 = 1_795_252_544;
+
     #[test]
     fn the_pinned_keys_are_the_ones_in_the_table() {
         let table = include_str!("keys/README.md");
@@ -341,22 +392,39 @@ mod tests {
 
     #[test]
     fn a_real_one_is_believed() {
-        let text = open_inline(SIGNED, &Keyring::debian()).expect("Debian signed it");
+        let text = open_inline(SIGNED, &Keyring::debian(), NOW).expect("Debian signed it");
         let release = Release::parse(&text).expect("it is a Release file");
         assert_eq!(release.codename.as_deref(), Some("trixie-updates"));
         assert!(release.by_hash && !release.all_apart);
         assert!(release.files.contains_key("main/binary-amd64/Packages.xz"));
         assert_eq!(release.must_be("trixie-updates"), Ok(()));
         assert!(matches!(release.must_be("trixie"), Err(Distrust::WrongName { .. })));
-        assert_eq!(release.must_be_fresh(release.date), Ok(()));
+        assert_eq!(release.must_be_fresh(release.date, false), Ok(()));
         assert!(matches!(
-            release.must_be_fresh(release.date + 30 * 86_400),
+            release.must_be_fresh(release.date + 30 * 86_400, false),
             Err(Distrust::Expired(_))
         ));
         assert!(matches!(
-            release.must_be_fresh(release.date - 30 * 86_400),
+            release.must_be_fresh(release.date - 30 * 86_400, false),
             Err(Distrust::Future(_))
         ));
+    }
+
+    /// B9
+    #[test]
+    fn a_signature_counts_while_its_key_does() {
+        let keys = Keyring::debian();
+        assert!(open_inline(SIGNED, &keys, NOW).is_ok());
+        // The key expires, and an old archive with it.
+        let late = NOW + 20 * 365 * 86_400;
+        assert!(matches!(open_inline(SIGNED, &keys, late), Err(Distrust::Signature(_))));
+    }
+
+    /// B9
+    #[test]
+    fn an_archive_does_not_get_older() {
+        assert_eq!(must_not_be_older(NOW, NOW), Ok(()));
+        assert!(matches!(must_not_be_older(NOW - 1, NOW), Err(Distrust::Older { .. })));
     }
 
     #[test]
@@ -364,14 +432,14 @@ mod tests {
         let text = String::from_utf8(SIGNED.to_vec()).expect("ASCII");
         let keys = Keyring::debian();
         let changed = text.replacen("Codename: trixie-updates", "Codename: trixie", 1);
-        assert!(matches!(open_inline(changed.as_bytes(), &keys), Err(Distrust::Signature(_))));
+        assert!(matches!(open_inline(changed.as_bytes(), &keys, NOW), Err(Distrust::Signature(_))));
         let around = format!("SHA256:\n evil\n{text}");
-        assert!(matches!(open_inline(around.as_bytes(), &keys), Err(Distrust::NotSigned(_))));
+        assert!(matches!(open_inline(around.as_bytes(), &keys, NOW), Err(Distrust::NotSigned(_))));
         let after = format!("{text}\nSHA256:\n evil\n");
-        assert!(matches!(open_inline(after.as_bytes(), &keys), Err(Distrust::NotSigned(_))));
-        assert!(matches!(open_inline(b"<html>log in", &keys), Err(Distrust::NotSigned(_))));
+        assert!(matches!(open_inline(after.as_bytes(), &keys, NOW), Err(Distrust::NotSigned(_))));
+        assert!(matches!(open_inline(b"<html>log in", &keys, NOW), Err(Distrust::NotSigned(_))));
         assert!(matches!(
-            open_inline(&SIGNED[..SIGNED.len() / 2], &keys),
+            open_inline(&SIGNED[..SIGNED.len() / 2], &keys, NOW),
             Err(Distrust::NotSigned(_))
         ));
     }
@@ -380,7 +448,7 @@ mod tests {
     fn other_keys_do_not_count() {
         let stranger = Keyring::parse(PINNED[1].as_bytes()).expect("a key");
         let error =
-            open_inline(SIGNED, &stranger).expect_err("the security key does not sign this");
+            open_inline(SIGNED, &stranger, NOW).expect_err("the security key does not sign this");
         assert!(error.to_string().contains("4CB50190207B4758A3F73A796ED0E7B82643E131"), "{error}");
         assert!(matches!(Keyring::parse(b""), Err(Distrust::Key(_))));
         assert!(matches!(Keyring::parse(b"hello"), Err(Distrust::Key(_))));

@@ -36,6 +36,13 @@ pub struct Options {
     pub apt: Option<PathBuf>,
     /// How to download.
     pub limits: fetch::Limits,
+    /// Files and directories of certificates (PEM) that https trusts instead of the system's.
+    pub authorities: Vec<PathBuf>,
+    /// Whether lists are taken whose Valid-Until has passed.
+    pub expired: bool,
+    /// A suite, and the date (seconds since 1970) of the newest Release file of it that was ever
+    /// locked: an archive that is older is refused.
+    pub not_before: Option<(String, i64)>,
     /// Keys that may sign Debian's archive instead of Debian's own (a private mirror that signs
     /// anew; tests).
     pub keys: Option<Vec<u8>>,
@@ -51,6 +58,9 @@ impl Default for Options {
             mirror: None,
             apt: Some(PathBuf::from("/etc/apt")),
             limits: fetch::Limits::default(),
+            authorities: vec![],
+            expired: false,
+            not_before: None,
             keys: None,
             now: jiff::Timestamp::now().as_second(),
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -110,6 +120,8 @@ struct Wanted {
     component: String,
     arch: String,
     url: String,
+    /// Its address by name, where `url` is by hash.
+    named: Option<String>,
     packing: Packing,
     packed: (Digest, u64),
     plain: Option<(Digest, u64)>,
@@ -135,7 +147,8 @@ impl Source {
                 .map_err(|source| Error::Untrusted { url: "the archive key".to_owned(), source })?,
             None => Keyring::debian(),
         };
-        let fetcher = Fetcher::new(cache, options.limits.clone(), sink, stop).map_err(wrap)?;
+        let fetcher = Fetcher::new(cache, options.limits.clone(), &options.authorities, sink, stop)
+            .map_err(wrap)?;
         Ok(Self { fetcher, options, keys, seen: Mutex::default() })
     }
 
@@ -149,7 +162,15 @@ impl Source {
     ) -> Result<fetch::Got, Error> {
         let what = url.rsplit('/').find(|p| !p.is_empty()).unwrap_or(url).to_owned();
         self.fetcher
-            .one(Want { url: url.to_owned(), sha256, size: None, cap, what, keep: true })
+            .one(Want {
+                url: url.to_owned(),
+                or_else: None,
+                sha256,
+                size: None,
+                cap,
+                what,
+                keep: true,
+            })
             .map_err(cancelled)
     }
 
@@ -175,6 +196,7 @@ impl Source {
             };
             let url = format!("{root}/{}", encode(&p.path));
             Want {
+                or_else: None,
                 url,
                 sha256: Some(p.sha256),
                 size: Some(p.size),
@@ -197,15 +219,17 @@ impl Source {
         })
     }
 
-    /// Verified indexes of Debian's `suite` with updates and security.
+    /// Verified indexes of Debian's `suite` with updates and security. `archs`: Debian's names, the
+    /// root's own first; of the others an index may be missing.
     pub(super) fn debian(
         &self,
         suite: &str,
         components: &[String],
-        arch: &str,
+        archs: &[&str],
         mirror: &mirror::Mirror,
     ) -> Result<Arc<Lists>, Error> {
-        let memory = format!("{suite} {components:?} {arch} {} {}", mirror.main, mirror.security);
+        let memory =
+            format!("{suite} {components:?} {archs:?} {} {}", mirror.main, mirror.security);
         self.remember(memory, || {
             let mut pockets = vec![(Archive::Main, suite.to_owned())];
             // The unstable suite gets its fixes directly.
@@ -229,7 +253,16 @@ impl Source {
                 })
             };
             let opened = parallel(&pockets, &open)?;
-            self.fill(opened, components, arch)
+            if let Some((_, locked)) =
+                self.options.not_before.as_ref().filter(|(of, _)| of == suite)
+            {
+                let newest = opened.iter().map(|(pocket, ..)| pocket.date).max().unwrap_or(0);
+                release::must_not_be_older(newest, *locked).map_err(|source| {
+                    let url = format!("{}/dists/{suite}", mirror.main);
+                    Error::Untrusted { url: fetch::redact(&url), source }
+                })?;
+            }
+            self.fill(opened, components, archs)
         })
     }
 
@@ -244,7 +277,7 @@ impl Source {
         mirror: &mirror::Mirror,
         drop: &[&str],
     ) -> Result<(Vec<Package>, i64), Error> {
-        let lists = self.debian(suite, components, arch, mirror)?;
+        let lists = self.debian(suite, components, &[arch], mirror)?;
         let unmet = |source| Error::Unmet { suite: suite.to_owned(), source };
         let mut catalog = Catalog::default();
         let mut origins = vec![];
@@ -269,9 +302,9 @@ impl Source {
     pub(super) fn repository(
         &self,
         repository: &Repository,
-        arch: &str,
+        archs: &[&str],
     ) -> Result<Arc<Lists>, Error> {
-        let memory = format!("{repository:?} {arch}");
+        let memory = format!("{repository:?} {archs:?}");
         let root = repository.url.trim_end_matches('/');
         self.remember(memory, || {
             let keys = Keyring::parse(&repository.key)
@@ -280,7 +313,7 @@ impl Source {
             let suite = &repository.suite;
             let opened =
                 self.open(archive, root, suite, &keys, &|release| release.must_answer_to(suite))?;
-            self.fill(vec![opened], &repository.components, arch)
+            self.fill(vec![opened], &repository.components, archs)
         })
     }
 
@@ -312,7 +345,7 @@ impl Source {
         let mut documents = vec![];
         let text = match self.fetcher.document(&url, RELEASE_CAP) {
             Ok(bytes) => {
-                let text = release::open_inline(&bytes, keys);
+                let text = release::open_inline(&bytes, keys, self.options.now);
                 documents.push(("InRelease", bytes));
                 text
             }
@@ -328,7 +361,7 @@ impl Source {
                     .fetcher
                     .document(&format!("{base}/Release.gpg"), 1 << 20)
                     .map_err(cancelled)?;
-                let text = release::open_detached(&bytes, &signature, keys);
+                let text = release::open_detached(&bytes, &signature, keys, self.options.now);
                 documents.push(("Release", bytes));
                 documents.push(("Release.gpg", signature));
                 text
@@ -338,7 +371,7 @@ impl Source {
         let untrusted = |source| Error::Untrusted { url: fetch::redact(&url), source };
         let release = Release::parse(&text.map_err(untrusted)?).map_err(untrusted)?;
         named(&release).map_err(untrusted)?;
-        release.must_be_fresh(self.options.now).map_err(untrusted)?;
+        release.must_be_fresh(self.options.now, self.options.expired).map_err(untrusted)?;
         let pocket = Pocket {
             archive,
             suite: suite.to_owned(),
@@ -354,15 +387,15 @@ impl Source {
         &self,
         opened: Vec<(Pocket, Release, String)>,
         components: &[String],
-        arch: &str,
+        archs: &[&str],
     ) -> Result<Lists, Error> {
         let mut wanted = vec![];
         for (number, (pocket, release, base)) in opened.iter().enumerate() {
             let flat = pocket.suite.ends_with('/');
             let flat_component = [String::new()];
             for component in if flat { &flat_component[..] } else { components } {
-                for arch in [arch, "all"] {
-                    if arch == "all" && (flat || !release.all_apart) {
+                for (at, arch) in archs.iter().copied().chain(["all"]).enumerate() {
+                    if flat && at > 0 || arch == "all" && !release.all_apart {
                         continue;
                     }
                     let path = if flat {
@@ -376,18 +409,20 @@ impl Source {
                             component: component.clone(),
                             arch: arch.to_owned(),
                             url: if release.by_hash {
-                                let folder = path
+                                let above = path
                                     .rsplit_once('/')
-                                    .map_or(String::new(), |(f, _)| format!("{f}/"));
-                                format!("{base}/{folder}by-hash/SHA256/{}", packed.0.hex())
+                                    .map_or(String::new(), |(above, _)| format!("{above}/"));
+                                format!("{base}/{above}by-hash/SHA256/{}", packed.0.hex())
                             } else {
                                 format!("{base}/{name}")
                             },
+                            // As apt does: a mirror need not have all of by-hash.
+                            named: release.by_hash.then(|| format!("{base}/{name}")),
                             packing,
                             packed,
                             plain: release.files.get(&path).copied(),
                         }),
-                        None if arch == "all" => {}
+                        None if at > 0 => {}
                         None => {
                             let url = fetch::redact(&format!("{base}/InRelease"));
                             return Err(Error::Untrusted {
@@ -408,6 +443,7 @@ impl Source {
             .map(|&i| &wanted[i])
             .map(|w| Want {
                 url: w.url.clone(),
+                or_else: w.named.clone(),
                 sha256: Some(w.packed.0),
                 size: Some(w.packed.1),
                 cap: INDEX_CAP,

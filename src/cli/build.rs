@@ -34,7 +34,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     // All recipes are read before the first is baked: a mistake in the third should not cost the
     // time of two builds.
     let mut checked = vec![];
-    let (mirror, network_timeout) = network(&args.mirror)?;
+    let network = network(&args.mirror)?;
     let recipes = recipes(&args.recipe.recipes)?;
     for recipe in &recipes {
         let read = crate::inputs::look_over(recipe, &inputs)
@@ -46,8 +46,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         inputs,
         lock: mode,
         epoch,
-        mirror,
-        network_timeout,
+        network,
         no_cache: no_cache(&args.cache),
         paranoid: args.paranoid,
         no_test: args.no_test,
@@ -124,14 +123,13 @@ fn need_terminal(ctx: &Ctx<'_>, what: &str) -> Result<(), Report> {
 pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
     need_terminal(ctx, "bake shell")?;
     let recipe = one_recipe(args.recipe.as_ref())?;
-    let (mirror, network_timeout) = network(&args.mirror)?;
+    let network = network(&args.mirror)?;
     let request = Request {
         recipe: recipe.clone(),
         inputs: inputs(ctx, &args.inputs)?,
         lock: if args.locked { LockMode::Locked } else { LockMode::Obey },
         epoch: source_date_epoch()?,
-        mirror,
-        network_timeout,
+        network,
         ..Request::default()
     };
     // How the shell was left says nothing about the recipe.
@@ -147,10 +145,9 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let mode = if args.update { LockMode::Update } else { LockMode::Obey };
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
-    let (mirror, network_timeout) = network(&args.mirror)?;
+    let network = network(&args.mirror)?;
     let recipes = recipes(&args.recipe.recipes)?;
-    let request =
-        Request { inputs, lock: mode, epoch, mirror, network_timeout, ..Request::default() };
+    let request = Request { inputs, lock: mode, epoch, network, ..Request::default() };
     ctx.with_job_context(|job| {
         for recipe in &recipes {
             let request = Request { recipe: recipe.clone(), ..request.clone() };

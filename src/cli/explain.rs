@@ -13,13 +13,12 @@ use crate::ui::text::clean;
 
 /// `bake explain`.
 pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
-    let (mirror, network_timeout) = network(&args.mirror)?;
+    let network = network(&args.mirror)?;
     let recipes = recipes(&args.recipe.recipes)?;
     let request = Request {
         inputs: inputs(ctx, &args.recipe.inputs)?,
         epoch: source_date_epoch()?,
-        mirror,
-        network_timeout,
+        network,
         no_cache: no_cache(&args.cache),
         ..Request::default()
     };

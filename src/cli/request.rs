@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs};
 use super::ctx::Ctx;
 use super::edge;
-use crate::engine::NoCache;
 use crate::engine::error::Error;
+use crate::engine::{NetworkOptions, NoCache};
 use crate::image::Platform;
 use crate::recipe::{self, Inputs};
 use crate::ui::report::Report;
@@ -90,8 +89,9 @@ pub(super) fn no_cache(args: &CacheArgs) -> NoCache {
     }
 }
 
-/// Returns the Debian archive to use, and how long a silent server is waited for.
-pub(super) fn network(args: &MirrorArgs) -> Result<(Option<String>, Option<Duration>), Report> {
+/// Returns how the network is to be used. Whom https trusts is said as to every program that uses
+/// OpenSSL: by `SSL_CERT_FILE` and `SSL_CERT_DIR` (directories, separated by colons).
+pub(super) fn network(args: &MirrorArgs) -> Result<NetworkOptions, Report> {
     let variable = |name: &str| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty());
         value.map(|value| value.to_string_lossy().into_owned())
@@ -106,7 +106,14 @@ pub(super) fn network(args: &MirrorArgs) -> Result<(Option<String>, Option<Durat
         })?),
         (given, _) => given,
     };
-    Ok((mirror, timeout))
+    let directories = std::env::var_os("SSL_CERT_DIR").unwrap_or_default();
+    let authorities = std::env::var_os("SSL_CERT_FILE")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(std::env::split_paths(&directories))
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    Ok(NetworkOptions { mirror, timeout, authorities, allow_expired: args.allow_expired })
 }
 
 /// Returns `SOURCE_DATE_EPOCH`.

@@ -63,6 +63,15 @@ impl Locking {
         Error::NotLocked { path: self.path.clone(), why: format!("does not pin {what}") }
     }
 
+    /// Returns the error for something that the lock file pins for a root in which apt saw
+    /// something else.
+    pub(super) fn outdated(&self, what: &str) -> Error {
+        let why = format!(
+            "pins {what} for a root with other preferences or settings of apt, architectures, or installed packages than this one"
+        );
+        Error::NotLocked { path: self.path.clone(), why }
+    }
+
     /// Returns an error where `--locked` was given and the file would have to be changed: by
     /// `missing` things, or because it pins more than the `needed` ones.
     pub(super) fn must_do(&self, missing: &[String], needed: &Lock) -> Result<(), Error> {
@@ -95,6 +104,15 @@ impl Locking {
     /// Returns the pinned base, of a stage or of the image.
     pub(super) fn base(&self, stage: Option<&str>) -> Option<&LockedBase> {
         self.lock.as_ref()?.base_of(stage)
+    }
+
+    /// Returns the suite and the date of the base that was locked last, also where the lock file is
+    /// to be renewed.
+    pub(super) fn newest(&self) -> Option<(String, i64)> {
+        match Lock::parse(self.text.as_deref()?).ok()?.base? {
+            LockedBase::Debian { suite, date, .. } => Some((suite, date)),
+            LockedBase::Image { .. } => None,
+        }
     }
 
     /// Returns the checksum pinned for `url`.

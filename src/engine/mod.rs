@@ -43,7 +43,7 @@ pub use collect::collect;
 pub use error::Failed;
 pub use finish::KEY_ANNOTATION;
 pub use locking::LockMode;
-pub use request::{Baked, NoCache, Request};
+pub use request::{Baked, NetworkOptions, NoCache, Request};
 pub use shell::shell;
 
 use error::Error;

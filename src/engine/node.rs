@@ -52,7 +52,7 @@ impl Trouble {
     }
 }
 
-/// Runs step `node` over `lower` (topmost first) in the folder `at`, trying again on a fresh root
+/// Runs step `node` over `lower` (topmost first) in the directory `at`, trying again on a fresh root
 /// as often as it says.
 pub(super) fn run(
     site: &Site<'_>,
@@ -62,6 +62,38 @@ pub(super) fn run(
     at: &Path,
     log: &mut Log,
 ) -> Result<Ran, Trouble> {
+    tries(site, index, node, lower, at, log, &mut once)
+}
+
+/// Chooses and pins the packages that step `node` installs first, with the same patience. Nothing
+/// is installed.
+pub(super) fn choose(
+    site: &Site<'_>,
+    index: usize,
+    node: &Lowered,
+    lower: &[PathBuf],
+    at: &Path,
+    log: &mut Log,
+) -> Result<(), Trouble> {
+    let Some(Op::Packages { names, recommends, .. }) = node.ops.first() else { return Ok(()) };
+    let named = site.facts.requests[index - 1][0];
+    let files = site.facts.held(index, 0);
+    let (recommends, limit) = (*recommends, node.timeout);
+    let request = packages::Request { named, index, names, files, recommends, limit };
+    tries(site, index, node, lower, at, log, &mut |this, log| {
+        packages::choose(site, &request, lower, this.at, log)
+    })
+}
+
+fn tries<T>(
+    site: &Site<'_>,
+    index: usize,
+    node: &Lowered,
+    lower: &[PathBuf],
+    at: &Path,
+    log: &mut Log,
+    once: &mut dyn FnMut(&Try<'_>, &mut Log) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
     let mut tried = 0;
     loop {
         let again = at.join(format!("try-{tried}"));
@@ -113,8 +145,14 @@ fn once(this: &Try<'_>, log: &mut Log) -> Result<Ran, Trouble> {
             let named = *requests
                 .next()
                 .expect("facts::gather names every package operation of every step");
-            let request =
-                packages::Request { named, index, names, files: held, recommends: *recommends };
+            let request = packages::Request {
+                named,
+                index,
+                names,
+                files: held,
+                recommends: *recommends,
+                limit: node.timeout,
+            };
             packages::install(site, &request, lower, &upper, at, log)?;
         } else {
             prepared.want(this, number, op)?;

@@ -5,22 +5,29 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::{Error, StepFailure};
 use super::node::Trouble;
 use super::site::Site;
 use crate::archive::apt::{self, Ask};
 use crate::archive::manager::{self, Manager};
-use crate::archive::{self, Line, Repository};
+use crate::archive::view::View;
+use crate::archive::{self, Line, Package, Repository, arch_name};
 use crate::base;
 use crate::context::Held;
 use crate::digest::Digest;
+use crate::event::Event;
 use crate::image::Platform;
 use crate::job::{self, Action, Call, Ended, Job, Log, Reply, environment, fresh_work, make_dir};
-use crate::plan::lock::{Lock, LockedPackages};
+use crate::plan::lock::LockedPackages;
 use crate::recipe::BaseKind;
 use crate::sandbox::{Exec, JobEvent, Network, Overlay};
 use crate::step::Op;
+
+/// Time limit of a package manager, where the recipe gives none: a script of a package may wait for
+/// ever for a program that it has left running.
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// What one `packages` operation asks for.
 pub(super) struct Request<'a> {
@@ -32,6 +39,76 @@ pub(super) struct Request<'a> {
     /// Package files of the context.
     pub(super) files: &'a [Held],
     pub(super) recommends: bool,
+    /// Time limit of each program.
+    pub(super) limit: Option<Duration>,
+}
+
+/// What a `packages` step has to know of the root.
+struct Seen {
+    /// Those of [`manager::paths`] that are there.
+    there: BTreeSet<String>,
+    /// `/etc/os-release`.
+    os_release: String,
+    /// What its apt sees, where it has one.
+    view: Option<View>,
+}
+
+/// The root of a `packages` step.
+struct Root<'a> {
+    /// Topmost first.
+    lower: &'a [PathBuf],
+    upper: PathBuf,
+    /// A directory of the step's own.
+    at: &'a Path,
+}
+
+impl Root<'_> {
+    /// Returns it for one more job.
+    fn overlay(&self) -> Result<Overlay, Error> {
+        Ok(Overlay {
+            lower: self.lower.to_vec(),
+            upper: self.upper.clone(),
+            work: fresh_work(self.at)?,
+        })
+    }
+
+    fn look(&self, site: &Site<'_>) -> Result<Seen, Trouble> {
+        // Whoever has no name at Debian has no apt.
+        let native = arch_name(&Platform::host().architecture).unwrap_or_default();
+        let job = Job {
+            root: Some(self.overlay()?),
+            ..Job::bare(Action::call(Call::Look {
+                paths: manager::paths().into_iter().map(str::to_owned).collect(),
+                native: native.to_owned(),
+            }))
+        };
+        let what = "look into the image";
+        let ended = site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)?;
+        match job::reply(ended, what)? {
+            Reply::Seen { there, os_release, view } => {
+                Ok(Seen { there: there.into_iter().collect(), os_release, view })
+            }
+            other => Err(job::unexpected(what, &other).into()),
+        }
+    }
+}
+
+/// Chooses the packages of `request` for the root of these layers (topmost first), and pins them.
+/// What the lock file pins is obeyed where apt would see the same in this root as then. Nothing is
+/// installed; package managers other than apt choose when they install.
+pub(super) fn choose(
+    site: &Site<'_>,
+    request: &Request<'_>,
+    lower: &[PathBuf],
+    at: &Path,
+    log: &mut Log,
+) -> Result<(), Trouble> {
+    let root = Root { lower, upper: make_dir(&at.join("choose"))?, at };
+    let seen = root.look(site)?;
+    match manager::find(&mut |path| seen.there.contains(path)) {
+        Some(Manager::Apt) => Debian::new(site, request, &seen, at)?.choose(&root, log).map(|_| ()),
+        _ => Ok(()),
+    }
 }
 
 /// Installs what `request` asks for into `upper` over `lower`.
@@ -43,38 +120,14 @@ pub(super) fn install(
     at: &Path,
     log: &mut Log,
 ) -> Result<(), Trouble> {
-    let overlay = |upper: PathBuf| -> Result<Overlay, Error> {
-        Ok(Overlay { lower: lower.to_vec(), upper, work: fresh_work(at)? })
-    };
-    let job = Job {
-        root: Some(overlay(upper.to_owned())?),
-        ..Job::bare(Action::call(Call::Look {
-            paths: manager::paths().into_iter().map(str::to_owned).collect(),
-        }))
-    };
-    let reply = job::reply(
-        site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)?,
-        "look into the image",
-    )?;
-    let Reply::Seen { there, os_release } = reply else {
-        return Err(job::unexpected("look into the image", &reply).into());
-    };
-    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
-    match manager::find(&mut |path| there.contains(path)) {
+    let root = Root { lower, upper: upper.to_owned(), at };
+    let seen = root.look(site)?;
+    match manager::find(&mut |path| seen.there.contains(path)) {
         None => Err(step(
             "the image has no package manager that bake knows (apt-get, apk, dnf, microdnf, zypper, pacman)",
         )),
-        Some(Manager::Apt) => {
-            let suite = match &site.base.kind {
-                BaseKind::Debian(debian) => Some(debian.suite.clone()),
-                _ => apt::suite_of(&os_release),
-            };
-            let suite = suite.ok_or_else(|| {
-                step("the image has apt, but its os-release names no Debian suite")
-            })?;
-            debian(site, request, &suite, &overlay, upper, at, log)
-        }
-        Some(other) => foreign(site, request, other, overlay(upper.to_owned())?, log),
+        Some(Manager::Apt) => Debian::new(site, request, &seen, at)?.install(&root, log),
+        Some(other) => foreign(site, request, other, root.overlay()?, log),
     }
 }
 
@@ -82,74 +135,121 @@ fn step(why: &str) -> Trouble {
     Trouble::Step(StepFailure::prepared(why, vec![]))
 }
 
-fn debian(
-    site: &Site<'_>,
-    request: &Request<'_>,
-    suite: &str,
-    overlay: &dyn Fn(PathBuf) -> Result<Overlay, Error>,
-    upper: &Path,
-    at: &Path,
-    log: &mut Log,
-) -> Result<(), Trouble> {
-    let (components, mirror) = match &site.base.kind {
-        BaseKind::Debian(debian) => (debian.components.clone(), debian.mirror.as_deref()),
-        _ => (vec![], None),
-    };
-    let components = if components.is_empty() { vec!["main".to_owned()] } else { components };
-    let repositories = repositories(site, request.index)?;
-    let parse = |name: &String| apt::Request::parse(name);
-    let requests = request
-        .names
-        .iter()
-        .map(parse)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| failed(site, error))?;
-    let files = copies(request.files, at)?;
-    let ask = Ask {
-        suite,
-        arch: &Platform::host().architecture,
-        components: &components,
-        mirror,
-        repositories: &repositories,
-        requests: &requests,
-        files: &files,
-        recommends: request.recommends,
-        epoch: site.epoch,
-    };
-    let packages = match site.locking.packages_for(&request.named) {
-        Some(locked) => {
-            let wrong = |why| {
-                Trouble::Step(StepFailure::prepared(
-                    "the lock file pins something that is no package",
-                    vec![why],
-                ))
-            };
-            base::lock::packages_from_lock(&locked.packages).map_err(wrong)?
+/// A request to the apt of a root.
+struct Debian<'a> {
+    site: &'a Site<'a>,
+    request: &'a Request<'a>,
+    suite: String,
+    /// OCI architecture.
+    arch: String,
+    view: View,
+    components: Vec<String>,
+    repositories: Vec<Repository>,
+    requests: Vec<archive::Request>,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> Debian<'a> {
+    fn new(
+        site: &'a Site<'a>,
+        request: &'a Request<'a>,
+        seen: &Seen,
+        at: &Path,
+    ) -> Result<Self, Trouble> {
+        let (suite, components) = match &site.base.kind {
+            BaseKind::Debian(debian) => (Some(debian.suite.clone()), debian.components.clone()),
+            _ => (apt::suite_of(&seen.os_release), vec![]),
+        };
+        let suite = suite
+            .ok_or_else(|| step("the image has apt, but its os-release names no Debian suite"))?;
+        let parse = |name: &String| archive::Request::parse(name);
+        Ok(Self {
+            site,
+            request,
+            suite,
+            arch: Platform::host().architecture,
+            view: seen.view.clone().ok_or_else(|| step("the image has no apt any more"))?,
+            components: if components.is_empty() { vec!["main".to_owned()] } else { components },
+            repositories: repositories(site, request.index)?,
+            requests: request
+                .names
+                .iter()
+                .map(parse)
+                .collect::<Result<_, _>>()
+                .map_err(|error| failed(site, error))?,
+            files: copies(request.files, at)?,
+        })
+    }
+
+    fn ask(&self) -> Ask<'_> {
+        let mirror = match &self.site.base.kind {
+            BaseKind::Debian(debian) => debian.mirror.as_deref(),
+            _ => None,
+        };
+        Ask {
+            suite: &self.suite,
+            arch: &self.arch,
+            components: &self.components,
+            mirror,
+            repositories: &self.repositories,
+            requests: &self.requests,
+            files: &self.files,
+            recommends: self.request.recommends,
+            epoch: self.site.epoch,
+            foreign: &self.view.foreign,
+            limit: self.request.limit.unwrap_or(LIMIT),
+            view: Some(self.view.digest),
         }
-        None if site.locking.locked() => {
-            return Err(site
-                .locking
-                .missing(&format!("the packages {}", request.names.join(" ")))
-                .into());
+    }
+
+    /// Returns what is pinned, if that was chosen for a root in which apt sees the same; else lets
+    /// apt choose, over `root`, and pins that.
+    fn choose(&self, root: &Root<'_>, log: &mut Log) -> Result<Vec<Package>, Trouble> {
+        let Self { site, request, .. } = self;
+        let names = || format!("the packages {}", asked(request).join(" "));
+        let ours = site.pins().packages_for(&request.named).cloned();
+        let known = ours.or_else(|| site.locking.packages_for(&request.named).cloned());
+        if let Some(known) = &known {
+            if known.view.is_none_or(|view| view == self.view.digest) {
+                let wrong = "the lock file pins something that is no package";
+                let packages = base::lock::packages_from_lock(&known.packages)
+                    .map_err(|why| Trouble::Step(StepFailure::prepared(wrong, vec![why])))?;
+                site.pins().set_packages(known.clone());
+                return Ok(packages);
+            }
+            if site.locking.locked() {
+                return Err(site.locking.outdated(&names()).into());
+            }
+            let message = format!(
+                "{} are chosen anew: steps before have changed apt's preferences or settings, the architectures, or what is installed",
+                names()
+            );
+            (site.sink)(Event::Note { message });
+        } else if site.locking.locked() {
+            return Err(site.locking.missing(&names()).into());
         }
-        None => {
-            // Choosing changes nothing: it runs over a copy that is thrown away (of what earlier
-            // operations of this step left, nothing).
-            let aside = make_dir(&at.join("choose"))?;
-            apt::resolve(&overlay(aside)?, &ask, site.workshop, &mut |_| {})
-                .map_err(|error| failed(site, error))?
-        }
-    };
-    let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
-    apt::install(&overlay(upper.to_owned())?, &packages, &ask, site.workshop, &mut hear)
-        .map_err(|error| failed(site, error))?;
-    let locked = LockedPackages {
-        names: asked(request),
-        request: request.named,
-        packages: base::lock::packages_to_lock(&packages),
-    };
-    site.pins().add(Lock { packages: vec![locked], ..Lock::default() });
-    Ok(())
+        let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
+        let packages = apt::resolve(&root.overlay()?, &self.ask(), site.workshop, &mut hear)
+            .map_err(|error| failed(site, error))?;
+        site.pins().set_packages(LockedPackages {
+            names: asked(request),
+            request: request.named,
+            view: Some(self.view.digest),
+            packages: base::lock::packages_to_lock(&packages),
+        });
+        Ok(packages)
+    }
+
+    fn install(&self, root: &Root<'_>, log: &mut Log) -> Result<(), Trouble> {
+        // Choosing changes nothing: it runs over a copy that is thrown away.
+        let aside =
+            Root { lower: root.lower, upper: make_dir(&root.at.join("choose"))?, at: root.at };
+        let packages = self.choose(&aside, log)?;
+        let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
+        let (root, ask) = (root.overlay()?, self.ask());
+        apt::install(&root, &packages, &ask, self.site.workshop, &mut hear)
+            .map_err(|error| failed(self.site, error))
+    }
 }
 
 /// Returns copies of held package files, in the directory `at` of the step: those that were hashed,
@@ -236,7 +336,7 @@ fn foreign(
         env: environment(site.epoch, site.environment),
         cwd: PathBuf::from("/"),
         user: "root".to_owned(),
-        timeout: None,
+        timeout: Some(request.limit.unwrap_or(LIMIT)),
     };
     let tidy = Call::Archive(archive::Call::Tidy);
     let job = Job {

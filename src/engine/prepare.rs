@@ -45,7 +45,7 @@ pub(super) fn prepare(
         .for_build(store, hall.store.cache("stat")?)
         .map_err(|source| Error::Context { recipe: request.recipe.clone(), source })?;
     let context = Arc::new(context);
-    let source = Arc::new(source(hall, request)?);
+    let source = Arc::new(source(hall, request, locking)?);
     let from = From {
         hall,
         source: &source,
@@ -207,9 +207,16 @@ pub(super) fn known_steps(request: &Request, roots: &Roots) -> Result<(), Error>
 }
 
 /// Makes the downloader of one build, with its cache in the store.
-fn source(hall: &JobContext<'_>, request: &Request) -> Result<Source, Error> {
-    let mut options = Options { mirror: request.mirror.clone(), ..Options::default() };
-    options.limits.stall = request.network_timeout.unwrap_or(options.limits.stall);
+fn source(hall: &JobContext<'_>, request: &Request, locking: &Locking) -> Result<Source, Error> {
+    let network = &request.network;
+    let mut options = Options {
+        mirror: network.mirror.clone(),
+        authorities: network.authorities.clone(),
+        expired: network.allow_expired,
+        not_before: locking.newest(),
+        ..Options::default()
+    };
+    options.limits.stall = network.timeout.unwrap_or(options.limits.stall);
     let cancel = hall.cancel.clone();
     let stop = Arc::new(move || cancel.fired());
     let cache = hall.store.cache("packages")?;

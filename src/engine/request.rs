@@ -8,6 +8,19 @@ use crate::digest::Digest;
 use crate::inputs::Looked;
 use crate::recipe;
 
+/// How the network is used.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkOptions {
+    /// `--debian-mirror`.
+    pub mirror: Option<String>,
+    /// `--network-timeout`: how long a server may be silent.
+    pub timeout: Option<Duration>,
+    /// Files and directories of certificates (PEM) that https trusts instead of the system's.
+    pub authorities: Vec<PathBuf>,
+    /// `--allow-expired`: package lists are taken also after their Valid-Until.
+    pub allow_expired: bool,
+}
+
 /// What a person asks for.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -21,10 +34,8 @@ pub struct Request {
     pub lock: LockMode,
     /// `SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
-    /// `--debian-mirror`.
-    pub mirror: Option<String>,
-    /// `--network-timeout`: how long a server may be silent.
-    pub network_timeout: Option<Duration>,
+    /// How the network is used.
+    pub network: NetworkOptions,
     /// `--no-cache`.
     pub no_cache: NoCache,
     /// `--paranoid`: run cached steps again and compare.

@@ -2,7 +2,8 @@
 //! packed while the next one runs.
 //!
 //! ```text
-//! node n     key known? ─ hit ──────────────────────────────► its layer, unpacked only when a later node needs the folder
+//! node n     packages chosen, where it installs any
+//!            key known? ─ hit ──────────────────────────────► its layer, unpacked only when a later node needs the folder
 //!            └ miss: wait for another build that runs it now, look again, else carry it out ─► upper folder
 //! beside n+1 packed ─► blob synced ─► entry in the cache: from here on a killed build need not run it again,
 //!            and builds that wait for it go on
@@ -186,6 +187,21 @@ impl<'scope, 'env> Run<'scope, 'env> {
         if !matches!(found, Looked::Hit(_)) && told && !work.request.paranoid {
             (lock, found) = self.wait(index, &mut table, found)?;
         }
+        if matches!(found, Looked::Missed(..)) && work.chooses(index) {
+            // The packages are part of the name, and whoever knows it may find that an earlier
+            // build, which failed later, has left them.
+            let at = work.draft.dir().join(format!("choose-{index}"));
+            let chosen = self.lower(None).and_then(|lower| work.choose(index, &lower, &at));
+            chosen.inspect_err(|_| begins(false))?;
+            table = work.table(index);
+            if table.as_ref().is_some_and(|table| self.record.may_hit(index, table)) {
+                self.settle()?;
+            }
+            found = self.find(index, table.as_ref());
+            if let (Looked::Hit(_), Some(lock)) = (&found, &lock) {
+                write_pins(lock, &work.ready.facts.pins_of(index, &work.known_pins()));
+            }
+        }
         let (expected, why, since) = match found {
             Looked::Hit(entry) if work.request.paranoid => (Some(entry.layer), Why::Paranoid, None),
             Looked::Hit(entry) => {
@@ -223,8 +239,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let took = start.elapsed();
         // From here on the layers below are known, and with them the key.
         self.settle()?;
-        let table =
-            table.or_else(|| work.table(index)).map(|table| table.above(&self.layers_below()));
+        let table = work.table(index).or(table).map(|table| table.above(&self.layers_below()));
         self.made.push(Made { layer: None, key: table.as_ref().map(Table::key) });
         let key =
             table.as_ref().filter(|_| expected.is_none() && !self.cache_broken).map(Table::key);

@@ -371,6 +371,26 @@ impl<'a> Work<'a> {
         ended.map_err(|trouble| self.failed(index, trouble, tail, path))
     }
 
+    /// Whether the node begins with packages that must be chosen before it has a name.
+    pub(super) fn chooses(&self, index: usize) -> bool {
+        matches!(self.node(index), Node::Step(step) if matches!(step.ops.first(), Some(Op::Packages { .. })))
+    }
+
+    /// Chooses and pins the packages of such a node, over `lower` (topmost first) in the directory
+    /// `at`.
+    pub(super) fn choose(&self, index: usize, lower: &[PathBuf], at: &Path) -> Result<(), Error> {
+        let Node::Step(step) = self.node(index) else { return Ok(()) };
+        let session = self.session()?;
+        let workshop = self.workshop(session);
+        let site = self.site(session, &workshop);
+        let (label, _) = self.label(index);
+        let mut log = Log::of_step(&self.logs, index, &label, self.sink)?;
+        let ended = node::choose(&site, index, step, lower, at, &mut log);
+        let path = log.path().to_owned();
+        let tail = log.finish();
+        ended.map_err(|trouble| self.failed(index, trouble, tail, path))
+    }
+
     /// Packs, names and compresses an upper folder that was made over the layer folder `below`, and
     /// syncs the blob. `None`: nothing was in it.
     pub(super) fn pack(

@@ -341,6 +341,18 @@ const CASES: &[(&str, &str, &str, Effect)] = &[
     ),
     ("step-packages.packages", "packages = [\"a\"]", "packages = [\"b\"]", Step),
     (
+        "step-packages.timeout",
+        "packages = [\"a\"]\ntimeout = \"1s\"",
+        "packages = [\"a\"]\ntimeout = \"2s\"",
+        Nothing,
+    ),
+    (
+        "step-packages.retries",
+        "packages = [\"a\"]\nretries = 1",
+        "packages = [\"a\"]\nretries = 2",
+        Nothing,
+    ),
+    (
         "step-packages.recommends",
         "packages = [\"a\"]\nrecommends = false",
         "packages = [\"a\"]\nrecommends = true",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::apply;
-use crate::archive;
+use crate::archive::{self, view::View};
 use crate::context::TarSummary;
 use crate::digest::Digest;
 use crate::layer::{Compression, Packed};
@@ -44,10 +44,13 @@ pub enum Call {
         /// Latest time, seconds since 1970.
         epoch: i64,
     },
-    /// Finds out which of these paths of the image exist, and what its os-release says.
+    /// Finds out which of these paths of the image exist, what its os-release says, and what its
+    /// apt sees.
     Look {
         /// Paths, relative to the root.
         paths: Vec<String>,
+        /// Debian's name of this machine's architecture; empty where it has none.
+        native: String,
     },
     /// Writes the tar of what a copy takes of the root.
     Take {
@@ -83,6 +86,8 @@ pub enum Reply {
         there: Vec<String>,
         /// `/etc/os-release`; empty where there is none.
         os_release: String,
+        /// What its apt sees, where it has one.
+        view: Option<View>,
     },
     /// Of [`Call::Take`].
     Taken(TarSummary),

@@ -7,6 +7,8 @@ use std::path::Path;
 use super::call::{Call, Reply};
 use super::settle;
 use crate::apply::probe;
+use crate::archive::manager::{self, Manager};
+use crate::archive::view;
 use crate::context;
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Compression, Packed};
@@ -24,7 +26,7 @@ impl sandbox::Call for Call {
                 unpack(&into, how, name, blob.into_file()).map(Reply::Unpacked)
             }
             Self::Settle { dir, epoch } => settle::times(dir, epoch).map(|()| Reply::Done),
-            Self::Look { paths } => Ok(look(&paths)),
+            Self::Look { paths, native } => look(paths, &native),
             Self::Take { op, single, epoch, to } => {
                 context::take_from_root(&op, &single, epoch, to.into_file())
                     .map(Reply::Taken)
@@ -70,8 +72,16 @@ fn unpack(
     Ok(Some(tar.finish().1))
 }
 
-/// Which of `paths` exist in the root that this process sees, and what its os-release says.
-fn look(paths: &[String]) -> Reply {
-    let there = paths.iter().filter(|path| Path::new("/").join(path).exists()).cloned().collect();
-    Reply::Seen { there, os_release: fs::read_to_string("/etc/os-release").unwrap_or_default() }
+/// Which of `paths` exist in the root that this process sees, what its os-release says, and what its
+/// apt sees.
+fn look(paths: Vec<String>, native: &str) -> Result<Reply, CallError> {
+    let root = Path::new("/");
+    let there: Vec<String> = paths.into_iter().filter(|path| root.join(path).exists()).collect();
+    let view = manager::find(&mut |path| there.iter().any(|one| one == path))
+        .filter(|manager| *manager == Manager::Apt)
+        .map(|_| view::read(root, native))
+        .transpose()
+        .map_err(|error| CallError::of(&error))?;
+    let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    Ok(Reply::Seen { there, os_release, view })
 }

@@ -16,7 +16,8 @@
 //!
 //! [[packages]]
 //! names = ["nginx-light"]
-//! request = "sha256:…"        # everything that decided the choice: the base, earlier package steps, this step
+//! request = "sha256:…"        # everything of the recipe that decided the choice: the base, earlier package steps, this step
+//! view = "sha256:…"           # what else of the root did: apt's preferences and settings, architectures, what was installed
 //! packages = [ … ]
 //!
 //! [[download]]
@@ -99,6 +100,10 @@ pub struct LockedPackages {
     pub names: Vec<String>,
     /// Names everything that decided the choice.
     pub request: Digest,
+    /// Names what else of the root decided: apt's preferences and settings, the architectures of
+    /// dpkg, what was installed. Locks of the first bakes do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<Digest>,
     /// The choice.
     pub packages: Vec<Package>,
 }
@@ -201,12 +206,12 @@ impl Lock {
             ));
             line(format!("date = {date}\npackages = {}", table(packages)));
         }
-        for LockedPackages { names, request, packages } in &self.packages {
-            line(format!(
-                "\n[[packages]]\nnames = {}\nrequest = \"{request}\"\npackages = {}",
-                list(names),
-                table(packages)
-            ));
+        for LockedPackages { names, request, view, packages } in &self.packages {
+            line(format!("\n[[packages]]\nnames = {}\nrequest = \"{request}\"", list(names)));
+            if let Some(view) = view {
+                line(format!("view = \"{view}\""));
+            }
+            line(format!("packages = {}", table(packages)));
         }
         for LockedDownload { url, sha256 } in &self.download {
             line(format!("\n[[download]]\nurl = {}\nsha256 = {}", text(url), text(sha256)));
@@ -228,6 +233,14 @@ impl Lock {
             if self.sha256_of(&one.url).is_none() {
                 self.download.push(one);
             }
+        }
+    }
+
+    /// Pins `set`, in place of what was pinned for the same request.
+    pub fn set_packages(&mut self, set: LockedPackages) {
+        match self.packages.iter_mut().find(|one| one.request == set.request) {
+            Some(one) => *one = set,
+            None => self.packages.push(set),
         }
     }
 
@@ -305,6 +318,7 @@ mod tests {
             packages: vec![LockedPackages {
                 names: vec!["a\"b".to_owned()],
                 request: Digest::of("r"),
+                view: Some(Digest::of("v")),
                 packages: vec![package("nginx")],
             }],
             download: vec![LockedDownload {

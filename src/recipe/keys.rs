@@ -186,7 +186,7 @@ const RETRIES: Key = may(
 pub(crate) const DEFAULTS: Section = Section {
     title: "`[defaults]`",
     name: "defaults",
-    doc: "Options for every `run` and `script`, those of stages too. What a stage says wins, what a step says wins over that; `env` and `mount` add.",
+    doc: "Options for every `run` and `script`, those of stages too; `timeout` and `retries` for `packages` as well. What a stage says wins, what a step says wins over that; `env` and `mount` add.",
     keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES],
     later: &["cache", "secrets"],
 };
@@ -255,7 +255,7 @@ pub(crate) const KINDS: &[Section] = &[
         must("remove", Shape::OneOrMany(Check::InsideGlob), "Absolute paths or globs. Example: `[\"/usr/share/doc/*\"]`."), [], later: &[]),
     kind!("packages", "a `packages` step", "Installs packages with the image's own package manager.",
         must("packages", Shape::OneOrMany(Check::Package), "In the manager's own notation (`nginx`, `nginx=1.22`, `nginx/suite`); `./x.deb` is a file below the context."),
-        [may("recommends", Shape::Boolean, "Recommended packages too. Default: `false`.")], later: &[]),
+        [may("recommends", Shape::Boolean, "Recommended packages too. Default: `false`."), TIMEOUT, RETRIES], later: &[]),
     kind!("repository", "a `repository` step", "Adds a package source and its key; both stay in the image.",
         must("repository", Shape::Text(Check::FileName), "Name of the source's file. Example: `nginx`."),
         [must("url", Shape::Text(Check::Url), "URL of the archive."),

@@ -304,6 +304,10 @@ pub enum StepKind {
         files: Vec<PathBuf>,
         /// Default false.
         recommends: bool,
+        /// Time limit of each try.
+        timeout: Option<Duration>,
+        /// Further tries after a failure.
+        retries: u32,
     },
     /// `repository`.
     Repository {

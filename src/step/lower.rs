@@ -15,6 +15,7 @@ pub(super) fn lower(step: &Step) -> Lowered {
         StepKind::Run { options, .. } | StepKind::Script { options, .. } => {
             (options.network, options.timeout, options.retries)
         }
+        StepKind::Packages { timeout, retries, .. } => (false, *timeout, *retries),
         _ => (false, None, 0),
     };
     let about = about(&step.kind);
@@ -92,7 +93,7 @@ fn ops(kind: &StepKind) -> Vec<Op> {
             vec![Op::Symlink { path: path.clone(), target: target.clone() }]
         }
         StepKind::Remove { paths } => vec![Op::Remove { paths: paths.clone() }],
-        StepKind::Packages { names, files, recommends } => {
+        StepKind::Packages { names, files, recommends, .. } => {
             vec![Op::Packages {
                 names: names.clone(),
                 files: files.clone(),
@@ -317,7 +318,11 @@ mod tests {
             names: vec!["nginx-light".into()],
             files: vec![],
             recommends: false,
+            timeout: Some(Duration::from_secs(5)),
+            retries: 3,
         };
-        assert_eq!(lower(&step(packages)).label, "packages nginx-light");
+        let lowered = lower(&step(packages));
+        assert_eq!(lowered.label, "packages nginx-light");
+        assert_eq!((lowered.timeout, lowered.retries), (Some(Duration::from_secs(5)), 3));
     }
 }

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bake::archive::apt::{self, Ask, Request};
+use bake::archive::Request;
+use bake::archive::apt::{self, Ask};
 use bake::archive::{Archive, Options, Repository, Source};
 use bake::archive::{Error, Line, Package};
 use bake::digest::Digest;
@@ -51,6 +52,9 @@ impl Base {
             files,
             recommends: false,
             epoch: EPOCH,
+            foreign: &[],
+            view: None,
+            limit: std::time::Duration::from_secs(600),
         }
     }
 

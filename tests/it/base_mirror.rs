@@ -274,6 +274,9 @@ fn fetch_all(pinned: &Pinned, source: &Source) -> Result<(), Error> {
         files: &[],
         recommends: false,
         epoch: 0,
+        foreign: &[],
+        view: None,
+        limit: std::time::Duration::from_secs(600),
     };
     apt::fetch(&pin.packages, &ask, source)
 }
@@ -406,7 +409,7 @@ fn names_and_dates_are_checked() {
     };
     for (make, said, hint) in [
         (wrong_name, "it is for \"bookworm", "try another"),
-        (expired, "it expired on Thu, 01 Jan 2026 00:00:00 UTC", "out of date"),
+        (expired, "its Valid-Until has passed: Thu, 01 Jan 2026 00:00:00 UTC", "out of date"),
         (future, "it is from the future", "clock"),
         (undated, "field Date is missing", "try another"),
     ] {
@@ -498,6 +501,11 @@ fn redirects_are_followed_but_not_for_ever() {
     let source = source(cache.path(), options(&ring.url));
     let error = source.download(&format!("{}/a", ring.url), None, 100).unwrap_err();
     assert!(causes(&error).contains("it redirects for ever"), "{}", causes(&error));
+    // B12: what is no web address is not looked for, here or on the server.
+    let file = Server::start(|_| Reply::Redirect("file:///etc/hostname".to_owned()));
+    let error = source.download(&format!("{}/b", file.url), None, 1 << 20).unwrap_err();
+    assert!(causes(&error).contains("not a web address"), "{}", causes(&error));
+    assert_eq!(file.asked().len(), 1);
     let there = Server::start(|path| {
         if path == "/there" {
             Reply::Bytes(b"x".to_vec())

@@ -63,7 +63,7 @@ fn every_bad_recipe_says_what_is_wrong() {
 /// Only programs are tried again as a whole: for the others it would change nothing, and what is
 /// fetched is asked for again anyway.
 #[test]
-fn retries_go_with_run_and_script_only() {
+fn retries_go_with_run_script_and_packages_only() {
     let head =
         "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n[[step]]\nretries = 2\n";
     for step in [
@@ -74,7 +74,6 @@ fn retries_go_with_run_and_script_only() {
         "mkdir = '/a'",
         "symlink = '/a'\ntarget = '/b'",
         "remove = '/a'",
-        "packages = ['a']",
         "group = 'a'",
         "user = 'a'",
         "service = 'a'",

@@ -181,7 +181,7 @@ fn userns_calls_get_their_files_and_return_values() {
     from_end.write_all(b"hello").unwrap();
     drop(from_end);
     let copy = Some((from.into(), to.into()));
-    let look = Call::Look { paths: vec!["tmp".into(), "no/such".into()] };
+    let look = Call::Look { paths: vec!["tmp".into(), "no/such".into()], native: String::new() };
     let ran = lab.run(bare(vec![ping(Ping { copy, ..Ping::default() }), Action::call(look)]));
     match &ran.ended {
         Ended::Done(replies) => match &replies[..] {

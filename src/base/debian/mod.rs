@@ -55,6 +55,6 @@ pub(super) fn sources(pin: &PinnedDebian) -> String {
     format!(
         "{}\n{}",
         stanza(main, &format!("{suite} {suite}-updates")),
-        stanza(&format!("{main}-security"), &format!("{suite}-security"))
+        stanza(&mirror::security_of(main), &format!("{suite}-security"))
     )
 }

@@ -111,6 +111,9 @@ pub(crate) struct MirrorArgs {
     /// $BAKE_DEBIAN_MIRROR, else the host's own apt configuration, else deb.debian.org]
     #[arg(long, value_name = "URL")]
     pub(crate) debian_mirror: Option<String>,
+    /// Take package lists whose Valid-Until has passed: those of a snapshot or an archived suite
+    #[arg(long)]
+    pub(crate) allow_expired: bool,
     /// Give up on a server that sends nothing for so long (`90s`, `5m`) [default:
     /// $BAKE_NETWORK_TIMEOUT, else 30s]
     #[arg(long, value_name = "TIME", value_parser = recipe::duration)]

@@ -483,6 +483,8 @@ fn build(kind: &str, fields: &Fields, defaults: &Options) -> Option<StepKind> {
                 names,
                 files,
                 recommends: fields.boolean("recommends").unwrap_or(false),
+                timeout: options().timeout,
+                retries: options().retries,
             }
         }
         "repository" => {

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::base_mirror::{Reply, Server};
-use crate::lab::Lab;
+use bake::digest::Digest;
+
+use crate::base_lab::net;
+use crate::base_mirror::{OURS, Reply, Server, deb_of};
+use crate::lab::{Lab, Run};
 use crate::tier;
 
 /// Ends a child that a failing test leaves behind.
@@ -76,4 +79,153 @@ fn a_build_waits_for_a_step_of_another_no_longer_than_it_takes() {
     let second = Ends::start(&mut lab.command(["build", "second.toml"])).code();
     open.store(true, Ordering::Relaxed);
     assert_eq!(second, Some(0));
+}
+
+/// A repository signed by a key of the tests, of packages by name, version and further fields.
+fn repository(packages: &'static [(&'static str, &'static str, &'static str)]) -> Server {
+    Server::start(move |path| {
+        let mut files = vec![];
+        let mut index = String::new();
+        for (name, version, fields) in packages {
+            let bytes = deb_of(name, version, fields);
+            let (size, hex) = (bytes.len(), Digest::of(&bytes).hex());
+            let file = format!("{name}_{version}_all.deb");
+            index += &format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}Filename: ./{file}\nSize: {size}\nSHA256: {hex}\n\n"
+            );
+            files.push((file, bytes));
+        }
+        match path.trim_start_matches('/') {
+            "InRelease" => Reply::Bytes(OURS.sign(&format!(
+                "Date: Thu, 01 Jan 2026 00:00:00 UTC\nSuite: ours\nSHA256:\n {} {} Packages\n",
+                Digest::of(&index).hex(),
+                index.len()
+            ))),
+            "Packages" => Reply::Bytes(index.into_bytes()),
+            asked => match files.into_iter().find(|(name, _)| name == asked) {
+                Some((_, bytes)) => Reply::Bytes(bytes),
+                None => Reply::Status(404),
+            },
+        }
+    })
+}
+
+/// A recipe over Debian with the repository at `url`.
+fn debian(lab: &Lab, name: &str, url: &str, steps: &str) {
+    lab.write("ours.asc", &String::from_utf8(OURS.public()).expect("armored"));
+    let head = format!(
+        "[image]\nname = \"{name}\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n\
+         [[step]]\nrepository = \"ours\"\nurl = \"{url}\"\nsuite = \"./\"\nkey = \"ours.asc\"\n"
+    );
+    lab.write(&format!("{name}.toml"), &format!("{head}{steps}"));
+}
+
+/// The numbers of the steps that ran.
+fn ran(run: &Run) -> Vec<u64> {
+    let done = run.out.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+    done.filter(|object| object["type"] == "step-done" && object["cached"] == false)
+        .map(|object| object["step"].as_u64().expect("a number"))
+        .collect()
+}
+
+fn good(run: Run) -> Run {
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    run
+}
+
+fn pin(package: &str, pin: &str, priority: i32) -> String {
+    format!(
+        "[[step]]\nfile = \"/etc/apt/preferences.d/pin\"\ncontent = \"Package: {package}\\nPin: {pin}\\nPin-Priority: {priority}\\n\"\n"
+    )
+}
+
+/// E1, A6, D7
+#[test]
+fn root_net_what_is_chosen_is_remembered_and_is_what_the_root_asks_for() {
+    if !tier::root() || !tier::sandbox() || !net() {
+        return;
+    }
+    let lab = Lab::new();
+    let server = repository(&[
+        ("theirs", "1.0", ""),
+        ("theirs", "2.0", ""),
+        ("needy", "1.0", "Depends: theirs\n"),
+    ]);
+    let lock = || std::fs::read_to_string(lab.path("web.lock")).expect("a lock");
+    let build = |more: &[&str]| lab.bake(["build", "--json", "web.toml"].iter().chain(more));
+
+    // E1: without any lock, the good steps of a failed build stay cached.
+    let install = "[[step]]\npackages = [\"theirs\"]\n";
+    debian(&lab, "web", &server.url, &format!("{install}[[step]]\nrun = \"false\"\n"));
+    let failed = build(&[]);
+    assert_eq!((failed.code, ran(&failed)), (1, vec![0, 1, 2]), "{}", failed.out);
+    assert!(!lab.path("web.lock").exists());
+    let failed = build(&[]);
+    assert_eq!((failed.code, ran(&failed)), (1, vec![]), "{}", failed.out);
+
+    // A6: a step that changes what apt prefers is part of what the lock answers, a step that does
+    // not is not.
+    let pinned = |version: &str, motd: &str| {
+        let file = format!("[[step]]\nrun = \"echo {motd} > /etc/motd\"\n");
+        let pin = pin("theirs", &format!("version {version}"), 1001);
+        debian(&lab, "web", &server.url, &format!("{file}{pin}{install}"));
+    };
+    pinned("1.0", "one");
+    good(build(&[]));
+    let first = lock();
+    assert!(first.contains("name = \"theirs\", version = \"1.0\""), "{first}");
+    pinned("1.0", "two");
+    good(build(&["--locked", "--set-version", "2"]));
+    assert_eq!(lock(), first);
+    pinned("2.0", "two");
+    let refused = lab.bake(["build", "--locked", "--set-version", "3", "web.toml"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(
+        refused.err.contains("pins the packages theirs for a root with other preferences"),
+        "{}",
+        refused.err
+    );
+    good(build(&["--set-version", "3"]));
+    let second = lock();
+    assert!(second.contains("name = \"theirs\", version = \"2.0\""), "{second}");
+    good(build(&["--locked", "--set-version", "3"]));
+
+    // D7: apt's reason is shown, and in the log.
+    let never = pin("theirs", "release *", -1);
+    debian(&lab, "web", &server.url, &format!("{never}[[step]]\npackages = [\"needy\"]\n"));
+    let failed = lab.bake(["build", "--set-version", "4", "web.toml"]);
+    let reason = "needy : Depends: theirs but it is not installable";
+    assert!(failed.code == 1 && failed.err.contains(reason), "{}", failed.err);
+    let log = failed.err.lines().find_map(|line| Some(line.split_once("full log: ")?.1.trim()));
+    let log = log.unwrap_or_else(|| panic!("no log is named: {}", failed.err));
+    let text = std::fs::read_to_string(lab.path(log)).expect("the log");
+    assert!(text.contains(reason), "{text}");
+}
+
+/// D8
+#[test]
+fn root_net_packages_of_an_added_architecture_can_be_installed() {
+    if !tier::root() || !tier::sandbox() || !net() || std::env::consts::ARCH != "x86_64" {
+        return;
+    }
+    let lab = Lab::new();
+    lab.write(
+        "two.toml",
+        "[image]\nname = \"two\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n\
+         [[step]]\nrun = \"dpkg --add-architecture i386\"\n\
+         [[step]]\npackages = [\"libc6:i386\"]\n[[step]]\nrun = \"test -e /lib/i386-linux-gnu/libc.so.6\"\n",
+    );
+    let run = lab.bake(["build", "two.toml"]);
+    // A mirror for one architecture may carry lists of another that are not those of its Release
+    // file: what bake says then is all that can be shown with it.
+    if run.code == 1 && run.err.contains("/binary-i386/") && run.err.contains("truncated: ") {
+        return;
+    }
+    good(run);
+    let lock = std::fs::read_to_string(lab.path("two.lock")).expect("a lock");
+    assert!(
+        lock.contains("names = [\"libc6:i386\"]") && lock.contains("arch = \"i386\""),
+        "{lock}"
+    );
+    good(lab.bake(["build", "--locked", "--no-cache", "--set-version", "2", "two.toml"]));
 }
