@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use crate::digest::{Digest, HashWriter};
+use crate::digest::{Digest, HashReader, Hasher};
 use crate::event::chain;
 use crate::layer;
 use crate::recipe::Modes;
@@ -19,21 +19,21 @@ use crate::recipe::Modes;
 /// setuid, setgid, sticky.
 const SPECIAL: u32 = 0o7000;
 
-/// Returns the sha256 of the directory's canonical tar, with 1970 as time: its name.
+/// Names the directory: its paths, kinds, modes, owners, attributes and contents, whatever their times.
 pub(super) fn digest(directory: &Path, modes: Modes) -> io::Result<Digest> {
-    let mut writer = HashWriter::new(io::sink());
-    write(directory, modes, 0, &mut writer)?;
-    Ok(writer.finish().1)
+    write(directory, modes, 0, &mut io::sink())
 }
 
-/// Writes the directory as a canonical tar in which everything has the time `mtime`.
+/// Writes the directory as a canonical tar in which everything has the time `mtime`. Returns what
+/// names the very bytes that were written, as [`digest`] does: each file is opened once.
 pub(super) fn write(
     directory: &Path,
     modes: Modes,
     mtime: i64,
     out: &mut dyn Write,
-) -> io::Result<()> {
+) -> io::Result<Digest> {
     let top = fs::metadata(directory)?;
+    let mut all = Hasher::new();
     let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let mut tar = layer::Builder::new(out, mtime);
     for name in names(directory)? {
@@ -48,29 +48,51 @@ pub(super) fn write(
             mtime,
             xattrs: attributes(&path).map_err(named)?,
         };
+        let (what, content): (&[u8], Vec<u8>);
         let written = if kind.is_dir() {
+            (what, content) = (b"directory", vec![]);
             tar.dir(&name, &meta)
         } else if kind.is_symlink() {
-            let target = fs::read_link(&path).map_err(named)?;
-            tar.symlink(&name, &meta, target.as_os_str().as_bytes())
+            let target = fs::read_link(&path).map_err(named)?.into_os_string().into_vec();
+            (what, content) = (b"symlink", target);
+            tar.symlink(&name, &meta, &content)
         } else if kind.is_fifo() {
+            (what, content) = (b"fifo", vec![]);
             tar.fifo(&name, &meta)
         } else if kind.is_socket() {
             continue;
         } else if !kind.is_file() {
             return Err(named(refused("a base directory cannot hold devices")));
         } else if let Some(first) = links.get(&(file.dev(), file.ino())) {
+            (what, content) = (b"link", first.clone());
             tar.link(&name, &meta, first)
         } else {
             if file.nlink() > 1 {
                 links.insert((file.dev(), file.ino()), name.clone());
             }
-            tar.file(&name, &meta, file.len(), &mut File::open(&path).map_err(named)?)
+            let mut bytes = HashReader::new(File::open(&path).map_err(named)?);
+            let written = tar.file(&name, &meta, file.len(), &mut bytes);
+            (what, content) = (b"file", bytes.finish().1.as_bytes().to_vec());
+            written
         };
         written.map_err(|error| unwrapped(error, &path))?;
+        for field in [&name[..], what, &content] {
+            add(&mut all, field);
+        }
+        for number in [meta.mode, meta.uid, meta.gid] {
+            all.update(&number.to_be_bytes());
+        }
+        all.update(&(meta.xattrs.len() as u64).to_be_bytes());
+        meta.xattrs.iter().flat_map(|(name, value)| [name, value]).for_each(|f| add(&mut all, f));
     }
     tar.finish().map_err(|error| unwrapped(error, directory))?;
-    Ok(())
+    Ok(all.finish())
+}
+
+/// Adds a field with its length, so that no two lists of fields are the same bytes.
+fn add(all: &mut Hasher, field: &[u8]) {
+    all.update(&(field.len() as u64).to_be_bytes());
+    all.update(field);
 }
 
 /// Returns the paths of everything below the directory, in the order of a layer.
@@ -220,6 +242,36 @@ mod tests {
         let tree = tree();
         set_mode(&tree.path().join("etc"), 0o1777).expect("ours");
         assert!(digest(tree.path(), Modes::Checkout).is_err(), "a sticky directory");
+    }
+
+    /// A1
+    #[test]
+    fn what_is_named_is_what_was_written() {
+        /// Edits a file as soon as something is written, before its turn.
+        struct Editing<'a>(&'a Path);
+        impl Write for Editing<'_> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                fs::write(self.0, "TEXT")?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let dir = tree();
+        // More than is held back before it is written.
+        fs::write(dir.path().join("a"), vec![0; 4 << 20]).expect("ours");
+        let before = digest(dir.path(), Modes::Checkout).expect("readable");
+        let path = dir.path().join("etc/conf");
+        let during = write(dir.path(), Modes::Checkout, 7, &mut Editing(&path)).expect("readable");
+        // Put back before anybody looks again, and yet noticed.
+        fs::write(&path, "text").expect("ours");
+        assert_ne!(during, before);
+        assert_eq!(digest(dir.path(), Modes::Checkout).expect("readable"), before);
+        assert_eq!(
+            write(dir.path(), Modes::Checkout, 7, &mut io::sink()).expect("readable"),
+            before
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The base directory or archive is not what was pinned.
-    #[error("{path} has changed: expected {expected}, found {found}")]
+    #[error("{path} changed while it was read: it was {expected}, and is {found}")]
     Changed {
         /// Which.
         path: PathBuf,
@@ -86,7 +86,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Archive(error) => error.hint(),
-            Self::Changed { .. } => Some("accept the new content: bake lock --update".to_owned()),
+            Self::Changed { .. } => Some("build again when nothing writes to it".to_owned()),
             Self::ImageAsRoot { .. } => Some(
                 "a base is a tar or a directory of `/` itself: of an image of bake, `bake export --format tar` writes one".to_owned(),
             ),

@@ -120,10 +120,7 @@ pub(super) fn build(
         let pump = threads::scoped(scope, move || -> io::Result<Digest> {
             let mut pipe = io::BufWriter::with_capacity(1 << 16, File::from(writer));
             let digest = if is_directory {
-                directory::write(path, pin.modes, epoch, &mut pipe)?;
-                // Once more: the tar above has other times in it, and the directory may have
-                // changed since it was pinned.
-                directory::digest(path, pin.modes)?
+                directory::write(path, pin.modes, epoch, &mut pipe)?
             } else {
                 let mut reader = HashReader::new(File::open(path)?);
                 copy(&mut reader, &mut pipe)?;
