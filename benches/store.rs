@@ -51,9 +51,9 @@ fn measure(size: usize) {
     row(median(|| drop(inspect::list(&store).expect("list"))));
     row(median(|| {
         fresh += 1;
-        let draft = store.staging().expect("draft");
+        let staging = store.staging().expect("staging");
         let put = |media: &str, bytes: &[u8]| {
-            draft
+            staging
                 .put(bytes)
                 .map(|(digest, size)| Descriptor::new(media, digest, size))
                 .expect("put")
@@ -66,7 +66,7 @@ fn measure(size: usize) {
             reference(&format!("fresh:{fresh}")),
             put(MEDIA_MANIFEST, &manifest.to_json()),
         );
-        store.publish(&draft, &[version]).expect("publish");
+        store.publish(&staging, &[version]).expect("publish");
     }));
     row(median(|| {
         promoted.set(promoted.get() + 1);

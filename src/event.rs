@@ -145,7 +145,7 @@ pub enum Event {
         /// Line of the recipe, from 1; 0 where there is none.
         line: u32,
     },
-    /// A line of what is said in the copy that test `index` looks at: `who| text`.
+    /// A line of output in the copy that test `index` looks at: `who| text`.
     TestOutput {
         /// As in `TestStarted`.
         index: usize,

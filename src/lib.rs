@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Everything else is a house of rooms (see `docs/architecture.md`): the *paper* rooms (`recipe`,
-//! `step`, `plan`) decide and touch nothing; the *machine* rooms (`sandbox`, `store`) act and have
-//! never heard of a recipe; they meet in `engine`. `tests/house.rs` keeps the walls. The rooms are
+//! `step`, `plan`) decide and touch nothing; the *machine* rooms (`sandbox`, `store`) act and know
+//! nothing of recipes; they meet in `engine`. `tests/house.rs` keeps the walls. The rooms are
 //! public for the tests and benches beside them, hidden here, and promise nothing to others.
 
 mod api;

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::rootfs::accounts::Ids;
 
-/// Whether a file can have this owner. Where that cannot be read, setting it will tell.
+/// Whether a file can have this owner. Where that cannot be read, setting it will show.
 pub(super) fn is_mapped(ids: Ids) -> bool {
     let has = |path, id| fs::read_to_string(path).map_or(true, |map| holds(&map, id));
     has("/proc/self/uid_map", ids.uid) && has("/proc/self/gid_map", ids.gid)

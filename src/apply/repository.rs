@@ -88,8 +88,8 @@ fn deb822(source: &Source<'_>, ring: &Path) -> Result<String, Error> {
     Ok(text)
 }
 
-/// `asc` for an armoured OpenPGP public key, `gpg` for a binary one: apt tells them by the file's
-/// ending.
+/// `asc` for an armoured OpenPGP public key, `gpg` for a binary one: apt distinguishes them by the
+/// file's ending.
 fn key_form(name: &str, key: &[u8]) -> Result<&'static str, Error> {
     let refuse = |why: &str| Err(Error::refused(format!("the key of repository \"{name}\""), why));
     if key.len() as u64 > MAX_KEY {

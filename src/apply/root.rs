@@ -35,7 +35,7 @@ pub struct Root {
 
 impl Root {
     /// Opens the directory `path` (in production `/` of the already pivoted process). What is made
-    /// gets the time `epoch` (seconds since 1970) and, where nothing else is said, the owner this
+    /// gets the time `epoch` (seconds since 1970) and, where no other is given, the owner this
     /// process runs as: root inside the namespace.
     pub fn open(path: &Path, epoch: i64) -> Result<Self, Error> {
         let fd = rustix::fs::open(path, FOLDER, Mode::empty())

@@ -58,7 +58,7 @@ pub(super) fn install(text: &str) -> Install {
                 }
                 _ => continue,
             };
-            // An empty value takes back what was said before.
+            // An empty value resets the list before it.
             if value.trim().is_empty() {
                 list.clear();
             }

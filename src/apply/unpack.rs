@@ -19,7 +19,7 @@ use crate::layer::{self, Kind, Limits, TarReader};
 
 /// No release archive comes near these.
 const LIMITS: Limits = Limits { entries: 2_000_000, bytes: 64 << 30 };
-const TELL_EVERY: u64 = 4 << 20;
+const REPORT_EVERY: u64 = 4 << 20;
 
 /// How a `download` step wants its archive unpacked.
 pub(super) struct Plan<'a> {
@@ -37,7 +37,7 @@ pub(super) struct Plan<'a> {
 }
 
 /// Unpacks a tar, plain or compressed with gzip, xz or zstd. Returns `{"files": n, "bytes": n}`;
-/// tells `{"bytes": n}` on the way.
+/// reports `{"bytes": n}` on the way.
 pub(super) fn unpack(
     root: &Root,
     plan: &Plan<'_>,
@@ -58,7 +58,7 @@ pub(super) fn unpack(
     )
     .map_err(broken)?;
     let mut tar = TarReader::new(reader, &LIMITS).foreign();
-    let (mut files, mut bytes, mut told) = (0_u64, 0_u64, 0_u64);
+    let (mut files, mut bytes, mut reported) = (0_u64, 0_u64, 0_u64);
     // Modes of directories come last: a read-only directory must be filled first.
     let mut directories: BTreeMap<PathBuf, Attr> = BTreeMap::new();
     while let Some(entry) = tar.next().map_err(broken)? {
@@ -112,8 +112,8 @@ pub(super) fn unpack(
                 ));
             }
         }
-        if bytes - told >= TELL_EVERY {
-            told = bytes;
+        if bytes - reported >= REPORT_EVERY {
+            reported = bytes;
             progress(bytes);
         }
     }

@@ -328,7 +328,7 @@ fn history(
     Ok(())
 }
 
-/// What is said of versions beside what they are: channels, revocations, tests left out.
+/// What marks versions beside what they are: channels, revocations, tests left out.
 pub(super) struct Marks {
     channels: Vec<Channel>,
     revoked: BTreeMap<Digest, Revocation>,

@@ -37,7 +37,7 @@ impl Ctx<'_> {
             .map(|data| data.join("bake"))
             .ok_or_else(|| {
                 edge::usage(
-                    "cannot tell where the store is: neither XDG_DATA_HOME nor HOME is set",
+                    "cannot find the store: neither XDG_DATA_HOME nor HOME is set",
                     "give --store DIR or set BAKE_STORE",
                 )
             })

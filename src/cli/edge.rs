@@ -295,7 +295,7 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
             Report { hints: vec![hint], ..report("usage", USAGE, error) }
         }
         inspect::Error::Unreadable { .. } => {
-            let hint = "compare as root; nothing can be said of what cannot be read".to_owned();
+            let hint = "compare as root; what cannot be read cannot be compared".to_owned();
             Report { hints: vec![hint], ..report("unreadable", FAILED, error) }
         }
         _ => report("file", FAILED, error),

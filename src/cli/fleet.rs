@@ -16,7 +16,7 @@ use crate::ui::text::clean;
 const BAR: u64 = 40;
 /// Machines named in the terminal; `--json` has all.
 const NAMED: usize = 20;
-/// How each verdict is drawn, told apart without colour; in the order of [`Tally::parts`].
+/// How each verdict is drawn, distinct without colour; in the order of [`Tally::parts`].
 const MARKS: [char; 4] = ['█', '▒', '░', '·'];
 
 /// `bake fleet`.
@@ -126,7 +126,7 @@ fn words(tally: &Tally) -> String {
     if tally.exact == tally.all() { String::new() } else { parts.join(", ") }
 }
 
-/// What is to be said about the reports: first what did not count.
+/// Remarks on the reports: first what did not count.
 fn remarks(fleet: &Fleet) -> Vec<String> {
     let line = |note: &inspect::Note| {
         let more = if note.count > note.examples.len() as u64 { ", …" } else { "" };

@@ -1,4 +1,4 @@
-//! The commands that only read and write paper: check, plan, fmt, new.
+//! The commands that only read and write recipes: check, plan, fmt, new.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

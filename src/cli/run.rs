@@ -114,7 +114,7 @@ fn signals(started: &Arc<AtomicBool>) -> Result<(OwnedFd, Cancel), Report> {
             {
                 handle.fire();
             }
-            // Where the machine has ended nobody listens any more.
+            // Where the container has ended nobody listens any more.
             let _ = write.write_all(&[u8::try_from(signal).unwrap_or(0)]);
         }
     })

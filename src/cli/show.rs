@@ -122,7 +122,7 @@ fn describe(details: &Details, marks: &Marks) -> String {
             row("tested", format!("no: `bake test {}` runs what was left out", details.reference))
         }
         (_, Some("none")) => row("tested", "no, it has no tests".to_owned()),
-        (_, said) => row("tested", said.unwrap_or_default().to_owned()),
+        (_, tested) => row("tested", tested.unwrap_or_default().to_owned()),
     }
     let cells = details.history.iter().map(|step| {
         let layer = step.layer.and_then(|at| details.layers.get(at));

@@ -359,7 +359,7 @@ mod tests {
         assert_eq!(lab.found()[0], before[0]);
         fs::rename(lab.path("new"), lab.path("a")).expect("rename");
         assert_eq!(lab.found(), lab.real());
-        // And in place: the time of change tells.
+        // And in place: the time of change shows it.
         fs::write(lab.path("a"), "six").expect("write");
         fs::File::options()
             .write(true)

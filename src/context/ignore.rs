@@ -150,7 +150,7 @@ fn shown(glob: &ignore::gitignore::Glob) -> String {
 }
 
 /// Returns the first directory above what `pattern` takes back that the `lines` before it leave
-/// out. Only directories that the pattern names without wildcards can be told.
+/// out. Only directories that the pattern names without wildcards are known.
 fn hidden(pattern: &str, lines: &[Line]) -> Option<PathBuf> {
     let rules = patterns(lines.iter().map(|(place, line)| (place.clone(), line.as_str()))).ok()?;
     let pattern = pattern.trim_end().trim_matches('/');

@@ -164,7 +164,7 @@ impl Listing {
         layer::compare(self.place(a).as_os_str().as_bytes(), self.place(b).as_os_str().as_bytes())
     }
 
-    /// Joins what several sources gave: sorted, and of each place one row. `item` tells which item
+    /// Joins what several sources gave: sorted, and of each place one row. `item` says which item
     /// of `from` a row came with.
     pub(super) fn merge(&mut self, item: impl Fn(usize) -> usize, to: &str) -> Result<(), Error> {
         let mut order: Vec<u32> = (0..number(self.rows.len())?).collect();
@@ -182,7 +182,7 @@ impl Listing {
             match (directory(*last), directory(at)) {
                 (true, true) => {}
                 // Of two items the later one wins, as if they were two steps; within one glob
-                // nobody said which.
+                // nothing decides which.
                 (false, false) if item(*last as usize) != item(at as usize) => *last = at,
                 _ => {
                     let to = Path::new(to).join(self.place(row(at))).display().to_string();

@@ -117,14 +117,14 @@ impl Reader {
             device: u64::from_le_bytes(self.take()?),
             inode: u64::from_le_bytes(self.take()?),
             size: u64::from_le_bytes(self.take()?),
-            modified: self.moment()?,
-            changed: self.moment()?,
+            modified: self.time()?,
+            changed: self.time()?,
         };
         self.digest = Digest::from_bytes(self.take()?);
         Some(())
     }
 
-    fn moment(&mut self) -> Option<FileTime> {
+    fn time(&mut self) -> Option<FileTime> {
         Some(FileTime {
             seconds: i64::from_le_bytes(self.take()?),
             nanos: u32::from_le_bytes(self.take()?),

@@ -18,7 +18,7 @@ pub enum PutError {
     /// It cannot be read, or has changed.
     #[error(transparent)]
     Context(#[from] Error),
-    /// It cannot be said in a layer, or the layer cannot be written.
+    /// A layer cannot hold it, or the layer cannot be written.
     #[error(transparent)]
     Layer(#[from] layer::Error),
 }

@@ -44,7 +44,7 @@ enum Seen {
 }
 
 /// A directory that was looked at: what it holds, sorted by name. Half a million names that each
-/// have a place of their own on the heap would be most of what a build needs, so they stand in one
+/// have an allocation of their own would be most of what a build needs, so they stand in one
 /// text.
 #[derive(Default)]
 struct Looked {

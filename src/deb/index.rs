@@ -145,8 +145,8 @@ impl Catalog {
     }
 }
 
-/// Calls `tell` with offset and text of every stanza. Works on pieces: an index has 50 MB.
-fn each_stanza(from: &mut dyn Read, tell: &mut dyn FnMut(u64, &str)) -> io::Result<()> {
+/// Calls `each` with offset and text of every stanza. Works on pieces: an index has 50 MB.
+fn each_stanza(from: &mut dyn Read, each: &mut dyn FnMut(u64, &str)) -> io::Result<()> {
     let mut buffer: Vec<u8> = Vec::with_capacity(LONGEST + (1 << 20));
     let mut offset = 0_u64;
     loop {
@@ -168,7 +168,7 @@ fn each_stanza(from: &mut dyn Read, tell: &mut dyn FnMut(u64, &str)) -> io::Resu
         while at < text.len() {
             let end = text[at..].find("\n\n").map_or(text.len(), |i| at + i + 1);
             if end > at && !text[at..end].trim().is_empty() {
-                tell(offset + at as u64, &text[at..end]);
+                each(offset + at as u64, &text[at..end]);
             }
             at = (end + 1).min(text.len()).max(end);
             if end == text.len() {

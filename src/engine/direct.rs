@@ -89,8 +89,8 @@ pub(super) fn copy(
     let list = work.members.join(site.context.name_of(work.op).hex());
     let mut listed = MemberList::over(&list, work.blob);
     let made = layer::compress_with(&mut blob, work.how, threads, Some(&mut listed), |sink| {
-        let told = sink.told();
-        let tar = Builder::new(sink, site.epoch).telling(told);
+        let known = sink.known();
+        let tar = Builder::new(sink, site.epoch).noting(known);
         write_layer(site.context, work.op, reader(&answer)?, tar, &|| site.cancel.fired())
             .map(|(_, packed)| packed)
     });

@@ -31,8 +31,8 @@ const PREFIX: &str = ".bake-aside-";
 /// Hexadecimal digits behind the prefix.
 const DIGITS: usize = 16;
 
-/// Whether `name` is one that this module makes. Who finds it cannot tell by the name alone whether
-/// its writer lives: see [`is_abandoned`].
+/// Whether `name` is one that this module makes. Who finds it does not know by the name alone
+/// whether its writer lives: see [`is_abandoned`].
 pub fn is_aside(name: &OsStr) -> bool {
     name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| {
         rest.len() == DIGITS && rest.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

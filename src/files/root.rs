@@ -174,7 +174,7 @@ impl RootDir {
     pub fn mkdir_p(&self, path: &Path, mode: u32) -> Result<Vec<PathBuf>, Error> {
         let mut made = vec![];
         let mut here = PathBuf::new();
-        // Almost always most of it is there: one call tells.
+        // Almost always most of it is there: one call shows that.
         if self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).is_ok() {
             return Ok(made);
         }

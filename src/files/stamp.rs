@@ -1,4 +1,4 @@
-//! How a file looks from outside: what tells that it is still the one that was read before.
+//! How a file looks from outside: what shows that it is still the one that was read before.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,7 +41,7 @@ impl FileStamp {
         }
     }
 
-    /// Whether nothing speaks for other bytes: all but the time of change, which also moves when a
+    /// Whether nothing points to other bytes: all but the time of change, which also moves when a
     /// link or a mode is made.
     pub(crate) fn same_bytes(&self, other: &Self) -> bool {
         Self { changed: other.changed, ..*self } == *other

@@ -186,7 +186,7 @@ impl History {
 }
 
 impl Config {
-    /// Returns whether nothing is said.
+    /// Returns whether nothing is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -78,7 +78,7 @@ struct Record {
 }
 
 impl Packages {
-    /// Reads what `contents` say about `tree`; `origin` tells the layer that a file came with.
+    /// Reads what `contents` say about `tree`; `origin` gives the layer that a file came with.
     pub(super) fn of(
         tree: &Tree,
         contents: &Contents,

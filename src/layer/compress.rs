@@ -74,14 +74,14 @@ pub fn compress_with<T, E: From<Error>>(
 /// Where a tar goes that is being compressed.
 pub struct Sink<'a> {
     to: &'a mut dyn Write,
-    told: Option<KnownFiles>,
+    known: Option<KnownFiles>,
 }
 
 impl Sink<'_> {
-    /// Where to tell, before it is written, what is known of a file's bytes; `None` where nobody
-    /// wants to know.
-    pub fn told(&self) -> Option<KnownFiles> {
-        self.told.clone()
+    /// The list to add to, before it is written, what is known of a file's bytes; `None` where
+    /// nothing is made of it.
+    pub fn known(&self) -> Option<KnownFiles> {
+        self.known.clone()
     }
 }
 
@@ -100,7 +100,7 @@ fn plain<T, E: From<Error>>(
     make: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
 ) -> Result<(Blob, T), E> {
     let mut out = HashWriter::new(out);
-    let value = make(&mut Sink { to: &mut out, told: None })?;
+    let value = make(&mut Sink { to: &mut out, known: None })?;
     out.flush().map_err(|source| Error::Write { source })?;
     let (_, digest, size) = out.finish();
     Ok((Blob { diff_id: digest, digest, size, tar_size: size }, value))
@@ -213,15 +213,15 @@ fn gzip<T, E: From<Error>>(
         let pool = outputs.clone();
         let writer = threads::scoped(scope, move || write_out(out, members, &pool))
             .map_err(|source| Error::Write { source })?;
-        let told = listing.then(KnownFiles::default);
-        let mut pieces = Pieces::new(&inputs, told.clone(), |piece: Piece, key: Option<Key>| {
+        let known = listing.then(KnownFiles::default);
+        let mut pieces = Pieces::new(&inputs, known.clone(), |piece: Piece, key: Option<Key>| {
             tar_side.add(piece.clone());
             let (result, member) = mpsc::sync_channel(1);
             jobs.send((piece, key, result)).expect("workers live as long as the queue");
             // The writer has given up: it knows why.
             order.send(member).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
         });
-        let made = make(&mut Sink { to: &mut pieces, told });
+        let made = make(&mut Sink { to: &mut pieces, known });
         let last = if made.is_ok() { pieces.finish() } else { Ok(()) };
         drop((order, jobs));
         let written = writer.join().expect("the writer does not panic");
@@ -280,7 +280,7 @@ fn zstd<T, E: From<Error>>(
         encoder.multithread(u32::try_from(workers).expect("a few")).map_err(setup)?;
         encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB)).map_err(setup)?;
         let mut chunks = Chunks { buffer: vec![], side: &tar_side, encoder };
-        let value = make(&mut Sink { to: &mut chunks, told: None })?;
+        let value = make(&mut Sink { to: &mut chunks, known: None })?;
         chunks.flush().map_err(|source| Error::Write { source })?;
         let mut beside = chunks.encoder.finish().map_err(|source| Error::Write { source })?;
         beside.flush().map_err(|source| Error::Write { source })?;
@@ -321,7 +321,7 @@ impl Chunks<'_, '_> {
     }
 }
 
-/// Writes, and tells a hasher.
+/// Writes, and feeds a hasher beside it.
 struct Beside<'a, 'scope> {
     out: &'a mut (dyn Write + Send),
     side: &'a Side<'scope, Vec<u8>>,

@@ -98,7 +98,7 @@ pub(super) struct KnownFile {
     pub(super) digest: Digest,
 }
 
-/// Where the writer of a tar tells what it knows of the bytes that it writes next.
+/// What the writer of a tar knows of the bytes that it writes next.
 #[derive(Debug, Clone, Default)]
 pub struct KnownFiles(Rc<RefCell<VecDeque<KnownFile>>>);
 
@@ -119,7 +119,7 @@ struct Part {
 /// Cuts a tar into pieces.
 pub(super) struct Pieces<'a, F> {
     pool: &'a Pool,
-    told: Option<KnownFiles>,
+    known: Option<KnownFiles>,
     buffer: Vec<u8>,
     parts: Vec<Part>,
     /// Bytes of the tar before the buffer.
@@ -131,10 +131,10 @@ pub(super) struct Pieces<'a, F> {
 }
 
 impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
-    pub(super) fn new(pool: &'a Pool, told: Option<KnownFiles>, cut: F) -> Self {
+    pub(super) fn new(pool: &'a Pool, known: Option<KnownFiles>, cut: F) -> Self {
         Self {
             pool,
-            told,
+            known,
             buffer: pool.take(),
             parts: vec![],
             before: 0,
@@ -157,7 +157,7 @@ impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
         rest.reserve_exact(MAX.saturating_sub(rest.capacity()));
         rest.extend_from_slice(&self.buffer[at..]);
         self.buffer.truncate(at);
-        let key = self.told.is_some().then(|| self.key(at));
+        let key = self.known.is_some().then(|| self.key(at));
         let bytes = std::mem::replace(&mut self.buffer, rest);
         self.before += at as u64;
         self.searched = self.searched.saturating_sub(at);
@@ -202,22 +202,22 @@ impl<'a, F: FnMut(Piece, Option<Key>) -> io::Result<()>> Pieces<'a, F> {
 
     /// Notes what the bytes are that were just added.
     fn note(&mut self, added: Range<usize>) {
-        let Some(told) = &self.told else { return };
-        let mut told = told.0.borrow_mut();
+        let Some(known) = &self.known else { return };
+        let mut known = known.0.borrow_mut();
         let mut start = added.start;
         while start < added.end {
             let at = self.before + start as u64;
-            while told.front().is_some_and(|known| known.at + known.size <= at) {
-                told.pop_front();
+            while known.front().is_some_and(|file| file.at + file.size <= at) {
+                known.pop_front();
             }
             let reach = |until: u64| {
                 usize::try_from(until - at).map_or(added.end, |n| (start + n).min(added.end))
             };
-            let (end, content) = match told.front() {
-                Some(known) if known.at <= at => {
-                    (reach(known.at + known.size), Some((known.digest, at - known.at)))
+            let (end, content) = match known.front() {
+                Some(file) if file.at <= at => {
+                    (reach(file.at + file.size), Some((file.digest, at - file.at)))
                 }
-                Some(known) => (reach(known.at), None),
+                Some(file) => (reach(file.at), None),
                 None => (added.end, None),
             };
             let joined = match (self.parts.last_mut(), content) {
@@ -405,9 +405,9 @@ mod tests {
     use super::*;
 
     /// Cuts `tar`, written in steps of `step` bytes.
-    fn cut(tar: &[u8], step: usize, told: Option<KnownFiles>) -> Vec<(Vec<u8>, Option<Key>)> {
+    fn cut(tar: &[u8], step: usize, known: Option<KnownFiles>) -> Vec<(Vec<u8>, Option<Key>)> {
         let (pool, mut found) = (Pool::default(), vec![]);
-        let mut pieces = Pieces::new(&pool, told, |piece: Piece, key| {
+        let mut pieces = Pieces::new(&pool, known, |piece: Piece, key| {
             found.push((piece.as_ref().to_vec(), key));
             Ok(())
         });
@@ -417,10 +417,10 @@ mod tests {
         found
     }
 
-    /// A tar of files of these sizes, and what a builder would tell of it.
+    /// A tar of files of these sizes, and what a builder notes of it.
     fn tar(sizes: &[usize]) -> (Vec<u8>, KnownFiles) {
-        let told = KnownFiles::default();
-        let mut tar = crate::layer::Builder::new(vec![], 0).telling(Some(told.clone()));
+        let known = KnownFiles::default();
+        let mut tar = crate::layer::Builder::new(vec![], 0).noting(Some(known.clone()));
         for (n, size) in sizes.iter().enumerate() {
             let pattern: Vec<u8> =
                 (0..997).map(|at| ((at * 31 + at / 7 + size) % 251) as u8).collect();
@@ -436,7 +436,7 @@ mod tests {
             )
             .expect("memory");
         }
-        (tar.finish().expect("memory").0, told)
+        (tar.finish().expect("memory").0, known)
     }
 
     fn sizes(count: usize) -> Vec<usize> {
@@ -466,10 +466,10 @@ mod tests {
         let base = sizes(3000);
         let with = |at: usize, size: usize| [&base[..at], &[size], &base[at..]].concat();
         let keys = |sizes: &[usize]| {
-            let (tar, told) = tar(sizes);
-            cut(&tar, 1 << 18, Some(told))
+            let (tar, known) = tar(sizes);
+            cut(&tar, 1 << 18, Some(known))
                 .into_iter()
-                .map(|(_, key)| key.expect("told"))
+                .map(|(_, key)| key.expect("known"))
                 .collect::<Vec<_>>()
         };
         let before = keys(&base);
@@ -488,18 +488,20 @@ mod tests {
 
     #[test]
     fn keys_name_contents_and_what_is_between() {
-        let (bytes, told) = tar(&sizes(400));
-        let keys: Vec<Key> =
-            cut(&bytes, 1000, Some(told)).into_iter().map(|(_, key)| key.expect("told")).collect();
-        let (again, told) = tar(&sizes(400));
+        let (bytes, known) = tar(&sizes(400));
+        let keys: Vec<Key> = cut(&bytes, 1000, Some(known))
+            .into_iter()
+            .map(|(_, key)| key.expect("known"))
+            .collect();
+        let (again, known) = tar(&sizes(400));
         assert_eq!(
             keys,
-            cut(&again, 77_777, Some(told))
+            cut(&again, 77_777, Some(known))
                 .into_iter()
-                .map(|(_, key)| key.expect("told"))
+                .map(|(_, key)| key.expect("known"))
                 .collect::<Vec<_>>()
         );
-        // The same bytes of which nothing is told have other keys, but are one key each as well.
+        // The same bytes of which nothing is known have other keys, but are one key each as well.
         let plain: Vec<_> = cut(&bytes, 1000, Some(KnownFiles::default()))
             .into_iter()
             .map(|(_, key)| key)
@@ -516,10 +518,10 @@ mod tests {
             2,
             Some(listed),
             |sink| {
-                let told = sink.told();
-                let (all, known) = tar(sizes);
+                let known = sink.known();
+                let (all, files) = tar(sizes);
                 assert_eq!(all, bytes);
-                told.expect("gzip is told").0.borrow_mut().extend(known.0.borrow().iter());
+                known.expect("gzip wants it").0.borrow_mut().extend(files.0.borrow().iter());
                 sink.write_all(&all).map_err(|source| crate::layer::Error::Write { source })
             },
         );

@@ -171,7 +171,7 @@ impl Merged {
         self.inodes[node.inode as usize].names
     }
 
-    /// The metadata of the top directory, if a layer told it.
+    /// The metadata of the top directory, if a layer has it.
     pub fn top(&self) -> Option<&Metadata> {
         self.top.as_ref()
     }

@@ -1,4 +1,4 @@
-//! What one tar has said about each path so far: the memory that refuses a tar which says two
+//! What each path of one tar is so far: the memory that refuses a tar which says two
 //! things about one name.
 
 use std::collections::HashMap;
@@ -38,13 +38,13 @@ impl Once {
         ((u128::from(a.hash_one(path)) << 64) | u128::from(b.hash_one(path))).to_ne_bytes()
     }
 
-    /// What was said about `path`.
+    /// What `path` is so far.
     pub(crate) fn get(&self, path: &[u8]) -> Option<Seen> {
         self.seen.get(&self.short(path)).copied()
     }
 
     /// Notes that `path` now is `what`, and the directories above it in use; refused where that
-    /// contradicts what was said before.
+    /// contradicts an earlier entry.
     pub(crate) fn claim(&mut self, path: &[u8], what: Seen) -> Result<(), Wrong> {
         match (self.get(path), what) {
             (None, _) | (Some(Seen::Passed | Seen::Dir), Seen::Dir) => {}

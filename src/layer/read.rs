@@ -1,4 +1,4 @@
-//! Reading a tar strictly: every entry is checked before it is told, and whatever two programs
+//! Reading a tar strictly: every entry is checked before it is returned, and whatever two programs
 //! could read in two ways is refused.
 //!
 //! The `tar` crate decodes header fields; the stream of blocks is walked here, because sizes,

@@ -53,9 +53,9 @@ impl Sparse {
         if records.keys().any(|key| key.starts_with(b"SCHILY.realsize")) {
             return Err(Wrong::Sparse);
         }
-        let said: BTreeMap<Vec<u8>, Vec<u8>> =
+        let keys: BTreeMap<Vec<u8>, Vec<u8>> =
             records.extract_if(.., |key, _| key.starts_with(b"GNU.sparse.")).collect();
-        let of = |key: &str| said.get(format!("GNU.sparse.{key}").as_bytes());
+        let of = |key: &str| keys.get(format!("GNU.sparse.{key}").as_bytes());
         let size = |key: &str| of(key).and_then(|text| number(text)).ok_or(Wrong::Sparse);
         let old = header.entry_type().is_gnu_sparse();
         let version = (of("major").map(|v| &**v), of("minor").map(|v| &**v));
@@ -64,7 +64,7 @@ impl Sparse {
                 let size = header.as_gnu().ok_or(Wrong::Sparse)?.real_size();
                 (size.map_err(|_| Wrong::Sparse)?, Map::Header)
             }
-            _ if said.is_empty() => return Ok(None),
+            _ if keys.is_empty() => return Ok(None),
             (Some(b"1"), Some(b"0")) => (size("realsize")?, Map::Contents),
             (None, None) | (Some(b"0"), _) => {
                 let list = |text: &[u8]| -> Result<Vec<u64>, Wrong> {
@@ -87,8 +87,8 @@ impl Sparse {
                     }
                     None => {
                         let (offsets, lengths) = (
-                            list(said.get(OFFSET).map_or(&b""[..], |v| v))?,
-                            list(said.get(LENGTH).map_or(&b""[..], |v| v))?,
+                            list(keys.get(OFFSET).map_or(&b""[..], |v| v))?,
+                            list(keys.get(LENGTH).map_or(&b""[..], |v| v))?,
                         );
                         if offsets.len() != lengths.len() {
                             return Err(Wrong::Sparse);
@@ -103,7 +103,7 @@ impl Sparse {
             }
             _ => return Err(Wrong::Sparse),
         };
-        if old && !said.is_empty() {
+        if old && !keys.is_empty() {
             return Err(Wrong::Sparse);
         }
         Ok(Some(Self { name: of("name").cloned(), size, map }))

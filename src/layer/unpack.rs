@@ -430,7 +430,7 @@ impl Work<'_> {
                 Err(Errno::NOENT) => continue,
                 Err(e) => return Err(system("open the directory", &path, e)),
             };
-            let told = meta.as_ref().map_or(&none, |meta| &meta.xattrs);
+            let given = meta.as_ref().map_or(&none, |meta| &meta.xattrs);
             for key in
                 attribute::list(&fd).map_err(|e| system("read the attributes of", &path, e))?
             {
@@ -438,7 +438,7 @@ impl Work<'_> {
                     self.options.form == Form::Overlay && key == attributes::OPAQUE.as_bytes();
                 // Inherited from a default ACL, or of an earlier layer's directory: the entry says
                 // what there is.
-                if attribute::kept(&key) && !internal && !told.contains_key(&key) {
+                if attribute::kept(&key) && !internal && !given.contains_key(&key) {
                     forget(rustix::fs::fremovexattr(&fd, &*key))
                         .map_err(|e| system("remove an attribute of", &path, e))?;
                 }

@@ -26,7 +26,7 @@ pub struct Builder<W: Write> {
     entries: u64,
     bytes: u64,
     buffer: Vec<u8>,
-    told: Option<KnownFiles>,
+    known: Option<KnownFiles>,
 }
 
 impl<W: Write> Builder<W> {
@@ -52,7 +52,7 @@ impl<W: Write> Builder<W> {
             entries: 0,
             bytes: 0,
             buffer: vec![0; 256 << 10],
-            told: None,
+            known: None,
         }
     }
 
@@ -61,9 +61,9 @@ impl<W: Write> Builder<W> {
         self.epoch.unwrap_or(0)
     }
 
-    /// Tells `told` of files whose content is known before they are written.
-    pub fn telling(mut self, told: Option<KnownFiles>) -> Self {
-        self.told = told;
+    /// Adds to `known` the files whose content is known before they are written.
+    pub fn noting(mut self, known: Option<KnownFiles>) -> Self {
+        self.known = known;
         self
     }
 
@@ -150,8 +150,8 @@ impl<W: Write> Builder<W> {
     ) -> Result<(), Error> {
         self.place(path, false)?;
         self.header(path, EntryType::Regular, meta, size, None)?;
-        if let (Some(told), Some(digest)) = (&self.told, digest) {
-            told.add(KnownFile { at: self.bytes, size, digest: *digest });
+        if let (Some(known), Some(digest)) = (&self.known, digest) {
+            known.add(KnownFile { at: self.bytes, size, digest: *digest });
         }
         let mut left = size;
         let changed = || wrong(path, Wrong::Changed);

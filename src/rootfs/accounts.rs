@@ -108,7 +108,7 @@ impl Accounts {
         Ok(Login { ids, groups })
     }
 
-    /// Returns the home directory of user `uid`; root's is `/root` where nothing else is said,
+    /// Returns the home directory of user `uid`; root's is `/root` where no other is given,
     /// anybody else's `/`.
     #[must_use]
     pub fn home(&self, uid: u32) -> String {

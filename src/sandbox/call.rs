@@ -79,7 +79,7 @@ pub enum CallError {
     Malformed(String),
     /// A bug in the call.
     Panicked {
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
         /// File and line, where known.
         place: String,

@@ -25,7 +25,7 @@ pub(super) fn check(path: &Path) -> Result<(), Error> {
             ),
             hint: HINT.to_owned(),
         }),
-        // Where it cannot be told, the first job will.
+        // Where that is unknown, the first job shows it.
         _ => Ok(()),
     }
 }

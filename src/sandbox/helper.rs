@@ -51,7 +51,7 @@ impl Helper {
         match (started.and_then(|(plan, blobs)| self.run(&plan, &blobs)), events) {
             (Ok(code), _) => code,
             (Err(fault), Ok(events)) => {
-                // If bake is gone there is nobody to tell.
+                // If bake is gone there is nobody to report to.
                 let _ = plan::send(&events, &Event::Fault(fault));
                 1
             }

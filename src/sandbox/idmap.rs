@@ -154,9 +154,9 @@ fn one_line_map(dir: BorrowedFd<'_>, path: &Path, base: u32) -> Result<OwnedFd, 
             drop(parent_end);
             let ready: u8 = sys::unshare(UnshareFlags::NEWUSER).is_ok().into();
             let mut byte = [0];
-            let told = rustix::io::write(&child_end, &[ready]);
+            let sent = rustix::io::write(&child_end, &[ready]);
             let ended = rustix::io::read(&child_end, &mut byte);
-            sys::exit_now(i32::from(told.is_err() || ended.is_err()))
+            sys::exit_now(i32::from(sent.is_err() || ended.is_err()))
         }
         Forked::Parent(child) => {
             drop(child_end);

@@ -65,7 +65,7 @@ impl Init<'_> {
         match self.job() {
             Ok(code) => code.into(),
             Err(fault) => {
-                // If bake is gone there is nobody to tell.
+                // If bake is gone there is nobody to report to.
                 let _ = plan::send(self.events, &Event::Fault(fault));
                 1
             }
@@ -155,8 +155,8 @@ impl Init<'_> {
         let mut n = 0;
         while n < last && Some(n) != rescue {
             let failed = self.one(n)?;
-            // Bake has heard everything this action had to say; at the end of file it wants no
-            // more.
+            // By now bake has read everything that this action wrote; at the end of file it wants
+            // no more actions.
             match (failed, rescue) {
                 (true, None) => break,
                 (true, Some(rescue)) => {
@@ -178,11 +178,11 @@ impl Init<'_> {
 
     /// Does one action; true if it failed.
     fn one(&mut self, n: usize) -> Result<bool, Fault> {
-        self.tell(&Event::Begin(n))?;
+        self.report(&Event::Begin(n))?;
         let status = self.action(n)?;
         let failed = !matches!(status, Status::Exited(0));
         let seen = if failed { self.look_around() } else { Circumstances::default() };
-        self.tell(&Event::End(n, status, seen))?;
+        self.report(&Event::End(n, status, seen))?;
         Ok(failed)
     }
 
@@ -196,7 +196,7 @@ impl Init<'_> {
         Circumstances { no_network, no_room, unmapped: self.children.refused() }
     }
 
-    fn tell(&self, event: &Event) -> Result<(), Fault> {
+    fn report(&self, event: &Event) -> Result<(), Fault> {
         plan::send(self.events, event).doing(|| "report to bake".into())
     }
 
@@ -262,7 +262,7 @@ impl Init<'_> {
                 return Ok(status);
             };
             // Bake ends this when the time is up.
-            self.tell(&Event::Tried(n, status))?;
+            self.report(&Event::Tried(n, status))?;
             if let Some(lost) = self.children.rest(pause)? {
                 return Ok(lost);
             }
@@ -280,8 +280,8 @@ impl Init<'_> {
 
     fn run_program(&mut self, exec: &Exec) -> Result<Status, Fault> {
         match self.start(exec, &Streams::Step)? {
-            // Only a job that somebody may look into afterwards is told to kill one program and not
-            // all.
+            // Only a job that somebody may look into afterwards is asked to kill one program and
+            // not all.
             Ok(child)
                 if self
                     .plan
@@ -335,8 +335,8 @@ impl Init<'_> {
                     wire::send(&theirs, &"", &[listener.as_fd()])
                 });
                 let reason: String = reason.chars().take(LONGEST_REASON).collect();
-                let told = wire::send(&theirs, &reason, &[]);
-                sys::exit_now(if told.is_ok() { 127 } else { 126 });
+                let sent = wire::send(&theirs, &reason, &[]);
+                sys::exit_now(if sent.is_ok() { 127 } else { 126 });
             }
             Forked::Parent(child) => child,
         };
@@ -362,20 +362,20 @@ impl Init<'_> {
         self.children.wait(child)
     }
 
-    /// Starts the process of a call, which hands its result to `told`.
+    /// Starts the process of a call, which hands its result to `reply`.
     fn fork_call(
         &self,
         call: &CallPlan,
         files: Vec<File>,
-        told: impl FnOnce(Result<Option<Value>, CallError>) -> bool,
+        reply: impl FnOnce(Result<Option<Value>, CallError>) -> bool,
     ) -> Result<Pid, Fault> {
         match sys::fork().doing(|| "start a call".into())? {
             Forked::Child => {
                 let result = self.do_call(&call.request, files);
                 let good = result.is_ok();
-                let told = told(result);
+                let sent = reply(result);
                 let _ = std::io::stdout().flush();
-                sys::exit_now(match (told, good) {
+                sys::exit_now(match (sent, good) {
                     (true, true) => 0,
                     (true, false) => plan::CALL_FAILED,
                     (false, _) => 1,
@@ -403,9 +403,9 @@ impl Init<'_> {
             .map_err(|error| CallError::of(&error))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         let place = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&place);
+        let noted = Arc::clone(&place);
         std::panic::set_hook(Box::new(move |info| {
-            if let (Some(location), Ok(mut place)) = (info.location(), heard.lock()) {
+            if let (Some(location), Ok(mut place)) = (info.location(), noted.lock()) {
                 *place = format!(" ({location})");
             }
         }));

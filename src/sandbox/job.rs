@@ -103,7 +103,7 @@ pub enum Action<C> {
     /// is [`super::JobEvent::Service`]; its standard input is empty. What it forks lives as long.
     Start(Exec),
     /// Start a call and go on while it runs, until it ends by itself or the job
-    /// does. Nobody hears its result.
+    /// does. Nobody waits for its result.
     Serve(Request<C>),
     /// Try until it succeeds.
     Until(Until<C>),

@@ -75,43 +75,43 @@ impl Lines {
     }
 
     /// Passes on every whole line that was read.
-    pub(super) fn deliver(&mut self, hear: &mut dyn FnMut(JobEvent<'_>)) {
+    pub(super) fn deliver(&mut self, listen: &mut dyn FnMut(JobEvent<'_>)) {
         let fresh = std::mem::take(&mut self.fresh);
         let mut bytes = &fresh[..];
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             if self.begun.is_empty() && line.len() <= PIECE {
-                hear(self.whose.line(line));
+                listen(self.whose.line(line));
             } else {
                 self.begun.extend_from_slice(line);
-                self.full_pieces(hear);
-                hear(self.whose.line(&self.begun));
+                self.full_pieces(listen);
+                listen(self.whose.line(&self.begun));
                 self.begun.clear();
             }
             bytes = rest;
         }
         self.begun.extend_from_slice(bytes);
-        self.full_pieces(hear);
-        // The room is used again.
+        self.full_pieces(listen);
+        // The buffer is used again.
         self.fresh = fresh;
         self.fresh.clear();
     }
 
     /// Passes on what is too long to wait for its end; at least one byte stays, so the end is never
     /// an empty line of its own.
-    fn full_pieces(&mut self, hear: &mut dyn FnMut(JobEvent<'_>)) {
+    fn full_pieces(&mut self, listen: &mut dyn FnMut(JobEvent<'_>)) {
         let mut start = 0;
         while self.begun.len() - start > PIECE {
-            hear(self.whose.line(&self.begun[start..start + PIECE]));
+            listen(self.whose.line(&self.begun[start..start + PIECE]));
             start += PIECE;
         }
         self.begun.drain(..start);
     }
 
     /// Passes on a last line without an end.
-    pub(super) fn finish(&mut self, hear: &mut dyn FnMut(JobEvent<'_>)) {
+    pub(super) fn finish(&mut self, listen: &mut dyn FnMut(JobEvent<'_>)) {
         if !self.begun.is_empty() {
-            hear(self.whose.line(&self.begun));
+            listen(self.whose.line(&self.begun));
             self.begun.clear();
         }
     }
@@ -130,7 +130,7 @@ mod tests {
             let mut lines =
                 Lines::new(File::from(OwnedFd::from(read)), Whose::Action { stderr: true });
             let mut got: Vec<Vec<u8>> = vec![];
-            let mut hear = |heard: JobEvent<'_>| match heard {
+            let mut listen = |event: JobEvent<'_>| match event {
                 JobEvent::Line { stderr: true, text } => got.push(text.to_owned()),
                 other => panic!("{other:?}"),
             };
@@ -138,14 +138,14 @@ mod tests {
                 for piece in piece.chunks(32 * 1024) {
                     write.write_all(piece).unwrap();
                     lines.fetch().unwrap();
-                    lines.deliver(&mut hear);
+                    lines.deliver(&mut listen);
                 }
             }
             drop(write);
             lines.fetch().unwrap();
-            lines.deliver(&mut hear);
+            lines.deliver(&mut listen);
             assert!(lines.open().is_none());
-            lines.finish(&mut hear);
+            lines.finish(&mut listen);
             assert_eq!(got, expected);
         }
     }

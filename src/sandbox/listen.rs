@@ -143,8 +143,8 @@ impl<'a> Listener<'a> {
             // Asked before reading: what was written before the end is then certainly read below.
             let ended = !fds[0].revents().is_empty();
             drop(fds);
-            // In this order: whoever wrote output of an action had told of its beginning before, so
-            // that is heard first.
+            // In this order: the beginning of an action was reported before its first output, so
+            // that is read first.
             replies_open = self.fetch()?;
             events_open =
                 events.fill(&self.running.events).map_err(failed("listen to the sandbox"))?;
@@ -220,7 +220,8 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    /// Reads everything that is there now, without telling. False if no call can say anything more.
+    /// Reads everything that is there now, without reporting it. False if no call can say anything
+    /// more.
     fn fetch(&mut self) -> Result<bool, Error> {
         for lines in &mut self.lines {
             lines.fetch().map_err(failed("read the output of a step"))?;
@@ -228,7 +229,7 @@ impl<'a> Listener<'a> {
         self.reply_frames.fill(&self.replies).map_err(failed("listen to the sandbox"))
     }
 
-    /// Tells what was read.
+    /// Reports what was read.
     fn deliver(&mut self) -> Result<(), Error> {
         for lines in &mut self.lines {
             lines.deliver(&mut *self.listener);
@@ -244,7 +245,7 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    /// Tells last lines without an end: those of the action that is over, or everybody's.
+    /// Reports last lines without an end: those of the action that is over, or everybody's.
     fn finish_lines(&mut self, all: bool) {
         for lines in self.lines.iter_mut().filter(|lines| all || !lines.is_service()) {
             lines.finish(&mut *self.listener);
@@ -309,7 +310,7 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    /// Tells all that the action wrote, which is in the pipes by now; the next one waits for our
+    /// Reports all that the action wrote, which is in the pipes by now; the next one waits for our
     /// word.
     fn report_output(&mut self) -> Result<(), Error> {
         self.fetch()?;

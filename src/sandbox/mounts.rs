@@ -32,7 +32,7 @@ use crate::files::{dir_names, open_dir};
 
 /// Devices bound from the host. No others can be opened or made inside.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
-/// Files and directories of /proc that tell or change things about the host.
+/// Files and directories of /proc that reveal or change things of the host.
 const MASKED: &[&str] = &[
     "acpi",
     "asound",
@@ -414,7 +414,7 @@ impl Root {
                 mkdir(&below, 0o755)?;
                 attach(source, &below)?;
                 let stack = [dir_path(&below)?, dir_path(Path::new("e"))?];
-                // Seen through an overlay, /proc/self/mountinfo does not tell the directory's host
+                // Seen through an overlay, /proc/self/mountinfo does not show the directory's host
                 // path. Not every file system can.
                 let (shown, hidden) =
                     match overlay_mount(&[stack[0].as_fd(), stack[1].as_fd()], None) {

@@ -37,7 +37,7 @@ fn count(snmp: &str, snmp6: &str) -> u64 {
 }
 
 /// Whether no interface of `/proc/net/dev` ever carried a packet. Then nobody was connected to
-/// anybody (which would keep ports busy for a while), and nothing tells that anybody was there.
+/// anybody (which would keep ports busy for a while), and nothing shows that anybody was there.
 pub(super) fn is_silent() -> bool {
     fs::read_to_string("/proc/net/dev").is_ok_and(|dev| silent(&dev))
 }

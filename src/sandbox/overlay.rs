@@ -97,12 +97,12 @@ fn overlay_by_path(
 
 /// Why the kernel refuses an overlay, in its own words where it has any.
 fn overlay_fault(context: &OwnedFd, error: Errno) -> Fault {
-    let said = messages(context);
+    let reasons = messages(context);
     let fault = Fault::new(
-        if said.is_empty() {
+        if reasons.is_empty() {
             "mount the overlay".into()
         } else {
-            format!("mount the overlay ({said})")
+            format!("mount the overlay ({reasons})")
         },
         error,
     );
@@ -115,16 +115,16 @@ fn overlay_fault(context: &OwnedFd, error: Errno) -> Fault {
     }
 }
 
-/// What the kernel has to say about a failed configuration.
+/// The kernel's messages about a failed configuration.
 fn messages(context: &OwnedFd) -> String {
-    let mut said = vec![];
+    let mut found = vec![];
     let Ok(fd) = context.try_clone() else { return String::new() };
     let mut file = File::from(fd);
     let mut message = [0; 512];
     while let Ok(n @ 1..) = file.read(&mut message) {
         let text = String::from_utf8_lossy(&message[..n]);
         // "e " for an error, "w " for a warning, "i " for information.
-        said.push(text.trim().trim_start_matches(['e', 'w', 'i']).trim().to_owned());
+        found.push(text.trim().trim_start_matches(['e', 'w', 'i']).trim().to_owned());
     }
-    said.join("; ")
+    found.join("; ")
 }

@@ -20,7 +20,8 @@ use super::{sys, wire};
 pub(super) fn seal(program: &Path) -> io::Result<OwnedFd> {
     const MFD_EXEC: u32 = 0x10;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Said outright since Linux 6.3; before that unknown, and memory files are always executable.
+    // Has to be explicit since Linux 6.3; before that unknown, and memory files are always
+    // executable.
     let fd = match rustix::fs::memfd_create("bake", flags | MemfdFlags::from_bits_retain(MFD_EXEC))
     {
         Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create("bake", flags)?,
@@ -113,7 +114,7 @@ impl Supervisor {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells it that the ids are mapped.
+    /// Reports that the ids are mapped.
     pub(super) fn mapped(&self) -> io::Result<()> {
         wire::send(self.socket().as_ref().expect("taken in drop only"), &plan::Order::Mapped, &[])
     }
@@ -183,19 +184,19 @@ impl Running {
 
     /// Lets the init go on to the next action.
     pub(super) fn go_on(&self) -> io::Result<()> {
-        self.tell(plan::GO_ON)
+        self.order(plan::GO_ON)
     }
 
     /// Has the init send a signal to the program that runs.
     pub(super) fn signal(&self, number: u8) -> io::Result<()> {
-        self.tell(plan::SIGNAL.saturating_add(number))
+        self.order(plan::SIGNAL.saturating_add(number))
     }
 
-    fn tell(&self, byte: u8) -> io::Result<()> {
+    fn order(&self, byte: u8) -> io::Result<()> {
         match &self.control {
             None => Ok(()),
             Some(control) => match (&*control).write_all(&[byte]) {
-                // It is on its way out; how it ended is heard elsewhere.
+                // It is on its way out; how it ended is reported elsewhere.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 result => result,
             },

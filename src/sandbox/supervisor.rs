@@ -70,7 +70,7 @@ struct Working {
 impl Supervisor {
     /// Makes the session's user namespace. `None`: bake has gone away in the meantime.
     fn start(socket: OwnedFd, dispatch: Dispatch) -> Result<Option<Self>, ()> {
-        // If bake is gone there is nobody to tell.
+        // If bake is gone there is nobody to report to.
         let report = |event: &Event| wire::send(&socket, event, &[]).map_err(drop);
         let made = sys::close_from(4).doing(|| "close descriptors".into()).and_then(|()| {
             rustix::process::umask(Mode::empty());
@@ -183,14 +183,14 @@ impl Supervisor {
                         return None;
                     }
                     Err(error) => {
-                        // Bake lets go of the job when it hears of the fault, and the helper ends.
+                        // Bake lets go of the job when it reads of the fault, and the helper ends.
                         Fault::new("watch a helper", error)
                     }
                 }
             }
             Err(fault) => fault,
         };
-        // If bake is gone there is nobody to tell.
+        // If bake is gone there is nobody to report to.
         let _ = plan::send(&events, &Event::Fault(fault));
         None
     }
@@ -267,12 +267,12 @@ impl Maker {
         match sys::fork().doing(what)? {
             Forked::Child => {
                 drop(link);
-                let told = match follow(parent).and_then(|()| make()) {
+                let sent = match follow(parent).and_then(|()| make()) {
                     Ok(made) => wire::send(&child_link, &Event::Ready(0), &[made.as_fd()]),
                     Err(fault) => wire::send(&child_link, &Event::Fault(fault), &[]),
                 };
                 let over = rustix::io::read(&child_link, &mut [0]);
-                sys::exit_now(i32::from(told.is_err() || over.is_err()))
+                sys::exit_now(i32::from(sent.is_err() || over.is_err()))
             }
             Forked::Parent(pid) => {
                 drop(child_link);

@@ -40,9 +40,9 @@ pub fn there() -> bool {
 pub fn lend() -> io::Result<(Socket, Lent)> {
     let size = size()?;
     let (ours, theirs) = wire::pair()?;
-    let (resized, tell) = UnixStream::pair()?;
+    let (resized, notify) = UnixStream::pair()?;
     resized.set_nonblocking(true)?;
-    let resized_id = signal_hook::low_level::pipe::register(signal_hook::consts::SIGWINCH, tell)?;
+    let resized_id = signal_hook::low_level::pipe::register(signal_hook::consts::SIGWINCH, notify)?;
     Ok((
         Socket { fd: theirs, size: (size.ws_row, size.ws_col) },
         Lent { socket: ours, resized, resized_id },
@@ -94,7 +94,7 @@ impl Lent {
             }
             if seen.get(2).is_some_and(|seen| !seen.is_empty()) {
                 match rustix::io::read(stdin, &mut buffer) {
-                    // Hung up: the program hears of it by the end of its own terminal, when the job
+                    // Hung up: the program notices by the end of its own terminal, when the job
                     // ends.
                     Ok(0) => listening = false,
                     Ok(n) => typed.extend_from_slice(&buffer[..n]),

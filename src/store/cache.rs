@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A blob that an entry names is linked into the staging area of the build that uses it, so
-//! removing it from the cache meanwhile harms nobody. Whether it is whole is told by inode, size
-//! and time of change as noted when it was written; where these differ it is read and hashed.
+//! removing it from the cache meanwhile harms nobody. Whether it is whole is recognised by inode,
+//! size and time of change as noted when it was written; where these differ it is read and hashed.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -234,18 +234,18 @@ impl StepCache {
     }
 
     /// Reads a record (`builds`, `listings`); what cannot be read is not there.
-    pub fn record(&self, room: &str, name: &Digest) -> Option<Vec<u8>> {
-        disk::read(&self.dir.join(room).join(name.hex()), LIMIT).ok().flatten()
+    pub fn record(&self, kind: &str, name: &Digest) -> Option<Vec<u8>> {
+        disk::read(&self.dir.join(kind).join(name.hex()), LIMIT).ok().flatten()
     }
 
     /// Whether a record is there.
-    pub fn has_record(&self, room: &str, name: &Digest) -> bool {
-        self.dir.join(room).join(name.hex()).is_file()
+    pub fn has_record(&self, kind: &str, name: &Digest) -> bool {
+        self.dir.join(kind).join(name.hex()).is_file()
     }
 
     /// Writes a record.
-    pub fn write_record(&self, room: &str, name: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        disk::write_soon(&self.dir.join(room).join(name.hex()), bytes).map_err(writing)
+    pub fn write_record(&self, kind: &str, name: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        disk::write_soon(&self.dir.join(kind).join(name.hex()), bytes).map_err(writing)
     }
 
     /// Where the blob of an entry lies, or would.

@@ -1,4 +1,4 @@
-//! What cannot be done with the store, as a caller can tell it apart.
+//! What cannot be done with the store, as far as callers distinguish it.
 
 use std::io;
 use std::path::PathBuf;
@@ -165,7 +165,7 @@ pub enum Error {
     Revoked {
         /// The version.
         reference: Box<Reference>,
-        /// Who said so, and why.
+        /// By whom, and why.
         revocation: Box<Revocation>,
     },
     /// A version that is not revoked cannot be restored.
@@ -221,7 +221,7 @@ pub enum Error {
     Full {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// No right to read.
@@ -282,7 +282,8 @@ impl Error {
     }
 }
 
-/// What was being done when the disk failed: tells "cannot be read" from "cannot be written".
+/// What was being done when the disk failed: decides between "cannot be read" and "cannot be
+/// written".
 #[derive(Clone, Copy)]
 pub(super) enum While {
     Reading,

@@ -16,7 +16,7 @@ impl Store {
     }
 
     /// Returns the versions whose entries in `index.json` are damaged, and what is wrong with each.
-    /// They are there, and their names are taken; what they are cannot be said.
+    /// They are there, and their names are taken; what they are is unknown.
     pub fn damaged_versions(&self) -> Result<Vec<(Reference, String)>, Error> {
         let index = self.index()?.1;
         Ok(index.damaged().map(|(reference, flaw)| (reference, flaw.to_owned())).collect())

@@ -31,7 +31,7 @@ struct BakeFile {
     format: u64,
     #[serde(default)]
     features: Vec<String>,
-    /// The oldest bake that can read the store: what an older one tells its user.
+    /// The oldest bake that can read the store: what an older one prints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     needs: Option<String>,
 }
@@ -192,11 +192,11 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let said = match check_bake(Path::new("bake.json"), text.as_bytes()) {
+        let found = match check_bake(Path::new("bake.json"), text.as_bytes()) {
             Ok(()) => "fine".to_owned(),
             Err(error) => error.to_string(),
         };
-        assert!(said.contains(expected), "{text}: {said}");
+        assert!(found.contains(expected), "{text}: {found}");
     }
 
     #[test]

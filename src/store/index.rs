@@ -181,7 +181,7 @@ impl IndexFile {
     }
 
     /// Returns the versions whose entries are damaged, and what is wrong with each: they are there,
-    /// and what they are cannot be said.
+    /// and what they are is unknown.
     pub(super) fn damaged(&self) -> impl Iterator<Item = (Reference, &str)> {
         self.entries().filter_map(|entry| {
             let NoDescriptor { name, flaw } = entry.as_ref().err()?;
@@ -292,11 +292,11 @@ impl IndexFile {
     pub(super) fn referrers(&self, store: &Store) -> Vec<Referrer> {
         let mut found = vec![];
         for manifest in self.descriptors().flatten().filter(|entry| is_nameless(entry)) {
-            let told = manifest
+            let annotated = manifest
                 .annotations
                 .get(ANNOTATION_SUBJECT)
                 .and_then(|subject| subject.parse().ok());
-            if let Some(subject) = told.or_else(|| subject_of(store, manifest)) {
+            if let Some(subject) = annotated.or_else(|| subject_of(store, manifest)) {
                 found.push(Referrer { manifest: manifest.clone(), subject });
             }
         }

@@ -108,12 +108,12 @@ impl Store {
         if self.to_read { Err(Error::OpenToRead { path: self.dir.clone() }) } else { Ok(()) }
     }
 
-    fn directory(&self, room: &str, name: &str) -> Result<PathBuf, Error> {
+    fn directory(&self, parent: &str, name: &str) -> Result<PathBuf, Error> {
         let mut parts = Path::new(name).components();
         let (Some(Component::Normal(only)), None) = (parts.next(), parts.next()) else {
             return Err(Error::Name { name: name.to_owned() });
         };
-        let path = self.dir.join(room).join(only);
+        let path = self.dir.join(parent).join(only);
         if !self.to_read {
             disk::make_dir(&path, disk::PUBLIC_DIR).map_err(writing)?;
         }

@@ -1,6 +1,6 @@
-//! As which mount a file system lives, so that what was written to it and never synced can be told
-//! from what has survived: as long as its superblock is in memory nothing of it is lost, and with
-//! the next one, after a restart or when the disk was taken away and came back, all of it may be.
+//! Identifies the mount of a file system, to know whether what was written to it and never synced
+//! has survived: as long as its superblock is in memory nothing of it is lost, and with the next
+//! one, after a restart or when the disk was taken away and came back, all of it may be.
 //!
 //! There is no name of a superblock. What changes with it, in this order:
 //! - the inode of its directory in sysfs, `/sys/fs/ext4/vda`, which is made anew with each
@@ -25,11 +25,12 @@ const TMPFS: u64 = 0x0102_1994;
 /// File systems on a block device that have a directory in sysfs for each of their superblocks.
 const IN_SYSFS: [&str; 3] = ["ext4", "xfs", "f2fs"];
 
-/// Names the life of the file system of the directory `dir`; `None` where that cannot be said.
+/// Identifies the mounted file system of the directory `dir`; `None` where the kernel has no name
+/// for it.
 pub(super) fn identity(dir: &Path) -> Option<String> {
     let boot = fs::read_to_string(BOOT).ok()?;
-    let life = superblock(dir).or_else(|| unique_mount(dir)).or_else(|| tmpfs(dir))?;
-    Some(format!("{} {life}", boot.trim()))
+    let mounted = superblock(dir).or_else(|| unique_mount(dir)).or_else(|| tmpfs(dir))?;
+    Some(format!("{} {mounted}", boot.trim()))
 }
 
 fn superblock(dir: &Path) -> Option<String> {
@@ -45,8 +46,8 @@ fn superblock(dir: &Path) -> Option<String> {
 
 fn unique_mount(dir: &Path) -> Option<String> {
     let found = rustix::fs::statx(CWD, dir, AtFlags::empty(), UNIQUE_MOUNT).ok()?;
-    let told = StatxFlags::from_bits_retain(found.stx_mask).contains(UNIQUE_MOUNT);
-    told.then(|| format!("mount {}", found.stx_mnt_id))
+    let known = StatxFlags::from_bits_retain(found.stx_mask).contains(UNIQUE_MOUNT);
+    known.then(|| format!("mount {}", found.stx_mnt_id))
 }
 
 fn tmpfs(dir: &Path) -> Option<String> {

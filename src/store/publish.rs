@@ -124,7 +124,7 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
     let mut moves = vec![];
     for (digest, need) in needs(store, parts)? {
         let there = disk::open(&store.blob_path(&digest)).map_err(reading)?.map(|(_, found)| found);
-        // One that is there whole stays; one that was cut short, or is said to be damaged, is
+        // One that is there whole stays; one that was cut short, or is marked as damaged, is
         // mended with ours.
         if let Some(staging) = need.staging
             && (there != Some(need.size) || staging.suspected(&digest))

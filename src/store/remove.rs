@@ -45,7 +45,7 @@ impl Store {
     }
 
     /// Takes versions out of the index, all or none, and the blobs that nobody else names. Refused:
-    /// a lone name (which version is meant must be said) and, unless forced, a version that a
+    /// a lone name (the version must be given) and, unless forced, a version that a
     /// channel points at.
     pub fn remove_all(&self, references: &[Reference], force: bool) -> Result<Vec<Version>, Error> {
         self.to_write()?;

@@ -6,7 +6,7 @@ use super::who::Who;
 use crate::digest::Digest;
 use crate::image::Reference;
 
-/// What is said of a version.
+/// A mark on a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {

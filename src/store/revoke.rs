@@ -1,4 +1,4 @@
-//! Revocations: versions that nobody should start any more, who said so and why, and what was built
+//! Revocations: versions that nobody should start any more, by whom and why, and what was built
 //! on them.
 //!
 //! `revoked` in the store's directory is the history of all of them, one JSON object a line
@@ -209,17 +209,17 @@ impl Lineage {
             if !lineage.digests.insert(next.digest) {
                 continue;
             }
-            lineage.hear(&next.annotations);
+            lineage.add_annotations(&next.annotations);
             let Ok(bytes) = store.read_blob(&next.digest) else { continue };
             match kind(&next.media_type) {
                 Kind::Index => {
                     let Ok(index) = Index::parse(&bytes) else { continue };
-                    lineage.hear(&index.annotations);
+                    lineage.add_annotations(&index.annotations);
                     todo.extend(index.manifests);
                 }
                 Kind::Manifest => {
                     let Ok(manifest) = Manifest::parse(&bytes) else { continue };
-                    lineage.hear(&manifest.annotations);
+                    lineage.add_annotations(&manifest.annotations);
                     lineage.layers.push(manifest.layers.iter().map(|layer| layer.digest).collect());
                 }
                 _ => {}
@@ -228,7 +228,7 @@ impl Lineage {
         lineage
     }
 
-    fn hear(&mut self, annotations: &BTreeMap<String, String>) {
+    fn add_annotations(&mut self, annotations: &BTreeMap<String, String>) {
         self.bases
             .extend(annotations.get(BASE_DIGEST).and_then(|digest| digest.parse::<Digest>().ok()));
         self.base_names.extend(annotations.get(BASE_NAME).cloned());

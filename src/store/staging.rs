@@ -201,7 +201,7 @@ impl Staging {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
     }
 
-    /// Whether [`Staging::suspect`] was told of it.
+    /// Whether [`Staging::suspect`] was called for it.
     pub(super) fn suspected(&self, digest: &Digest) -> bool {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }

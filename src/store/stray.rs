@@ -45,7 +45,7 @@ impl Store {
 }
 
 /// Looks through the store's own directory and `blobs/sha256`. While a writer is at work the
-/// unreferenced blobs are not told: they may be about to be named.
+/// unreferenced blobs are not reported: they may be about to be named.
 pub(super) fn find(store: &Store) -> Result<Vec<Stray>, Error> {
     let lock_path = store.lock_path();
     // Never makes the lock file: looking must leave no trace.

@@ -231,7 +231,7 @@ fn say(stage: Option<&str>, state: &mut State, event: &Event, color: bool) -> Op
     })
 }
 
-/// Returns what is said before a shell opens.
+/// Returns what is printed before a shell opens.
 pub(super) fn shell(place: &str, why: &[String], network: bool, color: bool) -> String {
     let failed = match why {
         [] => String::new(),

@@ -193,14 +193,14 @@ impl Lab {
         assert_eq!(before, self.marks(), "{op} changed something the second time");
     }
 
-    fn walk(&self, path: &Path, tell: &mut dyn FnMut(&Path, &fs::Metadata)) {
+    fn walk(&self, path: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata)) {
         let meta = fs::symlink_metadata(path).unwrap();
-        tell(path, &meta);
+        each(path, &meta);
         if meta.is_dir() {
             let mut names: Vec<_> =
                 fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
             names.sort();
-            names.iter().for_each(|n| self.walk(n, tell));
+            names.iter().for_each(|n| self.walk(n, each));
         }
     }
 }

@@ -80,11 +80,11 @@ impl Base {
         source: &Source,
     ) -> Result<(), Error> {
         // Warnings are about the image: apt has none about the directories that bake gives it.
-        let mut hear = |line: Line<'_>| {
+        let mut listen = |line: Line<'_>| {
             say(line);
             assert!(!line.text.starts_with(b"W: "), "{}", String::from_utf8_lossy(line.text));
         };
-        apt::install(&self.again(root), set, ask, &self.bench.shop(source), &mut hear)
+        apt::install(&self.again(root), set, ask, &self.bench.shop(source), &mut listen)
     }
 
     fn sh(&self, root: &Overlay, script: &str) -> String {
@@ -118,8 +118,8 @@ fn installs(suite: &'static str, names: &[&str], checks: &[(&str, &str)]) {
         base.sh(&first, "dpkg --audit; dpkg -l | grep -v '^ii' | tail -n +6; apt-get check -qq"),
         ""
     );
-    for (script, said) in checks {
-        assert_eq!(base.sh(&first, script), *said, "{script}");
+    for (script, expected) in checks {
+        assert_eq!(base.sh(&first, script), *expected, "{script}");
     }
     assert!(!first.upper.join("usr/sbin/policy-rc.d").exists());
     let left = crate::sandbox_lab::listing(&first.upper);
@@ -188,7 +188,7 @@ fn root_net_a_package_of_our_own() {
 #[test]
 fn root_net_what_apt_refuses_is_told() {
     let Some(base) = Base::new("bookworm") else { return };
-    for (names, said) in [
+    for (names, expected) in [
         (&["no-such-package"][..], "E: Unable to locate package no-such-package"),
         (&["bash=0.1"], "E: Version '0.1' for 'bash' was not found"),
         (&["bash/trixie"], "E: Release 'trixie' for 'bash' was not found"),
@@ -202,7 +202,7 @@ fn root_net_what_apt_refuses_is_told() {
         let error = base.resolve(&root, &base.ask(&wanted, &[])).unwrap_err();
         let Error::Apt { what, said: got } = &error else { panic!("{error:?}") };
         assert_eq!(*what, names.join(" "));
-        assert!(got.contains(said), "{got}");
+        assert!(got.contains(expected), "{got}");
     }
     // What is there already needs no package; asking for it is no error.
     let wanted = requests(&["bash"]);

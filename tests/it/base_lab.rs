@@ -97,7 +97,7 @@ impl Bench {
         source: &Source,
     ) -> Result<Overlay, Error> {
         let overlay = self.lab.overlay(vec![]);
-        let mut hear = |line: Line<'_>| eprintln!("{}", String::from_utf8_lossy(line.text));
+        let mut listen = |line: Line<'_>| eprintln!("{}", String::from_utf8_lossy(line.text));
         bake::base::build(
             pinned,
             epoch,
@@ -105,7 +105,7 @@ impl Bench {
             &overlay.upper,
             &overlay.work,
             &self.shop(source),
-            &mut hear,
+            &mut listen,
         )?;
         Ok(overlay)
     }

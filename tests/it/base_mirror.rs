@@ -362,7 +362,7 @@ fn a_good_mirror_serves_the_set_once() {
 #[test]
 fn a_changed_release_file_is_not_believed() {
     for suite in ["dists/trixie/", "dists/trixie-updates/", "dists/trixie-security/"] {
-        let said = broken(suite, |bytes| {
+        let printed = broken(suite, |bytes| {
             Reply::Bytes(
                 String::from_utf8(bytes)
                     .unwrap()
@@ -371,9 +371,9 @@ fn a_changed_release_file_is_not_believed() {
             )
         });
         assert!(
-            said.starts_with("cannot trust MIRROR/debian")
-                && said.contains("no valid signature by a trusted key (signed by "),
-            "{said}"
+            printed.starts_with("cannot trust MIRROR/debian")
+                && printed.contains("no valid signature by a trusted key (signed by "),
+            "{printed}"
         );
     }
     assert!(
@@ -407,7 +407,7 @@ fn names_and_dates_are_checked() {
     let undated: Header = |suite| {
         header(suite).lines().filter(|l| !l.starts_with("Date")).map(|l| format!("{l}\n")).collect()
     };
-    for (make, said, hint) in [
+    for (make, printed, hint) in [
         (wrong_name, "it is for \"bookworm", "try another"),
         (expired, "its Valid-Until has passed: Thu, 01 Jan 2026 00:00:00 UTC", "out of date"),
         (future, "it is from the future", "clock"),
@@ -419,51 +419,51 @@ fn names_and_dates_are_checked() {
         });
         let cache = tempfile::tempdir().unwrap();
         let error = pin("trixie", &source(cache.path(), options(&server.url))).unwrap_err();
-        assert!(causes(&error).contains(said), "{}", causes(&error));
+        assert!(causes(&error).contains(printed), "{}", causes(&error));
         assert!(error.hint().unwrap().contains(hint), "{:?}", error.hint());
     }
 }
 
 #[test]
 fn a_changed_index_is_not_believed() {
-    let said = broken("dists/trixie/main/binary-amd64/Packages", flip);
-    assert!(said.contains("Packages.xz: wrong hash: expected sha256:"), "{said}");
-    let said = broken("dists/trixie/main/binary-amd64/Packages", |mut bytes| {
+    let printed = broken("dists/trixie/main/binary-amd64/Packages", flip);
+    assert!(printed.contains("Packages.xz: wrong hash: expected sha256:"), "{printed}");
+    let printed = broken("dists/trixie/main/binary-amd64/Packages", |mut bytes| {
         bytes.extend([0; 4]);
         Reply::Bytes(bytes)
     });
-    assert!(said.contains("larger than"), "{said}");
-    let said = broken("dists/trixie/main/binary-amd64/Packages", |_| Reply::Status(404));
-    assert!(said.contains("the server answers 404 (not found)"), "{said}");
+    assert!(printed.contains("larger than"), "{printed}");
+    let printed = broken("dists/trixie/main/binary-amd64/Packages", |_| Reply::Status(404));
+    assert!(printed.contains("the server answers 404 (not found)"), "{printed}");
 }
 
 #[test]
 fn a_changed_package_is_not_kept() {
-    let said = broken("pool/apt", flip);
+    let printed = broken("pool/apt", flip);
     assert!(
-        said.contains("/pool/apt_1.0_all.deb: wrong hash: expected sha256:")
-            && said.contains(", got sha256:"),
-        "{said}"
+        printed.contains("/pool/apt_1.0_all.deb: wrong hash: expected sha256:")
+            && printed.contains(", got sha256:"),
+        "{printed}"
     );
     assert!(broken("pool/apt", Reply::Short).contains("truncated: "));
     assert!(
         broken("pool/apt", |bytes| Reply::Bytes(bytes[..100].to_vec()))
             .contains("truncated: 100 of ")
     );
-    let said = broken("pool/apt", |_| Reply::Status(404));
+    let printed = broken("pool/apt", |_| Reply::Status(404));
     assert!(
-        said.contains("package apt 1.0 is neither in the cache nor on the mirror any more"),
-        "{said}"
+        printed.contains("package apt 1.0 is neither in the cache nor on the mirror any more"),
+        "{printed}"
     );
     assert!(broken("pool/apt", |_| Reply::Status(503)).contains("the server answers 503"));
 }
 
 #[test]
 fn a_mirror_that_is_down_or_slow_is_named() {
-    let said = broken("InRelease", |_| Reply::Stall);
+    let printed = broken("InRelease", |_| Reply::Stall);
     assert!(
-        said.contains("MIRROR/debian") && said.contains("timeout: no answer for 300ms"),
-        "{said}"
+        printed.contains("MIRROR/debian") && printed.contains("timeout: no answer for 300ms"),
+        "{printed}"
     );
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let cache = tempfile::tempdir().unwrap();

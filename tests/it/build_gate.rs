@@ -155,7 +155,7 @@ fn what_does_not_serve_is_not_published() {
         ("exec yes flooding".to_owned(), "nobody listens there", "sh| flooding"),
         ("exec /no/such/server".to_owned(), "exit status 127", "/no/such/server"),
     ];
-    for (command, why, said) in cases {
+    for (command, why, printed) in cases {
         recipe(&lab, &command, &SERVES.replace("20s", "1500ms"));
         let failed = lab.bake(["build", "web.toml"]);
         assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{command}: {}", failed.err);
@@ -165,7 +165,7 @@ fn what_does_not_serve_is_not_published() {
             failed.err
         );
         assert!(failed.err.contains(why), "{command}: {}", failed.err);
-        assert!(failed.err.contains(said), "{command}: {}", failed.err);
+        assert!(failed.err.contains(printed), "{command}: {}", failed.err);
         assert_eq!(lab.bake(["list", "--json"]).out, "", "{command}");
         assert!(lab.scratch().is_empty(), "{command}: {:?}", lab.scratch());
     }

@@ -94,7 +94,7 @@ fn stages_that_fail_fail_the_build_by_name() {
     assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{}", failed.err);
     assert!(failed.err.contains("step 1 of 1 of stage build"), "{}", failed.err);
     assert!(failed.err.contains("tiny.toml:7"), "{}", failed.err);
-    // What is not there is said at the step that wants it.
+    // What is not there is reported at the step that wants it.
     let copy = copy.replace("/out/tool", "/out/took");
     lab.write("tiny.toml", &format!("{HEAD}{STAGE}{copy}"));
     let failed = lab.bake(["build", "tiny.toml"]);
@@ -110,8 +110,8 @@ fn company(lab: &Lab) {
     fs::rename(lab.path("root"), lab.path("base/root")).expect("our own directory");
     for name in ["orders", "invoices"] {
         let service = format!(
-            "[image]\nname = \"{name}\"\nversion = \"1\"\n[base]\nrecipe = \"base/base.toml\"\n[[step]]\nrun = \"echo $COMPANY $PATH {name} > /said\"\n\
-             [[test]]\nfile = \"/said\"\ncontains = \"example /bin:/opt/bin {name}\"\n[config]\nports = [81]\n"
+            "[image]\nname = \"{name}\"\nversion = \"1\"\n[base]\nrecipe = \"base/base.toml\"\n[[step]]\nrun = \"echo $COMPANY $PATH {name} > /greeting\"\n\
+             [[test]]\nfile = \"/greeting\"\ncontains = \"example /bin:/opt/bin {name}\"\n[config]\nports = [81]\n"
         );
         lab.write(&format!("{name}.toml"), &service);
     }
@@ -175,7 +175,7 @@ fn an_image_of_the_store_is_a_base_with_all_its_layers() {
     company(&lab);
     good(lab.bake(["build", "base/base.toml"]));
     let head = "[image]\nname = \"web\"\nversion = \"1\"\n[base]\nimage = \"company:1\"\n";
-    lab.write("web.toml", &format!("{head}[[step]]\nrun = \"echo $COMPANY > /said\"\n"));
+    lab.write("web.toml", &format!("{head}[[step]]\nrun = \"echo $COMPANY > /greeting\"\n"));
     let first = good(lab.bake(["build", "web.toml"]));
     let lock = fs::read_to_string(lab.path("web.lock")).expect("it pins the base");
     assert!(lock.contains("image = \"company:1\"") && lock.contains("sha256:"), "{lock}");

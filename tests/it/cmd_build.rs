@@ -89,9 +89,9 @@ fn a_revoked_version_is_already_baked_and_warned_of() {
         );
         assert!(!again.err.contains('\u{1b}'), "{}", again.err);
     }
-    let told = lab.bake(["build", "tiny.toml", "--json"]);
+    let printed = lab.bake(["build", "tiny.toml", "--json"]);
     let objects: Vec<serde_json::Value> =
-        told.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        printed.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let warning = objects.iter().find(|one| one["type"] == "warning").expect("a warning");
     assert!(
         warning["message"].as_str().is_some_and(|text| text.starts_with("tiny:1.0.0 is revoked: ")),

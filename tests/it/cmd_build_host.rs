@@ -109,8 +109,8 @@ fn root_a_store_that_cannot_be_written_is_exit_11() {
     );
     assert_eq!((lab.images_hash(), lab.bake(["list"]).out), (before, listed));
     for reading in [&["verify"][..], &["show", "tiny"]] {
-        let said = lab.bake(reading);
-        assert_eq!(said.code, 0, "{reading:?}: {}", said.err);
+        let printed = lab.bake(reading);
+        assert_eq!(printed.code, 0, "{reading:?}: {}", printed.err);
     }
     drop(mounted);
 }

@@ -1,4 +1,5 @@
-//! The step cache as a person sees it: what runs again, what does not, and what is said about it.
+//! The step cache as a person sees it: what runs again, what does not, and what is reported about
+//! it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -46,7 +47,7 @@ fn build(lab: &Lab, more: &[&str]) -> Run {
     lab.bake(["build", "--json", "tiny.toml"].iter().chain(more))
 }
 
-/// What is said of step `index` that is not cached.
+/// What is reported of step `index` that is not cached.
 fn why(built: &Run, index: u64) -> String {
     let object = objects(&built.out)
         .into_iter()
@@ -105,8 +106,8 @@ fn a_history_names_the_keys_of_the_steps() {
     let Some(lab) = lab() else { return };
     site(&lab);
     let keys = |image: &str| -> Vec<Value> {
-        let told = lab.bake(["history", image, "--json"]);
-        objects(&told.out).iter().map(|step| step["key"].clone()).collect()
+        let printed = lab.bake(["history", image, "--json"]);
+        objects(&printed.out).iter().map(|step| step["key"].clone()).collect()
     };
     recipe(&lab, "1", STEPS);
     let first = build(&lab, &[]);
@@ -385,8 +386,9 @@ fn a_damaged_blob_is_made_again() {
         let again = build(&lab, &["--set-version", &format!("{n}.2")]);
         assert_eq!(ran(&again), [1], "{}", again.out);
         assert!(why(&again, 1).starts_with("its cached layer is damaged: "), "{}", why(&again, 1));
-        let told = objects(&again.out).iter().filter(|object| object["type"] == "warning").count();
-        assert_eq!(told, 1, "it is told, once: {}", again.out);
+        let printed =
+            objects(&again.out).iter().filter(|object| object["type"] == "warning").count();
+        assert_eq!(printed, 1, "it is reported, once: {}", again.out);
         assert_eq!(
             ran(&build(&lab, &["--set-version", &format!("{n}.3")])),
             [0_u64; 0],
@@ -491,14 +493,14 @@ fn root_the_cache_works_for_a_user_too() {
     let digest = |built: &Run| objects(&built.out).last().expect("a line")["digest"].clone();
     assert_eq!(digest(&bake(&[])), digest(&root), "and it is the same image as root's");
     let keys = |store: &std::path::Path| {
-        let told = lab.bake([
+        let printed = lab.bake([
             "history",
             "tiny:1",
             "--json",
             "--store",
             store.to_str().expect("a plain path"),
         ]);
-        objects(&told.out).iter().map(|step| step["key"].clone()).collect::<Vec<_>>()
+        objects(&printed.out).iter().map(|step| step["key"].clone()).collect::<Vec<_>>()
     };
     let theirs = keys(&home.path().join("store"));
     assert!(

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::drift_lab::{CAPABILITY, HOSTILE, Said, publish};
+use crate::drift_lab::{CAPABILITY, Claims, HOSTILE, publish};
 use crate::lab::{Lab, Run};
 use crate::layer_lab::{Raw, tar};
 
@@ -75,17 +75,17 @@ fn object(run: &Run) -> Value {
 
 fn two() -> Lab {
     let lab = Lab::new();
-    publish(&lab, "web:1.0.0", &[base()], &Said::default());
-    let said = Said { volumes: vec!["/srv".to_owned()], ignore: vec![] };
-    publish(&lab, "web:2.0.0", &[base(), packages(), edits()], &said);
+    publish(&lab, "web:1.0.0", &[base()], &Claims::default());
+    let claims = Claims { volumes: vec!["/srv".to_owned()], ignore: vec![] };
+    publish(&lab, "web:2.0.0", &[base(), packages(), edits()], &claims);
     lab
 }
 
 #[test]
 fn packages_and_files_are_named_as_a_person_would() {
     let lab = two();
-    let told = lab.bake(["diff", "web:1.0.0", "web:2.0.0"]);
-    let stored = told.out.lines().last().expect("a line").to_owned();
+    let printed = lab.bake(["diff", "web:1.0.0", "web:2.0.0"]);
+    let stored = printed.out.lines().last().expect("a line").to_owned();
     assert!(stored.starts_with("stored: ") && stored.ends_with("1 of 3 layers shared"), "{stored}");
     let expected = "\
 web:1.0.0 → web:2.0.0
@@ -106,8 +106,8 @@ config
   volumes  none → /srv
 
 ";
-    assert_eq!(told.out.strip_suffix(&format!("{stored}\n")), Some(expected), "{}", told.err);
-    assert_eq!(told.code, 3);
+    assert_eq!(printed.out.strip_suffix(&format!("{stored}\n")), Some(expected), "{}", printed.err);
+    assert_eq!(printed.code, 3);
     let all = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--all"]);
     assert!(
         all.out.contains("\n  changed  /usr/bin/tool  content\n")
@@ -122,10 +122,10 @@ config
 #[test]
 fn the_same_as_json() {
     let lab = two();
-    let told = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--json"]);
-    let diff = object(&told);
+    let printed = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--json"]);
+    let diff = object(&printed);
     assert_eq!(
-        (told.code, &diff["v"], &diff["type"], &diff["alike"]),
+        (printed.code, &diff["v"], &diff["type"], &diff["alike"]),
         (3, &1.into(), &"diff".into(), &false.into())
     );
     assert_eq!(diff["counts"], json!({"added": 8, "removed": 5, "changed": 4, "folded": 10}));
@@ -155,9 +155,9 @@ fn the_same_as_json() {
 #[test]
 fn sizes_stand_in_tables() {
     let lab = two();
-    let told = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--stat"]);
-    assert_eq!(told.code, 3);
-    let lines: Vec<String> = told
+    let printed = lab.bake(["diff", "web:1.0.0", "web:2.0.0", "--stat"]);
+    assert_eq!(printed.code, 3);
+    let lines: Vec<String> = printed
         .out
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -169,12 +169,12 @@ fn sizes_stand_in_tables() {
         "old 17 B -17 B",
         "tool 8 B 8 B =",
     ] {
-        assert!(lines.iter().any(|found| found == line), "{line}: {}", told.out);
+        assert!(lines.iter().any(|found| found == line), "{line}: {}", printed.out);
     }
     assert!(
         lines.iter().any(|line| line.starts_with("bake: step 1 ") && line.contains('+')),
         "{}",
-        told.out
+        printed.out
     );
 }
 
@@ -189,7 +189,7 @@ fn what_is_the_same_is_alike() {
         &lab,
         "web:1.0.1",
         &[base(), tar(&[Raw::file("etc/x", b"")]), tar(&[Raw::file("etc/.wh.x", b"")])],
-        &Said::default(),
+        &Claims::default(),
     );
     let other = lab.bake(["diff", "web:1.0.0", "web:1.0.1"]);
     assert_eq!(
@@ -200,8 +200,8 @@ fn what_is_the_same_is_alike() {
     );
     assert_eq!(object(&lab.bake(["diff", "web:1.0.0", "web:1.0.1", "--json"]))["alike"], true);
     // The same layers need not be read, and say nothing new: only the config differs.
-    let said = Said { volumes: vec!["/x".to_owned()], ignore: vec![] };
-    publish(&lab, "web:1.0.2", &[base()], &said);
+    let claims = Claims { volumes: vec!["/x".to_owned()], ignore: vec![] };
+    publish(&lab, "web:1.0.2", &[base()], &claims);
     let config = lab.bake(["diff", "web:1.0.0", "web:1.0.2"]);
     assert_eq!(config.code, 3);
     assert!(
@@ -216,19 +216,23 @@ fn hostile_names_stay_names() {
     let lab = Lab::new();
     let evil = "p\u{1b}[31m\u{1b}]0;x\u{7}";
     let status = stanza(evil, "1\u{1b}[2J");
-    publish(&lab, "a:1", &[tar(&[Raw::dir("usr/share")])], &Said::default());
+    publish(&lab, "a:1", &[tar(&[Raw::dir("usr/share")])], &Claims::default());
     let files =
         [Raw::new(b'0', HOSTILE).data(b"x"), Raw::file("var/lib/dpkg/status", status.as_bytes())];
-    publish(&lab, "a:2", &[tar(&[Raw::dir("usr/share")]), tar(&files)], &Said::default());
+    publish(&lab, "a:2", &[tar(&[Raw::dir("usr/share")]), tar(&files)], &Claims::default());
     for args in [
         vec!["diff", "a:1", "a:2"],
         vec!["diff", "a:1", "a:2", "--all"],
         vec!["diff", "a:1", "a:2", "--stat"],
         vec!["show", "a:2", "--packages"],
     ] {
-        let told = lab.bake(&args);
-        assert!(told.out.chars().all(|c| c == '\n' || !c.is_control()), "{args:?} {:?}", told.out);
-        assert!(told.code == 3 || told.code == 0, "{}", told.err);
+        let printed = lab.bake(&args);
+        assert!(
+            printed.out.chars().all(|c| c == '\n' || !c.is_control()),
+            "{args:?} {:?}",
+            printed.out
+        );
+        assert!(printed.code == 3 || printed.code == 0, "{}", printed.err);
     }
     let raw = lab.bake(["diff", "a:1", "a:2", "--json"]);
     assert!(!raw.out.contains('\u{1b}'));
@@ -269,11 +273,11 @@ fn a_damaged_layer_is_told() {
 #[test]
 fn a_history_says_which_step_made_what() {
     let lab = two();
-    let told = lab.bake(["history", "web:2.0.0"]);
-    assert_eq!(told.code, 0, "{}", told.err);
-    let lines: Vec<&str> = told.out.lines().collect();
-    assert_eq!(lines.len(), 4, "{}", told.out);
-    assert!(lines[0].starts_with("STEP") && lines[2].contains("bake: step 1"), "{}", told.out);
+    let printed = lab.bake(["history", "web:2.0.0"]);
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    let lines: Vec<&str> = printed.out.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", printed.out);
+    assert!(lines[0].starts_with("STEP") && lines[2].contains("bake: step 1"), "{}", printed.out);
     let raw = lab.bake(["history", "web:2.0.0", "--json"]);
     let steps: Vec<Value> =
         raw.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

@@ -198,11 +198,11 @@ fn root_what_is_no_ones_is_left_out() {
         return;
     }
     let lab = Lab::new();
-    let said = Said {
+    let claims = Claims {
         volumes: vec!["/var/lib/web".to_owned()],
         ignore: vec!["/etc/app.conf".to_owned(), "*.pyc".to_owned(), "/srv/cache/".to_owned()],
     };
-    publish(&lab, "web:1.0.0", &layers("web", "1.0.0"), &said);
+    publish(&lab, "web:1.0.0", &layers("web", "1.0.0"), &claims);
     let root = unpack(&lab, "web:1.0.0", "root");
     for (path, text) in [
         ("etc/hosts", "127.0.0.1 me\n"),
@@ -298,7 +298,7 @@ fn root_a_manifest_of_another_image_says_so() {
         return;
     }
     let (lab, _) = unpacked();
-    publish(&lab, "db:3", &layers("db", "3"), &Said::default());
+    publish(&lab, "db:3", &layers("db", "3"), &Claims::default());
     let other = lab.bake(["drift", "db:3", "--root", "root"]);
     assert_eq!(other.code, 3);
     assert!(other.out.starts_with("drifted  db:3"), "{}", other.out);
@@ -545,7 +545,7 @@ fn root_the_stat_cache_spares_reading_but_hides_nothing() {
         (second.verdict, second.counts.cached, second.counts.compared),
         (Verdict::Exact, files, first.counts.compared)
     );
-    // The same size and mtime: only ctime tells.
+    // The same size and mtime: only ctime shows it.
     let times = fs::metadata(root.join("etc/motd")).expect("stat").modified().expect("mtime");
     let mut file = fs::File::options().write(true).open(root.join("etc/motd")).expect("open");
     file.write_all(b"welcomf\n").expect("write");
@@ -560,7 +560,7 @@ fn root_the_stat_cache_spares_reading_but_hides_nothing() {
         .map(|change| String::from_utf8_lossy(&change.path).into_owned())
         .collect();
     assert_eq!(paths, ["etc/motd", "opt/noted"]);
-    // What was different is told from the cache too.
+    // What was different is reported from the cache too.
     let fourth = drift();
     assert_eq!((fourth.changes.len(), fourth.counts.changed), (2, 2));
     let young = DriftOptions { now, cache: Some(lab.path("other")), ..DriftOptions::default() };

@@ -63,8 +63,12 @@ drifted  host-9998  web:2.0.0, 1 difference
 drifted  host-9999  web:2.0.0, 1 difference
 ";
     for place in ["reports", "all.jsonl"] {
-        let told = lab.bake(["fleet", place]);
-        assert_eq!((told.code, told.out.as_str(), told.err.as_str()), (0, expected, ""), "{place}");
+        let printed = lab.bake(["fleet", place]);
+        assert_eq!(
+            (printed.code, printed.out.as_str(), printed.err.as_str()),
+            (0, expected, ""),
+            "{place}"
+        );
     }
     let mut command = lab.command(["fleet", "-", "--json"]);
     let mut child =
@@ -189,9 +193,9 @@ fn hostile_reports_stay_text() {
         .replace("\"web\"", "\"w\\u001b]0;x\\u0007<b>\"");
     lab.write("in/\u{1b}[31m\n.json", "no");
     lab.write("in/x.json", &text);
-    let told = lab.bake(["fleet", "in", "--svg", "fleet.svg"]);
-    assert_eq!(told.code, 0, "{}", told.err);
-    for text in [&told.out, &told.err] {
+    let printed = lab.bake(["fleet", "in", "--svg", "fleet.svg"]);
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    for text in [&printed.out, &printed.err] {
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     }
     assert!(!lab.bake(["fleet", "in", "--json"]).out.contains('\u{1b}'));

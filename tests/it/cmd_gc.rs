@@ -56,15 +56,15 @@ fn says_what_goes_and_then_it_goes() {
 #[test]
 fn json_says_the_same() {
     let lab = lab();
-    let told = objects(&lab.bake(["gc", "--keep", "1", "--dry-run", "--json"]).out);
+    let planned = objects(&lab.bake(["gc", "--keep", "1", "--dry-run", "--json"]).out);
     let done = objects(&lab.bake(["gc", "--keep", "1", "--json"]).out);
     let kinds: Vec<_> = done.iter().map(|one| one["type"].as_str().expect("a type")).collect();
     assert_eq!(kinds, ["expired", "expired", "garbage", "garbage", "collected"]);
     assert_eq!((&done[0]["name"], &done[0]["version"]), (&"web".into(), &"1.0.0".into()));
     assert_eq!((&done[3]["kind"], &done[3]["count"]), (&"blobs".into(), &6.into()));
-    assert_eq!((&told[4]["dry_run"], &done[4]["dry_run"]), (&true.into(), &false.into()));
-    assert!(told[4]["bytes"].as_u64().is_some_and(|bytes| bytes > 0));
-    assert_eq!(told[4]["bytes"], done[4]["bytes"]);
+    assert_eq!((&planned[4]["dry_run"], &done[4]["dry_run"]), (&true.into(), &false.into()));
+    assert!(planned[4]["bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    assert_eq!(planned[4]["bytes"], done[4]["bytes"]);
 }
 
 #[test]
@@ -112,14 +112,14 @@ fn root_what_builds_leave_is_freed_and_the_next_build_just_works() {
     fs::create_dir(&dead).expect("mkdir");
     let moved = fs::rename(&unpacked[0], dead.join("step-0")).is_ok();
     tick();
-    let told = objects(
+    let planned = objects(
         &lab.bake(["gc", "--cache-older-than", "0s", "--keep", "1", "--dry-run", "--json"]).out,
     );
-    let kinds: Vec<_> = told.iter().filter_map(|one| one["kind"].as_str()).collect();
+    let kinds: Vec<_> = planned.iter().filter_map(|one| one["kind"].as_str()).collect();
     for kind in ["versions", "blobs", "steps", "cache-blobs", "scratch"] {
-        assert!(kinds.contains(&kind), "{kind}: {told:?}");
+        assert!(kinds.contains(&kind), "{kind}: {planned:?}");
     }
-    assert_eq!(kinds.contains(&"layers"), unpacked.len() > usize::from(moved), "{told:?}");
+    assert_eq!(kinds.contains(&"layers"), unpacked.len() > usize::from(moved), "{planned:?}");
     let run = lab.bake(["gc", "--cache-older-than", "0s", "--keep", "1"]);
     assert_eq!(run.code, 0, "{}", run.err);
     assert_eq!(trees(), Vec::<std::path::PathBuf>::new());

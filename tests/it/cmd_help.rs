@@ -35,8 +35,8 @@ fn every_command_explains_itself() {
     let mut wrong = vec![];
     for name in std::iter::once("bake".to_owned()).chain(commands(&lab)) {
         let args: Vec<&str> = if name == "bake" { vec!["--help"] } else { vec![&name, "--help"] };
-        let said = bake(&lab, &args);
-        assert_eq!((said.code, said.err.as_str()), (0, ""), "{name}");
+        let printed = bake(&lab, &args);
+        assert_eq!((printed.code, printed.err.as_str()), (0, ""), "{name}");
         for part in [
             "Usage: bake",
             "--store <DIR>",
@@ -44,12 +44,14 @@ fn every_command_explains_itself() {
             "Exit codes:\n  0    done\n",
             "  130  interrupted\n",
         ] {
-            assert!(said.out.contains(part), "{name} does not say {part:?}: {}", said.out);
+            assert!(printed.out.contains(part), "{name} does not say {part:?}: {}", printed.out);
         }
         // What every command has is written down once, in bake.txt.
-        let (own, _) =
-            said.out.split_once("Options of every command:\n").expect("what is common comes last");
-        let text = if name == "bake" { &said.out } else { own };
+        let (own, _) = printed
+            .out
+            .split_once("Options of every command:\n")
+            .expect("what is common comes last");
+        let text = if name == "bake" { &printed.out } else { own };
         // No blank at a line's end: editors would strip it from the files.
         let text: String =
             text.trim_end().lines().map(|line| format!("{}\n", line.trim_end())).collect();
@@ -79,12 +81,12 @@ fn every_command_explains_itself() {
 #[test]
 fn without_a_command_bake_shows_them_all() {
     let lab = Lab::new();
-    let said = bake(&lab, &[]);
-    assert_eq!((said.code, said.out.as_str()), (2, ""));
+    let printed = bake(&lab, &[]);
+    assert_eq!((printed.code, printed.out.as_str()), (2, ""));
     assert!(
-        said.err.contains("Commands:\n  build ") && said.err.contains("Exit codes:"),
+        printed.err.contains("Commands:\n  build ") && printed.err.contains("Exit codes:"),
         "{}",
-        said.err
+        printed.err
     );
     let slip = bake(&lab, &["bild"]);
     assert_eq!((slip.code, slip.out.as_str()), (2, ""));
@@ -95,8 +97,8 @@ fn without_a_command_bake_shows_them_all() {
 fn every_command_has_a_man_page() {
     let lab = Lab::new();
     let pages = lab.path("pages");
-    let said = bake(&lab, &["man", "--output", pages.to_str().expect("a plain path")]);
-    assert_eq!(said.code, 0, "{}", said.err);
+    let printed = bake(&lab, &["man", "--output", pages.to_str().expect("a plain path")]);
+    assert_eq!(printed.code, 0, "{}", printed.err);
     let mut names: Vec<String> =
         commands(&lab).into_iter().map(|name| format!("bake-{name}.1")).collect();
     names.push("bake.1".to_owned());
@@ -126,8 +128,8 @@ fn every_command_has_a_man_page() {
 fn every_shell_gets_completions() {
     let lab = Lab::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let said = bake(&lab, &["completions", shell]);
-        assert_eq!((said.code, said.err.as_str()), (0, ""), "{shell}");
-        assert!(said.out.contains("bake") && said.out.contains("debian-mirror"), "{shell}");
+        let printed = bake(&lab, &["completions", shell]);
+        assert_eq!((printed.code, printed.err.as_str()), (0, ""), "{shell}");
+        assert!(printed.out.contains("bake") && printed.out.contains("debian-mirror"), "{shell}");
     }
 }

@@ -25,13 +25,13 @@ impl Server {
         let address = listener.local_addr().expect("bound");
         let (body, over) =
             (Arc::new(Mutex::new(body.to_owned())), Arc::new(AtomicBool::new(false)));
-        let (said, stop) = (Arc::clone(&body), Arc::clone(&over));
+        let (printed, stop) = (Arc::clone(&body), Arc::clone(&over));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let text = said.lock().expect("no panic while held").clone();
+                let text = printed.lock().expect("no panic while held").clone();
                 // A client that went away has its own opinion of it.
                 let _ = answer(stream, &text);
             }
@@ -145,7 +145,7 @@ fn a_locked_build_names_all_that_is_missing_or_too_much() {
     }
     assert!(!missing.err.contains("/one") && !missing.err.contains("baking"), "{}", missing.err);
 
-    // What a step no longer asks for is told as well, and `bake lock` takes it out.
+    // What a step no longer asks for is reported as well, and `bake lock` takes it out.
     assert_eq!(lab.bake(["lock", "tool.toml"]).code, 0);
     recipe(&["two"]);
     let extra = locked();

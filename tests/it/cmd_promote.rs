@@ -110,11 +110,11 @@ fn json_says_the_same() {
 fn refusals_tell_what_to_do() {
     let lab = lab();
     let store = Store::open(&lab.path("store")).expect("open");
-    let draft = store.staging().expect("draft");
-    let mut untested = image(&draft, "web:3.0.0", "three");
+    let staging = store.staging().expect("staging");
+    let mut untested = image(&staging, "web:3.0.0", "three");
     untested.manifest.annotations.insert(TESTED_ANNOTATION.to_owned(), UNTESTED.to_owned());
-    store.publish(&draft, &[untested]).expect("publish");
-    drop(draft);
+    store.publish(&staging, &[untested]).expect("publish");
+    drop(staging);
     assert_eq!(lab.bake(["promote", "web:1.0.0", "production"]).code, 0);
     let before = lab.images_hash();
     for (args, code, words) in [
@@ -254,7 +254,7 @@ fn who_uses_a_revoked_version_is_warned() {
     assert!(lab.path("out.tar").exists(), "a warning, no refusal");
     let run = lab.bake(["promote", "--back", "web@production"]);
     assert!(run.out.contains("web:1.0.0"), "{}", run.out);
-    // Where the only one before is revoked, it is said why there is no way back.
+    // Where the only one before is revoked, the message says why there is no way back.
     assert_eq!(lab.bake(["promote", "web:1.0.0", "edge"]).code, 0);
     publish(&Store::open(&lab.path("store")).expect("open"), "web:4.0.0", "four");
     assert_eq!(lab.bake(["promote", "web:4.0.0", "edge"]).code, 0);

@@ -229,13 +229,13 @@ fn the_network_is_its_own_unless_asked() {
 #[test]
 fn signals_go_to_the_program_and_nothing_is_left() {
     let Some(lab) = lab() else { return };
-    let script = "trap 'echo told; exit 42' TERM; echo ready; while true; do sleep 0.1; done";
+    let script = "trap 'echo ended; exit 42' TERM; echo ready; while true; do sleep 0.1; done";
     let (mut child, mut out) =
         started(&mut lab.command(["run", "team/web:1", "--", "sh", "-c", script]));
     kill(&child, rustix::process::Signal::TERM);
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("text");
-    assert_eq!((child.wait().expect("it ends").code(), rest.as_str()), (Some(42), "told\n"));
+    assert_eq!((child.wait().expect("it ends").code(), rest.as_str()), (Some(42), "ended\n"));
     // One that does not listen is asked twice.
     let token = "97531.125";
     let script =
@@ -324,12 +324,12 @@ fn root_a_running_machine_is_compared_by_its_pid() {
         .expect("bake starts");
     let (mut say, mut out) =
         (child.stdin.take().expect("a pipe"), BufReader::new(child.stdout.take().expect("a pipe")));
-    let mut hear = || {
+    let mut line = || {
         let mut line = String::new();
         out.read_line(&mut line).expect("a line");
         line
     };
-    assert_eq!(hear(), "ready\n");
+    assert_eq!(line(), "ready\n");
     let pid = child.id().to_string();
     let drift = || lab.bake(["drift", "--pid", &pid]);
     let exact = drift();
@@ -342,7 +342,7 @@ fn root_a_running_machine_is_compared_by_its_pid() {
     );
     writeln!(say, "echo x > /www/index.html; echo y > /made; chown app /etc/passwd")
         .expect("it listens");
-    assert_eq!(hear(), "done\n");
+    assert_eq!(line(), "done\n");
     let drifted = drift();
     let names: Vec<_> = drifted
         .out

@@ -239,17 +239,19 @@ fn root_the_shells_of_a_user() {
         String::from_utf8_lossy(&output.stdout).replace('\r', "")
     };
     let look = "echo \"<$(echo /one* /two*) $(id -u)>\"; test -t 0 && echo a-terminal; echo x > /three\nexit 9\n";
-    let said = typed("build web.toml --on-failure=shell --progress=plain", look);
+    let printed = typed("build web.toml --on-failure=shell --progress=plain", look);
     for part in
         ["exit status 3", "</one /two 0>", "a-terminal\n", "step 2 of 2 failed: bad", "code 1"]
     {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
     theirs.is_left();
-    let said = typed("shell web.toml --at bad --progress=plain", look);
+    let printed = typed("shell web.toml --at bad --progress=plain", look);
     assert!(
-        said.contains("</one /two* 0>") && said.contains("a-terminal\n") && said.contains("code 0"),
-        "{said}"
+        printed.contains("</one /two* 0>")
+            && printed.contains("a-terminal\n")
+            && printed.contains("code 0"),
+        "{printed}"
     );
     assert_eq!(theirs.bake(&["list", "--json"]).out, "");
     theirs.is_left();

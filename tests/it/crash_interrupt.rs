@@ -51,22 +51,22 @@ fn an_interrupted_build_leaves_nothing() {
         // As a terminal does, though there only the whole foreground group is asked.
         let sent = kill_process(pid, Signal::INT);
         let ended = child.wait_with_output().expect("our own child");
-        let said = String::from_utf8_lossy(&ended.stderr);
+        let printed = String::from_utf8_lossy(&ended.stderr);
         match (ended.status.code(), ended.status.signal()) {
             (Some(0), _) => {}
             (Some(130), _) => {
                 interrupted += 1;
                 assert!(
                     ended.stdout.is_empty()
-                        && said.contains("interrupted")
-                        && said.contains("nothing was published"),
-                    "{n}: {said}"
+                        && printed.contains("interrupted")
+                        && printed.contains("nothing was published"),
+                    "{n}: {printed}"
                 );
-                assert_eq!(lab.images_hash(), before, "{n}: {said}");
+                assert_eq!(lab.images_hash(), before, "{n}: {printed}");
             }
             // So early that nobody listened yet: as any program.
             (None, Some(2)) => assert_eq!(lab.images_hash(), before, "{n}"),
-            other => panic!("{n}: {other:?} {sent:?}: {said}"),
+            other => panic!("{n}: {other:?} {sent:?}: {printed}"),
         }
         assert!(lab.scratch().is_empty(), "{n}: {:?}", lab.scratch());
         let deadline = Instant::now() + Duration::from_secs(10);

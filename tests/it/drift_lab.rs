@@ -24,17 +24,17 @@ pub(crate) const HOSTILE: &[u8] = b"usr/share/\x1b[31m\x1b]0;t\x07\n\r\\x \xff\x
 
 /// What an image says besides its files.
 #[derive(Default)]
-pub(crate) struct Said {
+pub(crate) struct Claims {
     pub(crate) volumes: Vec<String>,
     pub(crate) ignore: Vec<String>,
 }
 
 /// Publishes an image of these layers.
-pub(crate) fn publish(lab: &Lab, name: &str, layers: &[Vec<u8>], said: &Said) -> Digest {
+pub(crate) fn publish(lab: &Lab, name: &str, layers: &[Vec<u8>], claims: &Claims) -> Digest {
     let store = Store::open(&lab.path("store")).expect("a store");
-    let draft = store.staging().expect("draft");
+    let staging = store.staging().expect("staging");
     let put = |media: &str, bytes: &[u8]| {
-        let (digest, size) = draft.put(bytes).expect("put");
+        let (digest, size) = staging.put(bytes).expect("put");
         Descriptor::new(media, digest, size)
     };
     let mut config = ImageConfig::new(1_700_000_000, &Platform::host());
@@ -44,16 +44,16 @@ pub(crate) fn publish(lab: &Lab, name: &str, layers: &[Vec<u8>], said: &Said) ->
         config.history.push(History::new(1_700_000_000, format!("bake: step {n}"), "", false));
         blobs.push(put(MEDIA_LAYER_GZIP, &gzip(layer)));
     }
-    config.config.volumes.extend(said.volumes.iter().cloned());
+    config.config.volumes.extend(claims.volumes.iter().cloned());
     let mut manifest = Manifest::new(put(MEDIA_CONFIG, &config.to_json()), blobs);
-    if !said.ignore.is_empty() {
-        let list = serde_json::json!(said.ignore).to_string();
+    if !claims.ignore.is_empty() {
+        let list = serde_json::json!(claims.ignore).to_string();
         manifest.annotations.insert(bake::image::ANNOTATION_DRIFT_IGNORE.to_owned(), list);
     }
     let manifest = put(MEDIA_MANIFEST, &manifest.to_json());
     let digest = manifest.digest;
     store
-        .publish(&draft, &[Version { reference: reference(name), manifest, referrers: vec![] }])
+        .publish(&staging, &[Version { reference: reference(name), manifest, referrers: vec![] }])
         .expect("publish");
     digest
 }
@@ -102,7 +102,7 @@ pub(crate) fn layers(name: &str, version: &str) -> Vec<Vec<u8>> {
 /// A lab whose store has `web:1.0.0`, and a root unpacked from it. Needs root.
 pub(crate) fn unpacked() -> (Lab, PathBuf) {
     let lab = Lab::new();
-    publish(&lab, "web:1.0.0", &layers("web", "1.0.0"), &Said::default());
+    publish(&lab, "web:1.0.0", &layers("web", "1.0.0"), &Claims::default());
     let root = unpack(&lab, "web:1.0.0", "root");
     (lab, root)
 }

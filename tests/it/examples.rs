@@ -29,7 +29,7 @@ fn net_a_program_is_compiled_in_a_stage_and_shipped_alone() {
     assert!(!manifest.out.contains("gcc") && !manifest.out.contains("./bin"), "{}", manifest.out);
     // Another comment, the same program: nothing above the stage is made again.
     let source = fs::read_to_string(lab.path("src/hello.c")).expect("ours");
-    lab.write("src/hello.c", &source.replace("/* Says", "/* Tells"));
+    lab.write("src/hello.c", &source.replace("/* Says", "/* Prints"));
     let again = lab.bake(["build", "scratch.toml"]);
     assert_eq!((again.code, &again.out), (0, &first.out), "{}", again.err);
     assert!(again.err.contains("done: compile"), "{}", again.err);

@@ -67,16 +67,16 @@ fn details() {
 fn an_index_shows_the_image_of_this_machine() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.staging().expect("draft");
+    let staging = store.staging().expect("staging");
     let mut other = Parts::new("other");
     other.config.architecture = "s390x".to_owned();
-    let other = other.put(&draft, "x:1").manifest.with_platform(Platform::linux("s390x"));
-    let ours = image(&draft, "x:1", "ours").manifest.with_platform(Platform::host());
+    let other = other.put(&staging, "x:1").manifest.with_platform(Platform::linux("s390x"));
+    let ours = image(&staging, "x:1", "ours").manifest.with_platform(Platform::host());
     let index = Index { manifests: vec![other.clone(), ours.clone()], ..Index::default() };
-    let (digest, size) = draft.put(&index.to_json()).expect("put");
+    let (digest, size) = staging.put(&index.to_json()).expect("put");
     let version = Version::new(reference("multi:1"), Descriptor::new(MEDIA_INDEX, digest, size));
-    store.publish(&draft, &[version]).expect("publish");
-    drop(draft);
+    store.publish(&staging, &[version]).expect("publish");
+    drop(staging);
     let details = show(&store, &reference("multi")).expect("show");
     assert_eq!((details.digest, details.manifest), (digest, ours.digest));
     assert_eq!(details.members.len(), 2);

@@ -19,7 +19,7 @@ fn all(store: &Store) -> Report {
     verify(store, &[], &silent()).expect("the store can be read")
 }
 
-/// Makes sure that exactly these problems are found, each told by a part of its text.
+/// Makes sure that exactly these problems are found, each recognised by a part of its text.
 #[track_caller]
 fn expect(report: &Report, level: Level, expected: &[&str]) {
     let found: Vec<&str> =
@@ -34,12 +34,12 @@ fn check(change: impl FnOnce(&mut Parts), expected: &[&str]) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "good:1", "good");
-    let draft = store.staging().expect("draft");
+    let staging = store.staging().expect("staging");
     let mut parts = Parts::new("bad");
     change(&mut parts);
-    let version = parts.put(&draft, "bad:1");
-    store.publish(&draft, &[version]).expect("publish");
-    drop(draft);
+    let version = parts.put(&staging, "bad:1");
+    store.publish(&staging, &[version]).expect("publish");
+    drop(staging);
     let report = all(&store);
     expect(&report, Level::Error, expected);
     expect(&report, Level::Warning, &[]);
@@ -70,10 +70,10 @@ fn a_good_store_has_no_problems() {
     assert_eq!((empty.images, empty.blobs, empty.bytes, empty.problems.len()), (0, 0, 0, 0));
     publish(&store, "web:1", "one");
     publish(&store, "web:2", "two");
-    let told = Arc::new(Mutex::new(vec![]));
+    let events = Arc::new(Mutex::new(vec![]));
     let sink: bake::event::Sink = {
-        let told = told.clone();
-        Arc::new(move |event| told.lock().expect("no panic").push(event))
+        let events = events.clone();
+        Arc::new(move |event| events.lock().expect("no panic").push(event))
     };
     let report = verify(&store, &[], &sink).expect("verify");
     assert_eq!(report.problems, []);
@@ -83,9 +83,9 @@ fn a_good_store_has_no_problems() {
         .map(|e| e.expect("entry").metadata().expect("stat").len())
         .sum();
     assert_eq!(report.bytes, bytes);
-    let told = told.lock().expect("no panic");
-    assert!(matches!(told.last(), Some(Event::ProgressEnd { task: "verify" })));
-    let most = told.iter().filter_map(|event| match event {
+    let events = events.lock().expect("no panic");
+    assert!(matches!(events.last(), Some(Event::ProgressEnd { task: "verify" })));
+    let most = events.iter().filter_map(|event| match event {
         Event::Progress { done, total, .. } => Some((*done, *total)),
         _ => None,
     });
@@ -282,16 +282,17 @@ fn the_directory_and_the_index_are_judged() {
 fn one_text_for_two_readers_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.staging().expect("draft");
-    let good = image(&draft, "good:1", "x");
-    let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read"))
-        .expect("a manifest");
+    let staging = store.staging().expect("staging");
+    let good = image(&staging, "good:1", "x");
+    let mut manifest =
+        Manifest::parse(&fs::read(staging.path(&good.manifest.digest)).expect("read"))
+            .expect("a manifest");
     manifest.extra.insert("manifests".to_owned(), serde_json::json!([]));
-    let (digest, size) = draft.put(&manifest.to_json()).expect("put");
+    let (digest, size) = staging.put(&manifest.to_json()).expect("put");
     let two = Version::new(reference("two:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
     let as_index = Version::new(reference("index:1"), Descriptor::new(MEDIA_INDEX, digest, size));
-    store.publish(&draft, &[good, two, as_index]).expect("publish");
-    drop(draft);
+    store.publish(&staging, &[good, two, as_index]).expect("publish");
+    drop(staging);
     expect(
         &all(&store),
         Level::Error,
@@ -309,7 +310,7 @@ fn a_bomb_is_not_unpacked() {
     // A gigabyte and a half of zeros in a file is about six kilobytes of zstd.
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.staging().expect("draft");
+    let staging = store.staging().expect("staging");
     let mut parts = Parts::new("bomb");
     let zeros = vec![0; 16 << 20];
     let frame = zstd::encode_all(&zeros[..], 3).expect("zstd");
@@ -328,8 +329,8 @@ fn a_bomb_is_not_unpacked() {
     }
     stored.extend(zstd::encode_all(&[0; 1024][..], 3).expect("zstd"));
     parts.layers[1] = (MEDIA_LAYER_ZSTD, stored);
-    let version = parts.put(&draft, "bomb:1");
-    store.publish(&draft, &[version]).expect("publish");
-    drop(draft);
+    let version = parts.put(&staging, "bomb:1");
+    store.publish(&staging, &[version]).expect("publish");
+    drop(staging);
     expect(&all(&store), Level::Error, &["bomb"]);
 }

@@ -782,7 +782,7 @@ fn whole_systems_packed_by_others_are_read() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        // GNU tar was told `./etc` twice: directories may repeat, files may not.
+        // GNU tar was given `./etc` twice: directories may repeat, files may not.
         let lab = Lab::new();
         let error = into(&lab.root(), Form::Tree, &output.stdout).expect_err("files repeat");
         assert!(error.to_string().contains("twice"), "{format}: {error}");

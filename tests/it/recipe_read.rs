@@ -204,7 +204,7 @@ fn a_swallowed_key_is_a_warning() {
     assert_eq!(recipe.warnings.len(), 1);
     assert!(recipe.warnings[0].warning);
     let recipe = read(&with("[[step]]\nrun = 'x'\nenv.timeout = '5m'\n"), &inputs_without_vars());
-    assert!(recipe.warnings.is_empty(), "said on purpose");
+    assert!(recipe.warnings.is_empty(), "on purpose");
 }
 
 #[test]

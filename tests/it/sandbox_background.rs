@@ -26,22 +26,22 @@ fn userns_a_service_runs_while_others_do_and_is_killed_at_the_end() {
     let token = "86421.25";
     let service =
         format!("echo begun; echo oops >&2; echo x > /ready; setsid sleep {token} & sleep {token}");
-    let mut said = vec![];
+    let mut printed = vec![];
     let job = lab.job(vec![
         start(&service),
         until("test -e /ready && echo seen", LONG),
         sh("ps ax >/dev/null; echo done"),
         Action::Still(SHORT),
     ]);
-    let ran = lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
-        if let JobEvent::Service { action, text } = heard {
-            said.push((*action, String::from_utf8_lossy(text).into_owned()));
+    let ran = lab.run_with(job, &Cancel::new().unwrap(), &mut |event| {
+        if let JobEvent::Service { action, text } = event {
+            printed.push((*action, String::from_utf8_lossy(text).into_owned()));
         }
     });
     assert!(ran.done(), "{ran:#?}");
     assert_eq!(ran.out, ["seen", "done"]);
-    said.sort();
-    assert_eq!(said, [(0, "begun".to_owned()), (0, "oops".to_owned())]);
+    printed.sort();
+    assert_eq!(printed, [(0, "begun".to_owned()), (0, "oops".to_owned())]);
     assert_eq!(alive(token), Vec::<u32>::new());
 }
 
@@ -120,14 +120,14 @@ fn userns_a_service_may_listen_on_any_port_as_anybody() {
     let mut service =
         exec(&["sh", "-c", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; sleep 600"]);
     service.user = "app".into();
-    let mut said = vec![];
+    let mut printed = vec![];
     let job = lab.job(vec![Action::Start(service), Action::Still(SHORT)]);
-    lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
-        if let JobEvent::Service { text, .. } = heard {
-            said.push(String::from_utf8_lossy(text).into_owned());
+    lab.run_with(job, &Cancel::new().unwrap(), &mut |event| {
+        if let JobEvent::Service { text, .. } = event {
+            printed.push(String::from_utf8_lossy(text).into_owned());
         }
     });
-    assert_eq!(said, ["0"]);
+    assert_eq!(printed, ["0"]);
     // A step does not find that a service was there before it.
     let ran = lab.sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start");
     assert_eq!(ran.line(), "1024");
@@ -137,15 +137,15 @@ fn userns_a_service_may_listen_on_any_port_as_anybody() {
 fn userns_many_services_have_many_voices() {
     let Some(lab) = Lab::new() else { return };
     let mut actions: Vec<Action> =
-        (0..5).map(|n| start(&format!("echo voice {n}; echo > /said-{n}; sleep 600"))).collect();
-    actions.push(until("for n in 0 1 2 3 4; do test -e /said-$n || exit 1; done", LONG));
-    let mut said = vec![];
-    lab.run_with(lab.job(actions), &Cancel::new().unwrap(), &mut |heard| {
-        if let JobEvent::Service { action, text } = heard {
-            said.push(format!("{action} {}", String::from_utf8_lossy(text)));
+        (0..5).map(|n| start(&format!("echo voice {n}; echo > /printed-{n}; sleep 600"))).collect();
+    actions.push(until("for n in 0 1 2 3 4; do test -e /printed-$n || exit 1; done", LONG));
+    let mut printed = vec![];
+    lab.run_with(lab.job(actions), &Cancel::new().unwrap(), &mut |event| {
+        if let JobEvent::Service { action, text } = event {
+            printed.push(format!("{action} {}", String::from_utf8_lossy(text)));
         }
     })
     .ok();
-    said.sort();
-    assert_eq!(said, [0, 1, 2, 3, 4].map(|n| format!("{n} voice {n}")));
+    printed.sort();
+    assert_eq!(printed, [0, 1, 2, 3, 4].map(|n| format!("{n} voice {n}")));
 }

@@ -57,8 +57,8 @@ fn userns_cancel_ends_jobs_now_and_later() {
         is_ready.recv().unwrap();
         from_another_thread.fire();
     });
-    let ran = lab.run_with(lab.job(vec![sh(&stubborn(&token))]), &cancel, &mut |heard| {
-        if matches!(heard, JobEvent::Line { .. }) {
+    let ran = lab.run_with(lab.job(vec![sh(&stubborn(&token))]), &cancel, &mut |event| {
+        if matches!(event, JobEvent::Line { .. }) {
             ready.send(()).unwrap();
         }
     });
@@ -78,8 +78,8 @@ fn userns_a_panic_of_the_listener_kills_everything() {
     let token = format!("panic-{}", std::process::id());
     let job = lab.job(vec![sh(&stubborn(&token))]);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        lab.session.run(job, &Cancel::new().unwrap(), &mut |heard| {
-            assert!(!matches!(heard, JobEvent::Line { .. }), "wanted")
+        lab.session.run(job, &Cancel::new().unwrap(), &mut |event| {
+            assert!(!matches!(event, JobEvent::Line { .. }), "wanted")
         })
     }));
     assert!(result.is_err());
@@ -102,15 +102,15 @@ fn userns_flooding_output_does_not_stop_a_timeout() {
     let Some(lab) = Lab::new() else { return };
     let flood = Action::Exec(Exec { timeout: Some(Duration::from_millis(300)), ..exec(&["yes"]) });
     let mut lines = 0_u64;
-    let ended = lab.session.run(lab.job(vec![flood]), &Cancel::new().unwrap(), &mut |heard| {
-        lines += u64::from(matches!(heard, JobEvent::Line { .. }))
+    let ended = lab.session.run(lab.job(vec![flood]), &Cancel::new().unwrap(), &mut |event| {
+        lines += u64::from(matches!(event, JobEvent::Line { .. }))
     });
     assert!(matches!(ended, Ok(Ended::Failed { how: Failure::TimedOut(_), .. })), "{ended:?}");
     assert!(lines > 0);
 }
 
 /// Not a test of its own: the builder that [`userns_killing_bake_leaves_nothing`] starts and kills.
-/// Jobs, one after the other, telling everything on standard output.
+/// Jobs, one after the other, with every event on standard output.
 #[test]
 fn userns_builder() {
     let Some(token) = std::env::var("BAKE_TEST_BUILDER").ok() else { return };
@@ -118,10 +118,10 @@ fn userns_builder() {
     println!("dir {}", lab.dir.path().display());
     for _ in 0..3 {
         let job = lab.job(vec![sh("echo line"), sh(&format!("echo {token}; true")), sh("true")]);
-        lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| println!("{heard:?}")).ok();
+        lab.run_with(job, &Cancel::new().unwrap(), &mut |event| println!("{event:?}")).ok();
     }
-    lab.run_with(lab.job(vec![sh(&stubborn(&token))]), &Cancel::new().unwrap(), &mut |heard| {
-        println!("{heard:?}")
+    lab.run_with(lab.job(vec![sh(&stubborn(&token))]), &Cancel::new().unwrap(), &mut |event| {
+        println!("{event:?}")
     });
 }
 

@@ -206,7 +206,7 @@ fn userns_abstract_sockets_of_the_host_are_out_of_reach() {
 }
 
 /// Whether the kernel's Landlock is on and knows scopes (ABI 6): as `landlock_create_ruleset` for
-/// its version tells.
+/// its version shows.
 fn landlock_scopes() -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
@@ -240,8 +240,8 @@ fn userns_the_program_itself_is_out_of_reach() {
     // And what runs there is a sealed copy in memory, or the file through a read-only mount with no
     // path: seen from outside while a job runs.
     let mut seen = 0;
-    lab.run_with(lab.job(vec![sh("echo now")]), &Cancel::new().unwrap(), &mut |heard| {
-        if matches!(heard, JobEvent::Line { .. }) {
+    lab.run_with(lab.job(vec![sh("echo now")]), &Cancel::new().unwrap(), &mut |event| {
+        if matches!(event, JobEvent::Line { .. }) {
             seen += helpers_of_this_process().len();
             for pid in helpers_of_this_process() {
                 // A user may not look into what became root of a namespace of its own; root may.

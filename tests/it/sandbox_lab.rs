@@ -162,9 +162,9 @@ impl Lab {
     ) -> Ran {
         let upper = job.root.as_ref().map(|root| root.upper.clone()).unwrap_or_default();
         let (mut out, mut err) = (vec![], vec![]);
-        let ended = self.session.run(job, cancel, &mut |heard| {
-            also(&heard);
-            if let JobEvent::Line { stderr, text } = heard {
+        let ended = self.session.run(job, cancel, &mut |event| {
+            also(&event);
+            if let JobEvent::Line { stderr, text } = event {
                 let text = String::from_utf8_lossy(text).into_owned();
                 if stderr { err.push(text) } else { out.push(text) }
             }

@@ -97,8 +97,8 @@ fn userns_actions_are_told_in_order() {
     let Some(lab) = Lab::new() else { return };
     let mut story = vec![];
     let job = lab.job(vec![sh("echo a; printf b >&2"), ping(Ping::default()), sh("echo c")]);
-    lab.run_with(job, &Cancel::new().unwrap(), &mut |heard| {
-        story.push(match heard {
+    lab.run_with(job, &Cancel::new().unwrap(), &mut |event| {
+        story.push(match event {
             JobEvent::Action(n) => format!("action {n}"),
             JobEvent::Line { stderr, text } => {
                 format!("{} {}", if *stderr { "err" } else { "out" }, String::from_utf8_lossy(text))
@@ -222,7 +222,7 @@ fn userns_calls_that_fail_say_why() {
 fn userns_calls_after_changes_only_are_skipped_before() {
     let Some(lab) = Lab::new() else { return };
     let if_changed = |ping| Action::CallIfChanged(BuiltIn::Ping(ping).into());
-    let mut told = vec![];
+    let mut events = vec![];
     let job = lab.job(vec![
         sh("true"),
         if_changed(failing()),
@@ -231,12 +231,12 @@ fn userns_calls_after_changes_only_are_skipped_before() {
         if_changed(Ping::default()),
     ]);
     let ran = lab.run_with(job, &Cancel::new().unwrap(), &mut |event| match event {
-        JobEvent::Action(n) => told.push(*n),
-        JobEvent::Progress(_) => told.push(100),
+        JobEvent::Action(n) => events.push(*n),
+        JobEvent::Progress(_) => events.push(100),
         _ => {}
     });
     assert!(ran.done(), "{ran:#?}");
-    assert_eq!(told, [0, 1, 2, 100, 3, 4, 100]);
+    assert_eq!(events, [0, 1, 2, 100, 3, 4, 100]);
     let ran = lab.run(lab.job(vec![sh("rm /etc/group"), if_changed(failing())]));
     assert_eq!(failed(&ran), (1, &Failure::Call(CallError::refused("asked to fail"))));
 }
@@ -275,8 +275,8 @@ fn userns_jobs_at_the_same_time_have_networks_of_their_own() {
     let session = &lab.session;
     let run = |job: Job| {
         let mut lines = vec![];
-        let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
-            if let JobEvent::Line { text, .. } = heard {
+        let ended = session.run(job, &Cancel::new().unwrap(), &mut |event| {
+            if let JobEvent::Line { text, .. } = event {
                 lines.push(String::from_utf8_lossy(text).into_owned());
                 barrier.wait();
                 std::fs::write(sign.join("both"), "").unwrap();
@@ -318,8 +318,8 @@ fn userns_two_sessions_at_once() {
             ((job(&one), &one.session), (job(&two), &two.session));
         let work = |session: &bake::job::Session, job: Job| {
             let mut out = vec![];
-            let ended = session.run(job, &Cancel::new().unwrap(), &mut |heard| {
-                if let JobEvent::Line { text, .. } = heard {
+            let ended = session.run(job, &Cancel::new().unwrap(), &mut |event| {
+                if let JobEvent::Line { text, .. } = event {
                     out.push(
                         String::from_utf8_lossy(text)
                             .split_whitespace()

@@ -190,10 +190,10 @@ fn what_must_not_be_promoted_is_not() {
         Err(Error::NoChannel { .. })
     ));
     assert!(tree(lab.dir.path()) == before);
-    let draft = lab.store.staging().expect("draft");
-    let mut untested = image(&draft, "web:5", "5");
+    let staging = lab.store.staging().expect("staging");
+    let mut untested = image(&staging, "web:5", "5");
     untested.manifest.annotations.insert(TESTED_ANNOTATION.to_owned(), UNTESTED.to_owned());
-    lab.store.publish(&draft, &[untested]).expect("publish");
+    lab.store.publish(&staging, &[untested]).expect("publish");
     assert!(matches!(lab.promote("web:5", "p"), Err(Error::Untested { .. })));
     lab.store.revoke(&reference("web:2"), "bad", &ann()).expect("revoke");
     match lab.promote("web:2", "p") {
@@ -304,13 +304,13 @@ fn derived(
     of: &Version,
     change: impl Fn(&Staging, &mut Manifest),
 ) -> Version {
-    let draft = store.staging().expect("draft");
+    let staging = store.staging().expect("staging");
     let mut manifest =
         Manifest::parse(&store.read_blob(&of.manifest.digest).expect("read")).expect("a manifest");
-    change(&draft, &mut manifest);
-    let (digest, size) = draft.put(&manifest.to_json()).expect("put");
+    change(&staging, &mut manifest);
+    let (digest, size) = staging.put(&manifest.to_json()).expect("put");
     let version = Version::new(reference(name), Descriptor::new(MEDIA_MANIFEST, digest, size));
-    store.publish(&draft, std::slice::from_ref(&version)).expect("publish");
+    store.publish(&staging, std::slice::from_ref(&version)).expect("publish");
     version
 }
 
@@ -333,12 +333,12 @@ fn descendants_are_found_by_name_digest_and_layers() {
     );
     derived(&lab.store, "by-name:1", &other, say("name", "web:1"));
     // Its own digest has spoken: it was another web:1.
-    derived(&lab.store, "not-it:1", &other, |draft, manifest| {
-        say("name", "web:1")(draft, manifest);
-        say("digest", &other.manifest.digest.to_string())(draft, manifest);
+    derived(&lab.store, "not-it:1", &other, |staging, manifest| {
+        say("name", "web:1")(staging, manifest);
+        say("digest", &other.manifest.digest.to_string())(staging, manifest);
     });
-    derived(&lab.store, "by-layers:1", &base, |draft, manifest| {
-        let (digest, size) = draft.put(b"one more layer").expect("put");
+    derived(&lab.store, "by-layers:1", &base, |staging, manifest| {
+        let (digest, size) = staging.put(b"one more layer").expect("put");
         manifest.layers.push(Descriptor::new(manifest.layers[0].media_type.clone(), digest, size));
     });
     let grandchild = derived(
@@ -348,12 +348,12 @@ fn descendants_are_found_by_name_digest_and_layers() {
         say("digest", &by_digest.manifest.digest.to_string()),
     );
     // An index of it, as of an image for several machines.
-    let draft = lab.store.staging().expect("draft");
+    let staging = lab.store.staging().expect("staging");
     let index = Index { manifests: vec![grandchild.manifest.clone()], ..Index::default() };
-    let (digest, size) = draft.put(&index.to_json()).expect("put");
+    let (digest, size) = staging.put(&index.to_json()).expect("put");
     lab.store
         .publish(
-            &draft,
+            &staging,
             &[Version::new(reference("many:1"), Descriptor::new(MEDIA_INDEX, digest, size))],
         )
         .expect("publish");

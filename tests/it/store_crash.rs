@@ -32,11 +32,13 @@ const REFUSED: i32 = 41;
 /// the store too.
 fn live(dir: &Path) -> Result<(), bake::store::Error> {
     let store = Store::open(dir)?;
-    let draft = store.staging()?;
-    let versions =
-        [Parts::new("one").try_put(&draft, "web:1")?, Parts::new("two").try_put(&draft, "app:1")?];
-    store.publish(&draft, &versions)?;
-    drop(draft);
+    let staging = store.staging()?;
+    let versions = [
+        Parts::new("one").try_put(&staging, "web:1")?,
+        Parts::new("two").try_put(&staging, "app:1")?,
+    ];
+    store.publish(&staging, &versions)?;
+    drop(staging);
     store.remove(&reference("web:1")).map(drop)
 }
 
@@ -75,7 +77,7 @@ fn count(call: &str) -> Option<usize> {
 /// that the next build works.
 fn check(dir: &Path, what: &str) -> Vec<String> {
     let store = Store::open(dir).unwrap_or_else(|e| panic!("{what}: {e:?}"));
-    drop(store.dead_stagings().expect("dead drafts"));
+    drop(store.dead_stagings().expect("dead staging directories"));
     check_whole(&store);
     let left: Vec<_> = std::fs::read_dir(dir.join("scratch"))
         .expect("list")

@@ -1,5 +1,5 @@
-//! Garbage collection: what goes, what stays whatever is asked for, and that what is said is what
-//! is done.
+//! Garbage collection: what goes, what stays whatever is asked for, and that what is reported is
+//! what is done.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -51,12 +51,12 @@ impl Lab {
     fn collect(&self, rules: &Rules) -> Garbage {
         tick();
         let before = seen(self.dir.path());
-        let told = self.store.garbage(rules).expect("plan");
+        let planned = self.store.garbage(rules).expect("plan");
         assert!(seen(self.dir.path()) == before, "looking changes nothing");
-        let grave = self.store.staging().expect("draft");
-        let done = self.store.collect(rules, Some(&grave)).expect("collect");
-        grave.discard().expect("discard");
-        assert_eq!(told, done);
+        let trash = self.store.staging().expect("staging");
+        let done = self.store.collect(rules, Some(&trash)).expect("collect");
+        trash.discard().expect("discard");
+        assert_eq!(planned, done);
         check_whole(&self.store);
         assert_eq!(self.store.garbage(rules).expect("plan").amounts, [], "nothing is left to do");
         done
@@ -158,12 +158,12 @@ fn rules_for_versions() {
 fn what_speaks_about_a_version_goes_with_it() {
     let lab = lab(&["web:1"]);
     let before = seen(lab.dir.path());
-    let draft = lab.store.staging().expect("draft");
-    let mut old = image(&draft, "app:1", "old");
-    old.referrers.push(referrer(&draft, &old.manifest, "tested"));
+    let staging = lab.store.staging().expect("staging");
+    let mut old = image(&staging, "app:1", "old");
+    old.referrers.push(referrer(&staging, &old.manifest, "tested"));
     let digest = old.manifest.digest;
-    lab.store.publish(&draft, &[old]).expect("publish");
-    drop(draft);
+    lab.store.publish(&staging, &[old]).expect("publish");
+    drop(staging);
     publish(&lab.store, "app:2", "new");
     lab.collect(&Rules { keep: Some(1), ..rules() });
     assert!(lab.store.referrers(&digest).expect("referrers").is_empty());
@@ -252,9 +252,9 @@ fn what_nobody_has_used_leaves_the_cache() {
         .expect("symlink");
     let held = Lock::shared(&lab.dir.path().join("cache/locks/held")).expect("lock");
     tick();
-    let told = lab.store.garbage(&rules()).expect("plan");
+    let planned = lab.store.garbage(&rules()).expect("plan");
     let done = lab.store.collect(&rules(), None).expect("collect");
-    assert_eq!(told, done);
+    assert_eq!(planned, done);
     drop(held);
     for path in stay {
         assert!(path.exists(), "{}", path.display());
@@ -317,22 +317,22 @@ fn unpacked_layers_go_unless_somebody_stands_on_them() {
     // One that was moved in a moment ago, by a build that has not written its mark yet.
     lab.file("cache/layers/new/etc/motd", "new", old);
     let held = Lock::shared(&lab.dir.path().join("cache/layers/held.used")).expect("lock");
-    let told = lab.store.garbage(&rules()).expect("plan");
-    assert_eq!(count(&told, Kind::Layers), 1);
-    assert!(told.bytes() > 0);
+    let planned = lab.store.garbage(&rules()).expect("plan");
+    assert_eq!(count(&planned, Kind::Layers), 1);
+    assert!(planned.bytes() > 0);
     assert_eq!(
         count(&lab.store.collect(&rules(), None).expect("collect"), Kind::Layers),
         0,
         "nowhere to move it to"
     );
-    let grave = lab.store.staging().expect("draft");
-    let done = lab.store.collect(&rules(), Some(&grave)).expect("collect");
-    assert_eq!(done, told);
+    let trash = lab.store.staging().expect("staging");
+    let done = lab.store.collect(&rules(), Some(&trash)).expect("collect");
+    assert_eq!(done, planned);
     assert_eq!(
-        fs::read_to_string(grave.dir().join("layer-stale/etc/motd")).expect("moved"),
+        fs::read_to_string(trash.dir().join("layer-stale/etc/motd")).expect("moved"),
         "stale"
     );
-    drop((grave, held));
+    drop((trash, held));
     let mut left: Vec<_> = fs::read_dir(lab.dir.path().join("cache/layers"))
         .expect("list")
         .map(|entry| entry.expect("entry").file_name())
@@ -350,7 +350,7 @@ fn what_a_running_build_has_used_stays() {
         ..Rules::default()
     };
     let stale = lab.file("cache/packages/stale", "x", DAY);
-    let build = lab.store.staging().expect("draft");
+    let build = lab.store.staging().expect("staging");
     let used = lab.file("cache/packages/used", "x", Duration::from_secs(60));
     let log = lab.store.logs(build.id()).expect("logs").join("1.log");
     fs::write(&log, "x").expect("write");
@@ -372,9 +372,9 @@ fn what_a_running_build_has_used_stays() {
 fn the_scratch_of_the_dead_is_told_and_left_to_the_sweep() {
     let lab = lab(&[]);
     lab.file("scratch/20000101T000000000-dead/step-1/u/file", "some bytes", DAY);
-    let told = lab.store.garbage(&rules()).expect("plan");
-    assert_eq!(count(&told, Kind::Scratch), 1);
-    assert!(told.bytes() > 0);
+    let planned = lab.store.garbage(&rules()).expect("plan");
+    assert_eq!(count(&planned, Kind::Scratch), 1);
+    assert!(planned.bytes() > 0);
     assert_eq!(lab.store.dead_stagings().expect("dead").len(), 1, "looking claims nothing");
 }
 

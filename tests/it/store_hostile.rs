@@ -1,5 +1,5 @@
-//! Torn, cut, foreign and unwritable stores: each is told by what is wrong with it, and nothing is
-//! lost or made worse.
+//! Torn, cut, foreign and unwritable stores: each is reported with what is wrong with it, and
+//! nothing is lost or made worse.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -109,9 +109,9 @@ fn blobs_are_verified() {
     assert!(corrupt());
     assert!(matches!(store.blob_of(&version.manifest), Err(Error::Corrupt { .. })));
     // One that was cut is mended by publishing the same again.
-    let draft = store.staging().expect("draft");
+    let staging = store.staging().expect("staging");
     assert_eq!(
-        store.publish(&draft, &[image(&draft, "web:1", "one")]).expect("publish"),
+        store.publish(&staging, &[image(&staging, "web:1", "one")]).expect("publish"),
         [Published::Already]
     );
     check_whole(&store);
@@ -230,18 +230,18 @@ fn root_a_full_disk_changes_nothing() {
     let store = Store::open(&path).expect("open");
     publish(&store, "web:1", "one");
     let before = tree(&path);
-    // Full while the draft is written.
-    let draft = store.staging().expect("draft");
+    // Full while the staging directory is written.
+    let staging = store.staging().expect("staging");
     let big = vec![7; 1 << 20];
-    assert!(matches!(draft.put(&big), Err(Error::Full { .. })));
+    assert!(matches!(staging.put(&big), Err(Error::Full { .. })));
     // Full at the moment of the publish.
-    let version = image(&draft, "web:2", "two");
+    let version = image(&staging, "web:2", "two");
     let stuffing = dir.path().join("stuffing");
     let mut file = fs::File::create(&stuffing).expect("create");
     assert!(std::io::Write::write_all(&mut file, &big).is_err(), "full now");
     drop(file);
     assert!(matches!(
-        store.publish(&draft, std::slice::from_ref(&version)),
+        store.publish(&staging, std::slice::from_ref(&version)),
         Err(Error::Full { .. })
     ));
     assert!(matches!(store.remove(&reference("web:1")), Err(Error::Full { .. })));
@@ -249,8 +249,8 @@ fn root_a_full_disk_changes_nothing() {
     after.retain(|name, _| !name.starts_with("scratch/2"));
     assert!(after == before, "{:?}", after.keys());
     fs::remove_file(&stuffing).expect("remove");
-    store.publish(&draft, &[version]).expect("there is room again");
-    drop(draft);
+    store.publish(&staging, &[version]).expect("there is room again");
+    drop(staging);
     check_whole(&store);
     drop(mount);
 }

@@ -73,13 +73,13 @@ impl Parts {
         Self { config, layers }
     }
 
-    pub(crate) fn put(&self, draft: &Staging, name: &str) -> Version {
-        self.try_put(draft, name).expect("put")
+    pub(crate) fn put(&self, staging: &Staging, name: &str) -> Version {
+        self.try_put(staging, name).expect("put")
     }
 
-    pub(crate) fn try_put(&self, draft: &Staging, name: &str) -> Result<Version, Error> {
+    pub(crate) fn try_put(&self, staging: &Staging, name: &str) -> Result<Version, Error> {
         let put = |media: &str, bytes: &[u8]| {
-            draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size))
+            staging.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size))
         };
         let layers =
             self.layers.iter().map(|(media, bytes)| put(media, bytes)).collect::<Result<_, _>>()?;
@@ -89,15 +89,15 @@ impl Parts {
     }
 }
 
-/// Puts a small image into the draft.
-pub(crate) fn image(draft: &Staging, name: &str, content: &str) -> Version {
-    Parts::new(content).put(draft, name)
+/// Puts a small image into the staging directory.
+pub(crate) fn image(staging: &Staging, name: &str, content: &str) -> Version {
+    Parts::new(content).put(staging, name)
 }
 
-/// Puts what speaks about `subject` into the draft: an artifact with one file.
-pub(crate) fn referrer(draft: &Staging, subject: &Descriptor, text: &str) -> Descriptor {
+/// Puts what speaks about `subject` into the staging directory: an artifact with one file.
+pub(crate) fn referrer(staging: &Staging, subject: &Descriptor, text: &str) -> Descriptor {
     let put = |media: &str, bytes: &[u8]| {
-        draft.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size)).expect("put")
+        staging.put(bytes).map(|(digest, size)| Descriptor::new(media, digest, size)).expect("put")
     };
     let mut manifest =
         Manifest::new(put(MEDIA_EMPTY, b"{}"), vec![put("text/plain", text.as_bytes())]);
@@ -111,9 +111,9 @@ pub(crate) fn referrer(draft: &Staging, subject: &Descriptor, text: &str) -> Des
 
 /// Publishes a small image.
 pub(crate) fn publish(store: &Store, name: &str, content: &str) -> Version {
-    let draft = store.staging().expect("draft");
-    let version = image(&draft, name, content);
-    store.publish(&draft, std::slice::from_ref(&version)).expect("publish");
+    let staging = store.staging().expect("staging");
+    let version = image(&staging, name, content);
+    store.publish(&staging, std::slice::from_ref(&version)).expect("publish");
     version
 }
 

@@ -17,9 +17,9 @@ const TAKEN: i32 = 42;
 
 fn write(dir: &Path, name: &str, content: &str) -> i32 {
     let store = Store::open(dir).expect("open");
-    let draft = store.staging().expect("draft");
-    let version = image(&draft, name, content);
-    match store.publish(&draft, &[version]) {
+    let staging = store.staging().expect("staging");
+    let version = image(&staging, name, content);
+    match store.publish(&staging, &[version]) {
         Ok(published) if published == [Published::New] => NEW,
         Ok(_) => ALREADY,
         Err(Error::VersionTaken { .. }) => TAKEN,
@@ -131,9 +131,9 @@ fn publishers_and_removers_do_not_lose_each_others_blobs() {
 fn holder() {
     let Some(dir) = std::env::var_os("BAKE_DRAFT_CHILD") else { return };
     let store = Store::open(dir.as_ref()).expect("open");
-    let draft = store.staging().expect("draft");
-    draft.put(b"half a layer").expect("put");
-    std::fs::write(Path::new(&dir).join("cache/ready"), draft.id()).expect("write");
+    let staging = store.staging().expect("staging");
+    staging.put(b"half a layer").expect("put");
+    std::fs::write(Path::new(&dir).join("cache/ready"), staging.id()).expect("write");
     // Until killed: nobody writes to this end.
     let mut nothing = String::new();
     std::io::stdin().read_line(&mut nothing).expect("read");

@@ -53,26 +53,26 @@ fn a_version_is_one_content_for_ever() {
     let store = Store::open(dir.path()).expect("open");
     let first = publish(&store, "web:1", "one");
     let before = tree(dir.path());
-    let draft = store.staging().expect("draft");
-    let same = image(&draft, "web:1", "one");
-    assert_eq!(store.publish(&draft, &[same]).expect("the same again"), [Published::Already]);
-    let other = image(&draft, "web:1", "other");
-    let fresh = image(&draft, "web:2", "fresh");
-    match store.publish(&draft, &[fresh.clone(), other.clone()]) {
+    let staging = store.staging().expect("staging");
+    let same = image(&staging, "web:1", "one");
+    assert_eq!(store.publish(&staging, &[same]).expect("the same again"), [Published::Already]);
+    let other = image(&staging, "web:1", "other");
+    let fresh = image(&staging, "web:2", "fresh");
+    match store.publish(&staging, &[fresh.clone(), other.clone()]) {
         Err(Error::VersionTaken { reference, have, want }) => {
             assert_eq!(reference.to_string(), "web:1");
             assert_eq!((have, want), (first.manifest.digest, other.manifest.digest));
         }
         result => panic!("{result:?}"),
     }
-    drop(draft);
+    drop(staging);
     assert!(tree(dir.path()) == before, "all or none: web:2 is not there either");
     // Two contents for one version in one publish.
-    let draft = store.staging().expect("draft");
-    let (a, b) = (image(&draft, "x:1", "a"), image(&draft, "x:1", "b"));
-    assert!(matches!(store.publish(&draft, &[a.clone(), b]), Err(Error::VersionTaken { .. })));
+    let staging = store.staging().expect("staging");
+    let (a, b) = (image(&staging, "x:1", "a"), image(&staging, "x:1", "b"));
+    assert!(matches!(store.publish(&staging, &[a.clone(), b]), Err(Error::VersionTaken { .. })));
     assert_eq!(
-        store.publish(&draft, &[a.clone(), a]).expect("twice the same"),
+        store.publish(&staging, &[a.clone(), a]).expect("twice the same"),
         [Published::New, Published::Already]
     );
     assert_eq!(names(&store), ["web:1", "x:1"]);
@@ -83,14 +83,14 @@ fn a_version_is_one_content_for_ever() {
 fn several_versions_appear_together() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
-    let draft = store.staging().expect("draft");
-    let versions = [image(&draft, "web:1", "one"), image(&draft, "worker:1", "two")];
+    let staging = store.staging().expect("staging");
+    let versions = [image(&staging, "web:1", "one"), image(&staging, "worker:1", "two")];
     assert_eq!(
-        store.publish(&draft, &versions).expect("publish"),
+        store.publish(&staging, &versions).expect("publish"),
         [Published::New, Published::New]
     );
-    assert_eq!(store.publish(&draft, &[]).expect("nothing"), []);
-    drop(draft);
+    assert_eq!(store.publish(&staging, &[]).expect("nothing"), []);
+    drop(staging);
     assert_eq!(names(&store), ["web:1", "worker:1"]);
     check_whole(&store);
 }
@@ -101,9 +101,9 @@ fn several_drafts_appear_together_or_not_at_all() {
     let store = Store::open(dir.path()).expect("open");
     let taken = publish(&store, "app:1", "taken");
     let before = tree(dir.path());
-    let (one, two) = (store.staging().expect("draft"), store.staging().expect("draft"));
+    let (one, two) = (store.staging().expect("staging"), store.staging().expect("staging"));
     let web = image(&one, "web:1", "one");
-    // Made in one draft, its blobs in the other.
+    // Made in one staging directory, its blobs in the other.
     let lent = Version::new(reference("lent:1"), image(&one, "x:1", "lent").manifest);
     let other = image(&two, "app:1", "other");
     match store.publish_all(&[(&one, std::slice::from_ref(&web)), (&two, &[lent.clone(), other])]) {
@@ -116,7 +116,7 @@ fn several_drafts_appear_together_or_not_at_all() {
     after.retain(|name, _| !name.starts_with("scratch"));
     assert!(
         before.iter().filter(|(name, _)| !name.starts_with("scratch")).eq(after.iter()),
-        "nothing of either draft"
+        "nothing of either staging directory"
     );
     let app = image(&two, "app:2", "two");
     let published = store
@@ -134,21 +134,21 @@ fn what_speaks_about_a_version_comes_and_goes_with_it() {
     let store = Store::open(dir.path()).expect("open");
     publish(&store, "old:1", "old");
     let before = tree(dir.path());
-    let draft = store.staging().expect("draft");
-    let mut web = image(&draft, "web:1", "one");
-    let attestation = referrer(&draft, &web.manifest, "tested");
+    let staging = store.staging().expect("staging");
+    let mut web = image(&staging, "web:1", "one");
+    let attestation = referrer(&staging, &web.manifest, "tested");
     web.referrers.push(attestation.clone());
-    let stranger = referrer(&draft, &image(&draft, "x:1", "other").manifest, "of another");
+    let stranger = referrer(&staging, &image(&staging, "x:1", "other").manifest, "of another");
     let mut wrong = web.clone();
     wrong.referrers.push(stranger);
-    assert!(matches!(store.publish(&draft, &[wrong]), Err(Error::Incomplete { .. })));
+    assert!(matches!(store.publish(&staging, &[wrong]), Err(Error::Incomplete { .. })));
     web.manifest.annotations.insert("bake.tested".to_owned(), "yes".to_owned());
-    store.publish(&draft, std::slice::from_ref(&web)).expect("publish");
-    // The same content under a second name, and what speaks about it told again.
+    store.publish(&staging, std::slice::from_ref(&web)).expect("publish");
+    // The same content under a second name, and what speaks about it given again.
     let mut twin = web.clone();
     twin.reference = reference("web:2");
-    store.publish(&draft, &[twin]).expect("publish");
-    drop(draft);
+    store.publish(&staging, &[twin]).expect("publish");
+    drop(staging);
     check_whole(&store);
     let found = store.referrers(&web.manifest.digest).expect("referrers");
     assert_eq!(found.len(), 1, "{found:?}");
@@ -182,27 +182,28 @@ fn what_does_not_hold_together_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let before = tree(dir.path());
-    let draft = store.staging().expect("draft");
-    let good = image(&draft, "web:1", "one");
+    let staging = store.staging().expect("staging");
+    let good = image(&staging, "web:1", "one");
     let mut wrong_size = good.clone();
     wrong_size.manifest.size += 1;
     let missing =
         Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, Digest::of("nothing"), 7));
-    let mut manifest = Manifest::parse(&fs::read(draft.path(&good.manifest.digest)).expect("read"))
-        .expect("a manifest");
+    let mut manifest =
+        Manifest::parse(&fs::read(staging.path(&good.manifest.digest)).expect("read"))
+            .expect("a manifest");
     manifest.layers[0] =
         Descriptor::new(manifest.layers[0].media_type.clone(), Digest::of("no such layer"), 4);
-    let (digest, size) = draft.put(&manifest.to_json()).expect("put");
+    let (digest, size) = staging.put(&manifest.to_json()).expect("put");
     let no_layer = Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
     for version in [wrong_size, missing, no_layer] {
-        assert!(matches!(store.publish(&draft, &[version]), Err(Error::Incomplete { .. })));
+        assert!(matches!(store.publish(&staging, &[version]), Err(Error::Incomplete { .. })));
     }
-    let (digest, size) = draft.put(b"no manifest").expect("put");
+    let (digest, size) = staging.put(b"no manifest").expect("put");
     let garbage = Version::new(reference("web:1"), Descriptor::new(MEDIA_MANIFEST, digest, size));
-    assert!(matches!(store.publish(&draft, &[garbage]), Err(Error::Content { .. })));
+    assert!(matches!(store.publish(&staging, &[garbage]), Err(Error::Content { .. })));
     let nameless = Version::new(reference("web"), good.manifest);
-    assert!(matches!(store.publish(&draft, &[nameless]), Err(Error::NoVersion { .. })));
-    drop(draft);
+    assert!(matches!(store.publish(&staging, &[nameless]), Err(Error::NoVersion { .. })));
+    drop(staging);
     let mut after = tree(dir.path());
     after.retain(|name, _| name != "scratch/lock");
     assert!(after == before, "{:?}", after.keys());
@@ -216,15 +217,15 @@ fn what_is_removed_is_gone_and_nothing_else() {
     let before = tree(dir.path());
     publish(&store, "web:2", "two");
     publish(&store, "app:1", "one");
-    // A draft in flight does not lose what it has.
-    let draft = store.staging().expect("draft");
-    let later = image(&draft, "web:3", "two");
+    // A staging directory in flight does not lose what it has.
+    let staging = store.staging().expect("staging");
+    let later = image(&staging, "web:3", "two");
     let removed = store.remove(&reference("web:2")).expect("remove");
     assert_eq!(removed.reference.to_string(), "web:2");
     assert_eq!(names(&store), ["app:1", "web:1"]);
     check_whole(&store);
-    store.publish(&draft, &[later]).expect("publish");
-    drop(draft);
+    store.publish(&staging, &[later]).expect("publish");
+    drop(staging);
     store.remove(&reference("web:3")).expect("remove");
     store.remove(&reference("app:1")).expect("remove");
     assert!(tree(dir.path()) == before, "as if it had never been");
@@ -282,22 +283,23 @@ fn foreign_entries_stay() {
 fn a_draft_dropped_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
-    drop(store.staging().expect("draft"));
+    drop(store.staging().expect("staging"));
     let before = tree(dir.path());
-    let draft = store.staging().expect("draft");
-    image(&draft, "web:1", "one");
-    drop(draft.blob().expect("blob"));
-    let deep = draft.dir().join("step/work/work");
+    let staging = store.staging().expect("staging");
+    image(&staging, "web:1", "one");
+    drop(staging.blob().expect("blob"));
+    let deep = staging.dir().join("step/work/work");
     fs::create_dir_all(&deep).expect("mkdir");
     fs::set_permissions(&deep, fs::Permissions::from_mode(0o0)).expect("chmod");
     assert!(store.dead_stagings().expect("dead").is_empty(), "it lives");
     assert!(
-        draft.dir().starts_with(store.dir().join("scratch")) && draft.dir().ends_with(draft.id())
+        staging.dir().starts_with(store.dir().join("scratch"))
+            && staging.dir().ends_with(staging.id())
     );
-    draft.discard().expect("discard");
+    staging.discard().expect("discard");
     assert!(tree(dir.path()) == before);
     let mut ids: Vec<String> =
-        (0..100).map(|_| store.staging().expect("draft").id().to_owned()).collect();
+        (0..100).map(|_| store.staging().expect("staging").id().to_owned()).collect();
     ids.dedup();
     assert_eq!(ids.len(), 100);
 }
@@ -306,23 +308,23 @@ fn a_draft_dropped_leaves_nothing() {
 fn files_are_adopted_by_link_or_copy() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(&dir.path().join("store")).expect("open");
-    let draft = store.staging().expect("draft");
+    let staging = store.staging().expect("staging");
     let file = store.cache("layers").expect("cache").join("f");
     for (mode, linked) in [(0o644, true), (0o600, false)] {
         let content = format!("content {mode:o}");
         fs::write(&file, &content).expect("write");
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("chmod");
         let digest = Digest::of(&content);
-        draft.adopt(&file, &digest).expect("adopt");
-        draft.adopt(&file, &digest).expect("again");
-        let meta = fs::metadata(draft.path(&digest)).expect("there");
+        staging.adopt(&file, &digest).expect("adopt");
+        staging.adopt(&file, &digest).expect("again");
+        let meta = fs::metadata(staging.path(&digest)).expect("there");
         assert_eq!((meta.nlink() == 2, meta.mode() & 0o777), (linked, 0o644));
-        assert!(draft.open(&digest).expect("open").is_some());
+        assert!(staging.open(&digest).expect("open").is_some());
         fs::remove_file(&file).expect("remove");
     }
     std::os::unix::fs::symlink("/etc/passwd", &file).expect("symlink");
-    draft.adopt(&file, &Digest::of("x")).expect_err("a link");
-    draft.adopt(&dir.path().join("no"), &Digest::of("x")).expect_err("nothing");
+    staging.adopt(&file, &Digest::of("x")).expect_err("a link");
+    staging.adopt(&dir.path().join("no"), &Digest::of("x")).expect_err("nothing");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `examples/story`: told from beginning to end, every claim of it holds, and nothing is left of
+//! `examples/story`: run from beginning to end, every claim of it holds, and nothing is left of
 //! it.
 
 use std::collections::BTreeMap;
@@ -87,10 +87,10 @@ fn root_net_the_story_holds() {
     }
     let lab = Lab::new();
     let out = lab.path("out");
-    let told = run(script(&lab).arg("--out").arg(&out).args(["--rate", "40"]));
-    let text = format!("{}\n{}", told.out, told.err);
-    assert_eq!(told.code, 0, "{text}");
-    let counts: BTreeMap<_, u64> = told
+    let printed = run(script(&lab).arg("--out").arg(&out).args(["--rate", "40"]));
+    let text = format!("{}\n{}", printed.out, printed.err);
+    assert_eq!(printed.code, 0, "{text}");
+    let counts: BTreeMap<_, u64> = printed
         .out
         .lines()
         .filter_map(|line| line.split_once(": "))
@@ -105,7 +105,7 @@ fn root_net_the_story_holds() {
     assert_eq!(sent, one + two, "each request was answered by one version or the other\n{text}");
     assert!(one > 200 && two > 100, "{text}");
     assert_eq!(
-        told.out.lines().filter(|line| line.starts_with("[ok] ")).count() as u64,
+        printed.out.lines().filter(|line| line.starts_with("[ok] ")).count() as u64,
         count("claims that hold"),
         "{text}"
     );
@@ -144,7 +144,7 @@ fn root_net_the_story_holds() {
 }
 
 /// Waits until the story is where it says `mark`; it may have ended.
-fn told(child: &mut Child, log: &Path, mark: &str) -> bool {
+fn logged(child: &mut Child, log: &Path, mark: &str) -> bool {
     let end = Instant::now() + Duration::from_secs(600);
     while Instant::now() < end {
         if fs::read_to_string(log).is_ok_and(|text| text.contains(mark)) {
@@ -172,7 +172,7 @@ fn root_net_a_story_that_is_broken_off_leaves_nothing() {
         .spawn()
         .expect("bash");
     // The proxy, two machines and the load run now.
-    let there = told(&mut child, &log, "the load so far");
+    let there = logged(&mut child, &log, "the load so far");
     let text = || fs::read_to_string(&log).expect("our own file");
     assert!(there, "{}", text());
     rustix::process::kill_process(

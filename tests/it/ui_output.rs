@@ -21,8 +21,8 @@ fn lab() -> Option<Lab> {
     Some(lab)
 }
 
-/// One of each command that only tells something.
-const TELLING: &[&[&str]] = &[
+/// One of each command that only reports something.
+const REPORTING: &[&[&str]] = &[
     &["list"],
     &["list", "--json"],
     &["show", "tiny"],
@@ -41,12 +41,12 @@ const TELLING: &[&[&str]] = &[
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let Some(lab) = lab() else { return };
-    for args in TELLING {
+    for args in REPORTING {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let said = run_with(lab.command(*args).stdout(writer));
-        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
-        assert!(!said.err.contains("panicked"), "{args:?}: {}", said.err);
+        let printed = run_with(lab.command(*args).stdout(writer));
+        assert_eq!(printed.code, 0, "{args:?}: {}", printed.err);
+        assert!(!printed.err.contains("panicked"), "{args:?}: {}", printed.err);
     }
 }
 
@@ -62,26 +62,29 @@ fn a_result_that_cannot_be_written_is_a_failure() {
         &["build", "tiny.toml"],
     ] {
         let full = File::options().write(true).open("/dev/full").expect("/dev/full");
-        let said = run_with(lab.command(args).stdout(full));
-        assert_eq!(said.code, 12, "{args:?}: {}", said.err);
+        let printed = run_with(lab.command(args).stdout(full));
+        assert_eq!(printed.code, 12, "{args:?}: {}", printed.err);
         assert!(
-            said.err.contains("cannot write the result to stdout")
-                && said.err.contains("No space left"),
+            printed.err.contains("cannot write the result to stdout")
+                && printed.err.contains("No space left"),
             "{args:?}: {}",
-            said.err
+            printed.err
         );
     }
     // The story is not the result.
     let full = File::options().write(true).open("/dev/full").expect("/dev/full");
     let mut command = lab.command(["build", "tiny.toml"]);
-    let said = command.stdin(Stdio::null()).stderr(full).output().expect("bake starts");
-    assert!(said.status.success() && said.stdout.starts_with(b"tiny:1 sha256:"), "{said:?}");
+    let printed = command.stdin(Stdio::null()).stderr(full).output().expect("bake starts");
+    assert!(
+        printed.status.success() && printed.stdout.starts_with(b"tiny:1 sha256:"),
+        "{printed:?}"
+    );
 }
 
 #[test]
 fn nothing_needs_stdin_or_an_open_stderr() {
     let Some(lab) = lab() else { return };
-    for args in TELLING {
+    for args in REPORTING {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "exec \"$0\" \"$@\" <&- 2>&-", env!("CARGO_BIN_EXE_bake")]).args(*args);
         shell
@@ -89,8 +92,8 @@ fn nothing_needs_stdin_or_an_open_stderr() {
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", lab.path("home"))
             .env("BAKE_STORE", lab.path("store"));
-        let said = run(shell.current_dir(lab.path("")));
-        assert_eq!(said.code, 0, "{args:?}: {}", said.out);
+        let printed = run(shell.current_dir(lab.path("")));
+        assert_eq!(printed.code, 0, "{args:?}: {}", printed.out);
     }
 }
 
@@ -181,18 +184,18 @@ fn nothing_that_moved_stays_after_ctrl_c() {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
     let (mut stdin, mut stdout) =
         (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-    let mut said = vec![];
+    let mut printed = vec![];
     let mut part = [0; 4096];
-    while !String::from_utf8_lossy(&said).contains("marker") {
+    while !String::from_utf8_lossy(&printed).contains("marker") {
         let got = stdout.read(&mut part).expect("a pipe");
-        assert!(got > 0, "{}", String::from_utf8_lossy(&said));
-        said.extend_from_slice(&part[..got]);
+        assert!(got > 0, "{}", String::from_utf8_lossy(&printed));
+        printed.extend_from_slice(&part[..got]);
     }
     stdin.write_all(b"\x03").expect("it is taken");
-    let before = said.len();
-    stdout.read_to_end(&mut said).expect("a pipe");
+    let before = printed.len();
+    stdout.read_to_end(&mut printed).expect("a pipe");
     child.wait().expect("it ends");
-    let after = String::from_utf8_lossy(&said[before..]).into_owned();
+    let after = String::from_utf8_lossy(&printed[before..]).into_owned();
     let (story, modes) = after.split_once("code 130").unwrap_or_else(|| panic!("{after:?}"));
     assert!(story.contains("interrupted") && !story.contains("^C"), "{story:?}");
     assert!(modes.contains(" echoctl"), "{modes:?}");

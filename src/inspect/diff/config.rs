@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::image::{Config, ImageConfig};
 
-/// Something about running the image that is said differently.
+/// A setting of running the image that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
     /// Which: `cmd`, `env PATH`, `label org.example.tier`.
     pub name: String,
-    /// Before; `None` where nothing was said.
+    /// Before; `None` where it was not set.
     pub before: Option<String>,
     /// After.
     pub after: Option<String>,

@@ -36,7 +36,7 @@ pub struct Diff {
     pub alike: bool,
     /// Packages that came, went or have another version, by name.
     pub packages: Vec<PackageChange>,
-    /// How the images run: what is said differently.
+    /// How the images run: the settings that differ.
     pub config: Vec<Setting>,
     /// How many names, all of them.
     pub counts: Counts,

@@ -17,7 +17,8 @@ use crate::files::RootDir;
 use crate::layer::{Metadata, kept_of};
 use crate::tree::{Kind, Node, shrink};
 
-/// How a file is told from what it was a moment ago, and, in a stat cache, on an earlier day.
+/// What distinguishes a file from its earlier states, within one comparison and, in a stat cache,
+/// from day to day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) device: (u32, u32),
@@ -131,13 +132,13 @@ pub(super) fn open(root: &RootDir, path: &[u8], directory: bool) -> Result<Owned
     }
 }
 
-/// Hashes an open file that should have `size` bytes; `None` where it has more or fewer. `tell`
-/// hears of bytes on the way.
+/// Hashes an open file that should have `size` bytes; `None` where it has more or fewer. `report`
+/// is called with the bytes read on the way.
 pub(super) fn hash(
     file: &mut File,
     size: u64,
     buffer: &mut Vec<u8>,
-    tell: &dyn Fn(u64),
+    report: &dyn Fn(u64),
 ) -> std::io::Result<Option<Digest>> {
     buffer.resize(256 << 10, 0);
     let mut hasher = Hasher::new();
@@ -155,7 +156,7 @@ pub(super) fn hash(
             return Ok(None);
         }
         hasher.update(&buffer[..n]);
-        tell(n as u64);
+        report(n as u64);
     }
     Ok((bytes == size).then(|| hasher.finish()))
 }

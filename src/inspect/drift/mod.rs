@@ -51,7 +51,7 @@ const TRIES: usize = 3;
 /// Threads at least: while one waits for the disk another can hash.
 const THREADS: usize = 4;
 /// Bytes to be read from which on it takes long enough to be reported.
-const WORTH_TELLING: u64 = 256 << 20;
+const WORTH_REPORTING: u64 = 256 << 20;
 /// Longest identity file.
 const MAX_IDENTITY: u64 = 64 << 10;
 
@@ -219,15 +219,15 @@ fn read_files(
         .sum();
     let done = AtomicU64::new(0);
     let what = walk.root.path().display().to_string();
-    let told = AtomicU64::new(0);
-    let tell = |bytes: u64| {
-        if total < WORTH_TELLING {
+    let reported = AtomicU64::new(0);
+    let report = |bytes: u64| {
+        if total < WORTH_REPORTING {
             return;
         }
         let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // A hundred times in all is enough for a bar.
         let step = now * 100 / total.max(1);
-        if told.fetch_max(step, Ordering::Relaxed) < step {
+        if reported.fetch_max(step, Ordering::Relaxed) < step {
             sink(Event::Progress {
                 task: "compare",
                 what: what.clone(),
@@ -245,10 +245,10 @@ fn read_files(
             let mut node = seen.node(walk.shift);
             node.meta.xattrs = expected.meta.xattrs.clone();
             cached.fetch_add(1, Ordering::Relaxed);
-            tell(seen.stamp.size);
+            report(seen.stamp.size);
             return walk.compare(*place, node);
         }
-        read_file(walk, *place, cache, buffer, &tell);
+        read_file(walk, *place, cache, buffer, &report);
     });
     sink(Event::ProgressEnd { task: "compare" });
 }
@@ -259,7 +259,7 @@ fn read_file(
     place: usize,
     cache: Option<&Cache>,
     buffer: &mut Vec<u8>,
-    tell: &dyn Fn(u64),
+    report: &dyn Fn(u64),
 ) {
     let (path, expected) = walk.tree.at(place);
     let Kind::File { size, .. } = expected.kind else { return };
@@ -272,7 +272,7 @@ fn read_file(
             let Kind::File { size: now, digest } = &mut node.kind else { return Ok(Some(node)) };
             if *now == size {
                 let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                *digest = look::hash(&mut file, size, buffer, tell).map_err(failed)?;
+                *digest = look::hash(&mut file, size, buffer, report).map_err(failed)?;
             }
             let after = Seen::at(&file, "".as_ref())?;
             if after.stamp != before.stamp {

@@ -1,4 +1,4 @@
-//! The root of a running process: of a container, or of a machine of `bake run`, without anyone
+//! The root of a running process: of a container, or of `bake run`, without anyone
 //! having to know where its files lie.
 
 use std::collections::VecDeque;
@@ -92,7 +92,7 @@ fn shift(map: &str) -> io::Result<Shift> {
     let lines = map.lines().map(line).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     match lines.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
         [[0, by, _]] => Ok(Shift::from(*by)),
-        // Of a smaller first part it could not be said of an id between the two which it is.
+        // With a smaller first part an id between the two could be either.
         [[0, by, count], [from, to, _]]
             if *count >= 1 << 16 && from == count && to > from && to - from > *by =>
         {

@@ -27,10 +27,10 @@ use crate::tree::{self, Kind, Node, Tree, What, differences};
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) changes: Vec<Change>,
-    /// Regular files of the image that are there: place in the tree, and what the kernel said of
+    /// Regular files of the image that are there: place in the tree, and what the kernel reports of
     /// them.
     pub(super) files: Vec<(usize, Seen)>,
-    /// Directories below which nothing can be said.
+    /// Directories below which nothing is known.
     pub(super) blind: Vec<Vec<u8>>,
     /// What is mounted where the image has nothing.
     pub(super) mounts: Vec<Vec<u8>>,
@@ -214,8 +214,8 @@ impl<'a> Walk<'a> {
         inside
     }
 
-    /// Tells the names of the image that were not met: the outermost ones, or, when asked for all,
-    /// each.
+    /// Reports the names of the image that were not met: the outermost ones, or, when asked for
+    /// all, each.
     pub(super) fn missing(&self) {
         let mut blind = std::mem::take(&mut self.found().blind);
         blind.sort_unstable_by(|a, b| tree::order(a, b));

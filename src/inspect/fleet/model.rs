@@ -23,7 +23,7 @@ pub struct Fleet {
     pub groups: Vec<Group>,
     /// The machines that are not exact, by image, version and host.
     pub astray: Vec<Astray>,
-    /// What is to be said about the reports.
+    /// Remarks on the reports.
     pub notes: Vec<Note>,
 }
 
@@ -95,7 +95,7 @@ pub struct Astray {
     pub time: String,
 }
 
-/// What kind of thing is to be said about reports.
+/// The kinds of remarks on reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -144,7 +144,7 @@ impl Kind {
     }
 }
 
-/// Something to be said about reports.
+/// A remark on reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Note {
     /// What.

@@ -186,7 +186,7 @@ pub(super) fn parse(text: &[u8], path: &Path) -> Vec<Found> {
         .filter(|(_, line)| !line.is_empty())
         .collect();
     // A text of many lines is one object written over them, or many objects: what the first line is
-    // tells, whatever is wrong further down.
+    // shows, whatever is wrong further down.
     let whole = lines.len() == 1
         || !matches!(lines.first(), Some((_, first)) if serde_json::from_slice::<IgnoredAny>(first).is_ok());
     if whole {

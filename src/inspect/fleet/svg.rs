@@ -103,7 +103,7 @@ text {{ font: 13px system-ui, sans-serif; fill: var(--ink); }}
     out
 }
 
-/// The end of a long label tells more than its beginning: the version stands there.
+/// The end of a long label matters more than its beginning: the version stands there.
 fn short(label: &str) -> String {
     const MOST: usize = 26;
     let letters: Vec<char> = label.chars().collect();

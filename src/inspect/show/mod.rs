@@ -16,7 +16,7 @@ mod size;
 
 pub use size::{DirectorySize, PackageSize, Sizes, sizes};
 
-/// Everything that is said about one image.
+/// Everything that is shown of one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Details {
     /// `name:version`.
@@ -93,7 +93,7 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     let (descriptor, members) = pick(store, &version.manifest)?;
     let Image { manifest, config, .. } = store.image(&descriptor)?;
     let (layers, mut history) = relate(&manifest, &config);
-    // What is said of an index is not said of the images in it.
+    // What holds of an index does not hold of the images in it.
     if let Some(keys) = version
         .manifest
         .annotations
@@ -126,7 +126,7 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
 }
 
 /// Finds the last recorded run of an image's tests. What is no such record, or cannot be read, is
-/// none: `verify` tells.
+/// none: `verify` reports it.
 fn last_run(store: &Store, image: &Digest) -> Result<Option<TestRun>, Error> {
     let read = |artifact: &Descriptor| {
         let manifest = store.manifest(artifact).ok()?;

@@ -187,23 +187,23 @@ fn form(start: &[u8]) -> Form {
 }
 
 /// Reads a tar to its end mark. The reader refuses each entry that is unsafe by itself; what only
-/// shows between entries (one name said to be two things) is found here, by the rule that holds
+/// shows between entries (one name that is two things) is found here, by the rule that holds
 /// when layers are unpacked.
 fn judge_tar(tar: &mut dyn Read) -> Result<(), String> {
     let mut reader = TarReader::new(tar, &Limits::default());
-    let mut names = Names { keys: RandomState::new(), said: HashMap::new() };
+    let mut names = Names { keys: RandomState::new(), kinds: HashMap::new() };
     while let Some(entry) = reader.next().map_err(|e| describe(&e))? {
         let wrong = |what: &str| {
             Err(format!("tar entry {:?}: {what}", String::from_utf8_lossy(&entry.path)))
         };
-        let said = match entry.kind {
+        let kind = match entry.kind {
             Kind::Opaque => continue,
             Kind::Device => return wrong("a device node"),
             Kind::Dir => NameKind::Dir,
             Kind::Whiteout => NameKind::Gone,
             Kind::File | Kind::Link(_) | Kind::Symlink(_) | Kind::Fifo => NameKind::Other,
         };
-        if !names.say(&entry.path, said) {
+        if !names.add(&entry.path, kind) {
             return wrong("the tar says two things about this name");
         }
     }
@@ -220,28 +220,28 @@ enum NameKind {
     Other,
 }
 
-/// What was said so far. Names are kept as eight bytes, hashed with keys that no author of a tar
+/// The names so far. Names are kept as eight bytes, hashed with keys that no author of a tar
 /// can know: millions of them in little memory.
 struct Names {
     keys: RandomState,
-    said: HashMap<u64, NameKind>,
+    kinds: HashMap<u64, NameKind>,
 }
 
 impl Names {
-    /// Returns whether this agrees with what was said before.
-    fn say(&mut self, path: &[u8], said: NameKind) -> bool {
-        let before = self.said.insert(self.keys.hash_one(path), said);
-        if before.is_some() && (before, said) != (Some(NameKind::Dir), NameKind::Dir) {
+    /// Adds a name; returns whether it agrees with those before.
+    fn add(&mut self, path: &[u8], kind: NameKind) -> bool {
+        let before = self.kinds.insert(self.keys.hash_one(path), kind);
+        if before.is_some() && (before, kind) != (Some(NameKind::Dir), NameKind::Dir) {
             return false;
         }
         // A deletion needs no directory: what is not there is deleted already.
         let mut rest = path;
-        while said != NameKind::Gone
+        while kind != NameKind::Gone
             && let Some(slash) = rest.iter().rposition(|byte| *byte == b'/')
         {
             rest = &rest[..slash];
-            match self.said.insert(self.keys.hash_one(rest), NameKind::Dir) {
-                // Whoever said so first said it of those above, too.
+            match self.kinds.insert(self.keys.hash_one(rest), NameKind::Dir) {
+                // Whatever added it first added those above, too.
                 Some(NameKind::Dir) => break,
                 Some(_) => return false,
                 None => {}

@@ -387,7 +387,7 @@ impl Walk<'_> {
             .filter_map(|claims| claims.keys().map(|claim| claim.size).max())
             .fold(0, u64::saturating_add);
         let done = AtomicU64::new(0);
-        let tell = |what: &Digest, n: u64| {
+        let report = |what: &Digest, n: u64| {
             let done = done.fetch_add(n, Ordering::Relaxed) + n;
             sink(Event::Progress {
                 task: "verify",
@@ -403,7 +403,7 @@ impl Walk<'_> {
             streams
                 .par_iter()
                 .map(|(digest, claims)| {
-                    let seen = blob::read(store, digest, claims.keys(), &|n| tell(digest, n));
+                    let seen = blob::read(store, digest, claims.keys(), &|n| report(digest, n));
                     let mut problems = vec![];
                     for (claim, images) in *claims {
                         for what in seen.judge(digest, claim) {

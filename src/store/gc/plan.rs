@@ -105,14 +105,14 @@ impl CachePlan {
     }
 
     fn cache(&mut self, cache: &Path, times: &Times) -> Result<(), Error> {
-        for room in entries(cache)?.into_iter().filter(|room| room.metadata.is_dir()) {
-            match room.name.to_str() {
+        for entry in entries(cache)?.into_iter().filter(|entry| entry.metadata.is_dir()) {
+            match entry.name.to_str() {
                 // Blobs after the entries that name them, layers with their locks.
                 Some("steps" | "blobs") => {}
-                Some("layers") => self.notes(&room.path, times)?,
-                Some("locks") => self.locks(&room.path, times)?,
-                Some("packages") => self.old(&room, Kind::Packages, times)?,
-                _ => self.old(&room, Kind::Cache, times)?,
+                Some("layers") => self.notes(&entry.path, times)?,
+                Some("locks") => self.locks(&entry.path, times)?,
+                Some("packages") => self.old(&entry, Kind::Packages, times)?,
+                _ => self.old(&entry, Kind::Cache, times)?,
             }
         }
         let named = self.steps(&cache.join("steps"), times)?;
@@ -170,8 +170,8 @@ impl CachePlan {
     }
 
     /// Takes old files, however deep they lie. What is being downloaded has a while.
-    fn old(&mut self, room: &Entry, kind: Kind, times: &Times) -> Result<(), Error> {
-        let mut todo = vec![room.path.clone()];
+    fn old(&mut self, entry: &Entry, kind: Kind, times: &Times) -> Result<(), Error> {
+        let mut todo = vec![entry.path.clone()];
         while let Some(dir) = todo.pop() {
             let line =
                 if dir.ends_with("partial") { times.line.min(times.grace) } else { times.line };

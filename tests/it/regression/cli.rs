@@ -314,7 +314,7 @@ fn ignore_files_are_read_whoever_wrote_them() {
     let run = lab.bake(["build", "web.toml"]);
     assert_eq!(run.code, 0, "{}", run.err);
     assert_eq!(copied(&lab), ["other"]);
-    // A pattern that can never hold is told at its place.
+    // A pattern that can never hold is reported at its place.
     assert!(
         run.err.contains("\"!app/main\" takes nothing") && run.err.contains(".bakeignore:3"),
         "{}",

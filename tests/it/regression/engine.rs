@@ -198,7 +198,7 @@ fn a_name_changes_no_version_and_what_changes_one_is_in_the_key() {
     assert_eq!(lab.bake(["rm", "tiny:1"]).code, 0);
     assert_eq!(digest(&bake(&lab, "store", &[])), digest(&first));
     assert_eq!(digest(&bake(&lab, "other", &[])), digest(&first));
-    // The base's path is said in the image's labels: another one is another build.
+    // The base's path is in the image's labels: another one is another build.
     fs::rename(lab.path("root"), lab.path("elsewhere")).expect("our own directory");
     let text = fs::read_to_string(lab.path("tiny.toml")).expect("ours");
     lab.write("tiny.toml", &text.replace("\"root\"", "\"elsewhere\""));

@@ -55,7 +55,7 @@ fn seen(ran: &Ran) -> Circumstances {
     }
 }
 
-/// E12: that a step tried to reach a network is told by the kernel's own counters, whatever the
+/// E12: that a step tried to reach a network is known by the kernel's own counters, whatever the
 /// program prints, and not of steps that fail for another reason.
 #[test]
 fn userns_a_step_that_tried_to_reach_a_network_is_known_by_it() {
@@ -204,10 +204,10 @@ fn userns_the_identity_is_in_every_os_release() {
             "cat /etc/os-release; readlink /etc/os-release || echo file; cat /usr/lib/os-release",
         );
         let ran = lab.run(Job { root, ..lab.job(vec![Action::call(call), show]) }).ok();
-        let said = ["IMAGE_ID=web", "IMAGE_VERSION=2.0.0"];
+        let fields = ["IMAGE_ID=web", "IMAGE_VERSION=2.0.0"];
         let (first, link) =
             if linked { ("ID=debian", "../usr/lib/os-release") } else { ("ID=other", "file") };
-        assert_eq!(ran.out, [&[first], &said[..], &[link, "ID=debian"], &said[..]].concat());
+        assert_eq!(ran.out, [&[first], &fields[..], &[link, "ID=debian"], &fields[..]].concat());
     }
 }
 
@@ -267,10 +267,13 @@ fn root_a_store_on_overlayfs_is_told_what_to_do() {
     );
     for (args, code) in [(&["build", "tiny.toml"][..], 10), (&["doctor"], 10)] {
         let ran = lab.bake(args);
-        let said = format!("{}{}", ran.out, ran.err);
-        assert_eq!(ran.code, code, "{args:?}: {said}");
-        assert!(said.contains("is on overlay"), "{args:?}: {said}");
-        assert!(said.contains("--store DIR") && said.contains("--tmpfs"), "{args:?}: {said}");
+        let printed = format!("{}{}", ran.out, ran.err);
+        assert_eq!(ran.code, code, "{args:?}: {printed}");
+        assert!(printed.contains("is on overlay"), "{args:?}: {printed}");
+        assert!(
+            printed.contains("--store DIR") && printed.contains("--tmpfs"),
+            "{args:?}: {printed}"
+        );
     }
     let there = lab.bake(["doctor", "--store", "elsewhere"]);
     assert_eq!(there.code, 0, "{}", there.out);

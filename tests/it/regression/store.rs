@@ -206,9 +206,9 @@ fn a_version_with_a_damaged_entry_is_there_and_damaged() {
         let rows = list(&lab.store).expect("readable");
         assert_eq!((rows.len(), rows[0].digest), (1, None), "{text}");
         assert!(rows[0].problem.is_some());
-        let draft = lab.store.staging().expect("draft");
-        let other = store_lab::image(&draft, "web:1", "other");
-        let refused = lab.store.publish(&draft, &[other]).expect_err("the name is taken");
+        let staging = lab.store.staging().expect("staging");
+        let other = store_lab::image(&staging, "web:1", "other");
+        let refused = lab.store.publish(&staging, &[other]).expect_err("the name is taken");
         assert!(refused.to_string().contains("its entry web:1 cannot be read"), "{refused}");
         for name in ["web:1", "web"] {
             lab.store.resolve(&store_lab::reference(name)).expect_err("damaged");
@@ -221,16 +221,16 @@ fn a_version_with_a_damaged_entry_is_there_and_damaged() {
 #[test]
 fn a_false_digest_of_the_tests_is_found() {
     let lab = Lab::new();
-    let draft = lab.store.staging().expect("draft");
-    let mut web = store_lab::image(&draft, "web:2", "two");
+    let staging = lab.store.staging().expect("staging");
+    let mut web = store_lab::image(&staging, "web:2", "two");
     let artifact = |text: &str| {
-        let (digest, size) = draft.put(text.as_bytes()).expect("put");
+        let (digest, size) = staging.put(text.as_bytes()).expect("put");
         let list = Descriptor::new(MEDIA_TESTS, digest, size);
-        let (empty, two) = draft.put(b"{}").expect("put");
+        let (empty, two) = staging.put(b"{}").expect("put");
         let mut manifest = Manifest::new(Descriptor::new(MEDIA_EMPTY, empty, two), vec![list]);
         manifest.artifact_type = Some(MEDIA_TESTS.to_owned());
         manifest.subject = Some(web.manifest.clone());
-        let (artifact, size) = draft.put(&manifest.to_json()).expect("put");
+        let (artifact, size) = staging.put(&manifest.to_json()).expect("put");
         let mut artifact = Descriptor::new(MEDIA_MANIFEST, artifact, size);
         artifact.artifact_type = manifest.artifact_type;
         (artifact, digest)
@@ -238,7 +238,7 @@ fn a_false_digest_of_the_tests_is_found() {
     let (artifact, tests) = artifact("the tests");
     web.referrers = vec![artifact];
     web.manifest = web.manifest.with_annotation("bake.tests", tests.to_string());
-    lab.store.publish(&draft, &[web]).expect("publish");
+    lab.store.publish(&staging, &[web]).expect("publish");
     let report = verify(&lab.store, &[], &silent()).expect("readable");
     assert!(report.is_good(), "{report:?}");
     assert_eq!((report.images, report.artifacts), (2, 1));
@@ -287,12 +287,12 @@ fn an_image_whose_layers_are_not_what_its_config_says_does_not_run() {
         return;
     }
     let lab = Lab::new();
-    let draft = lab.store.staging().expect("draft");
+    let staging = lab.store.staging().expect("staging");
     let mut parts = store_lab::Parts::new("bad");
     parts.config.rootfs.diff_ids[1] = Digest::of("another tar");
-    let bad = parts.put(&draft, "bad:1");
-    lab.store.publish(&draft, &[bad]).expect("publish");
-    drop(draft);
+    let bad = parts.put(&staging, "bad:1");
+    lab.store.publish(&staging, &[bad]).expect("publish");
+    drop(staging);
     assert!(!verify(&lab.store, &[], &silent()).expect("readable").is_good());
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_bake"))
         .args(["run", "bad:1", "--store"])
@@ -301,9 +301,9 @@ fn an_image_whose_layers_are_not_what_its_config_says_does_not_run() {
         .stdin(std::process::Stdio::null())
         .output()
         .expect("run");
-    let told = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(told.contains("the config's diff_id says"), "{told}");
+    assert!(printed.contains("the config's diff_id says"), "{printed}");
 }
 
 /// The file system of a store with little room: a tmpfs, mounted where nobody else sees it.
@@ -319,10 +319,10 @@ fn on_a_small_disk(test: &str, then: impl FnOnce(&Path)) {
             .env("BAKE_SMALL_DISK", dir.path())
             .output()
             .expect("run unshare");
-        let told = String::from_utf8_lossy(&output.stdout).into_owned()
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{told}");
-        assert!(told.contains("1 passed"), "{told}");
+        assert!(output.status.success(), "{printed}");
+        assert!(printed.contains("1 passed"), "{printed}");
         return;
     };
     then(Path::new(&dir));
@@ -550,9 +550,9 @@ fn root_a_dead_build_that_cannot_be_removed_stops_no_other() {
         .output()
         .expect("run");
     assert!(chattr("-i"));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("which a build that died has left"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("which a build that died has left"), "{printed}");
 }
 
 /// C7: an unpacked layer, which is never synced, is believed in the life of its file system only: a
@@ -562,11 +562,12 @@ fn root_tools_an_unpacked_layer_is_not_believed_after_a_remount() {
     let test = "regression::store::root_tools_an_unpacked_layer_is_not_believed_after_a_remount";
     if let Some(dir) = std::env::var_os("BAKE_REMOUNTED") {
         let store = Store::open(&Path::new(&dir).join("store")).expect("open");
-        let (cache, draft) = (store.step_cache().expect("cache"), store.staging().expect("draft"));
+        let (cache, staging) =
+            (store.step_cache().expect("cache"), store.staging().expect("staging"));
         if std::env::var_os("BAKE_REMOUNTED_AGAIN").is_none() {
-            let unpacked = draft.dir().join("u");
+            let unpacked = staging.dir().join("u");
             fs::create_dir(&unpacked).expect("mkdir");
-            let kept = cache.keep_unpacked("one", &unpacked, &draft.dir().join("old"));
+            let kept = cache.keep_unpacked("one", &unpacked, &staging.dir().join("old"));
             assert!(kept.expect("keep").is_some());
             assert!(cache.unpacked("one").expect("look").is_some(), "believed while it lives");
         } else {
@@ -599,8 +600,8 @@ fn root_tools_an_unpacked_layer_is_not_believed_after_a_remount() {
         tier::skip("no loop device can be mounted here");
         return;
     }
-    let told = String::from_utf8_lossy(&output.stdout).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    assert_eq!(told.matches("1 passed").count(), 2, "{told}");
+    assert!(output.status.success(), "{printed}");
+    assert_eq!(printed.matches("1 passed").count(), 2, "{printed}");
 }
