@@ -172,10 +172,10 @@ pub fn carry_out(
             return account::user(root, &user);
         }
         Op::Service { units, state } => service::set(root, units, *state)?,
-        Op::Repository { name, url, suite, components, key: _ } => {
+        Op::Repository { name, url, suite, components, key } => {
             repository::add(
                 root,
-                &repository::Source { name, url, suite, components },
+                &repository::Source { name, url, suite, components, key },
                 &mut handed()?,
             )?;
         }

@@ -15,6 +15,8 @@ pub(super) struct Source<'a> {
     pub(super) url: &'a str,
     pub(super) suite: &'a str,
     pub(super) components: &'a [String],
+    /// Where its key comes from.
+    pub(super) key: &'a str,
 }
 
 /// Writes `/etc/apt/sources.list.d/NAME.sources` and `/etc/apt/keyrings/NAME.asc` or `.gpg`, by the
@@ -30,11 +32,8 @@ pub(super) fn add(root: &Root, source: &Source<'_>, key: &mut dyn Read) -> Resul
     key.take(MAX_KEY + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::system("read the key of", source.name))?;
-    let ring = PathBuf::from(format!(
-        "/etc/apt/keyrings/{}.{}",
-        source.name,
-        key_form(source.name, &bytes)?
-    ));
+    let ring =
+        PathBuf::from(format!("/etc/apt/keyrings/{}.{}", source.name, key_form(source, &bytes)?));
     let text = deb822(source, &ring)?;
     let attr = Attr { ids: root.own(), mode: 0o644 };
     root.put_file(&root.make_spot(&ring)?, attr, &mut &bytes[..])?;
@@ -90,8 +89,9 @@ fn deb822(source: &Source<'_>, ring: &Path) -> Result<String, Error> {
 
 /// `asc` for an armoured OpenPGP public key, `gpg` for a binary one: apt distinguishes them by the
 /// file's ending.
-fn key_form(name: &str, key: &[u8]) -> Result<&'static str, Error> {
-    let refuse = |why: &str| Err(Error::refused(format!("the key of repository \"{name}\""), why));
+fn key_form(source: &Source<'_>, key: &[u8]) -> Result<&'static str, Error> {
+    let what = || format!("{}, the key of repository \"{}\"", source.key, source.name);
+    let refuse = |why: &str| Err(Error::refused(what(), why));
     if key.len() as u64 > MAX_KEY {
         return refuse("is larger than 4 MiB; no key is");
     }

@@ -4,9 +4,13 @@ use serde_json::{Value, json};
 
 use super::args::recipe::ExplainArgs;
 use super::ctx::Ctx;
-use super::request::{failed, inputs, network, no_cache, recipes, source_date_epoch};
-use crate::engine::explain::{Explained, Outcome, Step};
+use super::graph;
+use super::outcome::{add_outcome, place, words};
+use super::request::{
+    absolute, failed, inputs, network, no_cache, recipes, requests, source_date_epoch,
+};
 use crate::engine::{self, Request};
+use crate::plan::explained::{Explained, Step};
 use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::clean;
@@ -22,12 +26,15 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
         no_cache: no_cache(&args.cache),
         ..Request::default()
     };
+    let requests = requests(&recipes, &request);
     ctx.with_job_context(|job| {
-        for recipe in &recipes {
-            let request = Request { recipe: recipe.clone(), ..request.clone() };
-            let explained = engine::explain::explain(job, &request)
-                .map_err(|error| failed(ctx, &error, recipe))?;
-            show(ctx, &explained);
+        let explained = engine::explain::explain(job, &requests)
+            .map_err(|found| failed(ctx, &found.error, &found.recipe))?;
+        match (args.graph || args.dot, ctx.ui.json()) {
+            (true, true) => ctx.ui.object("graph", graph::object(&explained)),
+            (true, false) if args.dot => ctx.ui.raw(graph::dot(&explained).as_bytes()),
+            (true, false) => ctx.ui.raw(graph::text(&explained).as_bytes()),
+            (false, _) => explained.iter().for_each(|one| show(ctx, one)),
         }
         Ok(())
     })
@@ -37,9 +44,10 @@ fn show(ctx: &Ctx<'_>, explained: &Explained) {
     if ctx.ui.json() {
         let steps: Vec<Value> = explained.steps.iter().map(object).collect();
         let already = explained.already.map(|digest| digest.to_string());
+        let recipe = absolute(&explained.recipe);
         ctx.ui.object(
             "explained",
-            json!({ "image": explained.image, "baked": already, "steps": steps }),
+            json!({ "image": explained.image, "baked": already, "steps": steps, "recipe": recipe, "asked": explained.asked }),
         );
         return;
     }
@@ -50,43 +58,22 @@ fn show(ctx: &Ctx<'_>, explained: &Explained) {
         None => ctx.ui.result(&clean(&explained.image)),
     }
     let row = |step: &Step| {
-        let (outcome, why) = words(&step.outcome);
-        let place = if step.index == 0 { "base".to_owned() } else { step.index.to_string() };
+        let (outcome, mut why) = words(&step.outcome);
+        if (step.index, outcome) == (0, "depends") {
+            why = "is another one if a step of it gives another layer than before".to_owned();
+        }
+        let place = place(step.stage.as_deref(), step.index);
         vec![place, step.line.to_string(), clean(&step.label), outcome.to_owned(), clean(&why)]
     };
     let rows: Vec<Vec<String>> = explained.steps.iter().map(row).collect();
     ctx.ui.raw(table::columns(&["STEP", "LINE", "WHAT", "", "WHY"], &rows, &[1]).as_bytes());
 }
 
-fn words(outcome: &Outcome) -> (&'static str, String) {
-    match outcome {
-        Outcome::Cached(_, seconds) => ("cached", format!("saves {seconds:.2} s")),
-        Outcome::Runs(why, since) => {
-            let since = since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
-            ("runs", format!("{}{since}", why.text()))
-        }
-        Outcome::Depends => {
-            ("depends", "runs if a step below it gives another layer than before".to_owned())
-        }
-    }
-}
-
 fn object(step: &Step) -> Value {
     let mut object = json!({ "step": step.index, "label": step.label, "line": step.line });
-    match &step.outcome {
-        Outcome::Cached(layer, seconds) => {
-            object["outcome"] = json!("cached");
-            object["layer"] = json!(layer);
-            object["seconds"] = json!(seconds);
-        }
-        Outcome::Runs(why, since) => {
-            object["outcome"] = json!("runs");
-            object["reason"] = json!(why.kind());
-            object["why"] = json!(why.text());
-            object["rows"] = json!(why.rows());
-            object["since"] = json!(since);
-        }
-        Outcome::Depends => object["outcome"] = json!("depends"),
+    if let Some(stage) = &step.stage {
+        object["stage"] = json!(stage);
     }
+    add_outcome(&mut object, &step.outcome);
     object
 }

@@ -6,12 +6,14 @@ use super::args::image::ImageArgs;
 use super::ctx::Ctx;
 use super::edge;
 use super::reference::reference;
-use crate::inspect::{self, Details, Sizes};
+use crate::inspect::{self, Details, Sizes, StepRow};
 use crate::tree;
 use crate::ui::report::Report;
 use crate::ui::table;
 use crate::ui::text::{clean, size, to_the_second};
 
+/// Label of an image that says what its base is called (OCI image specification, annotations).
+const BASE_NAME: &str = "org.opencontainers.image.base.name";
 /// Directories shown; `--json` has all.
 const FOLDERS: usize = 40;
 
@@ -21,6 +23,7 @@ pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let details =
         inspect::show(&store, &reference(&args.image)?).map_err(|error| edge::store(&error))?;
     if ctx.ui.json() {
+        let base = base(&details);
         for (step, row) in details.history.iter().enumerate() {
             let layer = row.layer.and_then(|at| details.layers.get(at));
             let (digest, size) = (layer.map(|layer| layer.digest), layer.map(|layer| layer.size));
@@ -28,7 +31,7 @@ pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
                 (&row.created_by, &row.created, &row.comment, &row.key);
             ctx.ui.object(
                 "history",
-                json!({ "step": step, "by": by, "created": created, "layer": digest, "size": size, "key": key, "comment": comment, "published": details.published }),
+                json!({ "step": step, "by": by, "created": created, "layer": digest, "size": size, "key": key, "comment": comment, "published": details.published, "of": base.filter(|(_, rows)| step < *rows).map(|(name, _)| name) }),
             );
         }
     } else {
@@ -41,24 +44,37 @@ pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     Ok(edge::OK)
 }
 
+/// Returns what a base that is an image is called, and how many rows of the history are its own: all
+/// those before the first step of this image, which the step cache has a key of.
+fn base(details: &Details) -> Option<(&str, usize)> {
+    let name = details.config.labels.get(BASE_NAME)?;
+    let image = ["image ", "recipe "].iter().any(|kind| name.starts_with(kind));
+    let rows = details.history.iter().position(|row| row.key.is_some())?;
+    (image && rows > 0).then_some((name.as_str(), rows))
+}
+
 fn steps(details: &Details) -> String {
-    let rows: Vec<Vec<String>> = details
-        .history
-        .iter()
-        .enumerate()
-        .map(|(step, row)| {
-            let layer = row.layer.and_then(|at| details.layers.get(at));
-            vec![
-                step.to_string(),
-                row.created.clone().unwrap_or_default(),
-                layer.map(|layer| size(layer.size)).unwrap_or_default(),
-                layer.map(|layer| layer.digest.short()).unwrap_or_default(),
-                row.key.clone().unwrap_or_else(|| "-".to_owned()),
-                row.created_by.clone(),
-            ]
-        })
-        .collect();
-    table::columns(&["STEP", "CREATED", "SIZE", "LAYER", "KEY", "BY"], &rows, &[0, 2])
+    let base = base(details);
+    let row = |(step, row): (usize, &StepRow)| {
+        let layer = row.layer.and_then(|at| details.layers.get(at));
+        let of = base.filter(|(_, rows)| step < *rows).map(|(name, _)| name);
+        let cells = [
+            step.to_string(),
+            row.created.clone().unwrap_or_default(),
+            layer.map(|layer| size(layer.size)).unwrap_or_default(),
+            layer.map(|layer| layer.digest.short()).unwrap_or_default(),
+            row.key.clone().unwrap_or_else(|| "-".to_owned()),
+        ];
+        // Only where there is something to say.
+        let of = base.map(|_| of.unwrap_or_default().to_owned());
+        cells.into_iter().chain(of).chain([row.created_by.clone()]).collect()
+    };
+    let rows: Vec<Vec<String>> = details.history.iter().enumerate().map(row).collect();
+    let heads: &[&str] = match base {
+        Some(_) => &["STEP", "CREATED", "SIZE", "LAYER", "KEY", "OF", "BY"],
+        None => &["STEP", "CREATED", "SIZE", "LAYER", "KEY", "BY"],
+    };
+    table::columns(heads, &rows, &[0, 2])
 }
 
 /// The directories of an image by size.

@@ -3,15 +3,16 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::recipe::{FmtArgs, NewArgs, RecipeArgs};
 use super::ctx::Ctx;
 use super::edge;
-use super::request::{absolute, failed, inputs, recipes};
-use crate::engine;
+use super::outcome::place;
+use super::request::{absolute, failed, inputs, recipes, requests};
+use crate::engine::{self, Request};
 use crate::files;
-use crate::plan;
+use crate::plan::{self, Plan};
 use crate::recipe;
 use crate::template;
 use crate::ui::report::Report;
@@ -50,45 +51,54 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     worst.map_or(Ok(edge::OK), Err)
 }
 
-/// `bake plan`.
+/// `bake plan`: of the recipes and of those that they stand on.
 pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
-    let inputs = inputs(ctx, &args.inputs)?;
-    for path in &recipes(&args.recipes)? {
-        let recipe = crate::inputs::check(path, &inputs)
-            .map_err(|error| failed(ctx, &error.into(), path))?;
-        let plan = plan::draw(&recipe);
+    let request = Request { inputs: inputs(ctx, &args.inputs)?, ..Request::default() };
+    let ordered = engine::order(&requests(&recipes(&args.recipes)?, &request))
+        .map_err(|found| failed(ctx, &found.error, &found.recipe))?;
+    for one in &ordered {
+        let Some(looked) = &one.request.checked else { continue };
+        let recipe = &looked.recipe;
+        let image = plan::draw(recipe);
+        let stages: Vec<(&str, Plan)> = recipe
+            .stages
+            .iter()
+            .map(|stage| (stage.name.as_str(), plan::of_stage(recipe, stage)))
+            .collect();
         if ctx.ui.json() {
-            let steps: Vec<_> = plan
-                .nodes
+            let stages: Vec<Value> = stages
                 .iter()
-                .enumerate()
-                .map(|(at, node)| json!({ "step": at + 1, "label": node.label, "line": node.line, "network": node.network, "ops": node.ops }))
+                .map(|(name, plan)| json!({ "stage": name, "base": plan.base, "steps": steps(plan) }))
                 .collect();
             ctx.ui.object(
                 "plan",
-                json!({ "recipe": absolute(path), "image": plan.image, "base": plan.base, "steps": steps }),
+                json!({ "recipe": absolute(&one.request.recipe), "image": image.image, "base": image.base, "steps": steps(&image), "stages": stages, "asked": one.wanted }),
             );
             continue;
         }
-        let mut rows = vec![vec![
-            "base".to_owned(),
-            plan.base_line.to_string(),
-            plan.base.clone(),
-            String::new(),
-        ]];
-        for (at, node) in plan.nodes.iter().enumerate() {
-            let network = if node.network { "network".to_owned() } else { String::new() };
-            rows.push(vec![
-                (at + 1).to_string(),
-                node.line.to_string(),
-                node.label.clone(),
-                network,
-            ]);
+        let mut rows = vec![];
+        let of_stages = stages.iter().map(|(name, plan)| (Some(*name), plan));
+        for (stage, plan) in of_stages.chain([(None, &image)]) {
+            let row = |index, line: u32, label: &str, network| {
+                let network = if network { "network" } else { "" };
+                vec![place(stage, index), line.to_string(), label.to_owned(), network.to_owned()]
+            };
+            rows.push(row(0, plan.base_line, &plan.base, false));
+            let nodes = plan.nodes.iter().zip(1..);
+            rows.extend(nodes.map(|(node, at)| row(at, node.line, &node.label, node.network)));
         }
-        ctx.ui.result(&clean(&plan.image));
+        ctx.ui.result(&clean(&image.image));
         ctx.ui.raw(table::columns(&["STEP", "LINE", "WHAT", ""], &rows, &[1]).as_bytes());
     }
     Ok(edge::OK)
+}
+
+/// Returns the steps of a plan as objects.
+fn steps(plan: &Plan) -> Vec<Value> {
+    let nodes = plan.nodes.iter().zip(1..);
+    nodes
+        .map(|(node, at)| json!({ "step": at, "label": node.label, "line": node.line, "network": node.network, "ops": node.ops }))
+        .collect()
 }
 
 /// `bake fmt`.

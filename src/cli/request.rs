@@ -7,7 +7,7 @@ use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs};
 use super::ctx::Ctx;
 use super::edge;
 use crate::engine::error::Error;
-use crate::engine::{NetworkOptions, NoCache};
+use crate::engine::{NetworkOptions, NoCache, Request};
 use crate::image::Platform;
 use crate::recipe::{self, Inputs};
 use crate::ui::report::Report;
@@ -38,6 +38,11 @@ pub(super) fn one_recipe(named: Option<&PathBuf>) -> Result<PathBuf, Report> {
 
 fn in_directory(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(RECIPE) } else { path.to_owned() }
+}
+
+/// Returns a request for each recipe, in all else as `like`.
+pub(super) fn requests(recipes: &[PathBuf], like: &Request) -> Vec<Request> {
+    recipes.iter().map(|recipe| Request { recipe: recipe.clone(), ..like.clone() }).collect()
 }
 
 /// Shows a recipe's mistakes, and returns the report of any error.

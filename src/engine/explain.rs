@@ -1,140 +1,177 @@
 //! `bake explain`: which steps a build would take from the cache, and why it would run the others.
 //! Runs nothing.
 
-use super::error::Error;
+use std::collections::BTreeMap;
+
+use super::error::{Error, Failed};
 use super::finish::published_already;
 use super::locking::Locking;
-use super::many;
+use super::order;
+use super::prepare::prepare;
 use super::record::Record;
 use super::request::Request;
-use super::roots::Ready;
+use super::roots::{Ready, Roots};
 use super::run::no_cache;
 use super::start::Start;
+use super::{stored, wanted};
 use crate::digest::Digest;
 use crate::job::JobContext;
+use crate::plan::explained::{Explained, Outcome, Step};
+use crate::plan::graph;
 use crate::plan::lock::Lock;
-use crate::plan::why::Why;
-use crate::store::Found;
+use crate::plan::why::{StandsOn, Why};
+use crate::store::{Found, StepCache};
 
-/// What a build would do.
-#[derive(Debug, Clone)]
-pub struct Explained {
-    /// `name:version`.
-    pub image: String,
-    /// Published from the very same inputs: a build does nothing.
-    pub already: Option<Digest>,
-    /// The base, then the steps.
-    pub steps: Vec<Step>,
-}
+/// Layers by content, the lowest first; none: it is not known yet which they will be.
+type Chain = Option<Vec<Digest>>;
 
-/// What a build would do about one step.
-#[derive(Debug, Clone)]
-pub struct Step {
-    /// The stage that it is of; none: the image.
-    pub stage: Option<String>,
-    /// From 1; 0 is the base.
-    pub index: usize,
-    /// What it is called.
-    pub label: String,
-    /// Line of the recipe, from 1.
-    pub line: u32,
-    /// Cached, or run and why.
-    pub outcome: Outcome,
-}
-
-/// Cached, or run and why.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// Its layer is there: digest, and seconds that it took to make.
-    Cached(Option<Digest>, f64),
-    /// It runs; since which build it is like this.
-    Runs(Why, Option<String>),
-    /// Nothing of its own changed: it runs if a step below it gives another layer than before.
-    Depends,
-}
-
-/// Explains what [`bake`](super::bake) would do with this recipe.
-pub fn explain(hall: &JobContext<'_>, request: &Request) -> Result<Explained, Error> {
-    let locking = Locking::open(&request.recipe, request.lock)?;
-    let roots = many::prepare_one(hall, request, &locking)?;
-    let already = published_already(hall, request, &roots)
-        .ok()
-        .flatten()
-        .map(|version| version.manifest.digest);
-    let mut steps = vec![];
-    for ready in &roots.0 {
-        steps.extend(root(hall, request, &locking, ready)?);
-    }
-    Ok(Explained { image: roots.main().plan.image.clone(), already, steps })
-}
-
-/// Explains one root.
-fn root(
-    hall: &JobContext<'_>,
-    request: &Request,
-    locking: &Locking,
-    ready: &Ready,
-) -> Result<Vec<Step>, Error> {
-    let cache = hall.store.step_cache()?;
-    let stage = ready.stage.as_deref();
-    let record = Record::open(&cache, &ready.recipe_path, stage);
-    let empty = Lock::default();
-    let pins = locking.lock().unwrap_or(&empty);
-    let mut chain = match &ready.start {
-        Start::Made(_) => Some(vec![]),
-        Start::Image(image) if !image.layers.is_empty() => {
-            Some(image.layers.iter().map(|(blob, _)| blob.diff_id).collect())
-        }
-        _ => None,
-    };
-    let mut steps = vec![];
-    for index in 0..=ready.plan.nodes.len() {
-        let node = index.checked_sub(1).map(|at| &ready.plan.nodes[at]);
-        let ops = node.map_or(&[][..], |node| &node.ops);
-        let (label, line) = match node {
-            None => (&ready.plan.base, ready.plan.base_line),
-            Some(node) => (&node.label, node.line),
-        };
-        let table = match node {
-            None => Some(ready.facts.base().clone()),
-            Some(_) => ready.facts.step(index, pins, None),
-        };
-        let made = matches!(ready.start, Start::Made(_));
-        let outcome = match (table, &mut chain) {
-            _ if index == 0 && !made => match &chain {
-                Some(_) => Outcome::Cached(None, 0.0),
-                None => Outcome::Depends,
-            },
-            _ if no_cache(&request.no_cache, stage, index, label) => {
-                Outcome::Runs(Why::Asked, None)
-            }
-            // What it gets of a stage is known when that has run.
-            (None, _) if ready.facts.waits(index) => Outcome::Depends,
-            (None, _) => Outcome::Runs(Why::Unpinned, None),
-            (Some(table), None) => match record.why(index, &table, &cache, ops, &ready.context) {
-                (Why::Gone, _) => Outcome::Depends,
-                (why, since) => Outcome::Runs(why, since),
-            },
-            (Some(table), Some(below)) => {
-                let table = table.above(below);
-                match cache.look(&table.key())? {
-                    Found::Hit(entry) => {
-                        below.extend(entry.layer.map(|layer| layer.diff_id));
-                        Outcome::Cached(entry.layer.map(|layer| layer.digest), entry.seconds)
-                    }
-                    Found::Damaged(what) => Outcome::Runs(Why::Damaged(what), None),
-                    Found::Miss => {
-                        let (why, since) = record.why(index, &table, &cache, ops, &ready.context);
-                        Outcome::Runs(why, since)
-                    }
+/// Explains what [`bake`](super::bake) would do with these recipes and those that they stand on, each
+/// behind what it stands on.
+///
+/// # Errors
+/// What is wrong with a recipe, its base or its lock file.
+pub fn explain(hall: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explained>, Failed> {
+    let ordered = order::order(requests)?;
+    let mut all: Vec<(Explained, Roots, Chain)> = vec![];
+    for one in &ordered {
+        let (request, below) = (&one.request, one.base.map(|base| &all[base]));
+        let explained = || -> Result<_, Error> {
+            let locking = Locking::open(&request.recipe, request.lock)?;
+            let roots = prepare(hall, request, &locking, below.map(|(_, roots, _)| roots))?;
+            let image = roots.main().plan.image.clone();
+            let already = published_already(hall, request, &roots, one.wanted).ok().flatten();
+            let cache = hall.store.step_cache()?;
+            let mut look = Look { cache, request, locking: &locking, stages: BTreeMap::new() };
+            let below_chain = below.and_then(|(.., chain)| chain.clone());
+            let (mut steps, mut chain) = (vec![], None);
+            for ready in &roots.0 {
+                let (of_root, gives) = look.root(ready, below_chain.as_ref())?;
+                steps.extend(of_root);
+                match &ready.stage {
+                    Some(stage) => drop(look.stages.insert(stage.clone(), gives)),
+                    None => chain = gives,
                 }
             }
+            if let Some(version) = &already {
+                chain = stored::artifact(hall.store, version).ok().map(|image| image.chain());
+            }
+            let (recipe, already) =
+                (request.recipe.clone(), already.map(|one| one.manifest.digest));
+            let below = below.map(|(below, ..)| below.image.as_str());
+            let nodes = graph::draw(&roots.main().recipe, below);
+            Ok((
+                Explained { recipe, asked: one.wanted, image, already, steps, nodes },
+                roots,
+                chain,
+            ))
         };
-        if !matches!(outcome, Outcome::Cached(..)) {
-            chain = None;
-        }
-        let (label, stage) = (label.clone(), ready.stage.clone());
-        steps.push(Step { stage, index, label, line, outcome });
+        let recipe = request.recipe.clone();
+        all.push(explained().map_err(|error| Failed { recipe, error })?);
     }
-    Ok(steps)
+    Ok(all.into_iter().map(|(explained, ..)| explained).collect())
+}
+
+/// What the roots of one recipe are looked up with.
+struct Look<'a> {
+    cache: StepCache,
+    request: &'a Request,
+    locking: &'a Locking,
+    /// What the stages looked at so far give.
+    stages: BTreeMap<String, Chain>,
+}
+
+impl Look<'_> {
+    /// Explains one root, and returns what it gives.
+    fn root(
+        &self,
+        ready: &Ready,
+        below: Option<&Vec<Digest>>,
+    ) -> Result<(Vec<Step>, Chain), Error> {
+        let stage = ready.stage.as_deref();
+        let record = Record::open(&self.cache, &ready.recipe_path, stage);
+        let empty = Lock::default();
+        let pins = self.locking.lock().unwrap_or(&empty);
+        let mut chain = match &ready.start {
+            Start::Made(_) => Some(vec![]),
+            Start::Stage { name, .. } => self.stages.get(name).cloned().flatten(),
+            Start::Image(image) if image.reference.is_none() => below.cloned(),
+            Start::Image(image) => {
+                Some(image.layers.iter().map(|(blob, _)| blob.diff_id).collect())
+            }
+        };
+        let made = matches!(ready.start, Start::Made(_));
+        let name = &ready.plan.base;
+        let layers = chain.as_ref().filter(|_| !made).map(Vec::len);
+        let base = layers.map(|layers| StandsOn { name, layers });
+        let mut steps = vec![];
+        for index in 0..=ready.plan.nodes.len() {
+            let node = index.checked_sub(1).map(|at| &ready.plan.nodes[at]);
+            let ops = node.map_or(&[][..], |node| &node.ops);
+            let (label, line) = match node {
+                None => (&ready.plan.base, ready.plan.base_line),
+                Some(node) => (&node.label, node.line),
+            };
+            let table = match node {
+                None => Some(ready.facts.base().clone()),
+                Some(_) => ready.facts.step(index, pins, self.named(ready, index).as_deref()),
+            };
+            let why = |table| record.why(index, table, &self.cache, ops, &ready.context, base);
+            let outcome = match (table, &mut chain) {
+                _ if index == 0 && !made => match &chain {
+                    Some(_) => Outcome::Cached(None, 0.0),
+                    None => Outcome::Depends,
+                },
+                _ if no_cache(&self.request.no_cache, stage, index, label) => {
+                    Outcome::Runs(Why::Asked, None)
+                }
+                // What it gets of a stage is known when that has run.
+                (None, _) if ready.facts.waits(index) => Outcome::Depends,
+                (None, _) => Outcome::Runs(Why::Unpinned, None),
+                (Some(table), None) => match why(&table) {
+                    (Why::Gone, _) => Outcome::Depends,
+                    (why, since) => Outcome::Runs(why, since),
+                },
+                (Some(table), Some(below)) => {
+                    let table = table.above(below);
+                    match self.cache.look(&table.key())? {
+                        Found::Hit(entry) => {
+                            below.extend(entry.layer.map(|layer| layer.diff_id));
+                            Outcome::Cached(entry.layer.map(|layer| layer.digest), entry.seconds)
+                        }
+                        Found::Damaged(what) => Outcome::Runs(Why::Damaged(what), None),
+                        Found::Miss => {
+                            let (why, since) = why(&table);
+                            Outcome::Runs(why, since)
+                        }
+                    }
+                }
+            };
+            if !matches!(outcome, Outcome::Cached(..)) {
+                chain = None;
+            }
+            let (label, stage) = (label.clone(), ready.stage.clone());
+            steps.push(Step { stage, index, label, line, outcome });
+        }
+        if let (None, Some(layers)) = (stage, &mut chain) {
+            // The files that say what the image is are its last layer.
+            let table = ready.facts.identity().clone().above(layers);
+            match self.cache.look(&table.key())? {
+                Found::Hit(entry) => layers.extend(entry.layer.map(|layer| layer.diff_id)),
+                _ => chain = None,
+            }
+        }
+        Ok((steps, chain))
+    }
+
+    /// Names what step `index` gets of stages, where that is known without running anything.
+    fn named(&self, ready: &Ready, index: usize) -> Option<Vec<(String, Digest)>> {
+        let mut out = vec![];
+        for one in ready.facts.wanted(index).iter().flatten() {
+            let Some(stage) = &one.stage else { continue };
+            let chain = self.stages.get(stage)?.as_ref()?;
+            let taken = wanted::known(&self.cache, &one.record(chain, ready.epoch))?;
+            out.push((one.name.clone(), taken.digest));
+        }
+        Some(out)
+    }
 }

@@ -26,15 +26,16 @@ pub(super) fn published_already(
     hall: &JobContext<'_>,
     request: &Request,
     roots: &Roots,
+    wanted: bool,
 ) -> Result<Option<Version>, Error> {
     if request.lock == LockMode::Update || !roots.complete() {
         return Ok(None);
     }
     let ready = roots.main();
-    let wanted = (&ready.recipe.image.name, Some(&ready.recipe.image.version));
+    let image = (&ready.recipe.image.name, Some(&ready.recipe.image.version));
     let versions = hall.store.versions()?;
     let Some(found) =
-        versions.iter().find(|one| (&one.reference.name, one.reference.version.as_ref()) == wanted)
+        versions.iter().find(|one| (&one.reference.name, one.reference.version.as_ref()) == image)
     else {
         return Ok(None);
     };
@@ -46,6 +47,8 @@ pub(super) fn published_already(
             let there = !asked && whole(hall.store, &found.manifest.digest);
             Ok(there.then(|| found.clone()))
         }
+        // What is only stood on is not published.
+        Some(_) if !wanted => Ok(None),
         Some(_) => {
             (hall.sink)(Event::Note {
                 message: format!(

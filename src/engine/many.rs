@@ -100,7 +100,7 @@ fn prepared(
         let request = &ordered.request;
         let locking = Locking::open(&request.recipe, request.lock)?;
         let roots = prepare(hall, request, &locking, below)?;
-        let already = published_already(hall, request, &roots)?;
+        let already = published_already(hall, request, &roots, ordered.wanted)?;
         let sink = if alone {
             Sink::clone(hall.sink)
         } else {

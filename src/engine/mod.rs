@@ -43,6 +43,7 @@ pub use collect::collect;
 pub use error::Failed;
 pub use finish::KEY_ANNOTATION;
 pub use locking::LockMode;
+pub use order::{Ordered, order};
 pub use request::{Baked, NetworkOptions, NoCache, Request};
 pub use shell::shell;
 

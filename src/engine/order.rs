@@ -9,12 +9,13 @@ use crate::inputs;
 use crate::recipe::{BaseKind, Inputs};
 
 /// A recipe of a run.
-pub(super) struct Ordered {
-    pub(super) request: Request,
+pub struct Ordered {
+    /// With what was read of it.
+    pub request: Request,
     /// It was asked for; else it is only what others stand on.
-    pub(super) wanted: bool,
+    pub wanted: bool,
     /// The recipe that it stands on: its place in the order.
-    pub(super) base: Option<usize>,
+    pub base: Option<usize>,
 }
 
 /// Returns the recipes of `requests` and those that they stand on: first those that stand on
@@ -22,7 +23,7 @@ pub(super) struct Ordered {
 ///
 /// # Errors
 /// [`Error::Recipe`] where one cannot be read, [`Error::RecipeCycle`].
-pub(super) fn order(requests: &[Request]) -> Result<Vec<Ordered>, Failed> {
+pub fn order(requests: &[Request]) -> Result<Vec<Ordered>, Failed> {
     let mut found: Vec<Found> = vec![];
     for request in requests {
         let path = real(&request.recipe);

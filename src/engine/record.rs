@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::inputs::COPY;
 use crate::plan::key::Table;
 use crate::plan::listing::Listing;
-use crate::plan::why::{Why, changes};
+use crate::plan::why::{StandsOn, Why, changes};
 use crate::step::Op;
 use crate::store::StepCache;
 
@@ -66,7 +66,8 @@ impl Record {
     }
 
     /// Says why the step with this table is not in the cache, and since which build, given that it
-    /// is not. `ops`: what the step does, `context`: what its files are of now.
+    /// is not. `ops`: what the step does, `context`: what its files are of now,
+    /// `base`: what the root stands on.
     pub(super) fn why(
         &self,
         index: usize,
@@ -74,11 +75,12 @@ impl Record {
         cache: &StepCache,
         ops: &[Op],
         context: &Context,
+        base: Option<StandsOn<'_>>,
     ) -> (Why, Option<String>) {
         let Some(last) = self.like(index, table) else { return (Why::First, None) };
         keep_listings(cache, context, ops, table);
         let listing = |digest: &Digest| listing(cache, digest);
-        let found = changes(&last.rows, table.rows(), &listing);
+        let found = changes(&last.rows, table.rows(), base, &listing);
         let since = Some(format!("{} ({})", last.at, last.build));
         if found.is_empty() { (Why::Gone, since) } else { (Why::Changed(found), since) }
     }

@@ -34,7 +34,7 @@ use crate::layer::{self, Blob, Compression};
 use crate::plan::artifact::{Artifact, Built, Made};
 use crate::plan::key::Table;
 use crate::plan::lock::Lock as Pins;
-use crate::plan::why::Why;
+use crate::plan::why::{StandsOn, Why};
 use crate::step::Op;
 use crate::store::{self, Entry, Found, Layer, UnpackedLayer};
 use crate::threads;
@@ -364,7 +364,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn why(&self, index: usize, table: &Table) -> (Why, Option<String>) {
         let work = self.work;
         let ops = if let Node::Step(step) = work.node(index) { step.ops.as_slice() } else { &[] };
-        self.record.why(index, table, &work.cache, ops, &work.ready.context)
+        let name = &work.ready.plan.base;
+        let base = self.below.as_ref().map(|all| StandsOn { name, layers: all.layers.len() });
+        self.record.why(index, table, &work.cache, ops, &work.ready.context, base)
     }
 
     /// Whether the person wants this node run although it is cached.

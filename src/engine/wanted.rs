@@ -17,6 +17,7 @@ use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir, reply, u
 use crate::plan::artifact::Artifact;
 use crate::sandbox::Overlay;
 use crate::step::Op;
+use crate::store::StepCache;
 
 /// Room of the cache in which it stands what was taken from which layers.
 const ROOM: &str = "taken";
@@ -32,6 +33,11 @@ pub(super) struct Taken {
     pub(super) single: bool,
 }
 
+/// Returns what was taken where `record` names that, if the cache remembers.
+pub(super) fn known(cache: &StepCache, record: &Digest) -> Option<Taken> {
+    cache.record(ROOM, record).and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
 impl Work<'_> {
     /// Waits for the stages of which step `index` wants something, and names what it gets. Where the
     /// cache knows it, nothing is unpacked for that.
@@ -45,8 +51,7 @@ impl Work<'_> {
             let Some(stage) = &one.stage else { continue };
             let artifact = self.artifact(stage)?;
             let record = one.record(&artifact.chain(), self.ready.epoch);
-            let known = self.cache.record(ROOM, &record);
-            let taken = match known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            let taken = match known(&self.cache, &record) {
                 Some(taken) => taken,
                 None => self.take(index, one, &artifact)?.1,
             };

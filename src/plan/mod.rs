@@ -3,12 +3,14 @@
 
 pub mod artifact;
 pub mod config;
+pub mod explained;
+pub mod graph;
 pub mod key;
 pub mod listing;
 pub mod lock;
 pub mod why;
 
-use crate::recipe::{BaseKind, Recipe, Variant};
+use crate::recipe::{self, Base, BaseKind, Recipe, Stage, Variant};
 use crate::step::{self, Lowered, Op};
 
 /// What a build will do, in order.
@@ -24,9 +26,18 @@ pub struct Plan {
     pub nodes: Vec<Lowered>,
 }
 
-/// Draws the plan of a recipe.
+/// Draws the plan of the image of a recipe.
 pub fn draw(recipe: &Recipe) -> Plan {
-    let base = match &recipe.base.kind {
+    of(recipe, &recipe.base, &recipe.steps)
+}
+
+/// Draws the plan of a stage of a recipe.
+pub fn of_stage(recipe: &Recipe, stage: &Stage) -> Plan {
+    of(recipe, &stage.base, &stage.steps)
+}
+
+fn of(recipe: &Recipe, base: &Base, steps: &[recipe::Step]) -> Plan {
+    let name = match &base.kind {
         BaseKind::Scratch => "scratch".to_owned(),
         BaseKind::Path(path) => format!("path {}", path.display()),
         BaseKind::Image(image) => format!("image {image}"),
@@ -39,9 +50,9 @@ pub fn draw(recipe: &Recipe) -> Plan {
     };
     Plan {
         image: format!("{}:{}", recipe.image.name, recipe.image.version),
-        base,
-        base_line: recipe.base.line,
-        nodes: recipe.steps.iter().map(step::lower).collect(),
+        base: name,
+        base_line: base.line,
+        nodes: steps.iter().map(step::lower).collect(),
     }
 }
 

@@ -80,11 +80,21 @@ impl Why {
     }
 }
 
+/// What a root stands on, where that is layers that it did not make.
+#[derive(Debug, Clone, Copy)]
+pub struct StandsOn<'a> {
+    /// What the base is called.
+    pub name: &'a str,
+    /// How many layers it has.
+    pub layers: usize,
+}
+
 /// Compares two tables of one step. `listing` finds what a digest of the row `files` was made of,
 /// where that is still known.
 pub fn changes(
     old: &BTreeMap<String, Value>,
     new: &[Row],
+    base: Option<StandsOn<'_>>,
     listing: &dyn Fn(&Digest) -> Option<Listing>,
 ) -> Vec<Change> {
     let mut out = vec![];
@@ -108,7 +118,7 @@ pub fn changes(
                 if row.value == Value::Bool(true) { "on" } else { "off" }
             )],
             "base" => vec!["the base is another one".to_owned()],
-            BELOW => vec!["a step below gave another layer".to_owned()],
+            BELOW => vec![below(before, &row.value, base)],
             name => {
                 let mut how = vec![];
                 leaves(name, before, &row.value, &mut how);
@@ -122,6 +132,19 @@ pub fn changes(
         out.retain(|change| change.row != "base");
     }
     out
+}
+
+/// Names what differs in the layers below a step.
+fn below(old: &Value, new: &Value, base: Option<StandsOn<'_>>) -> String {
+    let of_base = |value: &Value, layers: usize| {
+        value.as_array().map(|all| all.iter().take(layers).cloned().collect::<Vec<_>>())
+    };
+    match base {
+        Some(base) if of_base(old, base.layers) != of_base(new, base.layers) => {
+            format!("its base, {}, has other layers", base.name)
+        }
+        _ => "a step below gave another layer".to_owned(),
+    }
 }
 
 /// Names what differs in lists of operations.
@@ -315,6 +338,8 @@ mod tests {
     use super::*;
     use crate::plan::key::Table;
 
+    const BASE: StandsOn<'_> = StandsOn { name: "recipe base.toml", layers: 1 };
+
     fn told(old: &Table, new: &Table) -> String {
         let listing = |digest: &Digest| {
             let at = |text: &str| Digest::of(text);
@@ -328,7 +353,7 @@ mod tests {
             Some(listing)
         };
         let old = old.rows().iter().map(|row| (row.name.clone(), row.value.clone())).collect();
-        Why::Changed(changes(&old, new.rows(), &listing)).text()
+        Why::Changed(changes(&old, new.rows(), Some(BASE), &listing)).text()
     }
 
     fn table(rows: &[(&str, Value)]) -> Table {
@@ -378,6 +403,13 @@ mod tests {
                 json!(["a 1 x", "b 1 x"]),
                 json!(["a 2 y", "c 1 x"]),
                 "package changed: a 1 → 2; package added: c; package removed: b",
+            ),
+            (BELOW, json!(["a", "b"]), json!(["a", "c"]), "a step below gave another layer"),
+            (
+                BELOW,
+                json!(["a", "b"]),
+                json!(["c", "b"]),
+                "its base, recipe base.toml, has other layers",
             ),
             ("epoch", json!(1), json!(2), "epoch was \"1\", is \"2\""),
             ("network", json!(false), json!(true), "network is now on"),

@@ -9,6 +9,7 @@
 //! cache/locks/<sha256>       held while a step runs that others may wait for
 //! cache/builds/<sha256>      what the last build of a recipe was made from, for `bake explain`
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
+//! cache/taken/<sha256>       what a step took of which layers of a stage
 //! ```
 //!
 //! A blob that an entry names is linked into the staging area of the build that uses it, so
@@ -115,7 +116,7 @@ impl Entry {
 impl Store {
     /// Opens the step cache.
     pub fn step_cache(&self) -> Result<StepCache, Error> {
-        for name in ["steps", "blobs", "locks", "builds", "listings", "layers"] {
+        for name in ["steps", "blobs", "locks", "builds", "listings", "taken", "layers"] {
             let made = self.cache(name)?;
             if name == "layers" {
                 // Unpacked roots hold setuid programs, and nobody else may start them.
@@ -233,7 +234,7 @@ impl StepCache {
         }
     }
 
-    /// Reads a record (`builds`, `listings`); what cannot be read is not there.
+    /// Reads a record (`builds`, `listings`, `taken`); what cannot be read is not there.
     pub fn record(&self, kind: &str, name: &Digest) -> Option<Vec<u8>> {
         disk::read(&self.dir.join(kind).join(name.hex()), LIMIT).ok().flatten()
     }

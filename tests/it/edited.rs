@@ -358,3 +358,11 @@ fn waits_to_write(process: u32) -> bool {
         at.contains("pipe_write")
     })
 }
+
+/// The tar of the root `at`.
+pub(crate) fn tar_of(at: &Path) -> Vec<u8> {
+    let mut tar = tar::Builder::new(vec![]);
+    tar.mode(tar::HeaderMode::Deterministic);
+    tar.append_dir_all(".", at).expect("our own directory");
+    tar.into_inner().expect("in memory")
+}

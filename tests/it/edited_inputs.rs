@@ -6,12 +6,11 @@
 //!    edit             edit, or back                                       back
 //! ```
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::base_lab::net;
 use crate::base_mirror::deb_of;
-use crate::edited::{Edited, Ended, Style, World};
+use crate::edited::{Edited, Ended, Style, World, tar_of};
 use crate::tier;
 
 /// A lab with a root in it.
@@ -209,14 +208,6 @@ fn a_base_that_is_a_directory() {
     let mut after = before.clone();
     after.file("root/etc/extra", "two\n");
     holds(&edited, None, &before, &after);
-}
-
-/// The tar of the lab's root.
-fn tar_of(root: &Path) -> Vec<u8> {
-    let mut tar = tar::Builder::new(vec![]);
-    tar.mode(tar::HeaderMode::Deterministic);
-    tar.append_dir_all(".", root).expect("our own directory");
-    tar.into_inner().expect("in memory")
 }
 
 #[test]

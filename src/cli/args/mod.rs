@@ -96,7 +96,8 @@ pub(crate) enum Command {
     /// Show which steps are cached, and why the others would run
     ///
     /// Compares every step with the cache and with the last build of the recipe, and names what
-    /// changed: the file, the package, the command, the variable. Runs nothing.
+    /// changed: the file, the package, the command, the variable. Shows stages, and the recipes that
+    /// a recipe stands on, as well. Runs nothing.
     Explain(ExplainArgs),
     /// Rewrite recipes in bake's own format
     Fmt(FmtArgs),

@@ -73,6 +73,12 @@ pub(crate) struct CacheArgs {
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
+    /// Show everything that is built, tests included, and what each is made from
+    #[arg(long)]
+    pub(crate) graph: bool,
+    /// Print that graph for Graphviz: `bake explain --dot | dot -Tsvg`
+    #[arg(long, conflicts_with = "graph")]
+    pub(crate) dot: bool,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
