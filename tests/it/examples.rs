@@ -45,4 +45,21 @@ fn net_services_stand_on_a_company_base() {
     let names: Vec<&str> = built.out.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["company-base:1.0.0", "orders:1.0.0", "invoices:1.0.0"]);
     assert_eq!(lab.bake(["verify", "-q"]).code, 0);
+    // After a change in the base it is said why each service is built again.
+    let base = fs::read_to_string(lab.path("base.toml")).expect("ours");
+    lab.write("base.toml", &base.replace("content = \"example", "content = \"another"));
+    let explained = lab.bake(["explain", "orders.toml"]);
+    assert!(explained.out.contains("was \"example\\n\", is \"another\\n\""), "{}", explained.out);
+    let again = lab.bake(["build", "--json", "--set-version", "2.0.0"].iter().chain(&files));
+    assert_eq!(again.code, 0, "{}", again.out);
+    let lines: Vec<serde_json::Value> =
+        again.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for image in ["orders:2.0.0", "invoices:2.0.0"] {
+        let missed: Vec<&serde_json::Value> = lines
+            .iter()
+            .filter(|one| one["type"] == "step-missed" && one["image"] == image)
+            .map(|one| &one["why"])
+            .collect();
+        assert_eq!(missed, ["its base, recipe base.toml, has other layers"], "{image}");
+    }
 }

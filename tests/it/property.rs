@@ -5,6 +5,7 @@
 //! `BAKE_PROPERTY_SEED=7` others.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -114,6 +115,8 @@ fn during(case: &Case, edited: &Edited, before: &World, after: &World) -> Ended 
                 while !over() {
                     edited.put_files(after, style);
                     edited.put_files(before, style);
+                    // The build has something to do between two edits.
+                    std::thread::sleep(Duration::from_micros(500));
                 }
             };
             edited.build_edited("c", || {}, &toggle)
