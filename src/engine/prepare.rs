@@ -21,7 +21,6 @@ use crate::plan::config::Skeleton;
 use crate::plan::lock::Lock;
 use crate::plan::{self, Plan};
 use crate::recipe::Recipe;
-use crate::step;
 use crate::trial::{self, Tests};
 
 /// Reads, pins and plans a recipe. `below`: the image of the recipe that is its base.
@@ -157,7 +156,6 @@ pub(super) fn prepare(
     known_steps(request, &roots)?;
     locking.must_do(&roots.missing(), &roots.needed(lock))?;
     for test in &recipe.tests_off {
-        let test = step::lower_test(test);
         (hall.sink)(Event::Note {
             message: format!("the test on line {} is off by its `when`: {}", test.line, test.label),
         });

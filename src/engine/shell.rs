@@ -12,7 +12,6 @@ use super::request::Request;
 use super::site::Site;
 use crate::event::Event;
 use crate::job::{Ended, Job, JobContext, dead_builds, environment, fresh_work, make_dir};
-use crate::recipe::{Step, StepKind};
 use crate::sandbox::{JobEvent, Network, Overlay};
 use crate::step::{Lowered, Op};
 use crate::trial::{self, Outcome, Place, Shells, attached, outcome};
@@ -21,7 +20,6 @@ use crate::trial::{self, Outcome, Place, Shells, attached, outcome};
 fn shells(
     epoch: i64,
     base: &BTreeMap<String, String>,
-    step: Option<&Step>,
     node: Option<&Lowered>,
     place: &str,
 ) -> Shells {
@@ -34,11 +32,8 @@ fn shells(
     });
     let (user, cwd) = runs.map_or(("root", "/"), |(_, user, cwd)| (user, cwd));
     env.extend(runs.into_iter().flat_map(|(own, ..)| own.clone()));
-    let own = step.and_then(|step| match &step.kind {
-        StepKind::Run { options, .. } | StepKind::Script { options, .. } => options.shell.first(),
-        _ => None,
-    });
-    Shells::new(own.map(String::as_str), env, user, cwd, place)
+    let own = node.and_then(|node| node.shell.as_deref());
+    Shells::new(own, env, user, cwd, place)
 }
 
 /// Runs a job of step `index`; where it fails, this is the last try, and somebody wants to look, a
@@ -54,13 +49,7 @@ pub(super) fn watched(
         return Ok(site.session.run(job, site.cancel, listener)?);
     }
     let name = format!("step {index}");
-    let shells = shells(
-        site.epoch,
-        site.environment,
-        site.steps.get(index - 1),
-        site.plan.nodes.get(index - 1),
-        &name,
-    );
+    let shells = shells(site.epoch, site.environment, site.plan.nodes.get(index - 1), &name);
     let place = Place { session: site.session, cancel: site.cancel, sink: site.sink, name };
     Ok(trial::watched(&place, &site.rescue, shells, job, listener)?)
 }
@@ -86,8 +75,7 @@ pub(super) fn afterwards(
         why,
         network: node.network,
     });
-    let Shells { exec, or_else } =
-        shells(site.epoch, site.environment, site.steps.get(index - 1), Some(node), &place);
+    let Shells { exec, or_else } = shells(site.epoch, site.environment, Some(node), &place);
     let job = job(site, lower, &at.join("shell"), node.network)?;
     // How the shell ended says nothing about the step.
     attached(site.session, job, exec, or_else, None, site.cancel)?;
@@ -137,8 +125,7 @@ pub fn shell(hall: &JobContext<'_>, request: &Request, at: Option<&str>) -> Resu
             Some(_) => (format!("step {index}"), format!("the root that step {index} would see")),
             None => ("all steps".to_owned(), "the root after the last step".to_owned()),
         };
-        let Shells { exec, or_else } =
-            shells(site.epoch, site.environment, site.steps.get(index - 1), node, &place);
+        let Shells { exec, or_else } = shells(site.epoch, site.environment, node, &place);
         (hall.sink)(Event::Shell { place: told, why: vec![], network });
         let job = job(site, lower, &site.work.draft.dir().join("shell"), network)?;
         Ok(outcome(attached(site.session, job, exec, or_else, None, hall.cancel)?)?)

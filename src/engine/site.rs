@@ -42,8 +42,6 @@ pub(super) struct Site<'a> {
     pub(super) pins: &'a Mutex<Lock>,
     pub(super) facts: &'a Facts,
     pub(super) plan: &'a Plan,
-    /// The recipe's steps, one for each node of the plan.
-    pub(super) steps: &'a [recipe::Step],
     /// Whether somebody wants to look into what fails.
     pub(super) rescue: Rescue,
 }

@@ -324,7 +324,6 @@ impl<'a> Work<'a> {
             pins: &self.pins,
             facts: &ready.facts,
             plan: &ready.plan,
-            steps: &ready.recipe.steps,
             rescue: Rescue::new(self.request.shell_on_failure),
         }
     }

@@ -10,8 +10,8 @@ use super::facts::{MAX_TEXT, is_url};
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
-use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Probe, Recipe};
-use crate::step::{self, Content, Op};
+use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Recipe};
+use crate::step::{Content, Op, Probe};
 
 /// Reads the recipe at `path` and looks at everything of its context that its base and steps name.
 ///
@@ -54,21 +54,24 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     }
     let stages = recipe.stages.iter().flat_map(|stage| &stage.steps);
     for step in stages.chain(&recipe.steps) {
-        for op in step::lower(step).ops {
-            let mounted = wanted::of(&op).into_iter().filter(|one| one.stage.is_none());
+        for op in &step.ops {
+            let mounted = wanted::of(op).into_iter().filter(|one| one.stage.is_none());
             let missing = mounted.filter_map(|one| context.look_over(&one.op).err());
             found.extend(missing.map(|error| at_line(path, &text, step.line, &error)));
-            if let Err(error) = look(&context, &op) {
+            if let Err(error) = look(&context, op) {
                 found.push(at_line(path, &text, step.line, &error));
-            } else if let Op::Write { content: Content::Template(file), .. } = &op {
+            } else if let Op::Write { content: Content::Template(file), .. } = op {
                 found.extend(template(&context, file, &recipe));
             }
         }
     }
     for test in &recipe.tests {
-        if let Probe::Script { files, .. } = &test.probe {
-            let missing = files.iter().filter_map(|file| context.open_file(file).err());
-            found.extend(missing.map(|error| at_line(path, &text, test.line, &error)));
+        for probe in &test.probes {
+            if let Probe::Script { file, .. } = probe
+                && let Err(error) = context.open_file(file)
+            {
+                found.push(at_line(path, &text, test.line, &error));
+            }
         }
     }
     recipe.warnings.extend(context.doubts().iter().map(|doubt| doubted(&dir, doubt)));

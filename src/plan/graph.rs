@@ -8,7 +8,7 @@
 
 use super::Plan;
 use crate::recipe::{BaseKind, Recipe};
-use crate::step::{self, Content, Lowered, Mount, Op};
+use crate::step::{Content, Lowered, Mount, Op};
 
 /// Something that is built, or looked at before a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,6 @@ pub fn draw(recipe: &Recipe, below: Option<&str>) -> Vec<Node> {
     }
     drawing.root(None, &recipe.base.kind, &super::draw(recipe), 0);
     for (at, test) in recipe.tests.iter().enumerate() {
-        let test = step::lower_test(test);
         let image = drawing.image.clone();
         let inputs = vec![Input { from: Source::Node(image), what: String::new() }];
         drawing.add(Kind::Test, None, at + 1, &test.label, test.line, inputs);

@@ -10,8 +10,8 @@ pub mod listing;
 pub mod lock;
 pub mod why;
 
-use crate::recipe::{self, Base, BaseKind, Recipe, Stage, Variant};
-use crate::step::{self, Lowered, Op};
+use crate::recipe::{Base, BaseKind, Recipe, Stage, Variant};
+use crate::step::{Lowered, Op};
 
 /// What a build will do, in order.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub fn of_stage(recipe: &Recipe, stage: &Stage) -> Plan {
     of(recipe, &stage.base, &stage.steps)
 }
 
-fn of(recipe: &Recipe, base: &Base, steps: &[recipe::Step]) -> Plan {
+fn of(recipe: &Recipe, base: &Base, steps: &[Lowered]) -> Plan {
     let name = match &base.kind {
         BaseKind::Scratch => "scratch".to_owned(),
         BaseKind::Path(path) => format!("path {}", path.display()),
@@ -52,7 +52,7 @@ fn of(recipe: &Recipe, base: &Base, steps: &[recipe::Step]) -> Plan {
         image: format!("{}:{}", recipe.image.name, recipe.image.version),
         base: name,
         base_line: base.line,
-        nodes: steps.iter().map(step::lower).collect(),
+        nodes: steps.to_vec(),
     }
 }
 

@@ -5,16 +5,18 @@ mod format;
 mod keys;
 mod model;
 mod parse;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod vars;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use crate::schema::{Command, Diagnostic, MountSource, Start};
+pub use crate::schema::{Command, Diagnostic};
 pub use model::{
-    Base, BaseKind, Compression, Config, Debian, Drift, Healthcheck, Image, Inputs, Modes, Probe,
-    ProbeOptions, Recipe, RunOptions, Stage, Step, StepKind, Test, Value, Variant,
+    Base, BaseKind, Compression, Config, Debian, Drift, Healthcheck, Image, Inputs, Modes, Recipe,
+    Stage, Value, Variant,
 };
 
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.
@@ -65,6 +67,12 @@ pub fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>> {
 #[must_use]
 pub fn schema() -> serde_json::Value {
     schema::schema()
+}
+
+/// Returns every table of keys, by the name it has in the JSON Schema.
+#[cfg(test)]
+pub(crate) fn tables() -> impl Iterator<Item = (String, &'static crate::schema::Section)> {
+    keys::tables()
 }
 
 /// Renders a template file of a `template` step: whole Jinja, strict, with the recipe's variables

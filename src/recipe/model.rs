@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::image::Reference;
-use crate::schema::{Command, Diagnostic, MountSource, Start};
+use crate::schema::{Command, Diagnostic};
+use crate::step::{Lowered, LoweredTest};
 
 /// A variable's value.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,14 +50,14 @@ pub struct Recipe {
     /// `[base]`.
     pub base: Base,
     /// `[[step]]`s in order, defaults applied.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Lowered>,
     /// The stages that the image needs, each after those it needs itself; the others are left
     /// out.
     pub stages: Vec<Stage>,
     /// `[[test]]`s in order.
-    pub tests: Vec<Test>,
-    /// Those whose `when` is false: they are not run, which is to be said.
-    pub tests_off: Vec<Test>,
+    pub tests: Vec<LoweredTest>,
+    /// Those whose `when` is false: they are not run, which is reported.
+    pub tests_off: Vec<LoweredTest>,
     /// `[config]`.
     pub config: Config,
     /// `[drift]`.
@@ -78,7 +79,7 @@ pub struct Image {
     /// For people.
     pub description: Option<String>,
     /// Folder that all paths are relative to, as written (default `.`), relative to the recipe's
-    /// folder.
+    /// directory.
     pub context: PathBuf,
     /// OCI labels.
     pub labels: BTreeMap<String, String>,
@@ -122,7 +123,7 @@ pub struct Stage {
     /// `[stage.NAME.base]`.
     pub base: Base,
     /// `[[stage.NAME.step]]`s in order, the defaults of the recipe and of the stage applied.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Lowered>,
 }
 
 /// `[base]`, with the line it stands on.
@@ -187,278 +188,6 @@ pub enum Variant {
     /// The same without documentation (copyright files stay), man pages and locales, for later
     /// packages too.
     Slim,
-}
-
-/// One `[[step]]`.
-#[derive(Debug, Clone)]
-pub struct Step {
-    /// `name`, if given.
-    pub name: Option<String>,
-    /// Line of its `[[step]]`'s kind key, from 1.
-    pub line: u32,
-    /// What it does.
-    pub kind: StepKind,
-}
-
-/// The kinds of step.
-#[derive(Debug, Clone)]
-pub enum StepKind {
-    /// `run`.
-    Run {
-        /// What to run.
-        command: Command,
-        /// How.
-        options: RunOptions,
-    },
-    /// `script`.
-    Script {
-        /// Paths below the context, run in order.
-        files: Vec<PathBuf>,
-        /// `args`.
-        args: Vec<String>,
-        /// How.
-        options: RunOptions,
-    },
-    /// `copy`.
-    Copy {
-        /// Paths or globs, trailing `/` kept: below the context, or absolute ones in the stage.
-        from: Vec<String>,
-        /// The stage they are taken from; none: the context.
-        stage: Option<String>,
-        /// Absolute path inside.
-        to: String,
-        /// Default `0:0`.
-        owner: Option<String>,
-        /// Permission bits.
-        mode: Option<u32>,
-        /// Globs.
-        exclude: Vec<String>,
-    },
-    /// `download`.
-    Download {
-        /// http or https URL.
-        url: String,
-        /// Expected sha256 as 64 hex digits, already chosen for the architecture.
-        sha256: Option<String>,
-        /// Absolute path inside.
-        to: String,
-        /// Default `0:0`.
-        owner: Option<String>,
-        /// Permission bits.
-        mode: Option<u32>,
-        /// Unpack it.
-        unpack: bool,
-        /// Leading path components dropped.
-        strip: u32,
-    },
-    /// `template`.
-    Template {
-        /// Path below the context.
-        file: PathBuf,
-        /// Absolute path inside.
-        to: String,
-        /// Default `0:0`.
-        owner: Option<String>,
-        /// Permission bits, default 0644.
-        mode: Option<u32>,
-    },
-    /// `file`.
-    File {
-        /// Absolute path inside.
-        path: String,
-        /// `content` or `append`.
-        text: String,
-        /// It was `append`.
-        append: bool,
-        /// Owner.
-        owner: Option<String>,
-        /// Permission bits.
-        mode: Option<u32>,
-    },
-    /// `mkdir`.
-    Mkdir {
-        /// Absolute paths inside.
-        paths: Vec<String>,
-        /// Owner.
-        owner: Option<String>,
-        /// Permission bits, default 0755.
-        mode: Option<u32>,
-    },
-    /// `symlink`.
-    Symlink {
-        /// What appears in the image.
-        path: String,
-        /// Where it points.
-        target: String,
-    },
-    /// `remove`.
-    Remove {
-        /// Absolute paths or globs inside.
-        paths: Vec<String>,
-    },
-    /// `packages`.
-    Packages {
-        /// In the manager's own notation.
-        names: Vec<String>,
-        /// `./x.deb`: paths below the context.
-        files: Vec<PathBuf>,
-        /// Default false.
-        recommends: bool,
-        /// Time limit of each try.
-        timeout: Option<Duration>,
-        /// Further tries after a failure.
-        retries: u32,
-    },
-    /// `repository`.
-    Repository {
-        /// Base name.
-        name: String,
-        /// Archive URL.
-        url: String,
-        /// Suite.
-        suite: String,
-        /// Components.
-        components: Vec<String>,
-        /// File below the context, or https URL.
-        key: String,
-    },
-    /// `user`.
-    User {
-        /// Login name.
-        name: String,
-        /// Fixed id.
-        uid: Option<u32>,
-        /// Fixed primary group id.
-        gid: Option<u32>,
-        /// Home folder.
-        home: Option<String>,
-        /// Login shell.
-        shell: Option<String>,
-        /// Supplementary groups.
-        groups: Vec<String>,
-        /// Below 1000, no home made.
-        system: bool,
-        /// GECOS.
-        comment: Option<String>,
-        /// crypt(5) hash.
-        password: Option<String>,
-        /// authorized_keys lines.
-        ssh_keys: Vec<String>,
-    },
-    /// `group`.
-    Group {
-        /// Name.
-        name: String,
-        /// Fixed id.
-        gid: Option<u32>,
-        /// Below 1000.
-        system: bool,
-    },
-    /// `service`.
-    Service {
-        /// Units.
-        units: Vec<String>,
-        /// Default true.
-        enabled: bool,
-        /// Default false.
-        masked: bool,
-    },
-}
-
-/// Options of `run` and `script`, defaults applied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RunOptions {
-    /// User inside; default root.
-    pub run_as: Option<String>,
-    /// Added environment.
-    pub env: BTreeMap<String, String>,
-    /// What is seen where while it runs, by absolute path; what is written there is discarded.
-    pub mounts: BTreeMap<String, MountSource>,
-    /// Default `/`.
-    pub workdir: Option<String>,
-    /// The whole shell list, `sh` and `bash` already spelled out.
-    pub shell: Vec<String>,
-    /// Default false.
-    pub network: bool,
-    /// Per try.
-    pub timeout: Option<Duration>,
-    /// Default 0.
-    pub retries: u32,
-}
-
-/// One `[[test]]`.
-#[derive(Debug, Clone)]
-pub struct Test {
-    /// `name`, if given.
-    pub name: Option<String>,
-    /// Line of its check's key, from 1.
-    pub line: u32,
-    /// What runs meanwhile, in order; may be empty.
-    pub start: Vec<Start>,
-    /// What is checked.
-    pub probe: Probe,
-    /// The whole shell list for strings of `start` and `run`, and for scripts without `#!`.
-    pub shell: Vec<String>,
-    /// How long the check may take to hold.
-    pub timeout: Duration,
-}
-
-/// What a test checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// `http`.
-    Http {
-        /// An `http://` URL.
-        url: String,
-        /// Expected status, default 200.
-        status: u16,
-        /// Expected part of the body.
-        contains: Option<String>,
-    },
-    /// `tcp`: `host:port`.
-    Tcp(String),
-    /// `run`.
-    Run {
-        /// What to run.
-        command: Command,
-        /// As whom.
-        how: ProbeOptions,
-    },
-    /// `script`.
-    Script {
-        /// Paths below the context, run in order.
-        files: Vec<PathBuf>,
-        /// `args`.
-        args: Vec<String>,
-        /// As whom.
-        how: ProbeOptions,
-    },
-    /// `file` that must be there.
-    File {
-        /// Absolute path inside.
-        path: String,
-        /// Expected permission bits.
-        mode: Option<u32>,
-        /// Expected owner.
-        owner: Option<String>,
-        /// Expected part of the content.
-        contains: Option<String>,
-        /// Expected sha256 as 64 hex digits, already chosen for the architecture.
-        sha256: Option<String>,
-    },
-    /// `file` with `absent`: an absolute path inside where there must be nothing.
-    Absent(String),
-}
-
-/// Options of the checks that run something.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProbeOptions {
-    /// User inside; default root.
-    pub run_as: Option<String>,
-    /// Added to the environment of `[config]`.
-    pub env: BTreeMap<String, String>,
-    /// Default: that of `[config]`.
-    pub workdir: Option<String>,
 }
 
 /// `[config]`: how the finished image runs. `None`/empty = not said.

@@ -15,36 +15,22 @@ pub(crate) fn schema() -> Value {
     for name in keys::TOP {
         let value = match (*name, keys::table(name)) {
             ("vars", _) => vars(),
-            ("step", _) => list(keys::STEP_DOC, "step", keys::KINDS),
+            ("step", _) => list(keys::STEP_DOC, "step", keys::kinds()),
             ("stage", _) => stages(),
-            ("test", _) => list(keys::TEST_DOC, "test", keys::CHECKS),
+            ("test", _) => list(keys::TEST_DOC, "test", keys::checks()),
             (_, Some(section)) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
             (_, None) => continue,
         };
         properties.insert((*name).to_owned(), value);
     }
     let mut defs = Map::new();
-    for section in [
-        &keys::IMAGE,
-        &keys::BASE,
-        &keys::DEFAULTS,
-        &keys::CONFIG,
-        &keys::DRIFT,
-        &keys::HEALTHCHECK,
-        &keys::MOUNT_FROM,
-    ] {
-        defs.insert(section.name.to_owned(), table(section));
+    for (name, section) in keys::tables() {
+        defs.insert(name, table(section));
     }
     // Which keys exist is the same for every base; that exactly one of these is there is said once
     // more.
     if let Some(base) = defs.get_mut("base").and_then(Value::as_object_mut) {
         base.insert("oneOf".into(), json!(keys::BASES.map(|kind| json!({ "required": [kind] }))));
-    }
-    for kind in keys::KINDS {
-        defs.insert(format!("step-{}", kind.name), table(kind));
-    }
-    for check in keys::CHECKS {
-        defs.insert(format!("test-{}", check.name), table(check));
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -64,6 +50,7 @@ fn table(section: &Section) -> Value {
         let mut value = shape(key.shape);
         if let Some(object) = value.as_object_mut() {
             object.insert("description".into(), key.doc.into());
+            object.insert("$comment".into(), section.effect_of(key).sentence().into());
         }
         properties.insert(key.name.to_owned(), value);
     }
@@ -79,11 +66,9 @@ fn table(section: &Section) -> Value {
 }
 
 /// A list of tables, each of one of the kinds.
-fn list(doc: &str, name: &str, kinds: &[Section]) -> Value {
-    let kinds: Vec<Value> = kinds
-        .iter()
-        .map(|kind| json!({ "$ref": format!("#/$defs/{name}-{}", kind.name) }))
-        .collect();
+fn list(doc: &str, name: &str, kinds: impl Iterator<Item = &'static Section>) -> Value {
+    let kinds: Vec<Value> =
+        kinds.map(|kind| json!({ "$ref": format!("#/$defs/{name}-{}", kind.name) })).collect();
     json!({ "description": doc, "type": "array", "items": { "oneOf": kinds } })
 }
 
@@ -91,7 +76,7 @@ fn stages() -> Value {
     let mut properties = Map::new();
     for name in keys::STAGE {
         let value = match *name {
-            "step" => list(keys::STEP_DOC, "step", keys::KINDS),
+            "step" => list(keys::STEP_DOC, "step", keys::kinds()),
             other => json!({ "$ref": format!("#/$defs/{other}") }),
         };
         properties.insert((*name).to_owned(), value);
@@ -244,13 +229,9 @@ mod tests {
             value["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
         };
         assert_eq!(names(&schema), keys::TOP);
-        for kind in keys::KINDS {
-            let def = &schema["$defs"][format!("step-{}", kind.name)];
-            assert_eq!(names(def), kind.keys.iter().map(|k| k.name).collect::<Vec<_>>());
-        }
-        for check in keys::CHECKS {
-            let def = &schema["$defs"][format!("test-{}", check.name)];
-            assert_eq!(names(def), check.keys.iter().map(|k| k.name).collect::<Vec<_>>());
+        for (name, section) in keys::tables() {
+            let def = &schema["$defs"][name];
+            assert_eq!(names(def), section.keys.iter().map(|k| k.name).collect::<Vec<_>>());
         }
     }
 }

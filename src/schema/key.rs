@@ -44,14 +44,53 @@ pub(crate) enum Shape {
     Mounts,
 }
 
+/// What a change of a key's value does to the keys of a build: whether layers are made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The step is another: its layer is made anew, and the image with it.
+    Step,
+    /// Every layer is made anew.
+    All,
+    /// The image is another, the layers of its steps stay.
+    Image,
+    /// Nothing: what is stored stays as it is.
+    Nothing,
+}
+
+impl Effect {
+    /// Returns it as a sentence.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Step => "A change makes the layer of the step anew.",
+            Self::All => "A change makes all layers anew.",
+            Self::Image => "A change makes another image of the same layers.",
+            Self::Nothing => "A change makes nothing anew.",
+        }
+    }
+}
+
 /// One key.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
     pub(crate) required: bool,
     /// For people, shown by editors; whole sentences.
     pub(crate) doc: &'static str,
+    /// Where it is not that of its table.
+    pub(crate) effect: Option<Effect>,
+}
+
+impl Key {
+    /// Returns the key with an effect of its own.
+    pub(crate) const fn with(self, effect: Effect) -> Self {
+        Self { effect: Some(effect), ..self }
+    }
+
+    /// Returns the key as one that changes nothing of what is built.
+    pub(crate) const fn without_effect(self) -> Self {
+        self.with(Effect::Nothing)
+    }
 }
 
 /// A table of keys: `[image]`, a kind of step, ….
@@ -65,9 +104,16 @@ pub(crate) struct Section {
     pub(crate) keys: &'static [Key],
     /// Keys of the reference that this version does not have.
     pub(crate) later: &'static [&'static str],
+    /// What a change of one of its keys does.
+    pub(crate) effect: Effect,
 }
 
 impl Section {
+    /// Returns what a change of one of its keys does.
+    pub(crate) fn effect_of(&self, key: &Key) -> Effect {
+        key.effect.unwrap_or(self.effect)
+    }
+
     /// Returns the key of that name.
     pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|k| k.name == name)
@@ -76,10 +122,10 @@ impl Section {
 
 /// Returns a key that may be left out.
 pub(crate) const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: false, doc }
+    Key { name, shape, required: false, doc, effect: None }
 }
 
 /// Returns a key that must be there.
 pub(crate) const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: true, doc }
+    Key { name, shape, required: true, doc, effect: None }
 }

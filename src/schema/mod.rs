@@ -14,6 +14,6 @@ pub(crate) use check::{Check, duration, sha256};
 pub use diagnostic::Diagnostic;
 pub(crate) use diagnostic::{Mistakes, Source};
 pub(crate) use fields::{Checked, Field, Fields, Said};
-pub(crate) use key::{Key, Section, Shape, may, must};
+pub(crate) use key::{Effect, Key, Section, Shape, may, must};
 pub(crate) use mistake::{Mistake, either, near, quote};
 pub use value::{Command, MountSource, Start};

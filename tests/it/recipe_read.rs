@@ -5,10 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bake::recipe::{
-    self, BaseKind, Command, Compression, Inputs, MountSource, Probe, Recipe, StepKind, Value,
-    Variant,
-};
+use bake::recipe::{self, BaseKind, Compression, Inputs, Recipe, Value, Variant};
+use bake::step::{Content, Lowered, Mount, Op, Probe, Service};
 
 fn inputs() -> Inputs {
     Inputs {
@@ -28,6 +26,14 @@ fn good(name: &str, inputs: &Inputs) -> Recipe {
 fn read(text: &str, inputs: &Inputs) -> Recipe {
     recipe::read(text, inputs)
         .unwrap_or_else(|mistakes| panic!("{}", bake::ui::diagnostic::render(&mistakes, false)))
+}
+
+/// What a step writes.
+fn written(step: &Lowered) -> &str {
+    match &step.ops[0] {
+        Op::Write { content: Content::Text(text), .. } => text,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A recipe of these lines.
@@ -54,55 +60,56 @@ fn the_reference_is_read() {
         ("bookworm", Variant::Slim, 2)
     );
     assert_eq!(recipe.steps.len(), 16);
-    let kinds: Vec<&StepKind> = recipe.steps.iter().map(|s| &s.kind).collect();
-    let StepKind::Packages { names, files, .. } = kinds[1] else { panic!() };
+    let ops: Vec<&Op> = recipe.steps.iter().map(|step| &step.ops[0]).collect();
+    let Op::Packages { names, files, .. } = ops[1] else { panic!() };
     assert_eq!(
         (names.as_slice(), files.as_slice()),
         (&["nginx=1.22".to_owned()][..], &[PathBuf::from("vendor/our-tools.deb")][..])
     );
-    let StepKind::Download { url, sha256, .. } = kinds[5] else { panic!() };
+    let Op::Download { url, sha256, .. } = ops[5] else { panic!() };
     assert!(url.ends_with("amd64.tar.gz") && sha256.as_deref() == Some(&"a".repeat(64)));
-    let StepKind::File { text, append: true, .. } = kinds[8] else { panic!() };
-    assert_eq!(text, "SITE=blue\n");
-    let StepKind::Run { command, options } = kinds[14] else { panic!() };
+    assert_eq!(written(&recipe.steps[8]), "SITE=blue\n");
+    assert!(matches!(ops[8], Op::Write { append: true, owner: None, mode: None, .. }));
+    let Op::Exec { argv, env, .. } = ops[14] else { panic!() };
     assert_eq!(
-        *command,
-        Command::Shell("npm ci | tee /tmp/log\necho \"built ${HOME} with release\"\n".into())
+        argv,
+        &[
+            "/bin/bash",
+            "-euo",
+            "pipefail",
+            "-c",
+            "npm ci | tee /tmp/log\necho \"built ${HOME} with release\"\n"
+        ]
     );
-    assert_eq!(options.shell, ["/bin/bash", "-euo", "pipefail", "-c"]);
     assert_eq!(
-        options.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
         ["CARGO_TERM_COLOR=never", "LEVEL=1", "NODE_ENV=production"]
     );
-    assert_eq!(
-        (options.timeout, options.network, options.retries),
-        (Some(Duration::from_secs(600)), true, 2)
-    );
-    let StepKind::Script { options, .. } = kinds[15] else { panic!() };
-    assert_eq!((options.timeout, options.network), (Some(Duration::from_secs(1800)), false));
+    let how = |step: &Lowered| (step.timeout, step.network, step.retries);
+    assert_eq!(how(&recipe.steps[14]), (Some(Duration::from_secs(600)), true, 2));
+    assert_eq!(recipe.steps[14].shell.as_deref(), Some("/bin/bash"));
+    assert_eq!(how(&recipe.steps[15]), (Some(Duration::from_secs(1800)), false, 0));
     let probes: Vec<_> = recipe
         .tests
         .iter()
-        .map(|test| (&test.probe, test.start.len(), test.timeout.as_secs()))
+        .map(|test| (test.probes.as_slice(), test.start.len(), test.timeout.as_secs()))
         .collect();
     assert!(
-        matches!(probes[0], (Probe::Http { status: 200, contains: Some(text), .. }, 1, 30) if text == "blue"),
+        matches!(probes[0], ([Probe::Http { status: 200, contains: Some(text), .. }], 1, 30) if text == "blue"),
         "{probes:?}"
     );
-    assert!(matches!(probes[1], (Probe::Tcp(_), 2, 30)), "{probes:?}");
+    assert!(matches!(probes[1], ([Probe::Tcp { .. }], 2, 30)), "{probes:?}");
     assert!(
-        matches!(probes[2], (Probe::Script { files, how, .. }, 1, 30) if files.len() == 2 && how.env["LEVEL"] == "3"),
+        matches!(probes[2], ([Probe::Script { how, shell, .. }, _], 1, 30) if how.env["LEVEL"] == "3" && shell[0] == "/bin/sh"),
         "{probes:?}"
     );
     assert!(
-        matches!(probes[3], (Probe::File { mode: Some(0o644), contains: Some(text), sha256: Some(_), .. }, 0, 30) if text == "blue")
+        matches!(probes[3], ([Probe::File { mode: Some(0o644), contains: Some(text), sha256: Some(_), .. }], 0, 30) if text == "blue")
     );
-    assert!(matches!(probes[4], (Probe::Absent(_), 0, 30)));
+    assert!(matches!(probes[4], ([Probe::Absent { .. }], 0, 30)));
     assert_eq!((probes.len(), recipe.tests_off.len()), (5, 1));
-    assert_eq!(
-        (recipe.tests[0].shell[0].as_str(), recipe.tests[2].shell[0].as_str()),
-        ("/bin/bash", "/bin/sh")
-    );
+    // Strings go to the shell of `[defaults]`.
+    assert!(matches!(&recipe.tests[1].start[..], [Service::Config, Service::Argv(_)]));
     assert_eq!(recipe.config.ports, ["80/tcp", "53/udp"]);
     assert_eq!(recipe.config.env["PORT"], "80");
     assert_eq!(recipe.config.healthcheck.unwrap().start_period, Some(Duration::from_secs(60)));
@@ -113,17 +120,13 @@ fn the_reference_is_read() {
 fn other_languages_pass_untouched() {
     let recipe = good("traps.toml", &inputs_without_vars());
     assert_eq!(recipe.image.version, "80-x");
-    let StepKind::Run { command: Command::Shell(text), options } = &recipe.steps[0].kind else {
-        panic!()
-    };
+    let Op::Exec { argv, env, .. } = &recipe.steps[0].ops[0] else { panic!() };
     assert_eq!(
-        text,
+        argv[argv.len() - 1],
         "list=(a b)\necho \"${#list[@]} ${list[*]} {% raw %} {# no comment #} $((1 + 2)) }}\"\ndocker inspect --format '{{.State}}' x\n"
     );
-    assert_eq!(options.env["B"], "a/b-c:80-x");
-    let StepKind::Run { command: Command::Argv(argv), .. } = &recipe.steps[1].kind else {
-        panic!()
-    };
+    assert_eq!(env["B"], "a/b-c:80-x");
+    let Op::Exec { argv, .. } = &recipe.steps[1].ops[0] else { panic!() };
     assert_eq!(argv[2..], ["false", "81", "x86_64"]);
     assert_eq!(recipe.steps.len(), 5, "the step for arm64 is off");
     assert_eq!(recipe.steps[0].line, 3);
@@ -139,10 +142,7 @@ fn inputs_without_vars() -> Inputs {
 fn who_wins() {
     let text = with("[vars]\na = 'default'\n[[step]]\nfile = '/a'\ncontent = '{{ a }}'\n");
     let mut inputs = inputs_without_vars();
-    let value = |inputs: &Inputs| match &read(&text, inputs).steps[0].kind {
-        StepKind::File { text, .. } => text.clone(),
-        other => panic!("{other:?}"),
-    };
+    let value = |inputs: &Inputs| written(&read(&text, inputs).steps[0]).to_owned();
     assert_eq!(value(&inputs), "default");
     inputs.env_vars = BTreeMap::from([("a".into(), "env".into()), ("b".into(), "other".into())]);
     assert_eq!(value(&inputs), "env");
@@ -165,7 +165,7 @@ fn the_version_may_come_from_outside() {
         &inputs,
     );
     assert_eq!(recipe.image.version, "9");
-    assert!(matches!(&recipe.steps[0].kind, StepKind::Mkdir { paths, .. } if paths == &["/9"]));
+    assert!(matches!(&recipe.steps[0].ops[0], Op::Mkdir { paths, .. } if paths == &["/9"]));
     assert_eq!(read(&with(""), &inputs).image.version, "9");
 }
 
@@ -178,7 +178,7 @@ fn the_epoch_is_noticed() {
         read(&with("[[step]]\ntemplate = 'x.j2'\nto = '/x'\n"), &inputs_without_vars()).uses_epoch,
         "a template file may use it"
     );
-    assert!(matches!(&recipe.steps[0].kind, StepKind::Mkdir { paths, .. } if paths == &["/7"]));
+    assert!(matches!(&recipe.steps[0].ops[0], Op::Mkdir { paths, .. } if paths == &["/7"]));
 }
 
 #[test]
@@ -187,14 +187,12 @@ fn defaults_add_maps_and_replace_values() {
         "[defaults]\nenv = { A = '1', B = '2' }\nnetwork = true\nas = 'app'\nretries = 1\n[[step]]\nrun = 'x'\nenv.B = '3'\nnetwork = false\nas = 'root'\n[[step]]\nscript = 's'\nshell = ['/bin/x']\n",
     );
     let recipe = read(&text, &inputs_without_vars());
-    let StepKind::Run { options, .. } = &recipe.steps[0].kind else { panic!() };
-    assert_eq!(
-        (options.env["A"].as_str(), options.env["B"].as_str(), options.network),
-        ("1", "3", false)
-    );
-    assert_eq!((options.run_as.as_deref(), options.retries), (Some("root"), 1));
-    let StepKind::Script { options, .. } = &recipe.steps[1].kind else { panic!() };
-    assert_eq!((options.shell.as_slice(), options.network), (&["/bin/x".to_owned()][..], true));
+    let Op::Exec { env, user, .. } = &recipe.steps[0].ops[0] else { panic!() };
+    assert_eq!((env["A"].as_str(), env["B"].as_str(), user.as_str()), ("1", "3", "root"));
+    assert_eq!((recipe.steps[0].network, recipe.steps[0].retries), (false, 1));
+    let Op::Script { shell, user, .. } = &recipe.steps[1].ops[0] else { panic!() };
+    assert_eq!((shell.as_slice(), user.as_str()), (&["/bin/x".to_owned()][..], "app"));
+    assert!(recipe.steps[1].network);
 }
 
 #[test]
@@ -260,30 +258,28 @@ fn stages_stand_in_the_order_of_need() {
     assert!(matches!(bases[0], BaseKind::Scratch));
     assert!(matches!(bases[2], BaseKind::Stage(name) if name == "tools"));
 
-    let StepKind::Copy { from, stage, .. } = &recipe.steps[0].kind else { panic!() };
+    let Op::Copy { from, stage, .. } = &recipe.steps[0].ops[0] else { panic!() };
     assert_eq!(
         (from.as_slice(), stage.as_deref()),
         (&["/out/".into(), "/usr/share/*".into()][..], Some("build"))
     );
-    let mounts = |step: &bake::recipe::Step| match &step.kind {
-        StepKind::Run { options, .. } => options.mounts.clone(),
+    let mounts = |step: &Lowered| match &step.ops[0] {
+        Op::Exec { mounts, .. } => mounts.clone(),
         other => panic!("{other:?}"),
     };
-    let of_stage = |path: &str| MountSource::Stage { stage: "assets".into(), path: path.into() };
-    let context = |path: &str| MountSource::Context(path.into());
-    assert_eq!(
-        mounts(&recipe.steps[1]),
-        [("/cfg".into(), context("cfg")), ("/in".into(), of_stage("/out"))].into()
-    );
+    let of_stage = |at: &str, path: &str| Mount {
+        at: at.into(),
+        stage: Some("assets".into()),
+        path: path.into(),
+    };
+    let context = |at: &str, path: &str| Mount { at: at.into(), stage: None, path: path.into() };
+    assert_eq!(mounts(&recipe.steps[1]), [context("/cfg", "cfg"), of_stage("/in", "/out")]);
     // Step over the stage's defaults over the recipe's.
     let build = &recipe.stages[2].steps[0];
-    assert_eq!(
-        mounts(build),
-        [("/cfg".into(), of_stage("/")), ("/src".into(), context("."))].into()
-    );
-    let StepKind::Run { options, .. } = &build.kind else { panic!() };
-    assert_eq!(options.env, [("A".into(), "1".into()), ("B".into(), "x".into())].into());
-    assert_eq!(options.shell[0], "/bin/bash");
+    assert_eq!(mounts(build), [of_stage("/cfg", "/"), context("/src", ".")]);
+    let Op::Exec { argv, env, .. } = &build.ops[0] else { panic!() };
+    assert_eq!(*env, [("A".into(), "1".into()), ("B".into(), "x".into())].into());
+    assert_eq!(argv[0], "/bin/bash");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bake::context::Context;
-use bake::recipe::{Inputs, Recipe, StepKind};
-use bake::step::Op;
+use bake::recipe::{Inputs, Recipe};
+use bake::step::{Content, Op};
 use bake::template::{TEMPLATES, create};
 
 /// Reads the recipe, checks that every file it names is there and every template renders, and
@@ -26,20 +26,20 @@ fn check(path: &Path) -> (Recipe, Vec<String>) {
     let context = Context::open(path.parent().unwrap(), &[], &[]).unwrap();
     let mut rendered = vec![];
     for step in &recipe.steps {
-        for op in bake::step::lower(step).ops {
+        for op in &step.ops {
             if matches!(op, Op::Copy { .. }) {
                 assert!(
                     !context
-                        .list(&op)
+                        .list(op)
                         .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
                         .is_empty()
                 );
             }
-        }
-        if let StepKind::Template { file, .. } = &step.kind {
-            let template = String::from_utf8(context.read(file, 1 << 20).unwrap()).unwrap();
-            let text = bake::recipe::render_template(&template, file, &recipe.vars);
-            rendered.push(text.unwrap_or_else(|e| panic!("{}: {}", file.display(), e.message)));
+            if let Op::Write { content: Content::Template(file), .. } = op {
+                let template = String::from_utf8(context.read(file, 1 << 20).unwrap()).unwrap();
+                let text = bake::recipe::render_template(&template, file, &recipe.vars);
+                rendered.push(text.unwrap_or_else(|e| panic!("{}: {}", file.display(), e.message)));
+            }
         }
     }
     (recipe, rendered)

@@ -188,13 +188,13 @@ fn order(path: &[&Key], table: &Table) -> Vec<&'static str> {
     match path {
         [stage, _, inner] if stage.get() == "stage" => order(&[inner], table),
         [top] if top.get() == "step" => {
-            match keys::KINDS.iter().find(|kind| table.contains_key(kind.name)) {
+            match keys::kinds().find(|kind| table.contains_key(kind.name)) {
                 Some(kind) => names(kind.keys),
                 None => vec!["name", "when"],
             }
         }
         [top] if top.get() == "test" => {
-            match keys::CHECKS.iter().find(|check| table.contains_key(check.name)) {
+            match keys::checks().find(|check| table.contains_key(check.name)) {
                 Some(check) => names(check.keys),
                 None => vec!["name", "when", "start"],
             }

@@ -8,6 +8,7 @@ mod node;
 mod reader;
 mod spot;
 mod stage;
+mod step;
 pub(crate) mod syntax;
 mod table;
 mod test;
@@ -17,18 +18,17 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use self::kind::{Options, read_step};
 pub(crate) use self::node::{Node, string_inside, type_name, unknown_key, wrong_type};
 use self::node::{later, misspelt};
 use self::reader::Reader;
+use self::step::read_step;
 use self::table::{entry, list, misspelt_table};
 use self::test::read_test;
 use super::keys;
-use super::model::{
-    Compression, Config, Drift, Healthcheck, Image, Inputs, Recipe, Step, StepKind, Value,
-};
+use super::model::{Compression, Config, Drift, Healthcheck, Image, Inputs, Recipe, Value};
 use super::vars::{self, Resolved, Scope};
 use crate::schema::{Check, Diagnostic, Fields, Mistake, Mistakes, Source};
+use crate::step::{Content, Lowered, Op, Options};
 
 /// Reads a recipe, or returns all that is wrong with it.
 pub(crate) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
@@ -107,7 +107,10 @@ fn tables(
     };
     // What a template file uses is not known here: it is rendered with this recipe's variables, of
     // which the epoch is one.
-    let template = |step: &Step| matches!(step.kind, StepKind::Template { .. });
+    let template = |step: &Lowered| {
+        let of_file = |op: &Op| matches!(op, Op::Write { content: Content::Template(_), .. });
+        step.ops.iter().any(of_file)
+    };
     uses_epoch |= scope.uses_epoch()
         || steps.iter().flatten().any(template)
         || stages.iter().flatten().flat_map(|stage| &stage.steps).any(template);
@@ -135,7 +138,9 @@ fn unknown_tables(source: &Source, table: &DeTable<'_>, mistakes: &mut Mistakes)
         }
         let mistake = if keys::TOP_LATER.contains(&name) {
             later(&format!("`{name}`"))
-        } else if keys::kind(name).is_some() || matches!(name, "when" | "to" | "owner" | "mode") {
+        } else if keys::kinds().any(|kind| kind.name == name)
+            || matches!(name, "when" | "to" | "owner" | "mode")
+        {
             Mistake::new(format!("key \"{name}\" outside of any step"))
                 .label("belongs into a step")
                 .help("start the step with a line `[[step]]`")

@@ -45,7 +45,7 @@ pub(crate) fn map_mistake(map: &str, key: &str, written: &str, found: &DeValue<'
     match found {
         DeValue::Boolean(_) => {
             let mistake = mistake.label("booleans are refused here");
-            match map == "env" && keys::KINDS.iter().any(|kind| kind.key(key).is_some()) {
+            match map == "env" && keys::kinds().any(|kind| kind.key(key).is_some()) {
                 true => mistake.help(format!(
                     "`{key}` is a key of the step, but after `[step.env]` every line is an environment variable: write `env.NAME = …` in the step, or put `{key}` above `[step.env]`"
                 )),

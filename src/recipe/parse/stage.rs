@@ -10,13 +10,14 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::base;
-use super::kind::{Options, read_step};
 use super::node::{Node, unknown_key, wrong_type};
 use super::reader::Reader;
+use super::step::read_step;
 use super::table::{entry, list};
 use crate::recipe::keys;
-use crate::recipe::model::{Base, BaseKind, Stage, Step, StepKind};
-use crate::schema::{Check, Fields, Mistake, MountSource, quote};
+use crate::recipe::model::{Base, BaseKind, Stage};
+use crate::schema::{Check, Fields, Mistake, quote};
+use crate::step::{Lowered, Options};
 
 /// A stage as read, and where its name stands.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ fn unknown_keys(reader: &mut Reader<'_>, stage: &str, table: &DeTable<'_>) {
             Mistake::new(format!("a stage has no `{name}`"))
                 .label("a stage is not an image")
                 .help(format!("`[{name}]` stands at the top of a recipe, without `stage.{stage}`"))
-        } else if keys::kind(name).is_some() {
+        } else if keys::kinds().any(|kind| kind.name == name) {
             Mistake::new(format!("key {} outside of any step", quote(name)))
                 .label("belongs into a step")
                 .help(format!("start the step with a line `[[stage.{stage}.step]]`"))
@@ -126,7 +127,7 @@ pub(crate) fn sort(
     reader: &mut Reader<'_>,
     stages: Option<Vec<Read>>,
     base: Option<&Base>,
-    steps: Option<&[Step]>,
+    steps: Option<&[Lowered]>,
 ) -> Option<Vec<Stage>> {
     let stages = stages?;
     for read in stages.iter().filter(|read| !reader.named.contains(&read.stage.name)) {
@@ -156,22 +157,13 @@ pub(crate) fn sort(
 }
 
 /// Returns the names of the stages that a base and steps need.
-fn needed<'s>(base: Option<&'s Base>, steps: &'s [Step]) -> impl Iterator<Item = &'s str> {
+fn needed<'s>(base: Option<&'s Base>, steps: &'s [Lowered]) -> impl Iterator<Item = &'s str> {
     let base = base.and_then(|base| match &base.kind {
         BaseKind::Stage(name) => Some(name.as_str()),
         _ => None,
     });
-    base.into_iter().chain(steps.iter().flat_map(|step| match &step.kind {
-        StepKind::Copy { stage, .. } => stage.iter().map(String::as_str).collect(),
-        StepKind::Run { options, .. } | StepKind::Script { options, .. } => {
-            let of_stage = |source: &'s MountSource| match source {
-                MountSource::Stage { stage, .. } => Some(stage.as_str()),
-                MountSource::Context(_) => None,
-            };
-            options.mounts.values().filter_map(of_stage).collect()
-        }
-        _ => vec![],
-    }))
+    let ops = steps.iter().flat_map(|step| &step.ops);
+    base.into_iter().chain(ops.flat_map(|op| op.stages()))
 }
 
 /// Returns what is needed for the `wanted` ones, them included, each after what it needs; and every

@@ -1,0 +1,55 @@
+//! Reads one `[[step]]` by the table of kinds.
+
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::kind::{Family, condition, remark, sort};
+use super::reader::Reader;
+use crate::recipe::keys;
+use crate::schema::{Mistake, Section};
+use crate::step::{KINDS, Lowered, Options};
+
+/// Reads one step; `None` where it is off, or wrong, which is reported.
+pub(crate) fn read_step(
+    reader: &mut Reader<'_>,
+    place: Range<usize>,
+    table: &DeTable<'_>,
+    defaults: &Options,
+) -> Option<Lowered> {
+    let steps = Family {
+        noun: "step",
+        kinds: keys::kinds().collect(),
+        later: keys::KINDS_LATER,
+        without: ("a step without a kind", "what does this step do?"),
+    };
+    let on = condition(reader, table) != Some(false);
+    let (section, key) = sort(reader, &steps, place, table, two_kinds)?;
+    let kind = KINDS.iter().find(|kind| kind.section.name == section.name)?;
+    let fields = reader.fields(section, key.clone(), table);
+    remark(reader, kind.together, &fields, on);
+    let step = kind.step(reader.source.line(key.start), &fields, defaults)?;
+    on.then_some(step)
+}
+
+fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]) {
+    let [(first, _), rest @ ..] = kinds else { return };
+    for (second, span) in rest {
+        let mistake = Mistake::new(format!(
+            "a step has one kind, but this one is both `{}` and `{}`",
+            first.name, second.name
+        ))
+        .label("a second kind");
+        let runs = |kind: &Section| matches!(kind.name, "run" | "script");
+        let help = match (first.name, second.name) {
+            ("user", other) | (other, "user") if runs(first) || runs(second) => {
+                format!("`as` is the user that a `{other}` step runs as; `user` makes a user")
+            }
+            ("user", "group") | ("group", "user") => {
+                "a user's primary group is `gid`, further ones are `groups`; a `group` step of its own makes a group".into()
+            }
+            _ => "start the second one with a `[[step]]` of its own".into(),
+        };
+        reader.report(span.clone(), mistake.help(help));
+    }
+}

@@ -1,0 +1,80 @@
+//! `file`: writes a file, or adds to one.
+
+use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::op::{Content, Op};
+use super::place::{FILE_MODE, MODE, OWNER, gone_after_the_step, owner};
+use super::program::Options;
+use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must};
+
+pub(super) static KIND: Kind = Kind {
+    section: Section {
+        title: "a `file` step",
+        name: "file",
+        doc: "Writes a file, or adds to one.",
+        keys: &[
+            NAME,
+            WHEN,
+            must("file", Shape::Text(Check::InsideFile), "The file: an absolute path."),
+            may("content", Shape::Text(Check::Bytes), "The whole content, exactly as given."),
+            may(
+                "append",
+                Shape::Text(Check::Bytes),
+                "Instead of `content`: added to the end of the file, which is made if missing; owner and mode of a file that is there stay unless given.",
+            ),
+            OWNER,
+            MODE,
+        ],
+        later: &[],
+        effect: Effect::Step,
+    },
+    together,
+    lower,
+    #[cfg(test)]
+    cases: &[
+        ("file", "file = '/a'\ncontent = 'c'", "file = '/b'\ncontent = 'c'"),
+        ("content", "file = '/a'\ncontent = 'c'", "file = '/a'\ncontent = 'd'"),
+        ("append", "file = '/a'\nappend = 'c'", "file = '/a'\nappend = 'd'"),
+        (
+            "owner",
+            "file = '/a'\ncontent = 'c'\nowner = '1:1'",
+            "file = '/a'\ncontent = 'c'\nowner = '2:2'",
+        ),
+        (
+            "mode",
+            "file = '/a'\ncontent = 'c'\nmode = '0600'",
+            "file = '/a'\ncontent = 'c'\nmode = '0640'",
+        ),
+    ],
+};
+
+fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
+    gone_after_the_step(fields, "file", remarks);
+    match (fields.get("content"), fields.get("append"), fields.get("file")) {
+        (Some(_), Some(append), _) => {
+            let mistake = Mistake::new("a file with both `content` and `append`")
+                .label("instead of `content`, not besides it")
+                .help("`content` is the whole file; `append` adds to its end");
+            remarks.add(append.key.clone(), mistake);
+        }
+        (None, None, Some(file)) => {
+            let mistake = Mistake::new("a `file` step without `content` or `append`")
+                .label("what stands in it?")
+                .help("write `content = '''…'''`; an empty file has `content = \"\"`");
+            remarks.add(file.key.clone(), mistake);
+        }
+        _ => {}
+    }
+}
+
+fn lower(fields: &Fields, _: &Options) -> Option<Work> {
+    let path = fields.text("file")?;
+    let append = fields.get("append").is_some();
+    let text = fields.text(if append { "append" } else { "content" })?;
+    // What is appended to keeps its owner and mode unless the step says otherwise.
+    let (owner, mode) = match append {
+        true => (fields.text("owner"), fields.mode("mode")),
+        false => (Some(owner(fields)), Some(fields.mode("mode").unwrap_or(FILE_MODE))),
+    };
+    let content = Content::Text(text);
+    Some(Work::of(path.clone(), Op::Write { path, content, append, owner, mode }))
+}

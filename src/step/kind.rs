@@ -1,0 +1,133 @@
+//! What a kind of step is, and a step that is ready to be planned.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::label::short;
+use super::op::Op;
+use super::program::{Options, RunOptions};
+use crate::schema::{Check, Fields, Key, Mistake, Section, Shape, may};
+
+/// A kind of step: all there is to know of it but for what its operations do inside the root.
+pub(crate) struct Kind {
+    /// Its keys with their shapes, defaults and documentation, and what each does to the key of a
+    /// step; the kind's own key among them.
+    pub(crate) section: Section,
+    /// Finds what is wrong with keys that are right by themselves.
+    pub(crate) together: fn(&Fields, &mut Remarks<'_>),
+    /// Lowers a step to its operations, defaults filled in; the second argument is `[defaults]`.
+    /// `None` where a needed key is missing or wrong, which has been reported.
+    pub(crate) lower: fn(&Fields, &Options) -> Option<Work>,
+    /// For each key but `name` and `when`: two steps that differ in it alone.
+    #[cfg(test)]
+    pub(crate) cases: &'static [Case],
+}
+
+/// A key, a step (or a test), and the same with another value of that key.
+#[cfg(test)]
+pub(crate) type Case = (&'static str, &'static str, &'static str);
+
+impl Kind {
+    /// Makes the step of checked keys; `line` is where it stands.
+    pub(crate) fn step(&self, line: u32, fields: &Fields, defaults: &Options) -> Option<Lowered> {
+        let Work { about, ops, run } = (self.lower)(fields, defaults)?;
+        let about = short(&format!("{} {about}", self.section.name));
+        let run = run.unwrap_or_default();
+        Some(Lowered {
+            label: fields.text("name").map_or_else(|| about.clone(), |name| short(&name)),
+            about,
+            line,
+            ops,
+            network: run.network,
+            timeout: run.timeout,
+            retries: run.retries,
+            shell: run.shell.into_iter().next(),
+        })
+    }
+}
+
+/// What a kind makes of a step.
+pub(crate) struct Work {
+    /// What it is about: the first words of the command, the paths.
+    pub(crate) about: String,
+    /// What it does, in order.
+    pub(crate) ops: Vec<Op>,
+    /// How its programs run, where it runs any of the recipe's.
+    pub(crate) run: Option<RunOptions>,
+}
+
+impl Work {
+    /// Returns the work of one operation that runs no program of the recipe.
+    pub(crate) fn of(about: String, op: Op) -> Self {
+        Self { about, ops: vec![op], run: None }
+    }
+}
+
+/// A step ready to be planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lowered {
+    /// What people call it: its name, else as `about`.
+    pub label: String,
+    /// Its kind and what it is about, whatever its name: what the image's history says of it.
+    /// Everything in it is in `ops` too, so that it is in the key.
+    pub about: String,
+    /// Line of the recipe, from 1.
+    pub line: u32,
+    /// What it does.
+    pub ops: Vec<Op>,
+    /// Network allowed.
+    pub network: bool,
+    /// Per try.
+    pub timeout: Option<Duration>,
+    /// Further tries after a failure, each on a fresh root.
+    pub retries: u32,
+    /// The program that is its shell, where it runs programs.
+    pub shell: Option<String>,
+}
+
+/// What is found wrong with keys together, and what must be known for that.
+pub(crate) struct Remarks<'a> {
+    /// OCI architecture of the image.
+    pub(crate) arch: &'a str,
+    /// The step (or test) will be run: its `when` is not false.
+    pub(crate) on: bool,
+    /// What is wrong, and where.
+    pub(crate) list: Vec<(Range<usize>, Mistake)>,
+}
+
+impl Remarks<'_> {
+    /// Adds a mistake.
+    pub(crate) fn add(&mut self, span: Range<usize>, mistake: Mistake) {
+        self.list.push((span, mistake));
+    }
+
+    /// Reports a `sha256` by architecture that lacks the one of the image. `noun`: step or test.
+    pub(crate) fn sha256_of_this_architecture(&mut self, fields: &Fields, noun: &str) {
+        if let (true, Some(field), Some([])) =
+            (self.on, fields.get("sha256"), fields.given_list("sha256").as_deref())
+        {
+            let arch = self.arch;
+            let mistake =
+                Mistake::new(format!("no sha256 for {arch}")).label(format!("`{arch}` is missing"));
+            let help = format!(
+                "add `{arch} = \"…\"`, or keep the {noun} off with `when = \"arch != '{arch}'\"`"
+            );
+            self.add(field.span.clone(), mistake.help(help));
+        }
+    }
+}
+
+/// Highest user or group id: the one above means "none" to the kernel.
+pub(crate) const MAX_ID: i64 = u32::MAX as i64 - 1;
+
+/// `name`, of every step.
+pub(crate) const NAME: Key =
+    may("name", Shape::Text(Check::Line), "What people call this step.").without_effect();
+
+/// `when`, of every step.
+pub(crate) const WHEN: Key = may(
+    "when",
+    Shape::Text(Check::Any),
+    "A condition over the variables that comes out true or false, decided before anything runs; a step that is off is not part of the build. Example: `site == 'blue' and arch != 'riscv64'`.",
+)
+.without_effect();

@@ -1,0 +1,43 @@
+//! `mkdir`: makes directories.
+
+use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::op::Op;
+use super::place::{DIRECTORY_MODE, MODE, OWNER, gone_after_the_step, owner};
+use super::program::Options;
+use crate::schema::{Check, Effect, Fields, Section, Shape, must};
+
+pub(super) static KIND: Kind = Kind {
+    section: Section {
+        title: "a `mkdir` step",
+        name: "mkdir",
+        doc: "Makes directories, their parents too; owner and mode are set on existing ones as well.",
+        keys: &[
+            NAME,
+            WHEN,
+            must("mkdir", Shape::OneOrMany(Check::Inside), "Absolute paths."),
+            OWNER,
+            MODE,
+        ],
+        later: &[],
+        effect: Effect::Step,
+    },
+    together,
+    lower,
+    #[cfg(test)]
+    cases: &[
+        ("mkdir", "mkdir = '/a'", "mkdir = '/b'"),
+        ("owner", "mkdir = '/a'\nowner = '1:1'", "mkdir = '/a'\nowner = '2:2'"),
+        ("mode", "mkdir = '/a'\nmode = '0700'", "mkdir = '/a'\nmode = '0750'"),
+    ],
+};
+
+fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
+    gone_after_the_step(fields, "mkdir", remarks);
+}
+
+fn lower(fields: &Fields, _: &Options) -> Option<Work> {
+    let paths = fields.given_list("mkdir")?;
+    let mode = fields.mode("mode").unwrap_or(DIRECTORY_MODE);
+    let about = paths.join(" ");
+    Some(Work::of(about, Op::Mkdir { paths, owner: owner(fields), mode }))
+}

@@ -1,0 +1,219 @@
+//! The operations: the few things a step can do inside the root. What does them is `apply`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of
+/// the step's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Op {
+    /// Run a program.
+    Exec {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Environment besides bake's own and the base image's.
+        env: BTreeMap<String, String>,
+        /// `user` or `user:group` inside.
+        user: String,
+        /// Working directory.
+        cwd: String,
+        /// What is seen where meanwhile.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mounts: Vec<Mount>,
+    },
+    /// Run a file of the context by its `#!` line, else by `shell`.
+    Script {
+        /// Path below the context.
+        file: PathBuf,
+        /// Used where the file has no `#!` line.
+        shell: Vec<String>,
+        /// Arguments.
+        args: Vec<String>,
+        /// As in `Exec`.
+        env: BTreeMap<String, String>,
+        /// As in `Exec`.
+        user: String,
+        /// As in `Exec`.
+        cwd: String,
+        /// As in `Exec`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mounts: Vec<Mount>,
+    },
+    /// Copy files of the context, or of a stage.
+    Copy {
+        /// Paths or globs below the context, or absolute ones in the stage; a trailing `/` is kept.
+        from: Vec<String>,
+        /// The stage; none: the context.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<String>,
+        /// Absolute path inside; a trailing `/` means: a directory.
+        to: String,
+        /// `name:group` or `uid:gid`.
+        owner: String,
+        /// Permission bits of files, if given.
+        mode: Option<u32>,
+        /// Globs left out (gitignore notation).
+        exclude: Vec<String>,
+    },
+    /// Fetch a file and place it.
+    Download {
+        /// http or https.
+        url: String,
+        /// Expected content, where the recipe says so.
+        sha256: Option<String>,
+        /// Absolute path inside; a trailing `/` means: into that directory.
+        to: String,
+        /// As in `Copy`.
+        owner: String,
+        /// As in `Copy`.
+        mode: Option<u32>,
+        /// Unpack the archive into `to`.
+        unpack: bool,
+        /// Leading path components dropped when unpacking.
+        strip: u32,
+    },
+    /// Write a file with these bytes (after templates are rendered).
+    Write {
+        /// Absolute path inside.
+        path: String,
+        /// The content.
+        content: Content,
+        /// Add to what is there instead of replacing it.
+        append: bool,
+        /// `name:group` or `uid:gid`; for `append` of an existing file: left alone when not given.
+        owner: Option<String>,
+        /// Permission bits; default 0644, or left alone as for `owner`.
+        mode: Option<u32>,
+    },
+    /// Make directories.
+    Mkdir {
+        /// Absolute paths inside.
+        paths: Vec<String>,
+        /// Owner, set on existing directories too.
+        owner: String,
+        /// Permission bits, set on existing directories too.
+        mode: u32,
+    },
+    /// Make a symlink.
+    Symlink {
+        /// What appears in the image.
+        path: String,
+        /// Where it points.
+        target: String,
+    },
+    /// Remove paths; globs work; what is not there is fine.
+    Remove {
+        /// Absolute paths or globs inside.
+        paths: Vec<String>,
+    },
+    /// Make a group, or bring it to what is written.
+    Group {
+        /// Its name.
+        name: String,
+        /// Its id; else the lowest free.
+        gid: Option<u32>,
+        /// Below 1000 when an id is chosen.
+        system: bool,
+    },
+    /// Make a user, or bring it to what is written.
+    User {
+        /// Its name.
+        name: String,
+        /// Its id; else the lowest free.
+        uid: Option<u32>,
+        /// Primary group id; else a group of the user's name.
+        gid: Option<u32>,
+        /// Home directory; made with its skeleton unless `system`.
+        home: Option<String>,
+        /// Login shell.
+        shell: Option<String>,
+        /// Supplementary groups, which must exist.
+        groups: Vec<String>,
+        /// A system user.
+        system: bool,
+        /// GECOS.
+        comment: Option<String>,
+        /// crypt(5) hash; none = locked.
+        password: Option<String>,
+        /// Lines of `~/.ssh/authorized_keys`.
+        ssh_keys: Vec<String>,
+    },
+    /// Enable, disable or mask systemd units.
+    Service {
+        /// Unit names; `.service` may be left off.
+        units: Vec<String>,
+        /// What to make of them.
+        state: ServiceState,
+    },
+    /// Install packages with the image's own package manager.
+    Packages {
+        /// In the manager's own notation.
+        names: Vec<String>,
+        /// Package files below the context.
+        files: Vec<PathBuf>,
+        /// With recommended packages.
+        recommends: bool,
+    },
+    /// Add a deb822 package source with its key.
+    Repository {
+        /// Base name of the `.sources` and key files.
+        name: String,
+        /// Archive URL.
+        url: String,
+        /// Suite or, ending in `/`, an exact path.
+        suite: String,
+        /// Components.
+        components: Vec<String>,
+        /// Path below the context, or an https URL.
+        key: String,
+    },
+}
+
+/// Something that is seen at a path while a program runs; what is written there is discarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside.
+    pub at: String,
+    /// The stage it is of; none: the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// Path below the context, or absolute path in the stage.
+    pub path: PathBuf,
+}
+
+/// Where the bytes of a written file come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// These bytes.
+    Text(String),
+    /// A Jinja template below the context, rendered with the recipe's variables.
+    Template(PathBuf),
+}
+
+/// What to make of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// Started at boot.
+    Enabled,
+    /// Not started at boot.
+    Disabled,
+    /// Cannot be started.
+    Masked,
+}
+
+impl Op {
+    /// Returns the stages it takes something from.
+    pub fn stages(&self) -> impl Iterator<Item = &str> {
+        let (mounts, copied) = match self {
+            Self::Exec { mounts, .. } | Self::Script { mounts, .. } => (mounts.as_slice(), None),
+            Self::Copy { stage, .. } => (&[][..], stage.as_deref()),
+            _ => (&[][..], None),
+        };
+        mounts.iter().filter_map(|mount| mount.stage.as_deref()).chain(copied)
+    }
+}

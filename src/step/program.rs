@@ -1,0 +1,170 @@
+//! What kinds share that run programs of the recipe: options, their keys, and `[defaults]`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::op::Mount;
+use crate::schema::{Check, Command, Fields, Key, MountSource, Shape, may};
+
+/// `as`.
+pub(crate) const AS: Key = may(
+    "as",
+    Shape::Text(Check::RunAs),
+    "The user it runs as, `name`, `name:group` or ids. Default: root.",
+);
+
+/// `workdir`.
+pub(crate) const WORKDIR: Key = may(
+    "workdir",
+    Shape::Text(Check::Inside),
+    "Working directory inside, made if missing. Default: `/`.",
+);
+
+/// `shell`.
+pub(crate) const SHELL: Key = may(
+    "shell",
+    Shape::Shell,
+    "`sh` (default): `/bin/sh -eu -c`; `bash`: `/bin/bash -euo pipefail -c`; or the whole list.",
+);
+
+/// `env`.
+pub(crate) const ENV: Key = may(
+    "env",
+    Shape::Map(Check::EnvName),
+    "Environment, strings or integers. Example: `env.NODE_ENV = \"production\"`.",
+);
+
+/// `network`.
+pub(crate) const NETWORK: Key =
+    may("network", Shape::Boolean, "Whether the network can be reached. Default: `false`.");
+
+/// `mount`.
+pub(crate) const MOUNT: Key = may(
+    "mount",
+    Shape::Mounts,
+    "What is seen at a path while the step runs: a path of the context, or a path of a stage. Writes are discarded. Examples: `mount.\"/src\" = \"web/\"`, `mount.\"/src\" = { from = \"build\", path = \"/out\" }`.",
+);
+
+/// `timeout`.
+pub(crate) const TIMEOUT: Key =
+    may("timeout", Shape::Text(Check::Duration), "Time limit of each try. Example: `90s`, `10m`.")
+        .without_effect();
+
+/// `retries`.
+pub(crate) const RETRIES: Key = may(
+    "retries",
+    Shape::Integer(0, 100),
+    "Further tries after a failure, each on a fresh root. Default: 0.",
+)
+.without_effect();
+
+/// Options as one place says them: a step, `[defaults]`.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    run_as: Option<String>,
+    env: BTreeMap<String, String>,
+    mounts: BTreeMap<String, MountSource>,
+    workdir: Option<String>,
+    shell: Option<Vec<String>>,
+    network: Option<bool>,
+    timeout: Option<Duration>,
+    retries: Option<u32>,
+}
+
+impl Options {
+    /// Takes what the fields say.
+    pub(crate) fn of(fields: &Fields) -> Options {
+        Options {
+            run_as: fields.text("as"),
+            env: fields.map("env"),
+            mounts: fields.mounts("mount"),
+            workdir: fields.text("workdir"),
+            shell: fields.given_list("shell"),
+            network: fields.boolean("network"),
+            timeout: fields.duration("timeout"),
+            retries: fields.integer("retries"),
+        }
+    }
+
+    /// Joins one's own options with the defaults: maps add, single values replace.
+    pub(crate) fn over(self, defaults: &Options) -> Options {
+        let mut env = defaults.env.clone();
+        env.extend(self.env);
+        let mut mounts = defaults.mounts.clone();
+        mounts.extend(self.mounts);
+        Options {
+            run_as: self.run_as.or_else(|| defaults.run_as.clone()),
+            env,
+            mounts,
+            workdir: self.workdir.or_else(|| defaults.workdir.clone()),
+            shell: self.shell.or_else(|| defaults.shell.clone()),
+            network: self.network.or(defaults.network),
+            timeout: self.timeout.or(defaults.timeout),
+            retries: self.retries.or(defaults.retries),
+        }
+    }
+
+    /// Returns the shell of a test, of which the other options do not count.
+    pub(crate) fn shell_of(&self, test: &Fields) -> Vec<String> {
+        test.given_list("shell").or_else(|| self.shell.clone()).unwrap_or_else(sh)
+    }
+
+    /// Returns the limits of a step that runs programs of its own choice.
+    pub(super) fn limits(&self) -> RunOptions {
+        let retries = self.retries.unwrap_or(0);
+        RunOptions { timeout: self.timeout, retries, ..RunOptions::default() }
+    }
+
+    /// Fills in what nobody said.
+    pub(super) fn filled(self) -> RunOptions {
+        RunOptions {
+            user: self.run_as.unwrap_or_else(|| "root".to_owned()),
+            env: self.env,
+            mounts: self.mounts.into_iter().map(mount).collect(),
+            workdir: self.workdir.unwrap_or_else(|| "/".to_owned()),
+            shell: self.shell.unwrap_or_else(sh),
+            network: self.network.unwrap_or(false),
+            timeout: self.timeout,
+            retries: self.retries.unwrap_or(0),
+        }
+    }
+}
+
+/// Options with all defaults filled in.
+#[derive(Debug, Default)]
+pub(crate) struct RunOptions {
+    /// `user` or `user:group` inside.
+    pub(super) user: String,
+    /// Added environment.
+    pub(super) env: BTreeMap<String, String>,
+    /// What is seen where meanwhile.
+    pub(super) mounts: Vec<Mount>,
+    /// Absolute path inside.
+    pub(super) workdir: String,
+    /// The whole shell list, `sh` and `bash` already spelled out.
+    pub(super) shell: Vec<String>,
+    pub(super) network: bool,
+    /// Per try.
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: u32,
+}
+
+/// The shell of whoever names none.
+fn sh() -> Vec<String> {
+    ["/bin/sh", "-eu", "-c"].map(str::to_owned).into()
+}
+
+fn mount((at, source): (String, MountSource)) -> Mount {
+    match source {
+        MountSource::Context(path) => Mount { at, stage: None, path },
+        MountSource::Stage { stage, path } => Mount { at, stage: Some(stage), path: path.into() },
+    }
+}
+
+/// Returns the program and its arguments: a string is the last argument of the shell.
+pub(crate) fn argv(command: &Command, shell: &[String]) -> Vec<String> {
+    match command {
+        Command::Argv(argv) => argv.clone(),
+        Command::Shell(text) => shell.iter().chain([text]).cloned().collect(),
+    }
+}

@@ -1,0 +1,82 @@
+//! `run`: runs a command.
+
+use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::label::first_line;
+use super::op::Op;
+use super::program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR, argv};
+use crate::schema::{Command, Effect, Fields, Mistake, Section, Shape, must};
+
+/// Longest argument of a program, the byte after it included: `MAX_ARG_STRLEN` of execve(2).
+const MAX_ARGUMENT: usize = 128 * 1024;
+
+pub(super) static KIND: Kind = Kind {
+    section: Section {
+        title: "a `run` step",
+        name: "run",
+        doc: "Runs a command.",
+        keys: &[
+            NAME,
+            WHEN,
+            must(
+                "run",
+                Shape::Command,
+                "The command: a string goes to the shell, a list is executed without one. Below 128 KiB, the kernel's limit; a longer one is a `script`.",
+            ),
+            AS,
+            WORKDIR,
+            SHELL,
+            ENV,
+            MOUNT,
+            NETWORK,
+            TIMEOUT,
+            RETRIES,
+        ],
+        later: &["cache", "secrets"],
+        effect: Effect::Step,
+    },
+    together,
+    lower,
+    #[cfg(test)]
+    cases: &[
+        ("mount", "run = 'a'\nmount.'/m' = 's'", "run = 'a'\nmount.'/m' = 't'"),
+        ("run", "run = 'a'", "run = 'b'"),
+        ("as", "run = 'a'\nas = '1'", "run = 'a'\nas = '2'"),
+        ("workdir", "run = 'a'\nworkdir = '/a'", "run = 'a'\nworkdir = '/b'"),
+        ("shell", "run = 'a'\nshell = 'sh'", "run = 'a'\nshell = 'bash'"),
+        ("env", "run = 'a'\nenv = { A = '1' }", "run = 'a'\nenv = { A = '2' }"),
+        ("network", "run = 'a'\nnetwork = false", "run = 'a'\nnetwork = true"),
+        ("timeout", "run = 'a'\ntimeout = '1s'", "run = 'a'\ntimeout = '2s'"),
+        ("retries", "run = 'a'\nretries = 1", "run = 'a'\nretries = 2"),
+    ],
+};
+
+fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
+    let long = match fields.command("run") {
+        Some(Command::Shell(text)) => text.len() >= MAX_ARGUMENT,
+        Some(Command::Argv(words)) => words.iter().any(|word| word.len() >= MAX_ARGUMENT),
+        None => false,
+    };
+    if let (true, Some(field)) = (long, fields.get("run")) {
+        let mistake = Mistake::new("a command of more than 128 KiB")
+            .label("the kernel takes no longer argument")
+            .help("put it into a file of the context: script = \"scripts/….sh\"");
+        remarks.add(field.key.clone(), mistake);
+    }
+}
+
+fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
+    let options = Options::of(fields).over(defaults).filled();
+    let command = fields.command("run")?;
+    let about = match &command {
+        Command::Shell(text) => first_line(text),
+        Command::Argv(argv) => argv.join(" "),
+    };
+    let op = Op::Exec {
+        argv: argv(&command, &options.shell),
+        env: options.env.clone(),
+        user: options.user.clone(),
+        cwd: options.workdir.clone(),
+        mounts: options.mounts.clone(),
+    };
+    Some(Work { about, ops: vec![op], run: Some(options) })
+}

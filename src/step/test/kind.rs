@@ -1,0 +1,116 @@
+//! What a kind of test is, and what all kinds share.
+
+use std::time::Duration;
+
+use super::model::{Look, LoweredTest, Manner, Service};
+use crate::schema::{Check, Fields, Key, Mistake, Section, Shape, Start, may};
+#[cfg(test)]
+use crate::step::kind::Case;
+use crate::step::kind::Remarks;
+use crate::step::label::short;
+use crate::step::program::{Options, argv};
+
+/// How long a check may take to hold where the test says nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A kind of test, by what is checked.
+pub(crate) struct TestKind {
+    /// Its keys with their shapes, defaults and documentation.
+    pub(crate) section: Section,
+    /// Finds what is wrong with keys that are right by themselves.
+    pub(crate) together: fn(&Fields, &mut Remarks<'_>),
+    /// Lowers a check; the second argument is the whole list of its shell. `None` where a needed key
+    /// is missing or wrong, which has been reported.
+    pub(crate) lower: fn(&Fields, &[String]) -> Option<Look>,
+    /// For each key but `name`, `when` and `timeout`: two tests that differ in it alone.
+    #[cfg(test)]
+    pub(crate) cases: &'static [Case],
+}
+
+impl TestKind {
+    /// Makes the test of checked keys; `line` is where it stands.
+    pub(crate) fn test(
+        &self,
+        line: u32,
+        fields: &Fields,
+        defaults: &Options,
+    ) -> Option<LoweredTest> {
+        let shell = defaults.shell_of(fields);
+        let Look { about, probes } = (self.lower)(fields, &shell)?;
+        let start = fields.starts("start").into_iter().map(|start| match start {
+            Start::Config => Service::Config,
+            Start::Command(command) => Service::Argv(argv(&command, &shell)),
+        });
+        Some(LoweredTest {
+            label: short(&fields.text("name").unwrap_or(about)),
+            line,
+            start: start.collect(),
+            probes,
+            timeout: fields.duration("timeout").unwrap_or(PATIENCE),
+        })
+    }
+}
+
+/// `name`, of every test.
+pub(super) const NAME: Key = may("name", Shape::Text(Check::Line), "What people call this test.");
+
+/// `when`, of every test.
+pub(super) const WHEN: Key = may(
+    "when",
+    Shape::Text(Check::Any),
+    "A condition over the variables that comes out true or false, decided before anything runs: a test that is off is not part of the recipe.",
+);
+
+/// `start`, of every test.
+pub(super) const START: Key = may(
+    "start",
+    Shape::Start,
+    "What runs while the check is made, as the user of `[config]`: `true` for what `[config]` says, a command (a string for the shell, a list without one), or a list of several, each `true` or a list of its own.",
+);
+
+/// `timeout`, of every test.
+pub(super) const TIMEOUT: Key = may(
+    "timeout",
+    Shape::Text(Check::Duration),
+    "How long the check may take to hold; with `start` it is made again until then. Default: `30s`.",
+);
+
+/// `as`, of the checks that run something.
+pub(super) const AS: Key = may(
+    "as",
+    Shape::Text(Check::RunAs),
+    "The user the check runs as, `name`, `name:group` or ids. Default: root.",
+);
+
+/// `workdir`, of the checks that run something.
+pub(super) const WORKDIR: Key = may(
+    "workdir",
+    Shape::Text(Check::Inside),
+    "Working directory of the check. Default: that of `[config]`.",
+);
+
+/// `env`, of the checks that run something.
+pub(super) const ENV: Key =
+    may("env", Shape::Map(Check::EnvName), "Environment of the check, besides that of `[config]`.");
+
+/// What `contains` is.
+pub(super) const CONTAINS: &str = "What must be found in it.";
+
+/// Returns as whom and where a check runs.
+pub(super) fn manner(fields: &Fields) -> Manner {
+    Manner {
+        user: fields.text("as").unwrap_or_else(|| "root".to_owned()),
+        env: fields.map("env"),
+        cwd: fields.text("workdir"),
+    }
+}
+
+/// Reports a check of a server where nothing is started.
+pub(super) fn answers(fields: &Fields, check: &str, remarks: &mut Remarks<'_>) {
+    if let (None, Some(field)) = (fields.get("start"), fields.get(check)) {
+        let mistake = Mistake::new(format!("a test with `{check}` that starts nothing"))
+            .label("nobody would answer")
+            .help("add `start = true` for what `[config]` says, or `start = \"…\"`: nothing else runs in the container");
+        remarks.add(field.key.clone(), mistake);
+    }
+}

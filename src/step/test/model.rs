@@ -1,0 +1,188 @@
+//! A test lowered: what is started in the throwaway container, and what is then looked at.
+//!
+//! The JSON of this is stored with the image, so that its tests can be run again without the recipe
+//! ([`LoweredTest`] is the format; fields are only ever added, with a default).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// A test ready to be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoweredTest {
+    /// What people call it.
+    pub label: String,
+    /// Line of the recipe; 0 where it comes from a stored image.
+    #[serde(skip)]
+    pub line: u32,
+    /// What runs meanwhile, in the order it is started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<Service>,
+    /// What is looked at, one after the other.
+    pub probes: Vec<Probe>,
+    /// How long each probe may take to hold.
+    pub timeout: Duration,
+}
+
+/// Something that is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// Entrypoint and command of the image's config.
+    Config,
+    /// This program.
+    Argv(Vec<String>),
+}
+
+/// One look at the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "probe", rename_all = "kebab-case")]
+pub enum Probe {
+    /// Ask a server.
+    Http {
+        /// An `http://` URL.
+        url: String,
+        /// Expected status.
+        status: u16,
+        /// Expected part of the body.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contains: Option<String>,
+    },
+    /// Connect.
+    Tcp {
+        /// `host:port`.
+        address: String,
+    },
+    /// Run a program.
+    Exec {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// As whom and where.
+        #[serde(flatten)]
+        how: Manner,
+    },
+    /// Run a file of the context by its `#!` line, else by `shell`.
+    Script {
+        /// Path below the context.
+        file: PathBuf,
+        /// sha256 of its content, once that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Digest>,
+        /// Used where the file has no `#!` line.
+        shell: Vec<String>,
+        /// Arguments.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        args: Vec<String>,
+        /// As whom and where.
+        #[serde(flatten)]
+        how: Manner,
+    },
+    /// Look at a file.
+    File {
+        /// Absolute path inside.
+        path: String,
+        /// Expected permission bits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+        /// Expected owner.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
+        /// Expected part of the content.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contains: Option<String>,
+        /// Expected sha256 as 64 hex digits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+    },
+    /// Make sure that there is nothing.
+    Absent {
+        /// Absolute path inside.
+        path: String,
+    },
+}
+
+/// As whom and where a probe runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manner {
+    /// `user` or `user:group` inside.
+    pub user: String,
+    /// Besides the environment of the image's config.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Working directory; that of the image's config where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+}
+
+/// What a kind makes of a test.
+pub(crate) struct Look {
+    /// Its check and what it is about.
+    pub(crate) about: String,
+    /// What is looked at, one after the other.
+    pub(crate) probes: Vec<Probe>,
+}
+
+impl Look {
+    /// Returns a single look.
+    pub(super) fn of(about: String, probe: Probe) -> Self {
+        Self { about, probes: vec![probe] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test(start: Vec<Service>, probe: Probe) -> LoweredTest {
+        LoweredTest {
+            label: "l".into(),
+            line: 9,
+            start,
+            probes: vec![probe],
+            timeout: Duration::from_millis(1500),
+        }
+    }
+
+    #[test]
+    fn the_stored_form_is_read_again() {
+        let how = Manner { user: "root".into(), env: BTreeMap::new(), cwd: None };
+        let script = Probe::Script {
+            file: "a".into(),
+            content: None,
+            shell: vec!["/bin/sh".into()],
+            args: vec!["-x".into()],
+            how,
+        };
+        let file = Probe::File {
+            path: "/f".into(),
+            mode: Some(0o644),
+            owner: None,
+            contains: None,
+            sha256: None,
+        };
+        for probe in [
+            script,
+            file,
+            Probe::Tcp { address: "localhost:1".into() },
+            Probe::Absent { path: "/g".into() },
+        ] {
+            let lowered = test(vec![Service::Config], probe);
+            let json = serde_json::to_string(&lowered).unwrap();
+            let read: LoweredTest = serde_json::from_str(&json).unwrap();
+            assert_eq!(read, LoweredTest { line: 0, ..lowered }, "{json}");
+        }
+    }
+
+    #[test]
+    fn the_stored_form_stays() {
+        let http = Probe::Http { url: "http://a/".into(), status: 200, contains: Some("x".into()) };
+        assert_eq!(
+            serde_json::to_string(&test(vec![Service::Config], http)).unwrap(),
+            r#"{"label":"l","start":["config"],"probes":[{"probe":"http","url":"http://a/","status":200,"contains":"x"}],"timeout":{"secs":1,"nanos":500000000}}"#
+        );
+    }
+}
