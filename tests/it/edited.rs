@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::base_mirror::{Reply, Server};
-use crate::lab::Lab;
+use crate::lab::{Lab, Run, run};
 
 /// Everything that a build takes: files of the lab by path, and what an address answers.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,9 +76,12 @@ pub(crate) struct Edited {
     pub(crate) lab: Lab,
     server: Server,
     place: Arc<Place>,
-    /// What the addresses gave when the lock file was begun.
-    locked: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What there was of all that a lock file pins when that was begun.
+    locked: Mutex<Pinned>,
 }
+
+/// What addresses give, and what is in the base.
+type Pinned = (BTreeMap<String, Vec<u8>>, Option<Entry>);
 
 struct Place {
     directory: std::path::PathBuf,
@@ -139,14 +142,15 @@ impl Edited {
         &self.server.url
     }
 
-    /// Makes the directory and the server hold `world`. A lock file of what an address once gave is
-    /// removed where it gives something else now, as `--update` does.
+    /// Makes the directory and the server hold `world`. A lock file of what an address once gave, or a
+    /// base once was, is removed where that is something else now, as `--update` does.
     pub(crate) fn put(&self, world: &World, style: Style) {
         self.place.put(world, style);
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        if *locked != world.served {
+        let pinned = (world.served.clone(), world.files.get("root/etc/extra").cloned());
+        if *locked != pinned {
             let _ = fs::remove_file(self.lab.path("tiny.lock"));
-            locked.clone_from(&world.served);
+            *locked = pinned;
         }
     }
 
@@ -198,7 +202,21 @@ impl Edited {
         self.ended(store, text)
     }
 
+    /// Publishes the image that `tiny.toml` stands on, if it does.
+    fn image(&self, store: &str) {
+        let recipe = fs::read_to_string(self.lab.path("tiny.toml")).expect("ours");
+        if recipe.contains("image = \"base:1\"") {
+            let built = self.bake(store, &["build", "base.toml", "-q"]);
+            assert_eq!(built.code, 0, "{}", built.err);
+        }
+    }
+
+    fn bake(&self, store: &str, args: &[&str]) -> Run {
+        run(self.lab.command(args).env("BAKE_STORE", self.lab.path(store)))
+    }
+
     fn command(&self, store: &str) -> Command {
+        self.image(store);
         let mut command =
             self.lab.command(["build", "tiny.toml", "--vars-file", "vars.toml", "--json"]);
         command.env("BAKE_STORE", self.lab.path(store)).stdin(Stdio::null()).stderr(Stdio::null());
@@ -209,14 +227,16 @@ impl Edited {
     /// not is nowhere.
     fn ended(&self, store: &str, out: Vec<u8>) -> Ended {
         let ended = Ended::of(&String::from_utf8_lossy(&out));
-        let bake = |args: &[&str]| {
-            crate::lab::run(self.lab.command(args).env("BAKE_STORE", self.lab.path(store)))
+        let listed = self.bake(store, &["list", "--json"]).out;
+        let name = |line: &str| -> Option<String> {
+            let image: Value = serde_json::from_str(line).expect("JSON");
+            Some(format!("{}:{}", image["name"].as_str()?, image["version"].as_str()?))
         };
-        match &ended {
-            Ended::Baked { .. } => assert_eq!(bake(&["rm", "tiny:1", "-q"]).code, 0),
-            Ended::Failed(why) => {
-                assert_eq!(bake(&["list", "-q"]).out, "", "it failed, and is there: {why}");
-            }
+        let names: Vec<String> = listed.lines().filter_map(name).collect();
+        let published = names.contains(&"tiny:1".to_owned());
+        assert_eq!(published, ended.digest().is_some(), "{listed} {ended:?}");
+        for image in &names {
+            assert_eq!(self.bake(store, &["rm", image, "-q"]).code, 0, "{image}");
         }
         ended
     }

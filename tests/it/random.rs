@@ -42,6 +42,10 @@ pub(crate) enum Base {
     Directory,
     Tar,
     Recipe,
+    /// The stage, where there is one.
+    Stage,
+    /// An image of the store, made by the recipe `base.toml` before.
+    Image,
 }
 
 /// What is edited.
@@ -110,6 +114,8 @@ fn base() -> impl Strategy<Value = Base> {
         4 => Just(Base::Directory),
         3 => Just(Base::Tar),
         2 => Just(Base::Recipe),
+        1 => Just(Base::Stage),
+        1 => Just(Base::Image),
     ]
 }
 
@@ -153,12 +159,18 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Base {
+    fn without_stage(self) -> Self {
+        if self == Self::Stage { Self::Directory } else { self }
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::Scratch => "scratch = true\n",
             Self::Directory => "path = \"root\"\n",
             Self::Tar => "path = \"root.tar\"\n",
             Self::Recipe => "recipe = \"base.toml\"\n",
+            Self::Stage => "stage = \"build\"\n",
+            Self::Image => "image = \"base:1\"\n",
         }
     }
 }
@@ -269,17 +281,25 @@ impl Case {
 
     fn recipe_of(&self, steps: &[Step], url: &str) -> String {
         let staged = self.stage.is_some();
-        let bare = self.base == Base::Scratch;
+        // A stage starts from nothing of its own kind, and without one there is none.
+        let of_stage = self.stage.as_ref().map(|(base, _)| base.without_stage());
+        let base = match self.base {
+            Base::Stage if of_stage.is_none() => Base::Directory,
+            base => base,
+        };
+        let bare =
+            base == Base::Scratch || (base == Base::Stage && of_stage == Some(Base::Scratch));
         let mut all: Vec<String> = steps.iter().map(|step| step.text(bare, staged, url)).collect();
         for (name, at) in [("hook1", self.hooks.0), ("hook2", self.hooks.1)] {
             let hook = format!("download = \"{url}/{name}\"\nto = \"/{name}\"\n");
             all.insert(at.min(all.len()), hook);
         }
-        let base = self.base.text();
+        let base = base.text();
         let mut out = format!(
             "[image]\nname = \"tiny\"\nversion = \"1\"\n[vars]\nword = \"none\"\n[base]\n{base}"
         );
         if let Some((base, steps)) = &self.stage {
+            let base = base.without_stage();
             let first = match base {
                 Base::Scratch => {
                     "copy = \"site/\"\nto = \"/out/\"\n[[stage.build.step]]\ncopy = \"site/a\"\nto = \"/out/made\"\n"
@@ -290,7 +310,7 @@ impl Case {
             };
             out += &format!("[stage.build.base]\n{}[[stage.build.step]]\n{first}", base.text());
             for step in steps {
-                let text = step.text(*base == Base::Scratch, false, url);
+                let text = step.text(base == Base::Scratch, false, url);
                 out += &format!("[[stage.build.step]]\n{text}");
             }
         }
