@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Failed};
-use super::request::Request;
+use super::request::{NoCache, Request};
 use crate::inputs;
 use crate::recipe::{BaseKind, Inputs};
 
@@ -95,7 +95,7 @@ fn visit(
 }
 
 /// Returns the request for a recipe that nobody asked for but `request`, which stands on it: what
-/// was said of variables and version is not meant for it.
+/// was said of variables, version and single steps is not meant for it.
 fn unasked(request: &Request, recipe: &Path) -> Request {
     let inputs = Inputs {
         file: recipe.to_owned(),
@@ -104,7 +104,11 @@ fn unasked(request: &Request, recipe: &Path) -> Request {
         vars_files: vec![],
         ..request.inputs.clone()
     };
-    Request { recipe: recipe.to_owned(), inputs, checked: None, ..request.clone() }
+    let no_cache = match &request.no_cache {
+        NoCache::Steps(_) => NoCache::No,
+        all => all.clone(),
+    };
+    Request { recipe: recipe.to_owned(), inputs, checked: None, no_cache, ..request.clone() }
 }
 
 /// Returns where a recipe really is: through a symlink it is the same recipe.

@@ -128,6 +128,31 @@ fn services_are_built_again_since_their_base_has_other_layers() {
     assert!(cached.iter().all(|line| line.ends_with("cached")), "{cached:?}");
 }
 
+/// A step that is named is one of the recipes that were asked for.
+#[test]
+fn a_step_that_is_run_again_by_name_is_none_of_what_the_recipe_stands_on() {
+    let Some(lab) = lab() else { return };
+    company(&lab, "one");
+    good(lab.bake(["build", "orders.toml"]));
+    let ran = |no_cache: &str| -> Vec<(String, u64)> {
+        let built = good(lab.bake(["build", "orders.toml", "--json", no_cache]));
+        let ran = objects(&built).into_iter();
+        ran.filter(|one| one["type"] == "step-missed" && one["reason"] == "no-cache")
+            .map(|one| {
+                let image = one["image"].as_str().expect("of one of two").to_owned();
+                (image, one["step"].as_u64().expect("a number"))
+            })
+            .collect()
+    };
+    // The second of the base is another one, and the service's name is none of the base's.
+    for name in ["--no-cache=2", "--no-cache=mkdir /data"] {
+        assert_eq!(ran(name), [("orders:one".to_owned(), 2)], "{name}");
+    }
+    assert!(ran("--no-cache").contains(&("company:1".to_owned(), 2)));
+    let failed = lab.bake(["build", "orders.toml", "--no-cache=nothing"]);
+    assert!(failed.code == 2 && failed.err.contains("orders.toml"), "{}", failed.err);
+}
+
 #[test]
 fn the_graph_has_every_node_behind_what_it_is_made_from() {
     let Some(lab) = lab() else { return };
