@@ -41,6 +41,8 @@ pub mod engine;
 #[doc(hidden)]
 pub mod event;
 #[doc(hidden)]
+pub mod executor;
+#[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
 pub mod image;

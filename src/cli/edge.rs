@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::engine::error::Error as BuildError;
 use crate::event::chain;
 use crate::inspect;
+use crate::job;
 use crate::output;
 use crate::sandbox;
 use crate::store;
@@ -112,11 +113,10 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
     let nothing = || nothing.map(str::to_owned);
     match error {
         BuildError::Recipe(_) => report("recipe", USAGE, error),
-        BuildError::File { path, .. } if path == lock_hint => {
+        BuildError::Job(job::Error::File { path, .. }) if path == lock_hint => {
             let hint = "`bake new NAME` starts a recipe from a template".to_owned();
             Report { hints: vec![hint], ..report("recipe", USAGE, error) }
         }
-        BuildError::File { .. } => with_room(report("file", FAILED, error), error.no_room()),
         BuildError::Lock { path, .. } => {
             let hint = format!("remove {} and run `bake lock {}` to make it anew", path.display(), lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
@@ -191,17 +191,29 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             Report { recipe: Some(recipe.clone()), hints: vec![format!("it has {}", all.join(", "))], ..report("usage", USAGE, error) }
         }
         BuildError::OtherFailed => Report { hints: nothing().into_iter().collect(), ..report("step", FAILED, error) },
-        BuildError::Store(source) => store(source),
-        BuildError::Sandbox(source) => sandbox(source),
-        BuildError::Layer { .. } => with_room(Report { hints: nothing().into_iter().collect(), ..report("layer", FAILED, error) }, error.no_room()),
-        BuildError::Chore { why, .. } => {
-            Report { causes: vec![why.clone()], hints: nothing().into_iter().collect(), ..report("sandbox", FAILED, error) }
+        BuildError::Job(source) => job(source, error.no_room(), nothing()),
+    }
+}
+
+/// Reports what every job needs and could not be had; `nothing`: what did not happen because of it.
+fn job(error: &job::Error, no_room: bool, nothing: Option<String>) -> Report {
+    let hints = nothing.into_iter().collect();
+    match error {
+        job::Error::File { .. } => with_room(report("file", FAILED, error), no_room),
+        job::Error::Store(source) => store(source),
+        job::Error::Sandbox(source) => sandbox(source),
+        job::Error::Layer { .. } => {
+            with_room(Report { hints, ..report("layer", FAILED, error) }, no_room)
         }
-        BuildError::Call { how, .. } => {
-            let report = Report { causes: how.reasons(), hints: nothing().into_iter().collect(), ..report("sandbox", FAILED, error) };
-            with_room(report, error.no_room())
+        job::Error::Failed { why, .. } => {
+            Report { causes: vec![why.clone()], hints, ..report("sandbox", FAILED, error) }
         }
-        BuildError::Interrupted => Report { hints: nothing().into_iter().collect(), ..report("interrupted", INTERRUPTED, error) },
+        job::Error::Call { how, .. } => {
+            let report =
+                Report { causes: how.reasons(), hints, ..report("sandbox", FAILED, error) };
+            with_room(report, no_room)
+        }
+        job::Error::Interrupted => Report { hints, ..report("interrupted", INTERRUPTED, error) },
     }
 }
 

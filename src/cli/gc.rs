@@ -8,7 +8,7 @@ use super::edge;
 use crate::engine;
 use crate::engine::error::Error as BuildError;
 use crate::event::Event;
-use crate::job::{Host, JobContext};
+use crate::job::{self, Host, JobContext};
 use crate::sandbox::Cancel;
 use crate::store::{self, Amount, Garbage, Kind, Rules, Store};
 use crate::ui::report::Report;
@@ -79,7 +79,7 @@ fn collect(
     };
     let (mut removed, failed) = match done {
         Ok(removed) => (removed, None),
-        Err(BuildError::Store(store::Error::Collect { removed, source })) => {
+        Err(BuildError::Job(job::Error::Store(store::Error::Collect { removed, source }))) => {
             (*removed, Some(edge::store(&source)))
         }
         Err(error) => return Err(edge::build(&error, std::path::Path::new(""))),

@@ -4,20 +4,20 @@
 use std::fs;
 
 use super::error::Error;
-use crate::job::{JobContext, dead_builds};
+use crate::job::{self, JobContext, dead_builds};
 use crate::store::{Garbage, Rules};
 
 /// Removes what the rules say, and the scratch of builds that died. Returns what the store has
 /// freed.
-pub fn collect(hall: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
+pub fn collect(job: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
     // On a full disk there is no room for a directory either.
-    let _room = hall.store.release_reserve();
-    dead_builds(hall)?;
-    let draft = hall.store.staging()?;
+    let _room = job.store.release_reserve();
+    dead_builds(job)?;
+    let draft = job.store.staging()?;
     // Dying from here on leaves what was moved into the draft to the next run, as the scratch of a
     // dead build.
-    let collected = hall.store.collect(rules, Some(&draft));
-    let entries = fs::read_dir(draft.dir()).map_err(|source| Error::File {
+    let collected = job.store.collect(rules, Some(&draft));
+    let entries = fs::read_dir(draft.dir()).map_err(|source| job::Error::File {
         verb: "read",
         path: draft.dir().to_owned(),
         source,
@@ -27,7 +27,7 @@ pub fn collect(hall: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
         .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"layer-"))
         .collect();
     if !moved.is_empty() {
-        let session = hall.session(draft.dir())?;
+        let session = job.session(draft.dir())?;
         for tree in moved {
             session.remove_tree(&tree.path())?;
         }

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use crate::archive;
 use crate::base;
 use crate::context;
-use crate::event;
+use crate::executor::{NodeFailure, Root, StepFailure, Trouble};
 use crate::inputs;
 use crate::job;
-use crate::layer;
 use crate::plan::lock;
 use crate::recipe::Diagnostic;
-use crate::sandbox::{self, Circumstances, Failure};
+use crate::sandbox;
 use crate::store;
 use crate::trial;
 
@@ -22,16 +21,6 @@ pub enum Error {
     /// The recipe has mistakes.
     #[error("the recipe has {} {}", .0.len(), if .0.len() == 1 { "mistake" } else { "mistakes" })]
     Recipe(Vec<Diagnostic>),
-    /// A file beside the recipe cannot be read or written.
-    #[error("cannot {verb} {}", path.display())]
-    File {
-        /// `read`, `write`.
-        verb: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// The lock file cannot be used.
     #[error("cannot use {}", path.display())]
     Lock {
@@ -168,41 +157,9 @@ pub enum Error {
     /// Another recipe of the same run failed.
     #[error("another recipe of this run failed")]
     OtherFailed,
-    /// The store cannot be used.
-    #[error("cannot use the store")]
-    Store(#[from] store::Error),
-    /// The sandbox cannot do its work.
-    #[error("cannot run the sandbox")]
-    Sandbox(#[from] sandbox::Error),
-    /// A layer could not be made.
-    #[error("cannot make the layer of {label}")]
-    Layer {
-        /// What the step is called.
-        label: String,
-        /// Why.
-        source: layer::Error,
-    },
-    /// A chore inside the sandbox failed.
-    #[error("cannot {what}")]
-    Chore {
-        /// What it was for.
-        what: String,
-        /// What it said.
-        why: String,
-    },
-    /// A call inside the sandbox failed.
-    #[error("cannot {what}")]
-    Call {
-        /// What it was for.
-        what: String,
-        /// How it failed.
-        how: Failure,
-        /// What else was seen.
-        seen: Circumstances,
-    },
-    /// The person pressed Ctrl-C, or the process was told to end.
-    #[error("interrupted")]
-    Interrupted,
+    /// What every job needs cannot be had.
+    #[error(transparent)]
+    Job(#[from] job::Error),
 }
 
 impl Error {
@@ -210,7 +167,7 @@ impl Error {
     pub fn no_room(&self) -> bool {
         match self {
             Self::Step { why, .. } => why.no_room(),
-            Self::Call { how, seen, .. } => seen.no_room || how.no_room(),
+            Self::Job(job::Error::Call { how, seen, .. }) => seen.no_room || how.no_room(),
             Self::Base {
                 source: base::Error::Archive(archive::Error::Failed { no_room, .. }),
                 ..
@@ -220,27 +177,48 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Returns the error of a node of `root` that was not carried out.
+    pub(super) fn of(root: &Root, index: usize, failed: NodeFailure) -> Self {
+        let NodeFailure { trouble, tail, log } = failed;
+        let (label, line) = root.label(index);
+        let recipe = root.recipe_path.clone();
+        match trouble {
+            Trouble::Job(error) => error.into(),
+            Trouble::Shell(error) => error.into(),
+            Trouble::NotLocked { path, why } => Self::NotLocked { path, why },
+            Trouble::Broken { why, hint } => {
+                Self::Broken { image: root.plan.image.clone(), why, hint }
+            }
+            Trouble::Base(source) => Self::Base { base: label, recipe, line, source, tail, log },
+            Trouble::Step(why) => {
+                Self::Step { place: root.place(index), label, recipe, line, why, tail, log }
+            }
+        }
+    }
+}
+
 impl From<inputs::Error> for Error {
     fn from(error: inputs::Error) -> Self {
         match error {
             inputs::Error::Recipe(found) => Self::Recipe(found),
-            inputs::Error::File { path, source } => Self::File { verb: "read", path, source },
+            inputs::Error::File { path, source } => {
+                job::Error::File { verb: "read", path, source }.into()
+            }
             inputs::Error::Context { recipe, source } => Self::Context { recipe, source },
         }
     }
 }
 
-impl From<job::Error> for Error {
-    fn from(error: job::Error) -> Self {
-        match error {
-            job::Error::File { verb, path, source } => Self::File { verb, path, source },
-            job::Error::Store(error) => Self::Store(error),
-            job::Error::Sandbox(error) => Self::Sandbox(error),
-            job::Error::Layer { label, source } => Self::Layer { label, source },
-            job::Error::Call { what, how, seen } => Self::Call { what, how, seen },
-            job::Error::Failed { what, why } => Self::Chore { what, why },
-            job::Error::Interrupted => Self::Interrupted,
-        }
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Job(error.into())
+    }
+}
+
+impl From<sandbox::Error> for Error {
+    fn from(error: sandbox::Error) -> Self {
+        Self::Job(error.into())
     }
 }
 
@@ -253,80 +231,6 @@ impl From<trial::Error> for Error {
     }
 }
 
-/// How a step failed.
-#[derive(Debug, Clone)]
-pub enum StepFailure {
-    /// The program or operation in the sandbox.
-    Ran(Failure, Circumstances),
-    /// Something was wrong before it could run: a missing file of the context, an address that does
-    /// not answer.
-    Prepared {
-        /// What, as a fragment.
-        why: String,
-        /// Further causes, from the outside in.
-        causes: Vec<String>,
-        /// Commands or changes that help.
-        hints: Vec<String>,
-    },
-}
-
-impl StepFailure {
-    /// Returns a failure before anything ran.
-    pub(super) fn prepared(why: impl Into<String>, causes: Vec<String>) -> Self {
-        Self::Prepared { why: why.into(), causes, hints: vec![] }
-    }
-
-    /// Returns a failure before anything ran, with its causes.
-    pub(super) fn told(error: &dyn std::error::Error) -> Self {
-        let mut texts = event::chain(error);
-        let first = texts.remove(0);
-        Self::prepared(first, texts)
-    }
-
-    /// Adds what helps.
-    #[must_use]
-    pub(super) fn with_hint(mut self, hint: Option<String>) -> Self {
-        if let Self::Prepared { hints, .. } = &mut self {
-            hints.extend(hint);
-        }
-        self
-    }
-
-    /// Returns the reason and further causes, as fragments.
-    pub fn reasons(&self) -> Vec<String> {
-        match self {
-            Self::Ran(how, _) => how.reasons(),
-            Self::Prepared { why, causes, .. } => {
-                std::iter::once(why).chain(causes).cloned().collect()
-            }
-        }
-    }
-
-    /// Returns commands or changes that help.
-    pub fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Ran(_, seen) => {
-                let network =
-                    "the step tried to reach a network and has none: give it `network = true`";
-                let ids = "build as root, or give this user a larger range in /etc/subuid and /etc/subgid; ids go up to 2147483646";
-                [(seen.no_network, network), (seen.unmapped.is_some(), ids)]
-                    .into_iter()
-                    .filter(|(holds, _)| *holds)
-                    .map(|(_, hint)| hint.to_owned())
-                    .collect()
-            }
-            Self::Prepared { hints, .. } => hints.clone(),
-        }
-    }
-
-    /// Whether a full disk or quota is behind it.
-    pub fn no_room(&self) -> bool {
-        match self {
-            Self::Ran(how, seen) => seen.no_room || how.no_room(),
-            Self::Prepared { .. } => false,
-        }
-    }
-}
 /// Which recipe of a run failed, and how.
 #[derive(Debug)]
 pub struct Failed {

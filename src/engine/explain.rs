@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 
 use super::error::{Error, Failed};
-use super::finish::published_already;
 use super::locking::Locking;
+use super::names::no_cache;
 use super::order;
 use super::prepare::prepare;
+use super::published::published_already;
 use super::record::Record;
 use super::request::Request;
-use super::roots::{Ready, Roots};
-use super::run::no_cache;
-use super::start::Start;
-use super::{stored, wanted};
+use super::roots::Roots;
+use super::stored;
 use crate::digest::Digest;
+use crate::executor::{Root, Start, known};
 use crate::job::JobContext;
 use crate::plan::explained::{Explained, Outcome, Step};
 use crate::plan::graph;
@@ -30,17 +30,17 @@ type Chain = Option<Vec<Digest>>;
 ///
 /// # Errors
 /// What is wrong with a recipe, its base or its lock file.
-pub fn explain(hall: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explained>, Failed> {
+pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explained>, Failed> {
     let ordered = order::order(requests)?;
     let mut all: Vec<(Explained, Roots, Chain)> = vec![];
     for one in &ordered {
         let (request, below) = (&one.request, one.base.map(|base| &all[base]));
         let explained = || -> Result<_, Error> {
             let locking = Locking::open(&request.recipe, request.lock)?;
-            let roots = prepare(hall, request, &locking, below.map(|(_, roots, _)| roots))?;
+            let roots = prepare(job, request, &locking, below.map(|(_, roots, _)| roots))?;
             let image = roots.main().plan.image.clone();
-            let already = published_already(hall, request, &roots, one.wanted).ok().flatten();
-            let cache = hall.store.step_cache()?;
+            let already = published_already(job, request, &roots, one.wanted).ok().flatten();
+            let cache = job.store.step_cache()?;
             let mut look = Look { cache, request, locking: &locking, stages: BTreeMap::new() };
             let below_chain = below.and_then(|(.., chain)| chain.clone());
             let (mut steps, mut chain) = (vec![], None);
@@ -53,7 +53,7 @@ pub fn explain(hall: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explai
                 }
             }
             if let Some(version) = &already {
-                chain = stored::artifact(hall.store, version).ok().map(|image| image.chain());
+                chain = stored::artifact(job.store, version).ok().map(|image| image.chain());
             }
             let (recipe, already) =
                 (request.recipe.clone(), already.map(|one| one.manifest.digest));
@@ -82,11 +82,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// Explains one root, and returns what it gives.
-    fn root(
-        &self,
-        ready: &Ready,
-        below: Option<&Vec<Digest>>,
-    ) -> Result<(Vec<Step>, Chain), Error> {
+    fn root(&self, ready: &Root, below: Option<&Vec<Digest>>) -> Result<(Vec<Step>, Chain), Error> {
         let stage = ready.stage.as_deref();
         let record = Record::open(&self.cache, &ready.recipe_path, stage);
         let empty = Lock::default();
@@ -164,13 +160,13 @@ impl Look<'_> {
     }
 
     /// Names what step `index` gets of stages, where that is known without running anything.
-    fn named(&self, ready: &Ready, index: usize) -> Option<Vec<(String, Digest)>> {
+    fn named(&self, ready: &Root, index: usize) -> Option<Vec<(String, Digest)>> {
         let mut out = vec![];
         for one in ready.facts.wanted(index).iter().flatten() {
             let Some(stage) = &one.stage else { continue };
             let chain = self.stages.get(stage)?.as_ref()?;
-            let taken = wanted::known(&self.cache, &one.record(chain, ready.epoch))?;
-            out.push((one.name.clone(), taken.digest));
+            let digest = known(&self.cache, &one.record(chain, ready.epoch))?;
+            out.push((one.name.clone(), digest));
         }
         Some(out)
     }

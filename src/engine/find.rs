@@ -6,20 +6,20 @@ use super::error::Error;
 use super::locking::Locking;
 use super::request::Request;
 use super::roots::Roots;
-use super::start::{Start, StartImage};
 use super::stored;
 use crate::archive::{self, Source};
 use crate::base;
 use crate::digest::Digest;
+use crate::executor::{Start, StartImage};
 use crate::image::Platform;
-use crate::job::JobContext;
+use crate::job::{self, JobContext};
 use crate::plan;
 use crate::plan::lock::LockedBase;
 use crate::recipe::{BaseKind, Recipe};
 
 /// What the start of a root is found with.
 pub(super) struct From<'a> {
-    pub(super) hall: &'a JobContext<'a>,
+    pub(super) job: &'a JobContext<'a>,
     pub(super) source: &'a Source,
     pub(super) request: &'a Request,
     pub(super) locking: &'a Locking,
@@ -55,12 +55,12 @@ impl From<'_> {
                 if self.locking.locked() && pinned.is_none() {
                     return Err(self.locking.missing("the base"));
                 }
-                stored::read(self.hall.store, reference, pinned, self.platform)
+                stored::read(self.job.store, reference, pinned, self.platform)
                     .map(|image| Start::Image(Box::new(image)))
                     .map_err(|why| self.failed(recipe, why))
             }
             BaseKind::Recipe(_) => {
-                let below = self.below.ok_or_else(|| Error::Chore {
+                let below = self.below.ok_or_else(|| job::Error::Failed {
                     what: "use another recipe as base".to_owned(),
                     why: "it is not part of this run".to_owned(),
                 })?;
@@ -90,7 +90,7 @@ impl From<'_> {
     /// Decides what exactly a base that is made is: as the lock file says, else as the world says
     /// now.
     fn pin(&self, recipe: &Recipe, stage: Option<&str>) -> Result<base::Pinned, Error> {
-        let Self { hall, source, request, locking, context, platform, .. } = *self;
+        let Self { job, source, request, locking, context, platform, .. } = *self;
         let locked = match locking.base(stage) {
             Some(locked) => {
                 base::lock::from_lock(locked, &recipe.base.kind).map_err(|why| Error::Lock {
@@ -106,8 +106,8 @@ impl From<'_> {
         }
         base::pin(&recipe.base, &platform.architecture, context, locked.as_ref(), source).map_err(
             |source| match source {
-                base::Error::Archive(archive::Error::Cancelled) => Error::Interrupted,
-                _ if hall.cancel.fired() => Error::Interrupted,
+                base::Error::Archive(archive::Error::Cancelled) => job::Error::Interrupted.into(),
+                _ if job.cancel.fired() => job::Error::Interrupted.into(),
                 source => {
                     let base = plan::draw(recipe).base;
                     Error::Base {

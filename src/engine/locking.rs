@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use crate::digest::Digest;
 use crate::files;
 use crate::inputs;
-use crate::plan::lock::{Lock, LockedBase, LockedPackages};
+use crate::job;
+use crate::plan::lock::{Lock, LockedBase};
 
 /// How the lock file is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +42,7 @@ impl Locking {
         }) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(Error::File { verb: "read", path, source }),
+            Err(source) => return Err(job::Error::File { verb: "read", path, source }.into()),
         };
         let lock = match (&text, mode) {
             (_, LockMode::Update) | (None, _) => None,
@@ -61,15 +61,6 @@ impl Locking {
     /// Returns the error for something the lock file does not pin.
     pub(super) fn missing(&self, what: &str) -> Error {
         Error::NotLocked { path: self.path.clone(), why: format!("does not pin {what}") }
-    }
-
-    /// Returns the error for something that the lock file pins for a root in which apt saw
-    /// something else.
-    pub(super) fn outdated(&self, what: &str) -> Error {
-        let why = format!(
-            "pins {what} for a root with other preferences or settings of apt, architectures, or installed packages than this one"
-        );
-        Error::NotLocked { path: self.path.clone(), why }
     }
 
     /// Returns an error where `--locked` was given and the file would have to be changed: by
@@ -115,16 +106,6 @@ impl Locking {
         }
     }
 
-    /// Returns the checksum pinned for `url`.
-    pub(super) fn sha256_of(&self, url: &str) -> Option<&str> {
-        self.lock.as_ref()?.sha256_of(url)
-    }
-
-    /// Returns the packages pinned for `request`.
-    pub(super) fn packages_for(&self, request: &Digest) -> Option<&LockedPackages> {
-        self.lock.as_ref()?.packages_for(request)
-    }
-
     /// Returns what the file says.
     pub(super) fn lock(&self) -> Option<&Lock> {
         self.lock.as_ref()
@@ -147,10 +128,9 @@ impl Locking {
         }
         self.must_do(&[], lock)?;
         let written = files::Replaced::write(&self.path, text.as_bytes(), 0o644);
-        written.map(Some).map_err(|error| Error::File {
-            verb: "write",
-            path: self.path.clone(),
-            source: io::Error::other(error),
+        written.map(Some).map_err(|error| {
+            let (path, source) = (self.path.clone(), io::Error::other(error));
+            job::Error::File { verb: "write", path, source }.into()
         })
     }
 

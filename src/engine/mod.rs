@@ -11,70 +11,103 @@
 //! ```
 
 mod collect;
-pub mod direct;
+mod each;
 pub mod error;
 pub mod explain;
 mod find;
 mod finish;
+mod keeper;
 mod locking;
-mod many;
-mod node;
+mod lookup;
+mod names;
 mod order;
-mod packages;
 mod pool;
 mod prepare;
+mod publish;
+mod published;
 mod record;
 mod request;
 mod roots;
 mod run;
+mod schedule;
+mod settle;
 mod shell;
-mod site;
-mod start;
+mod stack;
 mod stored;
-mod wanted;
 mod work;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use crate::event::Event;
+use crate::executor::Root;
 use crate::job::{JobContext, dead_builds};
 use crate::plan::lock::Lock;
 
 pub use collect::collect;
 pub use error::Failed;
-pub use finish::KEY_ANNOTATION;
 pub use locking::LockMode;
 pub use order::{Ordered, order};
+pub use published::KEY_ANNOTATION;
 pub use request::{Baked, NetworkOptions, NoCache, Request};
 pub use shell::shell;
 
 use error::Error;
 use locking::Locking;
+use pool::Pool;
+use schedule::Prepared;
 
-/// Bakes recipes, at most `jobs` at once, and publishes their images together; on any error nothing
-/// is published.
-pub fn bake(
-    hall: &JobContext<'_>,
-    requests: &[Request],
-    jobs: usize,
-) -> Result<Vec<Baked>, Failed> {
-    let fail = |error| Failed {
+/// Bakes recipes, at most `jobs` nodes at once, and publishes their images together; on any error
+/// nothing is published.
+///
+/// # Errors
+/// The recipe that failed, and why.
+pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<Vec<Baked>, Failed> {
+    dead_builds(job).map_err(|error| Failed {
         recipe: requests.first().map(|one| one.recipe.clone()).unwrap_or_default(),
-        error,
-    };
-    dead_builds(hall).map_err(|error| fail(error.into()))?;
-    many::bake(hall, requests, jobs)
+        error: error.into(),
+    })?;
+    let stop = AtomicBool::new(false);
+    let prepared = schedule::prepared(job, requests, jobs, &stop)?;
+    let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
+    let all = |one: &Prepared| one.roots.main().plan.nodes.len();
+    let ran = schedule::run(job, &prepared, &pool, &stop, all)?;
+    let published = publish::publish(job, &prepared, &ran);
+    ran.iter().for_each(|one| one.work.build.clear());
+    let published = published?;
+    let wanted = prepared.iter().enumerate().filter(|(_, one)| one.wanted);
+    let baked = wanted.zip(published).map(|((at, one), (digest, already))| {
+        let Root { plan, recipe, .. } = one.roots.main();
+        let (image, name) = (plan.image.clone(), recipe.image.name.clone());
+        let version = recipe.image.version.clone();
+        (job.sink)(Event::Published { image: image.clone(), digest, already });
+        let ran = ran.iter().find(|ran| ran.main && ran.recipe == at);
+        let took = one.took + ran.map_or(Duration::ZERO, |ran| ran.took);
+        Baked { image, name, version, digest, already, took }
+    });
+    Ok(baked.collect())
 }
 
 /// Runs a recipe as far as needed to know everything the lock file pins, writes it, and throws the
 /// rest away. Returns the lock file's path and whether it changed.
-pub fn lock(hall: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), Error> {
-    dead_builds(hall)?;
+///
+/// # Errors
+/// As [`bake`].
+pub fn lock(job: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), Error> {
+    dead_builds(job)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
-    let roots = many::prepare_one(hall, request, &locking)?;
+    let roots = schedule::prepare_one(job, request, &locking)?;
     let pins = if roots.complete() {
         roots.needed(locking.lock().unwrap_or(&Lock::default()))
     } else {
-        many::lock(hall, request)?
+        let steps = |one: &Prepared| {
+            let plan = &one.roots.main().plan;
+            plan.steps_to_lock().min(plan.nodes.len())
+        };
+        schedule::part(job, request, steps, |prepared, ran| {
+            Ok(publish::pins(prepared.len() - 1, prepared, ran))
+        })?
     };
     let wrote = locking.write(&pins)?.is_some();
     Ok((locking.path().to_owned(), wrote))

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::Error;
+use crate::job;
 use crate::plan::artifact::Artifact;
 use crate::sandbox::Cancel;
 
@@ -65,7 +66,7 @@ impl Pool {
     /// Waits for what root `root` gives.
     ///
     /// # Errors
-    /// [`Error::OtherFailed`] where it failed or `stop` says so, [`Error::Interrupted`].
+    /// [`Error::OtherFailed`] where it failed or `stop` says so, [`job::Error::Interrupted`].
     pub(super) fn wait(
         &self,
         root: usize,
@@ -110,7 +111,7 @@ impl Drop for Permit<'_> {
 
 fn ended(stop: &AtomicBool, cancel: &Cancel) -> Result<(), Error> {
     if cancel.fired() {
-        return Err(Error::Interrupted);
+        return Err(job::Error::Interrupted.into());
     }
     if stop.load(Ordering::Relaxed) { Err(Error::OtherFailed) } else { Ok(()) }
 }

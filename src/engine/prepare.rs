@@ -4,19 +4,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::{Error, StepFailure};
+use super::error::Error;
 use super::find::From;
 use super::locking::Locking;
-use super::request::{NoCache, Request};
-use super::roots::{Ready, Roots};
-use super::run;
-use super::start::Start;
+use super::names::known_steps;
+use super::request::Request;
+use super::roots::Roots;
 use crate::archive::{Options, Source};
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
+use crate::executor::{Root, Start, StepFailure};
 use crate::image::Platform;
 use crate::inputs;
-use crate::job::JobContext;
+use crate::job::{self, JobContext};
 use crate::plan::config::Skeleton;
 use crate::plan::lock::Lock;
 use crate::plan::{self, Plan};
@@ -25,7 +25,7 @@ use crate::trial::{self, Tests};
 
 /// Reads, pins and plans a recipe. `below`: the image of the recipe that is its base.
 pub(super) fn prepare(
-    hall: &JobContext<'_>,
+    job: &JobContext<'_>,
     request: &Request,
     locking: &Locking,
     below: Option<&Roots>,
@@ -37,16 +37,16 @@ pub(super) fn prepare(
     let (mut recipe, text) = (looked.recipe, looked.text);
     let folder = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = folder.join(&recipe.image.context);
-    let store = inputs::below(hall.store.dir(), &context_dir)
+    let store = inputs::below(job.store.dir(), &context_dir)
         .map(|path| (path, "bake itself: it is the store".to_owned()));
     let context = looked
         .context
-        .for_build(store, hall.store.cache("stat")?)
+        .for_build(store, job.store.cache("stat")?)
         .map_err(|source| Error::Context { recipe: request.recipe.clone(), source })?;
     let context = Arc::new(context);
-    let source = Arc::new(source(hall, request, locking)?);
+    let source = Arc::new(source(job, request, locking)?);
     let from = From {
-        hall,
+        job,
         source: &source,
         request,
         locking,
@@ -68,7 +68,7 @@ pub(super) fn prepare(
         let message = format!(
             "the epoch {epoch} is in the future: two builds may differ in the times of their files"
         );
-        (hall.sink)(Event::Warning {
+        (job.sink)(Event::Warning {
             message,
             hint: Some("set SOURCE_DATE_EPOCH or `[image] epoch` to a time in the past".to_owned()),
         });
@@ -79,7 +79,7 @@ pub(super) fn prepare(
     }
     let nothing = Lock::default();
     let lock = locking.lock().unwrap_or(&nothing);
-    let mut roots: Vec<Ready> = vec![];
+    let mut roots: Vec<Root> = vec![];
     let mut keys: Vec<(String, Digest)> = vec![];
     let mut start = Some(start);
     let stages = recipe.stages.iter().map(|stage| {
@@ -134,7 +134,7 @@ pub(super) fn prepare(
                 .map_err(|found| trial::unreadable(&request.recipe, found))?,
         };
         keys.extend(stage.clone().map(|stage| (stage, facts.key)));
-        roots.push(Ready {
+        roots.push(Root {
             recipe_path: path.clone(),
             context: Arc::clone(&context),
             context_dir: context_dir.clone(),
@@ -156,7 +156,7 @@ pub(super) fn prepare(
     known_steps(request, &roots)?;
     locking.must_do(&roots.missing(), &roots.needed(lock))?;
     for test in &recipe.tests_off {
-        (hall.sink)(Event::Note {
+        (job.sink)(Event::Note {
             message: format!("the test on line {} is off by its `when`: {}", test.line, test.label),
         });
     }
@@ -179,33 +179,8 @@ fn unreadable(request: &Request, plan: &Plan, error: inputs::StepError) -> Error
     }
 }
 
-/// Makes sure that there is every step that is to be run although it is cached.
-pub(super) fn known_steps(request: &Request, roots: &Roots) -> Result<(), Error> {
-    let NoCache::Steps(names) = &request.no_cache else { return Ok(()) };
-    let steps = || {
-        roots.0.iter().flat_map(|root| {
-            let base = std::iter::once(root.plan.base.clone());
-            let labels = base.chain(root.plan.nodes.iter().map(|node| node.label.clone()));
-            labels.enumerate().map(|(index, label)| (root.stage.as_deref(), index, label))
-        })
-    };
-    let known = |name: &&String| {
-        !steps().any(|(stage, index, label)| run::names_step(name, stage, index, &label))
-    };
-    let Some(name) = names.iter().find(known) else { return Ok(()) };
-    let shown = |(stage, _, label): (Option<&str>, usize, String)| match stage {
-        Some(stage) => format!("{stage}/{label}"),
-        None => label,
-    };
-    Err(Error::NoStep {
-        name: name.clone(),
-        steps: steps().map(shown).collect(),
-        recipe: request.recipe.clone(),
-    })
-}
-
 /// Makes the downloader of one build, with its cache in the store.
-fn source(hall: &JobContext<'_>, request: &Request, locking: &Locking) -> Result<Source, Error> {
+fn source(job: &JobContext<'_>, request: &Request, locking: &Locking) -> Result<Source, Error> {
     let network = &request.network;
     let mut options = Options {
         mirror: network.mirror.clone(),
@@ -215,11 +190,12 @@ fn source(hall: &JobContext<'_>, request: &Request, locking: &Locking) -> Result
         ..Options::default()
     };
     options.limits.stall = network.timeout.unwrap_or(options.limits.stall);
-    let cancel = hall.cancel.clone();
+    let cancel = job.cancel.clone();
     let stop = Arc::new(move || cancel.fired());
-    let cache = hall.store.cache("packages")?;
-    Source::new(&cache, options, Sink::clone(hall.sink), stop).map_err(|error| Error::Chore {
-        what: format!("use the package cache {}", cache.display()),
-        why: chain(&error).join(": "),
+    let cache = job.store.cache("packages")?;
+    let source = Source::new(&cache, options, Sink::clone(job.sink), stop);
+    source.map_err(|error| {
+        let (what, why) = (format!("use the package cache {}", cache.display()), chain(&error));
+        job::Error::Failed { what, why: why.join(": ") }.into()
     })
 }

@@ -1,50 +1,15 @@
-//! The roots of a recipe: everything that is known of each before anything runs.
+//! The roots of a recipe: its stages and its image.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use super::start::Start;
-use crate::archive::Source;
-use crate::context::Context;
 use crate::digest::Digest;
-use crate::image::Platform;
-use crate::inputs::Facts;
-use crate::plan::Plan;
-use crate::plan::config::Skeleton;
+use crate::executor::Root;
 use crate::plan::lock::Lock;
-use crate::recipe::Recipe;
-use crate::trial::Tests;
-
-/// A root of a recipe, read, pinned and planned: everything known before anything runs.
-pub(super) struct Ready {
-    /// The stage that it is; none: the image.
-    pub(super) stage: Option<String>,
-    /// The recipe with the base and the steps of this root.
-    pub(super) recipe: Recipe,
-    pub(super) recipe_path: PathBuf,
-    pub(super) context: Arc<Context>,
-    pub(super) context_dir: PathBuf,
-    pub(super) source: Arc<Source>,
-    pub(super) start: Start,
-    /// What its steps see of the environment of the image that is the base.
-    pub(super) environment: BTreeMap<String, String>,
-    pub(super) plan: Plan,
-    pub(super) epoch: i64,
-    pub(super) facts: Facts,
-    pub(super) skeleton: Skeleton,
-    pub(super) platform: Platform,
-    /// What is pinned before anything runs.
-    pub(super) pins: Lock,
-    pub(super) tests: Tests,
-}
 
 /// The roots of one recipe: its stages, each after those that it needs, and the image.
-pub(super) struct Roots(pub(super) Vec<Ready>);
+pub(super) struct Roots(pub(super) Vec<Root>);
 
 impl Roots {
     /// Returns the root that becomes the image.
-    pub(super) fn main(&self) -> &Ready {
+    pub(super) fn main(&self) -> &Root {
         self.0.last().expect("`prepare` puts the image behind its stages")
     }
 

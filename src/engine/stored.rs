@@ -1,10 +1,11 @@
 //! An image of the store as base: found, checked, and its config and layers read.
 
 use super::error::Error;
-use super::start::StartImage;
 use crate::digest::Digest;
 use crate::event::chain;
+use crate::executor::StartImage;
 use crate::image::{self, Platform, Reference};
+use crate::job;
 use crate::layer::{Blob, Compression};
 use crate::plan::artifact::{Artifact, ArtifactLayer};
 use crate::store::{self, Store, Version};
@@ -73,7 +74,7 @@ pub(super) fn read(
 pub(super) fn artifact(store: &Store, version: &Version) -> Result<Artifact, Error> {
     let by = Reference { digest: Some(version.manifest.digest), ..version.reference.clone() };
     let image = read(store, &by, Some(&version.manifest.digest), &Platform::host());
-    let image = image.map_err(|why| Error::Chore {
+    let image = image.map_err(|why| job::Error::Failed {
         what: format!("use {} as base", version.reference),
         why: why.join(": "),
     })?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bake::apply;
 use bake::context::Context;
-use bake::engine::direct::write_layer;
+use bake::executor::write_layer;
 use bake::layer::{Builder, Form, Limits, Ownership, Packed, TarReader, unpack_with};
 use bake::step::Op;
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use crate::layer::{Blob, Compression};
 use crate::plan::lock::{Lock, LockedBase, StageLock, VERSION};
 
 /// What a root starts from.
-pub(super) enum Start {
+pub(crate) enum Start {
     /// Made by this run, as one layer.
     Made(base::Pinned),
     /// What a stage of the same recipe holds at its end.
@@ -26,24 +26,24 @@ pub(super) enum Start {
 }
 
 /// An image as base.
-pub(super) struct StartImage {
+pub(crate) struct StartImage {
     /// What it is called in the lock file: as the recipe writes it. None: it is another recipe's.
-    pub(super) reference: Option<String>,
+    pub(crate) reference: Option<String>,
     /// Names it: the digest of its manifest, or the key of the build that will make it.
-    pub(super) key: Digest,
+    pub(crate) key: Digest,
     /// When it was made, seconds since 1970: the epoch of what stands on it.
-    pub(super) epoch: i64,
+    pub(crate) epoch: i64,
     /// How it is started: what is inherited.
-    pub(super) config: Config,
+    pub(crate) config: Config,
     /// What its history says.
-    pub(super) history: Vec<History>,
+    pub(crate) history: Vec<History>,
     /// Its layers, the lowest first, and where their blobs are; none while they are to be made.
-    pub(super) layers: Vec<(Blob, Compression)>,
+    pub(crate) layers: Vec<(Blob, Compression)>,
 }
 
 impl Start {
     /// Names what it is. The same name gives the same layers.
-    pub(super) fn key(&self, epoch: i64) -> Digest {
+    pub(crate) fn key(&self, epoch: i64) -> Digest {
         match self {
             Self::Made(base) => base.key(epoch),
             Self::Stage { key, .. } => Digest::of(format!("stage {key}")),
@@ -52,7 +52,7 @@ impl Start {
     }
 
     /// Returns the date of the newest input, seconds since 1970.
-    pub(super) fn date(&self) -> Option<i64> {
+    pub(crate) fn date(&self) -> Option<i64> {
         match self {
             Self::Made(base) => base.date(),
             Self::Stage { .. } => None,
@@ -61,7 +61,7 @@ impl Start {
     }
 
     /// Whether the lock file has to pin it.
-    pub(super) fn needs_lock(&self) -> bool {
+    pub(crate) fn needs_lock(&self) -> bool {
         match self {
             Self::Made(base) => base::lock::needs_lock(base),
             Self::Stage { .. } => false,
@@ -70,7 +70,7 @@ impl Start {
     }
 
     /// Returns what the lock file says of it.
-    pub(super) fn to_lock(&self) -> Option<LockedBase> {
+    pub(crate) fn to_lock(&self) -> Option<LockedBase> {
         match self {
             Self::Made(base) => base::lock::to_lock(base),
             Self::Stage { .. } => None,
@@ -82,7 +82,7 @@ impl Start {
     }
 
     /// Returns the environment that steps on it see before their own.
-    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         let Self::Image(image) = self else { return BTreeMap::new() };
         let split = |variable: &String| {
             variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -91,7 +91,7 @@ impl Start {
     }
 
     /// Returns what keys and the lock file are made from.
-    pub(super) fn inputs(&self, epoch: i64) -> BaseInputs {
+    pub(crate) fn inputs(&self, epoch: i64) -> BaseInputs {
         BaseInputs {
             holds: self.key(0),
             key: self.key(epoch),
@@ -102,7 +102,7 @@ impl Start {
     }
 
     /// Returns what is pinned before anything runs.
-    pub(super) fn pins(&self, stage: Option<&str>) -> Lock {
+    pub(crate) fn pins(&self, stage: Option<&str>) -> Lock {
         let locked = self.to_lock();
         let mut lock = Lock { version: VERSION, ..Lock::default() };
         match stage {

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, StepFailure};
-use super::node::Trouble;
-use super::work::Work;
+use super::build::{Build, held};
+use super::error::{StepFailure, Trouble};
 use crate::context::TarSummary;
 use crate::digest::{Digest, HashReader};
 use crate::inputs::Wanted;
-use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir, reply, unexpected};
+use crate::job::{Action, Call, Ended, Error, Job, Reply, fresh_work, make_dir, reply, unexpected};
 use crate::plan::artifact::Artifact;
 use crate::sandbox::Overlay;
 use crate::step::Op;
@@ -26,38 +25,37 @@ const ROOM: &str = "taken";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Taken {
     /// Names the content: the digest of the tar.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// Entries of the tar.
-    pub(super) entries: u64,
+    pub(crate) entries: u64,
     /// It is one file, which becomes the destination itself.
-    pub(super) single: bool,
+    pub(crate) single: bool,
 }
 
-/// Returns what was taken where `record` names that, if the cache remembers.
-pub(super) fn known(cache: &StepCache, record: &Digest) -> Option<Taken> {
-    cache.record(ROOM, record).and_then(|bytes| serde_json::from_slice(&bytes).ok())
+/// Returns what names the content that was taken where `record` names what it was taken from, if
+/// the cache remembers.
+pub(crate) fn known(cache: &StepCache, record: &Digest) -> Option<Digest> {
+    let bytes = cache.record(ROOM, record)?;
+    serde_json::from_slice::<Taken>(&bytes).ok().map(|taken| taken.digest)
 }
 
-impl Work<'_> {
-    /// Waits for the stages of which step `index` wants something, and names what it gets. Where the
-    /// cache knows it, nothing is unpacked for that.
-    pub(super) fn await_wanted(&self, index: usize) -> Result<(), Error> {
-        let wanted = self.ready.facts.wanted(index);
-        if wanted.iter().flatten().all(|one| one.stage.is_none()) || self.named(index).is_some() {
-            return Ok(());
-        }
+impl Build<'_> {
+    /// Names what step `index` gets of stages, all of which are done. Where the cache knows it,
+    /// nothing is unpacked for that.
+    pub(crate) fn name_wanted(&self, index: usize) -> Result<(), Trouble> {
+        let wanted = self.root.facts.wanted(index);
         let mut named = vec![];
         for one in wanted.iter().flatten() {
             let Some(stage) = &one.stage else { continue };
-            let artifact = self.artifact(stage)?;
-            let record = one.record(&artifact.chain(), self.ready.epoch);
-            let taken = match known(&self.cache, &record) {
-                Some(taken) => taken,
-                None => self.take(index, one, &artifact)?.1,
+            let artifact = self.stage(stage)?;
+            let record = one.record(&artifact.chain(), self.root.epoch);
+            let digest = match known(&self.cache, &record) {
+                Some(digest) => digest,
+                None => self.take(one, &artifact)?.1.digest,
             };
-            named.push((one.name.clone(), taken.digest));
+            named.push((one.name.clone(), digest));
         }
-        self.set_named(index, named);
+        held(&self.named).insert(index, named);
         Ok(())
     }
 
@@ -66,12 +64,12 @@ impl Work<'_> {
         let Some(stage) = &wanted.stage else {
             return self.tar_of_context(wanted);
         };
-        let artifact = self.artifact(stage)?;
-        let (file, taken) = self.take(index, wanted, &artifact)?;
+        let artifact = self.stage(stage)?;
+        let (file, taken) = self.take(wanted, &artifact)?;
         let expected = self.named(index).unwrap_or_default();
         if expected.iter().any(|(name, digest)| *name == wanted.name && *digest != taken.digest) {
             let why = "it gave other bytes than before".to_owned();
-            return Err(Error::Chore { what: format!("take {}", wanted.name), why }.into());
+            return Err(Error::Failed { what: format!("take {}", wanted.name), why }.into());
         }
         Ok((file, taken))
     }
@@ -80,44 +78,39 @@ impl Work<'_> {
         let file = self.aside()?;
         let out = BufWriter::with_capacity(256 << 10, file);
         let single = wanted.single.as_bytes();
-        let written = self.ready.context.write_tar(&wanted.op, single, self.ready.epoch, out);
+        let written = self.root.context.write_tar(&wanted.op, single, self.root.epoch, out);
         let (out, summary) = written.map_err(|error| Trouble::prepared(&error))?;
-        let file = out.into_inner().map_err(|error| chore(&wanted.name, error.into_error()))?;
+        let file = out.into_inner().map_err(|error| failed(&wanted.name, error.into_error()))?;
         Ok(finished(&wanted.name, file, summary)?)
     }
 
     /// Takes `wanted` from what a stage gave.
-    fn take(
-        &self,
-        index: usize,
-        wanted: &Wanted,
-        artifact: &Artifact,
-    ) -> Result<(File, Taken), Error> {
+    fn take(&self, wanted: &Wanted, artifact: &Artifact) -> Result<(File, Taken), Trouble> {
         let file = self.aside()?;
-        let keep = file.try_clone().map_err(|error| chore(&wanted.name, error))?;
+        let keep = file.try_clone().map_err(|error| failed(&wanted.name, error))?;
         let at = tempfile::Builder::new()
             .prefix("take-")
-            .tempdir_in(self.draft.dir())
-            .map_err(|error| chore(&wanted.name, error))?
+            .tempdir_in(self.staging.dir())
+            .map_err(|error| failed(&wanted.name, error))?
             .keep();
         let (mut lower, mut trees) = (vec![], vec![]);
         for (number, layer) in artifact.layers.iter().enumerate() {
-            self.draft.adopt(&layer.path, &layer.blob.digest)?;
+            self.staging.adopt(&layer.path, &layer.blob.digest).map_err(Error::from)?;
             let own = at.join(format!("layer-{number}"));
-            let (folder, tree) =
+            let (directory, tree) =
                 self.unpacked(&layer.blob, layer.compression, layer.foreign, &own)?;
-            lower.insert(0, folder);
+            lower.insert(0, directory);
             trees.extend(tree);
         }
         let upper = make_dir(&at.join("u"))?;
         let root = Overlay { lower, upper, work: fresh_work(&at)? };
-        let (op, single, epoch) = (wanted.op.clone(), wanted.single.clone(), self.ready.epoch);
+        let (op, single, epoch) = (wanted.op.clone(), wanted.single.clone(), self.root.epoch);
         let call = Call::Take { op, single, epoch, to: file.into() };
         let job = Job { root: Some(root), ..Job::bare(Action::call(call)) };
         let what = format!("take {}", wanted.name);
-        let summary = match self.session()?.run(job, self.hall.cancel, &mut |_| {})? {
+        let summary = match self.session()?.run(job, self.job.cancel, &mut |_| {})? {
             Ended::Failed { how, seen, .. } => {
-                return Err(self.step_failed(index, StepFailure::Ran(how, seen)));
+                return Err(Trouble::Step(StepFailure::Ran(how, seen)));
             }
             ended => match reply(ended, &what)? {
                 Reply::Taken(summary) => summary,
@@ -125,7 +118,7 @@ impl Work<'_> {
             },
         };
         let (file, taken) = finished(&wanted.name, keep, summary)?;
-        let record = wanted.record(&artifact.chain(), self.ready.epoch);
+        let record = wanted.record(&artifact.chain(), self.root.epoch);
         let bytes = serde_json::to_vec(&taken).expect("plain data always has a JSON form");
         // Without it the next build takes the files again to know what they are.
         let _ = self.cache.write_record(ROOM, &record, &bytes);
@@ -133,9 +126,9 @@ impl Work<'_> {
     }
 
     fn aside(&self) -> Result<File, Error> {
-        tempfile::tempfile_in(self.draft.dir()).map_err(|source| Error::File {
+        tempfile::tempfile_in(self.staging.dir()).map_err(|source| Error::File {
             verb: "make a file in",
-            path: self.draft.dir().to_owned(),
+            path: self.staging.dir().to_owned(),
             source,
         })
     }
@@ -151,13 +144,13 @@ fn finished(name: &str, file: File, summary: TarSummary) -> Result<(File, Taken)
         file.rewind()?;
         Ok(digest)
     };
-    let digest = hash().map_err(|error| chore(name, error))?;
+    let digest = hash().map_err(|error| failed(name, error))?;
     let TarSummary { entries, single } = summary;
     Ok((file, Taken { digest, entries, single }))
 }
 
-fn chore(name: &str, error: io::Error) -> Error {
-    Error::Chore { what: format!("take {name}"), why: error.to_string() }
+fn failed(name: &str, error: io::Error) -> Error {
+    Error::Failed { what: format!("take {name}"), why: error.to_string() }
 }
 
 /// Returns the operation that places what was taken for the copy `op`: where one file becomes the

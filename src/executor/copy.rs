@@ -10,98 +10,116 @@ use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::error::{Error, StepFailure};
-use super::node::Trouble;
-use super::site::Site;
+use super::build::Build;
+use super::error::{NodeFailure, StepFailure, Trouble};
 use crate::apply;
 use crate::apply::survey::{self, Placed, Put};
 use crate::context::{self, Context, PutError};
 use crate::digest::Digest;
-use crate::job::{Action, Call, Ended, Job, Reply, fresh_work, make_dir};
+use crate::job::{self, Action, Call, Ended, Error, Job, Reply, fresh_work, make_dir};
 use crate::layer::{self, Blob, Builder, Compression, MemberList, Metadata, Packed};
 use crate::sandbox::Overlay;
 use crate::step::Op;
-use crate::store::Staging;
 
 /// Most paths by which a layer says what it has introduced.
 const MOST: usize = 64;
 
 /// What a direct copy is made with.
-pub(super) struct Work<'a> {
+struct Work<'a> {
     /// The `Copy` operation.
-    pub(super) op: &'a Op,
-    /// Folders of the layers below, topmost first; those that were not unpacked are left out, and
+    op: &'a Op,
+    /// Directories of the layers below, topmost first; those that were not unpacked are left out, and
     /// stand in `unseen`.
-    pub(super) lower: &'a [PathBuf],
+    lower: &'a [PathBuf],
     /// [`Direct::touches`] of the layers below that are not in `lower`.
-    pub(super) unseen: &'a [String],
-    /// A folder of this step's own, below the draft.
-    pub(super) at: &'a Path,
-    /// How the layer is compressed.
-    pub(super) how: Compression,
-    /// Folder of the lists of members, and where the blobs that they list are.
-    pub(super) members: &'a Path,
-    pub(super) blob: &'a dyn Fn(&Digest) -> PathBuf,
+    unseen: &'a [String],
+    /// A directory of this step's own, below the staging directory.
+    at: &'a Path,
+    /// Directory of the lists of members.
+    members: &'a Path,
 }
 
-/// A step that became a layer and no folder.
-pub(super) struct Direct {
-    /// The layer, in the draft; `None`: nothing changed.
-    pub(super) blob: Option<Blob>,
+/// A step that became a layer and no directory.
+pub(crate) struct Direct {
+    /// The layer, in the staging directory; `None`: nothing changed.
+    pub(crate) blob: Option<Blob>,
     /// At most 64 image paths: everything that the layer introduces or changes stands at or below
-    /// one of them. Folders above, which it has as they were, do not count.
-    pub(super) touches: Vec<String>,
+    /// one of them. Directories above, which it has as they were, do not count.
+    pub(crate) touches: Vec<String>,
+}
+
+impl Build<'_> {
+    /// Makes the layer of the copy `op`, which is all that step `index` does, over `lower` (topmost
+    /// first) in the directory `at`. `unseen`: see [`Work`]; `None`: these layers must be
+    /// unpacked first.
+    ///
+    /// # Errors
+    /// [`NodeFailure`], with what it printed last.
+    pub(crate) fn copy(
+        &self,
+        index: usize,
+        op: &Op,
+        lower: &[PathBuf],
+        unseen: &[String],
+        at: &Path,
+    ) -> Result<Option<Direct>, NodeFailure> {
+        let members = self.job.store.cache("members").map_err(job::Error::from)?;
+        let work = Work { op, lower, unseen, at, members: &members };
+        let direct = self.logged(index, |_| copy(self, &work))?;
+        if let Some(blob) = direct.as_ref().and_then(|direct| direct.blob.as_ref()) {
+            self.staging.sync(&blob.digest).map_err(job::Error::from)?;
+        }
+        Ok(direct)
+    }
 }
 
 /// Whether the steps of `ops` are copied directly.
-pub(super) fn fits(ops: &[Op]) -> bool {
+pub(crate) fn fits(ops: &[Op]) -> bool {
     matches!(ops, [Op::Copy { stage: None, .. }])
 }
 
 /// Makes the layer of a copy. `None`: it depends on what stands at or below one of the paths
 /// `unseen`; with these layers unpacked, ask again.
-pub(super) fn copy(
-    site: &Site<'_>,
-    draft: &Staging,
-    work: &Work<'_>,
-) -> Result<Option<Direct>, Trouble> {
+fn copy(build: &Build<'_>, work: &Work<'_>) -> Result<Option<Direct>, Trouble> {
+    let (root, staging, how) = (build.root, &build.staging, build.compression());
     let Op::Copy { from, to, owner, .. } = work.op else {
         return Err(Trouble::prepared(&context::Error::NotACopy));
     };
     let label = format!("copy {}", from.join(" "));
     let aside = || {
-        tempfile::tempfile_in(draft.dir()).map_err(|source| Error::File {
+        tempfile::tempfile_in(staging.dir()).map_err(|source| Error::File {
             verb: "make a file in",
-            path: draft.dir().to_owned(),
+            path: staging.dir().to_owned(),
             source,
         })
     };
     let (asked, answer) = (aside()?, aside()?);
-    site.context.ask(work.op, &asked).map_err(|error| Trouble::prepared(&error))?;
-    let Some(answer) = survey_in(site, work, to, owner, asked, answer)? else { return Ok(None) };
+    root.context.ask(work.op, &asked).map_err(|error| Trouble::prepared(&error))?;
+    let Some(answer) = survey_in(build, work, to, owner, asked, answer)? else { return Ok(None) };
     let touches = touches(&mut reader(&answer)?).map_err(answered)?;
     if touches.is_empty() {
         return Ok(Some(Direct { blob: None, touches }));
     }
-    let mut blob = draft.blob().map_err(Error::from)?;
+    let mut blob = staging.blob().map_err(Error::from)?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     // What this step gave last time: what of it is still the same is not compressed again.
-    let list = work.members.join(site.context.name_of(work.op).hex());
-    let mut listed = MemberList::over(&list, work.blob);
-    let made = layer::compress_with(&mut blob, work.how, threads, Some(&mut listed), |sink| {
+    let list = work.members.join(root.context.name_of(work.op).hex());
+    let blob_path = |digest: &Digest| build.cache.blob_path(digest);
+    let mut listed = MemberList::over(&list, blob_path);
+    let made = layer::compress_with(&mut blob, how, threads, Some(&mut listed), |sink| {
         let known = sink.known();
-        let tar = Builder::new(sink, site.epoch).noting(known);
-        write_layer(site.context, work.op, reader(&answer)?, tar, &|| site.cancel.fired())
+        let tar = Builder::new(sink, root.epoch).noting(known);
+        write_layer(&root.context, work.op, reader(&answer)?, tar, &|| build.job.cancel.fired())
             .map(|(_, packed)| packed)
     });
     let (made, packed) = made.map_err(|fault| fault.trouble(&label))?;
     // The two sides count the same stream: a difference means that bytes were lost between them.
     if packed.bytes != made.tar_size {
         let why = format!("{} bytes were packed, {} arrived", packed.bytes, made.tar_size);
-        return Err(Error::Chore { what: format!("pack {label}"), why }.into());
+        return Err(Error::Failed { what: format!("pack {label}"), why }.into());
     }
     blob.keep(&made.digest).map_err(Error::from)?;
-    if work.how == Compression::Gzip {
+    if how == Compression::Gzip {
         // Without its list the next layer is compressed whole, and that is all.
         let _ = listed.write(&list, &made.digest);
     }
@@ -115,12 +133,12 @@ fn reader(file: &File) -> Result<BufReader<File>, Error> {
 }
 
 fn answered(source: io::Error) -> Error {
-    Error::Chore { what: "read where a copy goes".to_owned(), why: source.to_string() }
+    Error::Failed { what: "read where a copy goes".to_owned(), why: source.to_string() }
 }
 
 /// Asks in the sandbox where everything goes; `None`: it cannot tell.
 fn survey_in(
-    site: &Site<'_>,
+    build: &Build<'_>,
     work: &Work<'_>,
     to: &str,
     owner: &str,
@@ -141,14 +159,14 @@ fn survey_in(
     };
     let call = Call::Apply(apply::Call::Survey(question));
     let job = Job { root: Some(root), ..Job::bare(Action::call(call)) };
-    match site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)? {
+    match build.session()?.run(job, build.job.cancel, &mut |_| {})? {
         Ended::Done(replies) => {
             let complete =
                 matches!(replies.first(), Some(Some(Reply::Apply(apply::Reply::Surveyed(true)))));
             Ok(complete.then_some(keep))
         }
         Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
-        Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
+        Ended::Cancelled => Err(Error::Interrupted.into()),
     }
 }
 
@@ -185,8 +203,8 @@ impl Fault {
     fn trouble(self, label: &str) -> Trouble {
         match self {
             Self::Context(error) => Trouble::prepared(&error),
-            Self::Layer(source) => Trouble::Build(Error::Layer { label: label.to_owned(), source }),
-            Self::Build(error) => Trouble::Build(*error),
+            Self::Layer(source) => Error::Layer { label: label.to_owned(), source }.into(),
+            Self::Build(error) => (*error).into(),
         }
     }
 }
@@ -235,7 +253,7 @@ fn touches(answer: &mut impl Read) -> io::Result<Vec<String>> {
             |above: &Vec<u8>| path.starts_with(above) && path.get(above.len()) == Some(&b'/');
         if !matches!(what, Put::Above(_)) && !found.last().is_some_and(below) {
             found.push(path);
-            // A flat folder with half a million files is one path in the end.
+            // A flat directory with half a million files is one path in the end.
             if found.len() > 16 * MOST {
                 shorten(&mut found);
             }
@@ -243,7 +261,7 @@ fn touches(answer: &mut impl Read) -> io::Result<Vec<String>> {
     }
     shorten(&mut found);
     let text = |path: Vec<u8>| {
-        // Where a name is no text, its folder stands for it.
+        // Where a name is no text, its directory stands for it.
         let valid = match std::str::from_utf8(&path) {
             Ok(text) => text,
             Err(e) => {
@@ -283,7 +301,7 @@ fn shorten(paths: &mut Vec<Vec<u8>>) {
 
 /// Whether nothing that stands at or below a path of `touches` is at, below or above one of
 /// `interest`.
-pub(super) fn apart(touches: &[String], interest: &[&str]) -> bool {
+pub(crate) fn apart(touches: &[String], interest: &[&str]) -> bool {
     let within = |path: &str, above: &str| {
         let above = above.trim_end_matches('/');
         path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

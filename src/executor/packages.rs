@@ -7,9 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{Error, StepFailure};
-use super::node::Trouble;
-use super::site::Site;
+use super::build::Build;
+use super::error::{StepFailure, Trouble};
 use crate::archive::apt::{self, Ask};
 use crate::archive::manager::{self, Manager};
 use crate::archive::view::View;
@@ -31,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// What one `packages` operation asks for.
 pub(super) struct Request<'a> {
-    /// Names everything that decides the choice; see [`super::facts`].
+    /// Names everything that decides the choice ([`crate::inputs::Facts`]).
     pub(super) named: Digest,
     /// Step, from 1.
     pub(super) index: usize,
@@ -64,7 +63,7 @@ struct Root<'a> {
 
 impl Root<'_> {
     /// Returns it for one more job.
-    fn overlay(&self) -> Result<Overlay, Error> {
+    fn overlay(&self) -> Result<Overlay, job::Error> {
         Ok(Overlay {
             lower: self.lower.to_vec(),
             upper: self.upper.clone(),
@@ -72,7 +71,7 @@ impl Root<'_> {
         })
     }
 
-    fn look(&self, site: &Site<'_>) -> Result<Seen, Trouble> {
+    fn look(&self, build: &Build<'_>) -> Result<Seen, Trouble> {
         // Whoever has no name at Debian has no apt.
         let native = arch_name(&Platform::host().architecture).unwrap_or_default();
         let job = Job {
@@ -83,7 +82,7 @@ impl Root<'_> {
             }))
         };
         let what = "look into the image";
-        let ended = site.session.run(job, site.cancel, &mut |_| {}).map_err(Error::Sandbox)?;
+        let ended = build.session()?.run(job, build.job.cancel, &mut |_| {})?;
         match job::reply(ended, what)? {
             Reply::Seen { there, os_release, view } => {
                 Ok(Seen { there: there.into_iter().collect(), os_release, view })
@@ -97,23 +96,25 @@ impl Root<'_> {
 /// What the lock file pins is obeyed where apt would see the same in this root as then. Nothing is
 /// installed; package managers other than apt choose when they install.
 pub(super) fn choose(
-    site: &Site<'_>,
+    build: &Build<'_>,
     request: &Request<'_>,
     lower: &[PathBuf],
     at: &Path,
     log: &mut Log,
 ) -> Result<(), Trouble> {
     let root = Root { lower, upper: make_dir(&at.join("choose"))?, at };
-    let seen = root.look(site)?;
+    let seen = root.look(build)?;
     match manager::find(&mut |path| seen.there.contains(path)) {
-        Some(Manager::Apt) => Debian::new(site, request, &seen, at)?.choose(&root, log).map(|_| ()),
+        Some(Manager::Apt) => {
+            Debian::new(build, request, &seen, at)?.choose(&root, log).map(|_| ())
+        }
         _ => Ok(()),
     }
 }
 
 /// Installs what `request` asks for into `upper` over `lower`.
 pub(super) fn install(
-    site: &Site<'_>,
+    build: &Build<'_>,
     request: &Request<'_>,
     lower: &[PathBuf],
     upper: &Path,
@@ -121,13 +122,13 @@ pub(super) fn install(
     log: &mut Log,
 ) -> Result<(), Trouble> {
     let root = Root { lower, upper: upper.to_owned(), at };
-    let seen = root.look(site)?;
+    let seen = root.look(build)?;
     match manager::find(&mut |path| seen.there.contains(path)) {
         None => Err(step(
             "the image has no package manager that bake knows (apt-get, apk, dnf, microdnf, zypper, pacman)",
         )),
-        Some(Manager::Apt) => Debian::new(site, request, &seen, at)?.install(&root, log),
-        Some(other) => foreign(site, request, other, root.overlay()?, log),
+        Some(Manager::Apt) => Debian::new(build, request, &seen, at)?.install(&root, log),
+        Some(other) => foreign(build, request, other, root.overlay()?, log),
     }
 }
 
@@ -137,7 +138,7 @@ fn step(why: &str) -> Trouble {
 
 /// A request to the apt of a root.
 struct Debian<'a> {
-    site: &'a Site<'a>,
+    build: &'a Build<'a>,
     request: &'a Request<'a>,
     suite: String,
     /// OCI architecture.
@@ -151,12 +152,12 @@ struct Debian<'a> {
 
 impl<'a> Debian<'a> {
     fn new(
-        site: &'a Site<'a>,
+        build: &'a Build<'a>,
         request: &'a Request<'a>,
         seen: &Seen,
         at: &Path,
     ) -> Result<Self, Trouble> {
-        let (suite, components) = match &site.base.kind {
+        let (suite, components) = match &build.root.recipe.base.kind {
             BaseKind::Debian(debian) => (Some(debian.suite.clone()), debian.components.clone()),
             _ => (apt::suite_of(&seen.os_release), vec![]),
         };
@@ -164,25 +165,25 @@ impl<'a> Debian<'a> {
             .ok_or_else(|| step("the image has apt, but its os-release names no Debian suite"))?;
         let parse = |name: &String| archive::Request::parse(name);
         Ok(Self {
-            site,
+            build,
             request,
             suite,
             arch: Platform::host().architecture,
             view: seen.view.clone().ok_or_else(|| step("the image has no apt any more"))?,
             components: if components.is_empty() { vec!["main".to_owned()] } else { components },
-            repositories: repositories(site, request.index)?,
+            repositories: repositories(build, request.index)?,
             requests: request
                 .names
                 .iter()
                 .map(parse)
                 .collect::<Result<_, _>>()
-                .map_err(|error| failed(site, error))?,
+                .map_err(|error| failed(build, error))?,
             files: copies(request.files, at)?,
         })
     }
 
     fn ask(&self) -> Ask<'_> {
-        let mirror = match &self.site.base.kind {
+        let mirror = match &self.build.root.recipe.base.kind {
             BaseKind::Debian(debian) => debian.mirror.as_deref(),
             _ => None,
         };
@@ -195,7 +196,7 @@ impl<'a> Debian<'a> {
             requests: &self.requests,
             files: &self.files,
             recommends: self.request.recommends,
-            epoch: self.site.epoch,
+            epoch: self.build.root.epoch,
             foreign: &self.view.foreign,
             limit: self.request.limit.unwrap_or(LIMIT),
             view: Some(self.view.digest),
@@ -205,33 +206,30 @@ impl<'a> Debian<'a> {
     /// Returns what is pinned, if that was chosen for a root in which apt sees the same; else lets
     /// apt choose, over `root`, and pins that.
     fn choose(&self, root: &Root<'_>, log: &mut Log) -> Result<Vec<Package>, Trouble> {
-        let Self { site, request, .. } = self;
+        let Self { build, request, .. } = self;
         let names = || format!("the packages {}", asked(request).join(" "));
-        let ours = site.pins().packages_for(&request.named).cloned();
-        let known = ours.or_else(|| site.locking.packages_for(&request.named).cloned());
-        if let Some(known) = &known {
+        if let Some(known) = build.pins.packages_for(&request.named) {
             if known.view.is_none_or(|view| view == self.view.digest) {
                 let wrong = "the lock file pins something that is no package";
                 let packages = base::lock::packages_from_lock(&known.packages)
                     .map_err(|why| Trouble::Step(StepFailure::prepared(wrong, vec![why])))?;
-                site.pins().set_packages(known.clone());
+                build.pins.set_packages(known);
                 return Ok(packages);
             }
-            if site.locking.locked() {
-                return Err(site.locking.outdated(&names()).into());
-            }
+            build.pins.may_choose_again(&names())?;
             let message = format!(
                 "{} are chosen anew: steps before have changed apt's preferences or settings, the architectures, or what is installed",
                 names()
             );
-            (site.sink)(Event::Note { message });
-        } else if site.locking.locked() {
-            return Err(site.locking.missing(&names()).into());
+            (build.job.sink)(Event::Note { message });
+        } else {
+            build.pins.may_choose(&names())?;
         }
         let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
-        let packages = apt::resolve(&root.overlay()?, &self.ask(), site.workshop, &mut hear)
-            .map_err(|error| failed(site, error))?;
-        site.pins().set_packages(LockedPackages {
+        let context = build.packages(build.session()?);
+        let packages = apt::resolve(&root.overlay()?, &self.ask(), &context, &mut hear)
+            .map_err(|error| failed(build, error))?;
+        build.pins.set_packages(LockedPackages {
             names: asked(request),
             request: request.named,
             view: Some(self.view.digest),
@@ -247,8 +245,9 @@ impl<'a> Debian<'a> {
         let packages = self.choose(&aside, log)?;
         let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
         let (root, ask) = (root.overlay()?, self.ask());
-        apt::install(&root, &packages, &ask, self.site.workshop, &mut hear)
-            .map_err(|error| failed(self.site, error))
+        let context = self.build.packages(self.build.session()?);
+        apt::install(&root, &packages, &ask, &context, &mut hear)
+            .map_err(|error| failed(self.build, error))
     }
 }
 
@@ -262,7 +261,7 @@ fn copies(held: &[Held], at: &Path) -> Result<Vec<PathBuf>, Trouble> {
         let path = dir.join(name);
         let made = fs::create_dir_all(&dir).and_then(|()| fs::File::create(&path));
         let mut file =
-            made.map_err(|source| Error::File { verb: "write", path: path.clone(), source })?;
+            made.map_err(|source| job::Error::File { verb: "write", path: path.clone(), source })?;
         held.write_to(&mut file).map_err(|error| Trouble::prepared(&error))?;
         out.push(path);
     }
@@ -279,14 +278,14 @@ fn asked(request: &Request<'_>) -> Vec<String> {
 }
 
 /// The repositories of the steps before step `index`.
-fn repositories(site: &Site<'_>, index: usize) -> Result<Vec<Repository>, Trouble> {
+fn repositories(build: &Build<'_>, index: usize) -> Result<Vec<Repository>, Trouble> {
     let mut out = vec![];
-    let ops = site.plan.nodes[..index].iter().enumerate().flat_map(|(step, node)| {
+    let ops = build.root.plan.nodes[..index].iter().enumerate().flat_map(|(step, node)| {
         node.ops.iter().enumerate().map(move |(at, op)| (op, step + 1, at))
     });
     for (op, step, at) in ops {
         if let Op::Repository { url, suite, components, key, .. } = op {
-            let key = site.repository_key(key, site.facts.held(step, at))?;
+            let key = build.repository_key(key, build.root.facts.held(step, at))?;
             out.push(Repository {
                 url: url.clone(),
                 suite: suite.clone(),
@@ -299,11 +298,11 @@ fn repositories(site: &Site<'_>, index: usize) -> Result<Vec<Repository>, Troubl
 }
 
 /// A failure of the base room during a step: the step's own, with what apt said.
-fn failed(site: &Site<'_>, error: archive::Error) -> Trouble {
+fn failed(build: &Build<'_>, error: archive::Error) -> Trouble {
     match error {
-        _ if site.cancel.fired() => Trouble::Build(Error::Interrupted),
-        archive::Error::Cancelled => Trouble::Build(Error::Interrupted),
-        archive::Error::Sandbox(error) => Trouble::Build(Error::Sandbox(error)),
+        _ if build.job.cancel.fired() => job::Error::Interrupted.into(),
+        archive::Error::Cancelled => job::Error::Interrupted.into(),
+        archive::Error::Sandbox(error) => error.into(),
         error => {
             let hint = error.hint();
             match Trouble::prepared(&error) {
@@ -316,7 +315,7 @@ fn failed(site: &Site<'_>, error: archive::Error) -> Trouble {
 
 /// Runs the image's own package manager, with network on.
 fn foreign(
-    site: &Site<'_>,
+    build: &Build<'_>,
     request: &Request<'_>,
     manager: Manager,
     root: Overlay,
@@ -329,11 +328,11 @@ fn foreign(
     }
     let argv = manager
         .install(request.names, request.recommends)
-        .map_err(|error| failed(site, error))?
+        .map_err(|error| failed(build, error))?
         .unwrap_or_default();
     let exec = Exec {
         argv,
-        env: environment(site.epoch, site.environment),
+        env: environment(build.root.epoch, &build.root.environment),
         cwd: PathBuf::from("/"),
         user: "root".to_owned(),
         timeout: Some(request.limit.unwrap_or(LIMIT)),
@@ -342,19 +341,19 @@ fn foreign(
     let job = Job {
         root: Some(root),
         mounts: vec![],
-        files: site.policy(true),
+        files: build.policy(true),
         hostname: "bake".to_owned(),
         network: Network::Host,
         actions: vec![Action::Exec(exec), Action::call(tidy)],
     };
-    let ended = site.session.run(job, site.cancel, &mut |heard| {
-        if let JobEvent::Line { stderr, text } = heard {
+    let ended = build.session()?.run(job, build.job.cancel, &mut |event| {
+        if let JobEvent::Line { stderr, text } = event {
             log.line(stderr, text);
         }
     });
-    match ended.map_err(Error::Sandbox)? {
+    match ended? {
         Ended::Done(_) => Ok(()),
-        Ended::Cancelled => Err(Trouble::Build(Error::Interrupted)),
+        Ended::Cancelled => Err(job::Error::Interrupted.into()),
         Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
     }
 }

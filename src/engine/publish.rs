@@ -1,0 +1,128 @@
+//! The end of a run: images are finished, lock files written, and all images published in one
+//! transaction, or none.
+
+use std::path::PathBuf;
+
+use super::error::{Error, Failed};
+use super::schedule::{Prepared, Ran};
+use crate::digest::Digest;
+use crate::files;
+use crate::job::{self, JobContext};
+use crate::plan::lock::Lock;
+use crate::store::{self, Published};
+use crate::trial::{self, Checked};
+
+/// Returns everything that the roots of recipe `at` have pinned.
+pub(super) fn pins(at: usize, prepared: &[Prepared], ran: &[Ran<'_>]) -> Lock {
+    let mut pins = prepared[at].roots.main().pins.clone();
+    for one in ran.iter().filter(|one| one.recipe == at) {
+        pins.add(one.work.build.pins.of_this_build());
+    }
+    pins
+}
+
+/// Finishes every image, writes the lock files, and publishes the images that were asked for;
+/// returns their digests, in the order of the recipes, and whether each was there already.
+pub(super) fn publish(
+    job: &JobContext<'_>,
+    prepared: &[Prepared],
+    ran: &[Ran<'_>],
+) -> Result<Vec<(Digest, bool)>, Failed> {
+    let fail = |at: usize| move |error: Error| prepared[at].failed(error);
+    let images = || ran.iter().filter(|one| one.main);
+    let mut checked = vec![];
+    for one in images() {
+        let recipe = &prepared[one.recipe];
+        let key = recipe.roots.key(&pins(one.recipe, prepared, ran));
+        let finished = one.work.finish(&one.built, &key).map_err(fail(one.recipe))?;
+        // What others stand on has to pass its tests as well.
+        if recipe.wanted {
+            checked.push(finished);
+        }
+    }
+    let digests: Vec<Digest> = checked.iter().map(Checked::digest).collect();
+    // Before the publish, as an image without its pins could not be baked again; and taken back
+    // where the publish fails.
+    let mut written = Written::default();
+    for one in images() {
+        let pins = pins(one.recipe, prepared, ran);
+        let locking = &prepared[one.recipe].locking;
+        written.0.extend(locking.write(&pins).map_err(fail(one.recipe))?);
+    }
+    let how = if checked.is_empty() {
+        vec![]
+    } else {
+        trial::publish(job.store, checked).map_err(|error| which(prepared, error.into()))?
+    };
+    written.keep();
+    let mut how = digests.into_iter().zip(how);
+    let one = |one: &Prepared| match &one.already {
+        Some(version) => (version.manifest.digest, true),
+        None => {
+            let (digest, how) = how.next().expect("a publish answers for every image it was given");
+            (digest, how == Published::Already)
+        }
+    };
+    Ok(prepared.iter().filter(|one| one.wanted).map(one).collect())
+}
+
+/// Lock files that were written for a publish; dropped = they are what they were before.
+#[derive(Default)]
+struct Written(Vec<files::Replaced>);
+
+impl Written {
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        for file in self.0.drain(..).rev() {
+            // The error that led here is the one to report.
+            let _ = file.undo();
+        }
+    }
+}
+
+/// Finds the recipe whose version is taken.
+fn which(prepared: &[Prepared], error: Error) -> Failed {
+    let Error::Job(job::Error::Store(store::Error::VersionTaken { reference, have, .. })) = &error
+    else {
+        let recipe = prepared.first().map(|one| one.request.recipe.clone()).unwrap_or_default();
+        return Failed { recipe, error };
+    };
+    let (image, have) = (reference.to_string(), have.to_string());
+    match prepared.iter().find(|one| one.roots.main().plan.image == image) {
+        Some(one) => {
+            let recipe = one.roots.main().recipe_path.clone();
+            one.failed(Error::VersionTaken { image, have, recipe })
+        }
+        None => Failed { recipe: PathBuf::new(), error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// B11
+    #[test]
+    fn lock_files_are_as_before_where_the_publish_fails() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (old, new) = (dir.path().join("web.lock"), dir.path().join("app.lock"));
+        std::fs::write(&old, "before").expect("write");
+        let write = || {
+            let files = [&old, &new].map(|path| files::Replaced::write(path, b"after", 0o644));
+            Written(files.into_iter().map(|file| file.expect("write")).collect())
+        };
+        drop(write());
+        assert_eq!(std::fs::read(&old).expect("read"), b"before");
+        assert!(!new.exists());
+        write().keep();
+        for path in [&old, &new] {
+            assert_eq!(std::fs::read(path).expect("read"), b"after");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 2);
+    }
+}

@@ -1,0 +1,295 @@
+//! The roots of several recipes in one run: prepared, and run side by side, each on a thread of its
+//! own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::each::{all, each};
+use super::error::{Error, Failed};
+use super::locking::Locking;
+use super::order::{self, Ordered};
+use super::pool::Pool;
+use super::prepare::prepare;
+use super::published::{published_already, tested};
+use super::request::Request;
+use super::roots::Roots;
+use super::run::Run;
+use super::stored;
+use super::work::{Others, Work};
+use crate::event::{self, Event, Sink};
+use crate::executor::{Build, Pins, Root};
+use crate::job::JobContext;
+use crate::plan::artifact::Built;
+use crate::store::Version;
+use crate::trial::Rescue;
+
+/// A recipe that is ready to be run.
+pub(super) struct Prepared {
+    pub(super) request: Request,
+    /// Its image is published; else it is only what others stand on.
+    pub(super) wanted: bool,
+    pub(super) locking: Locking,
+    pub(super) roots: Roots,
+    /// The recipe that is its base.
+    base: Option<usize>,
+    /// Published from the same key already.
+    pub(super) already: Option<Version>,
+    sink: Sink,
+    /// One for each root.
+    sinks: Vec<Sink>,
+    pub(super) took: Duration,
+}
+
+impl Prepared {
+    /// Returns that this recipe failed.
+    pub(super) fn failed(&self, error: Error) -> Failed {
+        Failed { recipe: self.request.recipe.clone(), error }
+    }
+}
+
+/// A root in flight.
+struct Running<'a> {
+    /// Which recipe it is of.
+    recipe: usize,
+    /// It becomes the image.
+    main: bool,
+    work: Work<'a>,
+}
+
+/// A root that has run: what it gave, and how long that took.
+pub(super) struct Ran<'a> {
+    /// Which recipe it is of.
+    pub(super) recipe: usize,
+    /// It becomes the image.
+    pub(super) main: bool,
+    pub(super) work: Work<'a>,
+    pub(super) built: Built,
+    pub(super) took: Duration,
+}
+
+/// Reads, pins and plans the recipes, and those that they stand on, each behind what it stands on.
+pub(super) fn prepared(
+    job: &JobContext<'_>,
+    requests: &[Request],
+    jobs: usize,
+    stop: &AtomicBool,
+) -> Result<Vec<Prepared>, Failed> {
+    let ordered = order::order(requests)?;
+    let alone = ordered.len() == 1;
+    let one = |ordered: &Ordered, below: Option<&Roots>| {
+        let start = Instant::now();
+        let request = &ordered.request;
+        let locking = Locking::open(&request.recipe, request.lock)?;
+        let roots = prepare(job, request, &locking, below)?;
+        let already = published_already(job, request, &roots, ordered.wanted)?;
+        let sink = if alone {
+            Sink::clone(job.sink)
+        } else {
+            event::of_image(job.sink, &roots.main().plan.image)
+        };
+        let of = |root: &Root| match &root.stage {
+            Some(stage) => event::of_stage(&sink, stage),
+            None => Sink::clone(&sink),
+        };
+        let sinks = roots.0.iter().map(of).collect();
+        let (request, wanted, base) = (request.clone(), ordered.wanted, ordered.base);
+        let took = start.elapsed();
+        Ok(Prepared { request, wanted, locking, roots, base, already, sink, sinks, took })
+    };
+    let recipe = |at: usize| ordered[at].request.recipe.clone();
+    // Those that stand on nothing of this run need not wait for each other.
+    let free = ordered.iter().take_while(|one| one.base.is_none()).count();
+    let mut out = all(each(jobs, &ordered[..free], stop, |ordered| one(ordered, None)), recipe)?;
+    for (at, ordered) in ordered.iter().enumerate().skip(free) {
+        let below = ordered.base.map(|base| &out[base].roots);
+        let next = one(ordered, below).map_err(|error| Failed { recipe: recipe(at), error })?;
+        out.push(next);
+    }
+    each_image_once(&out)?;
+    Ok(out)
+}
+
+/// Makes sure that no two recipes make the same version.
+fn each_image_once(prepared: &[Prepared]) -> Result<(), Failed> {
+    let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
+    for one in prepared.iter().filter(|one| one.wanted) {
+        let image = one.roots.main().plan.image.as_str();
+        if let Some(first) = seen.insert(image, &one.request.recipe) {
+            let (image, first) = (image.to_owned(), first.to_owned());
+            let second = one.request.recipe.clone();
+            return Err(one.failed(Error::SameImage { image, first, second }));
+        }
+    }
+    Ok(())
+}
+
+/// Prepares one recipe and what it stands on; returns its roots.
+pub(super) fn prepare_one(
+    job: &JobContext<'_>,
+    request: &Request,
+    locking: &Locking,
+) -> Result<Roots, Error> {
+    let ordered = order::order(std::slice::from_ref(request)).map_err(|failed| failed.error)?;
+    let mut prepared: Vec<Roots> = vec![];
+    for one in &ordered {
+        let below = one.base.map(|base| &prepared[base]);
+        // With what was read to find the order: nothing is read again.
+        let roots = if one.wanted {
+            prepare(job, &one.request, locking, below)?
+        } else {
+            let locking = Locking::open(&one.request.recipe, one.request.lock)?;
+            prepare(job, &one.request, &locking, below)?
+        };
+        prepared.push(roots);
+    }
+    prepared.pop().ok_or(Error::OtherFailed)
+}
+
+/// Runs a part of one recipe, its first `steps` steps and what they need, and discards it once
+/// `then` has seen it.
+pub(super) fn part<T>(
+    job: &JobContext<'_>,
+    request: &Request,
+    steps: impl Fn(&Prepared) -> usize + Sync,
+    then: impl FnOnce(&[Prepared], &[Ran<'_>]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let stop = AtomicBool::new(false);
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    let error = |failed: Failed| failed.error;
+    let requests = std::slice::from_ref(request);
+    let mut prepared = prepared(job, requests, jobs, &stop).map_err(error)?;
+    for one in &mut prepared {
+        one.already = None;
+    }
+    let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
+    let ran = run(job, &prepared, &pool, &stop, steps).map_err(error)?;
+    let out = then(&prepared, &ran);
+    ran.iter().for_each(|one| one.work.build.clear());
+    out
+}
+
+/// Runs the first `steps` steps of one recipe, and lets `look` see the root that is there then: its
+/// layers, topmost first.
+pub(super) fn with_root<T>(
+    job: &JobContext<'_>,
+    request: &Request,
+    steps: usize,
+    look: impl FnOnce(&Build<'_>, &[PathBuf]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    part(
+        job,
+        request,
+        |_| steps,
+        |_, ran| {
+            let work = &ran.last().ok_or(Error::OtherFailed)?.work;
+            work.started(steps);
+            thread::scope(|scope| {
+                // All of it comes from the cache by now.
+                let mut run = Run::new(work, scope);
+                run.nodes(steps, false)?;
+                look(&work.build, &run.stack.lower(&work.build, None)?)
+            })
+        },
+    )
+}
+
+/// Runs the roots of all recipes that are not published already; returns them in order. `steps`: how
+/// many of the image's steps of a recipe; all of them: with its identity.
+pub(super) fn run<'a>(
+    job: &'a JobContext<'a>,
+    prepared: &'a [Prepared],
+    pool: &'a Pool,
+    stop: &'a AtomicBool,
+    steps: impl Fn(&Prepared) -> usize + Sync,
+) -> Result<Vec<Ran<'a>>, Failed> {
+    let running = start(job, prepared, pool, stop)?;
+    let ran = each(running.len().max(1), &running, stop, |one| {
+        let (start, work) = (Instant::now(), &one.work);
+        let nodes = work.build.root.plan.nodes.len();
+        let steps = if one.main { steps(&prepared[one.recipe]) } else { nodes };
+        work.started(nodes);
+        let built = thread::scope(|scope| {
+            let mut run = Run::new(work, scope);
+            run.nodes(steps, one.main && steps == nodes).map(|()| run.built())
+        });
+        work.give(built.as_ref().ok());
+        built.map(|built| (built, start.elapsed()))
+    });
+    let recipes: Vec<usize> = running.iter().map(|one| one.recipe).collect();
+    match all(ran, |at| prepared[recipes[at]].request.recipe.clone()) {
+        Ok(ran) => {
+            let both = |(one, (built, took)): (Running<'a>, (Built, Duration))| {
+                let Running { recipe, main, work } = one;
+                Ran { recipe, main, work, built, took }
+            };
+            Ok(running.into_iter().zip(ran).map(both).collect())
+        }
+        Err(failed) => {
+            // Those that went well are cleared whatever happens to the others.
+            running.iter().for_each(|one| one.work.build.clear());
+            say_what_stands_on(prepared, &failed);
+            Err(failed)
+        }
+    }
+}
+
+/// Begins to build the roots; what others stand on and is published already is handed to the pool.
+fn start<'a>(
+    job: &'a JobContext<'a>,
+    prepared: &'a [Prepared],
+    pool: &'a Pool,
+    stop: &'a AtomicBool,
+) -> Result<Vec<Running<'a>>, Failed> {
+    let mut running = vec![];
+    // Numbers of the roots that become images, by recipe.
+    let mut mains = vec![];
+    let mut number = 0;
+    for (at, one) in prepared.iter().enumerate() {
+        let fail = |error| one.failed(error);
+        let mut others = Others { base: one.base.map(|base| mains[base]), ..Others::default() };
+        if let Some(version) = &one.already {
+            if one.wanted {
+                let job = JobContext { sink: &one.sink, ..*job };
+                tested(&job, &one.request, one.roots.main(), version).map_err(fail)?;
+            }
+            number += one.roots.0.len();
+            mains.push(number - 1);
+            if prepared.iter().any(|other| other.base == Some(at)) {
+                let image = stored::artifact(job.store, version).map_err(fail)?;
+                pool.set(number - 1, Some(image));
+            }
+            continue;
+        }
+        for (root, sink) in one.roots.0.iter().zip(&one.sinks) {
+            let (request, locking) = (&one.request, &one.locking);
+            let pins =
+                Pins::new(locking.path(), locking.locked(), locking.lock(), root.pins.clone());
+            let rescue = Rescue::new(request.shell_on_failure);
+            let build = Build::start(JobContext { sink, ..*job }, root, pins, rescue);
+            let build = build.map_err(|error| fail(error.into()))?;
+            let work = Work { build, request, stop, pool, number, others: others.clone() };
+            running.push(Running { recipe: at, main: root.stage.is_none(), work });
+            match &root.stage {
+                Some(stage) => drop(others.stages.insert(stage.clone(), number)),
+                None => mains.push(number),
+            }
+            number += 1;
+        }
+    }
+    Ok(running)
+}
+
+/// Names the recipes that stand on one that failed.
+fn say_what_stands_on(prepared: &[Prepared], failed: &Failed) {
+    for one in prepared {
+        let base = one.base.map(|base| &prepared[base].request.recipe);
+        if base == Some(&failed.recipe) {
+            let (above, below) = (one.request.recipe.display(), failed.recipe.display());
+            let message = format!("{above} stands on {below}, which failed");
+            (one.sink)(Event::Note { message });
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The operations of a step made ready for one job: its actions in order, and the files and
+//! directories that are there while they run.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::build::Build;
+use super::error::Trouble;
+use super::take;
+use crate::apply;
+use crate::context::{self, Held};
+use crate::job::{Action, Call, environment, make_dir, open};
+use crate::sandbox::{Exec, Mount, Owners, Passed, PolicyFile};
+use crate::step::{Content, Lowered, Op};
+
+/// Operations made ready: actions in order, and files that are there while they run.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) actions: Vec<Action>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) files: Vec<PolicyFile>,
+    /// A program runs among them.
+    pub(super) runs: bool,
+}
+
+impl Prepared {
+    /// Adds what operation `number` of step `index` wants of stages and of the context.
+    pub(super) fn want(
+        &mut self,
+        build: &Build<'_>,
+        (index, number): (usize, usize),
+        op: &Op,
+        at: &Path,
+    ) -> Result<(), Trouble> {
+        let wanted = build.root.facts.wanted(index).get(number).map_or(&[][..], Vec::as_slice);
+        let (mounts, user) = match op {
+            Op::Exec { mounts, user, .. } | Op::Script { mounts, user, .. } => {
+                (mounts.as_slice(), user.as_str())
+            }
+            _ => (&[][..], ""),
+        };
+        for (nth, one) in wanted.iter().enumerate() {
+            let (tar, taken) = build.tar(index, one)?;
+            let Some(mount) = mounts.get(nth) else {
+                if taken.entries > 0 {
+                    self.apply(build, &take::placing(op, &taken), Some(tar.into()));
+                }
+                continue;
+            };
+            let from = make_dir(&at.join(format!("mount-{number}-{nth}")))?;
+            let to = PathBuf::from(&mount.at);
+            self.mounts.push(Mount { from, at: to, read_only: false, owners: Owners::Image });
+            if taken.entries > 0 {
+                let (at, owner) = (PathBuf::from(&mount.at), user.to_owned());
+                let fill =
+                    apply::Call::Fill { at, owner, epoch: build.root.epoch, tar: tar.into() };
+                self.actions.push(Action::call(Call::Apply(fill)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an operation, which gets of the context what is `held` for it.
+    pub(super) fn add(
+        &mut self,
+        build: &Build<'_>,
+        node: &Lowered,
+        op: &Op,
+        held: &[Held],
+    ) -> Result<(), Trouble> {
+        let told = |error: context::Error| Trouble::prepared(&error);
+        match op {
+            Op::Exec { argv, env, user, cwd, .. } => {
+                self.exec(build, node, argv.clone(), env, user, cwd)
+            }
+            Op::Script { shell, args, env, user, cwd, .. } => {
+                let bytes = only(held).read().map_err(told)?;
+                let at = PathBuf::from(format!("/dev/bake/script-{}", self.files.len()));
+                let path = at.to_string_lossy().into_owned();
+                let mut argv = if bytes.starts_with(b"#!") {
+                    vec![]
+                } else {
+                    shell.iter().filter(|arg| *arg != "-c").cloned().collect()
+                };
+                argv.push(path);
+                argv.extend(args.iter().cloned());
+                self.files.push(PolicyFile { at, bytes: bytes.to_vec(), mode: 0o755 });
+                self.exec(build, node, argv, env, user, cwd);
+            }
+            Op::Download { url, sha256, .. } => {
+                let path = build.download(url, sha256.as_deref())?;
+                self.apply(build, op, Some(open(&path)?.into()));
+            }
+            Op::Repository { key, .. } => {
+                let key = build.repository_key(key, held)?;
+                self.apply(
+                    build,
+                    op,
+                    Some(in_memory(&key).map_err(|error| Trouble::prepared(&error))?),
+                );
+            }
+            Op::Write { content: Content::Template(_), .. } => {
+                let text = only(held).read().map_err(told)?;
+                let file = in_memory(&text).map_err(|error| Trouble::prepared(&error))?;
+                self.apply(build, op, Some(file));
+            }
+            Op::Write { content: Content::Text(_), .. }
+            | Op::Mkdir { .. }
+            | Op::Symlink { .. }
+            | Op::Remove { .. }
+            | Op::Group { .. }
+            | Op::User { .. }
+            | Op::Service { .. } => {
+                self.apply(build, op, None);
+            }
+            // Added with what it wants.
+            Op::Copy { stage: Some(_), .. } => {}
+            Op::Copy { .. } => {
+                unreachable!("a copy is a step of its own and never comes here: see `copy`")
+            }
+            Op::Packages { .. } => {
+                unreachable!("package operations never come here: `Try::once` takes them out")
+            }
+        }
+        Ok(())
+    }
+
+    fn exec(
+        &mut self,
+        build: &Build<'_>,
+        node: &Lowered,
+        argv: Vec<String>,
+        env: &BTreeMap<String, String>,
+        user: &str,
+        cwd: &str,
+    ) {
+        let mut all = environment(build.root.epoch, &build.root.environment);
+        all.extend(env.clone());
+        let exec = Exec {
+            argv,
+            env: all,
+            cwd: PathBuf::from(cwd),
+            user: user.to_owned(),
+            timeout: node.timeout,
+        };
+        self.actions.push(Action::Exec(exec));
+        self.runs = true;
+    }
+
+    fn apply(&mut self, build: &Build<'_>, op: &Op, content: Option<OwnedFd>) {
+        let call = apply::Call::Operation {
+            op: op.clone(),
+            epoch: build.root.epoch,
+            content: content.map(Passed::from),
+        };
+        self.actions.push(Action::call(Call::Apply(call)));
+    }
+}
+
+/// Returns the one input of an operation that reads one file.
+fn only(held: &[Held]) -> &Held {
+    held.first().expect("inputs::gather holds what each operation reads")
+}
+
+/// Returns an open file, positioned at its start, that holds `bytes` and has no name.
+fn in_memory(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create("bake", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}

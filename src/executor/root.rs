@@ -1,0 +1,80 @@
+//! A root of a recipe, its stage or its image: everything that is known of it before anything runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::start::Start;
+use crate::archive::Source;
+use crate::context::Context;
+use crate::image::Platform;
+use crate::inputs::Facts;
+use crate::plan::Plan;
+use crate::plan::config::Skeleton;
+use crate::plan::lock::Lock;
+use crate::recipe::Recipe;
+use crate::step::Lowered;
+use crate::trial::Tests;
+
+/// A root of a recipe, read, pinned and planned.
+pub(crate) struct Root {
+    /// The stage that it is; none: the image.
+    pub(crate) stage: Option<String>,
+    /// The recipe with the base and the steps of this root.
+    pub(crate) recipe: Recipe,
+    pub(crate) recipe_path: PathBuf,
+    pub(crate) context: Arc<Context>,
+    pub(crate) context_dir: PathBuf,
+    pub(crate) source: Arc<Source>,
+    pub(crate) start: Start,
+    /// What its steps see of the environment of the image that is the base.
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) plan: Plan,
+    pub(crate) epoch: i64,
+    pub(crate) facts: Facts,
+    pub(crate) skeleton: Skeleton,
+    pub(crate) platform: Platform,
+    /// What is pinned before anything runs.
+    pub(crate) pins: Lock,
+    pub(crate) tests: Tests,
+}
+
+/// One node of a root: the base, a step, or the files that say which image this is.
+#[derive(Clone, Copy)]
+pub(crate) enum Node<'a> {
+    Base,
+    Step(&'a Lowered),
+    Identity,
+}
+
+impl Root {
+    /// Returns node `index`: 0 is the base, behind the last step comes the identity.
+    pub(crate) fn node(&self, index: usize) -> Node<'_> {
+        match index.checked_sub(1).map(|at| self.plan.nodes.get(at)) {
+            None => Node::Base,
+            Some(Some(step)) => Node::Step(step),
+            Some(None) => Node::Identity,
+        }
+    }
+
+    /// Returns what the node is called, and its line in the recipe.
+    pub(crate) fn label(&self, index: usize) -> (String, u32) {
+        match self.node(index) {
+            Node::Base => (self.plan.base.clone(), self.plan.base_line),
+            Node::Step(step) => (step.label.clone(), step.line),
+            Node::Identity => ("the identity".to_owned(), 0),
+        }
+    }
+
+    /// Returns `step 3 of 5`.
+    pub(crate) fn place(&self, index: usize) -> String {
+        let of = match &self.stage {
+            Some(stage) => format!(" of stage {stage}"),
+            None => String::new(),
+        };
+        match self.node(index) {
+            Node::Base => format!("the base{of}"),
+            _ => format!("step {index} of {}{of}", self.plan.nodes.len()),
+        }
+    }
+}

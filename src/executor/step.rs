@@ -1,0 +1,173 @@
+//! One step: its operations become one sandbox job on a fresh upper directory; the job's output goes
+//! to the step's log.
+
+use std::path::{Path, PathBuf};
+
+use super::build::Build;
+use super::error::{NodeFailure, StepFailure, Trouble};
+use super::packages;
+use super::prepared::Prepared;
+use super::shell;
+use crate::archive;
+use crate::job::{self, Action, Call, Ended, Job, Log, fresh_work, make_dir};
+use crate::sandbox::{JobEvent, Network, Overlay, Request};
+use crate::step::{Lowered, Op};
+
+impl Build<'_> {
+    /// Carries out step `index` over `lower` (topmost first) in the directory `at`, trying again on
+    /// a fresh root as often as it says; returns the upper directory with what it changed.
+    ///
+    /// # Errors
+    /// [`NodeFailure`], with what it printed last.
+    pub(crate) fn step(
+        &self,
+        index: usize,
+        node: &Lowered,
+        lower: &[PathBuf],
+        at: &Path,
+    ) -> Result<PathBuf, NodeFailure> {
+        let first = Try { build: self, index, node, lower, at, last: node.retries == 0 };
+        self.logged(index, |log| tries(&first, log, |this, log| this.once(log)))
+    }
+
+    /// Chooses and pins the packages that step `index` begins with, with the same patience; nothing,
+    /// where it begins with something else. Nothing is installed.
+    ///
+    /// # Errors
+    /// [`NodeFailure`], with what it printed last.
+    pub(crate) fn choose(
+        &self,
+        index: usize,
+        node: &Lowered,
+        lower: &[PathBuf],
+        at: &Path,
+    ) -> Result<(), NodeFailure> {
+        let first = Try { build: self, index, node, lower, at, last: node.retries == 0 };
+        let Some(request) = node.ops.first().and_then(|op| first.request(op, 0, 0)) else {
+            return Ok(());
+        };
+        self.logged(index, |log| {
+            tries(&first, log, |this, log| packages::choose(self, &request, lower, this.at, log))
+        })
+    }
+}
+
+/// One try of a step.
+#[derive(Clone, Copy)]
+struct Try<'a> {
+    build: &'a Build<'a>,
+    index: usize,
+    node: &'a Lowered,
+    /// Topmost first.
+    lower: &'a [PathBuf],
+    /// A directory of its own.
+    at: &'a Path,
+    /// No other follows.
+    last: bool,
+}
+
+/// Does `once` until it goes well or has been done as often as the step says.
+fn tries<T>(
+    first: &Try<'_>,
+    log: &mut Log,
+    mut once: impl FnMut(&Try<'_>, &mut Log) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let Try { build, index, node, lower, .. } = *first;
+    for tried in 0.. {
+        let again = first.at.join(format!("try-{tried}"));
+        // Nearly every step is tried once: each directory less is one less to remove.
+        let at = if tried == 0 { first.at } else { &again };
+        match once(&Try { at, last: tried == node.retries, ..*first }, log) {
+            Err(Trouble::Step(why)) if tried < node.retries => {
+                let (next, all) = (tried + 2, node.retries + 1);
+                let why = why.reasons().join(": ");
+                log.note(&format!("{why}; try {next} of {all} on a fresh root"));
+            }
+            Err(trouble) => {
+                shell::afterwards(build, index, lower, at, &trouble)?;
+                return Err(trouble);
+            }
+            ended => return ended,
+        }
+    }
+    unreachable!("the last try returns, whatever it comes to")
+}
+
+impl<'a> Try<'a> {
+    fn once(&self, log: &mut Log) -> Result<PathBuf, Trouble> {
+        let Try { build, index, node, lower, at, .. } = *self;
+        let upper = make_dir(&at.join("u"))?;
+        let mut prepared = Prepared::default();
+        let mut installed = 0;
+        for (number, op) in node.ops.iter().enumerate() {
+            if let Some(request) = self.request(op, number, installed) {
+                // Package steps are several jobs (resolve, fetch, install): what is before them runs
+                // first.
+                self.job(&upper, std::mem::take(&mut prepared), log)?;
+                packages::install(build, &request, lower, &upper, at, log)?;
+                installed += 1;
+            } else {
+                prepared.want(build, (index, number), op, at)?;
+                prepared.add(build, node, op, build.root.facts.held(index, number))?;
+            }
+        }
+        self.job(&upper, prepared, log)?;
+        Ok(upper)
+    }
+
+    /// Returns the request for packages that operation `number` is, the one after `installed`
+    /// others.
+    fn request(
+        &self,
+        op: &'a Op,
+        number: usize,
+        installed: usize,
+    ) -> Option<packages::Request<'a>> {
+        let Op::Packages { names, recommends, .. } = op else { return None };
+        let (facts, index) = (&self.build.root.facts, self.index);
+        let (named, files) = (facts.requests[index - 1][installed], facts.held(index, number));
+        let (recommends, limit) = (*recommends, self.node.timeout);
+        Some(packages::Request { named, index, names, files, recommends, limit })
+    }
+
+    /// Runs what was prepared as one job.
+    fn job(&self, upper: &Path, prepared: Prepared, log: &mut Log) -> Result<(), Trouble> {
+        let Try { build, index, node, lower, at, last } = *self;
+        let Prepared { mut actions, mounts, mut files, runs } = prepared;
+        if actions.is_empty() {
+            return Ok(());
+        }
+        if runs {
+            // Caches, logs and keys that programs leave behind differ from run to run and belong to
+            // no image.
+            let tidy = Call::Archive(archive::Call::Tidy);
+            actions.push(Action::CallIfChanged(Request::Call(tidy)));
+            files.extend(build.policy(node.network));
+        }
+        let root =
+            Overlay { lower: lower.to_vec(), upper: upper.to_owned(), work: fresh_work(at)? };
+        let job = Job {
+            root: Some(root),
+            mounts,
+            files,
+            hostname: "bake".to_owned(),
+            network: if node.network { Network::Host } else { Network::None },
+            actions,
+        };
+        let mut listener = |event: JobEvent<'_>| {
+            if let JobEvent::Line { stderr, text } = event {
+                log.line(stderr, text);
+            }
+        };
+        let ended = if last && build.rescue.wanted() {
+            shell::watched(build, index, job, &mut listener)?
+        } else {
+            build.session()?.run(job, build.job.cancel, &mut listener)?
+        };
+        match ended {
+            Ended::Done(_) => Ok(()),
+            Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
+            Ended::Cancelled => Err(job::Error::Interrupted.into()),
+        }
+    }
+}
