@@ -201,6 +201,30 @@ fn the_recipe_itself() {
 }
 
 #[test]
+fn an_ignore_file() {
+    let Some(edited) = edited() else { return };
+    let mut before = world(&edited, ROOT, "copy = \"site/\"\nto = \"/srv/\"");
+    before.file("site/one", "one\n");
+    before.file("site/two", "two\n");
+    before.file(".bakeignore", "one\n");
+    let mut after = before.clone();
+    after.file(".bakeignore", "two\n");
+    holds(&edited, None, &before, &after);
+}
+
+#[test]
+fn the_recipe_of_the_base() {
+    let Some(edited) = edited() else { return };
+    let base = "recipe = \"base.toml\"";
+    let text = "[image]\nname = \"base\"\nversion = \"1\"\n[base]\npath = \"root\"\n[[step]]\nfile = \"/x\"\n";
+    let mut before = world(&edited, base, "run = \"cat /x > /y\"");
+    before.file("base.toml", format!("{text}content = \"one\"\n"));
+    let mut after = before.clone();
+    after.file("base.toml", format!("{text}content = \"two\"\n"));
+    holds(&edited, None, &before, &after);
+}
+
+#[test]
 fn a_base_that_is_a_directory() {
     let Some(edited) = edited() else { return };
     let mut before = world(&edited, ROOT, "run = \"cat /etc/extra > /x\"");
