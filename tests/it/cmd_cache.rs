@@ -64,6 +64,7 @@ fn site(lab: &Lab) {
     lab.write("other.txt", "other");
 }
 
+/// E6
 #[test]
 fn only_what_changed_runs_again() {
     let Some(lab) = lab() else { return };
@@ -83,7 +84,9 @@ fn only_what_changed_runs_again() {
     assert_eq!(ran(&build(&lab, &["--set-version", "3"])), [0_u64; 0]);
     // One byte of the last copied file.
     lab.write("other.txt", "othor");
-    assert_eq!(ran(&build(&lab, &["--set-version", "4"])), [4]);
+    let built = build(&lab, &["--set-version", "4"]);
+    assert_eq!(ran(&built), [4]);
+    assert_eq!(why(&built, 4), "changed: other.txt");
     // One byte below: what reads it, and what lies above.
     lab.write("site/deep/logo.svg", "<SVG/>");
     let explained = lab.bake(["explain", "tiny.toml", "--set-version", "5"]);

@@ -8,4 +8,5 @@ mod engine;
 mod recipe;
 mod sandbox;
 mod store;
+mod suite;
 mod trial;
