@@ -43,10 +43,19 @@ pub(super) fn read(
             there.0, there.1
         )]);
     }
+    let cache = store.step_cache().map_err(|error| told(&error))?;
     let mut layers = vec![];
     for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-        // Of the size that the manifest says; its bytes are checked when it is unpacked.
         store.blob_of(layer).map_err(|error| told(&error))?;
+        // It need not be unpacked to become part of another image.
+        let path = store.blob_path(&layer.digest);
+        let found = cache.other_content(&path, &layer.digest).map_err(|error| told(&error))?;
+        if let Some(found) = found {
+            return Err(vec![
+                format!("the blob {} holds {found}", layer.digest),
+                "it is damaged; `bake verify` names all that have it".to_owned(),
+            ]);
+        }
         let how = trial::compression(&layer.media_type).ok_or_else(|| {
             vec![format!("the media type of its layer {} is {:?}", layer.digest, layer.media_type)]
         })?;

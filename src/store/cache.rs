@@ -10,6 +10,7 @@
 //! cache/builds/<sha256>      what the last build of a recipe was made from, for `bake explain`
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
 //! cache/taken/<sha256>       what a step took of which layers of a stage
+//! cache/sealed/<sha256>      how a published blob looked when it was read and found whole
 //! ```
 //!
 //! A blob that an entry names is linked into the staging area of the build that uses it, so
@@ -76,7 +77,7 @@ pub struct Layer {
 
 /// What a file was like when it was known to be whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Seal {
+pub(super) struct Seal {
     inode: u64,
     size: u64,
     seconds: i64,
@@ -116,7 +117,7 @@ impl Entry {
 impl Store {
     /// Opens the step cache.
     pub fn step_cache(&self) -> Result<StepCache, Error> {
-        for name in ["steps", "blobs", "locks", "builds", "listings", "taken", "layers"] {
+        for name in ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed", "layers"] {
             let made = self.cache(name)?;
             if name == "layers" {
                 // Unpacked roots hold setuid programs, and nobody else may start them.
@@ -234,7 +235,7 @@ impl StepCache {
         }
     }
 
-    /// Reads a record (`builds`, `listings`, `taken`); what cannot be read is not there.
+    /// Reads a record (`builds`, `listings`, `taken`, `sealed`); what cannot be read is not there.
     pub fn record(&self, kind: &str, name: &Digest) -> Option<Vec<u8>> {
         disk::read(&self.dir.join(kind).join(name.hex()), LIMIT).ok().flatten()
     }
@@ -289,7 +290,7 @@ fn version(bytes: &[u8]) -> Option<u32> {
     u32::try_from(value.get("v")?.as_u64()?).ok()
 }
 
-fn seal(meta: &fs::Metadata) -> Seal {
+pub(super) fn seal(meta: &fs::Metadata) -> Seal {
     // Not the time of change of the inode: a link to it, as every publish makes, moves that.
     Seal { inode: meta.ino(), size: meta.len(), seconds: meta.mtime(), nanos: meta.mtime_nsec() }
 }

@@ -38,6 +38,7 @@ mod remove;
 mod reserve;
 mod revocation;
 mod revoke;
+mod sealed;
 mod staging;
 mod stray;
 mod tested;

@@ -224,3 +224,98 @@ fn recipes_that_stand_on_themselves_or_make_the_same_version_are_refused() {
     assert_eq!((failed.code, failed.out.as_str()), (2, ""), "{}", failed.err);
     assert!(failed.err.contains("c.toml") && failed.err.contains("d.toml"), "{}", failed.err);
 }
+
+/// An image of the store becomes part of another one only where it is what its name says, whether or
+/// not a step looks into it.
+#[test]
+fn an_image_whose_blobs_are_missing_or_lie_is_no_base() {
+    let Some(lab) = lab() else { return };
+    company(&lab);
+    good(lab.bake(["build", "base/base.toml"]));
+    let head = "[image]\nname = \"web\"\nversion = \"1\"\n[base]\nimage = \"company:1\"\n";
+    lab.write("none.toml", head);
+    lab.write("web.toml", &format!("{head}[[step]]\nrun = \"echo x > /x\"\n"));
+    let history = good(lab.bake(["history", "company:1", "--json"])).out;
+    let layer = history
+        .lines()
+        .filter_map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).expect("JSON")["layer"]
+                .as_str()
+                .map(str::to_owned)
+        })
+        .next_back()
+        .expect("a layer");
+    let hex = layer.trim_start_matches("sha256:");
+    let blob = lab.path("store/blobs/sha256").join(hex);
+    let whole = fs::read(&blob).expect("a blob");
+    let fails = |why: &str| {
+        for recipe in ["none.toml", "web.toml"] {
+            let failed = lab.bake(["build", recipe]);
+            assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{why}: {}", failed.err);
+            for part in [why, hex, &format!("{recipe}:5"), "image company:1"] {
+                assert!(failed.err.contains(part), "{part}: {}", failed.err);
+            }
+        }
+        assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
+    };
+    // As long as before, and in the same file.
+    let mut other = whole.clone();
+    *other.last_mut().expect("bytes") ^= 1;
+    fs::write(&blob, &other).expect("ours");
+    fails("holds sha256:");
+    fs::remove_file(&blob).expect("ours");
+    fails("is missing");
+    fs::write(&blob, &whole[1..]).expect("ours");
+    fails("bytes");
+    fs::write(&blob, &whole).expect("ours");
+    good(lab.bake(["build", "none.toml"]));
+    // Also where it was found whole before.
+    fs::write(&blob, &other).expect("ours");
+    let failed = lab.bake(["build", "none.toml", "--set-version", "2"]);
+    assert!(failed.code == 1 && failed.err.contains("holds sha256:"), "{}", failed.err);
+    // A recipe that is published already is such a base as well.
+    let failed = lab.bake(["build", "orders.toml"]);
+    assert!(failed.code == 1 && failed.err.contains("holds sha256:"), "{}", failed.err);
+}
+
+#[test]
+fn an_image_for_another_platform_is_no_base() {
+    let Some(lab) = lab() else { return };
+    company(&lab);
+    good(lab.bake(["build", "base/base.toml"]));
+    // The same image, as if made elsewhere.
+    let blobs = lab.path("store/blobs/sha256");
+    let read = |digest: &str| fs::read_to_string(blobs.join(digest.trim_start_matches("sha256:")));
+    let add = |text: &str| {
+        let digest = bake::digest::Digest::of(text);
+        fs::write(blobs.join(digest.hex()), text).expect("ours");
+        (digest.to_string(), text.len())
+    };
+    let index = fs::read_to_string(lab.path("store/index.json")).expect("an index");
+    let value: serde_json::Value = serde_json::from_str(&index).expect("JSON");
+    let old = value["manifests"][0].clone();
+    let manifest: serde_json::Value =
+        serde_json::from_str(&read(old["digest"].as_str().expect("text")).expect("a blob"))
+            .expect("JSON");
+    let config = read(manifest["config"]["digest"].as_str().expect("text")).expect("a blob");
+    let here = bake::image::Platform::host().architecture;
+    let (digest, size) = add(&config.replace(&format!("\"{here}\""), "\"s390x\""));
+    let mut manifest = manifest;
+    manifest["config"]["digest"] = digest.into();
+    manifest["config"]["size"] = size.into();
+    let (digest, size) = add(&manifest.to_string());
+    let mut value = value;
+    value["manifests"][0]["digest"] = digest.into();
+    value["manifests"][0]["size"] = size.into();
+    value["manifests"][0]["platform"]["architecture"] = "s390x".into();
+    lab.write("store/index.json", &value.to_string());
+    lab.write(
+        "web.toml",
+        "[image]\nname = \"web\"\nversion = \"1\"\n[base]\nimage = \"company:1\"\n",
+    );
+    let failed = lab.bake(["build", "web.toml"]);
+    assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{}", failed.err);
+    for part in ["web.toml:5", "linux/s390x"] {
+        assert!(failed.err.contains(part), "{part}: {}", failed.err);
+    }
+}
