@@ -13,13 +13,13 @@ pub fn collect(job: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
     // On a full disk there is no room for a directory either.
     let _room = job.store.release_reserve();
     dead_builds(job)?;
-    let draft = job.store.staging()?;
-    // Dying from here on leaves what was moved into the draft to the next run, as the scratch of a
+    let staging = job.store.staging()?;
+    // Dying from here on leaves what was moved into the staging to the next run, as the scratch of a
     // dead build.
-    let collected = job.store.collect(rules, Some(&draft));
-    let entries = fs::read_dir(draft.dir()).map_err(|source| job::Error::File {
+    let collected = job.store.collect(rules, Some(&staging));
+    let entries = fs::read_dir(staging.dir()).map_err(|source| job::Error::File {
         verb: "read",
-        path: draft.dir().to_owned(),
+        path: staging.dir().to_owned(),
         source,
     })?;
     let moved: Vec<_> = entries
@@ -27,11 +27,11 @@ pub fn collect(job: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
         .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"layer-"))
         .collect();
     if !moved.is_empty() {
-        let session = job.session(draft.dir())?;
+        let session = job.session(staging.dir())?;
         for tree in moved {
             session.remove_tree(&tree.path())?;
         }
     }
-    draft.discard()?;
+    staging.discard()?;
     Ok(collected?)
 }

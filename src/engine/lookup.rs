@@ -136,9 +136,9 @@ impl Run<'_, '_> {
         found: Looked,
     ) -> Result<(Option<Lock>, Looked), Error> {
         let (work, build) = (self.work, self.build);
-        let said = Cell::new(false);
+        let reported = Cell::new(false);
         let stop = || {
-            if !said.replace(true) {
+            if !reported.replace(true) {
                 let message = format!("waiting for another build of {}", build.root.label(index).0);
                 (build.job.sink)(Event::Note { message });
             }
@@ -163,7 +163,7 @@ impl Run<'_, '_> {
             }
         }
         // Between the first look and the lock another build may have ended. Why it is a miss is
-        // known already, and said once.
+        // known already, and reported once.
         if let (Some(table), Some(below)) = (table.as_ref(), self.known_below())
             && !self.unwanted(index)
             && let Ok(Found::Hit(entry)) =

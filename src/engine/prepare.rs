@@ -35,8 +35,8 @@ pub(super) fn prepare(
     let looked =
         request.checked.clone().map_or_else(|| inputs::look_over(&request.recipe, &with), Ok)?;
     let (mut recipe, text) = (looked.recipe, looked.text);
-    let folder = request.recipe.parent().unwrap_or(Path::new(""));
-    let context_dir = folder.join(&recipe.image.context);
+    let directory = request.recipe.parent().unwrap_or(Path::new(""));
+    let context_dir = directory.join(&recipe.image.context);
     let store = inputs::below(job.store.dir(), &context_dir)
         .map(|path| (path, "bake itself: it is the store".to_owned()));
     let context = looked

@@ -244,7 +244,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let lower = self.stack.lower(build, None)?;
         let direct = build.copy(index, op, &lower, &[], &at.join("1")).map_err(failed)?;
         direct.ok_or_else(|| {
-            let why = "everything is there, and it still cannot tell".to_owned();
+            let why = "everything is there, and its place is still unknown".to_owned();
             job::Error::Failed { what: "place a copy".to_owned(), why }.into()
         })
     }

@@ -22,11 +22,10 @@ pub(super) fn read(
     pinned: Option<&Digest>,
     platform: &Platform,
 ) -> Result<StartImage, Vec<String>> {
-    let told = |error: &dyn std::error::Error| chain(error);
     let version = match pinned {
-        None => store.resolve(reference).map_err(|error| told(&error))?,
+        None => store.resolve(reference).map_err(|error| chain(&error))?,
         Some(digest) => {
-            by_digest(store, digest).map_err(|error| told(&error))?.ok_or_else(|| {
+            by_digest(store, digest).map_err(|error| chain(&error))?.ok_or_else(|| {
                 vec![
                     format!("the lock file pins {digest}, which is no longer in the store"),
                     "`bake lock --update` takes what the name means now".to_owned(),
@@ -34,8 +33,9 @@ pub(super) fn read(
             })?
         }
     };
-    store.check_not_revoked(&version).map_err(|error| told(&error))?;
-    let (manifest, config) = trial::read(store, &version.manifest).map_err(|error| told(&error))?;
+    store.check_not_revoked(&version).map_err(|error| chain(&error))?;
+    let (manifest, config) =
+        trial::read(store, &version.manifest).map_err(|error| chain(&error))?;
     let there = (config.os.as_str(), config.architecture.as_str());
     if there != (platform.os.as_str(), platform.architecture.as_str()) {
         return Err(vec![format!(
@@ -43,13 +43,13 @@ pub(super) fn read(
             there.0, there.1
         )]);
     }
-    let cache = store.step_cache().map_err(|error| told(&error))?;
+    let cache = store.step_cache().map_err(|error| chain(&error))?;
     let mut layers = vec![];
     for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-        store.blob_of(layer).map_err(|error| told(&error))?;
+        store.blob_of(layer).map_err(|error| chain(&error))?;
         // It need not be unpacked to become part of another image.
         let path = store.blob_path(&layer.digest);
-        let found = cache.other_content(&path, &layer.digest).map_err(|error| told(&error))?;
+        let found = cache.other_content(&path, &layer.digest).map_err(|error| chain(&error))?;
         if let Some(found) = found {
             return Err(vec![
                 format!("the blob {} holds {found}", layer.digest),

@@ -159,14 +159,14 @@ impl<'a> Build<'a> {
 
     fn make_base(&self, at: &Path, log: &mut Log) -> Result<PathBuf, Trouble> {
         let (upper, work) = (make_dir(&at.join("u"))?, fresh_work(at)?);
-        let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
+        let mut listener = |line: Line<'_>| log.line(line.stderr, line.text);
         let Root { start, epoch, context_dir, .. } = self.root;
         let Start::Made(base) = start else {
             let (what, why) = ("make the base".to_owned(), "its layers are there".to_owned());
             return Err(job::Error::Failed { what, why }.into());
         };
         let packages = self.packages(self.session()?);
-        base::build(base, *epoch, context_dir, &upper, &work, &packages, &mut hear).map_err(
+        base::build(base, *epoch, context_dir, &upper, &work, &packages, &mut listener).map_err(
             |error| match error {
                 base::Error::Archive(archive::Error::Cancelled) => job::Error::Interrupted.into(),
                 base::Error::Archive(archive::Error::Sandbox(error)) => error.into(),

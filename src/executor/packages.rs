@@ -225,9 +225,9 @@ impl<'a> Debian<'a> {
         } else {
             build.pins.may_choose(&names())?;
         }
-        let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
+        let mut listener = |line: Line<'_>| log.line(line.stderr, line.text);
         let context = build.packages(build.session()?);
-        let packages = apt::resolve(&root.overlay()?, &self.ask(), &context, &mut hear)
+        let packages = apt::resolve(&root.overlay()?, &self.ask(), &context, &mut listener)
             .map_err(|error| failed(build, error))?;
         build.pins.set_packages(LockedPackages {
             names: asked(request),
@@ -243,10 +243,10 @@ impl<'a> Debian<'a> {
         let aside =
             Root { lower: root.lower, upper: make_dir(&root.at.join("choose"))?, at: root.at };
         let packages = self.choose(&aside, log)?;
-        let mut hear = |line: Line<'_>| log.line(line.stderr, line.text);
+        let mut listener = |line: Line<'_>| log.line(line.stderr, line.text);
         let (root, ask) = (root.overlay()?, self.ask());
         let context = self.build.packages(self.build.session()?);
-        apt::install(&root, &packages, &ask, &context, &mut hear)
+        apt::install(&root, &packages, &ask, &context, &mut listener)
             .map_err(|error| failed(self.build, error))
     }
 }

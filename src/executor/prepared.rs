@@ -71,13 +71,13 @@ impl Prepared {
         op: &Op,
         held: &[Held],
     ) -> Result<(), Trouble> {
-        let told = |error: context::Error| Trouble::prepared(&error);
+        let unusable = |error: context::Error| Trouble::prepared(&error);
         match op {
             Op::Exec { argv, env, user, cwd, .. } => {
                 self.exec(build, node, argv.clone(), env, user, cwd)
             }
             Op::Script { shell, args, env, user, cwd, .. } => {
-                let bytes = only(held).read().map_err(told)?;
+                let bytes = only(held).read().map_err(unusable)?;
                 let at = PathBuf::from(format!("/dev/bake/script-{}", self.files.len()));
                 let path = at.to_string_lossy().into_owned();
                 let mut argv = if bytes.starts_with(b"#!") {
@@ -103,7 +103,7 @@ impl Prepared {
                 );
             }
             Op::Write { content: Content::Template(_), .. } => {
-                let text = only(held).read().map_err(told)?;
+                let text = only(held).read().map_err(unusable)?;
                 let file = in_memory(&text).map_err(|error| Trouble::prepared(&error))?;
                 self.apply(build, op, Some(file));
             }

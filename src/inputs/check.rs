@@ -140,7 +140,7 @@ fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
 /// Renders a template for its mistakes only.
 fn template(context: &Context, file: &Path, recipe: &Recipe) -> Option<Diagnostic> {
     let bytes = context.read(file, MAX_TEXT).ok()?;
-    // A template that is not UTF-8 is told when it is written.
+    // A template that is not UTF-8 is reported when it is written.
     let text = String::from_utf8(bytes).ok()?;
     recipe::render_template(&text, file, &recipe.vars).err()
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::error::Error;
 use crate::store::Staging;
 
-/// Returns where a directory below the draft is inside the sandbox: `/scratch/…`.
-pub(crate) fn inside(draft: &Staging, path: &Path) -> Result<PathBuf, Error> {
-    let below = path.strip_prefix(draft.dir()).map_err(|_| Error::Failed {
+/// Returns where a directory below the staging is inside the sandbox: `/scratch/…`.
+pub(crate) fn inside(staging: &Staging, path: &Path) -> Result<PathBuf, Error> {
+    let below = path.strip_prefix(staging.dir()).map_err(|_| Error::Failed {
         what: format!("find {} in the sandbox", path.display()),
         why: "it is not below the scratch directory".to_owned(),
     })?;

@@ -52,7 +52,7 @@ pub enum Error {
         /// Why.
         why: String,
     },
-    /// The person pressed Ctrl-C, or the process was told to end.
+    /// The person pressed Ctrl-C, or the process was asked to end.
     #[error("interrupted")]
     Interrupted,
 }

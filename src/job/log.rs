@@ -267,10 +267,10 @@ mod tests {
     fn of_a_flood_the_beginning_and_the_end_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let warned = Arc::new(Mutex::new(vec![]));
-        let told = Arc::clone(&warned);
+        let sink_warned = Arc::clone(&warned);
         let sink: Sink = Arc::new(move |event| {
             if let Event::Warning { message, .. } = event {
-                told.lock().unwrap().push(message);
+                sink_warned.lock().unwrap().push(message);
             }
         });
         let mut log = Log::of_test(dir.path(), 3, "Serves / well", &sink).unwrap();

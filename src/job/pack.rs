@@ -1,4 +1,4 @@
-//! From an upper directory to a blob in the draft and back: packed inside the user namespace (where
+//! From an upper directory to a blob in the staging and back: packed inside the user namespace (where
 //! owners and capabilities read right), hashed and compressed outside, through a pipe, so that
 //! nothing is held in memory and nothing is written twice.
 
@@ -51,16 +51,16 @@ pub(crate) fn modified(path: &Path) -> Result<(i64, i64), Error> {
 
 /// What a layer is made from.
 pub(crate) struct Upper<'a> {
-    /// The upper directory, below the draft.
+    /// The upper directory, below the staging.
     pub(crate) dir: &'a Path,
     /// The directory of the topmost layer below as the sandbox sees it: it had its looks from there.
     pub(crate) below: Option<PathBuf>,
 }
 
-/// Packs, names and compresses `upper` into the draft. `None`: there was nothing in it.
+/// Packs, names and compresses `upper` into the staging. `None`: there was nothing in it.
 pub(crate) fn pack(
     session: &Session,
-    draft: &Staging,
+    staging: &Staging,
     upper: &Upper<'_>,
     epoch: i64,
     how: Compression,
@@ -74,9 +74,9 @@ pub(crate) fn pack(
         }
     };
     let (read, write) = std::io::pipe().map_err(system("make a pipe"))?;
-    let dir = inside(draft, upper.dir)?;
+    let dir = inside(staging, upper.dir)?;
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let mut blob = draft.blob()?;
+    let mut blob = staging.blob()?;
     let (squeezed, ended) = thread::scope(|scope| {
         let squeezer = threads::scoped(scope, || {
             let mut read = read;
@@ -135,7 +135,7 @@ pub(crate) struct LayerBlob<'a> {
 /// directory holds a part of the layer and must not be used; it goes with the staging area.
 pub(crate) fn unpack_layer(
     session: &Session,
-    draft: &Staging,
+    staging: &Staging,
     blob: &LayerBlob<'_>,
     into: &Path,
     cancel: &Cancel,
@@ -146,7 +146,7 @@ pub(crate) fn unpack_layer(
     let dir = make_dir(into)?;
     let (file, again) = (open(blob)?, open(blob)?);
     let call = Call::Unpack {
-        into: inside(draft, &dir)?,
+        into: inside(staging, &dir)?,
         how,
         name: diff_id.is_some(),
         blob: file.into(),

@@ -1,4 +1,4 @@
-//! Removing scratch folders: our own at the end, and those of builds that died. Both inside the
+//! Removing scratch directories: our own at the end, and those of builds that died. Both inside the
 //! user namespace, as their files may belong to ids that only exist there.
 
 use std::fs;
@@ -17,12 +17,12 @@ pub(crate) fn dead_builds(context: &JobContext<'_>) -> Result<(), Error> {
     if all.is_empty() {
         return Ok(());
     }
-    let draft = context.store.staging()?;
-    let session = context.session(draft.dir())?;
+    let staging = context.store.staging()?;
+    let session = context.session(staging.dir())?;
     let mut swept = 0;
     for (n, dead) in all.into_iter().enumerate() {
         let path = dead.dir().to_owned();
-        match dead_build(&session, &draft, n, dead) {
+        match dead_build(&session, &staging, n, dead) {
             Ok(()) => swept += 1,
             // Of another user, or on a disk that fails: no build is worse for it.
             Err(error) => {
@@ -35,7 +35,7 @@ pub(crate) fn dead_builds(context: &JobContext<'_>) -> Result<(), Error> {
             }
         }
     }
-    draft.discard()?;
+    staging.discard()?;
     let what = match swept {
         0 => return Ok(()),
         1 => "a build that died".to_owned(),
@@ -45,10 +45,10 @@ pub(crate) fn dead_builds(context: &JobContext<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what one build left. The session reaches its own scratch folder only: the remains move
+/// Removes what one build left. The session reaches its own scratch directory only: the remains move
 /// in there first.
-fn dead_build(session: &Session, draft: &Staging, n: usize, dead: Staging) -> Result<(), Error> {
-    let moved = draft.dir().join(format!("dead-{n}"));
+fn dead_build(session: &Session, staging: &Staging, n: usize, dead: Staging) -> Result<(), Error> {
+    let moved = staging.dir().join(format!("dead-{n}"));
     let failed = |verb: &'static str, path: &Path| {
         let path = path.to_owned();
         move |source| Error::File { verb, path, source }
@@ -63,13 +63,13 @@ fn dead_build(session: &Session, draft: &Staging, n: usize, dead: Staging) -> Re
     Ok(dead.discard()?)
 }
 
-/// Removes this build's own scratch folder. What cannot be removed is told and swept by the next
+/// Removes this build's own scratch directory. What cannot be removed is reported and swept by the next
 /// run.
-pub(crate) fn clear(sink: &Sink, draft: &Staging, session: Option<&Session>) {
+pub(crate) fn clear(sink: &Sink, staging: &Staging, session: Option<&Session>) {
     // Without a session nothing ran, and everything is plain files of ours.
     let Some(session) = session else { return };
-    let Ok(entries) = fs::read_dir(draft.dir()) else { return };
-    // The lock stays until the draft is dropped; blobs are plain files of ours, removed with it.
+    let Ok(entries) = fs::read_dir(staging.dir()) else { return };
+    // The lock stays until the staging is dropped; blobs are plain files of ours, removed with it.
     let kept = |entry: &fs::DirEntry| entry.file_name() == "lock" || entry.file_name() == "blobs";
     let paths: Vec<PathBuf> =
         entries.flatten().filter(|entry| !kept(entry)).map(|entry| entry.path()).collect();
@@ -82,7 +82,7 @@ pub(crate) fn clear(sink: &Sink, draft: &Staging, session: Option<&Session>) {
         let why = chain(&error).join(": ");
         let message = format!(
             "cannot remove all of {} ({why}); the next build sweeps it",
-            draft.dir().display()
+            staging.dir().display()
         );
         (sink)(Event::Warning { message, hint: None });
     }

@@ -1,4 +1,4 @@
-//! After a step: the times in its upper folder become those that its layer will say, so that a
+//! After a step: the times in its upper directory become those that its layer will say, so that a
 //! later step sees the same whether this one ran just now or comes from the cache (compilers note
 //! the times of their sources, and so put them into images).
 
@@ -15,17 +15,17 @@ use crate::layer::MAX_TIME;
 use crate::sandbox::{CallError, Cancel};
 use crate::store::Staging;
 
-/// Sets the times below the upper folder `upper` (in the draft): of folders to the epoch, of
+/// Sets the times below the upper directory `upper` (in the staging): of directories to the epoch, of
 /// everything else to the earlier of its own and the epoch, in whole seconds, as
 /// [`layer::pack`](crate::layer::pack) writes them.
 pub(crate) fn settle(
     session: &Session,
-    draft: &Staging,
+    staging: &Staging,
     upper: &Path,
     epoch: i64,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let call = Call::Settle { dir: inside(draft, upper)?, epoch };
+    let call = Call::Settle { dir: inside(staging, upper)?, epoch };
     let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {})?;
     reply(ended, "set the times of what a step made").map(|_| ())
 }
@@ -37,17 +37,17 @@ pub(super) fn times(dir: PathBuf, epoch: i64) -> Result<(), CallError> {
 }
 
 fn walk(root: PathBuf, epoch: i64) -> Result<(), (PathBuf, io::Error)> {
-    // Folders after what is in them; nobody else changes this tree any more, so its paths are what
+    // Directories after what is in them; nobody else changes this tree any more, so its paths are what
     // they are.
-    let mut folders = vec![root];
+    let mut directories = vec![root];
     let mut at = 0;
-    while let Some(dir) = folders.get(at).cloned() {
+    while let Some(dir) = directories.get(at).cloned() {
         at += 1;
         for entry in fs::read_dir(&dir).map_err(|error| (dir.clone(), error))? {
             let entry = entry.map_err(|error| (dir.clone(), error))?;
             let path = entry.path();
             if entry.file_type().map_err(|error| (path.clone(), error))?.is_dir() {
-                folders.push(path);
+                directories.push(path);
                 continue;
             }
             let stat = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW)
@@ -58,7 +58,7 @@ fn walk(root: PathBuf, epoch: i64) -> Result<(), (PathBuf, io::Error)> {
             }
         }
     }
-    folders.iter().rev().try_for_each(|dir| set(dir, epoch))
+    directories.iter().rev().try_for_each(|dir| set(dir, epoch))
 }
 
 fn set(path: &Path, seconds: i64) -> Result<(), (PathBuf, io::Error)> {

@@ -57,7 +57,7 @@ impl Skeleton {
             .chain(plan.nodes.iter().map(|node| node.about.clone()))
             .chain(["identity".to_owned()])
             .collect();
-        let mut annotations = said(recipe);
+        let mut annotations = self::annotations(recipe);
         annotations.insert(image::ANNOTATION_CREATED.to_owned(), image::rfc3339(epoch));
         if !recipe.drift.ignore.is_empty() {
             annotations.insert(
@@ -84,17 +84,17 @@ impl Skeleton {
 
     /// Returns the history of the image, with the key of each entry's node.
     pub fn entries(&self, epoch: i64, built: &Built) -> Vec<(History, Option<Digest>)> {
-        let said = |by: &str, empty| History::new(epoch, format!("bake: {by}"), "", empty);
+        let entry = |by: &str, empty| History::new(epoch, format!("bake: {by}"), "", empty);
         let below = built.below.iter().flat_map(|below| &below.history);
         let mut out: Vec<_> = below.map(|entry| (entry.clone(), None)).collect();
         let layers = built.below.as_ref().map_or(0, |below| below.layers.len());
         let known = out.iter().filter(|(entry, _)| !entry.empty_layer).count();
         // Layers of a stage have no history of their own, and some images have none.
-        let unsaid = layers.saturating_sub(known);
+        let unnamed = layers.saturating_sub(known);
         let base = self.history.first().map_or("base", String::as_str);
-        out.extend((0..unsaid).map(|_| (said(base, false), None)));
+        out.extend((0..unnamed).map(|_| (entry(base, false), None)));
         let own = self.history.iter().zip(&built.made).skip(usize::from(built.below.is_some()));
-        out.extend(own.map(|(by, one)| (said(by, one.layer.is_none()), one.key)));
+        out.extend(own.map(|(by, one)| (entry(by, one.layer.is_none()), one.key)));
         out
     }
 
@@ -115,7 +115,7 @@ impl Skeleton {
 }
 
 /// What the recipe says of itself, under the names of the OCI annotation specification.
-fn said(recipe: &Recipe) -> BTreeMap<String, String> {
+fn annotations(recipe: &Recipe) -> BTreeMap<String, String> {
     let image = &recipe.image;
     let mut out = BTreeMap::from([
         (image::ANNOTATION_TITLE.to_owned(), image.name.clone()),
@@ -143,7 +143,7 @@ fn run_config(recipe: &Recipe, base: &str) -> Config {
     } = &recipe.config;
     let mut variables = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     variables.extend(env.clone());
-    let mut all_labels = said(recipe);
+    let mut all_labels = self::annotations(recipe);
     all_labels.insert("org.opencontainers.image.base.name".to_owned(), base.to_owned());
     all_labels.extend(recipe.image.labels.clone());
     all_labels.extend(labels.clone());
@@ -166,7 +166,7 @@ fn run_config(recipe: &Recipe, base: &str) -> Config {
 /// and volumes add, the rest replaces, and a new entrypoint clears the command of the base.
 fn inherited(base: &Config, own: Config, recipe: &Recipe) -> Config {
     let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
-    let said: BTreeMap<String, String> = recipe
+    let own_env: BTreeMap<String, String> = recipe
         .config
         .env
         .iter()
@@ -175,7 +175,7 @@ fn inherited(base: &Config, own: Config, recipe: &Recipe) -> Config {
     let mut env: Vec<String> = base
         .env
         .iter()
-        .map(|variable| said.get(&name(variable)).unwrap_or(variable).clone())
+        .map(|variable| own_env.get(&name(variable)).unwrap_or(variable).clone())
         .collect();
     let there: Vec<String> = env.iter().map(name).collect();
     env.extend(own.env.iter().filter(|variable| !there.contains(&name(variable))).cloned());

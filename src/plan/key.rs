@@ -11,7 +11,7 @@
 //! | `compression` | of the layer's blob |
 //! | `environment` | of a step on an image as base: that image's environment |
 //! | `kind` | `base`, `step` or `identity` |
-//! | `operations` | the step's canonical [`Op`]s: commands, environment, user, folders, owners, modes |
+//! | `operations` | the step's canonical [`Op`]s: commands, environment, user, directories, owners, modes |
 //! | `files` | for each operation that reads the context: a digest of the places, modes and bytes it takes; of templates: the rendered text |
 //! | `network` | whether the step has network |
 //! | `packages` | name, version and sha256 of each package that the lock file pins for it |

@@ -1,5 +1,5 @@
 //! Why a step is not in the cache: the rows of its key's table against those of the last build that
-//! had it, told for people. Pure.
+//! had it, described for people. Pure.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub enum Why {
     First,
     /// The lock file does not pin yet what it needs.
     Unpinned,
-    /// These rows of its table changed, each told in words.
+    /// These rows of its table changed, each in words.
     Changed(Vec<Change>),
     /// Nothing changed, but its layer is no longer in the cache.
     Gone,
@@ -261,9 +261,9 @@ fn files(old: &Value, new: &Value, listing: &dyn Fn(&Digest) -> Option<Listing>)
                 let difference = a.compare(&b);
                 // A file that is copied alone has no name below what is copied.
                 let alone = what.strip_prefix("copy ").unwrap_or(what);
-                tell(&mut out, "changed", &difference.changed, alone);
-                tell(&mut out, "added", &difference.added, alone);
-                tell(&mut out, "removed", &difference.removed, alone);
+                describe(&mut out, "changed", &difference.changed, alone);
+                describe(&mut out, "added", &difference.added, alone);
+                describe(&mut out, "removed", &difference.removed, alone);
             }
             _ => out.push(format!("{what} changed")),
         }
@@ -275,7 +275,7 @@ fn files(old: &Value, new: &Value, listing: &dyn Fn(&Digest) -> Option<Listing>)
 }
 
 /// Names what came, went or changed; a name that is empty is `alone`.
-fn tell(out: &mut Vec<String>, how: &str, names: &Names, alone: &str) {
+fn describe(out: &mut Vec<String>, how: &str, names: &Names, alone: &str) {
     if names.count == 0 {
         return;
     }
@@ -312,14 +312,14 @@ fn sets(kind: &str, old: &Value, new: &Value) -> Vec<String> {
     let changed = new.iter().filter_map(|(name, now)| {
         old.get(name).filter(|was| *was != now).map(|was| format!("{name} {was} → {now}"))
     });
-    tell(&mut out, &format!("{kind} changed"), &named(changed), "");
-    tell(
+    describe(&mut out, &format!("{kind} changed"), &named(changed), "");
+    describe(
         &mut out,
         &format!("{kind} added"),
         &named(new.keys().filter(|name| !old.contains_key(*name))),
         "",
     );
-    tell(
+    describe(
         &mut out,
         &format!("{kind} removed"),
         &named(old.keys().filter(|name| !new.contains_key(*name))),
@@ -340,7 +340,7 @@ mod tests {
 
     const BASE: StandsOn<'_> = StandsOn { name: "recipe base.toml", layers: 1 };
 
-    fn told(old: &Table, new: &Table) -> String {
+    fn described(old: &Table, new: &Table) -> String {
         let listing = |digest: &Digest| {
             let at = |text: &str| Digest::of(text);
             let mut listing = Listing::default();
@@ -415,7 +415,7 @@ mod tests {
             ("network", json!(false), json!(true), "network is now on"),
         ];
         for (row, old, new, expected) in cases {
-            assert_eq!(told(&table(&[(row, old)]), &table(&[(row, new)])), expected, "{row}");
+            assert_eq!(described(&table(&[(row, old)]), &table(&[(row, new)])), expected, "{row}");
         }
     }
 
@@ -430,7 +430,7 @@ mod tests {
     fn many_names_are_counted() {
         let mut out = vec![];
         let names: Vec<String> = (0..8).map(|n| format!("f{n}")).collect();
-        tell(&mut out, "added", &named(names.iter()), "");
+        describe(&mut out, "added", &named(names.iter()), "");
         assert_eq!(out, ["added: f0, f1, f2, f3, f4 and 3 more"]);
     }
 }
