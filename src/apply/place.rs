@@ -25,7 +25,7 @@ pub(super) fn write(
         root.put_file(&root.make_spot(path)?, attr, content)?;
         return Ok(());
     }
-    // As `>>` does, appending goes through a link; replacing puts a file in the link's place.
+    // As `>>` does, appending goes through a symlink; replacing puts a file in the symlink's place.
     root.make_spot(path)?;
     let spot = root.final_spot(path)?.ok_or_else(|| {
         Error::in_the_way(path, "is a symlink into a directory that does not exist")
@@ -81,7 +81,7 @@ pub(super) fn mkdir(root: &Root, paths: &[String], owner: &str, mode: u32) -> Re
     Ok(())
 }
 
-/// Makes a symlink; replaces a file or link, never a directory.
+/// Makes a symlink; replaces a file or symlink, never a directory.
 pub(super) fn symlink(root: &Root, path: &str, target: &str) -> Result<(), Error> {
     if target.is_empty() || target.contains('\0') {
         return Err(Error::refused(path, "a symlink needs a target"));

@@ -167,7 +167,7 @@ fn file(path: &Path, wanted: &Wanted<'_>) -> Result<(), String> {
         Err(error)
             if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() =>
         {
-            return Err(format!("{name} is a link to nothing"));
+            return Err(format!("{name} is a symlink to nothing"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(format!("{name} is not there"));
@@ -237,7 +237,7 @@ fn absent(path: &Path) -> Result<(), String> {
             let what = if meta.is_dir() {
                 "directory"
             } else if meta.is_symlink() {
-                "link"
+                "symlink"
             } else {
                 "file"
             };
@@ -391,8 +391,10 @@ mod tests {
         );
         assert!(file(&dir.path().join("g"), &any()).unwrap_err().ends_with("is not there"));
         std::os::unix::fs::symlink("nowhere", dir.path().join("l")).unwrap();
-        assert!(file(&dir.path().join("l"), &any()).unwrap_err().ends_with("is a link to nothing"));
-        assert!(absent(&dir.path().join("l")).unwrap_err().contains("(a link)"));
+        assert!(
+            file(&dir.path().join("l"), &any()).unwrap_err().ends_with("is a symlink to nothing")
+        );
+        assert!(absent(&dir.path().join("l")).unwrap_err().contains("(a symlink)"));
         assert!(absent(dir.path()).is_err());
         assert_eq!(absent(&dir.path().join("g")), Ok(()));
         assert_eq!(absent(&path.join("below")), Ok(()));

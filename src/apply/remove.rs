@@ -34,7 +34,7 @@ pub(super) fn remove(root: &Root, paths: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The paths in the image that the glob matches, sorted. Directories are walked, links to
+/// The paths in the image that the glob matches, sorted. Directories are walked, symlinks to
 /// directories are not, past the pattern's fixed part.
 fn matches(root: &Root, pattern: &str) -> Result<Vec<PathBuf>, Error> {
     let clean: PathBuf = std::iter::once("/".as_ref()).chain(parts(Path::new(pattern))?).collect();

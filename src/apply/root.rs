@@ -50,10 +50,10 @@ impl Root {
     }
 
     /// The directory `path` of this root as a root of its own, which nothing can leave: not by
-    /// `..`, not by a link. Made with `attr` if missing.
+    /// `..`, not by a symlink. Made with `attr` if missing.
     pub(super) fn beneath(&self, path: &Path, attr: Attr) -> Result<Self, Error> {
         let fd = self.make_directories(path, Some(attr))?;
-        // The real root cannot be left at all, and its absolute links are good ones.
+        // The real root cannot be left at all, and its absolute symlinks are good ones.
         let links = if parts(path)?.is_empty() { self.links } else { Links::Beneath };
         let mount = mount_of(fd.as_fd(), OsStr::new(""))?;
         if mount != self.mount {
@@ -89,7 +89,7 @@ impl Root {
         shown.strip_prefix(&self.shown).unwrap_or(shown)
     }
 
-    /// Opens an existing directory, following links; `None` if there is nothing.
+    /// Opens an existing directory, following symlinks; `None` if there is nothing.
     pub(super) fn directory(&self, path: &Path) -> Result<Option<OwnedFd>, Error> {
         let inside: PathBuf = parts(path)?.into_iter().collect();
         match self.dir.open_dir(&inside) {
@@ -170,8 +170,8 @@ impl Root {
         Ok(fd)
     }
 
-    /// The place of `path`: its directory (links followed) and last name. `None` if the directory
-    /// is missing.
+    /// The place of `path`: its directory (symlinks followed) and last name. `None` if the
+    /// directory is missing.
     pub(super) fn spot(&self, path: &Path) -> Result<Option<Spot>, Error> {
         let (parent, name) = split(path)?;
         Ok(self.directory(&parent)?.map(|dir| Spot {
@@ -188,7 +188,7 @@ impl Root {
         Ok(Spot { dir: std::rc::Rc::new(dir), name, shown: self.show(path) })
     }
 
-    /// The place that `path` finally names, links followed in the root; `None` if a directory on
+    /// The place that `path` finally names, symlinks followed in the root; `None` if a directory on
     /// the way is missing.
     pub(super) fn final_spot(&self, path: &Path) -> Result<Option<Spot>, Error> {
         let inside: PathBuf = parts(path)?.into_iter().collect();
@@ -210,7 +210,7 @@ impl Root {
         }
     }
 
-    /// What stands there, a link not followed.
+    /// What stands there, a symlink not followed.
     pub(super) fn look(&self, spot: &Spot) -> Result<Option<Found>, Error> {
         match rustix::fs::statat(&*spot.dir, &spot.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(s) => Ok(Some(Found {
@@ -223,7 +223,7 @@ impl Root {
         }
     }
 
-    /// What `path` names with the last link not followed.
+    /// What `path` names with the last symlink not followed.
     pub(super) fn look_at(&self, path: &Path) -> Result<Option<Found>, Error> {
         match self.spot(path)? {
             Some(spot) => self.look(&spot),
@@ -231,7 +231,7 @@ impl Root {
         }
     }
 
-    /// Whether `path` is a directory or a link to one.
+    /// Whether `path` is a directory or a symlink to one.
     pub(super) fn is_directory(&self, path: &Path) -> bool {
         matches!(self.directory(path), Ok(Some(_)))
     }
@@ -239,7 +239,7 @@ impl Root {
     /// Target of a symlink.
     pub(super) fn read_link(&self, spot: &Spot) -> Result<OsString, Error> {
         let target = rustix::fs::readlinkat(&*spot.dir, &spot.name, vec![])
-            .map_err(|e| Error::system("read the link", &spot.shown)(e.into()))?;
+            .map_err(|e| Error::system("read the symlink", &spot.shown)(e.into()))?;
         Ok(OsString::from_vec(target.into_bytes()))
     }
 
@@ -251,7 +251,7 @@ impl Root {
         }
     }
 
-    /// Opens a regular file for reading, without following a link in its last place; `None` if
+    /// Opens a regular file for reading, without following a symlink in its last place; `None` if
     /// there is none.
     pub(super) fn open_file(&self, spot: &Spot) -> Result<Option<File>, Error> {
         match self.look(spot)? {
@@ -265,8 +265,8 @@ impl Root {
         Ok(Some(File::from(fd)))
     }
 
-    /// The bytes of the file `path`, links followed in the root; `None` if there is none. At most
-    /// `limit` bytes.
+    /// The bytes of the file `path`, symlinks followed in the root; `None` if there is none. At
+    /// most `limit` bytes.
     pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let Some(spot) = self.final_spot(path)? else { return Ok(None) };
         let Some(file) = self.open_file(&spot)? else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! systemd units enabled, disabled and masked by the links that systemctl would make; no tool of
+//! systemd units enabled, disabled and masked by the symlinks that systemctl would make; no tool of
 //! the image is needed.
 
 use std::collections::BTreeSet;
@@ -76,7 +76,7 @@ fn find_by(root: &Root, name: &Name, depth: usize) -> Result<Option<Unit>, Error
                     masked = true;
                     continue;
                 }
-                // A link to a file of another name is an alias; one of the same name only says
+                // A symlink to a file of another name is an alias; one of the same name only says
                 // where the unit is.
                 let target_name =
                     Path::new(&target).file_name().and_then(OsStr::to_str).unwrap_or("");
@@ -211,7 +211,7 @@ fn enable(root: &Root, unit: Unit, seen: &mut BTreeSet<String>, asked: bool) -> 
     Ok(())
 }
 
-/// Makes the link `path` to the unit file, unless there is one that leads to it by another way
+/// Makes the symlink `path` to the unit file, unless there is one that leads to it by another way
 /// (`/lib` for `/usr/lib`).
 fn link(root: &Root, path: &Path, file: &Path) -> Result<(), Error> {
     let spot = root.make_spot(path)?;

@@ -2,8 +2,8 @@
 //! layer is written outside, from the context.
 //!
 //! The places are resolved as the kernel would if everything were really put there one after the
-//! other: links of the image are followed, and what the copy itself has put before counts. What is
-//! there already, with the same content, mode and owner, is no change.
+//! other: symlinks of the image are followed, and what the copy itself has put before counts. What
+//! is there already, with the same content, mode and owner, is no change.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -111,7 +111,7 @@ pub fn survey(
 /// A directory: of the image, or new.
 #[derive(Debug)]
 struct Dir {
-    /// Its path, with no link in it.
+    /// Its path, with no symlink in it.
     real: Vec<u8>,
     /// `None`: new, so there is nothing in it but what was put there.
     fd: Option<Rc<OwnedFd>>,
@@ -138,7 +138,7 @@ struct Survey<'a> {
     /// what was put are in it too.
     put: BTreeMap<Vec<u8>, (Put, There)>,
     /// Directories by the path under which they were looked for; emptied when it grows, or when a
-    /// link was replaced.
+    /// symlink was replaced.
     open: HashMap<PathBuf, Rc<Dir>>,
 }
 
@@ -205,7 +205,7 @@ impl Survey<'_> {
         self.put(&dir, name, Put::Asked(number), stands)
     }
 
-    /// Whether the link there already has the owner.
+    /// Whether the symlink there already has the owner.
     fn owns(&self, dir: &Dir, name: &OsStr, spot: Option<&Spot>) -> Result<bool, Error> {
         if self.put.contains_key(&key(&join(&dir.real, name.as_bytes()))) {
             return Ok(true);
@@ -264,7 +264,7 @@ impl Survey<'_> {
         Ok(Rc::new(Dir { real: vec![], fd: Some(Rc::new(fd)) }))
     }
 
-    /// Finds the directory `path`, following links; `None` if there is nothing.
+    /// Finds the directory `path`, following symlinks; `None` if there is nothing.
     fn find(&mut self, path: &Path) -> Result<Option<Rc<Dir>>, Error> {
         if let Some(dir) = self.open.get(path) {
             return Ok(Some(dir.clone()));

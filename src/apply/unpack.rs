@@ -103,7 +103,7 @@ pub(super) fn unpack(
             }
             Kind::Fifo | Kind::Device => {
                 return Err(refuse_entry(
-                    "is a device or fifo; only files, directories and links are unpacked",
+                    "is a device or fifo; only files, directories, symlinks and hard links are unpacked",
                 ));
             }
             Kind::Whiteout | Kind::Opaque => {

@@ -16,11 +16,11 @@ pub(super) fn directory_in_the_way(shown: &Path) -> Error {
     Error::in_the_way(shown, why)
 }
 
-/// A file does not take the place of the link `shown`, as it leads to a directory.
+/// A file does not take the place of the symlink `shown`, as it leads to a directory.
 pub(super) fn link_to_directory_in_the_way(shown: &Path) -> Error {
     let path = shown.display();
     let why = format!(
-        "is a symlink to a directory; write \"{path}/\" to put the file into that directory, or remove the link first"
+        "is a symlink to a directory; write \"{path}/\" to put the file into that directory, or remove the symlink first"
     );
     Error::in_the_way(shown, why)
 }

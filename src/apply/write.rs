@@ -23,8 +23,8 @@ use crate::rootfs::accounts::Ids;
 const CHUNK: usize = 64 * 1024;
 
 impl Root {
-    /// Puts a file with the bytes of `from` there, replacing a file or link; one that already is so
-    /// stays untouched.
+    /// Puts a file with the bytes of `from` there, replacing a file or symlink; one that already is
+    /// so stays untouched.
     pub(super) fn put_file(
         &self,
         spot: &Spot,
@@ -82,7 +82,7 @@ impl Root {
         self.open_file(spot)
     }
 
-    /// Refuses to put a file or link where a directory, or a link to one, is.
+    /// Refuses to put a file or symlink where a directory, or a symlink to one, is.
     pub(super) fn no_directory(&self, spot: &Spot, kind: FileType) -> Result<(), Error> {
         if kind == FileType::Directory {
             return Err(directory_in_the_way(&spot.shown));
@@ -93,7 +93,7 @@ impl Root {
         Ok(())
     }
 
-    /// Makes a symlink there, replacing a file or link, never a directory.
+    /// Makes a symlink there, replacing a file or symlink, never a directory.
     pub(super) fn put_link(&self, spot: &Spot, target: &OsStr, ids: Ids) -> Result<(), Error> {
         self.stays(spot)?;
         match self.look(spot)? {
@@ -129,7 +129,7 @@ impl Root {
         self.stamp(spot.dir.as_fd(), &spot.shown)
     }
 
-    /// Makes `spot` another name of the file at `original`, replacing a file or link.
+    /// Makes `spot` another name of the file at `original`, replacing a file or symlink.
     pub(super) fn put_hard_link(&self, spot: &Spot, original: &Spot) -> Result<(), Error> {
         self.stays(spot)?;
         if let Some(found) = self.look(spot)? {
@@ -217,7 +217,7 @@ impl Root {
         self.settle(file.as_fd(), attr, &spot.shown)
     }
 
-    /// Gives what is at `spot`, a link not followed, another owner.
+    /// Gives what is at `spot`, a symlink not followed, another owner.
     pub(super) fn give(&self, spot: &Spot, ids: Ids) -> Result<(), Error> {
         rustix::fs::chownat(
             &*spot.dir,

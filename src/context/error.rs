@@ -46,9 +46,9 @@ pub enum Error {
         by: String,
     },
     /// A symlink leads out of the context.
-    #[error("\"{}\" is a symlink that leads out of the context, which bake does not follow; copy what it points to into the context, or make the link in a `symlink` step", link.display())]
+    #[error("\"{}\" is a symlink that leads out of the context, which bake does not follow; copy what it points to into the context, or make the symlink in a `symlink` step", link.display())]
     Outside {
-        /// The link.
+        /// The symlink.
         link: PathBuf,
     },
     /// Neither file, directory nor symlink.

@@ -129,8 +129,8 @@ impl Context {
         self.take(op).map(|_| ())
     }
 
-    /// Names by content what the `Copy` operation takes: places, kinds, modes, bytes, link targets;
-    /// not times, owners, or the umask.
+    /// Names by content what the `Copy` operation takes: places, kinds, modes, bytes, symlink
+    /// targets; not times, owners, or the umask.
     pub fn digest(&self, op: &Op) -> Result<Digest, Error> {
         Ok(self.contents(op, &*self.take(op)?)?.1)
     }

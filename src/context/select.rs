@@ -31,7 +31,7 @@ struct Selection<'a> {
 struct Source {
     item: usize,
     path: PathBuf,
-    /// Written with a slash at its end: a link is followed, and must lead to a directory.
+    /// Written with a slash at its end: a symlink is followed, and must lead to a directory.
     directory: bool,
 }
 
@@ -147,8 +147,8 @@ impl Selection<'_> {
         let is_link = !path.as_os_str().is_empty()
             && self.context.look(&path)?.is_some_and(|m| m.is_symlink());
         if is_link && !directory {
-            // Only a link that leads out is refused: one to nothing may well lead to something in
-            // the image.
+            // Only a symlink that leads out is refused: one to nothing may well lead to something
+            // in the image.
             if let Err(e) = followed
                 && !e.is_missing()
             {
@@ -175,7 +175,7 @@ impl Selection<'_> {
         }
     }
 
-    /// A file or link that is a source itself goes to `to`, or into it.
+    /// A file or symlink that is a source itself goes to `to`, or into it.
     fn add_single(&mut self, source: PathBuf, mode: u32, what: What) -> Result<(), Error> {
         let named = self.to.ends_with('/').then(|| source.file_name().map(PathBuf::from)).flatten();
         let itself = self.listing.add_directory(source, named.unwrap_or_default())?;

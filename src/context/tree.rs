@@ -119,7 +119,7 @@ impl Tree {
         held::hold_file(file, path, &at)
     }
 
-    /// Looks at `path`, its last link not followed; `None` where nothing is.
+    /// Looks at `path`, its last symlink not followed; `None` where nothing is.
     pub(super) fn look(&self, path: &Path) -> Result<Option<Metadata>, Error> {
         self.dir.find(path).map_err(|e| self.explain(path, e))
     }

@@ -1,5 +1,5 @@
 //! Everything below one directory of the context, looked at once: each directory is opened and
-//! listed once, each name looked at in its open directory, on all cores. No link is followed.
+//! listed once, each name looked at in its open directory, on all cores. No symlink is followed.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -255,7 +255,7 @@ impl Walk<'_> {
             (FileType::Symlink, _) => match rustix::fs::readlinkat(dir, &*name, vec![]) {
                 Ok(target) => Seen::Link(target.into_bytes()),
                 Err(Errno::NOENT | Errno::INVAL) => return Err(Error::Changed { path: path() }),
-                Err(e) => return Err(self.failed("read the link", &path(), e)),
+                Err(e) => return Err(self.failed("read the symlink", &path(), e)),
             },
             (FileType::Directory, _) => Seen::Directory,
             _ => return Err(Error::Special { path: path(), kind: special(kind) }),

@@ -22,7 +22,7 @@ pub enum Error {
     Outside {
         /// The path asked for, relative to the root.
         path: PathBuf,
-        /// The link on the way, relative to the root.
+        /// The symlink on the way, relative to the root.
         link: PathBuf,
         /// The directory.
         root: PathBuf,

@@ -141,7 +141,7 @@ mod tests {
     fn links_are_not_followed() {
         let dir = tempfile::tempdir().expect("a directory");
         std::os::unix::fs::symlink("target", dir.path().join("lock")).expect("symlink");
-        Lock::exclusive(&dir.path().join("lock")).expect_err("a link");
+        Lock::exclusive(&dir.path().join("lock")).expect_err("a symlink");
         assert!(!dir.path().join("target").exists());
     }
 }

@@ -1,5 +1,5 @@
-//! Removing whole trees without following anything out of them: fd-relative, never through links,
-//! never into another mount.
+//! Removing whole trees without following anything out of them: fd-relative, never through
+//! symlinks, never into another mount.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -122,7 +122,7 @@ fn rmdir(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error
     }
 }
 
-/// Opens a directory for emptying: not through a link, not where something else is mounted.
+/// Opens a directory for emptying: not through a symlink, not where something else is mounted.
 fn open(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let held = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;

@@ -1,5 +1,5 @@
 //! Paths held inside a directory by the kernel (`openat2`, Linux 5.6): no text is checked, so no
-//! link can be swapped in between.
+//! symlink can be swapped in between.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -18,13 +18,13 @@ use super::remove::remove_at;
 /// What symlinks on the way mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// The directory is `/`: absolute links and `..` stay inside, as for a process that lives in
+    /// The directory is `/`: absolute symlinks and `..` stay inside, as for a process that lives in
     /// that root.
     InRoot,
-    /// Links may not leave the directory: an absolute one, or one with too many `..`, is
+    /// Symlinks may not leave the directory: an absolute one, or one with too many `..`, is
     /// [`Error::Outside`].
     Beneath,
-    /// No link is followed, on the way or at the end: a path is exactly the names it is written
+    /// No symlink is followed, on the way or at the end: a path is exactly the names it is written
     /// with.
     Never,
 }
@@ -39,7 +39,8 @@ pub struct RootDir {
 }
 
 impl RootDir {
-    /// Opens the directory `path` (links in `path` itself are the caller's business and followed).
+    /// Opens the directory `path` (symlinks in `path` itself are the caller's business and
+    /// followed).
     pub fn open(path: &Path, links: Links) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
@@ -105,12 +106,12 @@ impl RootDir {
         Ok(bytes)
     }
 
-    /// Looks at what `path` leads to, through a link at its end too.
+    /// Looks at what `path` leads to, through a symlink at its end too.
     pub fn stat(&self, path: &Path) -> Result<Metadata, Error> {
         self.look(path, OFlags::PATH)
     }
 
-    /// Looks at `path` itself: a link at its end is the answer.
+    /// Looks at `path` itself: a symlink at its end is the answer.
     pub fn lstat(&self, path: &Path) -> Result<Metadata, Error> {
         self.look(path, OFlags::PATH | OFlags::NOFOLLOW)
     }
@@ -129,11 +130,11 @@ impl RootDir {
         file.metadata().map_err(|e| self.failed("look at", path, e))
     }
 
-    /// Returns where the link `path` points, as written.
+    /// Returns where the symlink `path` points, as written.
     pub fn read_link(&self, path: &Path) -> Result<PathBuf, Error> {
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
         let target = rustix::fs::readlinkat(&fd, "", vec![])
-            .map_err(|e| self.failed("read the link", path, e))?;
+            .map_err(|e| self.failed("read the symlink", path, e))?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
@@ -142,7 +143,7 @@ impl RootDir {
         dir_names(self.open_dir(path)?).map_err(|e| self.failed("list", path, e))
     }
 
-    /// Opens the directory that holds `path`, following links on the way (not at the end), and
+    /// Opens the directory that holds `path`, following symlinks on the way (not at the end), and
     /// returns the last name: what an `*at` call with `NOFOLLOW` needs.
     pub fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Error> {
         let name = self
@@ -154,8 +155,8 @@ impl RootDir {
         Ok((self.open_dir(parent)?, name))
     }
 
-    /// The names of `path`; one with `..` could mean two places once links are followed, so it is
-    /// refused.
+    /// The names of `path`; one with `..` could mean two places once symlinks are followed, so it
+    /// is refused.
     fn plain<'a>(&self, path: &'a Path) -> Result<Vec<&'a OsStr>, Error> {
         let mut names = vec![];
         for part in path.components() {
@@ -187,8 +188,8 @@ impl RootDir {
                 Err(e) => return Err(e),
             }
             let parent = self.open_dir(&above)?;
-            // EEXIST here is a link that leads nowhere: where the directory would have to be made
-            // is not ours to guess.
+            // EEXIST here is a symlink that leads nowhere: where the directory would have to be
+            // made is not ours to guess.
             rustix::fs::mkdirat(&parent, name, Mode::RWXU)
                 .map_err(|e| self.failed("make the directory", &here, e))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -201,8 +202,8 @@ impl RootDir {
         Ok(made)
     }
 
-    /// Makes the new file `path` with exactly `mode`; whatever is there already, a link included,
-    /// is an error.
+    /// Makes the new file `path` with exactly `mode`; whatever is there already, a symlink
+    /// included, is an error.
     pub fn create(&self, path: &Path, mode: u32) -> Result<File, Error> {
         let (parent, name) = self.parent(path)?;
         let flags =
@@ -214,14 +215,14 @@ impl RootDir {
         Ok(File::from(fd))
     }
 
-    /// Makes the link `path` that points to `target`, which is not looked at.
+    /// Makes the symlink `path` that points to `target`, which is not looked at.
     pub fn symlink(&self, target: &Path, path: &Path) -> Result<(), Error> {
         let (parent, name) = self.parent(path)?;
         rustix::fs::symlinkat(target, &parent, name)
-            .map_err(|e| self.failed("make the link", path, e))
+            .map_err(|e| self.failed("make the symlink", path, e))
     }
 
-    /// Gives `path` itself (a link is not followed) an owner.
+    /// Gives `path` itself (a symlink is not followed) an owner.
     pub fn chown(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
@@ -237,8 +238,8 @@ impl RootDir {
             .map_err(|e| self.failed("rename to", to, e))
     }
 
-    /// Removes `path` and everything below it, links themselves and not what they lead to; what is
-    /// not there is fine.
+    /// Removes `path` and everything below it, symlinks themselves and not what they lead to; what
+    /// is not there is fine.
     pub fn remove(&self, path: &Path) -> Result<(), Error> {
         match self.parent(path) {
             Ok((parent, name)) => remove_at(parent.as_fd(), name, &self.path.join(path)),
@@ -253,8 +254,8 @@ impl RootDir {
         system(what, &self.path.join(shown), source)
     }
 
-    /// Turns "cross-device link", which is all the kernel says, into the name of the link that
-    /// leads out.
+    /// Turns "cross-device link", which is all the kernel says, into the name of the symlink
+    /// that leads out.
     fn explain(&self, path: &Path, error: Errno) -> Error {
         if error != Errno::XDEV || self.links != Links::Beneath {
             return self.failed("open", path, error);
@@ -338,7 +339,7 @@ mod tests {
             assert_eq!(root.read(Path::new(path), 100).expect(path), b"inside", "{path}");
         }
         assert!(root.read(Path::new("f"), 100).expect_err("not inside").is_missing());
-        assert_eq!(root.read_link(Path::new("abs")).expect("a link"), Path::new("/d"));
+        assert_eq!(root.read_link(Path::new("abs")).expect("a symlink"), Path::new("/d"));
         assert_eq!(root.list(Path::new("abs")).expect("a directory"), ["e", "f", "same", "up"]);
         assert_eq!(root.list(Path::new("")).expect("the root").len(), 4);
     }
@@ -373,12 +374,12 @@ mod tests {
         assert_eq!(root.lstat(Path::new("d/x/y")).expect("stat").mode() & 0o7777, 0o750);
         root.create(Path::new("d/x/new"), 0o4755).expect("create");
         assert_eq!(root.lstat(Path::new("d/x/new")).expect("stat").mode() & 0o7777, 0o4755);
-        root.create(Path::new("gone"), 0o644).expect_err("a link is there");
-        root.mkdir_p(Path::new("gone/x"), 0o755).expect_err("a link to nowhere");
+        root.create(Path::new("gone"), 0o644).expect_err("a symlink is there");
+        root.mkdir_p(Path::new("gone/x"), 0o755).expect_err("a symlink to nowhere");
         root.create(Path::new("d/../z"), 0o644).expect_err("two dots");
-        root.remove(Path::new("abs")).expect("remove the link");
+        root.remove(Path::new("abs")).expect("remove the symlink");
         assert!(root.find(Path::new("abs")).expect("find").is_none());
-        root.remove(Path::new("rel/x")).expect("remove a tree through a link");
+        root.remove(Path::new("rel/x")).expect("remove a tree through a symlink");
         root.remove(Path::new("no/such/thing")).expect("nothing there is fine");
         assert!(root.find(Path::new("d/x")).expect("find").is_none());
         assert!(root.find(Path::new("d/f")).expect("find").is_some());

@@ -42,7 +42,7 @@ impl FileStamp {
     }
 
     /// Whether nothing points to other bytes: all but the time of change, which also moves when a
-    /// link or a mode is made.
+    /// hard link or a mode is made.
     pub(crate) fn same_bytes(&self, other: &Self) -> bool {
         Self { changed: other.changed, ..*self } == *other
     }

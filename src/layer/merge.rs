@@ -13,7 +13,7 @@ use super::once::{Once, Seen};
 use super::{Entry, Error, Kind, Metadata, TarReader, Wrong, name, show};
 use crate::rootfs::resolve;
 
-/// Links followed in one name before it is taken for a loop (as the kernel).
+/// Symlinks followed in one name before it is taken for a loop (as the kernel).
 /// The tree; paths are clean and in the order of a layer.
 #[derive(Debug, Default, Clone)]
 pub struct Merged {
@@ -294,7 +294,7 @@ impl Merged {
         Ok(missing)
     }
 
-    /// Makes the directory `path`, which has no links in it, and those above where a tar did not
+    /// Makes the directory `path`, which has no symlinks in it, and those above where a tar did not
     /// mention them.
     fn directories(&mut self, path: &[u8]) -> Result<(), Wrong> {
         for path in self.missing(path)? {
@@ -335,7 +335,8 @@ impl Merged {
         }
     }
 
-    /// Follows the links in `path`, inside the tree; what does not exist yet is taken as it stands.
+    /// Follows the symlinks in `path`, inside the tree; what does not exist yet is taken as it
+    /// stands.
     fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Wrong> {
         let symlink = |at: &[u8]| match self.get(at).map(|node| &node.kind) {
             Some(NodeKind::Symlink(target)) => Ok::<_, Infallible>(Some(target.to_vec())),

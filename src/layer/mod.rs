@@ -107,7 +107,7 @@ pub struct Blob {
 pub enum Form {
     /// An overlay lower directory: whiteouts become character devices 0/0, opaque markers
     /// `user.overlay.opaque`. It sees nothing of the layers below: directories that the tar uses
-    /// but does not mention become 0755 of root, and names through links of lower layers become
+    /// but does not mention become 0755 of root, and names through symlinks of lower layers become
     /// directories. A tar made by `pack` mentions all its directories, so both forms mean the same.
     Overlay,
     /// A plain tree: whiteouts delete what earlier layers put there.
@@ -282,8 +282,8 @@ pub enum Wrong {
     /// An extended attribute that cannot be kept as it is.
     #[error("its extended attribute {0:?} cannot be kept")]
     Attribute(String),
-    /// A parent that is no directory, or a chain of links without end.
-    #[error("a directory on its way is a file, or a link without end")]
+    /// A parent that is no directory, or a chain of symlinks without end.
+    #[error("a directory on its way is a file, or a symlink without end")]
     Way,
     /// Grew, shrank or was replaced while it was read.
     #[error("it changed while it was read")]

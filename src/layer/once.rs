@@ -21,7 +21,7 @@ pub(crate) enum Seen {
     Whiteout,
 }
 
-/// By clean path in which no part is a symlink: through a link one file would have two names.
+/// By clean path in which no part is a symlink: through a symlink one file would have two names.
 ///
 /// Of each path 128 bits are kept, by two functions with keys that nobody knows before: a million
 /// paths are a third of what they would be as text, and that two of them meet is less likely than

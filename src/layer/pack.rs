@@ -170,7 +170,7 @@ impl<W: Write> Walk<W> {
             FileType::RegularFile => self.file(dir, name, path, &stat)?,
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, vec![])
-                    .map_err(|e| system("read the link", path, e))?;
+                    .map_err(|e| system("read the symlink", path, e))?;
                 self.tar.symlink(path, &meta(&stat, Default::default()), target.to_bytes())?;
             }
             FileType::Fifo => self.tar.fifo(path, &meta(&stat, Default::default()))?,

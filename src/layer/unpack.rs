@@ -1,6 +1,6 @@
-//! A layer tar to a directory. Nothing outside the directory can be reached: links in names are
+//! A layer tar to a directory. Nothing outside the directory can be reached: symlinks in names are
 //! followed by hand inside it, and every file is made by a call on the descriptor of its own
-//! directory, which was opened by the kernel without following any link.
+//! directory, which was opened by the kernel without following any symlink.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -68,7 +68,7 @@ pub fn unpack_with(tar: &mut dyn Read, dir: &Path, options: &Options) -> Result<
 /// A directory in use.
 struct Parent {
     fd: OwnedFd,
-    /// Its path without links.
+    /// Its path without symlinks.
     path: Vec<u8>,
     /// New files in it start with an ACL that they must lose.
     default_acl: bool,
@@ -130,7 +130,7 @@ impl Work<'_> {
         match &entry.kind {
             Kind::File => self.file(&parent, last, entry, data),
             Kind::Symlink(target) => {
-                self.fresh(&parent, last, entry, "make the link", |dir| {
+                self.fresh(&parent, last, entry, "make the symlink", |dir| {
                     rustix::fs::symlinkat(&**target, dir, last)
                 })?;
                 self.finish_special(&parent, last, entry, None)
@@ -215,7 +215,7 @@ impl Work<'_> {
                 .map_err(|e| owner_error(path, meta, e))?;
         }
         if let Some(mode) = mode {
-            // Follows links, but what was made a moment ago is none.
+            // Follows symlinks, but what was made a moment ago is none.
             rustix::fs::chmodat(&parent.fd, last, Mode::from_raw_mode(mode), AtFlags::empty())
                 .map_err(|e| system("set the mode of", path, e))?;
         }
@@ -329,7 +329,7 @@ impl Work<'_> {
         }
     }
 
-    /// Returns the open directory `directory`, through links and made where missing.
+    /// Returns the open directory `directory`, through symlinks and made where missing.
     fn parent(&mut self, directory: &[u8], entry: &Entry) -> Result<Rc<Parent>, Error> {
         if let Some(parent) = self.parents.get(directory) {
             return Ok(parent.clone());
@@ -358,7 +358,7 @@ impl Work<'_> {
         Ok(parent)
     }
 
-    /// Opens a directory by a path in which nothing is a link.
+    /// Opens a directory by a path in which nothing is a symlink.
     fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -395,8 +395,8 @@ impl Work<'_> {
         Ok(fd)
     }
 
-    /// Follows the links in `path` by hand, inside the root; what does not exist yet is taken as it
-    /// stands.
+    /// Follows the symlinks in `path` by hand, inside the root; what does not exist yet is taken as
+    /// it stands.
     fn resolve(&self, path: &[u8], entry: &Entry) -> Result<Vec<u8>, Error> {
         let symlink = |at: &[u8]| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -28,7 +28,7 @@ pub(super) fn mkdir(path: &Path, mode: u32) -> Result<(), Fault> {
         .doing(|| format!("make the directory {}", path.display()))
 }
 
-/// Makes `place` and the directories above it in the root, through no link, and opens it.
+/// Makes `place` and the directories above it in the root, through no symlink, and opens it.
 pub(super) fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
     let mut at = open_dir(CWD, "r").doing(|| "open the root".into())?;
     for part in place {
@@ -40,7 +40,7 @@ pub(super) fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
         }
         at = open_dir(at.as_fd(), part).map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP | libc::ENOTDIR) => {
-                Fault::image(format!("/{} lies behind a link", place.display()))
+                Fault::image(format!("/{} lies behind a symlink", place.display()))
             }
             _ => Fault::new(format!("open the directory /{}", place.display()), error),
         })?;
@@ -48,7 +48,7 @@ pub(super) fn mkdir_all(place: &Path) -> Result<OwnedFd, Fault> {
     Ok(at)
 }
 
-/// Opens something below the staging tmpfs, through no link: a link of the image could lead
+/// Opens something below the staging tmpfs, through no symlink: one of the image could lead
 /// anywhere, above all one of /proc.
 fn open_path(path: &Path, more: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
@@ -89,7 +89,7 @@ pub(super) fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> 
     Ok(mount)
 }
 
-/// Puts a detached mount at `at`, which is no link.
+/// Puts a detached mount at `at`, which is no symlink.
 pub(super) fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
     let what = || format!("mount on {}", at.display());
     let to = open_path(at, OFlags::empty()).doing(what)?;

@@ -102,8 +102,8 @@ fn lock_in(dir: &Path, taken: &[Range<u64>]) -> io::Result<Option<Slot>> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // The parent may be writable to everybody: somebody else's directory or link there is not ours
-    // to use.
+    // The parent may be writable to everybody: somebody else's directory or symlink there is not
+    // ours to use.
     let meta = fs::symlink_metadata(dir)?;
     if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
         return Err(io::Error::new(

@@ -121,7 +121,7 @@ pub(super) fn build(
     Ok(Built { debris, upper })
 }
 
-/// The root in the making. Paths in it are relative to `r` and free of links.
+/// The root in the making. Paths in it are relative to `r` and free of symlinks.
 struct Root {
     view: View,
     dev: PathBuf,
@@ -217,7 +217,7 @@ impl Root {
         for name in ["dev", "proc", "sys", "tmp"] {
             let at = root.view.resolve(&Path::new("/").join(name))?;
             // A program that finds /proc elsewhere is fooled; and nothing that images do needs
-            // these three to be links.
+            // these three to be symlinks.
             if at != Path::new(name) && ["dev", "proc", "sys"].contains(&name) {
                 return Err(Fault::image(format!(
                     "/{name} in the image is a symbolic link, not a directory"

@@ -28,7 +28,7 @@ pub(super) enum Kind {
 /// The root as it is before anything is mounted on it.
 pub(super) struct View {
     image: Stack,
-    /// Places that will be covered by an empty tmpfs or the like, without links, relative to the
+    /// Places that will be covered by an empty tmpfs or the like, without symlinks, relative to the
     /// root.
     covers: Vec<PathBuf>,
 }
@@ -48,7 +48,7 @@ enum Found {
 }
 
 impl Stack {
-    /// Looks at `place`, which goes through no link.
+    /// Looks at `place`, which goes through no symlink.
     fn find(&self, place: &Path) -> rustix::io::Result<Found> {
         let mut merged: Vec<&Path> = self.0.iter().map(PathBuf::as_path).collect();
         let mut shown = None;
@@ -119,7 +119,7 @@ impl View {
         self.covers.iter().any(|cover| place.starts_with(cover))
     }
 
-    /// Where the absolute path `at` leads in this root, relative to it, with every link resolved
+    /// Where the absolute path `at` leads in this root, relative to it, with every symlink resolved
     /// inside it and also at the end. Parts that do not exist are taken as they are.
     pub(super) fn resolve(&self, at: &Path) -> Result<PathBuf, Fault> {
         let failed =

@@ -117,7 +117,8 @@ pub(super) fn make_dir(path: &Path, mode: u32) -> Result<bool, files::Error> {
     Ok(true)
 }
 
-/// Opens a regular file to read: no link is followed, no fifo waited for; `None` where nothing is.
+/// Opens a regular file to read: no symlink is followed, no fifo waited for; `None` where nothing
+/// is.
 pub(super) fn open(path: &Path) -> Result<Option<(File, u64)>, files::Error> {
     let flags =
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;

@@ -135,7 +135,7 @@ mod tests {
         }
         std::fs::remove_file(path).expect("remove");
         std::os::unix::fs::symlink("/etc/passwd", path).expect("symlink");
-        read::<serde_json::Value>(path).expect_err("a link");
-        append(path, &serde_json::json!({})).expect_err("a link");
+        read::<serde_json::Value>(path).expect_err("a symlink");
+        append(path, &serde_json::json!({})).expect_err("a symlink");
     }
 }

@@ -331,7 +331,7 @@ fn entry(line: &[u8]) -> Result<(Vec<u8>, Node), &'static str> {
                 target = Some(
                     unescape(value)
                         .filter(|target| !target.is_empty())
-                        .ok_or("not a link target")?,
+                        .ok_or("not a symlink target")?,
                 )
             }
             _ => return Err("a word that bake does not write"),

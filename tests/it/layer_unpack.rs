@@ -555,7 +555,7 @@ fn layers_upon_layers_in_a_tree() {
         .expect_err("below a file");
     assert_eq!(
         error.to_string(),
-        "cannot unpack the tar entry \"was-dir/x\": a directory on its way is a file, or a link without end"
+        "cannot unpack the tar entry \"was-dir/x\": a directory on its way is a file, or a symlink without end"
     );
     lab.unharmed();
 }

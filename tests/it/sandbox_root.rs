@@ -248,7 +248,7 @@ fn userns_an_image_that_stands_in_the_way_is_told_so() {
         &|at| hosts_link(at, "/proc/1/root/etc/hosts"),
         "/etc/hosts leads to /proc/1/root/etc/hosts",
     );
-    check("resolv-fd", &|at| hosts_link(at, "/dev/fd/3"), "/dev/fd lies behind a link");
+    check("resolv-fd", &|at| hosts_link(at, "/dev/fd/3"), "/dev/fd lies behind a symlink");
     check(
         "etc-proc",
         &|at| symlink("proc/self/root", at.join("etc")).unwrap(),

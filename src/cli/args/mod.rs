@@ -189,10 +189,10 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Compare two versions
     ///
-    /// Compares packages by version, files by content, mode, owner, attributes, capabilities and
-    /// links, and the settings to run them with. Files of a package that was added, removed or
-    /// changed are counted with it, and long lists of files in one directory are folded into one
-    /// line. Exit code 3 when the versions differ.
+    /// Compares packages by version, files by content, mode, owner, attributes, capabilities,
+    /// symlinks and hard links, and the settings to run them with. Files of a package that was
+    /// added, removed or changed are counted with it, and long lists of files in one directory are
+    /// folded into one line. Exit code 3 when the versions differ.
     ///
     /// Example: bake diff web:1.0.0 web:2.0.0
     Diff(DiffArgs),
@@ -200,9 +200,9 @@ pub(crate) enum Command {
     ///
     /// Reads every file of the image on the machine (or in a container's root, or on a mounted
     /// disk) and lists what was added, removed or changed: content, mode, owner, attributes,
-    /// capabilities, links. Left out are /proc, /sys, /dev, /run, /tmp, the image's volumes, what
-    /// every machine writes (docs/drift.md) and the recipe's `[drift] ignore`. Changes nothing.
-    /// Exit code 3 unless the verdict is `exact`.
+    /// capabilities, symlinks and hard links. Left out are /proc, /sys, /dev, /run, /tmp, the
+    /// image's volumes, what every machine writes (docs/drift.md) and the recipe's `[drift]
+    /// ignore`. Changes nothing. Exit code 3 unless the verdict is `exact`.
     ///
     /// `--pid` compares a running machine: a container's process, or `bake run` itself.
     ///

@@ -75,8 +75,8 @@ impl Seen {
         (self.links > 1).then_some((self.stamp.device, self.stamp.inode))
     }
 
-    /// Makes a node of it, with ids in the image's own numbers; a link's target and a file's digest
-    /// are the caller's to add.
+    /// Makes a node of it, with ids in the image's own numbers; a symlink's target and a file's
+    /// digest are the caller's to add.
     pub(super) fn node(&self, shift: Shift) -> Node {
         let kind = match self.kind {
             FileType::RegularFile => Kind::File { size: self.stamp.size, digest: None },
@@ -114,7 +114,7 @@ pub(super) fn attributes(fd: impl AsFd, node: &mut Node, shift: Shift) -> Result
 }
 
 /// Opens a regular file or directory by its path; never waits (a fifo may have taken its place),
-/// never follows a link.
+/// never follows a symlink.
 pub(super) fn open(root: &RootDir, path: &[u8], directory: bool) -> Result<OwnedFd, Errno> {
     let kind = if directory { OFlags::DIRECTORY } else { OFlags::NONBLOCK | OFlags::NOCTTY };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | kind;

@@ -42,7 +42,7 @@ pub fn living(pid: u32) -> Result<Living, Error> {
         ))));
     }
     let root = at.join("root");
-    // Whoever may not follow this link would be shown that the directory is missing.
+    // Whoever may not follow this symlink would be shown that the directory is missing.
     fs::read_link(&root).map_err(fail)?;
     Ok(Living { root, shift: users })
 }

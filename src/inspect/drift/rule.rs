@@ -60,7 +60,7 @@ pub(super) struct Rules {
 
 impl Rules {
     /// Collects what is left out: always the kernel's directories and `volumes` (absolute paths,
-    /// links followed in `tree`), then, unless `strict`, what every machine writes, then
+    /// symlinks followed in `tree`), then, unless `strict`, what every machine writes, then
     /// `patterns`, of which later ones may take earlier ones back.
     pub(super) fn new<'a>(
         tree: &Tree,

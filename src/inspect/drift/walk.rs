@@ -1,6 +1,6 @@
 //! A living root, directory by directory, against the names of an image. Many threads; every
-//! directory and file is opened by its whole path from the root, without following a link, so that
-//! nothing has to be kept open and nothing can be swapped in.
+//! directory and file is opened by its whole path from the root, without following a symlink, so
+//! that nothing has to be kept open and nothing can be swapped in.
 //!
 //! What changes meanwhile is reported as such: a name that is gone between two looks is looked for
 //! again, a file that does not hold still is [`What::Unstable`]. What may not be read is

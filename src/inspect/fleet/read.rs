@@ -104,8 +104,8 @@ pub(super) fn read(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>
                     Ok(entry) if entry.file_type().is_file() => {
                         files.push((entry.into_path(), false))
                     }
-                    // Links and fifos in a directory of reports are somebody's mistake, directories
-                    // are walked.
+                    // Symlinks and fifos in a directory of reports are somebody's mistake,
+                    // directories are walked.
                     Ok(entry) if entry.file_type().is_dir() => {}
                     Ok(entry) => {
                         found.push(Found::Bad(Kind::Unreadable, place(entry.path(), None)))
