@@ -2,6 +2,7 @@
 //! Runs nothing.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::error::{Error, Failed};
 use super::locking::Locking;
@@ -20,6 +21,7 @@ use crate::plan::explained::{Explained, Outcome, Step};
 use crate::plan::graph;
 use crate::plan::lock::Lock;
 use crate::plan::why::{StandsOn, Why};
+use crate::recipe::BaseKind;
 use crate::store::{Found, StepCache};
 
 /// Layers by content, the lowest first; none: it is not known yet which they will be.
@@ -34,18 +36,24 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explain
     let ordered = order::order(requests)?;
     let mut all: Vec<(Explained, Roots, Chain)> = vec![];
     for one in &ordered {
-        let (request, below) = (&one.request, one.base.map(|base| &all[base]));
+        let request = &one.request;
         let explained = || -> Result<_, Error> {
             let locking = Locking::open(&request.recipe, request.lock)?;
-            let roots = prepare(job, request, &locking, below.map(|(_, roots, _)| roots))?;
+            let below = |(path, at): (&'_ PathBuf, &usize)| (path.clone(), &all[*at]);
+            let bases: BTreeMap<PathBuf, &(Explained, Roots, Chain)> =
+                one.bases.iter().map(below).collect();
+            let below = bases.iter().map(|(path, (_, roots, _))| (path.as_path(), roots)).collect();
+            let roots = prepare(job, request, &locking, &below)?;
             let image = roots.main().plan.image.clone();
             let already = published_already(job, request, &roots, one.wanted).ok().flatten();
             let cache = job.store.step_cache()?;
-            let mut look = Look { cache, request, locking: &locking, stages: BTreeMap::new() };
-            let below_chain = below.and_then(|(.., chain)| chain.clone());
+            let recipes =
+                bases.iter().map(|(path, (.., chain))| (path.clone(), chain.clone())).collect();
+            let stages = BTreeMap::new();
+            let mut look = Look { cache, request, locking: &locking, recipes, stages };
             let (mut steps, mut chain) = (vec![], None);
             for ready in &roots.0 {
-                let (of_root, gives) = look.root(ready, below_chain.as_ref())?;
+                let (of_root, gives) = look.root(ready)?;
                 steps.extend(of_root);
                 match &ready.stage {
                     Some(stage) => drop(look.stages.insert(stage.clone(), gives)),
@@ -57,8 +65,8 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explain
             }
             let (recipe, already) =
                 (request.recipe.clone(), already.map(|one| one.manifest.digest));
-            let below = below.map(|(below, ..)| below.image.as_str());
-            let nodes = graph::draw(&roots.main().recipe, below);
+            let image_of = |path: &Path| bases.get(path).map(|(below, ..)| below.image.clone());
+            let nodes = graph::draw(&roots.main().recipe, &image_of);
             Ok((
                 Explained { recipe, asked: one.wanted, image, already, steps, nodes },
                 roots,
@@ -76,13 +84,15 @@ struct Look<'a> {
     cache: StepCache,
     request: &'a Request,
     locking: &'a Locking,
+    /// What the recipes that it stands on give.
+    recipes: BTreeMap<PathBuf, Chain>,
     /// What the stages looked at so far give.
     stages: BTreeMap<String, Chain>,
 }
 
 impl Look<'_> {
     /// Explains one root, and returns what it gives.
-    fn root(&self, ready: &Root, below: Option<&Vec<Digest>>) -> Result<(Vec<Step>, Chain), Error> {
+    fn root(&self, ready: &Root) -> Result<(Vec<Step>, Chain), Error> {
         let stage = ready.stage.as_deref();
         let record = Record::open(&self.cache, &ready.recipe_path, stage);
         let empty = Lock::default();
@@ -90,10 +100,10 @@ impl Look<'_> {
         let mut chain = match &ready.start {
             Start::Made(_) => Some(vec![]),
             Start::Stage { name, .. } => self.stages.get(name).cloned().flatten(),
-            Start::Image(image) if image.reference.is_none() => below.cloned(),
-            Start::Image(image) => {
-                Some(image.layers.iter().map(|(blob, _)| blob.diff_id).collect())
-            }
+            Start::Image(image) => match &ready.recipe.base.kind {
+                BaseKind::Recipe(path) => self.recipes.get(path).cloned().flatten(),
+                _ => Some(image.layers.iter().map(|(blob, _)| blob.diff_id).collect()),
+            },
         };
         let made = matches!(ready.start, Start::Made(_));
         let name = &ready.plan.base;

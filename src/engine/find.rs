@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::Error;
 use super::locking::Locking;
 use super::request::Request;
-use super::roots::Roots;
+use super::roots::Below;
 use super::stored;
 use crate::archive::{self, Source};
 use crate::base;
@@ -25,7 +25,8 @@ pub(super) struct From<'a> {
     pub(super) locking: &'a Locking,
     pub(super) context: &'a Path,
     pub(super) platform: &'a Platform,
-    pub(super) below: Option<&'a Roots>,
+    /// The recipes of this run that it may stand on.
+    pub(super) below: &'a Below<'a>,
 }
 
 impl From<'_> {
@@ -59,8 +60,8 @@ impl From<'_> {
                     .map(|image| Start::Image(Box::new(image)))
                     .map_err(|why| self.failed(recipe, why))
             }
-            BaseKind::Recipe(_) => {
-                let below = self.below.ok_or_else(|| job::Error::Failed {
+            BaseKind::Recipe(path) => {
+                let below = self.below.get(path.as_path()).ok_or_else(|| job::Error::Failed {
                     what: "use another recipe as base".to_owned(),
                     why: "it is not part of this run".to_owned(),
                 })?;

@@ -48,7 +48,7 @@ use crate::plan::lock::Lock;
 pub use collect::collect;
 pub use error::Failed;
 pub use locking::LockMode;
-pub use order::{Ordered, order};
+pub use order::{Bases, Ordered, order};
 pub use published::KEY_ANNOTATION;
 pub use request::{Baked, NetworkOptions, NoCache, Request};
 pub use shell::shell;

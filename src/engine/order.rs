@@ -1,6 +1,7 @@
 //! Which recipes a run builds, in the order in which they need each other: what a recipe stands on
 //! comes before it, whether it was asked for or not.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Failed};
@@ -14,9 +15,12 @@ pub struct Ordered {
     pub request: Request,
     /// It was asked for; else it is only what others stand on.
     pub wanted: bool,
-    /// The recipe that it stands on: its place in the order.
-    pub base: Option<usize>,
+    /// The recipes that it and its stages stand on.
+    pub bases: Bases,
 }
+
+/// Recipes that another stands on, as that writes them: their places in the order.
+pub type Bases = BTreeMap<PathBuf, usize>;
 
 /// Returns the recipes of `requests` and those that they stand on: first those that stand on
 /// nothing, in the order asked for, then the others behind what they stand on.
@@ -32,18 +36,19 @@ pub fn order(requests: &[Request]) -> Result<Vec<Ordered>, Failed> {
     }
     // Whoever stands on another is behind all that do not: these are prepared side by side.
     let (free, bound): (Vec<usize>, Vec<usize>) =
-        (0..found.len()).partition(|at| found[*at].base.is_none());
+        (0..found.len()).partition(|at| found[*at].bases.is_empty());
     let place = |at: usize| free.iter().chain(&bound).position(|other| *other == at);
-    let bases: Vec<Option<usize>> = found.iter().map(|one| one.base.and_then(place)).collect();
-    let mut slots: Vec<Option<(Found, Option<usize>)>> =
-        found.into_iter().zip(bases).map(Some).collect();
+    let moved = |(path, at): (&PathBuf, &usize)| place(*at).map(|at| (path.clone(), at));
+    let bases: Vec<Bases> =
+        found.iter().map(|one| one.bases.iter().filter_map(moved).collect()).collect();
+    let mut slots: Vec<Option<(Found, Bases)>> = found.into_iter().zip(bases).map(Some).collect();
     let order: Vec<usize> = free.into_iter().chain(bound).collect();
     let take = |at: usize| slots[at].take();
     let taken = order.into_iter().filter_map(take);
-    let ordered = |(found, base): (Found, Option<usize>)| Ordered {
+    let ordered = |(found, bases): (Found, Bases)| Ordered {
         request: found.request,
         wanted: found.wanted,
-        base,
+        bases,
     };
     Ok(taken.map(ordered).collect())
 }
@@ -53,7 +58,7 @@ struct Found {
     path: PathBuf,
     request: Request,
     wanted: bool,
-    base: Option<usize>,
+    bases: Bases,
 }
 
 /// Adds a recipe and what it stands on; returns its place. `way`: the recipes that stand on it.
@@ -78,19 +83,21 @@ fn visit(
         None => inputs::look_over(&request.recipe, &request.inputs)
             .map_err(|error| fail(error.into()))?,
     };
-    let mut base = None;
-    if let BaseKind::Recipe(file) = &looked.recipe.base.kind {
+    let mut bases = Bases::new();
+    let of_stages = looked.recipe.stages.iter().map(|stage| &stage.base);
+    for base in of_stages.chain([&looked.recipe.base]) {
+        let BaseKind::Recipe(file) = &base.kind else { continue };
         let below = request.recipe.parent().unwrap_or(Path::new("")).join(file);
         way.push(path.clone());
         let asked = requests.iter().find(|one| real(&one.recipe) == real(&below)).cloned();
         let next = asked.unwrap_or_else(|| unasked(&request, &below));
         let at = real(&next.recipe);
-        base = Some(visit(found, next, at, requests, way)?);
+        bases.insert(file.clone(), visit(found, next, at, requests, way)?);
         way.pop();
     }
     let wanted = requests.iter().any(|one| real(&one.recipe) == path);
     let request = Request { checked: Some(looked), ..request };
-    found.push(Found { path, request, wanted, base });
+    found.push(Found { path, request, wanted, bases });
     Ok(found.len() - 1)
 }
 

@@ -9,7 +9,7 @@ use super::find::From;
 use super::locking::Locking;
 use super::names::known_steps;
 use super::request::Request;
-use super::roots::Roots;
+use super::roots::{Below, Roots};
 use crate::archive::{Options, Source};
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
@@ -23,12 +23,12 @@ use crate::plan::{self, Plan};
 use crate::recipe::Recipe;
 use crate::trial::{self, Tests};
 
-/// Reads, pins and plans a recipe. `below`: the image of the recipe that is its base.
+/// Reads, pins and plans a recipe. `below`: what it may stand on.
 pub(super) fn prepare(
     job: &JobContext<'_>,
     request: &Request,
     locking: &Locking,
-    below: Option<&Roots>,
+    below: &Below<'_>,
 ) -> Result<Roots, Error> {
     let platform = Platform::host();
     let mut with = request.inputs.clone();

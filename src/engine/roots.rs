@@ -1,8 +1,14 @@
 //! The roots of a recipe: its stages and its image.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use crate::digest::Digest;
 use crate::executor::Root;
 use crate::plan::lock::Lock;
+
+/// What a recipe and its stages may stand on: other recipes, by their paths as it writes them.
+pub(super) type Below<'a> = BTreeMap<&'a Path, &'a Roots>;
 
 /// The roots of one recipe: its stages, each after those that it needs, and the image.
 pub(super) struct Roots(pub(super) Vec<Root>);

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::each::{all, each};
 use super::error::{Error, Failed};
 use super::locking::Locking;
-use super::order::{self, Ordered};
+use super::order::{self, Bases, Ordered};
 use super::pool::Pool;
 use super::prepare::prepare;
 use super::published::{published_already, tested};
 use super::request::Request;
-use super::roots::Roots;
+use super::roots::{Below, Roots};
 use super::run::Run;
 use super::stored;
 use super::work::{Others, Work};
@@ -33,8 +33,8 @@ pub(super) struct Prepared {
     pub(super) wanted: bool,
     pub(super) locking: Locking,
     pub(super) roots: Roots,
-    /// The recipe that is its base.
-    base: Option<usize>,
+    /// The recipes that it stands on.
+    bases: Bases,
     /// Published from the same key already.
     pub(super) already: Option<Version>,
     sink: Sink,
@@ -79,7 +79,7 @@ pub(super) fn prepared(
 ) -> Result<Vec<Prepared>, Failed> {
     let ordered = order::order(requests)?;
     let alone = ordered.len() == 1;
-    let one = |ordered: &Ordered, below: Option<&Roots>| {
+    let one = |ordered: &Ordered, below: &Below<'_>| {
         let start = Instant::now();
         let request = &ordered.request;
         let locking = Locking::open(&request.recipe, request.lock)?;
@@ -95,17 +95,19 @@ pub(super) fn prepared(
             None => Sink::clone(&sink),
         };
         let sinks = roots.0.iter().map(of).collect();
-        let (request, wanted, base) = (request.clone(), ordered.wanted, ordered.base);
+        let (request, wanted, bases) = (request.clone(), ordered.wanted, ordered.bases.clone());
         let took = start.elapsed();
-        Ok(Prepared { request, wanted, locking, roots, base, already, sink, sinks, took })
+        Ok(Prepared { request, wanted, locking, roots, bases, already, sink, sinks, took })
     };
     let recipe = |at: usize| ordered[at].request.recipe.clone();
     // Those that stand on nothing of this run need not wait for each other.
-    let free = ordered.iter().take_while(|one| one.base.is_none()).count();
-    let mut out = all(each(jobs, &ordered[..free], stop, |ordered| one(ordered, None)), recipe)?;
+    let free = ordered.iter().take_while(|one| one.bases.is_empty()).count();
+    let mut out =
+        all(each(jobs, &ordered[..free], stop, |ordered| one(ordered, &Below::new())), recipe)?;
     for (at, ordered) in ordered.iter().enumerate().skip(free) {
-        let below = ordered.base.map(|base| &out[base].roots);
-        let next = one(ordered, below).map_err(|error| Failed { recipe: recipe(at), error })?;
+        let below = ordered.bases.iter().map(|(path, at)| (path.as_path(), &out[*at].roots));
+        let next =
+            one(ordered, &below.collect()).map_err(|error| Failed { recipe: recipe(at), error })?;
         out.push(next);
     }
     each_image_once(&out)?;
@@ -135,13 +137,13 @@ pub(super) fn prepare_one(
     let ordered = order::order(std::slice::from_ref(request)).map_err(|failed| failed.error)?;
     let mut prepared: Vec<Roots> = vec![];
     for one in &ordered {
-        let below = one.base.map(|base| &prepared[base]);
+        let below = one.bases.iter().map(|(path, at)| (path.as_path(), &prepared[*at])).collect();
         // With what was read to find the order: nothing is read again.
         let roots = if one.wanted {
-            prepare(job, &one.request, locking, below)?
+            prepare(job, &one.request, locking, &below)?
         } else {
             let locking = Locking::open(&one.request.recipe, one.request.lock)?;
-            prepare(job, &one.request, &locking, below)?
+            prepare(job, &one.request, &locking, &below)?
         };
         prepared.push(roots);
     }
@@ -249,7 +251,8 @@ fn start<'a>(
     let mut number = 0;
     for (at, one) in prepared.iter().enumerate() {
         let fail = |error| one.failed(error);
-        let mut others = Others { base: one.base.map(|base| mains[base]), ..Others::default() };
+        let recipes = one.bases.iter().map(|(path, at)| (path.clone(), mains[*at])).collect();
+        let mut others = Others { recipes, ..Others::default() };
         if let Some(version) = &one.already {
             if one.wanted {
                 let job = JobContext { sink: &one.sink, ..*job };
@@ -257,10 +260,16 @@ fn start<'a>(
             }
             number += one.roots.0.len();
             mains.push(number - 1);
-            if prepared.iter().any(|other| other.base == Some(at)) {
+            if needed(prepared, at) {
                 let image = stored::artifact(job.store, version).map_err(fail)?;
                 pool.set(number - 1, Some(image));
             }
+            continue;
+        }
+        if !one.wanted && !needed(prepared, at) {
+            // What stands on it is published already.
+            number += one.roots.0.len();
+            mains.push(number - 1);
             continue;
         }
         for (root, sink) in one.roots.0.iter().zip(&one.sinks) {
@@ -282,11 +291,18 @@ fn start<'a>(
     Ok(running)
 }
 
+/// Whether a recipe that is to be built stands on recipe `at`, by way of others or not.
+fn needed(prepared: &[Prepared], at: usize) -> bool {
+    let stands = |other: &Prepared| other.bases.values().any(|base| *base == at);
+    let mut above = prepared.iter().enumerate().filter(|(_, other)| stands(other));
+    above.any(|(at, other)| other.already.is_none() && (other.wanted || needed(prepared, at)))
+}
+
 /// Names the recipes that stand on one that failed.
 fn say_what_stands_on(prepared: &[Prepared], failed: &Failed) {
     for one in prepared {
-        let base = one.base.map(|base| &prepared[base].request.recipe);
-        if base == Some(&failed.recipe) {
+        let mut bases = one.bases.values().map(|at| &prepared[*at].request.recipe);
+        if bases.any(|base| *base == failed.recipe) {
             let (above, below) = (one.request.recipe.display(), failed.recipe.display());
             let message = format!("{above} stands on {below}, which failed");
             (one.sink)(Event::Note { message });

@@ -1,6 +1,7 @@
 //! A root of a run: what it is built with, and the other roots that it waits for.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +13,7 @@ use crate::executor::{Build, NodeFailure, Start, Trouble};
 use crate::job;
 use crate::layer::{Blob, Compression};
 use crate::plan::artifact::{Artifact, ArtifactLayer, Built};
+use crate::recipe::BaseKind;
 
 /// A root of a run.
 pub(super) struct Work<'a> {
@@ -30,8 +32,8 @@ pub(super) struct Work<'a> {
 pub(super) struct Others {
     /// The stages of the same recipe, by name.
     pub(super) stages: BTreeMap<String, usize>,
-    /// The image of another recipe that is the base.
-    pub(super) base: Option<usize>,
+    /// The images of other recipes that this one stands on, by path.
+    pub(super) recipes: BTreeMap<PathBuf, usize>,
 }
 
 impl Work<'_> {
@@ -63,10 +65,14 @@ impl Work<'_> {
 
     /// Returns the layers that this root stands on, where it does not make its base; waits for them.
     pub(super) fn below(&self) -> Result<Option<Arc<Artifact>>, Error> {
-        match (&self.build.root.start, self.others.base) {
+        let recipe = match &self.build.root.recipe.base.kind {
+            BaseKind::Recipe(path) => self.others.recipes.get(path),
+            _ => None,
+        };
+        match (&self.build.root.start, recipe) {
             (Start::Made(_), _) => Ok(None),
             (Start::Stage { name, .. }, _) => self.stage(name).map(Some),
-            (Start::Image(_), Some(number)) => self.root(number).map(Some),
+            (Start::Image(_), Some(number)) => self.root(*number).map(Some),
             (Start::Image(image), None) => {
                 let layer = |(blob, compression): &(Blob, Compression)| ArtifactLayer {
                     path: self.build.job.store.blob_path(&blob.digest),

@@ -6,6 +6,8 @@
 //!                             base ─► 1 ─► 2 ─► image ─► test 1
 //! ```
 
+use std::path::Path;
+
 use super::Plan;
 use crate::recipe::{BaseKind, Recipe};
 use crate::step::{Content, Lowered, Mount, Op};
@@ -114,10 +116,10 @@ impl Node {
     }
 }
 
-/// Draws what `recipe` builds, each node behind what it is made from. `below`: the image of the
-/// recipe that is its base, as `name:version`.
+/// Draws what `recipe` builds, each node behind what it is made from. `below` says which image,
+/// as `name:version`, the recipe of a path makes that is a base.
 #[must_use]
-pub fn draw(recipe: &Recipe, below: Option<&str>) -> Vec<Node> {
+pub fn draw(recipe: &Recipe, below: &dyn Fn(&Path) -> Option<String>) -> Vec<Node> {
     let mut drawing = Drawing { image: super::draw(recipe).image, below, nodes: vec![] };
     for stage in &recipe.stages {
         let plan = super::of_stage(recipe, stage);
@@ -134,7 +136,7 @@ pub fn draw(recipe: &Recipe, below: Option<&str>) -> Vec<Node> {
 
 struct Drawing<'a> {
     image: String,
-    below: Option<&'a str>,
+    below: &'a dyn Fn(&Path) -> Option<String>,
     nodes: Vec<Node>,
 }
 
@@ -186,8 +188,8 @@ impl Drawing<'_> {
             BaseKind::Stage(stage) => self.stage(stage, ""),
             BaseKind::Image(image) => outside(image.to_string()),
             BaseKind::Debian(debian) => outside(format!("debian {}", debian.suite)),
-            BaseKind::Recipe(path) => match self.below {
-                Some(image) => Input { from: Source::Node(image.to_owned()), what: String::new() },
+            BaseKind::Recipe(path) => match (self.below)(path) {
+                Some(image) => Input { from: Source::Node(image), what: String::new() },
                 None => outside(path.display().to_string()),
             },
         })
@@ -281,7 +283,7 @@ run = "make"
 mount."/src" = "src"
 "#;
         let recipe = recipe::read(text, &Inputs::default()).expect("a recipe");
-        let nodes = draw(&recipe, None);
+        let nodes = draw(&recipe, &|_| None);
         let shown: Vec<String> = nodes
             .iter()
             .map(|node| {

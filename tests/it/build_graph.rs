@@ -319,3 +319,74 @@ fn an_image_for_another_platform_is_no_base() {
         assert!(failed.err.contains(part), "{part}: {}", failed.err);
     }
 }
+
+/// Each root stands on what it names, whatever the others of its recipe stand on.
+#[test]
+fn stages_stand_on_recipes_and_images_of_their_own() {
+    let Some(lab) = lab() else { return };
+    let base = |name: &str| {
+        format!(
+            "[image]\nname = \"{name}\"\nversion = \"1\"\n[base]\npath = \"root\"\n\
+             [[step]]\nfile = \"/name\"\ncontent = \"{name}\\n\"\n[config]\nenv = {{ NAME = \"{name}\" }}\n"
+        )
+    };
+    for name in ["one", "two", "three"] {
+        lab.write(&format!("{name}.toml"), &base(name));
+    }
+    good(lab.bake(["build", "three.toml"]));
+    let stage = |name: &str, base: &str| {
+        format!(
+            "[[step]]\ncopy = \"/said\"\nfrom = \"{name}\"\nto = \"/{name}\"\n\
+             [stage.{name}.base]\n{base}\n[[stage.{name}.step]]\nrun = \"read name < /name; echo $name $NAME > /said\"\n"
+        )
+    };
+    let text = |base: &str| {
+        format!(
+            "{HEAD}[base]\n{base}\n{}{}{}[[test]]\nfile = \"/a\"\ncontains = \"two two\"\n\
+             [[test]]\nfile = \"/b\"\ncontains = \"three three\"\n[[test]]\nfile = \"/c\"\ncontains = \"one one\"\n",
+            stage("a", "recipe = \"two.toml\""),
+            stage("b", "image = \"three:1\""),
+            stage("c", "recipe = \"./one.toml\""),
+        )
+    };
+    for base in ["recipe = \"one.toml\"", "scratch = true", "stage = \"a\""] {
+        lab.write("tiny.toml", &text(base));
+        let built = good(lab.bake(["build", "tiny.toml"]));
+        let other = crate::lab::run(
+            lab.command(["build", "three.toml"]).env("BAKE_STORE", lab.path("other")),
+        );
+        good(other);
+        let other = crate::lab::run(
+            lab.command(["build", "tiny.toml", "--jobs", "1"]).env("BAKE_STORE", lab.path("other")),
+        );
+        assert_eq!(good(other).out, built.out, "{base}");
+        let graph = good(lab.bake(["explain", "--graph", "tiny.toml"])).out;
+        for part in ["a/base", "two:1", "three:1", "one:1"] {
+            assert!(graph.contains(part), "{part}: {graph}");
+        }
+        assert!(graph.contains("cached") && !graph.contains("runs"), "{graph}");
+        good(lab.bake(["rm", "tiny:1"]));
+        good(crate::lab::run(
+            lab.command(["rm", "tiny:1", "three:1"]).env("BAKE_STORE", lab.path("other")),
+        ));
+    }
+    // A cycle by way of a stage is one.
+    lab.write("two.toml", &format!("{HEAD}[base]\nrecipe = \"tiny.toml\"\n"));
+    let failed = lab.bake(["build", "tiny.toml"]);
+    assert!(failed.code == 2 && failed.err.contains("two.toml -> "), "{}", failed.err);
+}
+
+#[test]
+fn what_is_published_already_needs_no_base() {
+    let Some(lab) = lab() else { return };
+    company(&lab);
+    let first = good(lab.bake(["build", "orders.toml"]));
+    let again = good(lab.bake(["build", "orders.toml", "--json"]));
+    for kind in ["\"step\"", "\"started\"", "\"test\""] {
+        assert!(!again.out.contains(&format!("\"type\":{kind}")), "{}", again.out);
+    }
+    assert!(again.out.contains(&digest(&first)), "{}", again.out);
+    // Who is not published yet does.
+    let both = good(lab.bake(["build", "orders.toml", "invoices.toml"]));
+    assert!(both.out.contains(&digest(&first)) && both.out.contains("invoices:1"), "{}", both.out);
+}
