@@ -1,4 +1,4 @@
-//! `bake new`: a folder with a recipe that bakes, from one of the templates in `templates/`.
+//! `bake new`: a directory with a recipe that bakes, from one of the templates in `templates/`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,6 +9,9 @@ use crate::suggest::{alike, near};
 
 /// Stands for the image's name in the templates' files.
 const NAME: &str = "@name@";
+
+/// What recipes of templates call the JSON Schema beside them.
+const SCHEMA: &str = "recipe.schema.json";
 
 /// A template.
 #[derive(Debug)]
@@ -61,11 +64,11 @@ pub const TEMPLATES: &[Template] = &[
     template!(
         "static-binary",
         "one statically linked program and nothing else",
-        ["recipe.toml", "README.md"]
+        ["recipe.toml", "README.md", "src/main.c"]
     ),
 ];
 
-/// Why there is no new folder.
+/// Why there is no new directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -101,9 +104,13 @@ pub enum Error {
     },
 }
 
-/// Writes the files of `template` for an image called `name` into the folder `dir`, which is made
-/// if missing; returns their paths. Never overwrites anything; all files are written or none.
-pub fn create(template: &str, dir: &Path, name: &str) -> Result<Vec<PathBuf>, Error> {
+/// Writes the files of `template` for an image called `name` into the directory `dir`, which is made
+/// if missing, with the JSON Schema of recipes that they name; returns their paths. Never overwrites
+/// anything; all files are written or none.
+///
+/// # Errors
+/// See [`Error`].
+pub fn create(template: &str, dir: &Path, name: &str, schema: &str) -> Result<Vec<PathBuf>, Error> {
     let template =
         TEMPLATES.iter().find(|t| t.name == template).ok_or_else(|| Error::NoTemplate {
             name: template.to_owned(),
@@ -114,23 +121,23 @@ pub fn create(template: &str, dir: &Path, name: &str) -> Result<Vec<PathBuf>, Er
     }
     // Looked at first, for a message before anything is touched; `create_new` below is what makes
     // sure.
-    for piece in template.files {
-        let path = dir.join(piece.path);
+    for piece in template.files.iter().map(|piece| piece.path).chain([SCHEMA]) {
+        let path = dir.join(piece);
         if path.symlink_metadata().is_ok() {
             return Err(Error::Exists { path });
         }
     }
     let mut made = Made::default();
-    for piece in template.files {
-        let path = dir.join(piece.path);
-        made.write(&path, &piece.text.replace(NAME, name), piece.executable).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
-                _ => Error::Write { path: path.clone(), source },
-            }
+    let files = template.files.iter();
+    let files = files.map(|one| (one.path, one.text.replace(NAME, name), one.executable));
+    for (path, text, executable) in files.chain([(SCHEMA, schema.to_owned(), false)]) {
+        let path = dir.join(path);
+        made.write(&path, &text, executable).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
+            _ => Error::Write { path: path.clone(), source },
         })?;
     }
-    made.folders.clear();
+    made.directories.clear();
     Ok(std::mem::take(&mut made.files))
 }
 
@@ -138,12 +145,12 @@ pub fn create(template: &str, dir: &Path, name: &str) -> Result<Vec<PathBuf>, Er
 #[derive(Default)]
 struct Made {
     files: Vec<PathBuf>,
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
 impl Made {
     fn write(&mut self, path: &Path, text: &str, executable: bool) -> io::Result<()> {
-        self.make_folders(path.parent().unwrap_or(Path::new("")))?;
+        self.make_directories(path.parent().unwrap_or(Path::new("")))?;
         let mode = if executable { 0o777 } else { 0o666 };
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         self.files.push(path.to_owned());
@@ -151,13 +158,13 @@ impl Made {
         file.sync_all()
     }
 
-    fn make_folders(&mut self, path: &Path) -> io::Result<()> {
+    fn make_directories(&mut self, path: &Path) -> io::Result<()> {
         if path.as_os_str().is_empty() || path.is_dir() {
             return Ok(());
         }
-        self.make_folders(path.parent().unwrap_or(Path::new("")))?;
+        self.make_directories(path.parent().unwrap_or(Path::new("")))?;
         fs::create_dir(path)?;
-        self.folders.push(path.to_owned());
+        self.directories.push(path.to_owned());
         Ok(())
     }
 }
@@ -169,7 +176,7 @@ impl Drop for Made {
         for path in &self.files {
             let _ = fs::remove_file(path);
         }
-        for path in self.folders.iter().rev() {
+        for path in self.directories.iter().rev() {
             let _ = fs::remove_dir(path);
         }
     }

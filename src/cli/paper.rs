@@ -176,7 +176,8 @@ pub(super) fn new(ctx: &Ctx<'_>, args: &NewArgs) -> Result<u8, Report> {
     let dir = Path::new(name);
     let image =
         dir.file_name().map_or_else(|| name.clone(), |last| last.to_string_lossy().into_owned());
-    let made = template::create(&args.template, dir, &image)
+    let schema = format!("{:#}\n", recipe::schema());
+    let made = template::create(&args.template, dir, &image, &schema)
         .map_err(|error| edge::report("new", edge::USAGE, &error))?;
     for path in &made {
         if ctx.ui.json() {
@@ -185,6 +186,6 @@ pub(super) fn new(ctx: &Ctx<'_>, args: &NewArgs) -> Result<u8, Report> {
             ctx.ui.result(&clean(&path.to_string_lossy()));
         }
     }
-    ctx.ui.say(&format!("next: bake build {}", clean(&dir.join("recipe.toml").to_string_lossy())));
+    ctx.ui.say(&format!("next: bake build {}", clean(&dir.to_string_lossy())));
     Ok(edge::OK)
 }

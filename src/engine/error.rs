@@ -9,7 +9,7 @@ use crate::executor::{NodeFailure, Root, StepFailure, Trouble};
 use crate::inputs;
 use crate::job;
 use crate::plan::lock;
-use crate::recipe::Diagnostic;
+use crate::recipe::{self, Diagnostic};
 use crate::sandbox;
 use crate::store;
 use crate::trial;
@@ -19,7 +19,7 @@ use crate::trial;
 #[non_exhaustive]
 pub enum Error {
     /// The recipe has mistakes.
-    #[error("the recipe has {} {}", .0.len(), if .0.len() == 1 { "mistake" } else { "mistakes" })]
+    #[error("{}", recipe::summary(.0))]
     Recipe(Vec<Diagnostic>),
     /// The lock file cannot be used.
     #[error("cannot use {}", path.display())]

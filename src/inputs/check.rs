@@ -2,6 +2,8 @@
 //! a template with an unknown name. They are reported with the recipe's other mistakes: all at
 //! once, at the line of the step, before anything runs.
 
+use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,8 +12,11 @@ use super::facts::{MAX_TEXT, is_url};
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
-use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Recipe};
+use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Recipe, Right, Value};
 use crate::step::{Content, Op, Probe};
+
+/// Bytes of a script that are looked at for its line ends: the kernel takes no longer first line.
+const FIRST_LINE: u64 = 4096;
 
 /// Reads the recipe at `path` and looks at everything of its context that its base and steps name.
 ///
@@ -39,48 +44,101 @@ pub struct Looked {
 /// As [`check`].
 pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let text: Arc<str> = read::text(path)?.into();
-    let mut recipe = read::parse(&text, path, inputs)?;
-    let dir = path.parent().unwrap_or(Path::new("")).join(&recipe.image.context);
-    let context = Context::open(&dir, &lock_file(path, &dir), &own_files(path, inputs, &dir))
+    let read =
+        recipe::read_what_is_right(&text, &Inputs { file: path.to_owned(), ..inputs.clone() });
+    let open = |dir: &Path| {
+        let dir = path.parent().unwrap_or(Path::new("")).join(dir);
+        Context::open(&dir, &lock_file(path, &dir), &own_files(path, inputs, &dir))
+            .map(|context| (dir, context))
+    };
+    let mut recipe = match read {
+        Ok(recipe) => recipe,
+        Err(broken) => {
+            let recipe::Broken { mut mistakes, right } = *broken;
+            // A context that cannot be read is a mistake of its own, for when these are mended.
+            if let Some(Ok((_, context))) = right.context.as_deref().map(open) {
+                mistakes.extend(missing(path, &text, &context, &right));
+                mistakes.sort_by_key(|one| (one.file != path, one.line));
+            }
+            return Err(Error::Recipe(mistakes));
+        }
+    };
+    let (dir, context) = open(&recipe.image.context)
         .map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
-    let mut found = vec![];
-    let bases = recipe.stages.iter().map(|stage| &stage.base).chain([&recipe.base]);
-    for base in bases {
-        if let BaseKind::Path(file) = &base.kind
-            && let Err(error) = context.find(file)
-        {
-            found.push(at_line(path, &text, base.line, &error));
-        }
-    }
-    let stages = recipe.stages.iter().flat_map(|stage| &stage.steps);
-    for step in stages.chain(&recipe.steps) {
-        for op in &step.ops {
-            let mounted = wanted::of(op).into_iter().filter(|one| one.stage.is_none());
-            let missing = mounted.filter_map(|one| context.look_over(&one.op).err());
-            found.extend(missing.map(|error| at_line(path, &text, step.line, &error)));
-            if let Err(error) = look(&context, op) {
-                found.push(at_line(path, &text, step.line, &error));
-            } else if let Op::Write { content: Content::Template(file), .. } = op {
-                found.extend(template(&context, file, &recipe));
-            }
-        }
-    }
-    for test in &recipe.tests {
-        for probe in &test.probes {
-            if let Probe::Script { file, .. } = probe
-                && let Err(error) = context.open_file(file)
-            {
-                found.push(at_line(path, &text, test.line, &error));
-            }
-        }
-    }
+    let found = missing(path, &text, &context, &recipe.right());
     recipe.warnings.extend(context.doubts().iter().map(|doubt| doubted(&dir, doubt)));
-    found.sort_by_key(|one| one.line);
     if found.is_empty() {
         Ok(Looked { recipe, text, context: Arc::new(context) })
     } else {
         Err(Error::Recipe(found))
     }
+}
+
+/// Looks at every file of the context that a recipe names, and returns what is wrong, by line.
+fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Vec<Diagnostic> {
+    let mut found = vec![];
+    for base in &named.bases {
+        if let BaseKind::Path(file) = &base.kind
+            && let Err(error) = context.find(file)
+        {
+            found.push(at_line(path, text, base.line, &error));
+        }
+    }
+    for step in &named.steps {
+        for op in &step.ops {
+            let mounted = wanted::of(op).into_iter().filter(|one| one.stage.is_none());
+            let missing = mounted.filter_map(|one| context.look_over(&one.op).err());
+            found.extend(missing.map(|error| at_line(path, text, step.line, &error)));
+            if let Err(error) = look(context, op) {
+                found.push(at_line(path, text, step.line, &error));
+                continue;
+            }
+            match op {
+                Op::Write { content: Content::Template(file), .. } => {
+                    let vars = named.vars.as_ref();
+                    found.extend(vars.and_then(|vars| template(context, file, vars)));
+                }
+                Op::Script { file, .. } => {
+                    found.extend(line_ends(path, text, context, file, step.line));
+                }
+                _ => {}
+            }
+        }
+    }
+    for test in &named.tests {
+        for probe in &test.probes {
+            let Probe::Script { file, .. } = probe else { continue };
+            match context.open_file(file) {
+                Err(error) => found.push(at_line(path, text, test.line, &error)),
+                Ok(_) => found.extend(line_ends(path, text, context, file, test.line)),
+            }
+        }
+    }
+    found.sort_by_key(|one| one.line);
+    found
+}
+
+/// Reports a script of a system whose lines end in CR LF: the kernel takes the CR for a part of
+/// the interpreter's name, a shell for a part of each command.
+fn line_ends(
+    path: &Path,
+    text: &Arc<str>,
+    context: &Context,
+    script: &Path,
+    line: u32,
+) -> Option<Diagnostic> {
+    let mut head = vec![];
+    // One that cannot be read has been reported.
+    context.open_file(script).ok()?.take(FIRST_LINE).read_to_end(&mut head).ok()?;
+    let first = head.split(|byte| *byte == b'\n').next()?;
+    if first.len() == head.len() || !first.ends_with(b"\r") {
+        return None;
+    }
+    Some(Diagnostic {
+        message: format!("the lines of {} end in CR LF", script.display()),
+        help: Some("save it with LF alone: a CR is a part of what stands before it".to_owned()),
+        ..at_line(path, text, line, &std::fmt::Error)
+    })
 }
 
 /// Returns what no step may copy: the lock file, which the first build writes.
@@ -138,11 +196,11 @@ fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
 }
 
 /// Renders a template for its mistakes only.
-fn template(context: &Context, file: &Path, recipe: &Recipe) -> Option<Diagnostic> {
+fn template(context: &Context, file: &Path, vars: &BTreeMap<String, Value>) -> Option<Diagnostic> {
     let bytes = context.read(file, MAX_TEXT).ok()?;
     // A template that is not UTF-8 is reported when it is written.
     let text = String::from_utf8(bytes).ok()?;
-    recipe::render_template(&text, file, &recipe.vars).err()
+    recipe::render_template(&text, file, vars).err()
 }
 
 fn at_line(path: &Path, text: &Arc<str>, line: u32, error: &dyn std::error::Error) -> Diagnostic {

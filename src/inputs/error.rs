@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::context;
-use crate::recipe::Diagnostic;
+use crate::recipe::{self, Diagnostic};
 
 /// Why what a recipe takes from outside cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The recipe has mistakes.
-    #[error("the recipe has {} {}", .0.len(), if .0.len() == 1 { "mistake" } else { "mistakes" })]
+    #[error("{}", recipe::summary(.0))]
     Recipe(Vec<Diagnostic>),
     /// A file beside the recipe cannot be read.
     #[error("cannot read {}", path.display())]

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 pub use crate::schema::{Command, Diagnostic};
 pub use model::{
-    Base, BaseKind, Compression, Config, Debian, Drift, Healthcheck, Image, Inputs, Modes, Recipe,
-    Stage, Value, Variant,
+    Base, BaseKind, Broken, Compression, Config, Debian, Drift, Healthcheck, Image, Inputs, Modes,
+    Recipe, Right, Stage, Value, Variant,
 };
 
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.
@@ -26,7 +26,35 @@ pub use model::{
 /// `BAKE_VAR_x`; warnings may stand among them. What has no file is shown as a line of its own, in
 /// a file called `<command line>` or `<environment>`.
 pub fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
+    parse::read(text, inputs).map_err(|broken| broken.mistakes)
+}
+
+/// As [`read`], with what is right of a recipe that has mistakes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_what_is_right(text: &str, inputs: &Inputs) -> Result<Recipe, Box<Broken>> {
     parse::read(text, inputs)
+}
+
+/// Says in one line where how many mistakes are.
+#[must_use]
+pub fn summary(mistakes: &[Diagnostic]) -> String {
+    let count = mistakes.iter().filter(|one| !one.warning).count();
+    let mut places: Vec<String> = vec![];
+    for one in mistakes.iter().filter(|one| !one.warning) {
+        let place = match one.file.to_str() {
+            Some("<command line>") => "the command line".to_owned(),
+            Some("<environment>") => "the environment".to_owned(),
+            _ => one.file.display().to_string(),
+        };
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let has = if places.len() == 1 { "has" } else { "have" };
+    let noun = if count == 1 { "mistake" } else { "mistakes" };
+    format!("{} {has} {count} {noun}", places.join(" and "))
 }
 
 /// Reads a duration as recipes write it: `90s`, `1h30m`.

@@ -69,6 +69,46 @@ pub struct Recipe {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// A recipe with mistakes.
+#[derive(Debug)]
+pub struct Broken {
+    /// All of them, warnings among them, in the order of the text.
+    pub mistakes: Vec<Diagnostic>,
+    /// What is right nevertheless.
+    pub right: Right,
+}
+
+/// What is right of a recipe with mistakes, as far as it names files: so that a missing one can be
+/// reported along with the mistakes.
+#[derive(Debug, Clone, Default)]
+pub struct Right {
+    /// `[image] context`, where it is known.
+    pub context: Option<PathBuf>,
+    /// The variables, where all have their values.
+    pub vars: Option<BTreeMap<String, Value>>,
+    /// Bases of the image and of stages.
+    pub bases: Vec<Base>,
+    /// Steps of the image and of stages.
+    pub steps: Vec<Lowered>,
+    /// Tests that are on.
+    pub tests: Vec<LoweredTest>,
+}
+
+impl Recipe {
+    /// Returns what names files.
+    #[must_use]
+    pub fn right(&self) -> Right {
+        let stages = || self.stages.iter();
+        Right {
+            context: Some(self.image.context.clone()),
+            vars: Some(self.vars.clone()),
+            bases: stages().map(|stage| &stage.base).chain([&self.base]).cloned().collect(),
+            steps: stages().flat_map(|stage| &stage.steps).chain(&self.steps).cloned().collect(),
+            tests: self.tests.clone(),
+        }
+    }
+}
+
 /// `[image]`.
 #[derive(Debug, Clone)]
 pub struct Image {

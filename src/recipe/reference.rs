@@ -1,4 +1,4 @@
-//! docs/reference.md: every key, made of the tables of keys. `UPDATE_GOLDEN=1` writes it anew.
+//! docs/reference.md and docs/recipe.schema.json: every key, made of the tables of keys. `UPDATE_GOLDEN=1` writes them anew.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -33,8 +33,9 @@ fn value(shape: Shape) -> String {
         Shape::Ports => "list of ports".to_owned(),
         Shape::Sha256 => "string or table".to_owned(),
         Shape::Table(section) => format!("[table](#{})", anchor(section)),
-        Shape::Start => "`true`, string or list".to_owned(),
+        Shape::Start => "`true`, string, list or table".to_owned(),
         Shape::Stage => "name of a stage".to_owned(),
+        Shape::Targets(targets) => format!("{}, or table of targets", value(targets.one)),
         Shape::Mounts => "table of paths".to_owned(),
     }
 }
@@ -89,13 +90,22 @@ fn reference() -> String {
     out
 }
 
-#[test]
-fn the_reference_is_what_the_tables_of_keys_say() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
-    let made = reference();
+/// Compares a file of docs/ with what it must hold, or writes it.
+fn golden(name: &str, made: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, &made).expect("our own file");
+        std::fs::write(&file, made).expect("our own file");
     }
     let there = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(made == there, "docs/reference.md is not up to date (UPDATE_GOLDEN=1 writes it)");
+    assert!(made == there, "docs/{name} is not up to date (UPDATE_GOLDEN=1 writes it)");
+}
+
+#[test]
+fn the_schema_that_examples_name_is_the_one_there_is() {
+    golden("recipe.schema.json", &format!("{:#}\n", super::schema()));
+}
+
+#[test]
+fn the_reference_is_what_the_tables_of_keys_say() {
+    golden("reference.md", &reference());
 }

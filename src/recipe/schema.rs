@@ -54,15 +54,23 @@ fn table(section: &Section) -> Value {
         }
         properties.insert(key.name.to_owned(), value);
     }
-    let required: Vec<&str> =
-        section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
-    json!({
+    let required = |of_one| {
+        let keys = section.keys.iter().filter(move |key| key.required && key.of_one == of_one);
+        keys.map(|key| key.name).collect::<Vec<_>>()
+    };
+    let mut table = json!({
         "description": section.doc,
         "type": "object",
         "properties": properties,
-        "required": required,
+        "required": required(false),
         "additionalProperties": false,
-    })
+    });
+    if !required(true).is_empty() {
+        let targets = json!({ section.name: { "type": "object" } });
+        table["if"] = json!({ "properties": targets });
+        table["else"] = json!({ "required": required(true) });
+    }
+    table
 }
 
 /// A list of tables, each of one of the kinds.
@@ -146,6 +154,18 @@ fn shape(shape: Shape) -> Value {
             map
         }
         Shape::Stage => text(Check::Filled),
+        Shape::Targets(targets) => {
+            let mut what = vec![text(targets.what)];
+            if targets.many {
+                what.push(json!({ "type": "array", "items": text(targets.what), "minItems": 1 }));
+            }
+            json!({ "anyOf": [self::shape(targets.one), {
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": { "pattern": "^(/|\\{\\{)" },
+                "additionalProperties": { "anyOf": what },
+            }] })
+        }
         Shape::Mounts => json!({
             "type": "object",
             "propertyNames": { "pattern": "^/" },
@@ -164,8 +184,16 @@ fn shape(shape: Shape) -> Value {
         }
         Shape::Start => {
             let words = json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 });
-            let several = json!({ "type": "array", "items": { "anyOf": [{ "const": true }, words] }, "minItems": 1 });
-            json!({ "anyOf": [{ "const": true }, { "type": "string", "minLength": 1 }, words, several] })
+            let one = json!([{ "const": true }, { "type": "string", "minLength": 1 }, words]);
+            let several = json!({ "type": "array", "items": { "anyOf": one }, "minItems": 1 });
+            let named = json!({
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": { "anyOf": one },
+            });
+            let mut all = one.as_array().cloned().unwrap_or_default();
+            all.extend([several, named]);
+            json!({ "anyOf": all })
         }
         Shape::Table(section) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
     }

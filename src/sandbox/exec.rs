@@ -253,7 +253,12 @@ fn needs(path: &Path) -> String {
     let _ = std::fs::File::open(path).and_then(|file| file.take(256).read_to_end(&mut head));
     match head.strip_prefix(b"#!") {
         Some(line) => {
-            let line = line.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
+            let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
+            if line.ends_with(b"\r") {
+                return "its lines end in CR LF, and the CR is a part of the interpreter's name"
+                    .into();
+            }
+            let line = line.trim_ascii();
             let interpreter = line.split(|b| b.is_ascii_whitespace()).next().unwrap_or_default();
             format!("the interpreter {}", Path::new(OsStr::from_bytes(interpreter)).display())
         }

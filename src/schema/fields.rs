@@ -17,6 +17,15 @@ pub(crate) struct Said {
     pub(crate) span: Range<usize>,
 }
 
+/// Where something goes, and what goes there.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    /// A path inside.
+    pub(crate) at: Said,
+    /// One, or several where the key allows it; never none.
+    pub(crate) what: Vec<Said>,
+}
+
 /// A checked value.
 #[derive(Debug)]
 pub(crate) enum Checked {
@@ -27,8 +36,10 @@ pub(crate) enum Checked {
     Map(BTreeMap<String, String>),
     Command(Command),
     Table(Fields),
-    Starts(Vec<Start>),
+    /// With their names, where they have any.
+    Starts(Vec<(Option<String>, Start)>),
     Mounts(BTreeMap<String, MountSource>),
+    Targets(Vec<Placed>),
 }
 
 /// A key that was given.
@@ -117,7 +128,7 @@ impl Fields {
     }
 
     /// Returns what a test starts; empty where it was not given.
-    pub(crate) fn starts(&self, name: &str) -> Vec<Start> {
+    pub(crate) fn starts(&self, name: &str) -> Vec<(Option<String>, Start)> {
         match self.value(name) {
             Some(Checked::Starts(starts)) => starts.clone(),
             _ => vec![],
@@ -129,6 +140,14 @@ impl Fields {
         match self.value(name) {
             Some(Checked::Mounts(mounts)) => mounts.clone(),
             _ => BTreeMap::new(),
+        }
+    }
+
+    /// Returns a table of targets, in the order written; `None` where it is none.
+    pub(crate) fn targets(&self, name: &str) -> Option<Vec<Placed>> {
+        match self.value(name)? {
+            Checked::Targets(targets) => Some(targets.clone()),
+            _ => None,
         }
     }
 

@@ -42,6 +42,21 @@ pub(crate) enum Shape {
     Stage,
     /// Paths inside to paths of the context, or to `{ from = "stage", path = "/…" }`.
     Mounts,
+    /// One value, to which other keys say the target; or a table of targets.
+    Targets(&'static Targets),
+}
+
+/// What a step may put to one target or to several.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    /// The one value.
+    pub(crate) one: Shape,
+    /// In the table: what a target is.
+    pub(crate) at: Check,
+    /// What goes there.
+    pub(crate) what: Check,
+    /// Whether a list may go to one target.
+    pub(crate) many: bool,
 }
 
 /// What a change of a key's value does to the keys of a build: whether layers are made anew.
@@ -75,6 +90,8 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
     pub(crate) required: bool,
+    /// It says something of one target, and has no place beside a table of targets.
+    pub(crate) of_one: bool,
     /// For people, shown by editors; whole sentences.
     pub(crate) doc: &'static str,
     /// Where it is not that of its table.
@@ -82,6 +99,11 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Returns the key as one that has no place beside a table of targets.
+    pub(crate) const fn of_one_target(self) -> Self {
+        Self { of_one: true, ..self }
+    }
+
     /// Returns the key with an effect of its own.
     pub(crate) const fn with(self, effect: Effect) -> Self {
         Self { effect: Some(effect), ..self }
@@ -122,10 +144,10 @@ impl Section {
 
 /// Returns a key that may be left out.
 pub(crate) const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: false, doc, effect: None }
+    Key { name, shape, required: false, of_one: false, doc, effect: None }
 }
 
 /// Returns a key that must be there.
 pub(crate) const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: true, doc, effect: None }
+    Key { name, shape, required: true, of_one: false, doc, effect: None }
 }

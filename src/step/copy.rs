@@ -2,9 +2,11 @@
 
 use super::kind::{Kind, NAME, Remarks, WHEN, Work};
 use super::op::Op;
-use super::place::{OWNER, gone_after_the_step, owner};
+use super::place::{OWNER, gone_after_the_step, owner, placed, places, work};
 use super::program::Options;
-use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must, quote};
+use crate::schema::{
+    Check, Effect, Fields, Mistake, Placed, Said, Section, Shape, Targets, may, must, quote,
+};
 
 pub(super) static KIND: Kind = Kind {
     section: Section {
@@ -16,15 +18,21 @@ pub(super) static KIND: Kind = Kind {
             WHEN,
             must(
                 "copy",
-                Shape::OneOrMany(Check::Line),
-                "A path, a glob, or a list, below the context; with `from`, absolute ones in that stage. The contents of a directory go into `to`.",
+                Shape::Targets(&Targets {
+                    one: Shape::OneOrMany(Check::Line),
+                    at: Check::Inside,
+                    what: Check::Line,
+                    many: true,
+                }),
+                "A path, a glob, or a list, below the context; with `from`, absolute ones in that stage. The contents of a directory go into `to`. Or a table of several by where they go. Example: `copy.\"/srv/www/\" = \"site/\"`.",
             ),
             may("from", Shape::Stage, "The stage that the files are taken from."),
             must(
                 "to",
                 Shape::Text(Check::Inside),
                 "Where it goes: an absolute path; a trailing `/` means a directory.",
-            ),
+            )
+            .of_one_target(),
             OWNER,
             may(
                 "mode",
@@ -58,39 +66,45 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields, "to", remarks);
+    gone_after_the_step(places(fields, "copy", "to"), false, remarks);
     let check = match fields.get("from") {
         Some(_) => Check::StageGlob,
         None => Check::ContextGlob,
     };
-    for said in fields.entries("copy") {
+    let targets = fields.targets("copy");
+    let sources: Vec<Said> = match &targets {
+        Some(targets) => targets.iter().flat_map(|one| &one.what).cloned().collect(),
+        None => fields.entries("copy"),
+    };
+    for said in sources {
         if let Err(mistake) = check.test(&said.text) {
             remarks.add(said.span, mistake);
         }
     }
-    let many = fields.list("copy").len() > 1;
-    if let (true, Some(to), Some(field)) = (many, fields.text("to"), fields.get("to"))
-        && !to.ends_with('/')
-    {
-        let mistake = Mistake::new("several sources, but `to` is not a directory")
-            .label("a directory ends in `/`");
-        let help = format!("write to = {}", quote(&format!("{to}/")));
-        remarks.add(field.span.clone(), mistake.help(help));
+    for one in targets.or_else(|| placed(fields, "copy", "to", "copy")).into_iter().flatten() {
+        if one.what.len() > 1 && !one.at.text.ends_with('/') {
+            let mistake = Mistake::new("several sources, but the target is not a directory")
+                .label("a directory ends in `/`");
+            let help = format!("write {}", quote(&format!("{}/", one.at.text)));
+            remarks.add(one.at.span, mistake.help(help));
+        }
     }
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {
-    let from = fields.given_list("copy")?;
-    let op = Op::Copy {
-        from: from.clone(),
-        stage: match fields.get("from") {
-            Some(_) => Some(fields.text("from")?),
-            None => None,
-        },
-        to: fields.text("to")?,
+    let stage = match fields.get("from") {
+        Some(_) => Some(fields.text("from")?),
+        None => None,
+    };
+    let copy = |to, from| Op::Copy {
+        from,
+        stage: stage.clone(),
+        to,
         owner: owner(fields),
         mode: fields.mode("mode"),
         exclude: fields.list("exclude"),
     };
-    Some(Work::of(from.join(" "), op))
+    let from =
+        |one: &Placed| one.what.iter().map(|said| said.text.as_str()).collect::<Vec<_>>().join(" ");
+    Some(work(placed(fields, "copy", "to", "copy")?, from, copy))
 }

@@ -72,7 +72,7 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields, "to", remarks);
+    gone_after_the_step(fields.entries("to"), false, remarks);
     if let (Some(strip), None | Some(false)) = (fields.get("strip"), fields.boolean("unpack")) {
         let mistake = Mistake::new("`strip` without `unpack`")
             .label("nothing is unpacked")

@@ -1,26 +1,37 @@
-//! `file`: writes a file, or adds to one.
+//! `file`: writes files, or adds to one.
 
 use super::kind::{Kind, NAME, Remarks, WHEN, Work};
 use super::op::{Content, Op};
-use super::place::{FILE_MODE, MODE, OWNER, gone_after_the_step, owner};
+use super::place::{FILE_MODE, MODE, OWNER, gone_after_the_step, owner, placed, places, work};
 use super::program::Options;
-use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must};
+use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, Targets, may, must};
 
 pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `file` step",
         name: "file",
-        doc: "Writes a file, or adds to one.",
+        doc: "Writes files, or adds to one.",
         keys: &[
             NAME,
             WHEN,
-            must("file", Shape::Text(Check::InsideFile), "The file: an absolute path."),
-            may("content", Shape::Text(Check::Bytes), "The whole content, exactly as given."),
+            must(
+                "file",
+                Shape::Targets(&Targets {
+                    one: Shape::Text(Check::InsideFile),
+                    at: Check::InsideFile,
+                    what: Check::Bytes,
+                    many: false,
+                }),
+                "The file: an absolute path; or a table of several with their whole contents. Example: `file.\"/etc/motd\" = \"hello\\n\"`.",
+            ),
+            may("content", Shape::Text(Check::Bytes), "The whole content, exactly as given.")
+                .of_one_target(),
             may(
                 "append",
                 Shape::Text(Check::Bytes),
                 "Instead of `content`: added to the end of the file, which is made if missing; owner and mode of a file that is there stay unless given.",
-            ),
+            )
+            .of_one_target(),
             OWNER,
             MODE,
         ],
@@ -48,7 +59,10 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields, "file", remarks);
+    gone_after_the_step(places(fields, "file", "file"), false, remarks);
+    if fields.targets("file").is_some() {
+        return;
+    }
     match (fields.get("content"), fields.get("append"), fields.get("file")) {
         (Some(_), Some(append), _) => {
             let mistake = Mistake::new("a file with both `content` and `append`")
@@ -67,14 +81,15 @@ fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {
-    let path = fields.text("file")?;
     let append = fields.get("append").is_some();
-    let text = fields.text(if append { "append" } else { "content" })?;
-    // What is appended to keeps its owner and mode unless the step says otherwise.
-    let (owner, mode) = match append {
-        true => (fields.text("owner"), fields.mode("mode")),
-        false => (Some(owner(fields)), Some(fields.mode("mode").unwrap_or(FILE_MODE))),
+    let placed = placed(fields, "file", "file", if append { "append" } else { "content" })?;
+    let write = |path, texts: Vec<String>| {
+        // What is appended to keeps its owner and mode unless the step says otherwise.
+        let (owner, mode) = match append {
+            true => (fields.text("owner"), fields.mode("mode")),
+            false => (Some(owner(fields)), Some(fields.mode("mode").unwrap_or(FILE_MODE))),
+        };
+        Op::Write { path, content: Content::Text(texts.concat()), append, owner, mode }
     };
-    let content = Content::Text(text);
-    Some(Work::of(path.clone(), Op::Write { path, content, append, owner, mode }))
+    Some(work(placed, |one| one.at.text.clone(), write))
 }

@@ -32,7 +32,7 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields, "mkdir", remarks);
+    gone_after_the_step(fields.entries("mkdir"), true, remarks);
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {

@@ -1,7 +1,8 @@
 //! What kinds share that put files into the image: owner, mode, and where nothing stays.
 
-use super::kind::Remarks;
-use crate::schema::{Check, Fields, Key, Mistake, Shape, may, quote};
+use super::kind::{Remarks, Work};
+use super::op::Op;
+use crate::schema::{Check, Fields, Key, Mistake, Placed, Said, Shape, may, quote};
 
 /// Permission bits of a file that nobody says any of.
 pub(super) const FILE_MODE: u32 = 0o644;
@@ -25,14 +26,44 @@ pub(super) fn owner(fields: &Fields) -> String {
     fields.text("owner").unwrap_or_else(|| "0:0".to_owned())
 }
 
-/// Warns of what `key` puts where nothing stays: `/tmp` is empty at the start of each step, and of
-/// `/run` only directories stay.
-pub(super) fn gone_after_the_step(fields: &Fields, key: &str, remarks: &mut Remarks<'_>) {
-    for said in fields.entries(key) {
+/// Returns what goes where: the table of targets of `kind`, or the one target that `at` names and
+/// what `what` says goes there. `None` where one of them is missing or wrong.
+pub(super) fn placed(fields: &Fields, kind: &str, at: &str, what: &str) -> Option<Vec<Placed>> {
+    if let Some(targets) = fields.targets(kind) {
+        return Some(targets);
+    }
+    let (at, what) = (fields.entries(at).pop()?, fields.entries(what));
+    (!what.is_empty()).then(|| vec![Placed { at, what }])
+}
+
+/// Returns the paths that a step puts something at: the targets of `kind`, or what `at` names.
+pub(super) fn places(fields: &Fields, kind: &str, at: &str) -> Vec<Said> {
+    match fields.targets(kind) {
+        Some(targets) => targets.into_iter().map(|target| target.at).collect(),
+        None => fields.entries(at),
+    }
+}
+
+/// Makes the work of an operation for each target; `about`: what it is about.
+pub(super) fn work(
+    placed: Vec<Placed>,
+    about: impl Fn(&Placed) -> String,
+    op: impl Fn(String, Vec<String>) -> Op,
+) -> Work {
+    let texts = |what: Vec<Said>| what.into_iter().map(|said| said.text).collect();
+    let about = placed.iter().map(about).collect::<Vec<_>>().join(" ");
+    let ops = placed.into_iter().map(|one| op(one.at.text, texts(one.what))).collect();
+    Work { about, ops, run: None }
+}
+
+/// Warns of what a step puts where nothing stays: `/tmp` is empty at the start of each step, and of
+/// `/run` only directories stay (`directories`: that is what it puts there).
+pub(super) fn gone_after_the_step(places: Vec<Said>, directories: bool, remarks: &mut Remarks<'_>) {
+    for said in places {
         let mut parts = said.text.split('/').filter(|part| !matches!(*part, "" | "."));
         let place = match (parts.next(), parts.next()) {
             (Some("tmp"), _) => "`/tmp` is empty after every step",
-            (Some("run"), Some(_)) if key != "mkdir" => "of `/run` only directories stay",
+            (Some("run"), Some(_)) if !directories => "of `/run` only directories stay",
             _ => continue,
         };
         let mistake = Mistake::new(format!("{} will not be in the image", quote(&said.text)))

@@ -1,25 +1,30 @@
-//! `symlink`: makes a symbolic link.
+//! `symlink`: makes symbolic links.
 
 use super::kind::{Kind, NAME, Remarks, WHEN, Work};
 use super::op::Op;
-use super::place::gone_after_the_step;
+use super::place::{gone_after_the_step, placed, places, work};
 use super::program::Options;
-use crate::schema::{Check, Effect, Fields, Section, Shape, must};
+use crate::schema::{Check, Effect, Fields, Section, Shape, Targets, must};
 
 pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `symlink` step",
         name: "symlink",
-        doc: "Makes a symbolic link; replaces a file or link, never a directory.",
+        doc: "Makes symbolic links; they replace files and links, never a directory.",
         keys: &[
             NAME,
             WHEN,
             must(
                 "symlink",
-                Shape::Text(Check::InsideFile),
-                "What appears in the image: an absolute path.",
+                Shape::Targets(&Targets {
+                    one: Shape::Text(Check::InsideFile),
+                    at: Check::InsideFile,
+                    what: Check::LinkTarget,
+                    many: false,
+                }),
+                "What appears in the image: an absolute path; or a table of several with where each points. Example: `symlink.\"/var/log/app.log\" = \"/dev/stdout\"`.",
             ),
-            must("target", Shape::Text(Check::LinkTarget), "Where it points."),
+            must("target", Shape::Text(Check::LinkTarget), "Where it points.").of_one_target(),
         ],
         later: &[],
         effect: Effect::Step,
@@ -34,11 +39,11 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields, "symlink", remarks);
+    gone_after_the_step(places(fields, "symlink", "symlink"), false, remarks);
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {
-    let path = fields.text("symlink")?;
-    let target = fields.text("target")?;
-    Some(Work::of(path.clone(), Op::Symlink { path, target }))
+    let placed = placed(fields, "symlink", "symlink", "target")?;
+    let link = |path, target: Vec<String>| Op::Symlink { path, target: target.concat() };
+    Some(work(placed, |one| one.at.text.clone(), link))
 }

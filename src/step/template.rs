@@ -2,9 +2,9 @@
 
 use super::kind::{Kind, NAME, Remarks, WHEN, Work};
 use super::op::{Content, Op};
-use super::place::{FILE_MODE, MODE, OWNER, gone_after_the_step, owner};
+use super::place::{FILE_MODE, MODE, OWNER, gone_after_the_step, owner, placed, places, work};
 use super::program::Options;
-use crate::schema::{Check, Effect, Fields, Section, Shape, must};
+use crate::schema::{Check, Effect, Fields, Section, Shape, Targets, must};
 
 pub(super) static KIND: Kind = Kind {
     section: Section {
@@ -16,10 +16,16 @@ pub(super) static KIND: Kind = Kind {
             WHEN,
             must(
                 "template",
-                Shape::Text(Check::Context),
-                "Path of the template below the context.",
+                Shape::Targets(&Targets {
+                    one: Shape::Text(Check::Context),
+                    at: Check::InsideFile,
+                    what: Check::Context,
+                    many: false,
+                }),
+                "Path of the template below the context; or a table of several by the files they become. Example: `template.\"/etc/app.conf\" = \"app.conf.j2\"`.",
             ),
-            must("to", Shape::Text(Check::InsideFile), "The file it becomes: an absolute path."),
+            must("to", Shape::Text(Check::InsideFile), "The file it becomes: an absolute path.")
+                .of_one_target(),
             OWNER,
             MODE,
         ],
@@ -46,17 +52,17 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields, "to", remarks);
+    gone_after_the_step(places(fields, "template", "to"), false, remarks);
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {
-    let to = fields.text("to")?;
-    let op = Op::Write {
-        path: to.clone(),
-        content: Content::Template(fields.text("template")?.into()),
+    let write = |path, files: Vec<String>| Op::Write {
+        path,
+        content: Content::Template(files.concat().into()),
         append: false,
         owner: Some(owner(fields)),
         mode: Some(fields.mode("mode").unwrap_or(FILE_MODE)),
     };
-    Some(Work::of(to, op))
+    let placed = placed(fields, "template", "to", "template")?;
+    Some(work(placed, |one| one.at.text.clone(), write))
 }

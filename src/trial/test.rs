@@ -106,7 +106,7 @@ fn prepare(
     let mut actions = vec![];
     let mut parts = vec![];
     let config = trial.config;
-    for service in &test.start {
+    for (at, service) in test.start.iter().enumerate() {
         let argv = match service {
             Service::Argv(argv) => argv.clone(),
             Service::Config => config.entrypoint.iter().chain(&config.cmd).cloned().collect(),
@@ -116,7 +116,9 @@ fn prepare(
                 "the image's config says nothing to start: neither entrypoint nor cmd".to_owned()
             ));
         };
-        parts.push(Part::Start(program.rsplit('/').next().unwrap_or(program).to_owned()));
+        let program = program.rsplit('/').next().unwrap_or(program);
+        let name = test.names.get(at).map_or(program, String::as_str);
+        parts.push(Part::Start(name.to_owned()));
         let user = if config.user.is_empty() { "root" } else { &config.user };
         actions.push(Action::Start(program_in(
             config,

@@ -57,6 +57,7 @@ mod recipe_format;
 mod recipe_hostile;
 mod recipe_read;
 mod recipe_schema;
+mod recipe_short;
 mod regression;
 mod sandbox_background;
 mod sandbox_end;

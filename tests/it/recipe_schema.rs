@@ -51,7 +51,11 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
                 }
             })
     });
+    let branch = schema["if"].is_null()
+        || fits(root, &schema["if"], value)
+        || fits(root, &schema["else"], value);
     typed
+        && branch
         && listed
         && bounded
         && entries
@@ -81,12 +85,16 @@ fn bad_recipes_do_not() {
     let with =
         |rest: &str| format!("[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n{rest}");
     assert!(valid(&with("")));
+    assert!(valid(&with("[[step]]\ncopy = { '/a' = 'x', '/b/' = ['y', 'z'] }")));
+    assert!(valid(&with("[[test]]\nstart = { web = true, db = 'x' }\ntcp = 'a:1'")));
     for rest in [
         "[[step]]\nrun = 5",
         "[[step]]\nrun = 'x'\ncopy = 'y'\nto = '/z'",
         "[[step]]\nname = 'x'",
         "[[step]]\nrun = 'x'\nto = '/z'",
         "[[step]]\ncopy = 'x'",
+        "[[step]]\ncopy = { '/a' = 1 }",
+        "[[step]]\nsymlink = { '/a' = ['x'] }",
         "[[step]]\nrun = 'x'\nenv.A = true",
         "[[step]]\nrun = 'x'\ncache = ['/x']",
         "[step]\nrun = 'x'",

@@ -27,7 +27,7 @@ fn check(path: &Path) -> (Recipe, Vec<String>) {
     let mut rendered = vec![];
     for step in &recipe.steps {
         for op in &step.ops {
-            if matches!(op, Op::Copy { .. }) {
+            if matches!(op, Op::Copy { stage: None, .. }) {
                 assert!(
                     !context
                         .list(op)
@@ -50,16 +50,14 @@ fn every_template_is_a_recipe() {
     let dir = tempfile::tempdir().unwrap();
     for template in TEMPLATES {
         let to = dir.path().join(template.name);
-        create(template.name, &to, "my-image").unwrap();
-        if template.name == "static-binary" {
-            fs::create_dir(to.join("bin")).unwrap();
-            fs::write(to.join("bin/app"), "the person's own program").unwrap();
-        }
+        create(template.name, &to, "my-image", "{}").unwrap();
         let (recipe, _) = check(&to.join("recipe.toml"));
         assert_eq!(
             (recipe.image.name.as_str(), recipe.image.version.as_str()),
             ("my-image", "0.1.0")
         );
+        // E13
+        assert!(!recipe.tests.is_empty(), "{}: no test", template.name);
         assert!(
             recipe.config.cmd.is_some() || recipe.config.entrypoint.is_some(),
             "{}: nothing to start",

@@ -134,18 +134,19 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
     let names: Vec<&str> = path.iter().map(|key| key.get()).collect();
     let dotted_maps =
         matches!(*names, ["step" | "test" | "defaults"] | ["stage", _, "step" | "defaults"]);
+    let maps: Vec<&str> = if dotted_maps { maps() } else { vec![] };
     let children: Vec<(&Key, &Item)> =
         table.iter().filter_map(|(name, item)| table.key(name).map(|key| (key, item))).collect();
     let is_map = |key: &Key, item: &Item| {
         dotted_maps
-            && map_key(key.get())
+            && maps.contains(&key.get())
             && item
                 .as_table()
                 .is_some_and(|t| !t.is_dotted() && t.iter().all(|(_, item)| item.is_value()))
     };
     if !table.is_dotted() {
         let section: Vec<&str> = order(path, table);
-        let mut body = lines(table, if dotted_maps { &["env", "mount"] } else { &[] }, &section);
+        let mut body = lines(table, &maps, &section);
         for (key, map) in children.iter().filter(|(key, item)| is_map(key, item)) {
             if let Item::Table(map) = map {
                 body.extend(dotted(&[key], map));
@@ -177,9 +178,11 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
     }
 }
 
-/// Whether the key of a step or of the defaults holds a map.
-fn map_key(name: &str) -> bool {
-    keys::DEFAULTS.key(name).is_some_and(|key| matches!(key.shape, Shape::Map(_) | Shape::Mounts))
+/// Returns the keys of steps and of the defaults that hold maps.
+fn maps() -> Vec<&'static str> {
+    let map = |key: &&Known| matches!(key.shape, Shape::Map(_) | Shape::Mounts | Shape::Targets(_));
+    let sections = keys::kinds().chain([&keys::DEFAULTS]);
+    sections.flat_map(|section| section.keys).filter(map).map(|key| key.name).collect()
 }
 
 /// Returns the reference's order of keys for a table.

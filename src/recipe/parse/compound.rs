@@ -1,6 +1,7 @@
 //! Reads the values that are made of several: maps, mounts, ports, what a test starts.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
@@ -9,45 +10,83 @@ use super::reader::Reader;
 use crate::recipe::keys;
 use crate::schema::address;
 use crate::schema::{
-    Check, Checked, Command, Mistake, MountSource, Said, Start, either, quote, sha256,
+    Check, Checked, Command, Mistake, MountSource, Placed, Said, Start, Targets, either, quote,
+    sha256,
 };
 
 impl Reader<'_> {
-    /// Reads a list for `start`: of strings, one command; of lists (and `true`), several.
+    /// Reads a list for `start`: of strings, one command; with lists and `true` in it, several.
     pub(crate) fn starts(
         &mut self,
         name: &str,
         node: &Node<'_>,
         list: &[Node<'_>],
-    ) -> Option<Vec<Start>> {
-        if !list
-            .iter()
-            .any(|entry| matches!(entry.get_ref(), DeValue::Array(_) | DeValue::Boolean(true)))
-        {
-            let words = self.words(name, node)?;
-            return Some(vec![Start::Command(Command::Argv(words))]);
+    ) -> Option<Vec<(Option<String>, Start)>> {
+        let several = |entry: &Node<'_>| {
+            matches!(entry.get_ref(), DeValue::Array(_) | DeValue::Boolean(true))
+        };
+        if list.iter().any(several) {
+            let all: Vec<Option<Start>> =
+                list.iter().map(|entry| self.one_start(name, entry)).collect();
+            return all.into_iter().map(|start| Some((None, start?))).collect();
         }
-        let mut starts = vec![];
-        let mut whole = true;
-        for entry in list {
-            let start = match entry.get_ref() {
-                DeValue::Boolean(true) => Some(Start::Config),
-                DeValue::Array(_) => {
-                    self.words(name, entry).map(|words| Start::Command(Command::Argv(words)))
-                }
-                other => {
-                    let help = "write each as a list of its own: start = [true, [\"redis-server\"], [\"sh\", \"-c\", \"…\"]]";
-                    self.report(
-                        entry.span(),
-                        wrong_entry(name, "lists or `true`", other).help(help),
-                    );
-                    None
-                }
-            };
-            whole &= start.is_some();
-            starts.extend(start);
+        let words = self.words(name, node)?;
+        if words[0].contains(char::is_whitespace) {
+            let mistake = Mistake::new("a list of strings is one program with its arguments")
+                .label(format!("the program would be called {}", quote(&words[0])))
+                .help("several commands are a table: start.web = true, start.db = \"…\"");
+            self.report(node.span(), mistake);
+            return None;
         }
-        whole.then_some(starts)
+        Some(vec![(None, Start::Command(Command::Argv(words)))])
+    }
+
+    /// Reads a table for `start`: several by their names, in the order written.
+    pub(crate) fn named_starts(
+        &mut self,
+        name: &str,
+        node: &Node<'_>,
+        table: &DeTable<'_>,
+    ) -> Option<Vec<(Option<String>, Start)>> {
+        if table.is_empty() {
+            self.report(node.span(), Mistake::new(format!("an empty table for \"{name}\"")));
+            return None;
+        }
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let mut all = vec![];
+        for (key, entry) in entries {
+            let named = Check::StageName.test(key.get_ref()).map_err(|_| {
+                Mistake::new(format!("{} is not a name of a command", quote(key.get_ref()))).help(
+                    "1 to 64 of lower-case letters, digits, `_` and `-`, starting with a letter",
+                )
+            });
+            if let Err(mistake) = named {
+                self.report(key.span(), mistake);
+                all.push(None);
+                continue;
+            }
+            let start = self.one_start(name, entry);
+            all.push(start.map(|start| (Some(key.get_ref().to_string()), start)));
+        }
+        all.into_iter().collect()
+    }
+
+    /// Reads one of several that are started.
+    fn one_start(&mut self, name: &str, entry: &Node<'_>) -> Option<Start> {
+        match entry.get_ref() {
+            DeValue::Boolean(true) => Some(Start::Config),
+            DeValue::String(_) => self.shell_text(name, entry).map(Start::Command),
+            DeValue::Array(_) => {
+                self.words(name, entry).map(|words| Start::Command(Command::Argv(words)))
+            }
+            other => {
+                let mistake = wrong_entry(name, "commands or `true`", other);
+                let help = "write each as a string for the shell or a list without one: start = [true, \"redis-server --port 6380\"]";
+                self.report(entry.span(), mistake.help(help));
+                None
+            }
+        }
     }
 
     /// Reads a program with its arguments.
@@ -185,6 +224,79 @@ impl Reader<'_> {
             }
         }
         whole.then_some(mounts)
+    }
+
+    /// Reads a table of targets, in the order written.
+    pub(crate) fn targets(
+        &mut self,
+        name: &str,
+        targets: &Targets,
+        node: &Node<'_>,
+        table: &DeTable<'_>,
+    ) -> Option<Vec<Placed>> {
+        if table.is_empty() {
+            let mistake = Mistake::new(format!("an empty table for \"{name}\""));
+            self.report(node.span(), mistake.label("at least one target is needed"));
+            return None;
+        }
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let all: Vec<Option<Placed>> = entries
+            .into_iter()
+            .map(|(key, node)| {
+                let at = self.target(targets.at, key.get_ref(), key.span());
+                let what = self.what_goes_there(name, targets, key.get_ref(), node);
+                Some(Placed { at: at?, what: what? })
+            })
+            .collect();
+        all.into_iter().collect()
+    }
+
+    /// Reads a target, which may use variables.
+    fn target(&mut self, check: Check, text: &str, span: Range<usize>) -> Option<Said> {
+        let filled = match self.scope.fill(text) {
+            Ok(filled) => filled?,
+            Err(mistakes) => {
+                for (_, mistake) in mistakes {
+                    self.report(span.clone(), mistake);
+                }
+                return None;
+            }
+        };
+        if let Err(mistake) = check.test(&filled) {
+            self.report(span, mistake);
+            return None;
+        }
+        Some(Said { text: filled, span })
+    }
+
+    fn what_goes_there(
+        &mut self,
+        name: &str,
+        targets: &Targets,
+        at: &str,
+        node: &Node<'_>,
+    ) -> Option<Vec<Said>> {
+        match node.get_ref() {
+            DeValue::String(_) => {
+                let text = self.string(targets.what, node)?;
+                Some(vec![Said { text, span: string_inside(self.source, node) }])
+            }
+            DeValue::Array(list) if targets.many && !list.is_empty() => {
+                self.strings(name, targets.what, node)
+            }
+            other => {
+                let wanted =
+                    if targets.many { "a string or a list of strings" } else { "a string" };
+                let mistake = Mistake::new(format!(
+                    "expected {wanted} for {} in \"{name}\", found {}",
+                    quote(at),
+                    type_name(other)
+                ));
+                self.report(node.span(), mistake.label(format!("expected {wanted}")));
+                None
+            }
+        }
     }
 
     pub(crate) fn ports<'n>(

@@ -13,7 +13,7 @@ pub(crate) mod syntax;
 mod table;
 mod test;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -25,41 +25,96 @@ use self::step::read_step;
 use self::table::{entry, list, misspelt_table};
 use self::test::read_test;
 use super::keys;
-use super::model::{Compression, Config, Drift, Healthcheck, Image, Inputs, Recipe, Value};
+use super::model::{
+    Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Recipe, Right, Stage,
+    Value,
+};
 use super::vars::{self, Resolved, Scope};
-use crate::schema::{Check, Diagnostic, Fields, Mistake, Mistakes, Source};
+use crate::schema::{Check, Fields, Mistake, Mistakes, Source};
 use crate::step::{Content, Lowered, Op, Options};
 
 /// Reads a recipe, or returns all that is wrong with it.
-pub(crate) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
+pub(crate) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Box<Broken>> {
     let source = Source::new(&inputs.file, text);
     let mut mistakes = Mistakes::default();
-    let Some(table) = syntax::parse(&source, &mut mistakes) else {
-        return Err(mistakes.into_sorted());
-    };
-    let recipe = tables(&source, table.get_ref(), inputs, &mut mistakes);
-    match recipe {
-        Some(mut recipe) if !mistakes.any_error() => {
-            recipe.warnings = mistakes.into_sorted();
-            Ok(recipe)
+    let mut right = Right::default();
+    if let Some(table) = syntax::parse(&source, &mut mistakes) {
+        let pieces = tables(&source, table.get_ref(), inputs, &mut mistakes);
+        if !mistakes.any_error()
+            && let Some(recipe) = pieces.recipe()
+        {
+            return Ok(Recipe { warnings: mistakes.into_sorted(), ..recipe });
         }
-        _ => Err(mistakes.into_sorted()),
+        right = pieces.right();
+    }
+    Err(Box::new(Broken { mistakes: mistakes.into_sorted(), right }))
+}
+
+/// What was read of a recipe; what is missing was reported as wrong.
+#[derive(Debug, Clone)]
+struct Pieces {
+    image: Option<Image>,
+    context: Option<PathBuf>,
+    vars: BTreeMap<String, Value>,
+    /// Every variable has its value.
+    vars_known: bool,
+    base: Option<Base>,
+    steps: Option<Vec<Lowered>>,
+    stages: Option<Vec<Stage>>,
+    tests: Option<Vec<test::Read>>,
+    config: Option<Config>,
+    drift: Option<Drift>,
+    uses_epoch: bool,
+}
+
+impl Pieces {
+    /// Returns the whole, where nothing is missing.
+    fn recipe(&self) -> Option<Recipe> {
+        let pieces = self.clone();
+        let (tests, tests_off): (Vec<_>, Vec<_>) =
+            pieces.tests?.into_iter().partition(|one| one.on);
+        Some(Recipe {
+            image: pieces.image?,
+            vars: pieces.vars,
+            base: pieces.base?,
+            steps: pieces.steps?,
+            stages: pieces.stages?,
+            tests: tests.into_iter().map(|read| read.test).collect(),
+            tests_off: tests_off.into_iter().map(|read| read.test).collect(),
+            config: pieces.config?,
+            drift: pieces.drift?,
+            uses_epoch: pieces.uses_epoch,
+            warnings: vec![],
+        })
+    }
+
+    /// Returns what is right of what names files.
+    fn right(self) -> Right {
+        let tests = self.tests.unwrap_or_default().into_iter();
+        let (stages, steps) = (self.stages.unwrap_or_default(), self.steps.unwrap_or_default());
+        Right {
+            context: self.context,
+            vars: self.vars_known.then_some(self.vars),
+            bases: stages.iter().map(|stage| stage.base.clone()).chain(self.base).collect(),
+            steps: stages.into_iter().flat_map(|stage| stage.steps).chain(steps).collect(),
+            tests: tests.filter(|read| read.on).map(|read| read.test).collect(),
+        }
     }
 }
 
-/// Reads everything; `None` only where a mistake was reported.
+/// Reads everything.
 fn tables(
     source: &Source,
     table: &DeTable<'_>,
     inputs: &Inputs,
     mistakes: &mut Mistakes,
-) -> Option<Recipe> {
+) -> Pieces {
     unknown_tables(source, table, mistakes);
     let resolved = vars::resolve(source, entry(table, "vars"), inputs, mistakes);
 
     // `[image]` names the image, so there its own names are not known yet.
     let scope = outer_scope(resolved, inputs);
-    let image = image(source, table, inputs, &scope, mistakes);
+    let (image, context) = image(source, table, inputs, &scope, mistakes);
     let mut uses_epoch = scope.uses_epoch();
     let scope = inner_scope(&scope, &image);
 
@@ -114,20 +169,19 @@ fn tables(
     uses_epoch |= scope.uses_epoch()
         || steps.iter().flatten().any(template)
         || stages.iter().flatten().flat_map(|stage| &stage.steps).any(template);
-    let (tests, tests_off): (Vec<_>, Vec<_>) = tests?.into_iter().partition(|read| read.on);
-    Some(Recipe {
-        image: image?,
+    Pieces {
+        image,
+        context,
         vars: scope.values().clone(),
-        base: base?,
-        steps: steps?,
-        stages: stages?,
-        tests: tests.into_iter().map(|read| read.test).collect(),
-        tests_off: tests_off.into_iter().map(|read| read.test).collect(),
-        config: config?,
-        drift: drift?,
+        vars_known: scope.broken().is_empty(),
+        base,
+        steps,
+        stages,
+        tests,
+        config,
+        drift,
         uses_epoch,
-        warnings: vec![],
-    })
+    }
 }
 
 fn unknown_tables(source: &Source, table: &DeTable<'_>, mistakes: &mut Mistakes) {
@@ -196,7 +250,7 @@ fn image(
     inputs: &Inputs,
     scope: &Scope,
     mistakes: &mut Mistakes,
-) -> Option<Image> {
+) -> (Option<Image>, Option<PathBuf>) {
     let version = inputs.version.as_ref().map(|version| {
         Check::ImageVersion.test(version).map(|()| version.clone()).map_err(|mistake| {
             let line =
@@ -207,7 +261,7 @@ fn image(
     });
     let Some((key, node)) = entry(table, "image") else {
         if misspelt_table("image", table) {
-            return None;
+            return (None, None);
         }
         mistakes.add(
             source,
@@ -215,7 +269,7 @@ fn image(
             Mistake::new("a recipe without `[image]`")
                 .help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"),
         );
-        return None;
+        return (None, Some(".".into()));
     };
     let mut reader = Reader {
         source,
@@ -225,7 +279,9 @@ fn image(
         named: BTreeSet::new(),
         mistakes,
     };
-    let fields = reader.section(&keys::IMAGE, key.clone(), node)?;
+    let Some(fields) = reader.section(&keys::IMAGE, key.clone(), node) else {
+        return (None, None);
+    };
     let slip =
         node.get_ref().as_table().is_some_and(|entries| misspelt(&keys::IMAGE, "version", entries));
     if version.is_none() && fields.get("version").is_none() && !slip {
@@ -233,6 +289,19 @@ fn image(
         reader
             .report(key, mistake.help("write `version = \"1.0.0\"` here, or give `--set-version`"));
     }
+    let context = match fields.get("context") {
+        Some(_) => fields.text("context").map(PathBuf::from),
+        None => Some(".".into()),
+    };
+    (whole_image(&fields, version, context.clone()), context)
+}
+
+/// Makes the image of its keys; `version` is what the command line says, if it says any.
+fn whole_image(
+    fields: &Fields,
+    version: Option<Result<String, ()>>,
+    context: Option<PathBuf>,
+) -> Option<Image> {
     let compression = match fields.text("compression").as_deref() {
         Some("zstd") => Compression::Zstd,
         Some("none") => Compression::None,
@@ -245,7 +314,7 @@ fn image(
             None => fields.text("version")?,
         },
         description: fields.text("description"),
-        context: PathBuf::from(fields.text("context").unwrap_or_else(|| ".".into())),
+        context: context?,
         labels: fields.map("labels"),
         epoch: fields.integer("epoch"),
         compression,

@@ -75,6 +75,10 @@ pub(crate) fn type_name(value: &DeValue<'_>) -> &'static str {
 pub(crate) fn wanted(shape: Shape) -> &'static str {
     match shape {
         Shape::Text(_) | Shape::Choice(_) | Shape::Stage => "a string",
+        Shape::Targets(targets) => match wanted(targets.one) {
+            "a string" => "a string or a table",
+            _ => "a string, a list or a table",
+        },
         Shape::List(_) => "a list of strings",
         Shape::OneOrMany(_) | Shape::Command | Shape::Shell => "a string or a list of strings",
         Shape::Boolean | Shape::Yes => "a boolean",
@@ -82,7 +86,7 @@ pub(crate) fn wanted(shape: Shape) -> &'static str {
         Shape::Map(_) | Shape::Table(_) | Shape::Mounts => "a table",
         Shape::Ports => "a list",
         Shape::Sha256 => "a string or a table by architecture",
-        Shape::Start => "`true`, a string or a list",
+        Shape::Start => "`true`, a string, a list or a table",
     }
 }
 
@@ -111,6 +115,13 @@ pub(crate) fn unknown_key<'k>(
             .label("not a key here")
             .help(format!("{place} takes {}", either(known).replace(" or ", " and "))),
     }
+}
+
+/// The mistake of a key that says something of one target beside a table of targets.
+pub(crate) fn beside_targets(name: &str, targets: &str) -> Mistake {
+    Mistake::new(format!("`{name}` beside a table of targets"))
+        .label(format!("`{targets}` says it for each of them"))
+        .help(format!("leave it out, or write `{targets}` without a table"))
 }
 
 /// The mistake of something that only a later version has.

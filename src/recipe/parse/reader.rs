@@ -10,13 +10,13 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::node::{
-    Node, later, misspelt, place_inside, string_inside, unknown_key, wanted, wrong_entry,
-    wrong_type,
+    Node, beside_targets, later, misspelt, place_inside, string_inside, unknown_key, wanted,
+    wrong_entry, wrong_type,
 };
 use crate::recipe::vars::{Placed, Scope};
 use crate::schema::{
-    Check, Checked, Command, Field, Fields, Key, Mistake, Mistakes, Said, Section, Shape, Source,
-    Start, either, quote, sha256,
+    Check, Checked, Command, Field, Fields, Mistake, Mistakes, Said, Section, Shape, Source, Start,
+    either, quote, sha256,
 };
 
 /// What reading needs to know and to report to.
@@ -78,12 +78,20 @@ impl Reader<'_> {
         table: &DeTable<'_>,
     ) -> Fields {
         let mut fields = Fields::default();
+        let targets = section.keys.iter().find(|key| {
+            let table = table.get(key.name).is_some_and(|node| node.get_ref().is_table());
+            matches!(key.shape, Shape::Targets(_)) && table
+        });
         for key in section.keys {
+            let beside = targets.filter(|_| key.of_one);
             if let Some((name, node)) = table.get_key_value(key.name) {
+                if let Some(targets) = beside {
+                    self.report(name.span(), beside_targets(key.name, targets.name));
+                }
                 let span = string_inside(self.source, node);
-                let value = self.value(key, node);
+                let value = self.value(key.name, key.shape, node);
                 fields.found.insert(key.name, Field { key: name.span(), span, value });
-            } else if key.required && !misspelt(section, key.name, table) {
+            } else if key.required && beside.is_none() && !misspelt(section, key.name, table) {
                 let mistake = Mistake::new(format!("{} without `{}`", section.title, key.name))
                     .label(format!("`{}` is missing", key.name));
                 self.report(place.clone(), mistake.help(key.doc));
@@ -106,9 +114,12 @@ impl Reader<'_> {
         }
     }
 
-    fn value(&mut self, key: &'static Key, node: &Node<'_>) -> Option<Checked> {
-        let name = key.name;
-        match (key.shape, node.get_ref()) {
+    fn value(&mut self, name: &str, shape: Shape, node: &Node<'_>) -> Option<Checked> {
+        match (shape, node.get_ref()) {
+            (Shape::Targets(targets), DeValue::Table(table)) => {
+                self.targets(name, targets, node, table).map(Checked::Targets)
+            }
+            (Shape::Targets(targets), _) => self.value(name, targets.one, node),
             (Shape::Text(check) | Shape::OneOrMany(check), DeValue::String(_)) => {
                 self.string(check, node).map(Checked::Text)
             }
@@ -169,13 +180,18 @@ impl Reader<'_> {
                 let words = self.words(name, node)?;
                 Some(Checked::Command(Command::Argv(words)))
             }
-            (Shape::Start, DeValue::Boolean(true)) => Some(Checked::Starts(vec![Start::Config])),
+            (Shape::Start, DeValue::Boolean(true)) => {
+                Some(Checked::Starts(vec![(None, Start::Config)]))
+            }
             (Shape::Start, DeValue::String(_)) => {
                 let command = self.shell_text(name, node)?;
-                Some(Checked::Starts(vec![Start::Command(command)]))
+                Some(Checked::Starts(vec![(None, Start::Command(command))]))
             }
             (Shape::Start, DeValue::Array(list)) => {
                 self.starts(name, node, list).map(Checked::Starts)
+            }
+            (Shape::Start, DeValue::Table(table)) => {
+                self.named_starts(name, node, table).map(Checked::Starts)
             }
             (Shape::Shell, DeValue::String(_)) => {
                 let text = self.string(Check::Any, node)?;
@@ -220,7 +236,7 @@ impl Reader<'_> {
                 Some(Checked::Table(self.fields(section, node.span(), table)))
             }
             (shape, other) => {
-                self.report(node.span(), self.type_mistake(key, shape, node, other));
+                self.report(node.span(), self.type_mistake(name, shape, node, other));
                 None
             }
         }
@@ -228,12 +244,11 @@ impl Reader<'_> {
 
     fn type_mistake(
         &self,
-        key: &Key,
+        name: &str,
         shape: Shape,
         node: &Node<'_>,
         found: &DeValue<'_>,
     ) -> Mistake {
-        let name = key.name;
         let mistake = wrong_type(name, wanted(shape), found);
         let written = self.source.slice(&node.span());
         match (shape, found) {

@@ -11,6 +11,7 @@ use crate::schema::{Mistake, Start};
 use crate::step::{LoweredTest, Options, TESTS};
 
 /// A test as read, and where it says what it starts.
+#[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) test: LoweredTest,
     /// Where `start` names `[config]`.
@@ -54,7 +55,7 @@ pub(crate) fn read_test(
     let test = kind.test(reader.source.line(key.start), &fields, defaults)?;
     let starts_config = fields
         .get("start")
-        .filter(|_| fields.starts("start").contains(&Start::Config))
+        .filter(|_| fields.starts("start").iter().any(|(_, start)| *start == Start::Config))
         .map(|field| field.span.clone());
     Some(Read { test, starts_config, on })
 }

@@ -37,7 +37,8 @@ impl TestKind {
     ) -> Option<LoweredTest> {
         let shell = defaults.shell_of(fields);
         let Look { about, probes } = (self.lower)(fields, &shell)?;
-        let start = fields.starts("start").into_iter().map(|start| match start {
+        let (names, start): (Vec<_>, Vec<_>) = fields.starts("start").into_iter().unzip();
+        let start = start.into_iter().map(|start| match start {
             Start::Config => Service::Config,
             Start::Command(command) => Service::Argv(argv(&command, &shell)),
         });
@@ -45,6 +46,7 @@ impl TestKind {
             label: short(&fields.text("name").unwrap_or(about)),
             line,
             start: start.collect(),
+            names: names.into_iter().flatten().collect(),
             probes,
             timeout: fields.duration("timeout").unwrap_or(PATIENCE),
         })
@@ -65,7 +67,7 @@ pub(super) const WHEN: Key = may(
 pub(super) const START: Key = may(
     "start",
     Shape::Start,
-    "What runs while the check is made, as the user of `[config]`: `true` for what `[config]` says, a command (a string for the shell, a list without one), or a list of several, each `true` or a list of its own.",
+    "What runs while the check is made, as the user of `[config]`: `true` for what `[config]` says, a command (a string for the shell, a list without one), or several: a list of them that begins with `true` or a list, or a table by name, under which each is logged. Examples: `start = [true, \"redis-server\"]`, `start.web = true`.",
 );
 
 /// `timeout`, of every test.

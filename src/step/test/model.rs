@@ -22,6 +22,9 @@ pub struct LoweredTest {
     /// What runs meanwhile, in the order it is started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start: Vec<Service>,
+    /// What each is called, in the same order; empty where they have no names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// What is looked at, one after the other.
     pub probes: Vec<Probe>,
     /// How long each probe may take to hold.
@@ -142,6 +145,7 @@ mod tests {
             label: "l".into(),
             line: 9,
             start,
+            names: vec![],
             probes: vec![probe],
             timeout: Duration::from_millis(1500),
         }

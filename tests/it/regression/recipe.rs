@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bake::recipe::{self, Diagnostic, Inputs, Recipe};
+use bake::step::Service;
 
 use crate::lab::Lab;
 
@@ -129,4 +130,164 @@ fn what_is_put_where_nothing_stays_is_warned_of() {
 fn ports_may_be_ranges() {
     let recipe = read("[config]\nports = [80, '8000-8002/udp']\n").expect("ports");
     assert_eq!(recipe.config.ports, ["80/tcp", "8000/udp", "8001/udp", "8002/udp"]);
+}
+
+/// D13: a recipe with other mistakes names its missing files too, in one run.
+#[test]
+fn all_mistakes_are_found_at_once_missing_files_too() {
+    let lab = Lab::new();
+    lab.write(
+        "x.toml",
+        "[image]\nname = 'X'\nversion = '1'\n[base]\npath = 'no-base'\n[[step]]\nrum = 'x'\n\
+         [[step]]\ncopy = 'no-copy'\nto = '/a'\n[[step]]\nscript = 'no-script'\n\
+         [[step]]\ntemplate = 'no-template'\nto = 'relative'\n[[test]]\nscript = 'no-test'\n",
+    );
+    let run = lab.bake(["check", "x.toml"]);
+    assert_eq!(run.code, 2, "{}", run.err);
+    for found in [
+        "is not an image name",
+        "no-base",
+        "\"rum\"",
+        "no-copy",
+        "no-script",
+        "relative",
+        "no-test",
+    ] {
+        assert!(run.err.contains(found), "{found}: {}", run.err);
+    }
+    let lines: Vec<usize> = run
+        .err
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("--> x.toml:")?.split(':').next()?.parse().ok())
+        .collect();
+    assert!(lines.len() >= 7 && lines.is_sorted(), "{lines:?}\n{}", run.err);
+    // A variable without a value is no mistake of a template that uses it.
+    lab.write("a.j2", "{{ needed }}");
+    lab.write(
+        "y.toml",
+        &format!("{HEAD}[vars]\nneeded = {{}}\n[[step]]\ntemplate = 'a.j2'\nto = '/a'\n"),
+    );
+    let run = lab.bake(["check", "y.toml"]);
+    assert!(run.err.contains("1 mistake") && run.err.contains("has no value"), "{}", run.err);
+}
+
+/// E11: what is wrong on the command line is not called a mistake of the recipe.
+#[test]
+fn a_mistake_of_the_command_line_is_counted_there() {
+    let lab = Lab::new();
+    lab.write("x.toml", HEAD);
+    let run = lab.bake(["check", "x.toml", "--var", "colour=red"]);
+    assert_eq!(run.code, 2);
+    assert!(run.err.contains("the command line has 1 mistake"), "{}", run.err);
+    lab.write("y.toml", &format!("{HEAD}[vars]\nport = 80\n[[step]]\nmkdir = 'x'\n"));
+    let run = lab.bake(["check", "y.toml", "--var", "port=x"]);
+    assert!(run.err.contains("y.toml and the command line have 2 mistakes"), "{}", run.err);
+    lab.write("vars.toml", "port = 'x'\n");
+    let run = lab.bake(["check", "y.toml", "--vars-file", "vars.toml"]);
+    assert!(run.err.contains("y.toml and vars.toml have 2 mistakes"), "{}", run.err);
+}
+
+/// E11: it was reported as a missing interpreter, after the steps before it had run.
+#[test]
+fn a_script_whose_lines_end_in_cr_lf_is_called_that() {
+    let lab = Lab::new();
+    lab.write("x.sh", "#!/bin/sh\r\necho hello\r\n");
+    lab.write("no-line.sh", "echo hello\r\n");
+    lab.write("fine.sh", "#!/bin/sh\nprintf 'a\\r\\n'\n");
+    for step in ["[[step]]", "[[test]]"] {
+        for (script, bad) in [("x.sh", true), ("no-line.sh", true), ("fine.sh", false)] {
+            lab.write("x.toml", &format!("{HEAD}{step}\nscript = '{script}'\n"));
+            let run = lab.bake(["check", "x.toml"]);
+            assert_eq!(run.code, if bad { 2 } else { 0 }, "{step} {script}: {}", run.err);
+            assert_eq!(run.err.contains("end in CR LF"), bad, "{step} {script}: {}", run.err);
+        }
+    }
+}
+
+/// E15: several commands have names, and a list of strings that cannot be one command is refused.
+#[test]
+fn a_test_may_start_several_commands() {
+    let start = |text: &str| {
+        let test = format!("[config]\ncmd = ['a']\n[[test]]\nrun = 'x'\nstart{text}\n");
+        read(&test).map(|mut recipe| recipe.tests.remove(0))
+    };
+    let shell = |text: &str| ["/bin/sh", "-eu", "-c", text].map(str::to_owned).to_vec();
+    let test =
+        start(" = { web = true, db = 'redis-server --port 1', x = ['a', 'b'] }").expect("it");
+    assert_eq!(test.names, ["web", "db", "x"]);
+    assert_eq!(
+        test.start,
+        [
+            Service::Config,
+            Service::Argv(shell("redis-server --port 1")),
+            Service::Argv(vec!["a".into(), "b".into()])
+        ]
+    );
+    let test = start(" = [true, 'redis-server --port 1']").expect("several");
+    assert_eq!(test.start, [Service::Config, Service::Argv(shell("redis-server --port 1"))]);
+    assert!(test.names.is_empty());
+    let test = start(" = ['a', 'b c']").expect("one command");
+    assert_eq!(test.start, [Service::Argv(vec!["a".into(), "b c".into()])]);
+    let found = start(" = ['a -x', 'b -y']").expect_err("no program is called so");
+    assert!(found[0].help.as_ref().is_some_and(|help| help.contains("table")), "{found:?}");
+    for bad in [" = {}", " = { web = false }", " = { 'W b' = 'x' }", " = [true, 1]"] {
+        assert!(start(bad).is_err(), "{bad}");
+    }
+}
+
+/// E19: one step may have several targets, which stand on the left.
+#[test]
+fn a_step_may_have_several_targets() {
+    let ops = |step: &str| read(&format!("[[step]]\n{step}\n")).expect(step).steps.remove(0).ops;
+    let pairs = [
+        (
+            "copy.'/b/' = ['x', 'y']\ncopy.'/a' = 'z'\nmode = '0600'",
+            "[[step]]\ncopy = ['x', 'y']\nto = '/b/'\nmode = '0600'\n[[step]]\ncopy = 'z'\nto = '/a'\nmode = '0600'\n",
+        ),
+        (
+            "template = { '/b' = 'x.j2', '/{{ name }}' = 'y.j2' }\nowner = '1:1'",
+            "[[step]]\ntemplate = 'x.j2'\nto = '/b'\nowner = '1:1'\n[[step]]\ntemplate = 'y.j2'\nto = '/x'\nowner = '1:1'\n",
+        ),
+        (
+            "file.'/b' = 'text'\nfile.'/a' = ''",
+            "[[step]]\nfile = '/b'\ncontent = 'text'\n[[step]]\nfile = '/a'\ncontent = ''\n",
+        ),
+        (
+            "symlink.'/b' = 'x'\nsymlink.'/a' = '/y'",
+            "[[step]]\nsymlink = '/b'\ntarget = 'x'\n[[step]]\nsymlink = '/a'\ntarget = '/y'\n",
+        ),
+    ];
+    for (short, long) in pairs {
+        let long: Vec<_> =
+            read(long).expect(long).steps.into_iter().flat_map(|step| step.ops).collect();
+        assert_eq!(ops(short), long, "{short}");
+        let text = format!("{HEAD}[[step]]\n{short}\n");
+        let formatted = recipe::format(&text, Path::new("x.toml")).expect("TOML");
+        let again = recipe::read(&formatted, &Inputs::default()).expect("a recipe");
+        assert_eq!(again.steps[0].ops, long, "{formatted}");
+    }
+}
+
+/// E19: mistakes are placed where they are.
+#[test]
+fn targets_are_checked_like_other_keys() {
+    for (step, line, message) in [
+        ("copy = {}", 7, "an empty table"),
+        ("copy.'a' = 'x'", 7, "relative path \"a\""),
+        ("copy.'/a' = '/x'", 7, "absolute path \"/x\""),
+        ("copy.'/a' = ['x', 'y']", 7, "several sources"),
+        ("copy.'/a' = 1", 7, "expected a string or a list of strings"),
+        ("copy.'/a' = 'x'\nto = '/b'", 8, "`to` beside a table"),
+        ("file.'/a' = 'x'\ncontent = 'y'", 8, "`content` beside a table"),
+        ("symlink.'/a' = ['x']", 7, "expected a string"),
+        ("template.'/{{ nmae }}' = 'x'", 7, "unknown variable `nmae`"),
+        ("copy = 'x'", 7, "without `to`"),
+        ("file = '/a'", 7, "without `content`"),
+    ] {
+        let found = read(&format!("[[step]]\n{step}\n")).expect_err(step);
+        assert_eq!((found.len(), found[0].line), (1, line), "{step}: {found:?}");
+        assert!(found[0].message.contains(message), "{step}: {}", found[0].message);
+    }
+    let warned = read("[[step]]\nsymlink.'/tmp/a' = 'x'\n").expect("a warning only").warnings;
+    assert!(warned[0].message.contains("will not be in the image"), "{warned:?}");
 }
