@@ -3,7 +3,8 @@
 //! once, at the line of the step, before anything runs.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -78,10 +79,16 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
 fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Vec<Diagnostic> {
     let mut found = vec![];
     for base in &named.bases {
-        if let BaseKind::Path(file) = &base.kind
-            && let Err(error) = context.find(file)
-        {
-            found.push(at_line(path, text, base.line, &error));
+        match &base.kind {
+            BaseKind::Path(file) => {
+                let error = context.find(file).err();
+                found.extend(error.map(|error| at_line(path, text, base.line, &error)));
+            }
+            BaseKind::Recipe(file) => {
+                let error = no_recipe(path, file);
+                found.extend(error.map(|error| at_line(path, text, base.line, &error)));
+            }
+            _ => {}
         }
     }
     for step in &named.steps {
@@ -116,6 +123,17 @@ fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Ve
     }
     found.sort_by_key(|one| one.line);
     found
+}
+
+/// Returns why the recipe `path` cannot stand on the recipe `base`, which its directory has not.
+fn no_recipe(path: &Path, base: &Path) -> Option<Error> {
+    let base = path.parent().unwrap_or(Path::new("")).join(base);
+    let source = match fs::metadata(&base) {
+        Ok(there) if there.is_dir() => io::ErrorKind::IsADirectory.into(),
+        Ok(_) => return None,
+        Err(error) => error,
+    };
+    Some(Error::File { path: base, source })
 }
 
 /// Reports a script of a system whose lines end in CR LF: the kernel takes the CR for a part of

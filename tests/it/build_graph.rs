@@ -390,3 +390,23 @@ fn what_is_published_already_needs_no_base() {
     let both = good(lab.bake(["build", "orders.toml", "invoices.toml"]));
     assert!(both.out.contains(&digest(&first)) && both.out.contains("invoices:1"), "{}", both.out);
 }
+
+/// A recipe that is a base and is not there is a mistake of the recipe that names it, reported with
+/// its others.
+#[test]
+fn a_base_recipe_that_is_not_there_is_a_mistake_with_its_line() {
+    let Some(lab) = lab() else { return };
+    lab.write("sub/recipe.toml", "");
+    let recipe = "[image]\nname = \"a\"\nversion = \"1\"\n[base]\nrecipe = \"nothing.toml\"\n\
+        [[step]]\ncopy = \"/x\"\nfrom = \"s\"\nto = \"/x\"\n[[step]]\ncopy = \"no\"\nto = \"/\"\n\
+        [stage.s.base]\nrecipe = \"sub\"\n";
+    lab.write("a.toml", recipe);
+    for command in ["check", "build", "plan"] {
+        let failed = lab.bake([command, "a.toml"]);
+        assert_eq!((failed.code, failed.out.as_str()), (2, ""), "{command}: {}", failed.err);
+        let parts = ["a.toml:5", "nothing.toml", "a.toml:14", "sub", "a.toml:11", "3 mistakes"];
+        for part in parts {
+            assert!(failed.err.contains(part), "{command}: {part}: {}", failed.err);
+        }
+    }
+}
