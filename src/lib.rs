@@ -47,6 +47,8 @@ pub mod files;
 #[doc(hidden)]
 pub mod image;
 #[doc(hidden)]
+pub mod import;
+#[doc(hidden)]
 pub mod inputs;
 #[doc(hidden)]
 pub mod inspect;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::engine::error::Error as BuildError;
 use crate::event::chain;
+use crate::import;
 use crate::inspect;
 use crate::job;
 use crate::output;
@@ -263,6 +264,24 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
         }
         // `From` takes it out: it is an error of a build as it is.
         trial::Error::Job(source) => report("sandbox", FAILED, source),
+    }
+}
+
+/// Reports an image that was not imported.
+pub(super) fn import(error: &import::Error) -> Report {
+    let nothing = || Some("nothing was published".to_owned());
+    match error {
+        import::Error::Which { names, .. } => {
+            let hints = names.iter().map(|name| format!("--named {name}")).collect();
+            Report { hints, ..report("import", FAILED, error) }
+        }
+        import::Error::Job(job::Error::Store(source @ store::Error::VersionTaken { .. })) => {
+            let hint = "import it under another version".to_owned();
+            Report { hints: vec![hint], ..report("version", FAILED, source) }
+        }
+        import::Error::Job(source) => job(source, false, nothing()),
+        import::Error::Trial(source) => trial(source, nothing()),
+        _ => Report { hints: nothing().into_iter().collect(), ..report("import", FAILED, error) },
     }
 }
 

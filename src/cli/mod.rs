@@ -17,6 +17,7 @@ mod gc;
 mod graph;
 mod history;
 mod images;
+mod import;
 mod list;
 mod man;
 mod outcome;
@@ -98,5 +99,6 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Revoke(args) => channel::revoke(ctx, &args),
         Command::Verify(args) => images::verify(ctx, &args),
         Command::Export(args) => export::export(ctx, &args),
+        Command::Import(args) => import::import(ctx, &args),
     }
 }

@@ -26,7 +26,8 @@ pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, Wrong> {
     if name.is_empty() || name.contains(&0) {
         return Err(Wrong::Empty);
     }
-    if name[0] == b'/' {
+    // umoci writes the top itself so; of anything below it a leading slash may mean two things.
+    if name[0] == b'/' && name.len() > 1 {
         return Err(Wrong::Absolute);
     }
     let mut path = Vec::with_capacity(name.len());
@@ -100,6 +101,7 @@ mod tests {
         for (name, path) in [
             ("./", ""),
             (".", ""),
+            ("/", ""),
             ("./a//b/./c/", "a/b/c"),
             ("a", "a"),
             ("...", "..."),

@@ -28,6 +28,7 @@ mod cmd_explain;
 mod cmd_fleet;
 mod cmd_gc;
 mod cmd_help;
+mod cmd_import;
 mod cmd_lock;
 mod cmd_promote;
 mod cmd_run;

@@ -150,6 +150,19 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ImportArgs {
+    /// Directory of an OCI image layout, or an oci-archive or docker-archive
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: PathBuf,
+    /// `name:version` that it gets
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Which image of SOURCE, where there are several: its name there
+    #[arg(long, value_name = "NAME")]
+    pub(crate) named: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
 use self::image::{
-    DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ListArgs, PromoteArgs,
-    RevokeArgs, RmArgs, RunArgs, ShowArgs, VerifyArgs,
+    DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, ListArgs,
+    PromoteArgs, RevokeArgs, RmArgs, RunArgs, ShowArgs, VerifyArgs,
 };
 use self::recipe::{BuildArgs, ExplainArgs, FmtArgs, LockArgs, NewArgs, RecipeArgs, ShellArgs};
 use crate::ui::{ColorChoice, ProgressChoice};
@@ -137,6 +137,14 @@ pub(crate) enum Command {
     ///
     /// Example: bake run web:2.0.0 nginx -t
     Run(RunArgs),
+    /// Bring an image of another tool into the store
+    ///
+    /// SOURCE is an OCI image layout or an archive, as `skopeo copy`, `podman save` and `docker save`
+    /// write them. Every digest, size and layer is checked; layers are kept as they are. The image is
+    /// a version like any other: to run, to promote, and as `[base] image = "…"` of recipes.
+    ///
+    /// Example: bake import debian.tar debian:12
+    Import(ImportArgs),
     /// List the published versions
     List(ListArgs),
     /// Show what a version is made of

@@ -1,0 +1,106 @@
+//! From the world in: an image that another tool keeps in files becomes a version of the store.
+//!
+//! ```text
+//! OCI layout (directory) ─┐
+//! oci-archive (tar) ──────┼─► Files ─► oci / docker ─► Found: manifest, config, layers
+//! docker-archive (tar) ───┘              └─► each layer copied and checked ─► published under a version
+//! ```
+//! Nothing is believed: every digest, size, media type and diff_id is compared with the bytes, and
+//! every layer is read as strictly as when it is unpacked. Layers are kept as they are. So is a
+//! manifest of the form that bake writes (OCI, with its media type), and its digest stays; others are
+//! written anew over the same layers.
+
+mod docker;
+mod error;
+mod files;
+mod found;
+mod layer;
+mod oci;
+
+use std::path::Path;
+
+use crate::digest::Digest;
+use crate::image::{self, Descriptor, Manifest, Platform, Reference};
+use crate::job::{self, JobContext};
+use crate::store::Published;
+use crate::trial::{self, Finished, Tests};
+
+pub use error::Error;
+
+use files::Files;
+use found::Found;
+use layer::Copier;
+
+/// An image that was imported.
+#[derive(Debug)]
+pub struct Imported {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The same content was there under this version already.
+    pub already: bool,
+    /// What it runs on.
+    pub platform: Platform,
+}
+
+/// Brings the image at `source` into the store as `reference` (a name and a version). `wanted`:
+/// which, where there are several: its name in an OCI layout, its tag in Docker's archive.
+///
+/// # Errors
+/// Where it is no image, not the one that is wanted, or not what it says; nothing is published then.
+pub fn import(
+    job: &JobContext<'_>,
+    source: &Path,
+    wanted: Option<&str>,
+    reference: Reference,
+) -> Result<Imported, Error> {
+    let staging = job.store.staging()?;
+    let files = Files::open(source, staging.dir())?;
+    let found = if files.has("index.json")? {
+        oci::find(&files, wanted)?
+    } else if files.has("manifest.json")? {
+        docker::find(&files, wanted)?
+    } else {
+        return Err(files.wrong("has neither an index.json (OCI) nor a manifest.json (Docker)"));
+    };
+    let Found { manifest, config_bytes, config, layers } = found;
+    let (config_digest, config_size) = staging.put(&config_bytes)?;
+    let mut copier = Copier::new(job, &staging, &files, &layers);
+    let descriptors = layers.iter().map(|one| copier.copy(one)).collect::<Result<Vec<_>, _>>()?;
+    drop(copier);
+    let (manifest, bytes) = manifest.unwrap_or_else(|| {
+        let config = Descriptor::new(image::MEDIA_CONFIG, config_digest, config_size);
+        let manifest = Manifest::new(config, descriptors);
+        let bytes = manifest.to_json();
+        (manifest, bytes)
+    });
+    let (digest, size) = staging.put(&bytes)?;
+    let platform = Platform {
+        architecture: config.architecture.clone(),
+        os: config.os.clone(),
+        variant: config.variant.clone(),
+    };
+    let descriptor =
+        Descriptor::new(image::MEDIA_MANIFEST, digest, size).with_platform(platform.clone());
+    let finished = Finished {
+        draft: &staging,
+        reference,
+        descriptor,
+        manifest: &manifest,
+        config: &config,
+        tests: &Tests::default(),
+        context: job,
+        logs: staging.dir(),
+        recipe: None,
+        said: None,
+    };
+    let no_session = || {
+        let what = "test an imported image".to_owned();
+        Err(job::Error::Failed { what, why: "it has no tests".to_owned() })
+    };
+    let checked = trial::check(finished, false, no_session)?;
+    if job.cancel.fired() {
+        return Err(job::Error::Interrupted.into());
+    }
+    let published = trial::publish(job.store, vec![checked])?;
+    Ok(Imported { digest, already: published.contains(&Published::Already), platform })
+}
