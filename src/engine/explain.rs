@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Failed};
 use super::locking::Locking;
-use super::names::no_cache;
+use super::names::{known_steps, no_cache};
 use super::order;
 use super::prepare::prepare;
 use super::published::published_already;
@@ -76,6 +76,7 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explain
         let recipe = request.recipe.clone();
         all.push(explained().map_err(|error| Failed { recipe, error })?);
     }
+    known_steps(ordered.iter().zip(&all).map(|(one, (_, roots, _))| (&one.request, roots)))?;
     Ok(all.into_iter().map(|(explained, ..)| explained).collect())
 }
 

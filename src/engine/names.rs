@@ -1,6 +1,6 @@
 //! Steps by the numbers and names that people give them: `--no-cache=STEP`, `shell --at`.
 
-use super::error::Error;
+use super::error::{Error, Failed};
 use super::request::{NoCache, Request};
 use super::roots::Roots;
 
@@ -26,27 +26,44 @@ pub(super) fn names_step(name: &str, stage: Option<&str>, index: usize, label: &
     name == label || name.parse() == Ok(index) || (index == 0 && name == "base")
 }
 
-/// Makes sure that there is every step that is to be run although it is cached.
-pub(super) fn known_steps(request: &Request, roots: &Roots) -> Result<(), Error> {
-    let NoCache::Steps(names) = &request.no_cache else { return Ok(()) };
-    let steps = || {
-        roots.0.iter().flat_map(|root| {
-            let base = std::iter::once(root.plan.base.clone());
-            let labels = base.chain(root.plan.nodes.iter().map(|node| node.label.clone()));
-            labels.enumerate().map(|(index, label)| (root.stage.as_deref(), index, label))
+/// Makes sure that one of the recipes has each step that is to be run although it is cached.
+pub(super) fn known_steps<'a>(
+    recipes: impl Iterator<Item = (&'a Request, &'a Roots)> + Clone,
+) -> Result<(), Failed> {
+    let is_there = |name: &String| {
+        recipes.clone().filter(|(request, _)| named(request).contains(name)).any(|(_, roots)| {
+            steps(roots).any(|(stage, index, label)| names_step(name, stage, index, label))
         })
     };
-    let known = |name: &&String| {
-        !steps().any(|(stage, index, label)| names_step(name, stage, index, &label))
-    };
-    let Some(name) = names.iter().find(known) else { return Ok(()) };
-    let shown = |(stage, _, label): (Option<&str>, usize, String)| match stage {
-        Some(stage) => format!("{stage}/{label}"),
-        None => label,
-    };
-    Err(Error::NoStep {
-        name: name.clone(),
-        steps: steps().map(shown).collect(),
-        recipe: request.recipe.clone(),
+    for (request, roots) in recipes.clone() {
+        let Some(name) = named(request).iter().find(|name| !is_there(name)) else { continue };
+        let shown = |(stage, _, label): (Option<&str>, usize, &str)| match stage {
+            Some(stage) => format!("{stage}/{label}"),
+            None => label.to_owned(),
+        };
+        let (name, steps) = (name.clone(), steps(roots).map(shown).collect());
+        let recipe = request.recipe.clone();
+        return Err(Failed {
+            recipe: recipe.clone(),
+            error: Error::NoStep { name, steps, recipe },
+        });
+    }
+    Ok(())
+}
+
+/// Returns the steps that are named to be run.
+fn named(request: &Request) -> &[String] {
+    match &request.no_cache {
+        NoCache::Steps(names) => names,
+        _ => &[],
+    }
+}
+
+/// Returns all steps of a recipe: stage, number and label of each.
+fn steps(roots: &Roots) -> impl Iterator<Item = (Option<&str>, usize, &str)> {
+    roots.0.iter().flat_map(|root| {
+        let labels = root.plan.nodes.iter().map(|node| node.label.as_str());
+        let all = std::iter::once(root.plan.base.as_str()).chain(labels);
+        all.enumerate().map(|(index, label)| (root.stage.as_deref(), index, label))
     })
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::error::Error;
 use super::find::From;
 use super::locking::Locking;
-use super::names::known_steps;
 use super::request::Request;
 use super::roots::{Below, Roots};
 use crate::archive::{Options, Source};
@@ -153,7 +152,6 @@ pub(super) fn prepare(
         });
     }
     let roots = Roots(roots);
-    known_steps(request, &roots)?;
     locking.must_do(&roots.missing(), &roots.needed(lock))?;
     for test in &recipe.tests_off {
         (job.sink)(Event::Note {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::each::{all, each};
 use super::error::{Error, Failed};
 use super::locking::Locking;
+use super::names::known_steps;
 use super::order::{self, Bases, Ordered};
 use super::pool::Pool;
 use super::prepare::prepare;
@@ -110,6 +111,7 @@ pub(super) fn prepared(
             one(ordered, &below.collect()).map_err(|error| Failed { recipe: recipe(at), error })?;
         out.push(next);
     }
+    known_steps(out.iter().map(|one| (&one.request, &one.roots)))?;
     each_image_once(&out)?;
     Ok(out)
 }

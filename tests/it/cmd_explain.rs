@@ -149,6 +149,13 @@ fn a_step_that_is_run_again_by_name_is_none_of_what_the_recipe_stands_on() {
         assert_eq!(ran(name), [("orders:one".to_owned(), 2)], "{name}");
     }
     assert!(ran("--no-cache").contains(&("company:1".to_owned(), 2)));
+    // Of several recipes one has to have it.
+    let both = ["base.toml", "orders.toml", "--no-cache=mkdir /data"];
+    let explained = good(lab.bake(["explain"].iter().chain(&both)));
+    assert_eq!(explained.out.matches("--no-cache").count(), 1, "{}", explained.out);
+    good(lab.bake(["build"].iter().chain(&both)));
+    let failed = lab.bake(["explain", "base.toml", "orders.toml", "--no-cache=nothing"]);
+    assert!(failed.code == 2 && failed.err.contains("nothing"), "{}", failed.err);
     let failed = lab.bake(["build", "orders.toml", "--no-cache=nothing"]);
     assert!(failed.code == 2 && failed.err.contains("orders.toml"), "{}", failed.err);
 }
