@@ -60,7 +60,7 @@ pub(crate) const IMAGE: Section = Section {
         may("description", Shape::Text(Check::Any), "One line for people."),
         may(
             "context",
-            Shape::Text(Check::Folder),
+            Shape::Text(Check::Directory),
             "The directory that all paths are relative to, itself relative to the recipe's directory; nothing outside it is read. Default: `.`.",
         )
         .with(Effect::Nothing),

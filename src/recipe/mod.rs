@@ -62,7 +62,7 @@ pub fn summary(mistakes: &[Diagnostic]) -> String {
 /// # Errors
 /// What is wrong with it.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    crate::schema::duration(text).map_err(|mistake| mistake.told())
+    crate::schema::duration(text).map_err(|mistake| mistake.in_one_line())
 }
 
 /// Returns the chain of recipes in which one is, through others, its own base: `a -> b -> a`.

@@ -118,7 +118,7 @@ pub struct Image {
     pub version: String,
     /// For people.
     pub description: Option<String>,
-    /// Folder that all paths are relative to, as written (default `.`), relative to the recipe's
+    /// Directory that all paths are relative to, as written (default `.`), relative to the recipe's
     /// directory.
     pub context: PathBuf,
     /// OCI labels.
@@ -230,7 +230,7 @@ pub enum Variant {
     Slim,
 }
 
-/// `[config]`: how the finished image runs. `None`/empty = not said.
+/// `[config]`: how the finished image runs. `None`/empty: not given.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     /// Exec form.

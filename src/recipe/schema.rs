@@ -27,8 +27,8 @@ pub(crate) fn schema() -> Value {
     for (name, section) in keys::tables() {
         defs.insert(name, table(section));
     }
-    // Which keys exist is the same for every base; that exactly one of these is there is said once
-    // more.
+    // Which keys exist is the same for every base; that exactly one of these is there is stated
+    // separately.
     if let Some(base) = defs.get_mut("base").and_then(Value::as_object_mut) {
         base.insert("oneOf".into(), json!(keys::BASES.map(|kind| json!({ "required": [kind] }))));
     }

@@ -12,7 +12,7 @@ use super::value::{Command, MountSource, Start};
 
 /// A text and the bytes of the recipe that say it.
 #[derive(Debug, Clone)]
-pub(crate) struct Said {
+pub(crate) struct Located {
     pub(crate) text: String,
     pub(crate) span: Range<usize>,
 }
@@ -21,16 +21,16 @@ pub(crate) struct Said {
 #[derive(Debug, Clone)]
 pub(crate) struct Placed {
     /// A path inside.
-    pub(crate) at: Said,
+    pub(crate) at: Located,
     /// One, or several where the key allows it; never none.
-    pub(crate) what: Vec<Said>,
+    pub(crate) what: Vec<Located>,
 }
 
 /// A checked value.
 #[derive(Debug)]
 pub(crate) enum Checked {
     Text(String),
-    List(Vec<Said>),
+    List(Vec<Located>),
     Boolean(bool),
     Integer(i64),
     Map(BTreeMap<String, String>),
@@ -75,11 +75,11 @@ impl Fields {
     }
 
     /// Returns a list's entries; of a single string, that one.
-    pub(crate) fn entries(&self, name: &str) -> Vec<Said> {
+    pub(crate) fn entries(&self, name: &str) -> Vec<Located> {
         match (self.value(name), self.get(name)) {
             (Some(Checked::List(list)), _) => list.clone(),
             (Some(Checked::Text(text)), Some(field)) => {
-                vec![Said { text: text.clone(), span: field.span.clone() }]
+                vec![Located { text: text.clone(), span: field.span.clone() }]
             }
             _ => vec![],
         }
@@ -87,7 +87,7 @@ impl Fields {
 
     /// Returns a list's texts; empty where it was not given.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        self.entries(name).into_iter().map(|said| said.text).collect()
+        self.entries(name).into_iter().map(|entry| entry.text).collect()
     }
 
     /// Returns a list's texts, if given.

@@ -1,4 +1,4 @@
-//! Keys: what a table of a recipe may hold, of which shape, with what said about it.
+//! Keys: what a table of a recipe may hold, of which shape, with the documentation of each.
 //!
 //! Everything that knows keys reads these tables (the reader and its suggestions, the formatter's
 //! order, the JSON Schema, the reference), so they cannot disagree. Order in a table is the order of

@@ -43,12 +43,12 @@ impl Mistake {
     }
 
     /// Returns it as one line, for where there is no recipe to point into.
-    pub(crate) fn told(self) -> String {
+    pub(crate) fn in_one_line(self) -> String {
         let parts = [Some(self.message), self.label, self.help];
         parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
-    /// Whether it has a label.
+    /// Returns whether it has a label.
     pub(crate) fn has_label(&self) -> bool {
         self.label.is_some()
     }
@@ -73,7 +73,7 @@ pub(crate) fn near<'a>(
         .into_iter()
         .filter(|c| *c != wrong && c.len() <= MAX_COMPARED)
         .map(|c| (strsim::damerau_levenshtein(&low, &c.to_lowercase()), c))
-        // One slip in a short word, two in a longer one, a third only in a long one: more is
+        // One typing mistake in a short word, two in a longer one, a third only in a long one: more is
         // another word.
         .filter(|(distance, c)| {
             *distance <= low.chars().count().max(c.chars().count()).div_ceil(4).min(3)

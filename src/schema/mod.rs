@@ -1,5 +1,5 @@
 //! The words in which recipes are described: keys and their shapes, what a text may be, checked
-//! values, mistakes and diagnostics. What keys there are is said by those who read them: `step` for
+//! values, mistakes and diagnostics. Which keys there are is up to those who read them: `step` for
 //! the kinds of step, `recipe` for everything else.
 
 pub(crate) mod address;
@@ -13,7 +13,7 @@ mod value;
 pub(crate) use check::{Check, duration, sha256};
 pub use diagnostic::Diagnostic;
 pub(crate) use diagnostic::{Mistakes, Source};
-pub(crate) use fields::{Checked, Field, Fields, Placed, Said};
+pub(crate) use fields::{Checked, Field, Fields, Located, Placed};
 pub(crate) use key::{Effect, Key, Section, Shape, Targets, may, must};
 pub(crate) use mistake::{Mistake, either, near, quote};
 pub use value::{Command, MountSource, Start};

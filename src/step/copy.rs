@@ -1,11 +1,11 @@
 //! `copy`: files of the context, or of a stage.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::Op;
-use super::place::{OWNER, gone_after_the_step, owner, placed, places, work};
+use super::place::{OWNER, owner, placed, places, warn_of_lost_paths, work};
 use super::program::Options;
 use crate::schema::{
-    Check, Effect, Fields, Mistake, Placed, Said, Section, Shape, Targets, may, must, quote,
+    Check, Effect, Fields, Located, Mistake, Placed, Section, Shape, Targets, may, must, quote,
 };
 
 pub(super) static KIND: Kind = Kind {
@@ -48,7 +48,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -65,20 +65,20 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(places(fields, "copy", "to"), false, remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    warn_of_lost_paths(places(fields, "copy", "to"), false, findings);
     let check = match fields.get("from") {
         Some(_) => Check::StageGlob,
         None => Check::ContextGlob,
     };
     let targets = fields.targets("copy");
-    let sources: Vec<Said> = match &targets {
+    let sources: Vec<Located> = match &targets {
         Some(targets) => targets.iter().flat_map(|one| &one.what).cloned().collect(),
         None => fields.entries("copy"),
     };
-    for said in sources {
-        if let Err(mistake) = check.test(&said.text) {
-            remarks.add(said.span, mistake);
+    for entry in sources {
+        if let Err(mistake) = check.test(&entry.text) {
+            findings.add(entry.span, mistake);
         }
     }
     for one in targets.or_else(|| placed(fields, "copy", "to", "copy")).into_iter().flatten() {
@@ -86,7 +86,7 @@ fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
             let mistake = Mistake::new("several sources, but the target is not a directory")
                 .label("a directory ends in `/`");
             let help = format!("write {}", quote(&format!("{}/", one.at.text)));
-            remarks.add(one.at.span, mistake.help(help));
+            findings.add(one.at.span, mistake.help(help));
         }
     }
 }
@@ -104,7 +104,8 @@ fn lower(fields: &Fields, _: &Options) -> Option<Work> {
         mode: fields.mode("mode"),
         exclude: fields.list("exclude"),
     };
-    let from =
-        |one: &Placed| one.what.iter().map(|said| said.text.as_str()).collect::<Vec<_>>().join(" ");
+    let from = |one: &Placed| {
+        one.what.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>().join(" ")
+    };
     Some(work(placed(fields, "copy", "to", "copy")?, from, copy))
 }

@@ -1,8 +1,8 @@
 //! `download`: fetches a file, checks it, and places it.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::Op;
-use super::place::{MODE, OWNER, gone_after_the_step, owner};
+use super::place::{MODE, OWNER, owner, warn_of_lost_paths};
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must, sha256};
 
@@ -37,7 +37,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -71,15 +71,15 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields.entries("to"), false, remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    warn_of_lost_paths(fields.entries("to"), false, findings);
     if let (Some(strip), None | Some(false)) = (fields.get("strip"), fields.boolean("unpack")) {
         let mistake = Mistake::new("`strip` without `unpack`")
             .label("nothing is unpacked")
             .help("add `unpack = true`");
-        remarks.add(strip.key.clone(), mistake);
+        findings.add(strip.key.clone(), mistake);
     }
-    remarks.sha256_of_this_architecture(fields, "step");
+    findings.sha256_of_this_architecture(fields, "step");
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {

@@ -1,8 +1,8 @@
 //! `file`: writes files, or adds to one.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::{Content, Op};
-use super::place::{FILE_MODE, MODE, OWNER, gone_after_the_step, owner, placed, places, work};
+use super::place::{FILE_MODE, MODE, OWNER, owner, placed, places, warn_of_lost_paths, work};
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, Targets, may, must};
 
@@ -38,7 +38,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -58,8 +58,8 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(places(fields, "file", "file"), false, remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    warn_of_lost_paths(places(fields, "file", "file"), false, findings);
     if fields.targets("file").is_some() {
         return;
     }
@@ -68,13 +68,13 @@ fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
             let mistake = Mistake::new("a file with both `content` and `append`")
                 .label("instead of `content`, not besides it")
                 .help("`content` is the whole file; `append` adds to its end");
-            remarks.add(append.key.clone(), mistake);
+            findings.add(append.key.clone(), mistake);
         }
         (None, None, Some(file)) => {
             let mistake = Mistake::new("a `file` step without `content` or `append`")
                 .label("what stands in it?")
                 .help("write `content = '''…'''`; an empty file has `content = \"\"`");
-            remarks.add(file.key.clone(), mistake);
+            findings.add(file.key.clone(), mistake);
         }
         _ => {}
     }

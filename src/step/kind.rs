@@ -14,7 +14,7 @@ pub(crate) struct Kind {
     /// step; the kind's own key among them.
     pub(crate) section: Section,
     /// Finds what is wrong with keys that are right by themselves.
-    pub(crate) together: fn(&Fields, &mut Remarks<'_>),
+    pub(crate) cross_check: fn(&Fields, &mut Findings<'_>),
     /// Lowers a step to its operations, defaults filled in; the second argument is `[defaults]`.
     /// `None` where a needed key is missing or wrong, which has been reported.
     pub(crate) lower: fn(&Fields, &Options) -> Option<Work>,
@@ -85,8 +85,8 @@ pub struct Lowered {
     pub shell: Option<String>,
 }
 
-/// What is found wrong with keys together, and what must be known for that.
-pub(crate) struct Remarks<'a> {
+/// What is found wrong with keys cross_check, and what must be known for that.
+pub(crate) struct Findings<'a> {
     /// OCI architecture of the image.
     pub(crate) arch: &'a str,
     /// The step (or test) will be run: its `when` is not false.
@@ -95,7 +95,7 @@ pub(crate) struct Remarks<'a> {
     pub(crate) list: Vec<(Range<usize>, Mistake)>,
 }
 
-impl Remarks<'_> {
+impl Findings<'_> {
     /// Adds a mistake.
     pub(crate) fn add(&mut self, span: Range<usize>, mistake: Mistake) {
         self.list.push((span, mistake));

@@ -1,8 +1,8 @@
 //! `mkdir`: makes directories.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::Op;
-use super::place::{DIRECTORY_MODE, MODE, OWNER, gone_after_the_step, owner};
+use super::place::{DIRECTORY_MODE, MODE, OWNER, owner, warn_of_lost_paths};
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Section, Shape, must};
 
@@ -21,7 +21,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -31,8 +31,8 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(fields.entries("mkdir"), true, remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    warn_of_lost_paths(fields.entries("mkdir"), true, findings);
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {

@@ -1,4 +1,4 @@
-//! Steps and tests: each kind in a file of its own (its keys, what they mean together, and the few
+//! Steps and tests: each kind in a file of its own (its keys, what they mean cross_check, and the few
 //! [`Op`]s it is lowered to), listed in one table. Pure: nothing is read or run here.
 //!
 //! ```text
@@ -30,7 +30,7 @@ mod test;
 mod user;
 
 pub use kind::Lowered;
-pub(crate) use kind::{Kind, Remarks};
+pub(crate) use kind::{Findings, Kind};
 pub use op::{Content, Mount, Op, ServiceState};
 pub(crate) use program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR};
 pub(crate) use test::TESTS;

@@ -28,7 +28,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together: |_, _| {},
+    cross_check: |_, _| {},
     lower,
     #[cfg(test)]
     cases: &[

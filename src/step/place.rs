@@ -1,10 +1,10 @@
 //! What kinds share that put files into the image: owner, mode, and where nothing stays.
 
-use super::kind::{Remarks, Work};
+use super::kind::{Findings, Work};
 use super::op::Op;
-use crate::schema::{Check, Fields, Key, Mistake, Placed, Said, Shape, may, quote};
+use crate::schema::{Check, Fields, Key, Located, Mistake, Placed, Shape, may, quote};
 
-/// Permission bits of a file that nobody says any of.
+/// Permission bits of a file that has none given.
 pub(super) const FILE_MODE: u32 = 0o644;
 
 /// The same of a directory.
@@ -21,7 +21,7 @@ pub(super) const OWNER: Key = may(
 pub(super) const MODE: Key =
     may("mode", Shape::Text(Check::Mode), "Permission bits as a string. Example: `0644`.");
 
-/// Returns the owner, root where none is said.
+/// Returns the owner, root by default.
 pub(super) fn owner(fields: &Fields) -> String {
     fields.text("owner").unwrap_or_else(|| "0:0".to_owned())
 }
@@ -37,7 +37,7 @@ pub(super) fn placed(fields: &Fields, kind: &str, at: &str, what: &str) -> Optio
 }
 
 /// Returns the paths that a step puts something at: the targets of `kind`, or what `at` names.
-pub(super) fn places(fields: &Fields, kind: &str, at: &str) -> Vec<Said> {
+pub(super) fn places(fields: &Fields, kind: &str, at: &str) -> Vec<Located> {
     match fields.targets(kind) {
         Some(targets) => targets.into_iter().map(|target| target.at).collect(),
         None => fields.entries(at),
@@ -50,7 +50,7 @@ pub(super) fn work(
     about: impl Fn(&Placed) -> String,
     op: impl Fn(String, Vec<String>) -> Op,
 ) -> Work {
-    let texts = |what: Vec<Said>| what.into_iter().map(|said| said.text).collect();
+    let texts = |what: Vec<Located>| what.into_iter().map(|entry| entry.text).collect();
     let about = placed.iter().map(about).collect::<Vec<_>>().join(" ");
     let ops = placed.into_iter().map(|one| op(one.at.text, texts(one.what))).collect();
     Work { about, ops, run: None }
@@ -58,17 +58,21 @@ pub(super) fn work(
 
 /// Warns of what a step puts where nothing stays: `/tmp` is empty at the start of each step, and of
 /// `/run` only directories stay (`directories`: that is what it puts there).
-pub(super) fn gone_after_the_step(places: Vec<Said>, directories: bool, remarks: &mut Remarks<'_>) {
-    for said in places {
-        let mut parts = said.text.split('/').filter(|part| !matches!(*part, "" | "."));
+pub(super) fn warn_of_lost_paths(
+    places: Vec<Located>,
+    directories: bool,
+    findings: &mut Findings<'_>,
+) {
+    for entry in places {
+        let mut parts = entry.text.split('/').filter(|part| !matches!(*part, "" | "."));
         let place = match (parts.next(), parts.next()) {
             (Some("tmp"), _) => "`/tmp` is empty after every step",
             (Some("run"), Some(_)) if !directories => "of `/run` only directories stay",
             _ => continue,
         };
-        let mistake = Mistake::new(format!("{} will not be in the image", quote(&said.text)))
+        let mistake = Mistake::new(format!("{} will not be in the image", quote(&entry.text)))
             .label(place)
             .help("choose a place outside of `/tmp` and `/run`, or make it when the image starts");
-        remarks.add(said.span, mistake.warn());
+        findings.add(entry.span, mistake.warn());
     }
 }

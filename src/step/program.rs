@@ -115,7 +115,7 @@ impl Options {
         RunOptions { timeout: self.timeout, retries, ..RunOptions::default() }
     }
 
-    /// Fills in what nobody said.
+    /// Fills in the defaults.
     pub(super) fn filled(self) -> RunOptions {
         RunOptions {
             user: self.run_as.unwrap_or_else(|| "root".to_owned()),
@@ -149,7 +149,7 @@ pub(crate) struct RunOptions {
     pub(super) retries: u32,
 }
 
-/// The shell of whoever names none.
+/// The default shell.
 fn sh() -> Vec<String> {
     ["/bin/sh", "-eu", "-c"].map(str::to_owned).into()
 }

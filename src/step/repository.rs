@@ -1,6 +1,6 @@
 //! `repository`: adds a package source and its key.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::Op;
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must};
@@ -34,7 +34,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -66,16 +66,16 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
     let exact = fields.text("suite").is_some_and(|suite| suite.ends_with('/'));
     match (exact, fields.get("components"), fields.given_list("components").as_deref()) {
         (true, Some(field), Some([_, ..])) => {
             let mistake =
                 Mistake::new("an exact path has no components").label("`suite` ends in `/`");
             let help = "leave `components` out, or write the suite without `/`";
-            remarks.add(field.key.clone(), mistake.help(help));
+            findings.add(field.key.clone(), mistake.help(help));
         }
-        (false, Some(field), Some([])) => remarks.add(
+        (false, Some(field), Some([])) => findings.add(
             field.span.clone(),
             Mistake::new("no components").help("leave `components` out for `[\"main\"]`"),
         ),

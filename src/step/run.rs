@@ -1,6 +1,6 @@
 //! `run`: runs a command.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::first_line;
 use super::op::Op;
 use super::program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR, argv};
@@ -34,7 +34,7 @@ pub(super) static KIND: Kind = Kind {
         later: &["cache", "secrets"],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -50,7 +50,7 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
     let long = match fields.command("run") {
         Some(Command::Shell(text)) => text.len() >= MAX_ARGUMENT,
         Some(Command::Argv(words)) => words.iter().any(|word| word.len() >= MAX_ARGUMENT),
@@ -60,7 +60,7 @@ fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
         let mistake = Mistake::new("a command of more than 128 KiB")
             .label("the kernel takes no longer argument")
             .help("put it into a file of the context: script = \"scripts/….sh\"");
-        remarks.add(field.key.clone(), mistake);
+        findings.add(field.key.clone(), mistake);
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) static KIND: Kind = Kind {
         later: &["cache", "secrets"],
         effect: Effect::Step,
     },
-    together: |_, _| {},
+    cross_check: |_, _| {},
     lower,
     #[cfg(test)]
     cases: &[

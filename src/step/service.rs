@@ -1,6 +1,6 @@
 //! `service`: enables, disables or masks systemd units.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::{Op, ServiceState};
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must};
@@ -20,7 +20,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -30,12 +30,12 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
     if let (Some(true), Some(true), Some(field)) =
         (fields.boolean("enabled"), fields.boolean("masked"), fields.get("masked"))
     {
         let mistake = Mistake::new("a unit cannot be both enabled and masked");
-        remarks.add(field.key.clone(), mistake);
+        findings.add(field.key.clone(), mistake);
     }
 }
 

@@ -1,8 +1,8 @@
 //! `symlink`: makes symbolic links.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::Op;
-use super::place::{gone_after_the_step, placed, places, work};
+use super::place::{placed, places, warn_of_lost_paths, work};
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Section, Shape, Targets, must};
 
@@ -10,7 +10,7 @@ pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `symlink` step",
         name: "symlink",
-        doc: "Makes symbolic links; they replace files and links, never a directory.",
+        doc: "Makes symbolic links; they replace files and symlinks, never a directory.",
         keys: &[
             NAME,
             WHEN,
@@ -29,7 +29,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -38,8 +38,8 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(places(fields, "symlink", "symlink"), false, remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    warn_of_lost_paths(places(fields, "symlink", "symlink"), false, findings);
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {

@@ -1,8 +1,8 @@
 //! `template`: renders a Jinja file of the context with the variables of the recipe.
 
-use super::kind::{Kind, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::{Content, Op};
-use super::place::{FILE_MODE, MODE, OWNER, gone_after_the_step, owner, placed, places, work};
+use super::place::{FILE_MODE, MODE, OWNER, owner, placed, places, warn_of_lost_paths, work};
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Section, Shape, Targets, must};
 
@@ -32,7 +32,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -51,8 +51,8 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    gone_after_the_step(places(fields, "template", "to"), false, remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    warn_of_lost_paths(places(fields, "template", "to"), false, findings);
 }
 
 fn lower(fields: &Fields, _: &Options) -> Option<Work> {

@@ -1,6 +1,6 @@
 //! `user`: makes a user, or brings one to what is written.
 
-use super::kind::{Kind, MAX_ID, NAME, Remarks, WHEN, Work};
+use super::kind::{Findings, Kind, MAX_ID, NAME, WHEN, Work};
 use super::op::Op;
 use super::program::Options;
 use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must};
@@ -39,7 +39,7 @@ pub(super) static KIND: Kind = Kind {
         later: &[],
         effect: Effect::Step,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -60,13 +60,13 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    for said in fields.entries("ssh_keys") {
-        if said.text.contains("PRIVATE KEY") {
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    for entry in fields.entries("ssh_keys") {
+        if entry.text.contains("PRIVATE KEY") {
             let mistake = Mistake::new("a private key in the recipe")
                 .label("the public half belongs here")
                 .help("it is the line in the `.pub` file");
-            remarks.add(said.span, mistake);
+            findings.add(entry.span, mistake);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::reader::Reader;
 use crate::recipe::keys;
 use crate::schema::address;
 use crate::schema::{
-    Check, Checked, Command, Mistake, MountSource, Placed, Said, Start, Targets, either, quote,
+    Check, Checked, Command, Located, Mistake, MountSource, Placed, Start, Targets, either, quote,
     sha256,
 };
 
@@ -253,7 +253,7 @@ impl Reader<'_> {
     }
 
     /// Reads a target, which may use variables.
-    fn target(&mut self, check: Check, text: &str, span: Range<usize>) -> Option<Said> {
+    fn target(&mut self, check: Check, text: &str, span: Range<usize>) -> Option<Located> {
         let filled = match self.scope.fill(text) {
             Ok(filled) => filled?,
             Err(mistakes) => {
@@ -267,7 +267,7 @@ impl Reader<'_> {
             self.report(span, mistake);
             return None;
         }
-        Some(Said { text: filled, span })
+        Some(Located { text: filled, span })
     }
 
     fn what_goes_there(
@@ -276,11 +276,11 @@ impl Reader<'_> {
         targets: &Targets,
         at: &str,
         node: &Node<'_>,
-    ) -> Option<Vec<Said>> {
+    ) -> Option<Vec<Located>> {
         match node.get_ref() {
             DeValue::String(_) => {
                 let text = self.string(targets.what, node)?;
-                Some(vec![Said { text, span: string_inside(self.source, node) }])
+                Some(vec![Located { text, span: string_inside(self.source, node) }])
             }
             DeValue::Array(list) if targets.many && !list.is_empty() => {
                 self.strings(name, targets.what, node)
@@ -302,7 +302,7 @@ impl Reader<'_> {
     pub(crate) fn ports<'n>(
         &mut self,
         list: impl Iterator<Item = &'n Node<'n>>,
-    ) -> Option<Vec<Said>> {
+    ) -> Option<Vec<Located>> {
         let mut ports = vec![];
         let mut whole = true;
         for node in list {
@@ -321,7 +321,7 @@ impl Reader<'_> {
             };
             match port {
                 Some(range) => {
-                    ports.extend(range.into_iter().map(|text| Said { text, span: node.span() }))
+                    ports.extend(range.into_iter().map(|text| Located { text, span: node.span() }))
                 }
                 None => whole = false,
             }

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::node::{later, unknown_key};
 use super::reader::Reader;
 use crate::schema::{Fields, Mistake, Section, either, near, quote};
-use crate::step::Remarks;
+use crate::step::Findings;
 
 /// What is sorted into kinds by the key it has: steps, tests.
 pub(crate) struct Family {
@@ -154,17 +154,17 @@ fn warn_of_swallowed_keys(
     }
 }
 
-/// Reports what keys that are right by themselves say wrong together. `on`: it will be run.
-pub(crate) fn remark(
+/// Reports keys that are right by themselves and contradict each other. `on`: it will be run.
+pub(crate) fn cross_check(
     reader: &mut Reader<'_>,
-    together: fn(&Fields, &mut Remarks<'_>),
+    cross_check: fn(&Fields, &mut Findings<'_>),
     fields: &Fields,
     on: bool,
 ) {
     let arch = reader.arch.to_owned();
-    let mut remarks = Remarks { arch: &arch, on, list: vec![] };
-    together(fields, &mut remarks);
-    for (span, mistake) in remarks.list {
+    let mut findings = Findings { arch: &arch, on, list: vec![] };
+    cross_check(fields, &mut findings);
+    for (span, mistake) in findings.list {
         reader.report(span, mistake);
     }
 }

@@ -282,9 +282,9 @@ fn image(
     let Some(fields) = reader.section(&keys::IMAGE, key.clone(), node) else {
         return (None, None);
     };
-    let slip =
+    let misspelled =
         node.get_ref().as_table().is_some_and(|entries| misspelt(&keys::IMAGE, "version", entries));
-    if version.is_none() && fields.get("version").is_none() && !slip {
+    if version.is_none() && fields.get("version").is_none() && !misspelled {
         let mistake = Mistake::new("an image without a version").label("`version` is missing");
         reader
             .report(key, mistake.help("write `version = \"1.0.0\"` here, or give `--set-version`"));

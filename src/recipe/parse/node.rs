@@ -29,7 +29,7 @@ pub(crate) fn place_inside(source: &Source, node: &Node<'_>, part: Range<usize>)
     }
 }
 
-/// Whether a key of the table is a slip for this one, and reported as such.
+/// Whether a key of the table is a misspelling of this one, and reported as such.
 pub(crate) fn misspelt(section: &Section, name: &str, table: &DeTable<'_>) -> bool {
     let known = || section.keys.iter().map(|k| k.name);
     table.keys().any(|key| {

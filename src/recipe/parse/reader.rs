@@ -15,8 +15,8 @@ use super::node::{
 };
 use crate::recipe::vars::{Placed, Scope};
 use crate::schema::{
-    Check, Checked, Command, Field, Fields, Mistake, Mistakes, Said, Section, Shape, Source, Start,
-    either, quote, sha256,
+    Check, Checked, Command, Field, Fields, Located, Mistake, Mistakes, Section, Shape, Source,
+    Start, either, quote, sha256,
 };
 
 /// What reading needs to know and to report to.
@@ -210,14 +210,14 @@ impl Reader<'_> {
                 Some(Checked::List(
                     words
                         .iter()
-                        .map(|w| Said { text: (*w).to_owned(), span: span.clone() })
+                        .map(|w| Located { text: (*w).to_owned(), span: span.clone() })
                         .collect(),
                 ))
             }
             (Shape::Shell, DeValue::Array(_)) => {
                 let words = self.words(name, node)?;
                 Some(Checked::List(
-                    words.into_iter().map(|text| Said { text, span: node.span() }).collect(),
+                    words.into_iter().map(|text| Located { text, span: node.span() }).collect(),
                 ))
             }
             (Shape::Map(check), DeValue::Table(table)) => {
@@ -333,13 +333,15 @@ impl Reader<'_> {
         name: &str,
         check: Check,
         node: &Node<'_>,
-    ) -> Option<Vec<Said>> {
+    ) -> Option<Vec<Located>> {
         let mut list = vec![];
         let mut whole = true;
         for entry in node.get_ref().as_array()? {
             match entry.get_ref() {
                 DeValue::String(_) => match self.string(check, entry) {
-                    Some(text) => list.push(Said { text, span: string_inside(self.source, entry) }),
+                    Some(text) => {
+                        list.push(Located { text, span: string_inside(self.source, entry) })
+                    }
                     None => whole = false,
                 },
                 other => {

@@ -17,7 +17,7 @@ pub(crate) fn entry<'t, 'a>(
     table.get_key_value(name).map(|(key, node)| (key.span(), node))
 }
 
-/// Whether a top-level key is a slip for this one, and reported as such.
+/// Whether a top-level key is a misspelling of this one, and reported as such.
 pub(crate) fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
     table.keys().any(|key| {
         !keys::TOP.contains(&key.get_ref().as_ref())

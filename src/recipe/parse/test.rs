@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
-use super::kind::{Family, condition, remark, sort};
+use super::kind::{Family, condition, cross_check, sort};
 use super::reader::Reader;
 use crate::recipe::keys;
 use crate::schema::{Mistake, Start};
@@ -51,7 +51,7 @@ pub(crate) fn read_test(
     })?;
     let kind = TESTS.iter().find(|kind| kind.section.name == section.name)?;
     let fields = reader.fields(section, key.clone(), table);
-    remark(reader, kind.together, &fields, on);
+    cross_check(reader, kind.cross_check, &fields, on);
     let test = kind.test(reader.source.line(key.start), &fields, defaults)?;
     let starts_config = fields
         .get("start")

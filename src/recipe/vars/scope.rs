@@ -2,7 +2,7 @@
 //!
 //! Recipe strings know only `{{ }}`: `{%` and `{#` pass untouched, because shells and other tools
 //! use them (`${#list[@]}`). That is why the braces are found here, and the template engine sees
-//! single expressions; it also tells the place of every mistake.
+//! single expressions; it also finds the place of every mistake.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! Template files: whole Jinja, strict, with the recipe's variables and nothing else.
 //!
 //! Unknown names are found before anything is rendered, so that a branch not taken today does not
-//! hide a slip until tomorrow.
+//! hide a mistake until tomorrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

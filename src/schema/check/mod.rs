@@ -40,8 +40,8 @@ pub(crate) enum Check {
     ImageName,
     /// An OCI tag.
     ImageVersion,
-    /// A folder of the host: relative to the recipe, or absolute.
-    Folder,
+    /// A directory of the host: relative to the recipe, or absolute.
+    Directory,
     /// A path below the context.
     Context,
     /// The same, or a glob.
@@ -58,7 +58,7 @@ pub(crate) enum Check {
     RecipeFile,
     /// An absolute path in the image; a trailing slash is fine.
     Inside,
-    /// The same, but of something that is not a folder.
+    /// The same, but of something that is not a directory.
     InsideFile,
     /// An absolute path or glob in the image, and not all of it.
     InsideGlob,
@@ -118,7 +118,7 @@ impl Check {
             Check::Word => word(text),
             Check::ImageName => image_name(text),
             Check::ImageVersion => image_version(text),
-            Check::Folder => filled(text),
+            Check::Directory => filled(text),
             Check::Context => context(text),
             Check::ContextGlob => context(text).and_then(|()| glob(text)),
             Check::StageGlob => inside(text).and_then(|()| glob(text)),

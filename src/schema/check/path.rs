@@ -24,7 +24,7 @@ pub(super) fn context(text: &str) -> Result<(), Mistake> {
     if text.starts_with('/') {
         return Err(Mistake::new(format!("absolute path {} where a path of the context is needed", quote(text)))
             .label("relative to the context")
-            .help("nothing outside the context is read; `[image] context` says which folder that is (default: the recipe's)"));
+            .help("nothing outside the context is read; `[image] context` says which directory that is (default: the recipe's)"));
     }
     if text == "~" || text.starts_with("~/") {
         return Err(Mistake::new(format!(
@@ -36,7 +36,7 @@ pub(super) fn context(text: &str) -> Result<(), Mistake> {
     if climbs_out(text) {
         return Err(Mistake::new(format!("{} leaves the context", quote(text)))
             .label("`..` climbs out")
-            .help("set `[image] context` to a folder that holds everything the recipe reads"));
+            .help("set `[image] context` to a directory that holds everything the recipe reads"));
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ pub(super) fn inside_file(text: &str) -> Result<(), Mistake> {
     inside(text)?;
     if text.ends_with('/') {
         return Err(Mistake::new(format!(
-            "{} is a folder; the name of a file is needed",
+            "{} is a directory; the name of a file is needed",
             quote(text)
         ))
         .label("ends in `/`"));

@@ -1,9 +1,9 @@
 //! `file`: looks at a file or directory in the container, or makes sure that there is none.
 
 use super::kind::{CONTAINS, NAME, START, TIMEOUT, TestKind, WHEN};
-use super::model::{Look, Probe};
+use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must, sha256};
-use crate::step::kind::Remarks;
+use crate::step::kind::Findings;
 
 pub(super) static KIND: TestKind = TestKind {
     section: Section {
@@ -41,7 +41,7 @@ pub(super) static KIND: TestKind = TestKind {
         later: &[],
         effect: Effect::Nothing,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -59,23 +59,23 @@ pub(super) static KIND: TestKind = TestKind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
     if fields.get("absent").is_some() {
         for name in ["mode", "owner", "contains", "sha256"] {
             if let Some(field) = fields.get(name) {
                 let mistake = Mistake::new(format!("`{name}` of a file that must be absent"))
                     .label("there is nothing to look at");
-                remarks.add(field.key.clone(), mistake);
+                findings.add(field.key.clone(), mistake);
             }
         }
     }
-    remarks.sha256_of_this_architecture(fields, "test");
+    findings.sha256_of_this_architecture(fields, "test");
 }
 
-fn lower(fields: &Fields, _: &[String]) -> Option<Look> {
+fn lower(fields: &Fields, _: &[String]) -> Option<Checks> {
     let path = fields.text("file")?;
     if fields.get("absent").is_some() {
-        return Some(Look::of(format!("no file {path}"), Probe::Absent { path }));
+        return Some(Checks::of(format!("no file {path}"), Probe::Absent { path }));
     }
     let about = format!("file {path}");
     let probe = Probe::File {
@@ -85,5 +85,5 @@ fn lower(fields: &Fields, _: &[String]) -> Option<Look> {
         contains: fields.text("contains"),
         sha256: fields.text("sha256").and_then(|text| sha256(&text).ok()),
     };
-    Some(Look::of(about, probe))
+    Some(Checks::of(about, probe))
 }

@@ -1,9 +1,9 @@
 //! `http`: asks a server in the container.
 
 use super::kind::{CONTAINS, NAME, START, TIMEOUT, TestKind, WHEN, answers};
-use super::model::{Look, Probe};
+use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
-use crate::step::kind::Remarks;
+use crate::step::kind::Findings;
 
 pub(super) static KIND: TestKind = TestKind {
     section: Section {
@@ -30,7 +30,7 @@ pub(super) static KIND: TestKind = TestKind {
         later: &[],
         effect: Effect::Nothing,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -49,13 +49,13 @@ pub(super) static KIND: TestKind = TestKind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    answers(fields, "http", remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    answers(fields, "http", findings);
 }
 
-fn lower(fields: &Fields, _: &[String]) -> Option<Look> {
+fn lower(fields: &Fields, _: &[String]) -> Option<Checks> {
     let url = fields.text("http")?;
     let about = format!("http {url}");
     let status = fields.integer("status").unwrap_or(200);
-    Some(Look::of(about, Probe::Http { url, status, contains: fields.text("contains") }))
+    Some(Checks::of(about, Probe::Http { url, status, contains: fields.text("contains") }))
 }

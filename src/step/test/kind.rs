@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::model::{Look, LoweredTest, Manner, Service};
+use super::model::{Checks, LoweredTest, Manner, Service};
 use crate::schema::{Check, Fields, Key, Mistake, Section, Shape, Start, may};
 #[cfg(test)]
 use crate::step::kind::Case;
-use crate::step::kind::Remarks;
+use crate::step::kind::Findings;
 use crate::step::label::short;
 use crate::step::program::{Options, argv};
 
@@ -18,10 +18,10 @@ pub(crate) struct TestKind {
     /// Its keys with their shapes, defaults and documentation.
     pub(crate) section: Section,
     /// Finds what is wrong with keys that are right by themselves.
-    pub(crate) together: fn(&Fields, &mut Remarks<'_>),
+    pub(crate) cross_check: fn(&Fields, &mut Findings<'_>),
     /// Lowers a check; the second argument is the whole list of its shell. `None` where a needed key
     /// is missing or wrong, which has been reported.
-    pub(crate) lower: fn(&Fields, &[String]) -> Option<Look>,
+    pub(crate) lower: fn(&Fields, &[String]) -> Option<Checks>,
     /// For each key but `name`, `when` and `timeout`: two tests that differ in it alone.
     #[cfg(test)]
     pub(crate) cases: &'static [Case],
@@ -36,7 +36,7 @@ impl TestKind {
         defaults: &Options,
     ) -> Option<LoweredTest> {
         let shell = defaults.shell_of(fields);
-        let Look { about, probes } = (self.lower)(fields, &shell)?;
+        let Checks { about, probes } = (self.lower)(fields, &shell)?;
         let (names, start): (Vec<_>, Vec<_>) = fields.starts("start").into_iter().unzip();
         let start = start.into_iter().map(|start| match start {
             Start::Config => Service::Config,
@@ -108,11 +108,11 @@ pub(super) fn manner(fields: &Fields) -> Manner {
 }
 
 /// Reports a check of a server where nothing is started.
-pub(super) fn answers(fields: &Fields, check: &str, remarks: &mut Remarks<'_>) {
+pub(super) fn answers(fields: &Fields, check: &str, findings: &mut Findings<'_>) {
     if let (None, Some(field)) = (fields.get("start"), fields.get(check)) {
         let mistake = Mistake::new(format!("a test with `{check}` that starts nothing"))
             .label("nobody would answer")
             .help("add `start = true` for what `[config]` says, or `start = \"…\"`: nothing else runs in the container");
-        remarks.add(field.key.clone(), mistake);
+        findings.add(field.key.clone(), mistake);
     }
 }

@@ -84,7 +84,7 @@ pub enum Probe {
         #[serde(flatten)]
         how: Manner,
     },
-    /// Look at a file.
+    /// Checks at a file.
     File {
         /// Absolute path inside.
         path: String,
@@ -122,14 +122,14 @@ pub struct Manner {
 }
 
 /// What a kind makes of a test.
-pub(crate) struct Look {
+pub(crate) struct Checks {
     /// Its check and what it is about.
     pub(crate) about: String,
     /// What is looked at, one after the other.
     pub(crate) probes: Vec<Probe>,
 }
 
-impl Look {
+impl Checks {
     /// Returns a single look.
     pub(super) fn of(about: String, probe: Probe) -> Self {
         Self { about, probes: vec![probe] }

@@ -1,7 +1,7 @@
 //! `run`: runs a command in the container.
 
 use super::kind::{AS, ENV, NAME, START, TIMEOUT, TestKind, WHEN, WORKDIR, manner};
-use super::model::{Look, Probe};
+use super::model::{Checks, Probe};
 use crate::schema::{Command, Effect, Fields, Section, Shape, must};
 use crate::step::label::first_line;
 use crate::step::program::{SHELL, argv};
@@ -29,7 +29,7 @@ pub(super) static KIND: TestKind = TestKind {
         later: &[],
         effect: Effect::Nothing,
     },
-    together: |_, _| {},
+    cross_check: |_, _| {},
     lower,
     #[cfg(test)]
     cases: &[
@@ -42,11 +42,11 @@ pub(super) static KIND: TestKind = TestKind {
     ],
 };
 
-fn lower(fields: &Fields, shell: &[String]) -> Option<Look> {
+fn lower(fields: &Fields, shell: &[String]) -> Option<Checks> {
     let command = fields.command("run")?;
     let about = match &command {
         Command::Shell(text) => format!("run {}", first_line(text)),
         Command::Argv(argv) => format!("run {}", argv.join(" ")),
     };
-    Some(Look::of(about, Probe::Exec { argv: argv(&command, shell), how: manner(fields) }))
+    Some(Checks::of(about, Probe::Exec { argv: argv(&command, shell), how: manner(fields) }))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::kind::{AS, ENV, NAME, START, TIMEOUT, TestKind, WHEN, WORKDIR, manner};
-use super::model::{Look, Probe};
+use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
 use crate::step::label::paths;
 use crate::step::program::SHELL;
@@ -32,7 +32,7 @@ pub(super) static KIND: TestKind = TestKind {
         later: &[],
         effect: Effect::Nothing,
     },
-    together: |_, _| {},
+    cross_check: |_, _| {},
     lower,
     #[cfg(test)]
     cases: &[
@@ -46,7 +46,7 @@ pub(super) static KIND: TestKind = TestKind {
     ],
 };
 
-fn lower(fields: &Fields, shell: &[String]) -> Option<Look> {
+fn lower(fields: &Fields, shell: &[String]) -> Option<Checks> {
     let files: Vec<PathBuf> = fields.given_list("script")?.into_iter().map(PathBuf::from).collect();
     let about = format!("script {}", paths(&files));
     let probe = |file| Probe::Script {
@@ -56,5 +56,5 @@ fn lower(fields: &Fields, shell: &[String]) -> Option<Look> {
         args: fields.list("args"),
         how: manner(fields),
     };
-    Some(Look { about, probes: files.into_iter().map(probe).collect() })
+    Some(Checks { about, probes: files.into_iter().map(probe).collect() })
 }

@@ -1,9 +1,9 @@
 //! `tcp`: connects to a port in the container.
 
 use super::kind::{NAME, START, TIMEOUT, TestKind, WHEN, answers};
-use super::model::{Look, Probe};
+use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Section, Shape, must};
-use crate::step::kind::Remarks;
+use crate::step::kind::Findings;
 
 pub(super) static KIND: TestKind = TestKind {
     section: Section {
@@ -24,7 +24,7 @@ pub(super) static KIND: TestKind = TestKind {
         later: &[],
         effect: Effect::Nothing,
     },
-    together,
+    cross_check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -33,11 +33,11 @@ pub(super) static KIND: TestKind = TestKind {
     ],
 };
 
-fn together(fields: &Fields, remarks: &mut Remarks<'_>) {
-    answers(fields, "tcp", remarks);
+fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    answers(fields, "tcp", findings);
 }
 
-fn lower(fields: &Fields, _: &[String]) -> Option<Look> {
+fn lower(fields: &Fields, _: &[String]) -> Option<Checks> {
     let address = fields.text("tcp")?;
-    Some(Look::of(format!("tcp {address}"), Probe::Tcp { address }))
+    Some(Checks::of(format!("tcp {address}"), Probe::Tcp { address }))
 }
