@@ -17,11 +17,12 @@ use super::call::{Action, Call, Check};
 use super::choice;
 use super::directory::{AptDirectory, Listed, Local, local, read_control};
 use super::error::Error;
-use super::job::{JobContext, Line, environment};
+use super::job::{JobContext, Line, of_packages};
+use super::lists::Lists;
 use super::mirror::Mirror;
 use super::package::{Archive, Package, arch_name, from_stanza};
 use super::request::Request;
-use super::source::{Lists, Repository, Source};
+use super::source::{Repository, Source};
 use crate::deb::index::by_filename;
 use crate::digest::{Digest, Hasher};
 use crate::sandbox::{Exec, Overlay};
@@ -298,7 +299,7 @@ pub fn install(
                     (Some(file), _) => file.file.clone(),
                     (None, Some(other)) => {
                         let (expected, found) = (package.sha256, other.package.sha256);
-                        return Err(Error::Changed { path: other.file.clone(), expected, found });
+                        return Err(Error::NotPinned { path: other.file.clone(), expected, found });
                     }
                     (None, None) => {
                         let why = "no file of the step is this package".to_owned();
@@ -335,7 +336,7 @@ fn recommends(ask: &Ask<'_>) -> String {
 }
 
 fn exec(argv: Vec<String>, ask: &Ask<'_>) -> Action {
-    let mut env = environment(ask.epoch);
+    let mut env = of_packages(ask.epoch);
     env.insert("APT_CONFIG".to_owned(), "/dev/bake/apt/apt.conf".to_owned());
     Action::Exec(Exec {
         argv,

@@ -15,7 +15,7 @@ const SUITES: &[&str] = &["bookworm", "trixie", "sid"];
 pub enum Error {
     /// A download failed.
     #[error(transparent)]
-    Download(#[from] fetch::Error),
+    Download(fetch::Error),
     /// The mirror has no such suite.
     #[error("the mirror has no Debian suite {suite:?}")]
     NoSuite {
@@ -82,7 +82,7 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// A file or folder of ours.
+    /// A file or directory of ours.
     #[error("cannot {doing} {path}")]
     File {
         /// `read`, `write`, ….
@@ -93,8 +93,8 @@ pub enum Error {
         source: io::Error,
     },
     /// A package file of the context is not what was pinned.
-    #[error("{path} has changed: expected {expected}, found {found}")]
-    Changed {
+    #[error("{path} is not what the lock file pins: expected {expected}, found {found}")]
+    NotPinned {
         /// Which.
         path: PathBuf,
         /// As pinned.
@@ -125,13 +125,22 @@ pub enum Error {
     Cancelled,
 }
 
+impl From<fetch::Error> for Error {
+    fn from(error: fetch::Error) -> Self {
+        match error.source {
+            fetch::Failure::Cancelled => Self::Cancelled,
+            _ => Self::Download(error),
+        }
+    }
+}
+
 impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Gone { .. } => "choose packages anew: bake lock --update".to_owned(),
             Self::Lock { .. } => "write the lock anew: bake lock --update".to_owned(),
-            Self::Changed { .. } => "accept the new content: bake lock --update".to_owned(),
+            Self::NotPinned { .. } => "accept the new content: bake lock --update".to_owned(),
             Self::Download(error) => match error.source {
                 fetch::Failure::Refused | fetch::Failure::UnknownHost | fetch::Failure::Timeout(_) | fetch::Failure::Status(_) => {
                     "is the mirror right? see --debian-mirror".to_owned()
@@ -172,6 +181,7 @@ impl Error {
         }
     }
 
+    /// Makes the error of something done to `path`.
     pub(crate) fn file<'a>(
         doing: &'static str,
         path: &'a Path,

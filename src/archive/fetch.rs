@@ -6,44 +6,20 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use super::http;
-use crate::digest::{Digest, HashReader, Hasher};
+use super::transfer::{Bounds, Progress, Transfer};
+use crate::digest::{Digest, HashReader};
 use crate::event::{Event, Sink};
 use crate::files::{self, Aside};
 
-/// How to download.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Downloads at once.
-    pub parallel: usize,
-    /// To make a connection.
-    pub connect: Duration,
-    /// Without a single byte.
-    pub stall: Duration,
-    /// Attempts in all, when the failure may pass.
-    pub tries: u32,
-    /// Before the second attempt; doubled for each further one.
-    pub pause: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            parallel: 8,
-            connect: Duration::from_secs(15),
-            stall: Duration::from_secs(30),
-            tries: 3,
-            pause: Duration::from_millis(500),
-        }
-    }
-}
+pub use super::failure::{Error, Failure, redact};
+pub use super::http::Limits;
 
 /// Something to download.
 #[derive(Debug, Clone)]
@@ -77,133 +53,12 @@ pub struct Got {
     pub loose: Option<File>,
 }
 
-/// Why something could not be downloaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Failure {
-    /// Nobody listens there.
-    #[error("connection refused")]
-    Refused,
-    /// No such host.
-    #[error("unknown host")]
-    UnknownHost,
-    /// An HTTP status other than 200.
-    #[error("the server answers {0}{hint}", hint = if *.0 == 404 { " (not found)" } else { "" })]
-    Status(u16),
-    /// Nothing came for too long.
-    #[error("timeout: no answer for {0:?}")]
-    Timeout(Duration),
-    /// It ended too early.
-    #[error("truncated: {got} of {expected} bytes")]
-    Truncated {
-        /// Bytes that came.
-        got: u64,
-        /// Bytes that should have come.
-        expected: u64,
-    },
-    /// It is longer than it may be.
-    #[error("larger than {cap} bytes")]
-    TooLarge {
-        /// The most that was accepted.
-        cap: u64,
-    },
-    /// It is something else than what was asked for.
-    #[error("wrong hash: expected {expected}, got {got}")]
-    WrongHash {
-        /// What it should be.
-        expected: Digest,
-        /// What came.
-        got: Digest,
-    },
-    /// The URL cannot be fetched at all.
-    #[error("not an http or https URL")]
-    BadUrl,
-    /// It redirects to where bake does not follow, or for ever.
-    #[error("{0}")]
-    Redirect(&'static str),
-    /// TLS or protocol trouble.
-    #[error("{0}")]
-    Protocol(String),
-    /// The connection broke.
-    #[error("the connection broke")]
-    Broken(#[source] io::Error),
-    /// The cache cannot be written.
-    #[error("cannot write {path}")]
-    Cache {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The build was cancelled.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-impl Failure {
-    /// Whether another attempt may succeed.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Refused
-            | Self::UnknownHost
-            | Self::Timeout(_)
-            | Self::Truncated { .. }
-            | Self::Broken(_) => true,
-            Self::Status(status) => *status == 408 || *status == 429 || *status >= 500,
-            _ => false,
-        }
-    }
-
-    fn of(error: ureq::Error, limits: &Limits) -> Self {
-        match error {
-            ureq::Error::StatusCode(status) => Self::Status(status),
-            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Self::Timeout(limits.connect)
-            }
-            ureq::Error::Timeout(_) => Self::Timeout(limits.stall),
-            ureq::Error::HostNotFound => Self::UnknownHost,
-            ureq::Error::ConnectionFailed => Self::Refused,
-            ureq::Error::BadUri(_) => Self::BadUrl,
-            ureq::Error::Io(source) => Self::of_io(source, limits),
-            other => Self::Protocol(other.to_string()),
-        }
-    }
-
-    fn of_io(error: io::Error, limits: &Limits) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => return Self::Refused,
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                return Self::Timeout(limits.stall);
-            }
-            _ => {}
-        }
-        match error.downcast::<ureq::Error>() {
-            Ok(inner) => Self::of(inner, limits),
-            Err(error) => Self::Broken(error),
-        }
-    }
-}
-
-/// A download that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot download {url}")]
-pub struct Error {
-    /// Place among the [`Want`]s.
-    pub index: usize,
-    /// From where, without credentials.
-    pub url: String,
-    /// Why.
-    pub source: Failure,
-}
-
-/// The downloader and its cache folder. Cheap to clone; `Send + Sync`.
+/// The downloader and its cache directory. Cheap to clone; `Send + Sync`.
 #[derive(Clone)]
 pub struct Fetcher {
     cache: PathBuf,
-    agent: ureq::Agent,
-    limits: Limits,
+    transfer: Transfer,
     sink: Sink,
-    stop: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Fetcher {
@@ -222,16 +77,11 @@ impl Fetcher {
             fs::create_dir_all(&path).map_err(|source| Failure::Cache { path, source })?;
         }
         sweep(&cache.join("partial"));
-        let patience = http::Patience {
-            connect: limits.connect,
-            stall: limits.stall,
-            parallel: limits.parallel,
-        };
-        let agent = http::agent(&patience, authorities);
-        Ok(Self { cache: cache.to_owned(), agent, limits, sink, stop })
+        let transfer = Transfer::new(limits, authorities, stop);
+        Ok(Self { cache: cache.to_owned(), transfer, sink })
     }
 
-    /// The cache folder.
+    /// The cache directory.
     pub fn cache(&self) -> &Path {
         &self.cache
     }
@@ -296,7 +146,7 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    /// Brings everything into the cache, the largest first, and tells `ready` as each arrives (on
+    /// Brings everything into the cache, the largest first, and calls `ready` as each arrives (on
     /// the calling thread, in any order). The first failure ends it all, and so does a `Break` (as
     /// [`Failure::Cancelled`]).
     pub fn all(
@@ -307,24 +157,21 @@ impl Fetcher {
         let total: Option<u64> = wants.iter().map(|w| w.size).sum();
         let mut order: Vec<usize> = (0..wants.len()).collect();
         order.sort_by_key(|&i| wants[i].size.unwrap_or(u64::MAX));
-        let names: Vec<String> = wants.iter().map(|w| w.what.clone()).collect();
-        let threads = self.limits.parallel.min(wants.len());
+        let threads = self.transfer.parallel().min(wants.len());
         let wants = Arc::new(wants);
         let queue = Arc::new(Mutex::new(order));
-        let bytes = Arc::new(AtomicU64::new(0));
-        let over = Arc::new(AtomicBool::new(false));
-        let (tell, told) = mpsc::channel();
+        let progress = Arc::new(Progress::default());
+        let (sender, arrived) = mpsc::channel();
         // The threads are not joined: a person who presses Ctrl-C must not wait for a stalled
         // server. They own all they touch, see `over` at the next byte, and take their partial file
         // with them.
         for _ in 0..threads {
-            let (this, wants, queue, bytes, over, tell) = (
+            let (this, wants, queue, progress, sender) = (
                 self.clone(),
                 Arc::clone(&wants),
                 Arc::clone(&queue),
-                Arc::clone(&bytes),
-                Arc::clone(&over),
-                tell.clone(),
+                Arc::clone(&progress),
+                sender.clone(),
             );
             std::thread::Builder::new()
                 .name("download".to_owned())
@@ -333,8 +180,9 @@ impl Fetcher {
                         let Some(index) = queue.lock().map(|mut q| q.pop()).unwrap_or(None) else {
                             return;
                         };
-                        let result = this.bring(&wants[index], &bytes, &over);
-                        if over.load(Ordering::Relaxed) || tell.send((index, result)).is_err() {
+                        let result = this.bring(&wants[index], &progress);
+                        let over = progress.over.load(Ordering::Relaxed);
+                        if over || sender.send((index, result)).is_err() {
                             return;
                         }
                     }
@@ -345,10 +193,10 @@ impl Fetcher {
                     source: Failure::Broken(source),
                 })?;
         }
-        drop(tell);
-        let outcome = self.listen(&wants, &names, total, &bytes, &told, ready);
-        over.store(true, Ordering::Relaxed);
-        if bytes.load(Ordering::Relaxed) > 0 {
+        drop(sender);
+        let outcome = self.listen(&wants, total, &progress.bytes, &arrived, ready);
+        progress.over.store(true, Ordering::Relaxed);
+        if progress.bytes.load(Ordering::Relaxed) > 0 {
             (self.sink)(Event::ProgressEnd { task: "download" });
         }
         outcome
@@ -357,18 +205,17 @@ impl Fetcher {
     fn listen(
         &self,
         wants: &[Want],
-        names: &[String],
         total: Option<u64>,
         bytes: &AtomicU64,
-        told: &mpsc::Receiver<(usize, Result<Got, Failure>)>,
+        arrived: &mpsc::Receiver<(usize, Result<Got, Failure>)>,
         ready: &mut dyn FnMut(usize, Got) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let mut left = wants.len();
         let mut what = format!("{} files", wants.len());
         let mut shown = 0;
         while left > 0 {
-            let news = told.recv_timeout(Duration::from_millis(50));
-            if (self.stop)() {
+            let news = arrived.recv_timeout(Duration::from_millis(50));
+            if self.transfer.stopped() {
                 return Err(Error {
                     index: 0,
                     url: redact(&wants[0].url),
@@ -378,8 +225,8 @@ impl Fetcher {
             match news {
                 Ok((index, Ok(got))) => {
                     left -= 1;
-                    if !names[index].is_empty() {
-                        what.clone_from(&names[index]);
+                    if !wants[index].what.is_empty() {
+                        what.clone_from(&wants[index].what);
                     }
                     if ready(index, got).is_break() {
                         return Err(Error {
@@ -414,34 +261,29 @@ impl Fetcher {
     }
 
     /// From the cache, else from the network.
-    fn bring(&self, want: &Want, count: &AtomicU64, over: &AtomicBool) -> Result<Got, Failure> {
+    fn bring(&self, want: &Want, progress: &Progress) -> Result<Got, Failure> {
         let cached =
             want.sha256.as_ref().filter(|_| want.keep).and_then(|digest| self.cached(digest));
         if let Some(got) = cached.filter(|got| want.size.is_none_or(|size| size == got.size)) {
             return Ok(got);
         }
-        let mut done = None;
-        retry(self, over, &mut || {
-            done = Some(self.attempt(want, count, over)?);
-            Ok(())
-        })?;
-        Ok(done.expect("a retry that succeeds has set it"))
+        self.transfer.retry(progress, &mut || self.attempt(want, progress))
     }
 
-    fn attempt(&self, want: &Want, count: &AtomicU64, over: &AtomicBool) -> Result<Got, Failure> {
+    fn attempt(&self, want: &Want, progress: &Progress) -> Result<Got, Failure> {
         let partial = self.cache.join("partial");
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |error: files::Error| Failure::Cache { path, source: error.into() }
         };
         let mut aside = Aside::new(&partial).map_err(failed(&partial))?;
-        let (sha256, size) =
-            match (self.stream(&want.url, want, &mut aside, count, over), &want.or_else) {
-                (Err(Failure::Status(404)), Some(url)) => {
-                    self.stream(url, want, &mut aside, count, over)?
-                }
-                (outcome, _) => outcome?,
-            };
+        let bounds = Bounds { sha256: want.sha256, size: want.size, cap: want.cap };
+        let mut stream =
+            |url: &str| self.transfer.stream(url, &bounds, &mut aside, progress, &self.cache);
+        let (sha256, size) = match (stream(&want.url), &want.or_else) {
+            (Err(Failure::Status(404)), Some(url)) => stream(url)?,
+            (outcome, _) => outcome?,
+        };
         if !want.keep {
             let file = aside.into_file().map_err(failed(&partial))?;
             return Ok(Got { sha256, size, path: PathBuf::new(), loose: Some(file) });
@@ -449,112 +291,6 @@ impl Fetcher {
         let path = self.place(&sha256);
         aside.keep_unsynced(&path, 0o644).map_err(failed(&path))?;
         Ok(Got { sha256, size, path, loose: None })
-    }
-
-    /// One request; every byte goes to `out`, and the whole is what was wanted or it is an error.
-    fn stream(
-        &self,
-        url: &str,
-        want: &Want,
-        out: &mut dyn Write,
-        count: &AtomicU64,
-        over: &AtomicBool,
-    ) -> Result<(Digest, u64), Failure> {
-        let response = http::get(&self.agent, url).map_err(|error| match error {
-            http::NoAnswer::BadUrl => Failure::BadUrl,
-            http::NoAnswer::Redirect(why) => Failure::Redirect(why),
-            http::NoAnswer::Request(error) => Failure::of(error, &self.limits),
-        })?;
-        let cap = want.size.unwrap_or(want.cap).min(want.cap);
-        let announced: Option<u64> = response
-            .headers()
-            .get("content-length")
-            .and_then(|v| v.to_str().ok())
-            .and_then(|text| text.parse().ok());
-        if announced.is_some_and(|n| n > cap) {
-            return Err(Failure::TooLarge { cap });
-        }
-        let mut body = response.into_body().into_reader();
-        let mut hasher = Hasher::new();
-        let mut size = 0_u64;
-        let mut buffer = vec![0; 128 * 1024];
-        let outcome = loop {
-            if over.load(Ordering::Relaxed) || (self.stop)() {
-                break Err(Failure::Cancelled);
-            }
-            let n = match body.read(&mut buffer) {
-                Ok(0) => break Ok(()),
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => match (error.kind(), want.size.or(announced)) {
-                    (io::ErrorKind::UnexpectedEof, Some(expected)) => {
-                        break Err(Failure::Truncated { got: size, expected });
-                    }
-                    _ => break Err(Failure::of_io(error, &self.limits)),
-                },
-            };
-            size += n as u64;
-            if size > cap {
-                break Err(Failure::TooLarge { cap });
-            }
-            hasher.update(&buffer[..n]);
-            count.fetch_add(n as u64, Ordering::Relaxed);
-            if let Err(source) = out.write_all(&buffer[..n]) {
-                break Err(Failure::Cache { path: self.cache.clone(), source });
-            }
-        };
-        let outcome = outcome.and_then(|()| match want.size.or(announced) {
-            Some(expected) if size < expected => Err(Failure::Truncated { got: size, expected }),
-            _ => Ok(()),
-        });
-        let got = hasher.finish();
-        let outcome = outcome.and_then(|()| match want.sha256 {
-            Some(expected) if expected != got => Err(Failure::WrongHash { expected, got }),
-            _ => Ok(()),
-        });
-        if let Err(failure) = outcome {
-            // What came to nothing must not count twice in the progress.
-            count.fetch_sub(size.min(count.load(Ordering::Relaxed)), Ordering::Relaxed);
-            return Err(failure);
-        }
-        Ok((got, size))
-    }
-}
-
-fn retry(
-    fetcher: &Fetcher,
-    over: &AtomicBool,
-    attempt: &mut dyn FnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut pause = fetcher.limits.pause;
-    let mut tries = 1;
-    loop {
-        match attempt() {
-            Err(failure) if failure.may_pass() && tries < fetcher.limits.tries => {
-                let slice = Duration::from_millis(20);
-                let mut slept = Duration::ZERO;
-                while slept < pause {
-                    if over.load(Ordering::Relaxed) || (fetcher.stop)() {
-                        return Err(Failure::Cancelled);
-                    }
-                    std::thread::sleep(slice.min(pause - slept));
-                    slept += slice;
-                }
-                pause *= 2;
-                tries += 1;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Takes user name and password out of a URL, so that it can be shown.
-pub fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_owned(),
     }
 }
 
@@ -564,8 +300,8 @@ fn sweep(partial: &Path) {
     for entry in entries.flatten() {
         let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
         if age.is_some_and(|age| age > Duration::from_secs(24 * 3600)) {
-            let folder = entry.file_type().is_ok_and(|t| t.is_dir());
-            let _ = if folder {
+            let directory = entry.file_type().is_ok_and(|t| t.is_dir());
+            let _ = if directory {
                 fs::remove_dir_all(entry.path())
             } else {
                 fs::remove_file(entry.path())
@@ -580,21 +316,8 @@ mod tests {
     use crate::event::silent;
 
     #[test]
-    fn credentials_are_never_shown() {
-        for (url, shown) in [
-            ("http://me:secret@host/p@th", "http://host/p@th"),
-            ("https://host/a", "https://host/a"),
-            ("http://me@host", "http://host"),
-            ("http://a@b:c@host/x", "http://host/x"),
-            ("nonsense", "nonsense"),
-        ] {
-            assert_eq!(redact(url), shown);
-        }
-    }
-
-    #[test]
     fn cached_content_is_checked_before_it_is_used() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let fetcher =
             Fetcher::new(dir.path(), Limits::default(), &[], silent(), Arc::new(|| false))
                 .expect("a new cache");
@@ -608,7 +331,7 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let fetcher =
             Fetcher::new(dir.path(), Limits::default(), &[], silent(), Arc::new(|| false))
                 .expect("a new cache");

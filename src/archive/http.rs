@@ -25,14 +25,31 @@ const STORES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 
-/// How long to wait.
-pub(super) struct Patience {
+/// How to download.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Downloads at once.
+    pub parallel: usize,
     /// To make a connection.
-    pub(super) connect: Duration,
+    pub connect: Duration,
     /// Without a single byte.
-    pub(super) stall: Duration,
-    /// Connections at once.
-    pub(super) parallel: usize,
+    pub stall: Duration,
+    /// Attempts in all, when the failure may pass.
+    pub tries: u32,
+    /// Before the second attempt; doubled for each further one.
+    pub pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            parallel: 8,
+            connect: Duration::from_secs(15),
+            stall: Duration::from_secs(30),
+            tries: 3,
+            pause: Duration::from_millis(500),
+        }
+    }
 }
 
 /// Why there was no answer.
@@ -47,16 +64,16 @@ pub(super) enum NoAnswer {
 
 /// Makes what sends requests. `authorities`: files and directories of certificates (PEM) that are
 /// trusted instead of the system's.
-pub(super) fn agent(patience: &Patience, authorities: &[PathBuf]) -> Agent {
+pub(super) fn agent(limits: &Limits, authorities: &[PathBuf]) -> Agent {
     let config = Agent::config_builder()
-        .timeout_resolve(Some(patience.connect))
-        .timeout_connect(Some(patience.connect))
-        .timeout_per_read(Some(patience.stall))
-        .timeout_per_write(Some(patience.stall))
+        .timeout_resolve(Some(limits.connect))
+        .timeout_connect(Some(limits.connect))
+        .timeout_per_read(Some(limits.stall))
+        .timeout_per_write(Some(limits.stall))
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .max_idle_connections_per_host(patience.parallel)
-        .max_idle_connections(patience.parallel * 2)
+        .max_idle_connections_per_host(limits.parallel)
+        .max_idle_connections(limits.parallel * 2)
         .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
         .tls_config(TlsConfig::builder().root_certs(roots(authorities)).build())
         .build();

@@ -8,7 +8,7 @@ use super::call::{Call, Job, Reply};
 use super::error::Error;
 use super::source::Source;
 use crate::event::Sink;
-use crate::rootfs::PATH;
+use crate::rootfs::environment;
 use crate::sandbox::{Cancel, Ended, JobEvent, PolicyFile, Run};
 
 /// Everything the work inside the sandbox needs.
@@ -18,8 +18,8 @@ pub struct JobContext<'a> {
     pub source: &'a Source,
     /// The build's user namespace.
     pub session: &'a dyn Run<Call>,
-    /// The session's scratch folder: upper folders are below it, and so are our own short-lived
-    /// folders.
+    /// The session's scratch directory: upper directories are below it, and so are our own short-lived
+    /// ones.
     pub scratch: &'a Path,
     /// Ends it all.
     pub cancel: &'a Cancel,
@@ -37,36 +37,36 @@ pub struct Line<'a> {
 }
 
 impl JobContext<'_> {
-    /// Where `path` (below the scratch folder) is for a call.
+    /// Where `path` (below the scratch directory) is for a call.
     pub fn inside(&self, path: &Path) -> Result<PathBuf, Error> {
         let below = path.strip_prefix(self.scratch).map_err(|_| Error::File {
             doing: "use",
             path: path.to_owned(),
             source: io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "it is not below the scratch folder",
+                "it is not below the scratch directory",
             ),
         })?;
         Ok(Path::new("/scratch").join(below))
     }
 
-    /// Runs a job; its output goes to `hear`, and its last lines into the error, if it fails.
+    /// Runs a job; its output goes to `listener`, and its last lines into the error, if it fails.
     pub fn run(
         &self,
         what: &str,
         job: Job,
-        hear: &mut dyn FnMut(Line<'_>),
+        listener: &mut dyn FnMut(Line<'_>),
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<Option<Reply>>, Error> {
         const KEPT: usize = 30;
         let mut tail: VecDeque<String> = VecDeque::new();
-        let ended = self.session.run(job, self.cancel, &mut |heard| match heard {
+        let ended = self.session.run(job, self.cancel, &mut |event| match event {
             JobEvent::Line { stderr, text } => {
                 if tail.len() == KEPT {
                     tail.pop_front();
                 }
                 tail.push_back(String::from_utf8_lossy(text).into_owned());
-                hear(Line { stderr, text });
+                listener(Line { stderr, text });
             }
             JobEvent::Progress(value) => progress(value),
             _ => {}
@@ -84,24 +84,16 @@ impl JobContext<'_> {
     }
 }
 
-/// Environment of everything that installs packages.
-pub fn environment(epoch: i64) -> BTreeMap<String, String> {
-    [
-        ("DEBIAN_FRONTEND", "noninteractive".to_owned()),
-        ("DEBCONF_NONINTERACTIVE_SEEN", "true".to_owned()),
-        ("HOME", "/root".to_owned()),
-        ("LC_ALL", "C.UTF-8".to_owned()),
-        ("PATH", PATH.to_owned()),
-        ("SOURCE_DATE_EPOCH", epoch.to_string()),
-        // No service manager runs: `systemctl daemon-reload` and `udevadm` have nothing to do
-        // (systemd's ENVIRONMENT.md).
-        ("SYSTEMD_IN_CHROOT", "1".to_owned()),
-        ("SYSTEMD_OFFLINE", "1".to_owned()),
-        ("TZ", "UTC".to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect()
+/// Returns the environment of everything that installs packages.
+pub fn of_packages(epoch: i64) -> BTreeMap<String, String> {
+    let more = [
+        ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
+        // Before there are accounts nobody can look it up.
+        ("HOME", "/root"),
+        ("LC_ALL", "C.UTF-8"),
+    ];
+    let more = more.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    environment(epoch, &more.collect())
 }
 
 /// Returns the files that programs see while they build an image and that never reach it.

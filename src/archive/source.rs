@@ -1,29 +1,23 @@
 //! Where packages come from: verified indexes and downloads, with their cache.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::error::Error;
 use super::fetch::{self, Fetcher, Want};
-use super::index::{self, Packing};
+use super::lists::{Lister, Lists, parallel};
 use super::package::{Archive, Package, from_stanza};
-use super::release::{self, Keyring, Release};
+use super::release::{self, Keyring};
 use super::{closure, mirror};
 use crate::deb::index::Catalog;
 use crate::digest::Digest;
 use crate::event::Sink;
-use crate::threads;
 
 /// Asks whether to stop; see [`fetch::Fetcher::new`].
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// Bytes that a Release file may have.
-const RELEASE_CAP: u64 = 32 << 20;
-/// Bytes that a compressed index may have.
-const INDEX_CAP: u64 = 256 << 20;
 /// Bytes that a package may have.
 const PACKAGE_CAP: u64 = 8 << 30;
 
@@ -32,7 +26,7 @@ const PACKAGE_CAP: u64 = 8 << 30;
 pub struct Options {
     /// `--debian-mirror`, `BAKE_DEBIAN_MIRROR`.
     pub mirror: Option<String>,
-    /// The host's apt configuration folder, if it is to be asked for a mirror: `/etc/apt`.
+    /// The host's apt configuration directory, if it is to be asked for a mirror: `/etc/apt`.
     pub apt: Option<PathBuf>,
     /// How to download.
     pub limits: fetch::Limits,
@@ -77,30 +71,6 @@ pub struct Source {
     seen: Mutex<HashMap<String, Arc<Lists>>>,
 }
 
-/// Verified indexes of some suites.
-#[derive(Debug)]
-pub(super) struct Lists {
-    pub(super) pockets: Vec<Pocket>,
-}
-
-/// One suite of one archive: `trixie`, `trixie-updates`, `trixie-security`, or of a repository.
-#[derive(Debug)]
-pub(super) struct Pocket {
-    pub(super) archive: Archive,
-    pub(super) suite: String,
-    /// Names and bytes of the signed documents, as apt wants to see them beside the lists.
-    pub(super) documents: Vec<(&'static str, Vec<u8>)>,
-    pub(super) date: i64,
-    pub(super) indexes: Vec<Index>,
-}
-
-#[derive(Debug)]
-pub(super) struct Index {
-    pub(super) component: String,
-    pub(super) arch: String,
-    pub(super) plain: PathBuf,
-}
-
 /// A repository of the recipe (a `repository` step).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
@@ -114,21 +84,8 @@ pub struct Repository {
     pub key: Vec<u8>,
 }
 
-/// What to fetch of an index.
-struct Wanted {
-    pocket: usize,
-    component: String,
-    arch: String,
-    url: String,
-    /// Its address by name, where `url` is by hash.
-    named: Option<String>,
-    packing: Packing,
-    packed: (Digest, u64),
-    plain: Option<(Digest, u64)>,
-}
-
 impl Source {
-    /// The folder that everything fetched is kept in.
+    /// The directory that everything fetched is kept in.
     pub fn cache(&self) -> &Path {
         self.fetcher.cache()
     }
@@ -138,7 +95,7 @@ impl Source {
         self.options.threads
     }
 
-    /// Uses the folder `cache` (made if missing), see `fetch` and `index` for what is in it. `stop`
+    /// Uses the directory `cache` (made if missing), see `fetch` and `index` for what is in it. `stop`
     /// is asked often.
     pub fn new(cache: &Path, options: Options, sink: Sink, stop: Stop) -> Result<Self, Error> {
         let wrap = |source| Error::Download(fetch::Error { index: 0, url: String::new(), source });
@@ -161,17 +118,9 @@ impl Source {
         cap: u64,
     ) -> Result<fetch::Got, Error> {
         let what = url.rsplit('/').find(|p| !p.is_empty()).unwrap_or(url).to_owned();
-        self.fetcher
-            .one(Want {
-                url: url.to_owned(),
-                or_else: None,
-                sha256,
-                size: None,
-                cap,
-                what,
-                keep: true,
-            })
-            .map_err(cancelled)
+        let url = url.to_owned();
+        let want = Want { url, or_else: None, sha256, size: None, cap, what, keep: true };
+        Ok(self.fetcher.one(want)?)
     }
 
     /// The mirror that is used for `suite`.
@@ -179,7 +128,7 @@ impl Source {
         mirror::choose(recipe, self.options.mirror.as_deref(), self.options.apt.as_deref(), suite)
     }
 
-    /// Brings packages into the cache and tells `ready` as each arrives. Without network if all are
+    /// Brings packages into the cache and calls `ready` as each arrives. Without network if all are
     /// there.
     pub fn packages(
         &self,
@@ -214,7 +163,7 @@ impl Source {
                     version: package.version.clone(),
                     source: Box::new(error),
                 },
-                _ => cancelled(error),
+                _ => error.into(),
             }
         })
     }
@@ -240,29 +189,30 @@ impl Source {
             let open = |(archive, suite): &(Archive, String)| {
                 let root =
                     if *archive == Archive::Security { &mirror.security } else { &mirror.main };
-                self.open(archive.clone(), root, suite, &self.keys, &|release| {
-                    release.must_be(suite)
-                })
-                .map_err(|error| match error {
-                    Error::Download(source)
-                        if matches!(source.source, fetch::Failure::Status(404)) =>
-                    {
-                        Error::NoSuite { suite: suite.clone(), source: Box::new(source) }
-                    }
-                    error => error,
-                })
+                self.lister()
+                    .open(archive.clone(), root, suite, &self.keys, &|release| {
+                        release.must_be(suite)
+                    })
+                    .map_err(|error| match error {
+                        Error::Download(source)
+                            if matches!(source.source, fetch::Failure::Status(404)) =>
+                        {
+                            Error::NoSuite { suite: suite.clone(), source: Box::new(source) }
+                        }
+                        error => error,
+                    })
             };
             let opened = parallel(&pockets, &open)?;
             if let Some((_, locked)) =
                 self.options.not_before.as_ref().filter(|(of, _)| of == suite)
             {
-                let newest = opened.iter().map(|(pocket, ..)| pocket.date).max().unwrap_or(0);
+                let newest = opened.iter().map(|one| one.pocket.date).max().unwrap_or(0);
                 release::must_not_be_older(newest, *locked).map_err(|source| {
                     let url = format!("{}/dists/{suite}", mirror.main);
                     Error::Untrusted { url: fetch::redact(&url), source }
                 })?;
             }
-            self.fill(opened, components, archs)
+            self.lister().fill(opened, components, archs)
         })
     }
 
@@ -311,10 +261,16 @@ impl Source {
                 .map_err(|source| Error::Untrusted { url: format!("the key of {root}"), source })?;
             let archive = Archive::Url(root.to_owned());
             let suite = &repository.suite;
-            let opened =
-                self.open(archive, root, suite, &keys, &|release| release.must_answer_to(suite))?;
-            self.fill(vec![opened], &repository.components, archs)
+            let opened = self
+                .lister()
+                .open(archive, root, suite, &keys, &|release| release.must_answer_to(suite))?;
+            self.lister().fill(vec![opened], &repository.components, archs)
         })
+    }
+
+    fn lister(&self) -> Lister<'_> {
+        let Options { now, expired, .. } = self.options;
+        Lister { fetcher: &self.fetcher, now, expired }
     }
 
     fn remember(
@@ -329,178 +285,6 @@ impl Source {
         let lists = Arc::new(make()?);
         seen.insert(name, Arc::clone(&lists));
         Ok(lists)
-    }
-
-    /// Fetches and verifies the Release file of one suite.
-    fn open(
-        &self,
-        archive: Archive,
-        root: &str,
-        suite: &str,
-        keys: &Keyring,
-        named: &dyn Fn(&Release) -> Result<(), release::Distrust>,
-    ) -> Result<(Pocket, Release, String), Error> {
-        let base = base_of(root, suite);
-        let url = format!("{base}/InRelease");
-        let mut documents = vec![];
-        let text = match self.fetcher.document(&url, RELEASE_CAP) {
-            Ok(bytes) => {
-                let text = release::open_inline(&bytes, keys, self.options.now);
-                documents.push(("InRelease", bytes));
-                text
-            }
-            // Older repository tools write the signature apart.
-            Err(fetch::Error { source: fetch::Failure::Status(404), .. })
-                if matches!(archive, Archive::Url(_)) =>
-            {
-                let bytes = self
-                    .fetcher
-                    .document(&format!("{base}/Release"), RELEASE_CAP)
-                    .map_err(cancelled)?;
-                let signature = self
-                    .fetcher
-                    .document(&format!("{base}/Release.gpg"), 1 << 20)
-                    .map_err(cancelled)?;
-                let text = release::open_detached(&bytes, &signature, keys, self.options.now);
-                documents.push(("Release", bytes));
-                documents.push(("Release.gpg", signature));
-                text
-            }
-            Err(error) => return Err(cancelled(error)),
-        };
-        let untrusted = |source| Error::Untrusted { url: fetch::redact(&url), source };
-        let release = Release::parse(&text.map_err(untrusted)?).map_err(untrusted)?;
-        named(&release).map_err(untrusted)?;
-        release.must_be_fresh(self.options.now, self.options.expired).map_err(untrusted)?;
-        let pocket = Pocket {
-            archive,
-            suite: suite.to_owned(),
-            documents,
-            date: release.date,
-            indexes: vec![],
-        };
-        Ok((pocket, release, base))
-    }
-
-    /// Fetches, verifies and decompresses the indexes that are not cached yet.
-    fn fill(
-        &self,
-        opened: Vec<(Pocket, Release, String)>,
-        components: &[String],
-        archs: &[&str],
-    ) -> Result<Lists, Error> {
-        let mut wanted = vec![];
-        for (number, (pocket, release, base)) in opened.iter().enumerate() {
-            let flat = pocket.suite.ends_with('/');
-            let flat_component = [String::new()];
-            for component in if flat { &flat_component[..] } else { components } {
-                for (at, arch) in archs.iter().copied().chain(["all"]).enumerate() {
-                    if flat && at > 0 || arch == "all" && !release.all_apart {
-                        continue;
-                    }
-                    let path = if flat {
-                        "Packages".to_owned()
-                    } else {
-                        format!("{component}/binary-{arch}/Packages")
-                    };
-                    match pick(release, &path) {
-                        Some((packing, packed, name)) => wanted.push(Wanted {
-                            pocket: number,
-                            component: component.clone(),
-                            arch: arch.to_owned(),
-                            url: if release.by_hash {
-                                let above = path
-                                    .rsplit_once('/')
-                                    .map_or(String::new(), |(above, _)| format!("{above}/"));
-                                format!("{base}/{above}by-hash/SHA256/{}", packed.0.hex())
-                            } else {
-                                format!("{base}/{name}")
-                            },
-                            // As apt does: a mirror need not have all of by-hash.
-                            named: release.by_hash.then(|| format!("{base}/{name}")),
-                            packing,
-                            packed,
-                            plain: release.files.get(&path).copied(),
-                        }),
-                        None if at > 0 => {}
-                        None => {
-                            let url = fetch::redact(&format!("{base}/InRelease"));
-                            return Err(Error::Untrusted {
-                                url,
-                                source: release::Distrust::NoIndex(path),
-                            });
-                        }
-                    }
-                }
-            }
-        }
-        let cache = self.fetcher.cache();
-        let have = |w: &Wanted| Ok(w.plain.and_then(|(digest, _)| index::cached(cache, &digest)));
-        let mut plain: Vec<Option<PathBuf>> = parallel(&wanted, &have)?;
-        let missing: Vec<usize> = (0..wanted.len()).filter(|&i| plain[i].is_none()).collect();
-        let gets: Vec<Want> = missing
-            .iter()
-            .map(|&i| &wanted[i])
-            .map(|w| Want {
-                url: w.url.clone(),
-                or_else: w.named.clone(),
-                sha256: Some(w.packed.0),
-                size: Some(w.packed.1),
-                cap: INDEX_CAP,
-                what: format!("package index of {}", opened[w.pocket].0.suite),
-                // apt needs the plain text, and nobody needs both.
-                keep: false,
-            })
-            .collect();
-        let mut arrived = vec![];
-        self.fetcher
-            .all(gets, &mut |i, got| {
-                arrived.extend(got.loose.map(|file| (missing[i], file)));
-                ControlFlow::Continue(())
-            })
-            .map_err(cancelled)?;
-        let unpacked = parallel(&arrived, &|(i, packed): &(usize, File)| {
-            let w: &Wanted = &wanted[*i];
-            let path = index::unpack(cache, packed, w.packing, w.plain);
-            path.map(|path| (*i, path))
-                .map_err(|source| Error::Index { url: fetch::redact(&w.url), source })
-        })?;
-        for (i, path) in unpacked {
-            plain[i] = Some(path);
-        }
-        let mut pockets: Vec<Pocket> = opened.into_iter().map(|(pocket, _, _)| pocket).collect();
-        for (w, plain) in wanted.into_iter().zip(plain) {
-            let plain = plain.expect("every index was cached or has just been unpacked");
-            pockets[w.pocket].indexes.push(Index { component: w.component, arch: w.arch, plain });
-        }
-        Ok(Lists { pockets })
-    }
-}
-
-/// Where the files of a suite are: `<root>/dists/<suite>`, or the exact path of a flat repository.
-fn base_of(root: &str, suite: &str) -> String {
-    match suite.strip_suffix('/') {
-        None => format!("{root}/dists/{suite}"),
-        Some("" | ".") => root.to_owned(),
-        Some(path) => format!("{root}/{}", path.trim_start_matches("./")),
-    }
-}
-
-/// The best form in which the Release file lists an index.
-fn pick(release: &Release, path: &str) -> Option<(Packing, (Digest, u64), String)> {
-    [(Packing::Xz, ".xz"), (Packing::Gzip, ".gz"), (Packing::Plain, "")].into_iter().find_map(
-        |(packing, ending)| {
-            let name = format!("{path}{ending}");
-            release.files.get(&name).map(|file| (packing, *file, name))
-        },
-    )
-}
-
-fn cancelled(error: fetch::Error) -> Error {
-    if matches!(error.source, fetch::Failure::Cancelled) {
-        Error::Cancelled
-    } else {
-        Error::Download(error)
     }
 }
 
@@ -517,45 +301,12 @@ fn encode(path: &str) -> String {
     out
 }
 
-/// Does `work` for every item at once, in threads of their own; results in order, or the first
-/// error.
-fn parallel<T: Sync, R: Send>(
-    items: &[T],
-    work: &(dyn Fn(&T) -> Result<R, Error> + Sync),
-) -> Result<Vec<R>, Error> {
-    std::thread::scope(|scope| {
-        let started: Vec<_> = items
-            .iter()
-            .map(|item| threads::scoped(scope, move || work(item)).map_err(|_| item))
-            .collect();
-        started
-            .into_iter()
-            .map(|one| match one {
-                Ok(thread) => {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                }
-                // The host had no thread for it.
-                Err(item) => work(item),
-            })
-            .collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn suites_become_urls() {
-        for (suite, url) in [
-            ("trixie", "http://m/dists/trixie"),
-            ("./", "http://m"),
-            ("/", "http://m"),
-            ("amd64/", "http://m/amd64"),
-            ("./deb/", "http://m/deb"),
-        ] {
-            assert_eq!(base_of("http://m", suite), url);
-        }
+    fn names_of_files_become_urls() {
         assert_eq!(encode("pool/g++_1%3a2 x.deb"), "pool/g++_1%253a2%20x.deb");
     }
 }

@@ -35,16 +35,6 @@ pub enum Error {
         /// Which.
         what: &'static str,
     },
-    /// A file or directory of ours.
-    #[error("cannot {doing} {path}")]
-    File {
-        /// `read`, `write`, ….
-        doing: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// The base directory or archive is not what was pinned.
     #[error("{path} changed while it was read: it was {expected}, and is {found}")]
     Changed {
@@ -98,13 +88,11 @@ impl Error {
     pub fn is_network(&self) -> bool {
         matches!(self, Self::Archive(error) if error.is_network())
     }
+}
 
-    pub(crate) fn file<'a>(
-        doing: &'static str,
-        path: &'a Path,
-    ) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::File { doing, path: path.to_owned(), source }
-    }
+/// Makes the error of something done to `path`, a file or directory of ours.
+fn cannot<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| archive::Error::file(doing, path)(source).into()
 }
 
 /// Exactly one base. Serialises to TOML (the lock file).

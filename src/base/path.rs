@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::{Error, PinnedPath, directory};
+use super::{Error, PinnedPath, cannot, directory};
 use crate::archive::{Action, Call, ImageForm, Job, JobContext, Reply};
 use crate::digest::{Digest, HashReader};
 use crate::files::{self, FileStamp, FileTime, Links, RootDir};
@@ -24,16 +24,16 @@ const NOTE: &str = "bake tar 1";
 /// looks as it did when it was read last, the digest is the one noted in the directory `cache`
 /// then: whoever unpacks it reads and compares every byte.
 pub(super) fn digest(path: &Path, modes: Modes, cache: &Path) -> Result<Digest, Error> {
-    let meta = fs::metadata(path).map_err(Error::file("read", path))?;
+    let meta = fs::metadata(path).map_err(cannot("read", path))?;
     if meta.is_dir() {
-        return directory::digest(path, modes).map_err(Error::file("read", path));
+        return directory::digest(path, modes).map_err(cannot("read", path));
     }
     let when = SystemTime::now();
-    let file = File::open(path).map_err(Error::file("read", path))?;
+    let file = File::open(path).map_err(cannot("read", path))?;
     let look = |file: &File| {
         rustix::fs::fstat(file)
             .map(|stat| FileStamp::of(&stat))
-            .map_err(|e| Error::file("read", path)(e.into()))
+            .map_err(|e| cannot("read", path)(e.into()))
     };
     let mark = look(&file)?;
     // What is no regular file may give something else each time.
@@ -47,7 +47,7 @@ pub(super) fn digest(path: &Path, modes: Modes, cache: &Path) -> Result<Digest, 
         return Ok(known);
     }
     let mut reader = HashReader::new(file);
-    copy(&mut reader, &mut io::sink()).map_err(Error::file("read", path))?;
+    copy(&mut reader, &mut io::sink()).map_err(cannot("read", path))?;
     let (file, digest, _) = reader.finish();
     if let Some(note) = note
         && mark.settled(when)
@@ -94,11 +94,7 @@ pub(super) fn held(context: &Path, path: &Path) -> Result<PathBuf, Error> {
         Err(files::Error::Outside { link, .. }) => {
             Err(Error::Outside { path: path.to_owned(), link })
         }
-        Err(error) => Err(Error::File {
-            doing: "read",
-            path: full,
-            source: io::Error::new(error.kind(), error),
-        }),
+        Err(error) => Err(cannot("read", &full)(io::Error::new(error.kind(), error))),
     }
 }
 
@@ -111,9 +107,9 @@ pub(super) fn build(
     jobs: &JobContext<'_>,
 ) -> Result<(), Error> {
     let path = held(context, &pin.path)?;
-    let is_directory = fs::metadata(&path).map_err(Error::file("read", &path))?.is_dir();
+    let is_directory = fs::metadata(&path).map_err(cannot("read", &path))?.is_dir();
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| Error::file("read", &path)(e.into()))?;
+        .map_err(|e| cannot("read", &path)(e.into()))?;
     let inside = jobs.inside(upper)?;
     std::thread::scope(|scope| {
         let path = &path;
@@ -129,7 +125,7 @@ pub(super) fn build(
             pipe.flush()?;
             Ok(digest)
         })
-        .map_err(Error::file("start a thread for", path))?;
+        .map_err(cannot("start a thread for", path))?;
         let call = Call::UnpackArchive { into: inside, archive: reader.into() };
         let job = Job::bare(Action::call(call));
         let ended =
@@ -141,7 +137,7 @@ pub(super) fn build(
             (Err(error), Err(broken)) if broken.kind() == io::ErrorKind::BrokenPipe => {
                 Err(error.into())
             }
-            (_, Err(source)) => Err(Error::File { doing: "read", path: path.clone(), source }),
+            (_, Err(source)) => Err(cannot("read", path)(source)),
             (Err(error), Ok(_)) => Err(error.into()),
             (Ok(_), Ok(found)) if found != pin.sha256 => {
                 Err(Error::Changed { path: path.clone(), expected: pin.sha256, found })

@@ -18,9 +18,10 @@ use crate::context::Held;
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::image::Platform;
-use crate::job::{self, Action, Call, Ended, Job, Log, Reply, environment, fresh_work, make_dir};
+use crate::job::{self, Action, Call, Ended, Job, Log, Reply, fresh_work, make_dir};
 use crate::plan::lock::LockedPackages;
 use crate::recipe::BaseKind;
+use crate::rootfs::environment;
 use crate::sandbox::{Exec, JobEvent, Network, Overlay};
 use crate::step::Op;
 

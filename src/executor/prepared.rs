@@ -12,7 +12,8 @@ use super::error::Trouble;
 use super::take;
 use crate::apply;
 use crate::context::{self, Held};
-use crate::job::{Action, Call, environment, make_dir, open};
+use crate::job::{Action, Call, make_dir, open};
+use crate::rootfs::environment;
 use crate::sandbox::{Exec, Mount, Owners, Passed, PolicyFile};
 use crate::step::{Content, Lowered, Op};
 

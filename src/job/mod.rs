@@ -5,7 +5,7 @@
 //! JobContext     store, host, cancel handle, where events go: one value, handed down
 //! call, calls    what the program asks of itself inside a job, and what it does there
 //! directory      the upper and work directories of an overlay
-//! environment    the variables and files that every job has
+//! policy         the files that every job has
 //! pack, settle   an upper directory ⇄ a layer
 //! log            what a job prints, kept
 //! scratch        directories that a job leaves, removed
@@ -16,11 +16,11 @@ mod call;
 mod calls;
 mod context;
 mod directory;
-mod environment;
 mod error;
 mod host;
 mod log;
 mod pack;
+mod policy;
 mod reply;
 mod scratch;
 mod settle;
@@ -28,12 +28,12 @@ mod settle;
 pub use call::{Action, Call, Ended, Job, Reply, Session};
 pub use context::JobContext;
 pub(crate) use directory::{fresh_work, inside, make_dir, open};
-pub(crate) use environment::{environment, hosts, resolv_conf};
 pub use error::Error;
 pub(crate) use error::no_thread;
 pub use host::Host;
 pub(crate) use log::Log;
 pub(crate) use pack::{LayerBlob, Upper, modified, pack, unpack_layer, untouched};
+pub(crate) use policy::{hosts, resolv_conf};
 pub(crate) use reply::{replies, reply, unexpected};
 pub(crate) use scratch::{clear, dead_builds};
 pub(crate) use settle::settle;

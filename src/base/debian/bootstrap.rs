@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::archive::mirror::Mirror;
 use crate::archive::{
     self, Action, Call, Check, Job, JobContext, Line, PackageSet, Reply, UnpackedPackages,
-    arch_name, environment,
+    arch_name, of_packages,
 };
-use crate::base::{Error, PinnedDebian, host_arch};
+use crate::base::{Error, PinnedDebian, cannot, host_arch};
 use crate::event::Event;
 use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile};
 use crate::threads;
@@ -66,7 +66,7 @@ fn unpack(
     };
     let total = pin.packages.len() as u64;
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| Error::file("open a pipe for", upper)(e.into()))?;
+        .map_err(|e| cannot("open a pipe for", upper)(e.into()))?;
     let call = Call::UnpackPackages { set, arrived: reader.into() };
     let job = Job {
         mounts: vec![Mount {
@@ -88,7 +88,7 @@ fn unpack(
     };
     let (fetched, ended) = std::thread::scope(|scope| {
         let fetching = threads::scoped(scope, || fetch(pin, &mirror, File::from(writer), jobs))
-            .map_err(Error::file("start a thread for", upper))?;
+            .map_err(cannot("start a thread for", upper))?;
         let ended = jobs.run("unpacking the base", job, &mut |_| {}, &mut progress);
         let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, Error>((fetched, ended))
@@ -103,7 +103,7 @@ fn unpack(
     }
     match ended?.into_iter().next().flatten() {
         Some(Reply::Packages(unpacked)) => Ok(unpacked),
-        other => Err(Error::file("understand the unpacking of", upper)(io::Error::other(format!(
+        other => Err(cannot("understand the unpacking of", upper)(io::Error::other(format!(
             "{other:?}"
         )))),
     }
@@ -144,7 +144,7 @@ fn configure(
             timeout: None,
         })
     };
-    let mut for_preinst = environment(epoch);
+    let mut for_preinst = of_packages(epoch);
     let dpkg = pin
         .packages
         .iter()
@@ -180,7 +180,7 @@ fn configure(
         network: Network::None,
         actions: vec![
             exec(script.into_iter().chain(preinsts).collect(), for_preinst),
-            exec(["dpkg", "--configure", "-a"].map(str::to_owned).to_vec(), environment(epoch)),
+            exec(["dpkg", "--configure", "-a"].map(str::to_owned).to_vec(), of_packages(epoch)),
             Action::call(Call::Finish(check)),
         ],
     };
