@@ -10,9 +10,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
+use super::ended::Alive;
 use super::ids::Limits;
-use super::plan::{self, Doing, Fault, Status};
+use super::plan::{self, Doing, Event, Fault, Status};
 use super::{seccomp, sys};
+
+/// Most processes that are named when time is up.
+const MOST_NAMES: usize = 20;
 
 /// How often orphans are reaped while nothing else happens.
 const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -100,18 +104,24 @@ impl Children {
         self.wait_with(child, None)
     }
 
-    /// The same, passing on to the child the signals that bake sends through `control` meanwhile.
-    pub(super) fn wait_listening(&mut self, child: Pid, control: &File) -> Result<Status, Fault> {
-        self.wait_with(child, Some(control))
+    /// The same, passing on to the child the signals that bake sends through `control` meanwhile, and
+    /// reporting to `events` which processes are alive when it asks.
+    pub(super) fn wait_listening(
+        &mut self,
+        child: Pid,
+        control: &File,
+        events: &File,
+    ) -> Result<Status, Fault> {
+        self.wait_with(child, Some((control, events)))
     }
 
-    fn wait_with(&mut self, child: Pid, control: Option<&File>) -> Result<Status, Fault> {
+    fn wait_with(&mut self, child: Pid, bake: Option<(&File, &File)>) -> Result<Status, Fault> {
         let what = || "wait for a program".to_owned();
         let pidfd = rustix::process::pidfd_open(child, PidfdFlags::empty()).doing(what)?;
         loop {
             let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
             fds.extend(self.listeners.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-            fds.extend(control.iter().map(|control| PollFd::new(*control, PollFlags::IN)));
+            fds.extend(bake.iter().map(|(control, _)| PollFd::new(*control, PollFlags::IN)));
             match rustix::event::poll(&mut fds, Some(&REAP)) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
@@ -123,7 +133,8 @@ impl Children {
             if let Some(status) = self.reap(Some(child))? {
                 return Ok(status);
             }
-            let (Some(mut control), Some(events)) = (control, events.get(1 + asking)) else {
+            let (Some((mut control, reports)), Some(events)) = (bake, events.get(1 + asking))
+            else {
                 continue;
             };
             if events.is_empty() {
@@ -134,7 +145,9 @@ impl Children {
                 // Bake has gone, or has had enough: the helper kills everything.
                 return Ok(Status::Signaled(Signal::KILL.as_raw()));
             }
-            if let Some(signal) = byte[0]
+            if byte[0] == plan::WHO {
+                plan::send(reports, &Event::Alive(self.alive(child))).doing(what)?;
+            } else if let Some(signal) = byte[0]
                 .checked_sub(plan::SIGNAL)
                 .and_then(|number| Signal::from_named_raw(number.into()))
             {
@@ -142,6 +155,36 @@ impl Children {
                 let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
             }
         }
+    }
+
+    /// Returns who is alive below the init, given the program that it waits for. The names are those
+    /// in `/proc`; what a step has put there in place of the kernel's says nothing.
+    fn alive(&self, child: Pid) -> Alive {
+        let mut processes = vec![];
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+            let text = pid.and_then(|_| std::fs::read_to_string(entry.path().join("stat")).ok());
+            if let (Some(pid), Some((name, parent))) = (pid, text.as_deref().and_then(living)) {
+                processes.push((pid, parent, name.to_owned()));
+            }
+        }
+        processes.sort_unstable();
+        let ours = |pid: i32| {
+            let background = self.background.iter().map(|one| one.pid);
+            background.chain([child]).any(|one| one.as_raw_nonzero().get() == pid)
+        };
+        let mut alive = Alive::default();
+        for (pid, parent, name) in processes {
+            match parent {
+                // The init itself.
+                0 => {}
+                1 if !ours(pid) => alive.orphans.push(name),
+                _ => alive.below.push(name),
+            }
+        }
+        alive.below.truncate(MOST_NAMES);
+        alive.orphans.truncate(MOST_NAMES);
+        alive
     }
 
     /// Lets `time` pass, or less where a program in the background ends. Returns the first that has
@@ -194,9 +237,33 @@ impl Children {
     }
 }
 
+/// Returns the name and the parent of a process that is no zombie, as proc_pid_stat(5) has them:
+/// `pid (name) state ppid …`, where the name may hold any character.
+fn living(stat: &str) -> Option<(&str, i32)> {
+    let (head, rest) = stat.rsplit_once(") ")?;
+    let (_, name) = head.split_once(" (")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some((name, parent))
+}
+
 fn status_of(status: WaitStatus) -> Status {
     match (status.exit_status(), status.terminating_signal()) {
         (_, Some(signal)) => Status::Signaled(signal),
         (code, None) => Status::Exited(code.unwrap_or(-1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_a_name_and_a_parent() {
+        assert_eq!(living("12 (sh) S 1 12 12 0"), Some(("sh", 1)));
+        assert_eq!(living("12 (a) b (c)) R 7 1"), Some(("a) b (c)", 7)));
+        assert_eq!(living("12 (sh) Z 1 12"), None);
+        assert_eq!(living("nonsense"), None);
     }
 }

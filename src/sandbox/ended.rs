@@ -63,6 +63,15 @@ pub struct Circumstances {
     pub unmapped: Option<u32>,
 }
 
+/// The processes of an action, by the names that the kernel has for them (`comm` of proc_pid_stat(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// The program, and what it waits for or has in the background.
+    pub below: Vec<String>,
+    /// Those whose parent has ended.
+    pub orphans: Vec<String>,
+}
+
 /// How an action failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -74,7 +83,12 @@ pub enum Failure {
     /// have: the file kept its owner.
     Unmapped(u32),
     /// Ran out of time and was killed.
-    TimedOut(Duration),
+    TimedOut {
+        /// The time it had.
+        after: Duration,
+        /// What ran then.
+        alive: Alive,
+    },
     /// The program could not be started, or the user is not in the image.
     Start(String),
     /// A call returned an error.
@@ -122,10 +136,16 @@ impl Failure {
             Self::Unmapped(id) => vec![format!(
                 "it gave a file to the id {id}, which this host does not give to the sandbox, and went on although that was refused"
             )],
-            Self::TimedOut(after) => vec![format!(
-                "it ran longer than its timeout of {} s and was killed",
-                after.as_secs_f64()
-            )],
+            Self::TimedOut { after, alive } => {
+                let seconds = after.as_secs_f64();
+                let late = format!("it ran longer than its timeout of {seconds} s and was killed");
+                let named = |what: &str, names: &[String]| {
+                    (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+                };
+                let running = named("these ran:", &alive.below);
+                let orphans = named("left running by programs that have ended:", &alive.orphans);
+                [Some(late), running, orphans].into_iter().flatten().collect()
+            }
             Self::Start(why) => vec![why.clone()],
             Self::Call(error) => error.reasons(),
             Self::NotHeld { within, last: None } => {

@@ -281,15 +281,16 @@ impl Init<'_> {
     fn run_program(&mut self, exec: &Exec) -> Result<Status, Fault> {
         match self.start(exec, &Streams::Step)? {
             // Only a job that somebody may look into afterwards is asked to kill one program and
-            // not all.
+            // not all; only what has a time limit is asked what it still does.
             Ok(child)
-                if self
-                    .plan
-                    .actions
-                    .iter()
-                    .any(|action| matches!(action, ActionPlan::Rescue(_))) =>
+                if exec.timeout.is_some()
+                    || self
+                        .plan
+                        .actions
+                        .iter()
+                        .any(|action| matches!(action, ActionPlan::Rescue(_))) =>
             {
-                self.children.wait_listening(child, self.control)
+                self.children.wait_listening(child, self.control, self.events)
             }
             Ok(child) => self.children.wait(child),
             Err(status) => Ok(status),
@@ -316,7 +317,7 @@ impl Init<'_> {
                 Ok(child) => {
                     // The other side of each must end with the program.
                     drop(streams);
-                    return self.children.wait_listening(child, self.control);
+                    return self.children.wait_listening(child, self.control, self.events);
                 }
                 Err(status) => refused = refused.or(Some(status)),
             }

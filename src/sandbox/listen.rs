@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::call::CallError;
 use super::cancel::Cancel;
-use super::ended::{Circumstances, Ended, Failure, JobEvent};
+use super::ended::{Alive, Circumstances, Ended, Failure, JobEvent};
 use super::error::{Error, ended_early, failed};
 use super::job::{Action, Attempt};
 use super::lines::Lines;
@@ -51,6 +51,9 @@ impl Task {
 /// nobody can look into it.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long the init may take to say which processes are alive, before they are killed unnamed.
+const ROLL_CALL: Duration = Duration::from_secs(1);
+
 /// Listens to one job.
 pub(super) struct Listener<'a> {
     running: Running,
@@ -63,6 +66,8 @@ pub(super) struct Listener<'a> {
     /// Signals for attached programs.
     signals: Vec<OwnedFd>,
     deadline: Option<(usize, Instant)>,
+    /// Whether the init was asked which processes are alive, as the time is up.
+    asked: bool,
     /// Killed for being late, and now only waited for.
     late: Option<Failure>,
     /// How the last try of what is tried failed.
@@ -91,6 +96,7 @@ impl<'a> Listener<'a> {
             tasks,
             signals,
             deadline: None,
+            asked: false,
             late: None,
             tried: None,
             outcome: None,
@@ -167,7 +173,7 @@ impl<'a> Listener<'a> {
                 && self.outcome.is_none()
                 && at <= Instant::now()
             {
-                self.too_late(action)?;
+                self.too_late(action, None)?;
             }
         }
     }
@@ -198,16 +204,21 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    /// The time of an action is up.
-    fn too_late(&mut self, action: usize) -> Result<(), Error> {
+    /// The time of an action is up. `alive`: what runs, where the init has said so.
+    fn too_late(&mut self, action: usize, alive: Option<Alive>) -> Result<(), Error> {
         let task = self.tasks[action];
         let limit = task.limit.unwrap_or_default();
+        if self.late.is_none() && !task.tried && !self.asked {
+            self.asked = true;
+            self.deadline = Some((action, Instant::now() + ROLL_CALL));
+            return self.running.who().map_err(failed("talk to the sandbox"));
+        }
         let how = match (&self.late, task.tried) {
             (Some(late), _) => late.clone(),
             (None, true) => {
                 Failure::NotHeld { within: limit, last: self.tried.take().map(Box::new) }
             }
-            (None, false) => Failure::TimedOut(limit),
+            (None, false) => Failure::TimedOut { after: limit, alive: alive.unwrap_or_default() },
         };
         if self.late.is_none() && self.tasks.iter().any(|task| task.rescue) {
             // Only the program goes: somebody wants to look at what it leaves.
@@ -262,6 +273,7 @@ impl<'a> Listener<'a> {
                         io::ErrorKind::InvalidData.into(),
                     ));
                 };
+                self.asked = false;
                 self.deadline =
                     task.limit.and_then(|limit| Some((action, Instant::now().checked_add(limit)?)));
                 match &self.outcome {
@@ -269,6 +281,15 @@ impl<'a> Listener<'a> {
                         (self.listener)(JobEvent::Rescue(how))
                     }
                     _ => (self.listener)(JobEvent::Action(action)),
+                }
+            }
+            Event::Alive(alive) => {
+                // It may have come to its end just when its time was up.
+                if let Some((action, _)) = self.deadline.filter(|_| self.asked)
+                    && self.outcome.is_none()
+                    && self.late.is_none()
+                {
+                    self.too_late(action, Some(alive))?;
                 }
             }
             Event::Tried(action, status) => {

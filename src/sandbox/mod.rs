@@ -49,7 +49,7 @@ pub use builtin::{BuiltIn, Ping};
 pub use call::{Call, CallError, Includes, Inside, Passed, errno_of, is_no_room};
 pub use cancel::Cancel;
 pub use doctor::doctor;
-pub use ended::{Circumstances, Ended, Failure, JobEvent};
+pub use ended::{Alive, Circumstances, Ended, Failure, JobEvent};
 pub use error::Error;
 pub use host::{Finding, Host, IdMode};
 pub use job::{

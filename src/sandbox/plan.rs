@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call::CallError;
-use super::ended::Circumstances;
+use super::ended::{Alive, Circumstances};
 use super::error::Error;
 use super::ids::Limits;
 use super::job::Exec;
@@ -139,10 +139,11 @@ pub(super) struct AttachPlan {
     pub(super) terminal: Option<(u16, u16)>,
 }
 
-/// What bake writes into the control pipe: this to go on to the next action, or this plus the
-/// number of a signal for the program that runs.
+/// What bake writes into the control pipe: this to go on to the next action, …
 pub(super) const GO_ON: u8 = b'\n';
-/// See [`GO_ON`].
+/// … this to ask which processes are alive ([`Event::Alive`]), …
+pub(super) const WHO: u8 = b'?';
+/// … or this plus the number of a signal for the program that runs.
 pub(super) const SIGNAL: u8 = 128;
 
 /// Exit code of the process of a call that returned an error.
@@ -189,6 +190,8 @@ pub(super) enum Event {
     Begin(usize),
     /// A try of an action failed; another will follow.
     Tried(usize, Status),
+    /// Who is alive while a program runs, as [`WHO`] asks.
+    Alive(Alive),
     /// An action is over, with what was seen if it failed.
     End(usize, Status, Circumstances),
     /// The sandbox could not do its work.

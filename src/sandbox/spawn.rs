@@ -192,6 +192,11 @@ impl Running {
         self.order(plan::SIGNAL.saturating_add(number))
     }
 
+    /// Asks the init which processes are alive.
+    pub(super) fn who(&self) -> io::Result<()> {
+        self.order(plan::WHO)
+    }
+
     fn order(&self, byte: u8) -> io::Result<()> {
         match &self.control {
             None => Ok(()),

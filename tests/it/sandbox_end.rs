@@ -36,7 +36,7 @@ fn userns_a_timeout_kills_everything() {
         Action::Exec(Exec { timeout: Some(limit), ..exec(&["sh", "-c", &stubborn(&token)]) });
     let ran = lab.run(lab.job(vec![sh("echo first"), slow, sh("echo never")]));
     assert!(
-        matches!(ran.ended, Ended::Failed { action: 1, how: Failure::TimedOut(after), .. } if after == limit),
+        matches!(ran.ended, Ended::Failed { action: 1, how: Failure::TimedOut { after, .. }, .. } if after == limit),
         "{ran:?}"
     );
     assert_eq!(ran.out, ["first", "ready"]);
@@ -105,7 +105,7 @@ fn userns_flooding_output_does_not_stop_a_timeout() {
     let ended = lab.session.run(lab.job(vec![flood]), &Cancel::new().unwrap(), &mut |event| {
         lines += u64::from(matches!(event, JobEvent::Line { .. }))
     });
-    assert!(matches!(ended, Ok(Ended::Failed { how: Failure::TimedOut(_), .. })), "{ended:?}");
+    assert!(matches!(ended, Ok(Ended::Failed { how: Failure::TimedOut { .. }, .. })), "{ended:?}");
     assert!(lines > 0);
 }
 
