@@ -45,7 +45,7 @@ impl Work<'_> {
             .with_annotation(KEY_ANNOTATION, key.to_string())
             .with_annotation(STEP_KEYS_ANNOTATION, step_keys(keys));
         let finished = trial::Finished {
-            draft: &build.staging,
+            staging: &build.staging,
             reference,
             descriptor,
             manifest: &image_manifest,
@@ -54,7 +54,10 @@ impl Work<'_> {
             context: &build.job,
             logs: &build.logs,
             recipe: Some(recipe_path),
-            said: Some(trial::Said { recipe: recipe_path, lines: &recipe.config.lines }),
+            configured: Some(trial::Configured {
+                recipe: recipe_path,
+                lines: &recipe.config.lines,
+            }),
         };
         let checked = trial::check(finished, self.request.no_test, || build.session())?;
         self.go_on()?;

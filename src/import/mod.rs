@@ -82,7 +82,7 @@ pub fn import(
     let descriptor =
         Descriptor::new(image::MEDIA_MANIFEST, digest, size).with_platform(platform.clone());
     let finished = Finished {
-        draft: &staging,
+        staging: &staging,
         reference,
         descriptor,
         manifest: &manifest,
@@ -91,7 +91,7 @@ pub fn import(
         context: job,
         logs: staging.dir(),
         recipe: None,
-        said: None,
+        configured: None,
     };
     let no_session = || {
         let what = "test an imported image".to_owned();

@@ -20,7 +20,7 @@ pub(super) struct Sources {
     pub(super) first: OwnedFd,
     /// Without an image: the scratch directory. Of an image job: the lower layers.
     pub(super) rest: Vec<OwnedFd>,
-    /// The extra mounts.
+    /// The extra mounts: directories, or single files.
     pub(super) mounts: Vec<OwnedFd>,
 }
 
@@ -61,7 +61,8 @@ pub(super) fn open(plan: &JobPlan, userns: BorrowedFd<'_>) -> Result<Sources, Fa
     };
     let mounts = plan.mounts.iter().map(|mount| {
         let path = mount.from.path();
-        let dir = directory(&path)?;
+        let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| format!("open {}", path.display()))?;
         match plan.idmap {
             Some(base) if mount.mine => {
                 let map = one_line_map(dir.as_fd(), &path, base)?;

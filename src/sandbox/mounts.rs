@@ -27,7 +27,7 @@ use super::debris::Debris;
 use super::idmap::Sources;
 use super::overlay::overlay_mount;
 use super::plan::{Blobs, Doing, Fault, JobPlan, RootPlan};
-use super::stub::{Kind, View, alike, look_like, make_file};
+use super::stub::{Kind, View, alike, kind_of, look_like, make_file, make_place};
 use crate::files::{dir_names, open_dir};
 
 /// Devices bound from the host. No others can be opened or made inside.
@@ -258,10 +258,12 @@ impl Root {
             .iter()
             .map(|file| root.view.resolve(&file.at.path()))
             .collect::<Result<_, _>>()?;
+        let kinds = sources.mounts.iter().map(kind_of).collect::<Result<Vec<_>, _>>()?;
         let places = root
             .mounts
             .iter()
-            .map(|at| (at, Kind::Dir))
+            .zip(&kinds)
+            .map(|(at, kind)| (at, *kind))
             .chain(root.files.iter().map(|at| (at, Kind::File)));
         wanted.extend(
             places.filter(|(at, _)| !root.view.covered(at)).map(|(at, kind)| (at.clone(), kind)),
@@ -405,11 +407,15 @@ impl Root {
         for (n, (mount, place)) in plan.mounts.iter().zip(&self.mounts).enumerate() {
             let at = self.at(place);
             let inside_another = self.mounts[..n].iter().any(|other| place.starts_with(other));
+            let kind = kind_of(&self.sources[n])?;
             if self.view.covered(place) && !inside_another {
-                mkdir_all(place)?;
+                match kind {
+                    Kind::Dir => drop(mkdir_all(place)?),
+                    Kind::File => make_place(place)?,
+                }
             }
             let source = self.sources[n].as_fd();
-            if mount.read_only && plan.root.is_some() {
+            if mount.read_only && plan.root.is_some() && kind == Kind::Dir {
                 let below = PathBuf::from(format!("m/{n}"));
                 mkdir(&below, 0o755)?;
                 attach(source, &below)?;
@@ -443,15 +449,7 @@ impl Root {
             let at = self.at(place);
             let inside_a_mount = self.mounts.iter().any(|other| place.starts_with(other));
             if self.view.covered(place) && !inside_a_mount {
-                let parent = mkdir_all(place.parent().unwrap_or(Path::new("")))?;
-                match make_file(
-                    parent.as_fd(),
-                    Path::new(place.file_name().unwrap_or_default()),
-                    0o644,
-                ) {
-                    Ok(_) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(Fault::new(what(), error)),
-                }
+                make_place(place)?;
             }
             attach(clone(&staged, MountAttrFlags::MOUNT_ATTR_RDONLY)?.as_fd(), &at)?;
         }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 
+use super::basic::mkdir_all;
 use super::plan::{Doing, Fault};
 use crate::files::open_dir;
 use crate::rootfs::{attributes, resolve};
@@ -304,6 +305,24 @@ pub(super) fn look_like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Re
         last_modification: time(stat.st_mtime as i64, stat.st_mtime_nsec as _),
     };
     Ok(rustix::fs::futimens(to, &times)?)
+}
+
+/// Whether a mount shows a directory or a single file.
+pub(super) fn kind_of(mount: &OwnedFd) -> Result<Kind, Fault> {
+    let stat = rustix::fs::fstat(mount).doing(|| "look at a mount".into())?;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok(if directory { Kind::Dir } else { Kind::File })
+}
+
+/// Makes an empty file of the root, and the directories above it, where a file is to appear.
+pub(super) fn make_place(place: &Path) -> Result<(), Fault> {
+    let what = || format!("make the mount point /{}", place.display());
+    let parent = mkdir_all(place.parent().unwrap_or(Path::new("")))?;
+    let name = Path::new(place.file_name().unwrap_or_default());
+    match make_file(parent.as_fd(), name, 0o644) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(Fault::new(what(), error)),
+    }
 }
 
 #[cfg(test)]

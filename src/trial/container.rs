@@ -1,17 +1,18 @@
 //! `bake run`: a throwaway container of a stored image. Its root is a fresh overlay over the image's
 //! layers; whatever is done in it is gone when its program ends.
 
-use std::net::SocketAddr;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::attach::{attached, system};
 use super::error::Error;
 use super::image::{read, unpacked};
 use super::outcome::{Outcome, outcome};
-use super::ports;
+use super::ports::{self, Publish};
 use super::test::environment;
+use crate::event::Event;
 use crate::image::{ImageConfig, Reference};
 use crate::job::{
     self, Action, Job, JobContext, Session, clear, dead_builds, fresh_work, hosts, make_dir,
@@ -25,7 +26,7 @@ use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile, terminal
 pub struct Container {
     /// The image.
     pub image: Reference,
-    /// In place of the image's cmd; empty: what the image says.
+    /// In place of the image's cmd; empty: the image's own.
     pub args: Vec<String>,
     /// In place of the image's entrypoint; an empty one: none.
     pub entrypoint: Option<String>,
@@ -35,18 +36,18 @@ pub struct Container {
     pub user: Option<String>,
     /// In place of the image's working directory.
     pub workdir: Option<String>,
-    /// Directories of the host.
+    /// Directories and files of the host.
     pub volumes: Vec<Volume>,
     /// The host's network, instead of one with nothing but `lo`.
     pub host_network: bool,
     /// Ports of the host that lead inside.
-    pub publish: Vec<(SocketAddr, u16)>,
+    pub publish: Vec<Publish>,
 }
 
-/// A directory of the host, shown inside.
+/// A directory or a file of the host, shown inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
-    /// The directory.
+    /// Which.
     pub from: PathBuf,
     /// Where it appears: an absolute path.
     pub at: PathBuf,
@@ -71,14 +72,17 @@ pub fn run(
     let version = context.store.resolve(&container.image)?;
     let (manifest, config) = read(context.store, &version.manifest)?;
     let exec = program(container, &config, &version.reference)?;
+    if container.host_network {
+        warn_of_low_ports(context, &config);
+    }
     let listeners = ports::listen(&container.publish)?;
-    let draft = context.store.staging()?;
+    let staging = context.store.staging()?;
     let mut session = None;
     let ended = (|| {
-        let opened = context.session(draft.dir())?;
+        let opened = context.session(staging.dir())?;
         let session: &Session = session.insert(opened);
-        let layers = unpacked(context, session, &draft, &manifest, &config)?;
-        let at = draft.dir().join("container");
+        let layers = unpacked(context, session, &staging, &manifest, &config)?;
+        let at = staging.dir().join("container");
         let upper = make_dir(&at.join("u"))?;
         let root = Some(Overlay { lower: layers.lower.clone(), upper, work: fresh_work(&at)? });
         let (dialer, serve) =
@@ -100,8 +104,28 @@ pub fn run(
         });
         outcome(ended.map_err(no_thread)??)
     })();
-    clear(context.sink, &draft, session.as_ref());
+    clear(context.sink, &staging, session.as_ref());
     ended
+}
+
+/// Warns where the image means to listen on ports that a container may not have in the host's own
+/// network: its root is none there (user_namespaces(7), CAP_NET_BIND_SERVICE).
+fn warn_of_low_ports(context: &JobContext<'_>, config: &ImageConfig) {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first: u16 = first.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+    let low = |port: &&String| {
+        let number = port.split('/').next().and_then(|number| number.parse::<u16>().ok());
+        number.is_some_and(|number| number < first)
+    };
+    if let Some(port) = config.config.exposed_ports.iter().find(low) {
+        let number = port.trim_end_matches("/tcp");
+        let message = format!(
+            "the image listens on {port}, and in this host's network its programs may not have ports below {first}"
+        );
+        let inside = number.trim_end_matches("/udp");
+        let hint = format!("leave --network host out: --publish {inside}:{number}");
+        (context.sink)(Event::Warning { message, hint: Some(hint) });
+    }
 }
 
 fn program(container: &Container, config: &ImageConfig, image: &Reference) -> Result<Exec, Error> {
@@ -126,10 +150,10 @@ fn program(container: &Container, config: &ImageConfig, image: &Reference) -> Re
         env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
     }
     env.extend(container.env.clone());
-    let given = |text: &Option<String>, said: &str, default: &str| match (text, said) {
+    let given = |text: &Option<String>, own: &str, default: &str| match (text, own) {
         (Some(text), _) => text.clone(),
         (None, "") => default.to_owned(),
-        (None, said) => said.to_owned(),
+        (None, own) => own.to_owned(),
     };
     let cwd = PathBuf::from(given(&container.workdir, &config.working_dir, "/"));
     Ok(Exec { argv, env, cwd, user: given(&container.user, &config.user, "root"), timeout: None })
@@ -138,9 +162,16 @@ fn program(container: &Container, config: &ImageConfig, image: &Reference) -> Re
 fn mounts(container: &Container) -> Result<Vec<Mount>, Error> {
     let mount = |volume: &Volume| {
         let fail = |source| job::Error::File { verb: "use", path: volume.from.clone(), source };
-        let from = volume.from.canonicalize().map_err(fail)?;
-        if !from.is_dir() {
-            return Err(fail(std::io::ErrorKind::NotADirectory.into()).into());
+        let from = match volume.from.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_name(&volume.from) => {
+                let why = "there is no such directory here, and bake keeps no volumes by name";
+                return Err(fail(io::Error::other(why)).into());
+            }
+            found => found.map_err(fail)?,
+        };
+        if !from.is_dir() && !from.is_file() {
+            let why = "it is neither a directory nor a regular file";
+            return Err(fail(io::Error::other(why)).into());
         }
         Ok(Mount {
             from,
@@ -150,6 +181,11 @@ fn mounts(container: &Container) -> Result<Vec<Mount>, Error> {
         })
     };
     container.volumes.iter().map(mount).collect()
+}
+
+/// Whether other tools would take this for the name of a volume that they keep.
+fn is_name(from: &Path) -> bool {
+    from.components().count() == 1 && from.is_relative()
 }
 
 /// Files that only the container sees.

@@ -24,13 +24,13 @@ pub enum Error {
         line: Option<u32>,
         /// Why, from the outside in.
         why: Vec<String>,
-        /// Last lines of what was said in the container.
+        /// Last lines of output of the container.
         tail: Vec<String>,
         /// All of it; empty where it did not come so far.
         log: PathBuf,
     },
-    /// An image could not be started as its config says.
-    #[error("the image cannot be started as [config] says")]
+    /// An image could not be started as its config has it.
+    #[error("the image cannot be started as [config] has it")]
     Unstartable {
         /// The recipe.
         recipe: PathBuf,
@@ -43,8 +43,8 @@ pub enum Error {
         /// `name:version`.
         image: String,
     },
-    /// An image that says nothing to run was to be run as it says.
-    #[error("{image} says nothing to run")]
+    /// An image without a program was to be run as it is.
+    #[error("{image} names nothing to run")]
     NothingToRun {
         /// `name:version`.
         image: String,

@@ -15,7 +15,7 @@ use std::path::Path;
 use super::error::Error;
 use super::image::{Layers, unpacked};
 use super::list::{self, Tests};
-use super::startable::{self, Said};
+use super::startable::{self, Configured};
 use super::test::{Failed, Trial, run};
 use crate::attest::TestRun;
 use crate::digest::Digest;
@@ -26,9 +26,9 @@ use crate::store::{
     Published, Staging, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
 };
 
-/// A finished image in its draft, or in the store, not yet looked at.
+/// A finished image in its staging, or in the store, not yet looked at.
 pub(crate) struct Finished<'a, 'i> {
-    pub(crate) draft: &'a Staging,
+    pub(crate) staging: &'a Staging,
     pub(crate) reference: Reference,
     /// Names the image; its annotations become those of the entry.
     pub(crate) descriptor: Descriptor,
@@ -40,8 +40,8 @@ pub(crate) struct Finished<'a, 'i> {
     pub(crate) logs: &'i Path,
     /// The recipe, where there is one.
     pub(crate) recipe: Option<&'i Path>,
-    /// What its `[config]` says, where the image is made from it just now.
-    pub(crate) said: Option<Said<'i>>,
+    /// Its `[config]`, where the image is made from it just now.
+    pub(crate) configured: Option<Configured<'i>>,
 }
 
 /// Where programs of the image can run.
@@ -52,7 +52,7 @@ struct Place<'a> {
 
 /// An image that passed the gate.
 pub(crate) struct Checked<'a> {
-    draft: &'a Staging,
+    staging: &'a Staging,
     version: Version,
 }
 
@@ -63,21 +63,21 @@ pub(crate) fn check<'a, 's>(
     leave_out: bool,
     session: impl FnOnce() -> Result<&'s Session, job::Error>,
 ) -> Result<Checked<'a>, Error> {
-    let Finished { draft, tests, context, .. } = finished;
-    let question = finished.said.zip(startable::question(&finished.config.config));
+    let Finished { staging, tests, context, .. } = finished;
+    let question = finished.configured.zip(startable::question(&finished.config.config));
     let runs = !leave_out && !tests.list.is_empty();
     let place = if question.is_some() || runs {
         let session = session()?;
-        let layers = unpacked(context, session, draft, finished.manifest, finished.config)?;
+        let layers = unpacked(context, session, staging, finished.manifest, finished.config)?;
         Some(Place { session, layers })
     } else {
         None
     };
-    if let (Some((said, question)), Some(place)) = (question, &place) {
+    if let (Some((configured, question)), Some(place)) = (question, &place) {
         let Place { session, layers } = place;
-        startable::check(context, session, &layers.lower, draft.dir(), question, said)?;
+        startable::check(context, session, &layers.lower, staging.dir(), question, configured)?;
     }
-    let mut referrers = vec![tests.keep(draft, &finished.descriptor)?];
+    let mut referrers = vec![tests.keep(staging, &finished.descriptor)?];
     let tested = match tests.digest() {
         None => "none",
         Some(_) if leave_out && passed_before(&finished) => "yes",
@@ -99,7 +99,7 @@ pub(crate) fn check<'a, 's>(
             let place = place.as_ref().expect("made above, as tests run");
             let run = pass(&finished, place, digest)?;
             let name = finished.reference.to_string();
-            referrers.push(list::attest(draft, &name, &finished.descriptor, &run)?);
+            referrers.push(list::attest(staging, &name, &finished.descriptor, &run)?);
             "yes"
         }
     };
@@ -108,7 +108,7 @@ pub(crate) fn check<'a, 's>(
     let descriptor = descriptor
         .with_annotation(TESTED_ANNOTATION, tested)
         .with_annotation(TESTS_ANNOTATION, list);
-    Ok(Checked { draft, version: Version { reference, manifest: descriptor, referrers } })
+    Ok(Checked { staging, version: Version { reference, manifest: descriptor, referrers } })
 }
 
 /// Whether this very image is published already and has passed these very tests.
@@ -122,9 +122,9 @@ fn passed_before(finished: &Finished<'_, '_>) -> bool {
 
 /// Runs every test; the first that fails ends it.
 fn pass(finished: &Finished<'_, '_>, place: &Place<'_>, digest: Digest) -> Result<TestRun, Error> {
-    let Finished { draft, config, tests, context, logs, recipe, .. } = finished;
+    let Finished { staging, config, tests, context, logs, recipe, .. } = finished;
     let Place { session, layers } = place;
-    let (lower, scratch, scripts) = (&layers.lower, draft.dir(), &tests.scripts);
+    let (lower, scratch, scripts) = (&layers.lower, staging.dir(), &tests.scripts);
     let config = &config.config;
     let trial = Trial { context, session, lower, scratch, logs, config, scripts };
     let mut passed = vec![];
@@ -165,24 +165,24 @@ impl Checked<'_> {
     }
 }
 
-/// Publishes images together: the one moment anyone can see them. Returns for each whether it is
+/// Publishes images together: the only point at which anyone can see them. Returns for each whether it is
 /// new.
 pub(crate) fn publish(store: &Store, checked: Vec<Checked<'_>>) -> Result<Vec<Published>, Error> {
     let all: Vec<(&Staging, [Version; 1])> =
-        checked.into_iter().map(|Checked { draft, version }| (draft, [version])).collect();
+        checked.into_iter().map(|Checked { staging, version }| (staging, [version])).collect();
     let all: Vec<(&Staging, &[Version])> =
-        all.iter().map(|(draft, versions)| (*draft, versions.as_slice())).collect();
+        all.iter().map(|(staging, versions)| (*staging, versions.as_slice())).collect();
     Ok(store.publish_all(&all)?)
 }
 
 /// Whether what is published has passed these very tests, or has none as these are none.
 pub(crate) fn is_tested(published: &Descriptor, tests: &Tests) -> bool {
-    let said = |name: &str| published.annotations.get(name).map(String::as_str);
+    let noted = |name: &str| published.annotations.get(name).map(String::as_str);
     match tests.digest() {
-        None => matches!(said(TESTS_ANNOTATION), None | Some("none")),
+        None => matches!(noted(TESTS_ANNOTATION), None | Some("none")),
         Some(digest) => {
-            said(TESTS_ANNOTATION) == Some(&digest.to_string())
-                && said(TESTED_ANNOTATION) == Some("yes")
+            noted(TESTS_ANNOTATION) == Some(&digest.to_string())
+                && noted(TESTED_ANNOTATION) == Some("yes")
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::layer::Compression;
 use crate::sandbox::{Host, IdMode};
 use crate::store::{Staging, Store, UnpackedLayer};
 
-/// Reads manifest and config of a stored image; of an index those of this machine's image.
+/// Reads manifest and config of a stored image; of an index those of this host's image.
 pub(crate) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
     let descriptor = match image::kind(&named.media_type) {
         Kind::Index => {
@@ -43,7 +43,7 @@ pub(super) struct Layers {
 pub(super) fn unpacked(
     context: &JobContext<'_>,
     session: &Session,
-    draft: &Staging,
+    staging: &Staging,
     manifest: &Manifest,
     config: &ImageConfig,
 ) -> Result<Layers, Error> {
@@ -66,21 +66,21 @@ pub(super) fn unpacked(
         let mut tree = cache.unpacked(&name)?;
         let mut directory = None;
         if tree.is_none() {
-            let drafted = draft.path(&layer.digest);
-            let blob = if drafted.is_file() {
-                drafted
+            let staged = staging.path(&layer.digest);
+            let blob = if staged.is_file() {
+                staged
             } else {
-                // Of the size that the manifest says.
+                // Of the size in the manifest.
                 context.store.blob_of(layer)?;
                 context.store.blob_path(&layer.digest)
             };
-            let at = draft.dir().join(format!("layer-{n}"));
+            let at = staging.dir().join(format!("layer-{n}"));
             let into = at.join("u");
             // Only of layers of bake's own it is known that the tar is the one that the config
             // says.
             let (path, digest) = (blob.as_path(), &layer.digest);
             let blob = LayerBlob { path, digest, diff_id: Some(diff_id), how };
-            unpack_layer(session, draft, &blob, &into, context.cancel)?;
+            unpack_layer(session, staging, &blob, &into, context.cancel)?;
             directory = Some(into);
         }
         layers.lower.insert(
@@ -101,7 +101,7 @@ pub(crate) fn tree_name(host: &Host, digest: &Digest, diff_id: &Digest) -> Strin
             format!("{}-{}-{}", rustix::process::geteuid().as_raw(), uids.0, gids.0)
         }
     };
-    // Both: another image may say of the same blob that it is another tar, or the other way round.
+    // Both: another image may claim of the same blob that it is another tar, or the other way round.
     format!("{}-{}-{map}", digest.hex(), diff_id.short())
 }
 

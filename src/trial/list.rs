@@ -114,30 +114,30 @@ impl Tests {
         (!self.list.is_empty()).then(|| Digest::of(self.bytes()))
     }
 
-    /// Puts the list and its scripts into the draft; returns the artifact to be published with
+    /// Puts the list and its scripts into the staging; returns the artifact to be published with
     /// `image`. An empty list as well: it may take the place of an earlier one.
-    pub(crate) fn keep(&self, draft: &Staging, image: &Descriptor) -> Result<Descriptor, Error> {
-        let (digest, size) = draft.put(&self.bytes())?;
+    pub(crate) fn keep(&self, staging: &Staging, image: &Descriptor) -> Result<Descriptor, Error> {
+        let (digest, size) = staging.put(&self.bytes())?;
         let mut layers = vec![Descriptor::new(MEDIA_TESTS, digest, size)];
         for bytes in self.scripts.values() {
-            let (digest, size) = draft.put(bytes)?;
+            let (digest, size) = staging.put(bytes)?;
             layers.push(Descriptor::new(MEDIA_SCRIPT, digest, size));
         }
-        artifact(draft, MEDIA_TESTS, layers, image)
+        artifact(staging, MEDIA_TESTS, layers, image)
     }
 }
 
-/// Puts the statement that `image` (called `name`) passed its tests into the draft; returns the
+/// Puts the statement that `image` (called `name`) passed its tests into the staging; returns the
 /// artifact to be published with it.
 pub(crate) fn attest(
-    draft: &Staging,
+    staging: &Staging,
     name: &str,
     image: &Descriptor,
     run: &TestRun,
 ) -> Result<Descriptor, Error> {
-    let (digest, size) = draft.put(&attest::test_statement(name, &image.digest, run))?;
+    let (digest, size) = staging.put(&attest::test_statement(name, &image.digest, run))?;
     artifact(
-        draft,
+        staging,
         attest::MEDIA_IN_TOTO,
         vec![Descriptor::new(attest::MEDIA_IN_TOTO, digest, size)],
         image,
@@ -145,13 +145,13 @@ pub(crate) fn attest(
 }
 
 fn artifact(
-    draft: &Staging,
+    staging: &Staging,
     kind: &str,
     layers: Vec<Descriptor>,
     image: &Descriptor,
 ) -> Result<Descriptor, Error> {
-    draft.put(attest::empty_config().0)?;
-    let (digest, size) = draft.put(&attest::artifact(kind, layers, image).to_json())?;
+    staging.put(attest::empty_config().0)?;
+    let (digest, size) = staging.put(&attest::artifact(kind, layers, image).to_json())?;
     let mut out = Descriptor::new(MEDIA_MANIFEST, digest, size);
     out.artifact_type = Some(kind.to_owned());
     Ok(out)

@@ -4,7 +4,7 @@
 //! ```text
 //! list        the tests of an image, as they are kept beside it
 //! gate        image + tests ──► Checked, the only thing that can be published
-//! test        one test: what it starts, what it looks at, what was said
+//! test        one test: what it starts, what it looks at, what was printed
 //! startable   whether what the config names is in the image
 //! image       a stored image's layers, unpacked
 //! container   a throwaway container of a stored image;  ports, attach: what leads into it
@@ -13,6 +13,7 @@
 
 mod attach;
 mod container;
+mod datagrams;
 mod error;
 mod gate;
 mod image;
@@ -27,6 +28,7 @@ mod test;
 pub use container::{Container, Volume, run};
 pub use error::{Error, Unstartable};
 pub use outcome::Outcome;
+pub use ports::{Protocol, Publish};
 pub use stored::{Tested, test};
 
 pub(crate) use attach::attached;
@@ -36,7 +38,7 @@ pub(crate) use image::{compression, read, tree_name};
 pub(crate) use list::Tests;
 pub(crate) use outcome::outcome;
 pub(crate) use shell::{Place, Rescue, Shells, watched};
-pub(crate) use startable::Said;
+pub(crate) use startable::Configured;
 pub(crate) use stored::stored;
 
 pub use crate::store::TESTS_ANNOTATION;

@@ -1,13 +1,14 @@
 //! Ports of the host that lead into a container's own network: bake listens outside, has a call
-//! inside dial, and carries the bytes.
+//! inside dial, and carries the bytes, and the datagrams as `datagrams` does.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::datagrams::Datagrams;
 use super::error::Error;
 use crate::sandbox::dial::Dialer;
 use crate::threads;
@@ -18,18 +19,33 @@ const MOST: usize = 256;
 /// Pause after a failure of the host's, such as a lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+pub use crate::sandbox::dial::Protocol;
+
+/// A port of the host that leads inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish {
+    /// Of the host.
+    pub address: SocketAddr,
+    /// In the container.
+    pub inside: u16,
+    /// Of both.
+    pub protocol: Protocol,
+}
+
 /// A port of the host that is open.
-pub(super) struct Listener {
-    socket: TcpListener,
-    port: u16,
+pub(super) enum Listener {
+    Tcp(TcpListener, u16),
+    Udp(UdpSocket, u16),
 }
 
 /// Opens the ports, so that it is known before anything starts whether the host allows it.
-pub(super) fn listen(wanted: &[(SocketAddr, u16)]) -> Result<Vec<Listener>, Error> {
-    let open = |(address, port): &(SocketAddr, u16)| {
-        let socket = TcpListener::bind(address)
-            .map_err(|source| Error::Port { address: *address, source })?;
-        Ok(Listener { socket, port: *port })
+pub(super) fn listen(wanted: &[Publish]) -> Result<Vec<Listener>, Error> {
+    let open = |Publish { address, inside, protocol }: &Publish| {
+        let listener = match protocol {
+            Protocol::Tcp => TcpListener::bind(address).map(|one| Listener::Tcp(one, *inside)),
+            Protocol::Udp => UdpSocket::bind(address).map(|one| Listener::Udp(one, *inside)),
+        };
+        listener.map_err(|source| Error::Port { address: *address, source })
     };
     wanted.iter().map(open).collect()
 }
@@ -83,7 +99,7 @@ impl Connections {
         self.fewer.notify_all();
     }
 
-    /// Connects `client` to `port` inside, and carries what they say to each other until both have
+    /// Connects `client` to `port` inside, and carries what they send each other until both have
     /// ended.
     fn carry(&self, client: TcpStream, port: u16, dialer: &Dialer) -> io::Result<()> {
         // Nobody listens inside, or not yet: the client sees its connection close.
@@ -125,11 +141,23 @@ pub(super) fn during<T>(
     job: impl FnOnce() -> T,
 ) -> io::Result<T> {
     let connections = &Connections::default();
+    let (mut streams, mut datagrams) = (vec![], vec![]);
+    for listener in listeners {
+        match listener {
+            Listener::Tcp(socket, port) => streams.push((socket, port)),
+            Listener::Udp(socket, port) => datagrams.push(Datagrams::new(socket, port)),
+        }
+    }
     let addresses: Vec<SocketAddr> =
-        listeners.iter().filter_map(|one| one.socket.local_addr().ok()).collect();
+        streams.iter().filter_map(|(socket, _)| socket.local_addr().ok()).collect();
+    let datagrams = &datagrams;
     thread::scope(|scope| {
         let mut started = Ok(());
-        for Listener { socket, port } in listeners {
+        for one in datagrams {
+            let serve = move || one.serve(scope, dialer);
+            started = started.and(threads::scoped(scope, serve).map(|_| ()));
+        }
+        for (socket, port) in streams {
             let serve = move || {
                 while !connections.over() {
                     connections.begin();
@@ -163,6 +191,7 @@ pub(super) fn during<T>(
         }
         let result = started.map(|()| job());
         connections.close();
+        datagrams.iter().for_each(Datagrams::close);
         for address in addresses {
             // Wakes the thread that waits for the next client.
             let _ = TcpStream::connect(address);
@@ -171,7 +200,7 @@ pub(super) fn during<T>(
     })
 }
 
-/// Carries one direction until its source ends, and says so to the other side.
+/// Carries one direction until its source ends, and closes the other side.
 fn copy(mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; 64 * 1024];
     loop {

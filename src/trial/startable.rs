@@ -1,4 +1,4 @@
-//! Whether a finished image could be started as its config says, before it is published.
+//! Whether a finished image could be started as its config has it, before it is published.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::sandbox::Overlay;
 
 /// The recipe that an image is built from, as far as its `[config]` goes.
 #[derive(Clone, Copy)]
-pub(crate) struct Said<'a> {
+pub(crate) struct Configured<'a> {
     /// The recipe.
     pub(crate) recipe: &'a Path,
     /// Lines of the keys of `[config]`, from 1.
@@ -53,7 +53,7 @@ pub(super) fn check(
     lower: &[PathBuf],
     scratch: &Path,
     question: Question,
-    said: Said<'_>,
+    configured: Configured<'_>,
 ) -> Result<(), Error> {
     let at = scratch.join("startable");
     let upper = make_dir(&at.join("u"))?;
@@ -70,7 +70,11 @@ pub(super) fn check(
     }
     let why = found
         .into_iter()
-        .map(|(key, why)| Unstartable { line: said.lines.get(key.as_str()).copied(), key, why })
+        .map(|(key, why)| Unstartable {
+            line: configured.lines.get(key.as_str()).copied(),
+            key,
+            why,
+        })
         .collect();
-    Err(Error::Unstartable { recipe: said.recipe.to_owned(), why })
+    Err(Error::Unstartable { recipe: configured.recipe.to_owned(), why })
 }

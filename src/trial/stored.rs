@@ -64,17 +64,17 @@ pub(crate) fn stored(
     recipe: Option<&Path>,
 ) -> Result<(Digest, PathBuf), Error> {
     let (manifest, config) = read(context.store, &version.manifest)?;
-    let draft = context.store.staging()?;
-    let logs = context.store.logs(draft.id())?;
+    let staging = context.store.staging()?;
+    let logs = context.store.logs(staging.id())?;
     let mut session = None;
     let outcome = (|| {
-        let opened = context.session(draft.dir())?;
+        let opened = context.session(staging.dir())?;
         let session = session.insert(opened);
         let Version { reference, manifest: descriptor, .. } = version;
         let (manifest, config) = (&manifest, &config);
-        let (draft, logs) = (&draft, logs.as_path());
+        let (staging, logs) = (&staging, logs.as_path());
         let finished = Finished {
-            draft,
+            staging,
             reference,
             descriptor,
             manifest,
@@ -83,7 +83,7 @@ pub(crate) fn stored(
             context,
             logs,
             recipe,
-            said: None,
+            configured: None,
         };
         let checked = check(finished, leave_out, || Ok(session))?;
         if context.cancel.fired() {
@@ -93,6 +93,6 @@ pub(crate) fn stored(
         publish(context.store, vec![checked])?;
         Ok(digest)
     })();
-    clear(context.sink, &draft, session.as_ref());
+    clear(context.sink, &staging, session.as_ref());
     outcome.map(|digest| (digest, logs))
 }

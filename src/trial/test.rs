@@ -4,7 +4,7 @@
 //! ```text
 //! start …        each service in the background, its output to the log
 //! probe          again and again until it holds or the time is up; a service that ends meanwhile ends the test
-//! still          a moment later every service must be alive
+//! still          a little later every service must be alive
 //! probe, still   servers answer twice: one that dies of its first answer is no server
 //! ```
 //! Everything in the copy is killed at the end, and the copy is thrown away. Nothing is skipped:
@@ -53,7 +53,7 @@ pub(super) struct Trial<'a> {
 pub(super) struct Failed {
     /// Why, from the outside in.
     pub(super) why: Vec<String>,
-    /// Last lines of what was said in the copy.
+    /// Last lines of output of the copy.
     pub(super) tail: Vec<String>,
     pub(super) log: PathBuf,
 }
@@ -79,7 +79,7 @@ pub(super) fn run(
         Err(why) => Err(vec![why]),
         Ok((job, parts)) => carry_out(trial, job, &parts, &mut log)?,
     };
-    // What the test wrote is of no use to anybody; should it not go now, it goes with the draft.
+    // What the test wrote is of no use to anybody; should it not go now, it goes with the staging.
     let _ = trial.session.remove_tree(&at);
     let path = log.path().to_owned();
     let tail = log.finish();
@@ -113,7 +113,7 @@ fn prepare(
         };
         let Some(program) = argv.first() else {
             return Ok(Err(
-                "the image's config says nothing to start: neither entrypoint nor cmd".to_owned()
+                "the image's config names nothing to start: neither entrypoint nor cmd".to_owned(),
             ));
         };
         let program = program.rsplit('/').next().unwrap_or(program);

@@ -149,7 +149,7 @@ fn a_machine_is_thrown_away_but_volumes_stay() {
     let ran = sh(&lab, &["-v", "data:/www"], "cat /www/file");
     assert_eq!(ran.out, "kept\n", "{}", ran.err);
     for (volume, why) in
-        [("/no/such/directory:/data", "/no/such/directory"), ("web.toml:/data", "web.toml")]
+        [("/no/such/directory:/data", "/no/such/directory"), ("no.toml:/data", "no.toml")]
     {
         let ran = sh(&lab, &["-v", volume], "true");
         assert!(ran.code == 1 && ran.err.contains(why), "{}", ran.err);
@@ -160,7 +160,7 @@ fn a_machine_is_thrown_away_but_volumes_stay() {
 #[test]
 fn a_published_port_leads_inside() {
     let Some(lab) = lab() else { return };
-    // A port that was free a moment ago.
+    // A port that was free just now.
     let port =
         TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let published = format!("{port}:80");
@@ -371,7 +371,7 @@ fn root_a_running_machine_is_compared_by_its_pid() {
 }
 
 #[test]
-fn what_cannot_be_run_is_told() {
+fn what_cannot_be_run_is_an_error() {
     let Some(lab) = lab() else { return };
     let check = |args: &[&str], code: i32, why: &str| {
         let ran = lab.bake(["run"].iter().chain(args));
@@ -391,6 +391,6 @@ fn what_cannot_be_run_is_told() {
     assert_eq!(ran.code, 2, "{}", ran.out);
     lab.write("empty.toml", "[image]\nname = \"empty\"\nversion = \"1\"\n[base]\nscratch = true\n");
     assert_eq!(lab.bake(["build", "empty.toml"]).code, 0);
-    check(&["empty"], 2, "says nothing to run");
+    check(&["empty"], 2, "names nothing to run");
     check(&["empty", "--", "/bin/sh"], 127, "there is no program /bin/sh");
 }

@@ -1,13 +1,12 @@
 //! Arguments of the commands about published images.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::value;
-use crate::trial::Volume;
+use crate::trial::{Publish, Volume};
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ListArgs {
@@ -42,9 +41,9 @@ pub(crate) struct RunArgs {
     /// Program in place of the image's entrypoint; an empty one means none
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Mount a directory of this host inside; may be given more than once. Owners are those of the
-    /// image: 0 is root
-    #[arg(long, short, value_name = "DIR:PATH[:ro]", value_parser = value::volume)]
+    /// Mount a directory or a file of this host inside; may be given more than once. Owners are
+    /// those of the image: 0 is root
+    #[arg(long, short, value_name = "FROM:PATH[:ro]", value_parser = value::volume)]
     pub(crate) volume: Vec<Volume>,
     /// Add to the environment; may be given more than once
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = value::name_value)]
@@ -58,10 +57,10 @@ pub(crate) struct RunArgs {
     /// Network: nothing but loopback, or this host's
     #[arg(long, value_name = "WHICH", default_value = "none")]
     pub(crate) network: NetworkChoice,
-    /// Let a TCP port of this host lead inside; may be given more than once [default ADDRESS:
-    /// 127.0.0.1]
-    #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE", value_parser = value::published)]
-    pub(crate) publish: Vec<(SocketAddr, u16)>,
+    /// Let a port of this host lead inside; may be given more than once [default ADDRESS: 127.0.0.1,
+    /// protocol: tcp]
+    #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE[/udp]", value_parser = value::published)]
+    pub(crate) publish: Vec<Publish>,
     /// Accepted as a habit from other tools: standard input is always passed on
     #[arg(long, short, hide = true)]
     pub(crate) interactive: bool,

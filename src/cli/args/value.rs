@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::trial::Volume;
+use crate::trial::{Protocol, Publish, Volume};
 
 pub(super) fn volume(text: &str) -> Result<Volume, String> {
     let (rest, read_only) = match text.strip_suffix(":ro") {
@@ -20,22 +20,29 @@ pub(super) fn volume(text: &str) -> Result<Volume, String> {
         {
             Ok(Volume { from: PathBuf::from(from), at: PathBuf::from(at), read_only })
         }
-        _ => Err("expected DIR:PATH or DIR:PATH:ro, PATH absolute and not /".to_owned()),
+        _ => Err("expected DIR:PATH or FILE:PATH, or with :ro, PATH absolute and not /".to_owned()),
     }
 }
 
-pub(super) fn published(text: &str) -> Result<(SocketAddr, u16), String> {
+pub(super) fn published(text: &str) -> Result<Publish, String> {
     let read = || {
-        let (outside, inside) = text.rsplit_once(':')?;
+        let (ports, protocol) = match text.rsplit_once('/') {
+            None => (text, Protocol::Tcp),
+            Some((ports, "tcp")) => (ports, Protocol::Tcp),
+            Some((ports, "udp")) => (ports, Protocol::Udp),
+            Some(_) => return None,
+        };
+        let (outside, inside) = ports.rsplit_once(':')?;
         let inside = inside.parse().ok().filter(|port| *port > 0)?;
         let address = match outside.parse::<u16>() {
             Ok(port) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
             Err(_) => outside.parse().ok()?,
         };
-        Some((address, inside))
+        Some(Publish { address, inside, protocol })
     };
     read().ok_or_else(|| {
-        "expected PORT:INSIDE or ADDRESS:PORT:INSIDE, such as 8080:80 or 0.0.0.0:8080:80".to_owned()
+        "expected PORT:INSIDE or ADDRESS:PORT:INSIDE, such as 8080:80 or 0.0.0.0:5353:53/udp"
+            .to_owned()
     })
 }
 

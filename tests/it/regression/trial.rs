@@ -227,3 +227,99 @@ fn a_port_that_is_taken_is_no_fault_of_the_host() {
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(ran.err.contains("another program listens there"), "{}", ran.err);
 }
+
+/// E17
+#[test]
+fn a_file_of_the_host_can_be_shown_inside() {
+    let Some(lab) = cmd_run::lab() else { return };
+    lab.write("settings", "outside\n");
+    let file = lab.path("settings");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .expect("our own file");
+    let run = |volume: &str, script: &str| {
+        lab.bake(["run", "team/web:1", "--volume", volume, "--", "sh", "-c", script])
+    };
+    let from = file.display();
+    for at in ["/www/index.html", "/new/place/settings", "/tmp/settings", "/run/a/settings"] {
+        let ran = run(&format!("{from}:{at}:ro"), &format!("cat {at}; echo no > {at}"));
+        assert!(ran.code != 0 && ran.out == "outside\n", "{at}: {} {}", ran.out, ran.err);
+    }
+    good(&run(&format!("{from}:/etc/settings"), "echo inside > /etc/settings"));
+    assert_eq!(fs::read_to_string(&file).expect("our own file"), "inside\n");
+    let socket = lab.path("socket");
+    let _socket = std::os::unix::net::UnixListener::bind(&socket).expect("our own directory");
+    let ran = run("data:/data", "true");
+    assert!(ran.err.contains("keeps no volumes by name"), "{}", ran.err);
+    let ran = run(&format!("{}:/socket", socket.display()), "true");
+    assert!(ran.err.contains("neither a directory nor a regular file"), "{}", ran.err);
+}
+
+/// E17
+#[test]
+fn a_udp_port_leads_inside_and_back() {
+    const ECHO: &str = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); bind(S, sockaddr_in(53, INADDR_ANY)); \
+                        while ($who = recv(S, $text, 9999, 0)) { send(S, \"[$text]\", 0, $who) }";
+    if !tier::tool("perl") {
+        return;
+    }
+    let Some(lab) = cmd_run::lab() else { return };
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("it is bound");
+    drop(free);
+    let mut command = lab.command(["run", "team/web:1", "--publish"]);
+    command.arg(format!("{address}:53/udp"));
+    for directory in ["/usr", "/lib", "/lib64"].iter().filter(|one| fs::metadata(one).is_ok()) {
+        command.args(["--volume", &format!("{directory}:{directory}:ro")]);
+    }
+    let mut child = command
+        .args(["--", "/usr/bin/perl", "-e", ECHO])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("bake starts");
+    let client = || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.connect(address).expect("an address");
+        socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a time");
+        socket
+    };
+    let answer = |socket: &std::net::UdpSocket, text: &str| {
+        let begun = Instant::now();
+        // Until it is up, and a datagram may be lost.
+        while begun.elapsed() < Duration::from_secs(60) {
+            let mut buffer = [0; 100];
+            if socket.send(text.as_bytes()).is_ok()
+                && let Ok(length) = socket.recv(&mut buffer)
+            {
+                return String::from_utf8_lossy(&buffer[..length]).into_owned();
+            }
+        }
+        "nothing".to_owned()
+    };
+    let (one, two) = (client(), client());
+    assert_eq!(answer(&one, "first"), "[first]");
+    assert_eq!(answer(&two, "second"), "[second]");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
+    child.wait().expect("it ends");
+}
+
+/// E11: in the host's network a container's root may not have low ports; that is said before a
+/// program fails on it.
+#[test]
+fn low_ports_in_the_network_of_the_host_are_warned_of() {
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if !first.is_ok_and(|text| text.trim() == "1024") {
+        return;
+    }
+    let Some(lab) = lab() else { return };
+    recipe(&lab, "[config]\nports = [443, 8080]\n");
+    good(&lab.bake(["build", "web.toml"]));
+    let run = |network: &str| lab.bake(["run", "web", "--network", network, "--", "true"]);
+    let ran = run("host");
+    good(&ran);
+    assert!(ran.err.contains("the image listens on 443/tcp"), "{}", ran.err);
+    assert!(ran.err.contains("--publish 443:443"), "{}", ran.err);
+    assert_eq!(run("none").err, "");
+}
