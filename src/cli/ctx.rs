@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::edge;
 use crate::job::{Host, JobContext};
 use crate::sandbox::Cancel;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::threads;
 use crate::ui::Ui;
 use crate::ui::report::Report;
@@ -16,6 +16,8 @@ pub(super) struct Ctx<'a> {
     pub(super) ui: &'a Ui,
     /// `--store`.
     pub(super) store: Option<PathBuf>,
+    /// `--work-dir`.
+    pub(super) work_dir: Option<PathBuf>,
 }
 
 impl Ctx<'_> {
@@ -45,12 +47,26 @@ impl Ctx<'_> {
 
     /// Opens the store to publish into.
     pub(super) fn store(&self) -> Result<Store, Report> {
-        Store::open(&self.store_dir()?).map_err(|error| edge::store(&error))
+        self.working(Store::open(&self.store_dir()?))
     }
 
     /// Opens the store to read from; a store that does not exist is an empty one.
     pub(super) fn store_to_read(&self) -> Result<Store, Report> {
-        Store::open_to_read(&self.store_dir()?).map_err(|error| edge::store(&error))
+        self.working(Store::open_to_read(&self.store_dir()?))
+    }
+
+    /// Returns the directory to work in, where that is not the store: `--work-dir`, `$BAKE_WORK`.
+    pub(super) fn work_dir(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os("BAKE_WORK").filter(|value| !value.is_empty());
+        self.work_dir.clone().or_else(|| variable().map(PathBuf::from))
+    }
+
+    fn working(&self, store: Result<Store, store::Error>) -> Result<Store, Report> {
+        let store = store.and_then(|store| match self.work_dir() {
+            Some(dir) => store.working_in(&dir),
+            None => Ok(store),
+        });
+        store.map_err(|error| edge::store(&error))
     }
 
     /// Opens the store, looks at the host, and does `work` with both.

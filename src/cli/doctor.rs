@@ -17,7 +17,8 @@ use crate::ui::text::{Style, clean, paint};
 /// `bake doctor`.
 pub(super) fn doctor(ctx: &Ctx<'_>) -> Result<u8, Report> {
     let dir = ctx.store_dir()?;
-    let mut found = sandbox::doctor(None, Some(nearest(&dir)));
+    let work = ctx.work_dir();
+    let mut found = sandbox::doctor(None, Some(nearest(work.as_deref().unwrap_or(&dir))));
     let host = found.iter().all(|one| one.ok);
     let store = store(&dir);
     let good = host && store.ok;

@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
         no_color: set("NO_COLOR"),
         dumb: std::env::var_os("TERM").is_some_and(|term| term == "dumb"),
     });
-    let ctx = Ctx { ui: &ui, store: global.store };
+    let ctx = Ctx { ui: &ui, store: global.store, work_dir: global.work_dir };
     let mut code = match run(&ctx, args.command) {
         Ok(code) => code,
         Err(report) => {

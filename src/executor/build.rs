@@ -196,7 +196,7 @@ impl<'a> Build<'a> {
 
     /// Where the directory of a layer is inside the sandbox: one of the cache, or of this build.
     fn inside(&self, directory: &Path) -> Result<PathBuf, job::Error> {
-        match directory.strip_prefix(self.job.store.cache("layers")?) {
+        match directory.strip_prefix(self.job.store.layers()?) {
             Ok(below) => Ok(Path::new("/layers").join(below)),
             Err(_) => inside(&self.staging, directory),
         }

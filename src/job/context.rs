@@ -28,6 +28,6 @@ impl JobContext<'_> {
     /// # Errors
     /// Where this host cannot.
     pub(crate) fn session(&self, scratch: &Path) -> Result<Session, Error> {
-        Ok(Session::open(self.host.get()?, &self.store.cache("layers")?, scratch)?)
+        Ok(Session::open(self.host.get()?, &self.store.layers()?, scratch)?)
     }
 }

@@ -2,6 +2,7 @@
 //! user namespace, as their files may belong to ids that only exist there.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::call::Session;
@@ -57,14 +58,19 @@ fn dead_build(session: &Session, staging: &Staging, n: usize, dead: Staging) -> 
     let entries = fs::read_dir(dead.dir()).map_err(failed("read", dead.dir()))?;
     for entry in entries.flatten().filter(|entry| entry.file_name() != "lock") {
         let from = entry.path();
-        fs::rename(&from, moved.join(entry.file_name())).map_err(failed("move", &from))?;
+        match fs::rename(&from, moved.join(entry.file_name())) {
+            // The one had another work directory than the other: what is ours alone can be removed
+            // without a session.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+            result => result.map_err(failed("move", &from))?,
+        }
     }
     session.remove_tree(&moved)?;
     Ok(dead.discard()?)
 }
 
-/// Removes this build's own scratch directory. What cannot be removed is reported and swept by the next
-/// run.
+/// Removes this build's own scratch directory. What cannot be removed is warned of and swept by the
+/// next run.
 pub(crate) fn clear(sink: &Sink, staging: &Staging, session: Option<&Session>) {
     // Without a session nothing ran, and everything is plain files of ours.
     let Some(session) = session else { return };

@@ -31,7 +31,7 @@ pub(super) fn check(path: &Path) -> Result<(), Error> {
 }
 
 /// What to do about an unfit one.
-pub(super) const HINT: &str = "put the store on ext4, xfs, btrfs or tmpfs: `--store DIR` or BAKE_STORE; a container's own file system is overlayfs, so \
+pub(super) const HINT: &str = "put the store on ext4, xfs, btrfs or tmpfs: `--store DIR` or BAKE_STORE; or leave it there and work on one: `--work-dir DIR` or BAKE_WORK; a container's own file system is overlayfs, so \
                     give it a volume (docker run -v bake:/bake … --store /bake) or memory (--tmpfs /bake:exec)";
 
 /// Whether no step could write on a file system of this type.

@@ -39,7 +39,9 @@ const LIMIT: u64 = 256 << 20;
 #[derive(Debug, Clone)]
 pub struct StepCache {
     pub(super) dir: PathBuf,
-    /// As which mount the file system lives now; `None`: nobody can say, and nothing that was not
+    /// The directory of unpacked layers.
+    pub(super) layers: PathBuf,
+    /// As which mount their file system lives now; `None`: nobody can say, and nothing that was not
     /// synced is believed.
     pub(super) mount: Option<String>,
 }
@@ -117,15 +119,13 @@ impl Entry {
 impl Store {
     /// Opens the step cache.
     pub fn step_cache(&self) -> Result<StepCache, Error> {
-        for name in ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed", "layers"] {
-            let made = self.cache(name)?;
-            if name == "layers" {
-                // Unpacked roots hold setuid programs, and nobody else may start them.
-                disk::set_mode(&made, disk::PRIVATE_DIR).map_err(writing)?;
-            }
+        for name in ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed"] {
+            self.cache(name)?;
         }
-        let dir = self.dir.join("cache");
-        Ok(StepCache { mount: mount::identity(&dir.join("layers")), dir })
+        let layers = self.layers()?;
+        // Unpacked roots hold setuid programs, and nobody else may start them.
+        disk::set_mode(&layers, disk::PRIVATE_DIR).map_err(writing)?;
+        Ok(StepCache { mount: mount::identity(&layers), dir: self.dir.join("cache"), layers })
     }
 }
 

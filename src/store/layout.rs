@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::disk;
 use super::error::{Error, reading, writing};
 use crate::digest::{Digest, HashReader};
-use crate::files::{Lock, system};
+use crate::files::{self, Lock, system};
 use crate::image::Descriptor;
 
 /// Longest manifest, index or config that is read.
@@ -22,6 +22,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Store {
     pub(super) dir: PathBuf,
+    /// Where jobs write and layers lie unpacked, if not in the store.
+    pub(super) work: Option<PathBuf>,
     pub(super) to_read: bool,
     /// How long a writer waits for another one.
     pub(super) patience: Duration,
@@ -36,6 +38,48 @@ impl Store {
     /// `cache/<name>/`, made if missing.
     pub fn cache(&self, name: &str) -> Result<PathBuf, Error> {
         self.directory("cache", name)
+    }
+
+    /// The directory of unpacked layers, made if missing: `cache/layers/`, or `layers/` of the work
+    /// directory.
+    pub fn layers(&self) -> Result<PathBuf, Error> {
+        let path = self.layers_path();
+        if !self.to_read {
+            disk::make_dir(&path, disk::PRIVATE_DIR).map_err(writing)?;
+        }
+        Ok(path)
+    }
+
+    pub(super) fn layers_path(&self) -> PathBuf {
+        self.work.as_ref().map_or_else(|| self.dir.join("cache/layers"), |work| work.join("layers"))
+    }
+
+    /// Has jobs write, and layers unpacked, in a directory of this store's own below `dir`, which is
+    /// made where it is missing: for a store on a file system where overlayfs cannot write.
+    ///
+    /// ```text
+    /// DIR/<16 hex digits of the store's path>/staging/ID/   what the jobs of a build write
+    /// DIR/<…>/layers/                                       unpacked layers, as in cache/layers/
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`] where the directory cannot be made, or belongs to another user.
+    pub fn working_in(mut self, dir: &Path) -> Result<Self, Error> {
+        let dir = std::path::absolute(dir).map_err(|e| writing(system("find", dir, e)))?;
+        let own = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        let name = Digest::of(own.as_os_str().as_encoded_bytes()).hex();
+        let work = dir.join(&name[..16]);
+        if !self.to_read {
+            files::create_dirs(&dir, disk::PRIVATE_DIR).map_err(writing)?;
+            for path in [&work, &work.join("staging")] {
+                disk::make_dir(path, disk::PRIVATE_DIR).map_err(writing)?;
+            }
+            // Unpacked roots hold setuid programs, and what is written here becomes an image.
+            disk::set_mode(&work, disk::PRIVATE_DIR).map_err(writing)?;
+        }
+        self.work = Some(work);
+        Ok(self)
     }
 
     /// `logs/<build>/`, made.

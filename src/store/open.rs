@@ -14,7 +14,7 @@ impl Store {
     /// is not empty is refused.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let dir = absolute(dir)?;
-        let store = Self { dir, to_read: false, patience: PATIENCE };
+        let store = Self { dir, work: None, to_read: false, patience: PATIENCE };
         let dir = &store.dir;
         if format::judge(dir)? == State::Nothing && !dir.is_dir() {
             files::create_dirs(files::parent(dir), disk::PUBLIC_DIR).map_err(writing)?;
@@ -54,7 +54,7 @@ impl Store {
     /// Opens the store at `dir` to read only: never creates or repairs; a missing store is an empty
     /// one.
     pub fn open_to_read(dir: &Path) -> Result<Self, Error> {
-        let store = Self { dir: absolute(dir)?, to_read: true, patience: PATIENCE };
+        let store = Self { dir: absolute(dir)?, work: None, to_read: true, patience: PATIENCE };
         format::judge(&store.dir)?;
         store.index()?;
         Ok(store)

@@ -5,13 +5,14 @@
 //! scratch/lock        held for a moment while a staging area is born, claimed or removed, so that none of these sees half of another
 //! scratch/ID/lock     held by flock as long as the owner lives
 //! scratch/ID/blobs/   <64 hex digits>: kept; others (files/aside.rs): being written
+//! scratch/ID/work-dir a symlink to the directory for the rest, where that is not here (`Store::working_in`)
 //! scratch/ID/…        whatever the build puts there
 //! ```
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -21,6 +22,9 @@ use super::{Store, disk};
 use crate::digest::Digest;
 use crate::files::{Aside, Lock, remove_tree, system};
 
+/// Name of the symlink to the directory where jobs write.
+const WORK: &str = "work-dir";
+
 /// A build in flight: a private corner `scratch/ID/`, held by flock. Dropped = nothing happened:
 /// the corner is removed, as far as this process may (directories of subordinate ids must be
 /// removed inside the user namespace before; what stays is found again by
@@ -29,6 +33,8 @@ use crate::files::{Aside, Lock, remove_tree, system};
 pub struct Staging {
     scratch: PathBuf,
     dir: PathBuf,
+    /// Where jobs write: `dir`, or where its `work-dir` leads.
+    work: PathBuf,
     id: String,
     /// Blobs whose copies in the store may be damaged.
     suspects: Mutex<BTreeSet<Digest>>,
@@ -40,7 +46,8 @@ impl Store {
     /// Starts a build.
     pub fn staging(&self) -> Result<Staging, Error> {
         self.to_write()?;
-        Staging::new(&self.scratch())
+        let work = self.work.as_ref().map(|work| work.join("staging"));
+        Staging::new(&self.scratch(), work.as_deref())
     }
 
     /// Scratch directories whose owner is dead, each locked by us: to be removed (inside the user
@@ -52,8 +59,9 @@ impl Store {
 }
 
 impl Staging {
-    /// Makes a new one in the directory `scratch`.
-    pub(super) fn new(scratch: &Path) -> Result<Self, Error> {
+    /// Makes a new one in the directory `scratch`; jobs write in a directory of `work`, if that is
+    /// given.
+    pub(super) fn new(scratch: &Path, work: Option<&Path>) -> Result<Self, Error> {
         let _birth = door(scratch)?;
         // Sorted by name is sorted by time; the random rest keeps two of one millisecond apart.
         let prefix = format!("{}-", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3f"));
@@ -71,7 +79,23 @@ impl Staging {
         disk::make_dir(&dir.join("blobs"), disk::PRIVATE_DIR).map_err(writing)?;
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let _: PathBuf = corner.keep();
-        Ok(Self { scratch: scratch.to_owned(), dir, id, suspects: Mutex::default(), _lock: lock })
+        let mut staging = Self {
+            scratch: scratch.to_owned(),
+            work: dir.clone(),
+            dir,
+            id,
+            suspects: Mutex::default(),
+            _lock: lock,
+        };
+        if let Some(work) = work {
+            let to = work.join(&staging.id);
+            let link = staging.dir.join(WORK);
+            // The symlink first: whoever finds the one finds the other.
+            symlink(&to, &link).map_err(|e| writing(system("make", &link, e)))?;
+            disk::make_dir(&to, disk::PRIVATE_DIR).map_err(writing)?;
+            staging.work = to;
+        }
+        Ok(staging)
     }
 
     /// Claims every corner in `scratch` whose owner is dead.
@@ -93,6 +117,7 @@ impl Staging {
             match Lock::try_exclusive(&entry.path().join("lock")) {
                 Ok(Some(lock)) => dead.push(Self {
                     scratch: scratch.to_owned(),
+                    work: work_of(&entry.path()),
                     dir: entry.path(),
                     id,
                     suspects: Mutex::default(),
@@ -131,8 +156,13 @@ impl Staging {
             .collect())
     }
 
-    /// Its directory `scratch/ID/`.
+    /// The directory where its jobs write: `scratch/ID/`, or one in the work directory.
     pub fn dir(&self) -> &Path {
+        &self.work
+    }
+
+    /// Its directory `scratch/ID/`, on the file system of the store.
+    pub(super) fn corner(&self) -> &Path {
         &self.dir
     }
 
@@ -218,6 +248,9 @@ impl Staging {
     }
 
     fn clear(&self) -> Result<(), Error> {
+        if self.work != self.dir {
+            remove_tree(&self.work).map_err(writing)?;
+        }
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -249,6 +282,14 @@ impl Drop for Staging {
         // What cannot be removed is still under our lock until we are gone, and a dead staging for
         // the next run afterwards.
         let _ = self.clear();
+    }
+}
+
+/// Returns where the jobs of the build in this corner wrote: a symlink of our own says so.
+fn work_of(corner: &Path) -> PathBuf {
+    match fs::read_link(corner.join(WORK)) {
+        Ok(to) if to.is_dir() => to,
+        _ => corner.to_owned(),
     }
 }
 

@@ -73,8 +73,7 @@ impl StepCache {
     }
 
     fn tree_paths(&self, name: &str) -> (PathBuf, PathBuf) {
-        let layers = self.dir.join("layers");
-        (layers.join(name), layers.join(format!("{name}.used")))
+        (self.layers.join(name), self.layers.join(format!("{name}.used")))
     }
 }
 

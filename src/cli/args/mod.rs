@@ -51,6 +51,10 @@ pub(crate) struct Global {
     /// ~/.local/share/bake]
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) store: Option<PathBuf>,
+    /// Directory where steps write and layers lie unpacked, for a store on a file system where
+    /// overlayfs cannot write [default: $BAKE_WORK, else the store]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) work_dir: Option<PathBuf>,
     /// Print one JSON object per line on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -81,7 +81,7 @@ impl Store {
             versions = collection.versions(self, rules, &times, corner)?;
             Ok(())
         });
-        let gone = corner.dir().join(GONE);
+        let gone = corner.corner().join(GONE);
         let freed = remove_tree(&gone).map_err(writing);
         let failed = ended.and(freed).err().or(collection.failed.take());
         let removed = collection.tally.garbage(versions, collection.notes);
@@ -168,7 +168,7 @@ impl Collection {
         if plan.removal.versions.is_empty() && plan.blobs.is_empty() {
             return Ok(vec![]);
         }
-        let gone = corner.dir().join(GONE);
+        let gone = corner.corner().join(GONE);
         disk::make_dir(&gone, disk::PRIVATE_DIR).map_err(writing)?;
         if !plan.removal.versions.is_empty() {
             remove::carry_out(store, &before, &plan.removal, Some(&gone))?;

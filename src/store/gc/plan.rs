@@ -100,6 +100,9 @@ impl CachePlan {
     pub(super) fn make(store: &Store, times: &Times) -> Result<Self, Error> {
         let mut plan = Self::default();
         plan.cache(&store.dir().join("cache"), times)?;
+        if store.work.is_some() {
+            plan.notes(&store.layers_path(), times)?;
+        }
         plan.logs(&store.dir().join("logs"), times)?;
         Ok(plan)
     }
@@ -278,7 +281,7 @@ impl Tally {
 
 /// Finds unpacked layers that nobody has used, and holds them so that nobody uses them.
 pub(super) fn unpacked_layers(store: &Store, times: &Times) -> Result<Vec<UnusedLayer>, Error> {
-    let dir = store.dir().join("cache/layers");
+    let dir = store.layers_path();
     let mut found = vec![];
     for entry in entries(&dir)?.into_iter().filter(|entry| entry.metadata.is_dir()) {
         let Some(name) = entry.name.to_str() else { continue };

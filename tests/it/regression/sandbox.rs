@@ -81,7 +81,7 @@ fn userns_a_step_that_tried_to_reach_a_network_is_known_by_it() {
 
 /// Errors cross the border of the sandbox as numbers: nobody has to read their text.
 #[test]
-fn userns_a_full_disk_is_told_by_its_number() {
+fn userns_a_full_disk_is_known_by_its_number() {
     let Some(lab) = Lab::new() else { return };
     let full = CallError::System { doing: "write".into(), path: "/x".into(), errno: libc::ENOSPC };
     let ran = lab.run(lab.job(vec![ping(Ping { fail: Some(full), ..Ping::default() })]));
@@ -253,7 +253,7 @@ fn userns_an_id_that_cannot_be_is_never_dropped_unsaid() {
 /// C9: a store where overlayfs cannot write (a container's own file system) is refused before
 /// anything is done, with its type and what to do; the doctor says so too.
 #[test]
-fn root_a_store_on_overlayfs_is_told_what_to_do() {
+fn root_a_store_on_overlayfs_says_what_to_do_and_works_elsewhere() {
     if !tier::root() || !tier::sandbox() {
         return;
     }
@@ -275,6 +275,29 @@ fn root_a_store_on_overlayfs_is_told_what_to_do() {
             "{args:?}: {printed}"
         );
     }
+    // With a directory elsewhere to work in it is a store like any other.
+    let bake = |args: &[&str]| {
+        let ran = lab.bake(["--work-dir", "work"].iter().chain(args));
+        assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.out, ran.err);
+        ran
+    };
+    bake(&["doctor"]);
+    bake(&["build", "tiny.toml"]);
+    bake(&["build", "tiny.toml", "--set-version", "2", "--no-cache"]);
+    bake(&["run", "tiny:2", "--", "/bin/sh", "-c", "test -s /a"]);
+    bake(&["verify"]);
+    let layers = || {
+        let own = fs::read_dir(lab.path("work")).unwrap().next().unwrap().unwrap().path();
+        assert_eq!(fs::read_dir(own.join("staging")).unwrap().count(), 0);
+        fs::read_dir(own.join("layers")).unwrap().count()
+    };
+    assert!(layers() > 0);
+    let in_store = fs::read_dir(lab.path("store/cache/layers"));
+    assert_eq!(in_store.map_or(0, Iterator::count), 0);
+    bake(&["rm", "tiny:2"]);
+    bake(&["gc", "--cache-older-than", "0s"]);
+    assert_eq!(layers(), 0);
+    assert_eq!(lab.bake(["build", "tiny.toml", "--set-version", "3"]).code, 10);
     let there = lab.bake(["doctor", "--store", "elsewhere"]);
     assert_eq!(there.code, 0, "{}", there.out);
     assert!(there.out.contains("file system: "), "{}", there.out);
