@@ -111,7 +111,7 @@ pub fn suite_of(os_release: &str) -> Option<String> {
 }
 
 /// Lets the apt in `root` choose what must be installed (nothing is installed). By name. Where it
-/// cannot, `hear` gets all that it has to say about that.
+/// cannot, `listener` gets its whole explanation.
 ///
 /// # Errors
 ///
@@ -120,7 +120,7 @@ pub fn resolve(
     root: &Overlay,
     ask: &Ask<'_>,
     context: &JobContext<'_>,
-    hear: &mut dyn FnMut(Line<'_>),
+    listener: &mut dyn FnMut(Line<'_>),
 ) -> Result<Vec<Package>, Error> {
     let archs = ask.archs()?;
     let source = context.source;
@@ -139,7 +139,7 @@ pub fn resolve(
         directory.lay_index("context", &local, &archs)?;
     }
     directory.lay_sources(&listed.lines, !local.is_empty())?;
-    let lines = printed_by_apt(root, ask, &local, &directory, context, hear)?;
+    let lines = printed_by_apt(root, ask, &local, &directory, context, listener)?;
     let mut chosen = chosen(&lines, ask, &lists, &listed, &local)?;
     chosen.sort_by(|a, b| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
     chosen.dedup();
@@ -157,7 +157,7 @@ fn printed_by_apt(
     local: &[Local],
     directory: &AptDirectory<'_>,
     context: &JobContext<'_>,
-    hear: &mut dyn FnMut(Line<'_>),
+    listener: &mut dyn FnMut(Line<'_>),
 ) -> Result<Vec<String>, Error> {
     // More than one -q would keep apt from saying why it cannot.
     let mut argv: Vec<String> =
@@ -168,7 +168,7 @@ fn printed_by_apt(
     argv.push("--".to_owned());
     argv.extend(ask.requests.iter().map(Request::text));
     argv.extend(local.iter().map(|l| format!("{}={}", l.package.name, l.package.version)));
-    let (mut lines, mut said) = (vec![], vec![]);
+    let (mut lines, mut rest) = (vec![], vec![]);
     let job = directory.job(root, vec![exec(argv, ask)]);
     let outcome = context.run(
         "choosing packages",
@@ -178,19 +178,19 @@ fn printed_by_apt(
             if !line.stderr && text.starts_with('\'') {
                 lines.push(text);
             } else {
-                said.push((line.stderr, text));
+                rest.push((line.stderr, text));
             }
         },
         &mut |_| {},
     );
     let Err(error) = outcome else { return Ok(lines) };
-    for (stderr, text) in &said {
-        hear(Line { stderr: *stderr, text: text.as_bytes() });
+    for (stderr, text) in &rest {
+        listener(Line { stderr: *stderr, text: text.as_bytes() });
     }
     Err(match error {
-        Error::Failed { .. } if said.iter().any(|(_, line)| line.starts_with("E: ")) => {
-            let said: Vec<String> = said.into_iter().map(|(_, line)| line).collect();
-            Error::Apt { what: ask.what(), said: readable(&said) }
+        Error::Failed { .. } if rest.iter().any(|(_, line)| line.starts_with("E: ")) => {
+            let rest: Vec<String> = rest.into_iter().map(|(_, line)| line).collect();
+            Error::Apt { what: ask.what(), output: readable(&rest) }
         }
         error => error,
     })
@@ -209,7 +209,7 @@ fn chosen(
     let mut by_archive: BTreeMap<usize, HashSet<String>> = BTreeMap::new();
     let mut expected = HashMap::new();
     for line in lines {
-        let broken = || Error::Apt { what: ask.what(), said: format!("unexpected line: {line}") };
+        let broken = || Error::Apt { what: ask.what(), output: format!("unexpected line: {line}") };
         let (uri, hash) = printed(line).ok_or_else(broken)?;
         let (place, path) = uri
             .strip_prefix("http://bake.invalid/")
@@ -237,7 +237,7 @@ fn chosen(
                 _ => {
                     return Err(Error::Apt {
                         what: ask.what(),
-                        said: format!("chose {path}, which the verified indexes do not have"),
+                        output: format!("chose {path}, which the verified indexes do not have"),
                     });
                 }
             }
@@ -282,7 +282,7 @@ pub fn install(
     packages: &[Package],
     ask: &Ask<'_>,
     context: &JobContext<'_>,
-    hear: &mut dyn FnMut(Line<'_>),
+    listener: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
     let archs = ask.archs()?;
     packages.iter().try_for_each(Package::check)?;
@@ -327,7 +327,7 @@ pub fn install(
     };
     let finish = Action::call(Call::Finish(check));
     let job = directory.job(root, vec![exec(argv, ask), finish]);
-    context.run("installing packages", job, hear, &mut |_| {})?;
+    context.run("installing packages", job, listener, &mut |_| {})?;
     Ok(())
 }
 
@@ -365,7 +365,7 @@ fn printed(line: &str) -> Option<(String, &str)> {
 }
 
 /// What a person needs of apt's output: its errors, and the explanation before them.
-fn readable(said: &[String]) -> String {
+fn readable(lines: &[String]) -> String {
     let noise = [
         "Reading package lists",
         "Building dependency tree",
@@ -373,7 +373,7 @@ fn readable(said: &[String]) -> String {
         "W: ",
         "N: ",
     ];
-    let kept = said
+    let kept = lines
         .iter()
         .filter(|line| !line.trim().is_empty() && !noise.iter().any(|n| line.starts_with(n)));
     kept.take(40).cloned().collect::<Vec<_>>().join("\n")

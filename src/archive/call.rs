@@ -25,7 +25,7 @@ pub enum Call {
         /// The places in the set (u32, little endian) of packages that have arrived.
         arrived: Passed,
     },
-    /// Checks what dpkg says, and removes what must not stay, in `/`.
+    /// Checks dpkg's database, and removes what must not stay, in `/`.
     Finish(Check),
     /// Removes what must not stay, in `/`.
     Tidy,

@@ -94,18 +94,18 @@ pub(super) struct AptDirectory<'a> {
 impl Drop for AptDirectory<'_> {
     fn drop(&mut self) {
         // Scripts may have left files of users whom only the namespace can remove. What stays after
-        // a failure is below the build's scratch folder, which goes as a whole.
+        // a failure is below the build's scratch directory, which goes as a whole.
         let _ = self.session.remove_tree(self.dir.path());
     }
 }
 
 impl<'a> AptDirectory<'a> {
-    pub(super) fn new(shop: &JobContext<'a>) -> Result<Self, Error> {
+    pub(super) fn new(context: &JobContext<'a>) -> Result<Self, Error> {
         let dir = tempfile::Builder::new()
             .prefix("apt-")
-            .tempdir_in(shop.scratch)
-            .map_err(Error::file("write", shop.scratch))?;
-        let directory = Self { dir, session: shop.session };
+            .tempdir_in(context.scratch)
+            .map_err(Error::file("write", context.scratch))?;
+        let directory = Self { dir, session: context.session };
         open(directory.dir.path())?;
         for name in [
             "apt",

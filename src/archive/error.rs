@@ -19,9 +19,9 @@ pub enum Error {
     /// The mirror has no such suite.
     #[error("the mirror has no Debian suite {suite:?}")]
     NoSuite {
-        /// As the recipe says.
+        /// As in the recipe.
         suite: String,
-        /// What the mirror said.
+        /// The mirror's answer.
         source: Box<fetch::Error>,
     },
     /// A locked package is neither cached nor on the mirror.
@@ -31,7 +31,7 @@ pub enum Error {
         name: String,
         /// Locked version.
         version: String,
-        /// What the mirror said.
+        /// The mirror's answer.
         source: Box<fetch::Error>,
     },
     /// A signed document is not to be believed.
@@ -42,7 +42,7 @@ pub enum Error {
         /// Why.
         source: release::Distrust,
     },
-    /// A package index is not what the Release file says, or malformed.
+    /// A package index is not what the Release file names, or malformed.
     #[error("package index {url} is broken")]
     Index {
         /// Which.
@@ -67,12 +67,12 @@ pub enum Error {
         why: &'static str,
     },
     /// apt found no way.
-    #[error("apt cannot install {what}:\n{said}")]
+    #[error("apt cannot install {what}:\n{output}")]
     Apt {
         /// What was asked for.
         what: String,
-        /// What apt said about it.
-        said: String,
+        /// What apt printed about it.
+        output: String,
     },
     /// A locked or chosen package does not make sense.
     #[error("package {name:?} in the lock is malformed: {why}")]
@@ -163,7 +163,7 @@ impl Error {
             Self::Untrusted { source: release::Distrust::Older { .. }, .. } => {
                 "the mirror stands still, or lags behind: try another with --debian-mirror; to go back on purpose, remove the lock file".to_owned()
             }
-            Self::Untrusted { source: release::Distrust::Future(_), .. } => "set this machine's clock".to_owned(),
+            Self::Untrusted { source: release::Distrust::Future(_), .. } => "set this host's clock".to_owned(),
             Self::Untrusted { .. } => "the mirror, or a proxy on the way, changes files: try another with --debian-mirror".to_owned(),
             Self::Sandbox(crate::sandbox::Error::Host { hint, .. }) => hint.clone(),
             _ => return None,

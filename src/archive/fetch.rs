@@ -63,7 +63,7 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// Uses the directory `cache`, made if missing. `authorities`: files and directories of
-    /// certificates that are trusted instead of the system's. `stop` is asked often; once it says true
+    /// certificates that are trusted instead of the system's. `stop` is asked often; once that is true
     /// everything ends with [`Failure::Cancelled`].
     pub fn new(
         cache: &Path,
@@ -214,7 +214,7 @@ impl Fetcher {
         let mut what = format!("{} files", wants.len());
         let mut shown = 0;
         while left > 0 {
-            let news = arrived.recv_timeout(Duration::from_millis(50));
+            let next = arrived.recv_timeout(Duration::from_millis(50));
             if self.transfer.stopped() {
                 return Err(Error {
                     index: 0,
@@ -222,7 +222,7 @@ impl Fetcher {
                     source: Failure::Cancelled,
                 });
             }
-            match news {
+            match next {
                 Ok((index, Ok(got))) => {
                     left -= 1;
                     if !wants[index].what.is_empty() {

@@ -88,7 +88,7 @@ mod tests {
     fn use_shows_as_the_time_of_access_only() {
         use std::time::Duration;
         use std::time::SystemTime;
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(dir.path().join("partial")).expect("mkdir");
         let packed = dir.path().join("Packages");
         fs::write(&packed, TEXT).expect("write");

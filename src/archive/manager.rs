@@ -1,5 +1,5 @@
 //! Package managers: which one an image has, and the command lines of those that fetch for
-//! themselves (all but apt).
+//! themselves (all but Debian's apt).
 
 use super::error::Error;
 
@@ -8,6 +8,9 @@ use super::error::Error;
 pub enum Manager {
     /// Debian's: see `apt`.
     Apt,
+    /// apt of another distribution, such as Ubuntu: it asks the archives that its own sources name, and
+    /// trusts its own keys.
+    OtherApt,
     /// Alpine's.
     Apk,
     /// Fedora's.
@@ -38,15 +41,23 @@ pub fn paths() -> Vec<&'static str> {
     PLACES.iter().map(|(path, _)| *path).collect()
 }
 
-/// Finds an image's package manager. `exists` is asked for paths inside, without leading slash.
-pub fn find(exists: &mut dyn FnMut(&str) -> bool) -> Option<Manager> {
-    PLACES.iter().find(|(path, _)| exists(path)).map(|(_, manager)| *manager)
+/// Finds an image's package manager. `exists` is asked for paths inside, without leading slash;
+/// `debian`: whether the image is Debian.
+pub fn find(exists: &mut dyn FnMut(&str) -> bool, debian: bool) -> Option<Manager> {
+    match PLACES.iter().find(|(path, _)| exists(path))?.1 {
+        Manager::Apt if !debian => Some(Manager::OtherApt),
+        manager => Some(manager),
+    }
 }
 
 impl Manager {
-    /// The command that installs `names`, for managers that fetch for themselves (network on);
-    /// `None` for apt. Names that could be taken for an option are refused.
-    pub fn install(self, names: &[String], recommends: bool) -> Result<Option<Vec<String>>, Error> {
+    /// Returns the commands that install `names`, one after the other, of managers that fetch for
+    /// themselves (network on); none for Debian's apt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`] for names that could be taken for an option.
+    pub fn install(self, names: &[String], recommends: bool) -> Result<Vec<Vec<String>>, Error> {
         if let Some(name) = names.iter().find(|n| {
             n.is_empty()
                 || n.starts_with('-')
@@ -59,20 +70,29 @@ impl Manager {
         }
         let weak =
             format!("--setopt=install_weak_deps={}", if recommends { "True" } else { "False" });
-        let command: Vec<&str> = match self {
-            Self::Apt => return Ok(None),
-            Self::Apk => vec!["apk", "add", "--no-cache", "--no-progress", "--"],
-            Self::Dnf => vec!["dnf", "install", "-y", "--nodocs", &weak],
-            Self::Microdnf => vec!["microdnf", "install", "-y", "--nodocs", &weak],
-            Self::Zypper if recommends => {
-                vec!["zypper", "--non-interactive", "install", "--recommends", "--"]
+        let apt = if recommends { "--install-recommends" } else { "--no-install-recommends" };
+        let mut commands: Vec<Vec<&str>> = match self {
+            Self::Apt => return Ok(vec![]),
+            Self::OtherApt => vec![
+                vec!["apt-get", "update", "-q"],
+                vec!["apt-get", "install", "-y", "-q", apt, "--"],
+            ],
+            Self::Apk => vec![vec!["apk", "add", "--no-cache", "--no-progress", "--"]],
+            Self::Dnf => vec![vec!["dnf", "install", "-y", "--nodocs", &weak]],
+            Self::Microdnf => vec![vec!["microdnf", "install", "-y", "--nodocs", &weak]],
+            Self::Zypper => {
+                let weak = if recommends { "--recommends" } else { "--no-recommends" };
+                vec![vec!["zypper", "--non-interactive", "install", weak, "--"]]
             }
-            Self::Zypper => vec!["zypper", "--non-interactive", "install", "--no-recommends", "--"],
             Self::Pacman => {
-                vec!["pacman", "-Sy", "--noconfirm", "--needed", "--noprogressbar", "--"]
+                vec![vec!["pacman", "-Sy", "--noconfirm", "--needed", "--noprogressbar", "--"]]
             }
         };
-        Ok(Some(command.into_iter().map(str::to_owned).chain(names.iter().cloned()).collect()))
+        if let Some(last) = commands.last_mut() {
+            last.extend(names.iter().map(String::as_str));
+        }
+        let owned = |command: Vec<&str>| command.into_iter().map(str::to_owned).collect();
+        Ok(commands.into_iter().map(owned).collect())
     }
 }
 
@@ -81,33 +101,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manager_is_told_by_its_program() {
+    fn the_manager_is_known_by_its_program() {
         for (path, manager) in PLACES {
-            assert_eq!(find(&mut |asked| asked == *path), Some(*manager));
+            assert_eq!(find(&mut |asked| asked == *path, true), Some(*manager));
         }
-        assert_eq!(find(&mut |_| false), None);
+        assert_eq!(find(&mut |_| true, false), Some(Manager::OtherApt));
+        assert_eq!(find(&mut |_| false, true), None);
     }
 
     #[test]
     fn command_lines() {
-        let line = |manager: Manager, recommends| {
-            manager
-                .install(&["a".to_owned(), "b=1".to_owned()], recommends)
-                .expect("plain names")
-                .map(|c| c.join(" "))
+        let lines = |manager: Manager, recommends| -> Vec<String> {
+            let commands = manager.install(&["a".to_owned(), "b=1".to_owned()], recommends);
+            commands.expect("plain names").iter().map(|command| command.join(" ")).collect()
         };
-        assert_eq!(line(Manager::Apt, false), None);
+        assert!(lines(Manager::Apt, false).is_empty());
         assert_eq!(
-            line(Manager::Apk, false).as_deref(),
-            Some("apk add --no-cache --no-progress -- a b=1")
+            lines(Manager::OtherApt, false),
+            ["apt-get update -q", "apt-get install -y -q --no-install-recommends -- a b=1"]
+        );
+        assert_eq!(lines(Manager::Apk, false), ["apk add --no-cache --no-progress -- a b=1"]);
+        assert_eq!(
+            lines(Manager::Dnf, false),
+            ["dnf install -y --nodocs --setopt=install_weak_deps=False a b=1"]
         );
         assert_eq!(
-            line(Manager::Dnf, false).as_deref(),
-            Some("dnf install -y --nodocs --setopt=install_weak_deps=False a b=1")
-        );
-        assert_eq!(
-            line(Manager::Zypper, true).as_deref(),
-            Some("zypper --non-interactive install --recommends -- a b=1")
+            lines(Manager::Zypper, true),
+            ["zypper --non-interactive install --recommends -- a b=1"]
         );
         for name in ["--root=/", "", "a b", "a\nb"] {
             assert!(Manager::Apk.install(&[name.to_owned()], false).is_err(), "{name:?}");

@@ -109,7 +109,7 @@ fn pick(entries: &[Entry], suite: &str) -> Option<(String, Option<String>)> {
     Some((found, of(&|e| security(e) && pocket(e) == suite).or_else(|| of(&security))))
 }
 
-/// Reads the archives named in an apt configuration folder. What cannot be read names nothing.
+/// Reads the archives named in an apt configuration directory. What cannot be read names nothing.
 pub fn read(apt: &Path) -> Vec<Entry> {
     let mut entries = fs::read_to_string(apt.join("sources.list"))
         .map(|text| one_line(&text))
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_order_is_recipe_caller_host_public() {
-        let apt = tempfile::tempdir().expect("a temporary folder");
+        let apt = tempfile::tempdir().expect("a temporary directory");
         fs::write(apt.path().join("sources.list"), "deb http://near/debian trixie main\n")
             .expect("writable");
         let choose = |recipe, caller, host: bool| {

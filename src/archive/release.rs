@@ -38,7 +38,7 @@ pub enum Distrust {
     WrongName {
         /// What was asked for.
         expected: String,
-        /// What it says.
+        /// Its own.
         got: String,
     },
     /// It is too old to be believed.
@@ -53,7 +53,7 @@ pub enum Distrust {
         locked: String,
     },
     /// It is from the future.
-    #[error("it is from the future ({0}); is this machine's clock right?")]
+    #[error("it is from the future ({0}); is this host's clock right?")]
     Future(String),
     /// A field is missing or not to be understood.
     #[error("field {0} is missing or malformed")]
@@ -70,7 +70,7 @@ pub enum Distrust {
 #[derive(Debug, Clone)]
 pub struct Keyring(Vec<SignedPublicKey>);
 
-/// What a signed Release file says.
+/// The content of a signed Release file.
 #[derive(Debug, Clone)]
 pub struct Release {
     /// `Codename`.
@@ -127,15 +127,15 @@ impl Keyring {
         );
         let Some(made) = signature.created() else { return false };
         let made = i64::from(made.as_secs());
-        let over = |from: i64, lasts: i64, moment: i64| lasts != 0 && moment > from + lasts;
+        let over = |from: i64, lasts: i64, time: i64| lasts != 0 && time > from + lasts;
         let lasts = seconds_of(signature.signature_expiration_time());
         if !strong || over(made, lasts, now) {
             return false;
         }
         // Good when it was made, and good now.
-        let moments = [made, now];
+        let times = [made, now];
         self.0.iter().any(|key| {
-            if revoked(key) || !moments.iter().all(|moment| alive(key, *moment)) {
+            if revoked(key) || !times.iter().all(|time| alive(key, *time)) {
                 return false;
             }
             if signature.verify(key, text).is_ok() {
@@ -149,7 +149,7 @@ impl Keyring {
                     .iter()
                     .any(|s| s.typ() == Some(pgp::packet::SignatureType::SubkeyRevocation));
                 // A subkey signs for the key only if the key says so, and the subkey agrees (both
-                // are in the binding); the newest binding says for how long.
+                // are in the binding); the newest binding limits for how long.
                 let newest = sub
                     .signatures
                     .iter()
@@ -160,7 +160,7 @@ impl Keyring {
                 let born = i64::from(sub.key.created_at().as_secs());
                 !cut_off
                     && sub.verify_bindings(primary).is_ok()
-                    && !moments.iter().any(|moment| over(born, lasts, *moment))
+                    && !times.iter().any(|time| over(born, lasts, *time))
                     && signature.verify(&sub.key, text).is_ok()
             })
         })
@@ -175,8 +175,8 @@ fn revoked(key: &SignedPublicKey) -> bool {
     key.details.revocation_signatures.iter().any(|s| s.verify_key(&key.primary_key).is_ok())
 }
 
-/// Whether the key had not expired at `moment`, by its newest valid self-signature.
-fn alive(key: &SignedPublicKey, moment: i64) -> bool {
+/// Whether the key had not expired at `time`, by its newest valid self-signature.
+fn alive(key: &SignedPublicKey, time: i64) -> bool {
     let primary = &key.primary_key;
     let users = key.details.users.iter().flat_map(|user| {
         user.signatures
@@ -188,7 +188,7 @@ fn alive(key: &SignedPublicKey, moment: i64) -> bool {
         return false;
     };
     let lasts = seconds_of(newest.key_expiration_time());
-    lasts == 0 || moment <= i64::from(primary.created_at().as_secs()) + lasts
+    lasts == 0 || time <= i64::from(primary.created_at().as_secs()) + lasts
 }
 
 /// The archive must not be older than the one that was locked (both: date of the newest Release

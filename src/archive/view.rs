@@ -1,6 +1,6 @@
 //! What of a root decides which packages its apt chooses, besides the archive and the request: apt's
 //! own configuration and preferences, the architectures of dpkg, and what is installed. One digest
-//! names it, so that a pinned choice can be told to still hold, whatever step has changed any of it.
+//! names it, so that it is known whether a pinned choice still holds, whatever step has changed any of it.
 //!
 //! The sources of the root are no part of it: apt is handed lists of bake's own, see `apt`.
 

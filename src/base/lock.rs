@@ -6,13 +6,13 @@ use crate::digest::Digest;
 use crate::plan::lock::{self, LockedBase};
 use crate::recipe::{BaseKind, Debian, Variant};
 
-/// Whether the lock file has to pin this base: a tar or folder of the context is pinned by its
+/// Whether the lock file has to pin this base: a tar or directory of the context is pinned by its
 /// content anyway.
 pub fn needs_lock(base: &Pinned) -> bool {
     matches!(base, Pinned::Debian(_))
 }
 
-/// Returns what the lock file says of a base.
+/// Returns the entry of a base in the lock file.
 pub fn to_lock(base: &Pinned) -> Option<LockedBase> {
     let Pinned::Debian(pin) = base else { return None };
     Some(LockedBase::Debian {

@@ -56,17 +56,17 @@ pub enum Error {
     /// The base directory or archive is not in the context.
     #[error("{path} leads out of the context: {link} is a symlink")]
     Outside {
-        /// As the recipe says.
+        /// As in the recipe.
         path: PathBuf,
         /// The link.
         link: PathBuf,
     },
     /// Programs of this architecture cannot run here.
-    #[error("cannot run {arch} programs on this {host} machine")]
+    #[error("cannot run {arch} programs on this {host} host")]
     Foreign {
         /// OCI architecture asked for.
         arch: String,
-        /// This machine's.
+        /// This host's.
         host: String,
     },
 }
@@ -127,9 +127,9 @@ pub struct PinnedDebian {
     pub suite: String,
     /// OCI architecture.
     pub arch: String,
-    /// As the recipe says.
+    /// As in the recipe.
     pub slim: bool,
-    /// As the recipe says.
+    /// As in the recipe.
     pub components: Vec<String>,
     /// The mirror that the recipe names; it stands in the image's own apt sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -244,7 +244,7 @@ pub fn build(
     }
 }
 
-/// This machine's OCI architecture.
+/// This host's OCI architecture.
 pub fn host_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

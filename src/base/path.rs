@@ -35,7 +35,7 @@ pub(super) fn digest(path: &Path, modes: Modes, cache: &Path) -> Result<Digest, 
             .map(|stat| FileStamp::of(&stat))
             .map_err(|e| cannot("read", path)(e.into()))
     };
-    let mark = look(&file)?;
+    let stamp = look(&file)?;
     // What is no regular file may give something else each time.
     let note = path
         .canonicalize()
@@ -43,33 +43,33 @@ pub(super) fn digest(path: &Path, modes: Modes, cache: &Path) -> Result<Digest, 
         .filter(|_| meta.is_file())
         .map(|path| Digest::of(path.as_os_str().as_bytes()).hex());
     let note = note.map(|name| cache.join("path").join(name));
-    if let Some(known) = note.as_deref().and_then(|note| noted(note, &mark)) {
+    if let Some(known) = note.as_deref().and_then(|note| noted(note, &stamp)) {
         return Ok(known);
     }
     let mut reader = HashReader::new(file);
     copy(&mut reader, &mut io::sink()).map_err(cannot("read", path))?;
     let (file, digest, _) = reader.finish();
     if let Some(note) = note
-        && mark.settled(when)
-        && look(&file)? == mark
+        && stamp.settled(when)
+        && look(&file)? == stamp
     {
         // Without it the next build takes longer.
-        let _ = write_note(&note, &format!("{} {digest}\n", words(&mark)));
+        let _ = write_note(&note, &format!("{} {digest}\n", words(&stamp)));
     }
     Ok(digest)
 }
 
-fn noted(note: &Path, mark: &FileStamp) -> Option<Digest> {
+fn noted(note: &Path, stamp: &FileStamp) -> Option<Digest> {
     let file = File::open(note).ok()?;
     let mut text = String::new();
     (&file).take(1 << 10).read_to_string(&mut text).ok()?;
-    let digest = text.strip_prefix(&words(mark))?.trim().parse().ok()?;
+    let digest = text.strip_prefix(&words(stamp))?.trim().parse().ok()?;
     files::mark_used(&file);
     Some(digest)
 }
 
-fn words(mark: &FileStamp) -> String {
-    let FileStamp { device, inode, size, modified, changed } = *mark;
+fn words(stamp: &FileStamp) -> String {
+    let FileStamp { device, inode, size, modified, changed } = *stamp;
     let time = |FileTime { seconds, nanos }: FileTime| format!("{seconds}.{nanos}");
     format!("{NOTE} {device} {inode} {size} {} {}", time(modified), time(changed))
 }
@@ -228,13 +228,13 @@ mod tests {
         );
         // As if it had been read long after it was written: a note that says something else shows
         // whether it is believed.
-        let mark = |path: &Path| FileStamp::of(&rustix::fs::stat(path).expect("there"));
+        let stamp = |path: &Path| FileStamp::of(&rustix::fs::stat(path).expect("there"));
         let note = cache
             .path()
             .join("path")
             .join(Digest::of(path.canonicalize().expect("there").as_os_str().as_bytes()).hex());
         let lie = || {
-            write_note(&note, &format!("{} {}\n", words(&mark(&path)), Digest::of("lie")))
+            write_note(&note, &format!("{} {}\n", words(&stamp(&path)), Digest::of("lie")))
                 .expect("writable")
         };
         lie();
@@ -244,8 +244,8 @@ mod tests {
             lie();
             // Same time, and once the same size: the time of change shows it, as soon as its clock
             // has moved on.
-            let before = mark(&path);
-            while mark(&path) == before {
+            let before = stamp(&path);
+            while stamp(&path) == before {
                 set(text, old);
             }
             assert_eq!(found(), Digest::of(text));
@@ -253,8 +253,8 @@ mod tests {
         for damaged in [
             "",
             "bake tar 2 1 1 1 1.1 1.1 sha256:00\n",
-            &words(&mark(&path)),
-            &format!("{} sha256:zz", words(&mark(&path))),
+            &words(&stamp(&path)),
+            &format!("{} sha256:zz", words(&stamp(&path))),
         ] {
             fs::write(&note, damaged).expect("writable");
             assert_eq!(found(), Digest::of("three"), "{damaged:?}");

@@ -62,6 +62,21 @@ struct Root<'a> {
     at: &'a Path,
 }
 
+impl Seen {
+    /// Returns the suite of a Debian.
+    fn suite(&self, build: &Build<'_>) -> Option<String> {
+        match &build.root.recipe.base.kind {
+            BaseKind::Debian(debian) => Some(debian.suite.clone()),
+            _ => apt::suite_of(&self.os_release),
+        }
+    }
+
+    fn manager(&self, build: &Build<'_>) -> Option<Manager> {
+        let debian = self.suite(build).is_some();
+        manager::find(&mut |path| self.there.contains(path), debian)
+    }
+}
+
 impl Root<'_> {
     /// Returns it for one more job.
     fn overlay(&self) -> Result<Overlay, job::Error> {
@@ -105,7 +120,7 @@ pub(super) fn choose(
 ) -> Result<(), Trouble> {
     let root = Root { lower, upper: make_dir(&at.join("choose"))?, at };
     let seen = root.look(build)?;
-    match manager::find(&mut |path| seen.there.contains(path)) {
+    match seen.manager(build) {
         Some(Manager::Apt) => {
             Debian::new(build, request, &seen, at)?.choose(&root, log).map(|_| ())
         }
@@ -124,7 +139,7 @@ pub(super) fn install(
 ) -> Result<(), Trouble> {
     let root = Root { lower, upper: upper.to_owned(), at };
     let seen = root.look(build)?;
-    match manager::find(&mut |path| seen.there.contains(path)) {
+    match seen.manager(build) {
         None => Err(step(
             "the image has no package manager that bake knows (apt-get, apk, dnf, microdnf, zypper, pacman)",
         )),
@@ -158,12 +173,11 @@ impl<'a> Debian<'a> {
         seen: &Seen,
         at: &Path,
     ) -> Result<Self, Trouble> {
-        let (suite, components) = match &build.root.recipe.base.kind {
-            BaseKind::Debian(debian) => (Some(debian.suite.clone()), debian.components.clone()),
-            _ => (apt::suite_of(&seen.os_release), vec![]),
+        let components = match &build.root.recipe.base.kind {
+            BaseKind::Debian(debian) => debian.components.clone(),
+            _ => vec![],
         };
-        let suite = suite
-            .ok_or_else(|| step("the image has apt, but its os-release names no Debian suite"))?;
+        let suite = seen.suite(build).ok_or_else(|| step("the image is no Debian any more"))?;
         let parse = |name: &String| archive::Request::parse(name);
         Ok(Self {
             build,
@@ -324,19 +338,19 @@ fn foreign(
 ) -> Result<(), Trouble> {
     if !request.files.is_empty() {
         return Err(step(
-            "package files of the context can only be installed by apt; use `copy` and `run`",
+            "package files of the context can only be installed by Debian's apt; use `copy` and `run`",
         ));
     }
-    let argv = manager
-        .install(request.names, request.recommends)
-        .map_err(|error| failed(build, error))?
-        .unwrap_or_default();
-    let exec = Exec {
-        argv,
-        env: environment(build.root.epoch, &build.root.environment),
-        cwd: PathBuf::from("/"),
-        user: "root".to_owned(),
-        timeout: Some(request.limit.unwrap_or(LIMIT)),
+    let commands =
+        manager.install(request.names, request.recommends).map_err(|error| failed(build, error))?;
+    let exec = |argv| {
+        Action::Exec(Exec {
+            argv,
+            env: environment(build.root.epoch, &build.root.environment),
+            cwd: PathBuf::from("/"),
+            user: "root".to_owned(),
+            timeout: Some(request.limit.unwrap_or(LIMIT)),
+        })
     };
     let tidy = Call::Archive(archive::Call::Tidy);
     let job = Job {
@@ -345,7 +359,7 @@ fn foreign(
         files: build.policy(true),
         hostname: "bake".to_owned(),
         network: Network::Host,
-        actions: vec![Action::Exec(exec), Action::call(tidy)],
+        actions: commands.into_iter().map(exec).chain([Action::call(tidy)]).collect(),
     };
     let ended = build.session()?.run(job, build.job.cancel, &mut |event| {
         if let JobEvent::Line { stderr, text } = event {

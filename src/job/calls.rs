@@ -77,7 +77,7 @@ fn unpack(
 fn look(paths: Vec<String>, native: &str) -> Result<Reply, CallError> {
     let root = Path::new("/");
     let there: Vec<String> = paths.into_iter().filter(|path| root.join(path).exists()).collect();
-    let view = manager::find(&mut |path| there.iter().any(|one| one == path))
+    let view = manager::find(&mut |path| there.iter().any(|one| one == path), true)
         .filter(|manager| *manager == Manager::Apt)
         .map(|_| view::read(root, native))
         .transpose()

@@ -11,14 +11,14 @@ use bake::digest::Digest;
 use bake::sandbox::Overlay;
 
 use crate::base_debian::nowhere;
-use crate::base_lab::{Bench, assert_same, cache, net, pin, source};
+use crate::base_lab::{Builder, assert_same, cache, net, pin, source};
 use crate::base_mirror::{OURS, Reply, Server, deb};
 use crate::tier;
 
 const EPOCH: i64 = 1_700_000_000;
 
 struct Base {
-    bench: Bench,
+    builder: Builder,
     online: Source,
     suite: &'static str,
     lower: PathBuf,
@@ -30,15 +30,15 @@ impl Base {
         if !tier::root() || !net() {
             return None;
         }
-        let bench = Bench::new()?;
+        let builder = Builder::new()?;
         let online = source(cache(), Options::default());
         let pinned = pin(suite, &online).unwrap();
-        let lower = bench.build(&pinned, Path::new("."), EPOCH, &online).unwrap().upper;
-        Some(Self { bench, online, suite, lower, components: vec!["main".to_owned()] })
+        let lower = builder.build(&pinned, Path::new("."), EPOCH, &online).unwrap().upper;
+        Some(Self { builder, online, suite, lower, components: vec!["main".to_owned()] })
     }
 
     fn fresh(&self) -> Overlay {
-        self.bench.lab.overlay(vec![self.lower.clone()])
+        self.builder.lab.overlay(vec![self.lower.clone()])
     }
 
     fn ask<'a>(&'a self, requests: &'a [Request], files: &'a [PathBuf]) -> Ask<'a> {
@@ -69,7 +69,7 @@ impl Base {
     }
 
     fn resolve(&self, root: &Overlay, ask: &Ask<'_>) -> Result<Vec<Package>, Error> {
-        apt::resolve(&self.again(root), ask, &self.bench.shop(&self.online), &mut say)
+        apt::resolve(&self.again(root), ask, &self.builder.context(&self.online), &mut say)
     }
 
     fn install(
@@ -84,16 +84,16 @@ impl Base {
             say(line);
             assert!(!line.text.starts_with(b"W: "), "{}", String::from_utf8_lossy(line.text));
         };
-        apt::install(&self.again(root), set, ask, &self.bench.shop(source), &mut listen)
+        apt::install(&self.again(root), set, ask, &self.builder.context(source), &mut listen)
     }
 
     fn sh(&self, root: &Overlay, script: &str) -> String {
-        let mut job = self.bench.lab.job(vec![crate::sandbox_lab::sh(script)]);
+        let mut job = self.builder.lab.job(vec![crate::sandbox_lab::sh(script)]);
         job.root = Some(Overlay {
             lower: vec![root.upper.clone(), self.lower.clone()],
-            ..self.bench.lab.overlay(vec![])
+            ..self.builder.lab.overlay(vec![])
         });
-        self.bench.lab.run(job).ok().out.join("\n")
+        self.builder.lab.run(job).ok().out.join("\n")
     }
 }
 
@@ -186,7 +186,7 @@ fn root_net_a_package_of_our_own() {
 }
 
 #[test]
-fn root_net_what_apt_refuses_is_told() {
+fn root_net_what_apt_refuses_is_in_the_error() {
     let Some(base) = Base::new("bookworm") else { return };
     for (names, expected) in [
         (&["no-such-package"][..], "E: Unable to locate package no-such-package"),
@@ -200,7 +200,7 @@ fn root_net_what_apt_refuses_is_told() {
         let wanted = requests(names);
         let root = base.fresh();
         let error = base.resolve(&root, &base.ask(&wanted, &[])).unwrap_err();
-        let Error::Apt { what, said: got } = &error else { panic!("{error:?}") };
+        let Error::Apt { what, output: got } = &error else { panic!("{error:?}") };
         assert_eq!(*what, names.join(" "));
         assert!(got.contains(expected), "{got}");
     }

@@ -8,7 +8,7 @@ use bake::archive::{self, Options};
 use bake::base::{Error, Pinned};
 use bake::recipe::Variant;
 
-use crate::base_lab::{Bench, assert_same, cache, debian, net, pin, source};
+use crate::base_lab::{Builder, assert_same, cache, debian, net, pin, source};
 use crate::tier;
 
 /// A source that cannot reach anything, and works on one thread.
@@ -26,7 +26,7 @@ fn bootstrap(suite: &str) {
     if !tier::root() || !net() {
         return;
     }
-    let Some(bench) = Bench::new() else { return };
+    let Some(builder) = Builder::new() else { return };
     let online = source(cache(), Options::default());
     let pinned = pin(suite, &online).unwrap();
     let Pinned::Debian(set) = &pinned else { panic!("not Debian") };
@@ -38,12 +38,12 @@ fn bootstrap(suite: &str) {
     );
     let epoch = pinned.date().unwrap();
 
-    let first = bench.build(&pinned, Path::new("."), epoch, &online).unwrap();
+    let first = builder.build(&pinned, Path::new("."), epoch, &online).unwrap();
     let root = &first.upper;
     let audit = "dpkg --audit; dpkg -l | grep -v '^ii' | tail -n +6; dpkg -V; apt-get check -qq; ls /var/lib/dpkg/bake.ci /var/lib/dpkg/tmp.ci 2>/dev/null; true";
-    assert_eq!(bench.sh(&first, audit), "");
+    assert_eq!(builder.sh(&first, audit), "");
     assert_eq!(
-        bench.sh(&first, "dpkg --get-selections | wc -l").trim(),
+        builder.sh(&first, "dpkg --get-selections | wc -l").trim(),
         set.packages.len().to_string()
     );
     for gone in [
@@ -84,7 +84,7 @@ fn bootstrap(suite: &str) {
         &offline,
     )
     .unwrap();
-    let second = bench.build(&again, Path::new("."), epoch, &offline).unwrap();
+    let second = builder.build(&again, Path::new("."), epoch, &offline).unwrap();
     assert_same(root, &second.upper, epoch);
 }
 
@@ -103,12 +103,12 @@ fn root_net_slim_leaves_out_documentation_now_and_later() {
     if !tier::root() || !net() {
         return;
     }
-    let Some(bench) = Bench::new() else { return };
+    let Some(builder) = Builder::new() else { return };
     let online = source(cache(), Options::default());
     let pinned =
         bake::base::pin(&debian("trixie", Variant::Slim), "amd64", Path::new("."), None, &online)
             .unwrap();
-    let root = bench.build(&pinned, Path::new("."), 0, &online).unwrap();
+    let root = builder.build(&pinned, Path::new("."), 0, &online).unwrap();
     let left = crate::sandbox_lab::listing(&root.upper);
     assert!(left.iter().any(|p| p == "usr/share/doc/bash/copyright"));
     assert!(!left.iter().any(|p| p.starts_with("usr/share/doc/")
@@ -120,7 +120,8 @@ fn root_net_slim_leaves_out_documentation_now_and_later() {
             .any(|p| p.starts_with("usr/share/man/man1/") || p.starts_with("usr/share/locale/de"))
     );
     assert_eq!(
-        bench.sh(&root, "cat /etc/dpkg/dpkg.cfg.d/bake-slim | grep -c path-exclude; dpkg --audit"),
+        builder
+            .sh(&root, "cat /etc/dpkg/dpkg.cfg.d/bake-slim | grep -c path-exclude; dpkg --audit"),
         "7"
     );
 }
@@ -130,7 +131,7 @@ fn root_what_cannot_run_here_is_said_before_anything_is_fetched() {
     if !tier::root() {
         return;
     }
-    let Some(bench) = Bench::new() else { return };
+    let Some(builder) = Builder::new() else { return };
     let other = if bake::base::host_arch() == "amd64" { "arm64" } else { "amd64" };
     let pin = bake::base::PinnedDebian {
         suite: "trixie".to_owned(),
@@ -142,7 +143,7 @@ fn root_what_cannot_run_here_is_said_before_anything_is_fetched() {
         packages: vec![],
     };
     let dir = tempfile::tempdir().unwrap();
-    let error = bench
+    let error = builder
         .build(&Pinned::Debian(pin), Path::new("."), 0, &source(dir.path(), nowhere()))
         .unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot run {other} programs")), "{error}");
@@ -153,7 +154,7 @@ fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
     if !tier::root() {
         return;
     }
-    let Some(bench) = Bench::new() else { return };
+    let Some(builder) = Builder::new() else { return };
     let package = |name: &str, archive| bake::archive::Package {
         name: name.to_owned(),
         version: "1.0".to_owned(),
@@ -186,7 +187,7 @@ fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
     let main = bake::archive::Archive::Main;
     let missing =
         Pinned::Debian(pin(vec![package("gone", main.clone()), package("good", main.clone())]));
-    let error = bench.build(&missing, Path::new("."), 0, &source).unwrap_err();
+    let error = builder.build(&missing, Path::new("."), 0, &source).unwrap_err();
     assert!(
         matches!(&error, Error::Archive(archive::Error::Gone { name, .. }) if name == "gone"),
         "{error:?}"
@@ -196,7 +197,7 @@ fn root_a_download_that_fails_ends_the_unpacking_and_is_the_reason() {
     let mut other = package("good", main);
     other.version = "2.0".to_owned();
     let error =
-        bench.build(&Pinned::Debian(pin(vec![other])), Path::new("."), 0, &source).unwrap_err();
+        builder.build(&Pinned::Debian(pin(vec![other])), Path::new("."), 0, &source).unwrap_err();
     assert!(
         error.to_string().contains("package good: its Version is \"1.0\", not \"2.0\""),
         "{error}"

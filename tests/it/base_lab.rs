@@ -64,21 +64,21 @@ pub(crate) fn pin(suite: &str, source: &Source) -> Result<Pinned, Error> {
 }
 
 /// A session with what packages need.
-pub(crate) struct Bench {
+pub(crate) struct Builder {
     pub(crate) lab: Lab,
     pub(crate) scratch: PathBuf,
     pub(crate) cancel: Cancel,
     sink: Sink,
 }
 
-impl Bench {
+impl Builder {
     pub(crate) fn new() -> Option<Self> {
         let lab = Lab::new()?;
         let scratch = lab.scratch();
         Some(Self { lab, scratch, cancel: Cancel::new().unwrap(), sink: silent() })
     }
 
-    pub(crate) fn shop<'a>(&'a self, source: &'a Source) -> JobContext<'a> {
+    pub(crate) fn context<'a>(&'a self, source: &'a Source) -> JobContext<'a> {
         JobContext {
             source,
             session: &self.lab.session,
@@ -104,7 +104,7 @@ impl Bench {
             context,
             &overlay.upper,
             &overlay.work,
-            &self.shop(source),
+            &self.context(source),
             &mut listen,
         )?;
         Ok(overlay)

@@ -162,23 +162,32 @@ pub(crate) fn deb(name: &str, fields: &str) -> Vec<u8> {
 
 /// A package that holds `/x`.
 pub(crate) fn deb_of(name: &str, version: &str, fields: &str) -> Vec<u8> {
+    deb_with(name, version, fields, "")
+}
+
+/// The same with a script that configures it, if that is not empty.
+pub(crate) fn deb_with(name: &str, version: &str, fields: &str, postinst: &str) -> Vec<u8> {
     let tar = |files: &[(&str, &str)]| {
         let mut builder = tar::Builder::new(vec![]);
         for (name, text) in files {
             let mut header = tar::Header::new_gnu();
             header.set_size(text.len() as u64);
-            header.set_mode(0o644);
+            header.set_mode(0o755);
             header.set_cksum();
             builder.append_data(&mut header, name, text.as_bytes()).unwrap();
         }
         builder.into_inner().unwrap()
     };
-    let control =
+    let text =
         format!("Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}Description: x\n");
+    let mut control = vec![("./control", text.as_str())];
+    if !postinst.is_empty() {
+        control.push(("./postinst", postinst));
+    }
     let mut out = b"!<arch>\n".to_vec();
     let parts = [
         ("debian-binary", b"2.0\n".to_vec()),
-        ("control.tar", tar(&[("./control", &control)])),
+        ("control.tar", tar(&control)),
         ("data.tar", tar(&[("./x", "x")])),
     ];
     for (member, bytes) in parts {

@@ -9,7 +9,7 @@ use bake::archive::{self, Options};
 use bake::base::{Error, Pinned};
 use bake::recipe::{Base, BaseKind, Modes};
 
-use crate::base_lab::{Bench, assert_same, source};
+use crate::base_lab::{Builder, assert_same, source};
 use crate::tier;
 
 fn tar_bytes() -> Vec<u8> {
@@ -46,7 +46,7 @@ fn root_every_packing_is_the_same_tree() {
     if !tier::root() {
         return;
     }
-    let Some(bench) = Bench::new() else { return };
+    let Some(builder) = Builder::new() else { return };
     let context = tempfile::tempdir().unwrap();
     let cache = tempfile::tempdir().unwrap();
     let plain = tar_bytes();
@@ -65,7 +65,7 @@ fn root_every_packing_is_the_same_tree() {
     ] {
         std::fs::write(context.path().join(name), &bytes).unwrap();
         let pinned = pin(context.path(), name, cache.path());
-        let root = bench.build(&pinned, context.path(), 100, &source).unwrap();
+        let root = builder.build(&pinned, context.path(), 100, &source).unwrap();
         let meta = root.upper.join("etc/shadow").metadata().unwrap();
         assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (42, 42, 0o640));
         assert_eq!(root.upper.join("su").metadata().unwrap().mode() & 0o7777, 0o4755);
@@ -78,7 +78,7 @@ fn root_every_packing_is_the_same_tree() {
         // Changed since.
         std::fs::write(context.path().join(name), tar_bytes().len().to_string().repeat(2000))
             .unwrap();
-        let error = bench.build(&pinned, context.path(), 100, &source).unwrap_err();
+        let error = builder.build(&pinned, context.path(), 100, &source).unwrap_err();
         assert!(
             matches!(error, Error::Changed { .. } | Error::Archive(archive::Error::Failed { .. })),
             "{error:?}"
@@ -91,7 +91,7 @@ fn root_a_directory_is_its_tar() {
     if !tier::root() {
         return;
     }
-    let Some(bench) = Bench::new() else { return };
+    let Some(builder) = Builder::new() else { return };
     let context = tempfile::tempdir().unwrap();
     let cache = tempfile::tempdir().unwrap();
     let source = source(cache.path(), Options::default());
@@ -103,12 +103,12 @@ fn root_a_directory_is_its_tar() {
         .unwrap();
     std::os::unix::fs::symlink("/etc/shadow", directory.join("link")).unwrap();
     let pinned = pin(context.path(), "b", cache.path());
-    let root = bench.build(&pinned, context.path(), 100, &source).unwrap();
+    let root = builder.build(&pinned, context.path(), 100, &source).unwrap();
     let meta = root.upper.join("etc/shadow").metadata().unwrap();
     assert_eq!((meta.uid(), meta.mode() & 0o7777, meta.mtime()), (42, 0o640, 100));
     assert_eq!(std::fs::read_link(root.upper.join("link")).unwrap(), Path::new("/etc/shadow"));
     std::fs::write(context.path().join("b/new"), "x").unwrap();
-    let error = bench.build(&pinned, context.path(), 100, &source).unwrap_err();
+    let error = builder.build(&pinned, context.path(), 100, &source).unwrap_err();
     assert!(matches!(error, Error::Changed { .. }), "{error:?}");
 }
 
@@ -117,7 +117,7 @@ fn root_hostile_tars_are_refused() {
     if !tier::root() {
         return;
     }
-    let Some(bench) = Bench::new() else { return };
+    let Some(builder) = Builder::new() else { return };
     let context = tempfile::tempdir().unwrap();
     let cache = tempfile::tempdir().unwrap();
     let source = source(cache.path(), Options::default());
@@ -130,7 +130,7 @@ fn root_hostile_tars_are_refused() {
     let half = tar_bytes()[..700].to_vec();
     for bytes in [climbing, half, b"not a tar at all".repeat(100)] {
         std::fs::write(context.path().join("b.tar"), bytes).unwrap();
-        let error = bench
+        let error = builder
             .build(&pin(context.path(), "b.tar", cache.path()), context.path(), 0, &source)
             .unwrap_err();
         let Error::Archive(archive::Error::Failed { what, .. }) = &error else {
@@ -138,5 +138,5 @@ fn root_hostile_tars_are_refused() {
         };
         assert_eq!(what, "unpacking b.tar");
     }
-    assert!(!bench.scratch.join("escape").exists());
+    assert!(!builder.scratch.join("escape").exists());
 }

@@ -73,7 +73,7 @@ pub(super) fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether this is the mark of overlayfs for what a step deleted.
+/// Whether this is overlayfs's whiteout for what a step deleted.
 pub(super) fn deleted(meta: &fs::Metadata) -> bool {
     meta.file_type().is_char_device() && meta.rdev() == 0
 }

@@ -94,7 +94,11 @@ fn host_keys(root: &Path) -> io::Result<Option<Remark>> {
     if !root.join("usr/sbin/sshd").exists() || !find(&whole, "etc/ssh/ssh_host_*_key")?.is_empty() {
         return Ok(None);
     }
-    // A service that makes them when a machine starts.
+    // A service that makes them when a machine starts, if that has systemd.
+    let systemd = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
+    if !systemd.iter().any(|program| root.join(program).exists()) {
+        return Ok(Some(no_host_keys()));
+    }
     for place in ["usr/lib/systemd/system/*.service", "etc/systemd/system/*.service"] {
         for unit in find(&whole, place)? {
             if fs::read_to_string(&unit).is_ok_and(|text| text.contains("ssh-keygen -A")) {
@@ -102,11 +106,15 @@ fn host_keys(root: &Path) -> io::Result<Option<Remark>> {
             }
         }
     }
-    Ok(Some(Remark {
+    Ok(Some(no_host_keys()))
+}
+
+fn no_host_keys() -> Remark {
+    Remark {
         message: "the image has no host keys of SSH, and sshd does not start without".to_owned(),
-        hint: "run `ssh-keygen -A` when a machine starts, before sshd: in the entry point, or as `ExecStartPre` of a drop-in for ssh.service".to_owned(),
+        hint: "run `ssh-keygen -A` when a container starts, before sshd: in the entry point, or as `ExecStartPre` of a drop-in for ssh.service".to_owned(),
         broken: false,
-    }))
+    }
 }
 
 fn control_key(root: &Path) -> Option<Remark> {
@@ -191,7 +199,8 @@ mod tests {
         assert!(remarks(&[sshd])[0].1.contains("no host keys"));
         assert_eq!(remarks(&[sshd, ("etc/ssh/ssh_host_rsa_key", "")]), []);
         let unit = ("usr/lib/systemd/system/keys.service", "[Service]\nExecStart=ssh-keygen -A\n");
-        assert_eq!(remarks(&[sshd, unit]), []);
+        assert!(remarks(&[sshd, unit])[0].1.contains("no host keys"), "nobody starts that service");
+        assert_eq!(remarks(&[sshd, unit, ("usr/lib/systemd/systemd", "")]), []);
         let found = remarks(&[("var/lib/postgresql/15/main/PG_VERSION", "15")]);
         assert!(found[0].1.starts_with("/var/lib/postgresql/15/main holds data"), "{found:?}");
         assert!(remarks(&[("var/lib/mysql/ibdata1", "")])[0].1.contains("MariaDB"));

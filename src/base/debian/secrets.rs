@@ -1,18 +1,20 @@
-//! Keys that the scripts of packages make by chance: every machine with the image would share them,
+//! Keys that the scripts of packages make by chance: every container with the image would share them,
 //! and every build has others.
 //!
-//! - Host keys of SSH always go. Nothing but chance is in them, and `ssh-keygen -A` makes them again.
+//! - Host keys of SSH always go. Nothing but chance is in them, and `ssh-keygen -A` makes them again:
+//!   under systemd a unit does that before sshd starts for the first time.
 //! - So does the key by which `rndc` talks to bind; `rndc-confgen -a` makes it again, and `named` runs
 //!   without.
 //! - The cookie of Erlang goes if it is one that Erlang has made up: it makes another when it starts.
 //! - The certificate `ssl-cert-snakeoil` goes, unless an active configuration names it: a server
 //!   that is configured for it does not start without.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::changed::{Tree, find, remove};
+use super::changed::{Tree, find, named, remove};
 
 /// Host keys of SSH, and the control key of bind.
 const GONE: &[&str] =
@@ -24,6 +26,19 @@ pub(super) const SNAKEOIL: &[&str] =
     &["etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem"];
 /// What names either.
 const NAME: &str = "ssl-cert-snakeoil";
+/// Where systemd's units of packages are, on a merged `/usr` and without.
+const UNITS: &[&str] = &["usr/lib/systemd/system", "lib/systemd/system"];
+/// The unit that makes host keys of SSH where there are none.
+const HOST_KEYS: &str = "bake-ssh-host-keys.service";
+const HOST_KEYS_UNIT: &str = "[Unit]\n\
+    Description=Host keys of SSH for this machine\n\
+    Before=ssh.service sshd.service\n\
+    ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key\n\
+    \n\
+    [Service]\n\
+    Type=oneshot\n\
+    ExecStart=/usr/bin/ssh-keygen -A\n";
+
 /// Configuration files are small.
 const MAX_CONFIGURATION: u64 = 1 << 20;
 
@@ -32,6 +47,9 @@ pub(super) fn remove_made(tree: &Tree<'_>) -> io::Result<u64> {
     let mut removed = 0;
     for pattern in GONE {
         for path in find(tree, pattern)? {
+            if path.starts_with(tree.root.join("etc/ssh")) {
+                make_host_keys_at_start(tree.root)?;
+            }
             remove(&path)?;
             removed += 1;
         }
@@ -60,6 +78,32 @@ pub(super) fn remove_made(tree: &Tree<'_>) -> io::Result<u64> {
         removed += 1;
     }
     Ok(removed)
+}
+
+/// Has systemd make the host keys of SSH before sshd starts, where the image has its unit.
+fn make_host_keys_at_start(root: &Path) -> io::Result<()> {
+    for directory in UNITS.iter().map(|name| root.join(name)) {
+        if !directory.join("ssh.service").is_file() {
+            continue;
+        }
+        let unit = directory.join(HOST_KEYS);
+        if fs::symlink_metadata(&unit).is_ok() {
+            return Ok(());
+        }
+        fs::write(&unit, HOST_KEYS_UNIT).map_err(|error| named(&unit, &error))?;
+        // Neither the umask nor a default ACL counts.
+        fs::set_permissions(&unit, Permissions::from_mode(0o644))
+            .map_err(|error| named(&unit, &error))?;
+        let wants = directory.join("ssh.service.wants");
+        if !wants.is_dir() {
+            fs::create_dir(&wants).map_err(|error| named(&wants, &error))?;
+            fs::set_permissions(&wants, Permissions::from_mode(0o755))
+                .map_err(|error| named(&wants, &error))?;
+        }
+        let link = wants.join(HOST_KEYS);
+        return symlink(Path::new("..").join(HOST_KEYS), &link).map_err(|e| named(&link, &e));
+    }
+    Ok(())
 }
 
 /// Whether nobody has chosen this cookie: twenty capitals, as Erlang's `auth` module makes them, or
@@ -134,8 +178,6 @@ fn mentions(file: &Path, names: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -159,6 +201,26 @@ mod tests {
             .collect();
         assert!(there.iter().all(|one| *one == there[0]), "all or none: {there:?}");
         there[0]
+    }
+
+    /// E17
+    #[test]
+    fn host_keys_are_made_anew_before_sshd_starts() {
+        let unit = "usr/lib/systemd/system/ssh.service";
+        let dir = tree(&[("etc/ssh/ssh_host_rsa_key", "x"), (unit, "")]);
+        for _ in 0..2 {
+            remove_made(&Tree { root: dir.path(), changes: None }).expect("ours");
+        }
+        assert!(!dir.path().join("etc/ssh/ssh_host_rsa_key").exists());
+        let wanted = dir.path().join(format!("{unit}.wants/{HOST_KEYS}"));
+        let text = fs::read_to_string(&wanted).expect("the unit, by its symlink");
+        assert!(text.contains("ssh-keygen -A"), "{text}");
+        // Neither without sshd's unit, nor where a step made no keys.
+        for files in [&[("etc/ssh/ssh_host_rsa_key", "x")][..], &[(unit, "")][..]] {
+            let dir = tree(files);
+            remove_made(&Tree { root: dir.path(), changes: None }).expect("ours");
+            assert!(!dir.path().join(format!("{unit}.wants")).exists());
+        }
     }
 
     /// E8

@@ -69,7 +69,7 @@ const EMPTIED: &[&str] = &[
     "var/cache/pacman/pkg",
 ];
 
-/// Removes what must not stay in the root that this process sees, and says how much. `changes`: what
+/// Removes what must not stay in the root that this process sees; returns how many files. `changes`: what
 /// the job did so far.
 ///
 /// What the image had before stays as it is: the step is not asked about it.
@@ -77,7 +77,7 @@ pub(in crate::base) fn tidy_root(changes: Option<&Path>) -> Result<u64, CallErro
     tidy(&Tree { root: Path::new("/"), changes }).map_err(|error| CallError::of(&error))
 }
 
-/// Checks what dpkg says, then as [`tidy_root`].
+/// Checks dpkg's database, then as [`tidy_root`].
 pub(in crate::base) fn finish(wanted: &Check, changes: Option<&Path>) -> Result<u64, CallError> {
     let path = Path::new("/var/lib/dpkg/status");
     let status =

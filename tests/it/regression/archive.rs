@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use bake::digest::Digest;
+use bake::job::Action;
+use bake::sandbox::{Ended, Exec, Failure};
 
 use crate::base_lab::net;
-use crate::base_mirror::{OURS, Reply, Server, deb_of};
+use crate::base_mirror::{OURS, Reply, Server, deb_with};
 use crate::lab::{Lab, Run};
-use crate::tier;
+use crate::{sandbox_lab, tier};
 
 /// Ends a child that a failing test leaves behind.
 struct Ends(Child);
@@ -81,13 +83,17 @@ fn a_build_waits_for_a_step_of_another_no_longer_than_it_takes() {
     assert_eq!(second, Some(0));
 }
 
+/// Leaves a program that keeps debconf waiting.
+const HANGS: &str = "#!/bin/sh\n. /usr/share/debconf/confmodule\nsleep 1000 &\n";
+
 /// A repository signed by a key of the tests, of packages by name, version and further fields.
 fn repository(packages: &'static [(&'static str, &'static str, &'static str)]) -> Server {
     Server::start(move |path| {
         let mut files = vec![];
         let mut index = String::new();
         for (name, version, fields) in packages {
-            let bytes = deb_of(name, version, fields);
+            let script = if *name == "hangs" { HANGS } else { "" };
+            let bytes = deb_with(name, version, fields, script);
             let (size, hex) = (bytes.len(), Digest::of(&bytes).hex());
             let file = format!("{name}_{version}_all.deb");
             index += &format!(
@@ -95,7 +101,7 @@ fn repository(packages: &'static [(&'static str, &'static str, &'static str)]) -
             );
             files.push((file, bytes));
         }
-        match path.trim_start_matches('/') {
+        match path.trim_start_matches('/').trim_start_matches("./") {
             "InRelease" => Reply::Bytes(OURS.sign(&format!(
                 "Date: Thu, 01 Jan 2026 00:00:00 UTC\nSuite: ours\nSHA256:\n {} {} Packages\n",
                 Digest::of(&index).hex(),
@@ -200,6 +206,64 @@ fn root_net_what_is_chosen_is_remembered_and_is_what_the_root_asks_for() {
     let log = log.unwrap_or_else(|| panic!("no log is named: {}", failed.err));
     let text = std::fs::read_to_string(lab.path(log)).expect("the log");
     assert!(text.contains(reason), "{text}");
+}
+
+/// D6
+#[test]
+fn root_net_a_package_that_hangs_ends_in_time_and_names_what_it_left() {
+    if !tier::root() || !tier::sandbox() || !net() {
+        return;
+    }
+    let lab = Lab::new();
+    let server = repository(&[("hangs", "1.0", "Depends: debconf\n")]);
+    let install = "[[step]]\npackages = [\"hangs\"]\ntimeout = \"20s\"\n";
+    debian(&lab, "web", &server.url, install);
+    let failed = lab.bake(["build", "web.toml"]);
+    assert_eq!(failed.code, 1, "{}", failed.err);
+    for part in ["its timeout of 20 s", "left running by programs that have ended: sleep"] {
+        assert!(failed.err.contains(part), "{part}: {}", failed.err);
+    }
+}
+
+/// D6: who is alive when time is up is named, the program and what it has left apart.
+#[test]
+fn userns_what_runs_when_time_is_up_is_named() {
+    let Some(lab) = sandbox_lab::Lab::new() else { return };
+    let script = "(sleep 1000 &) ; sleep 999 & echo ready; wait";
+    let limit = Some(Duration::from_secs(2));
+    let slow = Action::Exec(Exec { timeout: limit, ..sandbox_lab::exec(&["sh", "-c", script]) });
+    let ran = lab.run(lab.job(vec![slow]));
+    assert_eq!(ran.out, ["ready"]);
+    let Ended::Failed { how: Failure::TimedOut { alive, .. }, .. } = ran.ended else {
+        panic!("{ran:?}")
+    };
+    assert_eq!(alive.below, ["sh", "sleep"]);
+    assert_eq!(alive.orphans, ["sleep"]);
+}
+
+/// D12: the apt of another distribution asks its own sources, as apk and dnf do.
+#[test]
+fn root_net_the_apt_of_another_distribution_installs_from_its_own_sources() {
+    if !tier::root() || !tier::sandbox() || !net() {
+        return;
+    }
+    let lab = Lab::new();
+    let server = repository(&[("theirs", "1.0", "")]);
+    let source = format!("deb [trusted=yes] {} ./", server.url);
+    lab.write(
+        "ubuntu.toml",
+        &format!(
+            "[image]\nname = \"ubuntu\"\nversion = \"1\"\n[base]\ndebian = \"bookworm\"\n\
+             [[step]]\nrun = \"sed -i 's/^ID=.*/ID=ubuntu/' /usr/lib/os-release; rm /etc/apt/sources.list.d/*\"\n\
+             [[step]]\nfile = \"/etc/apt/sources.list\"\ncontent = \"{source}\\n\"\n"
+        ),
+    );
+    lab.write(
+        "web.toml",
+        "[image]\nname = \"web\"\nversion = \"1\"\n[base]\nrecipe = \"ubuntu.toml\"\n\
+         [[step]]\npackages = [\"theirs\"]\n[[step]]\nrun = \"test -e /x && test -z \\\"$(ls /var/lib/apt/lists/*_*)\\\"\"\n",
+    );
+    good(lab.bake(["build", "web.toml"]));
 }
 
 /// D8

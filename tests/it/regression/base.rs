@@ -273,7 +273,7 @@ fn directories_below_run_stay_and_are_seen_by_tests() {
 
 /// D10, D5
 #[test]
-fn programs_are_told_that_no_service_manager_runs_and_that_the_host_has_a_domain() {
+fn programs_see_no_service_manager_and_a_host_name_with_a_domain() {
     if !tier::sandbox() {
         return;
     }
