@@ -49,7 +49,7 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
         recipe::read_what_is_right(&text, &Inputs { file: path.to_owned(), ..inputs.clone() });
     let open = |dir: &Path| {
         let dir = path.parent().unwrap_or(Path::new("")).join(dir);
-        Context::open(&dir, &lock_file(path, &dir), &own_files(path, inputs, &dir))
+        Context::open(&dir, &lock_file(path, &dir), &own_files(path, &text, inputs, &dir))
             .map(|context| (dir, context))
     };
     let mut recipe = match read {
@@ -168,13 +168,16 @@ fn lock_file(recipe: &Path, context: &Path) -> Vec<(PathBuf, String)> {
 }
 
 /// Returns what goes along with a copy of everything only where an ignore file says so: the recipe
-/// and the files of its variables. A remark in them would be other content of the image.
-fn own_files(recipe: &Path, inputs: &Inputs, context: &Path) -> Vec<(PathBuf, String)> {
-    let vars =
-        inputs.vars_files.iter().map(|(path, _)| (path.as_path(), "variables of the recipe"));
-    std::iter::once((recipe, "the recipe"))
+/// (`text`: what it says), the JSON Schema that it names, and the files of its variables. A comment
+/// in them, or another bake, would be other content of the image.
+fn own_files(recipe: &Path, text: &str, inputs: &Inputs, context: &Path) -> Vec<(PathBuf, String)> {
+    let vars = inputs.vars_files.iter().map(|(path, _)| (path.clone(), "variables of the recipe"));
+    let schema = text.lines().next().and_then(|line| line.strip_prefix("#:schema "));
+    let schema = schema.map(|schema| recipe.with_file_name("").join(schema.trim()));
+    std::iter::once((recipe.to_owned(), "the recipe"))
+        .chain(schema.map(|schema| (schema, "the JSON Schema of the recipe")))
         .chain(vars)
-        .filter_map(|(path, what)| Some((below(path, context)?, format!("it is {what}"))))
+        .filter_map(|(path, what)| Some((below(&path, context)?, format!("it is {what}"))))
         .collect()
 }
 

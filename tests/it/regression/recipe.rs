@@ -9,6 +9,7 @@ use bake::recipe::{self, Diagnostic, Inputs, Recipe};
 use bake::step::Service;
 
 use crate::lab::Lab;
+use crate::tier;
 
 const HEAD: &str = "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n";
 
@@ -290,4 +291,37 @@ fn targets_are_checked_like_other_keys() {
     }
     let warned = read("[[step]]\nsymlink.'/tmp/a' = 'x'\n").expect("a warning only").warnings;
     assert!(warned[0].message.contains("will not be in the image"), "{warned:?}");
+}
+
+/// E11: the same of a program of the image, where it is started.
+#[test]
+fn userns_a_program_whose_lines_end_in_cr_lf_is_called_that() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    let steps =
+        "[[step]]\nfile.'/x' = \"#!/bin/sh\\r\\n\"\nmode = '0755'\n[[step]]\nrun = ['/x']\n";
+    lab.write("x.toml", &format!("{HEAD}{steps}"));
+    let run = lab.bake(["build", "x.toml"]);
+    assert_ne!(run.code, 0);
+    assert!(run.err.contains("its lines end in CR LF"), "{}", run.err);
+}
+
+/// E13: `bake new` brings the JSON Schema; a copy of everything leaves it out like the recipe.
+#[test]
+fn the_schema_of_a_recipe_is_no_content_of_the_image() {
+    let lab = Lab::new();
+    lab.write("recipe.schema.json", "{}");
+    lab.write("a", "x");
+    let recipe = format!("#:schema ./recipe.schema.json\n{HEAD}[[step]]\ncopy.'/' = '.'\n");
+    let path = lab.write("x.toml", &recipe);
+    let look = || {
+        let looked = bake::inputs::look_over(&path, &Inputs::default()).expect("a recipe");
+        let list = looked.context.list(&looked.recipe.steps[0].ops[0]).expect("files");
+        list.iter().any(|one| format!("{one:?}").contains("recipe.schema.json"))
+    };
+    assert!(!look());
+    lab.write("x.toml", &recipe.replace("./recipe", "./other"));
+    assert!(look(), "another file of that name is one like any other");
 }
