@@ -2,7 +2,7 @@
 
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::Op;
-use super::place::{OWNER, owner, placed, places, warn_of_lost_paths, work};
+use super::place::{OWNER, owner, placed, places, warn_of_lost_paths};
 use super::program::Options;
 use crate::schema::{
     Check, Effect, Fields, Located, Mistake, Placed, Section, Shape, Targets, may, must, quote,
@@ -24,7 +24,7 @@ pub(super) static KIND: Kind = Kind {
                     what: Check::Line,
                     many: true,
                 }),
-                "A path, a glob, or a list, below the context; with `from`, absolute ones in that stage. The contents of a directory go into `to`. Or a table of several by where they go. Example: `copy.\"/srv/www/\" = \"site/\"`.",
+                "A path, a glob, or a list, below the context; with `from`, absolute ones in that stage. The contents of a directory go into `to`. Or a table of several by where they go, each a layer of its own. Example: `copy.\"/srv/www/\" = \"site/\"`.",
             ),
             may("from", Shape::Stage, "The stage that the files are taken from."),
             must(
@@ -96,16 +96,20 @@ fn lower(fields: &Fields, _: &Options) -> Option<Work> {
         Some(_) => Some(fields.text("from")?),
         None => None,
     };
-    let copy = |to, from| Op::Copy {
-        from,
-        stage: stage.clone(),
-        to,
-        owner: owner(fields),
-        mode: fields.mode("mode"),
-        exclude: fields.list("exclude"),
+    let copy = |one: Placed| {
+        let from: Vec<String> = one.what.into_iter().map(|entry| entry.text).collect();
+        let about = from.join(" ");
+        let op = Op::Copy {
+            from,
+            stage: stage.clone(),
+            to: one.at.text,
+            owner: owner(fields),
+            mode: fields.mode("mode"),
+            exclude: fields.list("exclude"),
+        };
+        Work::of(about, op)
     };
-    let from = |one: &Placed| {
-        one.what.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>().join(" ")
-    };
-    Some(work(placed(fields, "copy", "to", "copy")?, from, copy))
+    let mut copies = placed(fields, "copy", "to", "copy")?.into_iter().map(copy);
+    let first = copies.next()?;
+    Some(Work { rest: copies.collect(), ..first })
 }

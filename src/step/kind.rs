@@ -28,13 +28,29 @@ pub(crate) struct Kind {
 pub(crate) type Case = (&'static str, &'static str, &'static str);
 
 impl Kind {
-    /// Makes the step of checked keys; `line` is where it stands.
-    pub(crate) fn step(&self, line: u32, fields: &Fields, defaults: &Options) -> Option<Lowered> {
-        let Work { about, ops, run } = (self.lower)(fields, defaults)?;
+    /// Makes the steps of checked keys, nearly always one; `line` is where they stand. None where a
+    /// needed key is missing or wrong.
+    pub(crate) fn steps(&self, line: u32, fields: &Fields, defaults: &Options) -> Vec<Lowered> {
+        let Some(mut work) = (self.lower)(fields, defaults) else { return vec![] };
+        let name = fields.text("name");
+        let rest = std::mem::take(&mut work.rest);
+        let several = !rest.is_empty();
+        let one = |work: Work| {
+            let name = name.as_deref().map(|name| match several {
+                true => format!("{name}: {}", work.about),
+                false => name.to_owned(),
+            });
+            self.step(line, name, work)
+        };
+        std::iter::once(work).chain(rest).map(one).collect()
+    }
+
+    fn step(&self, line: u32, name: Option<String>, work: Work) -> Lowered {
+        let Work { about, ops, run, rest: _ } = work;
         let about = short(&format!("{} {about}", self.section.name));
         let run = run.unwrap_or_default();
-        Some(Lowered {
-            label: fields.text("name").map_or_else(|| about.clone(), |name| short(&name)),
+        Lowered {
+            label: name.map_or_else(|| about.clone(), |name| short(&name)),
             about,
             line,
             ops,
@@ -42,7 +58,7 @@ impl Kind {
             timeout: run.timeout,
             retries: run.retries,
             shell: run.shell.into_iter().next(),
-        })
+        }
     }
 }
 
@@ -54,12 +70,14 @@ pub(crate) struct Work {
     pub(crate) ops: Vec<Op>,
     /// How its programs run, where it runs any of the recipe's.
     pub(crate) run: Option<RunOptions>,
+    /// Further steps that it is: a copy becomes a layer of its own, without being unpacked.
+    pub(crate) rest: Vec<Work>,
 }
 
 impl Work {
     /// Returns the work of one operation that runs no program of the recipe.
     pub(crate) fn of(about: String, op: Op) -> Self {
-        Self { about, ops: vec![op], run: None }
+        Self { about, ops: vec![op], run: None, rest: vec![] }
     }
 }
 

@@ -51,5 +51,5 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
     let about = format!("{} {}", names.join(" "), paths(&files));
     let recommends = fields.boolean("recommends").unwrap_or(false);
     let ops = vec![Op::Packages { names, files, recommends }];
-    Some(Work { about, ops, run: Some(Options::of(fields).over(defaults).limits()) })
+    Some(Work { about, ops, run: Some(Options::of(fields).over(defaults).limits()), rest: vec![] })
 }

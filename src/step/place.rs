@@ -53,7 +53,7 @@ pub(super) fn work(
     let texts = |what: Vec<Located>| what.into_iter().map(|entry| entry.text).collect();
     let about = placed.iter().map(about).collect::<Vec<_>>().join(" ");
     let ops = placed.into_iter().map(|one| op(one.at.text, texts(one.what))).collect();
-    Work { about, ops, run: None }
+    Work { about, ops, run: None, rest: vec![] }
 }
 
 /// Warns of what a step puts where nothing stays: `/tmp` is empty at the start of each step, and of

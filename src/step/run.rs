@@ -78,5 +78,5 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         cwd: options.workdir.clone(),
         mounts: options.mounts.clone(),
     };
-    Some(Work { about, ops: vec![op], run: Some(options) })
+    Some(Work { about, ops: vec![op], run: Some(options), rest: vec![] })
 }

@@ -64,5 +64,5 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         mounts: options.mounts.clone(),
     };
     let ops = files.iter().map(script).collect();
-    Some(Work { about: paths(&files), ops, run: Some(options) })
+    Some(Work { about: paths(&files), ops, run: Some(options), rest: vec![] })
 }

@@ -10,13 +10,14 @@ use crate::recipe::keys;
 use crate::schema::{Mistake, Section};
 use crate::step::{KINDS, Lowered, Options};
 
-/// Reads one step; `None` where it is off, or wrong, which is reported.
+/// Reads one entry, which is nearly always one step; none where it is off, or wrong, which is
+/// reported.
 pub(crate) fn read_step(
     reader: &mut Reader<'_>,
     place: Range<usize>,
     table: &DeTable<'_>,
     defaults: &Options,
-) -> Option<Lowered> {
+) -> Vec<Lowered> {
     let steps = Family {
         noun: "step",
         kinds: keys::kinds().collect(),
@@ -24,12 +25,15 @@ pub(crate) fn read_step(
         without: ("a step without a kind", "what does this step do?"),
     };
     let on = condition(reader, table) != Some(false);
-    let (section, key) = sort(reader, &steps, place, table, two_kinds)?;
-    let kind = KINDS.iter().find(|kind| kind.section.name == section.name)?;
+    let Some((section, key)) = sort(reader, &steps, place, table, two_kinds) else {
+        return vec![];
+    };
+    let found = KINDS.iter().find(|kind| kind.section.name == section.name);
+    let kind = found.expect("`sort` takes it from the table");
     let fields = reader.fields(section, key.clone(), table);
     cross_check(reader, kind.cross_check, &fields, on);
-    let step = kind.step(reader.source.line(key.start), &fields, defaults)?;
-    on.then_some(step)
+    let steps = kind.steps(reader.source.line(key.start), &fields, defaults);
+    if on { steps } else { vec![] }
 }
 
 fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]) {

@@ -27,12 +27,12 @@ pub(crate) fn misspelt_table(name: &str, table: &DeTable<'_>) -> bool {
 
 /// Reads a list of tables; `path` is how its header is written, such as `step` or
 /// `stage.build.step`. The entries that were wrong are not in what comes out.
-pub(crate) fn list<T>(
+pub(crate) fn list<T, R: IntoIterator<Item = T>>(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
     noun: &str,
     path: &str,
-    read: impl Fn(&mut Reader<'_>, Range<usize>, &DeTable<'_>) -> Option<T>,
+    read: impl Fn(&mut Reader<'_>, Range<usize>, &DeTable<'_>) -> R,
 ) -> Option<Vec<T>> {
     let Some((key, node)) = entry(table, noun) else { return Some(vec![]) };
     let help = format!("every {noun} starts with double brackets: `[[{path}]]`");

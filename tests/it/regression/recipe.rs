@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bake::recipe::{self, Diagnostic, Inputs, Recipe};
-use bake::step::Service;
+use bake::step::{Op, Service};
 
 use crate::lab::Lab;
 use crate::tier;
@@ -239,7 +239,10 @@ fn a_test_may_start_several_commands() {
 /// E19: one step may have several targets, which stand on the left.
 #[test]
 fn a_step_may_have_several_targets() {
-    let ops = |step: &str| read(&format!("[[step]]\n{step}\n")).expect(step).steps.remove(0).ops;
+    let all = |recipe: Recipe| -> Vec<Op> {
+        recipe.steps.into_iter().flat_map(|step| step.ops).collect()
+    };
+    let ops = |step: &str| all(read(&format!("[[step]]\n{step}\n")).expect(step));
     let pairs = [
         (
             "copy.'/b/' = ['x', 'y']\ncopy.'/a' = 'z'\nmode = '0600'",
@@ -259,13 +262,12 @@ fn a_step_may_have_several_targets() {
         ),
     ];
     for (short, long) in pairs {
-        let long: Vec<_> =
-            read(long).expect(long).steps.into_iter().flat_map(|step| step.ops).collect();
+        let long = all(read(long).expect(long));
         assert_eq!(ops(short), long, "{short}");
         let text = format!("{HEAD}[[step]]\n{short}\n");
         let formatted = recipe::format(&text, Path::new("x.toml")).expect("TOML");
         let again = recipe::read(&formatted, &Inputs::default()).expect("a recipe");
-        assert_eq!(again.steps[0].ops, long, "{formatted}");
+        assert_eq!(all(again), long, "{formatted}");
     }
 }
 
@@ -324,4 +326,33 @@ fn the_schema_of_a_recipe_is_no_content_of_the_image() {
     assert!(!look());
     lab.write("x.toml", &recipe.replace("./recipe", "./other"));
     assert!(look(), "another file of that name is one like any other");
+}
+
+/// E19: and they are baked; each target of a copy is a layer of its own.
+#[test]
+fn userns_steps_with_several_targets_are_baked() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.write("a", "text of a");
+    lab.write("d/b", "text of b");
+    lab.write("t.j2", "name {{ name }}\n");
+    let steps = "[[step]]\nname = 'both'\ncopy.'/a' = 'a'\ncopy.'/d/' = ['a', 'd/b']\nmode = '0600'\n\
+         [[step]]\ntemplate.'/t/1' = 't.j2'\ntemplate.'/t/2' = 't.j2'\n\
+         [[step]]\nfile.'/f/1' = 'one'\nfile.'/f/2' = 'two'\n\
+         [[step]]\nsymlink.'/l/1' = '/a'\nsymlink.'/l/2' = '../d/b'\n\
+         [[test]]\nfile = '/d/b'\nmode = '0600'\ncontains = 'text of b'\n\
+         [[test]]\nfile = '/l/2'\ncontains = 'text of b'\n\
+         [[test]]\nfile = '/t/2'\ncontains = 'name x'\n\
+         [[test]]\nfile = '/f/1'\ncontains = 'one'\n";
+    lab.write("x.toml", &format!("{HEAD}{steps}"));
+    let built = lab.bake(["build", "x.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    assert!(built.err.contains("both: a") && built.err.contains("both: a d/b"), "{}", built.err);
+    // The same in another store, and from the cache.
+    let digest = built.out.clone();
+    lab.bake(["rm", "x:1"]);
+    let again = lab.bake(["build", "x.toml"]);
+    assert_eq!((again.code, &again.out), (0, &digest), "{}", again.err);
 }
