@@ -69,6 +69,8 @@ pub mod sandbox;
 #[doc(hidden)]
 pub mod schema;
 #[doc(hidden)]
+pub mod serve;
+#[doc(hidden)]
 pub mod step;
 #[doc(hidden)]
 pub mod store;

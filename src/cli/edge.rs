@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::engine::error::Error as BuildError;
@@ -265,6 +266,18 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
         // `From` takes it out: it is an error of a build as it is.
         trial::Error::Job(source) => report("sandbox", FAILED, source),
     }
+}
+
+/// Reports an address on which nobody can listen.
+pub(super) fn listen(address: SocketAddr, error: &io::Error) -> Report {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there; take another port",
+        io::ErrorKind::PermissionDenied => "take another port; those below 1024 are for root",
+        _ => "an address of this machine is needed: 127.0.0.1:5000, 0.0.0.0:5000",
+    };
+    let causes = vec![error.to_string()];
+    let message = io::Error::other(format!("cannot listen on {address}"));
+    Report { causes, hints: vec![hint.to_owned()], ..report("port", FAILED, &message) }
 }
 
 /// Reports an image that was not imported.

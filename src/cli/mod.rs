@@ -25,6 +25,7 @@ mod paper;
 mod reference;
 mod request;
 mod run;
+mod serve;
 mod show;
 mod who;
 
@@ -100,5 +101,6 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Verify(args) => images::verify(ctx, &args),
         Command::Export(args) => export::export(ctx, &args),
         Command::Import(args) => import::import(ctx, &args),
+        Command::Serve(args) => serve::serve(ctx, &args),
     }
 }

@@ -40,3 +40,10 @@ impl Cancel {
         self.0.as_fd()
     }
 }
+
+/// Readable once it has fired, for those who wait for something else as well.
+impl AsFd for Cancel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

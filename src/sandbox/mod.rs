@@ -58,6 +58,7 @@ pub use job::{
 pub use probe::probe;
 pub use request::Request;
 pub use session::{Run, Session};
+pub(crate) use sys::activation_fd;
 
 /// If this process was started as the sandbox's helper: does the work and returns its exit code. To
 /// be called first in `main`, with the type of the program's calls.

@@ -34,6 +34,19 @@ pub(super) fn next_inherited_fd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Takes ownership of descriptor 3, where the caller knows that a service manager has opened it for
+/// this program (sd_listen_fds(3)). `None` where it is not open, and after the first call.
+pub(crate) fn activation_fd() -> Option<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    // SAFETY: F_GETFD only asks about a number.
+    if TAKEN.swap(true, Ordering::SeqCst) || unsafe { libc::fcntl(3, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor is open (just asked) and was so when the program began, so that nothing
+    // in it has opened it; the flag hands it out once, and only helpers take inherited ones otherwise.
+    Some(unsafe { OwnedFd::from_raw_fd(3) })
+}
+
 /// What [`fork`] returned.
 pub(super) enum Forked {
     /// In the new process.

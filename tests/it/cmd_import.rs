@@ -78,13 +78,13 @@ fn what_bake_exports_it_imports_as_it_was() {
 }
 
 /// An OCI layout that can be bent in any way.
-struct Layout<'a> {
-    lab: &'a Lab,
-    name: &'a str,
+pub(crate) struct Layout<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) name: &'a str,
 }
 
 impl Layout<'_> {
-    fn put(&self, media: &str, bytes: &[u8]) -> Descriptor {
+    pub(crate) fn put(&self, media: &str, bytes: &[u8]) -> Descriptor {
         let digest = Digest::of(bytes);
         let path = self.lab.path(self.name).join("blobs/sha256").join(digest.hex());
         fs::create_dir_all(path.parent().expect("below it")).expect("our own directory");
@@ -93,31 +93,31 @@ impl Layout<'_> {
     }
 
     /// One layer with one file, compressed.
-    fn layer(&self) -> (Descriptor, Digest) {
+    pub(crate) fn layer(&self) -> (Descriptor, Digest) {
         let tar = tar(&[Raw::file("etc/motd", b"hello")]);
         let mut blob = vec![];
         let named = compress(&mut &tar[..], &mut blob, Compression::Gzip, 1).expect("memory");
         (self.put(MEDIA_LAYER_GZIP, &blob), named.diff_id)
     }
 
-    fn config(&self, media: &str, diff_ids: &[Digest]) -> Descriptor {
+    pub(crate) fn config(&self, media: &str, diff_ids: &[Digest]) -> Descriptor {
         let mut config = ImageConfig::new(0, &Platform::host());
         config.rootfs.diff_ids = diff_ids.to_vec();
         self.put(media, &config.to_json())
     }
 
-    fn manifest(&self, manifest: &Manifest) -> Descriptor {
+    pub(crate) fn manifest(&self, manifest: &Manifest) -> Descriptor {
         self.put(manifest.media_type.as_deref().unwrap_or(MEDIA_MANIFEST), &manifest.to_json())
     }
 
-    fn index(&self, manifests: Vec<Descriptor>) {
+    pub(crate) fn index(&self, manifests: Vec<Descriptor>) {
         let index = Index { manifests, ..Index::default() };
         let path = self.lab.path(self.name).join("index.json");
         fs::write(path, index.to_json()).expect("our own file");
     }
 
     /// A good image.
-    fn image(&self) -> Manifest {
+    pub(crate) fn image(&self) -> Manifest {
         let (layer, diff_id) = self.layer();
         Manifest::new(self.config(MEDIA_CONFIG, &[diff_id]), vec![layer])
     }

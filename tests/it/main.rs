@@ -32,6 +32,7 @@ mod cmd_import;
 mod cmd_lock;
 mod cmd_promote;
 mod cmd_run;
+mod cmd_serve;
 mod cmd_shell;
 mod cmd_user;
 mod context_copy;

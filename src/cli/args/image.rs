@@ -1,5 +1,6 @@
 //! Arguments of the commands about published images.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -146,6 +147,13 @@ pub(crate) struct VerifyArgs {
     /// Versions to check [default: all]
     #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

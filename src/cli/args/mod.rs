@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
 use self::image::{
     DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, ListArgs,
-    PromoteArgs, RevokeArgs, RmArgs, RunArgs, ShowArgs, VerifyArgs,
+    PromoteArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs, VerifyArgs,
 };
 use self::recipe::{BuildArgs, ExplainArgs, FmtArgs, LockArgs, NewArgs, RecipeArgs, ShellArgs};
 use crate::ui::{ColorChoice, ProgressChoice};
@@ -141,6 +141,17 @@ pub(crate) enum Command {
     ///
     /// Example: bake run web:2.0.0 nginx -t
     Run(RunArgs),
+    /// Serve the published versions to podman, docker, containerd and Kubernetes
+    ///
+    /// A registry that is only read: `podman pull localhost:5000/web:2.0.0`, with versions and
+    /// channels as tags. Nothing is written, and nothing is readable that no published version
+    /// holds. It speaks plain HTTP and knows no users: keep it on loopback, or put a proxy before
+    /// it. Prints its address on stdout once it listens, then a line a request on stderr (with
+    /// --json an object on stdout), and ends on Ctrl-C or SIGTERM. A socket that systemd hands over
+    /// is used in place of --listen.
+    ///
+    /// Example: bake serve --listen 127.0.0.1:5000
+    Serve(ServeArgs),
     /// Bring an image of another tool into the store
     ///
     /// SOURCE is an OCI image layout or an archive, as `skopeo copy`, `podman save` and `docker save`

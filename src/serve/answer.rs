@@ -1,0 +1,234 @@
+//! What a registry answers (OCI distribution-spec 1.1).
+
+use std::fs::File;
+
+use serde_json::json;
+
+use super::request::Request;
+use super::view::{Repository, Views};
+use crate::digest::Digest;
+use crate::image::{Descriptor, Index, MEDIA_INDEX};
+
+/// Most names or tags of one answer.
+const MOST: usize = 1000;
+
+/// An answer to be sent.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Body,
+    /// Of the body that a HEAD leaves out.
+    pub(super) size: Option<u64>,
+}
+
+/// What follows the head of an answer.
+pub(super) enum Body {
+    None,
+    Bytes(Vec<u8>),
+    /// The bytes of a file, from `from` to before `end`.
+    File {
+        file: File,
+        from: u64,
+        end: u64,
+    },
+}
+
+/// An error as the specification has it ("Error Codes").
+struct Refused {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+impl Refused {
+    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+}
+
+/// Returns the answer to a request that could not be read.
+pub(super) fn refused(status: u16) -> Answer {
+    error(Refused::new(status, "UNSUPPORTED", "the request cannot be read"))
+}
+
+fn error(refused: Refused) -> Answer {
+    let Refused { status, code, message } = refused;
+    let body = json!({ "errors": [{ "code": code, "message": message }] });
+    let mut answer = bytes("application/json", body.to_string().into_bytes());
+    answer.status = status;
+    if status == 405 {
+        answer.headers.push(("Allow", "GET, HEAD".to_owned()));
+    }
+    answer
+}
+
+fn bytes(media_type: &str, bytes: Vec<u8>) -> Answer {
+    let headers = vec![("Content-Type", media_type.to_owned())];
+    Answer { status: 200, headers, body: Body::Bytes(bytes), size: None }
+}
+
+/// Answers a request.
+pub(super) fn answer(views: &Views<'_>, request: &Request) -> Answer {
+    let head = request.method == "HEAD";
+    let answer = if head || request.method == "GET" {
+        route(views, request)
+    } else {
+        Err(Refused::new(405, "UNSUPPORTED", "this registry is only read"))
+    };
+    let mut answer = answer.unwrap_or_else(error);
+    if head {
+        answer.size = Some(match &answer.body {
+            Body::None => answer.size.unwrap_or(0),
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File { from, end, .. } => end - from,
+        });
+        answer.body = Body::None;
+    }
+    answer
+}
+
+fn route(views: &Views<'_>, request: &Request) -> Result<Answer, Refused> {
+    let unknown = || Refused::new(404, "NOT_FOUND", "there is no such place");
+    let path = request.path().strip_prefix("/v2").ok_or_else(unknown)?;
+    if matches!(path, "" | "/") {
+        return Ok(bytes("application/json", b"{}".to_vec()));
+    }
+    let path = path.strip_prefix('/').ok_or_else(unknown)?;
+    let view = views.now();
+    if path == "_catalog" {
+        let names = view.names.keys().map(String::as_str);
+        let (page, next) = page(request, names);
+        return Ok(listed(json!({ "repositories": page }), next, "/v2/_catalog", request));
+    }
+    // A name may hold slashes, so the kind is looked for from behind.
+    let parts: Vec<&str> = path.split('/').collect();
+    let [name @ .., kind, last] = &parts[..] else { return Err(unknown()) };
+    let name = name.join("/");
+    let repository = || {
+        let message = format!("no version of {name} is published");
+        view.names.get(&name).ok_or_else(|| Refused::new(404, "NAME_UNKNOWN", message))
+    };
+    match (*kind, *last) {
+        ("tags", "list") => {
+            let (page, next) = page(request, repository()?.tags.keys().map(String::as_str));
+            let list = json!({ "name": name, "tags": page });
+            Ok(listed(list, next, &format!("/v2/{name}/tags/list"), request))
+        }
+        ("manifests", reference) => manifest(views, repository()?, reference, request),
+        ("blobs", digest) => blob(views, repository()?, digest, request),
+        ("referrers", digest) => referrers(repository()?, digest, request),
+        _ => Err(unknown()),
+    }
+}
+
+fn digest(text: &str) -> Result<Digest, Refused> {
+    text.parse().map_err(|_| Refused::new(400, "DIGEST_INVALID", format!("{text} is no digest")))
+}
+
+fn manifest(
+    views: &Views<'_>,
+    repository: &Repository,
+    reference: &str,
+    request: &Request,
+) -> Result<Answer, Refused> {
+    let unknown = || Refused::new(404, "MANIFEST_UNKNOWN", format!("there is no {reference}"));
+    let found = match repository.tags.get(reference) {
+        Some(found) => found,
+        None if reference.contains(':') => {
+            repository.manifests.get(&digest(reference)?).ok_or_else(unknown)?
+        }
+        None => return Err(unknown()),
+    };
+    let read = views.store.read_blob(&found.digest);
+    let read = read.map_err(|error| Refused::new(500, "UNKNOWN", error.to_string()))?;
+    let mut answer = bytes(&found.media_type, read);
+    Ok(named(&mut answer, &found.digest, request).unwrap_or(answer))
+}
+
+/// Adds what names the content; where the client has it already, that is the answer.
+fn named(answer: &mut Answer, digest: &Digest, request: &Request) -> Option<Answer> {
+    let tag = format!("\"{digest}\"");
+    let has = request.unless.as_ref().is_some_and(|tags| {
+        tags.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+    });
+    answer.headers.push(("Docker-Content-Digest", digest.to_string()));
+    answer.headers.push(("ETag", tag));
+    let headers = answer.headers.clone();
+    has.then_some(Answer { status: 304, headers, body: Body::None, size: None })
+}
+
+fn blob(
+    views: &Views<'_>,
+    repository: &Repository,
+    name: &str,
+    request: &Request,
+) -> Result<Answer, Refused> {
+    let digest = digest(name)?;
+    let unknown = || Refused::new(404, "BLOB_UNKNOWN", format!("there is no {digest}"));
+    let size = *repository.blobs.get(&digest).ok_or_else(unknown)?;
+    let descriptor = Descriptor::new("", digest, size);
+    let file = views.store.blob_of(&descriptor).map_err(|_| unknown())?;
+    let mut answer = Answer {
+        status: 200,
+        headers: vec![
+            ("Content-Type", "application/octet-stream".to_owned()),
+            ("Accept-Ranges", "bytes".to_owned()),
+        ],
+        body: Body::None,
+        size: None,
+    };
+    if let Some(answer) = named(&mut answer, &digest, request) {
+        return Ok(answer);
+    }
+    let (from, end) = match request.part(size) {
+        Ok(None) => (0, size),
+        Ok(Some((from, end))) => {
+            answer.status = 206;
+            answer.headers.push(("Content-Range", format!("bytes {from}-{}/{size}", end - 1)));
+            (from, end)
+        }
+        Err(()) => {
+            answer.status = 416;
+            answer.headers.push(("Content-Range", format!("bytes */{size}")));
+            return Ok(answer);
+        }
+    };
+    answer.body = Body::File { file, from, end };
+    Ok(answer)
+}
+
+fn referrers(repository: &Repository, subject: &str, request: &Request) -> Result<Answer, Refused> {
+    let subject = digest(subject)?;
+    let wanted = request.query("artifactType");
+    let all = repository.referrers.get(&subject).into_iter().flatten();
+    let fits = |one: &&Descriptor| wanted.is_none() || one.artifact_type == wanted;
+    let index = Index { manifests: all.filter(fits).cloned().collect(), ..Index::default() };
+    let mut answer = bytes(MEDIA_INDEX, index.to_json());
+    if wanted.is_some() {
+        answer.headers.push(("OCI-Filters-Applied", "artifactType".to_owned()));
+    }
+    Ok(answer)
+}
+
+/// Returns those names behind `last`, at most `n`, and whether there are more.
+fn page<'a>(request: &Request, sorted: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, bool) {
+    let last = request.query("last");
+    let most = request.query("n").and_then(|n| n.parse().ok()).unwrap_or(MOST).min(MOST);
+    let behind = |name: &&str| last.as_deref().is_none_or(|last| *name > last);
+    let mut rest = sorted.filter(behind);
+    let page: Vec<&str> = rest.by_ref().take(most).collect();
+    let more = most > 0 && rest.next().is_some();
+    (page, more)
+}
+
+fn listed(list: serde_json::Value, more: bool, at: &str, request: &Request) -> Answer {
+    let last =
+        ["tags", "repositories"].iter().find_map(|key| list[key].as_array()?.last()?.as_str());
+    let next = last.filter(|_| more).map(|last| {
+        let n = request.query("n").unwrap_or_else(|| MOST.to_string());
+        format!("<{at}?n={n}&last={last}>; rel=\"next\"")
+    });
+    let mut answer = bytes("application/json", list.to_string().into_bytes());
+    answer.headers.extend(next.map(|next| ("Link", next)));
+    answer
+}
