@@ -32,9 +32,9 @@ const WORK: &str = "work-dir";
 #[derive(Debug)]
 pub struct Staging {
     scratch: PathBuf,
+    corner: PathBuf,
+    /// Where jobs write: the corner, or where its `work-dir` leads.
     dir: PathBuf,
-    /// Where jobs write: `dir`, or where its `work-dir` leads.
-    work: PathBuf,
     id: String,
     /// Blobs whose copies in the store may be damaged.
     suspects: Mutex<BTreeSet<Digest>>,
@@ -81,19 +81,19 @@ impl Staging {
         let _: PathBuf = corner.keep();
         let mut staging = Self {
             scratch: scratch.to_owned(),
-            work: dir.clone(),
-            dir,
+            dir: dir.clone(),
+            corner: dir,
             id,
             suspects: Mutex::default(),
             _lock: lock,
         };
         if let Some(work) = work {
             let to = work.join(&staging.id);
-            let link = staging.dir.join(WORK);
+            let link = staging.corner.join(WORK);
             // The symlink first: whoever finds the one finds the other.
             symlink(&to, &link).map_err(|e| writing(system("make", &link, e)))?;
             disk::make_dir(&to, disk::PRIVATE_DIR).map_err(writing)?;
-            staging.work = to;
+            staging.dir = to;
         }
         Ok(staging)
     }
@@ -117,8 +117,8 @@ impl Staging {
             match Lock::try_exclusive(&entry.path().join("lock")) {
                 Ok(Some(lock)) => dead.push(Self {
                     scratch: scratch.to_owned(),
-                    work: work_of(&entry.path()),
-                    dir: entry.path(),
+                    dir: work_of(&entry.path()),
+                    corner: entry.path(),
                     id,
                     suspects: Mutex::default(),
                     _lock: lock,
@@ -158,12 +158,12 @@ impl Staging {
 
     /// The directory where its jobs write: `scratch/ID/`, or one in the work directory.
     pub fn dir(&self) -> &Path {
-        &self.work
+        &self.dir
     }
 
     /// Its directory `scratch/ID/`, on the file system of the store.
     pub(super) fn corner(&self) -> &Path {
-        &self.dir
+        &self.corner
     }
 
     /// Its id: sorts by time of birth; fit for a file name.
@@ -244,21 +244,21 @@ impl Staging {
     }
 
     fn blobs(&self) -> PathBuf {
-        self.dir.join("blobs")
+        self.corner.join("blobs")
     }
 
     fn clear(&self) -> Result<(), Error> {
-        if self.work != self.dir {
-            remove_tree(&self.work).map_err(writing)?;
+        if self.dir != self.corner {
+            remove_tree(&self.dir).map_err(writing)?;
         }
-        let entries = match fs::read_dir(&self.dir) {
+        let entries = match fs::read_dir(&self.corner) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(writing(system("list", &self.dir, e))),
+            Err(e) => return Err(writing(system("list", &self.corner, e))),
         };
         let mut failed = None;
         for entry in entries {
-            let entry = entry.map_err(|e| writing(system("list", &self.dir, e)))?;
+            let entry = entry.map_err(|e| writing(system("list", &self.corner, e)))?;
             if entry.file_name() == "lock" {
                 continue;
             }
@@ -273,7 +273,7 @@ impl Staging {
         // The lock goes last, and not while somebody looks for dead staging areas: without it this
         // would look like one.
         let _burial = door(&self.scratch)?;
-        remove_tree(&self.dir).map_err(writing)
+        remove_tree(&self.corner).map_err(writing)
     }
 }
 
