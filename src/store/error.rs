@@ -27,8 +27,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// Another user could replace what is in the directory that was named as the store.
-    #[error("cannot use {} as a store: it belongs to user {owner} (mode {mode:04o}), who could replace what is in it", path.display())]
+    /// Another user could replace what is in the directory that was named as the store, or to work in.
+    #[error("cannot use {}: it belongs to user {owner} (mode {mode:04o}), who could replace what is in it", path.display())]
     OfAnother {
         /// The directory.
         path: PathBuf,

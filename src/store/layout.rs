@@ -1,7 +1,8 @@
 //! An open store: where everything lies, its blobs, its lock.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Write`] where the directory cannot be made, or belongs to another user.
+    /// Where the directory cannot be made; [`Error::OfAnother`] where it belongs to another user.
     pub fn working_in(mut self, dir: &Path) -> Result<Self, Error> {
         let dir = std::path::absolute(dir).map_err(|e| writing(system("find", dir, e)))?;
         let own = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
@@ -72,11 +73,12 @@ impl Store {
         let work = dir.join(&name[..16]);
         if !self.to_read {
             files::create_dirs(&dir, disk::PRIVATE_DIR).map_err(writing)?;
-            for path in [&work, &work.join("staging")] {
-                disk::make_dir(path, disk::PRIVATE_DIR).map_err(writing)?;
-            }
-            // Unpacked roots hold setuid programs, and what is written here becomes an image.
+            // What is written here becomes an image, and unpacked roots hold setuid programs: nobody
+            // else may reach it, nor have made it.
+            disk::make_dir(&work, disk::PRIVATE_DIR).map_err(writing)?;
+            check_own(&work)?;
             disk::set_mode(&work, disk::PRIVATE_DIR).map_err(writing)?;
+            disk::make_dir(&work.join("staging"), disk::PRIVATE_DIR).map_err(writing)?;
         }
         self.work = Some(work);
         Ok(self)
@@ -175,6 +177,16 @@ impl Store {
     pub(super) fn scratch(&self) -> PathBuf {
         self.dir.join("scratch")
     }
+}
+
+/// Refuses a directory that another user has made, or a symlink in its place.
+fn check_own(dir: &Path) -> Result<(), Error> {
+    let found = fs::symlink_metadata(dir).map_err(|e| reading(system("look at", dir, e)))?;
+    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    Err(Error::OfAnother { path: dir.to_owned(), owner, mode })
 }
 
 /// Reads an open blob of `size` bytes whole and makes sure that it is what it is named for.

@@ -298,6 +298,11 @@ fn root_a_store_on_overlayfs_says_what_to_do_and_works_elsewhere() {
     bake(&["gc", "--cache-older-than", "0s"]);
     assert_eq!(layers(), 0);
     assert_eq!(lab.bake(["build", "tiny.toml", "--set-version", "3"]).code, 10);
+    // What another user has made there is not used.
+    let own = fs::read_dir(lab.path("work")).unwrap().next().unwrap().unwrap().path();
+    std::os::unix::fs::chown(&own, Some(4321), None).unwrap();
+    let ran = lab.bake(["--work-dir", "work", "build", "tiny.toml", "--set-version", "3"]);
+    assert!(ran.code != 0 && ran.err.contains("4321"), "{} {}", ran.code, ran.err);
     let there = lab.bake(["doctor", "--store", "elsewhere"]);
     assert_eq!(there.code, 0, "{}", there.out);
     assert!(there.out.contains("file system: "), "{}", there.out);
