@@ -118,7 +118,7 @@ impl Failure {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot download {url}")]
 pub struct Error {
-    /// Place among the [`Want`]s.
+    /// Place among the downloads wanted ([`fetch::Want`](super::fetch::Want)).
     pub index: usize,
     /// From where, without credentials.
     pub url: String,

@@ -248,6 +248,9 @@ mod tests {
             "[[step]]\nrun = 'x'\n# e\n# f\nenv.A = 1  # g\n",
         );
         check("[[step]]\nrun = 'x'\n[step.env]\n", "[[step]]\nrun = 'x'\nenv = {}\n");
+        let targets = "[[step]]\ncopy.\"/b/\" = ['y']\ncopy.\"/a\" = 'x'\nmode = '0600'\n";
+        check("[[step]]\nmode = '0600'\ncopy = { '/b/' = ['y'], '/a' = 'x' }\n", targets);
+        check("[[step]]\nmode = '0600'\n[step.copy]\n'/b/' = ['y']\n'/a' = 'x'\n", targets);
         check("[config]\nenv={A=1,B=2}\n", "[config]\nenv = { A = 1, B = 2 }\n");
         check(
             "[image]\n[image.labels]\n\"a.b\"='c'\n",
