@@ -60,7 +60,8 @@ pub const TEMPLATES: &[Template] = &[
         "Apache with a site",
         ["recipe.toml", "README.md", "apache2.conf.j2", "site/index.html", "site/healthz"]
     ),
-    template!("database-postgresql", "PostgreSQL with its data in a volume", ["recipe.toml", "README.md", "entrypoint.sh" executable]),
+    template!("database-postgresql", "PostgreSQL with its data in a \
+        volume", ["recipe.toml", "README.md", "entrypoint.sh" executable]),
     template!(
         "static-binary",
         "one statically linked program and nothing else",
@@ -82,7 +83,8 @@ pub enum Error {
     },
     /// Not a name an image can have.
     #[error(
-        "\"{name}\" cannot be an image's name: lower-case letters and digits, with single `.`, `_`, `-` or `/` between them"
+        "\"{name}\" cannot be an image's name: lower-case letters and digits, with single `.`, \
+            `_`, `-` or `/` between them"
     )]
     Name {
         /// As given.
@@ -104,9 +106,9 @@ pub enum Error {
     },
 }
 
-/// Writes the files of `template` for an image called `name` into the directory `dir`, which is made
-/// if missing, with the JSON Schema of recipes that they name; returns their paths. Never overwrites
-/// anything; all files are written or none.
+/// Writes the files of `template` for an image called `name` into the directory `dir`, which is
+/// made if missing, with the JSON Schema of recipes that they name; returns their paths. Never
+/// overwrites anything; all files are written or none.
 ///
 /// # Errors
 /// See [`Error`].

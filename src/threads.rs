@@ -66,7 +66,8 @@ fn explained(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::WouldBlock && error.raw_os_error().is_some() {
         return error;
     }
-    let why = "cannot start a thread: the limit of this user (ulimit -u) or of this cgroup (pids.max) is reached";
+    let why = "cannot start a thread: the limit of this user (ulimit -u) or of this cgroup \
+        (pids.max) is reached";
     io::Error::new(error.kind(), why)
 }
 

@@ -116,8 +116,8 @@ impl Files {
         Ok(())
     }
 
-    /// Makes the group, or brings it to `gid`; `prefer` is taken when free and nothing else is
-    /// said.
+    /// Makes the group, or brings it to `gid`; `prefer` is taken when free and no other is
+    /// given.
     fn group(
         &mut self,
         name: &str,
@@ -190,7 +190,10 @@ impl Files {
         } else {
             &["/bin/bash", "/bin/sh"]
         };
-        let has = |shell: &&&str| matches!(root.final_spot(Path::new(shell)), Ok(Some(spot)) if matches!(root.look(&spot), Ok(Some(_))));
+        let has = |shell: &&&str| match root.final_spot(Path::new(shell)) {
+            Ok(Some(spot)) => matches!(root.look(&spot), Ok(Some(_))),
+            _ => false,
+        };
         let shell = user
             .shell
             .or_else(|| shells.iter().find(has).copied())
@@ -247,7 +250,8 @@ impl Files {
         }
         if let Some(other) = self.group.find(user.name).and_then(|l| self.group.number(l, 2)) {
             let why = format!(
-                "no group has the id {gid}, and the group \"{}\" has {other}; make the group in a `group` step first",
+                "no group has the id {gid}, and the group \"{}\" has {other}; make the group in a \
+                    `group` step first",
                 user.name
             );
             return Err(Error::refused(format!("user \"{}\"", user.name), why));

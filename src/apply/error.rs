@@ -33,7 +33,8 @@ pub enum Error {
     },
     /// The place does not belong to the image (a memory file system, or a file shown during the
     /// build only).
-    #[error("{} would not stay in the image: {} is a mount that exists during the build only; choose another place", path.display(), mount.display())]
+    #[error("{} would not stay in the image: {} is a mount that exists during the build only; \
+        choose another place", path.display(), mount.display())]
     Fleeting {
         /// Image path.
         path: PathBuf,
@@ -49,7 +50,8 @@ pub enum Error {
         why: &'static str,
     },
     /// A user or group that the image does not have.
-    #[error("the image has no {kind} \"{name}\"{}; make it in a `{kind}` step before this one, or write a number", self::near(.near))]
+    #[error("the image has no {kind} \"{name}\"{}; make it in a `{kind}` step before this one, or \
+        write a number", self::near(.near))]
     NoSuchName {
         /// `user` or `group`.
         kind: &'static str,

@@ -107,7 +107,8 @@ fn url_name(url: &str) -> Result<String, Error> {
     let bad = || {
         Error::refused(
             url,
-            "has no file name at its end; give the download's `to` a file name instead of a directory",
+            "has no file name at its end; give the download's `to` a file name instead of a \
+                directory",
         )
     };
     let mut bytes = vec![];

@@ -302,7 +302,8 @@ mod tests {
         let cases = [
             ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nblue", 200, Some("lu"), ""),
             (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbl\r\n2\r\nue\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
+                    chunked\r\n\r\n2\r\nbl\r\n2\r\nue\r\n0\r\n\r\n",
                 200,
                 Some("blue"),
                 "",

@@ -52,7 +52,8 @@ fn deb822(source: &Source<'_>, ring: &Path) -> Result<String, Error> {
     {
         return Err(Error::refused(
             what(),
-            "a repository's name is made of letters, digits, `_`, `.` and `-`, as apt takes no other",
+            "a repository's name is made of letters, digits, `_`, `.` and `-`, as apt takes no \
+                other",
         ));
     }
     let one_word = |field: &str, text: &str| match text.is_empty()
@@ -74,7 +75,8 @@ fn deb822(source: &Source<'_>, ring: &Path) -> Result<String, Error> {
         let why = match exact {
             true => "a suite that ends in `/` is an exact path and takes no components",
             false => {
-                "a suite needs components, such as components = [\"main\"]; only one that ends in `/` has none"
+                "a suite needs components, such as components = [\"main\"]; only one that ends in \
+                    `/` has none"
             }
         };
         return Err(Error::refused(what(), why));

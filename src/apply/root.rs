@@ -19,7 +19,7 @@ use crate::files::{self, Links, RootDir};
 use crate::rootfs::accounts::Ids;
 use crate::rootfs::resolve;
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// A directory held open in which all paths are resolved.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Root {
     /// gets the time `epoch` (seconds since 1970) and, where no other is given, the owner this
     /// process runs as: root inside the namespace.
     pub fn open(path: &Path, epoch: i64) -> Result<Self, Error> {
-        let fd = rustix::fs::open(path, FOLDER, Mode::empty())
+        let fd = rustix::fs::open(path, DIRECTORY, Mode::empty())
             .map_err(|e| Error::system("open the root", path)(e.into()))?;
         let own = Ids {
             uid: rustix::process::geteuid().as_raw(),
@@ -162,7 +162,7 @@ impl Root {
         }
         let doing = "make the directory";
         let fd =
-            rustix::fs::openat(&*spot.dir, &spot.name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
+            rustix::fs::openat(&*spot.dir, &spot.name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
                 .map_err(|e| Error::system(doing, &spot.shown)(e.into()))?;
         self.settle(fd.as_fd(), attr, &spot.shown)?;
         self.stamp(fd.as_fd(), &spot.shown)?;

@@ -15,13 +15,13 @@ use crate::step::ServiceState;
 use crate::suggest::{alike, near};
 
 /// Where systemd looks, first to last; `/run` is not part of an image.
-const FOLDERS: [&str; 4] = [
+const DIRECTORIES: [&str; 4] = [
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
-const OURS: &str = FOLDERS[0];
+const OURS: &str = DIRECTORIES[0];
 const NOWHERE: &str = "/dev/null";
 const MAX_UNIT: u64 = 1 << 20;
 const MAX_ALIASES: usize = 8;
@@ -66,7 +66,7 @@ fn find_by(root: &Root, name: &Name, depth: usize) -> Result<Option<Unit>, Error
     for file_name in
         std::iter::once(name.full()).chain(name.template().filter(|_| !name.is_template()))
     {
-        for directory in FOLDERS {
+        for directory in DIRECTORIES {
             let path = Path::new(directory).join(&file_name);
             let Some(spot) = root.spot(&path)? else { continue };
             let Some(found) = root.look(&spot)? else { continue };
@@ -101,10 +101,11 @@ fn find_by(root: &Root, name: &Name, depth: usize) -> Result<Option<Unit>, Error
 
 fn missing(root: &Root, name: &Name) -> Error {
     let full = name.full();
-    if !FOLDERS.iter().any(|f| root.is_directory(Path::new(f))) {
+    if !DIRECTORIES.iter().any(|f| root.is_directory(Path::new(f))) {
         return Error::refused(
             what(&full),
-            "the image has no systemd units; a `packages` step that brings the service must stand before this one",
+            "the image has no systemd units; a `packages` step that brings the service must stand \
+                before this one",
         );
     }
     let stem = full.strip_suffix(".service").unwrap_or(&full);
@@ -118,7 +119,7 @@ fn missing(root: &Root, name: &Name) -> Error {
         return Error::refused(what(&full), why);
     }
     let mut known = BTreeSet::new();
-    for directory in FOLDERS {
+    for directory in DIRECTORIES {
         known.extend(
             root.names(Path::new(directory))
                 .unwrap_or_default()
@@ -134,7 +135,8 @@ fn missing(root: &Root, name: &Name) -> Error {
     Error::refused(
         what(&full),
         format!(
-            "the image has no such unit{near}; a `packages` step that brings it must stand before this one"
+            "the image has no such unit{near}; a `packages` step that brings it must stand before \
+                this one"
         ),
     )
 }
@@ -159,7 +161,8 @@ fn enable(root: &Root, unit: Unit, seen: &mut BTreeSet<String>, asked: bool) -> 
         return Ok(());
     }
     if unit.install.is_empty() && asked {
-        let why = "has no [Install] section and cannot be enabled: other units start it, or it is started by hand";
+        let why = "has no [Install] section and cannot be enabled: other units start it, or it is \
+            started by hand";
         return Err(Error::refused(what(&full), why));
     }
     if unit.masked {
@@ -302,7 +305,8 @@ fn mask(root: &Root, unit: &Unit) -> Result<(), Error> {
     let spot = root.make_spot(&path)?;
     match root.look(&spot)? {
         Some(found) if found.kind != FileType::Symlink => {
-            let why = "is a unit file of the image's own, and a mask would take its place; remove it in a `remove` step instead";
+            let why = "is a unit file of the image's own, and a mask would take its place; remove \
+                it in a `remove` step instead";
             Err(Error::in_the_way(&path, why))
         }
         _ => root.put_link(&spot, NOWHERE.as_ref(), root.own()),
@@ -311,7 +315,7 @@ fn mask(root: &Root, unit: &Unit) -> Result<(), Error> {
 
 fn unmask(root: &Root, name: &Name) -> Result<(), Error> {
     unlink_if(root, &Path::new(OURS).join(name.full()), |target| target == NOWHERE)?;
-    for directory in &FOLDERS[1..] {
+    for directory in &DIRECTORIES[1..] {
         let path = Path::new(directory).join(name.full());
         if let Some(spot) = root.spot(&path)?
             && let Some(Found { kind: FileType::Symlink, .. }) = root.look(&spot)?

@@ -170,7 +170,10 @@ mod tests {
 
     #[test]
     fn only_the_install_section_counts() {
-        let text = "[Unit]\nAlso=no.service\n[Service]\nExecStart=/bin/x \\\n  [Install]\n# c\n[Install]\nWantedBy=multi-user.target \\\n; in between\n graphical.target\nAlias=\nAlias=a.service b.service\nDefaultInstance=tty1\nWhat=else\n[X-More]\nWantedBy=no.target\n";
+        let text = "[Unit]\nAlso=no.service\n[Service]\nExecStart=/bin/x \\\n  [Install]\n# \
+            c\n[Install]\nWantedBy=multi-user.target \\\n; in between\n \
+            graphical.target\nAlias=\nAlias=a.service \
+            b.service\nDefaultInstance=tty1\nWhat=else\n[X-More]\nWantedBy=no.target\n";
         let expected = Install {
             wanted_by: words(&["multi-user.target", "graphical.target"]),
             alias: words(&["a.service", "b.service"]),

@@ -103,12 +103,14 @@ pub(super) fn unpack(
             }
             Kind::Fifo | Kind::Device => {
                 return Err(refuse_entry(
-                    "is a device or fifo; only files, directories, symlinks and hard links are unpacked",
+                    "is a device or fifo; only files, directories, symlinks and hard links are \
+                        unpacked",
                 ));
             }
             Kind::Whiteout | Kind::Opaque => {
                 return Err(refuse_entry(
-                    "has a whiteout: this is the layer of an image, which a `download` does not unpack",
+                    "has a whiteout: this is the layer of an image, which a `download` does not \
+                        unpack",
                 ));
             }
         }
@@ -144,7 +146,8 @@ fn known_form(archive: &mut File) -> Result<(), String> {
         _ => return Ok(()),
     };
     Err(format!(
-        "is {name}; bake unpacks tar, plain or with gzip, xz or zstd. Leave `unpack` out and unpack it in a `run` step"
+        "is {name}; bake unpacks tar, plain or with gzip, xz or zstd. Leave `unpack` out and \
+            unpack it in a `run` step"
     ))
 }
 

@@ -43,7 +43,8 @@ pub(super) fn check(user: &User<'_>) -> Result<(), Error> {
     if let Some(hash) = user.password
         && !is_hash(hash)
     {
-        let why = "password is not a crypt hash such as `openssl passwd -6` prints; a recipe never holds a password in clear";
+        let why = "password is not a crypt hash such as `openssl passwd -6` prints; a recipe never \
+            holds a password in clear";
         return Err(Error::refused(what(), why));
     }
     match user.ssh_keys.iter().position(|key| !is_public_key(key)) {
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_told_from_passwords() {
+    fn hashes_are_distinguished_from_passwords() {
         for good in [
             "$6$rounds=5000$abcd$0123456789012345678901234567890123456789",
             "$y$j9T$8JHSq0gKJMnbUzYqk5w3b0$4k6l7gGQ2uM0Vn3ZL1UuZt0J5p0rJ2mZ0mRk0mC0r5A",
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn public_keys_are_told_from_other_lines() {
+    fn public_keys_are_distinguished_from_other_lines() {
         for good in [
             "ssh-ed25519 AAAAC3Nz someone@somewhere",
             "  ssh-rsa AAAAB3 ",

@@ -11,7 +11,8 @@ use crate::rootfs::accounts::Ids;
 pub(super) fn directory_in_the_way(shown: &Path) -> Error {
     let path = shown.display();
     let why = format!(
-        "is a directory and a file cannot take its place; write \"{path}/\" to put the file into it, or remove it first"
+        "is a directory and a file cannot take its place; write \"{path}/\" to put the file into \
+            it, or remove it first"
     );
     Error::in_the_way(shown, why)
 }
@@ -20,7 +21,8 @@ pub(super) fn directory_in_the_way(shown: &Path) -> Error {
 pub(super) fn link_to_directory_in_the_way(shown: &Path) -> Error {
     let path = shown.display();
     let why = format!(
-        "is a symlink to a directory; write \"{path}/\" to put the file into that directory, or remove the symlink first"
+        "is a symlink to a directory; write \"{path}/\" to put the file into that directory, or \
+            remove the symlink first"
     );
     Error::in_the_way(shown, why)
 }

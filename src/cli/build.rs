@@ -79,7 +79,11 @@ fn result(ctx: &Ctx<'_>, baked: &Baked) {
     if ctx.ui.json() {
         let seconds = (baked.took.as_secs_f64() * 1000.0).round() / 1000.0;
         let Baked { name, version, digest, already, .. } = baked;
-        ctx.ui.object("baked", json!({ "name": name, "version": version, "digest": digest, "cached": already, "seconds": seconds }));
+        ctx.ui.object(
+            "baked",
+            json!({ "name": name, "version": version, "digest": digest,
+            "cached": already, "seconds": seconds }),
+        );
     } else {
         ctx.ui.result(&format!("{} {}", baked.image, baked.digest));
     }
@@ -156,7 +160,8 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
             if ctx.ui.json() {
                 ctx.ui.object(
                     "locked",
-                    json!({ "recipe": absolute(recipe), "lock": absolute(&path), "changed": changed }),
+                    json!({ "recipe": absolute(recipe), "lock": absolute(&path),
+                        "changed": changed }),
                 );
             } else {
                 ctx.ui.result(&clean(&path.to_string_lossy()));

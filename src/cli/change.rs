@@ -113,7 +113,8 @@ mod tests {
         let what = vec![What::Content, What::Mode, What::Owner, What::Capability];
         assert_eq!(
             line(&Change::changed(b"bin/ping", what, cap, other)),
-            "changed  /bin/ping  content (3 B → 5 B), mode 0755 → 0600, owner 0:0 → 33:7, capability cap_net_raw=ep → none"
+            "changed  /bin/ping  content (3 B → 5 B), mode 0755 → 0600, owner 0:0 → 33:7, \
+                capability cap_net_raw=ep → none"
         );
         let link = |target: &str| node(Kind::Symlink(target.as_bytes().to_vec()), 0o777);
         assert_eq!(

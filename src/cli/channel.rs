@@ -44,7 +44,8 @@ pub(super) fn promote(ctx: &Ctx<'_>, args: &PromoteArgs) -> Result<u8, Report> {
             .collect();
         ctx.ui.object(
             "promoted",
-            json!({ "name": channel.name, "channel": channel.channel, "version": number, "digest": digest,
+            json!({ "name": channel.name, "channel": channel.channel, "version": number,
+                "digest": digest,
                 "was": was.map(|was| was.version), "already": already, "passed": passed }),
         );
         return Ok(edge::OK);
@@ -88,7 +89,11 @@ pub(super) fn revoke(ctx: &Ctx<'_>, args: &RevokeArgs) -> Result<u8, Report> {
     if args.undo {
         let done = store.restore(&wanted, why, &who()).map_err(|error| edge::store(&error))?;
         if ctx.ui.json() {
-            ctx.ui.object("restored", json!({ "name": done.image.name, "version": done.image.version, "digest": done.digest, "why": why }));
+            ctx.ui.object(
+                "restored",
+                json!({ "name": done.image.name,
+                "version": done.image.version, "digest": done.digest, "why": why }),
+            );
         } else {
             ctx.ui.say(&clean(&format!("{} may be used again", done.image)));
         }
@@ -97,7 +102,8 @@ pub(super) fn revoke(ctx: &Ctx<'_>, args: &RevokeArgs) -> Result<u8, Report> {
     let done = store.revoke(&wanted, why, &who()).map_err(|error| edge::store(&error))?;
     let Revocation { image, digest, at, by, why, .. } = &done.revocation;
     if ctx.ui.json() {
-        let fields = json!({ "name": image.name, "version": image.version, "digest": digest, "at": at, "by": by, "why": why,
+        let fields = json!({ "name": image.name, "version": image.version, "digest": digest,
+            "at": at, "by": by, "why": why,
             "already": done.already, "channels": done.channels, "descendants": done.descendants });
         ctx.ui.object("revoked", fields);
         return Ok(edge::OK);
@@ -214,7 +220,8 @@ fn channels(
             None => None,
         };
         if ctx.ui.json() {
-            let fields = json!({ "name": reference.name, "channel": reference.channel, "version": to.version, "digest": to.digest,
+            let fields = json!({ "name": reference.name, "channel": reference.channel,
+                "version": to.version, "digest": to.digest,
                 "since": since, "by": by, "state": state });
             ctx.ui.object("channel", fields);
         } else {
@@ -291,7 +298,8 @@ fn history(
     if ctx.ui.json() {
         for Turned { at, what, image, version, digest, by, why } in turns {
             let (name, channel) = (image.name, image.channel);
-            let fields = json!({ "at": at, "what": what, "name": name, "channel": channel, "version": version, "digest": digest,
+            let fields = json!({ "at": at, "what": what, "name": name, "channel": channel,
+                "version": version, "digest": digest,
                 "by": by, "why": why });
             ctx.ui.object("turn", fields);
         }

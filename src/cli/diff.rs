@@ -48,7 +48,8 @@ fn alike(diff: &Diff) -> String {
         return format!("{before} and {after} are one image, {}\n", diff.after.digest);
     }
     format!(
-        "{before} and {after} hold the same packages, files and settings; their layers or history differ\n"
+        "{before} and {after} hold the same packages, files and settings; their layers or history \
+            differ\n"
     )
 }
 

@@ -120,16 +120,22 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             Report { hints: vec![hint], ..report("recipe", USAGE, error) }
         }
         BuildError::Lock { path, .. } => {
-            let hint = format!("remove {} and run `bake lock {}` to make it anew", path.display(), lock_hint.display());
+            let hint = format!(
+                "remove {} and run `bake lock {}` to make it \
+                anew",
+                path.display(),
+                lock_hint.display()
+            );
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
         BuildError::NotLocked { .. } => {
             let hint = format!("run `bake lock {}` and commit the lock file", lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
-        BuildError::Broken { hint, .. } => {
-            Report { hints: [hint.clone()].into_iter().chain(nothing()).collect(), ..report("image", FAILED, error) }
-        }
+        BuildError::Broken { hint, .. } => Report {
+            hints: [hint.clone()].into_iter().chain(nothing()).collect(),
+            ..report("image", FAILED, error)
+        },
         BuildError::Step { label, recipe, line, why, tail, log, .. } => {
             let report = Report {
                 causes: why.reasons(),
@@ -145,7 +151,8 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
         }
         BuildError::Trial(error) => trial(error, nothing()),
         BuildError::Base { recipe, line, source, tail, log, .. } => {
-            let mut report = report(if source.is_network() { "network" } else { "base" }, FAILED, error);
+            let mut report =
+                report(if source.is_network() { "network" } else { "base" }, FAILED, error);
             report.recipe = Some(recipe.clone());
             report.line = Some(*line);
             report.output = tail.clone();
@@ -161,16 +168,26 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             hints: nothing().into_iter().collect(),
             ..report("base", FAILED, error)
         },
-        BuildError::RecipeCycle { .. } | BuildError::SameImage { .. } => report("recipe", USAGE, error),
-        BuildError::Context { recipe, .. } => Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) },
+        BuildError::RecipeCycle { .. } | BuildError::SameImage { .. } => {
+            report("recipe", USAGE, error)
+        }
+        BuildError::Context { recipe, .. } => {
+            Report { recipe: Some(recipe.clone()), ..report("context", USAGE, error) }
+        }
         BuildError::VersionTaken { image, have, recipe } => {
             let name = image.split_once(':').map_or(image.as_str(), |(name, _)| name);
             Report {
-                causes: vec![format!("{image} is {have}, and the result differs from it; a version is one content, for ever")],
+                causes: vec![format!(
+                    "{image} is {have}, and the result differs from it; a version \
+                    is one content, for ever"
+                )],
                 recipe: Some(recipe.clone()),
                 hints: vec![
                     "raise `version` in the recipe, or give --set-version".to_owned(),
-                    format!("if nobody uses it yet: `bake rm {image}`; what is published: `bake list {name}`"),
+                    format!(
+                        "if nobody uses it yet: `bake rm {image}`; what is published: `bake \
+                        list {name}`"
+                    ),
                 ],
                 ..report("version-taken", FAILED, error)
             }
@@ -181,18 +198,35 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             line: Some(*line),
             step: Some(label.clone()),
             hints: std::iter::once(
-                "pin what the step takes from the world (time, network, random numbers), then `bake build --no-cache=STEP`".to_owned(),
+                "pin what the step takes from the world (time, network, random numbers), then \
+                    `bake build --no-cache=STEP`"
+                    .to_owned(),
             )
             .chain(nothing())
             .collect(),
             ..report("unreproducible", FAILED, error)
         },
         BuildError::NoStep { steps, recipe, .. } => {
-            let named = steps.iter().enumerate().skip(1).map(|(at, label)| format!("{at} ({label})"));
+            let named = steps.iter().enumerate().skip(1).map(|(at, label)| {
+                format!(
+                    "{at} \
+                ({label})"
+                )
+            });
             let all: Vec<String> = std::iter::once("base".to_owned()).chain(named).collect();
-            Report { recipe: Some(recipe.clone()), hints: vec![format!("it has {}", all.join(", "))], ..report("usage", USAGE, error) }
+            Report {
+                recipe: Some(recipe.clone()),
+                hints: vec![format!(
+                    "it has \
+                {}",
+                    all.join(", ")
+                )],
+                ..report("usage", USAGE, error)
+            }
         }
-        BuildError::OtherFailed => Report { hints: nothing().into_iter().collect(), ..report("step", FAILED, error) },
+        BuildError::OtherFailed => {
+            Report { hints: nothing().into_iter().collect(), ..report("step", FAILED, error) }
+        }
         BuildError::Job(source) => job(source, error.no_room(), nothing()),
     }
 }
@@ -243,7 +277,9 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
             ..report("config", FAILED, error)
         },
         trial::Error::NoTests { .. } => {
-            let hint = "add `[[test]]` to its recipe and run `bake build` again: the image is not made anew for that".to_owned();
+            let hint = "add `[[test]]` to its recipe and run `bake build` again: the image is not \
+                made anew for that"
+                .to_owned();
             Report { hints: vec![hint], ..report("no-tests", FAILED, error) }
         }
         trial::Error::NothingToRun { image } => {
@@ -370,34 +406,68 @@ pub(super) fn store(error: &store::Error) -> Report {
         report.causes.extend(passed.iter().map(|one| format!("passed over {one}")));
     }
     report.hints.extend(match error {
-        store::Error::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
+        store::Error::NotFound { near, .. } if !near.is_empty() => Some(format!(
+            "did you mean \
+            {}?",
+            near.join(" or ")
+        )),
         store::Error::NotFound { .. } => Some("`bake list` shows what is there".to_owned()),
         store::Error::NoVersion { .. } => Some("write NAME:VERSION".to_owned()),
-        store::Error::NoChannel { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(" or "))),
+        store::Error::NoChannel { near, .. } if !near.is_empty() => Some(format!(
+            "did you mean \
+            {}?",
+            near.join(" or ")
+        )),
         store::Error::NoChannel { reference, .. } => {
             let channel = reference.channel.as_deref().unwrap_or("CHANNEL");
             Some(format!("`bake promote {}:VERSION {channel}` makes it", reference.name))
         }
-        store::Error::NotAChannel { reference } => Some(format!("write {}@CHANNEL; `bake list --channels` shows them", reference.name)),
+        store::Error::NotAChannel { reference } => Some(format!(
+            "write {}@CHANNEL; `bake list \
+            --channels` shows them",
+            reference.name
+        )),
         store::Error::ChannelGone { reference, .. } => {
-            let (name, channel) = (&reference.name, reference.channel.as_deref().unwrap_or("CHANNEL"));
-            Some(format!("`bake promote --back {reference}` or `bake promote {name}:VERSION {channel}`"))
+            let (name, channel) =
+                (&reference.name, reference.channel.as_deref().unwrap_or("CHANNEL"));
+            Some(format!(
+                "`bake promote --back {reference}` or `bake promote {name}:VERSION \
+                {channel}`"
+            ))
         }
-        store::Error::NoEarlier { reference, .. } => Some(format!("`bake list --history {reference}` shows where it has pointed")),
-        store::Error::Untested { reference } => Some(format!("`bake test {reference}` runs its tests")),
+        store::Error::NoEarlier { reference, .. } => Some(format!(
+            "`bake list --history \
+            {reference}` shows where it has pointed"
+        )),
+        store::Error::Untested { reference } => Some(format!(
+            "`bake test {reference}` runs its \
+            tests"
+        )),
         store::Error::Revoked { reference, revocation } => {
             let who = format!("by {} at {}", revocation.by, revocation.at);
             Some(format!("revoked {who}; `bake revoke --undo {reference} --why …` takes that back"))
         }
-        store::Error::NotRevoked { .. } => Some("`bake list --history` shows what was revoked".to_owned()),
+        store::Error::NotRevoked { .. } => Some(
+            "`bake list --history` shows what was \
+            revoked"
+                .to_owned(),
+        ),
         store::Error::InChannel { channels, .. } => {
             let first = channels.first().cloned().unwrap_or_default();
-            Some(format!("point it elsewhere with `bake promote`, end it with `bake promote --end {first}`, or give --force"))
+            Some(format!(
+                "point it elsewhere with `bake promote`, end it with `bake promote --end \
+                {first}`, or give --force"
+            ))
         }
-        store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => {
-            Some("`bake verify` looks at everything; `bake rm` and a new build repair a version".to_owned())
-        }
-        store::Error::Unwritable { .. } | store::Error::NotAStore { .. } | store::Error::NotADirectory { .. } | store::Error::Disk { .. } => {
+        store::Error::Corrupt { .. } | store::Error::MissingBlob { .. } => Some(
+            "`bake verify` looks at everything; `bake rm` and a new build repair a \
+                version"
+                .to_owned(),
+        ),
+        store::Error::Unwritable { .. }
+        | store::Error::NotAStore { .. }
+        | store::Error::NotADirectory { .. }
+        | store::Error::Disk { .. } => {
             Some("name another store with --store DIR or BAKE_STORE".to_owned())
         }
         store::Error::Full { .. } => Some(ROOM.to_owned()),

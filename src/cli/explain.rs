@@ -47,7 +47,8 @@ fn show(ctx: &Ctx<'_>, explained: &Explained) {
         let recipe = absolute(&explained.recipe);
         ctx.ui.object(
             "explained",
-            json!({ "image": explained.image, "baked": already, "steps": steps, "recipe": recipe, "asked": explained.asked }),
+            json!({ "image": explained.image, "baked": already, "steps": steps, "recipe": recipe,
+                "asked": explained.asked }),
         );
         return;
     }

@@ -48,7 +48,8 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
         let Reference { name, version, .. } = &version.reference;
         ctx.ui.object(
             "exported",
-            json!({ "name": name, "version": version, "format": format.name(), "path": absolute(&args.output), "bytes": done.bytes }),
+            json!({ "name": name, "version": version, "format": format.name(),
+                "path": absolute(&args.output), "bytes": done.bytes }),
         );
     } else {
         ctx.ui.result(&clean(&args.output.to_string_lossy()));

@@ -25,7 +25,8 @@ fn node_object(explained: &Explained, node: &Node) -> Value {
     let line = (node.line > 0).then_some(node.line);
     let mut object = json!({
         "id": node.id, "kind": node.kind.name(), "recipe": absolute(&explained.recipe),
-        "image": explained.image, "stage": node.stage, "label": node.label, "line": line, "inputs": inputs,
+        "image": explained.image, "stage": node.stage, "label": node.label, "line": line,
+        "inputs": inputs,
     });
     match node.kind {
         Kind::Base | Kind::Step => object["step"] = json!(node.index),
@@ -154,8 +155,8 @@ fn look(explained: &Explained, node: &Node) -> String {
     format!("shape={shape}, style=filled, fillcolor={color}, label={label}")
 }
 
-/// Returns a string of the language of Graphviz: between quotes only a quote ends it, and a backslash
-/// begins an escape.
+/// Returns a string of the language of Graphviz: between quotes only a quote ends it, and a
+/// backslash begins an escape.
 fn quoted(text: &str) -> String {
     let text = clean(text).replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{text}\"")

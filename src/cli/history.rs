@@ -15,7 +15,7 @@ use crate::ui::text::{clean, size, to_the_second};
 /// Label of an image that says what its base is called (OCI image specification, annotations).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
 /// Directories shown; `--json` has all.
-const FOLDERS: usize = 40;
+const DIRECTORIES: usize = 40;
 
 /// `bake history`.
 pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
@@ -31,7 +31,9 @@ pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
                 (&row.created_by, &row.created, &row.comment, &row.key);
             ctx.ui.object(
                 "history",
-                json!({ "step": step, "by": by, "created": created, "layer": digest, "size": size, "key": key, "comment": comment, "published": details.published, "of": base.filter(|(_, rows)| step < *rows).map(|(name, _)| name) }),
+                json!({ "step": step, "by": by, "created": created, "layer": digest, "size": size,
+                    "key": key, "comment": comment, "published": details.published,
+                    "of": base.filter(|(_, rows)| step < *rows).map(|(name, _)| name) }),
             );
         }
     } else {
@@ -44,8 +46,8 @@ pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     Ok(edge::OK)
 }
 
-/// Returns what a base that is an image is called, and how many rows of the history are its own: all
-/// those before the first step of this image, which the step cache has a key of.
+/// Returns what a base that is an image is called, and how many rows of the history are its own:
+/// all those before the first step of this image, which the step cache has a key of.
 fn base(details: &Details) -> Option<(&str, usize)> {
     let name = details.config.labels.get(BASE_NAME)?;
     let image = ["image ", "recipe "].iter().any(|kind| name.starts_with(kind));
@@ -83,11 +85,13 @@ pub(super) fn directories(sizes: &Sizes) -> String {
         vec![size(one.bytes), one.files.to_string(), format!("{}/", tree::shown(&one.path))]
     };
     let mut rows = vec![vec![size(sizes.bytes), sizes.files.to_string(), "/".to_owned()]];
-    rows.extend(sizes.directories.iter().take(FOLDERS).map(row));
+    rows.extend(sizes.directories.iter().take(DIRECTORIES).map(row));
     let mut out = table::columns(&["SIZE", "FILES", "DIRECTORY"], &rows, &[0, 1]);
-    if sizes.directories.len() > FOLDERS {
-        out +=
-            &format!("and {} smaller ones (--json names all)\n", sizes.directories.len() - FOLDERS);
+    if sizes.directories.len() > DIRECTORIES {
+        out += &format!(
+            "and {} smaller ones (--json names all)\n",
+            sizes.directories.len() - DIRECTORIES
+        );
     }
     out
 }

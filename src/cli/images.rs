@@ -20,7 +20,11 @@ pub(super) fn rm(ctx: &Ctx<'_>, args: &RmArgs) -> Result<u8, Report> {
         store.remove_all(&references, args.force).map_err(|error| edge::store(&error))?
     {
         if ctx.ui.json() {
-            ctx.ui.object("removed", json!({ "name": reference.name, "version": reference.version, "digest": manifest.digest }));
+            ctx.ui.object(
+                "removed",
+                json!({ "name": reference.name, "version": reference.version,
+                "digest": manifest.digest }),
+            );
         } else {
             ctx.ui.say(&format!("removed {}", clean(&reference.to_string())));
         }
@@ -50,8 +54,11 @@ pub(super) fn verify(ctx: &Ctx<'_>, args: &VerifyArgs) -> Result<u8, Report> {
         }
     }
     if ctx.ui.json() {
-        ctx.ui
-            .object("verified", json!({ "images": report.images, "artifacts": report.artifacts, "blobs": report.blobs, "bytes": report.bytes, "good": report.is_good() }));
+        ctx.ui.object(
+            "verified",
+            json!({ "images": report.images, "artifacts": report.artifacts,
+                "blobs": report.blobs, "bytes": report.bytes, "good": report.is_good() }),
+        );
     } else {
         let images = if report.images == 1 { "image" } else { "images" };
         ctx.ui.say(&format!(

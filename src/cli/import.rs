@@ -30,7 +30,8 @@ pub(super) fn import(ctx: &Ctx<'_>, args: &ImportArgs) -> Result<u8, Report> {
         if ctx.ui.json() {
             ctx.ui.object(
                 "imported",
-                json!({ "name": name, "version": version, "digest": done.digest, "already": done.already }),
+                json!({ "name": name, "version": version, "digest": done.digest,
+                    "already": done.already }),
             );
         } else {
             ctx.ui.result(&format!("{name}:{version} {}", done.digest));

@@ -31,9 +31,8 @@ mod who;
 
 use std::process::ExitCode;
 
-use args::{Args, Command};
-use ctx::{Ctx, set};
-
+use self::args::{Args, Command};
+use self::ctx::{Ctx, set};
 use crate::ui::report::Report;
 use crate::ui::{Choices, Ui};
 

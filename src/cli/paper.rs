@@ -34,7 +34,8 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 if ctx.ui.json() {
                     ctx.ui.object(
                         "checked",
-                        json!({ "recipe": absolute(path), "image": image, "steps": recipe.steps.len() }),
+                        json!({ "recipe": absolute(path), "image": image,
+                            "steps": recipe.steps.len() }),
                     );
                 } else {
                     ctx.ui.say(&format!(
@@ -68,11 +69,16 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
         if ctx.ui.json() {
             let stages: Vec<Value> = stages
                 .iter()
-                .map(|(name, plan)| json!({ "stage": name, "base": plan.base, "steps": steps(plan) }))
+                .map(|(name, plan)| {
+                    json!({ "stage": name, "base": plan.base,
+                    "steps": steps(plan) })
+                })
                 .collect();
             ctx.ui.object(
                 "plan",
-                json!({ "recipe": absolute(&one.request.recipe), "image": image.image, "base": image.base, "steps": steps(&image), "stages": stages, "asked": one.wanted }),
+                json!({ "recipe": absolute(&one.request.recipe), "image": image.image,
+                    "base": image.base, "steps": steps(&image), "stages": stages,
+                    "asked": one.wanted }),
             );
             continue;
         }
@@ -97,7 +103,10 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
 fn steps(plan: &Plan) -> Vec<Value> {
     let nodes = plan.nodes.iter().zip(1..);
     nodes
-        .map(|(node, at)| json!({ "step": at, "label": node.label, "line": node.line, "network": node.network, "ops": node.ops }))
+        .map(|(node, at)| {
+            json!({ "step": at, "label": node.label, "line": node.line,
+            "network": node.network, "ops": node.ops })
+        })
         .collect()
 }
 
@@ -120,7 +129,8 @@ pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
         if ctx.ui.json() {
             ctx.ui.object(
                 "formatted",
-                json!({ "recipe": absolute(path), "changed": changed, "written": changed && !args.check }),
+                json!({ "recipe": absolute(path), "changed": changed,
+                    "written": changed && !args.check }),
             );
         } else if changed {
             let verb = if args.check { "is not formatted" } else { "is formatted now" };

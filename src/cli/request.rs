@@ -94,7 +94,7 @@ pub(super) fn no_cache(args: &CacheArgs) -> NoCache {
     }
 }
 
-/// Returns how the network is to be used. Whom https trusts is said as to every program that uses
+/// Returns how the network is to be used. Whom https trusts is set as for every program that uses
 /// OpenSSL: by `SSL_CERT_FILE` and `SSL_CERT_DIR` (directories, separated by colons).
 pub(super) fn network(args: &MirrorArgs) -> Result<NetworkOptions, Report> {
     let variable = |name: &str| {

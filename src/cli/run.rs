@@ -33,7 +33,8 @@ pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
         let (name, version) = image.split_once(':').unwrap_or((image, ""));
         ctx.ui.object(
             "tested",
-            json!({ "name": name, "version": version, "digest": digest, "tests": tests, "seconds": seconds, "logs": logs }),
+            json!({ "name": name, "version": version, "digest": digest, "tests": tests,
+                "seconds": seconds, "logs": logs }),
         );
     } else {
         let count = if *tests == 1 { "1 test".to_owned() } else { format!("{tests} tests") };

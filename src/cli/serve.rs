@@ -42,7 +42,8 @@ fn report(ctx: &Ctx<'_>, access: &Access) {
         let took = took.as_secs_f64();
         ctx.ui.object(
             "request",
-            json!({ "peer": peer.to_string(), "method": method, "target": target, "status": status, "bytes": bytes, "seconds": took }),
+            json!({ "peer": peer.to_string(), "method": method, "target": target, "status": status,
+                "bytes": bytes, "seconds": took }),
         );
     } else {
         ctx.ui.say(&format!("{peer} {} {} {status} {bytes} B", clean(method), clean(target)));

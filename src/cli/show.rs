@@ -39,8 +39,10 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
             ..
         } = &details;
         let mut object = marks.add(
-            json!({ "name": name, "version": version, "digest": digest, "platform": platform, "published": published, "created": created, "size": size,
-                "config": config, "labels": config.labels, "annotations": annotations, "tested": tested, "test_run": test_run,
+            json!({ "name": name, "version": version, "digest": digest, "platform": platform,
+                "published": published, "created": created, "size": size,
+                "config": config, "labels": config.labels, "annotations": annotations,
+                "tested": tested, "test_run": test_run,
                 "history": history, "layers": layers }),
             name,
             version.as_deref().unwrap_or_default(),

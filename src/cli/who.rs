@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn names_of_accounts() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\n# comment\n:x:7:7::/:\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n# \
+            comment\n:x:7:7::/:\nann:x:1000:1000::/home/ann:/bin/sh\n";
         for (uid, name) in [(0, Some("root")), (1000, Some("ann")), (7, None), (100, None)] {
             assert_eq!(login_name(passwd, uid).as_deref(), name, "{uid}");
         }

@@ -46,13 +46,16 @@ pub enum Error {
         by: String,
     },
     /// A symlink leads out of the context.
-    #[error("\"{}\" is a symlink that leads out of the context, which bake does not follow; copy what it points to into the context, or make the symlink in a `symlink` step", link.display())]
+    #[error("\"{}\" is a symlink that leads out of the context, which bake does not follow; copy \
+        what it points to into the context, or make the symlink in a `symlink` \
+        step", link.display())]
     Outside {
         /// The symlink.
         link: PathBuf,
     },
     /// Neither file, directory nor symlink.
-    #[error("\"{}\" is {kind} and cannot be copied; leave it out with `exclude` or {BAKE_IGNORE}", path.display())]
+    #[error("\"{}\" is {kind} and cannot be copied; leave it out with `exclude` or \
+        {BAKE_IGNORE}", path.display())]
     Special {
         /// Where.
         path: PathBuf,
@@ -68,7 +71,8 @@ pub enum Error {
         wanted: &'static str,
     },
     /// A file changed while it was read, or since it was read first.
-    #[error("\"{}\" changed while it was read; build again when nothing writes to it", path.display())]
+    #[error("\"{}\" changed while it was read; build again when nothing writes to \
+        it", path.display())]
     Changed {
         /// Where.
         path: PathBuf,
@@ -130,7 +134,8 @@ pub enum Error {
     },
     /// More names than a copy can have, or longer ones.
     #[error(
-        "more than 4 billion names, or names of more than 4 GiB; leave some out with `exclude` or {BAKE_IGNORE}"
+        "more than 4 billion names, or names of more than 4 GiB; leave some out with `exclude` or \
+            {BAKE_IGNORE}"
     )]
     TooMany,
     /// The operation takes no files.

@@ -96,8 +96,14 @@ impl Ignored {
                         file,
                         line: at,
                         text: text.to_owned(),
-                        message: format!("\"{line}\" takes nothing: \"{dir}\" is left out with all that is in it"),
-                        help: format!("take the directory back first: `!/{dir}/`, then leave out what is in it, `/{dir}/*`"),
+                        message: format!(
+                            "\"{line}\" takes nothing: \"{dir}\" is left out with all \
+                            that is in it"
+                        ),
+                        help: format!(
+                            "take the directory back first: `!/{dir}/`, then leave out \
+                            what is in it, `/{dir}/*`"
+                        ),
                     });
                 }
             }

@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use self::content::Content;
+use self::list::Listing;
 use crate::digest::{Digest, Hasher};
 use crate::files::{Links, RootDir};
 use crate::plan::listing::Listing as Listed;
@@ -27,9 +29,6 @@ mod source;
 mod tar;
 mod tree;
 mod walk;
-
-use self::content::Content;
-use self::list::Listing;
 
 pub use self::error::{BAKE_IGNORE, Error};
 pub use self::ignore::{DOCKER_IGNORE, Doubt};

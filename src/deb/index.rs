@@ -210,7 +210,9 @@ mod tests {
     use super::*;
     use crate::deb::stanza::field;
 
-    const TEXT: &str = "Package: a\nVersion: 1\nDescription: x\n y\nDepends: b,\n c\n\nPackage: b\nVersion: 2\nProvides: v (= 1), w\nFilename: pool/b.deb\n\nPackage: a\nVersion: 1.1\nEssential: yes\n\nPackage: a\nVersion: 1.0\nPriority: required\n";
+    const TEXT: &str = "Package: a\nVersion: 1\nDescription: x\n y\nDepends: b,\n c\n\nPackage: \
+        b\nVersion: 2\nProvides: v (= 1), w\nFilename: pool/b.deb\n\nPackage: a\nVersion: \
+        1.1\nEssential: yes\n\nPackage: a\nVersion: 1.0\nPriority: required\n";
 
     #[test]
     fn the_newest_wins_wherever_it_is() {

@@ -102,7 +102,7 @@ fn visit(
 }
 
 /// Returns the request for a recipe that nobody asked for but `request`, which stands on it: what
-/// was said of variables, version and single steps is not meant for it.
+/// was given for variables, version and single steps is not meant for it.
 fn unasked(request: &Request, recipe: &Path) -> Request {
     let inputs = Inputs {
         file: recipe.to_owned(),

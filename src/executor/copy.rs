@@ -28,8 +28,8 @@ const MOST: usize = 64;
 struct Work<'a> {
     /// The `Copy` operation.
     op: &'a Op,
-    /// Directories of the layers below, topmost first; those that were not unpacked are left out, and
-    /// stand in `unseen`.
+    /// Directories of the layers below, topmost first; those that were not unpacked are left out,
+    /// and stand in `unseen`.
     lower: &'a [PathBuf],
     /// [`Direct::touches`] of the layers below that are not in `lower`.
     unseen: &'a [String],
@@ -136,7 +136,7 @@ fn answered(source: io::Error) -> Error {
     Error::Failed { what: "read where a copy goes".to_owned(), why: source.to_string() }
 }
 
-/// Asks in the sandbox where everything goes; `None`: it cannot tell.
+/// Asks in the sandbox where everything goes; `None`: it does not know.
 fn survey_in(
     build: &Build<'_>,
     work: &Work<'_>,
@@ -176,7 +176,7 @@ pub enum Fault {
     /// A file of the context cannot be read, or has changed.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// Something cannot be said in a layer, or the layer cannot be written.
+    /// A layer cannot hold something, or the layer cannot be written.
     #[error(transparent)]
     Layer(#[from] layer::Error),
     /// Anything that ends the build.

@@ -312,7 +312,7 @@ fn repositories(build: &Build<'_>, index: usize) -> Result<Vec<Repository>, Trou
     Ok(out)
 }
 
-/// A failure of the base room during a step: the step's own, with what apt said.
+/// A failure of the base room during a step: the step's own, with the output of apt.
 fn failed(build: &Build<'_>, error: archive::Error) -> Trouble {
     match error {
         _ if build.job.cancel.fired() => job::Error::Interrupted.into(),

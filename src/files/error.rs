@@ -18,7 +18,8 @@ pub enum Error {
         source: io::Error,
     },
     /// A symlink leads out of the directory that must not be left.
-    #[error("cannot use {}: the symbolic link {} leads out of {}", path.display(), link.display(), root.display())]
+    #[error("cannot use {}: the symbolic link {} leads out of \
+        {}", path.display(), link.display(), root.display())]
     Outside {
         /// The path asked for, relative to the root.
         path: PathBuf,

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_apart() {
+    fn kinds_are_distinguished() {
         assert_eq!(kind(MEDIA_DOCKER_MANIFEST), Kind::Manifest);
         assert_eq!(kind(MEDIA_LAYER_ZSTD), Kind::Layer);
         assert_eq!(kind("text/plain"), Kind::Other);

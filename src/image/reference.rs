@@ -33,7 +33,8 @@ pub struct Reference {
 pub enum BadReference {
     /// Nothing before the `:` or `@`.
     #[error(
-        "an image name is missing in {text:?} (an image is written name, name:version or name@sha256:…)"
+        "an image name is missing in {text:?} (an image is written name, name:version or \
+            name@sha256:…)"
     )]
     NoName {
         /// What was given.
@@ -41,7 +42,8 @@ pub enum BadReference {
     },
     /// The name is not one.
     #[error(
-        "{name:?} is not an image name: {why} (lower-case letters and digits, with . _ - or / between them)"
+        "{name:?} is not an image name: {why} (lower-case letters and digits, with . _ - or / \
+            between them)"
     )]
     Name {
         /// The name.
@@ -51,7 +53,8 @@ pub enum BadReference {
     },
     /// The version is not one.
     #[error(
-        "{version:?} is not a version: {why} (1 to 128 letters, digits, _ . -, not starting with . or -)"
+        "{version:?} is not a version: {why} (1 to 128 letters, digits, _ . -, not starting with . \
+            or -)"
     )]
     Version {
         /// The version.
@@ -67,7 +70,8 @@ pub enum BadReference {
     },
     /// What follows the `@` is neither a digest nor a channel.
     #[error(
-        "{channel:?} is not a channel: {why} (1 to 64 lower-case letters, digits, _ . -, starting with a letter)"
+        "{channel:?} is not a channel: {why} (1 to 64 lower-case letters, digits, _ . -, starting \
+            with a letter)"
     )]
     Channel {
         /// What stood there.

@@ -1,6 +1,6 @@
 //! Docker's archive: what `docker save` wrote before it wrote OCI layouts as well, and what `podman
-//! save` and skopeo write as `docker-archive`. A `manifest.json` names the config and the layers; only
-//! the config says what the layers must be.
+//! save` and skopeo write as `docker-archive`. A `manifest.json` names the config and the layers;
+//! only the config says what the layers must be.
 
 use serde::Deserialize;
 

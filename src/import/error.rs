@@ -32,7 +32,10 @@ pub enum Error {
         why: String,
     },
     /// It has several images, or not the one that is wanted.
-    #[error("cannot import {}: it has {} images, none of them {}", path.display(), names.len(), wanted.as_ref().map_or("said to be meant".to_owned(), |name| format!("called {name:?}")))]
+    #[error(
+        "cannot import {}: it has {} images, none of them {}",
+        path.display(), names.len(), called(wanted.as_deref())
+    )]
     Which {
         /// The directory or archive.
         path: PathBuf,
@@ -62,4 +65,8 @@ impl From<trial::Error> for Error {
             error => Self::Trial(error),
         }
     }
+}
+
+fn called(wanted: Option<&str>) -> String {
+    wanted.map_or("asked for".to_owned(), |name| format!("called {name:?}"))
 }

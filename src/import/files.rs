@@ -1,4 +1,5 @@
-//! The files in which another tool keeps an image: a directory, or a tar that is read where it lies.
+//! The files in which another tool keeps an image: a directory, or a tar that is read where it
+//! lies.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

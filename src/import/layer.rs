@@ -85,7 +85,7 @@ impl<'a> Copier<'a> {
             return Err(wrong(format!("has more than {MOST} bytes")));
         }
         let how = sniffed(&start);
-        if layer.how.is_some_and(|said| said != how) {
+        if layer.how.is_some_and(|named| named != how) {
             return Err(wrong("is not compressed as its media type says".to_owned()));
         }
         blob.keep(&digest)?;
@@ -106,8 +106,8 @@ impl<'a> Copier<'a> {
         io::copy(&mut tar, &mut io::sink()).map_err(|error| unreadable(&error))?;
         let found = tar.finish().1;
         if found != layer.diff_id {
-            let said = &layer.diff_id;
-            return Err(wrong(format!("is the tar {found}, and the config says {said}")));
+            let named = &layer.diff_id;
+            return Err(wrong(format!("is the tar {found}, and the config says {named}")));
         }
         let media_type = match how {
             Compression::Gzip => image::MEDIA_LAYER_GZIP,

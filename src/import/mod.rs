@@ -7,8 +7,8 @@
 //! ```
 //! Nothing is believed: every digest, size, media type and diff_id is compared with the bytes, and
 //! every layer is read as strictly as when it is unpacked. Layers are kept as they are. So is a
-//! manifest of the form that bake writes (OCI, with its media type), and its digest stays; others are
-//! written anew over the same layers.
+//! manifest of the form that bake writes (OCI, with its media type), and its digest stays; others
+//! are written anew over the same layers.
 
 mod docker;
 mod error;
@@ -19,6 +19,9 @@ mod oci;
 
 use std::path::Path;
 
+use self::files::Files;
+use self::found::Found;
+use self::layer::Copier;
 use crate::digest::Digest;
 use crate::image::{self, Descriptor, Manifest, Platform, Reference};
 use crate::job::{self, JobContext};
@@ -26,10 +29,6 @@ use crate::store::Published;
 use crate::trial::{self, Finished, Tests};
 
 pub use error::Error;
-
-use files::Files;
-use found::Found;
-use layer::Copier;
 
 /// An image that was imported.
 #[derive(Debug)]
@@ -46,7 +45,8 @@ pub struct Imported {
 /// which, where there are several: its name in an OCI layout, its tag in Docker's archive.
 ///
 /// # Errors
-/// Where it is no image, not the one that is wanted, or not what it says; nothing is published then.
+/// Where it is no image, not the one that is wanted, or not what it says; nothing is published
+/// then.
 pub fn import(
     job: &JobContext<'_>,
     source: &Path,

@@ -109,9 +109,9 @@ fn manifest(files: &Files, descriptor: &Descriptor, bytes: Vec<u8>) -> Result<Fo
     // A descriptor and what it names must agree on what that is (CVE-2021-41190).
     let own = manifest.media_type.clone();
     if own.as_ref().is_some_and(|own| *own != descriptor.media_type) {
-        let said = &descriptor.media_type;
+        let named = &descriptor.media_type;
         return Err(wrong(format!(
-            "calls itself {:?}, and is named as {said:?}",
+            "calls itself {:?}, and is named as {named:?}",
             own.unwrap_or_default()
         )));
     }

@@ -1,4 +1,4 @@
-//! Mistakes that only the context can tell: a source that is not there, a symlink out of the tree,
+//! Mistakes that only the context can show: a source that is not there, a symlink out of the tree,
 //! a template with an unknown name. They are reported with the recipe's other mistakes: all at
 //! once, at the line of the step, before anything runs.
 

@@ -18,7 +18,7 @@ use crate::schema::Effect;
 use crate::step::KINDS;
 
 /// Key of a table that is no kind of step, the recipe's part around it, and the same after the
-/// change. What the change must do is said where the key is, in the tables of keys.
+/// change. What the change must do stands where the key is, in the tables of keys.
 const CASES: &[(&str, &str, &str)] = &[
     ("image.name", "name = \"k\"", "name = \"l\""),
     ("image.version", "version = \"1\"", "version = \"2\""),

@@ -31,10 +31,11 @@ pub fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, Error> 
     recipe::read(text, &inputs).map_err(Error::Recipe)
 }
 
-/// Reads a file of a person's directory that is small by nature: a recipe, a vars file, a lock file.
+/// Reads a file of a person's directory that is small by nature: a recipe, a vars file, a lock
+/// file.
 ///
 /// Opened without waiting and looked at before it is read, so that a FIFO does not block and a
-/// device is not read for ever; at most 16 MiB are read, whatever its size is said to be.
+/// device is not read for ever; at most 16 MiB are read, whatever its size is reported to be.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] for what is not a regular file, [`io::ErrorKind::FileTooLarge`]

@@ -181,7 +181,8 @@ mod tests {
         assert_eq!(json["what"], serde_json::json!(["target", "xattr"]));
         assert_eq!(
             json["after"],
-            serde_json::json!({ "kind": "symlink", "mode": "4755", "uid": 33, "gid": 0, "target": "\u{1b}\u{fffd}", "target_hex": "1bff" })
+            serde_json::json!({ "kind": "symlink", "mode": "4755", "uid": 33, "gid": 0,
+                "target": "\u{1b}\u{fffd}", "target_hex": "1bff" })
         );
         assert!(
             serde_json::to_value(Change::removed(b"a", change.before.expect("there")))

@@ -59,7 +59,8 @@ pub enum Error {
         source: io::Error,
     },
     /// Everything in a root that could be read is as it should be, but not everything could be.
-    #[error("cannot compare the root {}: {names} of its names cannot be read, the first is {first}", root.display())]
+    #[error("cannot compare the root {}: {names} of its names cannot be read, the first is \
+        {first}", root.display())]
     Unreadable {
         /// The root.
         root: PathBuf,

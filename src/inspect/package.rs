@@ -283,7 +283,8 @@ mod tests {
 
     #[test]
     fn what_dpkg_has_written_down() {
-        let status = "Package: dash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 0.5.12-2\nDescription: x\n Version: no\n\n\
+        let status = "Package: dash\nStatus: install ok installed\nArchitecture: amd64\nVersion: \
+            0.5.12-2\nDescription: x\n Version: no\n\n\
             Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n\n\
             Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36\n\n\
             Package: libc6\nStatus: install ok installed\nArchitecture: i386\nVersion: 2.36\n\n";

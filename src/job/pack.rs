@@ -1,6 +1,6 @@
-//! From an upper directory to a blob in the staging and back: packed inside the user namespace (where
-//! owners and capabilities read right), hashed and compressed outside, through a pipe, so that
-//! nothing is held in memory and nothing is written twice.
+//! From an upper directory to a blob in the staging and back: packed inside the user namespace
+//! (where owners and capabilities read right), hashed and compressed outside, through a pipe, so
+//! that nothing is held in memory and nothing is written twice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::threads;
 /// itself with owner, mode and attributes as in `below`, the directory of the topmost layer below,
 /// from which it had its looks; where there is none, as bake made it.
 pub(crate) fn untouched(upper: &Path, below: Option<&Path>) -> Result<bool, Error> {
-    // What cannot be said in a layer is refused by whoever packs it.
+    // What a layer cannot hold is refused by whoever packs it.
     let look = |path: &Path| open(path).map(|open| layer::directory_meta(&open, path).ok());
     let Some(now) = look(upper)? else { return Ok(false) };
     let before = match below {
@@ -53,7 +53,8 @@ pub(crate) fn modified(path: &Path) -> Result<(i64, i64), Error> {
 pub(crate) struct Upper<'a> {
     /// The upper directory, below the staging.
     pub(crate) dir: &'a Path,
-    /// The directory of the topmost layer below as the sandbox sees it: it had its looks from there.
+    /// The directory of the topmost layer below as the sandbox sees it: it had its looks from
+    /// there.
     pub(crate) below: Option<PathBuf>,
 }
 
@@ -129,10 +130,11 @@ pub(crate) struct LayerBlob<'a> {
     pub(crate) how: Compression,
 }
 
-/// Unpacks the layer `blob` into the new directory `into` (below the staging area), which then can be
-/// a lower directory of an overlay: what [`pack`] made of an upper directory becomes that directory
-/// again. Checks on the way that the blob and its tar are what they must be. With an error the
-/// directory holds a part of the layer and must not be used; it goes with the staging area.
+/// Unpacks the layer `blob` into the new directory `into` (below the staging area), which then can
+/// be a lower directory of an overlay: what [`pack`] made of an upper directory becomes that
+/// directory again. Checks on the way that the blob and its tar are what they must be. With an
+/// error the directory holds a part of the layer and must not be used; it goes with the staging
+/// area.
 pub(crate) fn unpack_layer(
     session: &Session,
     staging: &Staging,

@@ -15,9 +15,9 @@ pub mod table;
 /// `PATH` of every program that has no other: Debian's and Docker's default.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Returns the environment of every program that runs while an image is built: bake's, and `over` it
-/// that of the image that is the base, or what some programs need besides. `epoch`: seconds since
-/// 1970.
+/// Returns the environment of every program that runs while an image is built: bake's, and `over`
+/// it that of the image that is the base, or what some programs need besides. `epoch`: seconds
+/// since 1970.
 pub fn environment(epoch: i64, over: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let fixed = [
         ("PATH", PATH),

@@ -137,7 +137,11 @@ mod tests {
         assert!(!table.changed());
         table.set(5, 6, "/bin/false");
         assert!(table.changed());
-        assert_eq!(table.bytes(), b"root:x:0:0:root:/root:/bin/sh\n# a comment\n\n+nis\nodd:\xff\xfe:1\nbin:x:2:2:::/bin/false\n");
+        assert_eq!(
+            table.bytes(),
+            b"root:x:0:0:root:/root:/bin/sh\n# a \
+            comment\n\n+nis\nodd:\xff\xfe:1\nbin:x:2:2:::/bin/false\n"
+        );
     }
 
     #[test]

@@ -104,8 +104,8 @@ impl Children {
         self.wait_with(child, None)
     }
 
-    /// The same, passing on to the child the signals that bake sends through `control` meanwhile, and
-    /// reporting to `events` which processes are alive when it asks.
+    /// The same, passing on to the child the signals that bake sends through `control` meanwhile,
+    /// and reporting to `events` which processes are alive when it asks.
     pub(super) fn wait_listening(
         &mut self,
         child: Pid,
@@ -157,8 +157,8 @@ impl Children {
         }
     }
 
-    /// Returns who is alive below the init, given the program that it waits for. The names are those
-    /// in `/proc`; what a step has put there in place of the kernel's says nothing.
+    /// Returns who is alive below the init, given the program that it waits for. The names are
+    /// those in `/proc`; what a step has put there in place of the kernel's says nothing.
     fn alive(&self, child: Pid) -> Alive {
         let mut processes = vec![];
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {

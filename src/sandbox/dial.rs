@@ -32,7 +32,8 @@ impl Dialer {
         self.socket(port, Protocol::Tcp).map(TcpStream::from)
     }
 
-    /// Returns a socket for datagrams to a UDP port on the job's loopback. Waits for the job to begin.
+    /// Returns a socket for datagrams to a UDP port on the job's loopback. Waits for the job to
+    /// begin.
     pub fn datagrams(&self, port: u16) -> io::Result<UdpSocket> {
         self.socket(port, Protocol::Udp).map(UdpSocket::from)
     }

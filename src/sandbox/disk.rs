@@ -31,8 +31,11 @@ pub(super) fn check(path: &Path) -> Result<(), Error> {
 }
 
 /// What to do about an unfit one.
-pub(super) const HINT: &str = "put the store on ext4, xfs, btrfs or tmpfs: `--store DIR` or BAKE_STORE; or leave it there and work on one: `--work-dir DIR` or BAKE_WORK; a container's own file system is overlayfs, so \
-                    give it a volume (docker run -v bake:/bake … --store /bake) or memory (--tmpfs /bake:exec)";
+pub(super) const HINT: &str = "put the store on ext4, xfs, btrfs or tmpfs: `--store DIR` or \
+    BAKE_STORE; or leave it there and work on one: `--work-dir DIR` or BAKE_WORK; a container's \
+    own file system is overlayfs, so \
+                    give it a volume (docker run -v bake:/bake … --store /bake) or memory (--tmpfs \
+                    /bake:exec)";
 
 /// Whether no step could write on a file system of this type.
 pub(super) fn is_unfit(kind: &str) -> bool {
@@ -63,7 +66,10 @@ mod tests {
 
     #[test]
     fn the_type_stands_behind_the_dash() {
-        let table = b"21 1 0:20 / / rw,relatime shared:1 - ext4 /dev/vda rw\n36 21 0:33 / /a\\040b rw master:2 propagate_from:3 - fuse.bindfs x rw\n37 36 0:34 / / rw - overlay overlay rw\n";
+        let table =
+            b"21 1 0:20 / / rw,relatime shared:1 - ext4 /dev/vda rw\n36 21 0:33 / /a\\040b \
+            rw master:2 propagate_from:3 - fuse.bindfs x rw\n37 36 0:34 / / rw - overlay overlay \
+            rw\n";
         for (id, expected, unfit) in
             [(21, "ext4", false), (36, "fuse.bindfs", true), (37, "overlay", true)]
         {

@@ -85,7 +85,8 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
             );
         }
         if let Some(value) = kernel_says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") {
-            let hint = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give bake an AppArmor profile with `userns,`";
+            let hint = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give bake an \
+                AppArmor profile with `userns,`";
             add(
                 "AppArmor",
                 value == "0",

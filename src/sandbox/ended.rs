@@ -63,7 +63,8 @@ pub struct Circumstances {
     pub unmapped: Option<u32>,
 }
 
-/// The processes of an action, by the names that the kernel has for them (`comm` of proc_pid_stat(5)).
+/// The processes of an action, by the names that the kernel has for them (`comm` of
+/// proc_pid_stat(5)).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alive {
     /// The program, and what it waits for or has in the background.
@@ -134,7 +135,8 @@ impl Failure {
             Self::Exit(code) => vec![format!("exit status {code}")],
             Self::Signal(signal) => vec![format!("killed by signal {signal}")],
             Self::Unmapped(id) => vec![format!(
-                "it gave a file to the id {id}, which this host does not give to the sandbox, and went on although that was refused"
+                "it gave a file to the id {id}, which this host does not give to the sandbox, and \
+                    went on although that was refused"
             )],
             Self::TimedOut { after, alive } => {
                 let seconds = after.as_secs_f64();

@@ -125,8 +125,10 @@ fn tree(dir: BorrowedFd<'_>, path: &Path, read_only: bool, ids: Ids<'_>) -> Resu
             _ if map.is_none() => fault,
             Some(libc::EPERM) => fault.hint(NESTED),
             Some(libc::EINVAL | libc::EOPNOTSUPP) => fault.hint(
-                "put it on ext4, xfs, btrfs or tmpfs: this file system does not support idmapped mounts (inside a container: use a volume, \
-                 not the container's own overlay; a mount that is already idmapped does not work either)",
+                "put it on ext4, xfs, btrfs or tmpfs: this file system does not support idmapped \
+                    mounts (inside a container: use a volume, \
+                 not the container's own overlay; a mount that is already idmapped does not work \
+                 either)",
             ),
             Some(libc::ENOSYS) => fault.hint("bake needs Linux 5.19 or newer when run as root"),
             _ => fault,
@@ -135,7 +137,8 @@ fn tree(dir: BorrowedFd<'_>, path: &Path, read_only: bool, ids: Ids<'_>) -> Resu
     Ok(mount)
 }
 
-const NESTED: &str = "this root may not map ids: inside a container, run bake as an unprivileged user with subordinate ids, or give the \
+const NESTED: &str = "this root may not map ids: inside a container, run bake as an unprivileged \
+    user with subordinate ids, or give the \
                       container full rights (for example `docker run --privileged`)";
 
 /// A user namespace that serves as a map only: the owner of `dir` on disk becomes host id `base`,

@@ -86,7 +86,8 @@ pub(super) fn lock_slot() -> Result<Slot, Error> {
                 return Err(Error::Host {
                     what: "no free range of ids for this build".into(),
                     hint: format!(
-                        "end some builds, or free the ids from {FIRST} on in /etc/subuid and /etc/subgid"
+                        "end some builds, or free the ids from {FIRST} on in /etc/subuid and \
+                            /etc/subgid"
                     ),
                 });
             }

@@ -204,7 +204,7 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    /// The time of an action is up. `alive`: what runs, where the init has said so.
+    /// The time of an action is up. `alive`: what runs, where the init has reported it.
     fn too_late(&mut self, action: usize, alive: Option<Alive>) -> Result<(), Error> {
         let task = self.tasks[action];
         let limit = task.limit.unwrap_or_default();

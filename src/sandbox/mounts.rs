@@ -26,6 +26,7 @@ use super::basic::{attach, clone, dir_path, mkdir, mkdir_all, times_of, tmpfs};
 use super::debris::Debris;
 use super::idmap::Sources;
 use super::overlay::overlay_mount;
+use super::path::WirePath;
 use super::plan::{Blobs, Doing, Fault, JobPlan, RootPlan};
 use super::stub::{Kind, View, alike, kind_of, look_like, make_file, make_place};
 use crate::files::{dir_names, open_dir};
@@ -157,17 +158,17 @@ impl Root {
         view.cover(PathBuf::new());
         let mut root = Self::new(view);
         root.sources = sources.mounts;
-        root.mounts = plan
-            .mounts
-            .iter()
-            .map(|mount| root.view.resolve(&mount.at.path()))
-            .collect::<Result<_, _>>()?;
-        root.files = plan
-            .files
-            .iter()
-            .map(|file| root.view.resolve(&file.at.path()))
-            .collect::<Result<_, _>>()?;
+        root.resolve_places(plan)?;
         Ok(root)
+    }
+
+    /// Finds where the mounts and files of the plan lead.
+    fn resolve_places(&mut self, plan: &JobPlan) -> Result<(), Fault> {
+        let resolve = |at: &WirePath| self.view.resolve(&at.path());
+        self.mounts =
+            plan.mounts.iter().map(|mount| resolve(&mount.at)).collect::<Result<_, _>>()?;
+        self.files = plan.files.iter().map(|file| resolve(&file.at)).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     fn new(view: View) -> Self {
@@ -248,16 +249,7 @@ impl Root {
         }
         let mut wanted: Vec<_> =
             [&root.dev, &root.proc, &root.sys, &root.tmp].map(|p| (p.clone(), Kind::Dir)).into();
-        root.mounts = plan
-            .mounts
-            .iter()
-            .map(|mount| root.view.resolve(&mount.at.path()))
-            .collect::<Result<_, _>>()?;
-        root.files = plan
-            .files
-            .iter()
-            .map(|file| root.view.resolve(&file.at.path()))
-            .collect::<Result<_, _>>()?;
+        root.resolve_places(plan)?;
         let kinds = sources.mounts.iter().map(kind_of).collect::<Result<Vec<_>, _>>()?;
         let places = root
             .mounts
@@ -278,7 +270,8 @@ impl Root {
         if flags.contains(StatVfsMountFlags::RDONLY) {
             // Happens without an error when the kernel cannot make its work directory.
             return Err(Fault::new("mount the overlay for writing", Errno::ROFS).hint(
-                "the store must be on a file system with extended attributes that overlayfs can write to: ext4, xfs, btrfs or tmpfs",
+                "the store must be on a file system with extended attributes that overlayfs can \
+                    write to: ext4, xfs, btrfs or tmpfs",
             ));
         }
         attach(mount.as_fd(), Path::new("r"))?;
@@ -370,7 +363,10 @@ impl Root {
         rustix::mount::mount("proc", &proc, "proc", flags, None).map_err(|error| {
             let fault = Fault::new("mount /proc", error);
             if error == Errno::PERM {
-                fault.hint("inside a container whose own /proc is masked this is forbidden: start it with `--privileged` or `--security-opt systempaths=unconfined`")
+                fault.hint(
+                    "inside a container whose own /proc is masked this is forbidden: start \
+                    it with `--privileged` or `--security-opt systempaths=unconfined`",
+                )
             } else {
                 fault
             }

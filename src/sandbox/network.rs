@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn what_could_not_leave_is_counted() {
-        let snmp = "Ip: Forwarding OutNoRoutes ReasmTimeout\nIp: 1 2 9\nTcp: RtoMin OutNoRoutes\nTcp: 7 7\nUdp: InDatagrams NoPorts\nUdp: 5 30\nUdpLite: InDatagrams NoPorts\nUdpLite: 0 0\n";
+        let snmp = "Ip: Forwarding OutNoRoutes ReasmTimeout\nIp: 1 2 9\nTcp: RtoMin \
+            OutNoRoutes\nTcp: 7 7\nUdp: InDatagrams NoPorts\nUdp: 5 30\nUdpLite: InDatagrams \
+            NoPorts\nUdpLite: 0 0\n";
         let snmp6 = "Ip6InReceives                   \t9\nIp6OutNoRoutes                  \t400\nUdp6NoPorts 5000\n";
         assert_eq!(count(snmp, snmp6), 5432);
         assert_eq!(count("", "odd"), 0);

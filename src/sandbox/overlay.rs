@@ -108,7 +108,8 @@ fn overlay_fault(context: &OwnedFd, error: Errno) -> Fault {
     );
     match error {
         Errno::INVAL | Errno::NODEV | Errno::OPNOTSUPP | Errno::PERM => fault.hint(
-            "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or tmpfs (inside a container: a volume); \
+            "the store must be on a file system that overlayfs can write to: ext4, xfs, btrfs or \
+                tmpfs (inside a container: a volume); \
              the kernel must have overlayfs and allow it in user namespaces (5.11 or newer)",
         ),
         _ => fault,

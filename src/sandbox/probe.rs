@@ -53,7 +53,8 @@ pub(super) fn id_mode() -> Result<IdMode, Error> {
     })
 }
 
-const NESTED: &str = "run bake as an unprivileged user with subordinate ids, or give the container full rights (for example `docker run --privileged`)";
+const NESTED: &str = "run bake as an unprivileged user with subordinate ids, or give the container \
+    full rights (for example `docker run --privileged`)";
 
 /// Whether this root may do what the root id_mode needs.
 fn root_is_whole() -> Result<(), String> {
@@ -88,7 +89,8 @@ fn subids(path: &str, name: Option<&str>, uid: u32) -> Result<(u32, u32), Error>
         Error::Host {
             what: format!("user {user} has no 65536 subordinate ids in {path}"),
             hint: format!(
-                "as root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 {user} (any range that is free in {path})"
+                "as root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 {user} \
+                    (any range that is free in {path})"
             ),
         }
     })

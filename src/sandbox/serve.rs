@@ -58,8 +58,8 @@ fn answer((port, protocol): (u16, Protocol), reply: &OwnedFd) -> io::Result<()> 
     }
 }
 
-/// Returns a socket for datagrams to `port`. Only an answer could show whether a service listens, so
-/// they go to 127.0.0.1, which a service on all addresses gets too.
+/// Returns a socket for datagrams to `port`. Only an answer could show whether a service listens,
+/// so they go to 127.0.0.1, which a service on all addresses gets too.
 fn datagrams(port: u16) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect((Ipv4Addr::LOCALHOST, port))?;

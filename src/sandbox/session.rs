@@ -374,7 +374,8 @@ fn map_with_tool(tool: &str, child: i32, own: u32, range: (u32, u32)) -> Result<
     Err(Error::Host {
         what: format!("{tool} could not map the subordinate ids: {message}"),
         hint: format!(
-            "check that {} is setuid root (or has its file capability), that this file system is not mounted nosuid, and that /etc/subuid and /etc/subgid list this user",
+            "check that {} is setuid root (or has its file capability), that this file system is \
+                not mounted nosuid, and that /etc/subuid and /etc/subgid list this user",
             path.display()
         ),
     })

@@ -243,12 +243,20 @@ fn userns_fault(error: &io::Error) -> Fault {
         io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)),
     );
     match error.raw_os_error() {
-        Some(libc::ENOSPC) => fault.hint("raise the limit: sysctl -w user.max_user_namespaces=15000"),
-        Some(libc::EPERM | libc::EACCES) => fault.hint(
-            "this host forbids user namespaces to this user: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), \
-             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for bake (Ubuntu), or run bake as root",
+        Some(libc::ENOSPC) => fault.hint(
+            "raise the limit: sysctl -w \
+            user.max_user_namespaces=15000",
         ),
-        Some(libc::EINVAL | libc::ENOSYS) => fault.hint("bake needs a kernel with user namespaces (CONFIG_USER_NS)"),
+        Some(libc::EPERM | libc::EACCES) => fault.hint(
+            "this host forbids user namespaces to this user: sysctl -w \
+                kernel.unprivileged_userns_clone=1 (Debian), \
+             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for \
+             bake (Ubuntu), or run bake as root",
+        ),
+        Some(libc::EINVAL | libc::ENOSYS) => fault.hint(
+            "bake needs a kernel with user namespaces \
+            (CONFIG_USER_NS)",
+        ),
         _ => fault,
     }
 }

@@ -42,8 +42,9 @@ pub(crate) fn activation_fd() -> Option<OwnedFd> {
     if TAKEN.swap(true, Ordering::SeqCst) || unsafe { libc::fcntl(3, libc::F_GETFD) } < 0 {
         return None;
     }
-    // SAFETY: the descriptor is open (just asked) and was so when the program began, so that nothing
-    // in it has opened it; the flag hands it out once, and only helpers take inherited ones otherwise.
+    // SAFETY: the descriptor is open (just asked) and was so when the program began, so that
+    // nothing in it has opened it; the flag hands it out once, and only helpers take inherited ones
+    // otherwise.
     Some(unsafe { OwnedFd::from_raw_fd(3) })
 }
 
@@ -124,8 +125,8 @@ pub(super) fn seccomp_filter(steps: &[seccompiler::sock_filter]) -> io::Result<O
     rustix::thread::set_no_new_privs(true)?;
     let length = u16::try_from(steps.len()).map_err(io::Error::other)?;
     let program = Program { length, steps: steps.as_ptr() };
-    // SAFETY: the kernel copies the program, whose steps live through the call and are as many as
-    // said; `sock_filter` is the kernel's own layout.
+    // SAFETY: the kernel copies the program, whose steps live through the call and are `length`
+    // many; `sock_filter` is the kernel's own layout.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_seccomp,

@@ -95,8 +95,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Closes the connection: first our direction, then, once the client has heard of it, the whole.
-    /// Closed with bytes that nobody has read, the answer could be lost on its way (RFC 9112, 9.6).
+    /// Closes the connection: first our direction, then, once the client has noticed it, the
+    /// whole. Closed with bytes that nobody has read, the answer could be lost on its way (RFC
+    /// 9112, 9.6).
     pub(super) fn close(mut self) {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;

@@ -26,13 +26,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use self::connection::{Connection, Ended};
+use self::view::Views;
 use crate::event::{Event, Sink};
 use crate::sandbox::Cancel;
 use crate::store::Store;
 use crate::threads;
-
-use connection::{Connection, Ended};
-use view::Views;
 
 /// Connections at once; further clients wait until one ends.
 const WORKERS: usize = 64;
@@ -57,8 +56,8 @@ pub struct Access {
     pub took: Duration,
 }
 
-/// Serves the published versions of `store` on `listener` until `cancel` fires; `log` is called, from
-/// several threads, after each answer.
+/// Serves the published versions of `store` on `listener` until `cancel` fires; `log` is called,
+/// from several threads, after each answer.
 ///
 /// # Errors
 /// Where the listener cannot be used, or this host has no thread to give.

@@ -72,8 +72,8 @@ impl Request {
     }
 
     /// Returns the part of `size` bytes that is asked for: from, and behind its end. `None`: all of
-    /// it, also where a range is asked for that is not one of bytes (RFC 9110, 14.2); `Err`: there is
-    /// no such part.
+    /// it, also where a range is asked for that is not one of bytes (RFC 9110, 14.2); `Err`: there
+    /// is no such part.
     pub(super) fn part(&self, size: u64) -> Result<Option<(u64, u64)>, ()> {
         let Some(range) = self.range.as_deref().and_then(|range| range.strip_prefix("bytes="))
         else {

@@ -50,8 +50,8 @@ fn with_referrer(staging: &Staging, mut version: Version) -> Version {
     version
 }
 
-/// Everything that others can see: each file with its mode and content. Drafts are nobody's
-/// business.
+/// Everything that others can see: each file with its mode and content. Staging directories are
+/// nobody's business.
 fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     for entry in
@@ -245,7 +245,7 @@ fn publish_two(store: &Store, staging: &Staging) -> Result<(), Error> {
     store.publish_all(&[(staging, &[one]), (&other, &[two])]).map(drop)
 }
 
-fn remove_one(store: &Store, _draft: &Staging) -> Result<(), Error> {
+fn remove_one(store: &Store, _staging: &Staging) -> Result<(), Error> {
     store.remove(&"gone:1".parse().expect("a reference")).map(drop)
 }
 

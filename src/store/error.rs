@@ -14,7 +14,8 @@ use crate::image::{BadReference, Flawed, Reference, Unreadable};
 #[non_exhaustive]
 pub enum Error {
     /// A directory with other things in it was named as the store.
-    #[error("{} is not a store: it is no OCI image layout and not empty (it has {found:?})", path.display())]
+    #[error("{} is not a store: it is no OCI image layout and not empty (it has \
+        {found:?})", path.display())]
     NotAStore {
         /// The directory.
         path: PathBuf,
@@ -27,8 +28,10 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// Another user could replace what is in the directory that was named as the store, or to work in.
-    #[error("cannot use {}: it belongs to user {owner} (mode {mode:04o}), who could replace what is in it", path.display())]
+    /// Another user could replace what is in the directory that was named as the store, or to work
+    /// in.
+    #[error("cannot use {}: it belongs to user {owner} (mode {mode:04o}), who could replace what \
+        is in it", path.display())]
     OfAnother {
         /// The directory.
         path: PathBuf,
@@ -38,7 +41,8 @@ pub enum Error {
         mode: u32,
     },
     /// A newer bake has written the store.
-    #[error("{} says {found}, which this bake cannot read; bake {} or newer can", path.display(), needs.as_deref().unwrap_or("of a later version"))]
+    #[error("{} says {found}, which this bake cannot read; bake {} or newer \
+        can", path.display(), needs.as_deref().unwrap_or("of a later version"))]
     Newer {
         /// The file that says so.
         path: PathBuf,
@@ -175,7 +179,8 @@ pub enum Error {
         reference: Box<Reference>,
     },
     /// A version that channels point at is not removed.
-    #[error("{reference} is in use: {} at it", if let [one] = channels.as_slice() { format!("{one} points") } else { format!("{} point", channels.join(" and ")) })]
+    #[error("{reference} is in use: {} at it", if let [one] = channels.as_slice() { format!("{one} \
+        points") } else { format!("{} point", channels.join(" and ")) })]
     InChannel {
         /// The version.
         reference: Box<Reference>,

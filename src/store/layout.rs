@@ -55,8 +55,8 @@ impl Store {
         self.work.as_ref().map_or_else(|| self.dir.join("cache/layers"), |work| work.join("layers"))
     }
 
-    /// Has jobs write, and layers unpacked, in a directory of this store's own below `dir`, which is
-    /// made where it is missing: for a store on a file system where overlayfs cannot write.
+    /// Has jobs write, and layers unpacked, in a directory of this store's own below `dir`, which
+    /// is made where it is missing: for a store on a file system where overlayfs cannot write.
     ///
     /// ```text
     /// DIR/<16 hex digits of the store's path>/staging/ID/   what the jobs of a build write
@@ -73,8 +73,8 @@ impl Store {
         let work = dir.join(&name[..16]);
         if !self.to_read {
             files::create_dirs(&dir, disk::PRIVATE_DIR).map_err(writing)?;
-            // What is written here becomes an image, and unpacked roots hold setuid programs: nobody
-            // else may reach it, nor have made it.
+            // What is written here becomes an image, and unpacked roots hold setuid programs:
+            // nobody else may reach it, nor have made it.
             disk::make_dir(&work, disk::PRIVATE_DIR).map_err(writing)?;
             check_own(&work)?;
             disk::set_mode(&work, disk::PRIVATE_DIR).map_err(writing)?;

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_and_newer_formats_are_told() {
+    fn damage_and_newer_formats_are_reported() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = &dir.path().join("history");
         for (text, why) in [

@@ -1,5 +1,5 @@
-//! Published blobs that are to be part of another image: what is in them is looked at once, and again
-//! only where the file is no longer as it was then.
+//! Published blobs that are to be part of another image: what is in them is looked at once, and
+//! again only where the file is no longer as it was then.
 
 use std::io;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::files::system;
 const ROOM: &str = "sealed";
 
 impl StepCache {
-    /// Reads the published blob `digest`, which lies at `path`, unless it looks as it did when it was
-    /// read last; returns what it holds where that is something else.
+    /// Reads the published blob `digest`, which lies at `path`, unless it looks as it did when it
+    /// was read last; returns what it holds where that is something else.
     ///
     /// # Errors
     /// Where it cannot be read.

@@ -56,8 +56,9 @@ pub fn shown(path: &[u8]) -> String {
     text.push('/');
     for chunk in path.utf8_chunks() {
         for c in chunk.valid().chars() {
-            let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}'
-                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
+            let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
             match c {
                 '\\' => text.push_str("\\\\"),
                 c if c.is_control() || hidden => text.extend(c.escape_unicode()),

@@ -47,11 +47,13 @@ fn single(event: &Event) -> Option<Value> {
         ),
         Event::StepOutput { index, line, stderr } => (
             "output",
-            json!({ "step": index, "stream": if *stderr { "stderr" } else { "stdout" }, "line": line }),
+            json!({ "step": index, "stream": if *stderr { "stderr" } else { "stdout" },
+                "line": line }),
         ),
         Event::StepDone { index, took, layer, size, cached } => (
             "step-done",
-            json!({ "step": index, "seconds": seconds(*took), "layer": layer, "size": size, "cached": cached }),
+            json!({ "step": index, "seconds": seconds(*took), "layer": layer, "size": size,
+                "cached": cached }),
         ),
         Event::TestStarted { index, total, label, line } => {
             let line = (*line > 0).then_some(line);
@@ -99,7 +101,9 @@ pub(super) fn diagnostic(found: &Diagnostic) -> Value {
 /// Returns the fields of a failure.
 pub(super) fn failure(report: &Report) -> Value {
     json!({
-        "kind": report.kind, "message": report.message, "causes": report.causes, "recipe": report.recipe.as_deref().map(absolute), "line": report.line,
-        "step": report.step, "log": report.log, "output": report.output, "hints": report.hints, "exit": report.exit,
+        "kind": report.kind, "message": report.message, "causes": report.causes,
+        "recipe": report.recipe.as_deref().map(absolute), "line": report.line,
+        "step": report.step, "log": report.log, "output": report.output, "hints": report.hints,
+        "exit": report.exit,
     })
 }

@@ -247,7 +247,8 @@ pub(super) fn shell(place: &str, why: &[String], network: bool, color: bool) -> 
     };
     let network = if network { "with network" } else { "without network" };
     format!(
-        "{failed}a shell in {}, {network}; whatever is done here is thrown away when it is left (`exit`)",
+        "{failed}a shell in {}, {network}; whatever is done here is thrown away when it is left \
+            (`exit`)",
         clean(place)
     )
 }

@@ -86,7 +86,9 @@ mod tests {
             hints: vec!["nothing was published".to_owned()],
             exit: 1,
         };
-        let expected = "error: step 3 of 5 failed: run make\n  --> web.toml:12\n  because: exit status 2\n  last lines of output:\n    | make: *** no rule\n  full log: /s/logs/x/03.log\n  hint: nothing was published\n";
+        let expected = "error: step 3 of 5 failed: run make\n  --> web.toml:12\n  because: exit \
+            status 2\n  last lines of output:\n    | make: *** no rule\n  full log: \
+            /s/logs/x/03.log\n  hint: nothing was published\n";
         assert_eq!(report.render(false), expected);
     }
 }

@@ -24,7 +24,8 @@ pub fn clean(text: &str) -> String {
             '\t' => out.push_str("    "),
             // Format characters can turn text around (bidi overrides) or hide it.
             c if c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+                    | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
             {
                 out.extend(c.escape_unicode());
             }

@@ -109,7 +109,7 @@ fn masks_come_and_go() {
 }
 
 #[test]
-fn what_cannot_be_is_said() {
+fn what_cannot_be_is_reported() {
     let lab = lab();
     fails(
         lab.apply(service(&["ngnix"], "enabled")),

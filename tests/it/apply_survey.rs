@@ -120,7 +120,7 @@ fn two_ways_to_one_place_are_taken_one_after_the_other() {
 }
 
 #[test]
-fn a_circle_is_said_to_be_one() {
+fn a_circle_is_reported_as_one() {
     let lab = Lab::new();
     lab.link("/a", "b");
     lab.link("/b", "/a");

@@ -193,7 +193,7 @@ fn nothing_leaves_the_directory() {
 }
 
 #[test]
-fn what_is_no_archive_is_said() {
+fn what_is_no_archive_is_reported() {
     let lab = Lab::new();
     let whole = release();
     for (bytes, part) in [

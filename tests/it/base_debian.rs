@@ -127,7 +127,7 @@ fn root_net_slim_leaves_out_documentation_now_and_later() {
 }
 
 #[test]
-fn root_what_cannot_run_here_is_said_before_anything_is_fetched() {
+fn root_what_cannot_run_here_is_reported_before_anything_is_fetched() {
     if !tier::root() {
         return;
     }

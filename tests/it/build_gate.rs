@@ -334,7 +334,7 @@ fn a_changed_test_runs_again_without_a_new_image() {
 }
 
 #[test]
-fn a_test_that_is_off_is_said_to_be() {
+fn a_test_that_is_off_is_reported() {
     let Some(lab) = lab() else { return };
     recipe(
         &lab,
@@ -357,7 +357,7 @@ fn a_script_that_is_not_there_is_a_mistake_on_its_line() {
 }
 
 #[test]
-fn a_failed_gate_is_told_as_json() {
+fn a_failed_gate_is_reported_as_json() {
     let Some(lab) = lab() else { return };
     recipe(
         &lab,

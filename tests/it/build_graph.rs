@@ -225,8 +225,8 @@ fn recipes_that_stand_on_themselves_or_make_the_same_version_are_refused() {
     assert!(failed.err.contains("c.toml") && failed.err.contains("d.toml"), "{}", failed.err);
 }
 
-/// An image of the store becomes part of another one only where it is what its name says, whether or
-/// not a step looks into it.
+/// An image of the store becomes part of another one only where it is what its name says, whether
+/// or not a step looks into it.
 #[test]
 fn an_image_whose_blobs_are_missing_or_lie_is_no_base() {
     let Some(lab) = lab() else { return };
@@ -336,8 +336,8 @@ fn stages_stand_on_recipes_and_images_of_their_own() {
     good(lab.bake(["build", "three.toml"]));
     let stage = |name: &str, base: &str| {
         format!(
-            "[[step]]\ncopy = \"/said\"\nfrom = \"{name}\"\nto = \"/{name}\"\n\
-             [stage.{name}.base]\n{base}\n[[stage.{name}.step]]\nrun = \"read name < /name; echo $name $NAME > /said\"\n"
+            "[[step]]\ncopy = \"/greeting\"\nfrom = \"{name}\"\nto = \"/{name}\"\n\
+             [stage.{name}.base]\n{base}\n[[stage.{name}.step]]\nrun = \"read name < /name; echo $name $NAME > /greeting\"\n"
         )
     };
     let text = |base: &str| {

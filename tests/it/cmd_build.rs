@@ -447,7 +447,7 @@ fn a_recipe_that_is_not_there_is_exit_2() {
 }
 
 #[test]
-fn mistakes_are_told_at_once_with_exit_2() {
+fn mistakes_are_reported_at_once_with_exit_2() {
     let lab = Lab::new();
     lab.write("bad.toml", "[image]\nname = \"Web\"\nversion = 1\n[base]\ndebain = \"bookworm\"\n[[step]]\ncopy = \"missing\"\n");
     let failed = lab.bake(["build", "bad.toml"]);

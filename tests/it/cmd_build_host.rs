@@ -172,7 +172,7 @@ fn refused(command: &mut Command, place: &Path, why: &str) {
 }
 
 #[test]
-fn a_root_of_a_user_namespace_only_is_told_so() {
+fn a_root_of_a_user_namespace_only_is_recognised() {
     if !tier::sandbox() || !tier::tool("unshare") {
         return;
     }
@@ -192,7 +192,7 @@ fn a_root_of_a_user_namespace_only_is_told_so() {
 /// Where a limit (or a policy) forbids user namespaces: a user namespace that knows all ids, in
 /// which none may be made below it.
 #[test]
-fn root_a_user_without_user_namespaces_is_told_the_limit() {
+fn root_a_user_without_user_namespaces_gets_the_limit_named() {
     if !tier::root() || !tier::sandbox() || !tier::tool("unshare") || !tier::tool("setpriv") {
         return;
     }

@@ -244,7 +244,7 @@ fn hostile_names_stay_names() {
 }
 
 #[test]
-fn a_damaged_layer_is_told() {
+fn a_damaged_layer_is_reported() {
     let lab = two();
     let json = object(&lab.bake(["show", "web:2.0.0", "--json"]));
     let layer = json["layers"][2]["digest"]

@@ -87,7 +87,7 @@ fn company(lab: &Lab, word: &str) {
     for name in ["orders", "invoices"] {
         let service = format!(
             "[image]\nname = \"{name}\"\nversion = \"{word}\"\n[base]\nrecipe = \"base.toml\"\n\
-             [[step]]\nrun = \"echo {name} > /said\"\n[[step]]\nmkdir = \"/data\"\n"
+             [[step]]\nrun = \"echo {name} > /greeting\"\n[[step]]\nmkdir = \"/data\"\n"
         );
         lab.write(&format!("{name}.toml"), &service);
     }

@@ -96,7 +96,7 @@ drifted  host-9999  web:2.0.0, 1 difference
 }
 
 #[test]
-fn everything_odd_is_told() {
+fn everything_odd_is_reported() {
     let lab = Lab::new();
     let good = |host: &str, version: &str| report(host, version, "exact", TIME);
     lab.write("in/a.json", &good("a", "1"));

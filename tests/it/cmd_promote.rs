@@ -107,7 +107,7 @@ fn json_says_the_same() {
 }
 
 #[test]
-fn refusals_tell_what_to_do() {
+fn refusals_name_what_to_do() {
     let lab = lab();
     let store = Store::open(&lab.path("store")).expect("open");
     let staging = store.staging().expect("staging");

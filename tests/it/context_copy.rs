@@ -72,7 +72,7 @@ fn paths_and_globs() {
 }
 
 #[test]
-fn what_is_not_there_is_said_with_what_is() {
+fn what_is_not_there_is_reported_with_what_is() {
     let lab = lab(&["site/index.html", "a.conf", "b.conf"]);
     refuses(&lab, &op(&["iste/"], "/x", &[]), &["no \"iste\"", "\"site\""]);
     refuses(

@@ -45,7 +45,7 @@ fn net_services_stand_on_a_company_base() {
     let names: Vec<&str> = built.out.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["company-base:1.0.0", "orders:1.0.0", "invoices:1.0.0"]);
     assert_eq!(lab.bake(["verify", "-q"]).code, 0);
-    // After a change in the base it is said why each service is built again.
+    // After a change in the base it is reported why each service is built again.
     let base = fs::read_to_string(lab.path("base.toml")).expect("ours");
     lab.write("base.toml", &base.replace("content = \"example", "content = \"another"));
     let explained = lab.bake(["explain", "orders.toml"]);

@@ -62,7 +62,7 @@ fn unpacked(layers: &[Vec<u8>]) -> Result<Vec<String>, Error> {
 }
 
 #[test]
-fn nodes_tell_what_they_are() {
+fn nodes_know_what_they_are() {
     let mut tree = Merged::new();
     let layer = tar(&[
         Raw::dir("d"),

@@ -264,7 +264,7 @@ fn root_a_directory_holds_what_the_layers_mean() {
 }
 
 #[test]
-fn the_top_directory_is_told_where_it_is_unusual() {
+fn the_top_directory_is_reported_where_it_is_unusual() {
     let image = Image::of(&[tar(&[Raw::dir(".").mode(0o700), Raw::file("f", b"x")])]);
     let bytes = image.bytes(Format::Tar);
     let first =

@@ -200,7 +200,7 @@ fn hosts_link(at: &Path, target: &str) {
 }
 
 #[test]
-fn userns_an_image_that_stands_in_the_way_is_told_so() {
+fn userns_an_image_that_stands_in_the_way_is_refused() {
     let Some(lab) = Lab::new() else { return };
     let check = |what: &str, make: &dyn Fn(&Path), part: &str| {
         let lower = lab.layer(what);

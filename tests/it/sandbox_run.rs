@@ -93,7 +93,7 @@ fn userns_every_line_comes_through() {
 }
 
 #[test]
-fn userns_actions_are_told_in_order() {
+fn userns_actions_are_reported_in_order() {
     let Some(lab) = Lab::new() else { return };
     let mut story = vec![];
     let job = lab.job(vec![sh("echo a; printf b >&2"), ping(Ping::default()), sh("echo c")]);

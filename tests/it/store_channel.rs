@@ -207,7 +207,7 @@ fn what_must_not_be_promoted_is_not() {
 }
 
 #[test]
-fn who_asks_for_the_wrong_channel_is_told_the_right_one() {
+fn who_asks_for_the_wrong_channel_gets_the_right_one_named() {
     let lab = lab();
     lab.promote("web:1", "production").expect("promote");
     lab.promote("web:1", "staging").expect("promote");
@@ -407,7 +407,7 @@ fn promotes_at_once_all_count() {
 }
 
 #[test]
-fn damage_is_told_and_never_overwritten() {
+fn damage_is_reported_and_never_overwritten() {
     let lab = lab();
     lab.promote("web:1", "p").expect("promote");
     let path = lab.dir.path().join("channels/web/p");

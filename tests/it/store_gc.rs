@@ -369,7 +369,7 @@ fn what_a_running_build_has_used_stays() {
 }
 
 #[test]
-fn the_scratch_of_the_dead_is_told_and_left_to_the_sweep() {
+fn the_scratch_of_the_dead_is_reported_and_left_to_the_sweep() {
     let lab = lab(&[]);
     lab.file("scratch/20000101T000000000-dead/step-1/u/file", "some bytes", DAY);
     let planned = lab.store.garbage(&rules()).expect("plan");

@@ -129,7 +129,7 @@ fn publishers_and_removers_do_not_lose_each_others_blobs() {
 
 #[test]
 fn holder() {
-    let Some(dir) = std::env::var_os("BAKE_DRAFT_CHILD") else { return };
+    let Some(dir) = std::env::var_os("BAKE_STAGING_CHILD") else { return };
     let store = Store::open(dir.as_ref()).expect("open");
     let staging = store.staging().expect("staging");
     staging.put(b"half a layer").expect("put");
@@ -140,11 +140,11 @@ fn holder() {
 }
 
 #[test]
-fn only_the_drafts_of_the_dead_are_swept() {
+fn only_the_staging_directories_of_the_dead_are_swept() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let mut child = Command::new(std::env::current_exe().expect("this program"));
-    child.args(["--exact", "store_many::holder"]).env("BAKE_DRAFT_CHILD", dir.path());
+    child.args(["--exact", "store_many::holder"]).env("BAKE_STAGING_CHILD", dir.path());
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("spawn");
     let ready = dir.path().join("cache/ready");
     while !ready.exists() {

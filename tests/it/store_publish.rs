@@ -96,7 +96,7 @@ fn several_versions_appear_together() {
 }
 
 #[test]
-fn several_drafts_appear_together_or_not_at_all() {
+fn several_images_appear_together_or_not_at_all() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let taken = publish(&store, "app:1", "taken");
@@ -237,7 +237,7 @@ fn what_is_removed_is_gone_and_nothing_else() {
 }
 
 #[test]
-fn who_asks_for_the_wrong_name_is_told_the_right_one() {
+fn who_asks_for_the_wrong_name_gets_the_right_one_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     for version in 1..=7 {
@@ -280,7 +280,7 @@ fn foreign_entries_stay() {
 }
 
 #[test]
-fn a_draft_dropped_leaves_nothing() {
+fn a_dropped_staging_directory_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     drop(store.staging().expect("staging"));

@@ -4,8 +4,8 @@
 //! they start, and not every deployer runs systemd, which would make them. So the directories that
 //! packages and steps make stay, empty, with their owners and modes; files, sockets and symlinks,
 //! which belong to a boot that is over, go. What packages only declare is made here: `d` and `D`
-//! lines of tmpfiles.d(5), and `RuntimeDirectory=` of service units (systemd.exec(5)). Both are read
-//! where the step changed them.
+//! lines of tmpfiles.d(5), and `RuntimeDirectory=` of service units (systemd.exec(5)). Both are
+//! read where the step changed them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
@@ -34,8 +34,8 @@ struct Declared {
 /// By path below `/run`.
 type Declarations = BTreeMap<PathBuf, Declared>;
 
-/// Removes what a step left below `/run` but directories, and makes those that are declared; returns
-/// how many changes that took.
+/// Removes what a step left below `/run` but directories, and makes those that are declared;
+/// returns how many changes that took.
 pub(super) fn settle(tree: &Tree<'_>) -> io::Result<u64> {
     Ok(clear(tree)? + declare(tree)?)
 }
@@ -105,8 +105,8 @@ fn declare(tree: &Tree<'_>) -> io::Result<u64> {
     Ok(made)
 }
 
-/// Returns `path` relative to `/run`; `None` if it is not below it, or is systemd's own, which makes
-/// these on a `/run` of its own.
+/// Returns `path` relative to `/run`; `None` if it is not below it, or is systemd's own, which
+/// makes these on a `/run` of its own.
 fn below_run(path: &str) -> Option<PathBuf> {
     let below = path.strip_prefix("/run/").or_else(|| path.strip_prefix("/var/run/"))?;
     let below = Path::new(below.trim_end_matches('/'));
@@ -154,7 +154,7 @@ fn unit(text: &str, found: &mut Declarations) {
         {
             let values = settings.entry(key.trim()).or_default();
             match value.trim() {
-                // Takes back what was said before.
+                // Resets the list before it.
                 "" => values.clear(),
                 value => values.push(value),
             }

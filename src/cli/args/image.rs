@@ -58,8 +58,8 @@ pub(crate) struct RunArgs {
     /// Network: nothing but loopback, or this host's
     #[arg(long, value_name = "WHICH", default_value = "none")]
     pub(crate) network: NetworkChoice,
-    /// Let a port of this host lead inside; may be given more than once [default ADDRESS: 127.0.0.1,
-    /// protocol: tcp]
+    /// Let a port of this host lead inside; may be given more than once [default ADDRESS:
+    /// 127.0.0.1, protocol: tcp]
     #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE[/udp]", value_parser = value::published)]
     pub(crate) publish: Vec<Publish>,
     /// Accepted as a habit from other tools: standard input is always passed on

@@ -34,7 +34,8 @@ Exit codes:
 /// root and publishes the result as a version in the store, an OCI image layout. If anything fails
 /// there is no image and no trace of one.
 #[derive(Debug, Parser)]
-#[command(name = "bake", version, after_help = EXIT_CODES, disable_help_subcommand = true, arg_required_else_help = true, subcommand_required = true)]
+#[command(name = "bake", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -100,8 +101,8 @@ pub(crate) enum Command {
     /// Show which steps are cached, and why the others would run
     ///
     /// Compares every step with the cache and with the last build of the recipe, and names what
-    /// changed: the file, the package, the command, the variable. Shows stages, and the recipes that
-    /// a recipe stands on, as well. Runs nothing.
+    /// changed: the file, the package, the command, the variable. Shows stages, and the recipes
+    /// that a recipe stands on, as well. Runs nothing.
     Explain(ExplainArgs),
     /// Rewrite recipes in bake's own format
     Fmt(FmtArgs),
@@ -154,9 +155,10 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Bring an image of another tool into the store
     ///
-    /// SOURCE is an OCI image layout or an archive, as `skopeo copy`, `podman save` and `docker save`
-    /// write them. Every digest, size and layer is checked; layers are kept as they are. The image is
-    /// a version like any other: to run, to promote, and as `[base] image = "…"` of recipes.
+    /// SOURCE is an OCI image layout or an archive, as `skopeo copy`, `podman save` and `docker
+    /// save` write them. Every digest, size and layer is checked; layers are kept as they are. The
+    /// image is a version like any other: to run, to promote, and as `[base] image = "…"` of
+    /// recipes.
     ///
     /// Example: bake import debian.tar debian:12
     Import(ImportArgs),

@@ -65,7 +65,8 @@ pub(crate) struct BuildArgs {
 pub(crate) struct CacheArgs {
     /// Run steps although they are cached: all, or the one of this number or name (`base` is the
     /// base); may be given more than once
-    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "STEP", num_args = 0..=1)]
+    #[arg(require_equals = true, default_missing_value = "")]
     pub(crate) no_cache: Vec<String>,
 }
 

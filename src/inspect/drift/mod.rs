@@ -21,6 +21,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::io::Errno;
 
+use self::cache::Cache;
+use self::look::Seen;
+use self::rule::Rules;
+use self::walk::{Found, Walk};
 use super::change::{Change, How};
 use super::error::Error;
 use super::picture::Picture;
@@ -38,13 +42,9 @@ mod rule;
 mod shift;
 mod walk;
 
-use cache::Cache;
-use look::Seen;
 pub use process::Living;
 pub use process::living;
 pub use report::{Claim, Counts, Options, Report, Unread, Verdict};
-use rule::Rules;
-use walk::{Found, Walk};
 
 /// Times that a file which changes under the eyes is read again.
 const TRIES: usize = 3;
@@ -364,6 +364,10 @@ fn shift_hint(changes: &[Change], compared: u64) -> Option<String> {
         }
     }
     let (by, names) = moved.into_iter().max_by_key(|(by, names)| (*names, *by))?;
-    (names > 10 && names * 2 > compared)
-        .then(|| format!("owners are {by} higher throughout: if this is a container's root, give --owner-shift {by}"))
+    (names > 10 && names * 2 > compared).then(|| {
+        format!(
+            "owners are {by} higher throughout: if this is a container's root, give \
+            --owner-shift {by}"
+        )
+    })
 }

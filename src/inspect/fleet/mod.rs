@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use self::model::Astray;
+use self::order::natural;
+use self::read::{Found, Row};
 use super::drift::Verdict;
 use super::error::Error;
 use crate::digest::Digest;
@@ -17,10 +20,7 @@ mod order;
 mod read;
 mod svg;
 
-use model::Astray;
 pub use model::{Fleet, Group, Kind, Note, Tally};
-use order::natural;
-use read::{Found, Row};
 
 /// Seconds that a clock may be ahead before its reports are called from the future.
 const AHEAD: i64 = 300;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_is_told_and_hides_nothing() {
+    fn the_future_is_reported_and_hides_nothing() {
         let fleet = count(
             [row("a", "9", 1_000_000), row("a", "1", 50), row("b", "9", 1_000_000)]
                 .map(Found::Row)
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_wrong_is_told() {
+    fn what_looks_wrong_is_reported() {
         let mut other = row("b", "1", 10);
         other.digest = Some(Digest::of("other content"));
         let mut wrong = row("c", "1", 10);

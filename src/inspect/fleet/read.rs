@@ -187,8 +187,8 @@ pub(super) fn parse(text: &[u8], path: &Path) -> Vec<Found> {
         .collect();
     // A text of many lines is one object written over them, or many objects: what the first line is
     // shows, whatever is wrong further down.
-    let whole = lines.len() == 1
-        || !matches!(lines.first(), Some((_, first)) if serde_json::from_slice::<IgnoredAny>(first).is_ok());
+    let is_json = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+    let whole = lines.len() == 1 || !lines.first().is_some_and(|(_, first)| is_json(first));
     if whole {
         let found = one(trimmed, path, None);
         if lines.len() == 1 || !matches!(found, Found::Bad(Kind::NotJson, _)) {
@@ -326,7 +326,8 @@ mod tests {
     #[test]
     fn an_identity_file_is_a_machine_nobody_compared() {
         let text = r#"{
-            "v": 1, "name": "web", "version": "2.0.0", "base": "debian", "created": "2026-11-01T00:00:00Z"
+            "v": 1, "name": "web", "version": "2.0.0", "base": "debian",
+            "created": "2026-11-01T00:00:00Z"
         }"#;
         for (path, host) in
             [("in/alpha.json", Some("alpha")), ("in/beta/image.json", Some("beta")), ("-", None)]
@@ -344,7 +345,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_told_apart(text in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_text_is_recognised_or_not(text in prop::collection::vec(any::<u8>(), 0..300)) {
             parse(&text, Path::new("f"));
         }
 

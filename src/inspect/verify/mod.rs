@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 
+use self::blob::Claim;
 use super::error::describe;
 use crate::digest::Digest;
 use crate::event::{Event, Sink};
@@ -28,8 +29,6 @@ use crate::store::{ChannelFile, Error, MEDIA_TESTS, NoDescriptor, SMALL, Store, 
 use crate::threads;
 
 mod blob;
-
-use blob::Claim;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -227,7 +226,8 @@ impl Walk<'_> {
                         reference.channel.as_deref().unwrap_or_default(),
                     );
                     format!(
-                        "{reference} points at {name}:{} ({}), which is not in the index (`bake promote {name}:VERSION {at}` points it at \
+                        "{reference} points at {name}:{} ({}), which is not in the index (`bake \
+                            promote {name}:VERSION {at}` points it at \
                          another version, `bake promote --back {reference}` at the one before)",
                         to.version, to.digest
                     )
@@ -350,7 +350,8 @@ impl Walk<'_> {
         if list.is_none_or(|list| list.digest.to_string() != *named) {
             let index = self.store.dir().join("index.json");
             let what = format!(
-                "says of {image} that its tests are {named:?}, and no list of tests in the store is that"
+                "says of {image} that its tests are {named:?}, and no list of tests in the store \
+                    is that"
             );
             self.problem(Level::Error, &[image.to_owned()], index, &what);
         }

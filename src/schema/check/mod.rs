@@ -8,18 +8,19 @@ mod path;
 mod system;
 mod text;
 
+use self::account::{account, owner, passwd_field, password_hash, run_as};
+use self::name::{image_name, image_reference, image_version, stage_name};
+use self::path::{
+    context, glob, ignore, inside, inside_file, inside_glob, mount_point, recipe_file,
+};
+use self::system::{env_name, file_name, package, signal, signing_key, unit};
+use self::text::{filled, line, word};
 use super::address::{address, probe_url, url};
 use super::mistake::Mistake;
 
 pub(crate) use account::mode;
 pub(crate) use duration::duration;
 pub(crate) use system::sha256;
-
-use account::{account, owner, passwd_field, password_hash, run_as};
-use name::{image_name, image_reference, image_version, stage_name};
-use path::{context, glob, ignore, inside, inside_file, inside_glob, mount_point, recipe_file};
-use system::{env_name, file_name, package, signal, signing_key, unit};
-use text::{filled, line, word};
 
 /// The kinds of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

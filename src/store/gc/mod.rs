@@ -26,6 +26,8 @@
 use std::fs;
 use std::io::ErrorKind;
 
+use self::entry::weigh;
+use self::plan::{CachePlan, Tally, Times, VersionPlan, unpacked_layers};
 use super::error::{Error, writing};
 use super::remove;
 use super::{Staging, Store, Version, disk};
@@ -36,9 +38,6 @@ mod plan;
 mod rules;
 
 pub use rules::{Amount, Garbage, Kind, Rules};
-
-use entry::weigh;
-use plan::{CachePlan, Tally, Times, VersionPlan, unpacked_layers};
 
 /// Where in a staging directory blobs wait for their end.
 const GONE: &str = "gone";

@@ -223,7 +223,8 @@ impl VersionPlan {
         let removal = remove::plan(store, index, expired(store, index, rules, times.now)?);
         let mut plan = Self { removal, blobs: vec![], notes: vec![] };
         if !plan.removal.kept.complete() {
-            let note = "no published blob is freed: an image cannot be read, so nobody knows what it needs (see `bake verify`)";
+            let note = "no published blob is freed: an image cannot be read, so nobody knows what \
+                it needs (see `bake verify`)";
             plan.notes.push(note.to_owned());
             return Ok(plan);
         }

@@ -29,8 +29,8 @@ fn root_tests_that_cannot_run_are_counted_in_a_summary() {
     let skipped = run(None);
     let text = String::from_utf8_lossy(&skipped.stderr).into_owned();
     assert!(skipped.status.success(), "{text}");
-    let said = "skipped: 1 tests did not run here, though they say ok";
-    assert!(text.contains(said) && text.contains("this test needs root"), "{text}");
+    let expected = "skipped: 1 tests did not run here, though they say ok";
+    assert!(text.contains(expected) && text.contains("this test needs root"), "{text}");
     let required = run(Some("1"));
     assert!(!required.status.success(), "with BAKE_REQUIRE nothing is skipped");
 }

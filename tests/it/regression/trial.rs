@@ -305,7 +305,7 @@ fn a_udp_port_leads_inside_and_back() {
     child.wait().expect("it ends");
 }
 
-/// E11: in the host's network a container's root may not have low ports; that is said before a
+/// E11: in the host's network a container's root may not have low ports; that is reported before a
 /// program fails on it.
 #[test]
 fn low_ports_in_the_network_of_the_host_are_warned_of() {
