@@ -24,6 +24,9 @@ const MAX_EXPRESSION: usize = 2000;
 /// An expression of the greatest length takes a hundredth of it.
 const EXPRESSION_FUEL: u64 = 100_000;
 
+/// Most expressions of one recipe: together with what one may cost this bounds the whole.
+const MAX_EXPRESSIONS: u32 = 10_000;
+
 /// After so many mistakes in one string the rest of it is not looked at: placing each takes a walk
 /// through the string.
 const MAX_MISTAKES: usize = 20;
@@ -43,6 +46,8 @@ pub(crate) struct Scope {
     engine: Environment<'static>,
     context: minijinja::Value,
     uses_epoch: Cell<bool>,
+    /// How many more expressions may be evaluated.
+    left: Cell<u32>,
 }
 
 impl Scope {
@@ -56,7 +61,8 @@ impl Scope {
             engine.remove_global(name);
         }
         let context = jinja_values(&values);
-        Scope { values, broken, engine, context, uses_epoch: Cell::new(false) }
+        let (uses_epoch, left) = (Cell::new(false), Cell::new(MAX_EXPRESSIONS));
+        Scope { values, broken, engine, context, uses_epoch, left }
     }
 
     /// Returns the values.
@@ -163,6 +169,14 @@ impl Scope {
         if expression.trim().is_empty() {
             return Err((whole, Mistake::new("an empty expression").help(LITERAL_HELP)));
         }
+        let Some(left) = self.left.get().checked_sub(1) else {
+            return Err((
+                whole,
+                Mistake::new(format!("more than {MAX_EXPRESSIONS} expressions in one recipe"))
+                    .help("a recipe is no program: make large texts in a `run` or `script` step"),
+            ));
+        };
+        self.left.set(left);
         let compiled =
             self.engine.compile_expression(expression).map_err(|e| self.explain(expression, &e))?;
         let names: BTreeSet<String> = compiled.undeclared_variables(false).into_iter().collect();

@@ -66,6 +66,15 @@ fn expressions_end_soon_and_small() {
     assert!(before.elapsed() < SOON);
 }
 
+/// B8: what each may cost is bounded, and so is what all of them may.
+#[test]
+fn a_recipe_has_not_any_number_of_expressions() {
+    let steps = |count: usize| "[[step]]\nrun = \"{{ arch }}{{ arch }}\"\n".repeat(count / 2);
+    read(&steps(9_000)).expect("more than any person writes");
+    let found = read(&steps(10_100)).expect_err("too many");
+    assert!(found[0].message.contains("more than 10000 expressions"), "{}", found[0].message);
+}
+
 /// B8
 #[test]
 fn templates_end_soon_and_small() {
