@@ -196,8 +196,8 @@ fn printed_by_apt(
     })
 }
 
-/// Returns the packages that apt's lines name, as the verified indexes have them: apt's line is only
-/// its choice.
+/// Returns the packages that apt's lines name, as the verified indexes have them: apt's line is
+/// only its choice.
 fn chosen(
     lines: &[String],
     ask: &Ask<'_>,
@@ -385,7 +385,8 @@ mod tests {
 
     #[test]
     fn print_uris_lines() {
-        let line = "'http://bake.invalid/debian/pool/main/g/g%2b%2b_1%253a2_amd64.deb' g++_1%3a2_amd64.deb 10 SHA256:ab";
+        let line = "'http://bake.invalid/debian/pool/main/g/g%2b%2b_1%253a2_amd64.deb' \
+            g++_1%3a2_amd64.deb 10 SHA256:ab";
         assert_eq!(
             printed(line),
             Some((

@@ -1,5 +1,5 @@
-//! The calls about packages and bases: what jobs ask of bake itself inside a root. What they do stands
-//! in `base`.
+//! The calls about packages and bases: what jobs ask of bake itself inside a root. What they do
+//! stands in `base`.
 
 use std::path::PathBuf;
 

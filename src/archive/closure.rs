@@ -278,12 +278,14 @@ mod tests {
         for (text, set) in [
             ("sh 1 E\napt 1\nother 1", "apt sh"),
             (
-                "sh 1 E; Depends: libc (>= 2)\nlibc 2; Pre-Depends: gcc-base\ngcc-base 1\nmount 1 R\napt 1",
+                "sh 1 E; Depends: libc (>= 2)\nlibc 2; Pre-Depends: gcc-base\ngcc-base 1\nmount 1 \
+                    R\napt 1",
                 "apt gcc-base libc mount sh",
             ),
             // A choice waits: mawk is required anyway, so gawk, though named first, is not taken.
             (
-                "base 1 E; Depends: gawk | awk\ngawk 1; Provides: awk\nmawk 1 R; Provides: awk\napt 1",
+                "base 1 E; Depends: gawk | awk\ngawk 1; Provides: awk\nmawk 1 R; Provides: \
+                    awk\napt 1",
                 "apt base mawk",
             ),
             // Nothing chosen satisfies it: the first alternative that exists.
@@ -309,7 +311,8 @@ mod tests {
 
     #[test]
     fn bookworm_needs_no_usrmerge() {
-        let text = "init 1 E; Depends: usrmerge | usr-is-merged\nusrmerge 1; Depends: perl\nusr-is-merged 1\nperl 1\napt 1";
+        let text = "init 1 E; Depends: usrmerge | usr-is-merged\nusrmerge 1; Depends: \
+            perl\nusr-is-merged 1\nperl 1\napt 1";
         assert_eq!(check(text, &[]).as_deref(), Ok("apt init perl usrmerge"));
         assert_eq!(check(text, &["usrmerge"]).as_deref(), Ok("apt init usr-is-merged"));
     }

@@ -142,29 +142,51 @@ impl Error {
             Self::Lock { .. } => "write the lock anew: bake lock --update".to_owned(),
             Self::NotPinned { .. } => "accept the new content: bake lock --update".to_owned(),
             Self::Download(error) => match error.source {
-                fetch::Failure::Refused | fetch::Failure::UnknownHost | fetch::Failure::Timeout(_) | fetch::Failure::Status(_) => {
+                fetch::Failure::Refused
+                | fetch::Failure::UnknownHost
+                | fetch::Failure::Timeout(_)
+                | fetch::Failure::Status(_) => {
                     "is the mirror right? see --debian-mirror".to_owned()
                 }
                 fetch::Failure::WrongHash { .. } => {
-                    "the mirror, or a proxy on the way, changes files or is being updated: try another with --debian-mirror".to_owned()
+                    "the mirror, or a proxy on the way, changes files or is being updated: try \
+                        another with --debian-mirror"
+                        .to_owned()
                 }
                 _ => return None,
             },
-            Self::NoSuite { suite, .. } => match SUITES.iter().find(|known| strsim::osa_distance(known, suite) < 3) {
-                Some(known) if known != suite => format!("did you mean {known:?}?"),
-                _ => format!("there are {}; another mirror may have more: see --debian-mirror", SUITES.join(", ")),
-            },
+            Self::NoSuite { suite, .. } => {
+                match SUITES.iter().find(|known| strsim::osa_distance(known, suite) < 3) {
+                    Some(known) if known != suite => format!("did you mean {known:?}?"),
+                    _ => format!(
+                        "there are {}; another mirror may have more: see \
+                    --debian-mirror",
+                        SUITES.join(", ")
+                    ),
+                }
+            }
             Self::Untrusted { source: release::Distrust::NoIndex(_), .. } => {
-                "are the components right? Debian has main, contrib, non-free and, since bookworm, non-free-firmware".to_owned()
+                "are the components right? Debian has main, contrib, non-free and, since bookworm, \
+                    non-free-firmware"
+                    .to_owned()
             }
             Self::Untrusted { source: release::Distrust::Expired(_), .. } => {
-                "the mirror is out of date, or somebody replays an old one: try another with --debian-mirror; of a snapshot or an archived suite that is so on purpose: --allow-expired".to_owned()
+                "the mirror is out of date, or somebody replays an old one: try another with \
+                    --debian-mirror; of a snapshot or an archived suite that is so on purpose: \
+                    --allow-expired"
+                    .to_owned()
             }
             Self::Untrusted { source: release::Distrust::Older { .. }, .. } => {
-                "the mirror stands still, or lags behind: try another with --debian-mirror; to go back on purpose, remove the lock file".to_owned()
+                "the mirror stands still, or lags behind: try another with --debian-mirror; to go \
+                    back on purpose, remove the lock file"
+                    .to_owned()
             }
-            Self::Untrusted { source: release::Distrust::Future(_), .. } => "set this host's clock".to_owned(),
-            Self::Untrusted { .. } => "the mirror, or a proxy on the way, changes files: try another with --debian-mirror".to_owned(),
+            Self::Untrusted { source: release::Distrust::Future(_), .. } => "set this host's \
+                clock"
+                .to_owned(),
+            Self::Untrusted { .. } => "the mirror, or a proxy on the way, changes files: try \
+                another with --debian-mirror"
+                .to_owned(),
             Self::Sandbox(crate::sandbox::Error::Host { hint, .. }) => hint.clone(),
             _ => return None,
         })

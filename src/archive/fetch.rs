@@ -63,8 +63,8 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// Uses the directory `cache`, made if missing. `authorities`: files and directories of
-    /// certificates that are trusted instead of the system's. `stop` is asked often; once that is true
-    /// everything ends with [`Failure::Cancelled`].
+    /// certificates that are trusted instead of the system's. `stop` is asked often; once that is
+    /// true everything ends with [`Failure::Cancelled`].
     pub fn new(
         cache: &Path,
         limits: Limits,

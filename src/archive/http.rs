@@ -94,8 +94,8 @@ fn roots(named: &[PathBuf]) -> RootCerts {
     RootCerts::Specific(Arc::new(found))
 }
 
-/// Reads the certificates of a file, or of the files of a directory. What cannot be read holds none:
-/// a connection that needs it says then that it does not trust the server.
+/// Reads the certificates of a file, or of the files of a directory. What cannot be read holds
+/// none: a connection that needs it says then that it does not trust the server.
 fn certificates(path: &Path) -> Vec<Certificate<'static>> {
     if let Ok(entries) = fs::read_dir(path) {
         let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
@@ -109,7 +109,8 @@ fn certificates(path: &Path) -> Vec<Certificate<'static>> {
     parse_pem(&bytes).filter_map(certificate).collect()
 }
 
-/// Asks for `url`, wherever on the web that leads, and returns a response of status 200 or an error.
+/// Asks for `url`, wherever on the web that leads, and returns a response of status 200 or an
+/// error.
 pub(super) fn get(agent: &Agent, url: &str) -> Result<Response<Body>, NoAnswer> {
     let mut url = url.to_owned();
     for _ in 0..=REDIRECTS {

@@ -82,7 +82,9 @@ pub(super) fn unpack(
 mod tests {
     use super::*;
 
-    const TEXT: &str = "Package: a\nVersion: 1\nDescription: x\n y\nDepends: b,\n c\n\nPackage: b\nVersion: 2\nProvides: v (= 1), w\nFilename: pool/b.deb\n\nPackage: a\nVersion: 1.1\nEssential: yes\n\nPackage: a\nVersion: 1.0\nPriority: required\n";
+    const TEXT: &str = "Package: a\nVersion: 1\nDescription: x\n y\nDepends: b,\n c\n\nPackage: \
+        b\nVersion: 2\nProvides: v (= 1), w\nFilename: pool/b.deb\n\nPackage: a\nVersion: \
+        1.1\nEssential: yes\n\nPackage: a\nVersion: 1.0\nPriority: required\n";
 
     #[test]
     fn use_shows_as_the_time_of_access_only() {

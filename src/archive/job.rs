@@ -18,8 +18,8 @@ pub struct JobContext<'a> {
     pub source: &'a Source,
     /// The build's user namespace.
     pub session: &'a dyn Run<Call>,
-    /// The session's scratch directory: upper directories are below it, and so are our own short-lived
-    /// ones.
+    /// The session's scratch directory: upper directories are below it, and so are our own
+    /// short-lived ones.
     pub scratch: &'a Path,
     /// Ends it all.
     pub cancel: &'a Cancel,

@@ -8,8 +8,8 @@ use super::error::Error;
 pub enum Manager {
     /// Debian's: see `apt`.
     Apt,
-    /// apt of another distribution, such as Ubuntu: it asks the archives that its own sources name, and
-    /// trusts its own keys.
+    /// apt of another distribution, such as Ubuntu: it asks the archives that its own sources name,
+    /// and trusts its own keys.
     OtherApt,
     /// Alpine's.
     Apk,

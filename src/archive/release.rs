@@ -31,7 +31,8 @@ pub enum Distrust {
     #[error("not a signed Release file: {0}")]
     NotSigned(String),
     /// None of its signatures is good and by a known key.
-    #[error("no valid signature by a trusted key (signed by {by})", by = if .0.is_empty() { "nobody" } else { .0 })]
+    #[error("no valid signature by a trusted key (signed by \
+        {by})", by = if .0.is_empty() { "nobody" } else { .0 })]
     Signature(String),
     /// It is for something else.
     #[error("it is for {got:?}, not {expected:?}")]

@@ -95,8 +95,8 @@ impl Source {
         self.options.threads
     }
 
-    /// Uses the directory `cache` (made if missing), see `fetch` and `index` for what is in it. `stop`
-    /// is asked often.
+    /// Uses the directory `cache` (made if missing), see `fetch` and `index` for what is in it.
+    /// `stop` is asked often.
     pub fn new(cache: &Path, options: Options, sink: Sink, stop: Stop) -> Result<Self, Error> {
         let wrap = |source| Error::Download(fetch::Error { index: 0, url: String::new(), source });
         let keys = match &options.keys {

@@ -58,8 +58,8 @@ impl Transfer {
         (self.stop)()
     }
 
-    /// Sends one request for `url`. Every byte goes to `out`, and the whole is within `bounds` or it
-    /// is an error. `cache` is named where `out` cannot be written.
+    /// Sends one request for `url`. Every byte goes to `out`, and the whole is within `bounds` or
+    /// it is an error. `cache` is named where `out` cannot be written.
     pub(super) fn stream(
         &self,
         url: &str,

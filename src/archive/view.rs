@@ -1,6 +1,7 @@
-//! What of a root decides which packages its apt chooses, besides the archive and the request: apt's
-//! own configuration and preferences, the architectures of dpkg, and what is installed. One digest
-//! names it, so that it is known whether a pinned choice still holds, whatever step has changed any of it.
+//! What of a root decides which packages its apt chooses, besides the archive and the request:
+//! apt's own configuration and preferences, the architectures of dpkg, and what is installed. One
+//! digest names it, so that it is known whether a pinned choice still holds, whatever step has
+//! changed any of it.
 //!
 //! The sources of the root are no part of it: apt is handed lists of bake's own, see `apt`.
 
@@ -130,7 +131,8 @@ mod tests {
             fs::write(path, text).expect("writable");
         };
         let digest = || read(root, "amd64").expect("readable").digest;
-        let a = "Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nConffiles:\n /x 1\n";
+        let a = "Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: \
+            all\nConffiles:\n /x 1\n";
         let b = "Package: b\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n";
         write("var/lib/dpkg/status", &format!("{a}\n{b}\n"));
         let first = digest();

@@ -19,7 +19,8 @@ use crate::recipe::Modes;
 /// setuid, setgid, sticky.
 const SPECIAL: u32 = 0o7000;
 
-/// Names the directory: its paths, kinds, modes, owners, attributes and contents, whatever their times.
+/// Names the directory: its paths, kinds, modes, owners, attributes and contents, whatever their
+/// times.
 pub(super) fn digest(directory: &Path, modes: Modes) -> io::Result<Digest> {
     write(directory, modes, 0, &mut io::sink())
 }
@@ -127,7 +128,8 @@ fn mode(file: &Metadata, modes: Modes) -> io::Result<u32> {
             _ => "setgid",
         };
         return Err(refused(&format!(
-            "it is {what}, which no checkout can hold; `modes = \"kept\"` in [base] takes all modes as they are"
+            "it is {what}, which no checkout can hold; `modes = \"kept\"` in [base] takes all \
+                modes as they are"
         )));
     }
     Ok(if kind.is_dir() || bits & 0o100 != 0 { 0o755 } else { 0o644 })
@@ -143,8 +145,8 @@ fn owner(id: u32, top: u32) -> io::Result<u32> {
     }
 }
 
-/// Returns file capabilities and the attributes of programs. ACLs are left out: a checkout has those
-/// of the directory it was made in.
+/// Returns file capabilities and the attributes of programs. ACLs are left out: a checkout has
+/// those of the directory it was made in.
 fn attributes(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let names = match xattr::list(path) {
@@ -164,8 +166,8 @@ fn refused(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-/// Keeps the kind of the error below: a broken pipe has another meaning than a directory that cannot
-/// be read.
+/// Keeps the kind of the error below: a broken pipe has another meaning than a directory that
+/// cannot be read.
 fn unwrapped(error: layer::Error, path: &Path) -> io::Error {
     let kind = std::error::Error::source(&error)
         .and_then(|s| s.downcast_ref::<io::Error>())

@@ -1,6 +1,7 @@
-//! From the world in: a base becomes a pinned root file system. `pin` decides what exactly is meant and can be written to a lock file; `build` makes
-//! the tree from a pin, always the same one. What is not here: layers (`engine` packs the tree) and
-//! the cache of finished bases (`engine` asks for [`Pinned::key`]).
+//! From the world in: a base becomes a pinned root file system. `pin` decides what exactly is meant
+//! and can be written to a lock file; `build` makes the tree from a pin, always the same one. What
+//! is not here: layers (`engine` packs the tree) and the cache of finished bases (`engine` asks for
+//! [`Pinned::key`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,9 @@ impl Error {
             Self::Archive(error) => error.hint(),
             Self::Changed { .. } => Some("build again when nothing writes to it".to_owned()),
             Self::ImageAsRoot { .. } => Some(
-                "a base is a tar or a directory of `/` itself: of an image of bake, `bake export --format tar` writes one".to_owned(),
+                "a base is a tar or a directory of `/` itself: of an image of bake, `bake export \
+                    --format tar` writes one"
+                    .to_owned(),
             ),
             _ => None,
         }
@@ -225,9 +228,9 @@ pub fn pin(
     }
 }
 
-/// Makes the tree of `pinned` in the empty directory `upper` (below the session's scratch directory, as
-/// `work`, an empty directory beside it). The same pin and epoch always give the same tree, up to
-/// times after `epoch`. On failure `upper` holds rubbish.
+/// Makes the tree of `pinned` in the empty directory `upper` (below the session's scratch
+/// directory, as `work`, an empty directory beside it). The same pin and epoch always give the same
+/// tree, up to times after `epoch`. On failure `upper` holds rubbish.
 pub fn build(
     pinned: &Pinned,
     epoch: i64,

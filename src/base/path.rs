@@ -171,8 +171,8 @@ fn image_form(root: &Path) -> Option<ImageForm> {
     (!list.is_empty() && list.iter().all(image)).then_some(ImageForm::Docker)
 }
 
-/// Unpacks a (perhaps compressed) tar into the directory `into`, and says what the tree is, if it is
-/// an image and no root file system. Runs inside.
+/// Unpacks a (perhaps compressed) tar into the directory `into`, and says what the tree is, if it
+/// is an image and no root file system. Runs inside.
 pub(super) fn unpack(into: &Path, archive: File) -> Result<Option<ImageForm>, CallError> {
     let failed = |error: layer::Error| CallError::of(&error);
     let mut tar =

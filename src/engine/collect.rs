@@ -14,8 +14,8 @@ pub fn collect(job: &JobContext<'_>, rules: &Rules) -> Result<Garbage, Error> {
     let _room = job.store.release_reserve();
     dead_builds(job)?;
     let staging = job.store.staging()?;
-    // Dying from here on leaves what was moved into the staging to the next run, as the scratch of a
-    // dead build.
+    // Dying from here on leaves what was moved into the staging to the next run, as the scratch of
+    // a dead build.
     let collected = job.store.collect(rules, Some(&staging));
     let entries = fs::read_dir(staging.dir()).map_err(|source| job::Error::File {
         verb: "read",

@@ -27,8 +27,8 @@ use crate::store::{Found, StepCache};
 /// Layers by content, the lowest first; none: it is not known yet which they will be.
 type Chain = Option<Vec<Digest>>;
 
-/// Explains what [`bake`](super::bake) would do with these recipes and those that they stand on, each
-/// behind what it stands on.
+/// Explains what [`bake`](super::bake) would do with these recipes and those that they stand on,
+/// each behind what it stands on.
 ///
 /// # Errors
 /// What is wrong with a recipe, its base or its lock file.

@@ -30,8 +30,8 @@ pub(super) struct From<'a> {
 }
 
 impl From<'_> {
-    /// Decides what exactly a root starts from. `recipe` has the root's base; `keys` are those of the
-    /// stages before it.
+    /// Decides what exactly a root starts from. `recipe` has the root's base; `keys` are those of
+    /// the stages before it.
     pub(super) fn start(
         &self,
         recipe: &Recipe,

@@ -58,8 +58,8 @@ impl<'a> Keeper<'a> {
         Self { build, index, key, took, lock, pins }
     }
 
-    /// Keeps the layer `blob`, if there is one, with where everything is that it introduces; returns
-    /// why the cache could not.
+    /// Keeps the layer `blob`, if there is one, with where everything is that it introduces;
+    /// returns why the cache could not.
     pub(super) fn keep(
         self,
         blob: Option<&Blob>,

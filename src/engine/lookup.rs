@@ -22,8 +22,8 @@ enum Looked {
 }
 
 impl Run<'_, '_> {
-    /// Takes node `index` from the cache, if it is there or another build is making it; else returns
-    /// what is known of it.
+    /// Takes node `index` from the cache, if it is there or another build is making it; else
+    /// returns what is known of it.
     pub(super) fn look_up(&mut self, index: usize) -> Result<Option<Miss>, Error> {
         let (build, paranoid) = (self.build, self.work.request.paranoid);
         self.path = Digest::of(format!("{} {}", self.path, build.asked(index).key()));

@@ -1,5 +1,5 @@
-//! From a recipe to its roots: read, pinned and planned, so that everything is known before anything
-//! runs.
+//! From a recipe to its roots: read, pinned and planned, so that everything is known before
+//! anything runs.
 
 use std::path::Path;
 use std::sync::Arc;

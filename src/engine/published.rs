@@ -48,7 +48,8 @@ pub(super) fn published_already(
         Some(_) => {
             (job.sink)(Event::Note {
                 message: format!(
-                    "{} is published already, baked of other inputs: this build is refused unless it gives the very same image",
+                    "{} is published already, baked of other inputs: this build is refused unless \
+                        it gives the very same image",
                     root.plan.image
                 ),
             });

@@ -40,7 +40,8 @@ pub(super) struct Recorded {
 }
 
 impl Record {
-    /// Reads the record of the recipe at `path`, or of a stage of it; a new one where there is none.
+    /// Reads the record of the recipe at `path`, or of a stage of it; a new one where there is
+    /// none.
     pub(super) fn open(cache: &StepCache, path: &Path, stage: Option<&str>) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut name = path.into_os_string().into_encoded_bytes();

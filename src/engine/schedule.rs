@@ -200,8 +200,8 @@ pub(super) fn with_root<T>(
     )
 }
 
-/// Runs the roots of all recipes that are not published already; returns them in order. `steps`: how
-/// many of the image's steps of a recipe; all of them: with its identity.
+/// Runs the roots of all recipes that are not published already; returns them in order. `steps`:
+/// how many of the image's steps of a recipe; all of them: with its identity.
 pub(super) fn run<'a>(
     job: &'a JobContext<'a>,
     prepared: &'a [Prepared],

@@ -1,5 +1,5 @@
-//! The layers of a root while it is built, each a blob, a directory, or both: a blob is unpacked only
-//! when a later node needs its directory.
+//! The layers of a root while it is built, each a blob, a directory, or both: a blob is unpacked
+//! only when a later node needs its directory.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,8 @@ pub(super) struct Stack(Vec<Layered>);
 struct Layered {
     /// Node that made it.
     index: usize,
-    /// Its blob, which is in the staging directory, and how it is compressed; none while it is being
-    /// packed.
+    /// Its blob, which is in the staging directory, and how it is compressed; none while it is
+    /// being packed.
     blob: Option<(Blob, Compression)>,
     /// Bake has not made it.
     foreign: bool,
@@ -78,8 +78,9 @@ impl Stack {
         self.0.iter().rev().filter_map(|layered| layered.directory.clone()).collect()
     }
 
-    /// Returns the directories of all layers, topmost first; those that are only blobs are unpacked,
-    /// but for those that are known to have nothing to do with the image paths `interest`.
+    /// Returns the directories of all layers, topmost first; those that are only blobs are
+    /// unpacked, but for those that are known to have nothing to do with the image paths
+    /// `interest`.
     pub(super) fn lower(
         &mut self,
         build: &Build<'_>,

@@ -63,7 +63,8 @@ impl Work<'_> {
         self.root(*number)
     }
 
-    /// Returns the layers that this root stands on, where it does not make its base; waits for them.
+    /// Returns the layers that this root stands on, where it does not make its base; waits for
+    /// them.
     pub(super) fn below(&self) -> Result<Option<Arc<Artifact>>, Error> {
         let recipe = match &self.build.root.recipe.base.kind {
             BaseKind::Recipe(path) => self.others.recipes.get(path),

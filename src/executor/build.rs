@@ -246,8 +246,8 @@ impl<'a> Build<'a> {
         clear(self.job.sink, &self.staging, self.session.get());
     }
 
-    /// Fetches `url` and pins its checksum: the recipe's, else the lock's, else what came. One build
-    /// gets one content from an address, whatever the server says when it is asked again.
+    /// Fetches `url` and pins its checksum: the recipe's, else the lock's, else what came. One
+    /// build gets one content from an address, whatever the server says when it is asked again.
     pub(super) fn download(&self, url: &str, sha256: Option<&str>) -> Result<PathBuf, Trouble> {
         let pinned = sha256.map(str::to_owned).or_else(|| self.pins.sha256_of(url));
         if pinned.is_none() {

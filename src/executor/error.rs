@@ -29,7 +29,8 @@ impl From<job::Error> for NodeFailure {
     }
 }
 
-/// Why a node did not end well: its own failure, or something that ends the build whatever the node.
+/// Why a node did not end well: its own failure, or something that ends the build whatever the
+/// node.
 pub(crate) enum Trouble {
     /// The step's own.
     Step(StepFailure),
@@ -125,7 +126,8 @@ impl StepFailure {
             Self::Ran(_, seen) => {
                 let network =
                     "the step tried to reach a network and has none: give it `network = true`";
-                let ids = "build as root, or give this user a larger range in /etc/subuid and /etc/subgid; ids go up to 2147483646";
+                let ids = "build as root, or give this user a larger range in /etc/subuid and \
+                    /etc/subgid; ids go up to 2147483646";
                 [(seen.no_network, network), (seen.unmapped.is_some(), ids)]
                     .into_iter()
                     .filter(|(holds, _)| *holds)

@@ -141,7 +141,8 @@ pub(super) fn install(
     let seen = root.look(build)?;
     match seen.manager(build) {
         None => Err(step(
-            "the image has no package manager that bake knows (apt-get, apk, dnf, microdnf, zypper, pacman)",
+            "the image has no package manager that bake knows (apt-get, apk, dnf, microdnf, \
+                zypper, pacman)",
         )),
         Some(Manager::Apt) => Debian::new(build, request, &seen, at)?.install(&root, log),
         Some(other) => foreign(build, request, other, root.overlay()?, log),
@@ -233,7 +234,8 @@ impl<'a> Debian<'a> {
             }
             build.pins.may_choose_again(&names())?;
             let message = format!(
-                "{} are chosen anew: steps before have changed apt's preferences or settings, the architectures, or what is installed",
+                "{} are chosen anew: steps before have changed apt's preferences or settings, the \
+                    architectures, or what is installed",
                 names()
             );
             (build.job.sink)(Event::Note { message });
@@ -338,7 +340,8 @@ fn foreign(
 ) -> Result<(), Trouble> {
     if !request.files.is_empty() {
         return Err(step(
-            "package files of the context can only be installed by Debian's apt; use `copy` and `run`",
+            "package files of the context can only be installed by Debian's apt; use `copy` and \
+                `run`",
         ));
     }
     let commands =

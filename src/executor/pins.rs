@@ -1,4 +1,5 @@
-//! What one root pins while it is built: what the lock file says already, and what was chosen since.
+//! What one root pins while it is built: what the lock file says already, and what was chosen
+//! since.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,8 +21,8 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
-    /// Starts with what the lock file at `path` says, and with what is `known` before anything runs.
-    /// `locked`: the file must speak of everything.
+    /// Starts with what the lock file at `path` says, and with what is `known` before anything
+    /// runs. `locked`: the file must speak of everything.
     pub(crate) fn new(path: &Path, locked: bool, file: Option<&Lock>, known: Lock) -> Self {
         let file = file.cloned().unwrap_or_default();
         Self { path: path.to_owned(), locked, file, made: Mutex::new(known) }
@@ -85,7 +86,8 @@ impl Pins {
     pub(super) fn may_choose_again(&self, what: &str) -> Result<(), Trouble> {
         self.unless_locked(|| {
             format!(
-                "pins {what} for a root with other preferences or settings of apt, architectures, or installed packages than this one"
+                "pins {what} for a root with other preferences or settings of apt, architectures, \
+                    or installed packages than this one"
             )
         })
     }

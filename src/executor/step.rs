@@ -1,5 +1,5 @@
-//! One step: its operations become one sandbox job on a fresh upper directory; the job's output goes
-//! to the step's log.
+//! One step: its operations become one sandbox job on a fresh upper directory; the job's output
+//! goes to the step's log.
 
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,8 @@ impl Build<'_> {
         self.logged(index, |log| tries(&first, log, |this, log| this.once(log)))
     }
 
-    /// Chooses and pins the packages that step `index` begins with, with the same patience; nothing,
-    /// where it begins with something else. Nothing is installed.
+    /// Chooses and pins the packages that step `index` begins with, with the same patience;
+    /// nothing, where it begins with something else. Nothing is installed.
     ///
     /// # Errors
     /// [`NodeFailure`], with what it printed last.
@@ -101,8 +101,8 @@ impl<'a> Try<'a> {
         let mut installed = 0;
         for (number, op) in node.ops.iter().enumerate() {
             if let Some(request) = self.request(op, number, installed) {
-                // Package steps are several jobs (resolve, fetch, install): what is before them runs
-                // first.
+                // Package steps are several jobs (resolve, fetch, install): what is before them
+                // runs first.
                 self.job(&upper, std::mem::take(&mut prepared), log)?;
                 packages::install(build, &request, lower, &upper, at, log)?;
                 installed += 1;

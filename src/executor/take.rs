@@ -1,5 +1,5 @@
-//! Taking what a step wants of stages and of the context: as a tar, whose bytes depend on what is in
-//! it alone.
+//! Taking what a step wants of stages and of the context: as a tar, whose bytes depend on what is
+//! in it alone.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek};

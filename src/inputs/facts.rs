@@ -76,8 +76,8 @@ impl Facts {
         &self.steps[index - 1].held[at]
     }
 
-    /// Returns what each operation of step `index` (from 1) wants of stages and of the context; none
-    /// of the base.
+    /// Returns what each operation of step `index` (from 1) wants of stages and of the context;
+    /// none of the base.
     pub fn wanted(&self, index: usize) -> &[Vec<Wanted>] {
         index.checked_sub(1).and_then(|at| self.steps.get(at)).map_or(&[], |step| &step.wanted)
     }

@@ -72,8 +72,8 @@ fn unpack(
     Ok(Some(tar.finish().1))
 }
 
-/// Which of `paths` exist in the root that this process sees, what its os-release says, and what its
-/// apt sees.
+/// Which of `paths` exist in the root that this process sees, what its os-release says, and what
+/// its apt sees.
 fn look(paths: Vec<String>, native: &str) -> Result<Reply, CallError> {
     let root = Path::new("/");
     let there: Vec<String> = paths.into_iter().filter(|path| root.join(path).exists()).collect();

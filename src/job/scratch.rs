@@ -46,8 +46,8 @@ pub(crate) fn dead_builds(context: &JobContext<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what one build left. The session reaches its own scratch directory only: the remains move
-/// in there first.
+/// Removes what one build left. The session reaches its own scratch directory only: the remains
+/// move in there first.
 fn dead_build(session: &Session, staging: &Staging, n: usize, dead: Staging) -> Result<(), Error> {
     let moved = staging.dir().join(format!("dead-{n}"));
     let failed = |verb: &'static str, path: &Path| {

@@ -15,8 +15,8 @@ use crate::layer::MAX_TIME;
 use crate::sandbox::{CallError, Cancel};
 use crate::store::Staging;
 
-/// Sets the times below the upper directory `upper` (in the staging): of directories to the epoch, of
-/// everything else to the earlier of its own and the epoch, in whole seconds, as
+/// Sets the times below the upper directory `upper` (in the staging): of directories to the epoch,
+/// of everything else to the earlier of its own and the epoch, in whole seconds, as
 /// [`layer::pack`](crate::layer::pack) writes them.
 pub(crate) fn settle(
     session: &Session,
@@ -37,8 +37,8 @@ pub(super) fn times(dir: PathBuf, epoch: i64) -> Result<(), CallError> {
 }
 
 fn walk(root: PathBuf, epoch: i64) -> Result<(), (PathBuf, io::Error)> {
-    // Directories after what is in them; nobody else changes this tree any more, so its paths are what
-    // they are.
+    // Directories after what is in them; nobody else changes this tree any more, so its paths are
+    // what they are.
     let mut directories = vec![root];
     let mut at = 0;
     while let Some(dir) = directories.get(at).cloned() {

@@ -1,5 +1,5 @@
-//! What recipes build, drawn as a graph: bases, steps, stages, images and tests, each with what it is
-//! made from. Pure.
+//! What recipes build, drawn as a graph: bases, steps, stages, images and tests, each with what it
+//! is made from. Pure.
 //!
 //! ```text
 //! build/base ─► build/1 ─► stage build ─┐ copies /out/tool

@@ -175,7 +175,8 @@ impl Lock {
     /// Returns the text of the file: one line per package, so that a change reads well in a diff.
     pub fn to_text(&self) -> String {
         let mut out = String::from(
-            "# Written by bake: what this recipe was baked from. Commit it; `bake lock --update` renews it.\n",
+            "# Written by bake: what this recipe was baked from. Commit it; `bake lock --update` \
+                renews it.\n",
         );
         let mut line = |text: String| {
             out += &text;
@@ -271,7 +272,8 @@ fn table(packages: &[Package]) -> String {
         let (sha256, archive, path) = (text(sha256), text(archive), text(path));
         writeln!(
             out,
-            "  {{ name = {name}, version = {version}, arch = {arch}, sha256 = {sha256}, size = {size}, archive = {archive}, path = {path} }},"
+            "  {{ name = {name}, version = {version}, arch = {arch}, sha256 = {sha256}, size = \
+                {size}, archive = {archive}, path = {path} }},"
         )
         .expect("a String takes everything");
     }

@@ -11,7 +11,9 @@ pub(crate) const TOP: &[&str] =
 pub(crate) const TOP_LATER: &[&str] = &["output"];
 
 /// What `[vars]` and `[[step]]` are, for the schema.
-pub(crate) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in template files. A plain value is the default and fixes the type; `{}` means required. Set with `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
+pub(crate) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in \
+    template files. A plain value is the default and fixes the type; `{}` means required. Set with \
+    `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
 pub(crate) const STEP_DOC: &str =
     "One step of the build. Steps run in the order written; each has exactly one kind.";
 
@@ -19,10 +21,14 @@ pub(crate) const STEP_DOC: &str =
 pub(crate) const STAGE: &[&str] = &["base", "defaults", "step"];
 
 /// What `[stage]` is, for the schema.
-pub(crate) const STAGES_DOC: &str = "Further root file systems of the same build, by name: `copy` steps take files out of them with `from`, `run` and `script` steps see them by `mount`. A stage that nothing needs is not built, and nothing else of a stage reaches the image.";
-pub(crate) const STAGE_DOC: &str = "A stage: `[stage.NAME.base]` is what it starts from, `[stage.NAME.defaults]` adds to `[defaults]`, `[[stage.NAME.step]]` are its steps.";
+pub(crate) const STAGES_DOC: &str = "Further root file systems of the same build, by name: `copy` \
+    steps take files out of them with `from`, `run` and `script` steps see them by `mount`. A \
+    stage that nothing needs is not built, and nothing else of a stage reaches the image.";
+pub(crate) const STAGE_DOC: &str = "A stage: `[stage.NAME.base]` is what it starts from, \
+    `[stage.NAME.defaults]` adds to `[defaults]`, `[[stage.NAME.step]]` are its steps.";
 
-pub(crate) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with a network of its own; an image whose test fails is not published. Each has exactly one check.";
+pub(crate) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with \
+    a network of its own; an image whose test fails is not published. Each has exactly one check.";
 
 /// One variable's long form.
 pub(crate) const VAR: Section = Section {
@@ -33,7 +39,8 @@ pub(crate) const VAR: Section = Section {
         may(
             "default",
             Shape::Text(Check::Any),
-            "The value when nobody sets one; it fixes the type. Without it the variable is required.",
+            "The value when nobody sets one; it fixes the type. Without it the variable is \
+                required.",
         ),
         may("values", Shape::List(Check::Any), "The only values allowed."),
         may("help", Shape::Text(Check::Any), "What it is for, shown when it is missing or wrong."),
@@ -50,18 +57,21 @@ pub(crate) const IMAGE: Section = Section {
         must(
             "name",
             Shape::Text(Check::ImageName),
-            "Name of the image, as OCI repository names: lower-case letters and digits with `.`, `_`, `-` or `/` between. Example: `web`.",
+            "Name of the image, as OCI repository names: lower-case letters and digits with `.`, \
+                `_`, `-` or `/` between. Example: `web`.",
         ),
         may(
             "version",
             Shape::Text(Check::ImageVersion),
-            "Version of the image: 1 to 128 of `A-Za-z0-9_.-`. Required here or by `--set-version`. Example: `2.0.0`.",
+            "Version of the image: 1 to 128 of `A-Za-z0-9_.-`. Required here or by \
+                `--set-version`. Example: `2.0.0`.",
         ),
         may("description", Shape::Text(Check::Any), "One line for people."),
         may(
             "context",
             Shape::Text(Check::Directory),
-            "The directory that all paths are relative to, itself relative to the recipe's directory; nothing outside it is read. Default: `.`.",
+            "The directory that all paths are relative to, itself relative to the recipe's \
+                directory; nothing outside it is read. Default: `.`.",
         )
         .with(Effect::Nothing),
         may(
@@ -72,13 +82,15 @@ pub(crate) const IMAGE: Section = Section {
         may(
             "epoch",
             Shape::Integer(0, 253_402_300_799),
-            "Seconds since 1970 that all times in the image are clamped to. Default: the newest locked input's date.",
+            "Seconds since 1970 that all times in the image are clamped to. Default: the newest \
+                locked input's date.",
         )
         .with(Effect::All),
         may(
             "compression",
             Shape::Choice(&["gzip", "zstd", "none"]),
-            "How layers are compressed. `gzip` (default) is read by everything; `zstd` is smaller and faster.",
+            "How layers are compressed. `gzip` (default) is read by everything; `zstd` is smaller \
+                and faster.",
         )
         .with(Effect::All),
     ],
@@ -92,7 +104,8 @@ pub(crate) const BASES: [&str; 6] = ["debian", "scratch", "path", "image", "reci
 pub(crate) const BASE: Section = Section {
     title: "`[base]`",
     name: "base",
-    doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`, `image`, `recipe`, `stage`.",
+    doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`, `image`, \
+        `recipe`, `stage`.",
     keys: &[
         may(
             "debian",
@@ -108,28 +121,33 @@ pub(crate) const BASE: Section = Section {
         may(
             "modes",
             Shape::Choice(&["checkout", "kept"]),
-            "For a directory as `path`. `checkout` (default): 0755 for directories and executable files, 0644 for others, whatever the umask was; `kept`: all modes as they are.",
+            "For a directory as `path`. `checkout` (default): 0755 for directories and executable \
+                files, 0644 for others, whatever the umask was; `kept`: all modes as they are.",
         ),
         may(
             "image",
             Shape::Text(Check::ImageReference),
-            "An image of the store: a version, what a channel points at, or a digest. Examples: `web:1.0.0`, `web@production`, `web@sha256:…`.",
+            "An image of the store: a version, what a channel points at, or a digest. Examples: \
+                `web:1.0.0`, `web@production`, `web@sha256:…`.",
         ),
         may(
             "recipe",
             Shape::Text(Check::RecipeFile),
-            "Another recipe, relative to this one's directory: it is built first, and its image is the base. Example: `../base/recipe.toml`.",
+            "Another recipe, relative to this one's directory: it is built first, and its image is \
+                the base. Example: `../base/recipe.toml`.",
         ),
         may("stage", Shape::Stage, "A stage of this recipe: what it holds at its end."),
         may(
             "variant",
             Shape::Choice(&["minbase", "slim"]),
-            "For `debian`. `minbase` (default): essential and required packages and apt; `slim`: the same without documentation, man pages and locales.",
+            "For `debian`. `minbase` (default): essential and required packages and apt; `slim`: \
+                the same without documentation, man pages and locales.",
         ),
         may(
             "mirror",
             Shape::Text(Check::Url),
-            "For `debian`. URL of the archive. Default: the host's own, else Debian's. Example: `http://deb.debian.org/debian`.",
+            "For `debian`. URL of the archive. Default: the host's own, else Debian's. Example: \
+                `http://deb.debian.org/debian`.",
         )
         .without_effect(),
         may("components", Shape::List(Check::Word), "For `debian`. Default: `[\"main\"]`."),
@@ -157,7 +175,9 @@ pub(crate) const MOUNT_FROM: Section = Section {
 pub(crate) const DEFAULTS: Section = Section {
     title: "`[defaults]`",
     name: "defaults",
-    doc: "Options for every `run` and `script`, those of stages too; `timeout` and `retries` for `packages` as well. What a stage says wins, what a step says wins over that; `env` and `mount` add.",
+    doc: "Options for every `run` and `script`, those of stages too; `timeout` and `retries` for \
+        `packages` as well. What a stage says wins, what a step says wins over that; `env` and \
+        `mount` add.",
     keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES],
     later: &["cache", "secrets"],
     effect: Effect::Step,
@@ -218,7 +238,8 @@ pub(crate) const CONFIG: Section = Section {
         may(
             "healthcheck",
             Shape::Table(&HEALTHCHECK),
-            "How a runtime can ask whether it works. Example: `{ cmd = [\"curl\", \"-f\", \"http://127.0.0.1/\"], interval = \"30s\" }`.",
+            "How a runtime can ask whether it works. Example: `{ cmd = \
+                [\"curl\", \"-f\", \"http://127.0.0.1/\"], interval = \"30s\" }`.",
         ),
     ],
     later: &[],
@@ -232,7 +253,9 @@ pub(crate) const DRIFT: Section = Section {
     keys: &[may(
         "ignore",
         Shape::List(Check::Ignore),
-        "What is left out, in gitignore notation over absolute paths; `[config] volumes` and what every machine writes are left out anyway. Example: `[\"/etc/app/local.conf\", \"/srv/cache/\", \"*.pyc\"]`.",
+        "What is left out, in gitignore notation over absolute paths; `[config] volumes` and what \
+            every machine writes are left out anyway. Example: \
+            `[\"/etc/app/local.conf\", \"/srv/cache/\", \"*.pyc\"]`.",
     )],
     later: &[],
     effect: Effect::Image,

@@ -1,4 +1,5 @@
-//! docs/reference.md and docs/recipe.schema.json: every key, made of the tables of keys. `UPDATE_GOLDEN=1` writes them anew.
+//! docs/reference.md and docs/recipe.schema.json: every key, made of the tables of keys.
+//! `UPDATE_GOLDEN=1` writes them anew.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,10 +10,12 @@ use crate::schema::{Effect, Section, Shape};
 const HEAD: &str = "\
 # Every key of a recipe
 
-Made of the tables that the parser reads (`src/step`, `src/recipe/keys.rs`); the same texts are in `bake schema` for editors.
+Made of the tables that the parser reads (`src/step`, `src/recipe/keys.rs`); the same texts are in \
+`bake schema` for editors.
 [recipe.md](recipe.md) explains what belongs together.
 
-**Changes** says what is made anew when the value changes: `step`, the layer of that step (and what stands on another content of it);
+**Changes** says what is made anew when the value changes: `step`, the layer of that step (and \
+what stands on another content of it);
 `all`, every layer; `image`, the image but none of its layers; `–`, nothing.
 ";
 

@@ -115,7 +115,8 @@ fn vars() -> Value {
         value["description"] = key.doc.into();
         properties.insert(key.name.to_owned(), value);
     }
-    let long = json!({ "description": keys::VAR.doc, "type": "object", "properties": properties, "additionalProperties": false });
+    let long = json!({ "description": keys::VAR.doc, "type": "object",
+        "properties": properties, "additionalProperties": false });
     json!({
         "description": keys::VARS_DOC,
         "type": "object",
@@ -130,7 +131,8 @@ fn shape(shape: Shape) -> Value {
         Shape::Text(check) => text(check),
         Shape::List(check) => json!({ "type": "array", "items": text(check) }),
         Shape::OneOrMany(check) => {
-            json!({ "anyOf": [text(check), { "type": "array", "items": text(check), "minItems": 1 }] })
+            json!({ "anyOf": [text(check), { "type": "array",
+                "items": text(check), "minItems": 1 }] })
         }
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Yes => json!({ "type": "boolean", "const": true }),
@@ -139,7 +141,8 @@ fn shape(shape: Shape) -> Value {
             json!({ "anyOf": [{ "enum": choices }, { "type": "string", "pattern": FILLED }] })
         }
         Shape::Command => {
-            json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }] })
+            json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "array",
+                "items": { "type": "string" }, "minItems": 1 }] })
         }
         Shape::Shell => json!({ "anyOf": [
             { "enum": ["sh", "bash"] },
@@ -147,7 +150,8 @@ fn shape(shape: Shape) -> Value {
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
         ] }),
         Shape::Map(check) => {
-            let mut map = json!({ "type": "object", "additionalProperties": { "type": ["string", "integer"] } });
+            let value = json!({ "type": ["string", "integer"] });
+            let mut map = json!({ "type": "object", "additionalProperties": value });
             if check == Check::EnvName {
                 map["propertyNames"] = json!({ "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
             }

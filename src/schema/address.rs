@@ -26,7 +26,10 @@ pub(crate) fn probe_url(text: &str) -> Result<(), Mistake> {
     if text.starts_with("https://") {
         return Err(Mistake::new(format!("{} is not plain http", quote(text)))
             .label("bake's own client speaks http only")
-            .help("ask with a `run` check and a program of the image, such as `run = \"curl -fk https://127.0.0.1/\"`"));
+            .help(
+                "ask with a `run` check and a program of the image, such as `run = \"curl -fk \
+                https://127.0.0.1/\"`",
+            ));
     }
     url(text, &["http://"])?;
     let authority =

@@ -1,5 +1,5 @@
-//! Diagnostics: mistakes with their place (line and column), collected, sorted, and never more than a
-//! screenful too many.
+//! Diagnostics: mistakes with their place (line and column), collected, sorted, and never more than
+//! a screenful too many.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! Keys: what a table of a recipe may hold, of which shape, with the documentation of each.
 //!
 //! Everything that knows keys reads these tables (the reader and its suggestions, the formatter's
-//! order, the JSON Schema, the reference), so they cannot disagree. Order in a table is the order of
-//! the reference and of `bake fmt`. A key that does nothing yet is in none; `later` names the ones
-//! that people may have read about, for a better message.
+//! order, the JSON Schema, the reference), so they cannot disagree. Order in a table is the order
+//! of the reference and of `bake fmt`. A key that does nothing yet is in none; `later` names the
+//! ones that people may have read about, for a better message.
 
 use super::check::Check;
 

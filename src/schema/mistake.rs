@@ -73,8 +73,8 @@ pub(crate) fn near<'a>(
         .into_iter()
         .filter(|c| *c != wrong && c.len() <= MAX_COMPARED)
         .map(|c| (strsim::damerau_levenshtein(&low, &c.to_lowercase()), c))
-        // One typing mistake in a short word, two in a longer one, a third only in a long one: more is
-        // another word.
+        // One typing mistake in a short word, two in a longer one, a third only in a long one: more
+        // is another word.
         .filter(|(distance, c)| {
             *distance <= low.chars().count().max(c.chars().count()).div_ceil(4).min(3)
         })

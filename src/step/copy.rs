@@ -24,7 +24,10 @@ pub(super) static KIND: Kind = Kind {
                     what: Check::Line,
                     many: true,
                 }),
-                "A path, a glob, or a list, below the context; with `from`, absolute ones in that stage. The contents of a directory go into `to`. Or a table of several by where they go, each a layer of its own. Example: `copy.\"/srv/www/\" = \"site/\"`.",
+                "A path, a glob, or a list, below the context; with `from`, absolute ones in that \
+                    stage. The contents of a directory go into `to`. Or a table of several by \
+                    where they go, each a layer of its own. Example: `copy.\"/srv/www/\" \
+                    = \"site/\"`.",
             ),
             may("from", Shape::Stage, "The stage that the files are taken from."),
             must(
@@ -37,7 +40,8 @@ pub(super) static KIND: Kind = Kind {
             may(
                 "mode",
                 Shape::Text(Check::Mode),
-                "Permission bits of files; default 0644, or 0755 where the source is executable; directories get x where they get r.",
+                "Permission bits of files; default 0644, or 0755 where the source is executable; \
+                    directories get x where they get r.",
             ),
             may(
                 "exclude",

@@ -18,7 +18,8 @@ pub(super) static KIND: Kind = Kind {
             may(
                 "sha256",
                 Shape::Sha256,
-                "The file's sha256 (64 hex digits), or a table of them by architecture. Without it the lock file remembers the first build's.",
+                "The file's sha256 (64 hex digits), or a table of them by architecture. Without it \
+                    the lock file remembers the first build's.",
             ),
             must(
                 "to",
@@ -44,8 +45,10 @@ pub(super) static KIND: Kind = Kind {
         ("download", "download = 'https://h/f'\nto = '/a'", "download = 'https://h/g'\nto = '/a'"),
         (
             "sha256",
-            "download = 'https://h/f'\nto = '/a'\nsha256 = '1111111111111111111111111111111111111111111111111111111111111111'",
-            "download = 'https://h/f'\nto = '/a'\nsha256 = '2222222222222222222222222222222222222222222222222222222222222222'",
+            "download = 'https://h/f'\nto = '/a'\nsha256 = \
+                '1111111111111111111111111111111111111111111111111111111111111111'",
+            "download = 'https://h/f'\nto = '/a'\nsha256 = \
+                '2222222222222222222222222222222222222222222222222222222222222222'",
         ),
         ("to", "download = 'https://h/f'\nto = '/a'", "download = 'https://h/f'\nto = '/b'"),
         (

@@ -22,14 +22,16 @@ pub(super) static KIND: Kind = Kind {
                     what: Check::Bytes,
                     many: false,
                 }),
-                "The file: an absolute path; or a table of several with their whole contents. Example: `file.\"/etc/motd\" = \"hello\\n\"`.",
+                "The file: an absolute path; or a table of several with their whole contents. \
+                    Example: `file.\"/etc/motd\" = \"hello\\n\"`.",
             ),
             may("content", Shape::Text(Check::Bytes), "The whole content, exactly as given.")
                 .of_one_target(),
             may(
                 "append",
                 Shape::Text(Check::Bytes),
-                "Instead of `content`: added to the end of the file, which is made if missing; owner and mode of a file that is there stay unless given.",
+                "Instead of `content`: added to the end of the file, which is made if missing; \
+                    owner and mode of a file that is there stay unless given.",
             )
             .of_one_target(),
             OWNER,

@@ -146,6 +146,8 @@ pub(crate) const NAME: Key =
 pub(crate) const WHEN: Key = may(
     "when",
     Shape::Text(Check::Any),
-    "A condition over the variables that comes out true or false, decided before anything runs; a step that is off is not part of the build. Example: `site == 'blue' and arch != 'riscv64'`.",
+    "A condition over the variables that comes out true or false, decided before anything runs; a \
+        step that is off is not part of the build. Example: `site == 'blue' and arch != \
+        'riscv64'`.",
 )
 .without_effect();

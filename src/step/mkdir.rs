@@ -10,7 +10,8 @@ pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `mkdir` step",
         name: "mkdir",
-        doc: "Makes directories, their parents too; owner and mode are set on existing ones as well.",
+        doc: "Makes directories, their parents too; owner and mode are set on existing ones as \
+            well.",
         keys: &[
             NAME,
             WHEN,

@@ -1,5 +1,5 @@
-//! Steps and tests: each kind in a file of its own (its keys, what they mean cross_check, and the few
-//! [`Op`]s it is lowered to), listed in one table. Pure: nothing is read or run here.
+//! Steps and tests: each kind in a file of its own (its keys, what they mean cross_check, and the
+//! few [`Op`]s it is lowered to), listed in one table. Pure: nothing is read or run here.
 //!
 //! ```text
 //! recipe: text ──► Fields ──┐

@@ -19,7 +19,8 @@ pub(super) static KIND: Kind = Kind {
             must(
                 "packages",
                 Shape::OneOrMany(Check::Package),
-                "In the manager's own notation (`nginx`, `nginx=1.22`, `nginx/suite`); `./x.deb` is a file below the context.",
+                "In the manager's own notation (`nginx`, `nginx=1.22`, `nginx/suite`); `./x.deb` \
+                    is a file below the context.",
             ),
             may("recommends", Shape::Boolean, "Recommended packages too. Default: `false`."),
             TIMEOUT,

@@ -42,7 +42,9 @@ pub(crate) const NETWORK: Key =
 pub(crate) const MOUNT: Key = may(
     "mount",
     Shape::Mounts,
-    "What is seen at a path while the step runs: a path of the context, or a path of a stage. Writes are discarded. Examples: `mount.\"/src\" = \"web/\"`, `mount.\"/src\" = { from = \"build\", path = \"/out\" }`.",
+    "What is seen at a path while the step runs: a path of the context, or a path of a stage. \
+        Writes are discarded. Examples: `mount.\"/src\" = \"web/\"`, `mount.\"/src\" = { from \
+        = \"build\", path = \"/out\" }`.",
 );
 
 /// `timeout`.

@@ -20,7 +20,8 @@ pub(super) static KIND: Kind = Kind {
             must(
                 "run",
                 Shape::Command,
-                "The command: a string goes to the shell, a list is executed without one. Below 128 KiB, the kernel's limit; a longer one is a `script`.",
+                "The command: a string goes to the shell, a list is executed without one. Below \
+                    128 KiB, the kernel's limit; a longer one is a `script`.",
             ),
             AS,
             WORKDIR,

@@ -12,7 +12,8 @@ pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `script` step",
         name: "script",
-        doc: "Runs a file of the context by its `#!` line, else by the shell; it leaves no copy in the image.",
+        doc: "Runs a file of the context by its `#!` line, else by the shell; it leaves no copy in \
+            the image.",
         keys: &[
             NAME,
             WHEN,

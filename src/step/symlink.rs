@@ -22,7 +22,8 @@ pub(super) static KIND: Kind = Kind {
                     what: Check::LinkTarget,
                     many: false,
                 }),
-                "What appears in the image: an absolute path; or a table of several with where each points. Example: `symlink.\"/var/log/app.log\" = \"/dev/stdout\"`.",
+                "What appears in the image: an absolute path; or a table of several with where \
+                    each points. Example: `symlink.\"/var/log/app.log\" = \"/dev/stdout\"`.",
             ),
             must("target", Shape::Text(Check::LinkTarget), "Where it points.").of_one_target(),
         ],

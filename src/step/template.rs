@@ -10,7 +10,8 @@ pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `template` step",
         name: "template",
-        doc: "Renders a Jinja file of the context with the recipe's variables; a name that is not known is an error.",
+        doc: "Renders a Jinja file of the context with the recipe's variables; a name that is not \
+            known is an error.",
         keys: &[
             NAME,
             WHEN,
@@ -22,7 +23,8 @@ pub(super) static KIND: Kind = Kind {
                     what: Check::Context,
                     many: false,
                 }),
-                "Path of the template below the context; or a table of several by the files they become. Example: `template.\"/etc/app.conf\" = \"app.conf.j2\"`.",
+                "Path of the template below the context; or a table of several by the files they \
+                    become. Example: `template.\"/etc/app.conf\" = \"app.conf.j2\"`.",
             ),
             must("to", Shape::Text(Check::InsideFile), "The file it becomes: an absolute path.")
                 .of_one_target(),

@@ -9,7 +9,8 @@ pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `user` step",
         name: "user",
-        doc: "Makes a user, or brings an existing one to what is written; without a password it is locked.",
+        doc: "Makes a user, or brings an existing one to what is written; without a password it is \
+            locked.",
         keys: &[
             NAME,
             WHEN,

@@ -1,5 +1,5 @@
-//! `bake run`: a throwaway container of a stored image. Its root is a fresh overlay over the image's
-//! layers; whatever is done in it is gone when its program ends.
+//! `bake run`: a throwaway container of a stored image. Its root is a fresh overlay over the
+//! image's layers; whatever is done in it is gone when its program ends.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -120,7 +120,8 @@ fn warn_of_low_ports(context: &JobContext<'_>, config: &ImageConfig) {
     if let Some(port) = config.config.exposed_ports.iter().find(low) {
         let number = port.trim_end_matches("/tcp");
         let message = format!(
-            "the image listens on {port}, and in this host's network its programs may not have ports below {first}"
+            "the image listens on {port}, and in this host's network its programs may not have \
+                ports below {first}"
         );
         let inside = number.trim_end_matches("/udp");
         let hint = format!("leave --network host out: --publish {inside}:{number}");
@@ -201,8 +202,8 @@ fn files(host_network: bool, hostname: &str, context: &JobContext<'_>) -> Vec<Po
     out
 }
 
-/// What a container of an image calls itself: the last part of the image's name, as far as host names
-/// allow it.
+/// What a container of an image calls itself: the last part of the image's name, as far as host
+/// names allow it.
 fn hostname(image: &Reference) -> String {
     let last = image.name.rsplit('/').next().unwrap_or_default();
     let text: String =

@@ -165,8 +165,8 @@ impl Checked<'_> {
     }
 }
 
-/// Publishes images together: the only point at which anyone can see them. Returns for each whether it is
-/// new.
+/// Publishes images together: the only point at which anyone can see them. Returns for each whether
+/// it is new.
 pub(crate) fn publish(store: &Store, checked: Vec<Checked<'_>>) -> Result<Vec<Published>, Error> {
     let all: Vec<(&Staging, [Version; 1])> =
         checked.into_iter().map(|Checked { staging, version }| (staging, [version])).collect();

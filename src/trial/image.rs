@@ -101,7 +101,8 @@ pub(crate) fn tree_name(host: &Host, digest: &Digest, diff_id: &Digest) -> Strin
             format!("{}-{}-{}", rustix::process::geteuid().as_raw(), uids.0, gids.0)
         }
     };
-    // Both: another image may claim of the same blob that it is another tar, or the other way round.
+    // Both: another image may claim of the same blob that it is another tar, or the other way
+    // round.
     format!("{}-{}-{map}", digest.hex(), diff_id.short())
 }
 

@@ -54,8 +54,8 @@ pub fn test(context: &JobContext<'_>, reference: &Reference) -> Result<Tested, E
     })
 }
 
-/// Takes a stored image through the gate and records the outcome. Returns its digest and the directory
-/// of the logs.
+/// Takes a stored image through the gate and records the outcome. Returns its digest and the
+/// directory of the logs.
 pub(crate) fn stored(
     context: &JobContext<'_>,
     version: Version,

@@ -35,8 +35,8 @@ fn absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Returns the paths in `tree.root` that fit `pattern` and that the step changed, sorted. A `*` stands
-/// for anything within the last part of the pattern.
+/// Returns the paths in `tree.root` that fit `pattern` and that the step changed, sorted. A `*`
+/// stands for anything within the last part of the pattern.
 pub(super) fn find(tree: &Tree<'_>, pattern: &str) -> io::Result<Vec<PathBuf>> {
     let path = tree.root.join(pattern);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))

@@ -1,6 +1,6 @@
 //! What `variant = "slim"` leaves out, with dpkg's own rules (dpkg(1), `--path-exclude`), so that
-//! the base and every later package are treated alike: the last rule that matches wins; directories and
-//! symlinks stay where an include may need them.
+//! the base and every later package are treated alike: the last rule that matches wins; directories
+//! and symlinks stay where an include may need them.
 
 /// dpkg's configuration, in the image at `/etc/dpkg/dpkg.cfg.d/bake-slim`.
 pub(super) const SLIM: &str = "\

@@ -45,7 +45,8 @@ pub(super) fn sources(pin: &PinnedDebian) -> String {
     let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let stanza = |url: &str, suites: &str| {
         format!(
-            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: {components}\nSigned-By: {key}\n"
+            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: {components}\nSigned-By: \
+                {key}\n"
         )
     };
     let suite = &pin.suite;

@@ -23,19 +23,22 @@ const DATA: &[Data] = &[
         name: "PostgreSQL",
         place: "var/lib/postgresql/*/*",
         mark: "PG_VERSION",
-        hint: "write `create_main_cluster = false` to /etc/postgresql-common/createcluster.conf before the package is installed, and run `pg_createcluster` when a machine starts",
+        hint: "write `create_main_cluster = false` to /etc/postgresql-common/createcluster.conf \
+            before the package is installed, and run `pg_createcluster` when a machine starts",
     },
     Data {
         name: "MariaDB or MySQL",
         place: "var/lib/mysql",
         mark: "ibdata1",
-        hint: "a digest that differs is to be expected; keep the data of a running machine on a volume",
+        hint: "a digest that differs is to be expected; keep the data of a running machine on a \
+            volume",
     },
     Data {
         name: "OpenLDAP",
         place: "var/lib/ldap",
         mark: "data.mdb",
-        hint: "run `echo 'slapd slapd/no_configuration boolean true' | debconf-set-selections` before the package is installed, and configure it when a machine starts",
+        hint: "run `echo 'slapd slapd/no_configuration boolean true' | debconf-set-selections` \
+            before the package is installed, and configure it when a machine starts",
     },
 ];
 
@@ -51,7 +54,8 @@ pub(in crate::base) fn of(root: &Path) -> io::Result<Vec<Remark>> {
             if root.join(&directory).join(data.mark).exists() {
                 found.push(Remark {
                     message: format!(
-                        "/{} holds data of {} with ids and times in it, so every build has another digest",
+                        "/{} holds data of {} with ids and times in it, so every build has another \
+                            digest",
                         directory.display(),
                         data.name
                     ),
@@ -112,7 +116,10 @@ fn host_keys(root: &Path) -> io::Result<Option<Remark>> {
 fn no_host_keys() -> Remark {
     Remark {
         message: "the image has no host keys of SSH, and sshd does not start without".to_owned(),
-        hint: "run `ssh-keygen -A` when a container starts, before sshd: in the entry point, or as `ExecStartPre` of a drop-in for ssh.service".to_owned(),
+        hint:
+            "run `ssh-keygen -A` when a container starts, before sshd: in the entry point, or as \
+            `ExecStartPre` of a drop-in for ssh.service"
+                .to_owned(),
         broken: false,
     }
 }
@@ -131,7 +138,9 @@ fn control_key(root: &Path) -> Option<Remark> {
 /// The unit of varnish names it, so it stays.
 fn control_secret(root: &Path) -> Option<Remark> {
     root.join("etc/varnish/secret").exists().then(|| Remark {
-        message: "/etc/varnish/secret is in the image: everybody with the image has it, and every build has another digest".to_owned(),
+        message: "/etc/varnish/secret is in the image: everybody with the image has it, and every \
+            build has another digest"
+            .to_owned(),
         hint: "write one of your own when a machine starts, before varnishd".to_owned(),
         broken: false,
     })
@@ -148,16 +157,26 @@ fn certificate(root: &Path) -> io::Result<Option<Remark>> {
     let missing = SNAKEOIL.iter().any(|name| fs::symlink_metadata(root.join(name)).is_err());
     Ok(Some(if missing {
         Remark {
-            message: format!("{by} names the certificate ssl-cert-snakeoil, which is not in the image"),
-            hint: "name a certificate of your own; or make this one behind the step that names it: `run = \"make-ssl-cert generate-default-snakeoil\"`".to_owned(),
+            message: format!(
+                "{by} names the certificate ssl-cert-snakeoil, which is not in the \
+                image"
+            ),
+            hint:
+                "name a certificate of your own; or make this one behind the step that names it: \
+                `run = \"make-ssl-cert generate-default-snakeoil\"`"
+                    .to_owned(),
             broken: true,
         }
     } else {
         Remark {
             message: format!(
-                "the private key of ssl-cert-snakeoil is in the image, as {by} names it: everybody with the image has it, and every build has another digest"
+                "the private key of ssl-cert-snakeoil is in the image, as {by} names it: everybody \
+                    with the image has it, and every build has another digest"
             ),
-            hint: "name a certificate of your own; or run `make-ssl-cert generate-default-snakeoil --force-overwrite` when a machine starts".to_owned(),
+            hint:
+                "name a certificate of your own; or run `make-ssl-cert generate-default-snakeoil \
+                --force-overwrite` when a machine starts"
+                    .to_owned(),
             broken: false,
         }
     }))

@@ -193,9 +193,12 @@ mod tests {
     /// E2
     #[test]
     fn directories_that_packages_declare() {
-        let text = "# d /run/no\n   d /run/php  0755 www-data www-data - -\nD! /var/run/pg 2775 postgres postgres\n\
-            d /run/a/b - - -\nf /run/file 0644 root root\nL /run/shm - - - - /dev/shm\nd /run/%i 0755 x x\n\
-            d /run/../etc/x\nd /run/systemd/netif 0755 systemd-network systemd-network -\nd /var/lib/x\nd /run/bad 99";
+        let text = "# d /run/no\n   d /run/php  0755 www-data www-data - -\nD! /var/run/pg 2775 \
+            postgres postgres\n\
+            d /run/a/b - - -\nf /run/file 0644 root root\nL /run/shm - - - - /dev/shm\nd /run/%i \
+            0755 x x\n\
+            d /run/../etc/x\nd /run/systemd/netif 0755 systemd-network systemd-network -\nd \
+            /var/lib/x\nd /run/bad 99";
         assert_eq!(
             read(tmpfiles, text),
             ["a/b 755 root:root", "pg 2775 postgres:postgres", "php 755 www-data:www-data"]

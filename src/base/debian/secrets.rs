@@ -1,11 +1,12 @@
-//! Keys that the scripts of packages make by chance: every container with the image would share them,
-//! and every build has others.
+//! Keys that the scripts of packages make by chance: every container with the image would share
+//! them, and every build has others.
 //!
-//! - Host keys of SSH always go. Nothing but chance is in them, and `ssh-keygen -A` makes them again:
-//!   under systemd a unit does that before sshd starts for the first time.
-//! - So does the key by which `rndc` talks to bind; `rndc-confgen -a` makes it again, and `named` runs
-//!   without.
-//! - The cookie of Erlang goes if it is one that Erlang has made up: it makes another when it starts.
+//! - Host keys of SSH always go. Nothing but chance is in them, and `ssh-keygen -A` makes them
+//!   again: under systemd a unit does that before sshd starts for the first time.
+//! - So does the key by which `rndc` talks to bind; `rndc-confgen -a` makes it again, and `named`
+//!   runs without.
+//! - The cookie of Erlang goes if it is one that Erlang has made up: it makes another when it
+//!   starts.
 //! - The certificate `ssl-cert-snakeoil` goes, unless an active configuration names it: a server
 //!   that is configured for it does not start without.
 

@@ -1,6 +1,6 @@
 //! Lookup tables that mail servers compile into Berkeley DB files (`newaliases`, `postmap`): each
-//! has a made-up identity in it, and the time at which it was made. Here the identity becomes one of
-//! the file's own path, and the time 0, so that the same table is the same bytes.
+//! has a made-up identity in it, and the time at which it was made. Here the identity becomes one
+//! of the file's own path, and the time 0, so that the same table is the same bytes.
 //!
 //! The format (Berkeley DB 5.3, `dbinc/db_page.h`): the first page of a hash begins, after the log
 //! sequence number and the page number (12 bytes), with the magic number 0x061561 in the machine's

@@ -69,8 +69,8 @@ const EMPTIED: &[&str] = &[
     "var/cache/pacman/pkg",
 ];
 
-/// Removes what must not stay in the root that this process sees; returns how many files. `changes`: what
-/// the job did so far.
+/// Removes what must not stay in the root that this process sees; returns how many files.
+/// `changes`: what the job did so far.
 ///
 /// What the image had before stays as it is: the step is not asked about it.
 pub(in crate::base) fn tidy_root(changes: Option<&Path>) -> Result<u64, CallError> {
@@ -258,7 +258,9 @@ mod tests {
 
     #[test]
     fn unfinished_packages_are_named() {
-        let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: install ok half-configured\nVersion: 2\n\nPackage: c\nStatus: hold ok installed\nVersion: 3\n\nPackage: d\nStatus: deinstall ok config-files\nVersion: 3\n";
+        let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: \
+            install ok half-configured\nVersion: 2\n\nPackage: c\nStatus: hold ok \
+            installed\nVersion: 3\n\nPackage: d\nStatus: deinstall ok config-files\nVersion: 3\n";
         let wanted = Check { installed: vec![("a".to_owned(), "2".to_owned())], whole: false };
         let error = check(status, &wanted).expect_err("b is not");
         assert!(

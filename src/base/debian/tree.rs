@@ -1,10 +1,10 @@
 //! Writes the data archives of packages into a root, several at once, each path resolved inside
 //! that root.
 //!
-//! A directory entry that meets a symlink to a directory keeps the symlink (dpkg does; `dpkg-deb -x` does
-//! not: Debian bug 989602), so that packages which still ship `/bin/…` land in `/usr/bin`. Directories
-//! get owner, mode and time at the very end, by a rule that does not depend on the order in which
-//! packages arrived.
+//! A directory entry that meets a symlink to a directory keeps the symlink (dpkg does; `dpkg-deb
+//! -x` does not: Debian bug 989602), so that packages which still ship `/bin/…` land in `/usr/bin`.
+//! Directories get owner, mode and time at the very end, by a rule that does not depend on the
+//! order in which packages arrived.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -205,7 +205,8 @@ impl Root {
         Ok(rustix::fs::linkat(&from, from_name, parent, name, AtFlags::empty())?)
     }
 
-    /// Gives the directories owner, mode and time: the first in `directories` that names a directory decides.
+    /// Gives the directories owner, mode and time: the first in `directories` that names a
+    /// directory decides.
     pub(super) fn settle(
         &self,
         directories: &mut dyn Iterator<Item = &Directory>,

@@ -173,7 +173,8 @@ fn finish(root: &Root, args: &PackageSet, all: Vec<One>) -> io::Result<UnpackedP
     root.write("etc/apt/sources.list.d/debian.sources", args.sources.as_bytes(), 0o644, epoch)?;
     if args.slim {
         root.write("etc/dpkg/dpkg.cfg.d/bake-slim", filter::SLIM.as_bytes(), 0o644, epoch)?;
-        // update-alternatives of later packages fails where the directory of a manual page is missing.
+        // update-alternatives of later packages fails where the directory of a manual page is
+        // missing.
         for section in 1..=8 {
             root.make_directory(format!("usr/share/man/man{section}").as_bytes())?;
         }
@@ -296,7 +297,8 @@ mod tests {
     fn triggers_are_recorded_as_dpkg_does() {
         let mut triggers = Triggers::default();
         triggers.read(
-            "# comment\ninterest-noawait /usr/share/x\ninterest ldconfig\nactivate-noawait y\ninterest-await /etc/z\ninterest ../up\n",
+            "# comment\ninterest-noawait /usr/share/x\ninterest ldconfig\nactivate-noawait \
+                y\ninterest-await /etc/z\ninterest ../up\n",
             "p:amd64",
         );
         assert_eq!(triggers.paths, ["/usr/share/x p:amd64/noawait\n", "/etc/z p:amd64\n"]);

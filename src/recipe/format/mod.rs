@@ -221,16 +221,20 @@ mod tests {
     #[test]
     fn tables_and_keys_stand_in_order() {
         check(
-            "[[step]]\nto='/a'  # to\n# what\ncopy = 'x'\nname=\"n\"\n[base]\nscratch=true\n[image]\nversion = '1'\nname = 'a'\n",
-            "[image]\nname = 'a'\nversion = '1'\n\n[base]\nscratch = true\n\n[[step]]\nname = \"n\"\n# what\ncopy = 'x'\nto = '/a'  # to\n",
+            "[[step]]\nto='/a'  # to\n# what\ncopy = \
+                'x'\nname=\"n\"\n[base]\nscratch=true\n[image]\nversion = '1'\nname = 'a'\n",
+            "[image]\nname = 'a'\nversion = '1'\n\n[base]\nscratch = true\n\n[[step]]\nname \
+                = \"n\"\n# what\ncopy = 'x'\nto = '/a'  # to\n",
         );
     }
 
     #[test]
     fn the_head_of_the_file_stays_there() {
         check(
-            "#:schema ./x.json\n# about\n\n# base\n[base]\nscratch=true\n[image]\nname='a'\n# end\n",
-            "#:schema ./x.json\n# about\n\n[image]\nname = 'a'\n\n# base\n[base]\nscratch = true\n\n# end\n",
+            "#:schema ./x.json\n# about\n\n# base\n[base]\nscratch=true\n[image]\nname='a'\n# \
+                end\n",
+            "#:schema ./x.json\n# about\n\n[image]\nname = 'a'\n\n# base\n[base]\nscratch = \
+                true\n\n# end\n",
         );
         check("#:schema x\n[image]\nname='a'", "#:schema x\n\n[image]\nname = 'a'\n");
         check("", "");
@@ -285,7 +289,8 @@ mod tests {
         check("[config]\ncmd=['a' , 'b',]\n", "[config]\ncmd = ['a', 'b']\n");
         check(
             "[[step]]\npackages = [ # p\n 'a', # a\n # b\n 'b' # bb\n , 'c'\n # end\n] # after\n",
-            "[[step]]\npackages = [\n    # p\n    'a',  # a\n    # b\n    'b',  # bb\n    'c',\n    # end\n]  # after\n",
+            "[[step]]\npackages = [\n    # p\n    'a',  # a\n    # b\n    'b',  # bb\n    \
+                'c',\n    # end\n]  # after\n",
         );
         check("[[step]]\npackages = [\n # none\n]\n", "[[step]]\n# none\npackages = []\n");
     }

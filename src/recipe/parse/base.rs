@@ -43,7 +43,8 @@ fn read(
         let mistake =
             Mistake::new(format!("{whose} without `[{path}]`")).label("what does it start from?");
         let help = format!(
-            "add `[{path}]` with `debian = \"bookworm\"`, `scratch = true`, `path = \"…\"` or `image = \"…\"`"
+            "add `[{path}]` with `debian = \"bookworm\"`, `scratch = true`, `path = \"…\"` or \
+                `image = \"…\"`"
         );
         reader.report(place, mistake.help(help));
         return None;
@@ -100,7 +101,8 @@ fn one_kind<'f>(
             let named = entries.keys().any(|k| keys::BASE.key(k.get_ref()).is_none());
             if !named {
                 let mistake = Mistake::new("`[base]` says nothing to start from");
-                let help = "write one of `debian = \"bookworm\"`, `scratch = true`, `path = \"…\"`, `image = \"…\"`, `recipe = \"…\"`, `stage = \"…\"`";
+                let help = "write one of `debian = \"bookworm\"`, `scratch = true`, `path \
+                    = \"…\"`, `image = \"…\"`, `recipe = \"…\"`, `stage = \"…\"`";
                 reader.report(key, mistake.help(help));
             }
             None

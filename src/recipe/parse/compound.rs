@@ -82,7 +82,8 @@ impl Reader<'_> {
             }
             other => {
                 let mistake = wrong_entry(name, "commands or `true`", other);
-                let help = "write each as a string for the shell or a list without one: start = [true, \"redis-server --port 6380\"]";
+                let help = "write each as a string for the shell or a list without one: start = \
+                    [true, \"redis-server --port 6380\"]";
                 self.report(entry.span(), mistake.help(help));
                 None
             }

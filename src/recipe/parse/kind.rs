@@ -147,7 +147,8 @@ fn warn_of_swallowed_keys(
             let mistake = Mistake::new(format!("`{name}` is taken as an environment variable"))
                 .label(format!("stands after `[{noun}.env]`"));
             let help = format!(
-                "if the {noun}'s `{name}` is meant, put it above `[{noun}.env]`, or write `env.NAME = …` instead of the table"
+                "if the {noun}'s `{name}` is meant, put it above `[{noun}.env]`, or write \
+                    `env.NAME = …` instead of the table"
             );
             reader.report(key.span(), mistake.help(help).warn());
         }

@@ -47,9 +47,14 @@ pub(crate) fn map_mistake(map: &str, key: &str, written: &str, found: &DeValue<'
             let mistake = mistake.label("booleans are refused here");
             match map == "env" && keys::kinds().any(|kind| kind.key(key).is_some()) {
                 true => mistake.help(format!(
-                    "`{key}` is a key of the step, but after `[step.env]` every line is an environment variable: write `env.NAME = …` in the step, or put `{key}` above `[step.env]`"
+                    "`{key}` is a key of the step, but after `[step.env]` every line is an \
+                        environment variable: write `env.NAME = …` in the step, or put `{key}` \
+                        above `[step.env]`"
                 )),
-                false => mistake.help(format!("write the text that is meant: {key} = \"{written}\"")),
+                false => mistake.help(format!(
+                    "write the text that is meant: {key} \
+                    = \"{written}\""
+                )),
             }
         }
         DeValue::Float(_) | DeValue::Datetime(_) => {

@@ -201,7 +201,8 @@ impl Reader<'_> {
                     _ => {
                         let mistake = Mistake::new(format!("unknown shell {}", quote(&text)))
                             .suggest(&text, ["sh", "bash"]);
-                        let help = "it is \"sh\", \"bash\" or the whole list, such as [\"/bin/sh\", \"-c\"]";
+                        let help = "it is \"sh\", \"bash\" or the whole list, such as \
+                            [\"/bin/sh\", \"-c\"]";
                         self.report(string_inside(self.source, node), mistake.help(help));
                         return None;
                     }
@@ -258,22 +259,34 @@ impl Reader<'_> {
             (Shape::Text(Check::Mode), DeValue::Integer(n)) => {
                 mistake.help(format!("write a mode as a string: {name} = \"0{}\"", n.as_str()))
             }
-            (Shape::Text(_), DeValue::Boolean(_)) if name == "when" => mistake.help(format!("write when = \"{written}\"")),
+            (Shape::Text(_), DeValue::Boolean(_)) if name == "when" => mistake.help(format!(
+                "write \
+                when = \"{written}\""
+            )),
             (Shape::Text(_), DeValue::Integer(_) | DeValue::Float(_)) => {
                 mistake.help(format!("write it in quotes: {name} = \"{written}\""))
             }
-            (Shape::List(_) | Shape::Ports, DeValue::String(_) | DeValue::Integer(_)) if written.len() <= 60 && !written.contains('\n') => {
+            (Shape::List(_) | Shape::Ports, DeValue::String(_) | DeValue::Integer(_))
+                if written.len() <= 60 && !written.contains('\n') =>
+            {
                 mistake.help(match name {
                     "cmd" | "entrypoint" => {
-                        format!("a program and its arguments, each in quotes; for a shell: {name} = [\"/bin/sh\", \"-c\", {written}]")
+                        format!(
+                            "a program and its arguments, each in quotes; for a shell: {name} \
+                            = [\"/bin/sh\", \"-c\", {written}]"
+                        )
                     }
                     _ => format!("write {name} = [{written}]"),
                 })
             }
-            (Shape::Boolean, DeValue::String(text)) if matches!(text.as_ref(), "true" | "false") => {
+            (Shape::Boolean, DeValue::String(text))
+                if matches!(text.as_ref(), "true" | "false") =>
+            {
                 mistake.help(format!("write {name} = {text}"))
             }
-            (Shape::Integer(..), DeValue::String(text)) if text.parse::<i64>().is_ok() => mistake.help(format!("write {name} = {text}")),
+            (Shape::Integer(..), DeValue::String(text)) if text.parse::<i64>().is_ok() => {
+                mistake.help(format!("write {name} = {text}"))
+            }
             _ => mistake,
         }
     }

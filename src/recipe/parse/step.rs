@@ -50,7 +50,9 @@ fn two_kinds(reader: &mut Reader<'_>, kinds: &[(&'static Section, Range<usize>)]
                 format!("`as` is the user that a `{other}` step runs as; `user` makes a user")
             }
             ("user", "group") | ("group", "user") => {
-                "a user's primary group is `gid`, further ones are `groups`; a `group` step of its own makes a group".into()
+                "a user's primary group is `gid`, further ones are `groups`; a `group` step of its \
+                    own makes a group"
+                    .into()
             }
             _ => "start the second one with a `[[step]]` of its own".into(),
         };

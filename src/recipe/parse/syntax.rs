@@ -88,7 +88,8 @@ fn duplicate(source: &Source, at: usize, part: &str, line: &str) -> Mistake {
         let brackets = format!("every {key} starts with double brackets: `[[{key}]]`");
         return if list {
             let help = format!(
-                "write every {key} as a `[[{key}]]` table of its own, or all of them in the one list"
+                "write every {key} as a `[[{key}]]` table of its own, or all of them in the one \
+                    list"
             );
             mistake.label(format!("beside `{key} = […]`")).help(help)
         } else if line.starts_with(&single) || has(&single) {

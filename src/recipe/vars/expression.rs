@@ -20,15 +20,17 @@ pub(crate) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clo
     let mistake = Mistake::new(format!("unknown variable `{name}`"));
     match near(name, known) {
         Some(right) => mistake.label(format!("did you mean `{right}`?")),
-        None => mistake
-            .label("not in `[vars]`")
-            .help(format!("add `{name} = …` to `[vars]`; built in are `name`, `version`, `arch`, `machine` and `epoch`")),
+        None => mistake.label("not in `[vars]`").help(format!(
+            "add `{name} = …` to `[vars]`; built in are `name`, `version`, `arch`, \
+                `machine` and `epoch`"
+        )),
     }
 }
 
 /// Returns the template engine as recipes and template files share it: strict, and booleans as TOML
-/// writes them. `fuel` bounds the time, the memory and the output of each rendering: a unit pays for
-/// an instruction, or for 64 bytes of data; what a value will need is asked for before it is made.
+/// writes them. `fuel` bounds the time, the memory and the output of each rendering: a unit pays
+/// for an instruction, or for 64 bytes of data; what a value will need is asked for before it is
+/// made.
 pub(crate) fn engine<'t>(fuel: u64) -> Environment<'t> {
     let mut engine = Environment::new();
     engine.set_fuel(Some(fuel));

@@ -16,7 +16,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Mistake> {
         )));
     }
     let shape = || {
-        bad("expected a number and its unit (`ms`, `s`, `m`, `h`, `d`), such as \"90s\" or \"1h30m\"".into())
+        bad("expected a number and its unit (`ms`, `s`, `m`, `h`, `d`), such as \"90s\" \
+            or \"1h30m\""
+            .into())
     };
     let mut rest = text;
     let mut total = 0_u64;

@@ -26,7 +26,8 @@ pub(super) fn image_name(text: &str) -> Result<(), Mistake> {
                 Some(c) => format!("{c:?} is not allowed"),
                 None => "`.`, `_`, `-` and `/` may only stand between letters and digits".into(),
             };
-            let help = "OCI names are lower-case letters and digits, with `.`, `_`, `__`, `-` or `/` between";
+            let help = "OCI names are lower-case letters and digits, with `.`, `_`, `__`, `-` or \
+                `/` between";
             let help =
                 if tidy.is_empty() { help.to_owned() } else { format!("{help}: \"{tidy}\"") };
             return Err(Mistake::new(format!("{} is not an image name", quote(text)))
@@ -71,7 +72,8 @@ pub(super) fn image_version(text: &str) -> Result<(), Mistake> {
             .map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' })
             .take(60)
             .collect::<String>();
-        let help = "OCI tags are 1 to 128 of letters, digits, `_`, `.` and `-`, and start with a letter, a digit or `_`";
+        let help = "OCI tags are 1 to 128 of letters, digits, `_`, `.` and `-`, and start with a \
+            letter, a digit or `_`";
         let tidy = tidy.trim_start_matches(['.', '-']);
         let help = if tidy.is_empty() { help.to_owned() } else { format!("{help}: \"{tidy}\"") };
         Err(Mistake::new(format!("{} is not a version", quote(text))).label(label).help(help))

@@ -22,9 +22,16 @@ fn climbs_out(text: &str) -> bool {
 pub(super) fn context(text: &str) -> Result<(), Mistake> {
     line(text)?;
     if text.starts_with('/') {
-        return Err(Mistake::new(format!("absolute path {} where a path of the context is needed", quote(text)))
-            .label("relative to the context")
-            .help("nothing outside the context is read; `[image] context` says which directory that is (default: the recipe's)"));
+        return Err(Mistake::new(format!(
+            "absolute path {} where a path of the context is \
+            needed",
+            quote(text)
+        ))
+        .label("relative to the context")
+        .help(
+            "nothing outside the context is read; `[image] context` says which directory \
+                that is (default: the recipe's)",
+        ));
     }
     if text == "~" || text.starts_with("~/") {
         return Err(Mistake::new(format!(

@@ -17,7 +17,8 @@ pub(super) static KIND: TestKind = TestKind {
             must(
                 "http",
                 Shape::Text(Check::ProbeUrl),
-                "An http URL. A name instead of an address means the container itself, and is sent as it is. Example: `http://127.0.0.1:8080/health`.",
+                "An http URL. A name instead of an address means the container itself, and is sent \
+                    as it is. Example: `http://127.0.0.1:8080/health`.",
             ),
             may(
                 "status",

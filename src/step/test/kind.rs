@@ -19,8 +19,8 @@ pub(crate) struct TestKind {
     pub(crate) section: Section,
     /// Finds what is wrong with keys that are right by themselves.
     pub(crate) cross_check: fn(&Fields, &mut Findings<'_>),
-    /// Lowers a check; the second argument is the whole list of its shell. `None` where a needed key
-    /// is missing or wrong, which has been reported.
+    /// Lowers a check; the second argument is the whole list of its shell. `None` where a needed
+    /// key is missing or wrong, which has been reported.
     pub(crate) lower: fn(&Fields, &[String]) -> Option<Checks>,
     /// For each key but `name`, `when` and `timeout`: two tests that differ in it alone.
     #[cfg(test)]
@@ -60,21 +60,26 @@ pub(super) const NAME: Key = may("name", Shape::Text(Check::Line), "What people 
 pub(super) const WHEN: Key = may(
     "when",
     Shape::Text(Check::Any),
-    "A condition over the variables that comes out true or false, decided before anything runs: a test that is off is not part of the recipe.",
+    "A condition over the variables that comes out true or false, decided before anything runs: a \
+        test that is off is not part of the recipe.",
 );
 
 /// `start`, of every test.
 pub(super) const START: Key = may(
     "start",
     Shape::Start,
-    "What runs while the check is made, as the user of `[config]`: `true` for what `[config]` says, a command (a string for the shell, a list without one), or several: a list of them that begins with `true` or a list, or a table by name, under which each is logged. Examples: `start = [true, \"redis-server\"]`, `start.web = true`.",
+    "What runs while the check is made, as the user of `[config]`: `true` for what `[config]` \
+        says, a command (a string for the shell, a list without one), or several: a list of them \
+        that begins with `true` or a list, or a table by name, under which each is logged. \
+        Examples: `start = [true, \"redis-server\"]`, `start.web = true`.",
 );
 
 /// `timeout`, of every test.
 pub(super) const TIMEOUT: Key = may(
     "timeout",
     Shape::Text(Check::Duration),
-    "How long the check may take to hold; with `start` it is made again until then. Default: `30s`.",
+    "How long the check may take to hold; with `start` it is made again until then. Default: \
+        `30s`.",
 );
 
 /// `as`, of the checks that run something.
@@ -112,7 +117,10 @@ pub(super) fn answers(fields: &Fields, check: &str, findings: &mut Findings<'_>)
     if let (None, Some(field)) = (fields.get("start"), fields.get(check)) {
         let mistake = Mistake::new(format!("a test with `{check}` that starts nothing"))
             .label("nobody would answer")
-            .help("add `start = true` for what `[config]` says, or `start = \"…\"`: nothing else runs in the container");
+            .help(
+                "add `start = true` for what `[config]` says, or `start = \"…\"`: nothing else \
+                runs in the container",
+            );
         findings.add(field.key.clone(), mistake);
     }
 }

@@ -12,7 +12,8 @@ pub(super) static KIND: TestKind = TestKind {
     section: Section {
         title: "a `script` test",
         name: "script",
-        doc: "Runs a file of the context in the container, by its `#!` line, else by the shell; its exit status must be 0.",
+        doc: "Runs a file of the context in the container, by its `#!` line, else by the shell; \
+            its exit status must be 0.",
         keys: &[
             NAME,
             WHEN,
