@@ -157,10 +157,6 @@ impl Staging {
     }
 
     /// The directory where its jobs write: `scratch/ID/`, or one in the work directory.
-    #[expect(
-        clippy::misnamed_getters,
-        reason = "`dir` is the staging directory's own, kept inside"
-    )]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
