@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::failure::Failure;
@@ -33,7 +33,10 @@ pub(super) struct Progress {
 /// What transfers have in common. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Transfer {
-    agent: ureq::Agent,
+    /// Made for the first request: it reads every certificate that the system trusts, which would
+    /// be a third of a build that has nothing to do.
+    agent: Arc<OnceLock<ureq::Agent>>,
+    authorities: Arc<[PathBuf]>,
     limits: Limits,
     stop: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -45,7 +48,7 @@ impl Transfer {
         authorities: &[PathBuf],
         stop: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
-        Self { agent: http::agent(&limits, authorities), limits, stop }
+        Self { agent: Arc::default(), authorities: authorities.into(), limits, stop }
     }
 
     /// Transfers at once.
@@ -69,7 +72,8 @@ impl Transfer {
         cache: &Path,
     ) -> Result<(Digest, u64), Failure> {
         let count = &progress.bytes;
-        let response = http::get(&self.agent, url).map_err(|error| match error {
+        let agent = self.agent.get_or_init(|| http::agent(&self.limits, &self.authorities));
+        let response = http::get(agent, url).map_err(|error| match error {
             http::NoAnswer::BadUrl => Failure::BadUrl,
             http::NoAnswer::Redirect(why) => Failure::Redirect(why),
             http::NoAnswer::Request(error) => Failure::of(error, &self.limits),

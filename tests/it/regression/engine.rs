@@ -254,6 +254,26 @@ fn tools_a_recipe_is_read_once() {
     assert_eq!(opened.count(), 1, "{log}");
 }
 
+/// A build that asks no server trusts none: reading every certificate of the system was a third of it.
+#[test]
+fn tools_a_build_without_network_reads_no_certificates() {
+    let Some(lab) = lab() else { return };
+    if !tier::tool("strace") {
+        return;
+    }
+    recipe(&lab, "[[step]]\nrun = \"echo x > /x\"\n");
+    lab.write("authorities.pem", "");
+    let log = lab.path("log");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-e", "trace=open,openat,openat2", "-o"]).arg(&log);
+    command.args([env!("CARGO_BIN_EXE_bake"), "build", "tiny.toml"]);
+    command.env("BAKE_STORE", lab.path("store")).env("SSL_CERT_FILE", lab.path("authorities.pem"));
+    let built = run(command.current_dir(lab.path("")));
+    assert_eq!(built.code, 0, "{}", built.err);
+    let log = fs::read_to_string(log).expect("a log");
+    assert!(!log.contains("authorities.pem") && log.contains("tiny.toml"), "{log}");
+}
+
 /// C10: another way to the same content is the same version.
 #[test]
 fn the_same_image_from_another_shell_is_already_published() {
