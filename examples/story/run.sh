@@ -199,13 +199,18 @@ stop() {
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# One command to the proxy's runtime API.
-ask_proxy() {
-    exec 9<>"/dev/tcp/127.0.0.1/$admin"
-    printf '%s\n' "$*" >&9
-    cat <&9
-    exec 9>&-
+# exchange PORT TEXT: sends a text, prints what comes back. In a shell of its own: who is not ready yet may hang up first, and then
+# SIGPIPE ends the shell that writes.
+exchange() {
+    (
+        exec 9<>"/dev/tcp/127.0.0.1/$1"
+        printf '%s' "$2" >&9
+        cat <&9
+    )
 }
+
+# One command to the proxy's runtime API.
+ask_proxy() { exchange "$admin" "$*"$'\n'; }
 tell_proxy() {
     printf '%sproxy> %s%s\n' "$bold" "$*" "$plain"
     ask_proxy "$*" >>"$work/logs/proxy-api.log"
@@ -388,10 +393,7 @@ must bake run web:2.0.0 --volume upgrade:/mnt -- cp /var/www/html/index.html /va
 free_port; ports[web-x]=$port
 machine web-x bake run web:1.0.0 --publish "$port:80" --volume upgrade:/mnt:ro -- sh /mnt/upgrade-in-place.sh
 answer() {
-    exec 8<>"/dev/tcp/127.0.0.1/${ports[web-x]}" || return 1
-    printf 'GET /version.json HTTP/1.0\r\n\r\n' >&8 && reply=$(cat <&8)
-    exec 8>&-
-    has "$reply" " 200 "
+    reply=$(exchange "${ports[web-x]}" $'GET /version.json HTTP/1.0\r\n\r\n') && has "$reply" " 200 "
 } 2>/dev/null
 until_true 60 "web-x answers" answer
 printf '%sGET http://127.0.0.1:%s/version.json%s\n%s\n\n' "$bold" "${ports[web-x]}" "$plain" "${reply//$'\r'/}"

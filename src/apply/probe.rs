@@ -2,10 +2,10 @@
 //! a server's answer, an open port, a file. Nothing of the image is executed or trusted for it:
 //! names of hosts are not looked up, answers are read up to a limit.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::owner_in_image;
 use crate::digest::HashReader;
+use crate::files::open_regular;
 use crate::step::Probe;
 
 /// Longest answer or file that is searched.
@@ -197,7 +198,7 @@ fn file(path: &Path, wanted: &Wanted<'_>) -> Result<(), String> {
             let fail = |error: io::Error| format!("cannot read {name}: {error}");
             if let Some(text) = wanted.contains {
                 let mut bytes = vec![];
-                open(path)
+                open_regular(path)
                     .and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes))
                     .map_err(fail)?;
                 if bytes.len() as u64 > MOST {
@@ -210,7 +211,7 @@ fn file(path: &Path, wanted: &Wanted<'_>) -> Result<(), String> {
                 }
             }
             if let Some(sha256) = wanted.sha256 {
-                let mut reader = HashReader::new(open(path).map_err(fail)?);
+                let mut reader = HashReader::new(open_regular(path).map_err(fail)?);
                 io::copy(&mut reader, &mut io::sink()).map_err(fail)?;
                 let found = reader.finish().1.hex();
                 if found != sha256 {
@@ -222,13 +223,6 @@ fn file(path: &Path, wanted: &Wanted<'_>) -> Result<(), String> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
-}
-
-/// Opens a file of the copy; should it become a fifo or device meanwhile, that must not stop us.
-fn open(path: &Path) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a file any more")) }
 }
 
 fn absent(path: &Path) -> Result<(), String> {

@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::OFlags;
-
 use super::error::Error;
-use crate::files::{Links, RootDir};
+use crate::files::{Links, RootDir, open_regular};
 use crate::layer::{Ratio, decompress_foreign};
 
 /// Most entries of an archive: a layer each, with room.
@@ -49,18 +47,8 @@ impl Files {
             let kept = Kept::Directory(RootDir::open(path, Links::Beneath)?);
             return Ok(Self { path: path.to_owned(), kept });
         }
-        // A FIFO or a device would be waited for, or read for ever.
-        let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
-            .map_err(fail)?;
+        let mut file = open_regular(path).map_err(fail)?;
         let here = |kept| Self { path: path.to_owned(), kept };
-        if !file.metadata().map_err(fail)?.is_file() {
-            let nothing = here(Kept::Archive(file, BTreeMap::new()));
-            return Err(nothing.wrong("is neither a directory nor a regular file"));
-        }
         if !is_tar(&file).map_err(fail)? {
             let mut plain = tempfile::tempfile_in(scratch)
                 .map_err(|source| Error::Read { path: scratch.to_owned(), source })?;

@@ -8,9 +8,10 @@ use super::files::Files;
 use super::found::Layer;
 use crate::digest::{HashReader, Hasher};
 use crate::event::Event;
-use crate::image::{self, Descriptor, wrong_size};
+use crate::image::{Descriptor, wrong_size};
 use crate::job::{self, JobContext};
 use crate::layer::{Compression, Limits, Ratio, TarReader, decompress_foreign};
+use crate::plan::config::media_type;
 use crate::store::Staging;
 
 /// Largest layer of which the size is not known before.
@@ -109,12 +110,7 @@ impl<'a> Copier<'a> {
             let named = &layer.diff_id;
             return Err(wrong(format!("is the tar {found}, and the config says {named}")));
         }
-        let media_type = match how {
-            Compression::Gzip => image::MEDIA_LAYER_GZIP,
-            Compression::Zstd => image::MEDIA_LAYER_ZSTD,
-            Compression::None => image::MEDIA_LAYER,
-        };
-        Ok(Descriptor::new(media_type, digest, size))
+        Ok(Descriptor::new(media_type(how), digest, size))
     }
 }
 

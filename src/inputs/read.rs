@@ -1,13 +1,10 @@
 //! Reading a recipe and what it is read with from disk.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
-
 use super::error::Error;
+use crate::files::open_regular;
 use crate::recipe::{self, Diagnostic, Inputs, Recipe};
 
 /// Largest recipe read: a recipe is written by hand.
@@ -41,15 +38,7 @@ pub fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, Error> 
 /// [`io::ErrorKind::InvalidInput`] for what is not a regular file, [`io::ErrorKind::FileTooLarge`]
 /// for what is too large; what opening and reading fails with.
 pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !kind.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
+    let file = open_regular(path)?;
     let mut bytes = vec![];
     file.take(MOST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST {

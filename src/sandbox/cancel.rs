@@ -34,11 +34,6 @@ impl Cancel {
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         rustix::event::poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().is_empty()
     }
-
-    /// Readable once it has fired.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }
 
 /// Readable once it has fired, for those who wait for something else as well.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -119,7 +119,7 @@ impl<'a> Listener<'a> {
             let done = self.running.killed();
             let mut fds = vec![PollFd::from_borrowed_fd(self.running.ended(), PollFlags::empty())];
             if !done {
-                fds.push(PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN));
+                fds.push(PollFd::from_borrowed_fd(cancel.as_fd(), PollFlags::IN));
             }
             fds.extend(
                 self.lines

@@ -1,9 +1,9 @@
 //! The account files of the root that this process sees.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
+use crate::files::open_regular;
 use crate::rootfs::accounts::{Accounts, GROUP, Ids, Login, MAX_FILE, PASSWD};
 
 /// Looks up `user` (see [`Accounts`]) in the root that this process sees.
@@ -24,15 +24,8 @@ pub(super) fn home(uid: u32) -> String {
 /// Reads an account file of a hostile image: a fifo or device there must not stop us.
 fn read(path: &str) -> Result<Vec<u8>, String> {
     let read = || -> io::Result<Vec<u8>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
         let mut bytes = vec![];
-        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        open_regular(Path::new(path))?.take(MAX_FILE).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     match read() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -182,6 +183,26 @@ fn root_net_a_story_that_is_broken_off_leaves_nothing() {
     .expect("our own child");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{}", text());
     assert_nothing_is_left(&lab);
+}
+
+/// A machine that is not ready yet may hang up before it was asked: that is a failed question, not
+/// the end of the story.
+#[test]
+fn a_machine_that_hangs_up_does_not_end_the_story() {
+    let lab = Lab::new();
+    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh");
+    let text = fs::read_to_string(story).expect("the script");
+    let from = text.find("\nexchange() {").expect("a function that asks");
+    let to = from + text[from..].find("\n}\n").expect("its end") + 3;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let hangs_up = std::thread::spawn(move || drop(listener.accept().expect("a client")));
+    // It is written to once it has hung up for certain, and again once the kernel knows that.
+    let late = r#"printf() { cat <&9; builtin printf "$@"; builtin printf "$@"; }"#;
+    let ask = format!("{}{late}\nexchange {port} x\necho \"still here, $?\"", &text[from..to]);
+    let run = run(Command::new("bash").args(["-c", &ask]).current_dir(lab.path("")));
+    hangs_up.join().expect("it ends");
+    assert_eq!((run.code, run.out.as_str()), (0, "still here, 141\n"), "{}", run.err);
 }
 
 #[test]

@@ -1,17 +1,16 @@
 //! Reports as they come: one JSON object a file, a list of them, or one a line; from files,
 //! directories and a stream.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::model::{Kind, place};
 use crate::digest::Digest;
+use crate::files::open_regular;
 use crate::image::epoch_of;
 use crate::inspect::drift::Verdict;
 use crate::inspect::error::Error;
@@ -141,17 +140,8 @@ pub(super) fn read(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Found>
 }
 
 fn text(path: &Path) -> io::Result<Vec<u8>> {
-    // A fifo is not waited for.
-    let fd = rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let file = File::from(fd);
+    let file = open_regular(path)?;
     let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
     let mut text = Vec::with_capacity(usize::try_from(meta.len().min(MAX_FILE)).unwrap_or(0));
     file.take(MAX_FILE + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_FILE {
