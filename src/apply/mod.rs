@@ -42,7 +42,7 @@ pub use survey::survey;
 use crate::image::Identity;
 pub use crate::rootfs::accounts::Ids;
 use crate::sandbox::{self, CallError, Inside, Passed};
-use crate::step::{Content, Op};
+use crate::step::{Content, Op, called};
 
 /// What can be asked inside the image root, which is `/` there.
 #[derive(Debug, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ pub fn carry_out(
             )?;
         }
         Op::Copy { from, stage: Some(stage), to, owner, .. } => {
-            let what = format!("{} of stage {stage}", from.join(" "));
+            let what = format!("{} of {}", from.join(" "), called(stage));
             let plan = unpack::Plan { url: &what, to, owner, mode: None, strip: 0 };
             return unpack::unpack(root, &plan, handed()?, progress);
         }

@@ -215,6 +215,7 @@ pub fn pin(
             sha256: path::digest(&path::held(context, path)?, base.modes, source.cache())?,
         })),
         recipe::BaseKind::Image(_) => Err(Error::OfABuild { what: "an image" }),
+        recipe::BaseKind::Oci(_) => Err(Error::OfABuild { what: "an image" }),
         recipe::BaseKind::Recipe(_) => Err(Error::OfABuild { what: "a recipe" }),
         recipe::BaseKind::Stage(_) => Err(Error::OfABuild { what: "a stage" }),
         recipe::BaseKind::Debian(wanted) => {

@@ -168,6 +168,16 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             hints: nothing().into_iter().collect(),
             ..report("base", FAILED, error)
         },
+        BuildError::BaseImport { recipe, line, source, .. } => Report {
+            recipe: Some(recipe.clone()),
+            line: Some(*line),
+            hints: source
+                .hints(&|name| format!("named = {name:?}"))
+                .into_iter()
+                .chain(nothing())
+                .collect(),
+            ..report("base", FAILED, error)
+        },
         BuildError::RecipeCycle { .. } | BuildError::SameImage { .. } => {
             report("recipe", USAGE, error)
         }
@@ -320,8 +330,8 @@ pub(super) fn listen(address: SocketAddr, error: &io::Error) -> Report {
 pub(super) fn import(error: &import::Error) -> Report {
     let nothing = || Some("nothing was published".to_owned());
     match error {
-        import::Error::Which { names, .. } => {
-            let hints = names.iter().map(|name| format!("--named {name}")).collect();
+        import::Error::Which { .. } => {
+            let hints = error.hints(&|name| format!("--named {name}"));
             Report { hints, ..report("import", FAILED, error) }
         }
         import::Error::Job(job::Error::Store(source @ store::Error::VersionTaken { .. })) => {

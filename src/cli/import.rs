@@ -20,7 +20,8 @@ pub(super) fn import(ctx: &Ctx<'_>, args: &ImportArgs) -> Result<u8, Report> {
     }
     ctx.with_job_context(|job| {
         let named = args.named.as_deref();
-        let done = import::import(job, &args.source, named, wanted.clone())
+        let host = Platform::host();
+        let done = import::import(job, &args.source, named, &host, wanted.clone())
             .map_err(|error| edge::import(&error))?;
         let (name, version) = (&wanted.name, wanted.version.as_deref().unwrap_or_default());
         if done.platform.architecture != Platform::host().architecture {

@@ -1,14 +1,15 @@
 //! Why a build ended without an image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::archive;
 use crate::base;
 use crate::context;
 use crate::executor::{NodeFailure, Root, StepFailure, Trouble};
+use crate::import;
 use crate::inputs;
 use crate::job;
-use crate::plan::lock;
+use crate::plan::{Plan, lock};
 use crate::recipe::{self, Diagnostic};
 use crate::sandbox;
 use crate::store;
@@ -120,6 +121,18 @@ pub enum Error {
         /// Why, from the outside in.
         why: Vec<String>,
     },
+    /// The image that is the base cannot be had from where it is.
+    #[error("cannot use the base: {base}")]
+    BaseImport {
+        /// What the base is called.
+        base: String,
+        /// The recipe.
+        recipe: PathBuf,
+        /// Line of `[base]`.
+        line: u32,
+        /// Why.
+        source: import::Error,
+    },
     /// The version exists with other content.
     #[error("{image} is already published with other content")]
     VersionTaken {
@@ -163,6 +176,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Makes the error of a base that cannot be had from where it is.
+    pub(super) fn base_import(plan: &Plan, recipe: &Path, source: import::Error) -> Self {
+        let source = match source {
+            import::Error::Job(error) => return error.into(),
+            source => source,
+        };
+        let (base, line) = (plan.base.clone(), plan.base_line);
+        Self::BaseImport { base, recipe: recipe.to_owned(), line, source }
+    }
+
     /// Whether a full disk or quota is behind it.
     pub fn no_room(&self) -> bool {
         match self {

@@ -11,11 +11,12 @@ use crate::archive::{self, Source};
 use crate::base;
 use crate::digest::Digest;
 use crate::executor::{Start, StartImage};
-use crate::image::Platform;
+use crate::image::{Platform, epoch_of};
+use crate::import;
 use crate::job::{self, JobContext};
 use crate::plan;
 use crate::plan::lock::LockedBase;
-use crate::recipe::{BaseKind, Recipe};
+use crate::recipe::{BaseKind, Oci, Recipe};
 
 /// What the start of a root is found with.
 pub(super) struct From<'a> {
@@ -67,16 +68,57 @@ impl From<'_> {
                 })?;
                 let main = below.main();
                 Ok(Start::Image(Box::new(StartImage {
-                    reference: None,
+                    locked: None,
                     key: main.facts.key,
                     epoch: main.epoch,
                     config: main.skeleton.inherited(),
                     history: vec![],
                     layers: vec![],
+                    elsewhere: None,
                 })))
             }
+            BaseKind::Oci(oci) => self.elsewhere(recipe, stage, oci),
             _ => self.pin(recipe, stage).map(Start::Made),
         }
+    }
+
+    /// Finds an image that another tool keeps: the one that the lock file pins, else the one that
+    /// is meant now.
+    fn elsewhere(&self, recipe: &Recipe, stage: Option<&str>, oci: &Oci) -> Result<Start, Error> {
+        let pinned = match self.locking.base(stage) {
+            Some(LockedBase::Oci { oci: from, named, arch, digest })
+                if (from, named) == (&oci.from, &oci.named)
+                    && *arch == self.platform.architecture =>
+            {
+                Some(digest)
+            }
+            _ => None,
+        };
+        if self.locking.locked() && pinned.is_none() {
+            return Err(self.locking.missing("the base"));
+        }
+        let origin = import::Origin {
+            path: self.context.join(oci.path().strip_prefix("./").unwrap_or(oci.path())),
+            named: oci.named.clone(),
+        };
+        let image =
+            import::Image::find(self.job, origin, self.platform, pinned).map_err(|source| {
+                Error::base_import(&plan::draw(recipe), &self.request.recipe, source)
+            })?;
+        Ok(Start::Image(Box::new(StartImage {
+            locked: Some(LockedBase::Oci {
+                oci: oci.from.clone(),
+                named: oci.named.clone(),
+                arch: self.platform.architecture.clone(),
+                digest: image.digest,
+            }),
+            key: image.digest,
+            epoch: image.config.created.as_deref().and_then(epoch_of).unwrap_or(0),
+            config: image.config.config.clone(),
+            history: image.config.history.clone(),
+            layers: image.layers(),
+            elsewhere: Some(image),
+        })))
     }
 
     fn failed(&self, recipe: &Recipe, why: Vec<String>) -> Error {

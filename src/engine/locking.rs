@@ -102,7 +102,7 @@ impl Locking {
     pub(super) fn newest(&self) -> Option<(String, i64)> {
         match Lock::parse(self.text.as_deref()?).ok()?.base? {
             LockedBase::Debian { suite, date, .. } => Some((suite, date)),
-            LockedBase::Image { .. } => None,
+            LockedBase::Image { .. } | LockedBase::Oci { .. } => None,
         }
     }
 

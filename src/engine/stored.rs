@@ -8,6 +8,7 @@ use crate::image::{self, Platform, Reference};
 use crate::job;
 use crate::layer::{Blob, Compression};
 use crate::plan::artifact::{Artifact, ArtifactLayer};
+use crate::plan::lock::LockedBase;
 use crate::store::{self, Store, Version};
 use crate::trial;
 
@@ -67,12 +68,16 @@ pub(super) fn read(
     }
     let epoch = config.created.as_deref().and_then(image::epoch_of).unwrap_or(0);
     Ok(StartImage {
-        reference: Some(reference.to_string()),
+        locked: Some(LockedBase::Image {
+            image: reference.to_string(),
+            digest: version.manifest.digest,
+        }),
         key: version.manifest.digest,
         epoch,
         config: config.config,
         history: config.history,
         layers,
+        elsewhere: None,
     })
 }
 

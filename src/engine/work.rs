@@ -75,8 +75,17 @@ impl Work<'_> {
             (Start::Stage { name, .. }, _) => self.stage(name).map(Some),
             (Start::Image(_), Some(number)) => self.root(*number).map(Some),
             (Start::Image(image), None) => {
+                let Build { job, root, staging, .. } = &self.build;
+                if let Some(elsewhere) = &image.elsewhere {
+                    let fetched = elsewhere.fetch(job, staging);
+                    fetched
+                        .map_err(|why| Error::base_import(&root.plan, &root.recipe_path, why))?;
+                }
                 let layer = |(blob, compression): &(Blob, Compression)| ArtifactLayer {
-                    path: self.build.job.store.blob_path(&blob.digest),
+                    path: match image.elsewhere {
+                        Some(_) => staging.path(&blob.digest),
+                        None => job.store.blob_path(&blob.digest),
+                    },
                     blob: blob.clone(),
                     compression: *compression,
                     foreign: true,

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::plan::config::Skeleton;
 use crate::plan::lock::Lock;
 use crate::recipe::Recipe;
-use crate::step::Lowered;
+use crate::step::{Lowered, called};
 use crate::trial::Tests;
 
 /// A root of a recipe, read, pinned and planned.
@@ -69,7 +69,7 @@ impl Root {
     /// Returns `step 3 of 5`.
     pub(crate) fn place(&self, index: usize) -> String {
         let of = match &self.stage {
-            Some(stage) => format!(" of stage {stage}"),
+            Some(stage) => format!(" of {}", called(stage)),
             None => String::new(),
         };
         match self.node(index) {

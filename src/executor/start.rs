@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::base;
 use crate::digest::Digest;
 use crate::image::{Config, History};
+use crate::import;
 use crate::inputs::BaseInputs;
 use crate::layer::{Blob, Compression};
 use crate::plan::lock::{Lock, LockedBase, StageLock, VERSION};
@@ -27,8 +28,8 @@ pub(crate) enum Start {
 
 /// An image as base.
 pub(crate) struct StartImage {
-    /// What it is called in the lock file: as the recipe writes it. None: it is another recipe's.
-    pub(crate) reference: Option<String>,
+    /// What the lock file says of it. None: it is another recipe's.
+    pub(crate) locked: Option<LockedBase>,
     /// Names it: the digest of its manifest, or the key of the build that will make it.
     pub(crate) key: Digest,
     /// When it was made, seconds since 1970: the epoch of what stands on it.
@@ -37,8 +38,10 @@ pub(crate) struct StartImage {
     pub(crate) config: Config,
     /// What its history says.
     pub(crate) history: Vec<History>,
-    /// Its layers, the lowest first, and where their blobs are; none while they are to be made.
+    /// Its layers, the lowest first; none while they are to be made.
     pub(crate) layers: Vec<(Blob, Compression)>,
+    /// What has the blobs of its layers where these are not published; None: they are.
+    pub(crate) elsewhere: Option<import::Image>,
 }
 
 impl Start {
@@ -65,7 +68,7 @@ impl Start {
         match self {
             Self::Made(base) => base::lock::needs_lock(base),
             Self::Stage { .. } => false,
-            Self::Image(image) => image.reference.is_some(),
+            Self::Image(image) => image.locked.is_some(),
         }
     }
 
@@ -74,10 +77,7 @@ impl Start {
         match self {
             Self::Made(base) => base::lock::to_lock(base),
             Self::Stage { .. } => None,
-            Self::Image(image) => {
-                let image_name = image.reference.clone()?;
-                Some(LockedBase::Image { image: image_name, digest: image.key })
-            }
+            Self::Image(image) => image.locked.clone(),
         }
     }
 

@@ -44,7 +44,8 @@ pub(super) fn find(files: &Files, wanted: Option<&str>) -> Result<Found, Error> 
     let named = Digest::of(&config_bytes);
     let descriptor = Descriptor::new(image::MEDIA_CONFIG, named, config_bytes.len() as u64);
     let paths = one.layers.clone().unwrap_or_default();
-    let config = found::config(files, &descriptor, &config_bytes, paths.len())?;
+    let config =
+        found::config(&descriptor, &config_bytes, paths.len()).map_err(|why| files.wrong(why))?;
     let layer = |(path, diff_id): (String, &Digest)| Layer {
         path,
         expected: None,

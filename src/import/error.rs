@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::digest::Digest;
 use crate::files;
+use crate::image::Platform;
 use crate::job;
 use crate::store;
 use crate::trial;
@@ -44,12 +46,44 @@ pub enum Error {
         /// What they are called.
         names: Vec<String>,
     },
+    /// What the lock file pins is not there any more.
+    #[error("{} does not have {pinned} any more, which the lock file pins", path.display())]
+    Gone {
+        /// The directory or archive.
+        path: PathBuf,
+        /// Digest of the manifest.
+        pinned: Digest,
+    },
+    /// It is for another platform than what is built on it.
+    #[error("{} is for {found}, and this build is for {wanted}", path.display())]
+    Platform {
+        /// The directory or archive.
+        path: PathBuf,
+        /// What the image is for.
+        found: Platform,
+        /// What is built.
+        wanted: Platform,
+    },
     /// The store, the machine, or the person ended it.
     #[error(transparent)]
     Job(#[from] job::Error),
     /// The image cannot be published.
     #[error(transparent)]
     Trial(trial::Error),
+}
+
+impl Error {
+    /// What can be done about it; `named`: how a person says which image is meant.
+    #[must_use]
+    pub fn hints(&self, named: &dyn Fn(&str) -> String) -> Vec<String> {
+        match self {
+            Self::Which { names, .. } => names.iter().map(|name| named(name)).collect(),
+            Self::Gone { .. } => {
+                vec!["`bake lock --update` takes what the name means now".to_owned()]
+            }
+            _ => vec![],
+        }
+    }
 }
 
 impl From<store::Error> for Error {

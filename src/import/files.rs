@@ -117,6 +117,20 @@ impl Files {
         Error::Which { path: self.path.clone(), wanted: wanted.map(str::to_owned), names }
     }
 
+    /// Whether it is an OCI layout; else it is an archive of Docker's.
+    ///
+    /// # Errors
+    /// Where it is neither.
+    pub(super) fn is_oci(&self) -> Result<bool, Error> {
+        if self.has("index.json")? {
+            return Ok(true);
+        }
+        if self.has("manifest.json")? {
+            return Ok(false);
+        }
+        Err(self.wrong("has neither an index.json (OCI) nor a manifest.json (Docker)"))
+    }
+
     /// Whether there is such a file.
     pub(super) fn has(&self, name: &str) -> Result<bool, Error> {
         match &self.kept {

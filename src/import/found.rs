@@ -1,19 +1,27 @@
-//! An image in somebody else's files: what is known of it before its layers are read.
+//! An image in somebody else's files or registry: what is known of it before its layers are read.
 
-use super::Error;
-use super::files::Files;
+use super::error::Error;
 use crate::digest::Digest;
-use crate::image::{Descriptor, ImageConfig, Manifest, judge_config};
+use crate::image::{Descriptor, ImageConfig, Manifest, Platform, judge_config};
 use crate::layer::Compression;
 
 /// An image that was found.
 pub(super) struct Found {
-    /// Its manifest and the bytes of it, where they are kept as they are.
-    pub(super) manifest: Option<(Manifest, Vec<u8>)>,
+    /// Its manifest; Docker's archive has none.
+    pub(super) manifest: Option<FoundManifest>,
     pub(super) config_bytes: Vec<u8>,
     pub(super) config: ImageConfig,
     /// The lowest first.
     pub(super) layers: Vec<Layer>,
+}
+
+/// The manifest of an image that was found.
+pub(super) struct FoundManifest {
+    pub(super) manifest: Manifest,
+    /// As they came: what its digest is of.
+    pub(super) bytes: Vec<u8>,
+    /// Of the form that bake writes: it is published as it is.
+    pub(super) ours: bool,
 }
 
 /// A layer that is to be copied.
@@ -28,13 +36,36 @@ pub(super) struct Layer {
     pub(super) diff_id: Digest,
 }
 
+/// What keeps the small blobs of images: manifests, indexes and configs.
+pub(super) trait SmallBlobs {
+    /// Returns the bytes of a blob, which are those that the descriptor names.
+    fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error>;
+
+    /// Returns the error of an image that is not what it must be.
+    fn wrong(&self, why: String) -> Error;
+}
+
 /// Reads the config of an image with `layers` layers.
 pub(super) fn config(
-    files: &Files,
     descriptor: &Descriptor,
     bytes: &[u8],
     layers: usize,
-) -> Result<ImageConfig, Error> {
+) -> Result<ImageConfig, String> {
     let judged = judge_config(descriptor, bytes, layers).strict(descriptor);
-    judged.map_err(|flawed| files.wrong(format!("is not what it says: {flawed}")))
+    judged.map_err(|flawed| format!("is not what it says: {flawed}"))
+}
+
+/// Returns what an image runs on.
+pub(super) fn platform(config: &ImageConfig) -> Platform {
+    Platform {
+        architecture: config.architecture.clone(),
+        os: config.os.clone(),
+        variant: config.variant.clone(),
+    }
+}
+
+/// Whether what is for `one` is for `other` as well.
+pub(super) fn same_platform(one: &Platform, other: &Platform) -> bool {
+    (&one.os, &one.architecture) == (&other.os, &other.architecture)
+        && (one.variant.is_none() || other.variant.is_none() || one.variant == other.variant)
 }

@@ -1,97 +1,86 @@
 //! A layer copied into the store: hashed on the way, and then read as strictly as when it is
 //! unpacked.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::Error;
-use super::files::Files;
 use super::found::Layer;
-use crate::digest::{HashReader, Hasher};
+use crate::digest::{Digest, HashReader, Hasher};
 use crate::event::Event;
 use crate::image::{Descriptor, wrong_size};
 use crate::job::{self, JobContext};
 use crate::layer::{Compression, Limits, Ratio, TarReader, decompress_foreign};
 use crate::plan::config::media_type;
-use crate::store::Staging;
+use crate::store::{NewBlob, Staging};
 
 /// Largest layer of which the size is not known before.
 const MOST: u64 = 256 << 30;
 
-/// Copies layers, one after the other.
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 20;
+
+/// Copies layers, side by side if need be.
 pub(super) struct Copier<'a> {
     job: &'a JobContext<'a>,
     staging: &'a Staging,
-    files: &'a Files,
+    /// Where they come from, for messages.
+    origin: &'a Path,
+    /// What is done, for the display of progress.
+    task: &'static str,
     /// Bytes copied so far, and in all, where that is known.
-    done: u64,
+    done: AtomicU64,
     total: Option<u64>,
 }
 
 impl<'a> Copier<'a> {
-    pub(super) fn new(
+    pub(super) fn new<'l>(
         job: &'a JobContext<'a>,
         staging: &'a Staging,
-        files: &'a Files,
-        layers: &[Layer],
+        origin: &'a Path,
+        task: &'static str,
+        layers: impl Iterator<Item = &'l Layer>,
     ) -> Self {
-        let total = layers.iter().map(|layer| layer.expected.map(|(_, size)| size)).sum();
-        Self { job, staging, files, done: 0, total }
+        let total = layers.map(|layer| layer.expected.map(|(_, size)| size)).sum();
+        Self { job, staging, origin, task, done: AtomicU64::new(0), total }
     }
 
-    /// Copies a layer as it is; returns how a manifest names it.
+    /// Copies a layer as it is, from the bytes that `from` gives; returns how a manifest names it.
     ///
     /// # Errors
     /// Where it is not what the image says of it.
-    pub(super) fn copy(&mut self, layer: &Layer) -> Result<Descriptor, Error> {
-        let wrong =
-            |why: String| self.files.wrong(format!("has a layer {} that {why}", layer.path));
-        let read = |source| Error::Read { path: self.files.path().join(&layer.path), source };
-        let most = layer.expected.map_or(MOST, |(_, size)| size);
-        let mut from = self.files.reader(&layer.path)?.take(most.saturating_add(1));
-        let mut blob = self.staging.blob()?;
-        let (mut hasher, mut size, mut start) = (Hasher::new(), 0_u64, vec![]);
-        let mut buffer = vec![0; 1 << 20];
+    pub(super) fn copy(
+        &self,
+        layer: &Layer,
+        mut from: Box<dyn Read + Send>,
+    ) -> Result<Descriptor, Error> {
+        let mut arriving = self.arriving(layer)?;
+        let mut buffer = vec![0; BUFFER];
         loop {
-            if self.job.cancel.fired() {
-                return Err(job::Error::Interrupted.into());
-            }
-            let n = from.read(&mut buffer).map_err(read)?;
+            let n = from
+                .read(&mut buffer)
+                .map_err(|source| Error::Read { path: self.origin.join(&layer.path), source })?;
             if n == 0 {
-                break;
+                return arriving.finish();
             }
-            hasher.update(&buffer[..n]);
-            let dir = || self.staging.dir().to_owned();
-            let put = blob.write_all(&buffer[..n]);
-            put.map_err(|source| job::Error::File { verb: "write in", path: dir(), source })?;
-            start.extend(buffer[..n].iter().take(4_usize.saturating_sub(start.len())));
-            size += n as u64;
-            (self.job.sink)(Event::Progress {
-                task: "import",
-                what: layer.path.clone(),
-                done: self.done + size,
-                total: self.total,
-                bytes: true,
-            });
+            arriving.take(&buffer[..n])?;
         }
-        self.done += size;
-        let digest = hasher.finish();
-        if let Some((expected, expected_size)) = layer.expected {
-            if size != expected_size {
-                return Err(wrong(wrong_size(size, expected_size)));
-            }
-            if digest != expected {
-                return Err(wrong(format!("is corrupt: its bytes are {digest}")));
-            }
-        } else if size > MOST {
-            return Err(wrong(format!("has more than {MOST} bytes")));
-        }
-        let how = sniffed(&start);
-        if layer.how.is_some_and(|named| named != how) {
-            return Err(wrong("is not compressed as its media type says".to_owned()));
-        }
-        blob.keep(&digest)?;
-        let file = self.staging.open(&digest)?;
-        let file = file.ok_or_else(|| wrong("is gone".to_owned()))?;
+    }
+
+    /// Begins to take the bytes of a layer.
+    pub(super) fn arriving<'c>(&'c self, layer: &'c Layer) -> Result<Arriving<'c>, Error> {
+        let blob = self.staging.blob()?;
+        let hasher = Hasher::new();
+        Ok(Arriving { copier: self, layer, blob, hasher, size: 0, start: vec![] })
+    }
+
+    /// Reads the tar in the kept blob `digest` whole, and makes sure that it is what the config
+    /// says.
+    fn check(&self, layer: &Layer, digest: &Digest) -> Result<(), Error> {
+        let wrong = |why: String| wrong(self.origin, layer, &why);
+        let file: File = self.staging.open(digest)?.ok_or_else(|| wrong("is gone".to_owned()))?;
         let unreadable =
             |error: &dyn std::error::Error| wrong(format!("cannot be unpacked: {error}"));
         let tar = decompress_foreign(Box::new(file), Ratio::default());
@@ -110,14 +99,94 @@ impl<'a> Copier<'a> {
             let named = &layer.diff_id;
             return Err(wrong(format!("is the tar {found}, and the config says {named}")));
         }
-        Ok(Descriptor::new(media_type(how), digest, size))
+        Ok(())
     }
 }
 
 impl Drop for Copier<'_> {
     fn drop(&mut self) {
-        (self.job.sink)(Event::ProgressEnd { task: "import" });
+        (self.job.sink)(Event::ProgressEnd { task: self.task });
     }
+}
+
+/// A layer whose bytes arrive.
+pub(super) struct Arriving<'c> {
+    copier: &'c Copier<'c>,
+    layer: &'c Layer,
+    blob: NewBlob,
+    hasher: Hasher,
+    size: u64,
+    /// Its first bytes: how it is compressed.
+    start: Vec<u8>,
+}
+
+impl Arriving<'_> {
+    /// Takes more bytes.
+    ///
+    /// # Errors
+    /// Where they are more than there should be, and where the person has ended it.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let Copier { job, staging, origin, task, done, total } = self.copier;
+        if job.cancel.fired() {
+            return Err(job::Error::Interrupted.into());
+        }
+        self.size += bytes.len() as u64;
+        match self.layer.expected {
+            Some((_, expected)) if self.size > expected => {
+                let why = format!("has more than the {expected} bytes that its descriptor says");
+                return Err(wrong(origin, self.layer, &why));
+            }
+            None if self.size > MOST => {
+                return Err(wrong(origin, self.layer, &format!("has more than {MOST} bytes")));
+            }
+            _ => {}
+        }
+        self.hasher.update(bytes);
+        self.blob.write_all(bytes).map_err(|source| job::Error::File {
+            verb: "write in",
+            path: staging.dir().to_owned(),
+            source,
+        })?;
+        self.start.extend(bytes.iter().take(4_usize.saturating_sub(self.start.len())));
+        let n = bytes.len() as u64;
+        (job.sink)(Event::Progress {
+            task,
+            what: self.layer.path.clone(),
+            done: done.fetch_add(n, Ordering::Relaxed) + n,
+            total: *total,
+            bytes: true,
+        });
+        Ok(())
+    }
+
+    /// Keeps the layer, all bytes of which are there; returns how a manifest names it.
+    ///
+    /// # Errors
+    /// Where it is not what the image says of it.
+    pub(super) fn finish(self) -> Result<Descriptor, Error> {
+        let Self { copier, layer, blob, hasher, size, start } = self;
+        let wrong = |why: String| wrong(copier.origin, layer, &why);
+        let digest = hasher.finish();
+        if let Some((expected, expected_size)) = layer.expected {
+            if size != expected_size {
+                return Err(wrong(wrong_size(size, expected_size)));
+            }
+            if digest != expected {
+                return Err(wrong(format!("is corrupt: its bytes are {digest}")));
+            }
+        }
+        let how = sniffed(&start);
+        if layer.how.is_some_and(|named| named != how) {
+            return Err(wrong("is not compressed as its media type says".to_owned()));
+        }
+        blob.keep(&digest)?;
+        copier.check(layer, &digest)?;
+        Ok(Descriptor::new(media_type(how), digest, size))
+    }
+}
+
+fn wrong(origin: &Path, layer: &Layer, why: &str) -> Error {
+    Error::Wrong { path: origin.to_owned(), why: format!("has a layer {} that {why}", layer.path) }
 }
 
 /// Returns how bytes that begin with `start` are compressed (RFC 1952, RFC 8878).

@@ -10,6 +10,7 @@
 //! manifest of the form that bake writes (OCI, with its media type), and its digest stays; others
 //! are written anew over the same layers.
 
+mod cached;
 mod docker;
 mod error;
 mod files;
@@ -20,7 +21,7 @@ mod oci;
 use std::path::Path;
 
 use self::files::Files;
-use self::found::Found;
+use self::found::{Found, FoundManifest, Layer};
 use self::layer::Copier;
 use crate::digest::Digest;
 use crate::image::{self, Descriptor, Manifest, Platform, Reference};
@@ -28,6 +29,7 @@ use crate::job::{self, JobContext};
 use crate::store::Published;
 use crate::trial::{self, Finished, Tests};
 
+pub use cached::{Image, Origin};
 pub use error::Error;
 
 /// An image that was imported.
@@ -42,7 +44,8 @@ pub struct Imported {
 }
 
 /// Brings the image at `source` into the store as `reference` (a name and a version). `wanted`:
-/// which, where there are several: its name in an OCI layout, its tag in Docker's archive.
+/// which, where there are several: its name in an OCI layout, its tag in Docker's archive;
+/// of an index the image for `platform`.
 ///
 /// # Errors
 /// Where it is no image, not the one that is wanted, or not what it says; nothing is published
@@ -51,34 +54,33 @@ pub fn import(
     job: &JobContext<'_>,
     source: &Path,
     wanted: Option<&str>,
+    platform: &Platform,
     reference: Reference,
 ) -> Result<Imported, Error> {
     let staging = job.store.staging()?;
     let files = Files::open(source, staging.dir())?;
-    let found = if files.has("index.json")? {
-        oci::find(&files, wanted)?
-    } else if files.has("manifest.json")? {
-        docker::find(&files, wanted)?
-    } else {
-        return Err(files.wrong("has neither an index.json (OCI) nor a manifest.json (Docker)"));
+    let found = match files.is_oci()? {
+        true => oci::find(&files, wanted, platform)?,
+        false => docker::find(&files, wanted)?,
     };
     let Found { manifest, config_bytes, config, layers } = found;
     let (config_digest, config_size) = staging.put(&config_bytes)?;
-    let mut copier = Copier::new(job, &staging, &files, &layers);
-    let descriptors = layers.iter().map(|one| copier.copy(one)).collect::<Result<Vec<_>, _>>()?;
+    let copier = Copier::new(job, &staging, files.path(), "import", layers.iter());
+    let copy = |layer: &Layer| copier.copy(layer, files.reader(&layer.path)?);
+    let descriptors = layers.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
     drop(copier);
-    let (manifest, bytes) = manifest.unwrap_or_else(|| {
-        let config = Descriptor::new(image::MEDIA_CONFIG, config_digest, config_size);
-        let manifest = Manifest::new(config, descriptors);
-        let bytes = manifest.to_json();
-        (manifest, bytes)
-    });
-    let (digest, size) = staging.put(&bytes)?;
-    let platform = Platform {
-        architecture: config.architecture.clone(),
-        os: config.os.clone(),
-        variant: config.variant.clone(),
+    let ours = manifest.filter(|one| one.ours);
+    let (manifest, bytes) = match ours {
+        Some(FoundManifest { manifest, bytes, .. }) => (manifest, bytes),
+        None => {
+            let config = Descriptor::new(image::MEDIA_CONFIG, config_digest, config_size);
+            let manifest = Manifest::new(config, descriptors);
+            let bytes = manifest.to_json();
+            (manifest, bytes)
+        }
     };
+    let (digest, size) = staging.put(&bytes)?;
+    let platform = found::platform(&config);
     let descriptor =
         Descriptor::new(image::MEDIA_MANIFEST, digest, size).with_platform(platform.clone());
     let finished = Finished {

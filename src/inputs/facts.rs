@@ -17,7 +17,7 @@ use crate::plan::config::{self, Skeleton};
 use crate::plan::key::{Common, StepInputs, Table};
 use crate::plan::lock::{Lock, LockedBase, Package, VERSION};
 use crate::recipe::{self, Recipe, Value};
-use crate::step::{Content, Op};
+use crate::step::{Content, Op, called};
 
 /// Largest script, template or key: these are read whole.
 pub(super) const MAX_TEXT: u64 = 64 << 20;
@@ -262,6 +262,7 @@ pub fn gather(from: &Sources<'_>) -> Result<Facts, StepError> {
     let mut missing = vec![];
     if base.needs_lock && lock.base_of(stage).is_none() {
         missing.push(match stage {
+            Some(stage) if stage.contains(' ') => called(stage),
             Some(stage) => format!("the base of stage {stage}"),
             None => "the base".to_owned(),
         });

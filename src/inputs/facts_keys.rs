@@ -66,7 +66,7 @@ const CASES: &[(&str, &str, &str)] = &[
 /// ([`crate::trial`]). What a step takes of a stage is named by the stage's layers, which are not
 /// there yet where the recipe is read.
 fn elsewhere(table: &str) -> bool {
-    matches!(table, "base" | "mount") || table.starts_with("test-")
+    matches!(table, "base" | "from" | "mount") || table.starts_with("test-")
 }
 
 /// Returns every case: those above, those of the kinds of step, and what all steps have.

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::digest::Digest;
-use crate::step::{Mount, Op};
+use crate::step::{Mount, Op, called};
 
 /// Something that a step wants of a stage or of the context.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct Wanted {
 pub fn of(op: &Op) -> Vec<Wanted> {
     match op {
         Op::Copy { from, stage: Some(stage), to, mode, exclude, .. } => {
-            let name = format!("{} of stage {stage}", from.join(" "));
+            let name = format!("{} of {}", from.join(" "), called(stage));
             let op = take(from.clone(), to, *mode, exclude.clone());
             let single = to.rsplit('/').next().unwrap_or_default().to_owned();
             vec![Wanted { name, stage: Some(stage.clone()), op, single }]
@@ -36,7 +36,7 @@ pub fn of(op: &Op) -> Vec<Wanted> {
 fn mounted(mount: &Mount) -> Wanted {
     let path = mount.path.to_string_lossy().into_owned();
     let name = match &mount.stage {
-        Some(stage) => format!("{path} of stage {stage}"),
+        Some(stage) => format!("{path} of {}", called(stage)),
         None => format!("{path} at {}", mount.at),
     };
     let op = take(vec![path], "/x/", None, vec![]);

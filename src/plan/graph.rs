@@ -187,6 +187,7 @@ impl Drawing<'_> {
             BaseKind::Path(path) => context(path.to_string_lossy()),
             BaseKind::Stage(stage) => self.stage(stage, ""),
             BaseKind::Image(image) => outside(image.to_string()),
+            BaseKind::Oci(oci) => outside(format!("oci {oci}")),
             BaseKind::Debian(debian) => outside(format!("debian {}", debian.suite)),
             BaseKind::Recipe(path) => match (self.below)(path) {
                 Some(image) => Input { from: Source::Node(image), what: String::new() },

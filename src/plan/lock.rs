@@ -90,6 +90,18 @@ pub enum LockedBase {
         /// Digest of the manifest that it was.
         digest: Digest,
     },
+    /// An image that another tool keeps.
+    Oci {
+        /// As the recipe writes it.
+        oci: String,
+        /// Which of several, as the recipe names it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        named: Option<String>,
+        /// OCI architecture.
+        arch: String,
+        /// Digest of the manifest that it was.
+        digest: Digest,
+    },
 }
 
 /// The packages of one step.
@@ -186,26 +198,33 @@ impl Lock {
         if let Some(epoch) = self.epoch {
             line(format!("epoch = {epoch}"));
         }
-        let stages =
-            self.stage.iter().map(|(name, stage)| (format!("stage.{name}.base"), &stage.base));
+        let stages = self.stage.iter().map(|(name, stage)| (stage_header(name), &stage.base));
         let bases = self.base.iter().map(|base| ("base".to_owned(), base)).chain(stages);
         for (header, base) in bases {
-            let LockedBase::Debian { suite, arch, components, date, packages } = base else {
-                let LockedBase::Image { image, digest } = base else { continue };
-                let image = text(image);
-                line(format!(
-                    "\n[{header}]\nkind = \"image\"\nimage = {image}\ndigest = \"{digest}\""
-                ));
-                continue;
-            };
-            line(format!("\n[{header}]\nkind = \"debian\""));
-            line(format!(
-                "suite = {}\narch = {}\ncomponents = {}",
-                text(suite),
-                text(arch),
-                list(components)
-            ));
-            line(format!("date = {date}\npackages = {}", table(packages)));
+            line(format!("\n[{header}]"));
+            match base {
+                LockedBase::Debian { suite, arch, components, date, packages } => {
+                    line("kind = \"debian\"".to_owned());
+                    line(format!(
+                        "suite = {}\narch = {}\ncomponents = {}",
+                        text(suite),
+                        text(arch),
+                        list(components)
+                    ));
+                    line(format!("date = {date}\npackages = {}", table(packages)));
+                }
+                LockedBase::Image { image, digest } => {
+                    line(format!("kind = \"image\"\nimage = {}", text(image)));
+                    line(format!("digest = \"{digest}\""));
+                }
+                LockedBase::Oci { oci, named, arch, digest } => {
+                    line(format!("kind = \"oci\"\noci = {}", text(oci)));
+                    if let Some(named) = named {
+                        line(format!("named = {}", text(named)));
+                    }
+                    line(format!("arch = {}\ndigest = \"{digest}\"", text(arch)));
+                }
+            }
         }
         for LockedPackages { names, request, view, packages } in &self.packages {
             line(format!("\n[[packages]]\nnames = {}\nrequest = \"{request}\"", list(names)));
@@ -254,6 +273,12 @@ impl Lock {
     pub fn sha256_of(&self, url: &str) -> Option<&str> {
         self.download.iter().find(|one| one.url == url).map(|one| one.sha256.as_str())
     }
+}
+
+/// Returns the header of what is pinned of a stage; an image that files are taken from has a name
+/// that must be quoted.
+fn stage_header(name: &str) -> String {
+    format!("stage.{}.base", toml_edit::Key::new(name).display_repr())
 }
 
 fn text(value: &str) -> String {

@@ -41,6 +41,7 @@ fn of(recipe: &Recipe, base: &Base, steps: &[Lowered]) -> Plan {
         BaseKind::Scratch => "scratch".to_owned(),
         BaseKind::Path(path) => format!("path {}", path.display()),
         BaseKind::Image(image) => format!("image {image}"),
+        BaseKind::Oci(oci) => format!("oci {oci}"),
         BaseKind::Recipe(path) => format!("recipe {}", path.display()),
         BaseKind::Stage(name) => format!("stage {name}"),
         BaseKind::Debian(debian) => match debian.variant {

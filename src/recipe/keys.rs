@@ -99,13 +99,14 @@ pub(crate) const IMAGE: Section = Section {
 };
 
 /// The keys of which a base has exactly one.
-pub(crate) const BASES: [&str; 6] = ["debian", "scratch", "path", "image", "recipe", "stage"];
+pub(crate) const BASES: [&str; 7] =
+    ["debian", "scratch", "path", "image", "oci", "recipe", "stage"];
 
 pub(crate) const BASE: Section = Section {
     title: "`[base]`",
     name: "base",
     doc: "What the image starts from: exactly one of `debian`, `scratch`, `path`, `image`, \
-        `recipe`, `stage`.",
+        `oci`, `recipe`, `stage`.",
     keys: &[
         may(
             "debian",
@@ -130,6 +131,8 @@ pub(crate) const BASE: Section = Section {
             "An image of the store: a version, what a channel points at, or a digest. Examples: \
                 `web:1.0.0`, `web@production`, `web@sha256:…`.",
         ),
+        may("oci", Shape::Text(Check::OciSource), OCI_DOC),
+        may("named", Shape::Text(Check::Line), NAMED_DOC),
         may(
             "recipe",
             Shape::Text(Check::RecipeFile),
@@ -152,17 +155,45 @@ pub(crate) const BASE: Section = Section {
         .without_effect(),
         may("components", Shape::List(Check::Word), "For `debian`. Default: `[\"main\"]`."),
     ],
-    later: &["oci", "arch"],
+    later: &["arch"],
     effect: Effect::All,
 };
 
-/// What a mount of a stage says.
-pub(crate) const MOUNT_FROM: Section = Section {
-    title: "a mount of a stage",
-    name: "mount",
-    doc: "A path of a stage.",
+const OCI_DOC: &str = "An image that another tool keeps, as skopeo, podman, buildah, docker and \
+    umoci write it: the directory of an OCI layout, an oci-archive or a docker-archive (compressed \
+    ones too), relative to the context; it starts with `./`, `../` or `/`. Pinned by digest in the \
+    lock file. Example: `./layout`.";
+
+const NAMED_DOC: &str = "For `oci`. Which image of it, where there are several: its name there. \
+    Example: `debian:12`.";
+
+/// What `from` says that is no name of a stage.
+pub(crate) const FROM: Section = Section {
+    title: "an image as `from`",
+    name: "from",
+    doc: "An image that files are taken from: exactly one of `image` and `oci`.",
     keys: &[
-        must("from", Shape::Stage, "The stage."),
+        may("image", Shape::Text(Check::ImageReference), FROM_IMAGE_DOC),
+        may("oci", Shape::Text(Check::OciSource), OCI_DOC),
+        may("named", Shape::Text(Check::Line), NAMED_DOC),
+    ],
+    later: &[],
+    effect: Effect::Step,
+};
+
+const FROM_IMAGE_DOC: &str = "An image of the store, pinned by digest in the lock file. Examples: \
+    `web:1.0.0`, `web@production`, `web@sha256:…`.";
+
+/// What a mount of a stage or an image says.
+pub(crate) const MOUNT_FROM: Section = Section {
+    title: "a mount of a stage or an image",
+    name: "mount",
+    doc: "A path of a stage or of an image: exactly one of `from`, `image` and `oci`.",
+    keys: &[
+        may("from", Shape::Stage, "The stage."),
+        may("image", Shape::Text(Check::ImageReference), FROM_IMAGE_DOC),
+        may("oci", Shape::Text(Check::OciSource), OCI_DOC),
+        may("named", Shape::Text(Check::Line), NAMED_DOC),
         must(
             "path",
             Shape::Text(Check::Inside),
@@ -284,7 +315,7 @@ pub(crate) fn tables() -> impl Iterator<Item = (String, &'static Section)> {
         .map(own)
         .into_iter()
         .chain(kinds().map(|kind| (format!("step-{}", kind.name), kind)))
-        .chain([own(&MOUNT_FROM)])
+        .chain([&FROM, &MOUNT_FROM].map(own))
         .chain(checks().map(|check| (format!("test-{}", check.name), check)))
         .chain([&CONFIG, &HEALTHCHECK, &DRIFT].map(own))
 }

@@ -1,7 +1,8 @@
 //! What a checked recipe holds, every default filled in.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -198,12 +199,41 @@ pub enum BaseKind {
     Path(PathBuf),
     /// An image of the store; never without version, digest or channel.
     Image(Reference),
+    /// An image that another tool keeps.
+    Oci(Oci),
     /// Another recipe's file as written, relative to the directory of this one.
     Recipe(PathBuf),
     /// A stage of this recipe.
     Stage(String),
     /// Bootstrapped by bake.
     Debian(Debian),
+}
+
+/// `[base] oci`, or what a step takes files from: an image that another tool keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oci {
+    /// As written: a directory or an archive, relative to the context.
+    pub from: String,
+    /// Which image, where there are several.
+    pub named: Option<String>,
+}
+
+impl Oci {
+    /// Returns the path of the directory or archive.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        Path::new(&self.from)
+    }
+}
+
+impl fmt::Display for Oci {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.from)?;
+        match &self.named {
+            Some(named) => write!(f, " {named}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `[base] debian`.

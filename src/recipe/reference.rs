@@ -38,6 +38,9 @@ fn value(shape: Shape) -> String {
         Shape::Table(section) => format!("[table](#{})", anchor(section)),
         Shape::Start => "`true`, string, list or table".to_owned(),
         Shape::Stage => "name of a stage".to_owned(),
+        Shape::From => {
+            format!("name of a stage, or [table](#{})", anchor(&keys::FROM))
+        }
         Shape::Targets(targets) => format!("{}, or table of targets", value(targets.one)),
         Shape::Mounts => "table of paths".to_owned(),
     }
@@ -82,6 +85,7 @@ fn reference() -> String {
     table(&mut out, "##", &keys::DEFAULTS);
     write!(out, "\n## `[[step]]`\n\n{}\n", keys::STEP_DOC).expect("a string takes everything");
     keys::kinds().for_each(|kind| table(&mut out, "###", kind));
+    table(&mut out, "###", &keys::FROM);
     table(&mut out, "###", &keys::MOUNT_FROM);
     let (stages, stage) = (keys::STAGES_DOC, keys::STAGE_DOC);
     write!(out, "\n## `[stage]`\n\n{stages}\n\n{stage}\n").expect("a string takes everything");

@@ -158,6 +158,7 @@ fn shape(shape: Shape) -> Value {
             map
         }
         Shape::Stage => text(Check::Filled),
+        Shape::From => json!({ "anyOf": [text(Check::Filled), { "$ref": "#/$defs/from" }] }),
         Shape::Targets(targets) => {
             let mut what = vec![text(targets.what)];
             if targets.many {

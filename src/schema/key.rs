@@ -40,6 +40,8 @@ pub(crate) enum Shape {
     Start,
     /// The name of a stage of the recipe.
     Stage,
+    /// The name of a stage, or a table that names an image.
+    From,
     /// Paths inside to paths of the context, or to `{ from = "stage", path = "/…" }`.
     Mounts,
     /// One value, to which other keys say the target; or a table of targets.

@@ -12,7 +12,7 @@ pub(super) static KIND: Kind = Kind {
     section: Section {
         title: "a `copy` step",
         name: "copy",
-        doc: "Copies files of the context, or of a stage, into the image.",
+        doc: "Copies files of the context, of a stage or of another image into the image.",
         keys: &[
             NAME,
             WHEN,
@@ -24,12 +24,17 @@ pub(super) static KIND: Kind = Kind {
                     what: Check::Line,
                     many: true,
                 }),
-                "A path, a glob, or a list, below the context; with `from`, absolute ones in that \
-                    stage. The contents of a directory go into `to`. Or a table of several by \
+                "A path, a glob, or a list, below the context; with `from`, absolute ones in \
+                    there. The contents of a directory go into `to`. Or a table of several by \
                     where they go, each a layer of its own. Example: `copy.\"/srv/www/\" \
                     = \"site/\"`.",
             ),
-            may("from", Shape::Stage, "The stage that the files are taken from."),
+            may(
+                "from",
+                Shape::From,
+                "What the files are taken from: a stage, an image of the store, or one that \
+                    another tool keeps. Example: `{ image = \"tools:1.0.0\" }`.",
+            ),
             must(
                 "to",
                 Shape::Text(Check::Inside),

@@ -31,7 +31,7 @@ mod user;
 
 pub use kind::Lowered;
 pub(crate) use kind::{Findings, Kind};
-pub use op::{Content, Mount, Op, ServiceState};
+pub use op::{Content, Mount, Op, ServiceState, called};
 pub(crate) use program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR};
 pub(crate) use test::TESTS;
 pub use test::{LoweredTest, Manner, Probe, Service};

@@ -206,6 +206,12 @@ pub enum ServiceState {
     Masked,
 }
 
+/// Returns what people call a stage; an image that files are taken from stands there as a stage
+/// whose name has a space in it.
+pub fn called(stage: &str) -> String {
+    if stage.contains(' ') { stage.to_owned() } else { format!("stage {stage}") }
+}
+
 impl Op {
     /// Returns the stages it takes something from.
     pub fn stages(&self) -> impl Iterator<Item = &str> {

@@ -10,6 +10,7 @@
 //! cache/builds/<sha256>      what the last build of a recipe was made from, for `bake explain`
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
 //! cache/taken/<sha256>       what a step took of which layers of a stage
+//! cache/images/, checked/      images from elsewhere (images.rs)
 //! cache/sealed/<sha256>      how a published blob looked when it was read and found whole
 //! ```
 //!
@@ -119,7 +120,8 @@ impl Entry {
 impl Store {
     /// Opens the step cache.
     pub fn step_cache(&self) -> Result<StepCache, Error> {
-        for name in ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed"] {
+        let rooms = ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed"];
+        for name in rooms.into_iter().chain(["images", "checked"]) {
             self.cache(name)?;
         }
         let layers = self.layers()?;
@@ -235,7 +237,7 @@ impl StepCache {
         }
     }
 
-    /// Reads a record (`builds`, `listings`, `taken`, `sealed`); what cannot be read is not there.
+    /// Reads a record (`builds`, `listings`, `taken`, …); what cannot be read is not there.
     pub fn record(&self, kind: &str, name: &Digest) -> Option<Vec<u8>> {
         disk::read(&self.dir.join(kind).join(name.hex()), LIMIT).ok().flatten()
     }

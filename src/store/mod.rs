@@ -27,6 +27,7 @@ mod error;
 mod find;
 mod format;
 mod gc;
+mod images;
 mod index;
 mod layout;
 mod mount;
@@ -50,6 +51,7 @@ pub use cache::{Entry, Found, Layer, StepCache};
 pub use channel::{Channel, ChannelEvent, ChannelFile, Promoted, Promotion, Target};
 pub use error::Error;
 pub use gc::{Amount, Garbage, Kind, Rules};
+pub use images::CachedImage;
 pub use index::{
     NoDescriptor, PUBLISHED_ANNOTATION, STEP_KEYS_ANNOTATION, read_step_keys, step_keys,
 };

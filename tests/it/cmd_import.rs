@@ -242,7 +242,7 @@ fn what_is_not_what_it_says_is_not_imported() {
                     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned();
                 at.index(vec![at.manifest(&manifest)]);
             },
-            "layer 1 has media type",
+            "has a foreign layer, 1 of type",
         ),
         (
             "schema-1",

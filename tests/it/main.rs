@@ -12,6 +12,7 @@ mod base_apt;
 mod base_debian;
 mod base_lab;
 mod base_mirror;
+mod base_oci;
 mod base_path;
 mod build_direct;
 mod build_gate;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
+use super::image::oci;
 use super::reader::Reader;
 use super::table::{entry, misspelt_table};
 use crate::recipe::keys;
@@ -68,6 +69,13 @@ fn read(
             Mistake::new("`modes` goes with `path` only").label(format!("this base is `{kind}`"));
         reader.report(extra.key.clone(), mistake);
     }
+    if kind != "oci"
+        && let Some(extra) = fields.get("named")
+    {
+        let mistake =
+            Mistake::new("`named` goes with `oci` only").label(format!("this base is `{kind}`"));
+        reader.report(extra.key.clone(), mistake);
+    }
     let modes = match fields.text("modes").as_deref() {
         Some("kept") => Modes::Kept,
         _ => Modes::Checkout,
@@ -77,6 +85,7 @@ fn read(
         "scratch" => fields.boolean("scratch").map(|_| BaseKind::Scratch)?,
         "path" => BaseKind::Path(PathBuf::from(fields.text("path")?)),
         "image" => BaseKind::Image(fields.text("image")?.parse().ok()?),
+        "oci" => BaseKind::Oci(oci(&fields)?),
         "recipe" => BaseKind::Recipe(PathBuf::from(fields.text("recipe")?)),
         "stage" => BaseKind::Stage(fields.text("stage")?),
         _ => BaseKind::Debian(debian(reader, &fields)?),
@@ -102,7 +111,8 @@ fn one_kind<'f>(
             if !named {
                 let mistake = Mistake::new("`[base]` says nothing to start from");
                 let help = "write one of `debian = \"bookworm\"`, `scratch = true`, `path \
-                    = \"…\"`, `image = \"…\"`, `recipe = \"…\"`, `stage = \"…\"`";
+                    = \"…\"`, `image = \"…\"`, `oci = \"./…\"`, `recipe = \"…\"`, \
+                    `stage = \"…\"`";
                 reader.report(key, mistake.help(help));
             }
             None

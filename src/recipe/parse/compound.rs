@@ -196,9 +196,8 @@ impl Reader<'_> {
                 DeValue::Table(table) => {
                     self.unknown_keys(&keys::MOUNT_FROM, table);
                     let fields = self.fields(&keys::MOUNT_FROM, key.span(), table);
-                    fields
-                        .text("from")
-                        .zip(fields.text("path"))
+                    let from = self.image_as_stage(&fields, node.span());
+                    from.zip(fields.text("path"))
                         .map(|(stage, path)| MountSource::Stage { stage, path: tidy(&path) })
                 }
                 other => {

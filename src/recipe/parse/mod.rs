@@ -3,6 +3,7 @@
 
 mod base;
 mod compound;
+mod image;
 mod kind;
 mod node;
 mod reader;
@@ -124,6 +125,7 @@ fn tables(
         arch: &inputs.arch,
         stages: stage::names(table),
         named: BTreeSet::new(),
+        images: BTreeMap::new(),
         mistakes,
     };
     let base = base::of_image(&mut reader, table);
@@ -277,6 +279,7 @@ fn image(
         arch: &inputs.arch,
         stages: BTreeSet::new(),
         named: BTreeSet::new(),
+        images: BTreeMap::new(),
         mistakes,
     };
     let Some(fields) = reader.section(&keys::IMAGE, key.clone(), node) else {

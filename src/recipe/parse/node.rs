@@ -90,6 +90,7 @@ pub(crate) fn wanted(shape: Shape) -> &'static str {
         Shape::Integer(..) => "an integer",
         Shape::Map(_) | Shape::Table(_) | Shape::Mounts => "a table",
         Shape::Ports => "a list",
+        Shape::From => "a string or a table",
         Shape::Sha256 => "a string or a table by architecture",
         Shape::Start => "`true`, a string, a list or a table",
     }

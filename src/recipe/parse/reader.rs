@@ -4,7 +4,7 @@
 //! What comes out are [`Fields`], typed by their shape; the files for `[image]`, steps and so on
 //! only look at how keys fit together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -13,6 +13,8 @@ use super::node::{
     Node, beside_targets, later, misspelt, place_inside, string_inside, unknown_key, wanted,
     wrong_entry, wrong_type,
 };
+use crate::recipe::keys;
+use crate::recipe::model::Stage;
 use crate::recipe::vars::{Placed, Scope};
 use crate::schema::{
     Check, Checked, Command, Field, Fields, Located, Mistake, Mistakes, Section, Shape, Source,
@@ -29,6 +31,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) stages: BTreeSet<String>,
     /// Those that were named so far, also by what is off or wrong otherwise.
     pub(crate) named: BTreeSet<String>,
+    /// The images that files are taken from, as stages, by the names of these.
+    pub(crate) images: BTreeMap<String, Stage>,
     pub(crate) mistakes: &'a mut Mistakes,
 }
 
@@ -224,7 +228,12 @@ impl Reader<'_> {
             (Shape::Map(check), DeValue::Table(table)) => {
                 self.map(name, check, table).map(Checked::Map)
             }
-            (Shape::Stage, DeValue::String(_)) => self.stage(node).map(Checked::Text),
+            (Shape::Stage | Shape::From, DeValue::String(_)) => self.stage(node).map(Checked::Text),
+            (Shape::From, DeValue::Table(table)) => {
+                self.unknown_keys(&keys::FROM, table);
+                let fields = self.fields(&keys::FROM, node.span(), table);
+                self.image_as_stage(&fields, node.span()).map(Checked::Text)
+            }
             (Shape::Mounts, DeValue::Table(table)) => self.mounts(name, table).map(Checked::Mounts),
             (Shape::Ports, DeValue::Array(list)) => self.ports(list.iter()).map(Checked::List),
             (Shape::Sha256, DeValue::String(_)) => {

@@ -122,14 +122,17 @@ fn unknown_keys(reader: &mut Reader<'_>, stage: &str, table: &DeTable<'_>) {
 }
 
 /// Puts the stages that the image needs into the order of need; reports cycles, and warns of those
-/// that nothing names. `base` and `steps` are the image's, where they could be read.
+/// that nothing names. The images that files are taken from are stages too, which need nothing.
+/// `base` and `steps` are the image's, where they could be read.
 pub(crate) fn sort(
     reader: &mut Reader<'_>,
     stages: Option<Vec<Read>>,
     base: Option<&Base>,
     steps: Option<&[Lowered]>,
 ) -> Option<Vec<Stage>> {
-    let stages = stages?;
+    let mut stages = stages?;
+    let images = std::mem::take(&mut reader.images).into_values();
+    stages.extend(images.map(|stage| Read { stage, key: 0..0 }));
     for read in stages.iter().filter(|read| !reader.named.contains(&read.stage.name)) {
         let mistake = Mistake::new(format!("stage `{}` is not used", read.stage.name))
             .label("it is not built")

@@ -9,7 +9,7 @@ mod system;
 mod text;
 
 use self::account::{account, owner, passwd_field, password_hash, run_as};
-use self::name::{image_name, image_reference, image_version, stage_name};
+use self::name::{image_name, image_reference, image_version, oci_source, stage_name};
 use self::path::{
     context, glob, ignore, inside, inside_file, inside_glob, mount_point, recipe_file,
 };
@@ -55,6 +55,8 @@ pub(crate) enum Check {
     StageName,
     /// A version, a content or a channel of an image.
     ImageReference,
+    /// An image that another tool keeps.
+    OciSource,
     /// Another recipe's file, relative to this one's directory.
     RecipeFile,
     /// An absolute path in the image; a trailing slash is fine.
@@ -126,6 +128,7 @@ impl Check {
             Check::MountPoint => mount_point(text),
             Check::StageName => stage_name(text),
             Check::ImageReference => image_reference(text),
+            Check::OciSource => oci_source(text),
             Check::RecipeFile => recipe_file(text),
             Check::Inside => inside(text),
             Check::InsideFile => inside_file(text),
@@ -173,6 +176,7 @@ impl Check {
             Check::ImageVersion => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
+            Check::OciSource => Some(r"^\.{0,2}/|\{\{"),
             Check::Filled
             | Check::Ignore
             | Check::Line

@@ -112,6 +112,31 @@ pub(super) fn stage_name(text: &str) -> Result<(), Mistake> {
     })
 }
 
+/// What other tools write before the place of an image.
+const TRANSPORTS: &[&str] =
+    &["oci:", "oci-archive:", "docker-archive:", "dir:", "docker://", "containers-storage:"];
+
+pub(super) fn oci_source(text: &str) -> Result<(), Mistake> {
+    line(text)?;
+    if ["./", "../", "/"].iter().any(|start| text.starts_with(start)) {
+        return Ok(());
+    }
+    let mistake = Mistake::new(format!("{} is not where an image is", quote(text)));
+    let place = TRANSPORTS.iter().find_map(|one| text.strip_prefix(one));
+    if let Some(place) = place {
+        let place = match place.starts_with(['/', '.']) {
+            true => place.to_owned(),
+            false => format!("./{place}"),
+        };
+        return Err(mistake
+            .label("what it is, is seen by what is in it")
+            .help(format!("write {}; `named` says which image of several", quote(&place))));
+    }
+    Err(mistake
+        .label("a path starts with `./`, `../` or `/`")
+        .help(format!("for a directory or an archive write {}", quote(&format!("./{text}")))))
+}
+
 pub(super) fn image_reference(text: &str) -> Result<(), Mistake> {
     line(text)?;
     match text.parse::<Reference>() {

@@ -111,14 +111,15 @@ impl CachePlan {
         for entry in entries(cache)?.into_iter().filter(|entry| entry.metadata.is_dir()) {
             match entry.name.to_str() {
                 // Blobs after the entries that name them, layers with their locks.
-                Some("steps" | "blobs") => {}
+                Some("steps" | "images" | "blobs") => {}
                 Some("layers") => self.notes(&entry.path, times)?,
                 Some("locks") => self.locks(&entry.path, times)?,
                 Some("packages") => self.old(&entry, Kind::Packages, times)?,
                 _ => self.old(&entry, Kind::Cache, times)?,
             }
         }
-        let named = self.steps(&cache.join("steps"), times)?;
+        let mut named = self.naming(&cache.join("steps"), Kind::Steps, times)?;
+        named.extend(self.naming(&cache.join("images"), Kind::Cache, times)?);
         for entry in entries(&cache.join("blobs"))? {
             let digest = entry.name.to_str().and_then(|name| Digest::from_hex(name).ok());
             // A build links the blob first and names it then.
@@ -132,11 +133,11 @@ impl CachePlan {
 
     /// Takes the entries that were not used; returns every digest that those which stay name,
     /// whatever their format.
-    fn steps(&mut self, dir: &Path, times: &Times) -> Result<BTreeSet<Digest>, Error> {
+    fn naming(&mut self, dir: &Path, kind: Kind, times: &Times) -> Result<BTreeSet<Digest>, Error> {
         let mut named = BTreeSet::new();
         for entry in entries(dir)?.into_iter().filter(|entry| entry.metadata.is_file()) {
             if entry.used() < times.line {
-                self.take(entry, Kind::Steps);
+                self.take(entry, kind);
             } else {
                 let bytes = disk::read(&entry.path, SMALL).ok().flatten().unwrap_or_default();
                 named.extend(digests(&bytes));
