@@ -37,6 +37,8 @@ pub mod deb;
 #[doc(hidden)]
 pub mod digest;
 #[doc(hidden)]
+pub mod disk;
+#[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
 pub mod event;
