@@ -95,6 +95,7 @@ impl Recipe {
             env_vars: BTreeMap::new(),
             arch: Platform::host().architecture,
             epoch: 0,
+            outputs: vec![],
         };
         Self { path: path.as_ref().to_owned(), inputs }
     }

@@ -35,6 +35,8 @@ pub mod context;
 #[doc(hidden)]
 pub mod deb;
 #[doc(hidden)]
+pub mod delivery;
+#[doc(hidden)]
 pub mod digest;
 #[doc(hidden)]
 pub mod disk;

@@ -10,9 +10,11 @@ use super::request::{
     absolute, failed, inputs, network, no_cache, one_recipe, recipes, source_date_epoch,
 };
 use super::{channel, edge};
+use crate::delivery::Delivered;
 use crate::engine::{self, Baked, LockMode, Request};
 use crate::inputs::Looked;
 use crate::inspect;
+use crate::recipe::Inputs;
 use crate::sandbox;
 use crate::store::Store;
 use crate::ui::report::Report;
@@ -29,7 +31,8 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     if shell_on_failure {
         need_terminal(ctx, "--on-failure=shell")?;
     }
-    let inputs = inputs(ctx, &args.recipe.inputs)?;
+    let outputs = args.outputs.clone();
+    let inputs = Inputs { outputs, ..inputs(ctx, &args.recipe.inputs)? };
     let epoch = source_date_epoch()?;
     // All recipes are read before the first is baked: a mistake in the third should not cost the
     // time of two builds.
@@ -70,6 +73,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
             channel::warn_of(ctx, job.store, &one.image, &one.digest)?;
         }
         baked.iter().for_each(|one| result(ctx, one));
+        baked.iter().flat_map(|one| &one.outputs).for_each(|one| delivered(ctx, one));
         baked.iter().for_each(|one| summary(ctx, job.store, one));
         Ok(())
     })
@@ -86,6 +90,22 @@ fn result(ctx: &Ctx<'_>, baked: &Baked) {
         );
     } else {
         ctx.ui.result(&format!("{} {}", baked.image, baked.digest));
+    }
+}
+
+/// Says where an output is.
+fn delivered(ctx: &Ctx<'_>, one: &Delivered) {
+    let Delivered { format, path, bytes, digest, made } = one;
+    if ctx.ui.json() {
+        ctx.ui.object(
+            "output",
+            json!({ "format": format.name(), "path": absolute(path), "bytes": bytes,
+                "digest": digest, "cached": !made }),
+        );
+    } else {
+        let (path, bytes) = (clean(&path.to_string_lossy()), size(*bytes));
+        let how = if *made { "" } else { ", unchanged" };
+        ctx.ui.say(&format!("{path}: {}, {bytes}{how}", format.name()));
     }
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::delivery;
 use crate::engine::error::Error as BuildError;
 use crate::event::chain;
 use crate::import;
@@ -178,6 +179,7 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
                 .collect(),
             ..report("base", FAILED, error)
         },
+        BuildError::Output(error) => undelivered(error, nothing()),
         BuildError::RecipeCycle { .. } | BuildError::SameImage { .. } => {
             report("recipe", USAGE, error)
         }
@@ -396,7 +398,7 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
 pub(super) fn output(error: &output::Error) -> Report {
     let hints = match error {
         output::Error::Exists { .. } => vec!["--force replaces it".to_owned()],
-        output::Error::Stream => {
+        output::Error::Stream { .. } => {
             let formats = "oci-archive, docker-archive, tar and manifest";
             vec![format!("name a directory; formats for a stream are {formats}")]
         }
@@ -407,6 +409,16 @@ pub(super) fn output(error: &output::Error) -> Report {
         _ => vec![],
     };
     with_room(Report { hints, ..report("export", FAILED, error) }, is_no_room(error))
+}
+
+/// Reports an output that could not be made.
+fn undelivered(error: &delivery::Error, nothing: Option<String>) -> Report {
+    let mut report = report("output", FAILED, error);
+    if let delivery::Error::Make { recipe, line, .. } = error {
+        (report.recipe, report.line) = (Some(recipe.clone()), Some(*line));
+    }
+    report.hints.extend(nothing);
+    with_room(report, is_no_room(error))
 }
 
 /// Reports a store that cannot be used.

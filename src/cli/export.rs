@@ -24,6 +24,7 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
         store.resolve(&reference(&args.image.image)?).map_err(|error| edge::store(&error))?;
     channel::warn_if_revoked(ctx, &store, &version)?;
     let format = match args.format {
+        ExportFormat::Oci => Format::Oci,
         ExportFormat::OciArchive => Format::OciArchive,
         ExportFormat::DockerArchive => Format::DockerArchive,
         ExportFormat::Tar => Format::Tar,

@@ -82,6 +82,7 @@ pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> 
         env_vars,
         arch: Platform::host().architecture,
         epoch: 0,
+        outputs: vec![],
     })
 }
 

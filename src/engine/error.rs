@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::archive;
 use crate::base;
 use crate::context;
+use crate::delivery;
 use crate::executor::{NodeFailure, Root, StepFailure, Trouble};
 use crate::import;
 use crate::inputs;
@@ -167,6 +168,9 @@ pub enum Error {
         /// The recipe.
         recipe: PathBuf,
     },
+    /// An output of the image could not be made.
+    #[error(transparent)]
+    Output(delivery::Error),
     /// Another recipe of the same run failed.
     #[error("another recipe of this run failed")]
     OtherFailed,
@@ -229,6 +233,15 @@ impl From<inputs::Error> for Error {
                 job::Error::File { verb: "read", path, source }.into()
             }
             inputs::Error::Context { recipe, source } => Self::Context { recipe, source },
+        }
+    }
+}
+
+impl From<delivery::Error> for Error {
+    fn from(error: delivery::Error) -> Self {
+        match error {
+            delivery::Error::Job(error) => error.into(),
+            error => Self::Output(error),
         }
     }
 }

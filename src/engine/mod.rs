@@ -40,6 +40,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::delivery;
 use crate::event::Event;
 use crate::executor::Root;
 use crate::job::{JobContext, dead_builds};
@@ -70,6 +71,7 @@ pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<V
     })?;
     let stop = AtomicBool::new(false);
     let prepared = schedule::prepared(job, requests, jobs, &stop)?;
+    outputs_have_places(job, &prepared)?;
     let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
     let all = |one: &Prepared| one.roots.main().plan.nodes.len();
     let ran = schedule::run(job, &prepared, &pool, &stop, all)?;
@@ -77,16 +79,25 @@ pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<V
     ran.iter().for_each(|one| one.work.build.clear());
     let published = published?;
     let wanted = prepared.iter().enumerate().filter(|(_, one)| one.wanted);
-    let baked = wanted.zip(published).map(|((at, one), (digest, already))| {
+    let baked = wanted.zip(published).map(|((at, one), (digest, already, outputs))| {
         let Root { plan, recipe, .. } = one.roots.main();
         let (image, name) = (plan.image.clone(), recipe.image.name.clone());
         let version = recipe.image.version.clone();
         (job.sink)(Event::Published { image: image.clone(), digest, already });
         let ran = ran.iter().find(|ran| ran.main && ran.recipe == at);
         let took = one.took + ran.map_or(Duration::ZERO, |ran| ran.took);
-        Baked { image, name, version, digest, already, took }
+        Baked { image, name, version, digest, already, took, outputs }
     });
     Ok(baked.collect())
+}
+
+/// Makes sure that every output of the run has a place of its own.
+fn outputs_have_places(job: &JobContext<'_>, prepared: &[Prepared]) -> Result<(), Failed> {
+    let all = prepared.iter().map(|one| (one.request.recipe.as_path(), &one.outputs[..]));
+    let first = || prepared.first().map(|one| one.request.recipe.clone()).unwrap_or_default();
+    let fail = |error| Failed { recipe: first(), error };
+    let found = delivery::check(job.store, &all.collect::<Vec<_>>()).map_err(|e| fail(e.into()))?;
+    if found.is_empty() { Ok(()) } else { Err(fail(Error::Recipe(found))) }
 }
 
 /// Runs a recipe as far as needed to know everything the lock file pins, writes it, and throws the

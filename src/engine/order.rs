@@ -109,6 +109,7 @@ fn unasked(request: &Request, recipe: &Path) -> Request {
         version: None,
         vars: vec![],
         vars_files: vec![],
+        outputs: vec![],
         ..request.inputs.clone()
     };
     let no_cache = match &request.no_cache {

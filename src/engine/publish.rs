@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::error::{Error, Failed};
 use super::schedule::{Prepared, Ran};
+use crate::delivery::{Delivered, Image, Ready};
 use crate::digest::Digest;
 use crate::files;
 use crate::job::{self, JobContext};
@@ -22,12 +23,13 @@ pub(super) fn pins(at: usize, prepared: &[Prepared], ran: &[Ran<'_>]) -> Lock {
 }
 
 /// Finishes every image, writes the lock files, and publishes the images that were asked for;
-/// returns their digests, in the order of the recipes, and whether each was there already.
+/// returns their digests, in the order of the recipes, whether each was there already, and what
+/// came of its outputs.
 pub(super) fn publish(
     job: &JobContext<'_>,
     prepared: &[Prepared],
     ran: &[Ran<'_>],
-) -> Result<Vec<(Digest, bool)>, Failed> {
+) -> Result<Vec<(Digest, bool, Vec<Delivered>)>, Failed> {
     let fail = |at: usize| move |error: Error| prepared[at].failed(error);
     let images = || ran.iter().filter(|one| one.main);
     let mut checked = vec![];
@@ -40,6 +42,7 @@ pub(super) fn publish(
             checked.push(finished);
         }
     }
+    let (ready, delivered) = outputs(job, prepared, &checked)?;
     let digests: Vec<Digest> = checked.iter().map(Checked::digest).collect();
     // Before the publish, as an image without its pins could not be baked again; and taken back
     // where the publish fails.
@@ -49,21 +52,45 @@ pub(super) fn publish(
         let locking = &prepared[one.recipe].locking;
         written.0.extend(locking.write(&pins).map_err(fail(one.recipe))?);
     }
-    let how = if checked.is_empty() {
+    let how = if checked.is_empty() && ready.placements.is_empty() {
         vec![]
     } else {
-        trial::publish(job.store, checked).map_err(|error| which(prepared, error.into()))?
+        trial::publish(job.store, checked, &ready.placements)
+            .map_err(|error| which(prepared, error.into()))?
     };
     written.keep();
     let mut how = digests.into_iter().zip(how);
-    let one = |one: &Prepared| match &one.already {
-        Some(version) => (version.manifest.digest, true),
+    let one = |(one, outputs): (&Prepared, _)| match &one.already {
+        Some(version) => (version.manifest.digest, true, outputs),
         None => {
             let (digest, how) = how.next().expect("a publish answers for every image it was given");
-            (digest, how == Published::Already)
+            (digest, how == Published::Already, outputs)
         }
     };
-    Ok(prepared.iter().filter(|one| one.wanted).map(one).collect())
+    Ok(prepared.iter().filter(|one| one.wanted).zip(delivered).map(one).collect())
+}
+
+/// Makes the outputs of the images that were asked for: those that are to be published and those
+/// that are.
+fn outputs(
+    job: &JobContext<'_>,
+    prepared: &[Prepared],
+    checked: &[Checked<'_>],
+) -> Result<(Ready, Vec<Vec<Delivered>>), Failed> {
+    let (mut ready, mut delivered) = (Ready::default(), vec![]);
+    let mut checked = checked.iter();
+    for one in prepared.iter().filter(|one| one.wanted) {
+        let image = match &one.already {
+            Some(version) => Image { version, staging: None },
+            None => {
+                let image = checked.next().expect("what is wanted and not there was made");
+                Image { version: image.version(), staging: Some(image.staging()) }
+            }
+        };
+        let made = ready.add(job, &one.outputs, &image);
+        delivered.push(made.map_err(|error| one.failed(error.into()))?);
+    }
+    Ok((ready, delivered))
 }
 
 /// Lock files that were written for a publish; dropped = they are what they were before.

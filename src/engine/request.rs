@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::locking::LockMode;
+use crate::delivery::Delivered;
 use crate::digest::Digest;
 use crate::inputs::Looked;
 use crate::recipe;
@@ -73,4 +74,6 @@ pub struct Baked {
     pub already: bool,
     /// How long the build took.
     pub took: Duration,
+    /// What was made of it outside of the store, or was there.
+    pub outputs: Vec<Delivered>,
 }

@@ -20,6 +20,7 @@ use super::roots::{Below, Roots};
 use super::run::Run;
 use super::stored;
 use super::work::{Others, Work};
+use crate::delivery;
 use crate::event::{self, Event, Sink};
 use crate::executor::{Build, Pins, Root};
 use crate::job::JobContext;
@@ -38,6 +39,8 @@ pub(super) struct Prepared {
     bases: Bases,
     /// Published from the same key already.
     pub(super) already: Option<Version>,
+    /// What is made of the image outside of the store.
+    pub(super) outputs: Vec<delivery::Planned>,
     sink: Sink,
     /// One for each root.
     sinks: Vec<Sink>,
@@ -97,8 +100,12 @@ pub(super) fn prepared(
         };
         let sinks = roots.0.iter().map(of).collect();
         let (request, wanted, bases) = (request.clone(), ordered.wanted, ordered.bases.clone());
+        let outputs = match wanted {
+            true => delivery::plan(&roots.main().recipe, &request.recipe),
+            false => vec![],
+        };
         let took = start.elapsed();
-        Ok(Prepared { request, wanted, locking, roots, bases, already, sink, sinks, took })
+        Ok(Prepared { request, wanted, locking, roots, bases, already, outputs, sink, sinks, took })
     };
     let recipe = |at: usize| ordered[at].request.recipe.clone();
     // Those that stand on nothing of this run need not wait for each other.

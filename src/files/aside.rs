@@ -128,6 +128,13 @@ impl Aside {
         Ok(file)
     }
 
+    /// Syncs it under a name aside, with its permission bits, for somebody else to give it its own:
+    /// it must be renamed before this is dropped.
+    pub fn ready(&mut self, mode: u32) -> Result<&Path, Error> {
+        let dir = self.dir.clone();
+        self.prepare(&dir, mode, true).map(|name| name.0.as_path())
+    }
+
     /// Syncs it and gives it its name `path` (on the same file system) and permission bits,
     /// replacing what is there, durably.
     pub fn keep(self, path: &Path, mode: u32) -> Result<(), Error> {

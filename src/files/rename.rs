@@ -38,7 +38,8 @@ pub fn rename(from: &Path, to: &Path, replace: Replace) -> Result<(), Error> {
             if replace == Replace::No && fs::symlink_metadata(to).is_ok() {
                 return Err(failed(Errno::EXIST));
             }
-            if replace == Replace::Exchange {
+            // A file is replaced by the rename itself.
+            if replace == Replace::Exchange && to.symlink_metadata().is_ok_and(|at| at.is_dir()) {
                 remove_tree(to)?;
             }
             fs::rename(from, to).map_err(|e| system("rename to", to, e))

@@ -103,6 +103,6 @@ pub fn import(
     if job.cancel.fired() {
         return Err(job::Error::Interrupted.into());
     }
-    let published = trial::publish(job.store, vec![checked])?;
+    let published = trial::publish(job.store, vec![checked], &[])?;
     Ok(Imported { digest, already: published.contains(&Published::Already), platform })
 }

@@ -13,7 +13,7 @@ use super::facts::{MAX_TEXT, is_url};
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
-use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Recipe, Right, Value};
+use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Output, Recipe, Right, Value};
 use crate::step::{Content, Op, Probe};
 
 /// Bytes of a script that are looked at for its line ends: the kernel takes no longer first line.
@@ -47,24 +47,29 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let text: Arc<str> = read::text(path)?.into();
     let read =
         recipe::read_what_is_right(&text, &Inputs { file: path.to_owned(), ..inputs.clone() });
-    let open = |dir: &Path| {
+    let open = |dir: &Path, outputs: &[Output]| {
         let dir = path.parent().unwrap_or(Path::new("")).join(dir);
-        Context::open(&dir, &lock_file(path, &dir), &own_files(path, &text, inputs, &dir))
-            .map(|context| (dir, context))
+        let mut own = own_files(path, &text, inputs, &dir);
+        own.extend(outputs.iter().filter_map(|output| {
+            let file = if output.given { Path::new("") } else { path.parent().unwrap_or(&dir) };
+            let file = file.join(&output.path);
+            Some((below(&file, &dir)?, "it is an output of the recipe".to_owned()))
+        }));
+        Context::open(&dir, &lock_file(path, &dir), &own).map(|context| (dir, context))
     };
     let mut recipe = match read {
         Ok(recipe) => recipe,
         Err(broken) => {
             let recipe::Broken { mut mistakes, right } = *broken;
             // A context that cannot be read is a mistake of its own, for when these are mended.
-            if let Some(Ok((_, context))) = right.context.as_deref().map(open) {
+            if let Some(Ok((_, context))) = right.context.as_deref().map(|dir| open(dir, &[])) {
                 mistakes.extend(missing(path, &text, &context, &right));
                 mistakes.sort_by_key(|one| (one.file != path, one.line));
             }
             return Err(Error::Recipe(mistakes));
         }
     };
-    let (dir, context) = open(&recipe.image.context)
+    let (dir, context) = open(&recipe.image.context, &recipe.outputs)
         .map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let found = missing(path, &text, &context, &recipe.right());
     recipe.warnings.extend(context.doubts().iter().map(|doubt| doubted(&dir, doubt)));

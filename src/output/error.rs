@@ -35,8 +35,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// A directory cannot go to a stream.
-    #[error("cannot write the format `dir` to a stream")]
-    Stream,
+    #[error("cannot write the format `{format}` to a stream")]
+    Stream {
+        /// Which.
+        format: &'static str,
+    },
     /// A directory with owners needs root.
     #[error("cannot write a directory whose files have owners: only root can")]
     NotRoot,

@@ -100,7 +100,11 @@ impl Read for Part<'_> {
     }
 }
 
-pub(super) fn dir(source: &Source<'_>, dest: &Path, options: Options) -> Result<Exported, Error> {
+pub(super) fn dir(
+    source: &Source<'_>,
+    dest: &Path,
+    options: Options,
+) -> Result<(NewDir, Exported), Error> {
     if !options.drop_owners && !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
@@ -119,6 +123,5 @@ pub(super) fn dir(source: &Source<'_>, dest: &Path, options: Options) -> Result<
         // The whole tar is a bound for what was in it.
         rules.limits.bytes = rules.limits.bytes.saturating_sub(done.bytes);
     }
-    place.keep()?;
-    Ok(Exported { bytes, digest: None })
+    Ok((place, Exported { bytes, digest: None }))
 }

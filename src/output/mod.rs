@@ -3,6 +3,7 @@
 //!
 //! | format | what | who reads it |
 //! |---|---|---|
+//! | `oci` | a directory that is an OCI layout with this one image | skopeo, umoci, podman |
 //! | `oci-archive` | tar of an OCI layout with this one image | skopeo, podman, containerd, `docker load` |
 //! | `docker-archive` | tar of `manifest.json`, config and plain layers | `docker load`, podman, skopeo |
 //! | `tar` | the root file system, layers applied, sorted | tar, mkfs, any hypervisor's importer |
@@ -14,7 +15,7 @@
 //! (place.rs).
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::digest::HashWriter;
 
@@ -30,6 +31,50 @@ mod source;
 pub use error::Error;
 pub use options::{Exported, Format, Options, Source};
 
+/// An output that is whole, under a name aside; dropped = gone, unless it was renamed.
+pub struct Made {
+    /// Held: what it is in goes with it.
+    _place: Place,
+    exported: Exported,
+    path: PathBuf,
+}
+
+enum Place {
+    File(place::NewFile),
+    Dir(place::NewDir),
+}
+
+impl Made {
+    /// Where it lies, in the directory of its destination or in one of that, flushed.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was made.
+    pub fn exported(&self) -> &Exported {
+        &self.exported
+    }
+}
+
+/// Makes an image into a file or directory for `dest`, and leaves it aside: somebody else puts it
+/// in its place.
+///
+/// # Errors
+/// What is wrong with the image, its blobs, or the destination.
+pub fn make(
+    source: &Source<'_>,
+    format: Format,
+    dest: &Path,
+    options: Options,
+) -> Result<Made, Error> {
+    let (mut place, exported) = filled(source, format, dest, options)?;
+    let path = match &mut place {
+        Place::File(file) => file.ready()?,
+        Place::Dir(dir) => dir.ready()?,
+    };
+    Ok(Made { _place: place, exported, path })
+}
+
 /// Exports an image to the file or directory `dest`, whole or not at all.
 pub fn export(
     source: &Source<'_>,
@@ -37,20 +82,37 @@ pub fn export(
     dest: &Path,
     options: Options,
 ) -> Result<Exported, Error> {
-    if format == Format::Dir {
-        return flat::dir(source, dest, options);
+    let (place, exported) = filled(source, format, dest, options)?;
+    match place {
+        Place::File(file) => file.keep()?,
+        Place::Dir(dir) => dir.keep()?,
     }
-    let place = place::NewFile::new(dest, options.force)?;
-    let spool = place.parent().to_owned();
-    let mut out = HashWriter::new(place.file());
-    write_to(source, format, &mut out, &spool)?;
-    let (_, digest, bytes) = out.finish();
-    place.keep()?;
-    Ok(Exported { bytes, digest: Some(digest) })
+    Ok(exported)
 }
 
-/// Writes an image to a stream, as any format but `dir`. The root file system as a tar needs room
-/// for its files in the directory of temporary files, because layers are not in its order.
+fn filled(
+    source: &Source<'_>,
+    format: Format,
+    dest: &Path,
+    options: Options,
+) -> Result<(Place, Exported), Error> {
+    match format {
+        Format::Dir => flat::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
+        Format::Oci => oci::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
+        _ => {
+            let place = place::NewFile::new(dest, options.force)?;
+            let spool = place.parent().to_owned();
+            let mut out = HashWriter::new(place.file());
+            write_to(source, format, &mut out, &spool)?;
+            let (_, digest, bytes) = out.finish();
+            Ok((Place::File(place), Exported { bytes, digest: Some(digest) }))
+        }
+    }
+}
+
+/// Writes an image to a stream, as any format but `oci` and `dir`. The root file system as a tar
+/// needs room for its files in the directory of temporary files, because layers are not in its
+/// order.
 pub fn write(source: &Source<'_>, format: Format, out: &mut dyn Write) -> Result<Exported, Error> {
     let mut out = HashWriter::new(out);
     write_to(source, format, &mut out, &std::env::temp_dir())?;
@@ -70,6 +132,6 @@ fn write_to(
         Format::DockerArchive => docker::write(&image, out),
         Format::Tar => flat::tar(&image, out, spool),
         Format::Manifest => manifest::write(&image, out),
-        Format::Dir => Err(Error::Stream),
+        Format::Dir | Format::Oci => Err(Error::Stream { format: format.name() }),
     }
 }

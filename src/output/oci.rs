@@ -1,27 +1,25 @@
-//! `oci-archive`: a tar of an OCI image layout that holds one image, its blobs as they are stored.
+//! `oci` and `oci-archive`: an OCI image layout that holds one image, its blobs as they are stored,
+//! as a directory and as a tar.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use super::error::Error;
+use super::error::{Error, system};
+use super::options::{Exported, Options, Source};
+use super::place::NewDir;
 use super::source::Image;
-use crate::image::{ANNOTATION_REF_NAME, Index};
+use crate::image::{ANNOTATION_REF_NAME, Descriptor, Index};
 use crate::layer::{Builder, Metadata};
+
+/// What says that a directory is an OCI image layout.
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error> {
     let failed = |source| Error::Write { format: "oci-archive", source };
-    let mut descriptor = image.source.manifest.clone();
-    // Annotations of the store's own index are not the image's.
-    descriptor.annotations = match &image.source.reference.version {
-        Some(_) => BTreeMap::from([(ANNOTATION_REF_NAME.to_owned(), named(image))]),
-        None => BTreeMap::new(),
-    };
-    let index = Index { manifests: vec![descriptor], ..Index::default() };
-    let mut blobs = BTreeMap::new();
-    for blob in image.manifest.layers.iter().chain([&image.manifest.config, image.source.manifest])
-    {
-        blobs.insert(blob.digest.hex(), blob);
-    }
+    let (index, blobs) = (index(image), blobs(image));
     let (dir, file) = (
         Metadata { mode: 0o755, ..Metadata::default() },
         Metadata { mode: 0o644, ..Metadata::default() },
@@ -35,11 +33,62 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
             tar.file(path.as_bytes(), &file, blob.size, bytes).map_err(failed)
         })?;
     }
-    let index = index.to_json();
     tar.file(b"index.json", &file, index.len() as u64, &mut &index[..]).map_err(failed)?;
-    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
-    tar.file(b"oci-layout", &file, layout.len() as u64, &mut &layout[..]).map_err(failed)?;
+    tar.file(b"oci-layout", &file, LAYOUT.len() as u64, &mut &LAYOUT[..]).map_err(failed)?;
     tar.finish().map(|_| ()).map_err(failed)
+}
+
+/// Fills a directory that becomes `dest` with the same; modes are set whatever the umask says.
+pub(super) fn dir(
+    source: &Source<'_>,
+    dest: &Path,
+    options: Options,
+) -> Result<(NewDir, Exported), Error> {
+    let image = Image::open(source)?;
+    let place = NewDir::new(dest, options.force)?;
+    let root = place.root();
+    let sha256 = root.join("blobs/sha256");
+    for dir in [root.join("blobs"), sha256.clone()] {
+        let made = fs::create_dir(&dir).and_then(|()| set_mode(&dir, 0o755));
+        made.map_err(|e| system("make the directory", &dir, e))?;
+    }
+    let mut bytes = 0;
+    for (hex, blob) in blobs(&image) {
+        let path = sha256.join(hex);
+        let mut file = File::create_new(&path).map_err(|e| system("make", &path, e))?;
+        image.raw(blob, |from| io::copy(from, &mut file).map_err(|e| system("write", &path, e)))?;
+        set_mode(&path, 0o644).map_err(|e| system("set the mode of", &path, e))?;
+        bytes += blob.size;
+    }
+    for (name, content) in [("index.json", &index(&image)[..]), ("oci-layout", LAYOUT)] {
+        let path = root.join(name);
+        let written = fs::write(&path, content).and_then(|()| set_mode(&path, 0o644));
+        written.map_err(|e| system("write", &path, e))?;
+        bytes += content.len() as u64;
+    }
+    Ok((place, Exported { bytes, digest: None }))
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// The index of a layout that holds the image alone.
+fn index(image: &Image<'_>) -> Vec<u8> {
+    let mut descriptor = image.source.manifest.clone();
+    // Annotations of the store's own index are not the image's.
+    descriptor.annotations = match &image.source.reference.version {
+        Some(_) => BTreeMap::from([(ANNOTATION_REF_NAME.to_owned(), named(image))]),
+        None => BTreeMap::new(),
+    };
+    Index { manifests: vec![descriptor], ..Index::default() }.to_json()
+}
+
+/// The blobs of the image, each once, by their names.
+fn blobs<'i>(image: &'i Image<'_>) -> BTreeMap<String, &'i Descriptor> {
+    let layers = image.manifest.layers.iter();
+    let all = layers.chain([&image.manifest.config, image.source.manifest]);
+    all.map(|blob| (blob.digest.hex(), blob)).collect()
 }
 
 /// The name in the archive: `name:version`, without the digest that may stand behind it.

@@ -9,6 +9,8 @@ use crate::image::{Descriptor, Reference};
 /// What an image can be exported as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// A directory that is an OCI image layout.
+    Oci,
     /// A tar of an OCI image layout.
     OciArchive,
     /// What `docker save` writes.
@@ -23,18 +25,24 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::OciArchive, Self::DockerArchive, Self::Tar, Self::Dir, Self::Manifest];
+    pub const ALL: [Self; 6] =
+        [Self::Oci, Self::OciArchive, Self::DockerArchive, Self::Tar, Self::Dir, Self::Manifest];
 
     /// How people write it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Oci => "oci",
             Self::OciArchive => "oci-archive",
             Self::DockerArchive => "docker-archive",
             Self::Tar => "tar",
             Self::Dir => "dir",
             Self::Manifest => "manifest",
         }
+    }
+
+    /// Whether it is a directory, not a file.
+    pub fn is_dir(self) -> bool {
+        matches!(self, Self::Oci | Self::Dir)
     }
 
     /// Finds a format by its name.
@@ -66,7 +74,7 @@ pub struct Options {
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
-    /// Bytes of the file; for a directory, of the tars unpacked into it.
+    /// Bytes of the file; for a directory, of what was put into it.
     pub bytes: u64,
     /// sha256 of the file; a directory has none.
     pub digest: Option<Digest>,

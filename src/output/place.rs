@@ -37,6 +37,11 @@ impl NewFile {
         &self.place.parent
     }
 
+    /// Makes it last under a name aside, which is returned.
+    pub(super) fn ready(&mut self) -> Result<PathBuf, Error> {
+        Ok(self.aside.ready(0o666 & !files::umask())?.to_owned())
+    }
+
     /// Makes it last, under its name.
     pub(super) fn keep(self) -> Result<(), Error> {
         let (dest, mode) = (&self.place.dest, 0o666 & !files::umask());
@@ -73,11 +78,18 @@ impl NewDir {
         &self.root
     }
 
-    /// Makes it last, under its name.
-    pub(super) fn keep(self) -> Result<(), Error> {
+    /// Makes it last aside; returns where.
+    pub(super) fn ready(&self) -> Result<PathBuf, Error> {
         let all = File::open(&self.root).map_err(|e| system("open", &self.root, e))?;
         // One call for the whole file system instead of one for each of its ten thousand files.
         rustix::fs::syncfs(&all).map_err(|e| system("sync", &self.root, e))?;
+        files::sync_dir(&self.place.parent)?;
+        Ok(self.root.clone())
+    }
+
+    /// Makes it last, under its name.
+    pub(super) fn keep(self) -> Result<(), Error> {
+        self.ready()?;
         let dest = &self.place.dest;
         let exists = fs::symlink_metadata(dest).is_ok();
         let how = if self.force && exists { Replace::Exchange } else { Replace::No };

@@ -5,10 +5,10 @@ use crate::step::{AS, ENV, KINDS, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT
 
 /// Top-level keys in order, `step` and `test` among them.
 pub(crate) const TOP: &[&str] =
-    &["image", "vars", "base", "defaults", "step", "stage", "test", "config", "drift"];
+    &["image", "vars", "base", "defaults", "step", "stage", "test", "config", "drift", "output"];
 
 /// Top-level keys of the reference that this version does not have.
-pub(crate) const TOP_LATER: &[&str] = &["output"];
+pub(crate) const TOP_LATER: &[&str] = &[];
 
 /// What `[vars]` and `[[step]]` are, for the schema.
 pub(crate) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in \
@@ -29,6 +29,52 @@ pub(crate) const STAGE_DOC: &str = "A stage: `[stage.NAME.base]` is what it star
 
 pub(crate) const TEST_DOC: &str = "One test of the finished image, in a throwaway copy of it with \
     a network of its own; an image whose test fails is not published. Each has exactly one check.";
+
+pub(crate) const OUTPUT_DOC: &str = "A form of the image outside of the store, made after the \
+    tests and put in place together with the publish: all outputs and the version, or none.";
+
+/// The forms that an output can have; the room `output` makes them.
+pub(crate) const FORMATS: &[&str] =
+    &["oci", "oci-archive", "docker-archive", "tar", "dir", "manifest"];
+
+/// One output.
+pub(crate) const OUTPUT: Section = Section {
+    title: "`[[output]]`",
+    name: "output",
+    doc: OUTPUT_DOC,
+    keys: &[
+        must(
+            "format",
+            Shape::Choice(FORMATS),
+            "What is made: `oci`, a directory that is an OCI image layout; `oci-archive`, the same \
+                in a tar; `docker-archive`, what `docker load` takes; `tar` and `dir`, the root \
+                file system as a tar and as a directory; `manifest`, its names with digests, modes \
+                and owners, as mtree(5).",
+        ),
+        must(
+            "path",
+            Shape::Text(Check::Filled),
+            "Where it goes, relative to the recipe's directory. The directory that it is in must \
+                be there. A file is replaced, a directory only where bake has written it. Example: \
+                `out/{{ name }}-{{ version }}-{{ arch }}.tar`.",
+        ),
+        may(
+            "owners",
+            Shape::Choice(&["kept", "dropped"]),
+            "For `dir`. `kept` (default): owners as in the image, which takes root; `dropped`: \
+                everything belongs to whoever builds, and setuid bits and capabilities are left \
+                out.",
+        ),
+        may(
+            "when",
+            Shape::Text(Check::Any),
+            "A condition over the variables that comes out true or false; an output that is off is \
+                not made.",
+        ),
+    ],
+    later: &["push", "partition", "root", "cmdline"],
+    effect: Effect::Nothing,
+};
 
 /// One variable's long form.
 pub(crate) const VAR: Section = Section {
@@ -302,7 +348,7 @@ pub(crate) fn checks() -> impl Iterator<Item = &'static Section> + Clone {
     TESTS.iter().map(|kind| &kind.section)
 }
 
-/// Returns the single tables at the top level: all but `vars`, `step`, `stage` and `test`.
+/// Returns the single tables at the top level: neither `vars` nor `stage`, and no lists.
 pub(crate) fn table(name: &str) -> Option<&'static Section> {
     [&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT].into_iter().find(|s| s.name == name)
 }
@@ -317,7 +363,7 @@ pub(crate) fn tables() -> impl Iterator<Item = (String, &'static Section)> {
         .chain(kinds().map(|kind| (format!("step-{}", kind.name), kind)))
         .chain([&FROM, &MOUNT_FROM].map(own))
         .chain(checks().map(|check| (format!("test-{}", check.name), check)))
-        .chain([&CONFIG, &HEALTHCHECK, &DRIFT].map(own))
+        .chain([&CONFIG, &HEALTHCHECK, &DRIFT, &OUTPUT].map(own))
 }
 
 #[cfg(test)]
@@ -346,7 +392,10 @@ mod tests {
             );
         }
         for name in TOP {
-            assert!(matches!(*name, "vars" | "step" | "stage" | "test") || table(name).is_some());
+            assert!(
+                matches!(*name, "vars" | "step" | "stage" | "test" | "output")
+                    || table(name).is_some()
+            );
         }
     }
 }

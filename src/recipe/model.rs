@@ -39,6 +39,8 @@ pub struct Inputs {
     pub arch: String,
     /// For `{{ epoch }}`: seconds since 1970.
     pub epoch: i64,
+    /// `--output`: as given, in order.
+    pub outputs: Vec<String>,
 }
 
 /// A checked recipe with every `{{ }}` replaced and every `when` decided (false steps are gone).
@@ -63,6 +65,8 @@ pub struct Recipe {
     pub config: Config,
     /// `[drift]`.
     pub drift: Drift,
+    /// `[[output]]`s that are on, in order, and behind them those of the command line.
+    pub outputs: Vec<Output>,
     /// Whether any string used `{{ epoch }}`, or a template file may (then it must be read again
     /// once the epoch is known).
     pub uses_epoch: bool,
@@ -292,6 +296,22 @@ pub struct Config {
 pub struct Drift {
     /// Patterns in gitignore notation over absolute paths.
     pub ignore: Vec<String>,
+}
+
+/// `[[output]]`, or `--output`.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// One of the names in the table of keys.
+    pub format: String,
+    /// As written, with its `{{ }}` replaced.
+    pub path: PathBuf,
+    /// It is of the command line: the path is relative to the current directory, else to the
+    /// recipe's.
+    pub given: bool,
+    /// Of a directory: nothing keeps its owner.
+    pub drop_owners: bool,
+    /// Where the path stands, as a mistake without a message.
+    pub place: Diagnostic,
 }
 
 /// `[config] healthcheck`.

@@ -94,6 +94,7 @@ fn reference() -> String {
     table(&mut out, "##", &keys::CONFIG);
     table(&mut out, "###", &keys::HEALTHCHECK);
     table(&mut out, "##", &keys::DRIFT);
+    table(&mut out, "##", &keys::OUTPUT);
     out
 }
 

@@ -18,6 +18,8 @@ pub(crate) fn schema() -> Value {
             ("step", _) => list(keys::STEP_DOC, "step", keys::kinds()),
             ("stage", _) => stages(),
             ("test", _) => list(keys::TEST_DOC, "test", keys::checks()),
+            ("output", _) => json!({ "description": keys::OUTPUT_DOC, "type": "array",
+                "items": { "$ref": "#/$defs/output" } }),
             (_, Some(section)) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
             (_, None) => continue,
         };

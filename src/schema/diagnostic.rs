@@ -124,6 +124,14 @@ impl Mistakes {
         }
     }
 
+    /// Adds one that has its place.
+    pub(crate) fn add_placed(&mut self, diagnostic: Diagnostic) {
+        if self.errors < MAX {
+            self.errors += 1;
+            self.list.push(diagnostic);
+        }
+    }
+
     /// Whether no more errors are taken.
     pub(crate) fn full(&self) -> bool {
         self.errors >= MAX

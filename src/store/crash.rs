@@ -21,7 +21,7 @@ use crate::image::{
 };
 
 /// Puts a small image into the staging area; images of different `content` share one layer.
-fn image(staging: &Staging, reference: &str, content: &str) -> Version {
+pub(super) fn image(staging: &Staging, reference: &str, content: &str) -> Version {
     let put = |media: &str, bytes: &[u8]| {
         let (digest, size) = staging.put(bytes).expect("put");
         Descriptor::new(media, digest, size)
@@ -72,7 +72,7 @@ fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     found
 }
 
-fn names(store: &Store) -> Vec<String> {
+pub(super) fn names(store: &Store) -> Vec<String> {
     store
         .versions()
         .expect("versions")
@@ -83,7 +83,7 @@ fn names(store: &Store) -> Vec<String> {
 
 /// Opens the store as the next bake would, and makes sure that everything in it is whole and
 /// nothing is left over.
-fn recovered(dir: &Path) -> Store {
+pub(super) fn recovered(dir: &Path) -> Store {
     let readable = Store::open_to_read(dir).expect("readable before any repair");
     drop(readable);
     let store = Store::open(dir).expect("the next open repairs");

@@ -27,6 +27,26 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), files::Error> {
     fs::rename(from, to).map_err(|e| system("rename to", to, e))
 }
 
+/// Renames a file or directory within one directory, of whatever file system; it is not synced.
+pub(super) fn rename_as(
+    from: &Path,
+    to: &Path,
+    replace: files::Replace,
+) -> Result<(), files::Error> {
+    fault::point(to)?;
+    files::rename(from, to, replace)
+}
+
+/// Removes a file or a directory with all that is in it; what is not there is fine.
+pub(super) fn remove_any(path: &Path) -> Result<(), files::Error> {
+    fault::point(path)?;
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(system("look at", path, e)),
+        Ok(_) => files::remove_tree(path),
+    }
+}
+
 /// Gives a file one more name within the store's file system, replacing what has it; nothing is
 /// synced.
 pub(super) fn link(from: &Path, to: &Path) -> Result<(), files::Error> {

@@ -32,6 +32,7 @@ mod index;
 mod layout;
 mod mount;
 mod open;
+mod placement;
 mod publish;
 mod reach;
 mod record;
@@ -56,6 +57,7 @@ pub use index::{
     NoDescriptor, PUBLISHED_ANNOTATION, STEP_KEYS_ANNOTATION, read_step_keys, step_keys,
 };
 pub use layout::{SMALL, Store};
+pub use placement::Placement;
 pub use reserve::Released;
 pub use revocation::{Revocation, Verdict};
 pub use revoke::{Descendant, Relation, Revoked};
@@ -68,3 +70,5 @@ pub use who::Who;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod crash_output;

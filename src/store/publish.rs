@@ -5,14 +5,17 @@
 //! ```text
 //! before the lock   sync every blob of the staging area that will be needed
 //! under the lock    repair what a dead writer left · look at the versions again
-//!   publish.json    names the blobs that are about to appear, and the index that does not know them
+//!   publish.json    names the blobs that are about to appear, the outputs, and the index that does
+//!                   not know them
 //!   blobs/sha256/   rename them in, sync the directory
-//!   index.json      aside, sync, rename, sync the directory      ◄── the only moment anyone can see
+//!   outputs         out of the sweep's way, beside their places (placement.rs)
+//!   index.json      aside, sync, rename, sync the directory      ◄── from here on it is published
+//!   outputs         into their places, what they replace is removed
 //!   publish.json    removed
 //! ```
 //! A death at any point leaves `publish.json`, or nothing to do. The next writer takes back every
 //! blob it names that the index does not need: before the rename that is all of them, after it
-//! none. A removal works the same way round: index, then blobs.
+//! none; and it removes the outputs before the rename, and puts them in place after it. A removal works the same way round: index, then blobs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
 use super::index::{self, IndexFile};
+use super::placement::{self, Placement};
 use super::{Published, Staging, Store, Version, disk, layout, reach, record};
 use crate::digest::Digest;
 use crate::files::{self, Lock, is_aside, system};
@@ -37,6 +41,9 @@ struct Journal {
     index: Digest,
     /// Blobs that appear (publish; none of them was there before) or go (remove).
     blobs: Vec<Digest>,
+    /// Files elsewhere that appear together with the versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<Placement>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +51,8 @@ struct Journal {
 pub(super) enum Doing {
     Publish,
     Remove,
+    /// The index stays as it is, and outputs appear.
+    Place,
 }
 
 /// Longest journal that is read: a hundred thousand blobs.
@@ -82,8 +91,23 @@ impl Store {
         &self,
         stagings: &[(&Staging, &[Version])],
     ) -> Result<Vec<Published>, Error> {
+        self.publish_with(stagings, &[])
+    }
+
+    /// As [`Store::publish_all`], and puts `outputs` in their places: all versions and all outputs,
+    /// or none. After an error they lie aside again or are gone; after a death the next writer puts
+    /// all of them in place where the versions are published, and removes them where not. Of
+    /// nothing but outputs the journal decides: once it is written the next writer goes on.
+    ///
+    /// # Errors
+    /// As [`Store::publish_all`]; where an output cannot be put in its place.
+    pub fn publish_with(
+        &self,
+        stagings: &[(&Staging, &[Version])],
+        outputs: &[Placement],
+    ) -> Result<Vec<Published>, Error> {
         self.to_write()?;
-        publish(self, stagings)
+        publish(self, stagings, outputs)
     }
 
     /// As [`Store::lock`], and repairs what a writer that died left behind.
@@ -94,8 +118,12 @@ impl Store {
     }
 }
 
-/// Publishes; see [`Store::publish_all`].
-pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published>, Error> {
+/// Publishes; see [`Store::publish_with`].
+fn publish(
+    store: &Store,
+    parts: &[Part<'_>],
+    outputs: &[Placement],
+) -> Result<Vec<Published>, Error> {
     for version in versions(parts) {
         if !version.reference.is_version() {
             return Err(Error::NoVersion { reference: Box::new(version.reference.clone()) });
@@ -139,11 +167,11 @@ pub(super) fn publish(store: &Store, parts: &[Part<'_>]) -> Result<Vec<Published
             Published::Already => index.renew(version),
         }
     }
-    let result = step_in(store, &before, &index, &moves);
+    let result = step_in(store, &before, &index, &moves, outputs);
     if let Err(error) = result {
         // Whatever cannot be taken back now is named in the journal, and taken back by the next
         // writer.
-        let _ = take_back(store, &before, &moves);
+        let _ = take_back(store, &before, &moves, outputs);
         return Err(writing(error));
     }
     Ok(published)
@@ -173,10 +201,19 @@ pub(super) fn repair(store: &Store) -> Result<(), Error> {
         .map_err(|e| Error::Damaged { path: path.clone(), why: format!("not a journal: {e}") })?;
     let reach = reach::all(store, &index);
     let untouched = Digest::of(&before) == journal.index;
+    if !journal.outputs.is_empty() {
+        placement::check_writer(&path)?;
+        let forward = match journal.doing {
+            Doing::Place => placement::complete(&journal.outputs),
+            Doing::Publish | Doing::Remove => !untouched,
+        };
+        let ended = if forward { placement::finish } else { placement::undo };
+        ended(&journal.outputs).map_err(writing)?;
+    }
     let stray: Vec<Digest> = match journal.doing {
         // The blobs were not there when this index was written, so it cannot need them.
         Doing::Publish if untouched => journal.blobs,
-        Doing::Remove if untouched => vec![],
+        Doing::Remove | Doing::Place if untouched => vec![],
         // Someone else's entry that we cannot follow may need any of them: they stay, and `verify`
         // names them.
         _ if !reach.complete() => vec![],
@@ -285,31 +322,52 @@ fn step_in(
     before: &[u8],
     index: &IndexFile,
     moves: &[Move<'_>],
+    outputs: &[Placement],
 ) -> Result<(), files::Error> {
     let after = index.to_json();
-    if !moves.is_empty() {
+    let journal = !moves.is_empty() || !outputs.is_empty();
+    if journal {
         let fresh: Vec<Digest> =
             moves.iter().filter(|one| one.fresh).map(|one| one.digest).collect();
-        write_journal(store, Doing::Publish, before, &fresh)?;
+        // Where the index does not change it cannot say how far this came.
+        let doing = match after == before && !outputs.is_empty() {
+            true => Doing::Place,
+            false => Doing::Publish,
+        };
+        write(
+            store,
+            &Journal { outputs: outputs.to_vec(), ..Journal::new(doing, before, &fresh) },
+        )?;
+    }
+    if !moves.is_empty() {
         for Move { digest, staging, .. } in moves {
             disk::rename(&staging.path(digest), &store.blob_path(digest))?;
         }
         disk::sync_dir(&store.blobs())?;
     }
+    placement::set_aside(outputs)?;
     if after != before {
         disk::write(&index_path(store), &after)?;
     }
-    if !moves.is_empty() {
-        // The journal is about nothing any more; if it cannot be removed the next writer finds that
-        // out.
+    placement::place(outputs)?;
+    // Once what was replaced is gone the journal is about nothing any more; if that, or the
+    // journal, cannot be removed, the next writer finds that out.
+    if journal && placement::remove_replaced(outputs).is_ok() {
         let _ = disk::remove(&journal_path(store));
     }
     Ok(())
 }
 
-/// Puts everything back: the index, then the blobs, which return to their staging areas.
-fn take_back(store: &Store, before: &[u8], moves: &[Move<'_>]) -> Result<(), files::Error> {
+/// Puts everything back: the index, then the outputs, then the blobs, which return to their staging
+/// areas.
+fn take_back(
+    store: &Store,
+    before: &[u8],
+    moves: &[Move<'_>],
+    outputs: &[Placement],
+) -> Result<(), files::Error> {
     undo_index(store, before)?;
+    placement::undo(outputs)?;
     for Move { digest, staging, .. } in moves.iter().filter(|one| one.fresh) {
         let from = store.blob_path(digest);
         if from.exists() && disk::rename(&from, &staging.path(digest)).is_err() {
@@ -354,9 +412,19 @@ pub(super) fn write_journal(
     before: &[u8],
     blobs: &[Digest],
 ) -> Result<(), files::Error> {
-    let journal = Journal { v: 1, doing, index: Digest::of(before), blobs: blobs.to_vec() };
-    let bytes = serde_json::to_vec(&journal).expect("digests are writable");
+    write(store, &Journal::new(doing, before, blobs))
+}
+
+fn write(store: &Store, journal: &Journal) -> Result<(), files::Error> {
+    let bytes = serde_json::to_vec(journal).expect("digests, and paths that are text");
     disk::write(&journal_path(store), &bytes)
+}
+
+impl Journal {
+    fn new(doing: Doing, before: &[u8], blobs: &[Digest]) -> Self {
+        let index = Digest::of(before);
+        Self { v: 1, doing, index, blobs: blobs.to_vec(), outputs: vec![] }
+    }
 }
 
 pub(super) fn journal_path(store: &Store) -> PathBuf {

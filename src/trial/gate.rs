@@ -23,7 +23,7 @@ use crate::event::Event;
 use crate::image::{self, Descriptor, ImageConfig, Manifest, Reference};
 use crate::job::{self, JobContext, Session};
 use crate::store::{
-    Published, Staging, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
+    Placement, Published, Staging, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
 };
 
 /// A finished image in its staging, or in the store, not yet looked at.
@@ -163,16 +163,30 @@ impl Checked<'_> {
     pub(crate) fn digest(&self) -> Digest {
         self.version.manifest.digest
     }
+
+    /// Returns where its blobs are that the store has not yet.
+    pub(crate) fn staging(&self) -> &Staging {
+        self.staging
+    }
+
+    /// Returns what will be published.
+    pub(crate) fn version(&self) -> &Version {
+        &self.version
+    }
 }
 
-/// Publishes images together: the only point at which anyone can see them. Returns for each whether
-/// it is new.
-pub(crate) fn publish(store: &Store, checked: Vec<Checked<'_>>) -> Result<Vec<Published>, Error> {
+/// Publishes images together, and puts outputs in their places with them: the only point at which
+/// anyone can see them. Returns for each image whether it is new.
+pub(crate) fn publish(
+    store: &Store,
+    checked: Vec<Checked<'_>>,
+    outputs: &[Placement],
+) -> Result<Vec<Published>, Error> {
     let all: Vec<(&Staging, [Version; 1])> =
         checked.into_iter().map(|Checked { staging, version }| (staging, [version])).collect();
     let all: Vec<(&Staging, &[Version])> =
         all.iter().map(|(staging, versions)| (*staging, versions.as_slice())).collect();
-    Ok(store.publish_all(&all)?)
+    Ok(store.publish_with(&all, outputs)?)
 }
 
 /// Whether what is published has passed these very tests, or has none as these are none.

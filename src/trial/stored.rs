@@ -90,7 +90,7 @@ pub(crate) fn stored(
             return Err(job::Error::Interrupted.into());
         }
         let digest = checked.digest();
-        publish(context.store, vec![checked])?;
+        publish(context.store, vec![checked], &[])?;
         Ok(digest)
     })();
     clear(context.sink, &staging, session.as_ref());

@@ -17,6 +17,7 @@ mod base_path;
 mod build_direct;
 mod build_gate;
 mod build_graph;
+mod build_output;
 mod build_pack;
 mod cmd_build;
 mod cmd_build_host;

@@ -477,7 +477,7 @@ fn destinations_are_whole_or_untouched() {
     let mut stream = vec![];
     assert!(matches!(
         image.source(|source| write(source, Format::Dir, &mut stream)),
-        Err(Error::Stream)
+        Err(Error::Stream { .. })
     ));
 }
 

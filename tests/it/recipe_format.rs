@@ -24,6 +24,7 @@ fn meaning(text: &str) -> String {
             recipe.base.line = 0;
             recipe.steps.iter_mut().for_each(|step| step.line = 0);
             recipe.warnings.clear();
+            recipe.outputs.clear();
             format!("{recipe:?}")
         }
         Err(mistakes) => panic!("{}", bake::ui::diagnostic::render(&mistakes, false)),

@@ -176,7 +176,7 @@ pub(crate) struct ExportArgs {
     /// Format
     #[arg(long, short, value_name = "FORMAT")]
     pub(crate) format: ExportFormat,
-    /// Destination; `-` is stdout, for every format but `dir`
+    /// Destination; `-` is stdout, for every format but `oci` and `dir`
     #[arg(long, short, value_name = "PATH")]
     pub(crate) output: PathBuf,
     /// Replace what is there
@@ -263,6 +263,8 @@ pub(crate) struct FleetArgs {
 /// What `bake export` can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
+    /// An OCI image layout as a directory
+    Oci,
     /// An OCI image layout in a tar
     OciArchive,
     /// What `docker load` takes

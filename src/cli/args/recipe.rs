@@ -54,6 +54,10 @@ pub(crate) struct BuildArgs {
     /// Run cached steps again, and fail where one gives another layer
     #[arg(long, conflicts_with = "no_cache")]
     pub(crate) paranoid: bool,
+    /// Make a form of the image outside of the store too, in place together with the publish:
+    /// `oci-archive=web.tar`; formats as in `bake export`; may be given more than once
+    #[arg(long = "output", value_name = "FORMAT=PATH")]
+    pub(crate) outputs: Vec<String>,
     /// Number of recipes baked at once [default: the number of cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,

@@ -202,6 +202,7 @@ fn order(path: &[&Key], table: &Table) -> Vec<&'static str> {
                 None => vec!["name", "when", "start"],
             }
         }
+        [top] if top.get() == "output" => names(keys::OUTPUT.keys),
         [top] => keys::table(top.get()).map(|section| names(section.keys)).unwrap_or_default(),
         [.., last] if last.get() == keys::HEALTHCHECK.name => names(keys::HEALTHCHECK.keys),
         _ => vec![],

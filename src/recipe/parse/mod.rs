@@ -6,6 +6,7 @@ mod compound;
 mod image;
 mod kind;
 mod node;
+mod output;
 mod reader;
 mod spot;
 mod stage;
@@ -27,8 +28,8 @@ use self::table::{entry, list, misspelt_table};
 use self::test::read_test;
 use super::keys;
 use super::model::{
-    Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Recipe, Right, Stage,
-    Value,
+    Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Output, Recipe, Right,
+    Stage, Value,
 };
 use super::vars::{self, Resolved, Scope};
 use crate::schema::{Check, Fields, Mistake, Mistakes, Source};
@@ -65,6 +66,7 @@ struct Pieces {
     tests: Option<Vec<test::Read>>,
     config: Option<Config>,
     drift: Option<Drift>,
+    outputs: Option<Vec<Output>>,
     uses_epoch: bool,
 }
 
@@ -84,6 +86,7 @@ impl Pieces {
             tests_off: tests_off.into_iter().map(|read| read.test).collect(),
             config: pieces.config?,
             drift: pieces.drift?,
+            outputs: pieces.outputs?,
             uses_epoch: pieces.uses_epoch,
             warnings: vec![],
         })
@@ -162,6 +165,7 @@ fn tables(
             .map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
         None => Some(Drift::default()),
     };
+    let outputs = output::read_outputs(&mut reader, table, &inputs.outputs);
     // What a template file uses is not known here: it is rendered with this recipe's variables, of
     // which the epoch is one.
     let template = |step: &Lowered| {
@@ -182,6 +186,7 @@ fn tables(
         tests,
         config,
         drift,
+        outputs,
         uses_epoch,
     }
 }

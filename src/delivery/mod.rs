@@ -1,0 +1,199 @@
+//! The outputs of a build: the forms of its image outside of the store.
+//!
+//! ```text
+//! plan ────► [[output]] and --output: which format goes where
+//! check ───► before anything runs: is there a place for each, and one for each alone
+//! Ready ───► after the tests: what is not there already is made aside
+//! store ───► puts it in place together with the publish (store/placement.rs)
+//! note ────► what lies where, so that the next build leaves it alone
+//! ```
+//! What a format is stands in the room `output`.
+
+mod check;
+mod error;
+mod note;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use self::note::{Look, Notes};
+use crate::digest::{Digest, HashReader};
+use crate::files::parent;
+use crate::job::{self, JobContext};
+use crate::output::{self, Format, Options, Source};
+use crate::recipe::{Diagnostic, Recipe};
+use crate::store::{Placement, Staging, Store, Version};
+
+pub use self::check::check;
+pub use self::error::Error;
+
+/// Raised when the same image and options give other bytes.
+const FORMAT: u32 = 1;
+
+/// An output that a build is to make.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// What is made.
+    pub format: Format,
+    /// Where it goes, as the person wrote it.
+    pub shown: PathBuf,
+    /// The same, absolute, through no symlink but one at its end.
+    pub path: PathBuf,
+    drop_owners: bool,
+    /// Where that is written.
+    place: Diagnostic,
+}
+
+/// Plans the outputs of the recipe that was read from `file`.
+#[must_use]
+pub fn plan(recipe: &Recipe, file: &Path) -> Vec<Planned> {
+    let one = |output: &crate::recipe::Output| {
+        let shown = match output.given {
+            true => output.path.clone(),
+            false => parent(file).join(&output.path),
+        };
+        let shown = shown.strip_prefix(".").map_or(shown.clone(), Path::to_owned);
+        let dir = std::path::absolute(parent(&shown)).unwrap_or_else(|_| parent(&shown).to_owned());
+        let dir = dir.canonicalize().unwrap_or(dir);
+        Some(Planned {
+            format: Format::find(&output.format)?,
+            path: dir.join(shown.file_name()?),
+            shown,
+            drop_owners: output.drop_owners,
+            place: output.place.clone(),
+        })
+    };
+    recipe.outputs.iter().filter_map(one).collect()
+}
+
+/// The image that outputs are made of.
+pub struct Image<'a> {
+    /// What it is published as, or will be.
+    pub version: &'a Version,
+    /// Where its blobs are that the store has not yet.
+    pub staging: Option<&'a Staging>,
+}
+
+/// What came of an output.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// What it is.
+    pub format: Format,
+    /// Where it is, as the person wrote it.
+    pub path: PathBuf,
+    /// Bytes of the file; of a directory, of what was put into it.
+    pub bytes: u64,
+    /// sha256 of the file; a directory has none.
+    pub digest: Option<Digest>,
+    /// It was made; else it was there already.
+    pub made: bool,
+}
+
+/// Outputs that are whole and aside; dropped = gone, but for those that were put in their places.
+#[derive(Default)]
+pub struct Ready {
+    /// What the store is to put in place.
+    pub placements: Vec<Placement>,
+    made: Vec<output::Made>,
+}
+
+impl Ready {
+    /// Makes those outputs of an image that are not there already.
+    ///
+    /// # Errors
+    /// [`Error::Make`] for the first that cannot be made.
+    pub fn add(
+        &mut self,
+        job: &JobContext<'_>,
+        outputs: &[Planned],
+        image: &Image<'_>,
+    ) -> Result<Vec<Delivered>, Error> {
+        let mut delivered = vec![];
+        for output in outputs {
+            if job.cancel.fired() {
+                return Err(Error::Job(job::Error::Interrupted));
+            }
+            delivered.push(self.one(job.store, output, image)?);
+        }
+        Ok(delivered)
+    }
+
+    fn one(
+        &mut self,
+        store: &Store,
+        output: &Planned,
+        image: &Image<'_>,
+    ) -> Result<Delivered, Error> {
+        let (key, notes) = (key(output, image.version), Notes::open(store)?);
+        let delivered = |bytes, digest, made| Delivered {
+            format: output.format,
+            path: output.shown.clone(),
+            bytes,
+            digest,
+            made,
+        };
+        let mut note = notes.of(&output.path);
+        let there = Look::of(&output.path, key, output.format.is_dir());
+        if let Some(there) = &there {
+            if let Some(mark) = note.same(there) {
+                return Ok(delivered(mark.bytes, mark.digest, false));
+            }
+            if let Some((digest, bytes)) = notes.known(&key)
+                && there.size == bytes
+                && hash(&output.path) == Some(digest)
+            {
+                note.marks = vec![Look { digest: Some(digest), bytes, ..there.clone() }];
+                notes.write(&output.path, &note)?;
+                return Ok(delivered(bytes, Some(digest), false));
+            }
+        }
+        let made = make(store, output, image)?;
+        let output::Exported { bytes, digest } = *made.exported();
+        // Before the publish, so that what it puts in place is known whenever it ends; and what is
+        // there now stays known for as long as it is there.
+        note.marks.retain(|mark| there.as_ref().is_some_and(|there| mark.inode == there.inode));
+        let mark = Look::of(made.path(), key, output.format.is_dir());
+        note.marks.extend(mark.map(|mark| Look { digest, bytes, ..mark }));
+        notes.write(&output.path, &note)?;
+        if let Some(digest) = digest {
+            notes.know(&key, digest, bytes)?;
+        }
+        self.placements.push(Placement::new(made.path(), &output.path)?);
+        self.made.push(made);
+        Ok(delivered(bytes, digest, true))
+    }
+}
+
+fn make(store: &Store, output: &Planned, image: &Image<'_>) -> Result<output::Made, Error> {
+    let blob = |digest: &Digest| {
+        let staged = image.staging.map(|staging| File::open(staging.path(digest)));
+        match staged {
+            Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            Some(Ok(file)) => Ok(file),
+            _ => store.blob(digest).map_err(io::Error::other),
+        }
+    };
+    let Version { reference, manifest, .. } = image.version;
+    let source = Source { reference, manifest, blob: &blob };
+    let options = Options { force: true, drop_owners: output.drop_owners };
+    output::make(&source, output.format, &output.path, options).map_err(|source| Error::Make {
+        path: output.shown.clone(),
+        recipe: output.place.file.clone(),
+        line: output.place.line,
+        source,
+    })
+}
+
+/// Names what an output is made of.
+fn key(output: &Planned, version: &Version) -> Digest {
+    let (format, owners) = (output.format.name(), !output.drop_owners);
+    let (image, name) = (version.manifest.digest, &version.reference);
+    Digest::of(format!("output {FORMAT}\n{format}\nowners {owners}\nimage {image}\nname {name}\n"))
+}
+
+fn hash(path: &Path) -> Option<Digest> {
+    let mut reader = HashReader::new(File::open(path).ok()?);
+    io::copy(&mut reader, &mut io::sink()).ok()?;
+    Some(reader.finish().1)
+}
