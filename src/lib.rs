@@ -67,6 +67,8 @@ pub mod plan;
 #[doc(hidden)]
 pub mod recipe;
 #[doc(hidden)]
+pub mod registry;
+#[doc(hidden)]
 pub mod rootfs;
 #[doc(hidden)]
 pub mod sandbox;
@@ -90,6 +92,8 @@ pub mod tree;
 pub mod trial;
 #[doc(hidden)]
 pub mod ui;
+#[doc(hidden)]
+pub mod web;
 
 pub use api::{Build, Error, Image, Recipe, Store, Summary, supervise};
 pub use digest::Digest;

@@ -63,6 +63,8 @@ mod recipe_hostile;
 mod recipe_read;
 mod recipe_schema;
 mod recipe_short;
+mod registry_lab;
+mod registry_pull;
 mod regression;
 mod sandbox_background;
 mod sandbox_end;

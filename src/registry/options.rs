@@ -1,0 +1,92 @@
+//! What the person decides about registries, made at the edge.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Asked often; once it is true, everything ends with [`Error::Cancelled`](super::Error).
+pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How patient to be.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Transfers at once.
+    pub parallel: usize,
+    /// To make a connection.
+    pub connect: Duration,
+    /// Without a single byte. What comes slower than [`Limits::SLOWEST`] for so long has stalled
+    /// as well.
+    pub stall: Duration,
+    /// Attempts in all, one after the other without any progress, when the failure may pass.
+    pub tries: u32,
+    /// Before the second attempt; doubled for each further one, up to 10 seconds.
+    pub pause: Duration,
+    /// Longest wait that a registry may ask for (`Retry-After`).
+    pub wait: Duration,
+    /// Bytes of a blob that are sent in one request.
+    pub chunk: u64,
+}
+
+impl Limits {
+    /// Bytes a second.
+    pub const SLOWEST: u64 = 256;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            parallel: 4,
+            connect: Duration::from_secs(15),
+            stall: Duration::from_secs(60),
+            tries: 6,
+            pause: Duration::from_millis(250),
+            wait: Duration::from_secs(120),
+            chunk: 256 << 20,
+        }
+    }
+}
+
+/// What the person decides about registries. Cheap to clone.
+#[derive(Clone)]
+pub struct Options {
+    /// Files of credentials (`config.json` of docker, `auth.json` of podman), asked in this order.
+    /// One that is not there has none.
+    pub credentials: Vec<PathBuf>,
+    /// File of certificates (PEM) that are trusted besides the system's.
+    pub authority: Option<PathBuf>,
+    /// Certificate (PEM) that is shown to the registry, and to no other host.
+    pub certificate: Option<PathBuf>,
+    /// Private key (PEM) of that certificate.
+    pub key: Option<PathBuf>,
+    /// Directories with a directory `host[:port]` for each registry, which has authorities
+    /// (`*.crt`), certificates (`*.cert`) and their keys (`*.key`): `/etc/docker/certs.d`.
+    pub directories: Vec<PathBuf>,
+    /// Hosts, or `host:port`, that are spoken to without TLS. A loopback address need not be here.
+    pub plain: Vec<String>,
+    /// How patient to be.
+    pub limits: Limits,
+    /// Ends everything.
+    pub stop: Stop,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            credentials: vec![],
+            authority: None,
+            certificate: None,
+            key: None,
+            directories: vec![],
+            plain: vec![],
+            limits: Limits::default(),
+            stop: Arc::new(|| false),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
