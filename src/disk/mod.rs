@@ -10,6 +10,7 @@
 mod content;
 mod error;
 pub mod fat;
+pub mod initrd;
 pub mod table;
 pub mod uki;
 pub mod verity;
