@@ -14,6 +14,7 @@ use crate::inspect;
 use crate::job;
 use crate::output;
 use crate::sandbox;
+use crate::serve;
 use crate::store;
 use crate::trial;
 use crate::ui::report::Report;
@@ -419,6 +420,14 @@ fn undelivered(error: &delivery::Error, nothing: Option<String>) -> Report {
     }
     report.hints.extend(nothing);
     with_room(report, is_no_room(error))
+}
+
+/// Reports a registry that is not written as files.
+pub(super) fn written(error: &serve::Error) -> Report {
+    match error {
+        serve::Error::Output(error) => output(error),
+        _ => with_room(report("export", FAILED, error), is_no_room(error)),
+    }
 }
 
 /// Reports a store that cannot be used.

@@ -13,25 +13,123 @@ use super::{channel, edge};
 use crate::digest::Digest;
 use crate::image::Reference;
 use crate::output::{self, Format, Options, Source};
-use crate::store::Store;
+use crate::serve;
+use crate::store::{Store, Version};
 use crate::ui::report::Report;
 use crate::ui::text::clean;
 
 /// `bake export`.
 pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
-    let version =
-        store.resolve(&reference(&args.image.image)?).map_err(|error| edge::store(&error))?;
-    channel::warn_if_revoked(ctx, &store, &version)?;
-    let format = match args.format {
+    if args.output == Path::new("-")
+        && matches!(args.format, ExportFormat::Registry | ExportFormat::Sysupdate)
+    {
+        let message = "a registry and a source of updates are directories, not streams";
+        return Err(edge::usage(message, "name a directory: --output DIR"));
+    }
+    let all = args.images.is_empty() && args.format == ExportFormat::Registry;
+    let versions = if all {
+        store.versions().map_err(|error| edge::store(&error))?
+    } else {
+        let find = |image: &String| {
+            let found = store.resolve(&reference(image)?).map_err(|error| edge::store(&error))?;
+            channel::warn_if_revoked(ctx, &store, &found)?;
+            Ok(found)
+        };
+        args.images.iter().map(find).collect::<Result<Vec<Version>, Report>>()?
+    };
+    match (args.format, plain(args.format), &versions[..]) {
+        (ExportFormat::Registry, ..) => registry(ctx, &store, args, &versions),
+        (_, _, []) => Err(edge::usage("no image is named", "write NAME:VERSION")),
+        (_, None, _) => sysupdate(ctx, &store, args, &versions),
+        (_, Some(format), [version]) => one(ctx, &store, args, version, format),
+        _ => {
+            let hint = "formats `registry` and `sysupdate` take several";
+            Err(edge::usage("one image is one file", hint))
+        }
+    }
+}
+
+/// Returns the format of one image.
+fn plain(format: ExportFormat) -> Option<Format> {
+    Some(match format {
         ExportFormat::Oci => Format::Oci,
         ExportFormat::OciArchive => Format::OciArchive,
         ExportFormat::DockerArchive => Format::DockerArchive,
         ExportFormat::Tar => Format::Tar,
         ExportFormat::Dir => Format::Dir,
         ExportFormat::Manifest => Format::Manifest,
+        ExportFormat::Registry | ExportFormat::Sysupdate => return None,
+    })
+}
+
+fn registry(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    args: &ExportArgs,
+    versions: &[Version],
+) -> Result<u8, Report> {
+    let done = serve::write_files(store, versions, &args.output, args.force);
+    let done = done.map_err(|error| edge::written(&error))?;
+    let path = clean(&args.output.to_string_lossy());
+    if ctx.ui.json() {
+        ctx.ui.object(
+            "exported",
+            json!({ "format": "registry", "path": absolute(&args.output), "images": done.images,
+                "blobs": done.blobs, "bytes": done.bytes, "shared": done.shared }),
+        );
+    } else {
+        ctx.ui.result(&path);
+        ctx.ui.say(&format!(
+            "the rule for a web server: {path}/nginx.conf, {path}/apache.conf, {path}/Caddyfile"
+        ));
+    }
+    Ok(edge::OK)
+}
+
+fn sysupdate(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    args: &ExportArgs,
+    versions: &[Version],
+) -> Result<u8, Report> {
+    let Some(format) = plain(args.files) else {
+        return Err(edge::usage("an update is a file", "for example --files tar"));
     };
-    let blob = |digest: &Digest| blob(&store, digest);
+    let blob = |digest: &Digest| blob(store, digest);
+    let sources: Vec<Source<'_>> = versions
+        .iter()
+        .map(|Version { reference, manifest, .. }| Source { reference, manifest, blob: &blob })
+        .collect();
+    let keep = args.keep.map(|keep| usize::try_from(keep).unwrap_or(usize::MAX));
+    let options = Options { force: args.force, drop_owners: args.drop_owners };
+    let done = output::update(&sources, format, &args.output, keep, options);
+    let done = done.map_err(|error| edge::output(&error))?;
+    if ctx.ui.json() {
+        ctx.ui.object(
+            "exported",
+            json!({ "format": "sysupdate", "path": absolute(&args.output), "files": done.files,
+                "removed": done.removed, "bytes": done.bytes }),
+        );
+    } else {
+        for file in &done.files {
+            ctx.ui.result(&clean(&args.output.join(file).to_string_lossy()));
+        }
+        for file in &done.removed {
+            ctx.ui.say(&format!("removed: {}", clean(file)));
+        }
+    }
+    Ok(edge::OK)
+}
+
+fn one(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    args: &ExportArgs,
+    version: &Version,
+    format: Format,
+) -> Result<u8, Report> {
+    let blob = |digest: &Digest| blob(store, digest);
     let source = Source { reference: &version.reference, manifest: &version.manifest, blob: &blob };
     let fail = |error: output::Error| edge::output(&error);
     if args.output == Path::new("-") {

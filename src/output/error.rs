@@ -40,6 +40,28 @@ pub enum Error {
         /// Which.
         format: &'static str,
     },
+    /// A source of updates holds files.
+    #[error("cannot write {format} as an update: it is a directory, not a file")]
+    NotAFile {
+        /// The format.
+        format: &'static str,
+    },
+    /// A version that a source of updates cannot have.
+    #[error(
+        "cannot write {reference} as an update: its version must be letters and digits with . , + -"
+    )]
+    Version {
+        /// The image.
+        reference: String,
+    },
+    /// A list of digests is not one.
+    #[error("cannot read {}: not a digest and a name: {line:?}", path.display())]
+    Sums {
+        /// The file.
+        path: PathBuf,
+        /// The line that is wrong.
+        line: String,
+    },
     /// A directory with owners needs root.
     #[error("cannot write a directory whose files have owners: only root can")]
     NotRoot,

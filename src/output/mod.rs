@@ -27,9 +27,12 @@ mod oci;
 mod options;
 mod place;
 mod source;
+mod sysupdate;
 
 pub use error::Error;
 pub use options::{Exported, Format, Options, Source};
+pub use place::NewDir;
+pub use sysupdate::{Updated, update};
 
 /// An output that is whole, under a name aside; dropped = gone, unless it was renamed.
 pub struct Made {

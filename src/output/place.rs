@@ -53,7 +53,7 @@ impl NewFile {
 
 /// A directory being filled; dropped = gone. Until it is whole nobody else can look into it: half a
 /// file system with programs that run as root is of no use to anyone.
-pub(super) struct NewDir {
+pub struct NewDir {
     aside: AsideDir,
     place: Place,
     root: PathBuf,
@@ -62,7 +62,10 @@ pub(super) struct NewDir {
 
 impl NewDir {
     /// Begins the directory `dest`.
-    pub(super) fn new(dest: &Path, force: bool) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// Where something is there and may not be replaced, or nothing can be made beside it.
+    pub fn new(dest: &Path, force: bool) -> Result<Self, Error> {
         let place = Place::new(dest)?;
         place.check(force, "a directory", fs::Metadata::is_dir)?;
         let aside = AsideDir::new(&place.parent)?;
@@ -74,7 +77,7 @@ impl NewDir {
     }
 
     /// The directory to fill.
-    pub(super) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -88,7 +91,10 @@ impl NewDir {
     }
 
     /// Makes it last, under its name.
-    pub(super) fn keep(self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Where it cannot be written, or something has come to the destination meanwhile.
+    pub fn keep(self) -> Result<(), Error> {
         self.ready()?;
         let dest = &self.place.dest;
         let exists = fs::symlink_metadata(dest).is_ok();

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::request::Request;
 use super::view::{Repository, Views};
 use crate::digest::Digest;
-use crate::image::{Descriptor, Index, MEDIA_INDEX};
+use crate::image::{Descriptor, Index, MEDIA_INDEX, Reference};
 
 /// Most names or tags of one answer.
 const MOST: usize = 1000;
@@ -89,7 +89,7 @@ pub(super) fn answer(views: &Views<'_>, request: &Request) -> Answer {
 
 fn route(views: &Views<'_>, request: &Request) -> Result<Answer, Refused> {
     let unknown = || Refused::new(404, "NOT_FOUND", "there is no such place");
-    let path = request.path().strip_prefix("/v2").ok_or_else(unknown)?;
+    let path = request.path.strip_prefix("/v2").ok_or_else(unknown)?;
     if matches!(path, "" | "/") {
         return Ok(bytes("application/json", b"{}".to_vec()));
     }
@@ -105,6 +105,11 @@ fn route(views: &Views<'_>, request: &Request) -> Result<Answer, Refused> {
     let [name @ .., kind, last] = &parts[..] else { return Err(unknown()) };
     let name = name.join("/");
     let repository = || {
+        // A checked reference has a name as the specification wants them.
+        if Reference::new(&name, "1").is_err() {
+            let message = format!("{name} is no name of a repository");
+            return Err(Refused::new(404, "NAME_INVALID", message));
+        }
         let message = format!("no version of {name} is published");
         view.names.get(&name).ok_or_else(|| Refused::new(404, "NAME_UNKNOWN", message))
     };
@@ -121,8 +126,21 @@ fn route(views: &Views<'_>, request: &Request) -> Result<Answer, Refused> {
     }
 }
 
-fn digest(text: &str) -> Result<Digest, Refused> {
-    text.parse().map_err(|_| Refused::new(400, "DIGEST_INVALID", format!("{text} is no digest")))
+/// Reads a digest; `None`: one of another algorithm, of which nothing is held here.
+fn digest(text: &str) -> Result<Option<Digest>, Refused> {
+    if let Ok(digest) = text.parse() {
+        return Ok(Some(digest));
+    }
+    // image-spec, "Digests": registered algorithms have forms of their own.
+    let hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let other = ["sha512:", "blake3:"].iter().zip([128, 64]);
+    let mut other = other.filter_map(|(name, digits)| Some((text.strip_prefix(name)?, digits)));
+    match other.next() {
+        Some((rest, digits)) if hex(rest, digits) => Ok(None),
+        _ => Err(Refused::new(400, "DIGEST_INVALID", format!("{text} is no digest"))),
+    }
 }
 
 fn manifest(
@@ -135,7 +153,8 @@ fn manifest(
     let found = match repository.tags.get(reference) {
         Some(found) => found,
         None if reference.contains(':') => {
-            repository.manifests.get(&digest(reference)?).ok_or_else(unknown)?
+            let digest = digest(reference)?.ok_or_else(unknown)?;
+            repository.manifests.get(&digest).ok_or_else(unknown)?
         }
         None => return Err(unknown()),
     };
@@ -163,8 +182,8 @@ fn blob(
     name: &str,
     request: &Request,
 ) -> Result<Answer, Refused> {
-    let digest = digest(name)?;
-    let unknown = || Refused::new(404, "BLOB_UNKNOWN", format!("there is no {digest}"));
+    let unknown = || Refused::new(404, "BLOB_UNKNOWN", format!("there is no {name}"));
+    let digest = digest(name)?.ok_or_else(unknown)?;
     let size = *repository.blobs.get(&digest).ok_or_else(unknown)?;
     let descriptor = Descriptor::new("", digest, size);
     let file = views.store.blob_of(&descriptor).map_err(|_| unknown())?;
@@ -180,7 +199,7 @@ fn blob(
     if let Some(answer) = named(&mut answer, &digest, request) {
         return Ok(answer);
     }
-    let (from, end) = match request.part(size) {
+    let (from, end) = match request.part(size, &format!("\"{digest}\"")) {
         Ok(None) => (0, size),
         Ok(Some((from, end))) => {
             answer.status = 206;
@@ -200,7 +219,7 @@ fn blob(
 fn referrers(repository: &Repository, subject: &str, request: &Request) -> Result<Answer, Refused> {
     let subject = digest(subject)?;
     let wanted = request.query("artifactType");
-    let all = repository.referrers.get(&subject).into_iter().flatten();
+    let all = subject.and_then(|subject| repository.referrers.get(&subject)).into_iter().flatten();
     let fits = |one: &&Descriptor| wanted.is_none() || one.artifact_type == wanted;
     let index = Index { manifests: all.filter(fits).cloned().collect(), ..Index::default() };
     let mut answer = bytes(MEDIA_INDEX, index.to_json());
@@ -210,14 +229,17 @@ fn referrers(repository: &Repository, subject: &str, request: &Request) -> Resul
     Ok(answer)
 }
 
-/// Returns those names behind `last`, at most `n`, and whether there are more.
-fn page<'a>(request: &Request, sorted: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, bool) {
-    let last = request.query("last");
+/// Returns those names behind `last`, at most `n`, and whether there are more. Their order is
+/// lexical, whatever the case (distribution-spec, "Listing Tags").
+fn page<'a>(request: &Request, names: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, bool) {
+    let place = |name: &str| (name.to_ascii_lowercase(), name.to_owned());
+    let last = request.query("last").map(|last| place(&last));
     let most = request.query("n").and_then(|n| n.parse().ok()).unwrap_or(MOST).min(MOST);
-    let behind = |name: &&str| last.as_deref().is_none_or(|last| *name > last);
-    let mut rest = sorted.filter(behind);
-    let page: Vec<&str> = rest.by_ref().take(most).collect();
-    let more = most > 0 && rest.next().is_some();
+    let behind = |name: &&str| last.as_ref().is_none_or(|last| place(name) > *last);
+    let mut page: Vec<&str> = names.filter(behind).collect();
+    page.sort_by_cached_key(|name| place(name));
+    let more = most > 0 && page.len() > most;
+    page.truncate(most);
     (page, more)
 }
 

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::sendfile;
@@ -13,11 +15,15 @@ use super::answer::{Answer, Body};
 use super::request::{self, Request};
 use crate::sandbox::Cancel;
 
-/// How long a client may be silent between requests, or take nothing of an answer, in seconds.
-const SILENT: i64 = 30;
+/// How long a client may take for the head of a request, its silence before it included, and how
+/// long it may take nothing of an answer.
+const SILENT: Duration = Duration::from_secs(30);
 
-/// How long a client may be silent once it has its last answer, in seconds.
-const LEAVE: i64 = 1;
+/// How long a client may be silent while others wait, and once it has its last answer.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// Slowest that a client may take an answer, in bytes a second.
+const SLOWEST: u64 = 4 << 10;
 
 /// Most reads of what a client still says then, 4 KiB each.
 const LINGER: usize = 256;
@@ -33,20 +39,27 @@ pub(super) struct Ended;
 pub(super) struct Connection<'a> {
     stream: TcpStream,
     cancel: &'a Cancel,
+    /// Whether others wait for a place.
+    crowded: &'a (dyn Fn() -> bool + Sync),
     /// What was read and belongs to the next request.
     read: Vec<u8>,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(stream: TcpStream, cancel: &'a Cancel) -> io::Result<Self> {
+    pub(super) fn new(
+        stream: TcpStream,
+        cancel: &'a Cancel,
+        crowded: &'a (dyn Fn() -> bool + Sync),
+    ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         // The head of an answer and its file are two writes.
         stream.set_nodelay(true)?;
-        Ok(Self { stream, cancel, read: vec![] })
+        Ok(Self { stream, cancel, crowded, read: vec![] })
     }
 
     /// Returns the next request, or the status that refuses it; `None`: the client is done.
     pub(super) fn request(&mut self) -> Result<Option<Result<Request, u16>>, Ended> {
+        let start = Instant::now();
         loop {
             if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
                 let rest = self.read.split_off(end + 4);
@@ -61,7 +74,14 @@ impl<'a> Connection<'a> {
                 Ok(0) => return Ok(None),
                 Ok(n) => self.read.extend_from_slice(&buffer[..n]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(PollFlags::IN, SILENT)?;
+                    // In short waits, so that who is silent makes room for who comes.
+                    if !self.ready(PollFlags::IN, LEAVE)? && (self.crowded)() {
+                        return Err(Ended);
+                    }
+                    // Bytes that come one by one are not enough.
+                    if start.elapsed() >= SILENT {
+                        return Err(Ended);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Ended),
@@ -87,11 +107,12 @@ impl<'a> Connection<'a> {
         head.push_str("Docker-Distribution-API-Version: registry/2.0\r\n");
         head.push_str("X-Content-Type-Options: nosniff\r\n");
         head.push_str(if last { "Connection: close\r\n\r\n" } else { "\r\n" });
-        self.write(head.as_bytes())?;
+        let end = Instant::now() + SILENT + Duration::from_secs(size / SLOWEST);
+        self.write(head.as_bytes(), end)?;
         match answer.body {
             Body::None => Ok(0),
-            Body::Bytes(bytes) => self.write(&bytes).map(|()| size),
-            Body::File { file, from, end } => self.file(&file, from, end).map(|()| size),
+            Body::Bytes(bytes) => self.write(&bytes, end).map(|()| size),
+            Body::File { file, from, end: to } => self.file(&file, from..to, end).map(|()| size),
         }
     }
 
@@ -108,7 +129,7 @@ impl<'a> Connection<'a> {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.wait(PollFlags::IN, LEAVE).is_err() {
+                    if !self.ready(PollFlags::IN, LEAVE).unwrap_or(false) {
                         return;
                     }
                 }
@@ -118,13 +139,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+    fn write(&mut self, bytes: &[u8], end: Instant) -> Result<(), Ended> {
         let mut left = bytes;
         while !left.is_empty() {
             match self.stream.write(left) {
                 Ok(n) => left = &left[n..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(PollFlags::OUT, SILENT)?;
+                    self.taken(end)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Ended),
@@ -134,16 +155,16 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends a part of a file, which the kernel takes where it lies (sendfile(2)).
-    fn file(&mut self, file: &File, from: u64, end: u64) -> Result<(), Ended> {
-        let mut at = from;
-        while at < end {
-            let count = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+    fn file(&mut self, file: &File, part: Range<u64>, end: Instant) -> Result<(), Ended> {
+        let mut at = part.start;
+        while at < part.end {
+            let count = usize::try_from(part.end - at).unwrap_or(CHUNK).min(CHUNK);
             match sendfile(&self.stream, file, Some(&mut at), count) {
                 // Shorter than it was.
                 Ok(0) => return Err(Ended),
                 Ok(_) if self.cancel.fired() => return Err(Ended),
                 Ok(_) => {}
-                Err(Errno::AGAIN) => self.wait(PollFlags::OUT, SILENT)?,
+                Err(Errno::AGAIN) => self.taken(end)?,
                 Err(Errno::INTR) => {}
                 Err(_) => return Err(Ended),
             }
@@ -151,17 +172,23 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Waits until the client says or takes something.
-    fn wait(&self, what: PollFlags, seconds: i64) -> Result<(), Ended> {
-        let limit = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    /// Waits until the client takes something of an answer, all of which it must have by `end`.
+    fn taken(&self, end: Instant) -> Result<(), Ended> {
+        let ready = self.ready(PollFlags::OUT, SILENT)?;
+        if ready && Instant::now() < end { Ok(()) } else { Err(Ended) }
+    }
+
+    /// Waits until the client says or takes something; returns whether it does.
+    fn ready(&self, what: PollFlags, limit: Duration) -> Result<bool, Ended> {
+        let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: 0 };
         let mut fds = [
             PollFd::new(&self.stream, what),
             PollFd::from_borrowed_fd(self.cancel.as_fd(), PollFlags::IN),
         ];
         match poll(&mut fds, Some(&limit)) {
-            Ok(0) => Err(Ended),
             Ok(_) if self.cancel.fired() => Err(Ended),
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(0) => Ok(false),
+            Ok(_) | Err(Errno::INTR) => Ok(true),
             Err(_) => Err(Ended),
         }
     }

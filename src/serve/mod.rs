@@ -10,21 +10,29 @@
 //! GET /v2/NAME/referrers/DIGEST?artifactType=  attestations
 //! GET /v2/_catalog?n=&last=                    names
 //! ```
-//! Nothing is written, and nothing is readable that no published version of that name holds.
+//! Nothing is written, and nothing is readable that no published version of that name holds. The
+//! same places as files, for any web server, are written by [`write_files`].
 //! Connections are bounded in number, and in the time that they may be silent.
 
 mod answer;
 mod connection;
+mod error;
+mod files;
 mod request;
+mod rule;
 mod view;
+
+pub use error::Error;
+pub use files::{Written, write_files};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::connection::{Connection, Ended};
 use self::view::Views;
@@ -71,7 +79,10 @@ pub fn serve(
     // Several workers may be woken for one client.
     listener.set_nonblocking(true)?;
     let views = Views::new(store, sink);
-    let work = || worker(&views, listener, cancel, log);
+    let busy = AtomicUsize::new(0);
+    // Every worker has a client, and another one knocks.
+    let crowded = || busy.load(Ordering::Relaxed) >= WORKERS && waiting(listener);
+    let work = || worker(&views, listener, (&busy, &crowded), cancel, log);
     thread::scope(|scope| {
         let mut started = 0;
         let mut failed = None;
@@ -97,6 +108,7 @@ pub fn serve(
 fn worker(
     views: &Views<'_>,
     listener: &TcpListener,
+    (busy, crowded): (&AtomicUsize, &(dyn Fn() -> bool + Sync)),
     cancel: &Cancel,
     log: &(dyn Fn(Access) + Sync),
 ) {
@@ -114,14 +126,23 @@ fn worker(
         }
         match listener.accept() {
             Ok((stream, peer)) => {
-                if let Ok(connection) = Connection::new(stream, cancel) {
+                busy.fetch_add(1, Ordering::Relaxed);
+                if let Ok(connection) = Connection::new(stream, cancel, crowded) {
                     converse(views, connection, peer, log);
                 }
+                busy.fetch_sub(1, Ordering::Relaxed);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => thread::sleep(PAUSE),
         }
     }
+}
+
+/// Whether a client waits to be accepted.
+fn waiting(listener: &TcpListener) -> bool {
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// Answers what one client asks, until it or we are done.

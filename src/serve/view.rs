@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::image::{Descriptor, Index, Kind, Manifest, kind};
-use crate::store::{self, Store};
+use crate::store::{self, Store, Version};
 
 /// Most indexes inside each other.
 const DEPTH: usize = 4;
@@ -64,66 +64,78 @@ impl<'a> Views<'a> {
     }
 
     fn draw(&self) -> View {
-        let mut view = View::default();
-        let warn = |what: String, error: &store::Error| {
-            let message = format!("{what} is not served: {}", chain(error).join(": "));
+        let mut warn = |what: String, error: store::Error| {
+            let message = format!("{what} is not served: {}", chain(&error).join(": "));
             (self.sink)(Event::Warning { message, hint: None });
         };
-        let versions = match self.store.versions() {
-            Ok(versions) => versions,
+        match self.store.versions() {
+            Ok(versions) => View::of(self.store, &versions, &mut warn),
             Err(error) => {
-                warn("the store".to_owned(), &error);
-                return view;
+                warn("the store".to_owned(), error);
+                View::default()
             }
-        };
-        for version in &versions {
+        }
+    }
+}
+
+impl View {
+    /// Draws what `versions` make readable; `refused` gets what cannot be read
+    /// and is left out.
+    pub(super) fn of(
+        store: &Store,
+        versions: &[Version],
+        refused: &mut dyn FnMut(String, store::Error),
+    ) -> Self {
+        let mut view = Self::default();
+        for version in versions {
             let mut one = Repository::default();
-            let added = self.store.referrers(&version.manifest.digest).and_then(|referrers| {
+            let added = store.referrers(&version.manifest.digest).and_then(|referrers| {
                 let all = std::iter::once(&version.manifest).chain(&referrers);
-                all.into_iter().try_for_each(|descriptor| self.add(&mut one, descriptor, 0))
+                all.into_iter().try_for_each(|descriptor| one.add(store, descriptor, 0))
             });
             if let Err(error) = added {
-                warn(version.reference.to_string(), &error);
+                refused(version.reference.to_string(), error);
                 continue;
             }
             let Some(tag) = &version.reference.version else { continue };
             one.tags.insert(tag.clone(), version.manifest.clone());
             view.names.entry(version.reference.name.clone()).or_default().merge(one);
         }
-        match self.store.channels() {
-            Ok(channels) => {
-                for channel in channels {
-                    let (name, to) = (&channel.reference.name, &channel.to.digest);
-                    let tag = channel.reference.channel.clone().unwrap_or_default();
-                    if let Some(repository) = view.names.get_mut(name)
-                        && let Some(manifest) = repository.manifests.get(to).cloned()
-                    {
-                        // A version of that name came first.
-                        repository.tags.entry(tag).or_insert(manifest);
-                    }
-                }
+        let channels = store.channels().unwrap_or_else(|error| {
+            refused("what channels point at".to_owned(), error);
+            vec![]
+        });
+        for channel in channels {
+            let (name, to) = (&channel.reference.name, &channel.to.digest);
+            let tag = channel.reference.channel.clone().unwrap_or_default();
+            if let Some(repository) = view.names.get_mut(name)
+                && let Some(manifest) = repository.manifests.get(to).cloned()
+            {
+                // A version of that name came first.
+                repository.tags.entry(tag).or_insert(manifest);
             }
-            Err(error) => warn("what channels point at".to_owned(), &error),
         }
         view
     }
+}
 
+impl Repository {
     /// Adds a manifest or an index, and all that it holds.
     fn add(
-        &self,
-        to: &mut Repository,
+        &mut self,
+        store: &Store,
         descriptor: &Descriptor,
         depth: usize,
     ) -> Result<(), store::Error> {
-        let bytes = self.store.read_blob(&descriptor.digest)?;
-        to.manifests.insert(descriptor.digest, descriptor.clone());
+        let bytes = store.read_blob(&descriptor.digest)?;
+        self.manifests.insert(descriptor.digest, descriptor.clone());
         if kind(&descriptor.media_type) == Kind::Index && depth < DEPTH {
             let index = Index::parse(&bytes).map(|index| index.manifests).unwrap_or_default();
-            return index.iter().try_for_each(|one| self.add(to, one, depth + 1));
+            return index.iter().try_for_each(|one| self.add(store, one, depth + 1));
         }
         let Ok(manifest) = Manifest::parse(&bytes) else { return Ok(()) };
         for blob in manifest.layers.iter().chain([&manifest.config]) {
-            to.blobs.insert(blob.digest, blob.size);
+            self.blobs.insert(blob.digest, blob.size);
         }
         if let Some(subject) = &manifest.subject {
             let mut one =
@@ -132,13 +144,11 @@ impl<'a> Views<'a> {
             let config = manifest.config.media_type.clone();
             one.artifact_type = Some(manifest.artifact_type.clone().unwrap_or(config));
             one.annotations.clone_from(&manifest.annotations);
-            to.referrers.entry(subject.digest).or_default().push(one);
+            self.referrers.entry(subject.digest).or_default().push(one);
         }
         Ok(())
     }
-}
 
-impl Repository {
     fn merge(&mut self, other: Self) {
         self.tags.extend(other.tags);
         self.manifests.extend(other.manifests);

@@ -13,31 +13,31 @@ use crate::lab::{Lab, run};
 use crate::tier;
 
 /// A store that is served.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 /// What was answered.
-struct Reply {
-    status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 }
 
 impl Server {
-    fn start(lab: &Lab) -> Self {
+    pub(crate) fn start(lab: &Lab) -> Self {
         let mut command = lab.command(["serve", "--listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bake");
         let mut line = String::new();
@@ -47,12 +47,12 @@ impl Server {
         Self { child, address }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         TcpStream::connect(&self.address).expect("it listens")
     }
 
     /// Sends `head` as it is, and reads until the connection is closed.
-    fn raw(&self, head: &[u8]) -> Reply {
+    pub(crate) fn raw(&self, head: &[u8]) -> Reply {
         let mut stream = self.connect();
         stream.write_all(head).expect("it reads");
         let mut all = vec![];
@@ -63,13 +63,13 @@ impl Server {
         Reply { status, head, body: all[end + 4..].to_vec() }
     }
 
-    fn ask(&self, method: &str, target: &str, more: &str) -> Reply {
+    pub(crate) fn ask(&self, method: &str, target: &str, more: &str) -> Reply {
         let head =
             format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{more}Connection: close\r\n\r\n");
         self.raw(head.as_bytes())
     }
 
-    fn get(&self, target: &str) -> Reply {
+    pub(crate) fn get(&self, target: &str) -> Reply {
         self.ask("GET", target, "")
     }
 }
@@ -83,7 +83,7 @@ impl Drop for Server {
 }
 
 /// Publishes `image`, each with other content.
-fn publish(lab: &Lab, image: &str) -> Manifest {
+pub(crate) fn publish(lab: &Lab, image: &str) -> Manifest {
     let name = image.replace([':', '/'], "-");
     let layout = Layout { lab, name: &name };
     let mut manifest = layout.image();

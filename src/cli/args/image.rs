@@ -171,8 +171,10 @@ pub(crate) struct ImportArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ExportArgs {
-    #[command(flatten)]
-    pub(crate) image: ImageArgs,
+    /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published; formats
+    /// `registry` and `sysupdate` take several, and `registry` without one takes all
+    #[arg(value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
     /// Format
     #[arg(long, short, value_name = "FORMAT")]
     pub(crate) format: ExportFormat,
@@ -186,6 +188,12 @@ pub(crate) struct ExportArgs {
     /// keep owners takes root
     #[arg(long)]
     pub(crate) drop_owners: bool,
+    /// Of format `sysupdate`: format of the files
+    #[arg(long, value_name = "FORMAT", default_value = "tar")]
+    pub(crate) files: ExportFormat,
+    /// Of format `sysupdate`: keep the newest N versions of each image [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -275,4 +283,8 @@ pub(crate) enum ExportFormat {
     Dir,
     /// The names of the root file system with digests, modes and owners, as mtree(5)
     Manifest,
+    /// What `bake serve` serves, as a directory of files for any web server
+    Registry,
+    /// A directory of versions for systemd-sysupdate, to which these are added
+    Sysupdate,
 }
