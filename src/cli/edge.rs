@@ -178,7 +178,7 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
                 .into_iter()
                 .chain(nothing())
                 .collect(),
-            ..report("base", FAILED, error)
+            ..report(if source.is_network() { "network" } else { "base" }, FAILED, error)
         },
         BuildError::Output(error) => undelivered(error, nothing()),
         BuildError::RecipeCycle { .. } | BuildError::SameImage { .. } => {
@@ -340,6 +340,11 @@ pub(super) fn import(error: &import::Error) -> Report {
         import::Error::Job(job::Error::Store(source @ store::Error::VersionTaken { .. })) => {
             let hint = "import it under another version".to_owned();
             Report { hints: vec![hint], ..report("version", FAILED, source) }
+        }
+        import::Error::Registry(source) => {
+            let hints = source.hint().into_iter().chain(nothing()).collect();
+            let kind = if source.is_network() { "network" } else { "import" };
+            Report { hints, ..report(kind, FAILED, error) }
         }
         import::Error::Job(source) => job(source, false, nothing()),
         import::Error::Trial(source) => trial(source, nothing()),

@@ -22,7 +22,9 @@ mod list;
 mod man;
 mod outcome;
 mod paper;
+mod pull;
 mod reference;
+mod registry;
 mod request;
 mod run;
 mod serve;
@@ -100,6 +102,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Verify(args) => images::verify(ctx, &args),
         Command::Export(args) => export::export(ctx, &args),
         Command::Import(args) => import::import(ctx, &args),
+        Command::Pull(args) => pull::pull(ctx, &args),
         Command::Serve(args) => serve::serve(ctx, &args),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs};
 use super::ctx::Ctx;
-use super::edge;
+use super::{edge, registry};
 use crate::engine::error::Error;
 use crate::engine::{NetworkOptions, NoCache, Request};
 use crate::image::Platform;
@@ -119,7 +119,8 @@ pub(super) fn network(args: &MirrorArgs) -> Result<NetworkOptions, Report> {
         .chain(std::env::split_paths(&directories))
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
-    Ok(NetworkOptions { mirror, timeout, authorities, allow_expired: args.allow_expired })
+    let (allow_expired, registry) = (args.allow_expired, registry::options(&args.registry));
+    Ok(NetworkOptions { mirror, timeout, authorities, registry, allow_expired })
 }
 
 /// Returns `SOURCE_DATE_EPOCH`.

@@ -16,7 +16,7 @@ use crate::import;
 use crate::job::{self, JobContext};
 use crate::plan;
 use crate::plan::lock::LockedBase;
-use crate::recipe::{BaseKind, Oci, Recipe};
+use crate::recipe::{BaseKind, Oci, OciSource, Recipe};
 
 /// What the start of a root is found with.
 pub(super) struct From<'a> {
@@ -97,9 +97,14 @@ impl From<'_> {
         if self.locking.locked() && pinned.is_none() {
             return Err(self.locking.missing("the base"));
         }
-        let origin = import::Origin {
-            path: self.context.join(oci.path().strip_prefix("./").unwrap_or(oci.path())),
-            named: oci.named.clone(),
+        let origin = match &oci.source {
+            OciSource::Path(path) => {
+                import::Origin::Files { path: self.context.join(path), named: oci.named.clone() }
+            }
+            OciSource::Registry(name) => {
+                let options = Box::new(self.request.network.registry.clone());
+                import::Origin::Registry { name: name.clone(), options }
+            }
         };
         let image =
             import::Image::find(self.job, origin, self.platform, pinned).map_err(|source| {

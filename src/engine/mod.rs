@@ -109,7 +109,7 @@ pub fn lock(job: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), 
     dead_builds(job)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
     let roots = schedule::prepare_one(job, request, &locking)?;
-    let pins = if roots.complete() {
+    let pins = if roots.known() {
         roots.needed(locking.lock().unwrap_or(&Lock::default()))
     } else {
         let steps = |one: &Prepared| {

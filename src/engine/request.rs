@@ -8,6 +8,7 @@ use crate::delivery::Delivered;
 use crate::digest::Digest;
 use crate::inputs::Looked;
 use crate::recipe;
+use crate::registry;
 
 /// How the network is used.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,8 @@ pub struct NetworkOptions {
     pub timeout: Option<Duration>,
     /// Files and directories of certificates (PEM) that https trusts instead of the system's.
     pub authorities: Vec<PathBuf>,
+    /// How registries are spoken to.
+    pub registry: registry::Options,
     /// `--allow-expired`: package lists are taken also after their Valid-Until.
     pub allow_expired: bool,
 }

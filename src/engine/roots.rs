@@ -24,6 +24,11 @@ impl Roots {
         self.0.iter().all(|root| root.facts.complete())
     }
 
+    /// Whether all is known that the lock file has to pin, without anything being run.
+    pub(super) fn known(&self) -> bool {
+        self.0.iter().all(|root| root.facts.known())
+    }
+
     /// Returns what the lock file does not pin yet, as people call it.
     pub(super) fn missing(&self) -> Vec<String> {
         self.0.iter().flat_map(|root| root.facts.missing.iter().cloned()).collect()

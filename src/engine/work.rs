@@ -77,7 +77,7 @@ impl Work<'_> {
             (Start::Image(image), None) => {
                 let Build { job, root, staging, .. } = &self.build;
                 if let Some(elsewhere) = &image.elsewhere {
-                    let fetched = elsewhere.fetch(job, staging);
+                    let fetched = elsewhere.fetch(job, staging, "base");
                     fetched
                         .map_err(|why| Error::base_import(&root.plan, &root.recipe_path, why))?;
                 }

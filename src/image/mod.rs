@@ -15,6 +15,7 @@ mod media;
 mod platform;
 mod read;
 mod reference;
+mod remote;
 mod time;
 
 pub use config::{Config, Healthcheck, History, ImageConfig, RootFs};
@@ -31,6 +32,7 @@ pub use media::{
 pub use platform::{NotAPlatform, Platform};
 pub use read::{Flawed, Image, Judged, judge_config, judge_index, judge_manifest, wrong_size};
 pub use reference::{BadReference, Reference};
+pub use remote::{BadRemoteName, DOCKER_HUB, RemoteName, host_of};
 pub use time::{epoch_of, rfc3339};
 
 #[cfg(test)]

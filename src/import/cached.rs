@@ -10,8 +10,10 @@
 //! Everything is named by content from the first look on, so that somebody who changes the files
 //! meanwhile can make a build fail, and never make it another.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::docker;
 use super::error::Error;
@@ -19,20 +21,42 @@ use super::files::Files;
 use super::found::{Found, FoundManifest, Layer, platform as platform_of, same_platform};
 use super::layer::Copier;
 use super::oci;
+use super::remote::{self, Remote};
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::image::{self, Descriptor, ImageConfig, Manifest, Platform};
+use crate::image::{self, Descriptor, ImageConfig, Manifest, Platform, RemoteName};
 use crate::job::{self, JobContext};
 use crate::layer::{Blob, Compression};
+use crate::registry::{Options, Repository};
 use crate::store::{CachedImage, Staging, StepCache};
 
 /// Where an image comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The directory or archive.
-    pub path: PathBuf,
-    /// Which image, where there are several.
-    pub named: Option<String>,
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Files of another tool.
+    Files {
+        /// The directory or archive.
+        path: PathBuf,
+        /// Which image, where there are several.
+        named: Option<String>,
+    },
+    /// A registry.
+    Registry {
+        /// What the image is called there.
+        name: RemoteName,
+        /// How it is spoken to.
+        options: Box<Options>,
+    },
+}
+
+impl Origin {
+    /// Returns what it is called in messages.
+    fn shown(&self) -> PathBuf {
+        match self {
+            Self::Files { path, .. } => path.clone(),
+            Self::Registry { name, .. } => name.to_string().into(),
+        }
+    }
 }
 
 /// An image from elsewhere.
@@ -40,9 +64,11 @@ pub struct Image {
     origin: Origin,
     /// Of its manifest: what names it.
     pub digest: Digest,
+    pub(super) manifest: FoundManifest,
+    pub(super) config_bytes: Vec<u8>,
     /// What it says of how it is run, and of what it was made.
     pub config: ImageConfig,
-    layers: Vec<(Layer, Descriptor)>,
+    layers: Vec<Layer>,
 }
 
 impl Image {
@@ -57,17 +83,37 @@ impl Image {
         pinned: Option<&Digest>,
     ) -> Result<Self, Error> {
         let cache = job.store.step_cache()?;
-        let image = match pinned.and_then(|digest| Self::in_cache(&cache, &origin, digest)) {
+        let cached = pinned.and_then(|digest| Self::in_cache(&cache, &origin, digest));
+        let keep = cached.is_none();
+        let image = match cached {
             Some(image) => {
                 image.warn_of_another(job, platform);
                 image
             }
-            None => Self::in_files(job, &cache, origin, platform, pinned)?,
+            None => match &origin {
+                Origin::Files { path, named } => {
+                    let named = named.as_deref();
+                    let found = Self::in_files(job, &cache, path, named, platform, pinned)?;
+                    Self::of(origin, found)
+                }
+                Origin::Registry { name, options } => {
+                    let wanted = pinned.map_or_else(|| name.wanted(), Digest::to_string);
+                    let remote = Remote::open(repository(job, name, options), &wanted)?;
+                    let found = oci::image(&remote, remote.first(), platform)?;
+                    Self::of(origin, found)
+                }
+            },
         };
+        if let Some(pinned) = pinned.filter(|pinned| **pinned != image.digest) {
+            return Err(Error::Gone { path: image.origin.shown(), pinned: *pinned });
+        }
         let found = platform_of(&image.config);
         if !same_platform(&found, platform) {
-            let (path, wanted) = (image.origin.path, platform.clone());
+            let (path, wanted) = (image.origin.shown(), platform.clone());
             return Err(Error::Platform { path, found, wanted });
+        }
+        if keep {
+            image.keep(&cache)?;
         }
         Ok(image)
     }
@@ -77,86 +123,73 @@ impl Image {
         let CachedImage { media_type, manifest, config, .. } = cache.image(digest)?;
         let descriptor = Descriptor::new(media_type, *digest, manifest.len() as u64);
         // Checked as if it had come just now: nothing of the cache is believed.
-        let why = |why: String| Error::Wrong { path: origin.path.clone(), why };
+        let why = |why: String| Error::Wrong { path: origin.shown(), why };
         let config = |_: &Descriptor| Ok(config.clone().into_bytes());
         let found = oci::manifest(&descriptor, manifest.into_bytes(), &config, &why).ok()?;
-        let FoundManifest { manifest, .. } = found.manifest?;
-        Some(Self::of(origin.clone(), *digest, manifest, found.config, found.layers))
+        found.manifest.is_some().then(|| Self::of(origin.clone(), found))
     }
 
-    fn of(
-        origin: Origin,
-        digest: Digest,
-        manifest: Manifest,
-        config: ImageConfig,
-        layers: Vec<Layer>,
-    ) -> Self {
-        let layers = layers.into_iter().zip(manifest.layers).collect();
-        Self { origin, digest, config, layers }
+    /// Makes it of what was found; of Docker's archive with the manifest that bake writes.
+    fn of(origin: Origin, found: Found) -> Self {
+        let Found { manifest, config_bytes, config, layers } = found;
+        let manifest = manifest.unwrap_or_else(|| {
+            let made = layers.iter().filter_map(Layer::descriptor).collect();
+            let size = config_bytes.len() as u64;
+            let named = Descriptor::new(image::MEDIA_CONFIG, Digest::of(&config_bytes), size);
+            let manifest = Manifest::new(named, made);
+            FoundManifest { bytes: manifest.to_json(), manifest, ours: true }
+        });
+        let digest = Digest::of(&manifest.bytes);
+        Self { origin, digest, manifest, config_bytes, config, layers }
     }
 
-    /// Reads it from the files that keep it.
+    /// Finds it in the files that keep it.
     fn in_files(
         job: &JobContext<'_>,
         cache: &StepCache,
-        origin: Origin,
+        path: &Path,
+        named: Option<&str>,
         platform: &Platform,
         pinned: Option<&Digest>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Found, Error> {
         let staging = job.store.staging()?;
-        let files = Files::open(&origin.path, staging.dir())?;
-        let gone =
-            |pinned: &Digest| Err(Error::Gone { path: origin.path.clone(), pinned: *pinned });
-        let named = origin.named.as_deref();
-        let Found { manifest, config_bytes, config, layers } = match pinned {
-            _ if !files.is_oci()? => docker::find(&files, named)?,
-            None => oci::find(&files, named, platform)?,
-            Some(pinned) => match oci::by_digest(&files, pinned)? {
-                Some(descriptor) => oci::image(&files, &descriptor, platform)?,
-                None => return gone(pinned),
-            },
-        };
-        let (manifest, bytes, layers) = match manifest {
-            Some(FoundManifest { manifest, bytes, .. }) => (manifest, bytes, layers),
-            None => {
-                // What its manifest says is known when its layers have been read.
-                let origin = &origin.path;
-                let copier = Copier::new(job, &staging, origin, "base", layers.iter());
-                let copy = |layer: &Layer| copier.copy(layer, files.reader(&layer.path)?);
-                let made = layers.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
-                for (layer, made) in layers.iter().zip(&made) {
-                    cache.keep_layer(&made.digest, &layer.diff_id, &staging)?;
-                }
-                let size = config_bytes.len() as u64;
-                let named = Digest::of(&config_bytes);
-                let config = Descriptor::new(image::MEDIA_CONFIG, named, size);
-                let manifest = Manifest::new(config, made);
-                let bytes = manifest.to_json();
-                (manifest, bytes, layers)
+        let files = Files::open(path, staging.dir())?;
+        if !files.is_oci()? {
+            let mut found = docker::find(&files, named)?;
+            // What its manifest says is known when its layers have been read.
+            let copier = Copier::new(job, &staging, path, "base", found.layers.iter());
+            let copy = |layer: &Layer| copier.copy(layer, files.reader(&layer.path)?);
+            let made = found.layers.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
+            drop(copier);
+            for (layer, made) in found.layers.iter_mut().zip(made) {
+                cache.keep_layer(&made.digest, &layer.diff_id, &staging)?;
+                layer.is(&made);
             }
-        };
-        let digest = Digest::of(&bytes);
-        if let Some(pinned) = pinned.filter(|pinned| **pinned != digest) {
-            return gone(pinned);
+            return Ok(found);
         }
-        let layers = layers.into_iter().zip(&manifest.layers).map(|(layer, descriptor)| Layer {
-            expected: Some((descriptor.digest, descriptor.size)),
-            ..layer
-        });
-        let layers = layers.collect();
+        let Some(pinned) = pinned else { return oci::find(&files, named, platform) };
+        match oci::by_digest(&files, pinned)? {
+            Some(descriptor) => oci::image(&files, &descriptor, platform),
+            None => Err(Error::Gone { path: path.to_owned(), pinned: *pinned }),
+        }
+    }
+
+    /// Keeps manifest and config in the cache.
+    fn keep(&self, cache: &StepCache) -> Result<(), Error> {
+        let (manifest, config) = (self.manifest.bytes.clone(), self.config_bytes.clone());
         // Both are JSON.
-        if let (Ok(text), Ok(config)) = (String::from_utf8(bytes), String::from_utf8(config_bytes))
-        {
-            let media_type = manifest.media_type.clone().unwrap_or_default();
-            cache.keep_image(&CachedImage::new(media_type, text, config))?;
-        }
-        Ok(Self::of(origin, digest, manifest, config, layers))
+        let (Ok(text), Ok(config)) = (String::from_utf8(manifest), String::from_utf8(config))
+        else {
+            return Ok(());
+        };
+        let media_type = self.manifest.manifest.media_type.clone().unwrap_or_default();
+        Ok(cache.keep_image(&CachedImage::new(media_type, text, config))?)
     }
 
     /// Notes that a layout has another image by now than the one that is used. Only what costs
     /// nothing is looked at.
     fn warn_of_another(&self, job: &JobContext<'_>, platform: &Platform) {
-        let Origin { path, named } = &self.origin;
+        let Origin::Files { path, named } = &self.origin else { return };
         let now = || -> Result<Option<Digest>, Error> {
             if !path.is_dir() {
                 return Ok(None);
@@ -184,32 +217,34 @@ impl Image {
     /// Returns its layers, the lowest first.
     #[must_use]
     pub fn layers(&self) -> Vec<(Blob, Compression)> {
-        let blob = |(layer, descriptor): &(Layer, Descriptor)| {
-            let Descriptor { digest, size, .. } = descriptor;
-            let blob = Blob { diff_id: layer.diff_id, digest: *digest, size: *size, tar_size: 0 };
-            // Every manifest that was read has types that are known.
-            (blob, layer.how.unwrap_or(how(descriptor)))
+        let blob = |layer: &Layer| {
+            let (digest, size) = layer.expected?;
+            let blob = Blob { diff_id: layer.diff_id, digest, size, tar_size: 0 };
+            Some((blob, layer.how?))
         };
-        self.layers.iter().map(blob).collect()
+        // All of both are known by now.
+        self.layers.iter().filter_map(blob).collect()
+    }
+
+    /// Returns how a manifest of ours names its layers, the lowest first.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = Descriptor> {
+        self.layers.iter().filter_map(Layer::descriptor)
     }
 
     /// Puts all its layers into `staging`, each checked: those that the cache does not have come
-    /// from the published blobs, or from where the image comes from.
+    /// from the published blobs, or from where the image comes from. `task`: what is done, for the
+    /// display of progress.
     ///
     /// # Errors
     /// Where one cannot be had, or is not what the image says of it.
-    pub fn fetch(&self, job: &JobContext<'_>, staging: &Staging) -> Result<(), Error> {
+    pub fn fetch(
+        &self,
+        job: &JobContext<'_>,
+        staging: &Staging,
+        task: &'static str,
+    ) -> Result<(), Error> {
         let cache = job.store.step_cache()?;
-        let missing = |cache: &StepCache| -> Result<Vec<usize>, Error> {
-            let mut missing = vec![];
-            for (at, (layer, Descriptor { digest, size, .. })) in self.layers.iter().enumerate() {
-                if !cache.layer(digest, *size, &layer.diff_id, staging)? {
-                    missing.push(at);
-                }
-            }
-            Ok(missing)
-        };
-        if missing(&cache)?.is_empty() {
+        if self.missing(&cache, staging)?.is_empty() {
             return Ok(());
         }
         // Others that stand on it wait, and find what this one has fetched.
@@ -218,69 +253,98 @@ impl Image {
         let Some((_lock, _)) = cache.lock(&name, &stop)? else {
             return Err(job::Error::Interrupted.into());
         };
-        let missing = missing(&cache)?;
-        let layers = missing.iter().map(|at| &self.layers[*at].0);
-        let copier = Copier::new(job, staging, &self.origin.path, "base", layers);
-        let mut files: Option<(Files, Vec<String>)> = None;
-        for at in missing {
-            let (layer, Descriptor { digest, .. }) = &self.layers[at];
-            if !self.take_of_store(job, &cache, &copier, layer, digest)? {
-                let (files, paths) = match &files {
-                    Some(files) => files,
-                    None => files.insert(self.open(staging)?),
-                };
-                let path = paths.get(at).unwrap_or(&layer.path);
-                copier.copy(layer, files.reader(path)?)?;
+        let missing = self.missing(&cache, staging)?;
+        let shown = self.origin.shown();
+        let layers = missing.iter().map(|(_, layer, _)| *layer);
+        let copier = Copier::new(job, staging, &shown, task, layers);
+        let known = |layer: &Layer, blob: &Descriptor| {
+            take_of_store(job, &cache, &copier, layer, &blob.digest)
+        };
+        let keep = |layer: &Layer, blob: &Descriptor| {
+            Ok(cache.keep_layer(&blob.digest, &layer.diff_id, staging)?)
+        };
+        match &self.origin {
+            Origin::Files { path, named } => {
+                let mut files: Option<(Files, Vec<String>)> = None;
+                for (at, layer, blob) in &missing {
+                    if !known(layer, blob)? {
+                        let (files, paths) = match &files {
+                            Some(files) => files,
+                            None => files.insert(self.open(path, named.as_deref(), staging)?),
+                        };
+                        let path = paths.get(*at).unwrap_or(&layer.path);
+                        copier.copy(layer, files.reader(path)?)?;
+                    }
+                    keep(layer, blob)?;
+                }
+                Ok(())
             }
-            cache.keep_layer(digest, &layer.diff_id, staging)?;
+            Origin::Registry { name, options } => {
+                let repository = repository(job, name, options);
+                let layers: Vec<_> =
+                    missing.iter().map(|(_, layer, blob)| (*layer, blob)).collect();
+                remote::fetch(&repository, &copier, &layers, &known, &keep)
+            }
         }
-        Ok(())
     }
 
-    /// Takes a layer that is in the store already, where it is what it must be.
-    fn take_of_store(
+    /// Returns the layers that the cache does not have, each once; the others are in `staging`
+    /// then.
+    fn missing(
         &self,
-        job: &JobContext<'_>,
         cache: &StepCache,
-        copier: &Copier<'_>,
-        layer: &Layer,
-        digest: &Digest,
-    ) -> Result<bool, Error> {
-        for path in [cache.blob_path(digest), job.store.blob_path(digest)] {
-            let Ok(file) = File::open(&path) else { continue };
-            match copier.copy(layer, Box::new(file)) {
-                Ok(_) => return Ok(true),
-                Err(Error::Job(error)) => return Err(error.into()),
-                // Damaged: there is another way to get it.
-                Err(_) => {}
+        staging: &Staging,
+    ) -> Result<Vec<(usize, &Layer, Descriptor)>, Error> {
+        let (mut missing, mut seen) = (vec![], BTreeSet::new());
+        for (at, layer) in self.layers.iter().enumerate() {
+            let Some(blob) = layer.descriptor() else { continue };
+            if seen.insert((blob.digest, layer.diff_id))
+                && !cache.layer(&blob.digest, blob.size, &layer.diff_id, staging)?
+            {
+                missing.push((at, layer, blob));
             }
         }
-        Ok(false)
+        Ok(missing)
     }
 
     /// Opens the files that keep it; returns also where in them its layers are.
-    fn open(&self, staging: &Staging) -> Result<(Files, Vec<String>), Error> {
-        let files = Files::open(&self.origin.path, staging.dir())?;
-        if files.is_oci()? {
-            let paths = self.layers.iter().map(|(_, one)| oci::path(&one.digest)).collect();
-            return Ok((files, paths));
-        }
-        let found = docker::find(&files, self.origin.named.as_deref())?;
-        let paths = found.layers.into_iter().map(|layer| layer.path).collect();
-        Ok((files, paths))
-    }
-
-    /// Where it comes from.
-    #[must_use]
-    pub fn origin(&self) -> &Path {
-        &self.origin.path
+    fn open(
+        &self,
+        path: &Path,
+        named: Option<&str>,
+        staging: &Staging,
+    ) -> Result<(Files, Vec<String>), Error> {
+        let files = Files::open(path, staging.dir())?;
+        let layers = match files.is_oci()? {
+            true => return Ok((files, vec![])),
+            false => docker::find(&files, named)?.layers,
+        };
+        Ok((files, layers.into_iter().map(|layer| layer.path).collect()))
     }
 }
 
-fn how(descriptor: &Descriptor) -> Compression {
-    match descriptor.media_type.as_str() {
-        image::MEDIA_LAYER_GZIP => Compression::Gzip,
-        image::MEDIA_LAYER_ZSTD => Compression::Zstd,
-        _ => Compression::None,
+/// Makes the repository of an image; the end of the job ends what is asked of it.
+fn repository(job: &JobContext<'_>, name: &RemoteName, options: &Options) -> Repository {
+    let cancel = job.cancel.clone();
+    Repository::new(name, &Options { stop: Arc::new(move || cancel.fired()), ..options.clone() })
+}
+
+/// Takes a layer that is in the store already, where it is what it must be.
+fn take_of_store(
+    job: &JobContext<'_>,
+    cache: &StepCache,
+    copier: &Copier<'_>,
+    layer: &Layer,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    for path in [cache.blob_path(digest), job.store.blob_path(digest)] {
+        let Ok(file) = File::open(&path) else { continue };
+        match copier.copy(layer, Box::new(file)) {
+            Ok(_) => return Ok(true),
+            Err(Error::Job(error)) => return Err(error.into()),
+            // Damaged: there is another way to get it.
+            Err(_) => {}
+        }
     }
+    Ok(false)
 }

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::files;
 use crate::image::Platform;
 use crate::job;
+use crate::registry;
 use crate::store;
 use crate::trial;
 
@@ -55,7 +56,7 @@ pub enum Error {
         pinned: Digest,
     },
     /// It is for another platform than what is built on it.
-    #[error("{} is for {found}, and this build is for {wanted}", path.display())]
+    #[error("{} is for {found}, not for {wanted}", path.display())]
     Platform {
         /// The directory or archive.
         path: PathBuf,
@@ -64,6 +65,9 @@ pub enum Error {
         /// What is built.
         wanted: Platform,
     },
+    /// The registry does not give it.
+    #[error(transparent)]
+    Registry(registry::Error),
     /// The store, the machine, or the person ended it.
     #[error(transparent)]
     Job(#[from] job::Error),
@@ -81,8 +85,15 @@ impl Error {
             Self::Gone { .. } => {
                 vec!["`bake lock --update` takes what the name means now".to_owned()]
             }
+            Self::Registry(error) => error.hint().into_iter().collect(),
             _ => vec![],
         }
+    }
+
+    /// Whether what failed is outside of this host.
+    #[must_use]
+    pub fn is_network(&self) -> bool {
+        matches!(self, Self::Registry(error) if error.is_network())
     }
 }
 

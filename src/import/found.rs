@@ -4,6 +4,8 @@ use super::error::Error;
 use crate::digest::Digest;
 use crate::image::{Descriptor, ImageConfig, Manifest, Platform, judge_config};
 use crate::layer::Compression;
+use crate::plan::config::media_type;
+use crate::trial::compression;
 
 /// An image that was found.
 pub(super) struct Found {
@@ -34,6 +36,20 @@ pub(super) struct Layer {
     pub(super) how: Option<Compression>,
     /// What the config says of its tar.
     pub(super) diff_id: Digest,
+}
+
+impl Layer {
+    /// Returns how a manifest names it, where that is known.
+    pub(super) fn descriptor(&self) -> Option<Descriptor> {
+        let ((digest, size), how) = (self.expected?, self.how?);
+        Some(Descriptor::new(media_type(how), digest, size))
+    }
+
+    /// Takes note of what it was found to be.
+    pub(super) fn is(&mut self, found: &Descriptor) {
+        self.expected = Some((found.digest, found.size));
+        self.how = compression(&found.media_type);
+    }
 }
 
 /// What keeps the small blobs of images: manifests, indexes and configs.

@@ -17,6 +17,7 @@ mod files;
 mod found;
 mod layer;
 mod oci;
+mod remote;
 
 use std::path::Path;
 
@@ -24,9 +25,10 @@ use self::files::Files;
 use self::found::{Found, FoundManifest, Layer};
 use self::layer::Copier;
 use crate::digest::Digest;
-use crate::image::{self, Descriptor, Manifest, Platform, Reference};
+use crate::image::{self, Descriptor, ImageConfig, Manifest, Platform, Reference, RemoteName};
 use crate::job::{self, JobContext};
-use crate::store::Published;
+use crate::registry::Options;
+use crate::store::{Published, Staging};
 use crate::trial::{self, Finished, Tests};
 
 pub use cached::{Image, Origin};
@@ -64,31 +66,72 @@ pub fn import(
         false => docker::find(&files, wanted)?,
     };
     let Found { manifest, config_bytes, config, layers } = found;
-    let (config_digest, config_size) = staging.put(&config_bytes)?;
     let copier = Copier::new(job, &staging, files.path(), "import", layers.iter());
     let copy = |layer: &Layer| copier.copy(layer, files.reader(&layer.path)?);
-    let descriptors = layers.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
+    let made = layers.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
     drop(copier);
-    let ours = manifest.filter(|one| one.ours);
-    let (manifest, bytes) = match ours {
-        Some(FoundManifest { manifest, bytes, .. }) => (manifest, bytes),
+    publish(job, &staging, &config_bytes, &config, (manifest.as_ref(), made), reference)
+}
+
+/// Brings an image of a registry into the store as `reference` (a name and a version): the one for
+/// `platform`, where it is of several.
+///
+/// # Errors
+/// Where it cannot be had, or is not what it says; nothing is published then.
+pub fn pull(
+    job: &JobContext<'_>,
+    name: &RemoteName,
+    options: &Options,
+    platform: &Platform,
+    reference: Reference,
+) -> Result<Imported, Error> {
+    let origin = Origin::Registry { name: name.clone(), options: Box::new(options.clone()) };
+    let image = Image::find(job, origin, platform, None)?;
+    if let Ok(there) = job.store.resolve(&reference)
+        && there.manifest.digest == image.digest
+    {
+        let platform = found::platform(&image.config);
+        return Ok(Imported { digest: image.digest, already: true, platform });
+    }
+    let staging = job.store.staging()?;
+    image.fetch(job, &staging, "pull")?;
+    let made = image.descriptors().collect();
+    let manifest = (Some(&image.manifest), made);
+    publish(job, &staging, &image.config_bytes, &image.config, manifest, reference)
+}
+
+/// Publishes an image, all layers of which are in `staging`. `manifest`: its own, if it has one,
+/// and how the manifest that is written instead names its layers, where the own one is of another
+/// form than ours.
+fn publish(
+    job: &JobContext<'_>,
+    staging: &Staging,
+    config_bytes: &[u8],
+    config: &ImageConfig,
+    manifest: (Option<&FoundManifest>, Vec<Descriptor>),
+    reference: Reference,
+) -> Result<Imported, Error> {
+    let (config_digest, config_size) = staging.put(config_bytes)?;
+    let (found, layers) = manifest;
+    let (manifest, bytes) = match found.filter(|found| found.ours) {
+        Some(FoundManifest { manifest, bytes, .. }) => (manifest.clone(), bytes.clone()),
         None => {
-            let config = Descriptor::new(image::MEDIA_CONFIG, config_digest, config_size);
-            let manifest = Manifest::new(config, descriptors);
+            let named = Descriptor::new(image::MEDIA_CONFIG, config_digest, config_size);
+            let manifest = Manifest::new(named, layers);
             let bytes = manifest.to_json();
             (manifest, bytes)
         }
     };
     let (digest, size) = staging.put(&bytes)?;
-    let platform = found::platform(&config);
+    let platform = found::platform(config);
     let descriptor =
         Descriptor::new(image::MEDIA_MANIFEST, digest, size).with_platform(platform.clone());
     let finished = Finished {
-        staging: &staging,
+        staging,
         reference,
         descriptor,
         manifest: &manifest,
-        config: &config,
+        config,
         tests: &Tests::default(),
         context: job,
         logs: staging.dir(),

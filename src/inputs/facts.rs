@@ -31,6 +31,8 @@ pub struct Facts {
     pub requests: Vec<Vec<Digest>>,
     /// What the lock file does not pin yet, as people call it; empty: everything is pinned.
     pub missing: Vec<String>,
+    /// The base is among these. What it is is known all the same.
+    base_missing: bool,
     /// The key of the build, given the lock as it was read.
     pub key: Digest,
     /// The rows of the build's table but for those of its steps.
@@ -63,6 +65,12 @@ impl Facts {
     /// Whether the lock pins everything this recipe needs.
     pub fn complete(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    /// Whether all is known that the lock file has to pin: nothing is missing but, perhaps, the
+    /// base.
+    pub fn known(&self) -> bool {
+        self.missing.len() == usize::from(self.base_missing)
     }
 
     /// Returns the table of the base.
@@ -267,6 +275,7 @@ pub fn gather(from: &Sources<'_>) -> Result<Facts, StepError> {
             None => "the base".to_owned(),
         });
     }
+    let base_missing = !missing.is_empty();
     let mut below = base.holds;
     let (mut requests, mut steps) = (vec![], vec![]);
     for (at, node) in plan.nodes.iter().enumerate() {
@@ -327,6 +336,7 @@ pub fn gather(from: &Sources<'_>) -> Result<Facts, StepError> {
     let mut facts = Facts {
         requests,
         missing,
+        base_missing,
         key: Digest::of(b""),
         table,
         common,

@@ -205,10 +205,11 @@ pub(crate) const BASE: Section = Section {
     effect: Effect::All,
 };
 
-const OCI_DOC: &str = "An image that another tool keeps, as skopeo, podman, buildah, docker and \
-    umoci write it: the directory of an OCI layout, an oci-archive or a docker-archive (compressed \
-    ones too), relative to the context; it starts with `./`, `../` or `/`. Pinned by digest in the \
-    lock file. Example: `./layout`.";
+const OCI_DOC: &str = "An image of a registry, or one that another tool keeps in files, pinned by \
+    digest in the lock file. What starts with `./`, `../` or `/` is the directory of an OCI \
+    layout, an oci-archive or a docker-archive (compressed ones too), relative to the context. \
+    Examples: \
+    `registry.example/team/base:3`, `./layout`.";
 
 const NAMED_DOC: &str = "For `oci`. Which image of it, where there are several: its name there. \
     Example: `debian:12`.";

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use crate::schema::{Command, Diagnostic};
 pub use model::{
     Base, BaseKind, Broken, Compression, Config, Debian, Drift, Healthcheck, Image, Inputs, Modes,
-    Oci, Output, Recipe, Right, Stage, Value, Variant,
+    Oci, OciSource, Output, Recipe, Right, Stage, Value, Variant,
 };
 
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.

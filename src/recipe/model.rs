@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::Reference;
-use crate::schema::{Command, Diagnostic};
+use crate::image::{Reference, RemoteName};
+use crate::schema::{Command, Diagnostic, is_oci_path};
 use crate::step::{Lowered, LoweredTest};
 
 /// A variable's value.
@@ -216,17 +216,32 @@ pub enum BaseKind {
 /// `[base] oci`, or what a step takes files from: an image that another tool keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Oci {
-    /// As written: a directory or an archive, relative to the context.
+    /// As written.
     pub from: String,
-    /// Which image, where there are several.
+    /// What that means.
+    pub source: OciSource,
+    /// Which image of an archive or a layout, where there are several.
     pub named: Option<String>,
 }
 
+/// Where an image of another tool is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OciSource {
+    /// A directory or an archive, relative to the context.
+    Path(PathBuf),
+    /// A registry.
+    Registry(RemoteName),
+}
+
 impl Oci {
-    /// Returns the path of the directory or archive.
+    /// Returns the image that the text `from` of a recipe means, which has been checked.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        Path::new(&self.from)
+    pub fn new(from: String, named: Option<String>) -> Option<Self> {
+        let source = match is_oci_path(&from) {
+            true => OciSource::Path(from.strip_prefix("./").unwrap_or(&from).into()),
+            false => OciSource::Registry(from.parse().ok()?),
+        };
+        Some(Self { from, source, named })
     }
 }
 

@@ -14,9 +14,9 @@ use super::challenge::{Scheme, scheme};
 use super::credential;
 use super::error::Error;
 use super::failure::Failure;
-use super::name::RemoteName;
 use super::secret::{Credential, Secret};
 use super::transport::{Answer, Payload, Problem, Transport};
+use crate::image::RemoteName;
 
 /// Longest answer of a token service.
 const LARGEST: u64 = 1 << 20;

@@ -12,9 +12,9 @@ use super::auth::{Auth, Scope};
 use super::backoff::Backoff;
 use super::error::Error;
 use super::failure::Failure;
-use super::name::RemoteName;
 use super::options::{Limits, Options};
 use super::transport::{Answer, Payload, Problem, Transport};
+use crate::image::RemoteName;
 
 /// Bytes of an error's body that are read.
 const ERROR_BYTES: u64 = 64 << 10;

@@ -16,9 +16,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::error::Error;
 use super::helper;
-use super::name::{DOCKER_HUB, RemoteName};
 use super::options::Stop;
 use super::secret::{Credential, Secret};
+use crate::image::{DOCKER_HUB, RemoteName};
 
 /// Largest file of credentials.
 const LARGEST: u64 = 4 << 20;

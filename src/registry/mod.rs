@@ -24,7 +24,6 @@ mod credential;
 mod error;
 mod failure;
 mod helper;
-mod name;
 mod options;
 mod repository;
 mod secret;
@@ -32,6 +31,5 @@ mod transport;
 
 pub use error::Error;
 pub use failure::Failure;
-pub use name::{BadName, RemoteName};
 pub use options::{Limits, Options, Stop};
 pub use repository::{Document, Repository};

@@ -11,12 +11,12 @@ use super::auth::Scope;
 use super::client::{Client, Request, Trouble};
 use super::error::Error;
 use super::failure::Failure;
-use super::name::RemoteName;
 use super::options::{Limits, Options};
 use super::transport::{Answer, Payload};
 use crate::digest::{Digest, Hasher};
 use crate::image::{
-    Descriptor, Kind, MEDIA_DOCKER_INDEX, MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_MANIFEST, kind,
+    Descriptor, Kind, MEDIA_DOCKER_INDEX, MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_MANIFEST,
+    RemoteName, kind,
 };
 
 /// Largest manifest (distribution-spec, "Pushing Manifests": what registries have to take).

@@ -20,8 +20,8 @@ use ureq::{Agent, Body, SendBody};
 
 use super::error::Error;
 use super::failure::Failure;
-use super::name::{DOCKER_HUB, RemoteName, host_of};
 use super::options::{Limits, Options};
+use crate::image::{DOCKER_HUB, RemoteName, host_of};
 use crate::threads;
 use crate::web::{self, Public, Remembering};
 

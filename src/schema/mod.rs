@@ -10,7 +10,7 @@ mod key;
 mod mistake;
 mod value;
 
-pub(crate) use check::{Check, duration, sha256};
+pub(crate) use check::{Check, duration, is_oci_path, sha256};
 pub use diagnostic::Diagnostic;
 pub(crate) use diagnostic::{Mistakes, Source};
 pub(crate) use fields::{Checked, Field, Fields, Located, Placed};

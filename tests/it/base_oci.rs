@@ -35,7 +35,7 @@ fn digest(run: &Run) -> String {
 
 /// A lab with an image of a tiny root as `oci.tar`, `docker.tar` and the directory `layout`; the
 /// store knows nothing of it.
-fn lab() -> Option<Lab> {
+pub(crate) fn lab() -> Option<Lab> {
     if !tier::sandbox() {
         return None;
     }
@@ -65,7 +65,7 @@ fn untar(lab: &Lab, archive: &str, to: &str) {
 }
 
 /// The manifest of a stored image.
-fn manifest(lab: &Lab, image: &str) -> serde_json::Value {
+pub(crate) fn manifest(lab: &Lab, image: &str) -> serde_json::Value {
     let shown = good(lab.bake(["show", image, "--json"])).out;
     let digest = shown.split("sha256:").nth(1).expect("a digest")[..64].to_owned();
     let bytes = fs::read(lab.path("store/blobs/sha256").join(digest)).expect("a blob");
@@ -73,7 +73,7 @@ fn manifest(lab: &Lab, image: &str) -> serde_json::Value {
 }
 
 /// The manifest that a layout names.
-fn manifest_of(lab: &Lab, layout: &str) -> (Digest, Manifest) {
+pub(crate) fn manifest_of(lab: &Lab, layout: &str) -> (Digest, Manifest) {
     let index = fs::read(lab.path(layout).join("index.json")).expect("an index");
     let digest = Index::parse(&index).expect("an index").manifests[0].digest;
     let bytes = fs::read(lab.path(layout).join("blobs/sha256").join(digest.hex()));
@@ -292,7 +292,7 @@ fn lies_are_refused_with_their_line() {
                 let config = at.put(MEDIA_CONFIG, &config.to_json());
                 at.index(vec![at.manifest(&Manifest::new(config, vec![layer]))]);
             },
-            "is for linux/s390x, and this build is for linux/",
+            "is for linux/s390x, not for linux/",
         ),
         (
             "platform",
@@ -457,7 +457,8 @@ fn where_an_image_is_has_one_notation() {
     };
     wrong(&on("oci-archive:x.tar", ""), &["\"./x.tar\"", "named"]);
     wrong(&on("docker-archive:/x.tar", ""), &["\"/x.tar\""]);
-    wrong(&on("layout", ""), &["\"./layout\""]);
+    wrong(&on("r.example/App:1", ""), &["names no image", "`./`"]);
+    wrong(&on("https://r.example/app:1", ""), &["without https://"]);
     wrong(&format!("{HEAD}[base]\nscratch = true\nnamed = \"x\"\n"), &["goes with `oci` only"]);
     let step = "[base]\nscratch = true\n[[step]]\ncopy = \"/x\"\nto = \"/x\"\n";
     wrong(&format!("{HEAD}{step}from = {{}}\n"), &["what the files are taken from"]);

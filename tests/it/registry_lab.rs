@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bake::digest::Digest;
-use bake::image::{Config, Descriptor, ImageConfig, MEDIA_LAYER, Manifest, Platform};
-use bake::registry::{Limits, Options, RemoteName, Repository};
+use bake::image::{Config, Descriptor, ImageConfig, MEDIA_LAYER, Manifest, Platform, RemoteName};
+use bake::registry::{Limits, Options, Repository};
 
 /// A request.
 #[derive(Debug, Clone)]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::registry::RegistryArgs;
 use super::value;
+use crate::image::Platform;
 use crate::trial::{Publish, Volume};
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -167,6 +169,21 @@ pub(crate) struct ImportArgs {
     /// Which image of SOURCE, where there are several: its name there
     #[arg(long, value_name = "NAME")]
     pub(crate) named: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct PullArgs {
+    /// Image in a registry: `host[:port]/name[:tag][@sha256:…]`; without a host Docker Hub's
+    #[arg(value_name = "REMOTE")]
+    pub(crate) source: String,
+    /// `name:version` that it gets [default: its name and tag there]
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Platform, of an image for several, such as `linux/arm64` [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -2,6 +2,7 @@
 
 pub(super) mod image;
 pub(super) mod recipe;
+pub(super) mod registry;
 mod value;
 
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
 use self::image::{
     DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, ListArgs,
-    PromoteArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs, VerifyArgs,
+    PromoteArgs, PullArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs, VerifyArgs,
 };
 use self::recipe::{BuildArgs, ExplainArgs, FmtArgs, LockArgs, NewArgs, RecipeArgs, ShellArgs};
 use crate::ui::{ColorChoice, ProgressChoice};
@@ -162,6 +163,15 @@ pub(crate) enum Command {
     ///
     /// Example: bake import debian.tar debian:12
     Import(ImportArgs),
+    /// Bring an image of a registry into the store
+    ///
+    /// Layers that the store has are not fetched; every digest, size and layer is checked while it
+    /// comes. The image is a version like any other, whose content never changes: pulling a tag
+    /// again that has moved is refused under the same version. Credentials are those of podman and
+    /// docker. Signatures and attestations are not pulled.
+    ///
+    /// Example: bake pull registry.example/web:2.0.0 web:2.0.0
+    Pull(PullArgs),
     /// List the published versions
     List(ListArgs),
     /// Show what a version is made of

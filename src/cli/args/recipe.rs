@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::registry::RegistryArgs;
 use super::value;
 use crate::recipe;
 
@@ -129,6 +130,8 @@ pub(crate) struct MirrorArgs {
     /// $BAKE_NETWORK_TIMEOUT, else 30s]
     #[arg(long, value_name = "TIME", value_parser = recipe::duration)]
     pub(crate) network_timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

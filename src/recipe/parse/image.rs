@@ -13,7 +13,7 @@ pub(crate) fn oci(fields: &Fields) -> Option<Oci> {
         Some(_) => Some(fields.text("named")?),
         None => None,
     };
-    Some(Oci { from: fields.text("oci")?, named })
+    Oci::new(fields.text("oci")?, named)
 }
 
 impl Reader<'_> {

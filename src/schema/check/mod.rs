@@ -20,6 +20,7 @@ use super::mistake::Mistake;
 
 pub(crate) use account::mode;
 pub(crate) use duration::duration;
+pub(crate) use name::is_oci_path;
 pub(crate) use system::sha256;
 
 /// The kinds of text.
@@ -176,9 +177,9 @@ impl Check {
             Check::ImageVersion => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
-            Check::OciSource => Some(r"^\.{0,2}/|\{\{"),
             Check::Filled
             | Check::Ignore
+            | Check::OciSource
             | Check::Line
             | Check::Word
             | Check::Package

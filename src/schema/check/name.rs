@@ -1,7 +1,7 @@
 //! Names of images, versions and stages.
 
 use super::text::line;
-use crate::image::Reference;
+use crate::image::{Reference, RemoteName};
 use crate::schema::mistake::{Mistake, quote};
 
 pub(super) fn image_name(text: &str) -> Result<(), Mistake> {
@@ -112,29 +112,39 @@ pub(super) fn stage_name(text: &str) -> Result<(), Mistake> {
     })
 }
 
-/// What other tools write before the place of an image.
-const TRANSPORTS: &[&str] =
-    &["oci:", "oci-archive:", "docker-archive:", "dir:", "docker://", "containers-storage:"];
+/// What other tools write before the place of an image in files.
+const TRANSPORTS: &[&str] = &["oci:", "oci-archive:", "docker-archive:", "dir:"];
+
+/// Whether a text that says where an image is names files; else it names an image of a registry.
+pub(crate) fn is_oci_path(text: &str) -> bool {
+    ["./", "../", "/"].iter().any(|start| text.starts_with(start))
+}
 
 pub(super) fn oci_source(text: &str) -> Result<(), Mistake> {
     line(text)?;
-    if ["./", "../", "/"].iter().any(|start| text.starts_with(start)) {
+    if is_oci_path(text) {
         return Ok(());
     }
-    let mistake = Mistake::new(format!("{} is not where an image is", quote(text)));
-    let place = TRANSPORTS.iter().find_map(|one| text.strip_prefix(one));
-    if let Some(place) = place {
+    if let Some(place) = TRANSPORTS.iter().find_map(|one| text.strip_prefix(one)) {
         let place = match place.starts_with(['/', '.']) {
             true => place.to_owned(),
             false => format!("./{place}"),
         };
-        return Err(mistake
+        return Err(Mistake::new(format!("{} is not where an image is", quote(text)))
             .label("what it is, is seen by what is in it")
             .help(format!("write {}; `named` says which image of several", quote(&place))));
     }
-    Err(mistake
-        .label("a path starts with `./`, `../` or `/`")
-        .help(format!("for a directory or an archive write {}", quote(&format!("./{text}")))))
+    text.parse::<RemoteName>().map(|_| ()).map_err(|error| {
+        let error: &dyn std::error::Error = &error;
+        let why = error.source().map(ToString::to_string);
+        let mistake = Mistake::new(error.to_string());
+        let help = "a registry is written host[:port]/name[:tag][@sha256:…]; a path starts with \
+            `./`, `../` or `/`";
+        match why {
+            Some(why) => mistake.label(why).help(help),
+            None => mistake.help(help),
+        }
+    })
 }
 
 pub(super) fn image_reference(text: &str) -> Result<(), Mistake> {

@@ -8,11 +8,11 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use super::reference::{BadReference, Reference};
 use crate::digest::Digest;
-use crate::image::{BadReference, Reference};
 
 /// The registry that is meant where none is named.
-pub(super) const DOCKER_HUB: &str = "docker.io";
+pub const DOCKER_HUB: &str = "docker.io";
 
 /// A repository in a registry, perhaps a tag or a manifest in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,7 @@ pub struct RemoteName {
 /// Why a text names nothing in a registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BadName {
+pub enum BadRemoteName {
     /// It is for another program, or another transport.
     #[error("{text:?} is not in a registry (written host[:port]/name[:tag], without {scheme}://)")]
     Scheme {
@@ -62,9 +62,9 @@ impl RemoteName {
     ///
     /// # Errors
     /// Where `tag` is none.
-    pub fn with_tag(&self, tag: &str) -> Result<Self, BadName> {
+    pub fn with_tag(&self, tag: &str) -> Result<Self, BadRemoteName> {
         Reference::new(&self.repository, tag)
-            .map_err(|source| BadName::Image { text: format!("{self}:{tag}"), source })?;
+            .map_err(|source| BadRemoteName::Image { text: format!("{self}:{tag}"), source })?;
         Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
     }
 
@@ -84,7 +84,7 @@ impl RemoteName {
 }
 
 /// Returns the host of `host[:port]`, without the brackets of an IPv6 address.
-pub(super) fn host_of(authority: &str) -> &str {
+pub fn host_of(authority: &str) -> &str {
     if let Some(rest) = authority.strip_prefix('[') {
         return rest.split(']').next().unwrap_or_default();
     }
@@ -105,14 +105,14 @@ impl fmt::Display for RemoteName {
 }
 
 impl FromStr for RemoteName {
-    type Err = BadName;
+    type Err = BadRemoteName;
 
-    fn from_str(text: &str) -> Result<Self, BadName> {
+    fn from_str(text: &str) -> Result<Self, BadRemoteName> {
         let plain = text.strip_prefix("docker://").unwrap_or(text);
         if let Some((scheme, rest)) = plain.split_once("://") {
             // A password that somebody put into a URL is not shown.
             let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-            return Err(BadName::Scheme { text: rest.to_owned(), scheme: scheme.to_owned() });
+            return Err(BadRemoteName::Scheme { text: rest.to_owned(), scheme: scheme.to_owned() });
         }
         let (registry, path) = match plain.split_once('/') {
             Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) => {
@@ -127,7 +127,7 @@ impl FromStr for RemoteName {
         };
         // What is left is written as an image is named everywhere else; only that it has no
         // channels.
-        let image = |source| BadName::Image { text: text.to_owned(), source };
+        let image = |source| BadRemoteName::Image { text: text.to_owned(), source };
         let reference: Reference = path.parse().map_err(image)?;
         if let Some(channel) = reference.channel {
             return Err(image(BadReference::Digest { digest: channel }));
@@ -139,10 +139,10 @@ impl FromStr for RemoteName {
     }
 }
 
-fn check_host(authority: &str) -> Result<(), BadName> {
+fn check_host(authority: &str) -> Result<(), BadRemoteName> {
     // A password that somebody put before it is not shown.
     let shown = authority.rsplit('@').next().unwrap_or_default();
-    let wrong = |why| BadName::Host { host: shown.to_owned(), why };
+    let wrong = |why| BadRemoteName::Host { host: shown.to_owned(), why };
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(|| wrong("missing ]"))?;
         host.parse::<Ipv6Addr>().map_err(|_| wrong("not an IPv6 address"))?;
