@@ -25,11 +25,14 @@ mod error;
 mod failure;
 mod helper;
 mod options;
+mod push;
 mod repository;
 mod secret;
 mod transport;
+mod upload;
 
 pub use error::Error;
 pub use failure::Failure;
 pub use options::{Limits, Options, Stop};
+pub use push::{Pushed, Source};
 pub use repository::{Document, Repository};

@@ -111,12 +111,21 @@ impl Repository {
         }
     }
 
+    /// Returns it with requests for more than reading.
+    pub(super) fn with_scope(&self, scope: Scope) -> Self {
+        Self { client: Arc::clone(&self.client), scope }
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     fn doing(&self, wanted: &str) -> String {
         format!("read {}", self.what(wanted))
     }
 
     /// Returns how a manifest or a blob is called.
-    fn what(&self, wanted: &str) -> String {
+    pub(super) fn what(&self, wanted: &str) -> String {
         let joint = if wanted.contains(':') { '@' } else { ':' };
         format!("{}{joint}{wanted}", self.client.name.place())
     }

@@ -32,6 +32,12 @@ const REDIRECTS: usize = 5;
 /// used again.
 const DRAINED: u64 = 64 << 10;
 
+/// What can be read from its beginning more than once.
+pub(super) trait Reopen {
+    /// Opens it.
+    fn open(&self) -> io::Result<Box<dyn Read + '_>>;
+}
+
 /// What is sent.
 #[derive(Clone, Copy)]
 pub(super) enum Payload<'a> {
@@ -40,7 +46,7 @@ pub(super) enum Payload<'a> {
     /// Bytes.
     Bytes(&'a [u8]),
     /// So many bytes of what can be opened again for another attempt.
-    Open(&'a (dyn Fn() -> io::Result<Box<dyn Read + 'a>> + Sync), u64),
+    Open(&'a dyn Reopen, u64),
 }
 
 /// An answer of whatever status.
@@ -235,7 +241,7 @@ impl Transport {
                     let doing = "read what is to be sent".to_owned();
                     Problem::Error(Error::Local { doing, source })
                 };
-                let mut reader = open().map_err(local)?;
+                let mut reader = open.open().map_err(local)?;
                 let request = request.header(header::CONTENT_LENGTH, length);
                 let body = SendBody::from_reader(&mut reader);
                 agent.run(request.body(body).map_err(bad)?).map_err(failed)

@@ -70,6 +70,7 @@ mod recipe_schema;
 mod recipe_short;
 mod registry_lab;
 mod registry_pull;
+mod registry_push;
 mod regression;
 mod sandbox_background;
 mod sandbox_end;

@@ -213,6 +213,16 @@ pub(crate) fn quick() -> Options {
     Options { limits, ..Options::default() }
 }
 
+/// Bytes that do not repeat.
+pub(crate) fn bytes(n: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as u8
+    };
+    (0..n).map(|_| next()).collect()
+}
+
 /// The bytes of a manifest over `layers`, with a config of `what`.
 pub(crate) fn manifest(fake: &Fake, repository: &str, layers: &[Descriptor]) -> Vec<u8> {
     let mut config = ImageConfig::new(0, &Platform::linux("amd64"));

@@ -10,17 +10,7 @@ use bake::image::{
 };
 use bake::registry::{Error, Failure, Options, Repository};
 
-use crate::registry_lab::{Fake, Manners, Reply, Seen, manifest, quick};
-
-/// Bytes that do not repeat.
-fn bytes(n: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 33) as u8
-    };
-    (0..n).map(|_| next()).collect()
-}
+use crate::registry_lab::{Fake, Manners, Reply, Seen, bytes, manifest, quick};
 
 fn pull(repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>, Error> {
     let (mut out, mut passed) = (vec![], 0);
