@@ -11,6 +11,7 @@ mod content;
 mod error;
 pub mod fat;
 pub mod initrd;
+pub mod machine;
 pub mod table;
 pub mod uki;
 pub mod verity;

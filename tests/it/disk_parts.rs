@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bake::disk::machine::{self, Machine};
 use bake::disk::table::{Architecture, Kind, Partition};
 use bake::disk::{Content, Error, Sparse, fat, table, uki, verity};
 use uuid::Uuid;
@@ -334,4 +335,109 @@ fn a_stub_that_is_none_is_refused() {
     let taken = (optional + 112 + 40) as u32;
     full[optional + 60..optional + 64].copy_from_slice(&taken.to_le_bytes());
     assert!(matches!(write(&full), Err(Error::Stub("has no room for more sections"))));
+}
+
+fn a_machine(root: &File, checked: bool) -> Machine<'_> {
+    Machine {
+        label: "web_2.0.0".to_owned(),
+        architecture: Architecture::Amd64,
+        seed: std::array::from_fn(|n| n as u8),
+        time: 1_700_000_000,
+        root,
+        root_size: root.metadata().expect("our own file").len(),
+        root_kind: "erofs",
+        checked,
+        stub: stub(10),
+        kernel: noise(2_000_000),
+        release: "6.1.0-test".to_owned(),
+        initrd: noise(1_000_000),
+        os_release: b"ID=debian\n".to_vec(),
+        command_line: "console=ttyS0".to_owned(),
+        size: None,
+        esp: None,
+    }
+}
+
+#[test]
+fn tools_a_disk_holds_what_it_was_made_of() {
+    if !["sgdisk", "sfdisk", "mcopy", "veritysetup", "objcopy"].into_iter().all(tier::tool) {
+        return;
+    }
+    let lab = Lab::new();
+    let root_path = lab.path("root");
+    fs::write(&root_path, noise(700 * 4096)).expect("our own file");
+    let root = File::open(&root_path).expect("our own file");
+    let path = lab.path("disk");
+    let disk = File::create_new(&path).expect("our own file");
+    let made = machine::write(a_machine(&root, true), &disk).expect("a disk");
+    let again = lab.path("again");
+    machine::write(a_machine(&root, true), &File::create_new(&again).expect("our own file"))
+        .expect("a disk");
+    let bytes = fs::read(&path).expect("our own file");
+    assert!(bytes == fs::read(&again).expect("our own file"), "twice, and not the same bytes");
+    assert_eq!(bytes.len() as u64, made.size);
+
+    let shown = path.to_str().expect("UTF-8");
+    assert!(succeeds("sgdisk", &["-v", shown]).contains("No problems found"));
+    let printed = succeeds("sfdisk", &["--json", shown]);
+    let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    let found = printed["partitiontable"]["partitions"].as_array().expect("a list");
+    let names: Vec<&str> = found.iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["esp", "web_2.0.0", "web_2.0.0_verity"]);
+    let part = |n: usize, name: &str| {
+        let number = |key: &str| found[n][key].as_u64().expect("a number") as usize * 512;
+        let out = lab.path(name);
+        fs::write(&out, &bytes[number("start")..][..number("size")]).expect("our own file");
+        out
+    };
+    let (esp, data, tree) = (part(0, "esp"), part(1, "data"), part(2, "tree"));
+    let hash = made.root_hash.expect("it is checked");
+    let hex = hash.iter().map(|n| format!("{n:02x}")).collect::<String>();
+    // By these systemd finds a root and its tree.
+    let ids: String = found[1..].iter().filter_map(|one| one["uuid"].as_str()).collect();
+    assert_eq!(ids.replace('-', "").to_lowercase(), hex);
+    let [esp, data, tree] = [&esp, &data, &tree].map(|path| path.to_str().expect("UTF-8"));
+    assert!(fs::read(data).expect("ours").starts_with(&noise(700 * 4096)));
+    succeeds("veritysetup", &["verify", data, tree, &hex]);
+    let image = lab.path("uki");
+    let image = image.to_str().expect("UTF-8");
+    succeeds("mcopy", &["-i", esp, "::EFI/BOOT/BOOTX64.EFI", image]);
+    let line = lab.path("line");
+    let line = line.to_str().expect("UTF-8");
+    succeeds("objcopy", &["-O", "binary", "-j", ".cmdline", image, line]);
+    let line = fs::read_to_string(line).expect("ours");
+    assert_eq!(line.trim_end_matches('\0'), made.command_line);
+    assert!(
+        line.starts_with(&format!("bake.root=web_2.0.0 bake.fs=erofs bake.verity=700:{hex}:"))
+            && made.command_line.ends_with(" console=ttyS0"),
+        "{line}"
+    );
+
+    // One byte of the root, anywhere, is noticed.
+    let damaged = lab.path("damaged");
+    let mut bad = fs::read(data).expect("ours");
+    bad[123_456] ^= 1;
+    fs::write(&damaged, bad).expect("our own file");
+    let damaged = damaged.to_str().expect("UTF-8");
+    let ran = run(Command::new("veritysetup").args(["verify", damaged, tree, &hex]));
+    assert_ne!(ran.code, 0, "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn a_disk_of_a_given_size_has_it_or_is_refused() {
+    let root = tempfile::tempfile().expect("a file");
+    root.set_len(8 << 20).expect("our own file");
+    let make = |size: Option<u64>, esp: Option<u64>| {
+        let mut machine = a_machine(&root, false);
+        (machine.size, machine.esp) = (size, esp);
+        machine::write(machine, &tempfile::tempfile().expect("a file"))
+    };
+    let least = make(None, None).expect("as small as can be");
+    assert_eq!((least.root_hash, least.size % (1 << 20)), (None, 0));
+    assert!(!least.command_line.contains("verity"), "{}", least.command_line);
+    assert_eq!(make(Some(1 << 30), Some(200 << 20)).expect("a disk").size, 1 << 30);
+    for (size, esp) in [(Some(least.size - (1 << 20)), None), (None, Some(1 << 20))] {
+        let Err(Error::TooSmall { size, needed, .. }) = make(size, esp) else { panic!("it fits") };
+        assert!(needed > size);
+    }
 }

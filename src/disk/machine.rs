@@ -1,0 +1,175 @@
+//! A whole disk of its parts.
+//!
+//! ```text
+//! esp     FAT32: EFI/BOOT/BOOTX64.EFI, the unified kernel image
+//! root    the file system, as it is
+//! verity  its hash tree, if it is checked
+//! ```
+//! The names of the partitions are those that systemd-sysupdate gives to versions
+//! (`NAME_VERSION`, `NAME_VERSION_verity`), so that a second version can lie beside the first.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::content::{Content, Sparse};
+use super::error::{Error, doing};
+use super::table::{ALIGN, Architecture, Kind, Partition};
+use super::{fat, table, uki, verity};
+
+/// What a disk is made of.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// `NAME_VERSION`: what the root's partition is called.
+    pub label: String,
+    /// What it is made for.
+    pub architecture: Architecture,
+    /// From which all identifiers are derived: the digest of the image.
+    pub seed: [u8; 32],
+    /// The time of the files in the boot partition, in seconds since 1970.
+    pub time: i64,
+    /// The root's file system, from its beginning, and its bytes (a multiple of 4096).
+    pub root: &'a File,
+    /// As above.
+    pub root_size: u64,
+    /// The file system: `erofs`, `ext4`.
+    pub root_kind: &'a str,
+    /// Whether it is read-only and each block of it is checked; else it is written to.
+    pub checked: bool,
+    /// systemd's boot stub.
+    pub stub: Vec<u8>,
+    /// The kernel.
+    pub kernel: Vec<u8>,
+    /// The kernel's release.
+    pub release: String,
+    /// The initial RAM disk, compressed as the kernel can.
+    pub initrd: Vec<u8>,
+    /// os-release(5) of the image.
+    pub os_release: Vec<u8>,
+    /// What the person wants on the kernel's command line.
+    pub command_line: String,
+    /// Bytes of the whole disk; none: as few as there can be.
+    pub size: Option<u64>,
+    /// Bytes of the boot partition; none: as few as there can be.
+    pub esp: Option<u64>,
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Bytes of the disk.
+    pub size: u64,
+    /// The whole of the kernel's command line.
+    pub command_line: String,
+    /// The root hash, if the root is checked.
+    pub root_hash: Option<[u8; 32]>,
+}
+
+/// Writes the disk into `out`, an empty file.
+///
+/// # Errors
+/// [`Error::TooSmall`] where it does not fit into the sizes that are asked for, [`Error::Name`],
+/// [`Error::Stub`]; what reading and writing fails with.
+pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
+    let Machine { label, architecture, seed, root, root_size, .. } = machine;
+    let id = |role: &str| identifier(&seed, role);
+    let salt: [u8; 32] = Sha256::new().chain_update(seed).chain_update("salt").finalize().into();
+    let mut tree = vec![];
+    let hash = match machine.checked {
+        true => Some(verity::write(root, root_size, id("verity"), &salt, &mut tree)?),
+        false => None,
+    };
+    let checked = hash.map(|hash| {
+        let blocks = root_size / verity::BLOCK;
+        format!("bake.verity={blocks}:{}:{} systemd.verity=no", hex(&hash), hex(&salt))
+    });
+    // What the person wrote comes last: of the same word twice, the last one counts.
+    let words = [
+        Some(format!("bake.root={label} bake.fs={}", machine.root_kind)),
+        checked,
+        Some(machine.command_line.trim().to_owned()),
+    ];
+    let command_line = words.into_iter().flatten().filter(|word| !word.is_empty());
+    let command_line = command_line.collect::<Vec<_>>().join(" ");
+
+    let section = |name, bytes| uki::Section { name, content: Content::Bytes(bytes) };
+    let sections = [
+        section(".osrel", machine.os_release),
+        section(".cmdline", [command_line.as_bytes(), b"\0"].concat()),
+        section(".uname", machine.release.into_bytes()),
+        section(".initrd", machine.initrd),
+        section(".linux", machine.kernel),
+    ];
+    let mut image =
+        Vec::with_capacity(usize::try_from(uki::size(&machine.stub, &sections)?).unwrap_or(0));
+    uki::write(&machine.stub, &sections, &mut image)?;
+    drop(sections);
+    let program = match architecture {
+        Architecture::Amd64 => "EFI/BOOT/BOOTX64.EFI",
+        Architecture::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
+    };
+    let volume = fat::Volume {
+        label: "ESP".to_owned(),
+        serial: u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]),
+        time: machine.time,
+        files: BTreeMap::from([(program.to_owned(), Content::Bytes(image))]),
+    };
+    let esp = machine.esp.unwrap_or_else(|| fat::least(&volume, ALIGN));
+
+    // Discoverable Partitions Specification: a root and its tree are found by the halves of the
+    // hash.
+    let half = |n: usize| {
+        hash.and_then(|hash| Some(Uuid::from_bytes(hash[n * 16..][..16].try_into().ok()?)))
+    };
+    let mut partitions = vec![
+        Partition {
+            name: "esp".to_owned(),
+            kind: Kind::Esp,
+            id: id("esp"),
+            size: esp,
+            read_only: false,
+        },
+        Partition {
+            name: label.clone(),
+            kind: Kind::Root(architecture),
+            id: half(0).unwrap_or_else(|| id("root")),
+            size: root_size,
+            read_only: machine.checked,
+        },
+    ];
+    if let Some(id) = half(1) {
+        partitions.push(Partition {
+            name: format!("{label}_verity"),
+            kind: Kind::RootVerity(architecture),
+            id,
+            size: tree.len() as u64,
+            read_only: true,
+        });
+    }
+    let size = machine.size.unwrap_or_else(|| table::least(&partitions));
+    let starts = table::write(out, id("disk"), &partitions, size)?;
+    fat::write(&volume, esp, &mut Sparse::new(out, starts[0]))?;
+    let failed = doing("write the root of a disk");
+    let whole = |from: &Content, at| from.copy(&mut Sparse::new(out, at)).map_err(&failed);
+    let again = root.try_clone().map_err(&failed)?;
+    whole(&Content::File(again, root_size), starts[1])?;
+    if let Some(at) = starts.get(2) {
+        whole(&Content::Bytes(tree), *at)?;
+    }
+    Ok(Made { size, command_line, root_hash: hash })
+}
+
+/// An identifier that is derived from the seed (RFC 9562, version 8).
+#[must_use]
+pub fn identifier(seed: &[u8; 32], role: &str) -> Uuid {
+    let hash: [u8; 32] = Sha256::new().chain_update(seed).chain_update(role).finalize().into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
