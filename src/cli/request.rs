@@ -9,6 +9,7 @@ use super::{edge, registry};
 use crate::engine::error::Error;
 use crate::engine::{NetworkOptions, NoCache, Request};
 use crate::image::Platform;
+use crate::import::Resolved;
 use crate::recipe::{self, Inputs};
 use crate::ui::report::Report;
 
@@ -120,7 +121,8 @@ pub(super) fn network(args: &MirrorArgs) -> Result<NetworkOptions, Report> {
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
     let (allow_expired, registry) = (args.allow_expired, registry::options(&args.registry));
-    Ok(NetworkOptions { mirror, timeout, authorities, registry, allow_expired })
+    let resolved = Resolved::default();
+    Ok(NetworkOptions { mirror, timeout, authorities, registry, resolved, allow_expired })
 }
 
 /// Returns `SOURCE_DATE_EPOCH`.

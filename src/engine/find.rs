@@ -106,8 +106,9 @@ impl From<'_> {
                 import::Origin::Registry { name: name.clone(), options }
             }
         };
-        let image =
-            import::Image::find(self.job, origin, self.platform, pinned).map_err(|source| {
+        let resolved = &self.request.network.resolved;
+        let image = import::Image::find_once(self.job, origin, self.platform, pinned, resolved)
+            .map_err(|source| {
                 Error::base_import(&plan::draw(recipe), &self.request.recipe, source)
             })?;
         Ok(Start::Image(Box::new(StartImage {

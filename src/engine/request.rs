@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::locking::LockMode;
 use crate::delivery::Delivered;
 use crate::digest::Digest;
+use crate::import;
 use crate::inputs::Looked;
 use crate::recipe;
 use crate::registry;
@@ -21,6 +22,8 @@ pub struct NetworkOptions {
     pub authorities: Vec<PathBuf>,
     /// How registries are spoken to.
     pub registry: registry::Options,
+    /// What images of other tools and of registries were found to be in this run.
+    pub resolved: import::Resolved,
     /// `--allow-expired`: package lists are taken also after their Valid-Until.
     pub allow_expired: bool,
 }

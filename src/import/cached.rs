@@ -10,10 +10,10 @@
 //! Everything is named by content from the first look on, so that somebody who changes the files
 //! meanwhile can make a build fail, and never make it another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::docker;
 use super::error::Error;
@@ -50,12 +50,31 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Names it within a run.
+    fn name(&self) -> String {
+        match self {
+            Self::Files { path, named } => format!("{} {named:?}", path.display()),
+            Self::Registry { name, .. } => name.to_string(),
+        }
+    }
+
     /// Returns what it is called in messages.
     fn shown(&self) -> PathBuf {
         match self {
             Self::Files { path, .. } => path.clone(),
             Self::Registry { name, .. } => name.to_string().into(),
         }
+    }
+}
+
+/// What images of a run were found to be: however often one is named, and wherever, it is looked
+/// up once. Cheap to clone; the clones know the same.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved(Arc<Mutex<BTreeMap<String, Digest>>>);
+
+impl Resolved {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,6 +91,32 @@ pub struct Image {
 }
 
 impl Image {
+    /// Finds the image for `platform` that `origin` means: the `pinned` one, if there is such, else
+    /// what it was `resolved` to first.
+    ///
+    /// # Errors
+    /// Where there is none, it is not what it says, or is for another platform.
+    pub fn find_once(
+        job: &JobContext<'_>,
+        origin: Origin,
+        platform: &Platform,
+        pinned: Option<&Digest>,
+        resolved: &Resolved,
+    ) -> Result<Self, Error> {
+        if pinned.is_some() {
+            return Self::find(job, origin, platform, pinned);
+        }
+        let name = format!("{} {platform}", origin.name());
+        let before = resolved.all().get(&name).copied();
+        let image = Self::find(job, origin.clone(), platform, before.as_ref())?;
+        let first = *resolved.all().entry(name).or_insert(image.digest);
+        match first == image.digest {
+            true => Ok(image),
+            // Another thread was faster, and the name has moved since.
+            false => Self::find(job, origin, platform, Some(&first)),
+        }
+    }
+
     /// Finds the image for `platform` that `origin` means: the `pinned` one, if there is such.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ use crate::registry::Options;
 use crate::store::{Published, Staging};
 use crate::trial::{self, Finished, Tests};
 
-pub use cached::{Image, Origin};
+pub use cached::{Image, Origin, Resolved};
 pub use error::Error;
 
 /// An image that was imported.

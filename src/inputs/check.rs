@@ -13,7 +13,9 @@ use super::facts::{MAX_TEXT, is_url};
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
-use crate::recipe::{self, BaseKind, Diagnostic, Inputs, Output, Recipe, Right, Value};
+use crate::recipe::{
+    self, Base, BaseKind, Diagnostic, Inputs, Oci, OciSource, Output, Recipe, Right, Value,
+};
 use crate::step::{Content, Op, Probe};
 
 /// Bytes of a script that are looked at for its line ends: the kernel takes no longer first line.
@@ -72,12 +74,30 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let (dir, context) = open(&recipe.image.context, &recipe.outputs)
         .map_err(|source| Error::Context { recipe: path.to_owned(), source })?;
     let found = missing(path, &text, &context, &recipe.right());
+    let bases = recipe.right().bases;
+    recipe.warnings.extend(bases.iter().filter_map(|base| is_here(path, &text, &dir, base)));
     recipe.warnings.extend(context.doubts().iter().map(|doubt| doubted(&dir, doubt)));
     if found.is_empty() {
         Ok(Looked { recipe, text, context: Arc::new(context) })
     } else {
         Err(Error::Recipe(found))
     }
+}
+
+/// Warns of an image of a registry that is called as a file of the context.
+fn is_here(path: &Path, text: &Arc<str>, dir: &Path, base: &Base) -> Option<Diagnostic> {
+    let BaseKind::Oci(oci @ Oci { source: OciSource::Registry(name), .. }) = &base.kind else {
+        return None;
+    };
+    if !dir.join(&oci.from).exists() {
+        return None;
+    }
+    Some(Diagnostic {
+        message: format!("`{}` is the image {name} of a registry", oci.from),
+        help: Some(format!("for what lies here under that name write \"./{}\"", oci.from)),
+        warning: true,
+        ..at_line(path, text, base.line, &std::fmt::Error)
+    })
 }
 
 /// Looks at every file of the context that a recipe names, and returns what is wrong, by line.

@@ -457,6 +457,11 @@ fn where_an_image_is_has_one_notation() {
     };
     wrong(&on("oci-archive:x.tar", ""), &["\"./x.tar\"", "named"]);
     wrong(&on("docker-archive:/x.tar", ""), &["\"/x.tar\""]);
+    lab.write("there/x", "");
+    lab.write("top.toml", &on("there", ""));
+    let warned = good(lab.bake(["check", "top.toml"]));
+    assert!(warned.err.contains("\"./there\""), "{}", warned.err);
+    assert!(warned.err.contains("docker.io/library/there"), "{}", warned.err);
     wrong(&on("r.example/App:1", ""), &["names no image", "`./`"]);
     wrong(&on("https://r.example/app:1", ""), &["without https://"]);
     wrong(&format!("{HEAD}[base]\nscratch = true\nnamed = \"x\"\n"), &["goes with `oci` only"]);
@@ -501,5 +506,100 @@ fn tools_what_others_write_is_a_base() {
         lab.write("bundle/rootfs/hello", "hello\n");
         tool("umoci", &["repack", "--image", &image, "bundle"]);
         build("./umoci", "4");
+    }
+}
+
+/// What podman and buildah build, in files and pushed to a registry.
+#[test]
+fn tools_root_what_podman_and_buildah_build_is_a_base() {
+    let tools = ["podman", "buildah", "docker-registry"];
+    if !tier::root() || !tools.iter().all(|name| tier::tool(name)) {
+        return;
+    }
+    let Some(lab) = lab() else { return };
+    let (_, below) = manifest_of(&lab, "layout");
+    let layer = lab.path("layout/blobs/sha256").join(below.layers[0].digest.hex());
+    lab.write("made/hello", "hello\n");
+    fs::copy(layer, lab.path("made/root.tar.gz")).expect("our own file");
+    lab.write(
+        "made/Containerfile",
+        "FROM scratch\nADD root.tar.gz /\nENV WHO=below PATH=/bin\nCOPY hello /hello\n",
+    );
+    let registry = Registry::start(&lab);
+    let place = |name: &str| lab.path(name).display().to_string();
+    lab.write("policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}");
+    let mut version = 0;
+    for name in ["podman", "buildah"] {
+        let (root, run_root) = (place(&format!("{name}-root")), place(&format!("{name}-run")));
+        let tool = |args: &[&str]| {
+            let global = ["--storage-driver", "vfs", "--root", &root, "--runroot", &run_root];
+            let mut command = Command::new(name);
+            command.args(global).args(args).current_dir(lab.path(""));
+            let run = crate::lab::run(&mut command);
+            assert_eq!(run.code, 0, "{name} {args:?}: {}{}", run.out, run.err);
+        };
+        tool(&["build", "--isolation", "chroot", "-q", "-t", "tiny", "made"]);
+        let policy = place("policy.json");
+        let push = |to: &str| {
+            let args = ["push", "-q", "--tls-verify=false", "--signature-policy", &policy];
+            tool(&[&args[..], &["tiny", to]].concat());
+        };
+        let pushed = format!("{}/{name}/tiny:1", registry.address);
+        let archive = format!("{name}.tar");
+        push(&format!("oci:{name}-layout"));
+        push(&format!("docker-archive:{archive}:tiny:1"));
+        push(&format!("docker://{pushed}"));
+        for from in [format!("./{name}-layout"), format!("./{archive}"), pushed] {
+            version += 1;
+            let _ = fs::remove_file(lab.path("top.lock"));
+            lab.write(
+                "top.toml",
+                &on(&from, "[[step]]\nrun = \"test $WHO = below; cat /hello\"\n"),
+            );
+            good(lab.bake(["build", "top.toml", "--set-version", &version.to_string()]));
+        }
+    }
+    good(lab.bake(["verify"]));
+    assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
+}
+
+/// Debian's docker-registry on loopback.
+struct Registry {
+    child: std::process::Child,
+    address: String,
+}
+
+impl Registry {
+    fn start(lab: &Lab) -> Self {
+        // A port that was free just now.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("an address").to_string();
+        drop(free);
+        let storage = lab.path("registry").display().to_string();
+        let config = lab.write(
+            "registry.yml",
+            &format!(
+                "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {storage}\n\
+                    http:\n  addr: {address}\n"
+            ),
+        );
+        let mut command = Command::new("docker-registry");
+        let silent = || std::process::Stdio::null();
+        let child = command.arg("serve").arg(config).stdout(silent()).stderr(silent()).spawn();
+        let registry = Self { child: child.expect("it starts"), address };
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(&registry.address).is_ok() {
+                return registry;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("docker-registry does not listen");
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

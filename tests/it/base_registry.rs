@@ -107,7 +107,7 @@ fn a_tag_that_moves_during_the_build_changes_nothing() {
     let Some(lab) = base_oci::lab() else { return };
     let fake = Fake::start();
     let first = upload(&fake, &lab, "layout", "below", "1");
-    another(&lab);
+    let second = another(&lab);
     // From the second look at it on the tag is something else.
     let other = Fake::start();
     upload(&other, &lab, "layout", "below", "1");
@@ -120,11 +120,21 @@ fn a_tag_that_moves_during_the_build_changes_nothing() {
             false => reply,
         }
     }));
-    recipe(&lab, &format!("{}/below:1", fake.address), "made");
-    good(lab.bake(["build", "top.toml"]));
-    let lock = fs::read_to_string(lab.path("top.lock")).expect("a lock");
-    assert!(lock.contains(&first.to_string()), "{lock}");
-    assert_eq!(manifest(&lab, "top:1")["layers"].as_array().expect("layers").len(), 4);
+    // Named twice, and in two recipes: it is the same image everywhere.
+    let below = format!("{}/below:1", fake.address);
+    recipe(&lab, &below, "made");
+    let copy =
+        format!("[[step]]\ncopy = \"/etc\"\nfrom = {{ oci = \"{below}\" }}\nto = \"/theirs\"\n");
+    let text = fs::read_to_string(lab.path("top.toml")).expect("a recipe");
+    lab.write("top.toml", &format!("{text}{copy}"));
+    lab.write("two.toml", &text.replace("\"top\"", "\"two\""));
+    good(lab.bake(["build", "--jobs", "1", "top.toml", "two.toml"]));
+    for lock in ["top.lock", "two.lock"] {
+        let lock = fs::read_to_string(lab.path(lock)).expect("a lock");
+        assert!(lock.contains(&first.to_string()), "{lock}");
+        assert!(!lock.contains(&second.to_string()), "{lock}");
+    }
+    assert_eq!(manifest(&lab, "top:1")["layers"].as_array().expect("layers").len(), 5);
 }
 
 #[test]

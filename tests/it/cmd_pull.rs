@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::base_registry::upload;
 use crate::cmd_import::Layout;
 use crate::lab::{Lab, Run};
-use crate::registry_lab::Fake;
+use crate::registry_lab::{Fake, Reply};
 
 fn good(run: Run) -> Run {
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
@@ -140,11 +140,18 @@ fn what_cannot_be_pulled_publishes_nothing() {
     refused(&["pull", &remote(":1"), "web"], 2, "the image needs a version");
     refused(&["pull", "https://r.example/web:1"], 2, "without https://");
     refused(&["pull", "./layout"], 2, "bake import");
-    // Connections that break off all the time.
-    fake.manners().cut_out = Some(100);
-    let broken = lab.bake(["pull", &remote(":1")]);
-    assert_eq!((broken.code, broken.out.as_str()), (1, ""), "{}", broken.err);
-    fake.manners().cut_out = None;
+    fake.manners().before =
+        Some(Box::new(|seen| seen.target.contains("blobs/").then(|| Reply::new(403))));
+    refused(&["pull", &remote(":1")], 1, "denied");
+    fake.manners().before = None;
+    // A layer that is not the tar that the config says.
+    let layout = Layout { lab: &lab, name: "lie" };
+    fs::create_dir_all(lab.path("lie")).expect("our own directory");
+    let (layer, _) = layout.layer();
+    let config = layout.config(MEDIA_CONFIG, &[Digest::of("another tar")]);
+    layout.index(vec![layout.manifest(&Manifest::new(config, vec![layer]))]);
+    upload(&fake, &lab, "lie", "team/web", "lie");
+    refused(&["pull", &remote(":lie")], 1, "and the config says");
     let listed = good(lab.bake(["list", "--names"]));
     assert_eq!(listed.out, "", "nothing was published");
     good(lab.bake(["pull", &remote(":1")]));
