@@ -9,11 +9,13 @@ use super::ctx::Ctx;
 use super::request::{
     absolute, failed, inputs, network, no_cache, one_recipe, recipes, source_date_epoch,
 };
-use super::{channel, edge};
+use super::{channel, edge, push};
 use crate::delivery::Delivered;
 use crate::engine::{self, Baked, LockMode, Request};
+use crate::image::{Reference, RemoteName};
 use crate::inputs::Looked;
 use crate::inspect;
+use crate::job::JobContext;
 use crate::recipe::Inputs;
 use crate::sandbox;
 use crate::store::Store;
@@ -31,6 +33,8 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     if shell_on_failure {
         need_terminal(ctx, "--on-failure=shell")?;
     }
+    // A mistake in it should not cost the time of a build.
+    let push_to = args.push.as_deref().map(push::target).transpose()?;
     let outputs = args.outputs.clone();
     let inputs = Inputs { outputs, ..inputs(ctx, &args.recipe.inputs)? };
     let epoch = source_date_epoch()?;
@@ -39,6 +43,10 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let mut checked = vec![];
     let network = network(&args.mirror)?;
     let recipes = recipes(&args.recipe.recipes)?;
+    if push_to.is_some() && recipes.len() != 1 {
+        let hint = "build it by itself, or push each with `bake push`";
+        return Err(edge::usage("--push is for one image, and there are several", hint));
+    }
     for recipe in &recipes {
         let read = crate::inputs::look_over(recipe, &inputs)
             .map_err(|error| failed(ctx, &error.into(), recipe))?;
@@ -75,7 +83,36 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         baked.iter().for_each(|one| result(ctx, one));
         baked.iter().flat_map(|one| &one.outputs).for_each(|one| delivered(ctx, one));
         baked.iter().for_each(|one| summary(ctx, job.store, one));
-        Ok(())
+        match (&push_to, baked.last()) {
+            (Some(to), Some(one)) => push_baked(ctx, job, one, to, args),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Pushes what was baked. That it is published does not depend on it.
+fn push_baked(
+    ctx: &Ctx<'_>,
+    job: &JobContext<'_>,
+    baked: &Baked,
+    to: &RemoteName,
+    args: &BuildArgs,
+) -> Result<(), Report> {
+    let cache = job.store.step_cache().ok();
+    let way = push::Way {
+        cache: cache.as_ref(),
+        args: &args.mirror.registry,
+        move_tag: args.move_tag,
+        cancel: job.cancel,
+        sink: job.sink,
+    };
+    let wanted = Reference::new(&baked.name, &baked.version);
+    let wanted = wanted.map_err(|error| edge::report("usage", edge::USAGE, &error))?;
+    let version = job.store.resolve(&wanted).map_err(|error| edge::store(&error))?;
+    push::send(ctx, job.store, &version, to, &way).map_err(|mut report| {
+        let again = format!("{wanted} is published here: push it with `bake push {wanted} {to}`");
+        report.hints.push(again);
+        report
     })
 }
 

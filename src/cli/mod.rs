@@ -23,6 +23,7 @@ mod man;
 mod outcome;
 mod paper;
 mod pull;
+mod push;
 mod reference;
 mod registry;
 mod request;
@@ -102,6 +103,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Verify(args) => images::verify(ctx, &args),
         Command::Export(args) => export::export(ctx, &args),
         Command::Import(args) => import::import(ctx, &args),
+        Command::Push(args) => push::push(ctx, &args),
         Command::Pull(args) => pull::pull(ctx, &args),
         Command::Serve(args) => serve::serve(ctx, &args),
     }

@@ -213,6 +213,7 @@ impl Error {
                 | Self::Certificate { .. }
                 | Self::Local { .. }
                 | Self::Damaged { .. }
+                | Self::TagTaken { .. }
                 | Self::Cancelled
         )
     }

@@ -11,6 +11,7 @@
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
 //! cache/taken/<sha256>       what a step took of which layers of a stage
 //! cache/images/, checked/      images from elsewhere (images.rs)
+//! cache/pushed/<sha256>      which repository of a registry a blob was pushed to
 //! cache/sealed/<sha256>      how a published blob looked when it was read and found whole
 //! ```
 //!
@@ -120,7 +121,7 @@ impl Entry {
 impl Store {
     /// Opens the step cache.
     pub fn step_cache(&self) -> Result<StepCache, Error> {
-        let rooms = ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed"];
+        let rooms = ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed", "pushed"];
         for name in rooms.into_iter().chain(["images", "checked"]) {
             self.cache(name)?;
         }

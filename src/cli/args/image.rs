@@ -187,6 +187,21 @@ pub(crate) struct PullArgs {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct PushArgs {
+    /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Where to: `host[:port]/name[:tag]` [default tag: the version]
+    #[arg(value_name = "REMOTE")]
+    pub(crate) to: String,
+    /// Let a tag that names other content move
+    #[arg(long)]
+    pub(crate) move_tag: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ExportArgs {
     /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published; formats
     /// `registry` and `sysupdate` take several, and `registry` without one takes all

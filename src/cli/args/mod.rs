@@ -11,7 +11,7 @@ use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
 use self::image::{
     DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, ListArgs,
-    PromoteArgs, PullArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs, VerifyArgs,
+    PromoteArgs, PullArgs, PushArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs, VerifyArgs,
 };
 use self::recipe::{BuildArgs, ExplainArgs, FmtArgs, LockArgs, NewArgs, RecipeArgs, ShellArgs};
 use crate::ui::{ColorChoice, ProgressChoice};
@@ -172,6 +172,19 @@ pub(crate) enum Command {
     ///
     /// Example: bake pull registry.example/web:2.0.0 web:2.0.0
     Pull(PullArgs),
+    /// Push a version to a registry
+    ///
+    /// What the registry has is not sent; blobs it has in other repositories are mounted; what was
+    /// cut goes on where it was cut. The tag is written last, after everything was read back: a
+    /// push that fails leaves every tag as it was. A tag that names other content is refused unless
+    /// --move-tag is given. An image for one platform is pushed as a plain manifest, and the
+    /// results of its tests as a referrer of it.
+    ///
+    /// Credentials are those of podman and docker (`podman login`, `docker login`, credential
+    /// helpers); proxies are taken from HTTPS_PROXY and NO_PROXY.
+    ///
+    /// Example: bake push web:2.0.0 registry.example/web
+    Push(PushArgs),
     /// List the published versions
     List(ListArgs),
     /// Show what a version is made of

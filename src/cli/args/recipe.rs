@@ -59,6 +59,13 @@ pub(crate) struct BuildArgs {
     /// `oci-archive=web.tar`; formats as in `bake export`; may be given more than once
     #[arg(long = "output", value_name = "FORMAT=PATH")]
     pub(crate) outputs: Vec<String>,
+    /// Push the image once it is published: `host[:port]/name[:tag]`, as `bake push` does; for a
+    /// single recipe
+    #[arg(long, value_name = "REMOTE")]
+    pub(crate) push: Option<String>,
+    /// Let a tag that names other content move
+    #[arg(long, requires = "push")]
+    pub(crate) move_tag: bool,
     /// Number of recipes baked at once [default: the number of cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,

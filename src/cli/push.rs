@@ -1,0 +1,159 @@
+//! `bake push`, and `bake build --push`.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::args::image::PushArgs;
+use super::args::registry::RegistryArgs;
+use super::ctx::{Ctx, cancel};
+use super::reference::reference;
+use super::{channel, edge, registry};
+use crate::digest::Digest;
+use crate::event::Sink;
+use crate::image::RemoteName;
+use crate::registry::{Error, Pushed, Repository, Source};
+use crate::sandbox::Cancel;
+use crate::store::{MEDIA_TESTS, StepCache, Store, Version};
+use crate::ui::report::Report;
+use crate::ui::text::{clean, size};
+
+/// Records in the cache of the store: the repository of a registry that a blob was pushed to last.
+const ROOM: &str = "pushed";
+
+/// `bake push`.
+pub(super) fn push(ctx: &Ctx<'_>, args: &PushArgs) -> Result<u8, Report> {
+    let (wanted, to) = (reference(&args.image)?, target(&args.to)?);
+    let store = ctx.store_to_read()?;
+    let version = store.resolve(&wanted).map_err(|error| edge::store(&error))?;
+    channel::warn_if_revoked(ctx, &store, &version)?;
+    let (cancel, sink) = (cancel()?, ctx.ui.sink());
+    // A store that is somebody else's is read, and remembers nothing: a blob is sent then that
+    // could be mounted.
+    let cache = ctx.store().ok().and_then(|store| store.step_cache().ok());
+    let (args, move_tag) = (&args.registry, args.move_tag);
+    let way = Way { args, move_tag, cache: cache.as_ref(), cancel: &cancel, sink: &sink };
+    send(ctx, &store, &version, &to, &way)?;
+    Ok(edge::OK)
+}
+
+/// How to push.
+pub(super) struct Way<'a> {
+    pub(super) args: &'a RegistryArgs,
+    /// Let a tag of other content move.
+    pub(super) move_tag: bool,
+    /// Where it is remembered what was pushed.
+    pub(super) cache: Option<&'a StepCache>,
+    pub(super) cancel: &'a Cancel,
+    pub(super) sink: &'a Sink,
+}
+
+/// Reads where to push to. The registry has to be named: nobody pushes to Docker Hub for want of a
+/// word.
+pub(super) fn target(text: &str) -> Result<RemoteName, Report> {
+    let hint = "it is written host[:port]/name[:tag], for example registry.example/web:2.0.0";
+    let name: RemoteName = text.parse().map_err(|error| Report {
+        hints: vec![hint.to_owned()],
+        ..edge::report("usage", edge::USAGE, &error)
+    })?;
+    let plain = text.strip_prefix("docker://").unwrap_or(text);
+    let first = plain.split('/').next().unwrap_or_default();
+    if first == plain || !(first == "localhost" || first.contains(['.', ':'])) {
+        let hint = format!("Docker Hub is docker.io/{plain}; {hint}");
+        return Err(edge::usage(format!("{text} names no registry"), hint));
+    }
+    if name.digest.is_some() {
+        return Err(edge::usage("what is pushed gets a tag, and no digest", hint));
+    }
+    Ok(name)
+}
+
+/// Pushes a version, and prints what came of it.
+pub(super) fn send(
+    ctx: &Ctx<'_>,
+    store: &Store,
+    version: &Version,
+    to: &RemoteName,
+    way: &Way<'_>,
+) -> Result<(), Report> {
+    let tag = to.tag.as_ref().or(version.reference.version.as_ref()).cloned().unwrap_or_default();
+    let named = to.with_tag(&tag).map_err(|error| edge::report("usage", edge::USAGE, &error))?;
+    let referrers = store.referrers(&version.manifest.digest).map_err(|e| edge::store(&e))?;
+    // Lists of tests are this store's: `bake test` runs them, and their scripts are the recipe's.
+    let referrers: Vec<_> = referrers
+        .into_iter()
+        .filter(|one| one.artifact_type.as_deref() != Some(MEDIA_TESTS))
+        .collect();
+    let from = |digest: &Digest| {
+        let bytes = way.cache?.record(ROOM, &key(&named.registry, digest))?;
+        String::from_utf8(bytes).ok()
+    };
+    let source = Source {
+        manifest: &version.manifest,
+        referrers: &referrers,
+        open: &|digest| store.blob(digest).map_err(std::io::Error::other),
+        from: &from,
+    };
+    let cancel = way.cancel.clone();
+    let mut options = registry::options(way.args);
+    options.stop = Arc::new(move || cancel.fired());
+    let repository = Repository::new(&named, &options);
+    let pushed = repository
+        .push(&source, &tag, way.move_tag, way.sink)
+        .map_err(|error| failed(&error, &named))?;
+    if !pushed.already {
+        remember(way.cache, &named, &pushed);
+    }
+    print(ctx, version, &named, &tag, &pushed);
+    Ok(())
+}
+
+/// Notes where the blobs are now, to be mounted from there.
+fn remember(cache: Option<&StepCache>, to: &RemoteName, pushed: &Pushed) {
+    let Some(cache) = cache else { return };
+    for digest in &pushed.blobs {
+        let key = key(&to.registry, digest);
+        if cache.record(ROOM, &key).is_none_or(|known| known != to.repository.as_bytes()) {
+            // What is not remembered is sent once more, the next time.
+            let _ = cache.write_record(ROOM, &key, to.repository.as_bytes());
+        }
+    }
+}
+
+fn key(registry: &str, digest: &Digest) -> Digest {
+    Digest::of(format!("{registry}\n{digest}"))
+}
+
+fn print(ctx: &Ctx<'_>, version: &Version, to: &RemoteName, tag: &str, pushed: &Pushed) {
+    let Pushed { digest, before, already, sent, mounted, bytes, .. } = pushed;
+    if ctx.ui.json() {
+        let (name, version) = (&version.reference.name, &version.reference.version);
+        ctx.ui.object(
+            "pushed",
+            json!({ "name": name, "version": version, "digest": digest, "to": to.place(),
+                "tag": tag, "already": already, "was": before, "sent": sent, "mounted": mounted,
+                "bytes": bytes }),
+        );
+        return;
+    }
+    ctx.ui.result(&format!("{to} {digest}"));
+    ctx.ui.say(&clean(&match (already, before) {
+        (true, _) => format!("{to} was there already"),
+        (false, Some(before)) if before != digest => {
+            format!("{to}: {} sent; it was {before} before", size(*bytes))
+        }
+        _ if *mounted > 0 => format!("{to}: {} sent, {mounted} blobs mounted", size(*bytes)),
+        _ => format!("{to}: {} sent", size(*bytes)),
+    }));
+}
+
+/// Reports a push that failed.
+fn failed(error: &Error, to: &RemoteName) -> Report {
+    if matches!(error, Error::Cancelled) {
+        return Report { kind: "interrupted", ..edge::report("push", edge::INTERRUPTED, error) };
+    }
+    let kind = if error.is_network() { "network" } else { "push" };
+    let left = format!("{to} is as it was; the next push sends only what is missing");
+    let hints = error.hint().into_iter().chain([left]).collect();
+    Report { hints, ..edge::report(kind, edge::FAILED, error) }
+}
