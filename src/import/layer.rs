@@ -1,18 +1,18 @@
 //! A layer copied into the store: hashed on the way, and then read as strictly as when it is
 //! unpacked.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::check::Check;
 use super::error::Error;
 use super::found::Layer;
-use crate::digest::{Digest, HashReader, Hasher};
+use crate::digest::Hasher;
 use crate::event::Event;
 use crate::image::{Descriptor, wrong_size};
 use crate::job::{self, JobContext};
-use crate::layer::{Compression, Limits, Ratio, TarReader, decompress_foreign};
+use crate::layer::Compression;
 use crate::plan::config::media_type;
 use crate::store::{NewBlob, Staging};
 
@@ -73,33 +73,8 @@ impl<'a> Copier<'a> {
     pub(super) fn arriving<'c>(&'c self, layer: &'c Layer) -> Result<Arriving<'c>, Error> {
         let blob = self.staging.blob()?;
         let hasher = Hasher::new();
-        Ok(Arriving { copier: self, layer, blob, hasher, size: 0, start: vec![] })
-    }
-
-    /// Reads the tar in the kept blob `digest` whole, and makes sure that it is what the config
-    /// says.
-    fn check(&self, layer: &Layer, digest: &Digest) -> Result<(), Error> {
-        let wrong = |why: String| wrong(self.origin, layer, &why);
-        let file: File = self.staging.open(digest)?.ok_or_else(|| wrong("is gone".to_owned()))?;
-        let unreadable =
-            |error: &dyn std::error::Error| wrong(format!("cannot be unpacked: {error}"));
-        let tar = decompress_foreign(Box::new(file), Ratio::default());
-        let mut tar = HashReader::new(tar.map_err(|error| unreadable(&error))?);
-        {
-            let mut reader = TarReader::new(&mut tar, &Limits::default());
-            while reader.next().map_err(|error| unreadable(&error))?.is_some() {
-                if self.job.cancel.fired() {
-                    return Err(job::Error::Interrupted.into());
-                }
-            }
-        }
-        io::copy(&mut tar, &mut io::sink()).map_err(|error| unreadable(&error))?;
-        let found = tar.finish().1;
-        if found != layer.diff_id {
-            let named = &layer.diff_id;
-            return Err(wrong(format!("is the tar {found}, and the config says {named}")));
-        }
-        Ok(())
+        let check = Check::start(self.job.cancel.clone())?;
+        Ok(Arriving { copier: self, layer, blob, hasher, check, size: 0, start: vec![] })
     }
 }
 
@@ -115,6 +90,7 @@ pub(super) struct Arriving<'c> {
     layer: &'c Layer,
     blob: NewBlob,
     hasher: Hasher,
+    check: Check,
     size: u64,
     /// Its first bytes: how it is compressed.
     start: Vec<u8>,
@@ -141,6 +117,7 @@ impl Arriving<'_> {
             }
             _ => {}
         }
+        self.check.take(bytes);
         self.hasher.update(bytes);
         self.blob.write_all(bytes).map_err(|source| job::Error::File {
             verb: "write in",
@@ -164,7 +141,7 @@ impl Arriving<'_> {
     /// # Errors
     /// Where it is not what the image says of it.
     pub(super) fn finish(self) -> Result<Descriptor, Error> {
-        let Self { copier, layer, blob, hasher, size, start } = self;
+        let Self { copier, layer, blob, hasher, check, size, start } = self;
         let wrong = |why: String| wrong(copier.origin, layer, &why);
         let digest = hasher.finish();
         if let Some((expected, expected_size)) = layer.expected {
@@ -175,12 +152,20 @@ impl Arriving<'_> {
                 return Err(wrong(format!("is corrupt: its bytes are {digest}")));
             }
         }
-        let how = sniffed(&start);
+        let how = sniffed(&start).map_err(|why| wrong(why.to_owned()))?;
         if layer.how.is_some_and(|named| named != how) {
             return Err(wrong("is not compressed as its media type says".to_owned()));
         }
+        let found = check.end();
+        if copier.job.cancel.fired() {
+            return Err(job::Error::Interrupted.into());
+        }
+        let found = found.map_err(|why| wrong(format!("cannot be unpacked: {why}")))?;
+        if found != layer.diff_id {
+            let named = &layer.diff_id;
+            return Err(wrong(format!("is the tar {found}, and the config says {named}")));
+        }
         blob.keep(&digest)?;
-        copier.check(layer, &digest)?;
         Ok(Descriptor::new(media_type(how), digest, size))
     }
 }
@@ -190,10 +175,12 @@ fn wrong(origin: &Path, layer: &Layer, why: &str) -> Error {
 }
 
 /// Returns how bytes that begin with `start` are compressed (RFC 1952, RFC 8878).
-fn sniffed(start: &[u8]) -> Compression {
+fn sniffed(start: &[u8]) -> Result<Compression, &'static str> {
     match start {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Compression::Zstd,
-        _ => Compression::None,
+        [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Ok(Compression::Zstd),
+        [0xfd, b'7', b'z', b'X'] => Err("is compressed with xz, as no layer may be"),
+        [b'B', b'Z', b'h', _] => Err("is compressed with bzip2, as no layer may be"),
+        _ => Ok(Compression::None),
     }
 }

@@ -11,6 +11,7 @@
 //! are written anew over the same layers.
 
 mod cached;
+mod check;
 mod docker;
 mod error;
 mod files;

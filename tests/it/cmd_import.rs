@@ -8,8 +8,8 @@ use std::process::Command;
 use bake::digest::Digest;
 use bake::image::{
     Descriptor, ImageConfig, Index, MEDIA_CONFIG, MEDIA_DOCKER_CONFIG, MEDIA_DOCKER_INDEX,
-    MEDIA_DOCKER_LAYER_GZIP, MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_LAYER_GZIP, MEDIA_MANIFEST,
-    Manifest, Platform,
+    MEDIA_DOCKER_LAYER_GZIP, MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_LAYER, MEDIA_LAYER_GZIP,
+    MEDIA_MANIFEST, Manifest, Platform,
 };
 use bake::layer::{Compression, compress};
 
@@ -233,6 +233,16 @@ fn what_is_not_what_it_says_is_not_imported() {
                 at.index(vec![at.manifest(&manifest)]);
             },
             "is not compressed as its media type says",
+        ),
+        (
+            "xz",
+            |at| {
+                let tar = tar(&[Raw::file("etc/motd", b"hello")]);
+                let layer = at.put(MEDIA_LAYER, &[b"\xfd7zXZ\0", &tar[..]].concat());
+                let config = at.config(MEDIA_CONFIG, &[Digest::of(&tar)]);
+                at.index(vec![at.manifest(&Manifest::new(config, vec![layer]))]);
+            },
+            "is compressed with xz",
         ),
         (
             "foreign-layer",
