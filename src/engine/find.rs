@@ -17,6 +17,7 @@ use crate::job::{self, JobContext};
 use crate::plan;
 use crate::plan::lock::LockedBase;
 use crate::recipe::{BaseKind, Oci, OciSource, Recipe};
+use crate::step::called;
 
 /// What the start of a root is found with.
 pub(super) struct From<'a> {
@@ -55,7 +56,7 @@ impl From<'_> {
                     _ => None,
                 };
                 if self.locking.locked() && pinned.is_none() {
-                    return Err(self.locking.missing("the base"));
+                    return Err(self.locking.missing(&base_of(stage)));
                 }
                 stored::read(self.job.store, reference, pinned, self.platform)
                     .map(|image| Start::Image(Box::new(image)))
@@ -95,7 +96,7 @@ impl From<'_> {
             _ => None,
         };
         if self.locking.locked() && pinned.is_none() {
-            return Err(self.locking.missing("the base"));
+            return Err(self.locking.missing(&base_of(stage)));
         }
         let origin = match &oci.source {
             OciSource::Path(path) => {
@@ -151,7 +152,7 @@ impl From<'_> {
         };
         let locked = locked.filter(|pin| pin.fits(&recipe.base, &platform.architecture));
         if locking.locked() && locked.is_none() && matches!(recipe.base.kind, BaseKind::Debian(_)) {
-            return Err(locking.missing("the base"));
+            return Err(locking.missing(&base_of(stage)));
         }
         base::pin(&recipe.base, &platform.architecture, context, locked.as_ref(), source).map_err(
             |source| match source {
@@ -170,5 +171,14 @@ impl From<'_> {
                 }
             },
         )
+    }
+}
+
+/// Returns what people call the base of a root.
+fn base_of(stage: Option<&str>) -> String {
+    match stage {
+        None => "the base".to_owned(),
+        Some(image) if image.contains(' ') => called(image),
+        Some(stage) => format!("the base of {}", called(stage)),
     }
 }

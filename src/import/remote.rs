@@ -10,7 +10,7 @@ use super::found::{Layer, SmallBlobs};
 use super::layer::{Arriving, Copier};
 use super::oci;
 use crate::image::{Descriptor, Kind, kind, wrong_size};
-use crate::job::{self, no_thread};
+use crate::job;
 use crate::registry::{self, Document, Repository};
 use crate::threads;
 
@@ -109,13 +109,15 @@ pub(super) fn fetch(
             }
         }
     };
-    std::thread::scope(|scope| -> Result<(), Error> {
+    std::thread::scope(|scope| {
         for _ in 1..AT_ONCE.min(layers.len()) {
-            threads::scoped(scope, work).map_err(no_thread)?;
+            // Fewer threads do as well, and this one alone.
+            if threads::scoped(scope, work).is_err() {
+                break;
+            }
         }
         work();
-        Ok(())
-    })?;
+    });
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(()),

@@ -1,12 +1,15 @@
 //! `bake pull`: an image of a registry becomes a version, whose content never changes.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 use bake::digest::Digest;
 use bake::image::{
     Descriptor, ImageConfig, Index, MEDIA_CONFIG, MEDIA_DOCKER_CONFIG, MEDIA_DOCKER_LAYER_GZIP,
     MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, Manifest, Platform,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::base_registry::upload;
@@ -100,6 +103,33 @@ fn a_platform_is_asked_for_or_that_of_this_machine() {
     let none = lab.bake(["pull", &remote, "web:3", "--platform", "linux/riscv64"]);
     assert_eq!(none.code, 1, "{}", none.err);
     assert!(none.err.contains("only for linux/s390x, linux/"), "{}", none.err);
+}
+
+#[test]
+fn an_interrupted_pull_leaves_nothing() {
+    let lab = Lab::new();
+    let fake = Fake::start();
+    tagged(&fake, &lab, "1", "slow");
+    // A byte at a time: whenever it is interrupted, it is in the middle of a blob.
+    fake.manners().after = Some(Box::new(|seen, mut reply| {
+        if seen.target.contains("blobs/") {
+            reply.drip = Some((1, Duration::from_millis(100)));
+        }
+        reply
+    }));
+    let mut command = lab.command(["pull", &format!("{}/team/web:1", fake.address)]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("bake");
+    while fake.count("GET", "blobs/") == 0 {
+        std::thread::yield_now();
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not zero");
+    kill_process(pid, Signal::INT).expect("our own child");
+    let ended = child.wait_with_output().expect("our own child");
+    let printed = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{printed}");
+    assert!(printed.contains("nothing was published"), "{printed}");
+    assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
+    assert_eq!(good(lab.bake(["list", "--names"])).out, "");
 }
 
 #[test]

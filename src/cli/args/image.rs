@@ -169,6 +169,9 @@ pub(crate) struct ImportArgs {
     /// Which image of SOURCE, where there are several: its name there
     #[arg(long, value_name = "NAME")]
     pub(crate) named: Option<String>,
+    /// Platform, of an image for several, such as `linux/arm64` [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
