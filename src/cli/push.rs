@@ -11,10 +11,10 @@ use super::reference::reference;
 use super::{channel, edge, registry};
 use crate::digest::Digest;
 use crate::event::Sink;
-use crate::image::RemoteName;
+use crate::image::{Descriptor, Kind, RemoteName, kind};
 use crate::registry::{Error, Pushed, Repository, Source};
 use crate::sandbox::Cancel;
-use crate::store::{MEDIA_TESTS, StepCache, Store, Version};
+use crate::store::{self, MEDIA_TESTS, StepCache, Store, Version};
 use crate::ui::report::Report;
 use crate::ui::text::{clean, size};
 
@@ -78,12 +78,7 @@ pub(super) fn send(
 ) -> Result<(), Report> {
     let tag = to.tag.as_ref().or(version.reference.version.as_ref()).cloned().unwrap_or_default();
     let named = to.with_tag(&tag).map_err(|error| edge::report("usage", edge::USAGE, &error))?;
-    let referrers = store.referrers(&version.manifest.digest).map_err(|e| edge::store(&e))?;
-    // Lists of tests are this store's: `bake test` runs them, and their scripts are the recipe's.
-    let referrers: Vec<_> = referrers
-        .into_iter()
-        .filter(|one| one.artifact_type.as_deref() != Some(MEDIA_TESTS))
-        .collect();
+    let referrers = referrers(store, &version.manifest).map_err(|error| edge::store(&error))?;
     let from = |digest: &Digest| {
         let bytes = way.cache?.record(ROOM, &key(&named.registry, digest))?;
         String::from_utf8(bytes).ok()
@@ -106,6 +101,21 @@ pub(super) fn send(
     }
     print(ctx, version, &named, &tag, &pushed);
     Ok(())
+}
+
+/// Returns what speaks about an image, or about one of several platforms.
+fn referrers(store: &Store, image: &Descriptor) -> Result<Vec<Descriptor>, store::Error> {
+    let mut subjects = vec![image.digest];
+    if kind(&image.media_type) == Kind::Index {
+        subjects.extend(store.image_index(image)?.manifests.iter().map(|one| one.digest));
+    }
+    let mut found: Vec<Descriptor> = vec![];
+    for subject in &subjects {
+        found.extend(store.referrers(subject)?);
+    }
+    // Lists of tests are this store's: `bake test` runs them, and their scripts are the recipe's.
+    found.retain(|one| one.artifact_type.as_deref() != Some(MEDIA_TESTS));
+    Ok(found)
 }
 
 /// Notes where the blobs are now, to be mounted from there.

@@ -36,7 +36,7 @@ const TASK: &str = "push";
 pub struct Source<'a> {
     /// The image's manifest, or its index.
     pub manifest: &'a Descriptor,
-    /// Manifests that speak about it: attestations, signatures.
+    /// Manifests that speak about it, or about one that it names: attestations, signatures.
     pub referrers: &'a [Descriptor],
     /// Opens a blob, a manifest too.
     pub open: &'a Open<'a>,
@@ -75,8 +75,8 @@ struct Plan {
     blobs: BTreeMap<Digest, Descriptor>,
     /// Those that others name come before these.
     manifests: Vec<Part>,
-    /// What speaks about the image, as a list of referrers has it.
-    referrers: Vec<Descriptor>,
+    /// What speaks about a manifest, as a list of referrers has it.
+    referrers: BTreeMap<Digest, Vec<Descriptor>>,
 }
 
 impl Repository {
@@ -100,8 +100,9 @@ impl Repository {
         for referrer in source.referrers {
             plan.add(source, referrer, 0)?;
             let part = plan.manifests.last().expect("it was added");
-            let named = as_referrer(part);
-            plan.referrers.extend(named.filter(|one| !plan.referrers.contains(one)));
+            if let Some((subject, named)) = as_referrer(part) {
+                plan.referrers.entry(subject).or_default().push(named);
+            }
         }
         let before = this.tag(tag)?;
         this.check_tag(tag, before, source.manifest.digest, move_tag)?;
@@ -118,8 +119,8 @@ impl Repository {
         for part in &plan.manifests {
             pushed.already &= !this.put(part)?;
         }
-        if !plan.referrers.is_empty() {
-            pushed.already &= !this.list_referrers(source.manifest, &plan.referrers)?;
+        for (subject, referrers) in &plan.referrers {
+            pushed.already &= !this.list_referrers(subject, referrers)?;
         }
         let own = |part: &&Part| part.descriptor.digest == source.manifest.digest;
         let root = plan.manifests.iter().find(own).expect("it was added first");
@@ -325,15 +326,11 @@ impl Repository {
 
     /// Sees to it that whoever asks what speaks about `subject` finds `referrers`. Whether anything
     /// had to be written for it.
-    fn list_referrers(
-        &self,
-        subject: &Descriptor,
-        referrers: &[Descriptor],
-    ) -> Result<bool, Error> {
-        let doing = format!("list what speaks about {}", self.what(&subject.digest.to_string()));
+    fn list_referrers(&self, subject: &Digest, referrers: &[Descriptor]) -> Result<bool, Error> {
+        let doing = format!("list what speaks about {}", self.what(&subject.to_string()));
         let answer = self.client.send(&Request {
             method: Method::GET,
-            to: format!("referrers/{}", subject.digest).into(),
+            to: format!("referrers/{subject}").into(),
             headers: vec![("accept", MEDIA_INDEX.to_owned())],
             payload: Payload::Nothing,
             scope: self.scope(),
@@ -347,7 +344,7 @@ impl Repository {
         if status == 200 && media.starts_with(MEDIA_INDEX) {
             return Ok(false);
         }
-        let tag = format!("sha256-{}", subject.digest.hex());
+        let tag = format!("sha256-{}", subject.hex());
         let mut index = match self.manifest(&tag) {
             Ok(found) if found.kind == Kind::Index => {
                 Index::parse(&found.bytes).map_err(|error| Error::Lie {
@@ -417,15 +414,16 @@ impl Plan {
     }
 }
 
-/// Returns a manifest as a list of referrers has it (distribution-spec, "Listing Referrers").
-fn as_referrer(part: &Part) -> Option<Descriptor> {
+/// Returns what a manifest speaks about, and the manifest as a list of referrers has it
+/// (distribution-spec, "Listing Referrers").
+fn as_referrer(part: &Part) -> Option<(Digest, Descriptor)> {
     let manifest = Manifest::parse(&part.bytes).ok()?;
-    manifest.subject.as_ref()?;
+    let subject = manifest.subject.as_ref()?.digest;
     let mut one = part.descriptor.clone();
     let config = manifest.config.media_type.clone();
     one.artifact_type = Some(manifest.artifact_type.unwrap_or(config));
     one.annotations = manifest.annotations;
-    Some(one)
+    Some((subject, one))
 }
 
 fn open(source: &Source<'_>, digest: &Digest) -> Result<std::fs::File, Error> {

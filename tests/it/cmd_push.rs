@@ -7,11 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bake::digest::Digest;
+use bake::image::MEDIA_MANIFEST;
 use serde_json::Value;
 
 use crate::cmd_serve::publish;
 use crate::lab::{Lab, Run, run};
-use crate::registry_lab::{Fake, Manners, Reply};
+use crate::registry_lab::{Fake, Manners, Reply, manifest};
 use crate::tier;
 
 fn good(run: Run) -> Run {
@@ -118,6 +119,48 @@ fn a_push_that_fails_says_what_is_left_and_can_be_done_again() {
     let refused = lab.bake(["push", "web:1", "localhost:1/web"]);
     assert_eq!(refused.code, 1, "{}", refused.err);
     assert!(refused.err.contains("connection refused"), "{}", refused.err);
+}
+
+/// `BAKE_KILLS=200` kills it as often.
+#[test]
+fn a_push_that_is_killed_leaves_the_tag_old_or_new() {
+    let (lab, fake) = (Lab::new(), Fake::start());
+    let image = publish(&lab, "web:1");
+    let new: Digest = digest_of(&lab, "web:1").parse().expect("a digest");
+    let kills = std::env::var("BAKE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12_u32);
+    // As long as one lasts that sends everything.
+    let before = Instant::now();
+    good(run(&mut lab.command(["push", "web:1", &format!("{}/first", fake.address)])));
+    let whole = before.elapsed();
+    let (mut olds, mut news) = (0, 0);
+    for n in 0..kills {
+        let name = format!("web{n}");
+        let text = manifest(&fake, &name, &[]);
+        let old = fake.manifest(&name, "production", MEDIA_MANIFEST, &text);
+        let to = format!("{}/{name}:production", fake.address);
+        let args = ["push", "--move-tag", "web:1", &to];
+        let mut child = (lab.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn())
+            .expect("our own program");
+        std::thread::sleep(whole * 5 / 4 * n / kills);
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        let now = fake.tags(&name)["production"];
+        assert!(now == old || now == new, "{now}");
+        if now == new {
+            // What it names is all there.
+            news += 1;
+            let content = fake.content();
+            for blob in image.layers.iter().chain([&image.config]) {
+                let key = (name.clone(), blob.digest.to_string());
+                assert!(content.blobs.contains_key(&key), "{}", blob.digest);
+            }
+        } else {
+            olds += 1;
+        }
+        good(lab.bake(args));
+        assert_eq!(fake.tags(&name)["production"], new);
+    }
+    assert!(olds > 0, "the first are killed at once; {news} were through");
 }
 
 /// From a public registry no way leads to this host. The registry's name is found by a proxy, which

@@ -246,6 +246,37 @@ fn attestations_go_along_as_referrers() {
 }
 
 #[test]
+fn an_index_is_pushed_with_all_that_it_names() {
+    let fake = Fake::with(Manners { no_referrers: true, ..Manners::default() });
+    let (mut image, other) = (Image::new(&[&bytes(100)]).attested(), Image::new(&[&bytes(200)]));
+    let one = image.manifest.clone();
+    for entry in fs::read_dir(other.dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), image.dir.path().join(entry.file_name())).unwrap();
+    }
+    let manifests = vec![one.clone(), other.manifest.clone()];
+    let media = "application/vnd.oci.image.index.v1+json";
+    let index =
+        bake::image::Index { media_type: Some(media.to_owned()), manifests, ..Default::default() };
+    image.manifest = image.put(media, &index.to_json());
+    let pushed = image.push(&fake.repository("app"), "1").unwrap();
+    assert_eq!((pushed.sent, pushed.digest), (6, image.manifest.digest));
+    assert!(has_all(&fake, "app", &image) && has_all(&fake, "app", &other));
+    let tags = fake.tags("app");
+    // What its tests gave speaks about the one of its platform.
+    let list = format!("sha256-{}", one.digest.hex());
+    assert_eq!(tags.keys().collect::<Vec<_>>(), ["1", list.as_str()]);
+    assert_eq!(tags["1"], image.manifest.digest);
+    let content = fake.content();
+    for manifest in [&one, &other.manifest] {
+        let key = ("app".to_owned(), manifest.digest.to_string());
+        assert_eq!(content.manifests[&key].0, MEDIA_MANIFEST);
+    }
+    drop(content);
+    assert!(image.push(&fake.repository("app"), "1").unwrap().already);
+}
+
+#[test]
 fn without_a_list_of_referrers_there_is_a_tag_for_it() {
     let fake = Fake::with(Manners { no_referrers: true, ..Manners::default() });
     let image = Image::new(&[&bytes(100)]).attested();
