@@ -346,7 +346,7 @@ pub(super) fn import(error: &import::Error) -> Report {
             let kind = if source.is_network() { "network" } else { "import" };
             Report { hints, ..report(kind, FAILED, error) }
         }
-        import::Error::Job(source) => job(source, false, nothing()),
+        import::Error::Job(source) => job(source, is_no_room(error), nothing()),
         import::Error::Trial(source) => trial(source, nothing()),
         _ => Report { hints: nothing().into_iter().collect(), ..report("import", FAILED, error) },
     }

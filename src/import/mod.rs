@@ -29,7 +29,7 @@ use crate::digest::Digest;
 use crate::image::{self, Descriptor, ImageConfig, Manifest, Platform, Reference, RemoteName};
 use crate::job::{self, JobContext};
 use crate::registry::Options;
-use crate::store::{Published, Staging};
+use crate::store::{self, Published, Staging};
 use crate::trial::{self, Finished, Tests};
 
 pub use cached::{Image, Origin, Resolved};
@@ -71,7 +71,8 @@ pub fn import(
     let copy = |layer: &Layer| copier.copy(layer, files.reader(&layer.path)?);
     let made = layers.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
     drop(copier);
-    publish(job, &staging, &config_bytes, &config, (manifest.as_ref(), made), reference)
+    let (manifest, bytes) = written(manifest.as_ref(), made, &config_bytes);
+    publish(job, &staging, (&config, &config_bytes), (&manifest, &bytes), reference)
 }
 
 /// Brings an image of a registry into the store as `reference` (a name and a version): the one for
@@ -88,42 +89,56 @@ pub fn pull(
 ) -> Result<Imported, Error> {
     let origin = Origin::Registry { name: name.clone(), options: Box::new(options.clone()) };
     let image = Image::find(job, origin, platform, None)?;
-    if let Ok(there) = job.store.resolve(&reference)
-        && there.manifest.digest == image.digest
-    {
-        let platform = found::platform(&image.config);
-        return Ok(Imported { digest: image.digest, already: true, platform });
+    let layers = image.descriptors().collect();
+    let (manifest, bytes) = written(Some(&image.manifest), layers, &image.config_bytes);
+    // A version is one content for ever: where that is decided already, nothing is fetched.
+    let want = Digest::of(&bytes);
+    match job.store.resolve(&reference) {
+        Ok(there) if there.manifest.digest == want => {
+            let platform = found::platform(&image.config);
+            return Ok(Imported { digest: want, already: true, platform });
+        }
+        Ok(there) => {
+            let (reference, have) = (Box::new(reference), there.manifest.digest);
+            return Err(store::Error::VersionTaken { reference, have, want }.into());
+        }
+        Err(store::Error::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
     let staging = job.store.staging()?;
     image.fetch(job, &staging, "pull")?;
-    let made = image.descriptors().collect();
-    let manifest = (Some(&image.manifest), made);
-    publish(job, &staging, &image.config_bytes, &image.config, manifest, reference)
+    let config = (&image.config, &image.config_bytes[..]);
+    publish(job, &staging, config, (&manifest, &bytes), reference)
 }
 
-/// Publishes an image, all layers of which are in `staging`. `manifest`: its own, if it has one,
-/// and how the manifest that is written instead names its layers, where the own one is of another
-/// form than ours.
+/// Returns the manifest that is published: the image's own where that is of the form that bake
+/// writes, else one over its config and `layers`.
+fn written(
+    found: Option<&FoundManifest>,
+    layers: Vec<Descriptor>,
+    config: &[u8],
+) -> (Manifest, Vec<u8>) {
+    if let Some(FoundManifest { manifest, bytes, .. }) = found.filter(|found| found.ours) {
+        return (manifest.clone(), bytes.clone());
+    }
+    let size = config.len() as u64;
+    let named = Descriptor::new(image::MEDIA_CONFIG, Digest::of(config), size);
+    let manifest = Manifest::new(named, layers);
+    let bytes = manifest.to_json();
+    (manifest, bytes)
+}
+
+/// Publishes an image, all layers of which are in `staging`. Its config and its manifest come with
+/// the bytes of these.
 fn publish(
     job: &JobContext<'_>,
     staging: &Staging,
-    config_bytes: &[u8],
-    config: &ImageConfig,
-    manifest: (Option<&FoundManifest>, Vec<Descriptor>),
+    (config, config_bytes): (&ImageConfig, &[u8]),
+    (manifest, bytes): (&Manifest, &[u8]),
     reference: Reference,
 ) -> Result<Imported, Error> {
-    let (config_digest, config_size) = staging.put(config_bytes)?;
-    let (found, layers) = manifest;
-    let (manifest, bytes) = match found.filter(|found| found.ours) {
-        Some(FoundManifest { manifest, bytes, .. }) => (manifest.clone(), bytes.clone()),
-        None => {
-            let named = Descriptor::new(image::MEDIA_CONFIG, config_digest, config_size);
-            let manifest = Manifest::new(named, layers);
-            let bytes = manifest.to_json();
-            (manifest, bytes)
-        }
-    };
-    let (digest, size) = staging.put(&bytes)?;
+    staging.put(config_bytes)?;
+    let (digest, size) = staging.put(bytes)?;
     let platform = found::platform(config);
     let descriptor =
         Descriptor::new(image::MEDIA_MANIFEST, digest, size).with_platform(platform.clone());
@@ -131,7 +146,7 @@ fn publish(
         staging,
         reference,
         descriptor,
-        manifest: &manifest,
+        manifest,
         config,
         tests: &Tests::default(),
         context: job,

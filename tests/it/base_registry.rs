@@ -1,6 +1,7 @@
 //! Images of registries as bases: pulled by tag, pinned by digest, and not asked for again.
 
 use std::fs;
+use std::process::Stdio;
 
 use bake::digest::Digest;
 use bake::image::{ImageConfig, Index, MEDIA_CONFIG, MEDIA_INDEX, Manifest, Platform};
@@ -100,6 +101,29 @@ fn a_tag_is_pinned_and_asked_for_once() {
     assert!(explained.contains(&below), "{explained}");
     good(lab.bake(["verify"]));
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
+}
+
+#[test]
+fn builds_at_the_same_time_fetch_a_layer_once() {
+    let Some(lab) = base_oci::lab() else { return };
+    let fake = Fake::start();
+    upload(&fake, &lab, "layout", "below", "1");
+    let (_, below) = manifest_of(&lab, "layout");
+    recipe(&lab, &format!("{}/below:1", fake.address), "made");
+    let text = fs::read_to_string(lab.path("top.toml")).expect("a recipe");
+    let build = |name: &str| {
+        lab.write(&format!("{name}.toml"), &text.replace("\"top\"", &format!("\"{name}\"")));
+        let mut command = lab.command(["build", &format!("{name}.toml")]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bake")
+    };
+    let all = ["one", "two", "three"].map(build);
+    for child in all {
+        let ended = child.wait_with_output().expect("our own child");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    for layer in &below.layers {
+        assert_eq!(fake.count("GET", &format!("blobs/{}", layer.digest)), 1);
+    }
 }
 
 #[test]

@@ -70,7 +70,9 @@ fn a_version_is_one_content_for_ever() {
     // The tag has moved: other content is refused under the version, and taken under another.
     let second = tagged(&fake, &lab, "1.0", "second");
     let before = lab.images_hash();
+    fake.forget_seen();
     let refused = lab.bake(["pull", &remote, "web:1"]);
+    assert_eq!(fake.count("GET", "blobs/sha256"), 1, "the config, and no layer");
     assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{}", refused.err);
     assert!(refused.err.contains("web:1 exists already with other content"), "{}", refused.err);
     assert_eq!(lab.images_hash(), before);
