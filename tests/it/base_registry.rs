@@ -104,6 +104,46 @@ fn a_tag_is_pinned_and_asked_for_once() {
 }
 
 #[test]
+fn credentials_are_dockers_and_podmans_and_stand_nowhere_else() {
+    let Some(lab) = base_oci::lab() else { return };
+    let fake = Fake::start();
+    upload(&fake, &lab, "layout", "below", "1");
+    // me:hunter2
+    let secret = "bWU6aHVudGVyMg==";
+    fake.manners().before = Some(Box::new(move |seen| {
+        let known = seen.header("authorization") == Some(&format!("Basic {secret}"));
+        (!known).then(|| Reply::new(401).with("www-authenticate", "Basic realm=\"x\""))
+    }));
+    let below = format!("{}/below:1", fake.address);
+    recipe(&lab, &below, "made");
+    let without = lab.bake(["build", "top.toml"]);
+    assert_eq!(without.code, 1, "{}", without.err);
+    assert!(without.err.contains("podman login"), "{}", without.err);
+    let file = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{secret}\"}}}}}}", fake.address);
+    lab.write("home/.docker/config.json", &file);
+    let docker = good(lab.bake(["build", "top.toml"]));
+    fs::remove_file(lab.path("home/.docker/config.json")).expect("our own file");
+    lab.write("home/.config/containers/auth.json", &file);
+    let podman = good(lab.bake(["pull", &below, "below:1"]));
+    fs::remove_file(lab.path("home/.config/containers/auth.json")).expect("our own file");
+    let mut todo = vec![lab.path("store"), lab.path("top.lock")];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() && !path.is_symlink() {
+            let entries = fs::read_dir(&path).expect("our own directory");
+            todo.extend(entries.map(|entry| entry.expect("our own directory").path()));
+        } else if path.is_file() {
+            let bytes = fs::read(&path).expect("our own file");
+            let has = |part: &str| bytes.windows(part.len()).any(|one| one == part.as_bytes());
+            assert!(!has(secret) && !has("hunter2"), "{}", path.display());
+        }
+    }
+    for run in [docker, podman, without] {
+        let all = format!("{}{}", run.out, run.err);
+        assert!(!all.contains(secret) && !all.contains("hunter2"), "{all}");
+    }
+}
+
+#[test]
 fn builds_at_the_same_time_fetch_a_layer_once() {
     let Some(lab) = base_oci::lab() else { return };
     let fake = Fake::start();
