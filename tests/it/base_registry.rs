@@ -8,6 +8,7 @@ use bake::image::{ImageConfig, Index, MEDIA_CONFIG, MEDIA_INDEX, Manifest, Platf
 
 use crate::base_oci::{self, manifest, manifest_of};
 use crate::cmd_import::Layout;
+use crate::cmd_push;
 use crate::cmd_serve::Server;
 use crate::lab::{Lab, Run, run};
 use crate::registry_lab::{Fake, Reply};
@@ -313,4 +314,50 @@ fn what_bake_serves_is_a_base_and_is_pulled() {
     drop(server);
     let mut again = lab.command(["build", "top.toml", "--locked"]);
     good(run(again.env("BAKE_STORE", lab.path("other"))));
+}
+
+/// With TLS, a password and a real registry: pushed, built on, and built again by the lock after
+/// the tag has moved.
+#[test]
+fn tools_what_is_pushed_to_debians_registry_is_built_on() {
+    if !cmd_push::tools() {
+        return;
+    }
+    let Some(lab) = base_oci::lab() else { return };
+    let dir = lab.path("registry");
+    fs::create_dir_all(&dir).expect("our own directory");
+    let registry = cmd_push::Registry::start(&dir, false);
+    let host = format!("localhost:{}", registry.port);
+    let auths = serde_json::json!({ "auths": { host.clone(): {
+        "username": "me", "password": "hunter2" } } });
+    lab.write("home/.docker/config.json", &auths.to_string());
+    let ca = dir.join("ca.crt").display().to_string();
+    let below = format!("{host}/team/below:1");
+    let bake = |args: &[&str], store: &str| {
+        let mut command = lab.command(args);
+        command.args(["--registry-ca", &ca]).env("BAKE_STORE", lab.path(store));
+        run(&mut command)
+    };
+    good(lab.bake(["import", "layout", "below:1"]));
+    good(bake(&["push", "below:1", &below], "store"));
+    recipe(&lab, &below, "made");
+    let first = good(bake(&["build", "top.toml"], "other"));
+    another(&lab);
+    good(lab.bake(["import", "layout", "below:2"]));
+    good(bake(&["push", "--move-tag", "below:2", &below], "store"));
+    // A store that knows nothing gets what the lock pins; it is there still.
+    let again = good(bake(&["build", "top.toml", "--locked"], "third"));
+    assert_eq!(again.out, first.out);
+    // The tag means the other by now.
+    let pulled = good(bake(&["pull", &below, "below:new"], "third"));
+    let second = good(lab.bake(["show", "below:2"])).out;
+    let digest = pulled.out.trim().rsplit(' ').next().expect("a digest");
+    assert!(second.contains(digest), "{second}");
+    good(bake(&["lock", "--update", "top.toml"], "third"));
+    let lock = fs::read_to_string(lab.path("top.lock")).expect("a lock");
+    assert!(lock.contains(digest), "{lock}");
+    // Without the authority nothing is believed.
+    let strange = lab.bake(["pull", &below, "below:3"]);
+    assert_eq!(strange.code, 1, "{}", strange.err);
+    assert!(strange.err.contains("--registry-ca"), "{}", strange.err);
 }

@@ -237,9 +237,9 @@ fn a_baked_image_is_pushed_with_what_its_tests_gave() {
 }
 
 /// Debian's registry (package docker-registry), with TLS and a password.
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Drop for Registry {
@@ -271,7 +271,7 @@ fn certificates(dir: &Path) {
 
 impl Registry {
     /// Starts one. `clients`: only those with a certificate.
-    fn start(dir: &Path, clients: bool) -> Self {
+    pub(crate) fn start(dir: &Path, clients: bool) -> Self {
         certificates(dir);
         let words = good(run(Command::new("htpasswd").args(["-Bbn", "me", "hunter2"])));
         fs::write(dir.join("htpasswd"), words.out).expect("our own directory");
@@ -303,7 +303,7 @@ impl Registry {
     }
 }
 
-fn tools() -> bool {
+pub(crate) fn tools() -> bool {
     ["docker-registry", "htpasswd", "openssl", "skopeo"].into_iter().all(tier::tool)
 }
 
