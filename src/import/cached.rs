@@ -27,7 +27,7 @@ use crate::event::Event;
 use crate::image::{self, Descriptor, ImageConfig, Manifest, Platform, RemoteName};
 use crate::job::{self, JobContext};
 use crate::layer::{Blob, Compression};
-use crate::registry::{Options, Repository};
+use crate::registry::{self, Options, Repository};
 use crate::store::{CachedImage, Staging, StepCache};
 
 /// Where an image comes from.
@@ -143,7 +143,13 @@ impl Image {
                 }
                 Origin::Registry { name, options } => {
                     let wanted = pinned.map_or_else(|| name.wanted(), Digest::to_string);
-                    let remote = Remote::open(repository(job, name, options), &wanted)?;
+                    let remote = Remote::open(repository(job, name, options), &wanted);
+                    let remote = remote.map_err(|error| match (error, pinned) {
+                        (Error::Registry(registry::Error::NotFound { .. }), Some(pinned)) => {
+                            Error::Gone { path: origin.shown(), pinned: *pinned }
+                        }
+                        (error, _) => error,
+                    })?;
                     let found = oci::image(&remote, remote.first(), platform)?;
                     Self::of(origin, found)
                 }

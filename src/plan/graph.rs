@@ -66,7 +66,7 @@ pub enum Source {
     Url,
     /// The image's package manager.
     Packages,
-    /// An archive of packages, or an image of the store.
+    /// An archive of packages, or an image that is not built in the run.
     Outside,
 }
 

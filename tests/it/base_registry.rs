@@ -92,6 +92,14 @@ fn a_tag_is_pinned_and_asked_for_once() {
     assert_eq!(fake.count("GET", "blobs/"), 2, "the config and one layer: {:?}", fake.seen());
     assert_eq!(manifest(&lab, "top:3")["layers"].as_array().expect("layers").len(), 5);
 
+    // What is pinned and gone from the registry is named, and what to do about it.
+    fake.content().manifests.retain(|(_, name), _| *name != second.to_string());
+    let mut gone = lab.command(["build", "top.toml", "--set-version", "3", "--locked"]);
+    let gone = run(gone.env("BAKE_STORE", lab.path("third")));
+    assert_eq!(gone.code, 1, "{}", gone.err);
+    assert!(gone.err.contains(&format!("does not have {second} any more")), "{}", gone.err);
+    assert!(gone.err.contains("bake lock --update"), "{}", gone.err);
+
     // Without the registry all that is known is built all the same.
     drop(fake);
     let already = good(lab.bake(["build", "top.toml", "--set-version", "3"]));
