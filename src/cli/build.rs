@@ -41,6 +41,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     // All recipes are read before the first is baked: a mistake in the third should not cost the
     // time of two builds.
     let mut checked = vec![];
+    let mut pushes: Vec<(Reference, RemoteName)> = vec![];
     let network = network(&args.mirror)?;
     let recipes = recipes(&args.recipe.recipes)?;
     if push_to.is_some() && recipes.len() != 1 {
@@ -51,6 +52,11 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         let read = crate::inputs::look_over(recipe, &inputs)
             .map_err(|error| failed(ctx, &error.into(), recipe))?;
         ctx.ui.diagnostics(&read.recipe.warnings);
+        let image = &read.recipe.image;
+        let to = read.recipe.pushes.iter().chain(&push_to).cloned();
+        if let Ok(version) = Reference::new(&image.name, &image.version) {
+            pushes.extend(to.map(|to| (version.clone(), to)));
+        }
         checked.push((recipe, read));
     }
     let request = Request {
@@ -83,10 +89,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         baked.iter().for_each(|one| result(ctx, one));
         baked.iter().flat_map(|one| &one.outputs).for_each(|one| delivered(ctx, one));
         baked.iter().for_each(|one| summary(ctx, job.store, one));
-        match (&push_to, baked.last()) {
-            (Some(to), Some(one)) => push_baked(ctx, job, one, to, args),
-            _ => Ok(()),
-        }
+        pushes.iter().try_for_each(|(image, to)| push_baked(ctx, job, image, to, args))
     })
 }
 
@@ -94,7 +97,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
 fn push_baked(
     ctx: &Ctx<'_>,
     job: &JobContext<'_>,
-    baked: &Baked,
+    image: &Reference,
     to: &RemoteName,
     args: &BuildArgs,
 ) -> Result<(), Report> {
@@ -106,11 +109,9 @@ fn push_baked(
         cancel: job.cancel,
         sink: job.sink,
     };
-    let wanted = Reference::new(&baked.name, &baked.version);
-    let wanted = wanted.map_err(|error| edge::report("usage", edge::USAGE, &error))?;
-    let version = job.store.resolve(&wanted).map_err(|error| edge::store(&error))?;
+    let version = job.store.resolve(image).map_err(|error| edge::store(&error))?;
     push::send(ctx, job.store, &version, to, &way).map_err(|mut report| {
-        let again = format!("{wanted} is published here: push it with `bake push {wanted} {to}`");
+        let again = format!("{image} is published here: push it with `bake push {image} {to}`");
         report.hints.push(again);
         report
     })

@@ -48,24 +48,12 @@ pub(super) struct Way<'a> {
     pub(super) sink: &'a Sink,
 }
 
-/// Reads where to push to. The registry has to be named: nobody pushes to Docker Hub for want of a
-/// word.
+/// Reads where to push to.
 pub(super) fn target(text: &str) -> Result<RemoteName, Report> {
-    let hint = "it is written host[:port]/name[:tag], for example registry.example/web:2.0.0";
-    let name: RemoteName = text.parse().map_err(|error| Report {
-        hints: vec![hint.to_owned()],
-        ..edge::report("usage", edge::USAGE, &error)
-    })?;
-    let plain = text.strip_prefix("docker://").unwrap_or(text);
-    let first = plain.split('/').next().unwrap_or_default();
-    if first == plain || !(first == "localhost" || first.contains(['.', ':'])) {
-        let hint = format!("Docker Hub is docker.io/{plain}; {hint}");
-        return Err(edge::usage(format!("{text} names no registry"), hint));
-    }
-    if name.digest.is_some() {
-        return Err(edge::usage("what is pushed gets a tag, and no digest", hint));
-    }
-    Ok(name)
+    RemoteName::to_push_to(text).map_err(|error| {
+        let hint = "it is written host[:port]/name[:tag], for example registry.example/web:2.0.0";
+        Report { hints: vec![hint.to_owned()], ..edge::report("usage", edge::USAGE, &error) }
+    })
 }
 
 /// Pushes a version, and prints what came of it.

@@ -47,6 +47,18 @@ pub enum BadRemoteName {
         /// What is wrong.
         why: &'static str,
     },
+    /// It names none, where one has to be named.
+    #[error("{text:?} names no registry (written host[:port]/name[:tag], Docker Hub as docker.io)")]
+    NoRegistry {
+        /// What was given.
+        text: String,
+    },
+    /// A digest, where a tag is to be written.
+    #[error("{text:?} names a digest, and what is pushed gets a tag")]
+    NoTag {
+        /// What was given.
+        text: String,
+    },
     /// Name, tag or digest are none.
     #[error("{text:?} names no image in a registry")]
     Image {
@@ -58,6 +70,24 @@ pub enum BadRemoteName {
 }
 
 impl RemoteName {
+    /// Reads where an image is to be pushed to. The registry has to be named: nobody pushes to
+    /// Docker Hub for want of a word.
+    ///
+    /// # Errors
+    /// Where it is no name in a registry, or has a digest.
+    pub fn to_push_to(text: &str) -> Result<Self, BadRemoteName> {
+        let name: Self = text.parse()?;
+        let plain = text.strip_prefix("docker://").unwrap_or(text);
+        let named = |(first, _): (&str, &str)| first == "localhost" || first.contains(['.', ':']);
+        if !plain.split_once('/').is_some_and(named) {
+            return Err(BadRemoteName::NoRegistry { text: text.to_owned() });
+        }
+        match name.digest {
+            Some(_) => Err(BadRemoteName::NoTag { text: text.to_owned() }),
+            None => Ok(name),
+        }
+    }
+
     /// Returns the same repository with another tag, and no digest.
     ///
     /// # Errors

@@ -72,7 +72,32 @@ pub(crate) const OUTPUT: Section = Section {
                 not made.",
         ),
     ],
-    later: &["push", "partition", "root", "cmdline"],
+    later: &["partition", "root", "cmdline"],
+    effect: Effect::Nothing,
+};
+
+/// One output that is a push.
+pub(crate) const PUSH: Section = Section {
+    title: "`[[output]]` with `push`",
+    name: "push",
+    doc: "The image in a registry, pushed once it is published, as `bake push` does. Where that \
+        fails the image stays published.",
+    keys: &[
+        must(
+            "push",
+            Shape::Text(Check::PushTarget),
+            "Where it goes: `host[:port]/name[:tag]`; without a tag it gets the version. A tag of \
+                other content is refused, unless `bake build --move-tag`. Example: \
+                `registry.example/{{ name }}`.",
+        ),
+        may(
+            "when",
+            Shape::Text(Check::Any),
+            "A condition over the variables that comes out true or false; what is off is not \
+                pushed.",
+        ),
+    ],
+    later: &[],
     effect: Effect::Nothing,
 };
 
@@ -364,7 +389,7 @@ pub(crate) fn tables() -> impl Iterator<Item = (String, &'static Section)> {
         .chain(kinds().map(|kind| (format!("step-{}", kind.name), kind)))
         .chain([&FROM, &MOUNT_FROM].map(own))
         .chain(checks().map(|check| (format!("test-{}", check.name), check)))
-        .chain([&CONFIG, &HEALTHCHECK, &DRIFT, &OUTPUT].map(own))
+        .chain([&CONFIG, &HEALTHCHECK, &DRIFT, &OUTPUT, &PUSH].map(own))
 }
 
 #[cfg(test)]

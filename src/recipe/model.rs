@@ -67,6 +67,8 @@ pub struct Recipe {
     pub drift: Drift,
     /// `[[output]]`s that are on, in order, and behind them those of the command line.
     pub outputs: Vec<Output>,
+    /// Those that are a push.
+    pub pushes: Vec<RemoteName>,
     /// Whether any string used `{{ epoch }}`, or a template file may (then it must be read again
     /// once the epoch is known).
     pub uses_epoch: bool,

@@ -95,6 +95,7 @@ fn reference() -> String {
     table(&mut out, "###", &keys::HEALTHCHECK);
     table(&mut out, "##", &keys::DRIFT);
     table(&mut out, "##", &keys::OUTPUT);
+    table(&mut out, "###", &keys::PUSH);
     out
 }
 

@@ -18,8 +18,12 @@ pub(crate) fn schema() -> Value {
             ("step", _) => list(keys::STEP_DOC, "step", keys::kinds()),
             ("stage", _) => stages(),
             ("test", _) => list(keys::TEST_DOC, "test", keys::checks()),
-            ("output", _) => json!({ "description": keys::OUTPUT_DOC, "type": "array",
-                "items": { "$ref": "#/$defs/output" } }),
+            ("output", _) => {
+                let kinds = [&keys::OUTPUT, &keys::PUSH];
+                let kinds = kinds.map(|kind| json!({ "$ref": format!("#/$defs/{}", kind.name) }));
+                json!({ "description": keys::OUTPUT_DOC, "type": "array",
+                    "items": { "oneOf": kinds } })
+            }
             (_, Some(section)) => json!({ "$ref": format!("#/$defs/{}", section.name) }),
             (_, None) => continue,
         };

@@ -72,7 +72,7 @@ fn what_is_no_target_is_a_usage_error_before_anything_is_asked() {
         ("https://r.example/web", "without https://"),
         ("r.example/Web", "names no image"),
         ("r.example:0/web", "the port is not one"),
-        (&format!("r.example/web@{}", Digest::of("x")), "no digest"),
+        (&format!("r.example/web@{}", Digest::of("x")), "gets a tag"),
     ] {
         let run = lab.bake(["push", "web:1", to]);
         assert_eq!(run.code, 2, "{to}: {}", run.err);
@@ -234,6 +234,46 @@ fn a_baked_image_is_pushed_with_what_its_tests_gave() {
     assert_eq!(fake.tags("web").keys().collect::<Vec<_>>(), ["1"]);
     *fake.manners() = Manners::default();
     good(lab.bake(["push", "web:2", &to]));
+}
+
+#[test]
+fn a_recipe_says_where_its_image_is_pushed() {
+    if !tier::sandbox() {
+        return;
+    }
+    let (lab, fake) = (Lab::new(), Fake::start());
+    lab.tiny_root();
+    let recipe = |text: &str| {
+        let at = fake.address;
+        format!(
+            "[image]\nname = \"web\"\nversion = \"1\"\n[base]\npath = \"root\"\n\
+             [[step]]\nfile = \"/etc/motd\"\ncontent = \"{text}\"\n\
+             [[output]]\npush = \"{at}/{{{{ name }}}}\"\n\
+             [[output]]\npush = \"{at}/team/web:stable\"\n\
+             [[output]]\nformat = \"tar\"\npath = \"web.tar\"\n\
+             [[output]]\npush = \"{at}/never\"\nwhen = \"false\"\n"
+        )
+    };
+    lab.write("web.toml", &recipe("one"));
+    let built = good(lab.bake(["build", "--json", "web.toml"]));
+    let digest = digest_of(&lab, "web:1");
+    let to: Vec<_> = objects(&built, "pushed").into_iter().map(|one| one["to"].clone()).collect();
+    assert_eq!(to, [format!("{}/web", fake.address), format!("{}/team/web", fake.address)]);
+    assert_eq!(fake.tags("web")["1"].to_string(), digest);
+    assert_eq!(fake.tags("team/web")["stable"].to_string(), digest);
+    assert!(fake.tags("never").is_empty());
+    assert!(lab.path("web.tar").exists());
+    // It is pushed again where it is gone, though nothing is built.
+    fake.content().manifests.clear();
+    good(lab.bake(["build", "web.toml"]));
+    assert_eq!(fake.tags("web")["1"].to_string(), digest);
+    // A tag of other content moves only where that is asked for.
+    lab.write("web.toml", &recipe("two"));
+    let moved = lab.bake(["build", "web.toml", "--set-version", "2"]);
+    assert_eq!(moved.code, 1, "{}", moved.err);
+    assert!(moved.err.contains("web:2 is published here"), "{}", moved.err);
+    good(lab.bake(["build", "web.toml", "--set-version", "2", "--move-tag"]));
+    assert_eq!(fake.tags("team/web")["stable"].to_string(), digest_of(&lab, "web:2"));
 }
 
 /// Debian's registry (package docker-registry), with TLS and a password.

@@ -63,8 +63,8 @@ pub(crate) struct BuildArgs {
     /// single recipe
     #[arg(long, value_name = "REMOTE")]
     pub(crate) push: Option<String>,
-    /// Let a tag that names other content move
-    #[arg(long, requires = "push")]
+    /// Let a tag that names other content move, of --push and of the recipe's own `push`
+    #[arg(long)]
     pub(crate) move_tag: bool,
     /// Number of recipes baked at once [default: the number of cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -202,7 +202,10 @@ fn order(path: &[&Key], table: &Table) -> Vec<&'static str> {
                 None => vec!["name", "when", "start"],
             }
         }
-        [top] if top.get() == "output" => names(keys::OUTPUT.keys),
+        [top] if top.get() == "output" => match table.contains_key(keys::PUSH.name) {
+            true => names(keys::PUSH.keys),
+            false => names(keys::OUTPUT.keys),
+        },
         [top] => keys::table(top.get()).map(|section| names(section.keys)).unwrap_or_default(),
         [.., last] if last.get() == keys::HEALTHCHECK.name => names(keys::HEALTHCHECK.keys),
         _ => vec![],

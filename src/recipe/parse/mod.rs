@@ -32,6 +32,7 @@ use super::model::{
     Stage, Value,
 };
 use super::vars::{self, Resolved, Scope};
+use crate::image::RemoteName;
 use crate::schema::{Check, Fields, Mistake, Mistakes, Source};
 use crate::step::{Content, Lowered, Op, Options};
 
@@ -67,6 +68,7 @@ struct Pieces {
     config: Option<Config>,
     drift: Option<Drift>,
     outputs: Option<Vec<Output>>,
+    pushes: Option<Vec<RemoteName>>,
     uses_epoch: bool,
 }
 
@@ -87,6 +89,7 @@ impl Pieces {
             config: pieces.config?,
             drift: pieces.drift?,
             outputs: pieces.outputs?,
+            pushes: pieces.pushes?,
             uses_epoch: pieces.uses_epoch,
             warnings: vec![],
         })
@@ -165,7 +168,7 @@ fn tables(
             .map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
         None => Some(Drift::default()),
     };
-    let outputs = output::read_outputs(&mut reader, table, &inputs.outputs);
+    let (outputs, pushes) = output::read_outputs(&mut reader, table, &inputs.outputs).unzip();
     // What a template file uses is not known here: it is rendered with this recipe's variables, of
     // which the epoch is one.
     let template = |step: &Lowered| {
@@ -187,6 +190,7 @@ fn tables(
         config,
         drift,
         outputs,
+        pushes,
         uses_epoch,
     }
 }

@@ -9,20 +9,45 @@ use toml::de::DeTable;
 use super::kind::condition;
 use super::reader::Reader;
 use super::table::list;
+use crate::image::RemoteName;
 use crate::recipe::keys;
 use crate::recipe::model::Output;
 use crate::schema::{Mistake, Source, either, quote};
 
-/// Reads the outputs of the recipe, and behind them those of the command line.
+/// One `[[output]]`.
+enum Entry {
+    Output(Output),
+    Push(RemoteName),
+}
+
+/// Reads the outputs of the recipe, and behind them those of the command line; and the pushes.
 pub(super) fn read_outputs(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
     given: &[String],
-) -> Option<Vec<Output>> {
-    let mut outputs = list(reader, table, "output", "output", read_output)?;
+) -> Option<(Vec<Output>, Vec<RemoteName>)> {
+    let (mut outputs, mut pushes) = (vec![], vec![]);
+    for entry in list(reader, table, "output", "output", read_entry)? {
+        match entry {
+            Entry::Output(output) => outputs.push(output),
+            Entry::Push(to) => pushes.push(to),
+        }
+    }
     outputs.extend(given.iter().filter_map(|text| of_command_line(reader, text)));
     each_path_once(reader, &outputs);
-    Some(outputs)
+    Some((outputs, pushes))
+}
+
+fn read_entry(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>) -> Option<Entry> {
+    if !table.contains_key(keys::PUSH.name) {
+        return read_output(reader, place, table).map(Entry::Output);
+    }
+    reader.unknown_keys(&keys::PUSH, table);
+    let on = condition(reader, table) != Some(false);
+    let to = reader.fields(&keys::PUSH, place, table).text(keys::PUSH.name)?;
+    // What is wrong with it is reported by its shape.
+    let to = RemoteName::to_push_to(&to).ok().filter(|_| on)?;
+    Some(Entry::Push(to))
 }
 
 /// Reads one; none where it is off, or wrong, which is reported.

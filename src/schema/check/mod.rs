@@ -9,7 +9,7 @@ mod system;
 mod text;
 
 use self::account::{account, owner, passwd_field, password_hash, run_as};
-use self::name::{image_name, image_reference, image_version, oci_source, stage_name};
+use self::name::{image_name, image_reference, image_version, oci_source, push_target, stage_name};
 use self::path::{
     context, glob, ignore, inside, inside_file, inside_glob, mount_point, recipe_file,
 };
@@ -58,6 +58,8 @@ pub(crate) enum Check {
     ImageReference,
     /// An image that another tool keeps.
     OciSource,
+    /// An image in a registry, to be pushed there.
+    PushTarget,
     /// Another recipe's file, relative to this one's directory.
     RecipeFile,
     /// An absolute path in the image; a trailing slash is fine.
@@ -130,6 +132,7 @@ impl Check {
             Check::StageName => stage_name(text),
             Check::ImageReference => image_reference(text),
             Check::OciSource => oci_source(text),
+            Check::PushTarget => push_target(text),
             Check::RecipeFile => recipe_file(text),
             Check::Inside => inside(text),
             Check::InsideFile => inside_file(text),
@@ -180,6 +183,7 @@ impl Check {
             Check::Filled
             | Check::Ignore
             | Check::OciSource
+            | Check::PushTarget
             | Check::Line
             | Check::Word
             | Check::Package

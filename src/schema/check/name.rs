@@ -1,7 +1,7 @@
 //! Names of images, versions and stages.
 
 use super::text::line;
-use crate::image::{Reference, RemoteName};
+use crate::image::{BadRemoteName, Reference, RemoteName};
 use crate::schema::mistake::{Mistake, quote};
 
 pub(super) fn image_name(text: &str) -> Result<(), Mistake> {
@@ -135,16 +135,26 @@ pub(super) fn oci_source(text: &str) -> Result<(), Mistake> {
             .help(format!("write {}; `named` says which image of several", quote(&place))));
     }
     text.parse::<RemoteName>().map(|_| ()).map_err(|error| {
-        let error: &dyn std::error::Error = &error;
-        let why = error.source().map(ToString::to_string);
-        let mistake = Mistake::new(error.to_string());
         let help = "a registry is written host[:port]/name[:tag][@sha256:…]; a path starts with \
             `./`, `../` or `/`";
-        match why {
-            Some(why) => mistake.label(why).help(help),
-            None => mistake.help(help),
-        }
+        no_remote_name(&error).help(help)
     })
+}
+
+pub(super) fn push_target(text: &str) -> Result<(), Mistake> {
+    line(text)?;
+    RemoteName::to_push_to(text).map(|_| ()).map_err(|error| {
+        no_remote_name(&error).help("an example is registry.example/web:{{ version }}")
+    })
+}
+
+fn no_remote_name(error: &BadRemoteName) -> Mistake {
+    let error: &dyn std::error::Error = error;
+    let mistake = Mistake::new(error.to_string());
+    match error.source() {
+        Some(why) => mistake.label(why.to_string()),
+        None => mistake,
+    }
 }
 
 pub(super) fn image_reference(text: &str) -> Result<(), Mistake> {
