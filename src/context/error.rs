@@ -143,6 +143,23 @@ pub enum Error {
     NotACopy,
 }
 
+impl Error {
+    /// Returns what it says of something that was taken from the root of a stage or an image: there
+    /// is no context then.
+    pub(crate) fn of_a_root(&self) -> Option<String> {
+        match self {
+            Self::Missing { path, near } => {
+                let near: Vec<String> = near.iter().map(|one| format!("/{one}")).collect();
+                Some(format!("there is no \"/{}\"{}", path.display(), self::near(&near)))
+            }
+            Self::NothingMatches { pattern, left_out } => {
+                Some(format!("\"/{pattern}\" matches nothing{}", left_out_note(left_out)))
+            }
+            _ => None,
+        }
+    }
+}
+
 fn left_out_note(left_out: &usize) -> String {
     match left_out {
         0 => String::new(),

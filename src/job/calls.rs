@@ -30,7 +30,13 @@ impl sandbox::Call for Call {
             Self::Take { op, single, epoch, to } => {
                 context::take_from_root(&op, &single, epoch, to.into_file())
                     .map(Reply::Taken)
-                    .map_err(|error| CallError::of(&error))
+                    .map_err(|error| {
+                        let why = match &error {
+                            context::PutError::Context(error) => error.of_a_root(),
+                            _ => None,
+                        };
+                        why.map_or_else(|| CallError::of(&error), CallError::refused)
+                    })
             }
             Self::Probe(probe) => {
                 probe::look(&probe).map(|()| Reply::Done).map_err(CallError::refused)

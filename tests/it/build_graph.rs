@@ -99,7 +99,8 @@ fn stages_that_fail_fail_the_build_by_name() {
     lab.write("tiny.toml", &format!("{HEAD}{STAGE}{copy}"));
     let failed = lab.bake(["build", "tiny.toml"]);
     assert_eq!(failed.code, 1, "{}", failed.err);
-    assert!(failed.err.contains("out/took") && failed.err.contains("out/tool"), "{}", failed.err);
+    assert!(failed.err.contains("there is no \"/out/took\""), "{}", failed.err);
+    assert!(failed.err.contains("out/tool") && !failed.err.contains("context"), "{}", failed.err);
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
 }
 

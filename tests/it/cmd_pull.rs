@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bake::digest::Digest;
 use bake::image::{
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::base_registry::upload;
 use crate::cmd_import::Layout;
-use crate::lab::{Lab, Run};
+use crate::lab::{Lab, Run, run};
 use crate::registry_lab::{Fake, Reply};
 
 fn good(run: Run) -> Run {
@@ -132,6 +132,41 @@ fn an_interrupted_pull_leaves_nothing() {
     assert!(printed.contains("nothing was published"), "{printed}");
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
     assert_eq!(good(lab.bake(["list", "--names"])).out, "");
+}
+
+#[test]
+fn a_pull_that_is_killed_leaves_all_or_nothing() {
+    const MOMENTS: u32 = 8;
+    let lab = Lab::new();
+    let fake = Fake::start();
+    let digest = tagged(&fake, &lab, "1", "image");
+    let remote = format!("{}/team/web:1", fake.address);
+    let start = Instant::now();
+    good(lab.bake(["pull", &remote, "web:first"]));
+    let takes = start.elapsed();
+    let mut there = 0;
+    for n in 0..MOMENTS {
+        let image = format!("web:{n}");
+        let mut command = lab.command(["pull", &remote, &image]);
+        // Another store each time: what is there already is not fetched.
+        let store = lab.path(&format!("store-{n}"));
+        let bake = |args: &[&str]| {
+            let mut command = lab.command(args);
+            good(run(command.env("BAKE_STORE", &store)))
+        };
+        bake(&["gc"]);
+        command.env("BAKE_STORE", &store).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("bake");
+        // Moments, not synchronisation: wherever it falls, the same must hold.
+        std::thread::sleep(takes.mul_f64(f64::from(n) / f64::from(MOMENTS)));
+        let _ = child.kill();
+        child.wait().expect("our own child");
+        there += u32::from(bake(&["list", "--names"]).out.contains(&image));
+        bake(&["verify"]);
+        assert_eq!(bake(&["pull", &remote, &image]).out, format!("{image} {digest}\n"));
+        bake(&["verify"]);
+    }
+    assert!(there < MOMENTS, "none of them was killed before its end");
 }
 
 #[test]
