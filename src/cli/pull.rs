@@ -29,7 +29,7 @@ pub(super) fn pull(ctx: &Ctx<'_>, args: &PullArgs) -> Result<u8, Report> {
     }
     let host = Platform::host();
     let platform = args.platform.as_ref().unwrap_or(&host);
-    let options = registry::options(&args.registry);
+    let options = registry::options(&args.registry)?;
     ctx.with_job_context(|job| {
         let done = import::pull(job, &name, &options, platform, wanted.clone())
             .map_err(|error| edge::import(&error))?;

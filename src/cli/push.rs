@@ -78,7 +78,7 @@ pub(super) fn send(
         from: &from,
     };
     let cancel = way.cancel.clone();
-    let mut options = registry::options(way.args);
+    let mut options = registry::options(way.args)?;
     options.stop = Arc::new(move || cancel.fired());
     let repository = Repository::new(&named, &options);
     let pushed = repository

@@ -2,14 +2,21 @@
 //! credentials and certificates.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::args::registry::RegistryArgs;
-use crate::registry::Options;
+use super::edge;
+use crate::recipe;
+use crate::registry::{Limits, Options};
+use crate::ui::report::Report;
 
 /// Returns how registries are to be spoken to. Credentials are those of podman, then of docker:
 /// `$REGISTRY_AUTH_FILE`, `containers/auth.json` (containers-auth.json(5)), `$DOCKER_CONFIG`,
 /// `.docker/config.json`. They are read when a registry asks for them.
-pub(super) fn options(args: &RegistryArgs) -> Options {
+///
+/// # Errors
+/// Where `$BAKE_NETWORK_TIMEOUT` is none.
+pub(super) fn options(args: &RegistryArgs) -> Result<Options, Report> {
     let variable =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = variable("HOME");
@@ -31,13 +38,30 @@ pub(super) fn options(args: &RegistryArgs) -> Options {
     };
     let own = config.iter().map(|config| config.join("certs.d"));
     let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(Path::new);
-    Options {
+    let mut limits = Limits::default();
+    limits.stall = network_timeout()?.unwrap_or(limits.stall);
+    Ok(Options {
         credentials,
         authority: args.registry_ca.clone(),
         certificate: args.registry_cert.clone(),
         key: args.registry_key.clone(),
         directories: own.chain(system.map(Path::to_owned)).collect(),
         plain: args.registry_http.clone(),
+        limits,
         ..Options::default()
-    }
+    })
+}
+
+/// Returns `$BAKE_NETWORK_TIMEOUT`.
+pub(super) fn network_timeout() -> Result<Option<Duration>, Report> {
+    let value = std::env::var_os("BAKE_NETWORK_TIMEOUT").filter(|value| !value.is_empty());
+    let Some(text) = value.map(|value| value.to_string_lossy().into_owned()) else {
+        return Ok(None);
+    };
+    recipe::duration(&text).map(Some).map_err(|why| {
+        edge::usage(
+            format!("BAKE_NETWORK_TIMEOUT is {text:?}: {why}"),
+            "unset it, or set it to a time such as 90s or 5m",
+        )
+    })
 }

@@ -10,7 +10,7 @@ use crate::engine::error::Error;
 use crate::engine::{NetworkOptions, NoCache, Request};
 use crate::image::Platform;
 use crate::import::Resolved;
-use crate::recipe::{self, Inputs};
+use crate::recipe::Inputs;
 use crate::ui::report::Report;
 
 /// What a recipe is called where only its directory is named, or nothing.
@@ -104,14 +104,9 @@ pub(super) fn network(args: &MirrorArgs) -> Result<NetworkOptions, Report> {
         value.map(|value| value.to_string_lossy().into_owned())
     };
     let mirror = args.debian_mirror.clone().or_else(|| variable("BAKE_DEBIAN_MIRROR"));
-    let timeout = match (args.network_timeout, variable("BAKE_NETWORK_TIMEOUT")) {
-        (None, Some(text)) => Some(recipe::duration(&text).map_err(|why| {
-            edge::usage(
-                format!("BAKE_NETWORK_TIMEOUT is {text:?}: {why}"),
-                "unset it, or set it to a time such as 90s or 5m",
-            )
-        })?),
-        (given, _) => given,
+    let timeout = match args.network_timeout {
+        None => registry::network_timeout()?,
+        given => given,
     };
     let directories = std::env::var_os("SSL_CERT_DIR").unwrap_or_default();
     let authorities = std::env::var_os("SSL_CERT_FILE")
@@ -120,7 +115,9 @@ pub(super) fn network(args: &MirrorArgs) -> Result<NetworkOptions, Report> {
         .chain(std::env::split_paths(&directories))
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
-    let (allow_expired, registry) = (args.allow_expired, registry::options(&args.registry));
+    let allow_expired = args.allow_expired;
+    let mut registry = registry::options(&args.registry)?;
+    registry.limits.stall = timeout.unwrap_or(registry.limits.stall);
     let resolved = Resolved::default();
     Ok(NetworkOptions { mirror, timeout, authorities, registry, resolved, allow_expired })
 }

@@ -24,7 +24,8 @@ pub struct Limits {
     pub pause: Duration,
     /// Longest wait that a registry may ask for (`Retry-After`).
     pub wait: Duration,
-    /// Bytes of a blob that are sent in one request.
+    /// Most bytes of a blob that are sent in one request. Registries are used to whole blobs; it
+    /// gets less by itself where connections break.
     pub chunk: u64,
 }
 
@@ -42,7 +43,7 @@ impl Default for Limits {
             tries: 6,
             pause: Duration::from_millis(250),
             wait: Duration::from_secs(120),
-            chunk: 256 << 20,
+            chunk: u64::MAX,
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ureq::http::Method;
 
 use super::auth::Scope;
-use super::client::Request;
+use super::client::{Request, Trouble};
 use super::error::Error;
 use super::repository::{Document, MANIFEST, Repository};
 use super::transport::Payload;
@@ -266,9 +266,12 @@ impl Repository {
             }
             Err(error) => return Err(error),
         };
-        if !self.has_blob(blob)? {
+        // Storage may take a moment to show what it took.
+        let mut backoff = self.client.backoff();
+        while !self.has_blob(blob)? {
             let (registry, what) = (self.name().registry.clone(), blob.digest.to_string());
-            return Err(Error::NotStored { registry, what });
+            let error = Error::NotStored { registry, what };
+            self.client.again(&mut backoff, Trouble { error, passing: true, after: None })?;
         }
         Ok(Some(sent))
     }
@@ -311,16 +314,20 @@ impl Repository {
 
     /// Reads a manifest that was sent just now: whoever asks for it gets these bytes.
     fn read_back(&self, wanted: &str, part: &Part) -> Result<(), Error> {
-        let what = self.what(wanted);
-        let registry = self.name().registry.clone();
-        match self.manifest(wanted) {
-            Ok(found) if found.descriptor.digest == part.descriptor.digest => Ok(()),
-            Ok(found) => {
-                let why = format!("it answers with {} after a write", found.descriptor.digest);
-                Err(Error::Lie { what, why })
-            }
-            Err(Error::NotFound { .. }) => Err(Error::NotStored { registry, what }),
-            Err(error) => Err(error),
+        let mut backoff = self.client.backoff();
+        loop {
+            let (what, registry) = (self.what(wanted), self.name().registry.clone());
+            let error = match self.manifest(wanted) {
+                Ok(found) if found.descriptor.digest == part.descriptor.digest => return Ok(()),
+                Ok(found) => {
+                    let why = format!("it answers with {} after a write", found.descriptor.digest);
+                    Error::Lie { what, why }
+                }
+                Err(Error::NotFound { .. }) => Error::NotStored { registry, what },
+                Err(error) => return Err(error),
+            };
+            // Storage may take a moment to show what it took.
+            self.client.again(&mut backoff, Trouble { error, passing: true, after: None })?;
         }
     }
 

@@ -80,7 +80,7 @@ impl Repository {
             200 => {}
             404 => return Err(Error::NotFound { doing }),
             // Some know no HEAD.
-            400 | 405 => return Ok(None),
+            301..=308 | 400 | 405 => return Ok(None),
             _ => return Err(self.client.unexpected(answer, &doing)),
         }
         let digest = answer.header("docker-content-digest").and_then(|text| text.parse().ok());
@@ -250,6 +250,8 @@ impl Repository {
         })?;
         match answer.status {
             200 => Ok(answer.length().is_none_or(|length| length == blob.size)),
+            // It is kept elsewhere, where only a GET is answered.
+            301..=308 => Ok(true),
             404 => Ok(false),
             _ => Err(self.client.unexpected(answer, &doing)),
         }

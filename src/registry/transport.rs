@@ -111,6 +111,8 @@ struct Agents {
     other: OnceLock<Agent>,
     /// To hosts that it names, where those have to be public.
     public: OnceLock<Agent>,
+    /// To this host, where it names that: as to the registry, without a proxy.
+    near: OnceLock<Agent>,
     /// What the registry's name leads to.
     resolver: Arc<Remembering>,
     over: AtomicBool,
@@ -188,6 +190,7 @@ impl Transport {
         let base = self.base()?.to_owned();
         let mut url = url.to_owned();
         let mut authorization = authorization;
+        let mut redirect = None;
         for _ in 0..=REDIRECTS {
             let own = origin(&url) == origin(&base);
             let agent = self.agent(&url, own)?;
@@ -203,6 +206,13 @@ impl Transport {
             let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
             let reads = *method == Method::GET || *method == Method::HEAD;
             let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else {
+                // Some addresses of storage are signed for GET alone: that the registry leads
+                // there says that it is there.
+                if let Some(redirect) =
+                    redirect.filter(|_| *method == Method::HEAD && status >= 400)
+                {
+                    return Ok(redirect);
+                }
                 return Ok(Answer { status, headers, url, body: answer.into_body() });
             };
             if !reads {
@@ -211,6 +221,7 @@ impl Transport {
             let next = web::target(&url, location).map_err(Failure::Redirect)?;
             if origin(&next) != origin(&url) {
                 authorization = None;
+                redirect = Some(Answer { status, headers, url, body: answer.into_body() });
             }
             url = next;
         }
@@ -264,7 +275,8 @@ impl Transport {
             if let Some(agent) = cell.get() {
                 return Ok(agent);
             }
-            let config = config(limits, if tls { self.tls(true)? } else { TlsConfig::default() });
+            let tls = if tls { self.tls(true)? } else { TlsConfig::default() };
+            let config = config(limits, tls, url);
             let connector = DefaultConnector::default();
             return Ok(cell.get_or_init(|| Agent::with_parts(config, connector, remembering())));
         }
@@ -273,11 +285,17 @@ impl Transport {
             let doing = "go where the registry leads".to_owned();
             return Err(Error::Request { doing, source: Failure::Private(None) });
         }
-        let cell = if from_public { &self.agents.public } else { &self.agents.other };
+        let cell = match from_public {
+            true => &self.agents.public,
+            false if origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) => {
+                &self.agents.near
+            }
+            false => &self.agents.other,
+        };
         if let Some(agent) = cell.get() {
             return Ok(agent);
         }
-        let config = config(limits, self.tls(false)?);
+        let config = config(limits, self.tls(false)?, url);
         let connector = DefaultConnector::default();
         Ok(cell.get_or_init(|| match from_public {
             true => Agent::with_parts(config, connector, Public::default()),
@@ -359,7 +377,7 @@ impl Transport {
 
 impl Agents {
     fn shut_down(&self) {
-        let all = [&self.plain, &self.own, &self.other, &self.public];
+        let all = [&self.plain, &self.own, &self.other, &self.public, &self.near];
         all.iter().filter_map(|cell| cell.get()).for_each(|agent| agent.clone().shutdown());
     }
 }
@@ -401,8 +419,14 @@ impl From<Error> for Problem {
     }
 }
 
-fn config(limits: &Limits, tls: TlsConfig) -> Config {
-    Agent::config_builder()
+/// Returns how to speak to the host of `url`. No proxy leads to this one, whatever the variables
+/// say: what it calls localhost is itself.
+fn config(limits: &Limits, tls: TlsConfig, url: &str) -> Config {
+    let mut config = Agent::config_builder();
+    if origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) {
+        config = config.proxy(None);
+    }
+    config
         .timeout_resolve(Some(limits.connect))
         .timeout_connect(Some(limits.connect))
         .timeout_per_read(Some(limits.stall))
@@ -427,7 +451,7 @@ fn origin(url: &str) -> Option<(String, String, u16)> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let address: Option<IpAddr> = host.parse().ok();
+    let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
     host == "localhost"
         || host.ends_with(".localhost")
         || address.is_some_and(|address| address.is_loopback())

@@ -172,7 +172,7 @@ impl Upload<'_> {
     /// Sends the next chunk.
     fn chunk(&self, session: &mut Session, location: &str) -> Result<(), Trouble> {
         let (start, size) = (session.offset, self.blob.size);
-        let end = size.min(start + session.chunk.max(session.least).max(1));
+        let end = size.min(start.saturating_add(session.chunk.max(session.least).max(1)));
         let mut headers = vec![("content-type", "application/octet-stream".to_owned())];
         // What is sent in one go is no chunk to some registries, and needs none of this.
         if start > 0 || end < size {

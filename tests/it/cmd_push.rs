@@ -163,6 +163,20 @@ fn a_push_that_is_killed_leaves_the_tag_old_or_new() {
     assert!(olds > 0, "the first are killed at once; {news} were through");
 }
 
+#[test]
+fn no_proxy_leads_to_this_host() {
+    let (lab, fake) = (Lab::new(), Fake::start());
+    publish(&lab, "web:1");
+    let to = format!("{}/web", fake.address);
+    let push = |to: &str| {
+        let mut command = lab.command(["push", "web:1", to]);
+        run(command.env("HTTP_PROXY", "http://127.0.0.1:1").env("BAKE_NETWORK_TIMEOUT", "1s"))
+    };
+    good(push(&to));
+    let wrong = run(lab.command(["push", "web:1", &to]).env("BAKE_NETWORK_TIMEOUT", "soon"));
+    assert_eq!(wrong.code, 2, "{}", wrong.err);
+}
+
 /// From a public registry no way leads to this host. The registry's name is found by a proxy, which
 /// is ours.
 #[test]

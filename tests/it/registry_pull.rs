@@ -229,7 +229,11 @@ fn a_busy_registry_is_waited_for_as_long_as_it_asks() {
     fake.manners().before = Some(Box::new(move |seen| {
         let asked = seen.target.contains("manifests");
         let status = asked.then(|| left.pop()).flatten()?;
-        let after = if status == 429 { "1" } else { "0" };
+        let after = match status {
+            429 => "1",
+            503 => "Thu, 01 Jan 1970 00:00:00 GMT",
+            _ => "0",
+        };
         Some(Reply::new(status).with("retry-after", after))
     }));
     let before = Instant::now();
@@ -304,6 +308,23 @@ fn a_redirect_is_followed_without_credentials() {
     assert_eq!(seen.len(), 1);
     assert!(seen.iter().all(|one| one.header("authorization").is_none()), "{seen:?}");
     assert!(registry.seen().iter().any(|one| one.header("authorization").is_some()));
+}
+
+/// Storage whose addresses are signed for GET alone.
+#[test]
+fn a_blob_is_there_where_only_its_head_is_refused_elsewhere() {
+    let (registry, elsewhere) = (Fake::start(), Fake::start());
+    let good = bytes(5000);
+    let blob = elsewhere.blob("app", &good);
+    let to = format!("http://{}/v2/app/blobs/{}", elsewhere.address, blob.digest);
+    registry.manners().before = Some(Box::new(move |seen| {
+        seen.target.contains("blobs").then(|| Reply::new(307).with("location", &to))
+    }));
+    elsewhere.manners().before =
+        Some(Box::new(|seen| (seen.method == "HEAD").then(|| Reply::new(403))));
+    let repository = registry.repository("app");
+    assert!(repository.has_blob(&blob).unwrap());
+    assert_eq!(pull(&repository, &blob).unwrap(), good);
 }
 
 #[test]

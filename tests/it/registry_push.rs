@@ -221,6 +221,22 @@ fn what_is_taken_and_not_kept_is_noticed() {
 }
 
 #[test]
+fn storage_that_takes_a_moment_is_waited_for() {
+    let fake = Fake::start();
+    let image = Image::new(&[&bytes(100)]);
+    let mut asked = std::collections::BTreeMap::<String, usize>::new();
+    fake.manners().after = Some(Box::new(move |seen, reply| {
+        let n = asked.entry(format!("{} {}", seen.method, seen.target)).or_default();
+        *n += 1;
+        // Not there at first, as it should be, and not at once after that.
+        let reads = matches!(seen.method.as_str(), "GET" | "HEAD") && seen.target != "/v2/";
+        if reads && *n < 3 { Reply::new(404) } else { reply }
+    }));
+    image.push(&fake.repository("app"), "1").unwrap();
+    assert_eq!(fake.tags("app")["1"], image.manifest.digest);
+}
+
+#[test]
 fn a_manifest_that_is_changed_on_the_way_does_not_get_a_tag() {
     let fake = Fake::start();
     let image = Image::new(&[&bytes(100)]);
