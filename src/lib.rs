@@ -87,6 +87,8 @@ pub mod template;
 #[doc(hidden)]
 pub mod threads;
 #[doc(hidden)]
+pub mod toolbox;
+#[doc(hidden)]
 pub mod tree;
 #[doc(hidden)]
 pub mod trial;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::args::recipe::{BuildArgs, LockArgs, OnFailure, ShellArgs};
 use super::ctx::Ctx;
 use super::request::{
-    absolute, failed, inputs, network, no_cache, one_recipe, recipes, source_date_epoch,
+    absolute, failed, inputs, network, no_cache, one_recipe, recipes, source_date_epoch, tools_from,
 };
 use super::{channel, edge, push};
 use crate::delivery::Delivered;
@@ -68,6 +68,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         paranoid: args.paranoid,
         no_test: args.no_test,
         shell_on_failure,
+        tools: tools_from(args.tools),
         ..Request::default()
     };
     let one = |(recipe, read): (&PathBuf, Looked)| Request {

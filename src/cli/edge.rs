@@ -414,14 +414,24 @@ pub(super) fn output(error: &output::Error) -> Report {
         ],
         _ => vec![],
     };
-    with_room(Report { hints, ..report("export", FAILED, error) }, is_no_room(error))
+    let report = Report { hints, output: printed(error), ..report("export", FAILED, error) };
+    with_room(report, is_no_room(error))
+}
+
+/// What a program that failed has printed.
+fn printed(error: &output::Error) -> Vec<String> {
+    match error {
+        output::Error::Program { printed, .. } => printed.clone(),
+        _ => vec![],
+    }
 }
 
 /// Reports an output that could not be made.
 fn undelivered(error: &delivery::Error, nothing: Option<String>) -> Report {
     let mut report = report("output", FAILED, error);
-    if let delivery::Error::Make { recipe, line, .. } = error {
+    if let delivery::Error::Make { recipe, line, source, .. } = error {
         (report.recipe, report.line) = (Some(recipe.clone()), Some(*line));
+        report.output = printed(source);
     }
     report.hints.extend(nothing);
     with_room(report, is_no_room(error))

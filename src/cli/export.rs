@@ -8,11 +8,13 @@ use serde_json::json;
 use super::args::image::{ExportArgs, ExportFormat};
 use super::ctx::Ctx;
 use super::reference::reference;
-use super::request::absolute;
+use super::request::{absolute, tools_from};
 use super::{channel, edge};
 use crate::digest::Digest;
+use crate::engine::{self, NetworkOptions};
+use crate::event::Event;
 use crate::image::Reference;
-use crate::output::{self, Format, Options, Source};
+use crate::output::{self, Exported, Format, Options, Source, Tools, Updated};
 use crate::serve;
 use crate::store::{Store, Version};
 use crate::ui::report::Report;
@@ -59,6 +61,9 @@ fn plain(format: ExportFormat) -> Option<Format> {
         ExportFormat::Tar => Format::Tar,
         ExportFormat::Dir => Format::Dir,
         ExportFormat::Manifest => Format::Manifest,
+        ExportFormat::Squashfs => Format::Squashfs,
+        ExportFormat::Erofs => Format::Erofs,
+        ExportFormat::Ext4 => Format::Ext4,
         ExportFormat::Registry | ExportFormat::Sysupdate => return None,
     })
 }
@@ -102,9 +107,16 @@ fn sysupdate(
         .map(|Version { reference, manifest, .. }| Source { reference, manifest, blob: &blob })
         .collect();
     let keep = args.keep.map(|keep| usize::try_from(keep).unwrap_or(usize::MAX));
-    let options = Options { force: args.force, drop_owners: args.drop_owners };
-    let done = output::update(&sources, format, &args.output, keep, options);
-    let done = done.map_err(|error| edge::output(&error))?;
+    let options = options(args);
+    with_tools(ctx, args, format, |tools| {
+        let done = output::update(&sources, format, &args.output, keep, &options, tools);
+        updated(ctx, args, &done.map_err(|error| edge::output(&error))?);
+        Ok(())
+    })
+}
+
+/// Says what a source of updates has now.
+fn updated(ctx: &Ctx<'_>, args: &ExportArgs, done: &Updated) {
     if ctx.ui.json() {
         ctx.ui.object(
             "exported",
@@ -119,7 +131,6 @@ fn sysupdate(
             ctx.ui.say(&format!("removed: {}", clean(file)));
         }
     }
-    Ok(edge::OK)
 }
 
 fn one(
@@ -141,10 +152,42 @@ fn one(
         out.flush().map_err(|error| edge::report("export", edge::FAILED, &error))?;
         return Ok(edge::OK);
     }
-    let options = Options { force: args.force, drop_owners: args.drop_owners };
-    let done = output::export(&source, format, &args.output, options).map_err(fail)?;
+    let options = options(args);
+    with_tools(ctx, args, format, |tools| {
+        let done = output::export(&source, format, &args.output, &options, tools);
+        exported(ctx, format, args, &version.reference, &done.map_err(fail)?);
+        Ok(())
+    })
+}
+
+fn options(args: &ExportArgs) -> Options {
+    Options { force: args.force, drop_owners: args.drop_owners, ..Options::default() }
+}
+
+/// Does `work` with the programs that the format needs, if it needs any.
+fn with_tools(
+    ctx: &Ctx<'_>,
+    args: &ExportArgs,
+    format: Format,
+    work: impl Fn(Option<&dyn Tools>) -> Result<(), Report>,
+) -> Result<u8, Report> {
+    if format.program().is_none() {
+        return work(None).map(|()| edge::OK);
+    }
+    ctx.with_job_context(|job| {
+        let (from, network) = (tools_from(args.tools), NetworkOptions::default());
+        let tools = engine::tools(job, from, &network, &[format]);
+        work(Some(&*tools.map_err(|error| edge::image(&error))?))
+    })
+}
+
+/// Says what was written.
+fn exported(ctx: &Ctx<'_>, format: Format, args: &ExportArgs, image: &Reference, done: &Exported) {
+    for one in &done.lost {
+        (ctx.ui.sink())(Event::Warning { message: one.message(format), hint: None });
+    }
     if ctx.ui.json() {
-        let Reference { name, version, .. } = &version.reference;
+        let Reference { name, version, .. } = image;
         ctx.ui.object(
             "exported",
             json!({ "name": name, "version": version, "format": format.name(),
@@ -153,7 +196,6 @@ fn one(
     } else {
         ctx.ui.result(&clean(&args.output.to_string_lossy()));
     }
-    Ok(edge::OK)
 }
 
 fn blob(store: &Store, digest: &Digest) -> io::Result<std::fs::File> {

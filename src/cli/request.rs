@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs};
+use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs, ToolsOf};
 use super::ctx::Ctx;
 use super::{edge, registry};
 use crate::engine::error::Error;
-use crate::engine::{NetworkOptions, NoCache, Request};
+use crate::engine::{NetworkOptions, NoCache, Request, ToolsFrom};
 use crate::image::Platform;
 use crate::import::Resolved;
 use crate::recipe::Inputs;
@@ -93,6 +93,14 @@ pub(super) fn no_cache(args: &CacheArgs) -> NoCache {
         [] => NoCache::No,
         steps if steps.iter().any(String::is_empty) => NoCache::All,
         steps => NoCache::Steps(steps.to_vec()),
+    }
+}
+
+/// Returns which programs make file systems.
+pub(super) fn tools_from(tools: ToolsOf) -> ToolsFrom {
+    match tools {
+        ToolsOf::Toolbox => ToolsFrom::Toolbox,
+        ToolsOf::Host => ToolsFrom::Host,
     }
 }
 

@@ -50,7 +50,7 @@ pub fn check(store: &Store, all: &[(&Path, &[Planned])]) -> Result<Vec<Diagnosti
         } else if let Some((message, help)) = no_place(output, &notes) {
             wrong(message, help);
         } else if output.format == Format::Dir
-            && !output.drop_owners
+            && !output.options.drop_owners
             && !rustix::process::geteuid().is_root()
         {
             let help = "write `owners = \"dropped\"`, or take the format `tar`";

@@ -23,6 +23,12 @@ pub enum Error {
         /// Why.
         source: output::Error,
     },
+    /// The programs that make file systems cannot be had.
+    #[error(transparent)]
+    Tools {
+        /// Why.
+        source: output::Error,
+    },
     /// The run was ended, or its store cannot be used.
     #[error(transparent)]
     Job(#[from] job::Error),

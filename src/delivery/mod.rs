@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 
 use self::note::{Look, Notes};
 use crate::digest::{Digest, HashReader};
+use crate::event::Event;
 use crate::files::parent;
 use crate::job::{self, JobContext};
-use crate::output::{self, Format, Options, Source};
+use crate::output::{self, Format, Options, Source, Tools};
 use crate::recipe::{Diagnostic, Recipe};
 use crate::store::{Placement, Staging, Store, Version};
 
@@ -40,7 +41,7 @@ pub struct Planned {
     pub shown: PathBuf,
     /// The same, absolute, through no symlink but one at its end.
     pub path: PathBuf,
-    drop_owners: bool,
+    options: Options,
     /// Where that is written.
     place: Diagnostic,
 }
@@ -60,7 +61,13 @@ pub fn plan(recipe: &Recipe, file: &Path) -> Vec<Planned> {
             format: Format::find(&output.format)?,
             path: dir.join(shown.file_name()?),
             shown,
-            drop_owners: output.drop_owners,
+            options: Options {
+                force: true,
+                drop_owners: output.drop_owners,
+                size: output.size,
+                label: output.label.clone(),
+                compression: output.compression.clone(),
+            },
             place: output.place.clone(),
         })
     };
@@ -108,24 +115,27 @@ impl Ready {
         job: &JobContext<'_>,
         outputs: &[Planned],
         image: &Image<'_>,
+        tools: Option<&dyn Tools>,
     ) -> Result<Vec<Delivered>, Error> {
         let mut delivered = vec![];
         for output in outputs {
             if job.cancel.fired() {
                 return Err(Error::Job(job::Error::Interrupted));
             }
-            delivered.push(self.one(job.store, output, image)?);
+            delivered.push(self.one(job, output, image, tools)?);
         }
         Ok(delivered)
     }
 
     fn one(
         &mut self,
-        store: &Store,
+        job: &JobContext<'_>,
         output: &Planned,
         image: &Image<'_>,
+        tools: Option<&dyn Tools>,
     ) -> Result<Delivered, Error> {
-        let (key, notes) = (key(output, image.version), Notes::open(store)?);
+        let tools = tools.filter(|_| output.format.program().is_some());
+        let (key, notes) = (key(output, image.version, tools), Notes::open(job.store)?);
         let delivered = |bytes, digest, made| Delivered {
             format: output.format,
             path: output.shown.clone(),
@@ -148,8 +158,12 @@ impl Ready {
                 return Ok(delivered(bytes, Some(digest), false));
             }
         }
-        let made = make(store, output, image)?;
-        let output::Exported { bytes, digest } = *made.exported();
+        let made = make(job.store, output, image, tools)?;
+        let output::Exported { bytes, digest, ref lost } = *made.exported();
+        for one in lost {
+            let message = format!("{}: {}", output.shown.display(), one.message(output.format));
+            (job.sink)(Event::Warning { message, hint: None });
+        }
         // Before the publish, so that what it puts in place is known whenever it ends; and what is
         // there now stays known for as long as it is there.
         note.marks.retain(|mark| there.as_ref().is_some_and(|there| mark.inode == there.inode));
@@ -165,7 +179,12 @@ impl Ready {
     }
 }
 
-fn make(store: &Store, output: &Planned, image: &Image<'_>) -> Result<output::Made, Error> {
+fn make(
+    store: &Store,
+    output: &Planned,
+    image: &Image<'_>,
+    tools: Option<&dyn Tools>,
+) -> Result<output::Made, Error> {
     let blob = |digest: &Digest| {
         let staged = image.staging.map(|staging| File::open(staging.path(digest)));
         match staged {
@@ -176,8 +195,8 @@ fn make(store: &Store, output: &Planned, image: &Image<'_>) -> Result<output::Ma
     };
     let Version { reference, manifest, .. } = image.version;
     let source = Source { reference, manifest, blob: &blob };
-    let options = Options { force: true, drop_owners: output.drop_owners };
-    output::make(&source, output.format, &output.path, options).map_err(|source| Error::Make {
+    let made = output::make(&source, output.format, &output.path, &output.options, tools);
+    made.map_err(|source| Error::Make {
         path: output.shown.clone(),
         recipe: output.place.file.clone(),
         line: output.place.line,
@@ -186,10 +205,15 @@ fn make(store: &Store, output: &Planned, image: &Image<'_>) -> Result<output::Ma
 }
 
 /// Names what an output is made of.
-fn key(output: &Planned, version: &Version) -> Digest {
-    let (format, owners) = (output.format.name(), !output.drop_owners);
+fn key(output: &Planned, version: &Version, tools: Option<&dyn Tools>) -> Digest {
+    let Options { drop_owners, size, label, compression, force: _ } = &output.options;
+    let (format, owners) = (output.format.name(), !drop_owners);
     let (image, name) = (version.manifest.digest, &version.reference);
-    Digest::of(format!("output {FORMAT}\n{format}\nowners {owners}\nimage {image}\nname {name}\n"))
+    let tools = tools.map(Tools::digest);
+    Digest::of(format!(
+        "output {FORMAT}\n{format}\nowners {owners}\nimage {image}\nname {name}\nsize {size:?}\n\
+            label {label:?}\ncompression {compression:?}\ntools {tools:?}\n"
+    ))
 }
 
 fn hash(path: &Path) -> Option<Digest> {

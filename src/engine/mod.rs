@@ -34,24 +34,29 @@ mod settle;
 mod shell;
 mod stack;
 mod stored;
+mod tools;
 mod work;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
 use crate::delivery;
 use crate::event::Event;
 use crate::executor::Root;
-use crate::job::{JobContext, dead_builds};
+use crate::job::{self, JobContext, dead_builds};
+use crate::output::{Format, Tools};
 use crate::plan::lock::Lock;
+use crate::toolbox::{HostTools, Toolbox};
 
 pub use collect::collect;
 pub use error::Failed;
 pub use locking::LockMode;
 pub use order::{Bases, Ordered, order};
 pub use published::KEY_ANNOTATION;
-pub use request::{Baked, NetworkOptions, NoCache, Request};
+pub use request::{Baked, NetworkOptions, NoCache, Request, ToolsFrom};
 pub use shell::shell;
 
 use error::Error;
@@ -72,10 +77,11 @@ pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<V
     let stop = AtomicBool::new(false);
     let prepared = schedule::prepared(job, requests, jobs, &stop)?;
     outputs_have_places(job, &prepared)?;
+    let tools = tools_for_outputs(job, &prepared)?;
     let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
     let all = |one: &Prepared| one.roots.main().plan.nodes.len();
     let ran = schedule::run(job, &prepared, &pool, &stop, all)?;
-    let published = publish::publish(job, &prepared, &ran);
+    let published = publish::publish(job, &prepared, &ran, tools.as_deref());
     ran.iter().for_each(|one| one.work.build.clear());
     let published = published?;
     let wanted = prepared.iter().enumerate().filter(|(_, one)| one.wanted);
@@ -98,6 +104,51 @@ fn outputs_have_places(job: &JobContext<'_>, prepared: &[Prepared]) -> Result<()
     let fail = |error| Failed { recipe: first(), error };
     let found = delivery::check(job.store, &all.collect::<Vec<_>>()).map_err(|e| fail(e.into()))?;
     if found.is_empty() { Ok(()) } else { Err(fail(Error::Recipe(found))) }
+}
+
+/// Returns the programs that the outputs of a run need; none where they need none.
+fn tools_for_outputs<'a>(
+    job: &JobContext<'a>,
+    prepared: &[Prepared],
+) -> Result<Option<Box<dyn Tools + 'a>>, Failed> {
+    let formats = |one: &Prepared| -> Vec<Format> {
+        one.outputs.iter().map(|output| output.format).collect()
+    };
+    let needs = |one: &&Prepared| formats(one).iter().any(|format| format.program().is_some());
+    let Some(first) = prepared.iter().find(needs) else { return Ok(None) };
+    let all: Vec<Format> = prepared.iter().flat_map(formats).collect();
+    let request = &first.request;
+    self::tools(job, request.tools, &request.network, &all).map(Some).map_err(|e| first.failed(e))
+}
+
+/// Returns the programs that make file systems of these formats: those of the toolbox image, which
+/// is baked where the store has none, or the host's.
+///
+/// # Errors
+/// As [`bake`], of the toolbox; where the host lacks a program, or has an old one.
+pub fn tools<'a>(
+    job: &JobContext<'a>,
+    from: ToolsFrom,
+    network: &NetworkOptions,
+    formats: &[Format],
+) -> Result<Box<dyn Tools + 'a>, Error> {
+    if from == ToolsFrom::Host {
+        let programs: BTreeSet<&str> = formats.iter().filter_map(|one| one.program()).collect();
+        let found = HostTools::find(&programs.into_iter().collect::<Vec<_>>());
+        let tools = found.map_err(|source| Error::Output(delivery::Error::Tools { source }))?;
+        return Ok(Box::new(tools));
+    }
+    if let Some(version) = tools::find(job)? {
+        return Ok(Box::new(Toolbox::new(*job, version)));
+    }
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    let baked = bake(job, &[tools::request(job, network)?], jobs);
+    baked.map_err(|failed| failed.error)?;
+    let version = tools::find(job)?.ok_or_else(|| job::Error::Failed {
+        what: "use the programs that make file systems".to_owned(),
+        why: "their image was removed just now".to_owned(),
+    })?;
+    Ok(Box::new(Toolbox::new(*job, version)))
 }
 
 /// Runs a recipe as far as needed to know everything the lock file pins, writes it, and throws the

@@ -9,6 +9,7 @@ use crate::delivery::{Delivered, Image, Ready};
 use crate::digest::Digest;
 use crate::files;
 use crate::job::{self, JobContext};
+use crate::output::Tools;
 use crate::plan::lock::Lock;
 use crate::store::{self, Published};
 use crate::trial::{self, Checked};
@@ -29,6 +30,7 @@ pub(super) fn publish(
     job: &JobContext<'_>,
     prepared: &[Prepared],
     ran: &[Ran<'_>],
+    tools: Option<&dyn Tools>,
 ) -> Result<Vec<(Digest, bool, Vec<Delivered>)>, Failed> {
     let fail = |at: usize| move |error: Error| prepared[at].failed(error);
     let images = || ran.iter().filter(|one| one.main);
@@ -42,7 +44,7 @@ pub(super) fn publish(
             checked.push(finished);
         }
     }
-    let (ready, delivered) = outputs(job, prepared, &checked)?;
+    let (ready, delivered) = outputs(job, prepared, &checked, tools)?;
     let digests: Vec<Digest> = checked.iter().map(Checked::digest).collect();
     // Before the publish, as an image without its pins could not be baked again; and taken back
     // where the publish fails.
@@ -76,6 +78,7 @@ fn outputs(
     job: &JobContext<'_>,
     prepared: &[Prepared],
     checked: &[Checked<'_>],
+    tools: Option<&dyn Tools>,
 ) -> Result<(Ready, Vec<Vec<Delivered>>), Failed> {
     let (mut ready, mut delivered) = (Ready::default(), vec![]);
     let mut checked = checked.iter();
@@ -87,7 +90,7 @@ fn outputs(
                 Image { version: image.version(), staging: Some(image.staging()) }
             }
         };
-        let made = ready.add(job, &one.outputs, &image);
+        let made = ready.add(job, &one.outputs, &image, tools);
         delivered.push(made.map_err(|error| one.failed(error.into()))?);
     }
     Ok((ready, delivered))

@@ -49,8 +49,20 @@ pub struct Request {
     pub paranoid: bool,
     /// `--no-test`: publish without running the tests.
     pub no_test: bool,
+    /// `--tools`: which programs make file systems.
+    pub tools: ToolsFrom,
     /// `--on-failure=shell`: let the person at the terminal look into the step that fails.
     pub shell_on_failure: bool,
+}
+
+/// Which programs make file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ToolsFrom {
+    /// Those of the toolbox image.
+    #[default]
+    Toolbox,
+    /// The host's.
+    Host,
 }
 
 /// Which steps run although they are cached.

@@ -62,6 +62,48 @@ pub enum Error {
         /// The line that is wrong.
         line: String,
     },
+    /// The programs that make a format cannot be run.
+    #[error("cannot run the programs that make file systems: {}", why.join(": "))]
+    Tools {
+        /// Why, from the outside in.
+        why: Vec<String>,
+    },
+    /// A program that makes a format failed.
+    #[error("{program} failed: {}", how.join(": "))]
+    Program {
+        /// Its name.
+        program: String,
+        /// How.
+        how: Vec<String>,
+        /// The last lines that it printed.
+        printed: Vec<String>,
+        /// A full disk is behind it.
+        no_room: bool,
+    },
+    /// What was made cannot be copied to its place.
+    #[error("cannot copy the file system to its place")]
+    Copy {
+        /// Why.
+        source: io::Error,
+    },
+    /// The size that was asked for is too small.
+    #[error("{size} bytes are too few: the files need {least}")]
+    TooSmall {
+        /// Bytes asked for.
+        size: u64,
+        /// Bytes needed.
+        least: u64,
+    },
+    /// A format cannot hold a file.
+    #[error("{format} cannot hold {path:?}: its name is {why}")]
+    Unfit {
+        /// The format.
+        format: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        why: &'static str,
+    },
     /// A directory with owners needs root.
     #[error("cannot write a directory whose files have owners: only root can")]
     NotRoot,

@@ -3,7 +3,7 @@
 //! The tar is made without any rights: layers merge in memory as names, contents wait in an
 //! unlinked file, and come out sorted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -13,53 +13,109 @@ use super::error::Error;
 use super::options::{Exported, Options, Source};
 use super::place::NewDir;
 use super::source::Image;
-use crate::layer::{self, Builder, Form, Limits, Merged, Metadata, NodeKind, Ownership, TarReader};
+use crate::layer::{
+    self, Builder, Form, Limits, Merged, Metadata, Node, NodeKind, Ownership, TarReader,
+};
 
 pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Result<(), Error> {
-    let trouble =
-        |what: &'static str| move |source| Error::System { what, path: spool.to_owned(), source };
-    let file = tempfile::tempfile_in(spool).map_err(trouble("make a temporary file in"))?;
-    let mut contents = BufWriter::with_capacity(256 << 10, file);
-    let mut at = 0;
-    let mut merged = Merged::new();
-    let mut limits = Limits::default();
-    for (descriptor, diff_id) in image.layers() {
-        let start = at;
-        let seen = image.tar(descriptor, diff_id, |bytes| {
-            let mut reader = TarReader::new(bytes, &limits);
-            let mut keep = |entry: &layer::Entry, data: &mut dyn Read| {
-                let place = at;
-                let failed = |source| layer::Error::System {
-                    what: "keep the contents in",
-                    path: spool.to_owned(),
-                    source,
-                };
-                at += io::copy(data, &mut contents).map_err(failed)?;
-                if at - place == entry.size {
-                    Ok(place)
-                } else {
-                    Err(layer::Error::Tar { why: layer::Wrong::Truncated })
-                }
-            };
-            let applied = merged.apply(&mut reader, &mut keep);
-            applied
-                .map(|()| reader.counted())
-                .map_err(|source| Error::Layer { digest: descriptor.digest, source })
-        })?;
-        limits.entries = limits.entries.saturating_sub(seen.entries);
-        limits.bytes = limits.bytes.saturating_sub(at - start);
-    }
-    let contents =
-        contents.into_inner().map_err(|e| trouble("write a temporary file in")(e.into_error()))?;
-    sorted(&merged, &contents, out).map_err(|source| Error::Write { format: "tar", source })
+    Flat::read(image, spool)?.write(out, false)
 }
 
-fn sorted(merged: &Merged, contents: &File, out: &mut dyn Write) -> Result<(), layer::Error> {
+/// The root file system of an image, layers applied.
+pub(super) struct Flat {
+    merged: Merged,
+    contents: File,
+}
+
+impl Flat {
+    /// Applies the layers; contents wait in an unlinked file in the directory `spool`.
+    pub(super) fn read(image: &Image<'_>, spool: &Path) -> Result<Self, Error> {
+        let trouble = |what: &'static str| {
+            move |source| Error::System { what, path: spool.to_owned(), source }
+        };
+        let file = tempfile::tempfile_in(spool).map_err(trouble("make a temporary file in"))?;
+        let mut contents = BufWriter::with_capacity(256 << 10, file);
+        let mut at = 0;
+        let mut merged = Merged::new();
+        let mut limits = Limits::default();
+        for (descriptor, diff_id) in image.layers() {
+            let start = at;
+            let seen = image.tar(descriptor, diff_id, |bytes| {
+                let mut reader = TarReader::new(bytes, &limits);
+                let mut keep = |entry: &layer::Entry, data: &mut dyn Read| {
+                    let place = at;
+                    let failed = |source| layer::Error::System {
+                        what: "keep the contents in",
+                        path: spool.to_owned(),
+                        source,
+                    };
+                    at += io::copy(data, &mut contents).map_err(failed)?;
+                    if at - place == entry.size {
+                        Ok(place)
+                    } else {
+                        Err(layer::Error::Tar { why: layer::Wrong::Truncated })
+                    }
+                };
+                let applied = merged.apply(&mut reader, &mut keep);
+                applied
+                    .map(|()| reader.counted())
+                    .map_err(|source| Error::Layer { digest: descriptor.digest, source })
+            })?;
+            limits.entries = limits.entries.saturating_sub(seen.entries);
+            limits.bytes = limits.bytes.saturating_sub(at - start);
+        }
+        let contents = contents
+            .into_inner()
+            .map_err(|e| trouble("write a temporary file in")(e.into_error()))?;
+        Ok(Self { merged, contents })
+    }
+
+    /// Writes it as a tar, sorted. `top`: with the top directory, also where that is as usual or
+    /// not in the image: programs have their own ideas of what is usual.
+    pub(super) fn write(&self, out: &mut dyn Write, top: bool) -> Result<(), Error> {
+        let top = top.then(|| self.top());
+        sorted(&self.merged, &self.contents, out, top.as_ref())
+            .map_err(|source| Error::Write { format: "tar", source })
+    }
+
+    /// Returns what is known of the top directory.
+    pub(super) fn top(&self) -> Metadata {
+        let usual = || Metadata { mode: 0o755, ..Metadata::default() };
+        self.merged.top().cloned().unwrap_or_else(usual)
+    }
+
+    /// Returns all names in order, the top directory left out, and whether each is the first one
+    /// of its file.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node, bool)> {
+        let mut seen = HashSet::new();
+        let first = move |node: &Node| self.merged.names(node) < 2 || seen.insert(node.inode);
+        let mut first = first;
+        self.merged.iter().map(move |(path, node)| (path, node, first(node)))
+    }
+
+    /// Returns the metadata of a node.
+    pub(super) fn meta(&self, node: &Node) -> &Metadata {
+        self.merged.meta(node)
+    }
+
+    /// Returns the newest time of a file, seconds since 1970.
+    pub(super) fn newest(&self) -> i64 {
+        let times = self.merged.iter().map(|(_, node)| self.merged.meta(node).mtime);
+        times.chain([self.top().mtime]).max().unwrap_or(0)
+    }
+}
+
+fn sorted(
+    merged: &Merged,
+    contents: &File,
+    out: &mut dyn Write,
+    given: Option<&Metadata>,
+) -> Result<(), layer::Error> {
     let mut first: HashMap<u32, Vec<u8>> = HashMap::new();
     let mut tar = Builder::keeping_times(out);
     let usual =
         |top: &Metadata| (top.mode, top.uid, top.gid) == (0o755, 0, 0) && top.xattrs.is_empty();
-    if let Some(top) = merged.top().filter(|top| !usual(top)) {
+    if let Some(top) = given.or_else(|| merged.top().filter(|top| !usual(top))) {
         tar.dir(b"", top)?;
     }
     for (path, node) in merged.iter() {
@@ -103,7 +159,7 @@ impl Read for Part<'_> {
 pub(super) fn dir(
     source: &Source<'_>,
     dest: &Path,
-    options: Options,
+    options: &Options,
 ) -> Result<(NewDir, Exported), Error> {
     if !options.drop_owners && !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
@@ -123,5 +179,5 @@ pub(super) fn dir(
         // The whole tar is a bound for what was in it.
         rules.limits.bytes = rules.limits.bytes.saturating_sub(done.bytes);
     }
-    Ok((place, Exported { bytes, digest: None }))
+    Ok((place, Exported { bytes, digest: None, lost: vec![] }))
 }

@@ -8,6 +8,7 @@
 //! | `docker-archive` | tar of `manifest.json`, config and plain layers | `docker load`, podman, skopeo |
 //! | `tar` | the root file system, layers applied, sorted | tar, mkfs, any hypervisor's importer |
 //! | `dir` | the same as a directory | chroot, systemd-nspawn |
+//! | `squashfs`, `erofs`, `ext4` | the same, made by programs ([`Tools`]) | mount, virtual machines |
 //! | `manifest` | its names with digests, modes, owners, as mtree(5) | `bake drift`, bsdtar, mtree |
 //!
 //! The same image is always the same bytes. Every blob is verified on its way (digest and size;
@@ -21,6 +22,7 @@ use crate::digest::HashWriter;
 
 mod docker;
 mod error;
+mod filesystem;
 mod flat;
 mod manifest;
 mod oci;
@@ -30,7 +32,8 @@ mod source;
 mod sysupdate;
 
 pub use error::Error;
-pub use options::{Exported, Format, Options, Source};
+pub use filesystem::{Feed, Program, Tools};
+pub use options::{Exported, Format, Lost, Options, Source};
 pub use place::NewDir;
 pub use sysupdate::{Updated, update};
 
@@ -63,14 +66,15 @@ impl Made {
 /// in its place.
 ///
 /// # Errors
-/// What is wrong with the image, its blobs, or the destination.
+/// What is wrong with the image, its blobs, the programs, or the destination.
 pub fn make(
     source: &Source<'_>,
     format: Format,
     dest: &Path,
-    options: Options,
+    options: &Options,
+    tools: Option<&dyn Tools>,
 ) -> Result<Made, Error> {
-    let (mut place, exported) = filled(source, format, dest, options)?;
+    let (mut place, exported) = filled(source, format, dest, options, tools)?;
     let path = match &mut place {
         Place::File(file) => file.ready()?,
         Place::Dir(dir) => dir.ready()?,
@@ -83,9 +87,10 @@ pub fn export(
     source: &Source<'_>,
     format: Format,
     dest: &Path,
-    options: Options,
+    options: &Options,
+    tools: Option<&dyn Tools>,
 ) -> Result<Exported, Error> {
-    let (place, exported) = filled(source, format, dest, options)?;
+    let (place, exported) = filled(source, format, dest, options, tools)?;
     match place {
         Place::File(file) => file.keep()?,
         Place::Dir(dir) => dir.keep()?,
@@ -97,30 +102,51 @@ fn filled(
     source: &Source<'_>,
     format: Format,
     dest: &Path,
-    options: Options,
+    options: &Options,
+    tools: Option<&dyn Tools>,
 ) -> Result<(Place, Exported), Error> {
     match format {
         Format::Dir => flat::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
         Format::Oci => oci::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
         _ => {
             let place = place::NewFile::new(dest, options.force)?;
-            let spool = place.parent().to_owned();
-            let mut out = HashWriter::new(place.file());
-            write_to(source, format, &mut out, &spool)?;
-            let (_, digest, bytes) = out.finish();
-            Ok((Place::File(place), Exported { bytes, digest: Some(digest) }))
+            let exported = fill(source, format, options, tools, &place)?;
+            Ok((Place::File(place), exported))
         }
     }
 }
 
-/// Writes an image to a stream, as any format but `oci` and `dir`. The root file system as a tar
-/// needs room for its files in the directory of temporary files, because layers are not in its
+/// Writes an image into a file that is being made.
+fn fill(
+    source: &Source<'_>,
+    format: Format,
+    options: &Options,
+    tools: Option<&dyn Tools>,
+    place: &place::NewFile,
+) -> Result<Exported, Error> {
+    let (spool, out) = (place.parent(), place.file());
+    let Some(program) = format.program() else {
+        let mut out = HashWriter::new(out);
+        write_to(source, format, &mut out, spool)?;
+        let (_, digest, bytes) = out.finish();
+        return Ok(Exported { bytes, digest: Some(digest), lost: vec![] });
+    };
+    let none = || Error::Tools { why: vec![format!("there is no {program}")] };
+    let tools = tools.ok_or_else(none)?;
+    let image = source::Image::open(source)?;
+    let flat = flat::Flat::read(&image, spool)?;
+    let (digest, bytes, lost) = filesystem::make(&image, &flat, format, options, tools, out)?;
+    Ok(Exported { bytes, digest: Some(digest), lost })
+}
+
+/// Writes an image to a stream, as a format that can be written in order. The root file system as a
+/// tar needs room for its files in the directory of temporary files, because layers are not in its
 /// order.
 pub fn write(source: &Source<'_>, format: Format, out: &mut dyn Write) -> Result<Exported, Error> {
     let mut out = HashWriter::new(out);
     write_to(source, format, &mut out, &std::env::temp_dir())?;
     let (_, digest, bytes) = out.finish();
-    Ok(Exported { bytes, digest: Some(digest) })
+    Ok(Exported { bytes, digest: Some(digest), lost: vec![] })
 }
 
 fn write_to(
@@ -135,6 +161,6 @@ fn write_to(
         Format::DockerArchive => docker::write(&image, out),
         Format::Tar => flat::tar(&image, out, spool),
         Format::Manifest => manifest::write(&image, out),
-        Format::Dir | Format::Oci => Err(Error::Stream { format: format.name() }),
+        _ => Err(Error::Stream { format: format.name() }),
     }
 }

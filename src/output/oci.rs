@@ -42,7 +42,7 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
 pub(super) fn dir(
     source: &Source<'_>,
     dest: &Path,
-    options: Options,
+    options: &Options,
 ) -> Result<(NewDir, Exported), Error> {
     let image = Image::open(source)?;
     let place = NewDir::new(dest, options.force)?;
@@ -66,7 +66,7 @@ pub(super) fn dir(
         written.map_err(|e| system("write", &path, e))?;
         bytes += content.len() as u64;
     }
-    Ok((place, Exported { bytes, digest: None }))
+    Ok((place, Exported { bytes, digest: None, lost: vec![] }))
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

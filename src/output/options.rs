@@ -21,12 +21,27 @@ pub enum Format {
     Dir,
     /// The names of the root file system, as mtree(5).
     Manifest,
+    /// The root file system as a squashfs.
+    Squashfs,
+    /// The root file system as an erofs.
+    Erofs,
+    /// The root file system as an ext4.
+    Ext4,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Oci, Self::OciArchive, Self::DockerArchive, Self::Tar, Self::Dir, Self::Manifest];
+    pub const ALL: [Self; 9] = [
+        Self::Oci,
+        Self::OciArchive,
+        Self::DockerArchive,
+        Self::Tar,
+        Self::Dir,
+        Self::Manifest,
+        Self::Squashfs,
+        Self::Erofs,
+        Self::Ext4,
+    ];
 
     /// How people write it.
     pub fn name(self) -> &'static str {
@@ -37,12 +52,25 @@ impl Format {
             Self::Tar => "tar",
             Self::Dir => "dir",
             Self::Manifest => "manifest",
+            Self::Squashfs => "squashfs",
+            Self::Erofs => "erofs",
+            Self::Ext4 => "ext4",
         }
     }
 
     /// Whether it is a directory, not a file.
     pub fn is_dir(self) -> bool {
         matches!(self, Self::Oci | Self::Dir)
+    }
+
+    /// Returns the program that makes it, where bake itself does not.
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Squashfs => Some("sqfstar"),
+            Self::Erofs => Some("mkfs.erofs"),
+            Self::Ext4 => Some("mke2fs"),
+            _ => None,
+        }
     }
 
     /// Finds a format by its name.
@@ -62,13 +90,19 @@ pub struct Source<'a> {
 }
 
 /// How to export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Replace what is at the destination.
     pub force: bool,
     /// For a directory: everything belongs to the caller; setuid and setgid bits and capabilities
     /// are dropped. Without it only root can write one.
     pub drop_owners: bool,
+    /// Of ext4: bytes of the file system; else as many as its files need.
+    pub size: Option<u64>,
+    /// Of ext4 and erofs: what the file system is called.
+    pub label: Option<String>,
+    /// Of squashfs and erofs: how it is compressed.
+    pub compression: Option<String>,
 }
 
 /// What was written.
@@ -78,4 +112,28 @@ pub struct Exported {
     pub bytes: u64,
     /// sha256 of the file; a directory has none.
     pub digest: Option<Digest>,
+    /// What the format does not hold.
+    pub lost: Vec<Lost>,
+}
+
+/// Something of some files that a format does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// What: `extended attributes`.
+    pub what: String,
+    /// Of which files, absolute in the image.
+    pub paths: Vec<String>,
+}
+
+impl Lost {
+    /// Says in a line what was lost of which files, the first ones by name.
+    pub fn message(&self, format: Format) -> String {
+        let Self { what, paths } = self;
+        let named = paths[..paths.len().min(10)].join(", ");
+        let more = match paths.len().saturating_sub(10) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{} does not hold {what}, which are left out of {named}{more}", format.name())
+    }
 }

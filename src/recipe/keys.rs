@@ -34,8 +34,17 @@ pub(crate) const OUTPUT_DOC: &str = "A form of the image outside of the store, m
     tests and put in place together with the publish: all outputs and the version, or none.";
 
 /// The forms that an output can have; the room `output` makes them.
-pub(crate) const FORMATS: &[&str] =
-    &["oci", "oci-archive", "docker-archive", "tar", "dir", "manifest"];
+pub(crate) const FORMATS: &[&str] = &[
+    "oci",
+    "oci-archive",
+    "docker-archive",
+    "tar",
+    "dir",
+    "manifest",
+    "squashfs",
+    "erofs",
+    "ext4",
+];
 
 /// One output.
 pub(crate) const OUTPUT: Section = Section {
@@ -49,7 +58,8 @@ pub(crate) const OUTPUT: Section = Section {
             "What is made: `oci`, a directory that is an OCI image layout; `oci-archive`, the same \
                 in a tar; `docker-archive`, what `docker load` takes; `tar` and `dir`, the root \
                 file system as a tar and as a directory; `manifest`, its names with digests, modes \
-                and owners, as mtree(5).",
+                and owners, as mtree(5); `squashfs`, `erofs`, `ext4`, the root file system as one \
+                of these, made by programs that bake brings along.",
         ),
         must(
             "path",
@@ -64,6 +74,24 @@ pub(crate) const OUTPUT: Section = Section {
             "For `dir`. `kept` (default): owners as in the image, which takes root; `dropped`: \
                 everything belongs to whoever builds, and setuid bits and capabilities are left \
                 out.",
+        ),
+        may(
+            "size",
+            Shape::Text(Check::Word),
+            "For `ext4`. How large the file system is; default: what its files need, and a \
+                twentieth more. Example: `2GiB`.",
+        ),
+        may(
+            "label",
+            Shape::Text(Check::Word),
+            "For `ext4` and `erofs`. What the file system is called: at most 16 bytes, for `erofs` \
+                15. Example: `root`.",
+        ),
+        may(
+            "compression",
+            Shape::Choice(&["none", "lz4", "lz4hc", "zstd", "gzip", "xz"]),
+            "For `squashfs`: `zstd` (default), `gzip`, `xz`, `lz4` or `none`. For `erofs`: `lz4` \
+                (default), `lz4hc`, `zstd` or `none`.",
         ),
         may(
             "when",

@@ -327,6 +327,12 @@ pub struct Output {
     pub given: bool,
     /// Of a directory: nothing keeps its owner.
     pub drop_owners: bool,
+    /// Of a file system: its bytes.
+    pub size: Option<u64>,
+    /// Of a file system: its name.
+    pub label: Option<String>,
+    /// Of a file system: how it is compressed.
+    pub compression: Option<String>,
     /// Where the path stands, as a mistake without a message.
     pub place: Diagnostic,
 }

@@ -32,15 +32,15 @@ pub(crate) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, Image
 }
 
 /// The layers of an image, unpacked.
-pub(super) struct Layers {
+pub(crate) struct Layers {
     /// Their directories, topmost first.
-    pub(super) lower: Vec<PathBuf>,
+    pub(crate) lower: Vec<PathBuf>,
     /// Hold those directories that are shared.
     _trees: Vec<UnpackedLayer>,
 }
 
 /// Unpacks the layers of an image, unless the cache has them.
-pub(super) fn unpacked(
+pub(crate) fn unpacked(
     context: &JobContext<'_>,
     session: &Session,
     staging: &Staging,

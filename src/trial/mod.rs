@@ -34,7 +34,7 @@ pub use stored::{Tested, test};
 pub(crate) use attach::attached;
 pub(crate) use error::unreadable;
 pub(crate) use gate::{Checked, Finished, check, is_tested, publish};
-pub(crate) use image::{compression, read, tree_name};
+pub(crate) use image::{Layers, compression, read, tree_name, unpacked};
 pub(crate) use list::Tests;
 pub(crate) use outcome::outcome;
 pub(crate) use shell::{Place, Rescue, Shells, watched};

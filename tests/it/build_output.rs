@@ -268,3 +268,105 @@ fn mistakes_are_found_before_anything_runs() {
     given("oci-archiv=out/x", &["unknown format", "did you mean \"oci-archive\"?"]);
     given("tar=out/dir", &["<command line>", "out/dir is a directory"]);
 }
+
+/// Kills in one run of the test, unless `BAKE_KILLS` says otherwise.
+const KILLS: u32 = 40;
+
+#[test]
+fn killed_at_any_moment_all_outputs_are_of_one_version() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = lab(&recipe("0", ALL));
+    let begun = std::time::Instant::now();
+    assert_eq!(lab.bake(["build", "web.toml"]).code, 0);
+    let takes = begun.elapsed();
+    let asked = std::env::var("BAKE_KILLS").ok();
+    let kills = asked.map_or(KILLS, |text| text.parse().expect("BAKE_KILLS is a number"));
+    let mut last = "0".to_owned();
+    let mut published = 0;
+    for n in 1..=kills {
+        lab.write("web.toml", &recipe(&n.to_string(), ALL));
+        let mut command = lab.command(["build", "-q", "web.toml"]);
+        let quiet = std::process::Stdio::null;
+        let mut child = command.stdout(quiet()).stderr(quiet()).spawn().expect("bake starts");
+        // Moments, not synchronisation: wherever the kill falls, the same must hold.
+        std::thread::sleep(takes.mul_f64(f64::from(n) / f64::from(kills) * 1.2));
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        // The next writer goes on or goes back, whatever it wants itself.
+        let next = lab.bake(["gc"]);
+        assert_eq!(next.code, 0, "after kill {n}: {}", next.err);
+        let list = lab.bake(["list", "--json"]).out;
+        if list.contains(&format!("\"version\":\"{n}\"")) {
+            last = n.to_string();
+            published += 1;
+        }
+        let motd = fs::read_to_string(lab.path("out/root/etc/motd")).expect("readable");
+        assert_eq!(motd, last, "after kill {n}");
+        let index = fs::read_to_string(lab.path("out/layout/index.json")).expect("readable");
+        assert!(index.contains(&format!("\"web:{last}\"")), "after kill {n}: {index}");
+        for file in ["web.tar", "web.mtree", "web.docker.tar"] {
+            let bytes = fs::read(lab.path("out").join(file)).expect("readable");
+            // The content of the one file, its digest, the name of the image.
+            let digest = Digest::of(&last).hex();
+            let marks = [format!("\"web:{last}\""), digest, format!("{last}\0\0\0")];
+            let holds =
+                |mark: &String| bytes.windows(mark.len()).any(|some| some == mark.as_bytes());
+            assert!(marks.iter().any(holds), "after kill {n}: {file} is not of {last}");
+        }
+        let waiting = tree(&lab.path("out"));
+        assert!(
+            waiting.iter().all(|(name, _)| !name.contains(".bake-output")),
+            "after kill {n}: {waiting:?}"
+        );
+    }
+    assert!(published < kills, "no kill fell into a build");
+    lab.write("web.toml", &recipe("last", ALL));
+    let run = lab.bake(["build", "web.toml"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let left = tree(&lab.path("out"));
+    assert!(left.iter().all(|(name, _)| !name.contains(".bake-")), "{left:?}");
+    assert_eq!(lab.bake(["verify"]).code, 0);
+}
+
+#[test]
+fn root_a_full_disk_under_any_output_publishes_nothing() {
+    if !tier::root() || !tier::sandbox() || !tier::tool("unshare") {
+        return;
+    }
+    let step = "[[step]]\nrun = \"seq 100000 > /numbers\"\n";
+    for format in ["oci", "oci-archive", "docker-archive", "tar", "dir", "manifest"] {
+        let lab = lab("");
+        lab.tiny_root();
+        let output = format!(
+            "{step}[[output]]\nformat = \"tar\"\npath = \"first.tar\"\n\
+                [[output]]\nformat = \"{format}\"\npath = \"out/x\"\n"
+        );
+        let text = recipe("1", &output).replace("scratch = true", "path = \"root\"");
+        lab.write("web.toml", &text);
+        // In a mount namespace of its own: nothing is left behind.
+        let script = "mount -t tmpfs -o size=4k none out && \"$0\" build web.toml; code=$?
+            ls -A out; exit $code";
+        let bake = env!("CARGO_BIN_EXE_bake");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let run = crate::lab::run(
+            std::process::Command::new("unshare")
+                .args(["-m", "sh", "-c", script, bake])
+                .current_dir(lab.path(""))
+                .env_clear()
+                .env("PATH", path)
+                .env("HOME", lab.path("home"))
+                .env("BAKE_STORE", lab.path("store")),
+        );
+        assert_eq!(run.code, 1, "{format}: {}{}", run.out, run.err);
+        for word in ["cannot make the output out/x", "web.toml:", "nothing was published"] {
+            assert!(run.err.contains(word), "{format}: {}", run.err);
+        }
+        assert_eq!(run.out, "", "{format}: something is left");
+        assert!(!lab.path("first.tar").exists(), "{format}");
+        assert!(!lab.bake(["list"]).out.contains("web"), "{format}");
+        assert!(!lab.path("web.lock").exists(), "{format}");
+        assert!(lab.scratch().is_empty(), "{format}: {:?}", lab.scratch());
+    }
+}

@@ -59,6 +59,7 @@ mod layer_overlay;
 mod layer_pack;
 mod layer_unpack;
 mod output_export;
+mod output_filesystem;
 mod output_registry;
 mod output_sysupdate;
 mod property;

@@ -71,7 +71,7 @@ impl Image {
     }
 
     fn export(&self, format: Format, dest: &Path, options: Options) -> Result<Exported, Error> {
-        self.source(|source| export(source, format, dest, options))
+        self.source(|source| export(source, format, dest, &options, None))
     }
 
     /// Exports to a new place, and returns the bytes.
@@ -82,7 +82,7 @@ impl Image {
         let bytes = fs::read(&dest).expect("read");
         assert_eq!(
             exported,
-            Exported { bytes: bytes.len() as u64, digest: Some(Digest::of(&bytes)) }
+            Exported { bytes: bytes.len() as u64, digest: Some(Digest::of(&bytes)), lost: vec![] }
         );
         assert_eq!(names(dir.path()), ["out"], "nothing else is left");
         let mut stream = vec![];
@@ -254,7 +254,13 @@ fn root_a_directory_holds_what_the_layers_mean() {
     let again = image.export(Format::Dir, &dest, Options::default()).expect_err("exists");
     assert!(matches!(again, Error::Exists { .. }), "{again}");
     fs::write(dest.join("more"), "x").expect("write");
-    image.export(Format::Dir, &dest, Options { force: true, drop_owners: true }).expect("replaced");
+    image
+        .export(
+            Format::Dir,
+            &dest,
+            Options { force: true, drop_owners: true, ..Options::default() },
+        )
+        .expect("replaced");
     assert_eq!((names(dir.path()), dest.join("more").exists()), (vec!["rootfs".to_owned()], false));
     assert_eq!(
         (stat("etc/d").uid(), stat("etc/d").permissions().mode() & 0o7777),
@@ -366,7 +372,7 @@ fn failed(image: &Image, format: Format) -> Error {
 
 #[test]
 fn damaged_and_missing_blobs_are_named() {
-    for format in Format::ALL {
+    for format in Format::ALL.into_iter().filter(|format| format.program().is_none()) {
         let manifest = Image::of(&layers()).read();
         let layers_and_config = manifest.layers.iter().chain([&manifest.config]);
         for blob in layers_and_config.map(|b| b.digest) {
@@ -465,11 +471,12 @@ fn destinations_are_whole_or_untouched() {
         format!("cannot write {}: a file or directory of that name exists", dest.display())
     );
     assert_eq!(fs::read(&dest).expect("read"), b"precious");
-    image.export(Format::Tar, &dest, force).expect("replaced");
+    image.export(Format::Tar, &dest, force.clone()).expect("replaced");
     assert_eq!(fs::read(&dest).expect("read"), image.bytes(Format::Tar));
     assert_eq!(names(dir.path()), ["web.tar"]);
     fs::create_dir(dir.path().join("d")).expect("mkdir");
-    let error = image.export(Format::Tar, &dir.path().join("d"), force).expect_err("a directory");
+    let error =
+        image.export(Format::Tar, &dir.path().join("d"), force.clone()).expect_err("a directory");
     assert!(matches!(error, Error::Kind { found: "a directory", .. }), "{error}");
     for dest in ["no/such/out", "..", "/"] {
         image.export(Format::Tar, &dir.path().join(dest), Options::default()).expect_err(dest);
@@ -486,11 +493,11 @@ fn directories_are_whole_or_untouched() {
     let image = Image::of(&layers());
     let dir = tempfile::tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name);
-    let options = Options { force: true, drop_owners: true };
-    image.export(Format::Dir, &at("root"), options).expect("exported");
-    image.export(Format::Dir, &at("root"), options).expect("replaced");
+    let options = Options { force: true, drop_owners: true, ..Options::default() };
+    image.export(Format::Dir, &at("root"), options.clone()).expect("exported");
+    image.export(Format::Dir, &at("root"), options.clone()).expect("replaced");
     assert_eq!(names(dir.path()), ["root"]);
-    let once = Options { force: false, ..options };
+    let once = Options { force: false, ..options.clone() };
     let error = image.export(Format::Dir, &at("root"), once).expect_err("it exists");
     assert!(matches!(error, Error::Exists { .. }), "{error}");
     fs::write(at("file"), "x").expect("write");

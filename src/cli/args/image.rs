@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::recipe::ToolsOf;
 use super::registry::RegistryArgs;
 use super::value;
 use crate::image::Platform;
@@ -213,7 +214,7 @@ pub(crate) struct ExportArgs {
     /// Format
     #[arg(long, short, value_name = "FORMAT")]
     pub(crate) format: ExportFormat,
-    /// Destination; `-` is stdout, for every format but `oci` and `dir`
+    /// Destination; `-` is stdout, for archives, `tar` and `manifest`
     #[arg(long, short, value_name = "PATH")]
     pub(crate) output: PathBuf,
     /// Replace what is there
@@ -229,6 +230,10 @@ pub(crate) struct ExportArgs {
     /// Of format `sysupdate`: keep the newest N versions of each image [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep: Option<u32>,
+    /// Programs that make squashfs, erofs and ext4: those that bake brings along in an image of its
+    /// own, or the host's
+    #[arg(long, value_name = "WHOSE", default_value = "toolbox")]
+    pub(crate) tools: ToolsOf,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -322,4 +327,10 @@ pub(crate) enum ExportFormat {
     Registry,
     /// A directory of versions for systemd-sysupdate, to which these are added
     Sysupdate,
+    /// The root file system as a squashfs
+    Squashfs,
+    /// The root file system as an erofs
+    Erofs,
+    /// The root file system as an ext4
+    Ext4,
 }

@@ -66,6 +66,10 @@ pub(crate) struct BuildArgs {
     /// Let a tag that names other content move, of --push and of the recipe's own `push`
     #[arg(long)]
     pub(crate) move_tag: bool,
+    /// Programs that make squashfs, erofs and ext4: those that bake brings along in an image of its
+    /// own, or the host's
+    #[arg(long, value_name = "WHOSE", default_value = "toolbox")]
+    pub(crate) tools: ToolsOf,
     /// Number of recipes baked at once [default: the number of cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -96,6 +100,15 @@ pub(crate) struct ExplainArgs {
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
     pub(crate) mirror: MirrorArgs,
+}
+
+/// Which programs make file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ToolsOf {
+    /// Those of the image `bake-toolbox`, which is baked on first need
+    Toolbox,
+    /// The host's
+    Host,
 }
 
 /// What to do where a step fails.

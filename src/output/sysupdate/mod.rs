@@ -18,6 +18,7 @@ use rustix::fs::FlockOperation;
 
 use self::sums::{SUMS, Sums};
 use super::error::{Error, system};
+use super::filesystem::Tools;
 use super::options::{Format, Options, Source};
 use super::place::NewFile;
 use crate::digest::{Digest, HashWriter};
@@ -48,7 +49,8 @@ pub fn update(
     format: Format,
     dir: &Path,
     keep: Option<usize>,
-    options: Options,
+    options: &Options,
+    tools: Option<&dyn Tools>,
 ) -> Result<Updated, Error> {
     if format.is_dir() {
         return Err(Error::NotAFile { format: format.name() });
@@ -67,7 +69,8 @@ pub fn update(
     let mut done = Updated::default();
     for (source, name) in sources.iter().zip(&names) {
         let file = name.file();
-        let (digest, bytes) = put(source, format, &dir.join(&file), sums.get(&file), options)?;
+        let (path, listed) = (dir.join(&file), sums.get(&file));
+        let (digest, bytes) = put(source, format, &path, listed, options, tools)?;
         sums.set(file.clone(), digest);
         done.bytes += bytes;
         done.files.push(file);
@@ -90,14 +93,13 @@ fn put(
     format: Format,
     path: &Path,
     listed: Option<Digest>,
-    options: Options,
+    options: &Options,
+    tools: Option<&dyn Tools>,
 ) -> Result<(Digest, u64), Error> {
     // A file that no list names is of a run that was killed, and replaced.
     let new = NewFile::new(path, true)?;
-    let spool = new.parent().to_owned();
-    let mut out = HashWriter::new(new.file());
-    super::write_to(source, format, &mut out, &spool)?;
-    let (_, digest, bytes) = out.finish();
+    let done = super::fill(source, format, options, tools, &new)?;
+    let (digest, bytes) = (done.digest.expect("a file has one"), done.bytes);
     match listed {
         // Its bytes are read again: clients compare them with the list.
         Some(listed) if listed == digest && has(path, digest)? => {}

@@ -12,7 +12,15 @@ use super::table::list;
 use crate::image::RemoteName;
 use crate::recipe::keys;
 use crate::recipe::model::Output;
-use crate::schema::{Mistake, Source, either, quote};
+use crate::schema::{Fields, Mistake, Source, either, quote};
+
+/// Keys that only some formats have.
+const OPTIONS: [(&str, &[&str]); 4] = [
+    ("owners", &["dir"]),
+    ("size", &["ext4"]),
+    ("label", &["ext4", "erofs"]),
+    ("compression", &["squashfs", "erofs"]),
+];
 
 /// One `[[output]]`.
 enum Entry {
@@ -61,18 +69,24 @@ fn read_output(
     let fields = reader.fields(&keys::OUTPUT, place, table);
     let (format, path) = (fields.text("format")?, fields.text("path")?);
     let span = fields.get("path")?.span.clone();
-    if let (Some(owners), true) = (fields.get("owners"), format != "dir") {
-        let mistake = Mistake::new(format!("`owners` does not go with the format `{format}`"))
-            .label("only for `dir`");
-        reader.report(owners.key.clone(), mistake);
-    }
+    options_that_fit(reader, &format, &fields);
+    let size = match fields.text("size").map(|text| size(&text)) {
+        Some(Err(mistake)) => {
+            reader.report(fields.get("size")?.span.clone(), mistake);
+            return None;
+        }
+        other => other.and_then(Result::ok),
+    };
+    let (label, compression) = (fields.text("label"), fields.text("compression"));
     if let Some(mistake) = no_name(&path) {
         reader.report(span, mistake);
         return None;
     }
     let place = reader.source.diagnose(span, Mistake::new(""));
     let drop_owners = fields.text("owners").as_deref() == Some("dropped");
-    on.then(|| Output { format, path: path.into(), given: false, drop_owners, place })
+    let (path, given) = (path.into(), false);
+    let output = Output { format, path, given, drop_owners, size, label, compression, place };
+    on.then_some(output)
 }
 
 /// Reads `FORMAT=PATH` of the command line.
@@ -109,8 +123,57 @@ fn of_command_line(reader: &mut Reader<'_>, text: &str) -> Option<Output> {
         return None;
     }
     let place = line.diagnose(span, Mistake::new(""));
-    let format = format.to_owned();
-    Some(Output { format, path: path.into(), given: true, drop_owners: false, place })
+    let (format, path, given) = (format.to_owned(), path.into(), true);
+    let (drop_owners, size, label, compression) = (false, None, None, None);
+    Some(Output { format, path, given, drop_owners, size, label, compression, place })
+}
+
+/// Reports options that the format does not have, or not like this.
+fn options_that_fit(reader: &mut Reader<'_>, format: &str, fields: &Fields) {
+    for (key, formats) in OPTIONS {
+        if let Some(field) = fields.get(key).filter(|_| !formats.contains(&format)) {
+            let mistake = Mistake::new(format!("`{key}` does not go with the format `{format}`"))
+                .label(format!("only for {}", either(formats.iter().copied())));
+            reader.report(field.key.clone(), mistake);
+        }
+    }
+    let most = if format == "erofs" { 15 } else { 16 };
+    if let (Some(label), Some(field)) = (fields.text("label"), fields.get("label"))
+        && label.len() > most
+    {
+        let mistake = Mistake::new(format!("the label {} is too long", quote(&label)));
+        reader.report(field.span.clone(), mistake.label(format!("at most {most} bytes")));
+    }
+    let fits = match format {
+        "erofs" => &["none", "lz4", "lz4hc", "zstd"][..],
+        _ => &["none", "zstd", "gzip", "xz", "lz4"],
+    };
+    if let (Some(how), Some(field)) = (fields.text("compression"), fields.get("compression"))
+        && !fits.contains(&how.as_str())
+    {
+        let mistake = Mistake::new(format!("`{format}` is not compressed with {how}"));
+        let help = format!("it is one of {}", either(fits.iter().copied()));
+        reader.report(field.span.clone(), mistake.help(help));
+    }
+}
+
+/// Reads a size: `512MiB`, `2GiB`.
+fn size(text: &str) -> Result<u64, Mistake> {
+    let mistake = Mistake::new(format!("{} is not a size", quote(text)));
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => {
+            let help = "write a whole number of MiB, GiB or TiB, such as \"512MiB\"";
+            return Err(mistake.help(help));
+        }
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| (1 << 20..=16 << 40).contains(bytes))
+        .ok_or_else(|| mistake.help("it is a whole number, and at most 16TiB"))
 }
 
 /// Returns what is wrong with a path that names no file.

@@ -39,7 +39,7 @@ impl Lab {
         let blob = |digest: &Digest| self.store.blob(digest).map_err(std::io::Error::other);
         let source =
             Source { reference: &self.web.reference, manifest: &self.web.manifest, blob: &blob };
-        output::export(&source, format, dest, options)
+        output::export(&source, format, dest, &options, None)
     }
 
     /// The upper of its two layers.
@@ -103,9 +103,9 @@ fn an_export_touches_no_other_file() {
     fs::write(at("o.tar.partial"), "mine").expect("write");
     fs::create_dir_all(at("root.partial/root")).expect("mkdir");
     fs::write(at("root.partial/bake.lock"), "mine").expect("write");
-    let options = Options { force: false, drop_owners: true };
-    lab.export(Format::Tar, &at("o.tar"), options).expect("export");
-    lab.export(Format::Dir, &at("root"), options).expect("export");
+    let options = Options { force: false, drop_owners: true, ..Options::default() };
+    lab.export(Format::Tar, &at("o.tar"), options.clone()).expect("export");
+    lab.export(Format::Dir, &at("root"), options.clone()).expect("export");
     assert_eq!(fs::read(at("o.tar.partial")).expect("read"), b"mine");
     assert_eq!(fs::read(at("root.partial/bake.lock")).expect("read"), b"mine");
     assert_eq!(lab.names(), ["o.tar", "o.tar.partial", "root", "root.partial", "store"]);
@@ -117,7 +117,7 @@ fn an_export_touches_no_other_file() {
 fn a_failed_or_killed_export_blocks_no_later_one() {
     let lab = Lab::new();
     let at = |name: &str| lab.dir.path().join(name);
-    let options = Options { force: false, drop_owners: true };
+    let options = Options { force: false, drop_owners: true, ..Options::default() };
     // As killed at each of its steps: begun, filled, and with the directory that it has replaced.
     for (n, left) in ["", "root/etc", "root/half"].into_iter().enumerate() {
         fs::create_dir_all(at(&format!(".bake-aside-000000000000000{n}")).join(left))
@@ -131,12 +131,12 @@ fn a_failed_or_killed_export_blocks_no_later_one() {
     let bytes = fs::read(&blob).expect("read");
     fs::write(&blob, [&bytes[..bytes.len() - 9], &[0; 9]].concat()).expect("write");
     for format in [Format::Tar, Format::Dir] {
-        lab.export(format, &at("out"), options).expect_err("a layer is damaged");
+        lab.export(format, &at("out"), options.clone()).expect_err("a layer is damaged");
         assert_eq!(lab.names().len(), 2, "{:?}", lab.names());
     }
     fs::write(&blob, &bytes).expect("write");
     for force in [false, true] {
-        lab.export(Format::Dir, &at("out"), Options { force, ..options }).expect("export");
+        lab.export(Format::Dir, &at("out"), Options { force, ..options.clone() }).expect("export");
     }
     drop(living);
     assert_eq!(lab.names(), ["out", "store"]);

@@ -1,0 +1,33 @@
+//! The programs that make file systems: which are meant, and how the toolbox image is baked.
+
+use super::error::Error;
+use super::request::{NetworkOptions, Request};
+use crate::event::Event;
+use crate::files;
+use crate::image::{Platform, Reference};
+use crate::job::{self, JobContext};
+use crate::recipe::Inputs;
+use crate::store::{self, Version};
+use crate::toolbox::{IMAGE, RECIPE};
+
+/// Finds the toolbox image in the store.
+pub(super) fn find(job: &JobContext<'_>) -> Result<Option<Version>, Error> {
+    let reference: Reference = IMAGE.parse().expect("the name of a version");
+    match job.store.resolve(&reference) {
+        Err(store::Error::NotFound { .. }) => Ok(None),
+        found => Ok(Some(found?)),
+    }
+}
+
+/// Returns the request that bakes it; writes down its recipe.
+pub(super) fn request(job: &JobContext<'_>, network: &NetworkOptions) -> Result<Request, Error> {
+    let message = format!("{IMAGE}, the programs that make file systems, is baked once");
+    (job.sink)(Event::Note { message });
+    let recipe = job.store.cache("toolbox")?.join("recipe.toml");
+    files::write_whole(&recipe, RECIPE.as_bytes(), 0o644).map_err(|error| {
+        let what = "write the recipe of the toolbox".to_owned();
+        job::Error::Failed { what, why: error.to_string() }
+    })?;
+    let inputs = Inputs { arch: Platform::host().architecture, ..Inputs::default() };
+    Ok(Request { recipe, inputs, network: network.clone(), ..Request::default() })
+}
