@@ -69,6 +69,11 @@ impl<'a> Connection<'a> {
             if self.read.len() >= request::MOST {
                 return Ok(Some(Err(431)));
             }
+            // What cannot become a request is answered at once: who tries TLS first, as most
+            // clients do, waits for that.
+            if self.read.first().is_some_and(|&first| !request::begins(first)) {
+                return Ok(Some(Err(400)));
+            }
             let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Ok(None),

@@ -22,6 +22,11 @@ pub(super) struct Request {
     pub(super) last: bool,
 }
 
+/// Whether a request can begin with that byte: a method, or an empty line.
+pub(super) fn begins(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'\r'
+}
+
 /// Reads the head of a request, its end mark left out; `Err`: the status that refuses it.
 pub(super) fn parse(head: &[u8]) -> Result<Request, u16> {
     let text = std::str::from_utf8(head).map_err(|_| 400_u16)?;

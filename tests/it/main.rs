@@ -43,6 +43,7 @@ mod cmd_user;
 mod context_copy;
 mod crash_build;
 mod crash_interrupt;
+mod deploy;
 mod disk_initrd;
 mod disk_parts;
 mod drift_lab;

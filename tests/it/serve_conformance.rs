@@ -326,6 +326,10 @@ fn hostile_requests_end_alone() {
     ] {
         assert_eq!(server.raw(head.as_bytes()).status, status, "{head:?}");
     }
+    // Who tries TLS first is answered at once, not when it gives up.
+    let start = Instant::now();
+    assert_eq!(server.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").status, 400);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     for long in [
         format!("GET /v2/{} HTTP/1.1\r\n", "a/".repeat(20_000)),
         format!("GET /v2/ HTTP/1.1\r\n{}", "X: y\r\n".repeat(5_000)),
