@@ -64,9 +64,9 @@ const CASES: &[(&str, &str, &str)] = &[
 /// Tables whose keys say what the base is: that is named by its pin, which has tests of its own;
 /// and the variables, which count where they are used. Tests are named by the digest of their list
 /// ([`crate::trial`]). What a step takes of a stage is named by the stage's layers, which are not
-/// there yet where the recipe is read.
+/// there yet where the recipe is read. An output or a push changes nothing of the image.
 fn elsewhere(table: &str) -> bool {
-    matches!(table, "base" | "from" | "mount") || table.starts_with("test-")
+    matches!(table, "base" | "from" | "mount" | "output" | "push") || table.starts_with("test-")
 }
 
 /// Returns every case: those above, those of the kinds of step, and what all steps have.
