@@ -29,6 +29,9 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
         let message = "a registry and a source of updates are directories, not streams";
         return Err(edge::usage(message, "name a directory: --output DIR"));
     }
+    if args.keep.is_some() && args.format != ExportFormat::Sysupdate {
+        return Err(edge::usage("--keep is of format `sysupdate`", "bake gc --keep frees a store"));
+    }
     let all = args.images.is_empty() && args.format == ExportFormat::Registry;
     let versions = if all {
         store.versions().map_err(|error| edge::store(&error))?
@@ -110,13 +113,16 @@ fn sysupdate(
     let options = options(args);
     with_tools(ctx, args, format, |tools| {
         let done = output::update(&sources, format, &args.output, keep, &options, tools);
-        updated(ctx, args, &done.map_err(|error| edge::output(&error))?);
+        updated(ctx, format, args, &done.map_err(|error| edge::output(&error))?);
         Ok(())
     })
 }
 
 /// Says what a source of updates has now.
-fn updated(ctx: &Ctx<'_>, args: &ExportArgs, done: &Updated) {
+fn updated(ctx: &Ctx<'_>, format: Format, args: &ExportArgs, done: &Updated) {
+    for one in &done.lost {
+        (ctx.ui.sink())(Event::Warning { message: one.message(format), hint: None });
+    }
     if ctx.ui.json() {
         ctx.ui.object(
             "exported",

@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bake::image::{Descriptor, Index, MEDIA_INDEX, Platform};
+use bake::store::{Store, Version};
+
 use crate::cmd_serve::{Server, publish};
 use crate::lab::{Lab, Run, run};
+use crate::store_lab::{Parts, reference};
 use crate::tier;
 
 fn good(run: Run) -> Run {
@@ -148,6 +152,49 @@ fn root_tools_skopeo_pulls_from_web_servers() {
     drop(nginx);
     let (_apache, at) = apache(&lab, "site", &format!("Include {}", rule("apache")));
     skopeo(&lab, &at, "team/web:production", &digest);
+}
+
+#[test]
+fn root_tools_an_index_is_pulled_by_platform() {
+    let tools = ["skopeo", "nginx", "apache2"];
+    if !tier::root() || !tools.into_iter().all(tier::tool) {
+        return;
+    }
+    let lab = Lab::new();
+    let store = Store::open(&lab.path("store")).expect("a store");
+    let staging = store.staging().expect("a staging directory");
+    let put = |architecture: &str| {
+        let mut parts = Parts::new(architecture);
+        parts.config.architecture = architecture.to_owned();
+        parts.put(&staging, "many:1").manifest.with_platform(Platform::linux(architecture))
+    };
+    let index = Index { manifests: vec![put("amd64"), put("s390x")], ..Index::default() };
+    let (digest, size) = staging.put(&index.to_json()).expect("put");
+    let index = Descriptor::new(MEDIA_INDEX, digest, size);
+    let version = Version::new(reference("many:1"), index);
+    store.publish(&staging, &[version]).expect("publish");
+    publish(&lab, "plain:1");
+    good(lab.bake(["export", "--format", "registry", "--output", "site"]));
+    let served = Server::start(&lab);
+    let rule = |server: &str| format!("{}/{server}.conf", lab.path("site").display());
+    let (_nginx, nginx) = nginx(&lab, "site", &format!("include {};", rule("nginx")));
+    let (_apache, apache) = apache(&lab, "site", &format!("Include {}", rule("apache")));
+    for address in [&served.address, &nginx, &apache] {
+        let from = format!("docker://{address}/many:1");
+        for architecture in ["amd64", "s390x"] {
+            let tls = ["inspect", "--tls-verify=false", "--config", &from];
+            let chosen = ["--override-arch", architecture];
+            let seen = good(run(Command::new("skopeo").args(chosen).args(tls)));
+            let config: serde_json::Value = serde_json::from_str(&seen.out).expect("JSON");
+            assert_eq!(config["architecture"], architecture, "{address}");
+        }
+        let to = format!("oci:{}:copy", lab.path("all").display());
+        let _ = fs::remove_dir_all(lab.path("all"));
+        let all = ["--insecure-policy", "copy", "--all", "--preserve-digests"];
+        good(run(Command::new("skopeo").args(all).args(["--src-tls-verify=false", &from, &to])));
+        let layout = fs::read_to_string(lab.path("all/index.json")).expect("a layout");
+        assert!(layout.contains(&digest.to_string()), "{address}: {layout}");
+    }
 }
 
 #[test]

@@ -91,6 +91,9 @@ fn what_cannot_be_a_source_is_refused_and_the_source_stays() {
     refuse(&["web:2.0.0", "--files", "registry"], 2, "an update is a file");
     refuse(&["web:2.0.0", "--keep", "0"], 2, "--keep");
     refuse(&[], 2, "no image is named");
+    let other =
+        lab.bake(["export", "web:1.0.0", "--format", "tar", "--keep", "1", "--output", "x"]);
+    assert_eq!(other.code, 2, "{}", other.err);
     assert_eq!(fs::read(lab.path("site/SHA256SUMS")).expect("ours"), before);
     // Listed with other content: clients may have it.
     let other = format!("{}  web_1.0.0.tar\n", Digest::of("other").hex());

@@ -19,7 +19,7 @@ use rustix::fs::FlockOperation;
 use self::sums::{SUMS, Sums};
 use super::error::{Error, system};
 use super::filesystem::Tools;
-use super::options::{Format, Options, Source};
+use super::options::{Exported, Format, Lost, Options, Source};
 use super::place::NewFile;
 use crate::digest::{Digest, HashWriter};
 use crate::files::{create_dirs, write_whole};
@@ -36,6 +36,8 @@ pub struct Updated {
     pub bytes: u64,
     /// Files of older versions that have gone.
     pub removed: Vec<String>,
+    /// What the format has no place for.
+    pub lost: Vec<Lost>,
 }
 
 /// Adds versions to the source `dir`, each as a file of `format`, and keeps the newest `keep` of
@@ -70,9 +72,10 @@ pub fn update(
     for (source, name) in sources.iter().zip(&names) {
         let file = name.file();
         let (path, listed) = (dir.join(&file), sums.get(&file));
-        let (digest, bytes) = put(source, format, &path, listed, options, tools)?;
+        let (digest, put) = put(source, format, &path, listed, options, tools)?;
         sums.set(file.clone(), digest);
-        done.bytes += bytes;
+        done.bytes += put.bytes;
+        done.lost.extend(put.lost);
         done.files.push(file);
     }
     for name in &names {
@@ -95,11 +98,11 @@ fn put(
     listed: Option<Digest>,
     options: &Options,
     tools: Option<&dyn Tools>,
-) -> Result<(Digest, u64), Error> {
+) -> Result<(Digest, Exported), Error> {
     // A file that no list names is of a run that was killed, and replaced.
     let new = NewFile::new(path, true)?;
     let done = super::fill(source, format, options, tools, &new)?;
-    let (digest, bytes) = (done.digest.expect("a file has one"), done.bytes);
+    let digest = done.digest.expect("a file has one");
     match listed {
         // Its bytes are read again: clients compare them with the list.
         Some(listed) if listed == digest && has(path, digest)? => {}
@@ -108,7 +111,7 @@ fn put(
         }
         _ => new.keep()?,
     }
-    Ok((digest, bytes))
+    Ok((digest, done))
 }
 
 fn has(path: &Path, digest: Digest) -> Result<bool, Error> {
