@@ -226,6 +226,46 @@ fn root_tools_podman_pulls_and_loads() {
 }
 
 #[test]
+fn root_tools_docker_loads_pulls_and_asks_for_health() {
+    if !tier::root() || !tier::tool("dockerd") {
+        return;
+    }
+    let lab = Lab::new();
+    lab.tiny_root();
+    let head = "[image]\nname = \"web\"\nversion = \"1.0.0\"\n[base]\npath = \"root\"\n";
+    let config = "[config]\ncmd = [\"/bin/sleep\", \"600\"]\n\
+        healthcheck = { cmd = [\"/bin/ls\", \"/well\"], interval = \"1s\" }\n";
+    let steps = "[[step]]\nfile = \"/well\"\ncontent = \"\"\n";
+    lab.write("web.toml", &format!("{head}{steps}{config}"));
+    good(lab.bake(["build", "web.toml"]));
+    let socket = format!("unix://{}", lab.path("docker.sock").display());
+    let mut command = Command::new("dockerd");
+    for (option, path) in [("--data-root", "docker"), ("--exec-root", "exec"), ("--pidfile", "pid")]
+    {
+        command.arg(option).arg(lab.path(path));
+    }
+    command.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "-H", &socket]);
+    let mut daemon = Daemon::start(command.arg("--storage-driver=vfs"));
+    // Debian's own, of the daemon's version.
+    let docker =
+        |args: &[&str]| run(Command::new("/usr/bin/docker").args(["-H", &socket]).args(args));
+    daemon.wait(|| docker(&["version"]).code == 0);
+    good(lab.bake(["export", "web:1.0.0", "--format", "docker-archive", "--output", "web.tar"]));
+    let archive = lab.path("web.tar");
+    let loaded = good(docker(&["load", "--input", archive.to_str().expect("text")]));
+    assert_eq!(loaded.out, "Loaded image: web:1.0.0\n");
+    let named = ["run", "--detach", "--network", "none", "--name", "web", "web:1.0.0"];
+    good(docker(&named));
+    let health = ["inspect", "--format", "{{.State.Health.Status}}", "web"];
+    daemon.wait(|| good(docker(&health)).out == "healthy\n");
+    good(docker(&["rm", "--force", "web"]));
+    let server = Server::start(&lab);
+    let name = format!("{}/web:1.0.0", server.address);
+    let pulled = good(docker(&["pull", &name]));
+    assert!(pulled.out.contains(&digest(&lab, "web:1.0.0")), "{}", pulled.out);
+}
+
+#[test]
 fn root_tools_containerd_pulls_and_runs() {
     if !tier::root() || !tier::tool("containerd") || !tier::tool("ctr") || !tier::tool("runc") {
         return;
