@@ -19,6 +19,9 @@ use super::error::{Error, doing};
 use super::table::{ALIGN, Architecture, Kind, Partition};
 use super::{fat, table, uki, verity};
 
+/// What firmware starts by itself (UEFI 2.10, 3.5.1.1).
+const BOOT_AMD64: &str = "EFI/BOOT/BOOTX64.EFI";
+
 /// What a disk is made of.
 #[derive(Debug)]
 pub struct Machine<'a> {
@@ -67,6 +70,16 @@ pub struct Made {
     pub root_hash: Option<[u8; 32]>,
 }
 
+/// Returns the bytes of a boot partition for a stub, a kernel and an initial RAM disk of so many
+/// bytes together: as few as there can be, and some for what goes with them.
+#[must_use]
+pub fn esp(bytes: u64) -> u64 {
+    let whole = usize::try_from(bytes + (1 << 20)).unwrap_or(usize::MAX);
+    let files = BTreeMap::from([(BOOT_AMD64.to_owned(), Content::Bytes(vec![0; whole]))]);
+    let volume = fat::Volume { label: String::new(), serial: 0, time: 0, files };
+    fat::least(&volume, ALIGN)
+}
+
 /// Writes the disk into `out`, an empty file.
 ///
 /// # Errors
@@ -107,7 +120,7 @@ pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
     uki::write(&machine.stub, &sections, &mut image)?;
     drop(sections);
     let program = match architecture {
-        Architecture::Amd64 => "EFI/BOOT/BOOTX64.EFI",
+        Architecture::Amd64 => BOOT_AMD64,
         Architecture::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
     };
     let volume = fat::Volume {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::disk;
 use crate::files;
 use crate::image::Flawed;
 use crate::layer;
@@ -85,6 +86,24 @@ pub enum Error {
     Copy {
         /// Why.
         source: io::Error,
+    },
+    /// The image is none that a machine boots.
+    #[error("cannot make a machine of the image: {why}")]
+    NoMachine {
+        /// What it lacks, and what to do.
+        why: String,
+    },
+    /// The initial RAM disk of a machine cannot be made.
+    #[error("cannot make the initial RAM disk")]
+    Initrd {
+        /// Why.
+        source: disk::initrd::Error,
+    },
+    /// The parts of a disk cannot be put together.
+    #[error("cannot make the disk")]
+    Disk {
+        /// Why.
+        source: disk::Error,
     },
     /// The size that was asked for is too small.
     #[error("{size} bytes are too few: the files need {least}")]

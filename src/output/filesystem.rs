@@ -52,6 +52,12 @@ const BLOCK: u64 = 4096;
 const MIB: u64 = 1 << 20;
 
 impl Program {
+    /// A script for `sh`, in which `$0` is the path of what is to be made.
+    pub(super) fn shell(script: &str) -> Self {
+        let argv = ["sh", "-euc", script, IMAGE].map(str::to_owned).to_vec();
+        Self { argv, env: vec![("LC_ALL".to_owned(), "C.UTF-8".to_owned())] }
+    }
+
     /// Returns program and arguments, for a file at `image`.
     #[must_use]
     pub fn argv_for(&self, image: &str) -> Vec<String> {
@@ -76,12 +82,24 @@ pub(super) fn make(
     tools: &dyn Tools,
     out: &File,
 ) -> Result<(Digest, u64, Vec<Lost>), Error> {
+    let (made, lost) = made(image, flat, format, options, tools)?;
+    let (digest, bytes) = copy(made, out).map_err(|source| Error::Copy { source })?;
+    Ok((digest, bytes, lost))
+}
+
+/// Makes the file system of a root, and leaves it where it was made; returns also what the format
+/// does not hold.
+pub(super) fn made(
+    image: &Image<'_>,
+    flat: &Flat,
+    format: Format,
+    options: &Options,
+    tools: &dyn Tools,
+) -> Result<(File, Vec<Lost>), Error> {
     let lost = losses(flat, format)?;
     let program = program(image, flat, format, options)?;
     let mut feed = |to: &mut dyn Write| flat.write(to, true);
-    let made = tools.run(&program, &mut feed)?;
-    let (digest, bytes) = copy(made, out).map_err(|source| Error::Copy { source })?;
-    Ok((digest, bytes, lost))
+    Ok((tools.run(&program, &mut feed)?, lost))
 }
 
 fn program(
@@ -243,7 +261,7 @@ fn uuid(digest: &Digest) -> String {
 }
 
 /// Copies a file, zeros as holes; returns its digest and bytes.
-fn copy(from: File, mut to: &File) -> io::Result<(Digest, u64)> {
+pub(super) fn copy(from: File, mut to: &File) -> io::Result<(Digest, u64)> {
     let mut reader = HashReader::new(from);
     let mut buffer = vec![0; 1 << 20];
     let mut at: u64 = 0;

@@ -3,7 +3,8 @@
 //! The tar is made without any rights: layers merge in memory as names, contents wait in an
 //! unlinked file, and come out sorted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -16,6 +17,7 @@ use super::source::Image;
 use crate::layer::{
     self, Builder, Form, Limits, Merged, Metadata, Node, NodeKind, Ownership, TarReader,
 };
+use crate::rootfs::resolve;
 
 pub(super) fn tar(image: &Image<'_>, out: &mut dyn Write, spool: &Path) -> Result<(), Error> {
     Flat::read(image, spool)?.write(out, false)
@@ -96,6 +98,43 @@ impl Flat {
     /// Returns the metadata of a node.
     pub(super) fn meta(&self, node: &Node) -> &Metadata {
         self.merged.meta(node)
+    }
+
+    /// Returns the names in a directory, symlinks on the way to it followed.
+    pub(super) fn children(&self, directory: &str) -> BTreeSet<String> {
+        let inside = [&self.resolved(directory.as_bytes())[..], b"/"].concat();
+        let names = self.merged.iter().filter_map(|(path, _)| {
+            let name = path.strip_prefix(&inside[..])?;
+            (!name.contains(&b'/')).then(|| String::from_utf8(name.to_vec()).ok())?
+        });
+        names.collect()
+    }
+
+    /// Returns the bytes of a file, symlinks followed; nothing where there is none.
+    pub(super) fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        let node = self.merged.get(&self.resolved(path.as_bytes()));
+        let Some(NodeKind::File { size, contents: at }) = node.map(|node| &node.kind) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![];
+        let mut part = Part { file: &self.contents, at: *at, left: *size };
+        part.read_to_end(&mut bytes).map_err(|source| Error::Copy { source })?;
+        Ok(Some(bytes))
+    }
+
+    /// Whether there is a file, symlinks followed.
+    pub(super) fn has_file(&self, path: &str) -> bool {
+        let node = self.merged.get(&self.resolved(path.as_bytes()));
+        matches!(node.map(|node| &node.kind), Some(NodeKind::File { .. }))
+    }
+
+    /// Follows the symlinks in a path, inside the root; a circle leads nowhere.
+    fn resolved(&self, path: &[u8]) -> Vec<u8> {
+        let symlink = |at: &[u8]| match self.merged.get(at).map(|node| &node.kind) {
+            Some(NodeKind::Symlink(target)) => Ok::<_, Infallible>(Some(target.to_vec())),
+            _ => Ok(None),
+        };
+        resolve::path(path, symlink).unwrap_or_default()
     }
 
     /// Returns the newest time of a file, seconds since 1970.

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::HashWriter;
 
+mod disk;
 mod docker;
 mod error;
 mod filesystem;
@@ -33,7 +34,7 @@ mod sysupdate;
 
 pub use error::Error;
 pub use filesystem::{Feed, Program, Tools};
-pub use options::{Exported, Format, Lost, Options, Source};
+pub use options::{DataDisk, Disk, Exported, Format, Lost, Options, Source};
 pub use place::NewDir;
 pub use sysupdate::{Updated, update};
 
@@ -135,7 +136,12 @@ fn fill(
     let tools = tools.ok_or_else(none)?;
     let image = source::Image::open(source)?;
     let flat = flat::Flat::read(&image, spool)?;
-    let (digest, bytes, lost) = filesystem::make(&image, &flat, format, options, tools, out)?;
+    let (digest, bytes, lost) = match format {
+        Format::Disk | Format::Qcow2 => {
+            disk::make(&image, &flat, format, options, tools, (out, spool))?
+        }
+        _ => filesystem::make(&image, &flat, format, options, tools, out)?,
+    };
     Ok(Exported { bytes, digest: Some(digest), lost })
 }
 

@@ -27,11 +27,15 @@ pub enum Format {
     Erofs,
     /// The root file system as an ext4.
     Ext4,
+    /// A disk that a machine boots from.
+    Disk,
+    /// The same, as QEMU's copy-on-write format.
+    Qcow2,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Oci,
         Self::OciArchive,
         Self::DockerArchive,
@@ -41,6 +45,8 @@ impl Format {
         Self::Squashfs,
         Self::Erofs,
         Self::Ext4,
+        Self::Disk,
+        Self::Qcow2,
     ];
 
     /// How people write it.
@@ -55,6 +61,8 @@ impl Format {
             Self::Squashfs => "squashfs",
             Self::Erofs => "erofs",
             Self::Ext4 => "ext4",
+            Self::Disk => "disk",
+            Self::Qcow2 => "qcow2",
         }
     }
 
@@ -67,7 +75,7 @@ impl Format {
     pub fn program(self) -> Option<&'static str> {
         match self {
             Self::Squashfs => Some("sqfstar"),
-            Self::Erofs => Some("mkfs.erofs"),
+            Self::Erofs | Self::Disk | Self::Qcow2 => Some("mkfs.erofs"),
             Self::Ext4 => Some("mke2fs"),
             _ => None,
         }
@@ -103,6 +111,32 @@ pub struct Options {
     pub label: Option<String>,
     /// Of squashfs and erofs: how it is compressed.
     pub compression: Option<String>,
+    /// Of a disk: what it is besides its file system.
+    pub disk: Disk,
+}
+
+/// A disk beside that of the root, which is not part of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDisk {
+    /// By which the machine finds it: virtio's serial number.
+    pub serial: String,
+    /// Where it is mounted.
+    pub mount: String,
+    /// The file system that it gets where it is blank.
+    pub fs: String,
+}
+
+/// What a disk is besides its file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// The root's file system: checked and read-only if it is erofs, else written to.
+    pub writable: bool,
+    /// Added to the kernel's command line.
+    pub command_line: String,
+    /// Bytes of the boot partition.
+    pub esp: Option<u64>,
+    /// The disks that are expected beside it.
+    pub data: Vec<DataDisk>,
 }
 
 /// What was written.

@@ -4,6 +4,7 @@
 mod format;
 mod keys;
 mod model;
+mod output_keys;
 mod parse;
 #[cfg(test)]
 mod reference;
@@ -15,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 pub use crate::schema::{Command, Diagnostic};
 pub use model::{
-    Base, BaseKind, Broken, Compression, Config, Debian, Drift, Healthcheck, Image, Inputs, Modes,
-    Oci, OciSource, Output, Recipe, Right, Stage, Value, Variant,
+    Base, BaseKind, Broken, Compression, Config, Debian, DiskOutput, Drift, Healthcheck, Image,
+    Inputs, Modes, Oci, OciSource, Output, Recipe, Right, Stage, Value, Variant,
 };
 
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.

@@ -333,8 +333,23 @@ pub struct Output {
     pub label: Option<String>,
     /// Of a file system: how it is compressed.
     pub compression: Option<String>,
+    /// Of a disk: the rest of it.
+    pub disk: DiskOutput,
     /// Where the path stands, as a mistake without a message.
     pub place: Diagnostic,
+}
+
+/// What an output that is a disk has besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskOutput {
+    /// The root is written to; else it is read-only and checked.
+    pub writable: bool,
+    /// Added to the kernel's command line.
+    pub command_line: String,
+    /// Bytes of the boot partition.
+    pub esp: Option<u64>,
+    /// Serial numbers of data disks, by where they are mounted.
+    pub data: BTreeMap<String, String>,
 }
 
 /// `[config] healthcheck`.

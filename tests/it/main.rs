@@ -97,3 +97,4 @@ mod templates_new;
 mod templates_read;
 mod tier;
 mod ui_output;
+mod vm_boot;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use toml::de::DeTable;
 
@@ -11,16 +11,26 @@ use super::reader::Reader;
 use super::table::list;
 use crate::image::RemoteName;
 use crate::recipe::keys;
-use crate::recipe::model::Output;
+use crate::recipe::model::{DiskOutput, Output};
 use crate::schema::{Fields, Mistake, Source, either, quote};
 
+/// Formats that are disks.
+const DISKS: &[&str] = &["disk", "qcow2"];
+
 /// Keys that only some formats have.
-const OPTIONS: [(&str, &[&str]); 4] = [
+const OPTIONS: [(&str, &[&str]); 8] = [
     ("owners", &["dir"]),
-    ("size", &["ext4"]),
+    ("size", &["ext4", "disk", "qcow2"]),
     ("label", &["ext4", "erofs"]),
-    ("compression", &["squashfs", "erofs"]),
+    ("compression", &["squashfs", "erofs", "disk", "qcow2"]),
+    ("root", DISKS),
+    ("cmdline", DISKS),
+    ("esp", DISKS),
+    ("data", DISKS),
 ];
+
+/// Most bytes of the serial number of a disk of virtio.
+const SERIAL: usize = 20;
 
 /// One `[[output]]`.
 enum Entry {
@@ -70,13 +80,7 @@ fn read_output(
     let (format, path) = (fields.text("format")?, fields.text("path")?);
     let span = fields.get("path")?.span.clone();
     options_that_fit(reader, &format, &fields);
-    let size = match fields.text("size").map(|text| size(&text)) {
-        Some(Err(mistake)) => {
-            reader.report(fields.get("size")?.span.clone(), mistake);
-            return None;
-        }
-        other => other.and_then(Result::ok),
-    };
+    let (size, disk) = (size_of(reader, &fields, "size"), disk(reader, &fields));
     let (label, compression) = (fields.text("label"), fields.text("compression"));
     if let Some(mistake) = no_name(&path) {
         reader.report(span, mistake);
@@ -85,8 +89,52 @@ fn read_output(
     let place = reader.source.diagnose(span, Mistake::new(""));
     let drop_owners = fields.text("owners").as_deref() == Some("dropped");
     let (path, given) = (path.into(), false);
-    let output = Output { format, path, given, drop_owners, size, label, compression, place };
-    on.then_some(output)
+    on.then(|| Output { format, path, given, drop_owners, size, label, compression, disk, place })
+}
+
+/// Reads a size, if there is one; a mistake in it is reported.
+fn size_of(reader: &mut Reader<'_>, fields: &Fields, key: &str) -> Option<u64> {
+    match size(&fields.text(key)?) {
+        Ok(size) => Some(size),
+        Err(mistake) => {
+            reader.report(fields.get(key)?.span.clone(), mistake);
+            None
+        }
+    }
+}
+
+/// Reads what disks have besides.
+fn disk(reader: &mut Reader<'_>, fields: &Fields) -> DiskOutput {
+    let data = fields.map("data");
+    if let Some(field) = fields.get("data") {
+        let mut serials = BTreeMap::new();
+        for (mount, serial) in &data {
+            let path = Path::new(mount);
+            let straight = path.is_absolute()
+                && path.components().all(|part| !matches!(part, Component::ParentDir))
+                && path.parent().is_some()
+                && !mount.contains(char::is_whitespace);
+            let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            let mistake = if !straight {
+                format!("{} is no directory that a disk can be mounted on", quote(mount))
+            } else if serial.len() > SERIAL || !serial.chars().all(fine) {
+                format!("{} is no serial number of a disk", quote(serial))
+            } else if let Some(first) = serials.insert(serial, mount) {
+                format!("{first} and {mount} have the same disk, {}", quote(serial))
+            } else {
+                continue;
+            };
+            let help = "a mount point, and a serial number of at most 20 letters, digits, `-`, \
+                `_` and `.`, each one once";
+            reader.report(field.span.clone(), Mistake::new(mistake).help(help));
+        }
+    }
+    DiskOutput {
+        writable: fields.text("root").as_deref() == Some("ext4"),
+        command_line: fields.text("cmdline").unwrap_or_default(),
+        esp: size_of(reader, fields, "esp"),
+        data,
+    }
 }
 
 /// Reads `FORMAT=PATH` of the command line.
@@ -125,7 +173,8 @@ fn of_command_line(reader: &mut Reader<'_>, text: &str) -> Option<Output> {
     let place = line.diagnose(span, Mistake::new(""));
     let (format, path, given) = (format.to_owned(), path.into(), true);
     let (drop_owners, size, label, compression) = (false, None, None, None);
-    Some(Output { format, path, given, drop_owners, size, label, compression, place })
+    let disk = DiskOutput::default();
+    Some(Output { format, path, given, drop_owners, size, label, compression, disk, place })
 }
 
 /// Reports options that the format does not have, or not like this.
@@ -145,7 +194,7 @@ fn options_that_fit(reader: &mut Reader<'_>, format: &str, fields: &Fields) {
         reader.report(field.span.clone(), mistake.label(format!("at most {most} bytes")));
     }
     let fits = match format {
-        "erofs" => &["none", "lz4", "lz4hc", "zstd"][..],
+        "erofs" | "disk" | "qcow2" => &["none", "lz4", "lz4hc", "zstd"][..],
         _ => &["none", "zstd", "gzip", "xz", "lz4"],
     };
     if let (Some(how), Some(field)) = (fields.text("compression"), fields.get("compression"))

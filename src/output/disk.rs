@@ -1,0 +1,247 @@
+//! `disk`, `qcow2`: a disk that a machine boots from: the root file system as the program of its
+//! file system makes it, put together with the kernel that is in the image (see the room `disk`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::error::Error;
+use super::filesystem::{self, Program, Tools};
+use super::flat::Flat;
+use super::options::{DataDisk, Format, Lost, Options};
+use super::source::Image;
+use crate::digest::Digest;
+use crate::disk::Content;
+use crate::disk::initrd::{self, Modules, Parts};
+use crate::disk::machine::{self, Machine};
+use crate::disk::table::{ALIGN, Architecture};
+use crate::layer::{Kind, Limits, TarReader};
+
+/// Where modules are; `/lib` is a symlink to `/usr/lib`, or has it all.
+const MODULES: &str = "lib/modules";
+
+/// Writes a tar of the programs that `init` runs, and of the libraries that they name; links are
+/// followed, so that each is a file.
+const PROGRAMS: &str = "cd /
+libraries=$(ldd usr/sbin/dmsetup | grep -o '/[^ ]*' | sed 's,^/,,')
+tar -chf \"$0\" --transform='s,^usr/s\\?bin/,bin/,' usr/bin/busybox usr/sbin/dmsetup $libraries";
+
+/// How hard the initial RAM disk is compressed; every kernel of Debian unpacks zstd.
+const LEVEL: i32 = 12;
+
+/// Makes the disk, in the file and with the directory for what waits; returns digest, bytes, and
+/// what its root file system does not hold.
+pub(super) fn make(
+    image: &Image<'_>,
+    flat: &Flat,
+    format: Format,
+    options: &Options,
+    tools: &dyn Tools,
+    (out, spool): (&File, &Path),
+) -> Result<(Digest, u64, Vec<Lost>), Error> {
+    let copied = |source| Error::Copy { source };
+    let mut raw = tempfile::tempfile_in(spool).map_err(|source| Error::System {
+        what: "make a temporary file in",
+        path: spool.to_owned(),
+        source,
+    })?;
+    let lost = raw_disk(image, flat, options, tools, &raw)?;
+    let made = match format {
+        Format::Qcow2 => {
+            let size = raw.metadata().map_err(copied)?.len();
+            let raw = Content::File(raw, size);
+            tools.run(&Program::shell(QCOW2), &mut |to| raw.copy(to).map_err(copied))?
+        }
+        _ => {
+            raw.rewind().map_err(copied)?;
+            raw
+        }
+    };
+    let (digest, bytes) = filesystem::copy(made, out).map_err(copied)?;
+    Ok((digest, bytes, lost))
+}
+
+/// Makes a file of all its zeros again, and the other format of that.
+const QCOW2: &str = "cat >\"$0.raw\"
+qemu-img convert -q -f raw -O qcow2 \"$0.raw\" \"$0\"
+rm \"$0.raw\"";
+
+/// Makes the disk in `out`, an empty file; returns what its root file system does not hold.
+fn raw_disk(
+    image: &Image<'_>,
+    flat: &Flat,
+    options: &Options,
+    tools: &dyn Tools,
+    out: &File,
+) -> Result<Vec<Lost>, Error> {
+    let architecture = match image.config.architecture.as_str() {
+        "amd64" => Architecture::Amd64,
+        "arm64" => Architecture::Arm64,
+        other => return no_machine(format!("it is for {other}, and disks are for amd64 or arm64")),
+    };
+    let disk = &options.disk;
+    let (release, kernel) = kernel(flat)?;
+    let stub = stub(flat, architecture)?;
+    init(flat)?;
+    let os_release = match flat.bytes("etc/os-release")? {
+        None => flat.bytes("usr/lib/os-release")?,
+        found => found,
+    };
+    let (kind, format) =
+        if disk.writable { ("ext4", Format::Ext4) } else { ("erofs", Format::Erofs) };
+    let data: Vec<(String, String)> = disk.data.iter().map(line).collect();
+    let initrd = initrd(flat, &release, kind, &data, tools)?;
+
+    // The size that was asked for is that of the disk. A root that is written to has what the boot
+    // partition and the tables leave of it, one that is not has what it needs.
+    let bytes = [&stub, &kernel, &initrd].map(|part| part.len() as u64);
+    let esp = disk.esp.unwrap_or_else(|| machine::esp(bytes.iter().sum()));
+    let rest = |size: u64| size.saturating_sub(esp.next_multiple_of(ALIGN) + 2 * ALIGN);
+    let of_root =
+        Options { size: options.size.filter(|_| disk.writable).map(rest), ..options.clone() };
+    let (root, lost) = filesystem::made(image, flat, format, &of_root, tools)?;
+    let root_size = root.metadata().map_err(|source| Error::Copy { source })?.len();
+    let machine = Machine {
+        label: label(image),
+        architecture,
+        seed: seed(image),
+        time: flat.newest(),
+        root: &root,
+        root_size,
+        root_kind: kind,
+        checked: !disk.writable,
+        stub,
+        kernel,
+        release,
+        initrd,
+        os_release: os_release.unwrap_or_default(),
+        command_line: disk.command_line.clone(),
+        size: options.size,
+        esp: Some(esp),
+    };
+    machine::write(machine, out).map_err(|source| Error::Disk { source })?;
+    Ok(lost)
+}
+
+fn no_machine<T>(why: impl Into<String>) -> Result<T, Error> {
+    Err(Error::NoMachine { why: why.into() })
+}
+
+/// What all identifiers are made of.
+fn seed(image: &Image<'_>) -> [u8; 32] {
+    Sha256::digest(image.source.manifest.digest.to_string()).into()
+}
+
+/// Returns the line of fstab(5) of a data disk, and the module that its file system needs.
+fn line(disk: &DataDisk) -> (String, String) {
+    let DataDisk { serial, mount, fs } = disk;
+    // Made where it is blank and only there (systemd.mount(5), systemd-makefs(8)).
+    let options = "defaults,x-systemd.makefs,x-systemd.growfs";
+    let line = format!("/dev/disk/by-id/virtio-{serial} {mount} {fs} {options} 0 2");
+    (line, fs.clone())
+}
+
+/// What the root's partition is called: at most 36 characters, with room for `_verity`.
+fn label(image: &Image<'_>) -> String {
+    let reference = image.source.reference;
+    let version = reference.version.as_deref().unwrap_or("0");
+    let name = reference.name.rsplit('/').next().unwrap_or_default();
+    let name = format!("{name}_{version}");
+    match name.len() {
+        ..=29 => name,
+        // Still one name for one version.
+        _ => format!("{}_{}", &name[..20], &image.source.manifest.digest.hex()[..8]),
+    }
+}
+
+/// Finds the one kernel that the image has, `/boot/vmlinuz-RELEASE` or
+/// `/usr/lib/modules/RELEASE/vmlinuz`; returns its release and its bytes.
+fn kernel(flat: &Flat) -> Result<(String, Vec<u8>), Error> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for release in flat.children("usr/lib/modules").into_iter().chain(flat.children("lib/modules"))
+    {
+        for path in [format!("boot/vmlinuz-{release}"), format!("{MODULES}/{release}/vmlinuz")] {
+            if flat.has_file(&path) {
+                found.insert(release.clone(), path);
+            }
+        }
+    }
+    let releases = found.keys().cloned().collect::<Vec<_>>().join(", ");
+    if found.len() > 1 {
+        return no_machine(format!("it has several kernels ({releases}); remove all but one"));
+    }
+    let Some((release, path)) = found.pop_first() else {
+        return no_machine(
+            "it has no kernel with modules; install one, such as linux-image-cloud-amd64",
+        );
+    };
+    let bytes = flat.bytes(&path)?.unwrap_or_default();
+    Ok((release, bytes))
+}
+
+/// Reads systemd's boot stub out of the image.
+fn stub(flat: &Flat, architecture: Architecture) -> Result<Vec<u8>, Error> {
+    let path = match architecture {
+        Architecture::Amd64 => "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+        Architecture::Arm64 => "usr/lib/systemd/boot/efi/linuxaa64.efi.stub",
+    };
+    match flat.bytes(path)? {
+        Some(bytes) => Ok(bytes),
+        None => no_machine(format!("it has no boot stub (/{path}); install systemd-boot-efi")),
+    }
+}
+
+/// Makes sure that there is something to start.
+fn init(flat: &Flat) -> Result<(), Error> {
+    if ["sbin/init", "usr/lib/systemd/systemd", "bin/init"].iter().any(|path| flat.has_file(path)) {
+        return Ok(());
+    }
+    no_machine("it has no init (/sbin/init); install systemd-sysv")
+}
+
+/// Makes the initial RAM disk, compressed.
+fn initrd(
+    flat: &Flat,
+    release: &str,
+    root: &str,
+    data: &[(String, String)],
+    tools: &dyn Tools,
+) -> Result<Vec<u8>, Error> {
+    let dir = format!("{MODULES}/{release}");
+    let text = |name: &str| -> Result<String, Error> {
+        let bytes = flat.bytes(&format!("{dir}/{name}"))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let (dep, alias) = (text("modules.dep")?, text("modules.alias")?);
+    let (softdep, builtin) = (text("modules.softdep")?, text("modules.builtin")?);
+    let read = |path: &str| {
+        let found = flat.bytes(&format!("{dir}/{path}")).map_err(io::Error::other)?;
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    };
+    let (dep, alias, softdep, builtin) = (&dep, &alias, &softdep, &builtin);
+    let modules = Modules { release, dep, alias, softdep, builtin, read: &read };
+    let parts = Parts { programs: programs(tools)?, root, data };
+    let archive = initrd::make(&modules, &parts).map_err(|source| Error::Initrd { source })?;
+    zstd::encode_all(&archive[..], LEVEL).map_err(|source| Error::Copy { source })
+}
+
+/// The programs of the initial RAM disk and the libraries that they name, as the tools have them:
+/// in a tar, which a program of theirs writes.
+fn programs(tools: &dyn Tools) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let made = tools.run(&Program::shell(PROGRAMS), &mut |_| Ok(()))?;
+    let wrong = |source| Error::Write { format: "initial RAM disk", source };
+    let mut out = BTreeMap::new();
+    let mut reader = TarReader::new(made, &Limits::default());
+    while let Some(entry) = reader.next().map_err(wrong)? {
+        if entry.kind != Kind::File {
+            continue;
+        }
+        let mut bytes = vec![];
+        reader.read_to_end(&mut bytes).map_err(|source| Error::Copy { source })?;
+        out.insert(String::from_utf8_lossy(&entry.path).into_owned(), bytes);
+    }
+    Ok(out)
+}

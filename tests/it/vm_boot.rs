@@ -1,0 +1,167 @@
+//! A machine that bake made, started for real: firmware, kernel, root, service.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bake::store::Store;
+
+use crate::lab::{Lab, run};
+use crate::{base_lab, tier};
+
+/// Longer than any machine takes to start, emulated beside other tests.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// A machine that runs, and is ended when this is dropped.
+struct Machine {
+    qemu: Child,
+    serial: PathBuf,
+    port: u16,
+}
+
+impl Machine {
+    /// Starts a machine of `disk`, which it cannot write to, with data disks by serial number.
+    fn start(lab: &Lab, name: &str, disk: &Path, data: &[(&str, &Path)]) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        let (serial, variables) =
+            (lab.path(&format!("{name}.log")), lab.path(&format!("{name}.vars")));
+        fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables).expect("the firmware's variables");
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "768", "-M", "q35,smm=off"])
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-device", "virtio-rng-pci"]);
+        let mut file = |options: &str, path: &Path| {
+            qemu.arg("-drive").arg(format!("{options},format=raw,file={}", path.display()));
+        };
+        file("if=pflash,readonly=on", Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"));
+        file("if=pflash", &variables);
+        file("if=none,id=root,readonly=on", disk);
+        for (n, (_, path)) in data.iter().enumerate() {
+            file(&format!("if=none,id=data{n}"), path);
+        }
+        qemu.args(["-device", "virtio-blk-pci,drive=root,bootindex=0"]);
+        for (n, (serial, _)) in data.iter().enumerate() {
+            qemu.arg("-device").arg(format!("virtio-blk-pci,drive=data{n},serial={serial}"));
+        }
+        qemu.arg("-netdev")
+            .arg(format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:80"))
+            .args(["-device", "virtio-net-pci,netdev=net,romfile="])
+            .arg("-serial")
+            .arg(format!("file:{}", serial.display()));
+        drop(free);
+        let output = fs::File::create(lab.path(&format!("{name}.qemu"))).expect("our own file");
+        let qemu = qemu
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("our own file"))
+            .stderr(output)
+            .spawn()
+            .expect("QEMU");
+        Self { qemu, serial, port }
+    }
+
+    fn console(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for an answer to a request for `path`.
+    #[track_caller]
+    fn answers(&mut self, path: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        loop {
+            let answer = ask().unwrap_or_default();
+            if answer.starts_with("HTTP/1.1 200") {
+                return answer;
+            }
+            let ended = self.qemu.try_wait().expect("our own child");
+            let (late, console) = (Instant::now() > end, self.console());
+            assert!(ended.is_none() && !late, "no answer: {ended:?} {answer}\n{console}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Waits until the machine has ended by itself.
+    #[track_caller]
+    fn ends(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        while self.qemu.try_wait().expect("our own child").is_none() {
+            assert!(Instant::now() < end, "it does not end\n{}", self.console());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+fn ready() -> bool {
+    tier::sandbox() && base_lab::net() && tier::tool("qemu-system-x86_64")
+}
+
+/// The recipe and its site, in a directory of the lab.
+fn recipe(lab: &Lab) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/vm");
+    let to = lab.path("vm");
+    let copied = run(Command::new("cp").arg("-r").arg(from).arg(&to));
+    assert_eq!(copied.code, 0, "{}", copied.err);
+    // Packages are those that other tests have downloaded already.
+    let store = lab.path("store");
+    drop(Store::open(&store).expect("a store"));
+    let packages = base_lab::cache().join("packages");
+    fs::create_dir_all(&packages).expect("our own directory");
+    fs::create_dir_all(store.join("cache")).expect("our own directory");
+    symlink(packages, store.join("cache/packages")).expect("a link");
+    to.join("web.toml")
+}
+
+#[test]
+fn net_a_machine_boots_from_what_was_baked_and_from_nothing_else() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::new();
+    let recipe = recipe(&lab);
+    let built = lab.bake(["build", recipe.to_str().expect("UTF-8")]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let disk = lab.path("vm/vm-web_2.0.0.raw");
+    let before = fs::read(&disk).expect("the disk");
+
+    let mut machine = Machine::start(&lab, "good", &disk, &[]);
+    let answer = machine.answers("/version.json");
+    assert!(answer.contains(r#""version": "2.0.0""#), "{answer}");
+    let console = machine.console();
+    assert!(!console.contains("FAILED"), "{console}");
+    drop(machine);
+    assert!(fs::read(&disk).expect("the disk") == before, "the machine has written to its disk");
+
+    // One byte of the root, in what is read first: the machine does not start, and says why.
+    let table = run(Command::new("sgdisk").args(["-i", "2"]).arg(&disk));
+    let start =
+        table.out.lines().find_map(|line| line.strip_prefix("First sector: ")).expect("one");
+    let start: usize = start.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    let mut bad = before;
+    bad[start * 512 + 1024] ^= 1;
+    let damaged = lab.path("damaged.raw");
+    fs::write(&damaged, bad).expect("our own file");
+    let mut machine = Machine::start(&lab, "bad", &damaged, &[]);
+    machine.ends();
+    let console = machine.console();
+    assert!(console.contains("bake: cannot start: "), "{console}");
+    assert!(!console.contains("Welcome to Debian"), "{console}");
+}
