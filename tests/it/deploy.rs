@@ -346,6 +346,47 @@ fn root_net_tools_systemd_sysupdate_installs_one_version_after_the_other() {
     exact("web:3.0.0", "imported");
 }
 
+#[test]
+fn root_net_tools_a_portable_service_brings_a_unit_that_can_start() {
+    if !tier::root() || !tier::sandbox() || !tier::tool("systemd-analyze") {
+        return;
+    }
+    let lab = Lab::new();
+    // A copy: the lock file is written beside the recipe.
+    for part in ["web", "deploy/portable"] {
+        for entry in walkdir::WalkDir::new(example(part)) {
+            let entry = entry.expect("a readable example");
+            let below = entry.path().strip_prefix(example("")).expect("below it");
+            let to = lab.path("examples").join(below);
+            if entry.file_type().is_dir() {
+                fs::create_dir_all(to).expect("our own directory");
+            } else {
+                fs::copy(entry.path(), to).expect("a copy");
+            }
+        }
+    }
+    good(lab.bake(["build", "examples/deploy/portable/web.toml"]));
+    let root = lab.path("root");
+    let to = ["--format", "dir", "--output", "root"];
+    good(lab.bake(["export", "web-portable:2.0.0"].iter().chain(&to)));
+    // Targets of every host, which the unit is ordered by.
+    let units = "root/usr/lib/systemd/system";
+    for target in ["sysinit", "basic", "shutdown"] {
+        lab.write(&format!("{units}/{target}.target"), "[Unit]\n");
+    }
+    let verify = || {
+        let mut command = Command::new("systemd-analyze");
+        run(command.arg("verify").arg(format!("--root={}", root.display())).arg("web.service"))
+    };
+    good(verify());
+    let unit = fs::read_to_string(lab.path(units).join("web.service")).expect("its unit");
+    lab.write(
+        &format!("{units}/web.service"),
+        &unit.replace("/usr/sbin/nginx", "/usr/sbin/nothing"),
+    );
+    assert_ne!(verify().code, 0, "a program that is not there");
+}
+
 /// Runs a validator over the example `path`, then over a copy in which `from` is `to`.
 fn valid(command: &[&str], path: &str, from: &str, to: &str) {
     if !tier::tool(command[0]) {
