@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
 
 use bake::digest::Digest;
 
@@ -121,4 +123,33 @@ fn a_name_that_is_a_place_of_a_registry_is_refused() {
     assert_eq!(refused.code, 1, "{}", refused.err);
     assert!(refused.err.contains("cannot write team/tags as files"), "{}", refused.err);
     assert!(!lab.path("site").exists());
+}
+
+#[test]
+fn a_killed_export_leaves_the_whole_registry_or_the_one_before() {
+    let lab = Lab::new();
+    publish(&lab, "web:1");
+    publish(&lab, "web:2");
+    let start = Instant::now();
+    good(export(&lab, &["web:1"]));
+    let (whole, old) = (start.elapsed(), files(&lab.path("site")));
+    good(export(&lab, &["web:2", "--force"]));
+    let new = files(&lab.path("site"));
+    assert_ne!(old, new);
+    for moment in 0..24 {
+        good(export(&lab, &["web:1", "--force"]));
+        let args = ["export", "--format", "registry", "--output", "site", "--force", "web:2"];
+        let mut child = lab.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.as_mut().expect("bake");
+        std::thread::sleep(whole * moment / 20);
+        // It may have ended by itself.
+        let _ = child.kill();
+        child.wait().expect("our own child");
+        let now = files(&lab.path("site"));
+        assert!(now == old || now == new, "{moment}: {now:?}");
+    }
+    // What the dead have left is removed by the next.
+    good(export(&lab, &["web:1", "--force"]));
+    let beside = fs::read_dir(lab.path("")).expect("the lab").flatten();
+    assert!(!beside.into_iter().any(|one| one.file_name().to_string_lossy().contains("aside")));
 }

@@ -1,7 +1,8 @@
 //! `bake export --format sysupdate`: a source of versions for systemd-sysupdate.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use bake::digest::Digest;
 
@@ -103,4 +104,31 @@ fn what_cannot_be_a_source_is_refused_and_the_source_stays() {
     good(export(&lab, &["web:1.0.0", "--force"]));
     fs::write(lab.path("site/SHA256SUMS"), "nonsense\n").expect("ours");
     refuse(&["web:1.0.0"], 1, "not a digest and a name: \"nonsense\"");
+}
+
+#[test]
+fn a_killed_export_leaves_a_source_whose_list_is_true() {
+    let lab = lab();
+    good(export(&lab, &["web:1.0.0"]));
+    let kept = ["web:2.0.0", "web:10.0.0", "--keep", "2", "--quiet"];
+    let args = ["export", "--format", "sysupdate", "--output", "site"];
+    let start = Instant::now();
+    good(export(&lab, &kept));
+    // From before the first file to behind the last, and a little more.
+    let whole = start.elapsed();
+    for moment in 0..24 {
+        good(export(&lab, &["web:1.0.0", "--force"]));
+        let mut child =
+            lab.command(args.iter().chain(&kept)).stdout(Stdio::null()).spawn().expect("bake");
+        std::thread::sleep(whole * moment / 20);
+        // It may have ended by itself.
+        let _ = child.kill();
+        child.wait().expect("our own child");
+        let mut sums = Command::new("sha256sum");
+        let sums = sums.args(["--check", "--strict", "SHA256SUMS"]).current_dir(lab.path("site"));
+        let listed = run(sums);
+        assert_eq!(listed.code, 0, "{moment}: {}{}", listed.out, listed.err);
+        good(export(&lab, &kept));
+        assert_eq!(names(&lab), ["SHA256SUMS", "web_10.0.0.tar", "web_2.0.0.tar"], "{moment}");
+    }
 }
