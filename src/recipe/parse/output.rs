@@ -34,7 +34,7 @@ const SERIAL: usize = 20;
 
 /// One `[[output]]`.
 enum Entry {
-    Output(Output),
+    Output(Box<Output>),
     Push(RemoteName),
 }
 
@@ -47,7 +47,7 @@ pub(super) fn read_outputs(
     let (mut outputs, mut pushes) = (vec![], vec![]);
     for entry in list(reader, table, "output", "output", read_entry)? {
         match entry {
-            Entry::Output(output) => outputs.push(output),
+            Entry::Output(output) => outputs.push(*output),
             Entry::Push(to) => pushes.push(to),
         }
     }
@@ -58,7 +58,7 @@ pub(super) fn read_outputs(
 
 fn read_entry(reader: &mut Reader<'_>, place: Range<usize>, table: &DeTable<'_>) -> Option<Entry> {
     if !table.contains_key(keys::PUSH.name) {
-        return read_output(reader, place, table).map(Entry::Output);
+        return read_output(reader, place, table).map(|output| Entry::Output(Box::new(output)));
     }
     reader.unknown_keys(&keys::PUSH, table);
     let on = condition(reader, table) != Some(false);
@@ -89,7 +89,8 @@ fn read_output(
     let place = reader.source.diagnose(span, Mistake::new(""));
     let drop_owners = fields.text("owners").as_deref() == Some("dropped");
     let (path, given) = (path.into(), false);
-    on.then(|| Output { format, path, given, drop_owners, size, label, compression, disk, place })
+    let output = Output { format, path, given, drop_owners, size, label, compression, disk, place };
+    on.then_some(output)
 }
 
 /// Reads a size, if there is one; a mistake in it is reported.
