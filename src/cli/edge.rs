@@ -134,6 +134,11 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             let hint = format!("run `bake lock {}` and commit the lock file", lock_hint.display());
             Report { hints: vec![hint], ..report("lock", USAGE, error) }
         }
+        BuildError::OtherToolbox { .. } => {
+            let recipe = lock_hint.display();
+            let hint = format!("`bake lock --update {recipe}` pins the one that is there");
+            Report { hints: vec![hint], ..report("lock", USAGE, error) }
+        }
         BuildError::Broken { hint, .. } => Report {
             hints: [hint.clone()].into_iter().chain(nothing()).collect(),
             ..report("image", FAILED, error)

@@ -78,6 +78,7 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 "plan",
                 json!({ "recipe": absolute(&one.request.recipe), "image": image.image,
                     "base": image.base, "steps": steps(&image), "stages": stages,
+                    "outputs": outputs(recipe),
                     "asked": one.wanted }),
             );
             continue;
@@ -93,10 +94,24 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
             let nodes = plan.nodes.iter().zip(1..);
             rows.extend(nodes.map(|(node, at)| row(at, node.line, &node.label, node.network)));
         }
+        rows.extend(recipe.outputs.iter().map(|output| {
+            let what = format!("{} {}", output.format, output.path.display());
+            vec!["output".to_owned(), output.place.line.to_string(), what, String::new()]
+        }));
         ctx.ui.result(&clean(&image.image));
         ctx.ui.raw(table::columns(&["STEP", "LINE", "WHAT", ""], &rows, &[1]).as_bytes());
     }
     Ok(edge::OK)
+}
+
+/// Returns the outputs of a recipe as objects.
+fn outputs(recipe: &recipe::Recipe) -> Vec<Value> {
+    let outputs = recipe.outputs.iter();
+    outputs
+        .map(|output| {
+            json!({ "format": output.format, "path": output.path, "line": output.place.line })
+        })
+        .collect()
 }
 
 /// Returns the steps of a plan as objects.

@@ -6,6 +6,7 @@ use crate::archive;
 use crate::base;
 use crate::context;
 use crate::delivery;
+use crate::digest::Digest;
 use crate::executor::{NodeFailure, Root, StepFailure, Trouble};
 use crate::import;
 use crate::inputs;
@@ -38,6 +39,16 @@ pub enum Error {
         path: PathBuf,
         /// `does not pin the packages curl`.
         why: String,
+    },
+    /// The lock file pins other programs that make file systems than those in the store.
+    #[error("{} pins the toolbox {pinned}, and the store has {found}", path.display())]
+    OtherToolbox {
+        /// The lock file.
+        path: PathBuf,
+        /// Digest of the one that is pinned.
+        pinned: Digest,
+        /// Digest of the one in the store.
+        found: Digest,
     },
     /// The finished image cannot work as it is configured.
     #[error("{image} cannot work: {why}")]

@@ -117,7 +117,8 @@ impl Locking {
         let pins = lock.base.is_some()
             || !lock.stage.is_empty()
             || !lock.packages.is_empty()
-            || !lock.download.is_empty();
+            || !lock.download.is_empty()
+            || lock.toolbox.is_some();
         let text = lock.to_text();
         // A remark of a person in the file is no reason to write it anew.
         if self.text.as_ref() == Some(&text)

@@ -49,6 +49,7 @@ use crate::executor::Root;
 use crate::job::{self, JobContext, dead_builds};
 use crate::output::{Format, Tools};
 use crate::plan::lock::Lock;
+use crate::store::Version;
 use crate::toolbox::{HostTools, Toolbox};
 
 pub use collect::collect;
@@ -75,9 +76,9 @@ pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<V
         error: error.into(),
     })?;
     let stop = AtomicBool::new(false);
-    let prepared = schedule::prepared(job, requests, jobs, &stop)?;
+    let mut prepared = schedule::prepared(job, requests, jobs, &stop)?;
     outputs_have_places(job, &prepared)?;
-    let tools = tools_for_outputs(job, &prepared)?;
+    let tools = tools_for_outputs(job, &mut prepared)?;
     let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
     let all = |one: &Prepared| one.roots.main().plan.nodes.len();
     let ran = schedule::run(job, &prepared, &pool, &stop, all)?;
@@ -106,19 +107,26 @@ fn outputs_have_places(job: &JobContext<'_>, prepared: &[Prepared]) -> Result<()
     if found.is_empty() { Ok(()) } else { Err(fail(Error::Recipe(found))) }
 }
 
-/// Returns the programs that the outputs of a run need; none where they need none.
+/// Returns the programs that the outputs of a run need; none where they need none. Those of the
+/// toolbox are pinned for the lock files.
 fn tools_for_outputs<'a>(
     job: &JobContext<'a>,
-    prepared: &[Prepared],
+    prepared: &mut [Prepared],
 ) -> Result<Option<Box<dyn Tools + 'a>>, Failed> {
-    let formats = |one: &Prepared| -> Vec<Format> {
-        one.outputs.iter().map(|output| output.format).collect()
-    };
-    let needs = |one: &&Prepared| formats(one).iter().any(|format| format.program().is_some());
+    let formats: Vec<Format> =
+        prepared.iter().flat_map(|one| &one.outputs).map(|output| output.format).collect();
+    let program = |output: &delivery::Planned| output.format.program().is_some();
+    let needs = |one: &&Prepared| one.outputs.iter().any(program);
     let Some(first) = prepared.iter().find(needs) else { return Ok(None) };
-    let all: Vec<Format> = prepared.iter().flat_map(formats).collect();
-    let request = &first.request;
-    self::tools(job, request.tools, &request.network, &all).map(Some).map_err(|e| first.failed(e))
+    let Request { tools: from, network, .. } = &first.request;
+    if *from == ToolsFrom::Host {
+        return tools(job, *from, network, &formats).map(Some).map_err(|e| first.failed(e));
+    }
+    let version = toolbox(job, network).map_err(|error| first.failed(error))?;
+    for one in prepared.iter_mut().filter(|one| one.wanted && one.roots.pins_toolbox()) {
+        tools::pin(one, &version).map_err(|error| one.failed(error))?;
+    }
+    Ok(Some(Box::new(Toolbox::new(*job, version))))
 }
 
 /// Returns the programs that make file systems of these formats: those of the toolbox image, which
@@ -138,17 +146,21 @@ pub fn tools<'a>(
         let tools = found.map_err(|source| Error::Output(delivery::Error::Tools { source }))?;
         return Ok(Box::new(tools));
     }
+    Ok(Box::new(Toolbox::new(*job, toolbox(job, network)?)))
+}
+
+/// Returns the toolbox image; bakes it where the store has none.
+fn toolbox(job: &JobContext<'_>, network: &NetworkOptions) -> Result<Version, Error> {
     if let Some(version) = tools::find(job)? {
-        return Ok(Box::new(Toolbox::new(*job, version)));
+        return Ok(version);
     }
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     let baked = bake(job, &[tools::request(job, network)?], jobs);
     baked.map_err(|failed| failed.error)?;
-    let version = tools::find(job)?.ok_or_else(|| job::Error::Failed {
-        what: "use the programs that make file systems".to_owned(),
-        why: "their image was removed just now".to_owned(),
-    })?;
-    Ok(Box::new(Toolbox::new(*job, version)))
+    tools::find(job)?.ok_or_else(|| {
+        let what = "use the programs that make file systems".to_owned();
+        job::Error::Failed { what, why: "their image was removed just now".to_owned() }.into()
+    })
 }
 
 /// Runs a recipe as far as needed to know everything the lock file pins, writes it, and throws the
@@ -160,7 +172,7 @@ pub fn lock(job: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), 
     dead_builds(job)?;
     let locking = Locking::open(&request.recipe, request.lock)?;
     let roots = schedule::prepare_one(job, request, &locking)?;
-    let pins = if roots.known() {
+    let mut pins = if roots.known() {
         roots.needed(locking.lock().unwrap_or(&Lock::default()))
     } else {
         let steps = |one: &Prepared| {
@@ -171,6 +183,11 @@ pub fn lock(job: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), 
             Ok(publish::pins(prepared.len() - 1, prepared, ran))
         })?
     };
+    if roots.pins_toolbox() {
+        let pinned = locking.lock().and_then(|lock| lock.toolbox.clone());
+        let toolbox = || toolbox(job, &request.network).map(|version| tools::locked(&version));
+        pins.toolbox = Some(pinned.map_or_else(toolbox, Ok)?);
+    }
     let wrote = locking.write(&pins)?.is_some();
     Ok((locking.path().to_owned(), wrote))
 }

@@ -20,6 +20,8 @@ pub(super) fn pins(at: usize, prepared: &[Prepared], ran: &[Ran<'_>]) -> Lock {
     for one in ran.iter().filter(|one| one.recipe == at) {
         pins.add(one.work.build.pins.of_this_build());
     }
+    let recipe = &prepared[at];
+    pins.toolbox = recipe.toolbox.clone().filter(|_| recipe.roots.pins_toolbox());
     pins
 }
 
@@ -53,6 +55,15 @@ pub(super) fn publish(
         let pins = pins(one.recipe, prepared, ran);
         let locking = &prepared[one.recipe].locking;
         written.0.extend(locking.write(&pins).map_err(fail(one.recipe))?);
+    }
+    // Of what is published already only the programs of its outputs may be new.
+    for one in prepared.iter().filter(|one| one.wanted && one.already.is_some()) {
+        let lock = one.locking.lock().cloned().unwrap_or_default();
+        let toolbox = one.toolbox.clone().filter(|_| one.roots.pins_toolbox());
+        if toolbox.is_some() {
+            let lock = Lock { toolbox, ..lock };
+            written.0.extend(one.locking.write(&lock).map_err(|error| one.failed(error))?);
+        }
     }
     let how = if checked.is_empty() && ready.placements.is_empty() {
         vec![]

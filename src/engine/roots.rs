@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::digest::Digest;
 use crate::executor::Root;
+use crate::output::Format;
 use crate::plan::lock::Lock;
 
 /// What a recipe and its stages may stand on: other recipes, by their paths as it writes them.
@@ -37,10 +38,17 @@ impl Roots {
     /// Returns what the lock file says once nothing is missing, given all that is pinned.
     pub(super) fn needed(&self, pins: &Lock) -> Lock {
         let mut needed = self.main().facts.needed(&self.main().pins, pins);
+        needed.toolbox = pins.toolbox.clone().filter(|_| self.pins_toolbox());
         for root in &self.0[..self.0.len() - 1] {
             needed.add(root.facts.needed(&root.pins, pins));
         }
         needed
+    }
+
+    /// Whether outputs of the recipe itself are made by programs.
+    pub(super) fn pins_toolbox(&self) -> bool {
+        let mut own = self.main().recipe.outputs.iter().filter(|output| !output.given);
+        own.any(|output| Format::find(&output.format).and_then(Format::program).is_some())
     }
 
     /// Returns the key of the build, given what is pinned.

@@ -25,6 +25,7 @@ use crate::event::{self, Event, Sink};
 use crate::executor::{Build, Pins, Root};
 use crate::job::JobContext;
 use crate::plan::artifact::Built;
+use crate::plan::lock::LockedToolbox;
 use crate::store::Version;
 use crate::trial::Rescue;
 
@@ -41,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) already: Option<Version>,
     /// What is made of the image outside of the store.
     pub(super) outputs: Vec<delivery::Planned>,
+    /// The programs of some of these, for the lock file.
+    pub(super) toolbox: Option<LockedToolbox>,
     sink: Sink,
     /// One for each root.
     sinks: Vec<Sink>,
@@ -105,7 +108,19 @@ pub(super) fn prepared(
             false => vec![],
         };
         let took = start.elapsed();
-        Ok(Prepared { request, wanted, locking, roots, bases, already, outputs, sink, sinks, took })
+        Ok(Prepared {
+            toolbox: locking.lock().and_then(|lock| lock.toolbox.clone()),
+            request,
+            wanted,
+            locking,
+            roots,
+            bases,
+            already,
+            outputs,
+            sink,
+            sinks,
+            took,
+        })
     };
     let recipe = |at: usize| ordered[at].request.recipe.clone();
     // Those that stand on nothing of this run need not wait for each other.

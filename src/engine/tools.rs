@@ -2,10 +2,12 @@
 
 use super::error::Error;
 use super::request::{NetworkOptions, Request};
+use super::schedule::Prepared;
 use crate::event::Event;
 use crate::files;
 use crate::image::{Platform, Reference};
 use crate::job::{self, JobContext};
+use crate::plan::lock::LockedToolbox;
 use crate::recipe::Inputs;
 use crate::store::{self, Version};
 use crate::toolbox::{IMAGE, RECIPE};
@@ -17,6 +19,26 @@ pub(super) fn find(job: &JobContext<'_>) -> Result<Option<Version>, Error> {
         Err(store::Error::NotFound { .. }) => Ok(None),
         found => Ok(Some(found?)),
     }
+}
+
+/// Makes sure that the lock file of a recipe means this toolbox, and has it pinned otherwise.
+pub(super) fn pin(one: &mut Prepared, toolbox: &Version) -> Result<(), Error> {
+    let digest = toolbox.manifest.digest;
+    match one.locking.lock().and_then(|lock| lock.toolbox.as_ref()) {
+        Some(pinned) if pinned.digest != digest => {
+            let path = one.locking.path().to_owned();
+            return Err(Error::OtherToolbox { path, pinned: pinned.digest, found: digest });
+        }
+        None if one.locking.locked() => return Err(one.locking.missing("the toolbox")),
+        _ => {}
+    }
+    one.toolbox = Some(locked(toolbox));
+    Ok(())
+}
+
+/// Returns what a lock file says of a toolbox.
+pub(super) fn locked(toolbox: &Version) -> LockedToolbox {
+    LockedToolbox { image: toolbox.reference.to_string(), digest: toolbox.manifest.digest }
 }
 
 /// Returns the request that bakes it; writes down its recipe.

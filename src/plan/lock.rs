@@ -14,6 +14,10 @@
 //!   { name = "adduser", version = "3.134", arch = "all", sha256 = "…", size = 183736, archive = "debian", path = "pool/main/a/adduser/…" },
 //! ]
 //!
+//! [toolbox]                   # where outputs are file systems: the programs that made them
+//! image = "bake-toolbox:1"
+//! digest = "sha256:…"
+//!
 //! [[packages]]
 //! names = ["nginx-light"]
 //! request = "sha256:…"        # everything of the recipe that decided the choice: the base, earlier package steps, this step
@@ -50,6 +54,9 @@ pub struct Lock {
     /// The bases of stages, by name of the stage.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stage: BTreeMap<String, StageLock>,
+    /// The programs that make file systems, where outputs are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toolbox: Option<LockedToolbox>,
     /// One entry per `packages` step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<LockedPackages>,
@@ -64,6 +71,16 @@ pub struct Lock {
 pub struct StageLock {
     /// Its base.
     pub base: LockedBase,
+}
+
+/// The pinned programs that make file systems.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedToolbox {
+    /// The image that they are in.
+    pub image: String,
+    /// Digest of its manifest.
+    pub digest: Digest,
 }
 
 /// A pinned base.
@@ -226,6 +243,9 @@ impl Lock {
                 }
             }
         }
+        if let Some(LockedToolbox { image, digest }) = &self.toolbox {
+            line(format!("\n[toolbox]\nimage = {}\ndigest = \"{digest}\"", text(image)));
+        }
         for LockedPackages { names, request, view, packages } in &self.packages {
             line(format!("\n[[packages]]\nnames = {}\nrequest = \"{request}\"", list(names)));
             if let Some(view) = view {
@@ -321,6 +341,10 @@ mod tests {
             path: format!("pool/main/a/{name}_2.3~rc1-1_all.deb"),
         };
         Lock {
+            toolbox: Some(LockedToolbox {
+                image: "bake-toolbox:1".to_owned(),
+                digest: Digest::of("toolbox"),
+            }),
             version: VERSION,
             epoch: Some(1_762_603_200),
             base: Some(LockedBase::Debian {

@@ -111,6 +111,8 @@ fn every_form_is_made_with_the_publish_and_left_alone_afterwards() {
     export("docker-archive", "web.docker.tar");
     export("tar", "web.tar");
     export("manifest", "web.mtree");
+    let plan = lab.bake(["plan", "web.toml"]).out;
+    assert!(plan.contains("docker-archive out/web.docker.tar"), "{plan}");
     let before = tree(&lab.path("out"));
     let inodes = || {
         let paths = before.iter().map(|(name, _)| lab.path("out").join(name));

@@ -229,6 +229,44 @@ fn same_bytes_elsewhere(first: &Lab) {
 }
 
 #[test]
+fn net_the_lock_file_pins_the_programs() {
+    if !tier::sandbox() {
+        return;
+    }
+    let erofs = "[[output]]\nformat = \"erofs\"\npath = \"out/erofs\"\n";
+    let lab = lab(false, &recipe(""));
+    assert_eq!(lab.bake(["build", "web.toml"]).code, 0);
+    assert!(!fs::read_to_string(lab.path("web.lock")).unwrap_or_default().contains("toolbox"));
+    // Also where the image is published already.
+    lab.write("web.toml", &recipe(erofs));
+    let refused = lab.bake(["build", "--locked", "web.toml"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.err.contains("does not pin the toolbox"), "{}", refused.err);
+    let built = lab.bake(["build", "web.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let lock = fs::read_to_string(lab.path("web.lock")).expect("a lock file");
+    assert!(lock.contains("[toolbox]\nimage = \"bake-toolbox:1\"\ndigest = \"sha256:"), "{lock}");
+    for args in
+        [&["build", "--locked", "web.toml"][..], &["lock", "web.toml"], &["build", "web.toml"]]
+    {
+        let run = lab.bake(args);
+        assert_eq!(run.code, 0, "{}", run.err);
+        assert_eq!(fs::read_to_string(lab.path("web.lock")).expect("a lock file"), lock);
+    }
+    // Another toolbox makes other bytes: that is for a person to decide.
+    let place = lock.find("digest = \"sha256:").expect("there") + "digest = \"sha256:".len();
+    let other = format!("{}{}{}", &lock[..place], "0".repeat(64), &lock[place + 64..]);
+    lab.write("web.lock", &other);
+    let refused = lab.bake(["build", "web.toml"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.err.contains("pins the toolbox sha256:0000"), "{}", refused.err);
+    assert_eq!(fs::read_to_string(lab.path("web.lock")).expect("a lock file"), other);
+    let renewed = lab.bake(["lock", "--update", "web.toml"]);
+    assert_eq!(renewed.code, 0, "{}", renewed.err);
+    assert_eq!(fs::read_to_string(lab.path("web.lock")).expect("a lock file"), lock);
+}
+
+#[test]
 fn net_what_a_format_does_not_hold_is_named_or_refused() {
     if !tier::sandbox() {
         return;
