@@ -231,16 +231,15 @@ impl Upload<'_> {
             false => Payload::Bytes(b""),
         };
         let answer = self.request(Method::PUT, &to, headers, payload, self.scope)?;
+        let most = if session.whole && answer.status == 400 { 2 } else { BEGINNINGS };
         match answer.status {
             201 | 204 => {
                 answer.drain();
                 Ok(Sent::Uploaded)
             }
-            // It found something else in what came in parts, or lost it: from the beginning.
-            // What came in one piece is found to be something else once more, and then for good.
-            400 | 404 | 410 | 416
-                if session.beginnings < if session.whole { 2 } else { BEGINNINGS } =>
-            {
+            // It lost it, or found something else in what came in parts: from the beginning. What
+            // came in one piece is found to be something else once more, and then for good.
+            400 | 404 | 410 | 416 if session.beginnings < most => {
                 session.location = None;
                 let error = self.client.unexpected(answer, &self.doing());
                 Err(Trouble { error, passing: true, after: None })
@@ -272,7 +271,15 @@ impl Upload<'_> {
     /// where that is not known any more.
     fn ask(&self, session: &mut Session) -> Option<()> {
         let location = session.location.clone()?;
-        let asked = self.request(Method::GET, &location, vec![], Payload::Nothing, self.scope);
+        // Tried again as anything else that breaks: without an answer all of it is to be sent anew.
+        let asked = self.client.send(&Request {
+            method: Method::GET,
+            to: location.into(),
+            headers: vec![],
+            payload: Payload::Nothing,
+            scope: self.scope,
+            doing: self.doing(),
+        });
         let answer = asked.ok().filter(|answer| matches!(answer.status, 200 | 202 | 204))?;
         session.offset = reached(&answer)?.min(self.blob.size);
         self.count(session.offset);

@@ -335,7 +335,7 @@ fn tools_what_is_pushed_to_debians_registry_is_built_on() {
     let dir = lab.path("registry");
     fs::create_dir_all(&dir).expect("our own directory");
     let registry = cmd_push::Registry::start(&dir, false);
-    let host = format!("localhost:{}", registry.port);
+    let host = registry.address.to_string();
     let auths = serde_json::json!({ "auths": { host.clone(): {
         "username": "me", "password": "hunter2" } } });
     lab.write("home/.docker/config.json", &auths.to_string());

@@ -1,9 +1,10 @@
 //! `bake push` and `bake build --push`, to a registry of our own and to Debian's.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bake::digest::Digest;
@@ -293,7 +294,8 @@ fn a_recipe_says_where_its_image_is_pushed() {
 /// Debian's registry (package docker-registry), with TLS and a password.
 pub(crate) struct Registry {
     child: Child,
-    pub(crate) port: u16,
+    /// An address of its own, which no other test listens on, and a port.
+    pub(crate) address: SocketAddr,
 }
 
 impl Drop for Registry {
@@ -309,14 +311,14 @@ fn openssl(dir: &Path, args: &[&str]) {
 }
 
 /// An authority `ca.crt`, and what it signed: a server, and a client.
-fn certificates(dir: &Path) {
+fn certificates(dir: &Path, server: IpAddr) {
     let key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
     let key = [&key[..], &["-nodes", "-days", "2"]].concat();
     let own = ["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"];
     openssl(dir, &[&key[..], &own].concat());
-    let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+    let names = &format!("subjectAltName=DNS:localhost,IP:{server}");
     let signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"];
-    for (name, more) in [("server", names), ("client", "extendedKeyUsage=clientAuth")] {
+    for (name, more) in [("server", names.as_str()), ("client", "extendedKeyUsage=clientAuth")] {
         let (private, public) = (format!("{name}.key"), format!("{name}.cert"));
         let out = ["-subj", "/CN=localhost", "-keyout", &private, "-out", &public];
         openssl(dir, &[&key[..], &signed, &out, &["-addext", more]].concat());
@@ -326,18 +328,21 @@ fn certificates(dir: &Path) {
 impl Registry {
     /// Starts one. `clients`: only those with a certificate.
     pub(crate) fn start(dir: &Path, clients: bool) -> Self {
-        certificates(dir);
+        static STARTED: AtomicU8 = AtomicU8::new(1);
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let own = Ipv4Addr::new(127, high | 64, low, STARTED.fetch_add(1, Ordering::SeqCst));
+        certificates(dir, own.into());
         let words = good(run(Command::new("htpasswd").args(["-Bbn", "me", "hunter2"])));
         fs::write(dir.join("htpasswd"), words.out).expect("our own directory");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
+        let listener = TcpListener::bind((own, 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
         drop(listener);
         let at = dir.display();
         let clients =
             if clients { format!("    clientcas: [{at}/ca.crt]\n") } else { String::new() };
         let config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: \
-             {at}/data\nhttp:\n  addr: 127.0.0.1:{port}\n  secret: x\n  tls:\n    certificate: \
+             {at}/data\nhttp:\n  addr: {address}\n  secret: x\n  tls:\n    certificate: \
              {at}/server.cert\n    key: {at}/server.key\n{clients}auth:\n  htpasswd:\n    realm: \
              here\n    path: {at}/htpasswd\n"
         );
@@ -346,9 +351,9 @@ impl Registry {
         let command = command.arg("serve").arg(dir.join("config.yml"));
         let log = fs::File::create(dir.join("log")).expect("our own directory");
         let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("docker-registry");
-        let this = Self { child, port };
+        let this = Self { child, address };
         let before = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(address).is_err() {
             let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
             assert!(before.elapsed() < Duration::from_secs(30), "it does not listen: {}", log());
             std::thread::sleep(Duration::from_millis(20));
@@ -371,7 +376,7 @@ fn tools_debians_registry_takes_what_is_pushed_and_others_read_it() {
     let dir = lab.path("registry");
     fs::create_dir_all(&dir).expect("our own directory");
     let registry = Registry::start(&dir, false);
-    let host = format!("localhost:{}", registry.port);
+    let host = registry.address.to_string();
     let (to, ca) = (format!("{host}/team/web"), dir.join("ca.crt"));
     let push = |more: &[&str]| {
         let args = [&["push", "--json", "team/web:1", &to], more].concat();
@@ -449,8 +454,8 @@ fn root_tools_podman_pulls_what_was_pushed() {
     let dir = lab.path("registry");
     fs::create_dir_all(&dir).expect("our own directory");
     let registry = Registry::start(&dir, false);
-    let to = format!("localhost:{}/team/web", registry.port);
-    let auths = serde_json::json!({ "auths": { format!("localhost:{}", registry.port): {
+    let to = format!("{}/team/web", registry.address);
+    let auths = serde_json::json!({ "auths": { registry.address.to_string(): {
         "auth": "bWU6aHVudGVyMg==" } } });
     // podman's own file this time.
     let file = lab.path("auth.json");
@@ -477,8 +482,7 @@ fn tools_a_registry_that_wants_a_certificate_gets_one() {
     let dir = lab.path("registry");
     fs::create_dir_all(&dir).expect("our own directory");
     let registry = Registry::start(&dir, true);
-    let (host, to) =
-        (format!("localhost:{}", registry.port), format!("localhost:{}/web", registry.port));
+    let (host, to) = (registry.address.to_string(), format!("{}/web", registry.address));
     let auths = serde_json::json!({ "auths": { host.clone(): {
         "username": "me", "password": "hunter2" } } });
     let file = lab.path("auth.json");
