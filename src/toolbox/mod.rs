@@ -17,7 +17,7 @@ pub use image::Toolbox;
 pub const RECIPE: &str = include_str!("toolbox.toml");
 
 /// What the recipe makes.
-pub const IMAGE: &str = "bake-toolbox:2";
+pub const IMAGE: &str = "bake-toolbox:1";
 
 /// Most bytes that are kept of what a program prints.
 const MOST_TEXT: usize = 16 << 10;

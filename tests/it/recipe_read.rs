@@ -224,7 +224,7 @@ fn mistakes_of_steps_that_are_off_count_but_a_missing_architecture_does_not() {
 #[test]
 fn every_other_key_of_the_reference_is_not_built_yet() {
     for text in [
-        "[[output]]\nformat = 'tar'\npath = 'x'\nroot = 'ext4'",
+        "[[output]]\nformat = 'tar'\npath = 'x'\npartition = 'x'",
         "[[step]]\nrun = 'x'\ncache = ['/a']",
         "[[step]]\nscript = 'x'\nsecrets = ['a']",
         "[[step]]\ninclude = 'x'",
