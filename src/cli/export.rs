@@ -43,6 +43,16 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
         };
         args.images.iter().map(find).collect::<Result<Vec<Version>, Report>>()?
     };
+    if args.platform.is_some() && args.format == ExportFormat::Registry {
+        return Err(edge::usage(
+            "a registry has all platforms of an image",
+            "leave --platform out",
+        ));
+    }
+    let versions = match args.format {
+        ExportFormat::Registry => versions,
+        _ => of_platform(&store, args, versions)?,
+    };
     match (args.format, plain(args.format), &versions[..]) {
         (ExportFormat::Registry, ..) => registry(ctx, &store, args, &versions),
         (_, _, []) => Err(edge::usage("no image is named", "write NAME:VERSION")),
@@ -53,6 +63,19 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
             Err(edge::usage("one image is one file", hint))
         }
     }
+}
+
+/// Replaces each index by its image for the platform that is wanted.
+fn of_platform(
+    store: &Store,
+    args: &ExportArgs,
+    mut versions: Vec<Version>,
+) -> Result<Vec<Version>, Report> {
+    for version in &mut versions {
+        let found = store.for_platform(&version.manifest, args.platform.as_ref());
+        version.manifest = found.map_err(|error| edge::store(&error))?;
+    }
+    Ok(versions)
 }
 
 /// Returns the format of one image.

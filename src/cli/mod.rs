@@ -18,6 +18,7 @@ mod graph;
 mod history;
 mod images;
 mod import;
+mod index;
 mod list;
 mod man;
 mod outcome;
@@ -103,6 +104,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Verify(args) => images::verify(ctx, &args),
         Command::Export(args) => export::export(ctx, &args),
         Command::Import(args) => import::import(ctx, &args),
+        Command::Index(command) => index::index(ctx, &command),
         Command::Push(args) => push::push(ctx, &args),
         Command::Pull(args) => pull::pull(ctx, &args),
         Command::Serve(args) => serve::serve(ctx, &args),

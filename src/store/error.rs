@@ -7,7 +7,7 @@ use super::gc::Garbage;
 use super::revocation::Revocation;
 use crate::digest::Digest;
 use crate::files;
-use crate::image::{BadReference, Flawed, Reference, Unreadable};
+use crate::image::{BadReference, Flawed, Platform, Reference, Unreadable};
 
 /// Why the store did not do what was asked. After any of these the store is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,24 @@ pub enum Error {
         expected: String,
         /// What it is.
         found: String,
+    },
+    /// Images cannot stand under one version.
+    #[error("cannot make the index {reference}: {why}")]
+    NoIndex {
+        /// The version.
+        reference: Box<Reference>,
+        /// What is in the way.
+        why: String,
+    },
+    /// An image is not for the platform that is asked for.
+    #[error("missing an image for {wanted} in {digest}: it has {}", have.join(", "))]
+    NoPlatform {
+        /// The image, or the index of images.
+        digest: Digest,
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        have: Vec<String>,
     },
     /// A blob is not there.
     #[error("blob {digest} is missing")]

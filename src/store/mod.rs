@@ -30,6 +30,7 @@ mod gc;
 mod images;
 mod index;
 mod layout;
+mod merge;
 mod mount;
 mod open;
 mod placement;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::image::{self, Descriptor, Image, ImageConfig, Kind, Manifest, Platform};
+use crate::image::{self, Descriptor, Image, ImageConfig, Manifest};
 use crate::job::{Error, JobContext, LayerBlob, Session, unpack_layer};
 use crate::layer::Compression;
 use crate::sandbox::{Host, IdMode};
@@ -11,22 +11,7 @@ use crate::store::{Staging, Store, UnpackedLayer};
 
 /// Reads manifest and config of a stored image; of an index those of this host's image.
 pub(crate) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
-    let descriptor = match image::kind(&named.media_type) {
-        Kind::Index => {
-            let host = Platform::host();
-            let fits = |one: &&Descriptor| {
-                one.platform
-                    .as_ref()
-                    .is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
-            };
-            let index = store.image_index(named)?;
-            index.manifests.iter().find(fits).cloned().ok_or_else(|| Error::Failed {
-                what: format!("read the image {}", named.digest),
-                why: format!("it has none for {host}"),
-            })?
-        }
-        _ => named.clone(),
-    };
+    let descriptor = store.for_platform(named, None)?;
     let Image { manifest, config, .. } = store.image(&descriptor)?;
     Ok((manifest, config))
 }

@@ -32,6 +32,7 @@ mod cmd_fleet;
 mod cmd_gc;
 mod cmd_help;
 mod cmd_import;
+mod cmd_index;
 mod cmd_lock;
 mod cmd_promote;
 mod cmd_pull;

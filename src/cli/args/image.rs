@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use super::recipe::ToolsOf;
 use super::registry::RegistryArgs;
@@ -175,6 +175,28 @@ pub(crate) struct ImportArgs {
     pub(crate) platform: Option<Platform>,
 }
 
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Publish images for several platforms under one version
+    ///
+    /// An index among the images stands for all of its images. The images stay where they are, and
+    /// so does what was attested of them. One that is revoked, and two for the same platform, are
+    /// refused; where an image was not tested, the index was not either.
+    ///
+    /// Example: bake index create web:2.0.0 web:2.0.0-amd64 web:2.0.0-arm64
+    Create(IndexCreateArgs),
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct IndexCreateArgs {
+    /// `name:version` that the index gets
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Images of the store, each for another platform
+    #[arg(value_name = "PART", required = true, num_args = 1..)]
+    pub(crate) parts: Vec<String>,
+}
+
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct PullArgs {
     /// Image in a registry: `host[:port]/name[:tag][@sha256:…]`; without a host Docker Hub's
@@ -217,6 +239,9 @@ pub(crate) struct ExportArgs {
     /// Destination; `-` is stdout, for archives, `tar` and `manifest`
     #[arg(long, short, value_name = "PATH")]
     pub(crate) output: PathBuf,
+    /// Platform, of an image for several, such as `linux/arm64` [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
     /// Replace what is there
     #[arg(long)]
     pub(crate) force: bool,

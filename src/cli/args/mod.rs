@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
 use self::image::{
-    DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, ListArgs,
-    PromoteArgs, PullArgs, PushArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs, VerifyArgs,
+    DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, IndexCommand,
+    ListArgs, PromoteArgs, PullArgs, PushArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs,
+    VerifyArgs,
 };
 use self::recipe::{BuildArgs, ExplainArgs, FmtArgs, LockArgs, NewArgs, RecipeArgs, ShellArgs};
 use crate::ui::{ColorChoice, ProgressChoice};
@@ -163,6 +164,9 @@ pub(crate) enum Command {
     ///
     /// Example: bake import debian.tar debian:12
     Import(ImportArgs),
+    /// Make one version of images for several platforms
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Bring an image of a registry into the store
     ///
     /// Layers that the store has are not fetched; every digest, size and layer is checked while it
