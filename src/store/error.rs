@@ -296,6 +296,8 @@ impl Error {
                 | Self::Revoked { .. }
                 | Self::NotRevoked { .. }
                 | Self::InChannel { .. }
+                | Self::NoIndex { .. }
+                | Self::NoPlatform { .. }
         )
     }
 
