@@ -157,7 +157,8 @@ fn serves(lab: &Lab) {
         root.to_str().expect("a plain path"),
     ]);
     assert_eq!(exported.code, 0, "{}", exported.err);
-    let ask = "ip link set lo up; nginx; n=0; until exec 3<>/dev/tcp/127.0.0.1/80; do n=$((n+1)); [ $n -lt 200 ] || exit 9; sleep 0.05; done 2>/dev/null; \
+    // The log of requests goes to stdout, and may come after the answer.
+    let ask = "ip link set lo up; nginx >/dev/null; n=0; until exec 3<>/dev/tcp/127.0.0.1/80; do n=$((n+1)); [ $n -lt 200 ] || exit 9; sleep 0.05; done 2>/dev/null; \
         printf 'GET /healthz HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' >&3; cat <&3";
     let script = "mount -t proc proc \"$0/proc\"; mount --rbind /dev \"$0/dev\"; exec chroot \"$0\" /bin/bash -c \"$1\"";
     let mut command = Command::new("unshare");
