@@ -90,6 +90,8 @@ fn plain(format: ExportFormat) -> Option<Format> {
         ExportFormat::Squashfs => Format::Squashfs,
         ExportFormat::Erofs => Format::Erofs,
         ExportFormat::Ext4 => Format::Ext4,
+        ExportFormat::Disk => Format::Disk,
+        ExportFormat::Qcow2 => Format::Qcow2,
         ExportFormat::Registry | ExportFormat::Sysupdate => return None,
     })
 }

@@ -255,7 +255,7 @@ pub(crate) struct ExportArgs {
     /// Of format `sysupdate`: keep the newest N versions of each image [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep: Option<u32>,
-    /// Programs that make squashfs, erofs and ext4: those that bake brings along in an image of its
+    /// Programs that make file systems and disks: those that bake brings along in an image of its
     /// own, or the host's
     #[arg(long, value_name = "WHOSE", default_value = "toolbox")]
     pub(crate) tools: ToolsOf,
@@ -358,4 +358,8 @@ pub(crate) enum ExportFormat {
     Erofs,
     /// The root file system as an ext4
     Ext4,
+    /// A disk that a machine with UEFI firmware boots from, of an image with a kernel
+    Disk,
+    /// The same in QEMU's format
+    Qcow2,
 }

@@ -66,7 +66,7 @@ pub(crate) struct BuildArgs {
     /// Let a tag that names other content move, of --push and of the recipe's own `push`
     #[arg(long)]
     pub(crate) move_tag: bool,
-    /// Programs that make squashfs, erofs and ext4: those that bake brings along in an image of its
+    /// Programs that make file systems and disks: those that bake brings along in an image of its
     /// own, or the host's
     #[arg(long, value_name = "WHOSE", default_value = "toolbox")]
     pub(crate) tools: ToolsOf,
