@@ -346,18 +346,7 @@ fn lies_are_refused_with_their_line() {
             },
             "has `manifests` like an index",
         ),
-        (
-            "nested",
-            |at| {
-                let mut named = at.manifest(&at.image());
-                for _ in 0..6 {
-                    let inner = Index { manifests: vec![named], ..Index::default() };
-                    named = at.put(MEDIA_INDEX, &inner.to_json());
-                }
-                at.index(vec![named]);
-            },
-            "indexes inside each other",
-        ),
+        ("nested", |at| at.nested(), "indexes inside each other"),
         (
             "diff-id",
             |at| {
@@ -367,18 +356,7 @@ fn lies_are_refused_with_their_line() {
             },
             "and the config says",
         ),
-        (
-            "several",
-            |at| {
-                let one = at.manifest(&at.image());
-                let name = "org.opencontainers.image.ref.name";
-                at.index(vec![
-                    one.clone().with_annotation(name, "a"),
-                    one.with_annotation(name, "b"),
-                ]);
-            },
-            "named = \"b\"",
-        ),
+        ("several", |at| at.several(), "named = \"b\""),
     ];
     for (name, bend, expected) in cases {
         fs::create_dir_all(lab.path(name)).expect("our own directory");

@@ -116,6 +116,23 @@ impl Layout<'_> {
         fs::write(path, index.to_json()).expect("our own file");
     }
 
+    /// Indexes inside each other, more than anybody follows.
+    pub(crate) fn nested(&self) {
+        let mut named = self.manifest(&self.image());
+        for _ in 0..6 {
+            let inner = Index { manifests: vec![named], ..Index::default() };
+            named = self.put(MEDIA_INDEX, &inner.to_json());
+        }
+        self.index(vec![named]);
+    }
+
+    /// Two images, called `a` and `b`.
+    pub(crate) fn several(&self) {
+        let one = self.manifest(&self.image());
+        let name = "org.opencontainers.image.ref.name";
+        self.index(vec![one.clone().with_annotation(name, "a"), one.with_annotation(name, "b")]);
+    }
+
     /// A good image.
     pub(crate) fn image(&self) -> Manifest {
         let (layer, diff_id) = self.layer();
@@ -300,30 +317,8 @@ fn what_is_not_what_it_says_is_not_imported() {
             },
             "only for linux/s390x",
         ),
-        (
-            "nested",
-            |at| {
-                let mut named = at.manifest(&at.image());
-                for _ in 0..6 {
-                    let inner = Index { manifests: vec![named], ..Index::default() };
-                    named = at.put(MEDIA_INDEX, &inner.to_json());
-                }
-                at.index(vec![named]);
-            },
-            "indexes inside each other",
-        ),
-        (
-            "several",
-            |at| {
-                let one = at.manifest(&at.image());
-                let name = "org.opencontainers.image.ref.name";
-                at.index(vec![
-                    one.clone().with_annotation(name, "a"),
-                    one.with_annotation(name, "b"),
-                ]);
-            },
-            "--named b",
-        ),
+        ("nested", |at| at.nested(), "indexes inside each other"),
+        ("several", |at| at.several(), "--named b"),
     ];
     for (name, bend, expected) in cases {
         fs::create_dir_all(lab.path(name)).expect("our own directory");
