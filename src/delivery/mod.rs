@@ -22,8 +22,8 @@ use crate::digest::{Digest, HashReader};
 use crate::event::Event;
 use crate::files::parent;
 use crate::job::{self, JobContext};
-use crate::output::{self, DataDisk, Disk, Format, Options, Source, Tools};
-use crate::recipe::{self, Diagnostic, Recipe};
+use crate::output::{self, DATA_FS, Format, Options, Source, Tools};
+use crate::recipe::{Diagnostic, DiskOutput, Recipe};
 use crate::store::{Placement, Staging, Store, Version};
 
 pub use self::check::check;
@@ -67,7 +67,7 @@ pub fn plan(recipe: &Recipe, file: &Path) -> Vec<Planned> {
                 size: output.size,
                 label: output.label.clone(),
                 compression: output.compression.clone(),
-                disk: disk(&output.disk),
+                disk: output.disk.clone(),
             },
             place: output.place.clone(),
         })
@@ -211,26 +211,15 @@ fn key(output: &Planned, version: &Version, tools: Option<&dyn Tools>) -> Digest
     let (format, owners) = (output.format.name(), !drop_owners);
     let (image, name) = (version.manifest.digest, &version.reference);
     let tools = tools.map(Tools::digest);
-    let Disk { writable, command_line, esp, data } = disk;
+    let DiskOutput { writable, command_line, esp, data } = disk;
     let mut disk = format!("writable {writable}\ncmdline {command_line:?}\nesp {esp:?}\n");
-    for DataDisk { serial, mount, fs } in data {
-        disk.push_str(&format!("data {mount:?} {serial:?} {fs:?}\n"));
+    for (mount, serial) in data {
+        disk.push_str(&format!("data {mount:?} {serial:?} {DATA_FS:?}\n"));
     }
     Digest::of(format!(
         "output {FORMAT}\n{format}\nowners {owners}\nimage {image}\nname {name}\nsize {size:?}\n\
             label {label:?}\ncompression {compression:?}\ntools {tools:?}\n{disk}"
     ))
-}
-
-/// Returns what the recipe says of a disk, for the room that makes it.
-fn disk(from: &recipe::DiskOutput) -> Disk {
-    let recipe::DiskOutput { writable, command_line, esp, data } = from;
-    let data = data.iter().map(|(mount, serial)| {
-        let (mount, serial) = (mount.clone(), serial.clone());
-        DataDisk { serial, mount, fs: "ext4".to_owned() }
-    });
-    let (command_line, data) = (command_line.clone(), data.collect());
-    Disk { writable: *writable, command_line, esp: *esp, data }
 }
 
 fn hash(path: &Path) -> Option<Digest> {

@@ -11,14 +11,17 @@ use sha2::{Digest as _, Sha256};
 use super::error::Error;
 use super::filesystem::{self, Program, Tools};
 use super::flat::Flat;
-use super::options::{DataDisk, Format, Lost, Options};
+use super::options::{Format, Lost, Options};
 use super::source::Image;
-use crate::digest::Digest;
+use crate::digest::{Digest, HashReader};
 use crate::disk::Content;
 use crate::disk::initrd::{self, Modules, Parts};
 use crate::disk::machine::{self, Machine};
 use crate::disk::table::{ALIGN, Architecture};
 use crate::layer::{Kind, Limits, TarReader};
+
+/// The file system that a blank data disk gets.
+pub const DATA_FS: &str = "ext4";
 
 /// Where modules are; `/lib` is a symlink to `/usr/lib`, or has it all.
 const MODULES: &str = "lib/modules";
@@ -43,23 +46,24 @@ pub(super) fn make(
     (out, spool): (&File, &Path),
 ) -> Result<(Digest, u64, Vec<Lost>), Error> {
     let copied = |source| Error::Copy { source };
-    let mut raw = tempfile::tempfile_in(spool).map_err(|source| Error::System {
+    if format == Format::Disk {
+        let lost = raw_disk(image, flat, options, tools, out)?;
+        let mut written = out;
+        written.rewind().map_err(copied)?;
+        let mut reader = HashReader::new(written);
+        io::copy(&mut reader, &mut io::sink()).map_err(copied)?;
+        let (_, digest, bytes) = reader.finish();
+        return Ok((digest, bytes, lost));
+    }
+    let raw = tempfile::tempfile_in(spool).map_err(|source| Error::System {
         what: "make a temporary file in",
         path: spool.to_owned(),
         source,
     })?;
     let lost = raw_disk(image, flat, options, tools, &raw)?;
-    let made = match format {
-        Format::Qcow2 => {
-            let size = raw.metadata().map_err(copied)?.len();
-            let raw = Content::File(raw, size);
-            tools.run(&Program::shell(QCOW2), &mut |to| raw.copy(to).map_err(copied))?
-        }
-        _ => {
-            raw.rewind().map_err(copied)?;
-            raw
-        }
-    };
+    let size = raw.metadata().map_err(copied)?.len();
+    let raw = Content::File(raw, size);
+    let made = tools.run(&Program::shell(QCOW2), &mut |to| raw.copy(to).map_err(copied))?;
     let (digest, bytes) = filesystem::copy(made, out).map_err(copied)?;
     Ok((digest, bytes, lost))
 }
@@ -92,7 +96,8 @@ fn raw_disk(
     };
     let (kind, format) =
         if disk.writable { ("ext4", Format::Ext4) } else { ("erofs", Format::Erofs) };
-    let data: Vec<(String, String)> = disk.data.iter().map(line).collect();
+    let data: Vec<(String, String)> =
+        disk.data.iter().map(|(mount, serial)| line(mount, serial)).collect();
     let initrd = initrd(flat, &release, kind, &data, tools)?;
 
     // The size that was asked for is that of the disk. A root that is written to has what the boot
@@ -136,12 +141,11 @@ fn seed(image: &Image<'_>) -> [u8; 32] {
 }
 
 /// Returns the line of fstab(5) of a data disk, and the module that its file system needs.
-fn line(disk: &DataDisk) -> (String, String) {
-    let DataDisk { serial, mount, fs } = disk;
+fn line(mount: &str, serial: &str) -> (String, String) {
     // Made where it is blank and only there (systemd.mount(5), systemd-makefs(8)).
     let options = "defaults,x-systemd.makefs,x-systemd.growfs";
-    let line = format!("/dev/disk/by-id/virtio-{serial} {mount} {fs} {options} 0 2");
-    (line, fs.clone())
+    let line = format!("/dev/disk/by-id/virtio-{serial} {mount} {DATA_FS} {options} 0 2");
+    (line, DATA_FS.to_owned())
 }
 
 /// What the root's partition is called: at most 36 characters, with room for `_verity`.

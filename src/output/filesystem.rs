@@ -5,13 +5,14 @@
 //! what the programs decide by the machine (workers, profiles) is given to them.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 
 use super::error::Error;
 use super::flat::Flat;
 use super::options::{Format, Lost, Options};
 use super::source::Image;
 use crate::digest::{Digest, HashReader};
+use crate::disk::Sparse;
 use crate::layer::NodeKind;
 
 /// Writes what a program reads.
@@ -261,24 +262,17 @@ fn uuid(digest: &Digest) -> String {
 }
 
 /// Copies a file, zeros as holes; returns its digest and bytes.
-pub(super) fn copy(from: File, mut to: &File) -> io::Result<(Digest, u64)> {
+pub(super) fn copy(from: File, to: &File) -> io::Result<(Digest, u64)> {
     let mut reader = HashReader::new(from);
-    let mut buffer = vec![0; 1 << 20];
-    let mut at: u64 = 0;
+    let (mut buffer, mut sparse) = (vec![0; 1 << 20], Sparse::new(to, 0));
     loop {
         let read = reader.read(&mut buffer)?;
         if read == 0 {
             break;
         }
-        for some in buffer[..read].chunks(64 << 10) {
-            if some.iter().any(|byte| *byte != 0) {
-                to.seek(SeekFrom::Start(at))?;
-                to.write_all(some)?;
-            }
-            at += some.len() as u64;
-        }
+        sparse.write_all(&buffer[..read])?;
     }
-    to.set_len(at)?;
     let (_, digest, bytes) = reader.finish();
+    to.set_len(bytes)?;
     Ok((digest, bytes))
 }

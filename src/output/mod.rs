@@ -32,9 +32,10 @@ mod place;
 mod source;
 mod sysupdate;
 
+pub use disk::DATA_FS;
 pub use error::Error;
 pub use filesystem::{Feed, Program, Tools};
-pub use options::{DataDisk, Disk, Exported, Format, Lost, Options, Source};
+pub use options::{Exported, Format, Lost, Options, Source};
 pub use place::NewDir;
 pub use sysupdate::{Updated, update};
 

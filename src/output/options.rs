@@ -5,6 +5,7 @@ use std::io;
 
 use crate::digest::Digest;
 use crate::image::{Descriptor, Reference};
+use crate::recipe::DiskOutput;
 
 /// What an image can be exported as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,31 +113,7 @@ pub struct Options {
     /// Of squashfs and erofs: how it is compressed.
     pub compression: Option<String>,
     /// Of a disk: what it is besides its file system.
-    pub disk: Disk,
-}
-
-/// A disk beside that of the root, which is not part of the image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataDisk {
-    /// By which the machine finds it: virtio's serial number.
-    pub serial: String,
-    /// Where it is mounted.
-    pub mount: String,
-    /// The file system that it gets where it is blank.
-    pub fs: String,
-}
-
-/// What a disk is besides its file system.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Disk {
-    /// The root's file system: checked and read-only if it is erofs, else written to.
-    pub writable: bool,
-    /// Added to the kernel's command line.
-    pub command_line: String,
-    /// Bytes of the boot partition.
-    pub esp: Option<u64>,
-    /// The disks that are expected beside it.
-    pub data: Vec<DataDisk>,
+    pub disk: DiskOutput,
 }
 
 /// What was written.
