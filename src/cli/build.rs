@@ -153,7 +153,8 @@ fn summary(ctx: &Ctx<'_>, store: &Store, baked: &Baked) {
     if baked.already {
         return;
     }
-    let details = baked.image.parse().ok().and_then(|image| inspect::show(store, &image).ok());
+    let details =
+        baked.image.parse().ok().and_then(|image| inspect::show(store, &image, None).ok());
     // Removed meanwhile, by somebody else.
     let Some(details) = details else { return };
     let (bytes, time) = (size(details.size), took(baked.took));

@@ -24,8 +24,14 @@ const LONG: usize = 40;
 /// `bake diff`.
 pub(super) fn diff(ctx: &Ctx<'_>, args: &DiffArgs) -> Result<u8, Report> {
     let (before, after) = (reference(&args.before)?, reference(&args.after)?);
-    let diff = inspect::diff(&ctx.store_to_read()?, &before, &after, args.all)
-        .map_err(|error| edge::inspect(&error))?;
+    let diff = inspect::diff(
+        &ctx.store_to_read()?,
+        &before,
+        &after,
+        args.platform.platform.as_ref(),
+        args.all,
+    )
+    .map_err(|error| edge::inspect(&error))?;
     if ctx.ui.json() {
         ctx.ui.object("diff", json!(diff));
     } else if args.stat {

@@ -53,6 +53,7 @@ pub(super) fn drift(ctx: &Ctx<'_>, args: &DriftArgs) -> Result<u8, Report> {
 /// Finds what to compare with; `None` where the root names nothing that the store has.
 fn picture(ctx: &Ctx<'_>, args: &DriftArgs, claim: &Claim) -> Result<Option<Picture>, Report> {
     let failed = |error: inspect::Error| edge::inspect(&error);
+    let platform = args.platform.platform.as_ref();
     match &args.image {
         Some(name) if name == "-" => {
             Picture::read(&mut io::stdin().lock(), Path::new("-")).map(Some).map_err(failed)
@@ -68,7 +69,7 @@ fn picture(ctx: &Ctx<'_>, args: &DriftArgs, claim: &Claim) -> Result<Option<Pict
             }
             None => {
                 let reference = reference(name)?;
-                Picture::of(&ctx.store_to_read()?, &reference).map(Some).map_err(failed)
+                Picture::of(&ctx.store_to_read()?, &reference, platform).map(Some).map_err(failed)
             }
         },
         None => {
@@ -77,7 +78,7 @@ fn picture(ctx: &Ctx<'_>, args: &DriftArgs, claim: &Claim) -> Result<Option<Pict
             let Ok(reference) = Reference::new(&identity.name, &identity.version) else {
                 return Ok(None);
             };
-            match Picture::of(&ctx.store_to_read()?, &reference) {
+            match Picture::of(&ctx.store_to_read()?, &reference, platform) {
                 Ok(picture) => Ok(Some(picture)),
                 Err(inspect::Error::Store(store::Error::NotFound { .. })) => Ok(None),
                 Err(error) => Err(failed(error)),

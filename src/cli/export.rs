@@ -43,7 +43,7 @@ pub(super) fn export(ctx: &Ctx<'_>, args: &ExportArgs) -> Result<u8, Report> {
         };
         args.images.iter().map(find).collect::<Result<Vec<Version>, Report>>()?
     };
-    if args.platform.is_some() && args.format == ExportFormat::Registry {
+    if args.platform.platform.is_some() && args.format == ExportFormat::Registry {
         return Err(edge::usage(
             "a registry has all platforms of an image",
             "leave --platform out",
@@ -72,7 +72,7 @@ fn of_platform(
     mut versions: Vec<Version>,
 ) -> Result<Vec<Version>, Report> {
     for version in &mut versions {
-        let found = store.for_platform(&version.manifest, args.platform.as_ref());
+        let found = store.for_platform(&version.manifest, args.platform.platform.as_ref());
         version.manifest = found.map_err(|error| edge::store(&error))?;
     }
     Ok(versions)

@@ -20,8 +20,8 @@ const DIRECTORIES: usize = 40;
 /// `bake history`.
 pub(super) fn history(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
-    let details =
-        inspect::show(&store, &reference(&args.image)?).map_err(|error| edge::store(&error))?;
+    let details = inspect::show(&store, &reference(&args.image)?, None)
+        .map_err(|error| edge::store(&error))?;
     if ctx.ui.json() {
         let base = base(&details);
         for (step, row) in details.history.iter().enumerate() {

@@ -21,7 +21,7 @@ pub(super) fn import(ctx: &Ctx<'_>, args: &ImportArgs) -> Result<u8, Report> {
     ctx.with_job_context(|job| {
         let named = args.named.as_deref();
         let host = Platform::host();
-        let platform = args.platform.as_ref().unwrap_or(&host);
+        let platform = args.platform.platform.as_ref().unwrap_or(&host);
         let done = import::import(job, &args.source, named, platform, wanted.clone())
             .map_err(|error| edge::import(&error))?;
         let (name, version) = (&wanted.name, wanted.version.as_deref().unwrap_or_default());

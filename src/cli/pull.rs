@@ -28,7 +28,7 @@ pub(super) fn pull(ctx: &Ctx<'_>, args: &PullArgs) -> Result<u8, Report> {
         return Err(edge::usage("the image needs a version", hint));
     }
     let host = Platform::host();
-    let platform = args.platform.as_ref().unwrap_or(&host);
+    let platform = args.platform.platform.as_ref().unwrap_or(&host);
     let options = registry::options(&args.registry)?;
     ctx.with_job_context(|job| {
         let done = import::pull(job, &name, &options, platform, wanted.clone())

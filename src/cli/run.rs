@@ -66,9 +66,10 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
             "with --network host the program's ports are this host's already",
         ));
     }
-    let RunArgs { command, entrypoint, env, user, workdir, volume, publish, .. } = args;
+    let RunArgs { platform, command, entrypoint, env, user, workdir, volume, publish, .. } = args;
     let container = Container {
         image,
+        platform: platform.platform,
         args: command,
         entrypoint,
         env,

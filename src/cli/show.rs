@@ -16,10 +16,13 @@ use crate::ui::text::{clean, size, to_the_second};
 pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
     let store = ctx.store_to_read()?;
     let wanted = reference(&args.image.image)?;
-    let details = inspect::show(&store, &wanted).map_err(|error| edge::store(&error))?;
+    let platform = args.platform.platform.as_ref();
+    let details = inspect::show(&store, &wanted, platform).map_err(|error| edge::store(&error))?;
     let marks = Marks::read(&store)?;
     let sizes = match args.directories || args.packages {
-        true => Some(inspect::sizes(&store, &wanted).map_err(|error| edge::inspect(&error))?),
+        true => {
+            Some(inspect::sizes(&store, &wanted, platform).map_err(|error| edge::inspect(&error))?)
+        }
         false => None,
     };
     if ctx.ui.json() {

@@ -60,8 +60,10 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explain
                     None => chain = gives,
                 }
             }
+            let platform = &roots.main().platform;
             if let Some(version) = &already {
-                chain = stored::artifact(job.store, version).ok().map(|image| image.chain());
+                chain =
+                    stored::artifact(job.store, version, platform).ok().map(|image| image.chain());
             }
             let (recipe, already) =
                 (request.recipe.clone(), already.map(|one| one.manifest.digest));

@@ -285,7 +285,8 @@ fn start<'a>(
             number += one.roots.0.len();
             mains.push(number - 1);
             if needed(prepared, at) {
-                let image = stored::artifact(job.store, version).map_err(fail)?;
+                let image = stored::artifact(job.store, version, &one.roots.main().platform)
+                    .map_err(fail)?;
                 pool.set(number - 1, Some(image));
             }
             continue;

@@ -4,7 +4,7 @@ use super::error::Error;
 use crate::digest::Digest;
 use crate::event::chain;
 use crate::executor::StartImage;
-use crate::image::{self, Platform, Reference};
+use crate::image::{self, Kind, Platform, Reference, kind};
 use crate::job;
 use crate::layer::{Blob, Compression};
 use crate::plan::artifact::{Artifact, ArtifactLayer};
@@ -35,8 +35,9 @@ pub(super) fn read(
         }
     };
     store.check_not_revoked(&version).map_err(|error| chain(&error))?;
+    let wanted = (kind(&version.manifest.media_type) == Kind::Index).then_some(platform);
     let (manifest, config) =
-        trial::read(store, &version.manifest).map_err(|error| chain(&error))?;
+        trial::read(store, &version.manifest, wanted).map_err(|error| chain(&error))?;
     let there = (config.os.as_str(), config.architecture.as_str());
     if there != (platform.os.as_str(), platform.architecture.as_str()) {
         return Err(vec![format!(
@@ -85,9 +86,13 @@ pub(super) fn read(
 ///
 /// # Errors
 /// Where its blobs are not what its manifest says.
-pub(super) fn artifact(store: &Store, version: &Version) -> Result<Artifact, Error> {
+pub(super) fn artifact(
+    store: &Store,
+    version: &Version,
+    platform: &Platform,
+) -> Result<Artifact, Error> {
     let by = Reference { digest: Some(version.manifest.digest), ..version.reference.clone() };
-    let image = read(store, &by, Some(&version.manifest.digest), &Platform::host());
+    let image = read(store, &by, Some(&version.manifest.digest), platform);
     let image = image.map_err(|why| job::Error::Failed {
         what: format!("use {} as base", version.reference),
         why: why.join(": "),

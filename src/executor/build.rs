@@ -74,7 +74,8 @@ impl<'a> Build<'a> {
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
-        let session = self.job.session(self.staging.dir())?;
+        let arch = &self.root.platform.architecture;
+        let session = self.job.session_for(self.staging.dir(), arch)?;
         Ok(self.session.get_or_init(|| session))
     }
 

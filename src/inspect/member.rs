@@ -15,10 +15,15 @@ pub struct Member {
     pub platform: Option<Platform>,
 }
 
-/// Finds the image manifest to be shown, and what else there is beside it.
-pub(super) fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec<Member>), Error> {
+/// Finds the image manifest to be shown, and what else there is beside it: of an index the one for
+/// `wanted`, else for this machine, else its first.
+pub(super) fn pick(
+    store: &Store,
+    named: &Descriptor,
+    wanted: Option<&Platform>,
+) -> Result<(Descriptor, Vec<Member>), Error> {
     if kind(&named.media_type) != Kind::Index {
-        return Ok((named.clone(), vec![]));
+        return Ok((store.for_platform(named, wanted)?, vec![]));
     }
     let index = store.image_index(named)?;
     let images: Vec<&Descriptor> =
@@ -27,18 +32,15 @@ pub(super) fn pick(store: &Store, named: &Descriptor) -> Result<(Descriptor, Vec
         .iter()
         .map(|entry| Member { digest: entry.digest, platform: entry.platform.clone() })
         .collect();
-    let host = Platform::host();
-    let fits = |entry: &&&Descriptor| {
-        entry
-            .platform
-            .as_ref()
-            .is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
-    };
-    match images.iter().find(fits).or(images.first()) {
-        Some(entry) => Ok(((*entry).clone(), members)),
-        None => Err(Error::Damaged {
+    match (store.for_platform(named, wanted), images.first()) {
+        (Ok(found), _) => Ok((found, members)),
+        (Err(Error::NoPlatform { .. }), Some(first)) if wanted.is_none() => {
+            Ok(((*first).clone(), members))
+        }
+        (Err(Error::NoPlatform { .. }), None) => Err(Error::Damaged {
             path: store.blob_path(&named.digest),
             why: "the index has no image".to_owned(),
         }),
+        (Err(error), _) => Err(error),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::error::Error;
 use super::member::pick;
-use crate::image::{ANNOTATION_DRIFT_IGNORE, Image, ImageConfig, Manifest, Reference};
+use crate::image::{ANNOTATION_DRIFT_IGNORE, Image, ImageConfig, Manifest, Platform, Reference};
 use crate::layer::{self, Unverified};
 use crate::store::{Store, Version};
 use crate::tree::{self, Reader, Subject, Tree};
@@ -23,10 +23,14 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Finds an image; of an index the one for this machine, else its first.
-    pub(super) fn find(store: &Store, reference: &Reference) -> Result<Self, Error> {
+    /// Finds an image; of an index the one for `platform`, else for this machine, else its first.
+    pub(super) fn find(
+        store: &Store,
+        reference: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<Self, Error> {
         let version = store.resolve(reference)?;
-        let (descriptor, _) = pick(store, &version.manifest)?;
+        let (descriptor, _) = pick(store, &version.manifest, platform)?;
         let Image { manifest, config, .. } = store.image(&descriptor)?;
         Ok(Self { version, manifest, config })
     }
@@ -74,9 +78,14 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a stored image, every layer once and verified.
-    pub fn of(store: &Store, reference: &Reference) -> Result<Self, Error> {
-        let image = Opened::find(store, reference)?;
+    /// Reads a stored image, every layer once and verified; of an index the one for `platform`,
+    /// else for this machine.
+    pub fn of(
+        store: &Store,
+        reference: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<Self, Error> {
+        let image = Opened::find(store, reference, platform)?;
         let subject = image.subject()?;
         let mut reader = Reader::new();
         for at in 0..image.manifest.layers.len() {

@@ -6,7 +6,7 @@ use super::call::Session;
 use super::error::Error;
 use super::host::Host;
 use crate::event::Sink;
-use crate::sandbox::Cancel;
+use crate::sandbox::{Cancel, emulation};
 use crate::store::Store;
 
 /// What every job of one command shares.
@@ -29,5 +29,15 @@ impl JobContext<'_> {
     /// Where this host cannot.
     pub(crate) fn session(&self, scratch: &Path) -> Result<Session, Error> {
         Ok(Session::open(self.host.get()?, &self.store.layers()?, scratch)?)
+    }
+
+    /// The same for programs of the processor `arch` (Go's name). Where this host cannot run them,
+    /// whatever needs none still works.
+    ///
+    /// # Errors
+    /// Where this host cannot.
+    pub(crate) fn session_for(&self, scratch: &Path, arch: &str) -> Result<Session, Error> {
+        let (host, layers) = (self.host.get()?, self.store.layers()?);
+        Ok(Session::open_with(host, &layers, scratch, &emulation(arch))?)
     }
 }

@@ -8,6 +8,7 @@ use super::builtin::{BuiltIn, Ping};
 use super::call::{Call, CallError, Inside};
 use super::cancel::Cancel;
 use super::disk;
+use super::emulate::{Emulation, emulation, known};
 use super::ended::Ended;
 use super::error::Error;
 use super::host::{Finding, IdMode, find_tool};
@@ -109,8 +110,11 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
         let detail = format!("{} is on {kind}", place.display());
         add("file system", !disk::is_unfit(&kind), detail, Some(disk::HINT.to_owned()));
     }
-    match attempt(helper, place) {
-        Ok(place) => add("sandbox", true, format!("works (tried in {place})"), None),
+    match attempt(helper, place, &Emulation::Native) {
+        Ok(tried) => {
+            add("sandbox", true, format!("works (tried in {tried})"), None);
+            findings.push(foreign(helper, place));
+        }
         Err(error) => {
             let source = std::error::Error::source(&error)
                 .map(|source| format!(": {source}"))
@@ -121,8 +125,50 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
     findings
 }
 
+/// Says of which other processors programs can run here. A host that runs none is fine.
+fn foreign(helper: Option<&Path>, place: Option<&Path>) -> Finding {
+    let (mut own, mut registered, mut not) = (vec![], vec![], vec![]);
+    let (mut hint, mut tried) = (None, None);
+    for arch in known() {
+        let platform = format!("linux/{arch}");
+        match emulation(arch) {
+            Emulation::Native => {}
+            Emulation::Registered(_) => registered.push(platform),
+            found @ Emulation::Own(_) => {
+                // One stands for all.
+                let why = tried.get_or_insert_with(|| attempt(helper, place, &found).err());
+                match why {
+                    None => own.push(platform),
+                    Some(error) => {
+                        not.push(platform);
+                        hint = hint.or_else(|| error.hint());
+                    }
+                }
+            }
+            Emulation::No { hint: helps, .. } => {
+                not.push(platform);
+                hint = hint.or(Some(helps));
+            }
+        }
+    }
+    let part = |list: Vec<String>, how: &str| {
+        (!list.is_empty()).then(|| format!("{}{how}", list.join(", ")))
+    };
+    let parts = [
+        part(own, " by qemu, in the sandbox alone"),
+        part(registered, " as registered on this host"),
+        part(not, " not"),
+    ];
+    let detail = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    Finding { name: "foreign platforms".to_owned(), ok: true, detail, hint }
+}
+
 /// Runs a job over an overlay, from nothing.
-fn attempt(helper: Option<&Path>, place: Option<&Path>) -> Result<String, Error> {
+fn attempt(
+    helper: Option<&Path>,
+    place: Option<&Path>,
+    emulation: &Emulation,
+) -> Result<String, Error> {
     let host = probe(helper)?;
     // Where the store will be is tried first, then a disk; /tmp may be a tmpfs.
     let make = |place: &Path| tempfile::Builder::new().prefix(".bake-doctor-").tempdir_in(place);
@@ -139,7 +185,7 @@ fn attempt(helper: Option<&Path>, place: Option<&Path>) -> Result<String, Error>
     for made in [&layers, &scratch, &scratch.join("u"), &scratch.join("w")] {
         std::fs::create_dir(made).map_err(system("make a temporary directory"))?;
     }
-    let session = Session::<Nothing>::open(&host, &layers, &scratch)?;
+    let session = Session::<Nothing>::open_with(&host, &layers, &scratch, emulation)?;
     let job = Job {
         root: Some(Overlay { lower: vec![], upper: scratch.join("u"), work: scratch.join("w") }),
         ..Job::bare(Action::Call(BuiltIn::Ping(Ping::default()).into()))

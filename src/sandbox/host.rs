@@ -41,14 +41,15 @@ pub struct Finding {
     pub ok: bool,
     /// What was found.
     pub detail: String,
-    /// A command that helps, when not ok.
+    /// A command that helps, when not ok, or where there could be more.
     pub hint: Option<String>,
 }
 
+/// Where programs of the host are looked for.
+pub(super) const TOOLS: &[&str] =
+    &["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"];
+
 /// A program of the host, in the usual places.
 pub(super) fn find_tool(name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"]
-        .iter()
-        .map(|dir| Path::new(dir).join(name))
-        .find(|path| path.is_file())
+    TOOLS.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
 }

@@ -2,6 +2,7 @@
 //! "Sandbox".
 
 mod basic;
+mod binfmt;
 mod builtin;
 mod call;
 mod cancel;
@@ -10,6 +11,7 @@ mod debris;
 pub mod dial;
 mod disk;
 mod doctor;
+mod emulate;
 mod encode;
 mod ended;
 mod error;
@@ -49,12 +51,14 @@ pub use builtin::{BuiltIn, Ping};
 pub use call::{Call, CallError, Includes, Inside, Passed, errno_of, is_no_room};
 pub use cancel::Cancel;
 pub use doctor::doctor;
+pub use emulate::{Emulation, can_run, emulation};
 pub use ended::{Alive, Circumstances, Ended, Failure, JobEvent};
 pub use error::Error;
 pub use host::{Finding, Host, IdMode};
 pub use job::{
     Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, Streams, Until,
 };
+pub use plan::Interpreter;
 pub use probe::probe;
 pub use request::Request;
 pub use session::{Run, Session};

@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,12 +33,24 @@ pub(super) const NET_UNUSED: u8 = 3;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     /// Go on: the ids of the user namespace are mapped.
-    Mapped,
+    Mapped {
+        /// To be registered there; then there is an answer.
+        emulator: Option<Interpreter>,
+    },
     /// Run the job whose files come with this.
     Job {
         /// With the host's network.
         network: bool,
     },
+}
+
+/// A program that runs those of another processor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interpreter {
+    /// A static program of the host.
+    pub path: PathBuf,
+    /// A line for binfmt_misc.
+    pub(super) line: String,
 }
 
 /// A job, ready for the helper.

@@ -11,6 +11,7 @@ use std::process::Command;
 use super::builtin::BuiltIn;
 use super::call::{Call, Includes};
 use super::cancel::Cancel;
+use super::emulate::Emulation;
 use super::encode::Encoded;
 use super::ended::{Ended, Failure, JobEvent};
 use super::error::{Error, ended_early, failed};
@@ -113,6 +114,19 @@ impl<C: Call> Session<C> {
     /// # Errors
     /// Where this host cannot.
     pub fn open(host: &Host, layers: &Path, scratch: &Path) -> Result<Self, Error> {
+        Self::open_with(host, layers, scratch, &Emulation::Native)
+    }
+
+    /// The same for programs of another processor, which run by `emulation`.
+    ///
+    /// # Errors
+    /// Where this host cannot.
+    pub fn open_with(
+        host: &Host,
+        layers: &Path,
+        scratch: &Path,
+        emulation: &Emulation,
+    ) -> Result<Self, Error> {
         let (layers, scratch) = (Directory::open(layers)?, Directory::open(scratch)?);
         disk::check(&scratch.real)?;
         let slot = if host.id_mode == IdMode::Root { Some(ids::lock_slot()?) } else { None };
@@ -143,7 +157,15 @@ impl<C: Call> Session<C> {
             (IdMode::Root, Some(slot)) => slot.limits(),
             (IdMode::Root, None) => unreachable!("a slot was locked above"),
         };
-        supervisor.mapped().map_err(failed("talk to the sandbox helper"))?;
+        let emulator = match emulation {
+            Emulation::Own(interpreter) => Some(interpreter),
+            _ => None,
+        };
+        match supervisor.mapped(emulator).map_err(failed("talk to the sandbox helper"))? {
+            Some(Event::Ready(_)) => {}
+            Some(Event::Fault(fault)) => return Err(fault.into()),
+            _ => return Err(ended_early()),
+        }
         Ok(Self {
             supervisor,
             slot,

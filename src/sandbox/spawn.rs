@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::process::{Pid, WaitOptions};
 
-use super::plan::{self, Blobs, JobPlan};
+use super::plan::{self, Blobs, Interpreter, JobPlan};
 use super::{sys, wire};
 
 /// Copies the helper program into sealed memory. A hostile image can make the kernel run what
@@ -59,24 +59,25 @@ pub(super) fn shield(program: &Path) -> io::Result<OwnedFd> {
 fn runnable(mut program: &File) -> Option<u64> {
     let mut head = [0; 64];
     program.read_exact(&mut head).ok()?;
-    let number = |bytes: &[u8], at: usize, len: usize| {
-        let mut word = [0; 8];
-        word.get_mut(..len)?.copy_from_slice(bytes.get(at..at + len)?);
-        Some(u64::from_le_bytes(word))
-    };
     if !head.starts_with(b"\x7fELF\x02\x01") {
         return None;
     }
-    let (table, each, count) =
-        (number(&head, 32, 8)?, number(&head, 54, 2)?, number(&head, 56, 2)?);
+    let (table, each, count) = (word(&head, 32, 8)?, word(&head, 54, 2)?, word(&head, 56, 2)?);
     let mut rows = vec![0; usize::try_from(each.checked_mul(count)?).ok()?];
     program.seek(io::SeekFrom::Start(table)).ok()?;
     program.read_exact(&mut rows).ok()?;
     let mut end = table.checked_add(each * count)?;
     for row in rows.chunks_exact(usize::try_from(each).ok().filter(|each| *each >= 56)?) {
-        end = end.max(number(row, 8, 8)?.checked_add(number(row, 32, 8)?)?);
+        end = end.max(word(row, 8, 8)?.checked_add(word(row, 32, 8)?)?);
     }
     Some(end)
+}
+
+/// A little-endian number of `len` bytes, at most 8, at `at`.
+pub(super) fn word(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
+    let mut word = [0; 8];
+    word.get_mut(..len)?.copy_from_slice(bytes.get(at..at.checked_add(len)?)?);
+    Some(u64::from_le_bytes(word))
 }
 
 /// The session's supervisor. Dropping it ends it and everything below.
@@ -114,9 +115,16 @@ impl Supervisor {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports that the ids are mapped.
-    pub(super) fn mapped(&self) -> io::Result<()> {
-        wire::send(self.socket().as_ref().expect("taken in drop only"), &plan::Order::Mapped, &[])
+    /// Reports that the ids are mapped; returns what the supervisor says to the emulator that the
+    /// session is to register, where there is one.
+    pub(super) fn mapped(&self, emulator: Option<&Interpreter>) -> io::Result<Option<plan::Event>> {
+        let socket = self.socket();
+        let socket = socket.as_ref().expect("taken in drop only");
+        wire::send(socket, &plan::Order::Mapped { emulator: emulator.cloned() }, &[])?;
+        match emulator {
+            Some(_) => Ok(wire::receive(socket)?.map(|(event, _)| event)),
+            None => Ok(Some(plan::Event::Ready(0))),
+        }
     }
 
     /// Starts a job.

@@ -26,9 +26,10 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::UnshareFlags;
 
+use super::binfmt;
 use super::follow::{enter, follow};
 use super::helper::Helper;
-use super::plan::{self, Doing, Event, Fault, Order};
+use super::plan::{self, Doing, Event, Fault, Interpreter, Order};
 use super::request::Dispatch;
 use super::sys::{self, Forked};
 use super::wire;
@@ -52,6 +53,8 @@ pub(super) fn main(dispatch: Dispatch) -> Option<ExitCode> {
 struct Supervisor {
     socket: OwnedFd,
     userns: OwnedFd,
+    /// Holds what is registered for programs of another processor.
+    _emulator: Option<OwnedFd>,
     /// Network namespaces that nobody uses and nobody has left a trace in.
     nets: Vec<OwnedFd>,
     jobs: Vec<Working>,
@@ -88,15 +91,26 @@ impl Supervisor {
         };
         // Bake maps the ids of the child, which lives until then.
         report(&Event::Ready(maker.pid.as_raw_nonzero().get()))?;
-        match wire::receive(&socket) {
-            Ok(Some((Order::Mapped, _))) => {}
+        let emulator = match wire::receive(&socket) {
+            Ok(Some((Order::Mapped { emulator }, _))) => emulator,
             Ok(None) => return Ok(None),
             _ => return Err(()),
-        }
+        };
         drop(maker);
+        let emulator = match emulator.map(|emulator| registered(&userns, &emulator)) {
+            None => None,
+            Some(Ok(mount)) => {
+                report(&Event::Ready(0))?;
+                Some(mount)
+            }
+            Some(Err(fault)) => {
+                report(&Event::Fault(fault))?;
+                return Err(());
+            }
+        };
         // Nearly every job wants one. Should it fail, the first that does gets to know why.
         let nets = make_net(&userns).into_iter().collect();
-        Ok(Some(Self { socket, userns, nets, jobs: vec![], dispatch }))
+        Ok(Some(Self { socket, userns, _emulator: emulator, nets, jobs: vec![], dispatch }))
     }
 
     /// Serves until bake lets go of the socket; in the child of a job, does that job.
@@ -229,6 +243,16 @@ fn make_net(userns: &OwnedFd) -> Result<OwnedFd, Fault> {
         open_namespace("net")
     });
     made.map(|(_, net)| net)
+}
+
+/// Registers an emulator in the session's user namespace; returns what holds it.
+fn registered(userns: &OwnedFd, emulator: &Interpreter) -> Result<OwnedFd, Fault> {
+    let made = Maker::run(|| {
+        enter(userns)?;
+        sys::unshare(UnshareFlags::NEWNS).doing(|| "make a mount namespace".into())?;
+        binfmt::register(emulator)
+    });
+    made.map(|(_, mount)| mount)
 }
 
 fn open_namespace(kind: &str) -> Result<OwnedFd, Fault> {

@@ -48,7 +48,7 @@ impl<'a> Toolbox<'a> {
             return Ok(open);
         }
         let job = &self.job;
-        let (manifest, config) = trial::read(job.store, &self.version.manifest)?;
+        let (manifest, config) = trial::read(job.store, &self.version.manifest, None)?;
         let staging = job.store.staging()?;
         let session = job.session(staging.dir())?;
         let layers = trial::unpacked(job, &session, &staging, &manifest, &config);

@@ -13,19 +13,21 @@ use super::outcome::{Outcome, outcome};
 use super::ports::{self, Publish};
 use super::test::environment;
 use crate::event::Event;
-use crate::image::{ImageConfig, Reference};
+use crate::image::{ImageConfig, Platform, Reference};
 use crate::job::{
     self, Action, Job, JobContext, Session, clear, dead_builds, fresh_work, hosts, make_dir,
     no_thread, resolv_conf,
 };
 use crate::sandbox::dial::Dialer;
-use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile, terminal};
+use crate::sandbox::{self, Exec, Mount, Network, Overlay, Owners, PolicyFile, terminal};
 
 /// What is to run, and how.
 #[derive(Debug, Clone)]
 pub struct Container {
     /// The image.
     pub image: Reference,
+    /// Which of an image for several; none: this machine's.
+    pub platform: Option<Platform>,
     /// In place of the image's cmd; empty: the image's own.
     pub args: Vec<String>,
     /// In place of the image's entrypoint; an empty one: none.
@@ -70,7 +72,8 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     dead_builds(context)?;
     let version = context.store.resolve(&container.image)?;
-    let (manifest, config) = read(context.store, &version.manifest)?;
+    let (manifest, config) = read(context.store, &version.manifest, container.platform.as_ref())?;
+    sandbox::can_run(&config.architecture).map_err(job::Error::from)?;
     let exec = program(container, &config, &version.reference)?;
     if container.host_network {
         warn_of_low_ports(context, &config);
@@ -79,7 +82,7 @@ pub fn run(
     let staging = context.store.staging()?;
     let mut session = None;
     let ended = (|| {
-        let opened = context.session(staging.dir())?;
+        let opened = context.session_for(staging.dir(), &config.architecture)?;
         let session: &Session = session.insert(opened);
         let layers = unpacked(context, session, &staging, &manifest, &config)?;
         let at = staging.dir().join("container");

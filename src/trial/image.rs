@@ -3,15 +3,20 @@
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::image::{self, Descriptor, Image, ImageConfig, Manifest};
+use crate::image::{self, Descriptor, Image, ImageConfig, Manifest, Platform};
 use crate::job::{Error, JobContext, LayerBlob, Session, unpack_layer};
 use crate::layer::Compression;
 use crate::sandbox::{Host, IdMode};
 use crate::store::{Staging, Store, UnpackedLayer};
 
-/// Reads manifest and config of a stored image; of an index those of this host's image.
-pub(crate) fn read(store: &Store, named: &Descriptor) -> Result<(Manifest, ImageConfig), Error> {
-    let descriptor = store.for_platform(named, None)?;
+/// Reads manifest and config of a stored image; of an index those of the image for `platform`, else
+/// for this machine.
+pub(crate) fn read(
+    store: &Store,
+    named: &Descriptor,
+    platform: Option<&Platform>,
+) -> Result<(Manifest, ImageConfig), Error> {
+    let descriptor = store.for_platform(named, platform)?;
     let Image { manifest, config, .. } = store.image(&descriptor)?;
     Ok((manifest, config))
 }

@@ -63,12 +63,12 @@ pub(crate) fn stored(
     leave_out: bool,
     recipe: Option<&Path>,
 ) -> Result<(Digest, PathBuf), Error> {
-    let (manifest, config) = read(context.store, &version.manifest)?;
+    let (manifest, config) = read(context.store, &version.manifest, None)?;
     let staging = context.store.staging()?;
     let logs = context.store.logs(staging.id())?;
     let mut session = None;
     let outcome = (|| {
-        let opened = context.session(staging.dir())?;
+        let opened = context.session_for(staging.dir(), &config.architecture)?;
         let session = session.insert(opened);
         let Version { reference, manifest: descriptor, .. } = version;
         let (manifest, config) = (&manifest, &config);

@@ -526,7 +526,7 @@ fn root_the_stat_cache_spares_reading_but_hides_nothing() {
     }
     let (lab, root) = unpacked();
     let store = bake::store::Store::open_to_read(&lab.path("store")).expect("the store");
-    let picture = Picture::of(&store, &reference("web:1.0.0")).expect("the image");
+    let picture = Picture::of(&store, &reference("web:1.0.0"), None).expect("the image");
     let claim = bake::inspect::claim(&root).expect("a claim");
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -45,7 +45,7 @@ fn details() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("open");
     let one = publish(&store, "web:1", "one");
-    let details = show(&store, &reference("web")).expect("show");
+    let details = show(&store, &reference("web"), None).expect("show");
     assert_eq!(details.reference, reference("web:1"));
     assert_eq!((details.digest, details.manifest), (one.manifest.digest, one.manifest.digest));
     assert_eq!(details.config.cmd, ["/bin/sh"]);
@@ -59,7 +59,7 @@ fn details() {
         Some(bake::digest::Digest::of(tar(&[("bin/", ""), ("bin/sh", "#!"), ("etc/", "")])))
     );
     assert_eq!(Some(details.size), list(&store).expect("list")[0].size);
-    show(&store, &reference("web:2")).expect_err("not there");
+    show(&store, &reference("web:2"), None).expect_err("not there");
     serde_json::to_string(&details).expect("data that can be written");
 }
 
@@ -77,7 +77,7 @@ fn an_index_shows_the_image_of_this_machine() {
     let version = Version::new(reference("multi:1"), Descriptor::new(MEDIA_INDEX, digest, size));
     store.publish(&staging, &[version]).expect("publish");
     drop(staging);
-    let details = show(&store, &reference("multi")).expect("show");
+    let details = show(&store, &reference("multi"), None).expect("show");
     assert_eq!((details.digest, details.manifest), (digest, ours.digest));
     assert_eq!(details.members.len(), 2);
     let row = list(&store).expect("list").remove(0);
@@ -125,7 +125,7 @@ fn tools_skopeo_inspects_and_copies() {
     let image = format!("oci:{}:web:2.0.0", store.dir().display());
     let text = run(dir.path(), "skopeo", &["inspect", &image]);
     let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let details = show(&store, &reference("web:2.0.0")).expect("show");
+    let details = show(&store, &reference("web:2.0.0"), None).expect("show");
     assert_eq!(found["Digest"], details.digest.to_string());
     assert_eq!(found["Labels"]["made.by"], "a test");
     assert_eq!(found["Layers"].as_array().map(Vec::len), Some(2));
@@ -134,7 +134,7 @@ fn tools_skopeo_inspects_and_copies() {
     assert!(tree(store.dir()) == before, "reading leaves no trace");
     // What skopeo wrote is a layout that bake reads, verifies and can make a store of.
     let copied = Store::open(&dir.path().join("copy")).expect("open");
-    assert_eq!(show(&copied, &reference("copy:1")).expect("show").digest, details.digest);
+    assert_eq!(show(&copied, &reference("copy:1"), None).expect("show").digest, details.digest);
     assert_eq!(
         bake::inspect::verify(&copied, &[], &bake::event::silent()).expect("verify").problems,
         []
@@ -182,6 +182,6 @@ fn tools_root_podman_pulls() {
     // Podman makes a name of the path, and takes only lower-case ones: a relative path is one.
     let image = "oci:store:web:2.0.0";
     let id = podman(&["pull", "-q", "--signature-policy", &policy, image]);
-    let details = show(&store, &reference("web:2.0.0")).expect("show");
+    let details = show(&store, &reference("web:2.0.0"), None).expect("show");
     assert_eq!(id.trim(), details.config_digest.hex());
 }

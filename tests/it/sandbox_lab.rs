@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use bake::job::{Action, Ended, Job, Session};
-use bake::sandbox::{BuiltIn, CallError, Cancel, Exec, Host, JobEvent, Network, Overlay, Ping};
+use bake::sandbox::{
+    BuiltIn, CallError, Cancel, Emulation, Exec, Host, JobEvent, Network, Overlay, Ping,
+};
 
 /// Programs of the host that the tests' root has, where the host has them.
 const PROGRAMS: &[&str] = &[
@@ -82,13 +84,18 @@ impl Ran {
 
 impl Lab {
     pub(crate) fn new() -> Option<Self> {
+        Self::emulating(&Emulation::Native)
+    }
+
+    /// With a session that runs programs of another processor.
+    pub(crate) fn emulating(emulation: &Emulation) -> Option<Self> {
         let host = host()?;
         fs::create_dir_all(base()).unwrap();
         let dir = tempfile::Builder::new().prefix("sandbox-").tempdir_in(base()).unwrap();
         let (layers, scratch) = (dir.path().join("layers"), dir.path().join("scratch"));
         fs::create_dir(&layers).unwrap();
         fs::create_dir(&scratch).unwrap();
-        let session = match Session::open(&host, &layers, &scratch) {
+        let session = match Session::open_with(&host, &layers, &scratch, emulation) {
             Ok(session) => session,
             Err(error @ bake::sandbox::Error::Host { .. }) => {
                 crate::tier::skip(&format!("the sandbox cannot run here: {error}"));

@@ -35,10 +35,20 @@ pub(crate) struct ImageArgs {
     pub(crate) image: String,
 }
 
+/// Which image of several is meant.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct PlatformArg {
+    /// Platform, of an image for several, such as `linux/arm64` [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+}
+
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
     /// Program arguments in place of the image's cmd
     #[arg(value_name = "CMD", trailing_var_arg = true)]
     pub(crate) command: Vec<String>,
@@ -170,9 +180,8 @@ pub(crate) struct ImportArgs {
     /// Which image of SOURCE, where there are several: its name there
     #[arg(long, value_name = "NAME")]
     pub(crate) named: Option<String>,
-    /// Platform, of an image for several, such as `linux/arm64` [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -205,9 +214,8 @@ pub(crate) struct PullArgs {
     /// `name:version` that it gets [default: its name and tag there]
     #[arg(value_name = "IMAGE")]
     pub(crate) image: Option<String>,
-    /// Platform, of an image for several, such as `linux/arm64` [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }
@@ -239,9 +247,8 @@ pub(crate) struct ExportArgs {
     /// Destination; `-` is stdout, for archives, `tar` and `manifest`
     #[arg(long, short, value_name = "PATH")]
     pub(crate) output: PathBuf,
-    /// Platform, of an image for several, such as `linux/arm64` [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
     /// Replace what is there
     #[arg(long)]
     pub(crate) force: bool,
@@ -265,6 +272,8 @@ pub(crate) struct ExportArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
     /// Show the sizes of its directories instead, unpacked
     #[arg(long, alias = "folders")]
     pub(crate) directories: bool,
@@ -281,6 +290,8 @@ pub(crate) struct DiffArgs {
     /// The version it is compared with
     #[arg(value_name = "AFTER")]
     pub(crate) after: String,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
     /// Show sizes as tables instead: of the images, their steps and their packages
     #[arg(long, conflicts_with = "all")]
     pub(crate) stat: bool,
@@ -295,6 +306,8 @@ pub(crate) struct DriftArgs {
     /// manifest` (`-` is stdin) [default: the version in the store that the root says it is]
     #[arg(value_name = "IMAGE|FILE")]
     pub(crate) image: Option<String>,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
     /// The root to compare
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(crate) root: PathBuf,

@@ -14,7 +14,7 @@ use super::error::Error;
 use super::package::{self, Packages};
 use super::picture::Opened;
 use crate::digest::Digest;
-use crate::image::Reference;
+use crate::image::{Platform, Reference};
 use crate::store::Store;
 use crate::threads;
 use crate::tree::{self, Kind, Reader, Tree};
@@ -124,15 +124,18 @@ impl Read {
     }
 }
 
-/// Compares two stored images. With `all`, every name is listed: of packages that differ too, and
-/// in directories that came or went as a whole.
+/// Compares two stored images; of indexes those for `platform`, else for this machine. With `all`,
+/// every name is listed: of packages that differ too, and in directories that came or went as a
+/// whole.
 pub fn diff(
     store: &Store,
     before: &Reference,
     after: &Reference,
+    platform: Option<&Platform>,
     all: bool,
 ) -> Result<Diff, Error> {
-    let (old, new) = (Opened::find(store, before)?, Opened::find(store, after)?);
+    let find = |reference| Opened::find(store, reference, platform);
+    let (old, new) = (find(before)?, find(after)?);
     let (old_ids, new_ids) = (&old.config.rootfs.diff_ids, &new.config.rootfs.diff_ids);
     let shared = old_ids.iter().zip(new_ids).take_while(|(old, new)| old == new).count();
     let mut diff = Diff {

@@ -87,10 +87,14 @@ pub struct StepRow {
     pub key: Option<String>,
 }
 
-/// Shows one image. Of an index the image for this machine is shown, else its first.
-pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
+/// Shows one image. Of an index the image for `platform`, else for this machine, else its first.
+pub fn show(
+    store: &Store,
+    reference: &Reference,
+    platform: Option<&Platform>,
+) -> Result<Details, Error> {
     let version = store.resolve(reference)?;
-    let (descriptor, members) = pick(store, &version.manifest)?;
+    let (descriptor, members) = pick(store, &version.manifest, platform)?;
     let Image { manifest, config, .. } = store.image(&descriptor)?;
     let (layers, mut history) = relate(&manifest, &config);
     // What holds of an index does not hold of the images in it.
@@ -107,7 +111,7 @@ pub fn show(store: &Store, reference: &Reference) -> Result<Details, Error> {
     Ok(Details {
         published: version.manifest.annotations.get(PUBLISHED_ANNOTATION).cloned(),
         tested,
-        test_run: last_run(store, &version.manifest.digest)?,
+        test_run: last_run(store, &descriptor.digest)?,
         reference: version.reference,
         digest: version.manifest.digest,
         manifest: descriptor.digest,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer};
 
-use crate::image::Reference;
+use crate::image::{Platform, Reference};
 use crate::inspect::error::Error;
 use crate::inspect::package::{self, Packages};
 use crate::inspect::picture::Opened;
@@ -60,8 +60,12 @@ fn absolute<S: Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error
 }
 
 /// Reads a stored image, and sums it up.
-pub fn sizes(store: &Store, reference: &Reference) -> Result<Sizes, Error> {
-    let image = Opened::find(store, reference)?;
+pub fn sizes(
+    store: &Store,
+    reference: &Reference,
+    platform: Option<&Platform>,
+) -> Result<Sizes, Error> {
+    let image = Opened::find(store, reference, platform)?;
     let mut reader = Reader::keeping(package::wanted);
     for at in 0..image.manifest.layers.len() {
         image.read_layer(store, at, &mut reader)?;
