@@ -10,7 +10,7 @@ use crate::engine::{self, LockMode, Request};
 use crate::event::{Event, Sink, silent};
 use crate::image::{BadReference, Platform, Reference};
 use crate::job::{Call, Host, JobContext};
-use crate::recipe::Inputs;
+use crate::recipe::{Inputs, Workspaces};
 use crate::sandbox::{self, Cancel};
 use crate::store;
 
@@ -84,7 +84,8 @@ pub struct Summary {
 }
 
 impl Recipe {
-    /// Names the recipe at `path`. Nothing is read yet: a build reads it when it begins.
+    /// Names the recipe at `path`. Nothing is read yet: a build reads it when it begins, and with
+    /// it variables and defaults of the `bake.toml` above it.
     #[must_use]
     pub fn open(path: impl AsRef<Path>) -> Self {
         let inputs = Inputs {
@@ -96,6 +97,8 @@ impl Recipe {
             arch: Platform::host().architecture,
             epoch: 0,
             outputs: vec![],
+            workspace: None,
+            workspaces: None,
         };
         Self { path: path.as_ref().to_owned(), inputs }
     }
@@ -114,6 +117,11 @@ impl Recipe {
         self
     }
 
+    /// Returns what the recipe is read with. The file of its workspace is read anew each time.
+    fn now(&self) -> Inputs {
+        Inputs { workspaces: Some(Workspaces::default()), ..self.inputs.clone() }
+    }
+
     /// Reads the recipe and all that it names of its context, and runs nothing.
     ///
     /// # Errors
@@ -121,7 +129,7 @@ impl Recipe {
     /// [`Error::Build`] with every mistake at once, or where the file cannot be read.
     pub fn check(&self) -> Result<Summary, Error> {
         let recipe =
-            crate::inputs::check(&self.path, &self.inputs).map_err(engine::error::Error::from)?;
+            crate::inputs::check(&self.path, &self.now()).map_err(engine::error::Error::from)?;
         let image = format!("{}:{}", recipe.image.name, recipe.image.version);
         Ok(Summary { image, steps: recipe.steps.len() })
     }
@@ -272,7 +280,7 @@ impl<'a> Build<'a> {
             JobContext { store: &self.store.0, host: &host, cancel: &cancel, sink: &self.sink };
         let request = Request {
             recipe: recipe.path.clone(),
-            inputs: recipe.inputs.clone(),
+            inputs: recipe.now(),
             lock: self.lock,
             ..Request::default()
         };

@@ -6,9 +6,8 @@ use serde_json::json;
 
 use super::args::recipe::{BuildArgs, LockArgs, OnFailure, ShellArgs};
 use super::ctx::Ctx;
-use super::request::{
-    absolute, failed, inputs, network, no_cache, one_recipe, recipes, source_date_epoch, tools_from,
-};
+use super::recipes::{one_recipe, recipes};
+use super::request::{absolute, failed, inputs, network, no_cache, source_date_epoch, tools_from};
 use super::{channel, edge, push};
 use crate::delivery::Delivered;
 use crate::engine::{self, Baked, LockMode, Request};
@@ -43,7 +42,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let mut checked = vec![];
     let mut pushes: Vec<(Reference, RemoteName)> = vec![];
     let network = network(&args.mirror)?;
-    let recipes = recipes(&args.recipe.recipes)?;
+    let recipes = recipes(ctx, &args.recipe.recipes)?;
     if push_to.is_some() && recipes.len() != 1 {
         let hint = "build it by itself, or push each with `bake push`";
         return Err(edge::usage("--push is for one image, and there are several", hint));
@@ -186,7 +185,7 @@ fn need_terminal(ctx: &Ctx<'_>, what: &str) -> Result<(), Report> {
 /// `bake shell`.
 pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
     need_terminal(ctx, "bake shell")?;
-    let recipe = one_recipe(args.recipe.as_ref())?;
+    let recipe = one_recipe(ctx, args.recipe.as_ref())?;
     let network = network(&args.mirror)?;
     let request = Request {
         recipe: recipe.clone(),
@@ -210,7 +209,7 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.recipe.inputs)?;
     let epoch = source_date_epoch()?;
     let network = network(&args.mirror)?;
-    let recipes = recipes(&args.recipe.recipes)?;
+    let recipes = recipes(ctx, &args.recipe.recipes)?;
     let request = Request { inputs, lock: mode, epoch, network, ..Request::default() };
     ctx.with_job_context(|job| {
         for recipe in &recipes {

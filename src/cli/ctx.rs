@@ -1,10 +1,13 @@
 //! What every command has at hand: how to print, and where the store is.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::edge;
+use super::workspace::{self, Nearby};
 use crate::job::{Host, JobContext};
+use crate::recipe::{Workspace, WorkspaceFile};
 use crate::sandbox::Cancel;
 use crate::store::{self, Store};
 use crate::threads;
@@ -18,11 +21,23 @@ pub(super) struct Ctx<'a> {
     pub(super) store: Option<PathBuf>,
     /// `--work-dir`.
     pub(super) work_dir: Option<PathBuf>,
+    /// The workspaces that count.
+    pub(super) nearby: Nearby,
 }
 
 impl Ctx<'_> {
-    /// Returns the store's directory: `--store`, `$BAKE_STORE`, else below the user's data
-    /// directory.
+    /// Finds the workspace of a directory; an empty path is the current one.
+    pub(super) fn workspace(&self, of: &Path) -> Result<Option<Arc<WorkspaceFile>>, Report> {
+        self.nearby.found(self.ui, of)
+    }
+
+    /// Reads what a workspace says of itself.
+    pub(super) fn read_workspace(&self, file: &WorkspaceFile) -> Result<Workspace, Report> {
+        workspace::read(self.ui, file)
+    }
+
+    /// Returns the store's directory: `--store`, `$BAKE_STORE`, that of the workspace, else below
+    /// the user's data directory.
     pub(super) fn store_dir(&self) -> Result<PathBuf, Report> {
         if let Some(dir) = &self.store {
             return Ok(dir.clone());
@@ -31,6 +46,9 @@ impl Ctx<'_> {
             std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
         };
         if let Some(dir) = variable("BAKE_STORE") {
+            return Ok(dir);
+        }
+        if let Some(dir) = self.nearby.store(self.ui)? {
             return Ok(dir);
         }
         let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());

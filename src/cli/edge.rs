@@ -13,6 +13,7 @@ use crate::import;
 use crate::inspect;
 use crate::job;
 use crate::output;
+use crate::recipe::WORKSPACE;
 use crate::sandbox;
 use crate::serve;
 use crate::store;
@@ -117,6 +118,10 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
     let nothing = || nothing.map(str::to_owned);
     match error {
         BuildError::Recipe(_) => report("recipe", USAGE, error),
+        BuildError::Job(job::Error::File { path, .. }) if path.ends_with(WORKSPACE) => {
+            let hint = format!("{WORKSPACE} in a recipe's directory or above is its workspace");
+            Report { hints: vec![hint], ..report("recipe", USAGE, error) }
+        }
         BuildError::Job(job::Error::File { path, .. }) if path == lock_hint => {
             let hint = "`bake new NAME` starts a recipe from a template".to_owned();
             Report { hints: vec![hint], ..report("recipe", USAGE, error) }

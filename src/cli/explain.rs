@@ -6,9 +6,8 @@ use super::args::recipe::ExplainArgs;
 use super::ctx::Ctx;
 use super::graph;
 use super::outcome::{add_outcome, place, words};
-use super::request::{
-    absolute, failed, inputs, network, no_cache, recipes, requests, source_date_epoch,
-};
+use super::recipes::recipes;
+use super::request::{absolute, failed, inputs, network, no_cache, requests, source_date_epoch};
 use crate::engine::{self, Request};
 use crate::plan::explained::{Explained, Step};
 use crate::ui::report::Report;
@@ -18,7 +17,7 @@ use crate::ui::text::clean;
 /// `bake explain`.
 pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
     let network = network(&args.mirror)?;
-    let recipes = recipes(&args.recipe.recipes)?;
+    let recipes = recipes(ctx, &args.recipe.recipes)?;
     let request = Request {
         inputs: inputs(ctx, &args.recipe.inputs)?,
         epoch: source_date_epoch()?,

@@ -12,9 +12,9 @@ use crate::ui::report::Report;
 use crate::ui::text::clean;
 
 /// `bake schema`.
-pub(super) fn schema(ctx: &Ctx<'_>) -> Result<u8, Report> {
-    let mut text =
-        serde_json::to_string_pretty(&recipe::schema()).expect("a JSON value always has a text");
+pub(super) fn schema(ctx: &Ctx<'_>, of_workspaces: bool) -> Result<u8, Report> {
+    let schema = if of_workspaces { recipe::workspace_schema() } else { recipe::schema() };
+    let mut text = serde_json::to_string_pretty(&schema).expect("a JSON value always has a text");
     text.push('\n');
     ctx.ui.raw(text.as_bytes());
     Ok(edge::OK)

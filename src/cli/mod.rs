@@ -25,6 +25,7 @@ mod outcome;
 mod paper;
 mod pull;
 mod push;
+mod recipes;
 mod reference;
 mod registry;
 mod request;
@@ -32,6 +33,7 @@ mod run;
 mod serve;
 mod show;
 mod who;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -59,7 +61,8 @@ pub fn main() -> ExitCode {
         no_color: set("NO_COLOR"),
         dumb: std::env::var_os("TERM").is_some_and(|term| term == "dumb"),
     });
-    let ctx = Ctx { ui: &ui, store: global.store, work_dir: global.work_dir };
+    let (store, work_dir) = (global.store, global.work_dir);
+    let ctx = Ctx { ui: &ui, store, work_dir, nearby: Default::default() };
     let mut code = match run(&ctx, args.command) {
         Ok(code) => code,
         Err(report) => {
@@ -89,7 +92,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Plan(args) => paper::plan(ctx, &args),
         Command::Fmt(args) => paper::fmt(ctx, &args),
         Command::New(args) => paper::new(ctx, &args),
-        Command::Schema => man::schema(ctx),
+        Command::Schema { workspace } => man::schema(ctx, workspace),
         Command::Completions { shell } => complete::completions(ctx, shell),
         Command::Man { output } => man::man(ctx, output.as_deref()),
         Command::Test(args) => run::test(ctx, &args),

@@ -9,7 +9,8 @@ use super::args::recipe::{FmtArgs, NewArgs, RecipeArgs};
 use super::ctx::Ctx;
 use super::edge;
 use super::outcome::place;
-use super::request::{absolute, failed, inputs, recipes, requests};
+use super::recipes::{recipes, to_format};
+use super::request::{absolute, failed, inputs, requests};
 use crate::engine::{self, Request};
 use crate::files;
 use crate::plan::{self, Plan};
@@ -25,8 +26,8 @@ const STDIN_MAX: u64 = 16 << 20;
 /// `bake check`.
 pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.inputs)?;
-    let mut worst = None;
-    for path in &recipes(&args.recipes)? {
+    let (mut worst, mut shown) = (None, vec![]);
+    for path in &recipes(ctx, &args.recipes)? {
         match crate::inputs::check(path, &inputs) {
             Ok(recipe) => {
                 ctx.ui.diagnostics(&recipe.warnings);
@@ -46,7 +47,17 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 }
             }
             // The mistakes of every recipe are shown, not those of the first only.
-            Err(error) => worst = Some(failed(ctx, &error.into(), path)),
+            Err(error) => {
+                let error = error.into();
+                if let engine::error::Error::Recipe(found) = &error {
+                    // Those of a workspace are found with each of its recipes.
+                    let new = |one: &&recipe::Diagnostic| !shown.contains(*one);
+                    let new: Vec<_> = found.iter().filter(new).cloned().collect();
+                    ctx.ui.diagnostics(&new);
+                    shown.extend(new);
+                }
+                worst = Some(edge::build(&error, path));
+            }
         }
     }
     worst.map_or(Ok(edge::OK), Err)
@@ -55,7 +66,7 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
 /// `bake plan`: of the recipes and of those that they stand on.
 pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let request = Request { inputs: inputs(ctx, &args.inputs)?, ..Request::default() };
-    let ordered = engine::order(&requests(&recipes(&args.recipes)?, &request))
+    let ordered = engine::order(&requests(&recipes(ctx, &args.recipes)?, &request))
         .map_err(|found| failed(ctx, &found.error, &found.recipe))?;
     for one in &ordered {
         let Some(looked) = &one.request.checked else { continue };
@@ -131,7 +142,7 @@ pub(super) fn fmt(ctx: &Ctx<'_>, args: &FmtArgs) -> Result<u8, Report> {
         return fmt_stdin(ctx, args);
     }
     let mut unformatted = 0;
-    for path in &recipes(&args.recipes)? {
+    for path in &to_format(ctx, &args.recipes)? {
         let text = crate::inputs::text(path).map_err(|error| failed(ctx, &error.into(), path))?;
         let formatted = recipe::format(&text, path)
             .map_err(|found| failed(ctx, &engine::error::Error::Recipe(found), path))?;

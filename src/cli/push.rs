@@ -1,5 +1,6 @@
 //! `bake push`, and `bake build --push`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -23,9 +24,11 @@ const ROOM: &str = "pushed";
 
 /// `bake push`.
 pub(super) fn push(ctx: &Ctx<'_>, args: &PushArgs) -> Result<u8, Report> {
-    let (wanted, to) = (reference(&args.image)?, target(&args.to)?);
+    let wanted = reference(&args.image)?;
+    let given = args.to.as_deref().map(target).transpose()?;
     let store = ctx.store_to_read()?;
     let version = store.resolve(&wanted).map_err(|error| edge::store(&error))?;
+    let to = given.map_or_else(|| of_workspace(ctx, &version), Ok)?;
     channel::warn_if_revoked(ctx, &store, &version)?;
     let (cancel, sink) = (cancel()?, ctx.ui.sink());
     // A store that is somebody else's is read, and remembers nothing: a blob is sent then that
@@ -35,6 +38,20 @@ pub(super) fn push(ctx: &Ctx<'_>, args: &PushArgs) -> Result<u8, Report> {
     let way = Way { args, move_tag, cache: cache.as_ref(), cancel: &cancel, sink: &sink };
     send(ctx, &store, &version, &to, &way)?;
     Ok(edge::OK)
+}
+
+/// Returns where a version goes where no destination is given: into the registry that the
+/// workspace names.
+fn of_workspace(ctx: &Ctx<'_>, version: &Version) -> Result<RemoteName, Report> {
+    let file = ctx.workspace(Path::new(""))?;
+    let read = file.as_ref().map(|file| ctx.read_workspace(file)).transpose()?;
+    let Some(registry) = read.and_then(|one| one.registry) else {
+        let hint = "write `bake push web:2.0.0 registry.example/web`, or name a `registry` in \
+            bake.toml";
+        return Err(edge::usage("missing a destination", hint));
+    };
+    let wrong = |error| edge::report("usage", edge::USAGE, &error);
+    registry.name_of(&version.reference.name).map_err(wrong)
 }
 
 /// How to push.

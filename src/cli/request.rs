@@ -13,34 +13,6 @@ use crate::import::Resolved;
 use crate::recipe::Inputs;
 use crate::ui::report::Report;
 
-/// What a recipe is called where only its directory is named, or nothing.
-const RECIPE: &str = "recipe.toml";
-
-/// Returns the recipes that are meant: those named, of a directory the one in it; where none is
-/// named, the one here.
-pub(super) fn recipes(named: &[PathBuf]) -> Result<Vec<PathBuf>, Report> {
-    if !named.is_empty() {
-        return Ok(named.iter().map(|path| in_directory(path)).collect());
-    }
-    if Path::new(RECIPE).exists() {
-        return Ok(vec![RECIPE.into()]);
-    }
-    Err(edge::usage(
-        format!("missing a recipe: none is named, and there is no {RECIPE} here"),
-        "name one, or start one with `bake new NAME`",
-    ))
-}
-
-/// Returns the one recipe that is meant, as [`recipes`] does.
-pub(super) fn one_recipe(named: Option<&PathBuf>) -> Result<PathBuf, Report> {
-    let mut all = recipes(named.map(std::slice::from_ref).unwrap_or_default())?;
-    Ok(all.remove(0))
-}
-
-fn in_directory(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(RECIPE) } else { path.to_owned() }
-}
-
 /// Returns a request for each recipe, in all else as `like`.
 pub(super) fn requests(recipes: &[PathBuf], like: &Request) -> Vec<Request> {
     recipes.iter().map(|recipe| Request { recipe: recipe.clone(), ..like.clone() }).collect()
@@ -84,6 +56,8 @@ pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> 
         arch: Platform::host().architecture,
         epoch: 0,
         outputs: vec![],
+        workspace: None,
+        workspaces: Some(ctx.nearby.known.clone()),
     })
 }
 

@@ -34,6 +34,7 @@ pub(super) fn prepare(
     let looked =
         request.checked.clone().map_or_else(|| inputs::look_over(&request.recipe, &with), Ok)?;
     let (mut recipe, text) = (looked.recipe, looked.text);
+    with.workspace = looked.workspace;
     let directory = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = directory.join(&recipe.image.context);
     let store = inputs::below(job.store.dir(), &context_dir)
@@ -43,7 +44,7 @@ pub(super) fn prepare(
         .for_build(store, job.store.cache("stat")?)
         .map_err(|source| Error::Context { recipe: request.recipe.clone(), source })?;
     let context = Arc::new(context);
-    let source = Arc::new(source(job, request, locking)?);
+    let source = Arc::new(source(job, request, locking, looked.mirror)?);
     let from = From {
         job,
         source: &source,
@@ -177,11 +178,16 @@ fn unreadable(request: &Request, plan: &Plan, error: inputs::StepError) -> Error
     }
 }
 
-/// Makes the downloader of one build, with its cache in the store.
-fn source(job: &JobContext<'_>, request: &Request, locking: &Locking) -> Result<Source, Error> {
+/// Makes the downloader of one build, with its cache in the store. `mirror`: the workspace's.
+fn source(
+    job: &JobContext<'_>,
+    request: &Request,
+    locking: &Locking,
+    mirror: Option<String>,
+) -> Result<Source, Error> {
     let network = &request.network;
     let mut options = Options {
-        mirror: network.mirror.clone(),
+        mirror: network.mirror.clone().or(mirror),
         authorities: network.authorities.clone(),
         expired: network.allow_expired,
         not_before: locking.newest(),

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::facts::{MAX_TEXT, is_url};
+use super::workspace::workspace_of;
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
 use crate::recipe::{
     self, Base, BaseKind, Diagnostic, Inputs, Oci, OciSource, Output, Recipe, Right, Value,
+    WORKSPACE, WorkspaceFile,
 };
 use crate::step::{Content, Op, Probe};
 
@@ -39,6 +41,10 @@ pub struct Looked {
     pub text: Arc<str>,
     /// Its context.
     pub context: Arc<Context>,
+    /// The workspace that it was read with.
+    pub workspace: Option<Arc<WorkspaceFile>>,
+    /// The Debian archive that the workspace names.
+    pub mirror: Option<String>,
 }
 
 /// As [`check`], for those who build next.
@@ -47,8 +53,13 @@ pub struct Looked {
 /// As [`check`].
 pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     let text: Arc<str> = read::text(path)?.into();
-    let read =
-        recipe::read_what_is_right(&text, &Inputs { file: path.to_owned(), ..inputs.clone() });
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let workspace = match &inputs.workspaces {
+        Some(known) => workspace_of(directory, known)?,
+        None => None,
+    };
+    let inputs = &Inputs { file: path.to_owned(), workspace, ..inputs.clone() };
+    let read = recipe::read_what_is_right(&text, inputs);
     let open = |dir: &Path, outputs: &[Output]| {
         let dir = path.parent().unwrap_or(Path::new("")).join(dir);
         let mut own = own_files(path, &text, inputs, &dir);
@@ -78,7 +89,10 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     recipe.warnings.extend(bases.iter().filter_map(|base| is_here(path, &text, &dir, base)));
     recipe.warnings.extend(context.doubts().iter().map(|doubt| doubted(&dir, doubt)));
     if found.is_empty() {
-        Ok(Looked { recipe, text, context: Arc::new(context) })
+        let workspace = inputs.workspace.clone();
+        let read = workspace.as_ref().map(|file| recipe::read_workspace(file));
+        let mirror = read.transpose().map_err(Error::Recipe)?.and_then(|one| one.mirror);
+        Ok(Looked { recipe, text, context: Arc::new(context), workspace, mirror })
     } else {
         Err(Error::Recipe(found))
     }
@@ -193,14 +207,18 @@ fn lock_file(recipe: &Path, context: &Path) -> Vec<(PathBuf, String)> {
 }
 
 /// Returns what goes along with a copy of everything only where an ignore file says so: the recipe
-/// (`text`: what it says), the JSON Schema that it names, and the files of its variables. A comment
+/// (`text`: what it says), the JSON Schema that it names, its workspace's file, and the files of
+/// its variables. A comment
 /// in them, or another bake, would be other content of the image.
 fn own_files(recipe: &Path, text: &str, inputs: &Inputs, context: &Path) -> Vec<(PathBuf, String)> {
     let vars = inputs.vars_files.iter().map(|(path, _)| (path.clone(), "variables of the recipe"));
+    let workspace =
+        inputs.workspace.iter().map(|one| (one.directory.join(WORKSPACE), "the workspace's file"));
     let schema = text.lines().next().and_then(|line| line.strip_prefix("#:schema "));
     let schema = schema.map(|schema| recipe.with_file_name("").join(schema.trim()));
     std::iter::once((recipe.to_owned(), "the recipe"))
         .chain(schema.map(|schema| (schema, "the JSON Schema of the recipe")))
+        .chain(workspace)
         .chain(vars)
         .filter_map(|(path, what)| Some((below(&path, context)?, format!("it is {what}"))))
         .collect()

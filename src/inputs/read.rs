@@ -54,8 +54,13 @@ pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// [`Error::File`] where it cannot be read, [`Error::Recipe`] where it is not text.
 pub fn text(path: &Path) -> Result<String, Error> {
+    text_of(path, path)
+}
+
+/// As [`text`], of what messages call `path`.
+pub(super) fn text_of(file: &Path, path: &Path) -> Result<String, Error> {
     let fail = |source| Error::File { path: path.to_owned(), source };
-    String::from_utf8(bytes(path).map_err(fail)?).map_err(|error| {
+    String::from_utf8(bytes(file).map_err(fail)?).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let source: String = String::from_utf8_lossy(good).into_owned();
         let line = source.matches('\n').count() + 1;

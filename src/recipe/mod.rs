@@ -10,6 +10,8 @@ mod parse;
 mod reference;
 mod schema;
 mod vars;
+mod workspace;
+mod workspace_keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ pub use model::{
     Base, BaseKind, Broken, Compression, Config, Debian, DiskOutput, Drift, Healthcheck, Image,
     Inputs, Modes, Oci, OciSource, Output, Recipe, Right, Stage, Value, Variant,
 };
+pub use workspace::{Pattern, Registry, WORKSPACE, Workspace, WorkspaceFile, Workspaces};
 
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.
 ///
@@ -36,6 +39,15 @@ pub fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Vec<Diagnostic>> {
 /// As [`read`].
 pub fn read_what_is_right(text: &str, inputs: &Inputs) -> Result<Recipe, Box<Broken>> {
     parse::read(text, inputs)
+}
+
+/// Reads what a workspace file says besides variables and defaults: those are judged with every
+/// recipe that is read with it.
+///
+/// # Errors
+/// Every other mistake in it.
+pub fn read_workspace(file: &WorkspaceFile) -> Result<Workspace, Vec<Diagnostic>> {
+    parse::read_workspace(file)
 }
 
 /// Says in one line where how many mistakes are.
@@ -89,6 +101,12 @@ pub fn base_cycle(chain: &[PathBuf], next: &Path) -> Option<String> {
 /// Fails like `read` where it is not TOML; every other mistake is left as it is.
 pub fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>> {
     format::format(text, file)
+}
+
+/// Returns the JSON Schema of a workspace file, `bake.toml`, as [`schema`] does of a recipe.
+#[must_use]
+pub fn workspace_schema() -> serde_json::Value {
+    schema::workspace_schema()
 }
 
 /// Returns the JSON Schema (draft 2020-12) of a recipe, with a description of every key for

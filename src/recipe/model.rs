@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::workspace::{WorkspaceFile, Workspaces};
 use crate::image::{Reference, RemoteName};
 use crate::schema::{Command, Diagnostic, is_oci_path};
 use crate::step::{Lowered, LoweredTest};
@@ -41,6 +43,10 @@ pub struct Inputs {
     pub epoch: i64,
     /// `--output`: as given, in order.
     pub outputs: Vec<String>,
+    /// The workspace that the recipe is in.
+    pub workspace: Option<Arc<WorkspaceFile>>,
+    /// Those that are known; `None` where a recipe is read without any.
+    pub workspaces: Option<Workspaces>,
 }
 
 /// A checked recipe with every `{{ }}` replaced and every `when` decided (false steps are gone).

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::keys;
+use super::workspace_keys::{WORKSPACE, WORKSPACE_DEFAULTS, WORKSPACE_VARS_DOC};
 use crate::schema::{Effect, Section, Shape};
 
 const HEAD: &str = "\
@@ -96,6 +97,10 @@ fn reference() -> String {
     table(&mut out, "##", &keys::DRIFT);
     table(&mut out, "##", &keys::OUTPUT);
     table(&mut out, "###", &keys::PUSH);
+    table(&mut out, "##", &WORKSPACE);
+    write!(out, "\n### `[vars]` of `bake.toml`\n\n{WORKSPACE_VARS_DOC}\n")
+        .expect("a string takes everything");
+    table(&mut out, "###", &WORKSPACE_DEFAULTS);
     out
 }
 
@@ -112,6 +117,11 @@ fn golden(name: &str, made: &str) {
 #[test]
 fn the_schema_that_examples_name_is_the_one_there_is() {
     golden("recipe.schema.json", &format!("{:#}\n", super::schema()));
+}
+
+#[test]
+fn so_is_the_schema_of_workspaces() {
+    golden("workspace.schema.json", &format!("{:#}\n", super::workspace_schema()));
 }
 
 #[test]

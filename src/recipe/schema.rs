@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys;
+use super::workspace_keys::{WORKSPACE, WORKSPACE_DEFAULTS, WORKSPACE_DOC, WORKSPACE_VARS_DOC};
 use crate::schema::{Check, Section, Shape};
 
 /// Returns the whole schema, draft 2020-12.
@@ -48,6 +49,22 @@ pub(crate) fn schema() -> Value {
         "additionalProperties": false,
         "$defs": defs,
     })
+}
+
+/// Returns the schema of a workspace file.
+pub(crate) fn workspace_schema() -> Value {
+    let mut schema = table(&WORKSPACE);
+    schema["properties"]["vars"] = vars();
+    schema["properties"]["vars"]["description"] = WORKSPACE_VARS_DOC.into();
+    schema["properties"]["defaults"] = table(&WORKSPACE_DEFAULTS);
+    let head = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "bake workspace",
+        "description": WORKSPACE_DOC,
+    });
+    let mut whole = head.as_object().cloned().unwrap_or_default();
+    whole.extend(schema.as_object().cloned().unwrap_or_default());
+    Value::Object(whole)
 }
 
 fn table(section: &Section) -> Value {
@@ -259,6 +276,15 @@ mod tests {
             let name = text[at + 8..].split('"').next().unwrap();
             assert!(defs.contains_key(name), "{name} is not defined");
         }
+    }
+
+    #[test]
+    fn the_schema_of_a_workspace_is_closed_and_has_every_key() {
+        let schema = workspace_schema();
+        walk(&schema, "workspace");
+        assert!(!schema.to_string().contains("$ref"), "it stands alone");
+        let names: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(names, crate::recipe::workspace_keys::workspace_top().collect::<Vec<_>>());
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Source {
         Source { file: file.to_path_buf(), text: Arc::from(text), lines }
     }
 
+    /// Returns the path of the file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Returns the text.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -201,6 +201,16 @@ fn the_recipe_itself() {
 }
 
 #[test]
+fn the_file_of_the_workspace() {
+    let Some(edited) = edited() else { return };
+    let mut before = world(&edited, ROOT, "run = \"echo {{ epoch }} {{ of_all }} $WHO > /x\"");
+    before.file("bake.toml", "[vars]\nof_all = \"one\"\n[defaults]\nenv.WHO = \"one\"\n");
+    let mut after = before.clone();
+    after.file("bake.toml", "[vars]\nof_all = \"two\"\n[defaults]\nenv.WHO = \"two\"\n");
+    holds(&edited, None, &before, &after);
+}
+
+#[test]
 fn an_ignore_file() {
     let Some(edited) = edited() else { return };
     let mut before = world(&edited, ROOT, "copy = \"site/\"\nto = \"/srv/\"");

@@ -37,6 +37,25 @@ fn net_a_program_is_compiled_in_a_stage_and_shipped_alone() {
 }
 
 #[test]
+fn a_workspace_shares_variables() {
+    let files = ["bake.toml", "site/recipe.toml", "site/index.html.j2", "status/recipe.toml"];
+    let Some(lab) = lab("workspace", &files) else { return };
+    let built = lab.bake(["build"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let names: Vec<&str> = built.out.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, ["site:1.0.0", "status:1.0.0"]);
+    assert_eq!(lab.bake(["fmt", "--check"]).code, 0);
+    let release = fs::read_to_string(lab.path("bake.toml")).expect("ours");
+    lab.write("bake.toml", &release.replace("1.0.0", "1.1.0"));
+    let next = lab.bake(["build"]);
+    assert_eq!(next.code, 0, "{}", next.err);
+    let out = lab.bake(["export", "status:1.1.0", "-f", "dir", "--drop-owners", "-o", "out"]);
+    assert_eq!(out.code, 0, "{}", out.err);
+    let page = fs::read_to_string(lab.path("out/srv/index.html")).expect("a page");
+    assert!(page.contains("release 1.1.0, by Example"), "{page}");
+}
+
+#[test]
 fn net_services_stand_on_a_company_base() {
     let files = ["base.toml", "orders.toml", "invoices.toml"];
     let Some(lab) = lab("base", &files) else { return };

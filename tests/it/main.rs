@@ -101,3 +101,4 @@ mod templates_read;
 mod tier;
 mod ui_output;
 mod vm_boot;
+mod workspace;

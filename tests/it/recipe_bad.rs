@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bake::recipe::{self, Diagnostic, Inputs};
+use bake::recipe::{self, Diagnostic, Inputs, WorkspaceFile};
 use bake::ui::diagnostic::render;
 
 fn directory() -> PathBuf {
@@ -92,6 +92,22 @@ fn retries_go_with_run_script_and_packages_only() {
 }
 
 const VARS: &str = "[image]\nname = 'x'\nversion = '1'\n[base]\nscratch = true\n[vars]\nsite = 'blue'\ndebug = false\nport = 80\nlevel = { default = 'low', values = ['low', 'high'], help = 'how loud' }\nneeded = {}\n";
+
+#[test]
+fn mistakes_of_a_workspace_stand_in_its_file() {
+    let file = directory().with_file_name("workspace").join("bake.toml");
+    let text: std::sync::Arc<str> = fs::read_to_string(file).unwrap().into();
+    let workspace = WorkspaceFile { file: "bake.toml".into(), directory: "/w".into(), text };
+    // Read by itself it has those that no recipe is needed for.
+    let alone = recipe::read_workspace(&workspace).unwrap_err();
+    let mut inputs = inputs("web.toml");
+    inputs.workspace = Some(workspace.into());
+    let recipe = "[image]\nname = 'web'\nversion = '1'\n[base]\nscratch = true\n[vars]\n\
+        port = { values = [8080, 443] }\n[[step]]\nrun = '{{ port }} {{ site }}'\nnetwrok = true\n";
+    let all = mistakes(recipe, &inputs);
+    assert!(alone.iter().all(|one| all.contains(one)), "{alone:?}");
+    golden("workspace.txt", &render(&all, false));
+}
 
 #[test]
 fn values_from_outside_are_checked_where_they_stand() {

@@ -225,9 +225,10 @@ pub(crate) struct PushArgs {
     /// `name:version`, `name@channel`, `name@sha256:…`, or `name` for the newest published
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
-    /// Where to: `host[:port]/name[:tag]` [default tag: the version]
+    /// Where to: `host[:port]/name[:tag]` [default: its own name in the `registry` of bake.toml;
+    /// default tag: the version]
     #[arg(value_name = "REMOTE")]
-    pub(crate) to: String,
+    pub(crate) to: Option<String>,
     /// Let a tag that names other content move
     #[arg(long)]
     pub(crate) move_tag: bool,

@@ -272,7 +272,11 @@ pub(crate) enum Command {
     /// Check that this host and the store can be used
     Doctor,
     /// Print the JSON Schema of recipes, for editors
-    Schema,
+    Schema {
+        /// That of the workspace file, bake.toml
+        #[arg(long)]
+        workspace: bool,
+    },
     /// Print the completion script of a shell
     Completions {
         /// Which shell

@@ -12,7 +12,8 @@ use crate::recipe;
 /// What a recipe is read with.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct RecipeArgs {
-    /// Recipes, or directories with a `recipe.toml` [default: the one in the current directory]
+    /// Recipes, or directories with a `recipe.toml` [default: the one in the current directory,
+    /// else the members of the bake.toml there or above]
     #[arg(value_name = "RECIPE")]
     pub(crate) recipes: Vec<PathBuf>,
     #[command(flatten)]
@@ -122,7 +123,8 @@ pub(crate) enum OnFailure {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ShellArgs {
-    /// The recipe, or a directory with a `recipe.toml` [default: the one in the current directory]
+    /// The recipe, or a directory with a `recipe.toml` [default: the one in the current directory,
+    /// else the only member of the bake.toml there or above]
     #[arg(value_name = "RECIPE")]
     pub(crate) recipe: Option<PathBuf>,
     /// The step before which it opens, by number or name [default: after the last step]
@@ -167,8 +169,8 @@ pub(crate) struct LockArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct FmtArgs {
-    /// Recipes, or directories with a `recipe.toml` [default: the one in the current directory];
-    /// `-` reads stdin and writes stdout
+    /// Recipes, or directories with a `recipe.toml` [default: the one in the current directory,
+    /// else the bake.toml there or above and its members]; `-` reads stdin and writes stdout
     #[arg(value_name = "RECIPE")]
     pub(crate) recipes: Vec<PathBuf>,
     /// Change nothing; exit code 1 if a file is not formatted

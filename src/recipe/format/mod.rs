@@ -17,9 +17,11 @@ use self::line::{Block, dotted, lines, push_block};
 use self::value::key_text;
 use super::keys;
 use super::parse::syntax;
+use super::workspace::WORKSPACE;
+use super::workspace_keys::workspace_top;
 use crate::schema::{Diagnostic, Key as Known, Mistake, Mistakes, Shape, Source};
 
-/// Formats a recipe.
+/// Formats a recipe, or a workspace file: what is called so.
 pub(super) fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>> {
     let source = Source::new(file, text);
     let mut mistakes = Mistakes::default();
@@ -32,7 +34,10 @@ pub(super) fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>>
             Mistake::new("not TOML").label(error.message().to_owned()),
         )]
     })?;
-    let formatted = document_text(&document);
+    let formatted = match file.ends_with(WORKSPACE) {
+        true => document_text(&document, &workspace_top().collect::<Vec<_>>()),
+        false => document_text(&document, keys::TOP),
+    };
     // The last word is the parser's: a formatter that changes what a recipe means is worse than
     // none.
     let same = match (text.parse::<toml::Table>(), formatted.parse::<toml::Table>()) {
@@ -42,14 +47,15 @@ pub(super) fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>>
     Ok(if same { formatted } else { text.to_owned() })
 }
 
-fn document_text(document: &DocumentMut) -> String {
+/// Formats a document whose keys and tables stand in the order `top`.
+fn document_text(document: &DocumentMut, top_keys: &[&str]) -> String {
     let root = document.as_table();
     let mut blocks = vec![];
-    let mut top = Block { lines: lines(root, &[], keys::TOP), ..Block::default() };
+    let mut top = Block { lines: lines(root, &[], &[]), ..Block::default() };
     let mut tables: Vec<(usize, isize, Vec<Block>)> = vec![];
     for (name, item) in root.iter() {
         let Some(key) = root.key(name) else { continue };
-        let rank = keys::TOP.iter().position(|known| *known == name).unwrap_or(keys::TOP.len());
+        let rank = top_keys.iter().position(|known| *known == name).unwrap_or(top_keys.len());
         let mut found = vec![];
         collect(item, &[key], &mut found);
         if !found.is_empty() {
@@ -71,7 +77,7 @@ fn document_text(document: &DocumentMut) -> String {
         }
     }
     top.lines.sort_by_key(|line| {
-        keys::TOP.iter().position(|known| *known == line.first).unwrap_or(keys::TOP.len())
+        top_keys.iter().position(|known| *known == line.first).unwrap_or(top_keys.len())
     });
     tables.sort_by_key(|(rank, position, _)| (*rank, *position));
     if !top.lines.is_empty() {

@@ -14,6 +14,7 @@ mod step;
 pub(crate) mod syntax;
 mod table;
 mod test;
+mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ use self::reader::Reader;
 use self::step::read_step;
 use self::table::{entry, list, misspelt_table};
 use self::test::read_test;
+use self::workspace::Shared;
+pub(crate) use self::workspace::read as read_workspace;
 use super::keys;
 use super::model::{
     Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Output, Recipe, Right,
@@ -41,8 +44,17 @@ pub(crate) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Box<Broken>> {
     let source = Source::new(&inputs.file, text);
     let mut mistakes = Mistakes::default();
     let mut right = Right::default();
-    if let Some(table) = syntax::parse(&source, &mut mistakes) {
-        let pieces = tables(&source, table.get_ref(), inputs, &mut mistakes);
+    let shared = inputs.workspace.as_ref().map(|one| Source::new(&one.file, &one.text));
+    let shared_table = shared.as_ref().map(|shared| syntax::parse(shared, &mut mistakes));
+    let shared = match (&shared, &shared_table) {
+        (Some(source), Some(Some(table))) => Some(Shared { source, table: table.get_ref() }),
+        _ => None,
+    };
+    // A workspace that is not TOML leaves unknown which names a recipe may use.
+    if let Some(table) = syntax::parse(&source, &mut mistakes)
+        && !matches!(shared_table, Some(None))
+    {
+        let pieces = tables(&source, table.get_ref(), shared.as_ref(), inputs, &mut mistakes);
         if !mistakes.any_error()
             && let Some(recipe) = pieces.recipe()
         {
@@ -113,17 +125,25 @@ impl Pieces {
 fn tables(
     source: &Source,
     table: &DeTable<'_>,
+    shared: Option<&Shared<'_>>,
     inputs: &Inputs,
     mistakes: &mut Mistakes,
 ) -> Pieces {
     unknown_tables(source, table, mistakes);
-    let resolved = vars::resolve(source, entry(table, "vars"), inputs, mistakes);
+    if let Some(shared) = shared {
+        workspace::settings(shared, mistakes);
+    }
+    let vars_of_all = shared.map(|shared| (shared.source, entry(shared.table, "vars")));
+    let resolved = vars::resolve(vars_of_all, source, entry(table, "vars"), inputs, mistakes);
 
     // `[image]` names the image, so there its own names are not known yet.
     let scope = outer_scope(resolved, inputs);
     let (image, context) = image(source, table, inputs, &scope, mistakes);
     let mut uses_epoch = scope.uses_epoch();
     let scope = inner_scope(&scope, &image);
+    let defaults_of_all = shared
+        .map(|shared| workspace::defaults(shared, &scope, &inputs.arch, mistakes))
+        .unwrap_or_default();
 
     let mut reader = Reader {
         source,
@@ -139,7 +159,7 @@ fn tables(
         Some((key, node)) => reader.section(&keys::DEFAULTS, key, node).unwrap_or_default(),
         None => Fields::default(),
     };
-    let defaults = Options::of(&defaults);
+    let defaults = Options::of(&defaults).over(&defaults_of_all);
     let steps = list(&mut reader, table, "step", "step", |reader, place, table| {
         read_step(reader, place, table, &defaults)
     });

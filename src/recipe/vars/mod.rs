@@ -1,6 +1,7 @@
 //! Variables: who gives them values, and the strings and template files that use them.
 
 mod expression;
+mod name;
 mod resolve;
 mod scope;
 mod template;

@@ -1,7 +1,7 @@
 //! Variables: what `[vars]` declares, and who gives the values.
 //!
 //! `--var` wins over a later `--vars-file`, that over an earlier one, that over `BAKE_VAR_x`, that
-//! over the default.
+//! over the default of the recipe, that over the workspace's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,20 +9,11 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::expression::unknown;
+use super::name::{unknown_var, variable_name};
 use crate::recipe::keys;
 use crate::recipe::model::{Inputs, Value};
 use crate::recipe::parse::{Node, string_inside, syntax, type_name, unknown_key, wrong_type};
 use crate::schema::{Mistake, Mistakes, Source, either, quote};
-
-/// Names that bake gives values to.
-pub(crate) const BUILT_IN: &[&str] = &["name", "version", "arch", "machine", "epoch"];
-
-/// Words that expressions need for themselves.
-const RESERVED: &[&str] = &[
-    "true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else",
-    "loop", "self",
-];
 
 /// Values, and the names whose value is wrong or missing (which has been reported).
 #[derive(Debug, Default)]
@@ -48,28 +39,28 @@ struct Variable {
     help: Option<String>,
     /// Its declaration is wrong.
     broken: bool,
+    /// It is the workspace's.
+    shared: bool,
 }
 
-/// Reads `[vars]` and takes values from everywhere.
+/// `[vars]` of a file, and where the key stands.
+type Declarations<'n> = Option<(Range<usize>, &'n Node<'n>)>;
+
+/// Reads `[vars]` of the workspace, if there is one, and of the recipe, and takes values from
+/// everywhere.
 pub(crate) fn resolve(
+    of_all: Option<(&Source, Declarations<'_>)>,
     source: &Source,
-    node: Option<(Range<usize>, &Node<'_>)>,
+    node: Declarations<'_>,
     inputs: &Inputs,
     mistakes: &mut Mistakes,
 ) -> Resolved {
-    let mut declared = BTreeMap::new();
-    match node.map(|(key, node)| (key, node.get_ref())) {
-        None => {}
-        Some((_, DeValue::Table(table))) => {
-            for (key, node) in table {
-                if let Some(variable) = declare(source, key.get_ref(), key.span(), node, mistakes) {
-                    declared.insert(key.get_ref().to_string(), variable);
-                }
-            }
-        }
-        Some((key, other)) => mistakes.add(source, key, wrong_type("vars", "a table", other)),
-    }
-
+    let mut declared = match of_all.clone() {
+        Some((source, node)) => declare_all(source, node, mistakes),
+        None => BTreeMap::new(),
+    };
+    declared.values_mut().for_each(|variable| variable.shared = true);
+    declared.extend(declare_all(source, node, mistakes));
     let mut given: BTreeMap<String, Value> = BTreeMap::new();
     let mut broken: BTreeSet<String> =
         declared.iter().filter(|(_, v)| v.broken).map(|(name, _)| name.clone()).collect();
@@ -85,6 +76,24 @@ pub(crate) fn resolve(
         }
     };
 
+    if let Some((source, Some((_, node)))) = &of_all {
+        for (key, node) in node.get_ref().as_table().into_iter().flatten() {
+            let name: &str = key.get_ref();
+            let default = match node.get_ref() {
+                DeValue::Table(table) => table.get("default"),
+                _ => Some(node),
+            };
+            // A recipe that gives no value of its own takes the workspace's.
+            let open = |variable: &&Variable| {
+                !variable.shared && !variable.broken && variable.default.is_none()
+            };
+            if let (Some(node), Some(variable)) = (default, declared.get(name).filter(open)) {
+                let place =
+                    || (Source::new(source.file(), source.text()), string_inside(source, node));
+                take(name, from_toml(name, variable, node.get_ref()), &place, mistakes);
+            }
+        }
+    }
     for (name, text) in &inputs.env_vars {
         // Unknown names are none of our business: the environment is shared.
         if let Some(variable) = declared.get(name) {
@@ -124,7 +133,11 @@ pub(crate) fn resolve(
             }
             None => {
                 let (source, start) = place("--var ".len());
-                mistakes.add(&source, start..start + name.len(), unknown_var(name, &declared));
+                mistakes.add(
+                    &source,
+                    start..start + name.len(),
+                    unknown_var(name, declared.keys().map(String::as_str)),
+                );
             }
         }
     }
@@ -148,6 +161,10 @@ pub(crate) fn resolve(
                 if let Some(text) = variable.help {
                     help += &format!(" ({name}: {text})");
                 }
+                let source = match &of_all {
+                    Some((shared, _)) if variable.shared => shared,
+                    _ => source,
+                };
                 mistakes.add(source, variable.key, mistake.help(help));
                 broken.insert(name);
             }
@@ -156,14 +173,25 @@ pub(crate) fn resolve(
     Resolved { values, broken }
 }
 
-fn unknown_var(name: &str, declared: &BTreeMap<String, Variable>) -> Mistake {
-    match name {
-        "version" => Mistake::new("`version` is not set by `--var`").help("use `--set-version`"),
-        _ if BUILT_IN.contains(&name) => {
-            Mistake::new(format!("`{name}` is built in and cannot be set"))
+/// Reads what `[vars]` declares.
+fn declare_all(
+    source: &Source,
+    node: Declarations<'_>,
+    mistakes: &mut Mistakes,
+) -> BTreeMap<String, Variable> {
+    let mut declared = BTreeMap::new();
+    match node.map(|(key, node)| (key, node.get_ref())) {
+        None => {}
+        Some((_, DeValue::Table(table))) => {
+            for (key, node) in table {
+                if let Some(variable) = declare(source, key.get_ref(), key.span(), node, mistakes) {
+                    declared.insert(key.get_ref().to_string(), variable);
+                }
+            }
         }
-        _ => unknown(name, declared.keys().map(String::as_str)),
+        Some((key, other)) => mistakes.add(source, key, wrong_type("vars", "a table", other)),
     }
+    declared
 }
 
 fn declare(
@@ -177,8 +205,15 @@ fn declare(
         mistakes.add(source, key, mistake);
         return None;
     }
-    let mut variable =
-        Variable { key, kind: None, default: None, values: vec![], help: None, broken: false };
+    let mut variable = Variable {
+        key,
+        kind: None,
+        default: None,
+        values: vec![],
+        help: None,
+        broken: false,
+        shared: false,
+    };
     match node.get_ref() {
         DeValue::Table(table) => long_form(source, name, &mut variable, table, mistakes),
         value => {
@@ -272,33 +307,6 @@ fn long_form(
     {
         fail(variable, string_inside(source, node), mistake);
     }
-}
-
-fn variable_name(name: &str) -> Result<(), Mistake> {
-    if BUILT_IN.contains(&name) {
-        return Err(
-            Mistake::new(format!("variable `{name}` is built in")).label("choose another name")
-        );
-    }
-    if RESERVED.contains(&name) {
-        return Err(
-            Mistake::new(format!("`{name}` is a word of expressions")).label("choose another name")
-        );
-    }
-    let fits = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if fits {
-        return Ok(());
-    }
-    let tidy: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(40).collect();
-    let mistake = Mistake::new(format!("{} is not a name of a variable", quote(name)))
-        .label("letters, digits and `_`, not starting with a digit");
-    Err(if name.contains('-') {
-        mistake.help(format!("`-` means minus in expressions; write `{tidy}`"))
-    } else {
-        mistake
-    })
 }
 
 /// Variables are plain: what would `{{ }}` in one see of the others?

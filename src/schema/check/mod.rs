@@ -9,9 +9,11 @@ mod system;
 mod text;
 
 use self::account::{account, owner, passwd_field, password_hash, run_as};
-use self::name::{image_name, image_reference, image_version, oci_source, push_target, stage_name};
+use self::name::{
+    image_name, image_reference, image_version, oci_source, push_target, registry, stage_name,
+};
 use self::path::{
-    context, glob, ignore, inside, inside_file, inside_glob, mount_point, recipe_file,
+    context, glob, ignore, inside, inside_file, inside_glob, member, mount_point, recipe_file,
 };
 use self::system::{env_name, file_name, package, signal, signing_key, unit};
 use self::text::{filled, line, word};
@@ -108,6 +110,10 @@ pub(crate) enum Check {
     EnvName,
     /// A name of an OCI label.
     Label,
+    /// A glob over recipes of a workspace.
+    Member,
+    /// A registry, perhaps with what names there begin with.
+    Registry,
 }
 
 impl Check {
@@ -157,6 +163,8 @@ impl Check {
             Check::Signal => signal(text),
             Check::EnvName => env_name(text),
             Check::Label => line(text),
+            Check::Member => member(text),
+            Check::Registry => registry(text),
         }
     }
 
@@ -184,6 +192,8 @@ impl Check {
             | Check::Ignore
             | Check::OciSource
             | Check::PushTarget
+            | Check::Member
+            | Check::Registry
             | Check::Line
             | Check::Word
             | Check::Package
@@ -218,6 +228,11 @@ mod tests {
                 "", "Web", "a b", "-a", "a-", "a..b", "a___b", "a//b", "/a", "a/", "a:1", "ä",
                 "a._b",
             ],
+        );
+        check(
+            Check::Registry,
+            &["registry.example", "registry.example/team/", "localhost:5000", "[::1]:5000/a/b"],
+            &["", "team", "https://a.b/c", "a.b/c:1", "a.b/c@sha256:0", "A.b/C", "u@a.b", "a.b//c"],
         );
         check(
             Check::ImageVersion,
@@ -261,6 +276,11 @@ mod tests {
             &["/", "/*", "//", "/**", "/./*", "/a/[x"],
         );
         check(Check::ContextGlob, &["a/*.c", "{a,b}"], &["a/[", "../*"]);
+        check(
+            Check::Member,
+            &["*.toml", "images/*/recipe.toml", "./a", "**/x.toml", "a..b", "{a,b}/"],
+            &["", "/a", "..", "../*", "a/../b", "~/a", "a/[", "a\nb"],
+        );
         check(
             Check::Package,
             &["nginx", "nginx=1.2", "x/suite", "./a/x.deb", "g++", "libc6:i386"],

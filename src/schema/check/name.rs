@@ -148,6 +148,17 @@ pub(super) fn push_target(text: &str) -> Result<(), Mistake> {
     })
 }
 
+pub(super) fn registry(text: &str) -> Result<(), Mistake> {
+    line(text)?;
+    // A tag or a digest is one of an image, and none can follow it.
+    let name = format!("{}/name", text.strip_suffix('/').unwrap_or(text));
+    RemoteName::to_push_to(&name).map(|_| ()).map_err(|_| {
+        Mistake::new(format!("{} is not a registry", quote(text)))
+            .label("written host[:port], perhaps with a path")
+            .help("an example is registry.example/team")
+    })
+}
+
 fn no_remote_name(error: &BadRemoteName) -> Mistake {
     let error: &dyn std::error::Error = error;
     let mistake = Mistake::new(error.to_string());

@@ -168,3 +168,18 @@ pub(super) fn ignore(text: &str) -> Result<(), Mistake> {
         Mistake::new(format!("{} is not a pattern", quote(text))).label(error.to_string())
     })
 }
+
+pub(super) fn member(text: &str) -> Result<(), Mistake> {
+    line(text)?;
+    if text.starts_with('/') || text == "~" || text.starts_with("~/") {
+        return Err(Mistake::new(format!("{} is not a path of the workspace", quote(text)))
+            .label("relative to `bake.toml`")
+            .help("what lies elsewhere is named on the command line"));
+    }
+    if text.split('/').any(|part| part == "..") {
+        return Err(Mistake::new(format!("{} leads out of the workspace", quote(text)))
+            .label("`..` climbs out")
+            .help("members lie beside `bake.toml` or below it: put it into a directory above"));
+    }
+    glob(text)
+}
