@@ -8,6 +8,7 @@ use super::graph;
 use super::outcome::{add_outcome, place, words};
 use super::recipes::recipes;
 use super::request::{absolute, failed, inputs, network, no_cache, requests, source_date_epoch};
+use crate::delivery::{Planned, State};
 use crate::engine::{self, Request};
 use crate::plan::explained::{Explained, Step};
 use crate::ui::report::Report;
@@ -29,17 +30,23 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
     ctx.with_job_context(|job| {
         let explained = engine::explain::explain(job, &requests)
             .map_err(|found| failed(ctx, &found.error, &found.recipe))?;
+        let (explained, outputs): (Vec<_>, Vec<_>) = explained.into_iter().unzip();
         match (args.graph || args.dot, ctx.ui.json()) {
             (true, true) => ctx.ui.object("graph", graph::object(&explained)),
             (true, false) if args.dot => ctx.ui.raw(graph::dot(&explained).as_bytes()),
             (true, false) => ctx.ui.raw(graph::text(&explained).as_bytes()),
-            (false, _) => explained.iter().for_each(|one| show(ctx, one)),
+            (false, _) => {
+                explained.iter().zip(&outputs).for_each(|(one, outputs)| show(ctx, one, outputs));
+            }
         }
         Ok(())
     })
 }
 
-fn show(ctx: &Ctx<'_>, explained: &Explained) {
+/// An output, and what is at its place.
+type Output = (Planned, Option<State>);
+
+fn show(ctx: &Ctx<'_>, explained: &Explained, outputs: &[Output]) {
     if ctx.ui.json() {
         let steps: Vec<Value> = explained.steps.iter().map(object).collect();
         let already = explained.already.map(|digest| digest.to_string());
@@ -47,6 +54,7 @@ fn show(ctx: &Ctx<'_>, explained: &Explained) {
         ctx.ui.object(
             "explained",
             json!({ "image": explained.image, "baked": already, "steps": steps, "recipe": recipe,
+                "outputs": outputs.iter().map(output_object).collect::<Vec<_>>(),
                 "asked": explained.asked }),
         );
         return;
@@ -67,6 +75,33 @@ fn show(ctx: &Ctx<'_>, explained: &Explained) {
     };
     let rows: Vec<Vec<String>> = explained.steps.iter().map(row).collect();
     ctx.ui.raw(table::columns(&["STEP", "LINE", "WHAT", "", "WHY"], &rows, &[1]).as_bytes());
+    if outputs.is_empty() {
+        return;
+    }
+    let row = |(output, state): &Output| {
+        let (path, (outcome, why)) = (output.shown.display().to_string(), of_output(*state));
+        let (format, line) = (output.format.name().to_owned(), output.line().to_string());
+        vec![format, line, clean(&path), outcome.to_owned(), why.to_owned()]
+    };
+    let rows: Vec<Vec<String>> = outputs.iter().map(row).collect();
+    ctx.ui.raw(table::columns(&["OUTPUT", "LINE", "PATH", "", "WHY"], &rows, &[1]).as_bytes());
+}
+
+/// Says what a build would find at the place of an output, and do.
+fn of_output(state: Option<State>) -> (&'static str, &'static str) {
+    match state {
+        None => ("made", "together with the image"),
+        Some(State::Missing) => ("made", "nothing is there"),
+        Some(State::There) => ("there", "as it was made"),
+        Some(State::Gone) => ("gone", "is made again"),
+        Some(State::Other) => ("other", "something else is there, and is replaced"),
+    }
+}
+
+fn output_object((output, state): &Output) -> Value {
+    let (outcome, why) = of_output(*state);
+    json!({ "format": output.format.name(), "path": absolute(&output.shown),
+        "line": output.line(), "outcome": outcome, "why": why })
 }
 
 fn object(step: &Step) -> Value {

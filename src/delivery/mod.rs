@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use self::note::{Look, Notes};
+use self::note::{Look, Note, Notes};
 use crate::digest::{Digest, HashReader};
 use crate::event::Event;
 use crate::files::parent;
@@ -30,7 +30,7 @@ pub use self::check::check;
 pub use self::error::Error;
 
 /// Raised when the same image and options give other bytes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// An output that a build is to make.
 #[derive(Debug, Clone)]
@@ -73,6 +73,65 @@ pub fn plan(recipe: &Recipe, file: &Path) -> Vec<Planned> {
         })
     };
     recipe.outputs.iter().filter_map(one).collect()
+}
+
+impl Planned {
+    /// Returns the line that it is written in; of the command line, the first.
+    #[must_use]
+    pub fn line(&self) -> u32 {
+        self.place.line
+    }
+}
+
+/// What is at the place of an output of a published image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// What would be made.
+    There,
+    /// Nothing, and nothing is known that was there.
+    Missing,
+    /// Nothing: what was made has been removed.
+    Gone,
+    /// Something else.
+    Other,
+}
+
+/// Looks what is at the place of an output of a published image, if made with these programs.
+/// Changes nothing.
+///
+/// # Errors
+/// Where the cache cannot be read.
+pub fn state(
+    store: &Store,
+    output: &Planned,
+    version: &Version,
+    tools: Option<Digest>,
+) -> Result<State, Error> {
+    let tools = tools.filter(|_| output.format.program().is_some());
+    let (key, notes) = (key(output, version, tools), Notes::open(store)?);
+    let note = notes.of(&output.path);
+    Ok(match Look::of(&output.path, key, output.format.is_dir()) {
+        Some(there) if found(output, &notes, &note, &there).is_some() => State::There,
+        None if std::fs::symlink_metadata(&output.path).is_ok() => State::Other,
+        None if note.marks.is_empty() => State::Missing,
+        None => State::Gone,
+        Some(_) => State::Other,
+    })
+}
+
+/// Returns digest and bytes of what is at the place of an output, where that is what would be made.
+fn found(
+    output: &Planned,
+    notes: &Notes,
+    note: &Note,
+    there: &Look,
+) -> Option<(Option<Digest>, u64)> {
+    if let Some(mark) = note.same(there) {
+        return Some((mark.digest, mark.bytes));
+    }
+    let (digest, bytes) = notes.known(&there.key)?;
+    let same = there.size == bytes && hash(&output.path) == Some(digest);
+    same.then_some((Some(digest), bytes))
 }
 
 /// The image that outputs are made of.
@@ -136,7 +195,8 @@ impl Ready {
         tools: Option<&dyn Tools>,
     ) -> Result<Delivered, Error> {
         let tools = tools.filter(|_| output.format.program().is_some());
-        let (key, notes) = (key(output, image.version, tools), Notes::open(job.store)?);
+        let of_tools = tools.map(Tools::digest);
+        let (key, notes) = (key(output, image.version, of_tools), Notes::open(job.store)?);
         let delivered = |bytes, digest, made| Delivered {
             format: output.format,
             path: output.shown.clone(),
@@ -146,18 +206,14 @@ impl Ready {
         };
         let mut note = notes.of(&output.path);
         let there = Look::of(&output.path, key, output.format.is_dir());
-        if let Some(there) = &there {
-            if let Some(mark) = note.same(there) {
-                return Ok(delivered(mark.bytes, mark.digest, false));
-            }
-            if let Some((digest, bytes)) = notes.known(&key)
-                && there.size == bytes
-                && hash(&output.path) == Some(digest)
-            {
-                note.marks = vec![Look { digest: Some(digest), bytes, ..there.clone() }];
+        if let Some(there) = &there
+            && let Some((digest, bytes)) = found(output, &notes, &note, there)
+        {
+            if note.same(there).is_none() {
+                note.marks = vec![Look { digest, bytes, ..there.clone() }];
                 notes.write(&output.path, &note)?;
-                return Ok(delivered(bytes, Some(digest), false));
             }
+            return Ok(delivered(bytes, digest, false));
         }
         let made = make(job.store, output, image, tools)?;
         let output::Exported { bytes, digest, ref lost } = *made.exported();
@@ -206,11 +262,10 @@ fn make(
 }
 
 /// Names what an output is made of.
-fn key(output: &Planned, version: &Version, tools: Option<&dyn Tools>) -> Digest {
+fn key(output: &Planned, version: &Version, tools: Option<Digest>) -> Digest {
     let Options { drop_owners, size, label, compression, disk, force: _ } = &output.options;
     let (format, owners) = (output.format.name(), !drop_owners);
     let (image, name) = (version.manifest.digest, &version.reference);
-    let tools = tools.map(Tools::digest);
     let DiskOutput { writable, command_line, esp, data } = disk;
     let mut disk = format!("writable {writable}\ncmdline {command_line:?}\nesp {esp:?}\n");
     for (mount, serial) in data {

@@ -26,6 +26,14 @@ pub enum Error {
         /// Why not.
         why: &'static str,
     },
+    /// A file that a format cannot hold.
+    #[error("cannot hold file {node}: {why}")]
+    Unfit {
+        /// Which of those that were given.
+        node: usize,
+        /// Why not.
+        why: &'static str,
+    },
     /// The file to which the kernel is joined is none that firmware starts.
     #[error("the boot stub {0}")]
     Stub(&'static str),

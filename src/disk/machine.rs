@@ -177,10 +177,7 @@ pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
 /// An identifier that is derived from the seed (RFC 9562, version 8).
 #[must_use]
 pub fn identifier(seed: &[u8; 32], role: &str) -> Uuid {
-    let hash: [u8; 32] = Sha256::new().chain_update(seed).chain_update(role).finalize().into();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    super::identifier(&[seed, role.as_bytes()])
 }
 
 fn hex(bytes: &[u8]) -> String {

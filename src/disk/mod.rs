@@ -9,6 +9,7 @@
 
 mod content;
 mod error;
+pub mod ext4;
 pub mod fat;
 pub mod initrd;
 pub mod machine;
@@ -16,5 +17,17 @@ pub mod table;
 pub mod uki;
 pub mod verity;
 
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
 pub use content::{Content, Sparse};
 pub use error::Error;
+
+/// Returns an identifier that is derived from these bytes (RFC 9562, version 8).
+#[must_use]
+pub fn identifier(of: &[&[u8]]) -> Uuid {
+    let hash: [u8; 32] = Sha256::digest(of.concat()).into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}

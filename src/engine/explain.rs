@@ -13,7 +13,8 @@ use super::published::published_already;
 use super::record::Record;
 use super::request::Request;
 use super::roots::Roots;
-use super::stored;
+use super::{stored, tools};
+use crate::delivery::{self, Planned, State};
 use crate::digest::Digest;
 use crate::executor::{Root, Start, known};
 use crate::job::JobContext;
@@ -22,22 +23,27 @@ use crate::plan::graph;
 use crate::plan::lock::Lock;
 use crate::plan::why::{StandsOn, Why};
 use crate::recipe::BaseKind;
-use crate::store::{Found, StepCache};
+use crate::store::{Found, StepCache, Version};
 
 /// Layers by content, the lowest first; none: it is not known yet which they will be.
 type Chain = Option<Vec<Digest>>;
+
+/// What a build would do about a recipe, and about its outputs: what is at their places, unless the
+/// image is not published.
+pub type Answer = (Explained, Vec<(Planned, Option<State>)>);
 
 /// Explains what [`bake`](super::bake) would do with these recipes and those that they stand on,
 /// each behind what it stands on.
 ///
 /// # Errors
 /// What is wrong with a recipe, its base or its lock file.
-pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explained>, Failed> {
+pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Answer>, Failed> {
     let ordered = order::order(requests)?;
     let mut all: Vec<(Explained, Roots, Chain)> = vec![];
+    let mut outputs = vec![];
     for one in &ordered {
         let request = &one.request;
-        let explained = || -> Result<_, Error> {
+        let mut explained = || -> Result<_, Error> {
             let locking = Locking::open(&request.recipe, request.lock)?;
             let below = |(path, at): (&'_ PathBuf, &usize)| (path.clone(), &all[*at]);
             let bases: BTreeMap<PathBuf, &(Explained, Roots, Chain)> =
@@ -65,6 +71,10 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explain
                 chain =
                     stored::artifact(job.store, version, platform).ok().map(|image| image.chain());
             }
+            outputs.push(match one.wanted {
+                true => states(job, &roots, already.as_ref())?,
+                false => vec![],
+            });
             let (recipe, already) =
                 (request.recipe.clone(), already.map(|one| one.manifest.digest));
             let image_of = |path: &Path| bases.get(path).map(|(below, ..)| below.image.clone());
@@ -79,7 +89,22 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Explain
         all.push(explained().map_err(|error| Failed { recipe, error })?);
     }
     known_steps(ordered.iter().zip(&all).map(|(one, (_, roots, _))| (&one.request, roots)))?;
-    Ok(all.into_iter().map(|(explained, ..)| explained).collect())
+    Ok(all.into_iter().map(|(explained, ..)| explained).zip(outputs).collect())
+}
+
+/// Looks at the places of all outputs.
+fn states(
+    job: &JobContext<'_>,
+    roots: &Roots,
+    published: Option<&Version>,
+) -> Result<Vec<(Planned, Option<State>)>, Error> {
+    let Root { recipe, recipe_path, .. } = roots.main();
+    let toolbox = tools::find(job)?.map(|version| version.manifest.digest);
+    let one = |output: Planned| {
+        let state = published.map(|version| delivery::state(job.store, &output, version, toolbox));
+        Ok((output, state.transpose()?))
+    };
+    delivery::plan(recipe, recipe_path).into_iter().map(one).collect()
 }
 
 /// What the roots of one recipe are looked up with.

@@ -9,6 +9,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::error::Error;
+use super::ext4;
 use super::filesystem::{self, Program, Tools};
 use super::flat::Flat;
 use super::options::{Format, Lost, Options};
@@ -47,7 +48,7 @@ pub(super) fn make(
 ) -> Result<(Digest, u64, Vec<Lost>), Error> {
     let copied = |source| Error::Copy { source };
     if format == Format::Disk {
-        let lost = raw_disk(image, flat, options, tools, out)?;
+        let lost = raw_disk(image, flat, options, tools, (out, spool))?;
         let mut written = out;
         written.rewind().map_err(copied)?;
         let mut reader = HashReader::new(written);
@@ -55,12 +56,8 @@ pub(super) fn make(
         let (_, digest, bytes) = reader.finish();
         return Ok((digest, bytes, lost));
     }
-    let raw = tempfile::tempfile_in(spool).map_err(|source| Error::System {
-        what: "make a temporary file in",
-        path: spool.to_owned(),
-        source,
-    })?;
-    let lost = raw_disk(image, flat, options, tools, &raw)?;
+    let raw = temporary(spool)?;
+    let lost = raw_disk(image, flat, options, tools, (&raw, spool))?;
     let size = raw.metadata().map_err(copied)?.len();
     let raw = Content::File(raw, size);
     let made = tools.run(&Program::shell(QCOW2), &mut |to| raw.copy(to).map_err(copied))?;
@@ -79,7 +76,7 @@ fn raw_disk(
     flat: &Flat,
     options: &Options,
     tools: &dyn Tools,
-    out: &File,
+    (out, spool): (&File, &Path),
 ) -> Result<Vec<Lost>, Error> {
     let architecture = match image.config.architecture.as_str() {
         "amd64" => Architecture::Amd64,
@@ -94,8 +91,7 @@ fn raw_disk(
         None => flat.bytes("usr/lib/os-release")?,
         found => found,
     };
-    let (kind, format) =
-        if disk.writable { ("ext4", Format::Ext4) } else { ("erofs", Format::Erofs) };
+    let kind = if disk.writable { "ext4" } else { "erofs" };
     let data: Vec<(String, String)> =
         disk.data.iter().map(|(mount, serial)| line(mount, serial)).collect();
     let initrd = initrd(flat, &release, kind, &data, tools)?;
@@ -107,7 +103,13 @@ fn raw_disk(
     let rest = |size: u64| size.saturating_sub(esp.next_multiple_of(ALIGN) + 2 * ALIGN);
     let of_root =
         Options { size: options.size.filter(|_| disk.writable).map(rest), ..options.clone() };
-    let (root, lost) = filesystem::made(image, flat, format, &of_root, tools)?;
+    let (root, lost) = if disk.writable {
+        let root = temporary(spool)?;
+        let (_, _, lost) = ext4::make(image, flat, &of_root, &root)?;
+        (root, lost)
+    } else {
+        filesystem::made(image, flat, Format::Erofs, &of_root, tools)?
+    };
     let root_size = root.metadata().map_err(|source| Error::Copy { source })?.len();
     let machine = Machine {
         label: label(image),
@@ -129,6 +131,12 @@ fn raw_disk(
     };
     machine::write(machine, out).map_err(|source| Error::Disk { source })?;
     Ok(lost)
+}
+
+fn temporary(spool: &Path) -> Result<File, Error> {
+    let what = "make a temporary file in";
+    let failed = |source| Error::System { what, path: spool.to_owned(), source };
+    tempfile::tempfile_in(spool).map_err(failed)
 }
 
 fn no_machine<T>(why: impl Into<String>) -> Result<T, Error> {

@@ -114,7 +114,7 @@ pub enum Error {
         least: u64,
     },
     /// A format cannot hold a file.
-    #[error("{format} cannot hold {path:?}: its name is {why}")]
+    #[error("{format} cannot hold {path:?}: {why}")]
     Unfit {
         /// The format.
         format: &'static str,

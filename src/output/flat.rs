@@ -100,6 +100,11 @@ impl Flat {
         self.merged.meta(node)
     }
 
+    /// Fills a buffer with contents, from where a node says they are.
+    pub(super) fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.contents.read_exact_at(buffer, at)
+    }
+
     /// Returns the names in a directory, symlinks on the way to it followed.
     pub(super) fn children(&self, directory: &str) -> BTreeSet<String> {
         let inside = [&self.resolved(directory.as_bytes())[..], b"/"].concat();

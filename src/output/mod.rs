@@ -8,7 +8,8 @@
 //! | `docker-archive` | tar of `manifest.json`, config and plain layers | `docker load`, podman, skopeo |
 //! | `tar` | the root file system, layers applied, sorted | tar, mkfs, any hypervisor's importer |
 //! | `dir` | the same as a directory | chroot, systemd-nspawn |
-//! | `squashfs`, `erofs`, `ext4` | the same, made by programs ([`Tools`]) | mount, virtual machines |
+//! | `ext4` | the same as a file system | mount, virtual machines |
+//! | `squashfs`, `erofs` | the same, made by programs ([`Tools`]) | mount, virtual machines |
 //! | `manifest` | its names with digests, modes, owners, as mtree(5) | `bake drift`, bsdtar, mtree |
 //!
 //! The same image is always the same bytes. Every blob is verified on its way (digest and size;
@@ -23,6 +24,7 @@ use crate::digest::HashWriter;
 mod disk;
 mod docker;
 mod error;
+mod ext4;
 mod filesystem;
 mod flat;
 mod manifest;
@@ -127,6 +129,12 @@ fn fill(
     place: &place::NewFile,
 ) -> Result<Exported, Error> {
     let (spool, out) = (place.parent(), place.file());
+    if format == Format::Ext4 {
+        let image = source::Image::open(source)?;
+        let flat = flat::Flat::read(&image, spool)?;
+        let (digest, bytes, lost) = ext4::make(&image, &flat, options, out)?;
+        return Ok(Exported { bytes, digest: Some(digest), lost });
+    }
     let Some(program) = format.program() else {
         let mut out = HashWriter::new(out);
         write_to(source, format, &mut out, spool)?;

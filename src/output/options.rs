@@ -77,7 +77,6 @@ impl Format {
         match self {
             Self::Squashfs => Some("sqfstar"),
             Self::Erofs | Self::Disk | Self::Qcow2 => Some("mkfs.erofs"),
-            Self::Ext4 => Some("mke2fs"),
             _ => None,
         }
     }

@@ -18,8 +18,7 @@ struct Known {
     package: &'static str,
 }
 
-const PROGRAMS: [Known; 3] = [
-    Known { name: "mke2fs", ask: "-V", least: (1, 47, 1), package: "e2fsprogs" },
+const PROGRAMS: [Known; 2] = [
     Known { name: "mkfs.erofs", ask: "--version", least: (1, 8, 0), package: "erofs-utils" },
     Known { name: "sqfstar", ask: "-version", least: (4, 6, 0), package: "squashfs-tools" },
 ];

@@ -7,7 +7,7 @@ use std::path::Path;
 use bake::digest::Digest;
 use serde_json::Value;
 
-use crate::lab::{Lab, Run};
+use crate::lab::{Lab, Run, good};
 use crate::tier;
 
 /// A recipe that runs nothing, with these tables behind it.
@@ -150,6 +150,42 @@ fn what_is_missing_or_changed_is_made_again_of_the_published_image() {
 }
 
 #[test]
+fn explain_says_what_is_at_the_places_of_outputs() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = lab(&recipe("1", ALL));
+    let states = || -> Vec<String> {
+        let explained = good(lab.bake(["explain", "--json", "web.toml"]));
+        let object = &explained.objects("explained")[0];
+        let outputs = object["outputs"].as_array().expect("a list").iter();
+        outputs.map(|one| one["outcome"].as_str().expect("a word").to_owned()).collect()
+    };
+    assert_eq!(states(), ["made"; 6]);
+    good(lab.bake(["build", "web.toml"]));
+    assert_eq!(states(), ["there"; 6]);
+    fs::remove_dir_all(lab.path("out/layout")).expect("there");
+    fs::remove_file(lab.path("out/web.tar")).expect("there");
+    fs::write(lab.path("out/root/etc/motd"), "2").expect("our own file");
+    fs::remove_file(lab.path("out/web.mtree")).expect("there");
+    fs::create_dir(lab.path("out/web.mtree")).expect("our own directory");
+    assert_eq!(states(), ["gone", "there", "there", "gone", "other", "other"]);
+    let before = tree(&lab.path("out"));
+    let text = good(lab.bake(["explain", "web.toml"])).out;
+    for row in ["OUTPUT", "out/layout", "is made again", "something else is there"] {
+        assert!(text.contains(row), "{row}: {text}");
+    }
+    assert_eq!(tree(&lab.path("out")), before);
+    // An output that the recipe did not have.
+    let more = format!("{ALL}[[output]]\nformat = \"tar\"\npath = \"out/new.tar\"\n");
+    lab.write("web.toml", &recipe("1", &more));
+    assert_eq!(states()[6], "made");
+    // Of a version that is not there all is made.
+    lab.write("web.toml", &recipe("2", ALL));
+    assert_eq!(states(), ["made"; 6]);
+}
+
+#[test]
 fn an_output_of_another_version_is_replaced() {
     if !tier::sandbox() {
         return;
@@ -271,65 +307,45 @@ fn mistakes_are_found_before_anything_runs() {
     given("tar=out/dir", &["<command line>", "out/dir is a directory"]);
 }
 
-/// Kills in one run of the test, unless `BAKE_KILLS` says otherwise.
-const KILLS: u32 = 40;
+/// Runs `bake build web.toml` with a file system of its own on `out/`, in a mount namespace that
+/// takes it along when it ends; what is printed is what lies in `out/` then.
+fn build_on(lab: &Lab, options: &str) -> Run {
+    let script = format!(
+        "mount -t tmpfs -o {options} none out && \"$0\" build web.toml >&2; code=$?
+        find out -type f -o -type l | sort; exit $code"
+    );
+    let bake = env!("CARGO_BIN_EXE_bake");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    crate::lab::run(
+        std::process::Command::new("unshare")
+            .args(["-m", "sh", "-c", &script, bake])
+            .current_dir(lab.path(""))
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", lab.path("home"))
+            .env("BAKE_STORE", lab.path("store")),
+    )
+}
 
-#[test]
-fn killed_at_any_moment_all_outputs_are_of_one_version() {
-    if !tier::sandbox() {
-        return;
+/// Two outputs, the second of them on a disk that is full at so many bytes.
+fn full_disk(lab: &Lab, format: &str, size: &str) {
+    let (step, first) = ("[[step]]\nrun = \"seq 100000 > /numbers\"\n", "first.tar");
+    let output = |format: &str, path: &str| {
+        format!("[[output]]\nformat = \"{format}\"\npath = \"{path}\"\n")
+    };
+    let text = format!("{step}{}{}", output("tar", first), output(format, "out/x"));
+    lab.write("web.toml", &recipe("1", &text).replace("scratch = true", "path = \"root\""));
+    let run = build_on(lab, &format!("size={size}"));
+    let case = format!("{format} on {size}");
+    assert_eq!(run.code, 1, "{case}: {}{}", run.out, run.err);
+    for word in ["cannot make the output out/x", "web.toml:", "nothing was published"] {
+        assert!(run.err.contains(word), "{case}: {}", run.err);
     }
-    let lab = lab(&recipe("0", ALL));
-    let begun = std::time::Instant::now();
-    assert_eq!(lab.bake(["build", "web.toml"]).code, 0);
-    let takes = begun.elapsed();
-    let asked = std::env::var("BAKE_KILLS").ok();
-    let kills = asked.map_or(KILLS, |text| text.parse().expect("BAKE_KILLS is a number"));
-    let mut last = "0".to_owned();
-    let mut published = 0;
-    for n in 1..=kills {
-        lab.write("web.toml", &recipe(&n.to_string(), ALL));
-        let mut command = lab.command(["build", "-q", "web.toml"]);
-        let quiet = std::process::Stdio::null;
-        let mut child = command.stdout(quiet()).stderr(quiet()).spawn().expect("bake starts");
-        // Moments, not synchronisation: wherever the kill falls, the same must hold.
-        std::thread::sleep(takes.mul_f64(f64::from(n) / f64::from(kills) * 1.2));
-        child.kill().expect("our own child");
-        child.wait().expect("our own child");
-        // The next writer goes on or goes back, whatever it wants itself.
-        let next = lab.bake(["gc"]);
-        assert_eq!(next.code, 0, "after kill {n}: {}", next.err);
-        let list = lab.bake(["list", "--json"]).out;
-        if list.contains(&format!("\"version\":\"{n}\"")) {
-            last = n.to_string();
-            published += 1;
-        }
-        let motd = fs::read_to_string(lab.path("out/root/etc/motd")).expect("readable");
-        assert_eq!(motd, last, "after kill {n}");
-        let index = fs::read_to_string(lab.path("out/layout/index.json")).expect("readable");
-        assert!(index.contains(&format!("\"web:{last}\"")), "after kill {n}: {index}");
-        for file in ["web.tar", "web.mtree", "web.docker.tar"] {
-            let bytes = fs::read(lab.path("out").join(file)).expect("readable");
-            // The content of the one file, its digest, the name of the image.
-            let digest = Digest::of(&last).hex();
-            let marks = [format!("\"web:{last}\""), digest, format!("{last}\0\0\0")];
-            let holds =
-                |mark: &String| bytes.windows(mark.len()).any(|some| some == mark.as_bytes());
-            assert!(marks.iter().any(holds), "after kill {n}: {file} is not of {last}");
-        }
-        let waiting = tree(&lab.path("out"));
-        assert!(
-            waiting.iter().all(|(name, _)| !name.contains(".bake-output")),
-            "after kill {n}: {waiting:?}"
-        );
-    }
-    assert!(published < kills, "no kill fell into a build");
-    lab.write("web.toml", &recipe("last", ALL));
-    let run = lab.bake(["build", "web.toml"]);
-    assert_eq!(run.code, 0, "{}", run.err);
-    let left = tree(&lab.path("out"));
-    assert!(left.iter().all(|(name, _)| !name.contains(".bake-")), "{left:?}");
-    assert_eq!(lab.bake(["verify"]).code, 0);
+    assert_eq!(run.out, "", "{case}: something is left");
+    assert!(!lab.path("first.tar").exists(), "{case}");
+    assert!(!lab.bake(["list"]).out.contains("web"), "{case}");
+    assert!(!lab.path("web.lock").exists(), "{case}");
+    assert!(lab.scratch().is_empty(), "{case}: {:?}", lab.scratch());
 }
 
 #[test]
@@ -337,38 +353,93 @@ fn root_a_full_disk_under_any_output_publishes_nothing() {
     if !tier::root() || !tier::sandbox() || !tier::tool("unshare") {
         return;
     }
-    let step = "[[step]]\nrun = \"seq 100000 > /numbers\"\n";
-    for format in ["oci", "oci-archive", "docker-archive", "tar", "dir", "manifest"] {
-        let lab = lab("");
-        lab.tiny_root();
-        let output = format!(
-            "{step}[[output]]\nformat = \"tar\"\npath = \"first.tar\"\n\
-                [[output]]\nformat = \"{format}\"\npath = \"out/x\"\n"
-        );
-        let text = recipe("1", &output).replace("scratch = true", "path = \"root\"");
-        lab.write("web.toml", &text);
-        // In a mount namespace of its own: nothing is left behind.
-        let script = "mount -t tmpfs -o size=4k none out && \"$0\" build web.toml; code=$?
-            ls -A out; exit $code";
-        let bake = env!("CARGO_BIN_EXE_bake");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let run = crate::lab::run(
-            std::process::Command::new("unshare")
-                .args(["-m", "sh", "-c", script, bake])
-                .current_dir(lab.path(""))
-                .env_clear()
-                .env("PATH", path)
-                .env("HOME", lab.path("home"))
-                .env("BAKE_STORE", lab.path("store")),
-        );
-        assert_eq!(run.code, 1, "{format}: {}{}", run.out, run.err);
-        for word in ["cannot make the output out/x", "web.toml:", "nothing was published"] {
-            assert!(run.err.contains(word), "{format}: {}", run.err);
-        }
-        assert_eq!(run.out, "", "{format}: something is left");
-        assert!(!lab.path("first.tar").exists(), "{format}");
-        assert!(!lab.bake(["list"]).out.contains("web"), "{format}");
-        assert!(!lab.path("web.lock").exists(), "{format}");
-        assert!(lab.scratch().is_empty(), "{format}: {:?}", lab.scratch());
+    let lab = lab("");
+    lab.tiny_root();
+    // Where what waits for its turn has no room, and where that is all that has.
+    for format in ["oci", "oci-archive", "docker-archive", "tar", "dir", "manifest", "ext4"] {
+        full_disk(&lab, format, "4k");
     }
+    for format in ["tar", "ext4", "dir", "docker-archive"] {
+        full_disk(&lab, format, "3m");
+    }
+}
+
+#[test]
+fn root_net_a_full_disk_under_a_file_system_publishes_nothing() {
+    if !tier::root() || !tier::sandbox() || !tier::tool("unshare") {
+        return;
+    }
+    let lab = lab("");
+    lab.tiny_root();
+    // The programs are there, so that nothing but the disk can fail.
+    lab.write("first.toml", &recipe("1", "").replace("\"web\"", "\"first\""));
+    good(lab.bake(["build", "--output", "erofs=out/first", "first.toml"]));
+    for (format, size) in [("erofs", "4k"), ("erofs", "3m"), ("squashfs", "4k"), ("squashfs", "3m")]
+    {
+        full_disk(&lab, format, size);
+    }
+}
+
+#[test]
+fn root_an_output_goes_to_another_file_system_unless_that_is_read_only() {
+    if !tier::root() || !tier::sandbox() || !tier::tool("unshare") {
+        return;
+    }
+    let text = recipe("1", &ALL.replace("owners = \"dropped\"\n", ""));
+    let lab = lab(&text);
+    let refused = build_on(&lab, "ro");
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    for word in ["cannot write into the directory out", "Read-only file system", "web.toml:"] {
+        assert!(refused.err.contains(word), "{}", refused.err);
+    }
+    assert!(!lab.bake(["list"]).out.contains("web"));
+    let made = good(build_on(&lab, "size=64m"));
+    for name in ["out/layout/index.json", "out/root/etc/motd", "out/web.mtree", "out/web.tar"] {
+        assert!(made.out.lines().any(|line| line == name), "{name}: {}", made.out);
+    }
+    assert!(!made.out.contains(".bake-"), "{}", made.out);
+    // That file system is gone: what was made there is made again.
+    good(lab.bake(["build", "web.toml"]));
+    assert_eq!(fs::read_to_string(lab.path("out/root/etc/motd")).expect("readable"), "1");
+}
+
+/// A symlink is what is replaced, never what it leads to.
+#[test]
+fn an_output_replaces_a_symlink_wherever_that_leads() {
+    use std::os::unix::fs::symlink;
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = lab(&recipe("1", ALL));
+    lab.write("mine", "mine");
+    let out = lab.path("out");
+    symlink(lab.path("mine"), out.join("web.tar")).expect("our own symlink");
+    symlink(lab.path("nowhere"), out.join("web.mtree")).expect("our own symlink");
+    good(lab.bake(["build", "web.toml"]));
+    assert_eq!(fs::read_to_string(lab.path("mine")).expect("readable"), "mine");
+    assert!(!lab.path("nowhere").exists());
+    for name in ["web.tar", "web.mtree"] {
+        assert!(fs::symlink_metadata(out.join(name)).expect("there").is_file(), "{name}");
+    }
+    // A directory through a symlink is that directory; one that leads nowhere is none.
+    fs::create_dir(lab.path("real")).expect("our own directory");
+    symlink("real", lab.path("also")).expect("our own symlink");
+    symlink("nowhere", lab.path("broken")).expect("our own symlink");
+    let output = |path: &str| format!("tar={path}");
+    good(lab.bake(["build", "--output", &output("also/x.tar"), "web.toml"]));
+    assert!(lab.path("real/x.tar").is_file());
+    let twice = [&output("also/x.tar"), &output("real/x.tar")];
+    check_fails(
+        &lab,
+        &["--output", twice[0], "--output", twice[1], "web.toml"],
+        2,
+        &["two outputs"],
+    );
+    let broken = output("broken/x.tar");
+    check_fails(&lab, &["--output", &broken, "web.toml"], 2, &["missing the directory broken"]);
+    // A directory that is replaced is bake's own, not what a symlink leads to.
+    fs::remove_dir_all(out.join("layout")).expect("there");
+    symlink(lab.path("real"), out.join("layout")).expect("our own symlink");
+    check_fails(&lab, &["web.toml"], 2, &["out/layout is not a directory"]);
+    assert!(lab.path("real/x.tar").is_file());
 }

@@ -133,3 +133,46 @@ fn every_shell_gets_completions() {
         assert!(printed.out.contains("bake") && printed.out.contains("debian-mirror"), "{shell}");
     }
 }
+
+/// The commands in the code of the documentation, without what follows a pipe or a comment.
+fn documented() -> Vec<(String, String)> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let below = ["docs", "examples"].map(|dir| walkdir::WalkDir::new(top.join(dir)));
+    let below = below.into_iter().flatten().map(|entry| entry.expect("readable").into_path());
+    let mut found = vec![];
+    for path in below.chain([top.join("README.md")]) {
+        if path.extension() != Some("md".as_ref()) {
+            continue;
+        }
+        let mut fenced = false;
+        for line in fs::read_to_string(&path).expect("our own file").lines() {
+            fenced ^= line.starts_with("```");
+            let command = line.trim_start().trim_start_matches("$ ");
+            if !command.starts_with("bake ") || !(fenced || line.starts_with("    ")) {
+                continue;
+            }
+            let end = [" #", " |", " >", " &", "  "].into_iter();
+            let end = end.filter_map(|end| command.find(end)).min().unwrap_or(command.len());
+            found.push((path.display().to_string(), command[..end].to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn commands_in_the_documentation_are_understood() {
+    let lab = Lab::new();
+    let all = documented();
+    assert!(all.len() > 60, "only {}", all.len());
+    for (path, command) in all {
+        // What is not meant word for word, and what hands all that follows to a program.
+        let meant = !command.contains(['$', '…', '\'', '"']) && !command.contains(" FORMAT");
+        if !meant || command.starts_with("bake run ") {
+            continue;
+        }
+        // Whatever is before `--help` has to be understood.
+        let args: Vec<&str> = command.split(' ').skip(1).chain(["--help"]).collect();
+        let printed = bake(&lab, &args);
+        assert_eq!(printed.code, 0, "{path}: {command}: {}", printed.err);
+    }
+}

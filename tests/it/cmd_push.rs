@@ -12,25 +12,9 @@ use bake::image::MEDIA_MANIFEST;
 use serde_json::Value;
 
 use crate::cmd_serve::publish;
-use crate::lab::{Lab, Run, run};
+use crate::lab::{Lab, good, kills, run};
 use crate::registry_lab::{Fake, Manners, Reply, manifest};
 use crate::tier;
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-    run
-}
-
-/// The objects of a type that `--json` printed.
-fn objects(run: &Run, kind: &str) -> Vec<Value> {
-    let lines = run.out.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-    lines.filter(|value: &Value| value["type"] == kind).collect()
-}
-
-fn digest_of(lab: &Lab, image: &str) -> String {
-    let shown = good(lab.bake(["show", "--json", image]));
-    objects(&shown, "show")[0]["digest"].as_str().expect("a digest").to_owned()
-}
 
 #[test]
 fn a_version_is_pushed_under_its_own_tag_or_another() {
@@ -40,7 +24,7 @@ fn a_version_is_pushed_under_its_own_tag_or_another() {
     good(lab.bake(["promote", "team/web:1", "production"]));
     let to = format!("{}/web", fake.address);
     let pushed = good(lab.bake(["push", "team/web:1", &to]));
-    let digest = digest_of(&lab, "team/web:1");
+    let digest = lab.digest("team/web:1");
     assert_eq!(pushed.out, format!("{to}:1 {digest}\n"));
     // A channel pushes what it points at.
     good(lab.bake(["push", "team/web@production", &format!("{to}:production")]));
@@ -48,7 +32,7 @@ fn a_version_is_pushed_under_its_own_tag_or_another() {
     assert_eq!(tags.keys().collect::<Vec<_>>(), ["1", "production"]);
     assert_eq!(tags["production"].to_string(), digest);
     let again = good(lab.bake(["push", "--json", "team/web:1", &to]));
-    let object = &objects(&again, "pushed")[0];
+    let object = &again.objects("pushed")[0];
     assert_eq!(
         (&object["already"], &object["sent"], &object["tag"], &object["to"]),
         (&Value::Bool(true), &0.into(), &"1".into(), &to.as_str().into())
@@ -59,8 +43,8 @@ fn a_version_is_pushed_under_its_own_tag_or_another() {
     assert!(taken.err.contains("--move-tag"), "{}", taken.err);
     assert_eq!(fake.tags("web")["1"].to_string(), digest);
     let moved = good(lab.bake(["push", "--json", "--move-tag", "team/web:2", &format!("{to}:1")]));
-    assert_eq!(objects(&moved, "pushed")[0]["was"], digest);
-    assert_eq!(fake.tags("web")["1"].to_string(), digest_of(&lab, "team/web:2"));
+    assert_eq!(moved.objects("pushed")[0]["was"], digest);
+    assert_eq!(fake.tags("web")["1"].to_string(), lab.digest("team/web:2"));
 }
 
 #[test]
@@ -94,7 +78,7 @@ fn what_was_pushed_elsewhere_is_mounted() {
     good(lab.bake(["push", "web:1", &format!("{}/web", fake.address)]));
     fake.forget_seen();
     let pushed = good(lab.bake(["push", "--json", "api:1", &format!("{}/api", fake.address)]));
-    let object = &objects(&pushed, "pushed")[0];
+    let object = &pushed.objects("pushed")[0];
     assert_eq!((&object["mounted"], &object["sent"]), (&2.into(), &0.into()), "{object}");
     assert_eq!(fake.count("PATCH", ""), 0);
 }
@@ -114,7 +98,7 @@ fn a_push_that_fails_says_what_is_left_and_can_be_done_again() {
         assert!(failed.err.contains(part), "{}", failed.err);
     }
     let failed = lab.bake(["push", "--json", "web:1", &to]);
-    assert_eq!(objects(&failed, "failed")[0]["kind"], "network");
+    assert_eq!(failed.objects("failed")[0]["kind"], "network");
     fake.manners().before = None;
     good(lab.bake(["push", "web:1", &to]));
     let refused = lab.bake(["push", "web:1", "localhost:1/web"]);
@@ -127,8 +111,8 @@ fn a_push_that_fails_says_what_is_left_and_can_be_done_again() {
 fn a_push_that_is_killed_leaves_the_tag_old_or_new() {
     let (lab, fake) = (Lab::new(), Fake::start());
     let image = publish(&lab, "web:1");
-    let new: Digest = digest_of(&lab, "web:1").parse().expect("a digest");
-    let kills = std::env::var("BAKE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12_u32);
+    let new: Digest = lab.digest("web:1").parse().expect("a digest");
+    let kills = kills(12);
     // As long as one lasts that sends everything.
     let before = Instant::now();
     good(run(&mut lab.command(["push", "web:1", &format!("{}/first", fake.address)])));
@@ -217,8 +201,8 @@ fn a_baked_image_is_pushed_with_what_its_tests_gave() {
     lab.write("web.toml", &recipe("1", "one"));
     let to = format!("{}/web", fake.address);
     let built = good(lab.bake(["build", "--json", "web.toml", "--push", &to]));
-    let digest = digest_of(&lab, "web:1");
-    assert_eq!(objects(&built, "pushed")[0]["digest"], digest.as_str());
+    let digest = lab.digest("web:1");
+    assert_eq!(built.objects("pushed")[0]["digest"], digest.as_str());
     assert_eq!(fake.tags("web")["1"].to_string(), digest);
     // What its tests gave speaks about it; the list of tests stays here.
     let content = fake.content();
@@ -235,7 +219,7 @@ fn a_baked_image_is_pushed_with_what_its_tests_gave() {
     drop(content);
     // Built again, it is there already.
     let again = good(lab.bake(["build", "--json", "web.toml", "--push", &to]));
-    assert_eq!(objects(&again, "pushed")[0]["already"], true);
+    assert_eq!(again.objects("pushed")[0]["already"], true);
     // A registry that fails takes nothing away.
     *fake.manners() = Manners {
         before: Some(Box::new(|seen| (seen.method == "PUT").then(|| Reply::new(403)))),
@@ -271,8 +255,8 @@ fn a_recipe_says_where_its_image_is_pushed() {
     };
     lab.write("web.toml", &recipe("one"));
     let built = good(lab.bake(["build", "--json", "web.toml"]));
-    let digest = digest_of(&lab, "web:1");
-    let to: Vec<_> = objects(&built, "pushed").into_iter().map(|one| one["to"].clone()).collect();
+    let digest = lab.digest("web:1");
+    let to: Vec<_> = built.objects("pushed").into_iter().map(|one| one["to"].clone()).collect();
     assert_eq!(to, [format!("{}/web", fake.address), format!("{}/team/web", fake.address)]);
     assert_eq!(fake.tags("web")["1"].to_string(), digest);
     assert_eq!(fake.tags("team/web")["stable"].to_string(), digest);
@@ -288,7 +272,7 @@ fn a_recipe_says_where_its_image_is_pushed() {
     assert_eq!(moved.code, 1, "{}", moved.err);
     assert!(moved.err.contains("web:2 is published here"), "{}", moved.err);
     good(lab.bake(["build", "web.toml", "--set-version", "2", "--move-tag"]));
-    assert_eq!(fake.tags("team/web")["stable"].to_string(), digest_of(&lab, "web:2"));
+    assert_eq!(fake.tags("team/web")["stable"].to_string(), lab.digest("web:2"));
 }
 
 /// Debian's registry (package docker-registry), with TLS and a password.
@@ -388,7 +372,7 @@ fn tools_debians_registry_takes_what_is_pushed_and_others_read_it() {
     assert_eq!(strange.code, 1, "{}", strange.err);
     assert!(strange.err.contains("--registry-ca"), "{}", strange.err);
     let failed = push(&[]);
-    let object = &objects(&failed, "failed")[0];
+    let object = &failed.objects("failed")[0];
     assert!(object["message"].as_str().unwrap().contains("asks for credentials"), "{object}");
     let auths = |word: &str| {
         let auths = serde_json::json!({ "auths": { host.clone(): {
@@ -398,15 +382,15 @@ fn tools_debians_registry_takes_what_is_pushed_and_others_read_it() {
     };
     auths("hunter3");
     let failed = push(&[]);
-    let object = &objects(&failed, "failed")[0];
+    let object = &failed.objects("failed")[0];
     assert!(object["message"].as_str().unwrap().contains("does not accept"), "{object}");
     assert!(!failed.out.contains("hunter3"), "{}", failed.out);
     auths("hunter2");
     let pushed = good(push(&[]));
-    let object = &objects(&pushed, "pushed")[0];
-    let digest = digest_of(&lab, "team/web:1");
+    let object = &pushed.objects("pushed")[0];
+    let digest = lab.digest("team/web:1");
     assert_eq!((&object["digest"], &object["sent"]), (&digest.as_str().into(), &2.into()));
-    assert_eq!(objects(&good(push(&[])), "pushed")[0]["already"], true);
+    assert_eq!(good(push(&[])).objects("pushed")[0]["already"], true);
     // Another repository takes it from there.
     let other = format!("{host}/other");
     let mounted = good(run(lab
@@ -414,7 +398,7 @@ fn tools_debians_registry_takes_what_is_pushed_and_others_read_it() {
         .arg("--registry-ca")
         .arg(&ca)
         .env("DOCKER_CONFIG", lab.path("docker"))));
-    assert_eq!(objects(&mounted, "pushed")[0]["mounted"], 2, "{}", mounted.out);
+    assert_eq!(mounted.objects("pushed")[0]["mounted"], 2, "{}", mounted.out);
 
     // Others read it: the very bytes.
     let certs = dir.join("certs");
@@ -441,7 +425,7 @@ fn tools_debians_registry_takes_what_is_pushed_and_others_read_it() {
     let pulled = good(with(&["pull", &format!("{host}/theirs:1"), "theirs:1"]));
     assert!(pulled.out.contains(&digest), "{}", pulled.out);
     let again = good(with(&["push", "--json", "theirs:1", &format!("{host}/theirs")]));
-    assert_eq!(objects(&again, "pushed")[0]["already"], true);
+    assert_eq!(again.objects("pushed")[0]["already"], true);
 }
 
 #[test]

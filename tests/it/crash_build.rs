@@ -5,18 +5,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, kills};
 use crate::tier;
 
 /// Kills in one run of the test, unless `BAKE_KILLS` says otherwise; spread evenly over the time a
 /// build takes.
 const KILLS: u32 = 60;
-
-fn kills() -> u32 {
-    let asked =
-        std::env::var("BAKE_KILLS").ok().map(|text| text.parse().expect("BAKE_KILLS is a number"));
-    asked.unwrap_or(KILLS)
-}
 
 /// Mounts on, or of, anything in this lab.
 pub(crate) fn mounts(lab: &Lab) -> Vec<String> {
@@ -63,7 +57,7 @@ fn a_killed_build_leaves_nothing() {
     let takes = start.elapsed();
     assert_eq!(whole.code, 0, "{}", whole.err);
     let mut published = 0;
-    let kills = kills();
+    let kills = kills(KILLS);
     for n in 0..kills {
         let version = format!("2.{n}");
         lab.write("tiny.toml", &recipe(&version));

@@ -10,14 +10,9 @@ use bake::image::{Descriptor, Index, MEDIA_INDEX, Platform};
 use bake::store::{Store, Version};
 
 use crate::cmd_serve::{Server, publish};
-use crate::lab::{Lab, Run, run};
+use crate::lab::{Lab, good, run};
 use crate::store_lab::{Parts, reference};
 use crate::tier;
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-    run
-}
 
 fn example(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(path)
@@ -114,12 +109,6 @@ fn skopeo(lab: &Lab, address: &str, image: &str, digest: &str) {
     assert!(index.contains(digest), "{address}: {index}");
 }
 
-fn digest(lab: &Lab, image: &str) -> String {
-    let shown = good(lab.bake(["show", "--json", image]));
-    let line: serde_json::Value = serde_json::from_str(shown.out.trim()).expect("JSON");
-    line["digest"].as_str().expect("a digest").to_owned()
-}
-
 /// A tiny image `web:VERSION` that says which it is.
 fn bake(lab: &Lab, version: &str) {
     let text = format!(
@@ -141,7 +130,7 @@ fn root_tools_skopeo_pulls_from_web_servers() {
     publish(&lab, "team/web:1");
     good(lab.bake(["promote", "team/web:1", "production"]));
     good(lab.bake(["export", "--format", "registry", "--output", "site"]));
-    let digest = digest(&lab, "team/web:1");
+    let digest = lab.digest("team/web:1");
     let rule = |server: &str| format!("{}/{server}.conf", lab.path("site").display());
     let (nginx, at) = nginx(&lab, "site", &format!("include {};", rule("nginx")));
     skopeo(&lab, &at, "team/web:1", &digest);
@@ -216,7 +205,7 @@ fn root_tools_podman_pulls_and_loads() {
     let name = format!("{}/web:production", server.address);
     podman(&["pull", "--tls-verify=false", &name]);
     let found = podman(&["image", "inspect", "--format", "{{.Digest}} {{.Config.Cmd}}", &name]);
-    let digest = digest(&lab, "web:1.0.0");
+    let digest = lab.digest("web:1.0.0");
     assert_eq!(found.out.trim(), format!("{digest} [/bin/cat /etc/version]"));
     // What `docker load` takes.
     good(lab.bake(["export", "web:1.0.0", "--format", "docker-archive", "--output", "web.tar"]));
@@ -262,7 +251,7 @@ fn root_tools_docker_loads_pulls_and_asks_for_health() {
     let server = Server::start(&lab);
     let name = format!("{}/web:1.0.0", server.address);
     let pulled = good(docker(&["pull", &name]));
-    assert!(pulled.out.contains(&digest(&lab, "web:1.0.0")), "{}", pulled.out);
+    assert!(pulled.out.contains(&lab.digest("web:1.0.0")), "{}", pulled.out);
 }
 
 #[test]
@@ -288,7 +277,7 @@ fn root_tools_containerd_pulls_and_runs() {
     daemon.wait(|| ctr(&["version"]).code == 0);
     let name = format!("{}/web:production", server.address);
     good(ctr(&["images", "pull", "--plain-http", "--snapshotter", "native", &name]));
-    let digest = digest(&lab, "web:1.0.0");
+    let digest = lab.digest("web:1.0.0");
     assert!(good(ctr(&["images", "list"])).out.contains(&digest));
     let ran = good(ctr(&["run", "--rm", "--snapshotter", "native", &name, "web"]));
     assert_eq!(ran.out, "1.0.0\n");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bake::digest::Digest;
+use serde_json::Value;
 
 /// A temporary directory with a store and recipes.
 pub(crate) struct Lab {
@@ -69,6 +70,12 @@ impl Lab {
         run(&mut self.command(args))
     }
 
+    /// The digest of a published image.
+    pub(crate) fn digest(&self, image: &str) -> String {
+        let shown = good(self.bake(["show", "--json", image]));
+        shown.objects("show")[0]["digest"].as_str().expect("a digest").to_owned()
+    }
+
     /// Names everything that makes up the published images: the layout files, the index, every
     /// blob.
     pub(crate) fn images_hash(&self) -> Digest {
@@ -102,6 +109,26 @@ impl Lab {
             .filter(|path| !path.ends_with("lock"))
             .collect()
     }
+}
+
+impl Run {
+    /// The objects of a type that `--json` printed.
+    pub(crate) fn objects(&self, kind: &str) -> Vec<Value> {
+        let lines = self.out.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        lines.filter(|value: &Value| value["type"] == kind).collect()
+    }
+}
+
+/// Makes sure that it did what it was to do.
+pub(crate) fn good(run: Run) -> Run {
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    run
+}
+
+/// How often a test kills: as often as `BAKE_KILLS` says, else so often.
+pub(crate) fn kills(usual: u32) -> u32 {
+    let asked = std::env::var("BAKE_KILLS").ok();
+    asked.map_or(usual, |text| text.parse().expect("BAKE_KILLS is a number"))
 }
 
 /// Runs a command to its end.

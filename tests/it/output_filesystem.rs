@@ -21,28 +21,31 @@ fn meta(mode: u32, uid: u32, gid: u32, mtime: i64) -> Metadata {
     Metadata { mode, uid, gid, mtime, ..Metadata::default() }
 }
 
-/// A root with everything that a file system may lose; with `lost`, also what ext4 does lose.
-fn root(path: &Path, lost: bool) {
+/// A root with everything that a file system may lose; with `lost`, also what squashfs does lose.
+/// `high`: also of owners beyond those that an ordinary user has.
+fn root(path: &Path, lost: bool, high: bool) {
     let mut tar = Builder::keeping_times(fs::File::create(path).expect("our own file"));
     let old = 981_173_106;
     let capable = with(meta(0o755, 0, 0, old + 2), b"security.capability", &CAPABILITY);
     tar.dir(b"", &meta(0o755, 0, 0, old + 7)).expect("a directory");
     // In the order of names.
+    let plain = meta(0o644, 0, 0, old);
+    let noted = with(with(plain.clone(), b"user.note", b"here"), b"user.long", &[b'v'; 600]);
     let mut files = vec![
-        ("big".to_owned(), meta(0o644, 0, 0, old), vec![7; 3 << 20]),
-        ("capable".to_owned(), capable, b"x".to_vec()),
-        ("empty".to_owned(), meta(0o640, 1000, 60_000, old + 1), vec![]),
-        ("l".repeat(200), meta(0o600, 0, 0, old + 5), b"long".to_vec()),
-        ("setuid".to_owned(), meta(0o4755, 0, 8, old + 3), b"s".to_vec()),
-        ("sparse".to_owned(), meta(0o644, 0, 0, old + 6), vec![0; 2 << 20]),
+        (b"big".to_vec(), plain.clone(), vec![7; 3 << 20]),
+        (b"capable".to_vec(), capable, b"x".to_vec()),
+        (b"empty".to_vec(), meta(0o640, 1000, 60_000, old + 1), vec![]),
+        (vec![b'l'; 200], meta(0o600, 0, 0, old + 5), b"long".to_vec()),
+        (b"noted".to_vec(), noted, b"n".to_vec()),
+        (b"setuid".to_vec(), meta(0o4755, 0, 8, old + 3), b"s".to_vec()),
+        (b"sparse".to_vec(), meta(0o644, 0, 0, old + 6), vec![0; 2 << 20]),
     ];
     if lost {
-        let noted = with(meta(0o644, 0, 0, old), b"user.note", b"here");
-        files.insert(4, ("noted".to_owned(), noted, b"n".to_vec()));
+        files.insert(5, (b"past".to_vec(), meta(0o644, 0, 0, -1), b"p".to_vec()));
+        files.insert(7, (b"shared".to_vec(), with(plain, ACL, &acl()), b"s".to_vec()));
     }
     for (name, meta, bytes) in &files {
-        let size = bytes.len() as u64;
-        tar.file(name.as_bytes(), meta, size, &mut &bytes[..]).expect("a file");
+        tar.file(name, meta, bytes.len() as u64, &mut &bytes[..]).expect("a file");
     }
     tar.dir(b"tmp", &meta(0o1777, 0, 0, old + 8)).expect("a directory");
     tar.dir(b"tmp/deep", &meta(0o700, 33, 33, old + 9)).expect("a directory");
@@ -51,8 +54,20 @@ fn root(path: &Path, lost: bool) {
     let target = format!("../{}", "t".repeat(150));
     tar.symlink(b"tmp/link", &meta(0o777, 5, 6, old + 10), target.as_bytes()).expect("a symlink");
     tar.symlink(b"tmp/short", &meta(0o777, 0, 0, old + 11), b"x").expect("a symlink");
-    tar.file("é".as_bytes(), &meta(0o644, 0, 0, old + 4), 1, &mut &b"u"[..]).expect("a file");
+    let owners = if high { (4_000_000, 70_000) } else { (33, 34) };
+    let owned = meta(0o644, owners.0, owners.1, old + 4);
+    tar.file("é".as_bytes(), &owned, 1, &mut &b"u"[..]).expect("a file");
+    tar.file(b"\xff", &meta(0o644, 0, 0, old), 1, &mut &b"u"[..]).expect("a file");
     tar.finish().expect("a tar");
+}
+
+const ACL: &[u8] = b"system.posix_acl_access";
+
+/// An access control list: of the owner, the user 33, the group, all of them, and others.
+fn acl() -> Vec<u8> {
+    let one = |tag: u8, id: u32| [&[tag, 0, 4, 0][..], &id.to_le_bytes()].concat();
+    let all = [(1, !0), (2, 33), (4, !0), (16, !0), (32, !0)].map(|(tag, id)| one(tag, id));
+    [&[2, 0, 0, 0][..], &all.concat()].concat()
 }
 
 fn with(mut meta: Metadata, name: &[u8], value: &[u8]) -> Metadata {
@@ -72,6 +87,21 @@ label = "root"
 [[output]]
 format = "squashfs"
 path = "out/squashfs"
+[[output]]
+format = "oci"
+path = "out/oci"
+[[output]]
+format = "oci-archive"
+path = "out/oci.tar"
+[[output]]
+format = "docker-archive"
+path = "out/docker.tar"
+[[output]]
+format = "tar"
+path = "out/tar"
+[[output]]
+format = "manifest"
+path = "out/mtree"
 "#;
 
 fn recipe(more: &str) -> String {
@@ -82,14 +112,25 @@ fn recipe(more: &str) -> String {
 fn lab(lost: bool, text: &str) -> Lab {
     let lab = Lab::new();
     fs::create_dir(lab.path("out")).expect("our own directory");
-    root(&lab.path("root.tar"), lost);
+    root(&lab.path("root.tar"), lost, false);
     lab.write("web.toml", text);
     lab
 }
 
 fn digests(lab: &Lab) -> Vec<Digest> {
-    let one = |name: &&str| Digest::of(fs::read(lab.path("out").join(name)).expect("an output"));
-    ["ext4", "erofs", "squashfs"].iter().map(one).collect()
+    let out = lab.path("out");
+    let one = |name: &str| Digest::of(fs::read(out.join(name)).expect("an output"));
+    let files = ["ext4", "erofs", "squashfs", "oci.tar", "docker.tar", "tar", "mtree"];
+    let mut all: Vec<Digest> = files.into_iter().map(one).collect();
+    // The files of the layout, and what they are called.
+    let layout = walkdir::WalkDir::new(out.join("oci")).sort_by_file_name();
+    for entry in layout.into_iter().map(|entry| entry.expect("readable")) {
+        let name = entry.path().strip_prefix(&out).expect("below").to_string_lossy().into_owned();
+        let file = entry.file_type().is_file();
+        let digest = if file { one(&name).to_string() } else { String::new() };
+        all.push(Digest::of(format!("{name} {digest}")));
+    }
+    all
 }
 
 /// Every name below a directory with all that a file system keeps of it.
@@ -137,6 +178,7 @@ fn root_net_file_systems_are_clean_and_read_back_as_the_image() {
         return;
     }
     let lab = lab(false, &recipe(OUTPUTS));
+    root(&lab.path("root.tar"), false, true);
     let built = lab.bake(["build", "web.toml"]);
     assert_eq!(built.code, 0, "{}", built.err);
     assert!(!built.err.contains("does not hold"), "{}", built.err);
@@ -151,7 +193,7 @@ fn root_net_file_systems_are_clean_and_read_back_as_the_image() {
         unsquashfs -d /w/squashfs /w/out/squashfs",
     );
     let image = tree(&lab.path("image"));
-    assert!(image.len() >= 14, "{image:?}");
+    assert!(image.len() >= 16, "{image:?}");
     assert_eq!(tree(&lab.path("squashfs")), image);
     // fsck.erofs changes owners after it has set capabilities, which clears them.
     let mut extracted = image.clone();
@@ -164,15 +206,23 @@ fn root_net_file_systems_are_clean_and_read_back_as_the_image() {
     let stat = in_toolbox(
         &lab,
         "export LC_ALL=C.UTF-8
-        for what in 'ea_list /capable' 'stat /empty' 'stat /tmp/hard' 'stat /tmp' stats; do
+        for what in 'ea_list /capable' 'ea_list /noted' 'stat /empty' 'stat /tmp/hard' 'stat /tmp' stats; do
             debugfs -R \"$what\" /w/out/ext4
         done",
     );
     assert!(stat.contains("security.capability (20) = 01 00 00 02 00 20"), "{stat}");
+    assert!(
+        stat.contains("user.note (4) = \"here\"") && stat.contains("user.long (600)"),
+        "{stat}"
+    );
     assert_eq!(stat.matches("Links: 2").count(), 2, "{stat}");
     assert!(stat.contains(&format!("mtime: 0x{:08x}", 981_173_106 + 1)), "{stat}");
     assert!(stat.contains("Filesystem volume name:   root"), "{stat}");
-    same_bytes_elsewhere(&lab);
+    let text = recipe(OUTPUTS).replace("version = \"1\"", "version = \"2\"");
+    root(&lab.path("root.tar"), false, false);
+    lab.write("web.toml", &text);
+    assert_eq!(lab.bake(["build", "web.toml"]).code, 0);
+    same_bytes_elsewhere(&lab, &text);
 }
 
 /// Mounts each in a mount namespace of its own, which takes mount and loop device with it when it
@@ -198,13 +248,13 @@ fn as_the_kernel_sees_it(lab: &Lab, image: &BTreeMap<String, String>) {
 
 /// Another store, an ordinary user, another directory: the toolbox is baked anew, and all bytes are
 /// the same.
-fn same_bytes_elsewhere(first: &Lab) {
+fn same_bytes_elsewhere(first: &Lab, text: &str) {
     let before = digests(first);
     let again = first.bake(["build", "--json", "web.toml"]);
     assert_eq!(
         again.out.matches("\"cached\":true,").count()
             + again.out.matches("\"cached\":true}").count(),
-        4,
+        9,
         "{}",
         again.out
     );
@@ -215,7 +265,7 @@ fn same_bytes_elsewhere(first: &Lab) {
         tier::skip("no user of this host has subordinate ids (adduser makes one that has)");
         return;
     };
-    let second = lab(false, &recipe(OUTPUTS));
+    let second = lab(false, text);
     for path in ["", "out", "root.tar", "web.toml"] {
         chown(second.path(path), Some(uid), Some(gid)).expect("we are root");
     }
@@ -274,10 +324,13 @@ fn net_what_a_format_does_not_hold_is_named_or_refused() {
     let lab = lab(true, &recipe(OUTPUTS));
     let built = lab.bake(["build", "web.toml"]);
     assert_eq!(built.code, 0, "{}", built.err);
-    let words = "warning: out/ext4: ext4 does not hold extended attributes, which are left out of \
-        /noted";
-    assert!(built.err.contains(words), "{}", built.err);
-    assert_eq!(built.err.matches("does not hold").count(), 1, "{}", built.err);
+    for (what, path) in [("access control lists", "/shared"), ("times", "/past")] {
+        let words = format!(
+            "warning: out/squashfs: squashfs does not hold {what}, which are left out of {path}"
+        );
+        assert!(built.err.contains(&words), "{}", built.err);
+    }
+    assert_eq!(built.err.matches("does not hold").count(), 2, "{}", built.err);
     // A file system that is too small: no version, and what was there stays.
     let before = digests(&lab);
     let text = recipe(&OUTPUTS.replace(
@@ -299,14 +352,16 @@ fn net_what_a_format_does_not_hold_is_named_or_refused() {
     let exported = lab.bake(["export", "web:1", "-f", "squashfs", "-o", "exported"]);
     assert_eq!(exported.code, 0, "{}", exported.err);
     assert_eq!(Digest::of(fs::read(lab.path("exported")).expect("there")), before[2]);
-    // A name that mke2fs cannot read.
+    // What an ext4 cannot hold at all.
     let mut tar = Builder::new(fs::File::create(lab.path("root.tar")).expect("our own"), 0);
-    tar.file(b"a\xff", &meta(0o644, 0, 0, 0), 0, &mut &b""[..]).expect("a file");
+    let large = with(meta(0o644, 0, 0, 0), b"user.large", &[b'v'; 5000]);
+    tar.file(b"a", &large, 0, &mut &b""[..]).expect("a file");
     tar.finish().expect("a tar");
     lab.write("web.toml", &recipe(OUTPUTS).replace("version = \"1\"", "version = \"3\""));
     let refused = lab.bake(["build", "web.toml"]);
     assert_eq!(refused.code, 1, "{}", refused.err);
-    assert!(refused.err.contains("its name is not UTF-8"), "{}", refused.err);
+    let words = "ext4 cannot hold \"/a\": its attributes take more than a block";
+    assert!(refused.err.contains(words), "{}", refused.err);
     assert!(lab.scratch().is_empty(), "{:?}", lab.scratch());
 }
 
