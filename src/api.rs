@@ -99,6 +99,7 @@ impl Recipe {
             outputs: vec![],
             workspace: None,
             workspaces: None,
+            parts: None,
         };
         Self { path: path.as_ref().to_owned(), inputs }
     }

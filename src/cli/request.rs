@@ -58,6 +58,7 @@ pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> 
         outputs: vec![],
         workspace: None,
         workspaces: Some(ctx.nearby.known.clone()),
+        parts: None,
     })
 }
 

@@ -6,6 +6,7 @@ mod keys;
 mod model;
 mod output_keys;
 mod parse;
+mod parts;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -19,8 +20,9 @@ use std::path::{Path, PathBuf};
 pub use crate::schema::{Command, Diagnostic};
 pub use model::{
     Base, BaseKind, Broken, Compression, Config, Debian, DiskOutput, Drift, Healthcheck, Image,
-    Inputs, Modes, Oci, OciSource, Output, Recipe, Right, Stage, Value, Variant,
+    Inputs, Modes, Oci, OciSource, Output, Part, Recipe, Right, Stage, Value, Variant,
 };
+pub use parts::{Parts, Unread, shown};
 pub use workspace::{Pattern, Registry, WORKSPACE, Workspace, WorkspaceFile, Workspaces};
 
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.

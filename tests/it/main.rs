@@ -18,6 +18,7 @@ mod base_registry;
 mod build_direct;
 mod build_gate;
 mod build_graph;
+mod build_include;
 mod build_output;
 mod build_pack;
 mod cmd_build;

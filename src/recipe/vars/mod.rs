@@ -2,10 +2,13 @@
 
 mod expression;
 mod name;
+mod part;
 mod resolve;
 mod scope;
 mod template;
 
-pub(crate) use resolve::{Resolved, resolve};
+pub(crate) use name::BUILT_IN;
+pub(crate) use part::{Given, Includer, resolve_part};
+pub(crate) use resolve::{Resolved, resolve, scalar};
 pub(crate) use scope::{Placed, Scope};
 pub(crate) use template::render;

@@ -23,24 +23,39 @@ pub(crate) struct Resolved {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Integer,
     Boolean,
 }
 
 #[derive(Debug)]
-struct Variable {
+pub(super) struct Variable {
     key: Range<usize>,
     /// `None`: a required one takes what it is given.
-    kind: Option<Kind>,
-    default: Option<Value>,
+    pub(super) kind: Option<Kind>,
+    pub(super) default: Option<Value>,
     values: Vec<Value>,
     help: Option<String>,
     /// Its declaration is wrong.
-    broken: bool,
+    pub(super) broken: bool,
     /// It is the workspace's.
     shared: bool,
+}
+
+impl Variable {
+    /// Returns the end of a help: which values there are, and what they are for.
+    pub(super) fn help(&self, name: &str) -> String {
+        let mut help = String::new();
+        if !self.values.is_empty() {
+            let all = show_all(&self.values);
+            help += &format!("; it is one of {}", either(all.iter().map(String::as_str)));
+        }
+        if let Some(text) = &self.help {
+            help += &format!(" ({name}: {text})");
+        }
+        help
+    }
 }
 
 /// `[vars]` of a file, and where the key stands.
@@ -144,7 +159,7 @@ pub(crate) fn resolve(
 
     let mut values = BTreeMap::new();
     for (name, variable) in declared {
-        match given.remove(&name).or(variable.default) {
+        match given.remove(&name).or(variable.default.clone()) {
             Some(value) => drop(values.insert(name, value)),
             None if broken.contains(&name) => {}
             None => {
@@ -152,15 +167,7 @@ pub(crate) fn resolve(
                     .label("required: no default");
                 let mut help =
                     format!("set it with `--var {name}=…`, a vars file or `BAKE_VAR_{name}`");
-                if !variable.values.is_empty() {
-                    help += &format!(
-                        "; it is one of {}",
-                        either(show_all(&variable.values).iter().map(String::as_str))
-                    );
-                }
-                if let Some(text) = variable.help {
-                    help += &format!(" ({name}: {text})");
-                }
+                help += &variable.help(&name);
                 let source = match &of_all {
                     Some((shared, _)) if variable.shared => shared,
                     _ => source,
@@ -174,7 +181,7 @@ pub(crate) fn resolve(
 }
 
 /// Reads what `[vars]` declares.
-fn declare_all(
+pub(super) fn declare_all(
     source: &Source,
     node: Declarations<'_>,
     mistakes: &mut Mistakes,
@@ -334,7 +341,7 @@ fn wrong_default(source: &Source, name: &str, node: &Node<'_>) -> Mistake {
     }
 }
 
-fn scalar(value: &DeValue<'_>) -> Result<Value, ()> {
+pub(crate) fn scalar(value: &DeValue<'_>) -> Result<Value, ()> {
     match value {
         DeValue::String(text) => Ok(Value::Text(text.to_string())),
         DeValue::Boolean(yes) => Ok(Value::Boolean(*yes)),
@@ -345,7 +352,7 @@ fn scalar(value: &DeValue<'_>) -> Result<Value, ()> {
     }
 }
 
-fn kind(value: &Value) -> Kind {
+pub(super) fn kind(value: &Value) -> Kind {
     match value {
         Value::Text(_) => Kind::Text,
         Value::Integer(_) => Kind::Integer,
@@ -353,7 +360,7 @@ fn kind(value: &Value) -> Kind {
     }
 }
 
-fn kind_name(kind: Kind) -> &'static str {
+pub(super) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "a string",
         Kind::Integer => "an integer",
@@ -374,7 +381,7 @@ fn show_all(values: &[Value]) -> Vec<String> {
 }
 
 /// Takes a value from the command line or the environment.
-fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mistake> {
+pub(super) fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mistake> {
     let value = match variable.kind {
         Some(Kind::Boolean) => text.parse().ok().map(Value::Boolean),
         Some(Kind::Integer) => text.parse().ok().map(Value::Integer),
@@ -412,7 +419,7 @@ fn from_toml(name: &str, variable: &Variable, found: &DeValue<'_>) -> Result<Val
 }
 
 /// Holds a value against the closed set.
-fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mistake> {
+pub(super) fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mistake> {
     if variable.values.is_empty() || variable.values.contains(&value) {
         return Ok(value);
     }
