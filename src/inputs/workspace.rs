@@ -30,8 +30,12 @@ pub fn workspace_of(
     directory: &Path,
     known: &Workspaces,
 ) -> Result<Option<Arc<WorkspaceFile>>, Error> {
-    // A directory that is not there is reported by who reads the recipe in it.
-    let Ok(real) = here(directory).canonicalize() else { return Ok(None) };
+    let real = match here(directory).canonicalize() {
+        Ok(real) => real,
+        // A directory that is not there is reported by who reads the recipe in it.
+        Err(error) if missing(&error) => return Ok(None),
+        Err(source) => return Err(Error::File { path: directory.join(WORKSPACE), source }),
+    };
     for (up, at) in real.ancestors().enumerate() {
         let found = known.once(at, || look(&real, at, || shown(directory, up, at)))?;
         if found.is_some() {
@@ -51,8 +55,11 @@ fn look(
     shown: impl Fn() -> PathBuf,
 ) -> Result<Option<WorkspaceFile>, Error> {
     let file = at.join(WORKSPACE);
-    // What cannot be looked at is no file of the person's.
-    let Ok(itself) = file.symlink_metadata() else { return Ok(None) };
+    let itself = match file.symlink_metadata() {
+        Ok(itself) => itself,
+        Err(error) if missing(&error) => return Ok(None),
+        Err(source) => return Err(Error::File { path: shown(), source }),
+    };
     let shown = shown();
     let fail = |source| Error::File { path: shown.clone(), source };
     if let Some(why) = foreign(&itself, &file, at, below) {
@@ -60,6 +67,11 @@ fn look(
     }
     let text = read::text_of(&file, &shown)?.into();
     Ok(Some(WorkspaceFile { file: shown, directory: at.to_owned(), text }))
+}
+
+/// Whether nothing is there.
+fn missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Says whose a file is that lies where everybody can write, such as in /tmp, where it belongs
@@ -231,14 +243,7 @@ impl Walk<'_> {
         let fail = |source| Error::File { path: beside.join(directory), source };
         match fs::read_dir(&whole) {
             Ok(entries) => entries.map(|entry| Ok(entry.map_err(fail)?.file_name())).collect(),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(vec![])
-            }
+            Err(error) if missing(&error) => Ok(vec![]),
             Err(error) => Err(fail(error)),
         }
     }

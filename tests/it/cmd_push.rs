@@ -48,6 +48,23 @@ fn a_version_is_pushed_under_its_own_tag_or_another() {
 }
 
 #[test]
+fn without_a_destination_it_goes_where_the_workspace_says() {
+    let (lab, fake) = (Lab::new(), Fake::start());
+    publish(&lab, "team/web:1");
+    let none = lab.bake(["push", "team/web:1"]);
+    assert_eq!(none.code, 2, "{}", none.err);
+    assert!(none.err.contains("missing a destination"), "{}", none.err);
+    lab.write("bake.toml", &format!("registry = \"{}/all/\"\n", fake.address));
+    let pushed = good(lab.bake(["push", "team/web:1"]));
+    let digest = digest_of(&lab, "team/web:1");
+    assert_eq!(pushed.out, format!("{}/all/team/web:1 {digest}\n", fake.address));
+    assert_eq!(fake.tags("all/team/web").keys().collect::<Vec<_>>(), ["1"]);
+    // What a person says wins.
+    good(lab.bake(["push", "team/web:1", &format!("{}/other:2", fake.address)]));
+    assert_eq!(fake.tags("other").keys().collect::<Vec<_>>(), ["2"]);
+}
+
+#[test]
 fn what_is_no_target_is_a_usage_error_before_anything_is_asked() {
     let lab = Lab::new();
     publish(&lab, "web:1");

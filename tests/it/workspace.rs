@@ -1,13 +1,15 @@
 //! Workspaces: which recipes are meant, what `bake.toml` gives to them, and what it cannot do.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bake::recipe::{self, Inputs, Recipe, WorkspaceFile};
 
+use crate::base_mirror::{Reply, Server};
 use crate::lab::{Lab, Run, run};
 use crate::tier;
 
@@ -172,6 +174,18 @@ fn the_recipe_here_wins_and_without_it_all_members_are_meant() {
     assert_eq!(checked(&lab, "", &[]), ["recipe.toml"]);
     let shell = lab.bake(["plan", "bake.toml"]);
     assert_eq!(good(shell).out.matches("scratch").count(), 2);
+}
+
+#[test]
+fn programs_read_recipes_with_their_workspace_too() {
+    let lab = Lab::new();
+    let text = image("x", "").replace("version = \"1\"", "version = \"{{ release }}\"");
+    let recipe = bake::Recipe::open(lab.write("a/x.toml", &text));
+    assert!(recipe.check().is_err());
+    for release in ["1.0.0", "2.0.0"] {
+        lab.write("bake.toml", &format!("[vars]\nrelease = \"{release}\"\n"));
+        assert_eq!(recipe.check().expect("right").image, format!("x:{release}"));
+    }
 }
 
 #[test]
@@ -377,6 +391,45 @@ fn the_store_of_a_workspace_is_between_the_environment_and_the_built_in_one() {
     let two = bake("", &["build", "w/x.toml", "v/y.toml"], None);
     assert_eq!(two.code, 2, "{}", two.err);
     assert!(two.err.contains("have several stores"), "{}", two.err);
+}
+
+#[test]
+fn the_mirror_of_a_workspace_is_asked_where_nobody_names_another() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let servers = ["workspace", "environment", "line", "recipe"].map(|name| {
+        let asked = Arc::clone(&asked);
+        Server::start(move |_| {
+            asked.lock().expect("no panic while held").insert(name);
+            Reply::Status(404)
+        })
+    });
+    let [all, env, line, own] = servers.each_ref().map(|one| format!("{}/debian", one.url));
+    lab.write("bake.toml", &format!("mirror = \"{all}\"\n"));
+    let debian = image("x", "").replace("scratch = true", "debian = \"bookworm\"");
+    lab.write("any.toml", &debian);
+    lab.write("own.toml", &format!("{debian}mirror = \"{own}\"\n"));
+    let asks = |recipe: &str, env: &str, args: &[&str]| {
+        asked.lock().expect("no panic while held").clear();
+        let mut command = lab.command(["lock", recipe].iter().chain(args));
+        command.env("BAKE_DEBIAN_MIRROR", env).env("BAKE_NETWORK_TIMEOUT", "5s");
+        let ended = run(&mut command);
+        assert_eq!(ended.code, 1, "{}", ended.err);
+        asked.lock().expect("no panic while held").iter().copied().collect::<Vec<_>>()
+    };
+    assert_eq!(asks("any.toml", "", &[]), ["workspace"]);
+    assert_eq!(asks("any.toml", &env, &[]), ["environment"]);
+    assert_eq!(asks("any.toml", &env, &["--debian-mirror", &line]), ["line"]);
+    assert_eq!(asks("own.toml", &env, &[]), ["recipe"]);
+    lab.write(
+        "below/other.toml",
+        &image("y", "").replace("scratch = true", "recipe = \"../any.toml\""),
+    );
+    lab.write("below/bake.toml", "");
+    assert_eq!(asks("below/other.toml", "", &[]), ["workspace"], "that of its own directory");
 }
 
 /// A lab with a tiny root and two members.
