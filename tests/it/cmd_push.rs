@@ -56,7 +56,7 @@ fn without_a_destination_it_goes_where_the_workspace_says() {
     assert!(none.err.contains("missing a destination"), "{}", none.err);
     lab.write("bake.toml", &format!("registry = \"{}/all/\"\n", fake.address));
     let pushed = good(lab.bake(["push", "team/web:1"]));
-    let digest = digest_of(&lab, "team/web:1");
+    let digest = lab.digest("team/web:1");
     assert_eq!(pushed.out, format!("{}/all/team/web:1 {digest}\n", fake.address));
     assert_eq!(fake.tags("all/team/web").keys().collect::<Vec<_>>(), ["1"]);
     // What a person says wins.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bake::recipe::{self, Inputs, Recipe, WorkspaceFile};
 
 use crate::base_mirror::{Reply, Server};
-use crate::lab::{Lab, Run, run};
+use crate::lab::{Lab, Run, good, run};
 use crate::tier;
 
 /// A recipe without a base, which any host can check.
@@ -39,11 +39,6 @@ fn read(workspace: &str, rest: &str, inputs: Inputs) -> Result<Recipe, String> {
 fn step(workspace: &str, rest: &str) -> String {
     let recipe = read(workspace, rest, Inputs::default()).unwrap_or_else(|why| panic!("{why}"));
     format!("{:?}", recipe.steps[0].ops)
-}
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-    run
 }
 
 /// The recipes that `bake check` finds, and that nothing is wrong with them.
