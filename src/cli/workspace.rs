@@ -39,7 +39,9 @@ impl Nearby {
     /// Returns the store that the workspaces of the command's recipes name; where it is about none,
     /// that of the current directory's.
     pub(super) fn store(&self, ui: &Ui) -> Result<Option<PathBuf>, Report> {
-        let here = vec![PathBuf::new()];
+        // A directory of somebody else's, such as root's home, is no workspace of the user's.
+        let here = Path::new(".").canonicalize().map(|_| PathBuf::new());
+        let here: Vec<PathBuf> = here.into_iter().collect();
         let mut stores: Vec<Option<PathBuf>> = vec![];
         for directory in self.recipes_in.get().unwrap_or(&here) {
             let store = match self.found(ui, directory)? {

@@ -58,6 +58,8 @@ fn look(
     let itself = match file.symlink_metadata() {
         Ok(itself) => itself,
         Err(error) if missing(&error) => return Ok(None),
+        // Where nobody may look no recipe can be read either.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(source) => return Err(Error::File { path: shown(), source }),
     };
     let shown = shown();

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use bake::recipe::{self, Inputs, Recipe, WorkspaceFile};
@@ -425,6 +426,37 @@ fn the_mirror_of_a_workspace_is_asked_where_nobody_names_another() {
     );
     lab.write("below/bake.toml", "");
     assert_eq!(asks("below/other.toml", "", &[]), ["workspace"], "that of its own directory");
+}
+
+#[test]
+fn root_a_current_directory_of_somebody_else_is_no_workspace() {
+    if !tier::root() || !tier::tool("setpriv") {
+        return;
+    }
+    let lab = Lab::new();
+    lab.write("closed/deep/bake.toml", "store = 1\n");
+    let list = |at: &str, mode: &str| {
+        let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+        let script = format!("cd {at} && chmod {mode} \"$1/closed\" && exec {user} \"$0\" list");
+        let mut command = lab.command(["-c", &script, env!("CARGO_BIN_EXE_bake")]);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(command.get_args()).arg(lab.path("")).current_dir(lab.path("")).env_clear();
+        shell.envs(
+            command
+                .env_remove("BAKE_STORE")
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let ended = run(&mut shell);
+        fs::set_permissions(lab.path("closed"), fs::Permissions::from_mode(0o755)).expect("ours");
+        ended
+    };
+    let open = list("closed/deep", "755");
+    assert!(open.code == 2 && open.err.contains("bake.toml:1:9"), "{}", open.err);
+    // It is there, and cannot find out where that is.
+    for at in ["closed", "closed/deep"] {
+        assert_eq!(good(list(at, "700")).out, "", "{at}");
+    }
 }
 
 /// A lab with a tiny root and two members.
