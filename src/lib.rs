@@ -29,6 +29,8 @@ pub mod attest;
 #[doc(hidden)]
 pub mod base;
 #[doc(hidden)]
+pub mod boot;
+#[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
 pub mod context;
@@ -60,6 +62,8 @@ pub mod inspect;
 pub mod job;
 #[doc(hidden)]
 pub mod layer;
+#[doc(hidden)]
+pub mod machine;
 #[doc(hidden)]
 pub mod output;
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 //! a server's answer, an open port, a file. Nothing of the image is executed or trusted for it:
 //! names of hosts are not looked up, answers are read up to a limit.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -25,6 +26,9 @@ const MOST: u64 = 16 << 20;
 /// How long one question may take; it is asked again as long as the test's own time lasts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a connection into a machine must stay open where nothing is sent.
+const CLOSED: Duration = Duration::from_secs(3);
+
 /// How much of an answer is shown when it is not the right one.
 const SHOWN: usize = 200;
 
@@ -32,7 +36,7 @@ const SHOWN: usize = 200;
 /// sees. The error says what is otherwise.
 pub(crate) fn look(probe: &Probe) -> Result<(), String> {
     match probe {
-        Probe::Http { url, status, contains } => http(url, *status, contains.as_deref())?,
+        Probe::Http { url, status, contains } => http(&HERE, url, *status, contains.as_deref())?,
         Probe::Tcp { address } => tcp(address)?,
         Probe::File { path, mode, owner, contains, sha256 } => {
             let wanted = Wanted {
@@ -51,6 +55,27 @@ pub(crate) fn look(probe: &Probe) -> Result<(), String> {
     Ok(())
 }
 
+/// Takes one look at a server of a machine whose ports are reached through others of this host; the
+/// map is from those inside to these. The name or address in the probe is the machine, whatever it
+/// is.
+pub(crate) fn look_through(probe: &Probe, ports: &BTreeMap<u16, u16>) -> Result<(), String> {
+    let way = Way(Some(ports.clone()));
+    match probe {
+        Probe::Http { url, status, contains } => http(&way, url, *status, contains.as_deref()),
+        Probe::Tcp { address } => tcp_through(address, &way),
+        _ => look(probe),
+    }
+}
+
+/// Returns the port that a look at a server asks.
+pub(crate) fn port(probe: &Probe) -> Option<u16> {
+    match probe {
+        Probe::Http { url, .. } => Some(url.parse::<Uri>().ok()?.port_u16().unwrap_or(80)),
+        Probe::Tcp { address } => address.rsplit_once(':')?.1.parse().ok(),
+        _ => None,
+    }
+}
+
 /// Where a host name leads inside the copy: an address to itself, any other name to the copy.
 /// Asking the image's own resolver would run its libraries with more rights than a program of the
 /// image has.
@@ -63,10 +88,23 @@ fn addresses(host: &str, port: u16) -> Vec<SocketAddr> {
     }
 }
 
-#[derive(Debug)]
-struct Inside;
+/// Where the servers are that are asked: in the copy, or behind ports.
+#[derive(Debug, Clone)]
+struct Way(Option<BTreeMap<u16, u16>>);
 
-impl Resolver for Inside {
+/// In the copy.
+const HERE: Way = Way(None);
+
+impl Way {
+    fn addresses(&self, host: &str, port: u16) -> Vec<SocketAddr> {
+        let Self(Some(ports)) = self else { return addresses(host, port) };
+        let outside =
+            ports.get(&port).map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port));
+        outside.into_iter().collect()
+    }
+}
+
+impl Resolver for Way {
     fn resolve(
         &self,
         uri: &Uri,
@@ -75,14 +113,14 @@ impl Resolver for Inside {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
         let mut found = self.empty();
-        for address in addresses(host, uri.port_u16().unwrap_or(80)) {
+        for address in self.addresses(host, uri.port_u16().unwrap_or(80)) {
             found.push(address);
         }
         Ok(found)
     }
 }
 
-fn http(url: &str, status: u16, contains: Option<&str>) -> Result<(), String> {
+fn http(way: &Way, url: &str, status: u16, contains: Option<&str>) -> Result<(), String> {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(PATIENCE))
         .http_status_as_error(false)
@@ -91,7 +129,7 @@ fn http(url: &str, status: u16, contains: Option<&str>) -> Result<(), String> {
         .proxy(None)
         .user_agent(concat!("bake/", env!("CARGO_PKG_VERSION")))
         .build();
-    let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), Inside);
+    let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), way.clone());
     let mut answer = agent.get(url).call().map_err(|error| no_answer(url, &error))?;
     let found = answer.status();
     let location = answer
@@ -151,6 +189,24 @@ fn tcp(address: &str) -> Result<(), String> {
         }
     }
     Err(format!("cannot connect to {address}: {why}"))
+}
+
+/// Connects to a port that QEMU has open whether or not anybody listens inside: where nobody does,
+/// it closes the connection at once.
+fn tcp_through(address: &str, way: &Way) -> Result<(), String> {
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("{address} has no port"))?;
+    let port = port.parse().map_err(|_| format!("{port} is no port"))?;
+    let cannot = |error: io::Error| format!("cannot connect to {address}: {error}");
+    for place in way.addresses(host, port) {
+        let mut stream = TcpStream::connect_timeout(&place, PATIENCE).map_err(cannot)?;
+        stream.set_read_timeout(Some(CLOSED)).map_err(cannot)?;
+        match stream.read(&mut [0]) {
+            Ok(1..) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Ok(0) | Err(_) => {}
+        }
+    }
+    Err(format!("cannot connect to {address}: nobody listens there (connection closed)"))
 }
 
 /// What is asked of a file.
@@ -328,7 +384,7 @@ mod tests {
         ];
         for (answer, status, contains, expected) in cases {
             let (port, handle) = server(answer);
-            let found = http(&format!("http://blue.example:{port}/a?b"), status, contains);
+            let found = http(&HERE, &format!("http://blue.example:{port}/a?b"), status, contains);
             let asked = handle.join().unwrap();
             assert!(asked.starts_with("GET /a?b HTTP/1.1\r\n"), "{asked}");
             assert!(
@@ -353,7 +409,7 @@ mod tests {
         drop(listener);
         let why = tcp(&format!("127.0.0.1:{port}")).unwrap_err();
         assert!(why.contains("nobody listens there"), "{why}");
-        let why = http(&format!("http://localhost:{port}/"), 200, None).unwrap_err();
+        let why = http(&HERE, &format!("http://localhost:{port}/"), 200, None).unwrap_err();
         assert!(why.contains("nobody listens there"), "{why}");
         assert!(tcp(&format!("[::1]:{port}")).is_err());
     }

@@ -133,7 +133,7 @@ fn result(ctx: &Ctx<'_>, baked: &Baked) {
 
 /// Says where an output is.
 fn delivered(ctx: &Ctx<'_>, one: &Delivered) {
-    let Delivered { format, path, bytes, digest, made } = one;
+    let Delivered { format, path, bytes, digest, made, .. } = one;
     if ctx.ui.json() {
         ctx.ui.object(
             "output",

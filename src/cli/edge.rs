@@ -324,6 +324,12 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
                     .to_owned();
             Report { hints: vec![hint], ..report("port", HOST, error) }
         }
+        trial::Error::NoMachine { why } => {
+            let hint =
+                "`--no-test` publishes it untested; `bake test` does later what was left out";
+            let hints = vec![hint.to_owned()];
+            Report { causes: why.clone(), hints, ..report("machine", HOST, error) }
+        }
         // `From` takes it out: it is an error of a build as it is.
         trial::Error::Job(source) => report("sandbox", FAILED, source),
     }

@@ -12,6 +12,7 @@ use super::args::image::{ImageArgs, NetworkChoice, RunArgs};
 use super::ctx::{Ctx, cancel};
 use super::reference::reference;
 use super::{channel, edge};
+use crate::engine::{self, Request};
 use crate::job::{Host, JobContext};
 use crate::sandbox::Cancel;
 use crate::threads;
@@ -26,7 +27,9 @@ pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let (store, host) = (ctx.store()?, Host::default());
     let sink = ctx.ui.sink();
     let context = JobContext { store: &store, host: &host, cancel: &cancel, sink: &sink };
-    let tested = trial::test(&context, &reference).map_err(|error| edge::image(&error.into()))?;
+    let request = Request::default();
+    let tested = trial::test(&context, &reference, &engine::gate(&context, &request));
+    let tested = tested.map_err(|error| edge::image(&error.into()))?;
     let Tested { image, digest, tests, took: time, logs } = &tested;
     if ctx.ui.json() {
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;

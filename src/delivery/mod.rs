@@ -155,6 +155,16 @@ pub struct Delivered {
     pub digest: Option<Digest>,
     /// It was made; else it was there already.
     pub made: bool,
+    /// Where its bytes are now: aside, or in its place.
+    pub at: PathBuf,
+}
+
+impl Planned {
+    /// What it is made like.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
 }
 
 /// Outputs that are whole and aside; dropped = gone, but for those that were put in their places.
@@ -197,12 +207,13 @@ impl Ready {
         let tools = tools.filter(|_| output.format.program().is_some());
         let of_tools = tools.map(Tools::digest);
         let (key, notes) = (key(output, image.version, of_tools), Notes::open(job.store)?);
-        let delivered = |bytes, digest, made| Delivered {
+        let delivered = |bytes, digest, made: Option<&Path>| Delivered {
             format: output.format,
             path: output.shown.clone(),
             bytes,
             digest,
-            made,
+            made: made.is_some(),
+            at: made.unwrap_or(&output.path).to_owned(),
         };
         let mut note = notes.of(&output.path);
         let there = Look::of(&output.path, key, output.format.is_dir());
@@ -213,7 +224,7 @@ impl Ready {
                 note.marks = vec![Look { digest, bytes, ..there.clone() }];
                 notes.write(&output.path, &note)?;
             }
-            return Ok(delivered(bytes, digest, false));
+            return Ok(delivered(bytes, digest, None));
         }
         let made = make(job.store, output, image, tools)?;
         let output::Exported { bytes, digest, ref lost } = *made.exported();
@@ -231,8 +242,9 @@ impl Ready {
             notes.know(&key, digest, bytes)?;
         }
         self.placements.push(Placement::new(made.path(), &output.path)?);
+        let delivered = delivered(bytes, digest, Some(made.path()));
         self.made.push(made);
-        Ok(delivered(bytes, digest, true))
+        Ok(delivered)
     }
 }
 

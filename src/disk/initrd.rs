@@ -31,6 +31,7 @@ const DEVICES: &[&str] = &[
     "mptsas",
     "mptspi",
     "nvme",
+    "qemu_fw_cfg",
     "sd_mod",
     "sr_mod",
     "usb_storage",

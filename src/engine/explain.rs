@@ -24,6 +24,7 @@ use crate::plan::lock::Lock;
 use crate::plan::why::{StandsOn, Why};
 use crate::recipe::BaseKind;
 use crate::store::{Found, StepCache, Version};
+use crate::toolbox::FILE_SYSTEMS;
 
 /// Layers by content, the lowest first; none: it is not known yet which they will be.
 type Chain = Option<Vec<Digest>>;
@@ -99,7 +100,7 @@ fn states(
     published: Option<&Version>,
 ) -> Result<Vec<(Planned, Option<State>)>, Error> {
     let Root { recipe, recipe_path, .. } = roots.main();
-    let toolbox = tools::find(job)?.map(|version| version.manifest.digest);
+    let toolbox = tools::find(job, &FILE_SYSTEMS)?.map(|version| version.manifest.digest);
     let one = |output: Planned| {
         let state = published.map(|version| delivery::state(job.store, &output, version, toolbox));
         Ok((output, state.transpose()?))

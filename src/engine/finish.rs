@@ -10,15 +10,15 @@ use crate::image::{self, Descriptor, Reference};
 use crate::job;
 use crate::plan::artifact::Built;
 use crate::store::{STEP_KEYS_ANNOTATION, step_keys};
-use crate::trial::{self, Checked};
+use crate::trial::{self, Examined};
 
 /// Most layers of an image that Docker and containerd start.
 const MOST_LAYERS: usize = 127;
 
 impl Work<'_> {
-    /// Writes config and manifest, and passes the gate. `key`: of the build, with the lock as it is
-    /// now: what the next run of the same recipe will see.
-    pub(super) fn finish(&self, built: &Built, key: &Digest) -> Result<Checked<'_>, Error> {
+    /// Writes config and manifest, and passes those tests that look at containers. `key`: of the
+    /// build, with the lock as it is now: what the next run of the same recipe will see.
+    pub(super) fn finish(&self, built: &Built, key: &Digest) -> Result<Examined<'_>, Error> {
         let (build, Root { recipe, recipe_path, plan, epoch, platform, skeleton, tests, .. }) =
             (&self.build, self.build.root);
         let layers = built.layers();

@@ -43,14 +43,15 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use crate::boot::{Gate, Qemu, Ready};
 use crate::delivery;
-use crate::event::Event;
+use crate::event::{Event, chain};
 use crate::executor::Root;
 use crate::job::{self, JobContext, dead_builds};
 use crate::output::{Format, Tools};
 use crate::plan::lock::Lock;
 use crate::store::Version;
-use crate::toolbox::{HostTools, Toolbox};
+use crate::toolbox::{FILE_SYSTEMS, HostTools, MACHINES, Suite, Toolbox};
 
 pub use collect::collect;
 pub use error::Failed;
@@ -71,18 +72,18 @@ use schedule::Prepared;
 /// # Errors
 /// The recipe that failed, and why.
 pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<Vec<Baked>, Failed> {
-    dead_builds(job).map_err(|error| Failed {
-        recipe: requests.first().map(|one| one.recipe.clone()).unwrap_or_default(),
-        error: error.into(),
-    })?;
+    let Some(first) = requests.first() else { return Ok(vec![]) };
+    dead_builds(job)
+        .map_err(|error| Failed { recipe: first.recipe.clone(), error: error.into() })?;
     let stop = AtomicBool::new(false);
     let mut prepared = schedule::prepared(job, requests, jobs, &stop)?;
     outputs_have_places(job, &prepared)?;
     let tools = tools_for_outputs(job, &mut prepared)?;
+    let gate = gate_for_tests(job, &prepared, first)?;
     let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
     let all = |one: &Prepared| one.roots.main().plan.nodes.len();
-    let ran = schedule::run(job, &prepared, &pool, &stop, all)?;
-    let published = publish::publish(job, &prepared, &ran, tools.as_deref());
+    let ran = schedule::run(job, &prepared, &pool, &stop, &gate, all)?;
+    let published = publish::publish(job, &prepared, &ran, tools.as_deref(), gate);
     ran.iter().for_each(|one| one.work.build.clear());
     let published = published?;
     let wanted = prepared.iter().enumerate().filter(|(_, one)| one.wanted);
@@ -107,6 +108,40 @@ fn outputs_have_places(job: &JobContext<'_>, prepared: &[Prepared]) -> Result<()
     if found.is_empty() { Ok(()) } else { Err(fail(Error::Recipe(found))) }
 }
 
+/// Returns who boots the machines of tests, with the tools and the network of a request.
+#[must_use]
+pub fn gate<'a>(job: &JobContext<'a>, request: &'a Request) -> Gate<'a> {
+    let (job, Request { tools: from, network, .. }) = (*job, request);
+    Gate::new(job, move || {
+        let why = |error: Error| chain(&error);
+        let tools = tools(&job, *from, network, &[Format::Disk]).map_err(why)?;
+        let qemu = match from {
+            ToolsFrom::Host => Qemu::host()?,
+            ToolsFrom::Toolbox => {
+                let image = toolbox(&job, network, &MACHINES).map_err(why)?;
+                Qemu::Toolbox(Box::new(Toolbox::new(job, image)))
+            }
+        };
+        Ok(Ready { qemu, tools })
+    })
+}
+
+/// Returns who boots the machines of the tests of a run. What that takes is there before anything
+/// runs, where a test needs it.
+fn gate_for_tests<'a>(
+    job: &JobContext<'a>,
+    prepared: &[Prepared],
+    request: &'a Request,
+) -> Result<Gate<'a>, Failed> {
+    let gate = gate(job, request);
+    let asked = |one: &&Prepared| !one.request.no_test && one.already.is_none();
+    let boots = |one: &&Prepared| one.roots.main().tests.boots();
+    if let Some(one) = prepared.iter().filter(asked).find(boots) {
+        gate.ready().map_err(|error| one.failed(error.into()))?;
+    }
+    Ok(gate)
+}
+
 /// Returns the programs that the outputs of a run need; none where they need none. Those of the
 /// toolbox are pinned for the lock files.
 fn tools_for_outputs<'a>(
@@ -122,7 +157,7 @@ fn tools_for_outputs<'a>(
     if *from == ToolsFrom::Host {
         return tools(job, *from, network, &formats).map(Some).map_err(|e| first.failed(e));
     }
-    let version = toolbox(job, network).map_err(|error| first.failed(error))?;
+    let version = toolbox(job, network, &FILE_SYSTEMS).map_err(|error| first.failed(error))?;
     for one in prepared.iter_mut().filter(|one| one.wanted && one.roots.pins_toolbox()) {
         tools::pin(one, &version).map_err(|error| one.failed(error))?;
     }
@@ -146,20 +181,24 @@ pub fn tools<'a>(
         let tools = found.map_err(|source| Error::Output(delivery::Error::Tools { source }))?;
         return Ok(Box::new(tools));
     }
-    Ok(Box::new(Toolbox::new(*job, toolbox(job, network)?)))
+    Ok(Box::new(Toolbox::new(*job, toolbox(job, network, &FILE_SYSTEMS)?)))
 }
 
-/// Returns the toolbox image; bakes it where the store has none.
-fn toolbox(job: &JobContext<'_>, network: &NetworkOptions) -> Result<Version, Error> {
-    if let Some(version) = tools::find(job)? {
+/// Returns an image with programs; bakes it where the store has none.
+fn toolbox(
+    job: &JobContext<'_>,
+    network: &NetworkOptions,
+    suite: &Suite,
+) -> Result<Version, Error> {
+    if let Some(version) = tools::find(job, suite)? {
         return Ok(version);
     }
     let jobs = thread::available_parallelism().map_or(1, usize::from);
-    let baked = bake(job, &[tools::request(job, network)?], jobs);
+    let baked = bake(job, &[tools::request(job, network, suite)?], jobs);
     baked.map_err(|failed| failed.error)?;
-    tools::find(job)?.ok_or_else(|| {
-        let what = "use the programs that make file systems".to_owned();
-        job::Error::Failed { what, why: "their image was removed just now".to_owned() }.into()
+    tools::find(job, suite)?.ok_or_else(|| {
+        let what = format!("use {}", suite.image);
+        job::Error::Failed { what, why: "it was removed just now".to_owned() }.into()
     })
 }
 
@@ -185,7 +224,8 @@ pub fn lock(job: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), 
     };
     if roots.pins_toolbox() {
         let pinned = locking.lock().and_then(|lock| lock.toolbox.clone());
-        let toolbox = || toolbox(job, &request.network).map(|version| tools::locked(&version));
+        let toolbox =
+            || toolbox(job, &request.network, &FILE_SYSTEMS).map(|version| tools::locked(&version));
         pins.toolbox = Some(pinned.map_or_else(toolbox, Ok)?);
     }
     let wrote = locking.write(&pins)?.is_some();

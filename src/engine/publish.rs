@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::error::{Error, Failed};
 use super::schedule::{Prepared, Ran};
+use crate::boot::Gate;
 use crate::delivery::{Delivered, Image, Ready};
 use crate::digest::Digest;
 use crate::files;
@@ -12,7 +13,7 @@ use crate::job::{self, JobContext};
 use crate::output::Tools;
 use crate::plan::lock::Lock;
 use crate::store::{self, Published};
-use crate::trial::{self, Checked};
+use crate::trial::{self, Checked, Examined};
 
 /// Returns everything that the roots of recipe `at` have pinned.
 pub(super) fn pins(at: usize, prepared: &[Prepared], ran: &[Ran<'_>]) -> Lock {
@@ -33,20 +34,32 @@ pub(super) fn publish(
     prepared: &[Prepared],
     ran: &[Ran<'_>],
     tools: Option<&dyn Tools>,
+    mut gate: Gate<'_>,
 ) -> Result<Vec<(Digest, bool, Vec<Delivered>)>, Failed> {
     let fail = |at: usize| move |error: Error| prepared[at].failed(error);
     let images = || ran.iter().filter(|one| one.main);
-    let mut checked = vec![];
+    let mut examined = vec![];
     for one in images() {
         let recipe = &prepared[one.recipe];
         let key = recipe.roots.key(&pins(one.recipe, prepared, ran));
         let finished = one.work.finish(&one.built, &key).map_err(fail(one.recipe))?;
         // What others stand on has to pass its tests as well.
         if recipe.wanted {
-            checked.push(finished);
+            examined.push((one.recipe, finished));
+        } else {
+            let passed = trial::booted(job, finished, &gate);
+            passed.map_err(|error| fail(one.recipe)(error.into()))?;
         }
     }
-    let (ready, delivered) = outputs(job, prepared, &checked, tools)?;
+    let images_of_outputs = examined.iter().map(|(_, one)| one).collect::<Vec<_>>();
+    let (ready, delivered) = outputs(job, prepared, &images_of_outputs, tools)?;
+    let mut checked = vec![];
+    for (at, one) in examined {
+        let of_it = prepared[..at].iter().filter(|one| one.wanted).count();
+        gate.has(one.version(), &prepared[at].outputs, &delivered[of_it]);
+        let passed = trial::booted(job, one, &gate);
+        checked.push(passed.map_err(|error| fail(at)(error.into()))?);
+    }
     let digests: Vec<Digest> = checked.iter().map(Checked::digest).collect();
     // Before the publish, as an image without its pins could not be baked again; and taken back
     // where the publish fails.
@@ -88,16 +101,16 @@ pub(super) fn publish(
 fn outputs(
     job: &JobContext<'_>,
     prepared: &[Prepared],
-    checked: &[Checked<'_>],
+    examined: &[&Examined<'_>],
     tools: Option<&dyn Tools>,
 ) -> Result<(Ready, Vec<Vec<Delivered>>), Failed> {
     let (mut ready, mut delivered) = (Ready::default(), vec![]);
-    let mut checked = checked.iter();
+    let mut examined = examined.iter();
     for one in prepared.iter().filter(|one| one.wanted) {
         let image = match &one.already {
             Some(version) => Image { version, staging: None },
             None => {
-                let image = checked.next().expect("what is wanted and not there was made");
+                let image = examined.next().expect("what is wanted and not there was made");
                 Image { version: image.version(), staging: Some(image.staging()) }
             }
         };

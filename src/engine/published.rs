@@ -10,7 +10,7 @@ use crate::executor::Root;
 use crate::image;
 use crate::job::JobContext;
 use crate::store::{Store, Version};
-use crate::trial;
+use crate::trial::{self, Machines};
 
 /// Annotation of a published version in `index.json`: the key of the build that made it
 /// ([`crate::plan::key`]).
@@ -66,11 +66,19 @@ pub(super) fn tested(
     request: &Request,
     root: &Root,
     version: &Version,
+    machines: &dyn Machines,
 ) -> Result<(), Error> {
     if trial::is_tested(&version.manifest, &root.tests) {
         return Ok(());
     }
-    trial::stored(job, version.clone(), &root.tests, request.no_test, Some(&request.recipe))?;
+    trial::stored(
+        job,
+        version.clone(),
+        &root.tests,
+        request.no_test,
+        Some(&request.recipe),
+        machines,
+    )?;
     Ok(())
 }
 

@@ -27,7 +27,7 @@ use crate::job::JobContext;
 use crate::plan::artifact::Built;
 use crate::plan::lock::LockedToolbox;
 use crate::store::Version;
-use crate::trial::Rescue;
+use crate::trial::{Machines, NoMachines, Rescue};
 
 /// A recipe that is ready to be run.
 pub(super) struct Prepared {
@@ -191,7 +191,7 @@ pub(super) fn part<T>(
         one.already = None;
     }
     let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
-    let ran = run(job, &prepared, &pool, &stop, steps).map_err(error)?;
+    let ran = run(job, &prepared, &pool, &stop, &NoMachines, steps).map_err(error)?;
     let out = then(&prepared, &ran);
     ran.iter().for_each(|one| one.work.build.clear());
     out
@@ -229,9 +229,10 @@ pub(super) fn run<'a>(
     prepared: &'a [Prepared],
     pool: &'a Pool,
     stop: &'a AtomicBool,
+    machines: &dyn Machines,
     steps: impl Fn(&Prepared) -> usize + Sync,
 ) -> Result<Vec<Ran<'a>>, Failed> {
-    let running = start(job, prepared, pool, stop)?;
+    let running = start(job, prepared, pool, stop, machines)?;
     let ran = each(running.len().max(1), &running, stop, |one| {
         let (start, work) = (Instant::now(), &one.work);
         let nodes = work.build.root.plan.nodes.len();
@@ -268,6 +269,7 @@ fn start<'a>(
     prepared: &'a [Prepared],
     pool: &'a Pool,
     stop: &'a AtomicBool,
+    machines: &dyn Machines,
 ) -> Result<Vec<Running<'a>>, Failed> {
     let mut running = vec![];
     // Numbers of the roots that become images, by recipe.
@@ -280,7 +282,7 @@ fn start<'a>(
         if let Some(version) = &one.already {
             if one.wanted {
                 let job = JobContext { sink: &one.sink, ..*job };
-                tested(&job, &one.request, one.roots.main(), version).map_err(fail)?;
+                tested(&job, &one.request, one.roots.main(), version, machines).map_err(fail)?;
             }
             number += one.roots.0.len();
             mains.push(number - 1);

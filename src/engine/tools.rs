@@ -1,4 +1,5 @@
-//! The programs that make file systems: which are meant, and how the toolbox image is baked.
+//! The programs that make file systems and boot machines: which are meant, and how the images with
+//! them are baked.
 
 use super::error::Error;
 use super::request::{NetworkOptions, Request};
@@ -10,11 +11,11 @@ use crate::job::{self, JobContext};
 use crate::plan::lock::LockedToolbox;
 use crate::recipe::Inputs;
 use crate::store::{self, Version};
-use crate::toolbox::{IMAGE, RECIPE};
+use crate::toolbox::Suite;
 
-/// Finds the toolbox image in the store.
-pub(super) fn find(job: &JobContext<'_>) -> Result<Option<Version>, Error> {
-    let reference: Reference = IMAGE.parse().expect("the name of a version");
+/// Finds an image with programs in the store.
+pub(super) fn find(job: &JobContext<'_>, suite: &Suite) -> Result<Option<Version>, Error> {
+    let reference: Reference = suite.image.parse().expect("the name of a version");
     match job.store.resolve(&reference) {
         Err(store::Error::NotFound { .. }) => Ok(None),
         found => Ok(Some(found?)),
@@ -42,11 +43,16 @@ pub(super) fn locked(toolbox: &Version) -> LockedToolbox {
 }
 
 /// Returns the request that bakes it; writes down its recipe.
-pub(super) fn request(job: &JobContext<'_>, network: &NetworkOptions) -> Result<Request, Error> {
-    let message = format!("{IMAGE}, the programs that make file systems, is baked once");
+pub(super) fn request(
+    job: &JobContext<'_>,
+    network: &NetworkOptions,
+    suite: &Suite,
+) -> Result<Request, Error> {
+    let Suite { image, recipe: text, what, name } = suite;
+    let message = format!("{image}, the programs that {what}, is baked once");
     (job.sink)(Event::Note { message });
-    let recipe = job.store.cache("toolbox")?.join("recipe.toml");
-    files::write_whole(&recipe, RECIPE.as_bytes(), 0o644).map_err(|error| {
+    let recipe = job.store.cache(name)?.join("recipe.toml");
+    files::write_whole(&recipe, text.as_bytes(), 0o644).map_err(|error| {
         let what = "write the recipe of the toolbox".to_owned();
         job::Error::Failed { what, why: error.to_string() }
     })?;

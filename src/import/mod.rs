@@ -159,6 +159,7 @@ fn publish(
         Err(job::Error::Failed { what, why: "it has no tests".to_owned() })
     };
     let checked = trial::check(finished, false, no_session)?;
+    let checked = trial::booted(job, checked, &trial::NoMachines)?;
     if job.cancel.fired() {
         return Err(job::Error::Interrupted.into());
     }

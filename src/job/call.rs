@@ -9,6 +9,7 @@ use crate::archive::{self, view::View};
 use crate::context::TarSummary;
 use crate::digest::Digest;
 use crate::layer::{Compression, Packed};
+use crate::machine::{Visit, Visited};
 use crate::sandbox::{self, Includes, Passed};
 use crate::step::{Op, Probe};
 
@@ -65,6 +66,13 @@ pub enum Call {
     },
     /// Takes one look of a test, of the kinds that need no program of the image.
     Probe(Probe),
+    /// Tests the machine whose sockets are in a directory.
+    Visit {
+        /// The directory, as the job sees it.
+        dir: PathBuf,
+        /// What is asked.
+        visit: Visit,
+    },
     /// About operations inside the root.
     Apply(apply::Call),
     /// About packages and bases.
@@ -91,6 +99,8 @@ pub enum Reply {
     },
     /// Of [`Call::Take`].
     Taken(TarSummary),
+    /// Of [`Call::Visit`].
+    Visited(Visited),
     /// Of [`Call::Apply`].
     Apply(apply::Reply),
     /// Of [`Call::Archive`].

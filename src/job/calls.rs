@@ -41,6 +41,9 @@ impl sandbox::Call for Call {
             Self::Probe(probe) => {
                 probe::look(&probe).map(|()| Reply::Done).map_err(CallError::refused)
             }
+            Self::Visit { dir, visit } => {
+                Ok(Reply::Visited(visit.carry_out(&dir, inside.progress)))
+            }
             Self::Apply(call) => call.run(inside).map(Reply::Apply),
             Self::Archive(call) => call.run(inside).map(Reply::Archive),
         }

@@ -34,7 +34,7 @@ pub use kind::{InPart, Lowered};
 pub use op::{Content, Mount, Op, ServiceState, called};
 pub(crate) use program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR};
 pub(crate) use test::TESTS;
-pub use test::{LoweredTest, Manner, Probe, Service};
+pub use test::{Boot, BootDisk, LoweredTest, Manner, Probe, Service};
 
 /// The kinds of step, in the order of the reference.
 pub(crate) static KINDS: [&Kind; 14] = [

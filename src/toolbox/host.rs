@@ -18,7 +18,13 @@ struct Known {
     package: &'static str,
 }
 
-const PROGRAMS: [Known; 2] = [
+const PROGRAMS: [Known; 3] = [
+    Known {
+        name: "qemu-system-x86_64",
+        ask: "-version",
+        least: (7, 0, 0),
+        package: "qemu-system-x86",
+    },
     Known { name: "mkfs.erofs", ask: "--version", least: (1, 8, 0), package: "erofs-utils" },
     Known { name: "sqfstar", ask: "-version", least: (4, 6, 0), package: "squashfs-tools" },
 ];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -54,6 +54,24 @@ impl<'a> Toolbox<'a> {
         let layers = trial::unpacked(job, &session, &staging, &manifest, &config);
         let layers = layers.inspect_err(|_| clear(job.sink, &staging, Some(&session)))?;
         Ok(self.open.get_or_init(|| Open { staging, session, layers }))
+    }
+
+    /// Lets `work` run jobs in the toolbox's root: it gets a session, a fresh overlay, and a
+    /// directory of its own, which is gone afterwards.
+    ///
+    /// # Errors
+    /// Those of `work`; where the toolbox cannot be unpacked.
+    pub fn with_root<T>(
+        &self,
+        work: impl FnOnce(&Session, Overlay, &Path) -> Result<T, job::Error>,
+    ) -> Result<T, job::Error> {
+        let Open { staging, session, layers } = self.opened()?;
+        let at = staging.dir().join("machine");
+        let (dir, upper) = (make_dir(&at.join("own"))?, make_dir(&at.join("u"))?);
+        let root = Overlay { lower: layers.lower.clone(), upper, work: fresh_work(&at)? };
+        let done = work(session, root, &dir);
+        session.remove_tree(&at)?;
+        done
     }
 
     fn made(&self, program: &Program, feed: &mut Feed<'_>) -> Result<File, output::Error> {
@@ -138,11 +156,17 @@ impl Drop for Toolbox<'_> {
     }
 }
 
-fn exec(program: &Program) -> Exec {
-    let mut env = BTreeMap::from([
+/// Returns the environment of programs of the toolbox.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    BTreeMap::from([
         ("HOME".to_owned(), "/".to_owned()),
         ("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-    ]);
+    ])
+}
+
+fn exec(program: &Program) -> Exec {
+    let mut env = environment();
     env.extend(program.env.iter().cloned());
     let argv = program.argv_for(&format!("{INSIDE}/image"));
     Exec { argv, env, cwd: PathBuf::from("/"), user: "root".to_owned(), timeout: None }

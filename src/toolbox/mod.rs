@@ -11,13 +11,37 @@ mod host;
 mod image;
 
 pub use host::HostTools;
-pub use image::Toolbox;
+pub use image::{Toolbox, environment};
 
-/// The recipe of the image.
-pub const RECIPE: &str = include_str!("toolbox.toml");
+/// An image with programs, of a recipe of bake's own.
+#[derive(Debug)]
+pub struct Suite {
+    /// `name:version`.
+    pub image: &'static str,
+    /// The recipe.
+    pub recipe: &'static str,
+    /// What its programs do, after "that".
+    pub what: &'static str,
+    /// Of its directory in the cache.
+    pub name: &'static str,
+}
 
-/// What the recipe makes.
-pub const IMAGE: &str = "bake-toolbox:1";
+/// Programs that make file systems.
+pub const FILE_SYSTEMS: Suite = Suite {
+    image: "bake-toolbox:1",
+    recipe: include_str!("toolbox.toml"),
+    what: "make file systems",
+    name: "toolbox",
+};
+
+/// Programs that boot machines. No byte of an image or an output comes of them: no lock file pins
+/// them.
+pub const MACHINES: Suite = Suite {
+    image: "bake-machine-toolbox:1",
+    recipe: include_str!("machine.toml"),
+    what: "boot machines",
+    name: "machine-toolbox",
+};
 
 /// Most bytes that are kept of what a program prints.
 const MOST_TEXT: usize = 16 << 10;

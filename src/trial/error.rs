@@ -63,6 +63,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A machine cannot be booted, whatever the image is.
+    #[error("cannot boot a machine")]
+    NoMachine {
+        /// Why, from the outside in.
+        why: Vec<String>,
+    },
     /// A job could not do its work.
     #[error(transparent)]
     Job(#[from] job::Error),

@@ -1,5 +1,6 @@
 //! The gate: only what passed it can be published. The promise "tests gate" is a fact of the types:
-//! `publish` takes [`Checked`] only, and only [`check`] makes one.
+//! `publish` takes [`Checked`] only, and only [`booted`] makes one, of what [`check`] has examined.
+//! Between the two the image's outputs are made: what is booted are the bytes that are delivered.
 //!
 //! ```text
 //! no tests            ► tested: none
@@ -10,17 +11,18 @@
 //! What is kept speaks about the image and is no part of it (`list`), so the image's digest is the
 //! same each time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::image::{Layers, unpacked};
 use super::list::{self, Tests};
+use super::machine::{Boots, Machines};
 use super::startable::{self, Configured};
 use super::test::{Failed, Trial, run};
-use crate::attest::TestRun;
+use crate::attest::{Passed, TestRun};
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::image::{self, Descriptor, ImageConfig, Manifest, Reference};
+use crate::image::{self, Config, Descriptor, ImageConfig, Manifest, Reference};
 use crate::job::{self, JobContext, Session};
 use crate::store::{
     Placement, Published, Staging, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
@@ -50,22 +52,40 @@ struct Place<'a> {
     layers: Layers,
 }
 
+/// An image that passed those tests that look at containers.
+pub(crate) struct Examined<'a> {
+    staging: &'a Staging,
+    version: Version,
+    owed: Option<Owed>,
+}
+
+/// The tests that an image has still to pass, as a machine.
+struct Owed {
+    tests: Tests,
+    digest: Digest,
+    /// Those that passed, with their numbers, from 1.
+    passed: Vec<(usize, Passed)>,
+    config: Config,
+    logs: PathBuf,
+    recipe: Option<PathBuf>,
+}
+
 /// An image that passed the gate.
 pub(crate) struct Checked<'a> {
     staging: &'a Staging,
     version: Version,
 }
 
-/// Runs the tests against the finished image, unless they are to be left out. `session` is asked
-/// only where one has to be run.
+/// Runs those tests against the finished image that look at containers, unless they are to be left
+/// out. `session` is asked only where one has to be run.
 pub(crate) fn check<'a, 's>(
     finished: Finished<'a, '_>,
     leave_out: bool,
     session: impl FnOnce() -> Result<&'s Session, job::Error>,
-) -> Result<Checked<'a>, Error> {
+) -> Result<Examined<'a>, Error> {
     let Finished { staging, tests, context, .. } = finished;
     let question = finished.configured.zip(startable::question(&finished.config.config));
-    let runs = !leave_out && !tests.list.is_empty();
+    let runs = !leave_out && tests.list.iter().any(|test| test.boot.is_none());
     let place = if question.is_some() || runs {
         let session = session()?;
         let layers = unpacked(context, session, staging, finished.manifest, finished.config)?;
@@ -77,7 +97,8 @@ pub(crate) fn check<'a, 's>(
         let Place { session, layers } = place;
         startable::check(context, session, &layers.lower, staging.dir(), question, configured)?;
     }
-    let mut referrers = vec![tests.keep(staging, &finished.descriptor)?];
+    let mut owed = None;
+    let referrers = vec![tests.keep(staging, &finished.descriptor)?];
     let tested = match tests.digest() {
         None => "none",
         Some(_) if leave_out && passed_before(&finished) => "yes",
@@ -96,10 +117,11 @@ pub(crate) fn check<'a, 's>(
             UNTESTED
         }
         Some(digest) => {
-            let place = place.as_ref().expect("made above, as tests run");
-            let run = pass(&finished, place, digest)?;
-            let name = finished.reference.to_string();
-            referrers.push(list::attest(staging, &name, &finished.descriptor, &run)?);
+            let passed = pass(&finished, place.as_ref())?;
+            let Finished { config, logs, recipe, .. } = &finished;
+            let (config, logs) = (config.config.clone(), logs.to_path_buf());
+            let recipe = recipe.map(Path::to_owned);
+            owed = Some(Owed { tests: tests.clone(), digest, passed, config, logs, recipe });
             "yes"
         }
     };
@@ -108,7 +130,39 @@ pub(crate) fn check<'a, 's>(
     let descriptor = descriptor
         .with_annotation(TESTED_ANNOTATION, tested)
         .with_annotation(TESTS_ANNOTATION, list);
-    Ok(Checked { staging, version: Version { reference, manifest: descriptor, referrers } })
+    let version = Version { reference, manifest: descriptor, referrers };
+    Ok(Examined { staging, version, owed })
+}
+
+/// Runs the tests of an examined image that look at it as a machine, and states that all have
+/// passed.
+pub(crate) fn booted<'a>(
+    context: &JobContext<'_>,
+    examined: Examined<'a>,
+    machines: &dyn Machines,
+) -> Result<Checked<'a>, Error> {
+    let Examined { staging, mut version, owed } = examined;
+    let Some(Owed { tests, digest, mut passed, config, logs, recipe }) = owed else {
+        return Ok(Checked { staging, version });
+    };
+    let numbered = (1..).zip(&tests.list);
+    let boots = Boots {
+        tests: numbered.filter(|(_, test)| test.boot.is_some()).collect(),
+        total: tests.list.len(),
+        scripts: &tests.scripts,
+        config: &config,
+        logs: &logs,
+        recipe: recipe.as_deref(),
+    };
+    passed.extend(boots.run(context, (&version, staging), machines)?);
+    passed.sort_by_key(|(index, _)| *index);
+    let passed = passed.into_iter().map(|(_, passed)| passed).collect();
+    let finished = image::rfc3339(jiff::Timestamp::now().as_second());
+    let run =
+        TestRun { bake: env!("CARGO_PKG_VERSION").to_owned(), finished, tests: digest, passed };
+    let name = version.reference.to_string();
+    version.referrers.push(list::attest(staging, &name, &version.manifest, &run)?);
+    Ok(Checked { staging, version })
 }
 
 /// Whether this very image is published already and has passed these very tests.
@@ -120,15 +174,22 @@ fn passed_before(finished: &Finished<'_, '_>) -> bool {
     })
 }
 
-/// Runs every test; the first that fails ends it.
-fn pass(finished: &Finished<'_, '_>, place: &Place<'_>, digest: Digest) -> Result<TestRun, Error> {
+/// Runs every test that looks at a container; the first that fails ends it. Returns them with their
+/// numbers.
+fn pass(
+    finished: &Finished<'_, '_>,
+    place: Option<&Place<'_>>,
+) -> Result<Vec<(usize, Passed)>, Error> {
     let Finished { staging, config, tests, context, logs, recipe, .. } = finished;
-    let Place { session, layers } = place;
+    let Some(Place { session, layers }) = place else { return Ok(vec![]) };
     let (lower, scratch, scripts) = (&layers.lower, staging.dir(), &tests.scripts);
     let config = &config.config;
     let trial = Trial { context, session, lower, scratch, logs, config, scripts };
     let mut passed = vec![];
     for (at, test) in tests.list.iter().enumerate() {
+        if test.boot.is_some() {
+            continue;
+        }
         if context.cancel.fired() {
             return Err(job::Error::Interrupted.into());
         }
@@ -140,7 +201,7 @@ fn pass(finished: &Finished<'_, '_>, place: &Place<'_>, digest: Digest) -> Resul
             line: test.line,
         });
         match run(&trial, index, test)? {
-            Ok(one) => passed.push(one),
+            Ok(one) => passed.push((index, one)),
             Err(Failed { why, tail, log }) => {
                 return Err(Error::Test {
                     place: format!("test {index} of {total}"),
@@ -154,16 +215,10 @@ fn pass(finished: &Finished<'_, '_>, place: &Place<'_>, digest: Digest) -> Resul
             }
         }
     }
-    let finished = image::rfc3339(jiff::Timestamp::now().as_second());
-    Ok(TestRun { bake: env!("CARGO_PKG_VERSION").to_owned(), finished, tests: digest, passed })
+    Ok(passed)
 }
 
-impl Checked<'_> {
-    /// Returns the manifest's digest.
-    pub(crate) fn digest(&self) -> Digest {
-        self.version.manifest.digest
-    }
-
+impl Examined<'_> {
     /// Returns where its blobs are that the store has not yet.
     pub(crate) fn staging(&self) -> &Staging {
         self.staging
@@ -172,6 +227,13 @@ impl Checked<'_> {
     /// Returns what will be published.
     pub(crate) fn version(&self) -> &Version {
         &self.version
+    }
+}
+
+impl Checked<'_> {
+    /// Returns the manifest's digest.
+    pub(crate) fn digest(&self) -> Digest {
+        self.version.manifest.digest
     }
 }
 

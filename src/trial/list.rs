@@ -109,6 +109,11 @@ impl Tests {
             .expect("plain data with string keys always has a JSON form")
     }
 
+    /// Whether one of them looks at the image as a machine.
+    pub(crate) fn boots(&self) -> bool {
+        self.list.iter().any(|test| test.boot.is_some())
+    }
+
     /// Names the tests: what they are and what their scripts hold. `None`: there are none.
     pub(crate) fn digest(&self) -> Option<Digest> {
         (!self.list.is_empty()).then(|| Digest::of(self.bytes()))

@@ -4,6 +4,7 @@
 //! ```text
 //! list        the tests of an image, as they are kept beside it
 //! gate        image + tests ──► Checked, the only thing that can be published
+//! machine     the tests that look at the image as a machine
 //! test        one test: what it starts, what it looks at, what was printed
 //! startable   whether what the config names is in the image
 //! image       a stored image's layers, unpacked
@@ -18,6 +19,7 @@ mod error;
 mod gate;
 mod image;
 mod list;
+mod machine;
 mod outcome;
 mod ports;
 mod shell;
@@ -29,16 +31,17 @@ pub use container::{Container, Volume, run};
 pub use error::{Error, Unstartable};
 pub use outcome::Outcome;
 pub use ports::{Protocol, Publish};
-pub use stored::{Tested, test};
+pub use stored::Tested;
 
 pub(crate) use attach::attached;
 pub(crate) use error::unreadable;
-pub(crate) use gate::{Checked, Finished, check, is_tested, publish};
+pub(crate) use gate::{Checked, Examined, Finished, booted, check, is_tested, publish};
 pub(crate) use image::{Layers, compression, read, tree_name, unpacked};
 pub(crate) use list::Tests;
+pub(crate) use machine::{Booted, Machine, Machines, NoMachines};
 pub(crate) use outcome::outcome;
 pub(crate) use shell::{Place, Rescue, Shells, watched};
 pub(crate) use startable::Configured;
-pub(crate) use stored::stored;
+pub(crate) use stored::{stored, test};
 
 pub use crate::store::TESTS_ANNOTATION;

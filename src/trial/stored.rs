@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::error::Error;
-use super::gate::{Finished, check, publish};
+use super::gate::{Finished, booted, check, publish};
 use super::image::read;
 use super::list::Tests;
+use super::machine::Machines;
 use crate::digest::Digest;
 use crate::image::Reference;
 use crate::job::{self, JobContext, clear, dead_builds};
@@ -34,7 +35,11 @@ pub struct Tested {
 /// # Errors
 /// [`Error::Test`] where one fails: then nothing is recorded, and the image stays what it was. An
 /// image without tests is an error.
-pub fn test(context: &JobContext<'_>, reference: &Reference) -> Result<Tested, Error> {
+pub(crate) fn test(
+    context: &JobContext<'_>,
+    reference: &Reference,
+    machines: &dyn Machines,
+) -> Result<Tested, Error> {
     dead_builds(context)?;
     let begun = Instant::now();
     let version = context.store.resolve(reference)?;
@@ -44,7 +49,7 @@ pub fn test(context: &JobContext<'_>, reference: &Reference) -> Result<Tested, E
         return Err(Error::NoTests { image: version.reference.to_string() });
     };
     let count = tests.list.len();
-    let (digest, logs) = stored(context, version.clone(), &tests, false, None)?;
+    let (digest, logs) = stored(context, version.clone(), &tests, false, None, machines)?;
     Ok(Tested {
         image: version.reference.to_string(),
         digest,
@@ -62,6 +67,7 @@ pub(crate) fn stored(
     tests: &Tests,
     leave_out: bool,
     recipe: Option<&Path>,
+    machines: &dyn Machines,
 ) -> Result<(Digest, PathBuf), Error> {
     let (manifest, config) = read(context.store, &version.manifest, None)?;
     let staging = context.store.staging()?;
@@ -86,6 +92,7 @@ pub(crate) fn stored(
             configured: None,
         };
         let checked = check(finished, leave_out, || Ok(session))?;
+        let checked = booted(context, checked, machines)?;
         if context.cancel.fired() {
             return Err(job::Error::Interrupted.into());
         }

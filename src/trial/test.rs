@@ -184,7 +184,12 @@ fn look(probe: &Probe) -> Attempt<Call> {
 }
 
 /// How a file is run by its `#!` line, else by the shell.
-fn script_argv(bytes: &[u8], at: &Path, shell: &[String], args: &[String]) -> Vec<String> {
+pub(super) fn script_argv(
+    bytes: &[u8],
+    at: &Path,
+    shell: &[String],
+    args: &[String],
+) -> Vec<String> {
     let runs_itself = bytes.starts_with(b"#!") || bytes.starts_with(b"\x7fELF");
     let shell = if runs_itself { &[] } else { shell };
     let words = shell.iter().filter(|arg| *arg != "-c").cloned();
@@ -192,7 +197,7 @@ fn script_argv(bytes: &[u8], at: &Path, shell: &[String], args: &[String]) -> Ve
 }
 
 /// A program in the environment that the image's config describes.
-fn program_in(config: &Config, argv: Vec<String>, how: &Manner) -> Exec {
+pub(super) fn program_in(config: &Config, argv: Vec<String>, how: &Manner) -> Exec {
     let mut env = environment(config);
     env.extend(how.env.clone());
     let cwd = how.cwd.clone().unwrap_or_else(|| config.working_dir.clone());

@@ -110,12 +110,12 @@ impl Drop for Machine {
     }
 }
 
-fn ready() -> bool {
+pub(crate) fn ready() -> bool {
     tier::sandbox() && base_lab::net() && tier::tool("qemu-system-x86_64")
 }
 
 /// The recipe and its site, in a directory of the lab.
-fn recipe(lab: &Lab) -> PathBuf {
+pub(crate) fn recipe(lab: &Lab) -> PathBuf {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/vm");
     let to = lab.path("vm");
     let copied = run(Command::new("cp").arg("-r").arg(from).arg(&to));
@@ -139,6 +139,9 @@ fn net_a_machine_boots_from_what_was_baked_and_from_nothing_else() {
     let recipe = recipe(&lab);
     let built = lab.bake(["build", recipe.to_str().expect("UTF-8")]);
     assert_eq!(built.code, 0, "{}", built.err);
+    // The gate has booted it already.
+    assert!(built.err.contains("[test 4/4] passed"), "{}", built.err);
+    assert!(built.err.contains("vm-web:2.0.0 was up after "), "{}", built.err);
     let disk = lab.path("vm/vm-web_2.0.0.raw");
     let before = fs::read(&disk).expect("the disk");
 

@@ -164,7 +164,7 @@ fn tables(
         read_entry(reader, place, table, &defaults)
     });
     let stages = stage::read_stages(&mut reader, table, &defaults);
-    let tests = list(&mut reader, table, "test", "test", |reader, place, table| {
+    let mut tests = list(&mut reader, table, "test", "test", |reader, place, table| {
         read_test(reader, place, table, &defaults)
     });
     let config = match entry(table, "config") {
@@ -190,6 +190,9 @@ fn tables(
     };
     let parts = std::mem::take(&mut reader.including.parts);
     let (outputs, pushes) = output::read_outputs(&mut reader, table, &inputs.outputs).unzip();
+    if let (Some(tests), Some(outputs)) = (&mut tests, &outputs) {
+        test::disks(&mut reader, tests, outputs);
+    }
     // What a template file uses is not known here: it is rendered with this recipe's variables, of
     // which the epoch is one.
     let template = |step: &Lowered| {

@@ -15,7 +15,7 @@ use crate::recipe::model::{DiskOutput, Output};
 use crate::schema::{Fields, Mistake, Source, either, quote};
 
 /// Formats that are disks.
-const DISKS: &[&str] = &["disk", "qcow2"];
+pub(super) const DISKS: &[&str] = &["disk", "qcow2"];
 
 /// Keys that only some formats have.
 const OPTIONS: [(&str, &[&str]); 8] = [
@@ -94,7 +94,7 @@ fn read_output(
 }
 
 /// Reads a size, if there is one; a mistake in it is reported.
-fn size_of(reader: &mut Reader<'_>, fields: &Fields, key: &str) -> Option<u64> {
+pub(super) fn size_of(reader: &mut Reader<'_>, fields: &Fields, key: &str) -> Option<u64> {
     match size(&fields.text(key)?) {
         Ok(size) => Some(size),
         Err(mistake) => {

@@ -1,6 +1,6 @@
 //! `file`: looks at a file or directory in the container, or makes sure that there is none.
 
-use super::kind::{CONTAINS, NAME, START, TIMEOUT, TestKind, WHEN};
+use super::kind::{BOOT, CONTAINS, NAME, START, TIMEOUT, TestKind, WHEN};
 use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Mistake, Section, Shape, may, must, sha256};
 use crate::step::kind::Findings;
@@ -14,6 +14,7 @@ pub(super) static KIND: TestKind = TestKind {
             NAME,
             WHEN,
             START,
+            BOOT,
             must(
                 "file",
                 Shape::Text(Check::Inside),
@@ -45,6 +46,7 @@ pub(super) static KIND: TestKind = TestKind {
     lower,
     #[cfg(test)]
     cases: &[
+        ("boot", "file = '/a'", "file = '/a'\nboot = true"),
         ("file", "file = '/a'", "file = '/b'"),
         ("absent", "file = '/a'", "file = '/a'\nabsent = true"),
         ("mode", "file = '/a'\nmode = '644'", "file = '/a'\nmode = '755'"),

@@ -1,6 +1,6 @@
 //! `http`: asks a server in the container.
 
-use super::kind::{CONTAINS, NAME, START, TIMEOUT, TestKind, WHEN, answers};
+use super::kind::{BOOT, CONTAINS, NAME, START, TIMEOUT, TestKind, WHEN, answers};
 use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
 use crate::step::kind::Findings;
@@ -14,6 +14,7 @@ pub(super) static KIND: TestKind = TestKind {
             NAME,
             WHEN,
             START,
+            BOOT,
             must(
                 "http",
                 Shape::Text(Check::ProbeUrl),
@@ -35,6 +36,7 @@ pub(super) static KIND: TestKind = TestKind {
     lower,
     #[cfg(test)]
     cases: &[
+        ("boot", "start = 'x'\nhttp = 'http://a/'", "http = 'http://a/'\nboot = true"),
         ("http", "start = 'x'\nhttp = 'http://a/'", "start = 'x'\nhttp = 'http://b/'"),
         (
             "status",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{Checks, LoweredTest, Manner, Service};
+use super::model::{Boot, Checks, LoweredTest, Manner, Service};
 use crate::schema::{Check, Fields, Key, Mistake, Section, Shape, Start, may};
 #[cfg(test)]
 use crate::step::kind::Case;
@@ -12,6 +12,10 @@ use crate::step::program::{Options, argv};
 
 /// How long a check may take to hold where the test says nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a machine may take to be up, and a check of one to hold, where the test says nothing:
+/// it may be emulated.
+const PATIENCE_OF_MACHINES: Duration = Duration::from_secs(300);
 
 /// A kind of test, by what is checked.
 pub(crate) struct TestKind {
@@ -42,13 +46,21 @@ impl TestKind {
             Start::Config => Service::Config,
             Start::Command(command) => Service::Argv(argv(&command, &shell)),
         });
+        let boot = fields
+            .boolean("boot")
+            .unwrap_or(false)
+            .then(|| Box::new(Boot { may_fail: fields.list("may_fail"), ..Boot::default() }));
         Some(LoweredTest {
             label: short(&fields.text("name").unwrap_or(about)),
             line,
             start: start.collect(),
             names: names.into_iter().flatten().collect(),
             probes,
-            timeout: fields.duration("timeout").unwrap_or(PATIENCE),
+            timeout: fields.duration("timeout").unwrap_or(match boot {
+                Some(_) => PATIENCE_OF_MACHINES,
+                None => PATIENCE,
+            }),
+            boot,
         })
     }
 }
@@ -72,6 +84,13 @@ pub(super) const START: Key = may(
         says, a command (a string for the shell, a list without one), or several: a list of them \
         that begins with `true` or a list, or a table by name, under which each is logged. \
         Examples: `start = [true, \"redis-server\"]`, `start.web = true`.",
+);
+
+/// `boot`, of the tests that can look at a machine.
+pub(super) const BOOT: Key = may(
+    "boot",
+    Shape::Yes,
+    "`true`: the check is made of the image as a machine, booted in QEMU from its disk.",
 );
 
 /// `timeout`, of every test.
@@ -114,6 +133,9 @@ pub(super) fn manner(fields: &Fields) -> Manner {
 
 /// Reports a check of a server where nothing is started.
 pub(super) fn answers(fields: &Fields, check: &str, findings: &mut Findings<'_>) {
+    if fields.get("boot").is_some() {
+        return;
+    }
     if let (None, Some(field)) = (fields.get("start"), fields.get(check)) {
         let mistake = Mistake::new(format!("a test with `{check}` that starts nothing"))
             .label("nobody would answer")

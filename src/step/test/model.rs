@@ -27,8 +27,65 @@ pub struct LoweredTest {
     pub names: Vec<String>,
     /// What is looked at, one after the other.
     pub probes: Vec<Probe>,
-    /// How long each probe may take to hold.
+    /// How long each probe may take to hold; of a `boot` test, the machine to be up.
     pub timeout: Duration,
+    /// It is a machine that is looked at, not a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Box<Boot>>,
+}
+
+/// The machine that a test looks at. All tests of an image look at the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// Bytes of its memory, where the test says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Units that may fail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_fail: Vec<String>,
+    /// The disk that it boots from.
+    #[serde(default)]
+    pub disk: BootDisk,
+}
+
+/// What a disk is made like; a recipe's `[[output]]` has the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootDisk {
+    /// `disk`, `qcow2`.
+    pub format: String,
+    /// Bytes of the whole disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// How its root is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<String>,
+    /// The root is written to; else it is read-only and checked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writable: bool,
+    /// Added to the kernel's command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub command_line: String,
+    /// Bytes of the boot partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub esp: Option<u64>,
+    /// Serial numbers of data disks, by where they are mounted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
+}
+
+impl Default for BootDisk {
+    /// What is made for a test where the recipe asks for none.
+    fn default() -> Self {
+        Self {
+            format: "disk".to_owned(),
+            size: None,
+            compression: None,
+            writable: false,
+            command_line: "console=ttyS0".to_owned(),
+            esp: None,
+            data: BTreeMap::new(),
+        }
+    }
 }
 
 /// Something that is started.
@@ -148,6 +205,7 @@ mod tests {
             names: vec![],
             probes: vec![probe],
             timeout: Duration::from_millis(1500),
+            boot: None,
         }
     }
 

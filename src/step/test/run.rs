@@ -1,6 +1,6 @@
 //! `run`: runs a command in the container.
 
-use super::kind::{AS, ENV, NAME, START, TIMEOUT, TestKind, WHEN, WORKDIR, manner};
+use super::kind::{AS, BOOT, ENV, NAME, START, TIMEOUT, TestKind, WHEN, WORKDIR, manner};
 use super::model::{Checks, Probe};
 use crate::schema::{Command, Effect, Fields, Section, Shape, must};
 use crate::step::label::first_line;
@@ -15,6 +15,7 @@ pub(super) static KIND: TestKind = TestKind {
             NAME,
             WHEN,
             START,
+            BOOT,
             must(
                 "run",
                 Shape::Command,
@@ -33,6 +34,7 @@ pub(super) static KIND: TestKind = TestKind {
     lower,
     #[cfg(test)]
     cases: &[
+        ("boot", "run = 'a'", "run = 'a'\nboot = true"),
         ("run", "run = 'a'", "run = 'b'"),
         ("start", "run = 'a'", "run = 'a'\nstart = 'x'"),
         ("as", "run = 'a'\nas = 'x'", "run = 'a'\nas = 'y'"),

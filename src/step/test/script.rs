@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::kind::{AS, ENV, NAME, START, TIMEOUT, TestKind, WHEN, WORKDIR, manner};
+use super::kind::{AS, BOOT, ENV, NAME, START, TIMEOUT, TestKind, WHEN, WORKDIR, manner};
 use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
 use crate::step::label::paths;
@@ -18,6 +18,7 @@ pub(super) static KIND: TestKind = TestKind {
             NAME,
             WHEN,
             START,
+            BOOT,
             must(
                 "script",
                 Shape::OneOrMany(Check::Context),
@@ -37,6 +38,7 @@ pub(super) static KIND: TestKind = TestKind {
     lower,
     #[cfg(test)]
     cases: &[
+        ("boot", "script = 's'", "script = 's'\nboot = true"),
         ("script", "script = 's'", "script = 't'"),
         ("args", "script = 's'\nargs = ['a']", "script = 's'\nargs = ['b']"),
         ("start", "script = 's'", "script = 's'\nstart = 'x'"),

@@ -1,6 +1,6 @@
 //! `tcp`: connects to a port in the container.
 
-use super::kind::{NAME, START, TIMEOUT, TestKind, WHEN, answers};
+use super::kind::{BOOT, NAME, START, TIMEOUT, TestKind, WHEN, answers};
 use super::model::{Checks, Probe};
 use crate::schema::{Check, Effect, Fields, Section, Shape, must};
 use crate::step::kind::Findings;
@@ -14,6 +14,7 @@ pub(super) static KIND: TestKind = TestKind {
             NAME,
             WHEN,
             START,
+            BOOT,
             must(
                 "tcp",
                 Shape::Text(Check::Address),
@@ -28,6 +29,7 @@ pub(super) static KIND: TestKind = TestKind {
     lower,
     #[cfg(test)]
     cases: &[
+        ("boot", "start = 'x'\ntcp = 'a:1'", "tcp = 'a:1'\nboot = true"),
         ("tcp", "start = 'x'\ntcp = 'a:1'", "start = 'x'\ntcp = 'a:2'"),
         ("start", "start = 'x'\ntcp = 'a:1'", "start = ['x']\ntcp = 'a:1'"),
     ],

@@ -1,0 +1,14 @@
+//! The disk of an image, booted: by the tests that decide whether it is published, and for a person.
+//!
+//! ```text
+//! qemu     QEMU and its firmware: of an image that bake bakes itself, or the host's
+//! gate     the disk of an image, found or made, and the machine of its tests ──► room `machine`
+//! ```
+//! Whatever is booted is not written to: QEMU gets the disk to read, in the sandbox it cannot do
+//! otherwise, and afterwards its bytes are compared.
+
+mod gate;
+mod qemu;
+
+pub use gate::{Gate, Ready};
+pub use qemu::Qemu;

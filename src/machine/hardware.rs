@@ -1,0 +1,217 @@
+//! What a machine is made of, as QEMU's command line.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::{FW_CFG_AGENT, FW_CFG_UNIT};
+
+/// In the directory of a machine: what answers inside.
+pub(super) const AGENT_FILE: &str = "agent.sh";
+
+/// In the directory of a machine: the unit that runs it.
+pub(super) const UNIT_FILE: &str = "agent.service";
+
+/// In the directory of a machine: the socket of its serial console.
+pub(super) const CONSOLE: &str = "console";
+
+/// In the directory of a machine: the socket to what answers inside.
+pub(super) const PORT: &str = "port";
+
+/// In the directory of a machine: the socket of QEMU itself (QMP).
+pub(super) const MONITOR: &str = "monitor";
+
+/// Who carries out what the machine computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accelerator {
+    /// The processor, through the kernel.
+    Kvm,
+    /// QEMU.
+    Tcg,
+}
+
+impl Accelerator {
+    /// How people call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "emulated",
+        }
+    }
+}
+
+/// Where the serial console leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// To a socket in the machine's directory; nothing starts before somebody listens.
+    Socket,
+    /// To QEMU's own standard streams. Ctrl-] x ends it, as Ctrl-] is where QEMU's other
+    /// keys begin.
+    Terminal,
+}
+
+/// A disk for data.
+#[derive(Debug, Clone)]
+pub struct DataDisk {
+    /// Its file, raw.
+    pub path: PathBuf,
+    /// By which the machine finds it.
+    pub serial: String,
+    /// What is written is gone afterwards.
+    pub snapshot: bool,
+}
+
+/// A port that leads into the machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Port {
+    /// `127.0.0.1`, or another address of the host.
+    pub address: String,
+    /// Of the host.
+    pub outside: u16,
+    /// Of the machine.
+    pub inside: u16,
+}
+
+/// A machine.
+#[derive(Debug)]
+pub struct Hardware<'a> {
+    /// Who computes.
+    pub accelerator: Accelerator,
+    /// Processors.
+    pub processors: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// UEFI firmware, raw.
+    pub firmware: &'a Path,
+    /// The disk that it boots from.
+    pub disk: &'a Path,
+    /// What that is: `raw`, `qcow2`.
+    pub format: &'a str,
+    /// What is written to it is gone afterwards.
+    pub snapshot: bool,
+    /// Further disks.
+    pub data: &'a [DataDisk],
+    /// Ports that lead inside.
+    pub ports: &'a [Port],
+    /// It reaches nothing but what comes through its ports.
+    pub alone: bool,
+    /// The console.
+    pub console: Console,
+    /// A directory for sockets, with the script that answers inside where it is under test.
+    pub dir: &'a Path,
+}
+
+impl Hardware<'_> {
+    /// Returns the program and its arguments.
+    #[must_use]
+    pub fn argv(&self) -> Vec<String> {
+        let mut argv: Vec<String> = vec!["qemu-system-x86_64".to_owned()];
+        let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
+        add(&["-M", "q35,smm=off", "-nodefaults", "-no-user-config", "-no-reboot"]);
+        add(&["-display", "none", "-device", "virtio-rng-pci"]);
+        match self.accelerator {
+            Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Tcg => add(&["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        }
+        add(&["-smp", &self.processors.max(1).to_string()]);
+        add(&["-m", &format!("{}M", self.memory >> 20)]);
+        let firmware = value(self.firmware);
+        add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={firmware}")]);
+        let (disk, format) = (value(self.disk), self.format);
+        let kept = if self.snapshot { "snapshot=on" } else { "snapshot=off" };
+        add(&["-drive", &format!("if=none,id=root,format={format},{kept},file={disk}")]);
+        add(&["-device", "virtio-blk-pci,drive=root,bootindex=0"]);
+        for (n, data) in self.data.iter().enumerate() {
+            let kept = if data.snapshot { "snapshot=on" } else { "snapshot=off" };
+            let (file, serial) = (value(&data.path), &data.serial);
+            add(&["-drive", &format!("if=none,id=data{n},format=raw,{kept},file={file}")]);
+            add(&["-device", &format!("virtio-blk-pci,drive=data{n},serial={serial}")]);
+        }
+        let mut network = "user,id=net".to_owned();
+        if self.alone {
+            network.push_str(",restrict=on");
+        }
+        for Port { address, outside, inside } in self.ports {
+            network.push_str(&format!(",hostfwd=tcp:{address}:{outside}-:{inside}"));
+        }
+        add(&["-netdev", &network, "-device", "virtio-net-pci,netdev=net,romfile="]);
+        let dir = value(self.dir);
+        match self.console {
+            Console::Terminal => {
+                add(&["-chardev", "stdio,id=console,mux=on,signal=off", "-echr", "29"]);
+                add(&["-serial", "chardev:console", "-mon", "chardev=console"]);
+            }
+            Console::Socket => {
+                let socket = |id: &str, name: &str, wait: &str| {
+                    format!("socket,id={id},path={dir}/{name},server=on,wait={wait}")
+                };
+                // In this order: whoever listens to the console has the others already.
+                add(&["-chardev", &socket("monitor", MONITOR, "off")]);
+                add(&["-mon", "chardev=monitor,mode=control"]);
+                add(&["-chardev", &socket("port", PORT, "off"), "-device", "virtio-serial-pci"]);
+                add(&["-device", "virtserialport,chardev=port,name=bake"]);
+                let given = [(FW_CFG_AGENT, AGENT_FILE), (FW_CFG_UNIT, UNIT_FILE)];
+                for (name, file) in given {
+                    add(&["-fw_cfg", &format!("name={name},file={dir}/{file}")]);
+                }
+                add(&["-chardev", &socket("console", CONSOLE, "on")]);
+                add(&["-serial", "chardev:console"]);
+            }
+        }
+        argv
+    }
+}
+
+/// A path as the value of an option: a comma in it is written twice (qemu(1)).
+fn value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine<'a>(data: &'a [DataDisk], ports: &'a [Port]) -> Hardware<'a> {
+        Hardware {
+            accelerator: Accelerator::Tcg,
+            processors: 2,
+            memory: 1 << 30,
+            firmware: Path::new("/fw"),
+            disk: Path::new("/a,b.raw"),
+            format: "raw",
+            snapshot: true,
+            data,
+            ports,
+            alone: true,
+            console: Console::Socket,
+            dir: Path::new("/d"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_to_the_disk_and_only_ports_lead_inside() {
+        let data = [DataDisk { path: "/data".into(), serial: "app".to_owned(), snapshot: false }];
+        let port = Port { address: "127.0.0.1".to_owned(), outside: 8080, inside: 80 };
+        let argv = machine(&data, &[port]).argv().join(" ");
+        for words in [
+            "if=none,id=root,format=raw,snapshot=on,file=/a,,b.raw",
+            "if=none,id=data0,format=raw,snapshot=off,file=/data",
+            "virtio-blk-pci,drive=data0,serial=app",
+            "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:8080-:80",
+            "-m 1024M",
+            "name=opt/bake/agent,file=/d/agent.sh",
+        ] {
+            assert!(argv.contains(words), "{words} in {argv}");
+        }
+    }
+
+    #[test]
+    fn a_machine_for_people_has_nothing_that_answers_inside() {
+        let machine = Hardware { console: Console::Terminal, alone: false, ..machine(&[], &[]) };
+        let argv = machine.argv().join(" ");
+        assert!(!argv.contains("opt/bake") && !argv.contains("restrict"), "{argv}");
+        assert!(argv.contains("-echr 29"), "{argv}");
+    }
+}

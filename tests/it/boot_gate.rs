@@ -1,0 +1,116 @@
+//! Machines that are booted before they are published: those that are not well are not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::lab::{Lab, Run, run};
+use crate::vm_boot;
+
+/// The example as another version, with more steps before those that end it, and only the test of
+/// the machine itself.
+fn version(recipe: &Path, version: &str, steps: &str, test: &str) -> std::path::PathBuf {
+    let text = fs::read_to_string(recipe).expect("the example");
+    let text = text.replace("version = \"2.0.0\"", &format!("version = \"{version}\""));
+    let (text, _) = text.split_once("\n[[test]]").expect("tests");
+    let (image, outputs) = text.split_once("[[output]]").expect("outputs");
+    let path = recipe.with_file_name(format!("{version}.toml"));
+    let text = format!("{image}{steps}\n[[output]]{outputs}\n[[test]]\nboot = true\n{test}\n");
+    fs::write(&path, text).expect("our own file");
+    // The same packages, so that the steps are cached.
+    let lock = recipe.with_extension("lock");
+    if lock.exists() {
+        fs::copy(lock, path.with_extension("lock")).expect("our own file");
+    }
+    path
+}
+
+fn unit(name: &str, service: &str) -> String {
+    format!(
+        "[[step]]\nfile = \"/etc/systemd/system/{name}.service\"\ncontent = '''\n\
+            [Unit]\nDescription=For a test\n\n[Service]\n{service}\n\n[Install]\nWantedBy=multi-user.target\n'''\n\n\
+            [[step]]\nservice = \"{name}\"\n\n"
+    )
+}
+
+#[track_caller]
+fn refused(lab: &Lab, recipe: &Path, version: &str) -> Run {
+    let built = lab.bake(["build", recipe.to_str().expect("UTF-8")]);
+    assert_eq!(built.code, 1, "{}", built.err);
+    let listed = lab.bake(["list"]);
+    assert!(!listed.out.contains(version), "{}", listed.out);
+    let dir = fs::read_dir(recipe.parent().expect("a directory")).expect("the directory");
+    for entry in dir {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        assert!(!name.ends_with(".raw") && !name.starts_with(".bake"), "{name} was left");
+    }
+    built
+}
+
+#[test]
+fn net_a_machine_that_is_not_well_is_not_published() {
+    if !vm_boot::ready() {
+        return;
+    }
+    let lab = Lab::new();
+    let recipe = vm_boot::recipe(&lab);
+
+    // A unit fails, and another that may.
+    let failing =
+        "Type=oneshot\nExecStart=/bin/sh -c 'echo the disk of answers is missing; exit 1'";
+    let steps = unit("bad", failing) + &unit("allowed", "Type=oneshot\nExecStart=/bin/false");
+    let bad = version(&recipe, "2.1.0", &steps, "may_fail = [\"allowed.service\"]");
+    let built = refused(&lab, &bad, "2.1.0");
+    assert!(built.err.contains("bad.service failed"), "{}", built.err);
+    assert!(built.err.contains("bad.service| the disk of answers is missing"), "{}", built.err);
+    assert!(!built.err.contains("allowed.service"), "{}", built.err);
+
+    // The kernel panics.
+    let panic = unit("panic", "ExecStart=/bin/sh -c 'echo c >/proc/sysrq-trigger'");
+    let panic = version(&recipe, "2.2.0", &panic, "");
+    let built = refused(&lab, &panic, "2.2.0");
+    assert!(built.err.contains("the kernel panicked: "), "{}", built.err);
+    assert!(built.err.contains("console| "), "{}", built.err);
+
+    // A service does not stop.
+    let stubborn =
+        "ExecStart=/bin/sleep infinity\nExecStop=/bin/sleep infinity\nTimeoutStopSec=infinity";
+    let hang = version(&recipe, "2.3.0", &unit("hang", stubborn), "");
+    let built = refused(&lab, &hang, "2.3.0");
+    assert!(built.err.contains("hang.service does not stop"), "{}", built.err);
+}
+
+/// Without QEMU no step runs.
+#[test]
+fn no_step_runs_where_the_host_has_no_qemu() {
+    let lab = Lab::new();
+    let tools = lab.path("tools");
+    fs::create_dir(&tools).expect("our own directory");
+    let program = |name: &str, script: &str| {
+        let path = tools.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("our own file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("our own file");
+    };
+    program("mkfs.erofs", "echo mkfs.erofs 1.8.6");
+    fs::write(
+        lab.path("m.toml"),
+        "[image]\nname = 'm'\nversion = '1'\n[base]\nscratch = true\n\
+            [[step]]\nfile = '/a'\ncontent = 'a'\n[[test]]\nboot = true\n",
+    )
+    .expect("our own file");
+    let build = || {
+        let recipe = lab.path("m.toml");
+        let mut command = lab.command(["build", recipe.to_str().expect("UTF-8")]);
+        run(command.args(["--tools", "host"]).env("PATH", &tools))
+    };
+    let built = build();
+    assert_ne!(built.code, 0, "{}", built.err);
+    assert!(built.err.contains("cannot run qemu-system-x86_64"), "{}", built.err);
+    assert!(built.err.contains("qemu-system-x86 7.0.0 or newer"), "{}", built.err);
+    assert!(built.err.contains("--no-test"), "{}", built.err);
+    assert!(!built.err.contains("[1/1]"), "a step ran: {}", built.err);
+
+    program("qemu-system-x86_64", "echo QEMU emulator version 5.2.0");
+    let built = build();
+    assert!(built.err.contains("the host's qemu-system-x86_64 is 5.2.0"), "{}", built.err);
+}
