@@ -179,11 +179,13 @@ fn e2fsck_finds_nothing_wrong_at_any_size() {
     for mib in [100, 130, 300, 700] {
         written(dir.path(), &of(mib * MIB).layout(None).expect("it fits"));
     }
-    let error = of(10 * MIB).layout(Some(12 * MIB)).expect_err("the journal does not fit in");
-    let Error::TooSmall { needed, .. } = error else { panic!("{error}") };
-    written(dir.path(), &of(10 * MIB).layout(Some(needed)).expect("as much as it says"));
-    let error = of(10 * MIB).layout(Some(needed - MIB)).expect_err("one less");
-    assert!(matches!(error, Error::TooSmall { .. }), "{error}");
+    for mib in [10, 130, 300, 700] {
+        let error = of(mib * MIB).layout(Some(8 * MIB)).expect_err("it does not fit in");
+        let Error::TooSmall { needed, .. } = error else { panic!("{error}") };
+        written(dir.path(), &of(mib * MIB).layout(Some(needed)).expect("as much as it says"));
+        let error = of(mib * MIB).layout(Some(needed - MIB)).expect_err("one less");
+        assert!(matches!(error, Error::TooSmall { .. }), "{error}");
+    }
 }
 
 #[test]

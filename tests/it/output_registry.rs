@@ -9,16 +9,11 @@ use std::time::Instant;
 use bake::digest::Digest;
 
 use crate::cmd_serve::{Server, publish};
-use crate::lab::{Lab, Run};
+use crate::lab::{Lab, Run, good};
 
 fn export(lab: &Lab, more: &[&str]) -> Run {
     let args = ["export", "--format", "registry", "--output", "site"];
     lab.bake(args.iter().chain(more))
-}
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-    run
 }
 
 /// Every file below `dir`, by its path there.

@@ -7,16 +7,11 @@ use std::time::Instant;
 use bake::digest::Digest;
 
 use crate::cmd_serve::publish;
-use crate::lab::{Lab, Run, run};
+use crate::lab::{Lab, Run, good, run};
 
 fn export(lab: &Lab, more: &[&str]) -> Run {
     let args = ["export", "--format", "sysupdate", "--output", "site"];
     lab.bake(args.iter().chain(more))
-}
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-    run
 }
 
 fn names(lab: &Lab) -> Vec<String> {

@@ -16,7 +16,7 @@ pub(super) const DESCRIPTOR: u64 = 64;
 pub(super) const FLEX: u32 = 4;
 
 /// Most blocks of a run: what an extent holds.
-const RUN: u64 = 32_768;
+pub(super) const RUN: u64 = 32_768;
 
 /// Blocks one behind the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::attribute::{self, Stored, Unfit};
-use super::geometry::{BLOCK, Geometry, Run};
+use super::geometry::{BLOCK, Geometry, RUN, Run};
 use super::superblock::FIRST;
 use super::volume::{Kind, Node, Volume};
 use super::{directory, inode};
@@ -93,6 +93,15 @@ fn number_of(node: usize, lost_found: usize) -> u32 {
     }
 }
 
+/// Returns how many runs so many blocks have at the most: each is as long as an extent holds, or
+/// ends where a group begins.
+fn most_runs(blocks: u64) -> usize {
+    match blocks / RUN {
+        0 => 1,
+        whole => 2 * whole as usize + 4,
+    }
+}
+
 fn unfit(node: usize, why: &'static str) -> Error {
     Error::Unfit { node, why }
 }
@@ -133,8 +142,7 @@ impl Needs {
             if of_node > u64::from(u32::MAX) {
                 return Err(unfit(n, "it is larger than 16 TiB"));
             }
-            // A run is as long as an extent holds, and broken where a group begins.
-            others += inode::leaves((of_node / (1 << 14)) as usize) as u64;
+            others += inode::leaves(most_runs(of_node)) as u64;
             blocks.push(of_node);
             if !node.xattrs.is_empty() {
                 let one = attribute::store(node.xattrs).map_err(|why| match why {

@@ -14,7 +14,7 @@ use bake::sandbox::{Ended, Exec, Failure};
 
 use crate::base_lab::net;
 use crate::base_mirror::{OURS, Reply, Server, deb_with};
-use crate::lab::{Lab, Run};
+use crate::lab::{Lab, Run, good};
 use crate::{sandbox_lab, tier};
 
 /// Ends a child that a failing test leaves behind.
@@ -132,11 +132,6 @@ fn ran(run: &Run) -> Vec<u64> {
     done.filter(|object| object["type"] == "step-done" && object["cached"] == false)
         .map(|object| object["step"].as_u64().expect("a number"))
         .collect()
-}
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-    run
 }
 
 fn pin(package: &str, pin: &str, priority: i32) -> String {
