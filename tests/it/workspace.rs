@@ -185,6 +185,20 @@ fn programs_read_recipes_with_their_workspace_too() {
 }
 
 #[test]
+fn included_steps_have_the_defaults_and_only_the_variables_that_are_given() {
+    let lab = Lab::new();
+    let vars = "[vars]\nvendor = \"Example\"\n[defaults]\nenv.BY = \"{{ vendor }}\"\n";
+    lab.write("bake.toml", vars);
+    lab.write("x.toml", &image("x", "[[step]]\ninclude = \"part.toml\"\n"));
+    lab.write("part.toml", "[[step]]\nrun = \"true\"\n");
+    let plan = good(lab.bake(["plan", "x.toml", "--json"])).out;
+    assert!(plan.contains("\"env\":{\"BY\":\"Example\"}"), "{plan}");
+    lab.write("part.toml", "[[step]]\nrun = \"echo {{ vendor }}\"\n");
+    let unknown = refused(&lab, &["check", "x.toml"]);
+    assert!(unknown.contains("part.toml:2:16"), "{unknown}");
+}
+
+#[test]
 fn commands_for_one_recipe_say_which_there_are() {
     let lab = Lab::new();
     lab.write("bake.toml", "members = [\"*.toml\"]\n");
