@@ -10,7 +10,7 @@ use crate::engine::{self, LockMode, Request};
 use crate::event::{Event, Sink, silent};
 use crate::image::{BadReference, Platform, Reference};
 use crate::job::{Call, Host, JobContext};
-use crate::recipe::{Inputs, Workspaces};
+use crate::recipe::{Inputs, Variant, Workspaces};
 use crate::sandbox::{self, Cancel};
 use crate::store;
 
@@ -31,6 +31,9 @@ pub enum Error {
     /// Not the name of an image.
     #[error(transparent)]
     Name(#[from] BadReference),
+    /// The recipe makes several images, and one is wanted: [`Recipe::variant`] says which.
+    #[error("the recipe makes several images: {}", .0.join(", "))]
+    Several(Vec<String>),
 }
 
 impl From<engine::error::Error> for Error {
@@ -99,7 +102,8 @@ impl Recipe {
             outputs: vec![],
             workspace: None,
             workspaces: None,
-            parts: None,
+            variants: vec![],
+            variant: Variant::default(),
         };
         Self { path: path.as_ref().to_owned(), inputs }
     }
@@ -108,6 +112,14 @@ impl Recipe {
     #[must_use]
     pub fn var(mut self, name: &str, value: &str) -> Self {
         self.inputs.vars.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Takes, of a recipe with a `[matrix]`, only the variants with this value, as `--variant`
+    /// does.
+    #[must_use]
+    pub fn variant(mut self, name: &str, value: &str) -> Self {
+        self.inputs.variants.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -270,8 +282,42 @@ impl<'a> Build<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Host`] where the sandbox cannot run, else [`Error::Build`]. Nothing was published.
+    /// [`Error::Host`] where the sandbox cannot run, [`Error::Several`] where the recipe has a
+    /// matrix and more than one of its variants is meant, else [`Error::Build`]. Nothing was
+    /// published.
     pub fn run(&self, recipe: &Recipe) -> Result<Image, Error> {
+        let requests = self.requests(recipe)?;
+        match &requests[..] {
+            [_] => Ok(self.bake(&requests)?.remove(0)),
+            several => {
+                let variants = several.iter().map(|one| one.inputs.variant.to_string());
+                Err(Error::Several(variants.collect()))
+            }
+        }
+    }
+
+    /// As [`run`](Self::run), for all variants of the recipe that are meant: all of them are
+    /// published, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Host`] where the sandbox cannot run, else [`Error::Build`]. Nothing was published.
+    pub fn run_all(&self, recipe: &Recipe) -> Result<Vec<Image>, Error> {
+        self.bake(&self.requests(recipe)?)
+    }
+
+    /// Reads the recipe: a request for each of its variants that are meant.
+    fn requests(&self, recipe: &Recipe) -> Result<Vec<Request>, Error> {
+        let request = Request {
+            recipe: recipe.path.clone(),
+            inputs: recipe.now(),
+            lock: self.lock,
+            ..Request::default()
+        };
+        Ok(request.each_variant().map_err(|failed| *failed.error)?)
+    }
+
+    fn bake(&self, requests: &[Request]) -> Result<Vec<Image>, Error> {
         let host = match &self.program {
             Some(program) => Host::of(program)?,
             None => Host::default(),
@@ -279,15 +325,13 @@ impl<'a> Build<'a> {
         let cancel = Cancel::new()?;
         let job =
             JobContext { store: &self.store.0, host: &host, cancel: &cancel, sink: &self.sink };
-        let request = Request {
-            recipe: recipe.path.clone(),
-            inputs: recipe.now(),
-            lock: self.lock,
-            ..Request::default()
+        let baked = engine::bake(&job, requests, 1).map_err(|failed| *failed.error)?;
+        let image = |baked: engine::Baked| Image {
+            name: baked.name,
+            version: baked.version,
+            digest: baked.digest,
         };
-        let baked = engine::bake(&job, &[request], 1).map_err(|failed| failed.error)?;
-        let baked = baked.into_iter().next().expect("one request makes one image");
-        Ok(Image { name: baked.name, version: baked.version, digest: baked.digest })
+        Ok(baked.into_iter().map(image).collect())
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Pinned, PinnedDebian};
 use crate::archive::{Archive, Package};
 use crate::digest::Digest;
 use crate::plan::lock::{self, LockedBase};
-use crate::recipe::{BaseKind, Debian, Variant};
+use crate::recipe::{BaseKind, Debian, DebianVariant};
 
 /// Whether the lock file has to pin this base: a tar or directory of the context is pinned by its
 /// content anyway.
@@ -37,7 +37,7 @@ pub fn from_lock(locked: &LockedBase, recipe: &BaseKind) -> Result<Option<Pinned
     Ok(Some(Pinned::Debian(PinnedDebian {
         suite: suite.clone(),
         arch: arch.clone(),
-        slim: *variant == Variant::Slim,
+        slim: *variant == DebianVariant::Slim,
         components: components.clone(),
         mirror: mirror.clone(),
         date: *date,

@@ -184,7 +184,7 @@ impl Pinned {
             (Self::Debian(pin), recipe::BaseKind::Debian(wanted)) => {
                 pin.suite == wanted.suite
                     && pin.arch == arch
-                    && pin.slim == (wanted.variant == recipe::Variant::Slim)
+                    && pin.slim == (wanted.variant == recipe::DebianVariant::Slim)
                     && pin.components == components(wanted)
                     && pin.mirror == wanted.mirror
             }
@@ -223,7 +223,7 @@ pub fn pin(
                 pin.packages.iter().try_for_each(Package::check)?;
                 return Ok(locked.clone());
             }
-            let slim = wanted.variant == recipe::Variant::Slim;
+            let slim = wanted.variant == recipe::DebianVariant::Slim;
             debian::choose(source, wanted, components(wanted), arch, slim).map(Pinned::Debian)
         }
     }

@@ -7,12 +7,14 @@ use serde_json::json;
 use super::args::recipe::{BuildArgs, LockArgs, OnFailure, ShellArgs};
 use super::ctx::Ctx;
 use super::recipes::{one_recipe, recipes};
-use super::request::{absolute, failed, inputs, network, no_cache, source_date_epoch, tools_from};
+use super::request::{
+    absolute, failed, failed_one, inputs, network, no_cache, read, requests, source_date_epoch,
+    tools_from,
+};
 use super::{channel, edge, push};
 use crate::delivery::Delivered;
 use crate::engine::{self, Baked, LockMode, Request};
 use crate::image::{Reference, RemoteName};
-use crate::inputs::Looked;
 use crate::inspect;
 use crate::job::JobContext;
 use crate::recipe::Inputs;
@@ -37,27 +39,8 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     let outputs = args.outputs.clone();
     let inputs = Inputs { outputs, ..inputs(ctx, &args.recipe.inputs)? };
     let epoch = source_date_epoch()?;
-    // All recipes are read before the first is baked: a mistake in the third should not cost the
-    // time of two builds.
-    let mut checked = vec![];
-    let mut pushes: Vec<(Reference, RemoteName)> = vec![];
     let network = network(&args.mirror)?;
     let recipes = recipes(ctx, &args.recipe.recipes)?;
-    if push_to.is_some() && recipes.len() != 1 {
-        let hint = "build it by itself, or push each with `bake push`";
-        return Err(edge::usage("--push is for one image, and there are several", hint));
-    }
-    for recipe in &recipes {
-        let read = crate::inputs::look_over(recipe, &inputs)
-            .map_err(|error| failed(ctx, &error.into(), recipe))?;
-        ctx.ui.diagnostics(&read.recipe.warnings);
-        let image = &read.recipe.image;
-        let to = read.recipe.pushes.iter().chain(&push_to).cloned();
-        if let Ok(version) = Reference::new(&image.name, &image.version) {
-            pushes.extend(to.map(|to| (version.clone(), to)));
-        }
-        checked.push((recipe, read));
-    }
     let request = Request {
         inputs,
         lock: mode,
@@ -70,19 +53,28 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         tools: tools_from(args.tools),
         ..Request::default()
     };
-    let one = |(recipe, read): (&PathBuf, Looked)| Request {
-        recipe: recipe.clone(),
-        checked: Some(read),
-        ..request.clone()
-    };
-    let requests: Vec<Request> = checked.into_iter().map(one).collect();
+    // All recipes are read before the first is baked: a mistake in the third should not cost the
+    // time of two builds.
+    let requests = read(ctx, &requests(&recipes, &request))?;
+    if push_to.is_some() && requests.len() != 1 {
+        let hint = "build it by itself, or push each with `bake push`";
+        return Err(edge::usage("--push is for one image, and there are several", hint));
+    }
+    let mut pushes: Vec<(Reference, RemoteName)> = vec![];
+    for looked in requests.iter().filter_map(|one| one.checked.as_ref()) {
+        ctx.ui.diagnostics(&looked.recipe.warnings);
+        let image = &looked.recipe.image;
+        let to = looked.recipe.pushes.iter().chain(&push_to).cloned();
+        if let Ok(version) = Reference::new(&image.name, &image.version) {
+            pushes.extend(to.map(|to| (version.clone(), to)));
+        }
+    }
     // A terminal can be lent to one at a time.
     let jobs = if shell_on_failure { Some(1) } else { args.jobs };
     let jobs = jobs
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     ctx.with_job_context(|job| {
-        let baked = engine::bake(job, &requests, jobs)
-            .map_err(|bad| failed(ctx, &bad.error, &bad.recipe))?;
+        let baked = engine::bake(job, &requests, jobs).map_err(|bad| failed_one(ctx, &bad))?;
         for one in &baked {
             channel::warn_of(ctx, job.store, &one.image, &one.digest)?;
         }
@@ -195,6 +187,14 @@ pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
         network,
         ..Request::default()
     };
+    let mut all = read(ctx, &[request])?;
+    let request = match (all.pop(), all.is_empty()) {
+        (Some(one), true) => one,
+        _ => {
+            let message = format!("{} makes several images", clean(&recipe.to_string_lossy()));
+            return Err(edge::usage(message, "say which with `--variant NAME=VALUE`"));
+        }
+    };
     // How the shell was left says nothing about the recipe.
     ctx.with_job_context(|job| {
         engine::shell(job, &request, args.at.as_deref())
@@ -213,9 +213,12 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let request = Request { inputs, lock: mode, epoch, network, ..Request::default() };
     ctx.with_job_context(|job| {
         for recipe in &recipes {
-            let request = Request { recipe: recipe.clone(), ..request.clone() };
-            let (path, changed) =
-                engine::lock(job, &request).map_err(|error| failed(ctx, &error, recipe))?;
+            let (mut path, mut changed) = (PathBuf::new(), false);
+            for one in read(ctx, &requests(std::slice::from_ref(recipe), &request))? {
+                let locked = engine::lock(job, &one);
+                let locked = locked.map_err(|error| failed_one(ctx, &one.failed(error)))?;
+                (path, changed) = (locked.0, changed | locked.1);
+            }
             if ctx.ui.json() {
                 ctx.ui.object(
                     "locked",

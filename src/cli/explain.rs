@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use super::args::recipe::ExplainArgs;
 use super::ctx::Ctx;
 use super::graph;
-use super::outcome::{add_outcome, line_of, place, words};
+use super::outcome::{add_outcome, place, words};
 use super::recipes::recipes;
-use super::request::{absolute, failed, inputs, network, no_cache, requests, source_date_epoch};
+use super::request::{
+    absolute, failed_one, inputs, network, no_cache, requests, source_date_epoch,
+};
 use crate::delivery::{Planned, State};
 use crate::engine::{self, Request};
 use crate::plan::explained::{Explained, Step};
@@ -28,8 +30,8 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
     };
     let requests = requests(&recipes, &request);
     ctx.with_job_context(|job| {
-        let explained = engine::explain::explain(job, &requests)
-            .map_err(|found| failed(ctx, &found.error, &found.recipe))?;
+        let explained =
+            engine::explain::explain(job, &requests).map_err(|found| failed_one(ctx, &found))?;
         let (explained, outputs): (Vec<_>, Vec<_>) = explained.into_iter().unzip();
         match (args.graph || args.dot, ctx.ui.json()) {
             (true, true) => ctx.ui.object("graph", graph::object(&explained)),
@@ -71,8 +73,7 @@ fn show(ctx: &Ctx<'_>, explained: &Explained, outputs: &[Output]) {
             why = "is another one if a step of it gives another layer than before".to_owned();
         }
         let place = place(step.stage.as_deref(), step.index);
-        let line = line_of(step.part.as_deref(), step.line);
-        vec![place, line, clean(&step.label), outcome.to_owned(), clean(&why)]
+        vec![place, step.line.to_string(), clean(&step.label), outcome.to_owned(), clean(&why)]
     };
     let rows: Vec<Vec<String>> = explained.steps.iter().map(row).collect();
     ctx.ui.raw(table::columns(&["STEP", "LINE", "WHAT", "", "WHY"], &rows, &[1]).as_bytes());
@@ -106,9 +107,7 @@ fn output_object((output, state): &Output) -> Value {
 }
 
 fn object(step: &Step) -> Value {
-    let file = step.part.as_deref().map(absolute);
-    let mut object =
-        json!({ "step": step.index, "label": step.label, "line": step.line, "file": file });
+    let mut object = json!({ "step": step.index, "label": step.label, "line": step.line });
     if let Some(stage) = &step.stage {
         object["stage"] = json!(stage);
     }

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::args::recipe::{FmtArgs, NewArgs, RecipeArgs};
 use super::ctx::Ctx;
 use super::edge;
-use super::outcome::{line_of, place};
+use super::outcome::place;
 use super::recipes::{recipes, to_format};
-use super::request::{absolute, failed, inputs, requests};
+use super::request::{absolute, failed, failed_one, inputs, requests};
 use crate::engine::{self, Request};
 use crate::files;
 use crate::plan::{self, Plan};
@@ -27,47 +27,57 @@ const STDIN_MAX: u64 = 16 << 20;
 pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.inputs)?;
     let (mut worst, mut shown) = (None, vec![]);
-    for path in &recipes(ctx, &args.recipes)? {
-        match crate::inputs::check(path, &inputs) {
-            Ok(recipe) => {
-                ctx.ui.diagnostics(&recipe.warnings);
-                let image = format!("{}:{}", recipe.image.name, recipe.image.version);
-                if ctx.ui.json() {
-                    ctx.ui.object(
-                        "checked",
-                        json!({ "recipe": absolute(path), "image": image,
-                            "steps": recipe.steps.len() }),
-                    );
-                } else {
-                    ctx.ui.say(&format!(
-                        "{}: ok ({image}, {} steps)",
-                        clean(&path.to_string_lossy()),
-                        recipe.steps.len()
-                    ));
-                }
-            }
+    let like = Request { inputs, ..Request::default() };
+    for request in &requests(&recipes(ctx, &args.recipes)?, &like) {
+        match request.each_variant() {
+            Ok(found) => found.iter().for_each(|one| checked(ctx, one)),
             // The mistakes of every recipe are shown, not those of the first only.
-            Err(error) => {
-                let error = error.into();
-                if let engine::error::Error::Recipe(found) = &error {
+            Err(bad) => {
+                if let engine::error::Error::Recipe(found) = &*bad.error {
                     // Those of a workspace are found with each of its recipes.
                     let new = |one: &&recipe::Diagnostic| !shown.contains(*one);
                     let new: Vec<_> = found.iter().filter(new).cloned().collect();
                     ctx.ui.diagnostics(&new);
                     shown.extend(new);
                 }
-                worst = Some(edge::build(&error, path));
+                worst = Some(edge::build(&bad.error, &bad.recipe));
             }
         }
     }
     worst.map_or(Ok(edge::OK), Err)
 }
 
+/// Says that a recipe is right.
+fn checked(ctx: &Ctx<'_>, request: &Request) {
+    let Some(recipe) = request.checked.as_ref().map(|looked| &looked.recipe) else { return };
+    ctx.ui.diagnostics(&recipe.warnings);
+    let image = format!("{}:{}", recipe.image.name, recipe.image.version);
+    if ctx.ui.json() {
+        let mut object = json!({ "recipe": absolute(&request.recipe), "image": image,
+            "steps": recipe.steps.len() });
+        add_variant(&mut object, request);
+        ctx.ui.object("checked", object);
+    } else {
+        let (path, steps) = (clean(&request.recipe.to_string_lossy()), recipe.steps.len());
+        ctx.ui.say(&format!("{path}: ok ({image}, {steps} steps)"));
+    }
+}
+
+/// Adds which variant of the recipe it is, where there are several.
+fn add_variant(object: &mut Value, request: &Request) {
+    let values = request.inputs.variant.values();
+    let variant: serde_json::Map<String, Value> =
+        values.map(|(name, value)| (name.to_owned(), json!(value.to_string()))).collect();
+    if !variant.is_empty() {
+        object["variant"] = variant.into();
+    }
+}
+
 /// `bake plan`: of the recipes and of those that they stand on.
 pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let request = Request { inputs: inputs(ctx, &args.inputs)?, ..Request::default() };
     let ordered = engine::order(&requests(&recipes(ctx, &args.recipes)?, &request))
-        .map_err(|found| failed(ctx, &found.error, &found.recipe))?;
+        .map_err(|found| failed_one(ctx, &found))?;
     for one in &ordered {
         let Some(looked) = &one.request.checked else { continue };
         let recipe = &looked.recipe;
@@ -85,28 +95,24 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                     "steps": steps(plan) })
                 })
                 .collect();
-            ctx.ui.object(
-                "plan",
-                json!({ "recipe": absolute(&one.request.recipe), "image": image.image,
-                    "base": image.base, "steps": steps(&image), "stages": stages,
-                    "outputs": outputs(recipe),
-                    "asked": one.wanted }),
-            );
+            let mut object = json!({ "recipe": absolute(&one.request.recipe), "image": image.image,
+                "base": image.base, "steps": steps(&image), "stages": stages,
+                "outputs": outputs(recipe),
+                "asked": one.wanted });
+            add_variant(&mut object, &one.request);
+            ctx.ui.object("plan", object);
             continue;
         }
         let mut rows = vec![];
         let of_stages = stages.iter().map(|(name, plan)| (Some(*name), plan));
         for (stage, plan) in of_stages.chain([(None, &image)]) {
-            let row = |index, line: String, label: &str, network| {
+            let row = |index, line: u32, label: &str, network| {
                 let network = if network { "network" } else { "" };
-                vec![place(stage, index), line, label.to_owned(), network.to_owned()]
+                vec![place(stage, index), line.to_string(), label.to_owned(), network.to_owned()]
             };
-            rows.push(row(0, plan.base_line.to_string(), &plan.base, false));
+            rows.push(row(0, plan.base_line, &plan.base, false));
             let nodes = plan.nodes.iter().zip(1..);
-            rows.extend(nodes.map(|(node, at)| {
-                let line = line_of(node.part_file().as_deref(), node.line);
-                row(at, line, &node.label, node.network)
-            }));
+            rows.extend(nodes.map(|(node, at)| row(at, node.line, &node.label, node.network)));
         }
         rows.extend(recipe.outputs.iter().map(|output| {
             let what = format!("{} {}", output.format, output.path.display());
@@ -134,7 +140,6 @@ fn steps(plan: &Plan) -> Vec<Value> {
     nodes
         .map(|(node, at)| {
             json!({ "step": at, "label": node.label, "line": node.line,
-                "file": node.part_file().as_deref().map(absolute),
             "network": node.network, "ops": node.ops })
         })
         .collect()

@@ -7,10 +7,10 @@ use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs, ToolsOf};
 use super::ctx::Ctx;
 use super::{edge, registry};
 use crate::engine::error::Error;
-use crate::engine::{NetworkOptions, NoCache, Request, ToolsFrom};
+use crate::engine::{Failed, NetworkOptions, NoCache, Request, ToolsFrom};
 use crate::image::Platform;
 use crate::import::Resolved;
-use crate::recipe::Inputs;
+use crate::recipe::{Inputs, Variant};
 use crate::ui::report::Report;
 
 /// Returns a request for each recipe, in all else as `like`.
@@ -24,6 +24,24 @@ pub(super) fn failed(ctx: &Ctx<'_>, error: &Error, recipe: &Path) -> Report {
         ctx.ui.diagnostics(found);
     }
     edge::build(error, recipe)
+}
+
+/// As [`failed`], of one of the builds of a recipe.
+pub(super) fn failed_one(ctx: &Ctx<'_>, bad: &Failed) -> Report {
+    let mut report = failed(ctx, &bad.error, &bad.recipe);
+    if !bad.build.is_empty() {
+        report.causes.push(format!("this is the variant {}", bad.build));
+    }
+    report
+}
+
+/// Reads the recipes: a request for each of their variants that are meant.
+pub(super) fn read(ctx: &Ctx<'_>, requests: &[Request]) -> Result<Vec<Request>, Report> {
+    let mut all = vec![];
+    for request in requests {
+        all.extend(request.each_variant().map_err(|bad| failed_one(ctx, &bad))?);
+    }
+    Ok(all)
 }
 
 /// Returns what recipes are read with.
@@ -58,7 +76,8 @@ pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> 
         outputs: vec![],
         workspace: None,
         workspaces: Some(ctx.nearby.known.clone()),
-        parts: None,
+        variants: args.variants.clone(),
+        variant: Variant::default(),
     })
 }
 

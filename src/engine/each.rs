@@ -1,6 +1,5 @@
 //! Work for several at once, of which the first failure ends all.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -53,7 +52,7 @@ pub(super) fn each<'a, T: Sync, R: Send>(
 /// Returns all results, or the failure that made the others stop.
 pub(super) fn all<R>(
     results: Vec<Result<R, Error>>,
-    recipe: impl Fn(usize) -> PathBuf,
+    failed: impl Fn(usize, Error) -> Failed,
 ) -> Result<Vec<R>, Failed> {
     let mut good = vec![];
     let mut bad: Option<Failed> = None;
@@ -61,8 +60,8 @@ pub(super) fn all<R>(
         match result {
             Ok(one) => good.push(one),
             Err(error) => {
-                if bad.as_ref().is_none_or(|bad| matches!(bad.error, Error::OtherFailed)) {
-                    bad = Some(Failed { recipe: recipe(at), error });
+                if bad.as_ref().is_none_or(|bad| matches!(*bad.error, Error::OtherFailed)) {
+                    bad = Some(failed(at, error));
                 }
             }
         }

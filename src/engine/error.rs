@@ -1,7 +1,6 @@
 //! Why a build ended without an image.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::archive;
 use crate::base;
@@ -70,10 +69,8 @@ pub enum Error {
         label: String,
         /// The recipe.
         recipe: PathBuf,
-        /// Line of the recipe, or of `part`.
+        /// Line of the recipe.
         line: u32,
-        /// The included file that the line is of.
-        part: Option<Arc<Path>>,
         /// How it failed.
         why: StepFailure,
         /// Last lines of its output.
@@ -167,10 +164,8 @@ pub enum Error {
         label: String,
         /// The recipe.
         recipe: PathBuf,
-        /// Line of the recipe, or of `part`.
+        /// Line of the recipe.
         line: u32,
-        /// The included file that the line is of.
-        part: Option<Arc<Path>>,
         /// What differs, a path of the image each.
         paths: Vec<String>,
     },
@@ -235,8 +230,7 @@ impl Error {
             }
             Trouble::Base(source) => Self::Base { base: label, recipe, line, source, tail, log },
             Trouble::Step(why) => {
-                let (place, part) = (root.place(index), root.part(index));
-                Self::Step { place, label, recipe, line, part, why, tail, log }
+                Self::Step { place: root.place(index), label, recipe, line, why, tail, log }
             }
         }
     }
@@ -289,8 +283,10 @@ impl From<trial::Error> for Error {
 pub struct Failed {
     /// The recipe.
     pub recipe: PathBuf,
+    /// Which of its builds, where it has several: `php=8.2`.
+    pub build: String,
     /// How.
-    pub error: Error,
+    pub error: Box<Error>,
 }
 
 /// Draws a cycle: `a -> b -> a`.

@@ -10,13 +10,12 @@ use super::names::{known_steps, no_cache};
 use super::order;
 use super::prepare::prepare;
 use super::published::published_already;
-use super::record::Record;
 use super::request::Request;
 use super::roots::Roots;
 use super::{stored, tools};
 use crate::delivery::{self, Planned, State};
 use crate::digest::Digest;
-use crate::executor::{Root, Start, known};
+use crate::executor::{Record, Root, Start, known};
 use crate::job::JobContext;
 use crate::plan::explained::{Explained, Outcome, Step};
 use crate::plan::graph;
@@ -45,7 +44,7 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Answer>
     for one in &ordered {
         let request = &one.request;
         let mut explained = || -> Result<_, Error> {
-            let locking = Locking::open(&request.recipe, request.lock)?;
+            let locking = Locking::open(request)?;
             let below = |(path, at): (&'_ PathBuf, &usize)| (path.clone(), &all[*at]);
             let bases: BTreeMap<PathBuf, &(Explained, Roots, Chain)> =
                 one.bases.iter().map(below).collect();
@@ -86,8 +85,7 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Answer>
                 chain,
             ))
         };
-        let recipe = request.recipe.clone();
-        all.push(explained().map_err(|error| Failed { recipe, error })?);
+        all.push(explained().map_err(|error| request.failed(error))?);
     }
     known_steps(ordered.iter().zip(&all).map(|(one, (_, roots, _))| (&one.request, roots)))?;
     Ok(all.into_iter().map(|(explained, ..)| explained).zip(outputs).collect())
@@ -123,7 +121,7 @@ impl Look<'_> {
     /// Explains one root, and returns what it gives.
     fn root(&self, ready: &Root) -> Result<(Vec<Step>, Chain), Error> {
         let stage = ready.stage.as_deref();
-        let record = Record::open(&self.cache, &ready.recipe_path, stage);
+        let record = Record::open(&self.cache, self.request.record(), stage);
         let empty = Lock::default();
         let pins = self.locking.lock().unwrap_or(&empty);
         let mut chain = match &ready.start {
@@ -185,8 +183,7 @@ impl Look<'_> {
                 chain = None;
             }
             let (label, stage) = (label.clone(), ready.stage.clone());
-            let part = ready.part(index);
-            steps.push(Step { stage, index, label, line, part, outcome });
+            steps.push(Step { stage, index, label, line, outcome });
         }
         if let (None, Some(layers)) = (stage, &mut chain) {
             // The files that say what the image is are its last layer.

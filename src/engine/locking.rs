@@ -3,54 +3,44 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::Error;
+use super::request::{LockMode, Request};
 use crate::files;
 use crate::inputs;
 use crate::job;
-use crate::plan::lock::{Lock, LockedBase};
+use crate::plan::lock::{Lock, LockFile, LockedBase};
 
-/// How the lock file is treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LockMode {
-    /// Obeyed where it speaks, extended where it does not.
-    #[default]
-    Obey,
-    /// `--locked`: it must speak of everything.
-    Locked,
-    /// `--update`: ignored and renewed.
-    Update,
-}
-
-/// A lock file in use.
+/// A lock file in use, or the part of it that is of one build of the recipe.
 pub(super) struct Locking {
     path: PathBuf,
     mode: LockMode,
+    build: String,
+    /// The names of all builds of the recipe: what the file has of others is left out of it.
+    builds: Arc<[String]>,
     /// What the file says, unless it is to be renewed.
     lock: Option<Lock>,
-    /// The file's text, to leave it alone when nothing changed.
-    text: Option<String>,
+    /// What it says also where it is to be renewed.
+    old: Option<Lock>,
 }
 
 impl Locking {
-    /// Reads the lock file beside `recipe`: `web.lock` beside `web.toml`.
-    pub(super) fn open(recipe: &Path, mode: LockMode) -> Result<Self, Error> {
-        let path = recipe.with_extension("lock");
-        let text = match inputs::bytes(&path).and_then(|bytes| {
-            String::from_utf8(bytes)
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
-        }) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(job::Error::File { verb: "read", path, source }.into()),
+    /// Reads the lock file beside the recipe: `web.lock` beside `web.toml`.
+    pub(super) fn open(request: &Request) -> Result<Self, Error> {
+        let (path, mode) = (request.recipe.with_extension("lock"), request.lock);
+        let (build, builds) = (request.build(), request.builds());
+        let found = match read(&path)? {
+            Some(text) => match LockFile::parse(&text) {
+                // What is to be renewed may be broken.
+                Err(_) if mode == LockMode::Update => None,
+                found => Some(found.map_err(|source| Error::Lock { path: path.clone(), source })?),
+            },
+            None => None,
         };
-        let lock = match (&text, mode) {
-            (_, LockMode::Update) | (None, _) => None,
-            (Some(text), _) => Some(
-                Lock::parse(text).map_err(|source| Error::Lock { path: path.clone(), source })?,
-            ),
-        };
-        Ok(Self { path, mode, lock, text })
+        let old = found.and_then(|mut file| file.builds.remove(&build));
+        let lock = old.clone().filter(|_| mode != LockMode::Update);
+        Ok(Self { path, mode, build, builds, lock, old })
     }
 
     /// Whether `--locked` was given.
@@ -100,8 +90,8 @@ impl Locking {
     /// Returns the suite and the date of the base that was locked last, also where the lock file is
     /// to be renewed.
     pub(super) fn newest(&self) -> Option<(String, i64)> {
-        match Lock::parse(self.text.as_deref()?).ok()?.base? {
-            LockedBase::Debian { suite, date, .. } => Some((suite, date)),
+        match self.old.as_ref()?.base.as_ref()? {
+            LockedBase::Debian { suite, date, .. } => Some((suite.clone(), *date)),
             LockedBase::Image { .. } | LockedBase::Oci { .. } => None,
         }
     }
@@ -119,12 +109,21 @@ impl Locking {
             || !lock.packages.is_empty()
             || !lock.download.is_empty()
             || lock.toolbox.is_some();
-        let text = lock.to_text();
+        // Another build of the same recipe may have written its part just now.
+        let there = read(&self.path)?;
+        let mut file = there.as_deref().and_then(|text| LockFile::parse(text).ok());
         // A remark of a person in the file is no reason to write it anew.
-        if self.text.as_ref() == Some(&text)
-            || self.lock.as_ref() == Some(lock)
-            || (self.text.is_none() && !pins)
+        let same = |file: &LockFile| file.builds.get(&self.build) == Some(lock);
+        if file.as_ref().is_some_and(|file| same(file) && self.of_the_recipe(file))
+            || (there.is_none() && !pins)
         {
+            return Ok(None);
+        }
+        let file = file.get_or_insert_default();
+        file.builds.retain(|name, _| self.builds.contains(name));
+        file.builds.insert(self.build.clone(), lock.clone());
+        let text = file.to_text();
+        if there.as_ref() == Some(&text) {
             return Ok(None);
         }
         self.must_do(&[], lock)?;
@@ -135,8 +134,26 @@ impl Locking {
         })
     }
 
+    /// Whether a file has parts of the recipe's builds only.
+    fn of_the_recipe(&self, file: &LockFile) -> bool {
+        file.builds.keys().all(|name| self.builds.contains(name))
+    }
+
     /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Returns the text of a lock file; none where there is no file.
+fn read(path: &Path) -> Result<Option<String>, Error> {
+    let text = inputs::bytes(path).and_then(|bytes| {
+        String::from_utf8(bytes)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    });
+    match text {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(job::Error::File { verb: "read", path: path.to_owned(), source }.into()),
     }
 }

@@ -25,7 +25,6 @@ mod pool;
 mod prepare;
 mod publish;
 mod published;
-mod record;
 mod request;
 mod roots;
 mod run;
@@ -55,10 +54,9 @@ use crate::toolbox::{FILE_SYSTEMS, HostTools, MACHINES, Suite, Toolbox};
 
 pub use collect::collect;
 pub use error::Failed;
-pub use locking::LockMode;
 pub use order::{Bases, Ordered, order};
 pub use published::KEY_ANNOTATION;
-pub use request::{Baked, NetworkOptions, NoCache, Request, ToolsFrom};
+pub use request::{Baked, LockMode, NetworkOptions, NoCache, Request, ToolsFrom};
 pub use shell::shell;
 
 use error::Error;
@@ -73,8 +71,7 @@ use schedule::Prepared;
 /// The recipe that failed, and why.
 pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<Vec<Baked>, Failed> {
     let Some(first) = requests.first() else { return Ok(vec![]) };
-    dead_builds(job)
-        .map_err(|error| Failed { recipe: first.recipe.clone(), error: error.into() })?;
+    dead_builds(job).map_err(|error| first.failed(error.into()))?;
     let stop = AtomicBool::new(false);
     let mut prepared = schedule::prepared(job, requests, jobs, &stop)?;
     outputs_have_places(job, &prepared)?;
@@ -102,8 +99,7 @@ pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<V
 /// Makes sure that every output of the run has a place of its own.
 fn outputs_have_places(job: &JobContext<'_>, prepared: &[Prepared]) -> Result<(), Failed> {
     let all = prepared.iter().map(|one| (one.request.recipe.as_path(), &one.outputs[..]));
-    let first = || prepared.first().map(|one| one.request.recipe.clone()).unwrap_or_default();
-    let fail = |error| Failed { recipe: first(), error };
+    let fail = |error| publish::failed_of_all(prepared, error);
     let found = delivery::check(job.store, &all.collect::<Vec<_>>()).map_err(|e| fail(e.into()))?;
     if found.is_empty() { Ok(()) } else { Err(fail(Error::Recipe(found))) }
 }
@@ -195,7 +191,7 @@ fn toolbox(
     }
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     let baked = bake(job, &[tools::request(job, network, suite)?], jobs);
-    baked.map_err(|failed| failed.error)?;
+    baked.map_err(|failed| *failed.error)?;
     tools::find(job, suite)?.ok_or_else(|| {
         let what = format!("use {}", suite.image);
         job::Error::Failed { what, why: "it was removed just now".to_owned() }.into()
@@ -209,7 +205,7 @@ fn toolbox(
 /// As [`bake`].
 pub fn lock(job: &JobContext<'_>, request: &Request) -> Result<(PathBuf, bool), Error> {
     dead_builds(job)?;
-    let locking = Locking::open(&request.recipe, request.lock)?;
+    let locking = Locking::open(request)?;
     let roots = schedule::prepare_one(job, request, &locking)?;
     let mut pins = if roots.known() {
         roots.needed(locking.lock().unwrap_or(&Lock::default()))

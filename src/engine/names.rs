@@ -43,10 +43,7 @@ pub(super) fn known_steps<'a>(
         };
         let (name, steps) = (name.clone(), steps(roots).map(shown).collect());
         let recipe = request.recipe.clone();
-        return Err(Failed {
-            recipe: recipe.clone(),
-            error: Error::NoStep { name, steps, recipe },
-        });
+        return Err(request.failed(Error::NoStep { name, steps, recipe }));
     }
     Ok(())
 }

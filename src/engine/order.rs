@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Failed};
 use super::request::{NoCache, Request};
-use crate::inputs;
-use crate::recipe::{BaseKind, Inputs};
+use crate::recipe::{Base, BaseKind, Inputs, Recipe, Variant};
 
 /// A recipe of a run.
 pub struct Ordered {
@@ -29,10 +28,12 @@ pub type Bases = BTreeMap<PathBuf, usize>;
 /// [`Error::Recipe`] where one cannot be read, [`Error::RecipeCycle`].
 pub fn order(requests: &[Request]) -> Result<Vec<Ordered>, Failed> {
     let mut found: Vec<Found> = vec![];
+    let mut asked = vec![];
     for request in requests {
-        let path = real(&request.recipe);
-        let mut way = vec![];
-        visit(&mut found, request.clone(), path, requests, &mut way)?;
+        asked.extend(request.each_variant()?);
+    }
+    for request in &asked {
+        visit(&mut found, request, &asked, &mut vec![])?;
     }
     // Whoever stands on another is behind all that do not: these are prepared side by side.
     let (free, bound): (Vec<usize>, Vec<usize>) =
@@ -55,50 +56,91 @@ pub fn order(requests: &[Request]) -> Result<Vec<Ordered>, Failed> {
 
 /// A recipe that was found, behind what it stands on.
 struct Found {
-    path: PathBuf,
+    id: Id,
     request: Request,
     wanted: bool,
     bases: Bases,
 }
 
-/// Adds a recipe and what it stands on; returns its place. `way`: the recipes that stand on it.
+/// What distinguishes the builds of a run: where the recipe really is, and which of its builds it
+/// is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Id {
+    path: PathBuf,
+    build: String,
+}
+
+impl Id {
+    fn of(request: &Request) -> Self {
+        Self { path: real(&request.recipe), build: request.build() }
+    }
+}
+
+/// Adds a recipe that was read and what it stands on; returns its place. `way`: the recipes that
+/// stand on it.
 fn visit(
     found: &mut Vec<Found>,
-    request: Request,
-    path: PathBuf,
-    requests: &[Request],
-    way: &mut Vec<PathBuf>,
+    request: &Request,
+    asked: &[Request],
+    way: &mut Vec<Id>,
 ) -> Result<usize, Failed> {
-    let fail = |error| Failed { recipe: request.recipe.clone(), error };
-    if let Some(at) = way.iter().position(|one| *one == path) {
-        let mut cycle: Vec<PathBuf> = way[at..].to_vec();
-        cycle.push(path);
-        return Err(fail(Error::RecipeCycle { cycle }));
+    let id = Id::of(request);
+    if let Some(at) = way.iter().position(|one| *one == id) {
+        let cycle = way[at..].iter().chain([&id]).map(|one| one.path.clone()).collect();
+        return Err(request.failed(Error::RecipeCycle { cycle }));
     }
-    if let Some(at) = found.iter().position(|one| one.path == path) {
+    if let Some(at) = found.iter().position(|one| one.id == id) {
         return Ok(at);
     }
-    let looked = match &request.checked {
-        Some(looked) => looked.clone(),
-        None => inputs::look_over(&request.recipe, &request.inputs)
-            .map_err(|error| fail(error.into()))?,
-    };
     let mut bases = Bases::new();
-    let of_stages = looked.recipe.stages.iter().map(|stage| &stage.base);
-    for base in of_stages.chain([&looked.recipe.base]) {
-        let BaseKind::Recipe(file) = &base.kind else { continue };
-        let below = request.recipe.parent().unwrap_or(Path::new("")).join(file);
-        way.push(path.clone());
-        let asked = requests.iter().find(|one| real(&one.recipe) == real(&below)).cloned();
-        let next = asked.unwrap_or_else(|| unasked(&request, &below));
-        let at = real(&next.recipe);
-        bases.insert(file.clone(), visit(found, next, at, requests, way)?);
-        way.pop();
+    if let Some(looked) = &request.checked {
+        let of_stages = looked.recipe.stages.iter().map(|stage| &stage.base);
+        for base in of_stages.chain([&looked.recipe.base]) {
+            let BaseKind::Recipe(file) = &base.kind else { continue };
+            let below = request.recipe.parent().unwrap_or(Path::new("")).join(file);
+            way.push(id.clone());
+            let known = || found.iter().map(|one| &one.request).chain(asked);
+            let next = match known().find(|one| is_meant(one, &below, &looked.recipe)) {
+                Some(known) => known.clone(),
+                None => one_below(request, &below, &looked.recipe, base)?,
+            };
+            bases.insert(file.clone(), visit(found, &next, asked, way)?);
+            way.pop();
+        }
     }
-    let wanted = requests.iter().any(|one| real(&one.recipe) == path);
-    let request = Request { checked: Some(looked), ..request };
-    found.push(Found { path, request, wanted, bases });
+    let wanted = asked.iter().any(|one| Id::of(one) == id);
+    found.push(Found { id, request: request.clone(), wanted, bases });
     Ok(found.len() - 1)
+}
+
+/// Whether a request, which was read, is the build of the recipe `below` that `recipe` stands on.
+fn is_meant(request: &Request, below: &Path, recipe: &Recipe) -> bool {
+    real(&request.recipe) == real(below)
+        && (request.builds().len() == 1 || request.inputs.variant.is_among(&recipe.vars))
+}
+
+/// Reads the recipe `below`, and returns the build of it that `request` stands on: of several
+/// variants the one whose variables have the values that they have in `recipe`.
+fn one_below(
+    request: &Request,
+    below: &Path,
+    recipe: &Recipe,
+    base: &Base,
+) -> Result<Request, Failed> {
+    let all = unasked(request, below).each_variant()?;
+    let agrees = |one: &&Request| one.inputs.variant.agrees(&recipe.vars);
+    let mut fits: Vec<&Request> = all.iter().filter(agrees).collect();
+    if let (Some(one), true) = (fits.pop(), fits.is_empty()) {
+        return Ok(one.clone());
+    }
+    let there = all.iter().map(Request::build).collect::<Vec<_>>().join(" · ");
+    let why = vec![
+        format!("it makes several images: {there}"),
+        "a variable that is called as that of its matrix has to say which one".to_owned(),
+    ];
+    let (base, line) = (below.display().to_string(), base.line);
+    let recipe = request.recipe.clone();
+    Err(request.failed(Error::BaseImage { base, recipe, line, why }))
 }
 
 /// Returns the request for a recipe that nobody asked for but `request`, which stands on it: what
@@ -110,6 +152,8 @@ fn unasked(request: &Request, recipe: &Path) -> Request {
         vars: vec![],
         vars_files: vec![],
         outputs: vec![],
+        variants: vec![],
+        variant: Variant::default(),
         ..request.inputs.clone()
     };
     let no_cache = match &request.no_cache {

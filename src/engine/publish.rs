@@ -143,8 +143,7 @@ impl Drop for Written {
 fn which(prepared: &[Prepared], error: Error) -> Failed {
     let Error::Job(job::Error::Store(store::Error::VersionTaken { reference, have, .. })) = &error
     else {
-        let recipe = prepared.first().map(|one| one.request.recipe.clone()).unwrap_or_default();
-        return Failed { recipe, error };
+        return failed_of_all(prepared, error);
     };
     let (image, have) = (reference.to_string(), have.to_string());
     match prepared.iter().find(|one| one.roots.main().plan.image == image) {
@@ -152,7 +151,15 @@ fn which(prepared: &[Prepared], error: Error) -> Failed {
             let recipe = one.roots.main().recipe_path.clone();
             one.failed(Error::VersionTaken { image, have, recipe })
         }
-        None => Failed { recipe: PathBuf::new(), error },
+        None => failed_of_all(prepared, error),
+    }
+}
+
+/// The failure of what no single recipe is to blame for.
+pub(super) fn failed_of_all(prepared: &[Prepared], error: Error) -> Failed {
+    match prepared.first() {
+        Some(first) => first.failed(error),
+        None => Failed { recipe: PathBuf::new(), build: String::new(), error: error.into() },
     }
 }
 

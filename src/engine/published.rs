@@ -1,8 +1,7 @@
 //! What is published already: a build that would make it again does nothing.
 
 use super::error::Error;
-use super::locking::LockMode;
-use super::request::{NoCache, Request};
+use super::request::{LockMode, NoCache, Request};
 use super::roots::Roots;
 use crate::digest::Digest;
 use crate::event::Event;

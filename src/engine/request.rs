@@ -1,13 +1,14 @@
 //! What is asked of a build, and what comes of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::locking::LockMode;
+use super::error::{Error, Failed};
 use crate::delivery::Delivered;
 use crate::digest::Digest;
 use crate::import;
-use crate::inputs::Looked;
+use crate::inputs::{self, Looked};
 use crate::recipe;
 use crate::registry;
 
@@ -26,6 +27,18 @@ pub struct NetworkOptions {
     pub resolved: import::Resolved,
     /// `--allow-expired`: package lists are taken also after their Valid-Until.
     pub allow_expired: bool,
+}
+
+/// How the lock file is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LockMode {
+    /// Obeyed where it speaks, extended where it does not.
+    #[default]
+    Obey,
+    /// `--locked`: it must speak of everything.
+    Locked,
+    /// `--update`: ignored and renewed.
+    Update,
 }
 
 /// What a person asks for.
@@ -53,6 +66,47 @@ pub struct Request {
     pub tools: ToolsFrom,
     /// `--on-failure=shell`: let the person at the terminal look into the step that fails.
     pub shell_on_failure: bool,
+}
+
+impl Request {
+    /// Returns this request once for each variant of its recipe that is meant, with what was read.
+    ///
+    /// # Errors
+    /// What is wrong with the recipe.
+    pub fn each_variant(&self) -> Result<Vec<Self>, Failed> {
+        if self.checked.is_some() {
+            return Ok(vec![self.clone()]);
+        }
+        let found = inputs::look_over_variants(&self.recipe, &self.inputs);
+        let found = found.map_err(|error| self.failed(error.into()))?;
+        let one = |(variant, looked)| Self {
+            inputs: recipe::Inputs { variant, ..self.inputs.clone() },
+            checked: Some(looked),
+            ..self.clone()
+        };
+        Ok(found.into_iter().map(one).collect())
+    }
+
+    /// Returns what names the records of its roots.
+    pub(super) fn record(&self) -> (&Path, String) {
+        (&self.recipe, self.build())
+    }
+
+    /// Names this build among those of its recipe; empty where there is one only.
+    pub(super) fn build(&self) -> String {
+        self.inputs.variant.to_string()
+    }
+
+    /// Returns the names of all builds of the recipe.
+    pub(super) fn builds(&self) -> Arc<[String]> {
+        self.checked.as_ref().map_or_else(|| [self.build()].into(), |one| Arc::clone(&one.builds))
+    }
+
+    /// Returns that this build failed.
+    #[must_use]
+    pub fn failed(&self, error: Error) -> Failed {
+        Failed { recipe: self.recipe.clone(), build: self.build(), error: error.into() }
+    }
 }
 
 /// Which programs make file systems.

@@ -20,12 +20,11 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::keeper::{Keeper, Packing, Pending};
-use super::record::Record;
 use super::stack::Stack;
 use super::work::Work;
 use crate::digest::Digest;
 use crate::event::{Event, chain};
-use crate::executor::{Build, Direct, Node, NodeFailure, fits};
+use crate::executor::{Build, Direct, Node, NodeFailure, Record, fits};
 use crate::files::Lock;
 use crate::job;
 use crate::layer::Blob;
@@ -98,7 +97,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             stack: Stack::default(),
             pending: None,
             packing: None,
-            record: Record::open(&build.cache, &build.root.recipe_path, stage),
+            record: Record::open(&build.cache, work.request.record(), stage),
             path: Digest::of(b""),
             cache_broken: false,
             at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -294,8 +293,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
     pub(super) fn begins(&self, index: usize, cached: bool) {
         if !matches!(self.build.root.node(index), Node::Identity) {
             let (label, line) = self.build.root.label(index);
-            let part = self.build.root.part(index);
-            (self.build.job.sink)(Event::StepStarted { index, label, line, part, cached });
+            (self.build.job.sink)(Event::StepStarted { index, label, line, cached });
         }
     }
 

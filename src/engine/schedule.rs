@@ -53,7 +53,7 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Returns that this recipe failed.
     pub(super) fn failed(&self, error: Error) -> Failed {
-        Failed { recipe: self.request.recipe.clone(), error }
+        self.request.failed(error)
     }
 }
 
@@ -89,7 +89,7 @@ pub(super) fn prepared(
     let one = |ordered: &Ordered, below: &Below<'_>| {
         let start = Instant::now();
         let request = &ordered.request;
-        let locking = Locking::open(&request.recipe, request.lock)?;
+        let locking = Locking::open(request)?;
         let roots = prepare(job, request, &locking, below)?;
         let already = published_already(job, request, &roots, ordered.wanted)?;
         let sink = if alone {
@@ -122,15 +122,14 @@ pub(super) fn prepared(
             took,
         })
     };
-    let recipe = |at: usize| ordered[at].request.recipe.clone();
+    let failed = |at: usize, error| ordered[at].request.failed(error);
     // Those that stand on nothing of this run need not wait for each other.
     let free = ordered.iter().take_while(|one| one.bases.is_empty()).count();
     let mut out =
-        all(each(jobs, &ordered[..free], stop, |ordered| one(ordered, &Below::new())), recipe)?;
+        all(each(jobs, &ordered[..free], stop, |ordered| one(ordered, &Below::new())), failed)?;
     for (at, ordered) in ordered.iter().enumerate().skip(free) {
         let below = ordered.bases.iter().map(|(path, at)| (path.as_path(), &out[*at].roots));
-        let next =
-            one(ordered, &below.collect()).map_err(|error| Failed { recipe: recipe(at), error })?;
+        let next = one(ordered, &below.collect()).map_err(|error| failed(at, error))?;
         out.push(next);
     }
     known_steps(out.iter().map(|one| (&one.request, &one.roots)))?;
@@ -158,7 +157,7 @@ pub(super) fn prepare_one(
     request: &Request,
     locking: &Locking,
 ) -> Result<Roots, Error> {
-    let ordered = order::order(std::slice::from_ref(request)).map_err(|failed| failed.error)?;
+    let ordered = order::order(std::slice::from_ref(request)).map_err(|failed| *failed.error)?;
     let mut prepared: Vec<Roots> = vec![];
     for one in &ordered {
         let below = one.bases.iter().map(|(path, at)| (path.as_path(), &prepared[*at])).collect();
@@ -166,7 +165,7 @@ pub(super) fn prepare_one(
         let roots = if one.wanted {
             prepare(job, &one.request, locking, &below)?
         } else {
-            let locking = Locking::open(&one.request.recipe, one.request.lock)?;
+            let locking = Locking::open(&one.request)?;
             prepare(job, &one.request, &locking, &below)?
         };
         prepared.push(roots);
@@ -184,7 +183,7 @@ pub(super) fn part<T>(
 ) -> Result<T, Error> {
     let stop = AtomicBool::new(false);
     let jobs = thread::available_parallelism().map_or(1, usize::from);
-    let error = |failed: Failed| failed.error;
+    let error = |failed: Failed| *failed.error;
     let requests = std::slice::from_ref(request);
     let mut prepared = prepared(job, requests, jobs, &stop).map_err(error)?;
     for one in &mut prepared {
@@ -246,7 +245,7 @@ pub(super) fn run<'a>(
         built.map(|built| (built, start.elapsed()))
     });
     let recipes: Vec<usize> = running.iter().map(|one| one.recipe).collect();
-    match all(ran, |at| prepared[recipes[at]].request.recipe.clone()) {
+    match all(ran, |at, error| prepared[recipes[at]].failed(error)) {
         Ok(ran) => {
             let both = |(one, (built, took)): (Running<'a>, (Built, Duration))| {
                 let Running { recipe, main, work } = one;

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use super::error::Error;
 use super::keeper::{Keeper, Packing, Pending, layer_of};
-use super::record;
 use super::run::Run;
-use crate::executor::Node;
+use crate::executor::{Node, keep_listings};
 use crate::job::{self, no_thread};
 use crate::layer;
 use crate::store::{self, Layer};
@@ -79,7 +78,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
         self.record.set(index, &table, build.staging.id(), &self.at);
         if let Node::Step(step) = build.root.node(index) {
-            record::keep_listings(&build.cache, &build.root.context, &step.ops, &table);
+            keep_listings(&build.cache, &build.root.context, &step.ops, &table);
         }
         if let Some(layer) = &layer
             && let Err(error) = self.stack.keep(build, index, layer)?
@@ -109,7 +108,6 @@ impl<'scope, 'env> Run<'scope, 'env> {
             _ => vec!["it changed nothing before".to_owned()],
         };
         let (place, recipe) = (build.root.place(index), build.root.recipe_path.clone());
-        let part = build.root.part(index);
-        Error::Unreproducible { place, label, recipe, line, part, paths }
+        Error::Unreproducible { place, label, recipe, line, paths }
     }
 }

@@ -18,7 +18,7 @@ use crate::trial::{Outcome, outcome};
 /// [`trial::Error::NotStarted`](crate::trial::Error::NotStarted) where the root has no shell.
 pub fn shell(job: &JobContext<'_>, request: &Request, at: Option<&str>) -> Result<Outcome, Error> {
     dead_builds(job)?;
-    let locking = Locking::open(&request.recipe, request.lock)?;
+    let locking = Locking::open(request)?;
     let roots = schedule::prepare_one(job, request, &locking)?;
     let plan = &roots.main().plan;
     let nodes = &plan.nodes;

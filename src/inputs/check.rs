@@ -10,14 +10,13 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::facts::{MAX_TEXT, is_url};
-use super::parts::HeldParts;
 use super::workspace::workspace_of;
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
 use crate::recipe::{
-    self, Base, BaseKind, Diagnostic, Inputs, Oci, OciSource, Output, Parts, Recipe, Right, Value,
-    WORKSPACE, WorkspaceFile,
+    self, Base, BaseKind, Diagnostic, Inputs, Oci, OciSource, Output, Recipe, Right, Value,
+    Variant, WORKSPACE, WorkspaceFile,
 };
 use crate::step::{Content, Op, Probe};
 
@@ -27,8 +26,7 @@ const FIRST_LINE: u64 = 4096;
 /// Reads the recipe at `path` and looks at everything of its context that its base and steps name.
 ///
 /// # Errors
-/// [`Error::File`] where the recipe cannot be read, [`Error::Recipe`] with every mistake of it, of
-/// the files that it includes and of those of the context that it names.
+/// As [`read`](read::read); [`Error::Recipe`] also for what is wrong with the context's files.
 pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     look_over(path, inputs).map(|looked| looked.recipe)
 }
@@ -41,14 +39,14 @@ pub struct Looked {
     pub recipe: Recipe,
     /// Its text, as it was read: what is evaluated again is not read again.
     pub text: Arc<str>,
-    /// What it includes, as it was read.
-    pub parts: Arc<HeldParts>,
     /// Its context.
     pub context: Arc<Context>,
     /// The workspace that it was read with.
     pub workspace: Option<Arc<WorkspaceFile>>,
     /// The Debian archive that the workspace names.
     pub mirror: Option<String>,
+    /// The names of all builds of the recipe ([`recipe::Variant`]).
+    pub builds: Arc<[String]>,
 }
 
 /// As [`check`], for those who build next.
@@ -56,22 +54,60 @@ pub struct Looked {
 /// # Errors
 /// As [`check`].
 pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
+    look_over_variants(path, inputs).and_then(|mut found| {
+        found.truncate(1);
+        found.pop().map(|(_, looked)| looked).ok_or_else(|| Error::Recipe(vec![]))
+    })
+}
+
+/// As [`look_over`], for each of the recipe's variants that is meant.
+///
+/// # Errors
+/// As [`check`], each mistake once; [`Error::Recipe`] also where two variants make one version.
+pub fn look_over_variants(path: &Path, inputs: &Inputs) -> Result<Vec<(Variant, Looked)>, Error> {
     let text: Arc<str> = read::text(path)?.into();
     let directory = path.parent().unwrap_or(Path::new(""));
     let workspace = match &inputs.workspaces {
         Some(known) => workspace_of(directory, known)?,
         None => None,
     };
-    let parts = Arc::new(HeldParts::of(path));
-    let held: Option<Arc<dyn Parts>> = Some(parts.clone());
-    let inputs = &Inputs { file: path.to_owned(), workspace, parts: held, ..inputs.clone() };
+    let inputs = Inputs { file: path.to_owned(), workspace, ..inputs.clone() };
+    let variants = recipe::variants(&text, &inputs).map_err(Error::Recipe)?;
+    let (mut found, mut mistakes): (Vec<(Variant, Looked)>, Vec<Diagnostic>) = (vec![], vec![]);
+    for variant in variants {
+        let inputs = Inputs { variant: variant.clone(), ..inputs.clone() };
+        match look_over_text(path, Arc::clone(&text), &inputs) {
+            Ok(looked) => found.push((variant, looked)),
+            Err(Error::Recipe(more)) => {
+                let new = more.into_iter().filter(|one| !mistakes.contains(one));
+                let new: Vec<Diagnostic> = new.collect();
+                mistakes.extend(new);
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let mut images: BTreeMap<String, &Variant> = BTreeMap::new();
+    for (variant, Looked { recipe, .. }) in &found {
+        let image = format!("{}:{}", recipe.image.name, recipe.image.version);
+        if let Some(first) = images.insert(image.clone(), variant) {
+            let line = recipe.matrix_line;
+            mistakes.push(Diagnostic {
+                message: format!("{image} comes from two variants: {first} and {variant}"),
+                help: Some("use the variables of the matrix in `name` or `version`".to_owned()),
+                ..at_line(path, &text, line, &std::fmt::Error)
+            });
+            break;
+        }
+    }
+    if mistakes.iter().any(|one| !one.warning) { Err(Error::Recipe(mistakes)) } else { Ok(found) }
+}
+
+/// As [`look_over`], of a recipe that was read, with the workspace that it is in.
+fn look_over_text(path: &Path, text: Arc<str>, inputs: &Inputs) -> Result<Looked, Error> {
     let read = recipe::read_what_is_right(&text, inputs);
     let open = |dir: &Path, outputs: &[Output]| {
         let dir = path.parent().unwrap_or(Path::new("")).join(dir);
         let mut own = own_files(path, &text, inputs, &dir);
-        let include =
-            |path: PathBuf| Some((below(&path, &dir)?, "the recipe includes it".to_owned()));
-        own.extend(parts.files().into_iter().filter_map(include));
         own.extend(outputs.iter().filter_map(|output| {
             let file = if output.given { Path::new("") } else { path.parent().unwrap_or(&dir) };
             let file = file.join(&output.path);
@@ -86,7 +122,7 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
             // A context that cannot be read is a mistake of its own, for when these are mended.
             if let Some(Ok((_, context))) = right.context.as_deref().map(|dir| open(dir, &[])) {
                 mistakes.extend(missing(path, &text, &context, &right));
-                in_order(&mut mistakes, path);
+                mistakes.sort_by_key(|one| (one.file != path, one.line));
             }
             return Err(Error::Recipe(mistakes));
         }
@@ -101,7 +137,8 @@ pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
         let workspace = inputs.workspace.clone();
         let read = workspace.as_ref().map(|file| recipe::read_workspace(file));
         let mirror = read.transpose().map_err(Error::Recipe)?.and_then(|one| one.mirror);
-        Ok(Looked { recipe, text, parts, context: Arc::new(context), workspace, mirror })
+        let builds = recipe::all_variants(&text, inputs).iter().map(Variant::to_string).collect();
+        Ok(Looked { recipe, text, context: Arc::new(context), workspace, mirror, builds })
     } else {
         Err(Error::Recipe(found))
     }
@@ -140,8 +177,6 @@ fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Ve
         }
     }
     for step in &named.steps {
-        let part = step.part.as_ref().map(|part| &named.parts[part.number]);
-        let (path, text) = part.map_or((path, text), |part| (&*part.file, &part.text));
         for op in &step.ops {
             let mounted = wanted::of(op).into_iter().filter(|one| one.stage.is_none());
             let missing = mounted.filter_map(|one| context.look_over(&one.op).err());
@@ -152,10 +187,7 @@ fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Ve
             }
             match op {
                 Op::Write { content: Content::Template(file), .. } => {
-                    let vars = match part {
-                        Some(part) => Some(&part.vars).filter(|_| part.vars_known),
-                        None => named.vars.as_ref(),
-                    };
+                    let vars = named.vars.as_ref();
                     found.extend(vars.and_then(|vars| template(context, file, vars)));
                 }
                 Op::Script { file, .. } => {
@@ -174,21 +206,8 @@ fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Ve
             }
         }
     }
-    in_order(&mut found, path);
+    found.sort_by_key(|one| one.line);
     found
-}
-
-/// Sorts mistakes: those of the recipe `path` first, then those of each other file, by line; a file
-/// that is included twice has each of its own once.
-fn in_order(mistakes: &mut Vec<Diagnostic>, path: &Path) {
-    let mut files = vec![path.to_owned()];
-    for one in mistakes.iter() {
-        if !files.contains(&one.file) {
-            files.push(one.file.clone());
-        }
-    }
-    mistakes.sort_by_key(|one| (files.iter().position(|file| *file == one.file), one.line));
-    mistakes.dedup();
 }
 
 /// Returns why the recipe `path` cannot stand on the recipe `base`, which its directory has not.

@@ -28,6 +28,9 @@
 //! url = "https://…"
 //! sha256 = "…"
 //! ```
+//!
+//! Where one recipe makes several images, each has such a part of its own in the same file:
+//! `[build."php=8.4"]`, `[build."php=8.4".base]` and so on.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -188,37 +191,19 @@ impl Lock {
         }
     }
 
-    /// Reads a lock file.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let value: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| Error::Syntax(error.message().to_owned()))?;
-        match value.get("version").and_then(toml::Value::as_integer) {
-            Some(version) if version == i64::from(VERSION) => {}
-            Some(version) => return Err(Error::Version(version)),
-            None => return Err(Error::Syntax("missing version".to_owned())),
-        }
-        value.try_into().map_err(|error: toml::de::Error| Error::Syntax(error.message().to_owned()))
-    }
-
-    /// Returns the text of the file: one line per package, so that a change reads well in a diff.
-    pub fn to_text(&self) -> String {
-        let mut out = String::from(
-            "# Written by bake: what this recipe was baked from. Commit it; `bake lock --update` \
-                renews it.\n",
-        );
+    /// Writes all but the version, with `prefix` in front of the names of tables.
+    fn body(&self, prefix: &str, out: &mut String) {
         let mut line = |text: String| {
-            out += &text;
+            *out += &text;
             out.push('\n');
         };
-        line(format!("version = {VERSION}"));
         if let Some(epoch) = self.epoch {
             line(format!("epoch = {epoch}"));
         }
         let stages = self.stage.iter().map(|(name, stage)| (stage_header(name), &stage.base));
         let bases = self.base.iter().map(|base| ("base".to_owned(), base)).chain(stages);
         for (header, base) in bases {
-            line(format!("\n[{header}]"));
+            line(format!("\n[{prefix}{header}]"));
             match base {
                 LockedBase::Debian { suite, arch, components, date, packages } => {
                     line("kind = \"debian\"".to_owned());
@@ -244,19 +229,21 @@ impl Lock {
             }
         }
         if let Some(LockedToolbox { image, digest }) = &self.toolbox {
-            line(format!("\n[toolbox]\nimage = {}\ndigest = \"{digest}\"", text(image)));
+            line(format!("\n[{prefix}toolbox]\nimage = {}\ndigest = \"{digest}\"", text(image)));
         }
         for LockedPackages { names, request, view, packages } in &self.packages {
-            line(format!("\n[[packages]]\nnames = {}\nrequest = \"{request}\"", list(names)));
+            line(format!(
+                "\n[[{prefix}packages]]\nnames = {}\nrequest = \"{request}\"",
+                list(names)
+            ));
             if let Some(view) = view {
                 line(format!("view = \"{view}\""));
             }
             line(format!("packages = {}", table(packages)));
         }
         for LockedDownload { url, sha256 } in &self.download {
-            line(format!("\n[[download]]\nurl = {}\nsha256 = {}", text(url), text(sha256)));
+            line(format!("\n[[{prefix}download]]\nurl = {}\nsha256 = {}", text(url), text(sha256)));
         }
-        out
     }
 
     /// Takes over what `other` pins and this one does not.
@@ -292,6 +279,61 @@ impl Lock {
     /// Returns the checksum pinned for `url`.
     pub fn sha256_of(&self, url: &str) -> Option<&str> {
         self.download.iter().find(|one| one.url == url).map(|one| one.sha256.as_str())
+    }
+}
+
+/// A lock file: what each of the images of a recipe was baked from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockFile {
+    /// By the names of the builds; of a recipe that makes one image only, the empty name.
+    pub builds: BTreeMap<String, Lock>,
+}
+
+/// The table of the parts that have a name.
+const BUILD: &str = "build";
+
+impl LockFile {
+    /// Reads a lock file.
+    ///
+    /// # Errors
+    /// [`Error::Syntax`], [`Error::Version`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let syntax = |error: toml::de::Error| Error::Syntax(error.message().to_owned());
+        let mut value: toml::Table = text.parse().map_err(syntax)?;
+        let version = match value.get("version").and_then(toml::Value::as_integer) {
+            Some(version) if version == i64::from(VERSION) => toml::Value::Integer(version),
+            Some(version) => return Err(Error::Version(version)),
+            None => return Err(Error::Syntax("missing version".to_owned())),
+        };
+        let mut builds = BTreeMap::new();
+        let named = value.remove(BUILD).map_or(Ok(toml::Table::new()), toml::Value::try_into);
+        for (name, part) in named.map_err(syntax)? {
+            let mut part: toml::Table = part.try_into().map_err(syntax)?;
+            part.insert("version".to_owned(), version.clone());
+            builds.insert(name, part.try_into().map_err(syntax)?);
+        }
+        if builds.is_empty() || value.len() > 1 {
+            builds.insert(String::new(), value.try_into().map_err(syntax)?);
+        }
+        Ok(Self { builds })
+    }
+
+    /// Returns the text of the file: one line per package, so that a change reads well in a diff.
+    pub fn to_text(&self) -> String {
+        let mut out = format!(
+            "# Written by bake: what this recipe was baked from. Commit it; `bake lock --update` \
+                renews it.\nversion = {VERSION}\n",
+        );
+        for (name, lock) in &self.builds {
+            let mut prefix = String::new();
+            if !name.is_empty() {
+                let header = format!("{BUILD}.{}", toml_edit::Key::new(name).display_repr());
+                out += &format!("\n[{header}]\n");
+                prefix = header + ".";
+            }
+            lock.body(&prefix, &mut out);
+        }
+        out
     }
 }
 
@@ -381,8 +423,17 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for lock in [sample(), Lock { version: VERSION, ..Lock::default() }] {
-            assert_eq!(Lock::parse(&lock.to_text()).expect("our own text"), lock);
+        let none = || Lock { version: VERSION, ..Lock::default() };
+        let files: [&[(&str, Lock)]; 4] = [
+            &[("", sample())],
+            &[("", none())],
+            &[("php=8.2", sample()), ("debian=\"a\",php=8.4", none())],
+            &[("", sample()), ("linux/arm64", sample())],
+        ];
+        for builds in files {
+            let builds = builds.iter().map(|(name, lock)| ((*name).to_owned(), lock.clone()));
+            let file = LockFile { builds: builds.collect() };
+            assert_eq!(LockFile::parse(&file.to_text()).expect("our own text"), file);
         }
     }
 
@@ -393,8 +444,11 @@ mod tests {
             ("a = 1", "missing version"),
             ("version = 2", "version 2"),
             ("version = 1\nb = 1", "unknown field"),
+            ("version = 1\nbuild = 1", "not a lock file"),
+            ("version = 1\nbuild.x = 1", "not a lock file"),
+            ("version = 1\nbuild.x.b = 1", "unknown field"),
         ] {
-            let error = Lock::parse(text).expect_err(text).to_string();
+            let error = LockFile::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
     }

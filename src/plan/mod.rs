@@ -10,7 +10,7 @@ pub mod listing;
 pub mod lock;
 pub mod why;
 
-use crate::recipe::{Base, BaseKind, Recipe, Stage, Variant};
+use crate::recipe::{Base, BaseKind, DebianVariant, Recipe, Stage};
 use crate::step::{Lowered, Op};
 
 /// What a build will do, in order.
@@ -45,8 +45,8 @@ fn of(recipe: &Recipe, base: &Base, steps: &[Lowered]) -> Plan {
         BaseKind::Recipe(path) => format!("recipe {}", path.display()),
         BaseKind::Stage(name) => format!("stage {name}"),
         BaseKind::Debian(debian) => match debian.variant {
-            Variant::Minbase => format!("debian {}", debian.suite),
-            Variant::Slim => format!("debian {} slim", debian.suite),
+            DebianVariant::Minbase => format!("debian {}", debian.suite),
+            DebianVariant::Slim => format!("debian {} slim", debian.suite),
         },
     };
     Plan {

@@ -2,11 +2,13 @@
 
 pub(crate) use super::output_keys::{FORMATS, OUTPUT, OUTPUT_DOC, PUSH};
 use crate::schema::{Check, Effect, Section, Shape, may, must};
-use crate::step::{AS, ENV, KINDS, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WHEN, WORKDIR};
+use crate::step::{AS, ENV, KINDS, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WORKDIR};
 
 /// Top-level keys in order, `step` and `test` among them.
-pub(crate) const TOP: &[&str] =
-    &["image", "vars", "base", "defaults", "step", "stage", "test", "config", "drift", "output"];
+pub(crate) const TOP: &[&str] = &[
+    "image", "vars", "matrix", "base", "defaults", "step", "stage", "test", "config", "drift",
+    "output",
+];
 
 /// Top-level keys of the reference that this version does not have.
 pub(crate) const TOP_LATER: &[&str] = &[];
@@ -15,6 +17,13 @@ pub(crate) const TOP_LATER: &[&str] = &[];
 pub(crate) const VARS_DOC: &str = "Variables: `{{ name }}` in any string of the recipe, and in \
     template files. A plain value is the default and fixes the type; `{}` means required. Set with \
     `--var name=value`, `--vars-file` or `BAKE_VAR_name`.";
+/// What `[matrix]` is, for the schema.
+pub(crate) const MATRIX_DOC: &str = "One recipe, several images: variables with all their values, \
+    such as `php = [\"8.2\", \"8.4\"]`. Each combination is an image of its own, so `name` or \
+    `version` has to use these variables; all of them are published together, or none. \
+    `--variant php=8.4` bakes those only.";
+pub(crate) const EXCLUDE_DOC: &str = "Combinations that are left out: \
+    `exclude = [{ php = \"8.2\", debian = \"trixie\" }]`.";
 pub(crate) const STEP_DOC: &str =
     "One step of the build. Steps run in the order written; each has exactly one kind.";
 
@@ -216,36 +225,8 @@ pub(crate) const DEFAULTS: Section = Section {
     effect: Effect::Step,
 };
 
-/// What a step says for which those of another file stand.
-pub(crate) const INCLUDE: Section = Section {
-    title: "an `include` step",
-    name: "include",
-    doc: "The steps of another file stand here. It holds `[vars]` and `[[step]]`s and nothing \
-        else, sees no variables but its own, and its paths are relative to itself. `[defaults]` \
-        and stages are those of the recipe.",
-    keys: &[
-        WHEN,
-        must(
-            "include",
-            Shape::Text(Check::Context),
-            "The file, below the context. Example: `parts/host.toml`.",
-        ),
-        may(
-            "vars",
-            Shape::Vars,
-            "Values of variables that it declares: strings, integers, booleans. Example: \
-                `{ hostname = \"{{ name }}\", port = 80 }`.",
-        ),
-    ],
-    later: &[],
-    effect: Effect::Step,
-};
-
-/// What an included file may hold, in order.
-pub(crate) const PART: &[&str] = &["vars", "step"];
-
 /// Kinds of the reference that this version does not have.
-pub(crate) const KINDS_LATER: &[&str] = &["ansible", "puppet", "chef"];
+pub(crate) const KINDS_LATER: &[&str] = &["include", "ansible", "puppet", "chef"];
 
 pub(crate) const HEALTHCHECK: Section = Section {
     title: "`healthcheck`",
@@ -322,9 +303,9 @@ pub(crate) const DRIFT: Section = Section {
     effect: Effect::Image,
 };
 
-/// Returns the kinds of step, and what stands for steps.
+/// Returns the kinds of step.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Section> + Clone {
-    KINDS.iter().map(|kind| &kind.section).chain([&INCLUDE])
+    KINDS.iter().map(|kind| &kind.section)
 }
 
 /// Returns the kinds of test, by what is checked.

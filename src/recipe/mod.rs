@@ -6,10 +6,11 @@ mod keys;
 mod model;
 mod output_keys;
 mod parse;
-mod parts;
 #[cfg(test)]
 mod reference;
 mod schema;
+mod value;
+mod variant;
 mod vars;
 mod workspace;
 mod workspace_keys;
@@ -19,10 +20,11 @@ use std::path::{Path, PathBuf};
 
 pub use crate::schema::{Command, Diagnostic};
 pub use model::{
-    Base, BaseKind, Broken, Compression, Config, Debian, DiskOutput, Drift, Healthcheck, Image,
-    Inputs, Modes, Oci, OciSource, Output, Part, Recipe, Right, Stage, Value, Variant,
+    Base, BaseKind, Broken, Compression, Config, Debian, DebianVariant, DiskOutput, Drift,
+    Healthcheck, Image, Inputs, Modes, Oci, OciSource, Output, Recipe, Right, Stage,
 };
-pub use parts::{Parts, Unread, shown};
+pub use value::Value;
+pub use variant::Variant;
 pub use workspace::{Pattern, Registry, WORKSPACE, Workspace, WorkspaceFile, Workspaces};
 
 /// Reads, checks, substitutes and decides. All mistakes at once, in the order of the text.
@@ -50,6 +52,22 @@ pub fn read_what_is_right(text: &str, inputs: &Inputs) -> Result<Recipe, Box<Bro
 /// Every other mistake in it.
 pub fn read_workspace(file: &WorkspaceFile) -> Result<Workspace, Vec<Diagnostic>> {
     parse::read_workspace(file)
+}
+
+/// Returns the variants of a recipe that are meant ([`Inputs::variants`]): one for each combination
+/// of the values of its `[matrix]`, or the empty one. Of a text with mistakes in it there may be
+/// fewer; [`read`] reports them.
+///
+/// # Errors
+/// Where no variant is what was asked for.
+pub fn variants(text: &str, inputs: &Inputs) -> Result<Vec<Variant>, Vec<Diagnostic>> {
+    variant::selected(all_variants(text, inputs), &inputs.variants, &inputs.file)
+}
+
+/// Returns all variants of a recipe, as [`variants`] does.
+#[must_use]
+pub fn all_variants(text: &str, inputs: &Inputs) -> Vec<Variant> {
+    parse::variants(text, inputs)
 }
 
 /// Says in one line where how many mistakes are.

@@ -2,28 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::Parts;
+use super::value::Value;
+use super::variant::Variant;
 use super::workspace::{WorkspaceFile, Workspaces};
 use crate::image::{Reference, RemoteName};
 use crate::schema::{Command, Diagnostic, is_oci_path};
 use crate::step::{Lowered, LoweredTest};
-
-/// A variable's value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// Text.
-    Text(String),
-    /// A whole number.
-    Integer(i64),
-    /// `true` or `false`.
-    Boolean(bool),
-}
 
 /// What the caller knows besides the recipe text.
 #[derive(Debug, Clone, Default)]
@@ -48,21 +38,10 @@ pub struct Inputs {
     pub workspace: Option<Arc<WorkspaceFile>>,
     /// Those that are known; `None` where a recipe is read without any.
     pub workspaces: Option<Workspaces>,
-    /// Where the texts of included files come from; none: no file can be included.
-    pub parts: Option<Arc<dyn Parts>>,
-}
-
-/// An included file, once for each time that it is included.
-#[derive(Debug, Clone)]
-pub struct Part {
-    /// Its path as people would write it beside the recipe's, for messages.
-    pub file: Arc<Path>,
-    /// What it says.
-    pub text: Arc<str>,
-    /// The variables that its steps see, as [`Recipe::vars`].
-    pub vars: BTreeMap<String, Value>,
-    /// All variables have their values; of a recipe without mistakes they always have.
-    pub vars_known: bool,
+    /// `--variant name=value`, in order: which of the variants are meant.
+    pub variants: Vec<(String, String)>,
+    /// The variant that is read; where the recipe has several, the empty one stands for the first.
+    pub variant: Variant,
 }
 
 /// A checked recipe with every `{{ }}` replaced and every `when` decided (false steps are gone).
@@ -76,8 +55,6 @@ pub struct Recipe {
     pub base: Base,
     /// `[[step]]`s in order, defaults applied.
     pub steps: Vec<Lowered>,
-    /// The files that steps, those of stages too, are included from.
-    pub parts: Vec<Part>,
     /// The stages that the image needs, each after those it needs itself; the others are left
     /// out.
     pub stages: Vec<Stage>,
@@ -96,6 +73,8 @@ pub struct Recipe {
     /// Whether any string used `{{ epoch }}`, or a template file may (then it must be read again
     /// once the epoch is known).
     pub uses_epoch: bool,
+    /// Line of `[matrix]`; 0 without one.
+    pub matrix_line: u32,
     /// What is not wrong but probably not meant either.
     pub warnings: Vec<Diagnostic>,
 }
@@ -117,8 +96,6 @@ pub struct Right {
     pub context: Option<PathBuf>,
     /// The variables, where all have their values.
     pub vars: Option<BTreeMap<String, Value>>,
-    /// The files that steps are included from.
-    pub parts: Vec<Part>,
     /// Bases of the image and of stages.
     pub bases: Vec<Base>,
     /// Steps of the image and of stages.
@@ -128,13 +105,6 @@ pub struct Right {
 }
 
 impl Recipe {
-    /// Returns the variables that templates of a step see: the recipe's, or those of the included
-    /// file that it stands in.
-    #[must_use]
-    pub fn vars_of(&self, step: &Lowered) -> &BTreeMap<String, Value> {
-        step.part.as_ref().map_or(&self.vars, |part| &self.parts[part.number].vars)
-    }
-
     /// Returns what names files.
     #[must_use]
     pub fn right(&self) -> Right {
@@ -142,7 +112,6 @@ impl Recipe {
         Right {
             context: Some(self.image.context.clone()),
             vars: Some(self.vars.clone()),
-            parts: self.parts.clone(),
             bases: stages().map(|stage| &stage.base).chain([&self.base]).cloned().collect(),
             steps: stages().flat_map(|stage| &stage.steps).chain(&self.steps).cloned().collect(),
             tests: self.tests.clone(),
@@ -297,7 +266,7 @@ pub struct Debian {
     /// Code name: `bookworm`, `trixie`.
     pub suite: String,
     /// Which packages and files.
-    pub variant: Variant,
+    pub variant: DebianVariant,
     /// Archive URL, if the recipe names one.
     pub mirror: Option<String>,
     /// Default `["main"]`.
@@ -306,7 +275,7 @@ pub struct Debian {
 
 /// `[base] variant`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Variant {
+pub enum DebianVariant {
     /// Essential, required and apt.
     #[default]
     Minbase,

@@ -34,7 +34,6 @@ fn value(shape: Shape) -> String {
         }
         Shape::Shell => "`sh`, `bash` or list".to_owned(),
         Shape::Map(_) => "table of strings".to_owned(),
-        Shape::Vars => "table of values".to_owned(),
         Shape::Ports => "list of ports".to_owned(),
         Shape::Sha256 => "string or table".to_owned(),
         Shape::Table(section) => format!("[table](#{})", anchor(section)),
@@ -83,6 +82,8 @@ fn reference() -> String {
     table(&mut out, "##", &keys::IMAGE);
     write!(out, "\n## `[vars]`\n\n{}\n", keys::VARS_DOC).expect("a string takes everything");
     table(&mut out, "###", &keys::VAR);
+    write!(out, "\n## `[matrix]`\n\n{}\n\n{}\n", keys::MATRIX_DOC, keys::EXCLUDE_DOC)
+        .expect("a string takes everything");
     table(&mut out, "##", &keys::BASE);
     table(&mut out, "##", &keys::DEFAULTS);
     write!(out, "\n## `[[step]]`\n\n{}\n", keys::STEP_DOC).expect("a string takes everything");

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys;
+use super::parse::matrix::EXCLUDE;
 use super::workspace_keys::{WORKSPACE, WORKSPACE_DEFAULTS, WORKSPACE_DOC, WORKSPACE_VARS_DOC};
 use crate::schema::{Check, Section, Shape};
 
@@ -16,6 +17,7 @@ pub(crate) fn schema() -> Value {
     for name in keys::TOP {
         let value = match (*name, keys::table(name)) {
             ("vars", _) => vars(),
+            ("matrix", _) => matrix(),
             ("step", _) => list(keys::STEP_DOC, "step", keys::kinds()),
             ("stage", _) => stages(),
             ("test", _) => list(keys::TEST_DOC, "test", keys::checks()),
@@ -148,6 +150,21 @@ fn vars() -> Value {
     })
 }
 
+fn matrix() -> Value {
+    let scalar = json!(["string", "integer", "boolean"]);
+    let values = json!({ "type": "array", "items": { "type": scalar }, "minItems": 1 });
+    let left_out = json!({ "type": "object", "additionalProperties": { "type": scalar } });
+    json!({
+        "description": keys::MATRIX_DOC,
+        "type": "object",
+        "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+        "properties": {
+            EXCLUDE: { "description": keys::EXCLUDE_DOC, "type": "array", "items": left_out },
+        },
+        "additionalProperties": values,
+    })
+}
+
 fn shape(shape: Shape) -> Value {
     const FILLED: &str = r"\{\{";
     match shape {
@@ -180,11 +197,6 @@ fn shape(shape: Shape) -> Value {
             }
             map
         }
-        Shape::Vars => json!({
-            "type": "object",
-            "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
-            "additionalProperties": { "type": ["string", "integer", "boolean"] },
-        }),
         Shape::Stage => text(Check::Filled),
         Shape::From => json!({ "anyOf": [text(Check::Filled), { "$ref": "#/$defs/from" }] }),
         Shape::Targets(targets) => {

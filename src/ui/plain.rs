@@ -258,13 +258,7 @@ mod tests {
     use super::*;
 
     fn started(index: usize) -> Event {
-        Event::StepStarted {
-            index,
-            label: format!("run {index}"),
-            line: 1,
-            part: None,
-            cached: false,
-        }
+        Event::StepStarted { index, label: format!("run {index}"), line: 1, cached: false }
     }
 
     fn done(index: usize) -> Event {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bake::archive::{self, Options};
 use bake::base::{Error, Pinned};
-use bake::recipe::Variant;
+use bake::recipe::DebianVariant;
 
 use crate::base_lab::{Builder, assert_same, cache, debian, net, pin, source};
 use crate::tier;
@@ -77,7 +77,7 @@ fn bootstrap(suite: &str) {
     assert_eq!(locked.key(epoch), pinned.key(epoch));
     let offline = source(cache(), nowhere());
     let again = bake::base::pin(
-        &debian(suite, Variant::Minbase),
+        &debian(suite, DebianVariant::Minbase),
         "amd64",
         Path::new("."),
         Some(&locked),
@@ -105,9 +105,14 @@ fn root_net_slim_leaves_out_documentation_now_and_later() {
     }
     let Some(builder) = Builder::new() else { return };
     let online = source(cache(), Options::default());
-    let pinned =
-        bake::base::pin(&debian("trixie", Variant::Slim), "amd64", Path::new("."), None, &online)
-            .unwrap();
+    let pinned = bake::base::pin(
+        &debian("trixie", DebianVariant::Slim),
+        "amd64",
+        Path::new("."),
+        None,
+        &online,
+    )
+    .unwrap();
     let root = builder.build(&pinned, Path::new("."), 0, &online).unwrap();
     let left = crate::sandbox_lab::listing(&root.upper);
     assert!(left.iter().any(|p| p == "usr/share/doc/bash/copyright"));

@@ -9,7 +9,7 @@ use bake::archive::{Options, Source, mirror};
 use bake::base::{Error, Pinned};
 use bake::digest::Digest;
 use bake::event::{Sink, silent};
-use bake::recipe::{Base, BaseKind, Debian, Modes, Variant};
+use bake::recipe::{Base, BaseKind, Debian, DebianVariant, Modes};
 use bake::sandbox::{Cancel, Overlay};
 
 use crate::sandbox_lab::{Lab, base as directory};
@@ -49,7 +49,7 @@ pub(crate) fn source(cache: &Path, options: Options) -> Source {
     Source::new(cache, options, silent(), Arc::new(|| false)).unwrap()
 }
 
-pub(crate) fn debian(suite: &str, variant: Variant) -> Base {
+pub(crate) fn debian(suite: &str, variant: DebianVariant) -> Base {
     let debian = Debian {
         suite: suite.to_owned(),
         variant,
@@ -60,7 +60,7 @@ pub(crate) fn debian(suite: &str, variant: Variant) -> Base {
 }
 
 pub(crate) fn pin(suite: &str, source: &Source) -> Result<Pinned, Error> {
-    bake::base::pin(&debian(suite, Variant::Minbase), "amd64", Path::new("."), None, source)
+    bake::base::pin(&debian(suite, DebianVariant::Minbase), "amd64", Path::new("."), None, source)
 }
 
 /// A session with what packages need.

@@ -25,6 +25,9 @@ pub(crate) struct InputArgs {
     /// Set a variable of the recipe; may be given more than once
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = value::name_value)]
     pub(crate) vars: Vec<(String, String)>,
+    /// Of a recipe with a `[matrix]` only the variants with this value; may be given more than once
+    #[arg(long = "variant", value_name = "NAME=VALUE", value_parser = value::name_value)]
+    pub(crate) variants: Vec<(String, String)>,
     /// Read variables from a TOML file; may be given more than once, later files win
     #[arg(long = "vars-file", value_name = "FILE")]
     pub(crate) vars_files: Vec<PathBuf>,

@@ -9,7 +9,7 @@ use super::image::oci;
 use super::reader::Reader;
 use super::table::{entry, misspelt_table};
 use crate::recipe::keys;
-use crate::recipe::model::{Base, BaseKind, Debian, Modes, Variant};
+use crate::recipe::model::{Base, BaseKind, Debian, DebianVariant, Modes};
 use crate::schema::{Field, Fields, Mistake};
 
 /// Reads the base of the image.
@@ -139,8 +139,8 @@ fn debian(reader: &mut Reader<'_>, fields: &Fields) -> Option<Debian> {
         );
     }
     let variant = match fields.text("variant").as_deref() {
-        Some("slim") => Variant::Slim,
-        _ => Variant::Minbase,
+        Some("slim") => DebianVariant::Slim,
+        _ => DebianVariant::Minbase,
     };
     Some(Debian {
         suite: fields.text("debian")?,

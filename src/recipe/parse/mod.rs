@@ -4,9 +4,8 @@
 mod base;
 mod compound;
 mod image;
-mod include;
-mod including;
 mod kind;
+pub(crate) mod matrix;
 mod node;
 mod output;
 mod reader;
@@ -23,20 +22,22 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use self::include::read_entry;
-use self::including::Including;
+use self::matrix::Matrix;
 pub(crate) use self::node::{Node, string_inside, type_name, unknown_key, wrong_type};
 use self::node::{later, misspelt};
 use self::reader::Reader;
+use self::step::read_step;
 use self::table::{entry, list, misspelt_table};
 use self::test::read_test;
 use self::workspace::Shared;
 pub(crate) use self::workspace::read as read_workspace;
 use super::keys;
 use super::model::{
-    Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Output, Part, Recipe,
-    Right, Stage, Value,
+    Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Output, Recipe, Right,
+    Stage,
 };
+use super::value::Value;
+use super::variant::Variant;
 use super::vars::{self, Resolved, Scope};
 use crate::image::RemoteName;
 use crate::schema::{Check, Fields, Mistake, Mistakes, Source};
@@ -68,6 +69,16 @@ pub(crate) fn read(text: &str, inputs: &Inputs) -> Result<Recipe, Box<Broken>> {
     Err(Box::new(Broken { mistakes: mistakes.into_sorted(), right }))
 }
 
+/// Returns the variants of a recipe, as far as its matrix is right.
+pub(crate) fn variants(text: &str, inputs: &Inputs) -> Vec<Variant> {
+    let source = Source::new(&inputs.file, text);
+    let mut mistakes = Mistakes::default();
+    let none = || vec![Variant::default()];
+    let Some(table) = syntax::parse(&source, &mut mistakes) else { return none() };
+    let found = Matrix::read(&source, table.get_ref(), &mut mistakes).variants();
+    if found.is_empty() { none() } else { found }
+}
+
 /// What was read of a recipe; what is missing was reported as wrong.
 #[derive(Debug, Clone)]
 struct Pieces {
@@ -78,7 +89,6 @@ struct Pieces {
     vars_known: bool,
     base: Option<Base>,
     steps: Option<Vec<Lowered>>,
-    parts: Vec<Part>,
     stages: Option<Vec<Stage>>,
     tests: Option<Vec<test::Read>>,
     config: Option<Config>,
@@ -86,6 +96,7 @@ struct Pieces {
     outputs: Option<Vec<Output>>,
     pushes: Option<Vec<RemoteName>>,
     uses_epoch: bool,
+    matrix_line: u32,
 }
 
 impl Pieces {
@@ -99,7 +110,6 @@ impl Pieces {
             vars: pieces.vars,
             base: pieces.base?,
             steps: pieces.steps?,
-            parts: pieces.parts,
             stages: pieces.stages?,
             tests: tests.into_iter().map(|read| read.test).collect(),
             tests_off: tests_off.into_iter().map(|read| read.test).collect(),
@@ -108,6 +118,7 @@ impl Pieces {
             outputs: pieces.outputs?,
             pushes: pieces.pushes?,
             uses_epoch: pieces.uses_epoch,
+            matrix_line: pieces.matrix_line,
             warnings: vec![],
         })
     }
@@ -119,7 +130,6 @@ impl Pieces {
         Right {
             context: self.context,
             vars: self.vars_known.then_some(self.vars),
-            parts: self.parts,
             bases: stages.iter().map(|stage| stage.base.clone()).chain(self.base).collect(),
             steps: stages.into_iter().flat_map(|stage| stage.steps).chain(steps).collect(),
             tests: tests.filter(|read| read.on).map(|read| read.test).collect(),
@@ -140,7 +150,16 @@ fn tables(
         workspace::settings(shared, mistakes);
     }
     let vars_of_all = shared.map(|shared| (shared.source, entry(shared.table, "vars")));
-    let resolved = vars::resolve(vars_of_all, source, entry(table, "vars"), inputs, mistakes);
+    let vars = entry(table, "vars");
+    let matrix = Matrix::read(source, table, mistakes);
+    let of_matrix = |name: &str| matrix.has(name);
+    let given = (inputs, &of_matrix as &dyn Fn(&str) -> bool);
+    let mut resolved = vars::resolve(vars_of_all, source, vars.clone(), given, mistakes);
+    let declared = |name: &str| {
+        let vars = vars.as_ref().and_then(|(_, vars)| vars.get_ref().as_table());
+        vars.is_some_and(|vars| vars.contains_key(name))
+    };
+    matrix.give(&inputs.variant, &mut resolved.values, (source, mistakes), &declared);
 
     // `[image]` names the image, so there its own names are not known yet.
     let scope = outer_scope(resolved, inputs);
@@ -151,9 +170,15 @@ fn tables(
         .map(|shared| workspace::defaults(shared, &scope, &inputs.arch, mistakes))
         .unwrap_or_default();
 
-    let mut reader = Reader::new(source, &scope, &inputs.arch, mistakes);
-    reader.stages = stage::names(table);
-    reader.including = Including::of_recipe(inputs, context.clone());
+    let mut reader = Reader {
+        source,
+        scope: &scope,
+        arch: &inputs.arch,
+        stages: stage::names(table),
+        named: BTreeSet::new(),
+        images: BTreeMap::new(),
+        mistakes,
+    };
     let base = base::of_image(&mut reader, table);
     let defaults = match entry(table, "defaults") {
         Some((key, node)) => reader.section(&keys::DEFAULTS, key, node).unwrap_or_default(),
@@ -161,7 +186,7 @@ fn tables(
     };
     let defaults = Options::of(&defaults).over(&defaults_of_all);
     let steps = list(&mut reader, table, "step", "step", |reader, place, table| {
-        read_entry(reader, place, table, &defaults)
+        read_step(reader, place, table, &defaults)
     });
     let stages = stage::read_stages(&mut reader, table, &defaults);
     let mut tests = list(&mut reader, table, "test", "test", |reader, place, table| {
@@ -188,7 +213,6 @@ fn tables(
             .map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
         None => Some(Drift::default()),
     };
-    let parts = std::mem::take(&mut reader.including.parts);
     let (outputs, pushes) = output::read_outputs(&mut reader, table, &inputs.outputs).unzip();
     if let (Some(tests), Some(outputs)) = (&mut tests, &outputs) {
         test::disks(&mut reader, tests, outputs);
@@ -209,7 +233,6 @@ fn tables(
         vars_known: scope.broken().is_empty(),
         base,
         steps,
-        parts,
         stages,
         tests,
         config,
@@ -217,6 +240,7 @@ fn tables(
         outputs,
         pushes,
         uses_epoch,
+        matrix_line: entry(table, "matrix").map_or(0, |(key, _)| source.line(key.start)),
     }
 }
 
@@ -307,7 +331,15 @@ fn image(
         );
         return (None, Some(".".into()));
     };
-    let mut reader = Reader::new(source, scope, &inputs.arch, mistakes);
+    let mut reader = Reader {
+        source,
+        scope,
+        arch: &inputs.arch,
+        stages: BTreeSet::new(),
+        named: BTreeSet::new(),
+        images: BTreeMap::new(),
+        mistakes,
+    };
     let Some(fields) = reader.section(&keys::IMAGE, key.clone(), node) else {
         return (None, None);
     };

@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::including::Including;
 use super::node::{
     Node, beside_targets, later, misspelt, place_inside, string_inside, unknown_key, wanted,
     wrong_entry, wrong_type,
@@ -34,34 +33,10 @@ pub(crate) struct Reader<'a> {
     pub(crate) named: BTreeSet<String>,
     /// The images that files are taken from, as stages, by the names of these.
     pub(crate) images: BTreeMap<String, Stage>,
-    /// The included file that this is, and what such files need and have.
-    pub(crate) including: Including,
-    /// What is read now takes files of a stage or an image, not of the context.
-    pub(crate) of_stage: bool,
     pub(crate) mistakes: &'a mut Mistakes,
 }
 
-impl<'a> Reader<'a> {
-    /// Begins to read what is in `source`, where the names of `scope` are known.
-    pub(crate) fn new(
-        source: &'a Source,
-        scope: &'a Scope,
-        arch: &'a str,
-        mistakes: &'a mut Mistakes,
-    ) -> Self {
-        Reader {
-            source,
-            scope,
-            arch,
-            stages: BTreeSet::new(),
-            named: BTreeSet::new(),
-            images: BTreeMap::new(),
-            including: Including::default(),
-            of_stage: false,
-            mistakes,
-        }
-    }
-
+impl Reader<'_> {
     /// Adds a mistake.
     pub(crate) fn report(&mut self, span: Range<usize>, mistake: Mistake) {
         self.mistakes.add(self.source, span, mistake);
@@ -107,7 +82,6 @@ impl<'a> Reader<'a> {
         table: &DeTable<'_>,
     ) -> Fields {
         let mut fields = Fields::default();
-        let of_stage = std::mem::replace(&mut self.of_stage, table.contains_key("from"));
         let targets = section.keys.iter().find(|key| {
             let table = table.get(key.name).is_some_and(|node| node.get_ref().is_table());
             matches!(key.shape, Shape::Targets(_)) && table
@@ -127,7 +101,6 @@ impl<'a> Reader<'a> {
                 self.report(place.clone(), mistake.help(key.doc));
             }
         }
-        self.of_stage = of_stage;
         fields
     }
 
@@ -255,8 +228,6 @@ impl<'a> Reader<'a> {
             (Shape::Map(check), DeValue::Table(table)) => {
                 self.map(name, check, table).map(Checked::Map)
             }
-            // The step reads them by the variables of the file that it includes.
-            (Shape::Vars, DeValue::Table(_)) => None,
             (Shape::Stage | Shape::From, DeValue::String(_)) => self.stage(node).map(Checked::Text),
             (Shape::From, DeValue::Table(table)) => {
                 self.unknown_keys(&keys::FROM, table);
@@ -332,7 +303,6 @@ impl<'a> Reader<'a> {
     /// Reads a string: substituted, then checked.
     pub(crate) fn string(&mut self, check: Check, node: &Node<'_>) -> Option<String> {
         let text = self.filled(node)?;
-        let text = self.including.of_context(check, self.of_stage, text);
         self.judge(check.test(&text).map(|()| text), node)
     }
 

@@ -74,7 +74,15 @@ fn reader<'a>(
     arch: &'a str,
     mistakes: &'a mut Mistakes,
 ) -> Reader<'a> {
-    Reader::new(shared.source, scope, arch, mistakes)
+    Reader {
+        source: shared.source,
+        scope,
+        arch,
+        stages: BTreeSet::new(),
+        named: BTreeSet::new(),
+        images: BTreeMap::new(),
+        mistakes,
+    }
 }
 
 fn unknown_tables(shared: &Shared<'_>, mistakes: &mut Mistakes) {

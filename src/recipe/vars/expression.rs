@@ -7,7 +7,7 @@ use std::ops::Range;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, UndefinedBehavior};
 
-use crate::recipe::model::Value;
+use crate::recipe::value::Value;
 use crate::schema::{Mistake, near, quote};
 
 /// The mistake of an unknown name.

@@ -13,7 +13,7 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Says why a variable cannot be called so.
-pub(super) fn variable_name(name: &str) -> Result<(), Mistake> {
+pub(crate) fn variable_name(name: &str) -> Result<(), Mistake> {
     if BUILT_IN.contains(&name) {
         return Err(
             Mistake::new(format!("variable `{name}` is built in")).label("choose another name")

@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::name::{unknown_var, variable_name};
 use crate::recipe::keys;
-use crate::recipe::model::{Inputs, Value};
+use crate::recipe::model::Inputs;
 use crate::recipe::parse::{Node, string_inside, syntax, type_name, unknown_key, wrong_type};
+use crate::recipe::value::Value;
 use crate::schema::{Mistake, Mistakes, Source, either, quote};
 
 /// Values, and the names whose value is wrong or missing (which has been reported).
@@ -23,51 +24,37 @@ pub(crate) struct Resolved {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Text,
     Integer,
     Boolean,
 }
 
 #[derive(Debug)]
-pub(super) struct Variable {
+struct Variable {
     key: Range<usize>,
     /// `None`: a required one takes what it is given.
-    pub(super) kind: Option<Kind>,
-    pub(super) default: Option<Value>,
+    kind: Option<Kind>,
+    default: Option<Value>,
     values: Vec<Value>,
     help: Option<String>,
     /// Its declaration is wrong.
-    pub(super) broken: bool,
+    broken: bool,
     /// It is the workspace's.
     shared: bool,
-}
-
-impl Variable {
-    /// Returns the end of a help: which values there are, and what they are for.
-    pub(super) fn help(&self, name: &str) -> String {
-        let mut help = String::new();
-        if !self.values.is_empty() {
-            let all = show_all(&self.values);
-            help += &format!("; it is one of {}", either(all.iter().map(String::as_str)));
-        }
-        if let Some(text) = &self.help {
-            help += &format!(" ({name}: {text})");
-        }
-        help
-    }
 }
 
 /// `[vars]` of a file, and where the key stands.
 type Declarations<'n> = Option<(Range<usize>, &'n Node<'n>)>;
 
 /// Reads `[vars]` of the workspace, if there is one, and of the recipe, and takes values from
-/// everywhere.
+/// everywhere. The second of `inputs` knows the variables of the matrix, whose values come from
+/// there.
 pub(crate) fn resolve(
     of_all: Option<(&Source, Declarations<'_>)>,
     source: &Source,
     node: Declarations<'_>,
-    inputs: &Inputs,
+    (inputs, of_matrix): (&Inputs, &dyn Fn(&str) -> bool),
     mistakes: &mut Mistakes,
 ) -> Resolved {
     let mut declared = match of_all.clone() {
@@ -75,6 +62,7 @@ pub(crate) fn resolve(
         None => BTreeMap::new(),
     };
     declared.values_mut().for_each(|variable| variable.shared = true);
+    declared.retain(|name, _| !of_matrix(name));
     declared.extend(declare_all(source, node, mistakes));
     let mut given: BTreeMap<String, Value> = BTreeMap::new();
     let mut broken: BTreeSet<String> =
@@ -148,18 +136,20 @@ pub(crate) fn resolve(
             }
             None => {
                 let (source, start) = place("--var ".len());
-                mistakes.add(
-                    &source,
-                    start..start + name.len(),
-                    unknown_var(name, declared.keys().map(String::as_str)),
-                );
+                let mistake = if of_matrix(name) {
+                    Mistake::new(format!("variable `{name}` has its values from the matrix"))
+                        .help(format!("to have one of its variants use `--variant {name}={text}`"))
+                } else {
+                    unknown_var(name, declared.keys().map(String::as_str))
+                };
+                mistakes.add(&source, start..start + name.len(), mistake);
             }
         }
     }
 
     let mut values = BTreeMap::new();
     for (name, variable) in declared {
-        match given.remove(&name).or(variable.default.clone()) {
+        match given.remove(&name).or(variable.default) {
             Some(value) => drop(values.insert(name, value)),
             None if broken.contains(&name) => {}
             None => {
@@ -167,7 +157,15 @@ pub(crate) fn resolve(
                     .label("required: no default");
                 let mut help =
                     format!("set it with `--var {name}=…`, a vars file or `BAKE_VAR_{name}`");
-                help += &variable.help(&name);
+                if !variable.values.is_empty() {
+                    help += &format!(
+                        "; it is one of {}",
+                        either(show_all(&variable.values).iter().map(String::as_str))
+                    );
+                }
+                if let Some(text) = variable.help {
+                    help += &format!(" ({name}: {text})");
+                }
                 let source = match &of_all {
                     Some((shared, _)) if variable.shared => shared,
                     _ => source,
@@ -181,7 +179,7 @@ pub(crate) fn resolve(
 }
 
 /// Reads what `[vars]` declares.
-pub(super) fn declare_all(
+fn declare_all(
     source: &Source,
     node: Declarations<'_>,
     mistakes: &mut Mistakes,
@@ -317,7 +315,7 @@ fn long_form(
 }
 
 /// Variables are plain: what would `{{ }}` in one see of the others?
-fn literal(value: Value) -> Result<Value, Mistake> {
+pub(crate) fn literal(value: Value) -> Result<Value, Mistake> {
     match &value {
         Value::Text(text) if text.contains("{{") => {
             Err(Mistake::new("a variable cannot use other variables")
@@ -328,7 +326,7 @@ fn literal(value: Value) -> Result<Value, Mistake> {
     }
 }
 
-fn wrong_default(source: &Source, name: &str, node: &Node<'_>) -> Mistake {
+pub(crate) fn wrong_default(source: &Source, name: &str, node: &Node<'_>) -> Mistake {
     let mistake = Mistake::new(format!(
         "expected a string, an integer or a boolean for variable `{name}`, found {}",
         type_name(node.get_ref())
@@ -352,7 +350,7 @@ pub(crate) fn scalar(value: &DeValue<'_>) -> Result<Value, ()> {
     }
 }
 
-pub(super) fn kind(value: &Value) -> Kind {
+pub(crate) fn kind(value: &Value) -> Kind {
     match value {
         Value::Text(_) => Kind::Text,
         Value::Integer(_) => Kind::Integer,
@@ -360,7 +358,7 @@ pub(super) fn kind(value: &Value) -> Kind {
     }
 }
 
-pub(super) fn kind_name(kind: Kind) -> &'static str {
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "a string",
         Kind::Integer => "an integer",
@@ -368,20 +366,12 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-fn show(value: &Value) -> String {
-    match value {
-        Value::Text(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        Value::Boolean(yes) => yes.to_string(),
-    }
-}
-
 fn show_all(values: &[Value]) -> Vec<String> {
-    values.iter().map(show).collect()
+    values.iter().map(Value::to_string).collect()
 }
 
 /// Takes a value from the command line or the environment.
-pub(super) fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mistake> {
+fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mistake> {
     let value = match variable.kind {
         Some(Kind::Boolean) => text.parse().ok().map(Value::Boolean),
         Some(Kind::Integer) => text.parse().ok().map(Value::Integer),
@@ -419,7 +409,7 @@ fn from_toml(name: &str, variable: &Variable, found: &DeValue<'_>) -> Result<Val
 }
 
 /// Holds a value against the closed set.
-pub(super) fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mistake> {
+fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mistake> {
     if variable.values.is_empty() || variable.values.contains(&value) {
         return Ok(value);
     }
@@ -429,7 +419,7 @@ pub(super) fn allowed(name: &str, variable: &Variable, value: Value) -> Result<V
     if let Some(text) = &variable.help {
         help += &format!(" ({name}: {text})");
     }
-    let text = show(&value);
+    let text = value.to_string();
     Err(Mistake::new(format!("{} is not a value of `{name}`", quote(&text)))
         .suggest(&text, names())
         .help(help))

@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::rc::Rc;
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind};
@@ -15,7 +14,7 @@ use minijinja::{Environment, ErrorKind};
 use super::expression::{
     engine, expression, jinja_values, kind, literal, single_equals, too_much, unknown, word,
 };
-use crate::recipe::model::Value;
+use crate::recipe::value::Value;
 use crate::schema::{Mistake, quote};
 
 /// Longer expressions are no expressions, and the engine's recursion grows with their length.
@@ -46,9 +45,9 @@ pub(crate) struct Scope {
     broken: BTreeSet<String>,
     engine: Environment<'static>,
     context: minijinja::Value,
-    uses_epoch: Rc<Cell<bool>>,
+    uses_epoch: Cell<bool>,
     /// How many more expressions may be evaluated.
-    left: Rc<Cell<u32>>,
+    left: Cell<u32>,
 }
 
 impl Scope {
@@ -62,19 +61,8 @@ impl Scope {
             engine.remove_global(name);
         }
         let context = jinja_values(&values);
-        let (uses_epoch, left) = (Rc::default(), Rc::new(Cell::new(MAX_EXPRESSIONS)));
+        let (uses_epoch, left) = (Cell::new(false), Cell::new(MAX_EXPRESSIONS));
         Scope { values, broken, engine, context, uses_epoch, left }
-    }
-
-    /// Makes the scope of an included file of other names: what is bounded and noticed is one with
-    /// this scope's.
-    pub(crate) fn of_part(
-        &self,
-        values: BTreeMap<String, Value>,
-        broken: BTreeSet<String>,
-    ) -> Scope {
-        let (uses_epoch, left) = (Rc::clone(&self.uses_epoch), Rc::clone(&self.left));
-        Scope { uses_epoch, left, ..Scope::new(values, broken) }
     }
 
     /// Returns the values.

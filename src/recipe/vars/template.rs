@@ -11,7 +11,7 @@ use minijinja::ErrorKind;
 use minijinja::syntax::SyntaxConfig;
 
 use super::expression::{engine, jinja_values, too_much, unknown, word};
-use crate::recipe::model::Value;
+use crate::recipe::value::Value;
 use crate::schema::{Diagnostic, Mistake, Source};
 
 /// Longest tag: the engine's recursion grows with the length of expressions.

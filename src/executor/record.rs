@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 
 /// The record of one recipe.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     v: u32,
     steps: BTreeMap<usize, Recorded>,
     #[serde(skip)]
@@ -32,7 +32,7 @@ pub(super) struct Record {
 
 /// One step as it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     /// Which build, and when (RFC 3339).
     build: String,
     at: String,
@@ -40,15 +40,23 @@ pub(super) struct Recorded {
 }
 
 impl Record {
-    /// Reads the record of the recipe at `path`, or of a stage of it; a new one where there is
-    /// none.
-    pub(super) fn open(cache: &StepCache, path: &Path, stage: Option<&str>) -> Self {
+    /// Reads the record of a build of the recipe at `path`, or of a stage of it; a new one where
+    /// there is none. `build`: which of the recipe's builds, empty where it has one only.
+    pub(crate) fn open(
+        cache: &StepCache,
+        (path, build): (&Path, String),
+        stage: Option<&str>,
+    ) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut name = path.into_os_string().into_encoded_bytes();
+        // No path has a zero byte.
         if let Some(stage) = stage {
-            // No path has a zero byte.
             name.push(0);
             name.extend(stage.as_bytes());
+        }
+        if !build.is_empty() {
+            name.extend(b"\0\0");
+            name.extend(build.as_bytes());
         }
         let name = Digest::of(name);
         let read = cache
@@ -60,7 +68,7 @@ impl Record {
 
     /// Whether the last build had this very step, whatever was below it: then the cache may know
     /// it.
-    pub(super) fn may_hit(&self, index: usize, own: &Table) -> bool {
+    pub(crate) fn may_hit(&self, index: usize, own: &Table) -> bool {
         self.like(index, own).is_some_and(|last| {
             own.rows().iter().all(|row| last.rows.get(&row.name) == Some(&row.value))
         })
@@ -69,7 +77,7 @@ impl Record {
     /// Says why the step with this table is not in the cache, and since which build, given that it
     /// is not. `ops`: what the step does, `context`: what its files are of now,
     /// `base`: what the root stands on.
-    pub(super) fn why(
+    pub(crate) fn why(
         &self,
         index: usize,
         table: &Table,
@@ -87,7 +95,7 @@ impl Record {
     }
 
     /// Notes what a step was made from.
-    pub(super) fn set(&mut self, index: usize, table: &Table, build: &str, at: &str) {
+    pub(crate) fn set(&mut self, index: usize, table: &Table, build: &str, at: &str) {
         let rows: BTreeMap<String, Value> =
             table.rows().iter().map(|row| (row.name.clone(), row.value.clone())).collect();
         if self.steps.get(&index).is_none_or(|last| last.rows != rows) {
@@ -97,7 +105,7 @@ impl Record {
     }
 
     /// Forgets the steps from `count` on, which the recipe no longer has.
-    pub(super) fn cut(&mut self, count: usize) {
+    pub(crate) fn cut(&mut self, count: usize) {
         let before = self.steps.len();
         self.steps.retain(|index, _| *index < count);
         self.changed |= self.steps.len() != before;
@@ -105,7 +113,7 @@ impl Record {
 
     /// Writes it, if there is anything new in it. It only serves to explain: failing to write it is
     /// no failure of the build.
-    pub(super) fn write(&self, cache: &StepCache) {
+    pub(crate) fn write(&self, cache: &StepCache) {
         if let (Some(name), true) = (self.name, self.changed) {
             let bytes = serde_json::to_vec(self).expect("plain data always has a JSON form");
             let _ = cache.write_record("builds", &name, &bytes);
@@ -132,7 +140,7 @@ impl Record {
 
 /// Keeps what the digests of the context's files in this table are made of, so that a later build
 /// can name the file that changed.
-pub(super) fn keep_listings(cache: &StepCache, context: &Context, ops: &[Op], table: &Table) {
+pub(crate) fn keep_listings(cache: &StepCache, context: &Context, ops: &[Op], table: &Table) {
     let Some(row) = table.rows().iter().find(|row| row.name == "files") else { return };
     let files: Vec<(String, Digest)> =
         serde_json::from_value(row.value.clone()).unwrap_or_default();
