@@ -6,15 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::disk;
 use super::qemu::{self, Qemu};
 use crate::delivery::{Delivered, Planned};
 use crate::digest::{Digest, HashReader};
-use crate::event::chain;
 use crate::job::{self, JobContext, Log, make_dir};
-use crate::output::{self, Format, Made, Options, Source, Tools};
-use crate::recipe::DiskOutput;
-use crate::step::BootDisk;
-use crate::store::{Staging, Version};
+use crate::output::{Format, Options, Tools};
+use crate::store::Version;
 use crate::trial::{Booted, Error, Machine, Machines};
 
 /// Memory of a machine of which no test says how much it has.
@@ -83,27 +81,6 @@ impl<'a> Gate<'a> {
         let ready = (self.open)().map_err(|why| Error::NoMachine { why })?;
         Ok(self.ready.get_or_init(|| ready))
     }
-
-    /// Makes the disk of an image in a directory of its own.
-    fn make(
-        &self,
-        (version, staging): (&Version, &Staging),
-        format: Format,
-        options: &Options,
-        dir: &Path,
-    ) -> Result<Made, Error> {
-        let blob = |digest: &Digest| match File::open(staging.path(digest)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.job.store.blob(digest).map_err(io::Error::other)
-            }
-            found => found,
-        };
-        let Version { reference, manifest, .. } = version;
-        let source = Source { reference, manifest, blob: &blob };
-        let tools = &*self.ready()?.tools;
-        let made = output::make(&source, format, &dir.join("disk"), options, Some(tools));
-        made.map_err(|error| Error::NoMachine { why: chain(&error) })
-    }
 }
 
 impl Machines for Gate<'_> {
@@ -113,7 +90,7 @@ impl Machines for Gate<'_> {
         log: &mut Log,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Booted, Error> {
-        let (format, options) = described(&image.boot.disk);
+        let (format, options) = disk::described(&image.boot.disk);
         let digest = image.version.manifest.digest;
         let there = self
             .disks
@@ -124,7 +101,10 @@ impl Machines for Gate<'_> {
             Some(disk) => (path, before) = (disk.path.clone(), disk.digest),
             None => {
                 let dir = make_dir(&image.staging.dir().join("boot"))?;
-                made = self.make((image.version, image.staging), format, &options, &dir)?;
+                let tools = &*self.ready()?.tools;
+                let staging = Some(image.staging);
+                made =
+                    disk::make(&self.job, image.version, staging, (format, &options), &dir, tools)?;
                 path = made.path().to_owned();
                 before = made.exported().digest.ok_or_else(|| failed("a disk has no digest"))?;
             }
@@ -143,15 +123,6 @@ impl Machines for Gate<'_> {
         }
         Ok(Booted { visited, how: who.name() })
     }
-}
-
-/// Returns what a disk that a test describes is made like.
-fn described(disk: &BootDisk) -> (Format, Options) {
-    let BootDisk { format, size, compression, writable, command_line, esp, data } = disk.clone();
-    let format = Format::find(&format).unwrap_or(Format::Disk);
-    let disk = DiskOutput { writable, command_line, esp, data };
-    // As those of an output.
-    (format, Options { force: true, size, compression, disk, ..Options::default() })
 }
 
 fn hash(path: &Path) -> io::Result<Digest> {

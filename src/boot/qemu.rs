@@ -1,9 +1,10 @@
 //! QEMU and its firmware: those of the machine toolbox, run in the sandbox, or the host's.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use crate::threads;
 use crate::toolbox::{HostTools, Toolbox};
 
 /// Where a job finds the directory of its machine.
-const DIR: &str = "/dev/bake/machine";
+pub(super) const DIR: &str = "/dev/bake/machine";
 
 /// Where a job finds the disk.
-const DISK: &str = "/dev/bake/disk";
+pub(super) const DISK: &str = "/dev/bake/disk";
 
 /// UEFI firmware in the toolbox.
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+pub(super) const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 
 /// Where distributions put it.
 const FIRMWARES: [&str; 6] = [
@@ -36,7 +37,7 @@ const FIRMWARES: [&str; 6] = [
 const BLANK: u64 = 2 << 30;
 
 /// How long a machine may show nothing where the processor computes.
-const LIFE: Duration = Duration::from_secs(5);
+pub(super) const LIFE: Duration = Duration::from_secs(5);
 
 /// Who starts machines.
 pub enum Qemu<'a> {
@@ -165,7 +166,7 @@ impl Own<'_> {
             data: &data,
             ports: &visit.ports,
             alone: true,
-            console: machine::Console::Socket,
+            visited: true,
             dir: self.seen,
         };
         Ok(hardware.argv())
@@ -209,8 +210,11 @@ fn in_sandbox(
     let mut printed = vec![];
     let ended = session.run(job, context.cancel, &mut |event| match event {
         JobEvent::Service { text, .. } => {
-            printed.push(String::from_utf8_lossy(text).into_owned());
-            log.line_of("qemu", text);
+            let line = String::from_utf8_lossy(text).into_owned();
+            if !is_as_it_should(&line) {
+                printed.push(line);
+                log.line_of("qemu", text);
+            }
         }
         JobEvent::Progress(count) => {
             seen.show(log);
@@ -243,7 +247,7 @@ fn on_host(
     command.args(&argv[1..]).env("TMPDIR", dir).current_dir("/");
     command.stdin(Stdio::null()).stdout(file).stderr(also);
     let child = command.spawn().map_err(|e| trouble("run QEMU", &e))?;
-    let mut running = Running(child);
+    let running = Running::new(child);
     let mut seen = Seen::new(dir);
     let visited = thread::scope(|scope| {
         let (counted, counts) = std::sync::mpsc::channel();
@@ -275,9 +279,15 @@ fn on_host(
     }
     let printed = fs::read(&output).unwrap_or_default();
     let printed = String::from_utf8_lossy(&printed[..printed.len().min(64 << 10)]).into_owned();
-    let printed: Vec<String> = printed.lines().map(str::to_owned).collect();
+    let printed = printed.lines().filter(|line| !is_as_it_should(line));
+    let printed: Vec<String> = printed.map(str::to_owned).collect();
     printed.iter().for_each(|line| log.line_of("qemu", line.as_bytes()));
     Ok(of_qemu(visited, &printed))
+}
+
+/// Whether a line of QEMU says nothing but that it waits for the visit.
+fn is_as_it_should(line: &str) -> bool {
+    line.contains("QEMU waiting for connection on")
 }
 
 /// Adds what QEMU printed where the machine did not start, or has ended.
@@ -290,13 +300,28 @@ fn of_qemu(mut visited: Visited, printed: &[String]) -> Visited {
 }
 
 /// A program that is ended when this is dropped.
-struct Running(Child);
+pub(super) struct Running(RefCell<Child>);
 
 impl Running {
-    fn end(&mut self) {
+    pub(super) fn new(child: Child) -> Self {
+        Self(RefCell::new(child))
+    }
+
+    /// Returns how it has ended, if it has.
+    pub(super) fn ended(&self) -> Option<ExitStatus> {
+        self.0.borrow_mut().try_wait().ok().flatten()
+    }
+
+    /// Waits until it ends by itself.
+    pub(super) fn wait(&self) -> io::Result<ExitStatus> {
+        self.0.borrow_mut().wait()
+    }
+
+    fn end(&self) {
+        let mut child = self.0.borrow_mut();
         // One that has ended needs no ending.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -333,7 +358,7 @@ impl Seen {
 }
 
 /// Whether the processor may be used.
-fn kvm() -> bool {
+pub(super) fn kvm() -> bool {
     File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 

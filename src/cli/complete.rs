@@ -10,7 +10,8 @@ use crate::ui::report::Report;
 
 /// The commands whose arguments are images.
 const OF_IMAGES: &[&str] = &[
-    "test", "run", "list", "show", "history", "rm", "promote", "revoke", "verify", "export", "diff",
+    "test", "run", "boot", "list", "show", "history", "rm", "promote", "revoke", "verify",
+    "export", "diff",
 ];
 
 /// Bash splits words at colons, and `web:1.0.0` has one: what stands before it is cut off again.

@@ -325,7 +325,8 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
         trial::Error::NoMachine { why } => {
             let hint =
                 "`--no-test` publishes it untested; `bake test` does later what was left out";
-            let hints = vec![hint.to_owned()];
+            // Of what is there already nothing is published.
+            let hints = nothing.map(|nothing| vec![nothing, hint.to_owned()]).unwrap_or_default();
             Report { causes: why.clone(), hints, ..report("machine", HOST, error) }
         }
         // `From` takes it out: it is an error of a build as it is.

@@ -1,6 +1,7 @@
 //! The command line: arguments and environment in, exit codes out. The only room that knows either.
 
 mod args;
+mod boot;
 mod build;
 mod change;
 mod channel;
@@ -98,6 +99,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Test(args) => run::test(ctx, &args),
         Command::Shell(args) => build::shell(ctx, &args),
         Command::Run(args) => run::run(ctx, args),
+        Command::Boot(args) => boot::boot(ctx, args),
         Command::List(args) => list::list(ctx, &args),
         Command::Show(args) => show::show(ctx, &args),
         Command::Rm(args) => images::rm(ctx, &args),

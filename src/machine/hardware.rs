@@ -13,7 +13,7 @@ pub(super) const AGENT_FILE: &str = "agent.sh";
 pub(super) const UNIT_FILE: &str = "agent.service";
 
 /// In the directory of a machine: the socket of its serial console.
-pub(super) const CONSOLE: &str = "console";
+pub const CONSOLE: &str = "console";
 
 /// In the directory of a machine: the socket to what answers inside.
 pub(super) const PORT: &str = "port";
@@ -40,16 +40,6 @@ impl Accelerator {
             Self::Tcg => "emulated",
         }
     }
-}
-
-/// Where the serial console leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Console {
-    /// To a socket in the machine's directory; nothing starts before somebody listens.
-    Socket,
-    /// To QEMU's own standard streams. Ctrl-] x ends it, as Ctrl-] is where QEMU's other
-    /// keys begin.
-    Terminal,
 }
 
 /// A disk for data.
@@ -97,9 +87,10 @@ pub struct Hardware<'a> {
     pub ports: &'a [Port],
     /// It reaches nothing but what comes through its ports.
     pub alone: bool,
-    /// The console.
-    pub console: Console,
-    /// A directory for sockets, with the script that answers inside where it is under test.
+    /// It is under test: something answers inside.
+    pub visited: bool,
+    /// A directory for sockets, that of the console among them; nothing starts before somebody
+    /// listens there.
     pub dir: &'a Path,
 }
 
@@ -138,28 +129,21 @@ impl Hardware<'_> {
         }
         add(&["-netdev", &network, "-device", "virtio-net-pci,netdev=net,romfile="]);
         let dir = value(self.dir);
-        match self.console {
-            Console::Terminal => {
-                add(&["-chardev", "stdio,id=console,mux=on,signal=off", "-echr", "29"]);
-                add(&["-serial", "chardev:console", "-mon", "chardev=console"]);
-            }
-            Console::Socket => {
-                let socket = |id: &str, name: &str, wait: &str| {
-                    format!("socket,id={id},path={dir}/{name},server=on,wait={wait}")
-                };
-                // In this order: whoever listens to the console has the others already.
-                add(&["-chardev", &socket("monitor", MONITOR, "off")]);
-                add(&["-mon", "chardev=monitor,mode=control"]);
-                add(&["-chardev", &socket("port", PORT, "off"), "-device", "virtio-serial-pci"]);
-                add(&["-device", "virtserialport,chardev=port,name=bake"]);
-                let given = [(FW_CFG_AGENT, AGENT_FILE), (FW_CFG_UNIT, UNIT_FILE)];
-                for (name, file) in given {
-                    add(&["-fw_cfg", &format!("name={name},file={dir}/{file}")]);
-                }
-                add(&["-chardev", &socket("console", CONSOLE, "on")]);
-                add(&["-serial", "chardev:console"]);
+        let socket = |id: &str, name: &str, wait: &str| {
+            format!("socket,id={id},path={dir}/{name},server=on,wait={wait}")
+        };
+        if self.visited {
+            // In this order: whoever listens to the console has the others already.
+            add(&["-chardev", &socket("monitor", MONITOR, "off")]);
+            add(&["-mon", "chardev=monitor,mode=control"]);
+            add(&["-chardev", &socket("port", PORT, "off"), "-device", "virtio-serial-pci"]);
+            add(&["-device", "virtserialport,chardev=port,name=bake"]);
+            let given = [(FW_CFG_AGENT, AGENT_FILE), (FW_CFG_UNIT, UNIT_FILE)];
+            for (name, file) in given {
+                add(&["-fw_cfg", &format!("name={name},file={dir}/{file}")]);
             }
         }
+        add(&["-chardev", &socket("console", CONSOLE, "on"), "-serial", "chardev:console"]);
         argv
     }
 }
@@ -185,7 +169,7 @@ mod tests {
             data,
             ports,
             alone: true,
-            console: Console::Socket,
+            visited: true,
             dir: Path::new("/d"),
         }
     }
@@ -209,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_machine_for_people_has_nothing_that_answers_inside() {
-        let machine = Hardware { console: Console::Terminal, alone: false, ..machine(&[], &[]) };
+        let machine = Hardware { visited: false, alone: false, ..machine(&[], &[]) };
         let argv = machine.argv().join(" ");
         assert!(!argv.contains("opt/bake") && !argv.contains("restrict"), "{argv}");
-        assert!(argv.contains("-echr 29"), "{argv}");
+        assert!(!argv.contains("virtserialport") && argv.contains("/d/console"), "{argv}");
     }
 }

@@ -19,5 +19,5 @@ mod question;
 mod visit;
 
 pub use asked::{Asked, Check};
-pub use hardware::{Accelerator, Console, DataDisk, Hardware, Port};
+pub use hardware::{Accelerator, CONSOLE, DataDisk, Hardware, Port};
 pub use visit::{LOG, Patience, Trouble, Visit, Visited, furnish};

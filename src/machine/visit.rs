@@ -154,7 +154,15 @@ impl Guest {
 
     /// Fails where the console shows that nothing will come of it.
     fn look(&mut self) -> Result<(), Trouble> {
-        // Whether it has ended is asked first: what it printed before is all there then.
+        match self.has_ended()? {
+            true => Err(self.trouble(vec!["the machine ended by itself".to_owned()])),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the machine has ended; fails where it did not end well, or will not.
+    fn has_ended(&mut self) -> Result<bool, Trouble> {
+        // Asked first: what it printed before is all there then.
         let ended = self.console.ended();
         for sign in self.console.signs() {
             match sign {
@@ -168,10 +176,7 @@ impl Guest {
                 Sign::NoAgent => self.answers = Some(false),
             }
         }
-        if ended {
-            return Err(self.trouble(vec!["the machine ended by itself".to_owned()]));
-        }
-        Ok(())
+        Ok(ended)
     }
 
     fn trouble(&self, why: Vec<String>) -> Trouble {
@@ -306,10 +311,8 @@ impl Guest {
         }
         let (until, mut ask) = (Instant::now() + visit.patience.off, Instant::now() + PAUSE * 10);
         loop {
-            match self.look() {
-                Err(trouble) if !self.console.ended() => return Err(trouble),
-                Err(_) => return Ok(()),
-                Ok(()) => {}
+            if self.has_ended()? {
+                return Ok(());
             }
             if Instant::now() >= until {
                 break;

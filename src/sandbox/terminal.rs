@@ -8,7 +8,7 @@
 //! ```
 
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags};
@@ -126,6 +126,58 @@ impl Drop for Lent {
     fn drop(&mut self) {
         signal_hook::low_level::unregister(self.resized_id);
     }
+}
+
+/// Carries what is typed to `stream`, and what comes from there to standard output, with the
+/// person's terminal in raw mode where there is one; `first` came already. Ends where the stream
+/// does, where `over` says so, which is asked twice a second, and where `leave` is typed at the
+/// terminal: then it returns true.
+///
+/// # Errors
+/// Where the terminal cannot be set, or standard output takes nothing any more.
+pub fn console(
+    stream: &UnixStream,
+    first: &[u8],
+    leave: u8,
+    over: &dyn Fn() -> bool,
+) -> io::Result<bool> {
+    let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    let terminal = there();
+    let _raw = if terminal { Some(Raw::set()?) } else { None };
+    write_all(stdout, first)?;
+    let soon = rustix::event::Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+    let (mut listening, mut buffer) = (true, [0; 8192]);
+    while !over() {
+        let mut fds = vec![PollFd::new(stream, PollFlags::IN)];
+        if listening {
+            fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+        }
+        match rustix::event::poll(&mut fds, Some(&soon)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let seen: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        if seen.get(1).is_some_and(|seen| !seen.is_empty()) {
+            match rustix::io::read(stdin, &mut buffer) {
+                Ok(n) if terminal && buffer[..n].contains(&leave) => return Ok(true),
+                // Nobody types any more; the machine goes on.
+                Ok(0) => listening = false,
+                Ok(n) => listening = write_all(stream.as_fd(), &buffer[..n]).is_ok(),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(_) => listening = false,
+            }
+        }
+        if !seen[0].is_empty() {
+            match rustix::io::read(stream, &mut buffer) {
+                Ok(0) | Err(Errno::CONNRESET) => break,
+                Ok(n) => write_all(stdout, &buffer[..n])?,
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The person's terminal in raw mode, until dropped.

@@ -31,6 +31,7 @@ pub use container::{Container, Volume, run};
 pub use error::{Error, Unstartable};
 pub use outcome::Outcome;
 pub use ports::{Protocol, Publish};
+pub(crate) use ports::{during, listen};
 pub use stored::Tested;
 
 pub(crate) use attach::attached;

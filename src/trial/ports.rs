@@ -33,13 +33,13 @@ pub struct Publish {
 }
 
 /// A port of the host that is open.
-pub(super) enum Listener {
+pub(crate) enum Listener {
     Tcp(TcpListener, u16),
     Udp(UdpSocket, u16),
 }
 
 /// Opens the ports, so that it is known before anything starts whether the host allows it.
-pub(super) fn listen(wanted: &[Publish]) -> Result<Vec<Listener>, Error> {
+pub(crate) fn listen(wanted: &[Publish]) -> Result<Vec<Listener>, Error> {
     let open = |Publish { address, inside, protocol }: &Publish| {
         let listener = match protocol {
             Protocol::Tcp => TcpListener::bind(address).map(|one| Listener::Tcp(one, *inside)),
@@ -135,7 +135,7 @@ impl Connections {
 ///
 /// # Errors
 /// Where the host has no threads for it; then `job` did not run.
-pub(super) fn during<T>(
+pub(crate) fn during<T>(
     listeners: Vec<Listener>,
     dialer: &Dialer,
     job: impl FnOnce() -> T,

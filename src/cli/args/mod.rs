@@ -1,5 +1,6 @@
 //! The command line, written once: what clap parses is what help, man pages and completions show.
 
+pub(super) mod boot;
 pub(super) mod image;
 pub(super) mod recipe;
 pub(super) mod registry;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
+use self::boot::BootArgs;
 use self::image::{
     DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, IndexCommand,
     ListArgs, PromoteArgs, PullArgs, PushArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs,
@@ -144,6 +146,15 @@ pub(crate) enum Command {
     ///
     /// Example: bake run web:2.0.0 nginx -t
     Run(RunArgs),
+    /// Boot a published version, or a disk, as a throwaway machine
+    ///
+    /// Makes a disk of the version, as a `boot` test of its recipe has it, and starts it in QEMU,
+    /// its serial console on this terminal: Ctrl-] ends the machine. Neither the version nor a disk
+    /// that is named is ever written to, and when the machine ends nothing of it is left but disks
+    /// for data and what --persist keeps.
+    ///
+    /// Example: bake boot web:2.0.0 --publish 8080:80 --data app.raw:app-data
+    Boot(BootArgs),
     /// Serve the published versions to podman, docker, containerd and Kubernetes
     ///
     /// A registry that is only read: `podman pull localhost:5000/web:2.0.0`, with versions and

@@ -46,6 +46,44 @@ pub(super) fn published(text: &str) -> Result<Publish, String> {
     })
 }
 
+/// As [`published`], without datagrams.
+pub(super) fn published_tcp(text: &str) -> Result<Publish, String> {
+    let publish = published(text)?;
+    match publish.protocol {
+        Protocol::Tcp => Ok(publish),
+        _ => Err("a machine has ports of tcp only".to_owned()),
+    }
+}
+
+/// Reads a disk for data: its file, and the serial number by which the machine finds it.
+pub(super) fn data_disk(text: &str) -> Result<(PathBuf, String), String> {
+    let (file, serial) = match text.rsplit_once(':') {
+        Some((file, serial)) => (file, Some(serial.to_owned())),
+        None => (text, None),
+    };
+    let file = PathBuf::from(file);
+    let own = || Some(file.file_stem()?.to_str()?.to_owned());
+    let serial = serial.or_else(own).unwrap_or_default();
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if file.as_os_str().is_empty() || !(1..=20).contains(&serial.len()) || !serial.chars().all(fine)
+    {
+        let what = "at most 20 letters, digits, `-`, `_` and `.`";
+        return Err(format!("expected FILE or FILE:SERIAL, the serial number {what}"));
+    }
+    Ok((file, serial))
+}
+
+/// Reads a size of memory: `512MiB`, `2GiB`.
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    let read = |unit: &str, bytes: u64| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(bytes)
+    };
+    let size = read("MiB", 1 << 20).or_else(|| read("GiB", 1 << 30));
+    let size = size.filter(|size| (128 << 20..=16 << 40).contains(size));
+    size.ok_or_else(|| "expected 128MiB or more, such as 512MiB or 2GiB".to_owned())
+}
+
 pub(super) fn name_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),

@@ -1,0 +1,343 @@
+//! `bake boot`: a throwaway machine for a person, with its console on their terminal.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::disk;
+use super::gate::Ready;
+use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running};
+use crate::event::Event;
+use crate::image::Reference;
+use crate::job::{self, Action, Ended, Job, JobContext, clear, dead_builds, make_dir, no_thread};
+use crate::machine::{Accelerator, CONSOLE, DataDisk, Hardware, Port};
+use crate::output::Format;
+use crate::sandbox::dial::Dialer;
+use crate::sandbox::{Exec, JobEvent, Mount, Network, Owners, terminal};
+use crate::threads;
+use crate::toolbox::Toolbox;
+use crate::trial::{self, Error, Publish, Tests};
+
+/// Ctrl-].
+const LEAVE: u8 = 0x1d;
+
+/// Lines of what QEMU printed that are reported where it fails.
+const PRINTED: usize = 10;
+
+/// How long QEMU may take to open its console.
+const STARTED: Duration = Duration::from_secs(30);
+
+/// What a machine is to boot from.
+#[derive(Debug, Clone)]
+pub enum From {
+    /// A version of the store, of which a disk is made.
+    Image(Reference),
+    /// A disk: raw or qcow2.
+    File(PathBuf),
+}
+
+/// A machine for a person.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// What it boots from; that is never written to.
+    pub from: From,
+    /// Disks for data, which are written to, and the serial number of each.
+    pub data: Vec<(PathBuf, String)>,
+    /// Ports of the host that lead inside.
+    pub publish: Vec<Publish>,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// The file in which what the machine writes to its disk stays: a copy of the disk, made where
+    /// it is not there.
+    pub persist: Option<PathBuf>,
+}
+
+/// Boots a machine, with its console on this process's standard streams, until it ends or the
+/// person leaves it.
+///
+/// # Errors
+/// [`Error::NoMachine`] where it does not start; [`job::Error::Interrupted`] once the context's
+/// cancel handle fires.
+pub fn boot(job: &JobContext<'_>, ready: &Ready<'_>, boot: &Boot) -> Result<(), Error> {
+    dead_builds(job)?;
+    let staging = job.store.staging()?;
+    let done = (|| {
+        let dir = make_dir(&staging.dir().join("boot"))?;
+        let (made, path);
+        match &boot.from {
+            From::File(file) => path = file.clone(),
+            From::Image(reference) => {
+                let version = job.store.resolve(reference)?;
+                // As the recipe has it, where a test says so.
+                let tests = Tests::of_image(job.store, &version.manifest.digest)?;
+                let tests = tests.unwrap_or_default().list;
+                let disk = tests.into_iter().find_map(|test| test.boot).unwrap_or_default().disk;
+                let (_, options) = disk::described(&disk);
+                let as_disk = (Format::Disk, &options);
+                made = disk::make(job, &version, None, as_disk, &dir, &*ready.tools)?;
+                path = made.path().to_owned();
+            }
+        }
+        let path = match &boot.persist {
+            None => path,
+            Some(own) => copied(&path, own)?,
+        };
+        let machine = Machine { boot, format: format(&path)?, path };
+        if terminal::there() {
+            let message = "Ctrl-] ends the machine".to_owned();
+            (job.sink)(Event::Note { message });
+        }
+        match &ready.qemu {
+            Qemu::Toolbox(toolbox) => machine.in_sandbox(job, toolbox),
+            Qemu::Host(firmware) => machine.on_host(job, firmware),
+        }
+    })();
+    clear(job.sink, &staging, None);
+    done
+}
+
+/// Makes a copy of a disk, unless it is there; returns where.
+fn copied(disk: &Path, own: &Path) -> Result<PathBuf, Error> {
+    if !own.exists() {
+        let dir = own.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let aside = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")));
+        let aside = aside.map_err(|e| failed(&format!("write {}", own.display()), &e))?;
+        fs::copy(disk, aside.path())
+            .and_then(|_| aside.persist_noclobber(own).map_err(|error| error.error))
+            .map_err(|e| failed(&format!("write {}", own.display()), &e))?;
+    }
+    Ok(own.to_owned())
+}
+
+/// Finds out what a disk is.
+fn format(path: &Path) -> Result<&'static str, Error> {
+    let mut first = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
+    read.map_err(|e| failed(&format!("read the disk {}", path.display()), &e))?;
+    // QEMU's docs/interop/qcow2.txt.
+    Ok(if first == *b"QFI\xfb" { "qcow2" } else { "raw" })
+}
+
+struct Machine<'a> {
+    boot: &'a Boot,
+    path: PathBuf,
+    format: &'static str,
+}
+
+impl Machine<'_> {
+    fn hardware<'a>(
+        &'a self,
+        accelerator: Accelerator,
+        (firmware, disk, dir): (&'a Path, &'a Path, &'a Path),
+        data: &'a [DataDisk],
+        ports: &'a [Port],
+    ) -> Hardware<'a> {
+        Hardware {
+            accelerator,
+            processors: thread::available_parallelism().map_or(1, |n| n.get().min(4)),
+            memory: self.boot.memory,
+            firmware,
+            disk,
+            format: self.format,
+            snapshot: self.boot.persist.is_none(),
+            data,
+            ports,
+            alone: false,
+            visited: false,
+            dir,
+        }
+    }
+
+    fn in_sandbox(&self, context: &JobContext<'_>, toolbox: &Toolbox<'_>) -> Result<(), Error> {
+        let (mut ports, mut listeners) = (vec![], vec![]);
+        for (outside, published) in (20_000..).zip(&self.boot.publish) {
+            let address = "127.0.0.1".to_owned();
+            ports.push(Port { address, outside, inside: published.inside });
+            listeners.push(Publish { inside: outside, ..*published });
+        }
+        let listeners = trial::listen(&listeners)?;
+        let mut data = vec![];
+        let mount = |from: &Path, at: &str, read_only, owners| Mount {
+            from: from.to_owned(),
+            at: PathBuf::from(at),
+            read_only,
+            owners,
+        };
+        let kept = self.boot.persist.is_some();
+        let mut mounts = vec![mount(&self.path, DISK, !kept, Owners::Mine)];
+        for (n, (path, serial)) in self.boot.data.iter().enumerate() {
+            let at = format!("/dev/bake/data-{n}");
+            mounts.push(mount(path, &at, false, Owners::Mine));
+            data.push(DataDisk { path: at.into(), serial: serial.clone(), snapshot: false });
+        }
+        let places = (Path::new(FIRMWARE), Path::new(DISK), Path::new(DIR));
+        let argv = self.hardware(Accelerator::Tcg, places, &data, &ports).argv();
+        let ended = toolbox.with_root(|session, root, dir| {
+            mounts.push(mount(dir, DIR, false, Owners::Image));
+            let mut env = crate::toolbox::environment();
+            env.insert("TMPDIR".to_owned(), DIR.to_owned());
+            let cwd = PathBuf::from("/");
+            let qemu = Exec { argv, env, cwd, user: "root".to_owned(), timeout: None };
+            let (dialer, serve) = Dialer::new().map_err(|e| trouble("make sockets", &e))?;
+            let job = Job {
+                root: Some(root),
+                mounts,
+                files: vec![],
+                hostname: "bake".to_owned(),
+                network: Network::None,
+                actions: vec![Action::Serve(serve.into()), Action::Exec(qemu)],
+            };
+            let mut printed = vec![];
+            let ran = trial::during(listeners, &dialer, || {
+                thread::scope(|scope| {
+                    let printed = &mut printed;
+                    let run = move || {
+                        session.run(job, context.cancel, &mut |event| {
+                            if let JobEvent::Line { text, .. } = event {
+                                printed.push(String::from_utf8_lossy(text).into_owned());
+                            }
+                        })
+                    };
+                    let running = threads::scoped(scope, run).map_err(no_thread)?;
+                    let over = || running.is_finished();
+                    let left = attend(dir, None, &over);
+                    if !matches!(left, Ok(Attended::Ended)) {
+                        context.cancel.fire();
+                    }
+                    let ended = running.join().expect("a job does not panic")?;
+                    Ok::<_, job::Error>((left, ended))
+                })
+            });
+            let (left, ended) = ran.map_err(no_thread)??;
+            Ok((left, ended, printed))
+        });
+        match ended? {
+            (Ok(Attended::Left), ..) | (_, Ended::Done(_), _) => Ok(()),
+            (Err(error), Ended::Cancelled, _) => Err(failed("show the console", &error)),
+            (_, Ended::Cancelled, _) => Err(job::Error::Interrupted.into()),
+            (_, Ended::Failed { how, .. }, printed) => Err(not_started(how.reasons(), &printed)),
+        }
+    }
+
+    fn on_host(&self, context: &JobContext<'_>, firmware: &Path) -> Result<(), Error> {
+        let dir = tempfile::tempdir().map_err(|e| failed("make a directory", &e))?;
+        let port = |one: &Publish| Port {
+            address: one.address.ip().to_string(),
+            outside: one.address.port(),
+            inside: one.inside,
+        };
+        let ports: Vec<Port> = self.boot.publish.iter().map(port).collect();
+        let disk = |(path, serial): &(PathBuf, String)| DataDisk {
+            path: path.clone(),
+            serial: serial.clone(),
+            snapshot: false,
+        };
+        let data: Vec<DataDisk> = self.boot.data.iter().map(disk).collect();
+        let kinds: &[Accelerator] = match qemu::kvm() {
+            true => &[Accelerator::Kvm, Accelerator::Tcg],
+            false => &[Accelerator::Tcg],
+        };
+        for kind in kinds {
+            let places = (firmware, self.path.as_path(), dir.path());
+            let argv = self.hardware(*kind, places, &data, &ports).argv();
+            let log = dir.path().join("qemu.log");
+            let output = File::create(&log).map_err(|e| failed("make a file", &e))?;
+            let also = output.try_clone().map_err(|e| failed("make a file", &e))?;
+            let mut command = Command::new(&argv[0]);
+            command.args(&argv[1..]).env("TMPDIR", dir.path());
+            command.stdin(Stdio::null()).stdout(output).stderr(also);
+            let child = command.spawn().map_err(|e| failed("run QEMU", &e))?;
+            let running = Running::new(child);
+            let over = || context.cancel.fired() || running.ended().is_some();
+            let life = (*kind == Accelerator::Kvm).then_some(qemu::LIFE);
+            let attended = attend(dir.path(), life, &over);
+            if context.cancel.fired() {
+                return Err(job::Error::Interrupted.into());
+            }
+            match attended {
+                Ok(Attended::Lifeless) => {
+                    drop(running);
+                    let _ = fs::remove_file(dir.path().join(CONSOLE));
+                    let message = "under KVM it shows no life: it is emulated".to_owned();
+                    (context.sink)(Event::Note { message });
+                }
+                Ok(Attended::Left) => return Ok(()),
+                Ok(Attended::Ended) => {
+                    // It has closed its console, and is about to go.
+                    return match running.wait() {
+                        Ok(status) if status.success() => Ok(()),
+                        Ok(status) => {
+                            let printed = fs::read_to_string(&log).unwrap_or_default();
+                            let printed: Vec<String> = printed.lines().map(str::to_owned).collect();
+                            Err(not_started(vec![status.to_string()], &printed))
+                        }
+                        Err(error) => Err(failed("wait for QEMU", &error)),
+                    };
+                }
+                Err(error) => return Err(failed("show the console", &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a console was left.
+enum Attended {
+    /// The machine has ended.
+    Ended,
+    /// The person has left it.
+    Left,
+    /// It showed nothing in the time it had for that.
+    Lifeless,
+}
+
+/// Shows the console of the machine whose sockets are in `dir`, until one of the two has enough.
+fn attend(dir: &Path, life: Option<Duration>, over: &dyn Fn() -> bool) -> io::Result<Attended> {
+    let opened = File::open(dir)?;
+    // Its own path may be longer than that of a socket may be.
+    let path = format!("/proc/self/fd/{}/{CONSOLE}", opened.as_raw_fd());
+    let until = Instant::now() + STARTED;
+    let mut stream = loop {
+        match UnixStream::connect(&path) {
+            Ok(stream) => break stream,
+            Err(_) if over() => return Ok(Attended::Ended),
+            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let mut first = vec![0; 4096];
+    let mut read = 0;
+    if let Some(life) = life {
+        stream.set_read_timeout(Some(life))?;
+        match stream.read(&mut first) {
+            Ok(0) => return Ok(Attended::Ended),
+            Ok(bytes) => read = bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Attended::Lifeless);
+            }
+            Err(error) => return Err(error),
+        }
+        stream.set_read_timeout(None)?;
+    }
+    let left = terminal::console(&stream, &first[..read], LEAVE, over)?;
+    Ok(if left { Attended::Left } else { Attended::Ended })
+}
+
+fn not_started(mut why: Vec<String>, printed: &[String]) -> Error {
+    why.insert(0, "QEMU failed".to_owned());
+    why.extend_from_slice(&printed[printed.len().saturating_sub(PRINTED)..]);
+    Error::NoMachine { why }
+}
+
+fn trouble(what: &str, error: &io::Error) -> job::Error {
+    job::Error::Failed { what: what.to_owned(), why: error.to_string() }
+}
+
+fn failed(what: &str, error: &io::Error) -> Error {
+    trouble(what, error).into()
+}
