@@ -1,16 +1,15 @@
 //! bake for programs: a recipe, a store, a build, an image. What the command line can do beyond
 //! that is in the rooms, which promise nothing from one version to the next.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::digest::Digest;
 use crate::engine::{self, LockMode, Request};
 use crate::event::{Event, Sink, silent};
-use crate::image::{BadReference, Platform, Reference};
+use crate::image::{BadReference, Reference};
 use crate::job::{Call, Host, JobContext};
-use crate::recipe::{Inputs, Variant, Workspaces};
+use crate::recipe::{Inputs, Workspaces};
 use crate::sandbox::{self, Cancel};
 use crate::store;
 
@@ -91,20 +90,7 @@ impl Recipe {
     /// it variables and defaults of the `bake.toml` above it.
     #[must_use]
     pub fn open(path: impl AsRef<Path>) -> Self {
-        let inputs = Inputs {
-            file: PathBuf::default(),
-            version: None,
-            vars: vec![],
-            vars_files: vec![],
-            env_vars: BTreeMap::new(),
-            arch: Platform::host().architecture,
-            epoch: 0,
-            outputs: vec![],
-            workspace: None,
-            workspaces: None,
-            variants: vec![],
-            variant: Variant::default(),
-        };
+        let inputs = Inputs::default();
         Self { path: path.as_ref().to_owned(), inputs }
     }
 

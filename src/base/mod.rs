@@ -62,14 +62,6 @@ pub enum Error {
         /// The link.
         link: PathBuf,
     },
-    /// Programs of this architecture cannot run here.
-    #[error("cannot run {arch} programs on this {host} host")]
-    Foreign {
-        /// OCI architecture asked for.
-        arch: String,
-        /// This host's.
-        host: String,
-    },
 }
 
 impl Error {
@@ -245,16 +237,5 @@ pub fn build(
         Pinned::Scratch => Ok(()),
         Pinned::Path(pin) => path::build(pin, epoch, context, upper, jobs),
         Pinned::Debian(pin) => debian::bootstrap::build(pin, epoch, upper, work, jobs, output),
-    }
-}
-
-/// This host's OCI architecture.
-pub fn host_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        other => other,
     }
 }

@@ -1,5 +1,6 @@
 //! `bake build`, `bake lock`, `bake shell`: the commands that run steps.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -9,12 +10,13 @@ use super::ctx::Ctx;
 use super::recipes::{one_recipe, recipes};
 use super::request::{
     absolute, failed, failed_one, inputs, network, no_cache, read, requests, source_date_epoch,
-    tools_from,
+    tools_from, warn,
 };
 use super::{channel, edge, push};
 use crate::delivery::Delivered;
 use crate::engine::{self, Baked, LockMode, Request};
 use crate::image::{Reference, RemoteName};
+use crate::inputs::Looked;
 use crate::inspect;
 use crate::job::JobContext;
 use crate::recipe::Inputs;
@@ -56,17 +58,24 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
     // All recipes are read before the first is baked: a mistake in the third should not cost the
     // time of two builds.
     let requests = read(ctx, &requests(&recipes, &request))?;
-    if push_to.is_some() && requests.len() != 1 {
+    let looked = || requests.iter().filter_map(|one| one.checked.as_ref());
+    let image = |one: &Looked| (one.recipe.image.name.clone(), one.recipe.image.version.clone());
+    if push_to.is_some() && looked().map(image).collect::<BTreeSet<_>>().len() != 1 {
         let hint = "build it by itself, or push each with `bake push`";
         return Err(edge::usage("--push is for one image, and there are several", hint));
     }
     let mut pushes: Vec<(Reference, RemoteName)> = vec![];
-    for looked in requests.iter().filter_map(|one| one.checked.as_ref()) {
-        ctx.ui.diagnostics(&looked.recipe.warnings);
+    let mut printed = vec![];
+    for looked in looked() {
+        warn(ctx, &mut printed, &looked.recipe.warnings);
         let image = &looked.recipe.image;
         let to = looked.recipe.pushes.iter().chain(&push_to).cloned();
         if let Ok(version) = Reference::new(&image.name, &image.version) {
-            pushes.extend(to.map(|to| (version.clone(), to)));
+            for to in to.map(|to| (version.clone(), to)) {
+                if !pushes.contains(&to) {
+                    pushes.push(to);
+                }
+            }
         }
     }
     // A terminal can be lent to one at a time.

@@ -10,9 +10,10 @@ use super::ctx::Ctx;
 use super::edge;
 use super::outcome::place;
 use super::recipes::{recipes, to_format};
-use super::request::{absolute, failed, failed_one, inputs, requests};
+use super::request::{absolute, failed, failed_one, inputs, requests, warn};
 use crate::engine::{self, Request};
 use crate::files;
+use crate::image::Platform;
 use crate::plan::{self, Plan};
 use crate::recipe;
 use crate::template;
@@ -26,11 +27,11 @@ const STDIN_MAX: u64 = 16 << 20;
 /// `bake check`.
 pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
     let inputs = inputs(ctx, &args.inputs)?;
-    let (mut worst, mut shown) = (None, vec![]);
+    let (mut worst, mut shown, mut printed) = (None, vec![], vec![]);
     let like = Request { inputs, ..Request::default() };
     for request in &requests(&recipes(ctx, &args.recipes)?, &like) {
         match request.each_variant() {
-            Ok(found) => found.iter().for_each(|one| checked(ctx, one)),
+            Ok(found) => found.iter().for_each(|one| checked(ctx, &mut printed, one)),
             // The mistakes of every recipe are shown, not those of the first only.
             Err(bad) => {
                 if let engine::error::Error::Recipe(found) = &*bad.error {
@@ -48,9 +49,9 @@ pub(super) fn check(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
 }
 
 /// Says that a recipe is right.
-fn checked(ctx: &Ctx<'_>, request: &Request) {
+fn checked(ctx: &Ctx<'_>, printed: &mut Vec<recipe::Diagnostic>, request: &Request) {
     let Some(recipe) = request.checked.as_ref().map(|looked| &looked.recipe) else { return };
-    ctx.ui.diagnostics(&recipe.warnings);
+    warn(ctx, printed, &recipe.warnings);
     let image = format!("{}:{}", recipe.image.name, recipe.image.version);
     if ctx.ui.json() {
         let mut object = json!({ "recipe": absolute(&request.recipe), "image": image,
@@ -82,6 +83,7 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
         let Some(looked) = &one.request.checked else { continue };
         let recipe = &looked.recipe;
         let image = plan::draw(recipe);
+        let platform = one.request.platform();
         let stages: Vec<(&str, Plan)> = recipe
             .stages
             .iter()
@@ -97,7 +99,7 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
                 .collect();
             let mut object = json!({ "recipe": absolute(&one.request.recipe), "image": image.image,
                 "base": image.base, "steps": steps(&image), "stages": stages,
-                "outputs": outputs(recipe),
+                "outputs": outputs(recipe), "platform": platform.to_string(),
                 "asked": one.wanted });
             add_variant(&mut object, &one.request);
             ctx.ui.object("plan", object);
@@ -118,7 +120,9 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
             let what = format!("{} {}", output.format, output.path.display());
             vec!["output".to_owned(), output.place.line.to_string(), what, String::new()]
         }));
-        ctx.ui.result(&clean(&image.image));
+        let foreign = platform != Platform::host();
+        let of = if foreign { format!(" {platform}") } else { String::new() };
+        ctx.ui.result(&clean(&format!("{}{of}", image.image)));
         ctx.ui.raw(table::columns(&["STEP", "LINE", "WHAT", ""], &rows, &[1]).as_bytes());
     }
     Ok(edge::OK)

@@ -8,14 +8,20 @@ use super::ctx::Ctx;
 use super::{edge, registry};
 use crate::engine::error::Error;
 use crate::engine::{Failed, NetworkOptions, NoCache, Request, ToolsFrom};
-use crate::image::Platform;
 use crate::import::Resolved;
-use crate::recipe::{Inputs, Variant};
+use crate::recipe::{Diagnostic, Inputs};
 use crate::ui::report::Report;
 
 /// Returns a request for each recipe, in all else as `like`.
 pub(super) fn requests(recipes: &[PathBuf], like: &Request) -> Vec<Request> {
     recipes.iter().map(|recipe| Request { recipe: recipe.clone(), ..like.clone() }).collect()
+}
+
+/// Shows warnings that were not shown yet: those of a recipe are found for each of its builds.
+pub(super) fn warn(ctx: &Ctx<'_>, printed: &mut Vec<Diagnostic>, warnings: &[Diagnostic]) {
+    let new: Vec<_> = warnings.iter().filter(|one| !printed.contains(*one)).cloned().collect();
+    ctx.ui.diagnostics(&new);
+    printed.extend(new);
 }
 
 /// Shows a recipe's mistakes, and returns the report of any error.
@@ -66,18 +72,14 @@ pub(super) fn inputs(ctx: &Ctx<'_>, args: &InputArgs) -> Result<Inputs, Report> 
         }
     }
     Ok(Inputs {
-        file: Default::default(),
         version: args.set_version.clone(),
         vars: args.vars.clone(),
         vars_files,
         env_vars,
-        arch: Platform::host().architecture,
-        epoch: 0,
-        outputs: vec![],
-        workspace: None,
+        platforms: args.platforms.clone(),
         workspaces: Some(ctx.nearby.known.clone()),
         variants: args.variants.clone(),
-        variant: Variant::default(),
+        ..Inputs::default()
     })
 }
 

@@ -37,12 +37,14 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
             created,
             published,
             annotations,
+            members,
             tested,
             test_run,
             ..
         } = &details;
         let mut object = marks.add(
             json!({ "name": name, "version": version, "digest": digest, "platform": platform,
+                "members": members,
                 "published": published, "created": created, "size": size,
                 "config": config, "labels": config.labels, "annotations": annotations,
                 "tested": tested, "test_run": test_run,
@@ -97,6 +99,10 @@ fn describe(details: &Details, marks: &Marks) -> String {
         row("state", mark);
     }
     row("platform", details.platform.to_string());
+    let others = details.members.iter().filter(|one| one.digest != details.manifest);
+    let others: Vec<String> =
+        others.filter_map(|one| one.platform.as_ref()).map(|one| one.to_string()).collect();
+    row("also for", others.join(", "));
     row("published", details.published.as_deref().map(to_the_second).unwrap_or_default());
     row("created", details.created.clone().unwrap_or_default());
     row("size", size(details.size));

@@ -19,6 +19,7 @@ pub fn arch_of_oci(oci: &str) -> Option<&'static str> {
         "amd64" => "amd64",
         "arm64" => "arm64",
         "arm" => "armhf",
+        "arm/v5" | "arm/v6" => "armel",
         "386" => "i386",
         "ppc64le" => "ppc64el",
         "riscv64" => "riscv64",

@@ -39,7 +39,12 @@ pub fn check(store: &Store, all: &[(&Path, &[Planned])]) -> Result<Vec<Diagnosti
         };
         if let Some(other) = seen.insert(&output.path, output) {
             let (file, line) = (other.place.file.display(), other.place.line);
-            wrong(format!("two outputs at {shown}"), Some(format!("the other is {file}:{line}")));
+            let help = match (&other.place.file, line) == (&output.place.file, output.place.line) {
+                // The same line, for another platform.
+                true => "one is made for each platform: write `{{ arch }}` in its path".to_owned(),
+                false => format!("the other is {file}:{line}"),
+            };
+            wrong(format!("two outputs at {shown}"), Some(help));
         } else if let Some((_, what)) = recipes.iter().find(|(path, _)| *path == output.path) {
             wrong(format!("{shown} is {what}: an output would replace it"), None);
         } else if output.path.starts_with(&own) || own.starts_with(&output.path) {

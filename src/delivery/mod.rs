@@ -136,10 +136,12 @@ fn found(
 
 /// The image that outputs are made of.
 pub struct Image<'a> {
-    /// What it is published as, or will be.
+    /// What it is published as, or will be, with the images for other platforms.
+    pub whole: &'a Version,
+    /// The same without these.
     pub version: &'a Version,
     /// Where its blobs are that the store has not yet.
-    pub staging: Option<&'a Staging>,
+    pub stagings: &'a [&'a Staging],
 }
 
 /// What came of an output.
@@ -206,7 +208,8 @@ impl Ready {
     ) -> Result<Delivered, Error> {
         let tools = tools.filter(|_| output.format.program().is_some());
         let of_tools = tools.map(Tools::digest);
-        let (key, notes) = (key(output, image.version, of_tools), Notes::open(job.store)?);
+        let version = if output.format.holds_all() { image.whole } else { image.version };
+        let (key, notes) = (key(output, version, of_tools), Notes::open(job.store)?);
         let delivered = |bytes, digest, made: Option<&Path>| Delivered {
             format: output.format,
             path: output.shown.clone(),
@@ -226,7 +229,7 @@ impl Ready {
             }
             return Ok(delivered(bytes, digest, None));
         }
-        let made = make(job.store, output, image, tools)?;
+        let made = make(job.store, output, version, image.stagings, tools)?;
         let output::Exported { bytes, digest, ref lost } = *made.exported();
         for one in lost {
             let message = format!("{}: {}", output.shown.display(), one.message(output.format));
@@ -251,18 +254,20 @@ impl Ready {
 fn make(
     store: &Store,
     output: &Planned,
-    image: &Image<'_>,
+    version: &Version,
+    stagings: &[&Staging],
     tools: Option<&dyn Tools>,
 ) -> Result<output::Made, Error> {
     let blob = |digest: &Digest| {
-        let staged = image.staging.map(|staging| File::open(staging.path(digest)));
-        match staged {
-            Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            Some(Ok(file)) => Ok(file),
-            _ => store.blob(digest).map_err(io::Error::other),
+        for staging in stagings {
+            match File::open(staging.path(digest)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                found => return found,
+            }
         }
+        store.blob(digest).map_err(io::Error::other)
     };
-    let Version { reference, manifest, .. } = image.version;
+    let Version { reference, manifest, .. } = version;
     let source = Source { reference, manifest, blob: &blob };
     let made = output::make(&source, output.format, &output.path, &output.options, tools);
     made.map_err(|source| Error::Make {

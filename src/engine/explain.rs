@@ -50,7 +50,7 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Answer>
                 one.bases.iter().map(below).collect();
             let below = bases.iter().map(|(path, (_, roots, _))| (path.as_path(), roots)).collect();
             let roots = prepare(job, request, &locking, &below)?;
-            let image = roots.main().plan.image.clone();
+            let image = roots.called();
             let already = published_already(job, request, &roots, one.wanted).ok().flatten();
             let cache = job.store.step_cache()?;
             let recipes =
@@ -97,10 +97,12 @@ fn states(
     roots: &Roots,
     published: Option<&Version>,
 ) -> Result<Vec<(Planned, Option<State>)>, Error> {
-    let Root { recipe, recipe_path, .. } = roots.main();
+    let Root { recipe, recipe_path, platform, .. } = roots.main();
     let toolbox = tools::find(job, &FILE_SYSTEMS)?.map(|version| version.manifest.digest);
+    let part = published.map(|whole| job.store.part(whole, platform)).transpose()?.flatten();
     let one = |output: Planned| {
-        let state = published.map(|version| delivery::state(job.store, &output, version, toolbox));
+        let version = if output.format.holds_all() { published } else { part.as_ref() };
+        let state = version.map(|version| delivery::state(job.store, &output, version, toolbox));
         Ok((output, state.transpose()?))
     };
     delivery::plan(recipe, recipe_path).into_iter().map(one).collect()

@@ -89,7 +89,7 @@ impl From<'_> {
         let pinned = match self.locking.base(stage) {
             Some(LockedBase::Oci { oci: from, named, arch, digest })
                 if (from, named) == (&oci.from, &oci.named)
-                    && *arch == self.platform.architecture =>
+                    && *arch == self.platform.processor() =>
             {
                 Some(digest)
             }
@@ -116,7 +116,7 @@ impl From<'_> {
             locked: Some(LockedBase::Oci {
                 oci: oci.from.clone(),
                 named: oci.named.clone(),
-                arch: self.platform.architecture.clone(),
+                arch: self.platform.processor(),
                 digest: image.digest,
             }),
             key: image.digest,
@@ -150,12 +150,13 @@ impl From<'_> {
             }
             None => None,
         };
-        let locked = locked.filter(|pin| pin.fits(&recipe.base, &platform.architecture));
+        let arch = platform.processor();
+        let locked = locked.filter(|pin| pin.fits(&recipe.base, &arch));
         if locking.locked() && locked.is_none() && matches!(recipe.base.kind, BaseKind::Debian(_)) {
             return Err(locking.missing(&base_of(stage)));
         }
-        base::pin(&recipe.base, &platform.architecture, context, locked.as_ref(), source).map_err(
-            |source| match source {
+        base::pin(&recipe.base, &arch, context, locked.as_ref(), source).map_err(|source| {
+            match source {
                 base::Error::Archive(archive::Error::Cancelled) => job::Error::Interrupted.into(),
                 _ if job.cancel.fired() => job::Error::Interrupted.into(),
                 source => {
@@ -169,8 +170,8 @@ impl From<'_> {
                         log: None,
                     }
                 }
-            },
-        )
+            }
+        })
     }
 }
 

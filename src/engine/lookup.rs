@@ -70,7 +70,7 @@ impl Run<'_, '_> {
         let (work, build) = (self.work, self.build);
         let Node::Step(step) = build.root.node(index) else { return Ok(()) };
         let at = build.staging.dir().join(format!("choose-{index}"));
-        let chosen = self.stack.lower(build, None).and_then(|lower| {
+        let chosen = self.stack.lower(build, None).map_err(Error::from).and_then(|lower| {
             build.choose(index, step, &lower, &at).map_err(|failed| work.failed(index, failed))
         });
         chosen.inspect_err(|_| self.begins(index, false))

@@ -30,8 +30,8 @@ mod roots;
 mod run;
 mod schedule;
 mod settle;
+mod several;
 mod shell;
-mod stack;
 mod stored;
 mod tools;
 mod work;
@@ -88,12 +88,16 @@ pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<V
         let Root { plan, recipe, .. } = one.roots.main();
         let (image, name) = (plan.image.clone(), recipe.image.name.clone());
         let version = recipe.image.version.clone();
-        (job.sink)(Event::Published { image: image.clone(), digest, already });
         let ran = ran.iter().find(|ran| ran.main && ran.recipe == at);
         let took = one.took + ran.map_or(Duration::ZERO, |ran| ran.took);
         Baked { image, name, version, digest, already, took, outputs }
     });
-    Ok(baked.collect())
+    let baked = several::merged(baked);
+    for Baked { image, digest, already, .. } in &baked {
+        let (image, digest, already) = (image.clone(), *digest, *already);
+        (job.sink)(Event::Published { image, digest, already });
+    }
+    Ok(baked)
 }
 
 /// Makes sure that every output of the run has a place of its own.

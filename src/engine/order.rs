@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Failed};
 use super::request::{NoCache, Request};
+use crate::image::Platform;
 use crate::recipe::{Base, BaseKind, Inputs, Recipe, Variant};
 
 /// A recipe of a run.
@@ -68,11 +69,13 @@ struct Found {
 struct Id {
     path: PathBuf,
     build: String,
+    platform: Platform,
 }
 
 impl Id {
     fn of(request: &Request) -> Self {
-        Self { path: real(&request.recipe), build: request.build() }
+        let (path, platform) = (real(&request.recipe), request.platform());
+        Self { path, build: request.build(), platform }
     }
 }
 
@@ -100,7 +103,9 @@ fn visit(
             let below = request.recipe.parent().unwrap_or(Path::new("")).join(file);
             way.push(id.clone());
             let known = || found.iter().map(|one| &one.request).chain(asked);
-            let next = match known().find(|one| is_meant(one, &below, &looked.recipe)) {
+            let next = match known()
+                .find(|one| is_meant(one, &below, &looked.recipe, &request.platform()))
+            {
                 Some(known) => known.clone(),
                 None => one_below(request, &below, &looked.recipe, base)?,
             };
@@ -114,9 +119,10 @@ fn visit(
 }
 
 /// Whether a request, which was read, is the build of the recipe `below` that `recipe` stands on.
-fn is_meant(request: &Request, below: &Path, recipe: &Recipe) -> bool {
+fn is_meant(request: &Request, below: &Path, recipe: &Recipe, platform: &Platform) -> bool {
     real(&request.recipe) == real(below)
-        && (request.builds().len() == 1 || request.inputs.variant.is_among(&recipe.vars))
+        && request.platform() == *platform
+        && (request.inputs.variant.is_empty() || request.inputs.variant.is_among(&recipe.vars))
 }
 
 /// Reads the recipe `below`, and returns the build of it that `request` stands on: of several
@@ -154,6 +160,9 @@ fn unasked(request: &Request, recipe: &Path) -> Request {
         outputs: vec![],
         variants: vec![],
         variant: Variant::default(),
+        // What stands on it wants it for the same platform.
+        platforms: vec![request.platform()],
+        platform: None,
         ..request.inputs.clone()
     };
     let no_cache = match &request.no_cache {

@@ -13,7 +13,6 @@ use crate::archive::{Options, Source};
 use crate::digest::Digest;
 use crate::event::{Event, Sink, chain};
 use crate::executor::{Root, Start, StepFailure};
-use crate::image::Platform;
 use crate::inputs;
 use crate::job::{self, JobContext};
 use crate::plan::config::Skeleton;
@@ -29,7 +28,7 @@ pub(super) fn prepare(
     locking: &Locking,
     below: &Below<'_>,
 ) -> Result<Roots, Error> {
-    let platform = Platform::host();
+    let platform = request.platform();
     let mut with = request.inputs.clone();
     let looked =
         request.checked.clone().map_or_else(|| inputs::look_over(&request.recipe, &with), Ok)?;

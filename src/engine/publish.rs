@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::error::{Error, Failed};
 use super::schedule::{Prepared, Ran};
+use super::several;
 use crate::boot::Gate;
 use crate::delivery::{Delivered, Image, Ready};
 use crate::digest::Digest;
@@ -13,7 +14,7 @@ use crate::job::{self, JobContext};
 use crate::output::Tools;
 use crate::plan::lock::Lock;
 use crate::store::{self, Published};
-use crate::trial::{self, Checked, Examined};
+use crate::trial::{self, Bundle, Examined, Joined};
 
 /// Returns everything that the roots of recipe `at` have pinned.
 pub(super) fn pins(at: usize, prepared: &[Prepared], ran: &[Ran<'_>]) -> Lock {
@@ -51,8 +52,10 @@ pub(super) fn publish(
             passed.map_err(|error| fail(one.recipe)(error.into()))?;
         }
     }
-    let images_of_outputs = examined.iter().map(|(_, one)| one).collect::<Vec<_>>();
-    let (ready, delivered) = outputs(job, prepared, &images_of_outputs, tools)?;
+    let images = examined.iter().map(|(_, one)| one).collect::<Vec<_>>();
+    let joined =
+        trial::joined(job.store, &images).map_err(|error| which(prepared, error.into()))?;
+    let (ready, delivered) = outputs(job, prepared, &images, &joined, tools)?;
     let mut checked = vec![];
     for (at, one) in examined {
         let of_it = prepared[..at].iter().filter(|one| one.wanted).count();
@@ -60,40 +63,47 @@ pub(super) fn publish(
         let passed = trial::booted(job, one, &gate);
         checked.push(passed.map_err(|error| fail(at)(error.into()))?);
     }
-    let digests: Vec<Digest> = checked.iter().map(Checked::digest).collect();
+    let bundles =
+        trial::bundles(job.store, &checked).map_err(|error| which(prepared, error.into()))?;
+    let digests: Vec<Digest> = bundles.iter().map(|one| one.version().manifest.digest).collect();
     // Before the publish, as an image without its pins could not be baked again; and taken back
     // where the publish fails.
-    let mut written = Written::default();
-    for one in images() {
-        let pins = pins(one.recipe, prepared, ran);
-        let locking = &prepared[one.recipe].locking;
-        written.0.extend(locking.write(&pins).map_err(fail(one.recipe))?);
-    }
-    // Of what is published already only the programs of its outputs may be new.
-    for one in prepared.iter().filter(|one| one.wanted && one.already.is_some()) {
-        let lock = one.locking.lock().cloned().unwrap_or_default();
-        let toolbox = one.toolbox.clone().filter(|_| one.roots.pins_toolbox());
-        if toolbox.is_some() {
-            let lock = Lock { toolbox, ..lock };
-            written.0.extend(one.locking.write(&lock).map_err(|error| one.failed(error))?);
-        }
-    }
-    let how = if checked.is_empty() && ready.placements.is_empty() {
+    let written = write_locks(prepared, ran)?;
+    let how = if bundles.is_empty() && ready.placements.is_empty() {
         vec![]
     } else {
-        trial::publish(job.store, checked, &ready.placements)
+        trial::publish(job.store, &bundles, &ready.placements)
             .map_err(|error| which(prepared, error.into()))?
     };
     written.keep();
-    let mut how = digests.into_iter().zip(how);
     let one = |(one, outputs): (&Prepared, _)| match &one.already {
         Some(version) => (version.manifest.digest, true, outputs),
         None => {
-            let (digest, how) = how.next().expect("a publish answers for every image it was given");
-            (digest, how == Published::Already, outputs)
+            let at = several::place(bundles.iter().map(Bundle::version), one);
+            (digests[at], how[at] == Published::Already, outputs)
         }
     };
     Ok(prepared.iter().filter(|one| one.wanted).zip(delivered).map(one).collect())
+}
+
+/// Writes the lock file of every recipe that has run.
+fn write_locks(prepared: &[Prepared], ran: &[Ran<'_>]) -> Result<Written, Failed> {
+    let mut written = Written::default();
+    for (at, one) in prepared.iter().enumerate() {
+        let lock = match ran.iter().any(|ran| ran.main && ran.recipe == at) {
+            true => pins(at, prepared, ran),
+            // Of what is published already only the programs of its outputs may be new.
+            false => {
+                let toolbox = one.toolbox.clone().filter(|_| one.roots.pins_toolbox());
+                if !one.wanted || one.already.is_none() || toolbox.is_none() {
+                    continue;
+                }
+                Lock { toolbox, ..one.locking.lock().cloned().unwrap_or_default() }
+            }
+        };
+        written.0.extend(one.locking.write(&lock).map_err(|error| one.failed(error))?);
+    }
+    Ok(written)
 }
 
 /// Makes the outputs of the images that were asked for: those that are to be published and those
@@ -102,18 +112,25 @@ fn outputs(
     job: &JobContext<'_>,
     prepared: &[Prepared],
     examined: &[&Examined<'_>],
+    joined: &[Joined<'_>],
     tools: Option<&dyn Tools>,
 ) -> Result<(Ready, Vec<Vec<Delivered>>), Failed> {
     let (mut ready, mut delivered) = (Ready::default(), vec![]);
     let mut examined = examined.iter();
     for one in prepared.iter().filter(|one| one.wanted) {
-        let image = match &one.already {
-            Some(version) => Image { version, staging: None },
+        let fail = |error: store::Error| one.failed(job::Error::from(error).into());
+        let (whole, part, stagings) = match &one.already {
+            Some(version) => {
+                let part = job.store.part(version, &one.roots.main().platform).map_err(fail)?;
+                (version, part.unwrap_or_else(|| version.clone()), &[][..])
+            }
             None => {
                 let image = examined.next().expect("what is wanted and not there was made");
-                Image { version: image.version(), staging: Some(image.staging()) }
+                let whole = &joined[several::place(joined.iter().map(Joined::version), one)];
+                (whole.version(), image.version().clone(), whole.stagings())
             }
         };
+        let image = Image { whole, version: &part, stagings };
         let made = ready.add(job, &one.outputs, &image, tools);
         delivered.push(made.map_err(|error| one.failed(error.into()))?);
     }

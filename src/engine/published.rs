@@ -34,12 +34,13 @@ pub(super) fn published_already(
     else {
         return Ok(None);
     };
-    match found.manifest.annotations.get(KEY_ANNOTATION) {
+    let Some(part) = job.store.part(found, &root.platform)? else { return Ok(None) };
+    match part.manifest.annotations.get(KEY_ANNOTATION) {
         // Who asks for steps to run wants to see whether they still give this image; the publish
         // compares.
         Some(key) if *key == root.facts.key.to_string() => {
             let asked = request.paranoid || request.no_cache != NoCache::No;
-            let there = !asked && whole(job.store, &found.manifest.digest);
+            let there = !asked && whole(job.store, &part.manifest.digest);
             Ok(there.then(|| found.clone()))
         }
         // What is only stood on is not published.
@@ -67,17 +68,12 @@ pub(super) fn tested(
     version: &Version,
     machines: &dyn Machines,
 ) -> Result<(), Error> {
-    if trial::is_tested(&version.manifest, &root.tests) {
+    let part = job.store.part(version, &root.platform)?;
+    if part.is_some_and(|part| trial::is_tested(&part.manifest, &root.tests)) {
         return Ok(());
     }
-    trial::stored(
-        job,
-        version.clone(),
-        &root.tests,
-        request.no_test,
-        Some(&request.recipe),
-        machines,
-    )?;
+    let (leave_out, recipe) = (request.no_test, Some(request.recipe.as_path()));
+    trial::stored(job, version, &root.platform, &root.tests, leave_out, recipe, machines)?;
     Ok(())
 }
 

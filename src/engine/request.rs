@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::error::{Error, Failed};
 use crate::delivery::Delivered;
 use crate::digest::Digest;
+use crate::image::Platform;
 use crate::import;
-use crate::inputs::{self, Looked};
+use crate::inputs::{self, Found, Looked};
 use crate::recipe;
 use crate::registry;
 
@@ -69,7 +70,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns this request once for each variant of its recipe that is meant, with what was read.
+    /// Returns this request once for each variant of its recipe that is meant, and each platform,
+    /// with what was read.
     ///
     /// # Errors
     /// What is wrong with the recipe.
@@ -79,9 +81,12 @@ impl Request {
         }
         let found = inputs::look_over_variants(&self.recipe, &self.inputs);
         let found = found.map_err(|error| self.failed(error.into()))?;
-        let one = |(variant, looked)| Self {
-            inputs: recipe::Inputs { variant, ..self.inputs.clone() },
-            checked: Some(looked),
+        let one = |found: Found| Self {
+            inputs: recipe::Inputs {
+                variant: found.variant,
+                ..self.inputs.for_platform(&found.platform)
+            },
+            checked: Some(found.looked),
             ..self.clone()
         };
         Ok(found.into_iter().map(one).collect())
@@ -92,14 +97,42 @@ impl Request {
         (&self.recipe, self.build())
     }
 
-    /// Names this build among those of its recipe; empty where there is one only.
-    pub(super) fn build(&self) -> String {
-        self.inputs.variant.to_string()
+    /// Returns what it is built for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        self.inputs.platform.clone().unwrap_or_else(Platform::host)
     }
 
-    /// Returns the names of all builds of the recipe.
+    /// Names this build among those of its recipe; empty where there is one only.
+    pub(super) fn build(&self) -> String {
+        self.named(&self.inputs.variant.to_string(), &self.platform())
+    }
+
+    /// Names the build of a variant for a platform. The first platform of the recipe, or this
+    /// machine's where it names none, has no name.
+    fn named(&self, variant: &str, platform: &Platform) -> String {
+        let of_recipe = self.checked.iter().flat_map(|one| &one.recipe.image.platforms).next();
+        match *platform == of_recipe.cloned().unwrap_or_else(Platform::host) {
+            true => variant.to_owned(),
+            false if variant.is_empty() => platform.to_string(),
+            false => format!("{variant} {platform}"),
+        }
+    }
+
+    /// Returns the names of all builds of the recipe, this one among them.
     pub(super) fn builds(&self) -> Arc<[String]> {
-        self.checked.as_ref().map_or_else(|| [self.build()].into(), |one| Arc::clone(&one.builds))
+        let Some(looked) = &self.checked else { return [self.build()].into() };
+        let mut platforms = looked.recipe.image.platforms.clone();
+        if platforms.is_empty() {
+            platforms.push(Platform::host());
+        }
+        if !platforms.contains(&self.platform()) {
+            platforms.push(self.platform());
+        }
+        let variants = looked.builds.iter();
+        let all =
+            |variant| platforms.iter().map(|one| self.named(variant, one)).collect::<Vec<_>>();
+        variants.flat_map(|variant| all(variant)).collect()
     }
 
     /// Returns that this build failed.

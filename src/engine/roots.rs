@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::digest::Digest;
 use crate::executor::Root;
+use crate::image::Platform;
 use crate::output::Format;
 use crate::plan::lock::Lock;
 
@@ -18,6 +19,16 @@ impl Roots {
     /// Returns the root that becomes the image.
     pub(super) fn main(&self) -> &Root {
         self.0.last().expect("`prepare` puts the image behind its stages")
+    }
+
+    /// Returns what the image is called among those of a run: `name:version`, and its platform
+    /// where that is not this machine's.
+    pub(super) fn called(&self) -> String {
+        let Root { plan, platform, .. } = self.main();
+        match *platform == Platform::host() {
+            true => plan.image.clone(),
+            false => format!("{} {platform}", plan.image),
+        }
     }
 
     /// Whether the lock pins everything this recipe needs.

@@ -20,11 +20,10 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::keeper::{Keeper, Packing, Pending};
-use super::stack::Stack;
 use super::work::Work;
 use crate::digest::Digest;
 use crate::event::{Event, chain};
-use crate::executor::{Build, Direct, Node, NodeFailure, Record, fits};
+use crate::executor::{Build, Direct, Node, NodeFailure, Record, Stack, fits};
 use crate::files::Lock;
 use crate::job;
 use crate::layer::Blob;

@@ -23,7 +23,7 @@ use super::work::{Others, Work};
 use crate::delivery;
 use crate::event::{self, Event, Sink};
 use crate::executor::{Build, Pins, Root};
-use crate::job::JobContext;
+use crate::job::{self, JobContext};
 use crate::plan::artifact::Built;
 use crate::plan::lock::LockedToolbox;
 use crate::store::Version;
@@ -92,11 +92,8 @@ pub(super) fn prepared(
         let locking = Locking::open(request)?;
         let roots = prepare(job, request, &locking, below)?;
         let already = published_already(job, request, &roots, ordered.wanted)?;
-        let sink = if alone {
-            Sink::clone(job.sink)
-        } else {
-            event::of_image(job.sink, &roots.main().plan.image)
-        };
+        let sink =
+            if alone { Sink::clone(job.sink) } else { event::of_image(job.sink, &roots.called()) };
         let of = |root: &Root| match &root.stage {
             Some(stage) => event::of_stage(&sink, stage),
             None => Sink::clone(&sink),
@@ -134,6 +131,7 @@ pub(super) fn prepared(
     }
     known_steps(out.iter().map(|one| (&one.request, &one.roots)))?;
     each_image_once(&out)?;
+    settle(&mut out);
     Ok(out)
 }
 
@@ -142,13 +140,38 @@ fn each_image_once(prepared: &[Prepared]) -> Result<(), Failed> {
     let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
     for one in prepared.iter().filter(|one| one.wanted) {
         let image = one.roots.main().plan.image.as_str();
-        if let Some(first) = seen.insert(image, &one.request.recipe) {
+        if let Some(first) = seen.insert(image, &one.request.recipe)
+            && first != one.request.recipe
+        {
             let (image, first) = (image.to_owned(), first.to_owned());
             let second = one.request.recipe.clone();
             return Err(one.failed(Error::SameImage { image, first, second }));
         }
     }
     Ok(())
+}
+
+/// Whether two are images of one version.
+fn together(one: &Prepared, other: &Prepared) -> bool {
+    let image = |one: &Prepared| one.roots.main().plan.image.clone();
+    one.wanted && other.wanted && image(one) == image(other)
+}
+
+/// Settles what concerns all images of a version: it is published already where all of them are,
+/// and what holds all of them is made once.
+fn settle(prepared: &mut [Prepared]) {
+    for at in 0..prepared.len() {
+        let all: Vec<usize> =
+            (at..prepared.len()).filter(|n| together(&prepared[at], &prepared[*n])).collect();
+        if all.iter().any(|n| prepared[*n].already.is_none()) {
+            all.iter().for_each(|n| prepared[*n].already = None);
+        }
+        let made: Vec<_> = prepared[at].outputs.iter().map(|one| one.path.clone()).collect();
+        for n in all.iter().skip(1) {
+            let outputs = &mut prepared[*n].outputs;
+            outputs.retain(|one| !one.format.holds_all() || !made.contains(&one.path));
+        }
+    }
 }
 
 /// Prepares one recipe and what it stands on; returns its roots.
@@ -299,6 +322,8 @@ fn start<'a>(
             continue;
         }
         for (root, sink) in one.roots.0.iter().zip(&one.sinks) {
+            root.can_run(one.request.no_test)
+                .map_err(|error| fail(job::Error::from(error).into()))?;
             let (request, locking) = (&one.request, &one.locking);
             let pins =
                 Pins::new(locking.path(), locking.locked(), locking.lock(), root.pins.clone());

@@ -56,6 +56,6 @@ pub(super) fn request(
         let what = "write the recipe of the toolbox".to_owned();
         job::Error::Failed { what, why: error.to_string() }
     })?;
-    let inputs = Inputs { arch: Platform::host().architecture, ..Inputs::default() };
+    let inputs = Inputs { platforms: vec![Platform::host()], ..Inputs::default() };
     Ok(Request { recipe, inputs, network: network.clone(), ..Request::default() })
 }

@@ -17,7 +17,6 @@ use crate::base;
 use crate::context::Held;
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::image::Platform;
 use crate::job::{self, Action, Call, Ended, Job, Log, Reply, fresh_work, make_dir};
 use crate::plan::lock::LockedPackages;
 use crate::recipe::BaseKind;
@@ -89,7 +88,7 @@ impl Root<'_> {
 
     fn look(&self, build: &Build<'_>) -> Result<Seen, Trouble> {
         // Whoever has no name at Debian has no apt.
-        let native = arch_name(&Platform::host().architecture).unwrap_or_default();
+        let native = arch_name(&build.root.platform.processor()).unwrap_or_default();
         let job = Job {
             root: Some(self.overlay()?),
             ..Job::bare(Action::call(Call::Look {
@@ -184,7 +183,7 @@ impl<'a> Debian<'a> {
             build,
             request,
             suite,
-            arch: Platform::host().architecture,
+            arch: build.root.platform.processor(),
             view: seen.view.clone().ok_or_else(|| step("the image has no apt any more"))?,
             components: if components.is_empty() { vec!["main".to_owned()] } else { components },
             repositories: repositories(build, request.index)?,

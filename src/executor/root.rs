@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::start::Start;
 use crate::archive::Source;
+use crate::base::Pinned;
 use crate::context::Context;
 use crate::image::Platform;
 use crate::inputs::Facts;
@@ -13,7 +14,8 @@ use crate::plan::Plan;
 use crate::plan::config::Skeleton;
 use crate::plan::lock::Lock;
 use crate::recipe::Recipe;
-use crate::step::{Lowered, called};
+use crate::sandbox;
+use crate::step::{Lowered, Op, called};
 use crate::trial::Tests;
 
 /// A root of a recipe, read, pinned and planned.
@@ -55,6 +57,20 @@ impl Root {
             Some(Some(step)) => Node::Step(step),
             Some(None) => Node::Identity,
         }
+    }
+
+    /// Makes sure that this host runs what is run for the root: by its base, its steps, and, unless
+    /// they are left out, its tests.
+    ///
+    /// # Errors
+    /// [`sandbox::Error::Host`] for programs of another processor that do not run here.
+    pub(crate) fn can_run(&self, no_test: bool) -> Result<(), sandbox::Error> {
+        let program =
+            |op: &Op| matches!(op, Op::Exec { .. } | Op::Script { .. } | Op::Packages { .. });
+        let runs = matches!(self.start, Start::Made(Pinned::Debian(_)))
+            || self.plan.nodes.iter().flat_map(|step| &step.ops).any(program)
+            || !no_test && !self.tests.list.is_empty();
+        if runs { sandbox::can_run(&self.platform.architecture) } else { Ok(()) }
     }
 
     /// Returns what the node is called, and its line in the recipe.

@@ -62,6 +62,40 @@ impl Platform {
         }
     }
 
+    /// Returns it as bake builds for it, with the one spelling that it has: `linux/arm` is
+    /// `linux/arm/v7`, and `linux/arm64/v8` is `linux/arm64`. `None` where bake does not.
+    #[must_use]
+    pub fn to_build(&self) -> Option<Self> {
+        let variant = match (self.architecture.as_str(), self.variant.as_deref()) {
+            ("arm", None) => Some("v7"),
+            ("arm64", Some("v8")) => None,
+            (_, variant) => variant,
+        };
+        let known = |(go, with, _): &&(&str, Option<&str>, &str)| {
+            *go == self.architecture && *with == variant
+        };
+        PROCESSORS.iter().find(known).filter(|_| self.os == "linux")?;
+        Some(Self { variant: variant.map(str::to_owned), ..self.clone() })
+    }
+
+    /// Returns all that bake builds for.
+    pub fn all() -> impl Iterator<Item = Self> {
+        PROCESSORS.iter().map(|(go, variant, _)| Self {
+            variant: variant.map(str::to_owned),
+            ..Self::linux(*go)
+        })
+    }
+
+    /// Returns the processor, with its variant where that is not the usual one: `amd64`, `arm`,
+    /// `arm/v6`. Lock files say it.
+    #[must_use]
+    pub fn processor(&self) -> String {
+        match self.variant.as_deref() {
+            None | Some("v7" | "v8") => self.architecture.clone(),
+            Some(variant) => format!("{}/{variant}", self.architecture),
+        }
+    }
+
     /// Returns the kernel's name of the processor (`uname -m`: `x86_64`, `aarch64`), or Go's where
     /// it is unknown.
     pub fn machine(&self) -> &str {
@@ -129,6 +163,24 @@ mod tests {
         {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn platforms_to_build_for_have_one_spelling() {
+        for (text, same) in [
+            ("linux/amd64", Some("linux/amd64")),
+            ("linux/arm", Some("linux/arm/v7")),
+            ("linux/arm/v6", Some("linux/arm/v6")),
+            ("linux/arm64/v8", Some("linux/arm64")),
+            ("linux/arm64/v9", None),
+            ("linux/amd64/v3", None),
+            ("linux/vax", None),
+            ("windows/amd64", None),
+        ] {
+            let found = text.parse::<Platform>().expect("valid").to_build();
+            assert_eq!(found.map(|one| one.to_string()).as_deref(), same, "{text}");
+        }
+        assert!(Platform::all().all(|one| one.to_build().as_ref() == Some(&one)));
     }
 
     #[test]

@@ -163,6 +163,7 @@ fn publish(
     if job.cancel.fired() {
         return Err(job::Error::Interrupted.into());
     }
-    let published = trial::publish(job.store, vec![checked], &[])?;
+    let bundles = trial::bundles(job.store, &[checked])?;
+    let published = trial::publish(job.store, &bundles, &[])?;
     Ok(Imported { digest, already: published.contains(&Published::Already), platform })
 }

@@ -14,6 +14,7 @@ use super::workspace::workspace_of;
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
+use crate::image::Platform;
 use crate::recipe::{
     self, Base, BaseKind, Diagnostic, Inputs, Oci, OciSource, Output, Recipe, Right, Value,
     Variant, WORKSPACE, WorkspaceFile,
@@ -49,6 +50,17 @@ pub struct Looked {
     pub builds: Arc<[String]>,
 }
 
+/// One of the builds of a recipe.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Which of its variants.
+    pub variant: Variant,
+    /// For which platform.
+    pub platform: Platform,
+    /// What was read of it.
+    pub looked: Looked,
+}
+
 /// As [`check`], for those who build next.
 ///
 /// # Errors
@@ -56,40 +68,47 @@ pub struct Looked {
 pub fn look_over(path: &Path, inputs: &Inputs) -> Result<Looked, Error> {
     look_over_variants(path, inputs).and_then(|mut found| {
         found.truncate(1);
-        found.pop().map(|(_, looked)| looked).ok_or_else(|| Error::Recipe(vec![]))
+        found.pop().map(|found| found.looked).ok_or_else(|| Error::Recipe(vec![]))
     })
 }
 
-/// As [`look_over`], for each of the recipe's variants that is meant.
+/// As [`look_over`], for each of the recipe's variants that is meant, and each platform: what is
+/// right may depend on both.
 ///
 /// # Errors
 /// As [`check`], each mistake once; [`Error::Recipe`] also where two variants make one version.
-pub fn look_over_variants(path: &Path, inputs: &Inputs) -> Result<Vec<(Variant, Looked)>, Error> {
+pub fn look_over_variants(path: &Path, inputs: &Inputs) -> Result<Vec<Found>, Error> {
     let text: Arc<str> = read::text(path)?.into();
     let directory = path.parent().unwrap_or(Path::new(""));
     let workspace = match &inputs.workspaces {
         Some(known) => workspace_of(directory, known)?,
         None => None,
     };
-    let inputs = Inputs { file: path.to_owned(), workspace, ..inputs.clone() };
+    let inputs = inputs.for_platform(&Platform::host());
+    let inputs = Inputs { file: path.to_owned(), workspace, ..inputs };
     let variants = recipe::variants(&text, &inputs).map_err(Error::Recipe)?;
-    let (mut found, mut mistakes): (Vec<(Variant, Looked)>, Vec<Diagnostic>) = (vec![], vec![]);
+    let (mut found, mut mistakes): (Vec<Found>, Vec<Diagnostic>) = (vec![], vec![]);
     for variant in variants {
         let inputs = Inputs { variant: variant.clone(), ..inputs.clone() };
-        match look_over_text(path, Arc::clone(&text), &inputs) {
-            Ok(looked) => found.push((variant, looked)),
-            Err(Error::Recipe(more)) => {
-                let new = more.into_iter().filter(|one| !mistakes.contains(one));
-                let new: Vec<Diagnostic> = new.collect();
-                mistakes.extend(new);
+        for platform in platforms(&text, &inputs) {
+            let inputs = inputs.for_platform(&platform);
+            match look_over_text(path, Arc::clone(&text), &inputs) {
+                Ok(looked) => found.push(Found { variant: variant.clone(), platform, looked }),
+                Err(Error::Recipe(more)) => {
+                    let new = more.into_iter().filter(|one| !mistakes.contains(one));
+                    let new: Vec<Diagnostic> = new.collect();
+                    mistakes.extend(new);
+                }
+                Err(other) => return Err(other),
             }
-            Err(other) => return Err(other),
         }
     }
     let mut images: BTreeMap<String, &Variant> = BTreeMap::new();
-    for (variant, Looked { recipe, .. }) in &found {
+    for Found { variant, looked: Looked { recipe, .. }, .. } in &found {
         let image = format!("{}:{}", recipe.image.name, recipe.image.version);
-        if let Some(first) = images.insert(image.clone(), variant) {
+        if let Some(first) = images.insert(image.clone(), variant)
+            && first != variant
+        {
             let line = recipe.matrix_line;
             mistakes.push(Diagnostic {
                 message: format!("{image} comes from two variants: {first} and {variant}"),
@@ -100,6 +119,23 @@ pub fn look_over_variants(path: &Path, inputs: &Inputs) -> Result<Vec<(Variant, 
         }
     }
     if mistakes.iter().any(|one| !one.warning) { Err(Error::Recipe(mistakes)) } else { Ok(found) }
+}
+
+/// Returns what a recipe is to be built for: what the caller says, else what the recipe says,
+/// whatever else is wrong with it, else this machine.
+fn platforms(text: &str, inputs: &Inputs) -> Vec<Platform> {
+    if !inputs.platforms.is_empty() {
+        return inputs.platforms.clone();
+    }
+    let host = || vec![Platform::host()];
+    if !text.contains("platforms") {
+        return host();
+    }
+    let found = match recipe::read_what_is_right(text, inputs) {
+        Ok(recipe) => recipe.image.platforms,
+        Err(broken) => broken.right.platforms,
+    };
+    if found.is_empty() { host() } else { found }
 }
 
 /// As [`look_over`], of a recipe that was read, with the workspace that it is in.

@@ -16,7 +16,7 @@ mod read;
 mod wanted;
 mod workspace;
 
-pub use check::{Looked, below, check, look_over, look_over_variants};
+pub use check::{Found, Looked, below, check, look_over, look_over_variants};
 pub use error::{Error, StepError};
 pub use facts::{BaseInputs, COPY, Facts, Sources, gather, is_url};
 pub use read::{bytes, parse, read, text};

@@ -24,7 +24,7 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
     let config = format!("{}.json", image.manifest.config.digest.hex());
     let listed = Listed {
         config: config.clone(),
-        repo_tags: image.source.reference.version.iter().map(|_| named(image)).collect(),
+        repo_tags: image.source.reference.version.iter().map(|_| named(image.source)).collect(),
         layers: image.layers().map(|(_, diff_id)| format!("{}.tar", diff_id.hex())).collect(),
     };
     let listed = serde_json::to_vec(&[listed]).expect("strings only");

@@ -170,9 +170,11 @@ fn write_to(
     out: &mut dyn Write,
     spool: &Path,
 ) -> Result<(), Error> {
+    if format == Format::OciArchive {
+        return oci::write(source, out);
+    }
     let image = source::Image::open(source)?;
     match format {
-        Format::OciArchive => oci::write(&image, out),
         Format::DockerArchive => docker::write(&image, out),
         Format::Tar => flat::tar(&image, out, spool),
         Format::Manifest => manifest::write(&image, out),

@@ -10,16 +10,16 @@ use std::path::Path;
 use super::error::{Error, system};
 use super::options::{Exported, Options, Source};
 use super::place::NewDir;
-use super::source::Image;
+use super::source::{Image, manifests, raw};
 use crate::image::{ANNOTATION_REF_NAME, Descriptor, Index};
 use crate::layer::{Builder, Metadata};
 
 /// What says that a directory is an OCI image layout.
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> Result<(), Error> {
     let failed = |source| Error::Write { format: "oci-archive", source };
-    let (index, blobs) = (index(image), blobs(image));
+    let (index, blobs) = (index(source), blobs(source)?);
     let (dir, file) = (
         Metadata { mode: 0o755, ..Metadata::default() },
         Metadata { mode: 0o644, ..Metadata::default() },
@@ -29,7 +29,7 @@ pub(super) fn write(image: &Image<'_>, out: &mut dyn Write) -> Result<(), Error>
     tar.dir(b"blobs/sha256", &dir).map_err(failed)?;
     for (hex, blob) in blobs {
         let path = format!("blobs/sha256/{hex}");
-        image.raw(blob, |bytes| {
+        raw(source, &blob, |bytes| {
             tar.file(path.as_bytes(), &file, blob.size, bytes).map_err(failed)
         })?;
     }
@@ -44,7 +44,7 @@ pub(super) fn dir(
     dest: &Path,
     options: &Options,
 ) -> Result<(NewDir, Exported), Error> {
-    let image = Image::open(source)?;
+    let blobs = blobs(source)?;
     let place = NewDir::new(dest, options.force)?;
     let root = place.root();
     let sha256 = root.join("blobs/sha256");
@@ -53,14 +53,16 @@ pub(super) fn dir(
         made.map_err(|e| system("make the directory", &dir, e))?;
     }
     let mut bytes = 0;
-    for (hex, blob) in blobs(&image) {
+    for (hex, blob) in blobs {
         let path = sha256.join(hex);
         let mut file = File::create_new(&path).map_err(|e| system("make", &path, e))?;
-        image.raw(blob, |from| io::copy(from, &mut file).map_err(|e| system("write", &path, e)))?;
+        raw(source, &blob, |from| {
+            io::copy(from, &mut file).map_err(|e| system("write", &path, e))
+        })?;
         set_mode(&path, 0o644).map_err(|e| system("set the mode of", &path, e))?;
         bytes += blob.size;
     }
-    for (name, content) in [("index.json", &index(&image)[..]), ("oci-layout", LAYOUT)] {
+    for (name, content) in [("index.json", &index(source)[..]), ("oci-layout", LAYOUT)] {
         let path = root.join(name);
         let written = fs::write(&path, content).and_then(|()| set_mode(&path, 0o644));
         written.map_err(|e| system("write", &path, e))?;
@@ -73,26 +75,30 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// The index of a layout that holds the image alone.
-fn index(image: &Image<'_>) -> Vec<u8> {
-    let mut descriptor = image.source.manifest.clone();
+/// The index of a layout that holds one image, or the images of one index, alone.
+fn index(source: &Source<'_>) -> Vec<u8> {
+    let mut descriptor = source.manifest.clone();
     // Annotations of the store's own index are not the image's.
-    descriptor.annotations = match &image.source.reference.version {
-        Some(_) => BTreeMap::from([(ANNOTATION_REF_NAME.to_owned(), named(image))]),
+    descriptor.annotations = match &source.reference.version {
+        Some(_) => BTreeMap::from([(ANNOTATION_REF_NAME.to_owned(), named(source))]),
         None => BTreeMap::new(),
     };
     Index { manifests: vec![descriptor], ..Index::default() }.to_json()
 }
 
-/// The blobs of the image, each once, by their names.
-fn blobs<'i>(image: &'i Image<'_>) -> BTreeMap<String, &'i Descriptor> {
-    let layers = image.manifest.layers.iter();
-    let all = layers.chain([&image.manifest.config, image.source.manifest]);
-    all.map(|blob| (blob.digest.hex(), blob)).collect()
+/// The blobs of the image, or of all images of an index, each once, by their names.
+fn blobs(source: &Source<'_>) -> Result<BTreeMap<String, Descriptor>, Error> {
+    let mut all = vec![source.manifest.clone()];
+    for manifest in &manifests(source)? {
+        let one = Source { manifest, ..*source };
+        let image = Image::open(&one)?;
+        all.extend(image.manifest.layers.iter().chain([&image.manifest.config, manifest]).cloned());
+    }
+    Ok(all.into_iter().map(|blob| (blob.digest.hex(), blob)).collect())
 }
 
 /// The name in the archive: `name:version`, without the digest that may stand behind it.
-pub(super) fn named(image: &Image<'_>) -> String {
-    let reference = image.source.reference;
+pub(super) fn named(source: &Source<'_>) -> String {
+    let reference = source.reference;
     format!("{}:{}", reference.name, reference.version.as_deref().unwrap_or_default())
 }

@@ -72,6 +72,11 @@ impl Format {
         matches!(self, Self::Oci | Self::Dir)
     }
 
+    /// Whether it holds all images of a version for several platforms; the others hold one.
+    pub fn holds_all(self) -> bool {
+        matches!(self, Self::Oci | Self::OciArchive)
+    }
+
     /// Returns the program that makes it, where bake itself does not.
     pub fn program(self) -> Option<&'static str> {
         match self {

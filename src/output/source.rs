@@ -6,7 +6,7 @@ use std::io::Read;
 use super::error::Error;
 use super::options::Source;
 use crate::digest::{Digest, HashReader};
-use crate::image::{self, Descriptor, ImageConfig, Manifest};
+use crate::image::{self, Descriptor, ImageConfig, Index, Kind, Manifest, kind};
 use crate::layer;
 
 /// Manifests and configs above this are refused (as registries do at 4 MiB).
@@ -32,20 +32,6 @@ impl<'a> Image<'a> {
         self.manifest.layers.iter().zip(self.config.rootfs.diff_ids.iter().copied())
     }
 
-    /// Hands a blob to `take` as it is stored, which must read all of it; then says whether it was
-    /// what its name says.
-    pub(super) fn raw<T>(
-        &self,
-        blob: &Descriptor,
-        take: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut reader = HashReader::new(open(self.source, blob)?);
-        let taken = take(&mut reader)?;
-        let (_, digest, bytes) = reader.finish();
-        check(blob, digest, bytes)?;
-        Ok(taken)
-    }
-
     /// Hands a layer to `take` as a tar; then says whether both the tar and the blob were what
     /// their names say.
     pub(super) fn tar<T>(
@@ -56,6 +42,36 @@ impl<'a> Image<'a> {
     ) -> Result<T, Error> {
         layer::verified(open(self.source, blob)?, blob.digest, diff_id, take)
     }
+}
+
+/// Hands a blob to `take` as it is stored, which must read all of it; then says whether it was what
+/// its name says.
+pub(super) fn raw<T>(
+    source: &Source<'_>,
+    blob: &Descriptor,
+    take: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut reader = HashReader::new(open(source, blob)?);
+    let taken = take(&mut reader)?;
+    let (_, digest, bytes) = reader.finish();
+    check(blob, digest, bytes)?;
+    Ok(taken)
+}
+
+/// Returns the images of an index, or the one image.
+///
+/// # Errors
+/// Where the index is not one of images alone.
+pub(super) fn manifests(source: &Source<'_>) -> Result<Vec<Descriptor>, Error> {
+    if kind(&source.manifest.media_type) != Kind::Index {
+        return Ok(vec![source.manifest.clone()]);
+    }
+    let bytes = document(source, source.manifest)?;
+    let index = Index::parse(&bytes).map_err(|error| Error::Corrupt {
+        digest: source.manifest.digest,
+        what: format!("it is no index: {error}"),
+    })?;
+    Ok(index.manifests)
 }
 
 fn open(source: &Source<'_>, blob: &Descriptor) -> Result<File, Error> {

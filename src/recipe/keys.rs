@@ -85,6 +85,13 @@ pub(crate) const IMAGE: Section = Section {
         )
         .with(Effect::Nothing),
         may(
+            "platforms",
+            Shape::List(Check::Platform),
+            "What the image is built for: one image for each, under one version. Default: this \
+                machine's platform. Example: `[\"linux/amd64\", \"linux/arm64\"]`.",
+        )
+        .with(Effect::Nothing),
+        may(
             "labels",
             Shape::Map(Check::Label),
             "OCI labels. Example: `labels.\"org.opencontainers.image.vendor\" = \"Example\"`.",
@@ -104,7 +111,7 @@ pub(crate) const IMAGE: Section = Section {
         )
         .with(Effect::All),
     ],
-    later: &["platforms"],
+    later: &[],
     effect: Effect::Image,
 };
 

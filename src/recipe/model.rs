@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::value::Value;
 use super::variant::Variant;
 use super::workspace::{WorkspaceFile, Workspaces};
-use crate::image::{Reference, RemoteName};
+use crate::image::{Platform, Reference, RemoteName};
 use crate::schema::{Command, Diagnostic, is_oci_path};
 use crate::step::{Lowered, LoweredTest};
 
@@ -30,6 +30,10 @@ pub struct Inputs {
     pub env_vars: BTreeMap<String, String>,
     /// OCI architecture of the image: `amd64`, `arm64`, ….
     pub arch: String,
+    /// The platform with that architecture that is built for; none where only that counts.
+    pub platform: Option<Platform>,
+    /// `--platform`: what to build for; empty: what the recipe says.
+    pub platforms: Vec<Platform>,
     /// For `{{ epoch }}`: seconds since 1970.
     pub epoch: i64,
     /// `--output`: as given, in order.
@@ -42,6 +46,15 @@ pub struct Inputs {
     pub variants: Vec<(String, String)>,
     /// The variant that is read; where the recipe has several, the empty one stands for the first.
     pub variant: Variant,
+}
+
+impl Inputs {
+    /// Returns the same for another platform.
+    #[must_use]
+    pub fn for_platform(&self, platform: &Platform) -> Self {
+        let (arch, platform) = (platform.architecture.clone(), Some(platform.clone()));
+        Self { arch, platform, ..self.clone() }
+    }
 }
 
 /// A checked recipe with every `{{ }}` replaced and every `when` decided (false steps are gone).
@@ -94,6 +107,8 @@ pub struct Broken {
 pub struct Right {
     /// `[image] context`, where it is known.
     pub context: Option<PathBuf>,
+    /// `[image] platforms`.
+    pub platforms: Vec<Platform>,
     /// The variables, where all have their values.
     pub vars: Option<BTreeMap<String, Value>>,
     /// Bases of the image and of stages.
@@ -111,6 +126,7 @@ impl Recipe {
         let stages = || self.stages.iter();
         Right {
             context: Some(self.image.context.clone()),
+            platforms: self.image.platforms.clone(),
             vars: Some(self.vars.clone()),
             bases: stages().map(|stage| &stage.base).chain([&self.base]).cloned().collect(),
             steps: stages().flat_map(|stage| &stage.steps).chain(&self.steps).cloned().collect(),
@@ -135,6 +151,8 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// Seconds since 1970 for all times in the image.
     pub epoch: Option<i64>,
+    /// What it is built for, each once; empty: this machine.
+    pub platforms: Vec<Platform>,
     /// `gzip`, `zstd` or `none`.
     pub compression: Compression,
 }

@@ -217,12 +217,12 @@ impl<C: Call> Session<C> {
                         source: io::Error::other("it lies among the layers"),
                     });
                 }
+                // Two steps that gave the same layer share its directory, which overlayfs takes
+                // only once; whatever it holds, the upper one shows.
+                let mut seen = std::collections::BTreeSet::new();
+                let lower = overlay.lower.iter().filter(|lower| seen.insert(*lower));
                 Some(RootPlan {
-                    lower: overlay
-                        .lower
-                        .iter()
-                        .map(|lower| self.below(lower))
-                        .collect::<Result<_, _>>()?,
+                    lower: lower.map(|lower| self.below(lower)).collect::<Result<_, _>>()?,
                     parent: place.path,
                     upper: WirePath::new(Path::new(upper_name)),
                     work: WirePath::new(Path::new(work_name)),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error::{Error, reading};
-use super::tested::{TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED};
+use super::tested::{PLATFORMS_ANNOTATION, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED};
 use super::{Store, Version, disk};
 use crate::digest::Digest;
 use crate::image::{ANNOTATION_REF_NAME, Descriptor, Kind, MEDIA_INDEX, Reference, kind};
@@ -19,7 +19,7 @@ pub(super) const LIMIT: u64 = 256 << 20;
 
 /// Annotation of an entry without a name: the digest of the manifest that it speaks about, so that
 /// nobody has to read it to know.
-const ANNOTATION_SUBJECT: &str = "bake.subject";
+pub(super) const ANNOTATION_SUBJECT: &str = "bake.subject";
 
 /// Annotation of a version's entry: when it was published, RFC 3339. Images do not say so, as they
 /// are made to be the same for ever.
@@ -245,7 +245,9 @@ impl IndexFile {
             // What has passed these very tests stays passed, also where somebody leaves them out
             // later.
             let of = |one: &Descriptor, name: &str| one.annotations.get(name).cloned();
-            let same = of(manifest, TESTS_ANNOTATION) == of(&renewed, TESTS_ANNOTATION);
+            // (Of an index each image has been asked that.)
+            let same = of(manifest, TESTS_ANNOTATION) == of(&renewed, TESTS_ANNOTATION)
+                && of(&renewed, PLATFORMS_ANNOTATION).is_none();
             if same && of(&renewed, TESTED_ANNOTATION).as_deref() == Some(UNTESTED) {
                 renewed.annotations.extend(
                     of(manifest, TESTED_ANNOTATION).map(|was| (TESTED_ANNOTATION.to_owned(), was)),
@@ -263,9 +265,10 @@ impl IndexFile {
         for referrer in &version.referrers {
             let known = |entry: &Descriptor| is_nameless(entry) && entry.digest == referrer.digest;
             if !self.descriptors().flatten().any(known) {
-                self.entries.push(Entry::new(
-                    referrer.clone().with_annotation(ANNOTATION_SUBJECT, &subject),
-                ));
+                // What speaks about an image of an index says which.
+                let of = referrer.annotations.get(ANNOTATION_SUBJECT).unwrap_or(&subject);
+                let entry = referrer.clone().with_annotation(ANNOTATION_SUBJECT, of);
+                self.entries.push(Entry::new(entry));
             }
         }
     }
@@ -292,10 +295,7 @@ impl IndexFile {
     pub(super) fn referrers(&self, store: &Store) -> Vec<Referrer> {
         let mut found = vec![];
         for manifest in self.descriptors().flatten().filter(|entry| is_nameless(entry)) {
-            let annotated = manifest
-                .annotations
-                .get(ANNOTATION_SUBJECT)
-                .and_then(|subject| subject.parse().ok());
+            let annotated = annotated_subject(manifest);
             if let Some(subject) = annotated.or_else(|| subject_of(store, manifest)) {
                 found.push(Referrer { manifest: manifest.clone(), subject });
             }
@@ -348,6 +348,11 @@ impl<'de> Deserialize<'de> for Fields {
 pub(super) struct Referrer {
     pub(super) manifest: Descriptor,
     pub(super) subject: Digest,
+}
+
+/// Returns what an entry without a name is annotated to speak about.
+pub(super) fn annotated_subject(manifest: &Descriptor) -> Option<Digest> {
+    manifest.annotations.get(ANNOTATION_SUBJECT)?.parse().ok()
 }
 
 /// Reads what a manifest speaks about.

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::error::Error;
-use super::tested::{TESTED_ANNOTATION, UNTESTED};
-use super::{Published, Store, Version};
+use super::index::ANNOTATION_SUBJECT;
+use super::tested::{PLATFORMS_ANNOTATION, TESTED_ANNOTATION, UNTESTED};
+use super::{Published, Staging, Store, Version};
 use crate::image::{Descriptor, Image, Index, Kind, MEDIA_INDEX, Platform, Reference, kind};
 
 /// An image for a platform.
@@ -77,6 +78,90 @@ impl Store {
         let version = Version::new(reference.clone(), descriptor);
         let done = self.publish(&staging, std::slice::from_ref(&version))?;
         Ok((version, done.first().copied().unwrap_or(Published::New)))
+    }
+
+    /// Makes one version of images for several platforms, with what speaks about each; its index is
+    /// put into `staging`. One image alone stays what it is. All have the same name.
+    ///
+    /// # Errors
+    /// Where two are for the same platform.
+    pub fn join(&self, staging: &Staging, images: &[Version]) -> Result<Version, Error> {
+        let first = match images {
+            [only] => return Ok(only.clone()),
+            [first, ..] => first,
+            [] => unreachable!("a version has an image"),
+        };
+        let mut found: BTreeMap<Platform, &Version> = BTreeMap::new();
+        for image in images {
+            let platform = image.manifest.platform.clone().unwrap_or_else(Platform::host);
+            if let Some(other) = found.insert(platform.clone(), image)
+                && other.manifest.digest != image.manifest.digest
+            {
+                let why = format!("two images are for {platform}");
+                return Err(Error::NoIndex { reference: Box::new(first.reference.clone()), why });
+            }
+        }
+        let plain = |(platform, image): (&Platform, &&Version)| {
+            let Descriptor { media_type, digest, size, .. } = &image.manifest;
+            Descriptor::new(media_type, *digest, *size).with_platform(platform.clone())
+        };
+        let manifests = found.iter().map(plain).collect();
+        let (digest, size) = staging.put(&Index { manifests, ..Index::default() }.to_json())?;
+        let notes: BTreeMap<String, &BTreeMap<String, String>> =
+            found.iter().map(|(is, image)| (is.to_string(), &image.manifest.annotations)).collect();
+        let notes = serde_json::to_string(&notes).expect("texts always have a JSON form");
+        let mut tested = "none".to_owned();
+        for image in found.values() {
+            let note = |name: &str| image.manifest.annotations.get(name).cloned();
+            // It has passed its tests where each has that has any.
+            match note(TESTED_ANNOTATION).as_deref() {
+                Some(one) if one == UNTESTED => UNTESTED.clone_into(&mut tested),
+                Some("yes") if tested != UNTESTED => "yes".clone_into(&mut tested),
+                _ => {}
+            }
+        }
+        let manifest = Descriptor::new(MEDIA_INDEX, digest, size)
+            .with_annotation(TESTED_ANNOTATION, tested)
+            .with_annotation(PLATFORMS_ANNOTATION, notes);
+        let about = |image: &&Version| {
+            let subject = image.manifest.digest.to_string();
+            let say = move |one: Descriptor| one.with_annotation(ANNOTATION_SUBJECT, &subject);
+            image.referrers.clone().into_iter().map(say)
+        };
+        let referrers = found.values().flat_map(about).collect();
+        Ok(Version { reference: first.reference.clone(), manifest, referrers })
+    }
+
+    /// Returns the images of a version as they would be alone, in the order of their platforms.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn parts(&self, version: &Version) -> Result<Vec<Version>, Error> {
+        if kind(&version.manifest.media_type) != Kind::Index {
+            return Ok(vec![version.clone()]);
+        }
+        let notes = version.manifest.annotations.get(PLATFORMS_ANNOTATION);
+        let mut notes: BTreeMap<String, BTreeMap<String, String>> =
+            notes.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let one = |(platform, descriptor): Member| {
+            let annotations = notes.remove(&platform.to_string()).unwrap_or_default();
+            let manifest = Descriptor { annotations, ..descriptor }.with_platform(platform);
+            Version::new(version.reference.clone(), manifest)
+        };
+        Ok(self.members(&version.manifest)?.into_iter().map(one).collect())
+    }
+
+    /// Returns the image of a version that is for just this platform; the one image of a version
+    /// that is no index.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn part(&self, version: &Version, platform: &Platform) -> Result<Option<Version>, Error> {
+        if kind(&version.manifest.media_type) != Kind::Index {
+            return Ok(Some(version.clone()));
+        }
+        let mut parts = self.parts(version)?.into_iter();
+        Ok(parts.find(|one| one.manifest.platform.as_ref() == Some(platform)))
     }
 
     /// Returns the image that `named` is: of an index the one for `wanted`, or for this machine. A

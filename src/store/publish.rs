@@ -260,8 +260,10 @@ struct Need<'a> {
 fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<'a>>, Error> {
     let mut found = BTreeMap::new();
     for version in versions(parts) {
-        let mut todo: Vec<Descriptor> = vec![version.manifest.clone()];
-        todo.extend(version.referrers.iter().cloned());
+        // Those at the end come first: the image, and the images of an index, are known when what
+        // speaks about them is looked at.
+        let mut todo: Vec<Descriptor> = version.referrers.clone();
+        todo.push(version.manifest.clone());
         while let Some(next) = todo.pop() {
             let incomplete = |why: String| Error::Incomplete {
                 reference: Box::new(version.reference.clone()),
@@ -302,8 +304,11 @@ fn needs<'a>(store: &Store, parts: &[Part<'a>]) -> Result<BTreeMap<Digest, Need<
             );
             let bytes = layout::read_verified(file, size, &path, &next.digest)?;
             if version.referrers.contains(&next)
-                && index::subject_in(&bytes).map(|subject| subject.digest)
-                    != Some(version.manifest.digest)
+                && !index::subject_in(&bytes).is_some_and(|subject| {
+                    let annotated =
+                        index::annotated_subject(&next).unwrap_or(version.manifest.digest);
+                    subject.digest == annotated && found.contains_key(&annotated)
+                })
             {
                 return Err(incomplete("does not speak about this version".to_owned()));
             }

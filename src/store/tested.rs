@@ -10,3 +10,6 @@ pub const MEDIA_TESTS: &str = "application/vnd.bake.tests.v1+json";
 pub const TESTED_ANNOTATION: &str = "bake.tested";
 /// What [`TESTED_ANNOTATION`] says of an image whose tests were left out.
 pub const UNTESTED: &str = "no";
+/// Annotation of an index in `index.json`: what the entries of its images would say, each by
+/// itself, as JSON by platform.
+pub(super) const PLATFORMS_ANNOTATION: &str = "bake.platforms";

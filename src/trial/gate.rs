@@ -22,7 +22,7 @@ use super::test::{Failed, Trial, run};
 use crate::attest::{Passed, TestRun};
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::image::{self, Config, Descriptor, ImageConfig, Manifest, Reference};
+use crate::image::{self, Config, Descriptor, ImageConfig, Manifest, Platform, Reference};
 use crate::job::{self, JobContext, Session};
 use crate::store::{
     Placement, Published, Staging, Store, TESTED_ANNOTATION, TESTS_ANNOTATION, UNTESTED, Version,
@@ -169,8 +169,14 @@ pub(crate) fn booted<'a>(
 fn passed_before(finished: &Finished<'_, '_>) -> bool {
     let Finished { context, reference, descriptor, tests, .. } = finished;
     // A store that cannot be read is reported by the publish.
-    context.store.resolve(reference).is_ok_and(|version| {
-        version.manifest.digest == descriptor.digest && is_tested(&version.manifest, tests)
+    let there = context.store.resolve(reference).and_then(|version| {
+        let platform = descriptor.platform.clone().unwrap_or_else(Platform::host);
+        context.store.part(&version, &platform)
+    });
+    there.is_ok_and(|found| {
+        found.is_some_and(|version| {
+            version.manifest.digest == descriptor.digest && is_tested(&version.manifest, tests)
+        })
     })
 }
 
@@ -219,9 +225,25 @@ fn pass(
 }
 
 impl Examined<'_> {
+    /// Returns what will be published.
+    pub(crate) fn version(&self) -> &Version {
+        &self.version
+    }
+}
+
+/// What becomes one version: an image, or one for each of several platforms.
+pub(crate) struct Joined<'a> {
+    stagings: Vec<&'a Staging>,
+    version: Version,
+}
+
+/// The same of images that passed the gate: what can be published.
+pub(crate) struct Bundle<'a>(Joined<'a>);
+
+impl<'a> Joined<'a> {
     /// Returns where its blobs are that the store has not yet.
-    pub(crate) fn staging(&self) -> &Staging {
-        self.staging
+    pub(crate) fn stagings(&self) -> &[&'a Staging] {
+        &self.stagings
     }
 
     /// Returns what will be published.
@@ -230,24 +252,76 @@ impl Examined<'_> {
     }
 }
 
-impl Checked<'_> {
-    /// Returns the manifest's digest.
-    pub(crate) fn digest(&self) -> Digest {
-        self.version.manifest.digest
+impl Bundle<'_> {
+    /// Returns what will be published.
+    pub(crate) fn version(&self) -> &Version {
+        &self.0.version
     }
+}
+
+impl<'a> Checked<'a> {
+    /// Makes a version of it and of the images that are published with it already: `parts`, of
+    /// which it is number `place`.
+    pub(super) fn among(
+        self,
+        store: &Store,
+        mut parts: Vec<Version>,
+        place: usize,
+    ) -> Result<Bundle<'a>, Error> {
+        parts[place] = self.version;
+        let version = store.join(self.staging, &parts)?;
+        Ok(Bundle(Joined { stagings: vec![self.staging], version }))
+    }
+}
+
+/// Makes one version of images with one name, each for a platform of its own.
+pub(crate) fn joined<'a>(
+    store: &Store,
+    examined: &[&Examined<'a>],
+) -> Result<Vec<Joined<'a>>, Error> {
+    join(store, &examined.iter().map(|one| (one.staging, &one.version)).collect::<Vec<_>>())
+}
+
+/// As [`joined`], of images that passed the gate.
+pub(crate) fn bundles<'a>(
+    store: &Store,
+    checked: &[Checked<'a>],
+) -> Result<Vec<Bundle<'a>>, Error> {
+    let all = checked.iter().map(|one| (one.staging, &one.version)).collect::<Vec<_>>();
+    Ok(join(store, &all)?.into_iter().map(Bundle).collect())
+}
+
+fn join<'a>(store: &Store, all: &[(&'a Staging, &Version)]) -> Result<Vec<Joined<'a>>, Error> {
+    let mut names: Vec<&Reference> = vec![];
+    for (_, version) in all {
+        if !names.contains(&&version.reference) {
+            names.push(&version.reference);
+        }
+    }
+    let one = |name: &Reference| {
+        let parts = all.iter().filter(|(_, version)| version.reference == *name);
+        let (stagings, versions): (Vec<&Staging>, Vec<Version>) =
+            parts.map(|(staging, version)| (*staging, (*version).clone())).unzip();
+        Ok(Joined { version: store.join(stagings[0], &versions)?, stagings })
+    };
+    names.into_iter().map(one).collect()
 }
 
 /// Publishes images together, and puts outputs in their places with them: the only point at which
 /// anyone can see them. Returns for each image whether it is new.
 pub(crate) fn publish(
     store: &Store,
-    checked: Vec<Checked<'_>>,
+    bundles: &[Bundle<'_>],
     outputs: &[Placement],
 ) -> Result<Vec<Published>, Error> {
-    let all: Vec<(&Staging, [Version; 1])> =
-        checked.into_iter().map(|Checked { staging, version }| (staging, [version])).collect();
-    let all: Vec<(&Staging, &[Version])> =
-        all.iter().map(|(staging, versions)| (*staging, versions.as_slice())).collect();
+    let mut all: Vec<(&Staging, &[Version])> = vec![];
+    for Bundle(Joined { stagings, version }) in bundles {
+        let mut versions = std::slice::from_ref(version);
+        for staging in stagings {
+            all.push((staging, versions));
+            versions = &[];
+        }
+    }
     Ok(store.publish_with(&all, outputs)?)
 }
 

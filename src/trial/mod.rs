@@ -36,7 +36,9 @@ pub use stored::Tested;
 
 pub(crate) use attach::attached;
 pub(crate) use error::unreadable;
-pub(crate) use gate::{Checked, Examined, Finished, booted, check, is_tested, publish};
+pub(crate) use gate::{
+    Bundle, Examined, Finished, Joined, booted, bundles, check, is_tested, joined, publish,
+};
 pub(crate) use image::{Layers, compression, read, tree_name, unpacked};
 pub(crate) use list::Tests;
 pub(crate) use machine::{Booted, Machine, Machines, NoMachines};

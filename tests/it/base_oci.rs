@@ -542,13 +542,13 @@ fn tools_root_what_podman_and_buildah_build_is_a_base() {
 }
 
 /// Debian's docker-registry on loopback.
-struct Registry {
+pub(crate) struct Registry {
     child: std::process::Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Registry {
-    fn start(lab: &Lab) -> Self {
+    pub(crate) fn start(lab: &Lab) -> Self {
         // A port that was free just now.
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = free.local_addr().expect("an address").to_string();

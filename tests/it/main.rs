@@ -69,6 +69,7 @@ mod output_export;
 mod output_filesystem;
 mod output_registry;
 mod output_sysupdate;
+mod platforms;
 mod platforms_lab;
 mod property;
 mod random;

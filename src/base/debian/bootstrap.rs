@@ -11,7 +11,7 @@ use crate::archive::{
     self, Action, Call, Check, Job, JobContext, Line, PackageSet, Reply, UnpackedPackages,
     arch_name, of_packages,
 };
-use crate::base::{Error, PinnedDebian, cannot, host_arch};
+use crate::base::{Error, PinnedDebian, cannot};
 use crate::event::Event;
 use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile};
 use crate::threads;
@@ -39,9 +39,6 @@ pub(in crate::base) fn build(
     jobs: &JobContext<'_>,
     output: &mut dyn FnMut(Line<'_>),
 ) -> Result<(), Error> {
-    if pin.arch != host_arch() {
-        return Err(Error::Foreign { arch: pin.arch.clone(), host: host_arch().to_owned() });
-    }
     let done = unpack(pin, epoch, upper, jobs)?;
     configure(pin, epoch, upper, work, done.preinsts, jobs, output)
 }

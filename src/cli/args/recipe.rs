@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use super::registry::RegistryArgs;
 use super::value;
+use crate::image::Platform;
 use crate::recipe;
 
 /// What a recipe is read with.
@@ -34,6 +35,11 @@ pub(crate) struct InputArgs {
     /// Use this version instead of the recipe's
     #[arg(long, value_name = "VERSION")]
     pub(crate) set_version: Option<String>,
+    /// Platforms instead of the recipe's, such as `linux/amd64,linux/arm64`; may be given more than
+    /// once
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    #[arg(value_parser = value::platform)]
+    pub(crate) platforms: Vec<Platform>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

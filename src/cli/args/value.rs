@@ -4,7 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::image::Platform;
 use crate::trial::{Protocol, Publish, Volume};
+
+/// A platform that bake builds for.
+pub(super) fn platform(text: &str) -> Result<Platform, String> {
+    let all = || Platform::all().map(|one| one.to_string()).collect::<Vec<_>>().join(", ");
+    let found = text.parse::<Platform>().ok().and_then(|one| one.to_build());
+    found.ok_or_else(|| format!("no platform that bake builds for; they are {}", all()))
+}
 
 pub(super) fn volume(text: &str) -> Result<Volume, String> {
     let (rest, read_only) = match text.strip_suffix(":ro") {

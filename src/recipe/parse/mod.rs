@@ -39,6 +39,7 @@ use super::model::{
 use super::value::Value;
 use super::variant::Variant;
 use super::vars::{self, Resolved, Scope};
+use crate::image::Platform;
 use crate::image::RemoteName;
 use crate::schema::{Check, Fields, Mistake, Mistakes, Source};
 use crate::step::{Content, Lowered, Op, Options};
@@ -84,6 +85,7 @@ pub(crate) fn variants(text: &str, inputs: &Inputs) -> Vec<Variant> {
 struct Pieces {
     image: Option<Image>,
     context: Option<PathBuf>,
+    platforms: Vec<Platform>,
     vars: BTreeMap<String, Value>,
     /// Every variable has its value.
     vars_known: bool,
@@ -129,6 +131,7 @@ impl Pieces {
         let (stages, steps) = (self.stages.unwrap_or_default(), self.steps.unwrap_or_default());
         Right {
             context: self.context,
+            platforms: self.platforms,
             vars: self.vars_known.then_some(self.vars),
             bases: stages.iter().map(|stage| stage.base.clone()).chain(self.base).collect(),
             steps: stages.into_iter().flat_map(|stage| stage.steps).chain(steps).collect(),
@@ -163,7 +166,7 @@ fn tables(
 
     // `[image]` names the image, so there its own names are not known yet.
     let scope = outer_scope(resolved, inputs);
-    let (image, context) = image(source, table, inputs, &scope, mistakes);
+    let (image, context, platforms) = image(source, table, inputs, &scope, mistakes);
     let mut uses_epoch = scope.uses_epoch();
     let scope = inner_scope(&scope, &image);
     let defaults_of_all = shared
@@ -229,6 +232,7 @@ fn tables(
     Pieces {
         image,
         context,
+        platforms,
         vars: scope.values().clone(),
         vars_known: scope.broken().is_empty(),
         base,
@@ -273,7 +277,8 @@ fn unknown_tables(source: &Source, table: &DeTable<'_>, mistakes: &mut Mistakes)
 fn outer_scope(resolved: Resolved, inputs: &Inputs) -> Scope {
     let Resolved { mut values, broken } = resolved;
     values.insert("arch".into(), Value::Text(inputs.arch.clone()));
-    values.insert("machine".into(), Value::Text(machine(&inputs.arch).into()));
+    let platform = inputs.platform.clone().unwrap_or_else(|| Platform::linux(&inputs.arch));
+    values.insert("machine".into(), Value::Text(platform.machine().to_owned()));
     values.insert("epoch".into(), Value::Integer(inputs.epoch));
     Scope::new(values, broken)
 }
@@ -292,25 +297,13 @@ fn inner_scope(outer: &Scope, image: &Option<Image>) -> Scope {
     Scope::new(values, broken)
 }
 
-/// What the kernel calls an OCI architecture.
-fn machine(arch: &str) -> &str {
-    match arch {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
-        "386" => "i686",
-        "arm" => "armv7l",
-        "loong64" => "loongarch64",
-        other => other,
-    }
-}
-
 fn image(
     source: &Source,
     table: &DeTable<'_>,
     inputs: &Inputs,
     scope: &Scope,
     mistakes: &mut Mistakes,
-) -> (Option<Image>, Option<PathBuf>) {
+) -> (Option<Image>, Option<PathBuf>, Vec<Platform>) {
     let version = inputs.version.as_ref().map(|version| {
         Check::ImageVersion.test(version).map(|()| version.clone()).map_err(|mistake| {
             let line =
@@ -321,7 +314,7 @@ fn image(
     });
     let Some((key, node)) = entry(table, "image") else {
         if misspelt_table("image", table) {
-            return (None, None);
+            return (None, None, vec![]);
         }
         mistakes.add(
             source,
@@ -329,7 +322,7 @@ fn image(
             Mistake::new("a recipe without `[image]`")
                 .help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"),
         );
-        return (None, Some(".".into()));
+        return (None, Some(".".into()), vec![]);
     };
     let mut reader = Reader {
         source,
@@ -341,7 +334,7 @@ fn image(
         mistakes,
     };
     let Some(fields) = reader.section(&keys::IMAGE, key.clone(), node) else {
-        return (None, None);
+        return (None, None, vec![]);
     };
     let misspelled =
         node.get_ref().as_table().is_some_and(|entries| misspelt(&keys::IMAGE, "version", entries));
@@ -354,7 +347,26 @@ fn image(
         Some(_) => fields.text("context").map(PathBuf::from),
         None => Some(".".into()),
     };
-    (whole_image(&fields, version, context.clone()), context)
+    let platforms = platforms(&mut reader, &fields);
+    let image = whole_image(&fields, version, context.clone(), platforms.clone());
+    (image, context, platforms)
+}
+
+/// Returns what the image is built for; one that is named twice is a mistake.
+fn platforms(reader: &mut Reader<'_>, fields: &Fields) -> Vec<Platform> {
+    let mut found: Vec<Platform> = vec![];
+    for entry in fields.entries("platforms") {
+        let Some(platform) = entry.text.parse().ok().and_then(|one: Platform| one.to_build())
+        else {
+            continue;
+        };
+        if found.contains(&platform) {
+            reader.report(entry.span, Mistake::new(format!("the platform {platform} twice")));
+        } else {
+            found.push(platform);
+        }
+    }
+    found
 }
 
 /// Makes the image of its keys; `version` is what the command line says, if it says any.
@@ -362,6 +374,7 @@ fn whole_image(
     fields: &Fields,
     version: Option<Result<String, ()>>,
     context: Option<PathBuf>,
+    platforms: Vec<Platform>,
 ) -> Option<Image> {
     let compression = match fields.text("compression").as_deref() {
         Some("zstd") => Compression::Zstd,
@@ -378,6 +391,7 @@ fn whole_image(
         context: context?,
         labels: fields.map("labels"),
         epoch: fields.integer("epoch"),
+        platforms,
         compression,
     })
 }

@@ -10,7 +10,8 @@ mod text;
 
 use self::account::{account, owner, passwd_field, password_hash, run_as};
 use self::name::{
-    image_name, image_reference, image_version, oci_source, push_target, registry, stage_name,
+    image_name, image_reference, image_version, oci_source, platform, push_target, registry,
+    stage_name,
 };
 use self::path::{
     context, glob, ignore, inside, inside_file, inside_glob, member, mount_point, recipe_file,
@@ -44,6 +45,8 @@ pub(crate) enum Check {
     ImageName,
     /// An OCI tag.
     ImageVersion,
+    /// A platform that bake builds for.
+    Platform,
     /// A directory of the host: relative to the recipe, or absolute.
     Directory,
     /// A path below the context.
@@ -130,6 +133,7 @@ impl Check {
             Check::Word => word(text),
             Check::ImageName => image_name(text),
             Check::ImageVersion => image_version(text),
+            Check::Platform => platform(text),
             Check::Directory => filled(text),
             Check::Context => context(text),
             Check::ContextGlob => context(text).and_then(|()| glob(text)),
@@ -186,6 +190,7 @@ impl Check {
             Check::ProbeUrl => Some(r"^http://|\{\{"),
             Check::Address => Some(r"^.+:[0-9]+$|\{\{"),
             Check::ImageVersion => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
+            Check::Platform => Some(r"^linux/|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
             Check::Filled

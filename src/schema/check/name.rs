@@ -1,7 +1,7 @@
 //! Names of images, versions and stages.
 
 use super::text::line;
-use crate::image::{BadRemoteName, Reference, RemoteName};
+use crate::image::{BadRemoteName, Platform, Reference, RemoteName};
 use crate::schema::mistake::{Mistake, quote};
 
 pub(super) fn image_name(text: &str) -> Result<(), Mistake> {
@@ -63,6 +63,17 @@ fn tidy_name(text: &str) -> String {
         .filter(|part| !part.is_empty())
         .collect();
     parts.join("/").chars().take(60).collect::<String>().trim_end_matches(['-', '/']).to_owned()
+}
+
+pub(super) fn platform(text: &str) -> Result<(), Mistake> {
+    if text.parse().is_ok_and(|platform: Platform| platform.to_build().is_some()) {
+        return Ok(());
+    }
+    let all: Vec<String> = Platform::all().map(|one| one.to_string()).collect();
+    let mistake = Mistake::new(format!("{} is no platform that bake builds for", quote(text)));
+    let mistake = mistake.suggest(text, all.iter().map(String::as_str));
+    let help = format!("they are {}", all.join(", "));
+    Err(if mistake.has_label() { mistake } else { mistake.help(help) })
 }
 
 pub(super) fn image_version(text: &str) -> Result<(), Mistake> {

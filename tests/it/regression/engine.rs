@@ -288,3 +288,26 @@ fn the_same_image_from_another_shell_is_already_published() {
     }
     assert!(Path::new(&lab.path("store/index.json")).exists());
 }
+
+/// A step that does again what the one before it did gives the same layer, which overlayfs takes
+/// only once.
+#[test]
+fn a_step_that_is_done_twice_is_one_layer_to_those_above() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.tiny_root();
+    let step = |command: &str| format!("[[step]]\nrun = \"{command}\"\n");
+    let (same, other) = (step("echo x > /made"), step("rm /made"));
+    lab.write(
+        "web.toml",
+        &format!(
+            "[image]\nname = 'web'\nversion = '1'\n[base]\npath = 'root'\n{same}{same}{other}{same}\
+                {}[[test]]\nrun = 'test -e /made'\n",
+            step("cat /made")
+        ),
+    );
+    let built = lab.bake(["build", "web.toml"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+}

@@ -3,15 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
-use crate::executor::{Build, apart};
+use super::build::Build;
+use super::copy::apart;
+use crate::job::Error;
 use crate::layer::{Blob, Compression};
 use crate::plan::artifact::Artifact;
 use crate::store::{self, Layer, UnpackedLayer};
 
 /// The layers so far, the lowest first.
 #[derive(Default)]
-pub(super) struct Stack(Vec<Layered>);
+pub(crate) struct Stack(Vec<Layered>);
 
 /// One layer of the stack.
 struct Layered {
@@ -33,7 +34,7 @@ struct Layered {
 
 impl Stack {
     /// Puts the layers of an artifact on it, which are in the staging directory by now.
-    pub(super) fn stand_on(&mut self, below: &Artifact) {
+    pub(crate) fn stand_on(&mut self, below: &Artifact) {
         self.0.extend(below.layers.iter().map(|layer| Layered {
             index: 0,
             blob: Some((layer.blob.clone(), layer.compression)),
@@ -45,7 +46,7 @@ impl Stack {
     }
 
     /// Puts a layer on it that is a blob of the staging directory.
-    pub(super) fn push_blob(
+    pub(crate) fn push_blob(
         &mut self,
         index: usize,
         blob: (Blob, Compression),
@@ -56,7 +57,7 @@ impl Stack {
     }
 
     /// Puts a layer on it that is a directory, and is being packed.
-    pub(super) fn push_directory(&mut self, index: usize, directory: PathBuf) {
+    pub(crate) fn push_directory(&mut self, index: usize, directory: PathBuf) {
         let directory = Some(directory);
         self.0.push(Layered {
             index,
@@ -69,19 +70,19 @@ impl Stack {
     }
 
     /// Takes off what node `index` put on it: nothing was in it.
-    pub(super) fn remove(&mut self, index: usize) {
+    pub(crate) fn remove(&mut self, index: usize) {
         self.0.retain(|layered| layered.index != index);
     }
 
     /// Returns the directories of all layers that have one, topmost first.
-    pub(super) fn directories(&self) -> Vec<PathBuf> {
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
         self.0.iter().rev().filter_map(|layered| layered.directory.clone()).collect()
     }
 
     /// Returns the directories of all layers, topmost first; those that are only blobs are
     /// unpacked, but for those that are known to have nothing to do with the image paths
     /// `interest`.
-    pub(super) fn lower(
+    pub(crate) fn lower(
         &mut self,
         build: &Build<'_>,
         interest: Option<&[&str]>,
@@ -97,7 +98,7 @@ impl Stack {
 
     /// Unpacks the layers of which nobody knows where they are; returns the directories, topmost
     /// first, and where the layers are that have none.
-    pub(super) fn lower_or_touches(
+    pub(crate) fn lower_or_touches(
         &mut self,
         build: &Build<'_>,
     ) -> Result<(Vec<PathBuf>, Vec<String>), Error> {
@@ -125,7 +126,7 @@ impl Stack {
     }
 
     /// Moves the directory of node `index`, whose layer is `layer`, to where others find it.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         &mut self,
         build: &Build<'_>,
         index: usize,
