@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{closure, fetch, release};
 use crate::digest::Digest;
+use crate::web;
 
 /// Suites that a mirror of Debian has, for hints.
 const SUITES: &[&str] = &["bookworm", "trixie", "sid"];
@@ -142,12 +143,10 @@ impl Error {
             Self::Lock { .. } => "write the lock anew: bake lock --update".to_owned(),
             Self::NotPinned { .. } => "accept the new content: bake lock --update".to_owned(),
             Self::Download(error) => match error.source {
-                fetch::Failure::Refused
-                | fetch::Failure::UnknownHost
-                | fetch::Failure::Timeout(_)
-                | fetch::Failure::Status(_) => {
-                    "is the mirror right? see --debian-mirror".to_owned()
-                }
+                fetch::Failure::Status(_)
+                | fetch::Failure::NoAnswer(
+                    web::Failure::Refused | web::Failure::UnknownHost | web::Failure::Timeout(_),
+                ) => "is the mirror right? see --debian-mirror".to_owned(),
                 fetch::Failure::WrongHash { .. } => {
                     "the mirror, or a proxy on the way, changes files or is being updated: try \
                         another with --debian-mirror"

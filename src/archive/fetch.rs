@@ -17,6 +17,7 @@ use super::transfer::{Bounds, Progress, Transfer};
 use crate::digest::{Digest, HashReader};
 use crate::event::{Event, Sink};
 use crate::files::{self, Aside};
+use crate::web;
 
 pub use super::failure::{Error, Failure, redact};
 pub use super::http::Limits;
@@ -190,7 +191,7 @@ impl Fetcher {
                 .map_err(|source| Error {
                     index: 0,
                     url: String::new(),
-                    source: Failure::Broken(source),
+                    source: web::Failure::Broken(source).into(),
                 })?;
         }
         drop(sender);
@@ -241,7 +242,8 @@ impl Fetcher {
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    let source = Failure::Broken(io::Error::other("a download thread died"));
+                    let died = io::Error::other("a download thread died");
+                    let source = web::Failure::Broken(died).into();
                     return Err(Error { index: 0, url: redact(&wants[0].url), source });
                 }
             }

@@ -8,7 +8,7 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
-use crate::web::{self, Remembering};
+use crate::web::{self, Patience, Remembering};
 
 /// Redirects that are followed, one after the other.
 const REDIRECTS: usize = 5;
@@ -26,6 +26,12 @@ pub struct Limits {
     pub tries: u32,
     /// Before the second attempt; doubled for each further one.
     pub pause: Duration,
+}
+
+impl Limits {
+    pub(super) fn patience(&self) -> Patience {
+        Patience { connect: self.connect, stall: self.stall }
+    }
 }
 
 impl Default for Limits {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::http::{self, Limits};
 use crate::digest::{Digest, Hasher};
+use crate::web;
 
 /// What may come.
 #[derive(Debug, Clone)]
@@ -75,8 +76,8 @@ impl Transfer {
         let agent = self.agent.get_or_init(|| http::agent(&self.limits, &self.authorities));
         let response = http::get(agent, url).map_err(|error| match error {
             http::NoAnswer::BadUrl => Failure::BadUrl,
-            http::NoAnswer::Redirect(why) => Failure::Redirect(why),
-            http::NoAnswer::Request(error) => Failure::of(error, &self.limits),
+            http::NoAnswer::Redirect(why) => web::Failure::Redirect(why).into(),
+            http::NoAnswer::Request(error) => Failure::of(error, self.limits.patience()),
         })?;
         let cap = bounds.size.unwrap_or(bounds.cap).min(bounds.cap);
         let announced: Option<u64> = response
@@ -101,9 +102,9 @@ impl Transfer {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => match (error.kind(), bounds.size.or(announced)) {
                     (io::ErrorKind::UnexpectedEof, Some(expected)) => {
-                        break Err(Failure::Truncated { got: size, expected });
+                        break Err(web::Failure::Truncated { got: size, expected }.into());
                     }
-                    _ => break Err(Failure::of_io(error, &self.limits)),
+                    _ => break Err(web::Failure::of_io(error, self.limits.patience()).into()),
                 },
             };
             size += n as u64;
@@ -117,7 +118,9 @@ impl Transfer {
             }
         };
         let outcome = outcome.and_then(|()| match bounds.size.or(announced) {
-            Some(expected) if size < expected => Err(Failure::Truncated { got: size, expected }),
+            Some(expected) if size < expected => {
+                Err(web::Failure::Truncated { got: size, expected }.into())
+            }
             _ => Ok(()),
         });
         let got = hasher.finish();

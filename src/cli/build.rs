@@ -107,6 +107,7 @@ fn push_baked(
         cache: cache.as_ref(),
         args: &args.mirror.registry,
         move_tag: args.move_tag,
+        untested: false,
         cancel: job.cancel,
         sink: job.sink,
     };

@@ -13,8 +13,8 @@ use crate::digest::Digest;
 use crate::event::Event;
 use crate::image::Reference;
 use crate::store::{
-    self, Channel, ChannelEvent, Promoted, Promotion, Relation, Revocation, Store,
-    TESTED_ANNOTATION, UNTESTED, Verdict, Version, Who,
+    self, Channel, ChannelEvent, Promoted, Promotion, Relation, Revocation, Store, Verdict,
+    Version, Who,
 };
 use crate::ui::report::Report;
 use crate::ui::table;
@@ -349,12 +349,7 @@ impl Marks {
         let read = || {
             let mut untested = BTreeSet::new();
             for version in store.versions()? {
-                if version
-                    .manifest
-                    .annotations
-                    .get(TESTED_ANNOTATION)
-                    .is_some_and(|tested| tested == UNTESTED)
-                {
+                if version.is_untested() {
                     untested.insert((
                         version.reference.name,
                         version.reference.version.unwrap_or_default(),

@@ -34,8 +34,14 @@ pub(super) fn push(ctx: &Ctx<'_>, args: &PushArgs) -> Result<u8, Report> {
     // A store that is somebody else's is read, and remembers nothing: a blob is sent then that
     // could be mounted.
     let cache = ctx.store().ok().and_then(|store| store.step_cache().ok());
-    let (args, move_tag) = (&args.registry, args.move_tag);
-    let way = Way { args, move_tag, cache: cache.as_ref(), cancel: &cancel, sink: &sink };
+    let way = Way {
+        args: &args.registry,
+        move_tag: args.move_tag,
+        untested: args.untested,
+        cache: cache.as_ref(),
+        cancel: &cancel,
+        sink: &sink,
+    };
     send(ctx, &store, &version, &to, &way)?;
     Ok(edge::OK)
 }
@@ -59,6 +65,8 @@ pub(super) struct Way<'a> {
     pub(super) args: &'a RegistryArgs,
     /// Let a tag of other content move.
     pub(super) move_tag: bool,
+    /// Push it even where its tests were left out.
+    pub(super) untested: bool,
     /// Where it is remembered what was pushed.
     pub(super) cache: Option<&'a StepCache>,
     pub(super) cancel: &'a Cancel,
@@ -81,6 +89,12 @@ pub(super) fn send(
     to: &RemoteName,
     way: &Way<'_>,
 ) -> Result<(), Report> {
+    if version.is_untested() && !way.untested {
+        let reference = Box::new(version.reference.clone());
+        let mut report = edge::store(&store::Error::Untested { reference });
+        report.hints.push("`bake push --untested` pushes it as it is".to_owned());
+        return Err(report);
+    }
     let tag = to.tag.as_ref().or(version.reference.version.as_ref()).cloned().unwrap_or_default();
     let named = to.with_tag(&tag).map_err(|error| edge::report("usage", edge::USAGE, &error))?;
     let referrers = referrers(store, &version.manifest).map_err(|error| edge::store(&error))?;

@@ -51,6 +51,7 @@ impl Work<'_> {
             manifest: &image_manifest,
             config: &image_config,
             tests,
+            attested: vec![],
             context: &build.job,
             logs: &build.logs,
             recipe: Some(recipe_path),

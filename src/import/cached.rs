@@ -81,6 +81,8 @@ impl Resolved {
 /// An image from elsewhere.
 pub struct Image {
     origin: Origin,
+    /// Where it comes from a registry: asked for everything, so that who asks says so once.
+    pub(super) repository: Option<Repository>,
     /// Of its manifest: what names it.
     pub digest: Digest,
     pub(super) manifest: FoundManifest,
@@ -129,21 +131,26 @@ impl Image {
     ) -> Result<Self, Error> {
         let cache = job.store.step_cache()?;
         let cached = pinned.and_then(|digest| Self::in_cache(&cache, &origin, digest));
+        let repository = match &origin {
+            Origin::Files { .. } => None,
+            Origin::Registry { name, options } => Some(repository(job, name, options)),
+        };
         let keep = cached.is_none();
         let image = match cached {
             Some(image) => {
                 image.warn_of_another(job, platform);
-                image
+                Self { repository, ..image }
             }
-            None => match &origin {
-                Origin::Files { path, named } => {
+            None => match (&origin, repository) {
+                (Origin::Files { path, named }, _) => {
                     let named = named.as_deref();
                     let found = Self::in_files(job, &cache, path, named, platform, pinned)?;
                     Self::of(origin, found)
                 }
-                Origin::Registry { name, options } => {
+                (Origin::Registry { name, .. }, repository) => {
+                    let repository = repository.expect("made above, of this origin");
                     let wanted = pinned.map_or_else(|| name.wanted(), Digest::to_string);
-                    let remote = Remote::open(repository(job, name, options), &wanted);
+                    let remote = Remote::open(repository.clone(), &wanted);
                     let remote = remote.map_err(|error| match (error, pinned) {
                         (Error::Registry(registry::Error::NotFound { .. }), Some(pinned)) => {
                             Error::Gone { path: origin.shown(), pinned: *pinned }
@@ -151,7 +158,7 @@ impl Image {
                         (error, _) => error,
                     })?;
                     let found = oci::image(&remote, remote.first(), platform)?;
-                    Self::of(origin, found)
+                    Self { repository: Some(repository), ..Self::of(origin, found) }
                 }
             },
         };
@@ -191,7 +198,8 @@ impl Image {
             FoundManifest { bytes: manifest.to_json(), manifest, ours: true }
         });
         let digest = Digest::of(&manifest.bytes);
-        Self { origin, digest, manifest, config_bytes, config, layers }
+        let repository = None;
+        Self { origin, repository, digest, manifest, config_bytes, config, layers }
     }
 
     /// Finds it in the files that keep it.
@@ -330,11 +338,11 @@ impl Image {
                 }
                 Ok(())
             }
-            Origin::Registry { name, options } => {
-                let repository = repository(job, name, options);
+            Origin::Registry { .. } => {
+                let repository = self.repository.as_ref().expect("it has one that came from one");
                 let layers: Vec<_> =
                     missing.iter().map(|(_, layer, blob)| (*layer, blob)).collect();
-                remote::fetch(&repository, &copier, &layers, &known, &keep)
+                remote::fetch(repository, &copier, &layers, &known, &keep)
             }
         }
     }

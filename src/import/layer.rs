@@ -56,7 +56,7 @@ impl<'a> Copier<'a> {
         layer: &Layer,
         mut from: Box<dyn Read + Send>,
     ) -> Result<Descriptor, Error> {
-        let mut arriving = self.arriving(layer)?;
+        let mut arriving = self.begin(layer, Some(Hasher::new()))?;
         let mut buffer = vec![0; BUFFER];
         loop {
             let n = from
@@ -69,11 +69,20 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Begins to take the bytes of a layer.
+    /// Begins to take the bytes of a layer from somebody who compares their digest with the one
+    /// that the image says: nobody need do that twice.
     pub(super) fn arriving<'c>(&'c self, layer: &'c Layer) -> Result<Arriving<'c>, Error> {
+        self.begin(layer, None)
+    }
+
+    fn begin<'c>(
+        &'c self,
+        layer: &'c Layer,
+        hasher: Option<Hasher>,
+    ) -> Result<Arriving<'c>, Error> {
         let blob = self.staging.blob()?;
-        let hasher = Hasher::new();
-        let check = Check::start(self.job.cancel.clone())?;
+        let plain = layer.how == Some(Compression::None);
+        let check = Check::start(plain, self.job.cancel.clone())?;
         Ok(Arriving { copier: self, layer, blob, hasher, check, size: 0, start: vec![] })
     }
 }
@@ -89,7 +98,8 @@ pub(super) struct Arriving<'c> {
     copier: &'c Copier<'c>,
     layer: &'c Layer,
     blob: NewBlob,
-    hasher: Hasher,
+    /// Nothing where the bytes come from somebody who hashes them.
+    hasher: Option<Hasher>,
     check: Check,
     size: u64,
     /// Its first bytes: how it is compressed.
@@ -118,7 +128,9 @@ impl Arriving<'_> {
             _ => {}
         }
         self.check.take(bytes);
-        self.hasher.update(bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
         self.blob.write_all(bytes).map_err(|source| job::Error::File {
             verb: "write in",
             path: staging.dir().to_owned(),
@@ -143,7 +155,9 @@ impl Arriving<'_> {
     pub(super) fn finish(self) -> Result<Descriptor, Error> {
         let Self { copier, layer, blob, hasher, check, size, start } = self;
         let wrong = |why: String| wrong(copier.origin, layer, &why);
-        let digest = hasher.finish();
+        let hashed = hasher.map(Hasher::finish);
+        let named = layer.expected.map(|(digest, _)| digest);
+        let digest = hashed.or(named).expect("hashed here, or compared with what is named");
         if let Some((expected, expected_size)) = layer.expected {
             if size != expected_size {
                 return Err(wrong(wrong_size(size, expected_size)));
@@ -161,6 +175,7 @@ impl Arriving<'_> {
             return Err(job::Error::Interrupted.into());
         }
         let found = found.map_err(|why| wrong(format!("cannot be unpacked: {why}")))?;
+        let found = found.unwrap_or(digest);
         if found != layer.diff_id {
             let named = &layer.diff_id;
             return Err(wrong(format!("is the tar {found}, and the config says {named}")));

@@ -10,6 +10,7 @@
 //! manifest of the form that bake writes (OCI, with its media type), and its digest stays; others
 //! are written anew over the same layers.
 
+mod attested;
 mod cached;
 mod check;
 mod docker;
@@ -18,6 +19,7 @@ mod files;
 mod found;
 mod layer;
 mod oci;
+mod pipe;
 mod remote;
 
 use std::path::Path;
@@ -72,7 +74,7 @@ pub fn import(
     let made = layers.iter().map(copy).collect::<Result<Vec<_>, _>>()?;
     drop(copier);
     let (manifest, bytes) = written(manifest.as_ref(), made, &config_bytes);
-    publish(job, &staging, (&config, &config_bytes), (&manifest, &bytes), reference)
+    publish(job, &staging, (&config, &config_bytes), (&manifest, &bytes), vec![], reference)
 }
 
 /// Brings an image of a registry into the store as `reference` (a name and a version): the one for
@@ -108,7 +110,14 @@ pub fn pull(
     let staging = job.store.staging()?;
     image.fetch(job, &staging, "pull")?;
     let config = (&image.config, &image.config_bytes[..]);
-    publish(job, &staging, config, (&manifest, &bytes), reference)
+    // They speak about the image as it is there: about one that is written anew there are none.
+    let attested = match &image.repository {
+        Some(repository) if image.digest == want => {
+            attested::fetch(repository, &want, &staging, job.sink)?
+        }
+        _ => vec![],
+    };
+    publish(job, &staging, config, (&manifest, &bytes), attested, reference)
 }
 
 /// Returns the manifest that is published: the image's own where that is of the form that bake
@@ -135,6 +144,7 @@ fn publish(
     staging: &Staging,
     (config, config_bytes): (&ImageConfig, &[u8]),
     (manifest, bytes): (&Manifest, &[u8]),
+    attested: Vec<Descriptor>,
     reference: Reference,
 ) -> Result<Imported, Error> {
     staging.put(config_bytes)?;
@@ -149,6 +159,7 @@ fn publish(
         manifest,
         config,
         tests: &Tests::default(),
+        attested,
         context: job,
         logs: staging.dir(),
         recipe: None,

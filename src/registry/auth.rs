@@ -13,10 +13,10 @@ use ureq::http::Method;
 use super::challenge::{Scheme, scheme};
 use super::credential;
 use super::error::Error;
-use super::failure::Failure;
 use super::secret::{Credential, Secret};
 use super::transport::{Answer, Payload, Problem, Transport};
 use crate::image::RemoteName;
+use crate::web::Failure;
 
 /// Longest answer of a token service.
 const LARGEST: u64 = 1 << 20;
@@ -217,7 +217,7 @@ impl Auth {
             .into_reader()
             .take(LARGEST)
             .read_to_end(&mut bytes)
-            .map_err(|error| Failure::of_io(error, limits))?;
+            .map_err(|error| Failure::of_io(error, limits.patience()))?;
         self.read_token(&bytes).map_err(Into::into)
     }
 

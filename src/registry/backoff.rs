@@ -47,7 +47,7 @@ impl<'a> Backoff<'a> {
 }
 
 /// Waits. False where everything is to end.
-fn wait(pause: Duration, stop: &Stop) -> bool {
+pub(super) fn wait(pause: Duration, stop: &Stop) -> bool {
     let slice = Duration::from_millis(20);
     let mut slept = Duration::ZERO;
     while slept < pause {

@@ -11,10 +11,10 @@ use ureq::http::Method;
 use super::auth::{Auth, Scope};
 use super::backoff::Backoff;
 use super::error::Error;
-use super::failure::Failure;
 use super::options::{Limits, Options};
 use super::transport::{Answer, Payload, Problem, Transport};
 use crate::image::RemoteName;
+use crate::web::Failure;
 
 /// Bytes of an error's body that are read.
 const ERROR_BYTES: u64 = 64 << 10;

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::failure::Failure;
 use crate::digest::Digest;
+use crate::web::Failure;
 
 /// What cannot be done with a registry. No message has a credential in it.
 #[derive(Debug, thiserror::Error)]

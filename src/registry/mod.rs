@@ -22,17 +22,18 @@ mod challenge;
 mod client;
 mod credential;
 mod error;
-mod failure;
 mod helper;
 mod options;
 mod push;
+mod referrers;
 mod repository;
 mod secret;
 mod transport;
 mod upload;
 
 pub use error::Error;
-pub use failure::Failure;
 pub use options::{Limits, Options, Stop};
 pub use push::{Pushed, Source};
 pub use repository::{Document, Repository};
+
+pub use crate::web::Failure;

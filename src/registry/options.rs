@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::web::Patience;
+
 /// Asked often; once it is true, everything ends with [`Error::Cancelled`](super::Error).
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -32,6 +34,10 @@ pub struct Limits {
 impl Limits {
     /// Bytes a second.
     pub const SLOWEST: u64 = 256;
+
+    pub(super) fn patience(&self) -> Patience {
+        Patience { connect: self.connect, stall: self.stall }
+    }
 }
 
 impl Default for Limits {

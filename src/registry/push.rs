@@ -6,7 +6,7 @@
 //! tag? ─► blobs (config, layers, attestations; several at once) ─► manifests ─► referrers ─► tag
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -23,7 +23,7 @@ use super::transport::Payload;
 use super::upload::{Open, Progress, Sent, Upload};
 use crate::digest::{Digest, HashReader};
 use crate::event::{Event, Sink};
-use crate::image::{Descriptor, Index, Kind, MEDIA_INDEX, Manifest, kind};
+use crate::image::{Descriptor, Index, Kind, Manifest, kind};
 use crate::threads;
 
 /// Most indexes inside each other.
@@ -293,7 +293,7 @@ impl Repository {
         Ok(true)
     }
 
-    fn send(&self, wanted: &str, media: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn send(&self, wanted: &str, media: &str, bytes: &[u8]) -> Result<(), Error> {
         let doing = format!("write {}", self.what(wanted));
         let answer = self.client.send(&Request {
             method: Method::PUT,
@@ -329,57 +329,6 @@ impl Repository {
             // Storage may take a moment to show what it took.
             self.client.again(&mut backoff, Trouble { error, passing: true, after: None })?;
         }
-    }
-
-    /// Sees to it that whoever asks what speaks about `subject` finds `referrers`. Whether anything
-    /// had to be written for it.
-    fn list_referrers(&self, subject: &Digest, referrers: &[Descriptor]) -> Result<bool, Error> {
-        let doing = format!("list what speaks about {}", self.what(&subject.to_string()));
-        let answer = self.client.send(&Request {
-            method: Method::GET,
-            to: format!("referrers/{subject}").into(),
-            headers: vec![("accept", MEDIA_INDEX.to_owned())],
-            payload: Payload::Nothing,
-            scope: self.scope(),
-            doing: doing.clone(),
-        })?;
-        let status = answer.status;
-        let media = answer.header("content-type").unwrap_or_default().to_owned();
-        answer.drain();
-        // A registry that keeps the list by itself needs no tag for it (distribution-spec,
-        // "Pushing Manifests with Subject").
-        if status == 200 && media.starts_with(MEDIA_INDEX) {
-            return Ok(false);
-        }
-        let tag = format!("sha256-{}", subject.hex());
-        let mut index = match self.manifest(&tag) {
-            Ok(found) if found.kind == Kind::Index => {
-                Index::parse(&found.bytes).map_err(|error| Error::Lie {
-                    what: self.what(&tag),
-                    why: error.source.to_string(),
-                })?
-            }
-            Ok(_) => {
-                let why = "a list of referrers is an index".to_owned();
-                return Err(Error::Lie { what: self.what(&tag), why });
-            }
-            Err(Error::NotFound { .. }) => {
-                Index { media_type: Some(MEDIA_INDEX.to_owned()), ..Index::default() }
-            }
-            Err(error) => return Err(error),
-        };
-        let known: BTreeSet<Digest> = index.manifests.iter().map(|one| one.digest).collect();
-        let new: Vec<_> =
-            referrers.iter().filter(|one| !known.contains(&one.digest)).cloned().collect();
-        if new.is_empty() {
-            return Ok(false);
-        }
-        index.manifests.extend(new);
-        let bytes = index.to_json();
-        let descriptor = Descriptor::new(MEDIA_INDEX, Digest::of(&bytes), bytes.len() as u64);
-        self.send(&tag, MEDIA_INDEX, &bytes)?;
-        self.read_back(&tag, &Part { descriptor, bytes })?;
-        Ok(true)
     }
 }
 

@@ -10,7 +10,6 @@ use ureq::http::Method;
 use super::auth::Scope;
 use super::client::{Client, Request, Trouble};
 use super::error::Error;
-use super::failure::Failure;
 use super::options::{Limits, Options};
 use super::transport::{Answer, Payload};
 use crate::digest::{Digest, Hasher};
@@ -18,6 +17,7 @@ use crate::image::{
     Descriptor, Kind, MEDIA_DOCKER_INDEX, MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_MANIFEST,
     RemoteName, kind,
 };
+use crate::web::Failure;
 
 /// Largest manifest (distribution-spec, "Pushing Manifests": what registries have to take).
 pub(super) const MANIFEST: u64 = 4 << 20;
@@ -147,22 +147,33 @@ impl Repository {
         if answer.status != 200 {
             return Err(self.client.unexpected(answer, doing).into());
         }
-        let too_large = || Error::TooLarge { what: self.what(wanted), cap: MANIFEST };
-        let length = answer.length();
-        if length.is_some_and(|length| length > MANIFEST) {
-            return Err(too_large().into());
-        }
         let headers = Headers {
             media: answer.header("content-type").map(|text| essence(text).to_owned()),
             digest: answer.header("docker-content-digest").map(str::to_owned),
         };
+        let too_large = || Error::TooLarge { what: self.what(wanted), cap: MANIFEST };
+        Ok((headers, self.read_body(answer, doing, too_large)?))
+    }
+
+    /// Reads an answer of at most [`MANIFEST`] bytes.
+    pub(super) fn read_body(
+        &self,
+        answer: Answer,
+        doing: &str,
+        too_large: impl Fn() -> Error,
+    ) -> Result<Vec<u8>, Trouble> {
+        let length = answer.length();
+        if length.is_some_and(|length| length > MANIFEST) {
+            return Err(too_large().into());
+        }
         let mut bytes = vec![];
         let limits = self.client.limits();
         let mut pace = Pace::new(limits);
         let mut reader = answer.into_reader();
         let mut buffer = vec![0; 64 << 10];
         loop {
-            let read = reader.read(&mut buffer).map_err(|error| Failure::of_io(error, limits));
+            let read =
+                reader.read(&mut buffer).map_err(|error| Failure::of_io(error, limits.patience()));
             let n = read.and_then(|n| pace.passed(n).map(|()| n));
             match n {
                 Ok(0) => break,
@@ -178,7 +189,7 @@ impl Repository {
             Some(expected) if got < expected => {
                 Err(self.client.broken(Failure::Truncated { got, expected }, doing))
             }
-            _ => Ok((headers, bytes)),
+            _ => Ok(bytes),
         }
     }
 
@@ -363,7 +374,9 @@ impl Incoming<'_> {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Stopped::Failure(Failure::of_io(error, limits))),
+                Err(error) => {
+                    return Err(Stopped::Failure(Failure::of_io(error, limits.patience())));
+                }
             };
             pace.passed(n).map_err(Stopped::Failure)?;
             let old = usize::try_from(skip).unwrap_or(usize::MAX).min(n);
@@ -428,7 +441,7 @@ impl<'a> Pace<'a> {
 }
 
 /// Returns a media type without its parameters.
-fn essence(text: &str) -> &str {
+pub(super) fn essence(text: &str) -> &str {
     text.split(';').next().unwrap_or_default().trim()
 }
 

@@ -19,11 +19,10 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, SendBody};
 
 use super::error::Error;
-use super::failure::Failure;
 use super::options::{Limits, Options};
 use crate::image::{DOCKER_HUB, RemoteName, host_of};
 use crate::threads;
-use crate::web::{self, Public, Remembering};
+use crate::web::{self, Failure, Public, Remembering};
 
 /// Redirects that are followed, one after the other.
 const REDIRECTS: usize = 5;
@@ -168,7 +167,9 @@ impl Transport {
         Ok(match self.agent(&url, true)?.get(&url).call() {
             // Go's servers say so to those who do not speak TLS; others hang up.
             Ok(answer) => answer.status() != 400,
-            Err(error) => matches!(Failure::of(error, &self.options.limits), Failure::Refused),
+            Err(error) => {
+                matches!(Failure::of(error, self.options.limits.patience()), Failure::Refused)
+            }
         })
     }
 
@@ -238,7 +239,7 @@ impl Transport {
         let bad = |error: ureq::http::Error| Failure::Protocol(error.to_string());
         let failed = |error| match (self.options.stop)() {
             true => Problem::Error(Error::Cancelled),
-            false => Problem::Failure(Failure::of(error, limits)),
+            false => Problem::Failure(Failure::of(error, limits.patience())),
         };
         match payload {
             Payload::Nothing => agent.run(request.body(()).map_err(bad)?).map_err(failed),

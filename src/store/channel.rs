@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, reading, writing};
-use super::tested::{TESTED_ANNOTATION, UNTESTED};
 use super::who::Who;
 use super::{Store, Version, disk, record};
 use crate::digest::Digest;
@@ -136,12 +135,7 @@ impl Store {
         }
         let _lock = self.lock_repaired()?;
         let version = self.resolve(reference)?;
-        if version
-            .manifest
-            .annotations
-            .get(TESTED_ANNOTATION)
-            .is_some_and(|tested| tested == UNTESTED)
-        {
+        if version.is_untested() {
             return Err(Error::Untested { reference: Box::new(version.reference) });
         }
         self.check_not_revoked(&version)?;

@@ -1,5 +1,6 @@
 //! A published version, and how a publish of one ends.
 
+use super::tested::{TESTED_ANNOTATION, UNTESTED};
 use crate::image::{Descriptor, Reference};
 
 /// One published version.
@@ -19,6 +20,12 @@ impl Version {
     /// Names a manifest.
     pub fn new(reference: Reference, manifest: Descriptor) -> Self {
         Self { reference, manifest, referrers: vec![] }
+    }
+
+    /// Whether its tests were left out, and have not been run since.
+    pub fn is_untested(&self) -> bool {
+        let tested = self.manifest.annotations.get(TESTED_ANNOTATION);
+        tested.is_some_and(|tested| tested == UNTESTED)
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! no tests            ► tested: none
+//! tested elsewhere    ► tested: yes    the statements that say so are kept with the image
 //! --no-test           ► tested: no     the tests are kept with the image; `bake test` runs them later
 //! every test passed   ► tested: yes    the tests and a statement are kept with the image
 //! a test failed       ► nothing at all
@@ -37,6 +38,8 @@ pub(crate) struct Finished<'a, 'i> {
     pub(crate) manifest: &'i Manifest,
     pub(crate) config: &'i ImageConfig,
     pub(crate) tests: &'i Tests,
+    /// Artifacts in the staging that say that its tests passed elsewhere.
+    pub(crate) attested: Vec<Descriptor>,
     pub(crate) context: &'i JobContext<'i>,
     /// Directory of this run's logs.
     pub(crate) logs: &'i Path,
@@ -98,8 +101,12 @@ pub(crate) fn check<'a, 's>(
         startable::check(context, session, &layers.lower, staging.dir(), question, configured)?;
     }
     let mut owed = None;
-    let referrers = vec![tests.keep(staging, &finished.descriptor)?];
+    let mut referrers = vec![tests.keep(staging, &finished.descriptor)?];
     let tested = match tests.digest() {
+        None if !finished.attested.is_empty() => {
+            referrers.extend(finished.attested.iter().cloned());
+            "yes"
+        }
         None => "none",
         Some(_) if leave_out && passed_before(&finished) => "yes",
         Some(_) if leave_out => {

@@ -104,6 +104,7 @@ pub(crate) fn stored(
             manifest,
             config,
             tests,
+            attested: vec![],
             context,
             logs,
             recipe,

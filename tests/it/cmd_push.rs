@@ -12,7 +12,7 @@ use bake::image::MEDIA_MANIFEST;
 use serde_json::Value;
 
 use crate::cmd_serve::publish;
-use crate::lab::{Lab, good, kills, run};
+use crate::lab::{Lab, Run, good, kills, run};
 use crate::registry_lab::{Fake, Manners, Reply, manifest};
 use crate::tier;
 
@@ -250,6 +250,36 @@ fn a_baked_image_is_pushed_with_what_its_tests_gave() {
     assert_eq!(fake.tags("web").keys().collect::<Vec<_>>(), ["1"]);
     *fake.manners() = Manners::default();
     good(lab.bake(["push", "web:2", &to]));
+}
+
+#[test]
+fn an_image_whose_tests_were_left_out_is_pushed_only_where_that_is_wanted() {
+    if !tier::sandbox() {
+        return;
+    }
+    let (lab, fake) = (Lab::new(), Fake::start());
+    lab.tiny_root();
+    lab.write(
+        "web.toml",
+        "[image]\nname = \"web\"\nversion = \"1\"\n[base]\npath = \"root\"\n\
+         [[test]]\nfile = \"/bin/sh\"\n",
+    );
+    let to = format!("{}/web", fake.address);
+    let refused = |run: Run| {
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{}", run.err);
+        for part in ["web:1 is untested", "bake test web:1", "bake push --untested"] {
+            assert!(run.err.contains(part), "{part}: {}", run.err);
+        }
+        assert_eq!(fake.seen().len(), 0, "it is asked nothing");
+    };
+    let built = lab.bake(["build", "--no-test", "--quiet", "web.toml", "--push", &to]);
+    refused(Run { out: String::new(), ..built });
+    refused(lab.bake(["push", "web:1", &to]));
+    good(lab.bake(["push", "--untested", "web:1", &to]));
+    assert_eq!(fake.tags("web")["1"].to_string(), lab.digest("web:1"));
+    // Tested, it is an image like any other.
+    good(lab.bake(["test", "web:1"]));
+    good(lab.bake(["push", "web:1", &to]));
 }
 
 #[test]

@@ -83,6 +83,7 @@ mod registry_auth;
 mod registry_lab;
 mod registry_pull;
 mod registry_push;
+mod registry_referrers;
 mod regression;
 mod sandbox_background;
 mod sandbox_end;

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bake::digest::Digest;
-use bake::image::{Config, Descriptor, ImageConfig, MEDIA_LAYER, Manifest, Platform, RemoteName};
+use bake::image::{
+    Config, Descriptor, ImageConfig, Index, MEDIA_INDEX, MEDIA_LAYER, Manifest, Platform,
+    RemoteName,
+};
 use bake::registry::{Limits, Options, Repository};
 
 /// A request.
@@ -191,6 +194,12 @@ impl Fake {
         digest
     }
 
+    /// The index that a tag names; others may write it at any time.
+    pub(crate) fn list(&self, repository: &str, tag: &str) -> List {
+        let key = (repository.to_owned(), tag.to_owned());
+        List { state: Arc::clone(&self.state), key }
+    }
+
     /// Tags and what they name.
     pub(crate) fn tags(&self, repository: &str) -> BTreeMap<String, Digest> {
         let content = self.content();
@@ -199,6 +208,27 @@ impl Fake {
             .iter()
             .filter(|((name, reference), _)| name == repository && !reference.contains(':'));
         own.map(|((_, tag), (_, bytes))| (tag.clone(), Digest::of(bytes))).collect()
+    }
+}
+
+/// An index that a tag names, as somebody else writes it.
+pub(crate) struct List {
+    state: Arc<State>,
+    key: (String, String),
+}
+
+impl List {
+    pub(crate) fn set(&self, manifests: &[Descriptor]) {
+        let index = Index { manifests: manifests.to_vec(), ..Index::default() };
+        let mut content = self.state.content.lock().expect("not poisoned");
+        content.manifests.insert(self.key.clone(), (MEDIA_INDEX.to_owned(), index.to_json()));
+    }
+
+    pub(crate) fn get(&self) -> Vec<Digest> {
+        let content = self.state.content.lock().expect("not poisoned");
+        let (_, bytes) = content.manifests.get(&self.key).expect("somebody wrote it");
+        let index = Index::parse(bytes).expect("an index");
+        index.manifests.iter().map(|one| one.digest).collect()
     }
 }
 

@@ -232,6 +232,9 @@ pub(crate) struct PushArgs {
     /// Let a tag that names other content move
     #[arg(long)]
     pub(crate) move_tag: bool,
+    /// Push an image whose tests were left out
+    #[arg(long)]
+    pub(crate) untested: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }

@@ -3,8 +3,16 @@
 use std::io;
 use std::time::Duration;
 
-use super::options::Limits;
-use crate::web::NotPublic;
+use super::resolver::NotPublic;
+
+/// How long to wait for others.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// To find a host, and to make a connection.
+    pub connect: Duration,
+    /// Without a single byte.
+    pub stall: Duration,
+}
 
 /// Why a request had no answer, or not a whole one.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +51,7 @@ pub enum Failure {
 
 impl Failure {
     /// Whether another attempt may succeed.
-    pub(super) fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         match self {
             Self::Refused
             | Self::UnknownHost
@@ -54,15 +62,16 @@ impl Failure {
         }
     }
 
-    pub(super) fn of(error: ureq::Error, limits: &Limits) -> Self {
+    /// Returns why a request failed that was not more patient than that.
+    pub fn of(error: ureq::Error, patience: Patience) -> Self {
         match error {
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Self::Timeout(limits.connect)
+                Self::Timeout(patience.connect)
             }
-            ureq::Error::Timeout(_) => Self::Timeout(limits.stall),
+            ureq::Error::Timeout(_) => Self::Timeout(patience.stall),
             ureq::Error::HostNotFound => Self::UnknownHost,
             ureq::Error::ConnectionFailed => Self::Refused,
-            ureq::Error::Io(source) => Self::of_io(source, limits),
+            ureq::Error::Io(source) => Self::of_io(source, patience),
             ureq::Error::Other(source) => match source.downcast::<NotPublic>() {
                 Ok(private) => Self::Private(Some(*private)),
                 Err(other) => Self::Protocol(other.to_string()),
@@ -71,16 +80,17 @@ impl Failure {
         }
     }
 
-    pub(super) fn of_io(error: io::Error, limits: &Limits) -> Self {
+    /// As [`Failure::of`], where a body that was read broke.
+    pub fn of_io(error: io::Error, patience: Patience) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => return Self::Refused,
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                return Self::Timeout(limits.stall);
+                return Self::Timeout(patience.stall);
             }
             _ => {}
         }
         match error.downcast::<ureq::Error>() {
-            Ok(inner) => Self::of(inner, limits),
+            Ok(inner) => Self::of(inner, patience),
             // What rustls says of a server it does not trust comes as data that is invalid; another
             // attempt would end the same.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
