@@ -31,7 +31,7 @@ impl<'a> Backoff<'a> {
     }
 
     /// Waits for the next attempt, at least for `after`. False where there is none: it was tried
-    /// often enough, or everything is to end. After progress there is hardly any wait.
+    /// often enough, or everything is to end. Right after progress there is hardly any wait.
     pub(super) fn again(&mut self, after: Option<Duration>) -> bool {
         self.failed += 1;
         if self.failed >= self.limits.tries {
@@ -41,7 +41,8 @@ impl<'a> Backoff<'a> {
         let half = self.pause / 2;
         let random = u32::try_from(RandomState::new().hash_one(self.failed) % 1024).unwrap_or(0);
         let pause = (half + half * random / 1024).max(after.unwrap_or_default());
-        self.pause = (self.pause * 2).min(LONGEST);
+        // Only the first pause after progress is short: what fails again has no time.
+        self.pause = (self.pause * 2).max(self.limits.pause).min(LONGEST);
         wait(pause, self.stop)
     }
 }

@@ -35,6 +35,13 @@ impl Limits {
     /// Bytes a second.
     pub const SLOWEST: u64 = 256;
 
+    /// Bytes by which an attempt has come further: with fewer a slow server would be tried without
+    /// end.
+    pub(super) fn progress(&self) -> u64 {
+        let millis = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
+        (Self::SLOWEST.saturating_mul(millis) / 1000).max(1)
+    }
+
     pub(super) fn patience(&self) -> Patience {
         Patience { connect: self.connect, stall: self.stall }
     }

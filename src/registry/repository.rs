@@ -290,7 +290,7 @@ impl Repository {
                 Ok(()) => return incoming.finish(),
                 Err(trouble) => trouble,
             };
-            if incoming.got > before {
+            if incoming.got - before >= self.client.limits().progress() {
                 backoff.progressed();
             }
             self.client.again(&mut backoff, trouble)?;

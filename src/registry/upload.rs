@@ -98,7 +98,13 @@ impl Upload<'_> {
                     self.count(self.blob.size);
                     return Ok(sent);
                 }
-                Ok(None) => continue,
+                Ok(None) => {
+                    // It was begun, or all of it is there: neither happens often.
+                    if session.offset == 0 || session.offset == self.blob.size {
+                        backoff.progressed();
+                    }
+                    continue;
+                }
                 Err(trouble) => trouble,
             };
             if self.progress.over.load(Ordering::Relaxed) {
@@ -109,7 +115,7 @@ impl Upload<'_> {
             if passing && session.location.is_some() {
                 self.recover(&mut session);
             }
-            if session.offset > furthest {
+            if session.offset >= self.client.limits().progress().saturating_add(furthest) {
                 furthest = session.offset;
                 backoff.progressed();
             }

@@ -281,6 +281,23 @@ fn root_tools_containerd_pulls_and_runs() {
     assert!(good(ctr(&["images", "list"])).out.contains(&digest));
     let ran = good(ctr(&["run", "--rm", "--snapshotter", "native", &name, "web"]));
     assert_eq!(ran.out, "1.0.0\n");
+    // The archives, under the names that they have in them.
+    for format in ["oci-archive", "docker-archive"] {
+        let file = format!("{format}.tar");
+        let out = ["--format", format, "--output", &file];
+        good(lab.bake(["export", "web:1.0.0"].iter().chain(&out)));
+        let names = || good(ctr(&["images", "list", "--quiet"])).out;
+        let before = names();
+        let path = lab.path(&file);
+        let import = ["images", "import", "--snapshotter", "native"];
+        good(ctr(&[&import[..], &[path.to_str().expect("text")]].concat()));
+        let after = names();
+        let name = after.lines().find(|name| !before.contains(name));
+        let name = name.unwrap_or_else(|| panic!("{format}: {before}{after}"));
+        let ran = good(ctr(&["run", "--rm", "--snapshotter", "native", name, format]));
+        assert_eq!(ran.out, "1.0.0\n", "{format}");
+        good(ctr(&["images", "remove", name]));
+    }
 }
 
 #[test]

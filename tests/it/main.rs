@@ -84,6 +84,7 @@ mod registry_lab;
 mod registry_pull;
 mod registry_push;
 mod registry_referrers;
+mod registry_storm;
 mod regression;
 mod sandbox_background;
 mod sandbox_end;
