@@ -92,6 +92,10 @@ fn plain(format: ExportFormat) -> Option<Format> {
         ExportFormat::Ext4 => Format::Ext4,
         ExportFormat::Disk => Format::Disk,
         ExportFormat::Qcow2 => Format::Qcow2,
+        ExportFormat::Vmdk => Format::Vmdk,
+        ExportFormat::Vhd => Format::Vhd,
+        ExportFormat::Vhdx => Format::Vhdx,
+        ExportFormat::Kernel => Format::Kernel,
         ExportFormat::Registry | ExportFormat::Sysupdate => return None,
     })
 }

@@ -37,6 +37,9 @@ pub enum Error {
     /// The file to which the kernel is joined is none that firmware starts.
     #[error("the boot stub {0}")]
     Stub(&'static str),
+    /// A disk that another program made is not as it is expected.
+    #[error("what qemu-img made is {0}")]
+    Format(&'static str),
     /// Reading what goes in, or writing what comes out.
     #[error("cannot {what}")]
     Io {

@@ -3,7 +3,8 @@
 # image's own init. What may be written lies in memory: /etc and /var over those of the image, /tmp empty.
 #
 # On the kernel's command line: bake.root=NAME, the name of the root's partition; bake.verity=BLOCKS:HASH:SALT for one that is checked by
-# NAME_verity; without it NAME is mounted to be written to.
+# NAME_verity; without it NAME is mounted to be written to. Where a file /root.raw is in the RAM disk, as after a boot over the network,
+# that is the disk.
 PATH=/bin
 bb=/bin/busybox
 
@@ -35,6 +36,8 @@ done
 [ -n "$root" ] || fail "no bake.root= on the command line"
 
 while read -r module; do $bb modprobe "$module" || log "cannot load the module $module"; done </modules
+
+[ ! -f /root.raw ] || $bb losetup -P "$($bb losetup -f)" /root.raw || fail "the disk in memory cannot be used"
 
 # Loads what the devices that are there ask for; each may bring others.
 load_for_devices() {

@@ -19,7 +19,7 @@ use std::io::{self, Read};
 const INIT: &str = include_str!("init.sh");
 
 /// Modules that are loaded whatever the machine is.
-const ALWAYS: &[&str] = &["dm_verity", "overlay", "virtio_pci", "virtio_mmio"];
+const ALWAYS: &[&str] = &["dm_verity", "loop", "overlay", "virtio_pci", "virtio_mmio"];
 
 /// Modules that a machine loads which has such a device: what a root may lie on, on the hypervisors
 /// and the metal that Debian's kernels know.

@@ -5,6 +5,7 @@
 //! root    the file system, as it is
 //! verity  its hash tree, if it is checked
 //! ```
+//! The first is missing where a hypervisor starts the kernel by itself.
 //! The names of the partitions are those that systemd-sysupdate gives to versions
 //! (`NAME_VERSION`, `NAME_VERSION_verity`), so that a second version can lie beside the first.
 
@@ -41,8 +42,6 @@ pub struct Machine<'a> {
     pub root_kind: &'a str,
     /// Whether it is read-only and each block of it is checked; else it is written to.
     pub checked: bool,
-    /// systemd's boot stub.
-    pub stub: Vec<u8>,
     /// The kernel.
     pub kernel: Vec<u8>,
     /// The kernel's release.
@@ -55,6 +54,15 @@ pub struct Machine<'a> {
     pub command_line: String,
     /// Bytes of the whole disk; none: as few as there can be.
     pub size: Option<u64>,
+    /// What firmware starts; none: a hypervisor starts the kernel by itself.
+    pub boot: Option<Boot>,
+}
+
+/// What firmware starts.
+#[derive(Debug)]
+pub struct Boot {
+    /// systemd's boot stub.
+    pub stub: Vec<u8>,
     /// Bytes of the boot partition; none: as few as there can be.
     pub esp: Option<u64>,
 }
@@ -86,7 +94,7 @@ pub fn esp(bytes: u64) -> u64 {
 /// [`Error::TooSmall`] where it does not fit into the sizes that are asked for, [`Error::Name`],
 /// [`Error::Stub`]; what reading and writing fails with.
 pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
-    let Machine { label, architecture, seed, root, root_size, .. } = machine;
+    let Machine { ref label, architecture, seed, root, root_size, .. } = machine;
     let id = |role: &str| identifier(&seed, role);
     let salt: [u8; 32] = Sha256::new().chain_update(seed).chain_update("salt").finalize().into();
     let mut tree = vec![];
@@ -107,51 +115,18 @@ pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
     let command_line = words.into_iter().flatten().filter(|word| !word.is_empty());
     let command_line = command_line.collect::<Vec<_>>().join(" ");
 
-    let section = |name, bytes| uki::Section { name, content: Content::Bytes(bytes) };
-    let sections = [
-        section(".osrel", machine.os_release),
-        section(".cmdline", [command_line.as_bytes(), b"\0"].concat()),
-        section(".uname", machine.release.into_bytes()),
-        section(".initrd", machine.initrd),
-        section(".linux", machine.kernel),
-    ];
-    let mut image =
-        Vec::with_capacity(usize::try_from(uki::size(&machine.stub, &sections)?).unwrap_or(0));
-    uki::write(&machine.stub, &sections, &mut image)?;
-    drop(sections);
-    let program = match architecture {
-        Architecture::Amd64 => BOOT_AMD64,
-        Architecture::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
-    };
-    let volume = fat::Volume {
-        label: "ESP".to_owned(),
-        serial: u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]),
-        time: machine.time,
-        files: BTreeMap::from([(program.to_owned(), Content::Bytes(image))]),
-    };
-    let esp = machine.esp.unwrap_or_else(|| fat::least(&volume, ALIGN));
-
     // Discoverable Partitions Specification: a root and its tree are found by the halves of the
     // hash.
     let half = |n: usize| {
         hash.and_then(|hash| Some(Uuid::from_bytes(hash[n * 16..][..16].try_into().ok()?)))
     };
-    let mut partitions = vec![
-        Partition {
-            name: "esp".to_owned(),
-            kind: Kind::Esp,
-            id: id("esp"),
-            size: esp,
-            read_only: false,
-        },
-        Partition {
-            name: label.clone(),
-            kind: Kind::Root(architecture),
-            id: half(0).unwrap_or_else(|| id("root")),
-            size: root_size,
-            read_only: machine.checked,
-        },
-    ];
+    let mut partitions = vec![Partition {
+        name: label.clone(),
+        kind: Kind::Root(architecture),
+        id: half(0).unwrap_or_else(|| id("root")),
+        size: root_size,
+        read_only: machine.checked,
+    }];
     if let Some(id) = half(1) {
         partitions.push(Partition {
             name: format!("{label}_verity"),
@@ -161,17 +136,57 @@ pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
             read_only: true,
         });
     }
-    let size = machine.size.unwrap_or_else(|| table::least(&partitions));
-    let starts = table::write(out, id("disk"), &partitions, size)?;
-    fat::write(&volume, esp, &mut Sparse::new(out, starts[0]))?;
+    let size = machine.size;
+    let volume = boot_volume(machine, &command_line)?;
+    if let Some((_, bytes)) = &volume {
+        let (name, size) = ("esp".to_owned(), *bytes);
+        let esp = Partition { name, kind: Kind::Esp, id: id("esp"), size, read_only: false };
+        partitions.insert(0, esp);
+    }
+    let size = size.unwrap_or_else(|| table::least(&partitions));
+    let mut starts = table::write(out, id("disk"), &partitions, size)?;
+    if let Some((volume, bytes)) = volume {
+        fat::write(&volume, bytes, &mut Sparse::new(out, starts.remove(0)))?;
+    }
     let failed = doing("write the root of a disk");
     let whole = |from: &Content, at| from.copy(&mut Sparse::new(out, at)).map_err(&failed);
     let again = root.try_clone().map_err(&failed)?;
-    whole(&Content::File(again, root_size), starts[1])?;
-    if let Some(at) = starts.get(2) {
+    whole(&Content::File(again, root_size), starts[0])?;
+    if let Some(at) = starts.get(1) {
         whole(&Content::Bytes(tree), *at)?;
     }
     Ok(Made { size, command_line, root_hash: hash })
+}
+
+/// Returns what the boot partition holds and its bytes; none where there is none.
+fn boot_volume(
+    machine: Machine<'_>,
+    command_line: &str,
+) -> Result<Option<(fat::Volume, u64)>, Error> {
+    let Some(Boot { stub, esp }) = machine.boot else { return Ok(None) };
+    let section = |name, bytes| uki::Section { name, content: Content::Bytes(bytes) };
+    let sections = [
+        section(".osrel", machine.os_release),
+        section(".cmdline", [command_line.as_bytes(), b"\0"].concat()),
+        section(".uname", machine.release.into_bytes()),
+        section(".initrd", machine.initrd),
+        section(".linux", machine.kernel),
+    ];
+    let mut image = Vec::with_capacity(usize::try_from(uki::size(&stub, &sections)?).unwrap_or(0));
+    uki::write(&stub, &sections, &mut image)?;
+    let program = match machine.architecture {
+        Architecture::Amd64 => BOOT_AMD64,
+        Architecture::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
+    };
+    let [a, b, c, d, ..] = machine.seed;
+    let volume = fat::Volume {
+        label: "ESP".to_owned(),
+        serial: u32::from_le_bytes([a, b, c, d]),
+        time: machine.time,
+        files: BTreeMap::from([(program.to_owned(), Content::Bytes(image))]),
+    };
+    let bytes = esp.unwrap_or_else(|| fat::least(&volume, ALIGN));
+    Ok(Some((volume, bytes)))
 }
 
 /// An identifier that is derived from the seed (RFC 9562, version 8).

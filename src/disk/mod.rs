@@ -5,23 +5,27 @@
 //! root file system ─┬──────────────────────────────────────────────┼─► table ─► the disk
 //!                   └─► verity (its hash tree) ────────────────────┘
 //! ```
+//! Where a hypervisor starts the kernel by itself there is no boot partition.
 //! The same parts give the same bytes: identifiers and times come from the caller.
 
 mod content;
 mod error;
 pub mod ext4;
 pub mod fat;
+pub mod hypervisor;
 pub mod initrd;
 pub mod machine;
 pub mod table;
 pub mod uki;
 pub mod verity;
+mod vmlinux;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 pub use content::{Content, Sparse};
 pub use error::Error;
+pub use vmlinux::vmlinux;
 
 /// Returns an identifier that is derived from these bytes (RFC 9562, version 8).
 #[must_use]

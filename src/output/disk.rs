@@ -1,9 +1,10 @@
-//! `disk`, `qcow2`: a disk that a machine boots from: the root file system as the program of its
+//! `disk`, and `qcow2`, `vmdk`, `vhd`, `vhdx`: a disk that a machine boots from: the root file system as the program of its
 //! file system makes it, put together with the kernel that is in the image (see the room `disk`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -15,10 +16,10 @@ use super::flat::Flat;
 use super::options::{Format, Lost, Options};
 use super::source::Image;
 use crate::digest::{Digest, HashReader};
-use crate::disk::Content;
 use crate::disk::initrd::{self, Modules, Parts};
-use crate::disk::machine::{self, Machine};
+use crate::disk::machine::{self, Boot, Machine};
 use crate::disk::table::{ALIGN, Architecture};
+use crate::disk::{Content, Sparse, hypervisor};
 use crate::layer::{Kind, Limits, TarReader};
 
 /// The file system that a blank data disk gets.
@@ -47,28 +48,62 @@ pub(super) fn make(
     (out, spool): (&File, &Path),
 ) -> Result<(Digest, u64, Vec<Lost>), Error> {
     let copied = |source| Error::Copy { source };
-    if format == Format::Disk {
-        let lost = raw_disk(image, flat, options, tools, (out, spool))?;
-        let mut written = out;
-        written.rewind().map_err(copied)?;
-        let mut reader = HashReader::new(written);
-        io::copy(&mut reader, &mut io::sink()).map_err(copied)?;
-        let (_, digest, bytes) = reader.finish();
-        return Ok((digest, bytes, lost));
-    }
-    let raw = temporary(spool)?;
-    let lost = raw_disk(image, flat, options, tools, (&raw, spool))?;
-    let size = raw.metadata().map_err(copied)?.len();
-    let raw = Content::File(raw, size);
-    let made = tools.run(&Program::shell(QCOW2), &mut |to| raw.copy(to).map_err(copied))?;
-    let (digest, bytes) = filesystem::copy(made, out).map_err(copied)?;
+    let lost = if format == Format::Disk {
+        raw_disk(image, flat, options, tools, (out, spool))?
+    } else {
+        let raw = temporary(spool)?;
+        let lost = raw_disk(image, flat, options, tools, (&raw, spool))?;
+        convert(image, flat, format, tools, raw, out)?;
+        lost
+    };
+    let mut written = out;
+    written.rewind().map_err(copied)?;
+    let mut reader = HashReader::new(written);
+    io::copy(&mut reader, &mut io::sink()).map_err(copied)?;
+    let (_, digest, bytes) = reader.finish();
     Ok((digest, bytes, lost))
 }
 
+/// Writes a raw disk as the format of a hypervisor.
+fn convert(
+    image: &Image<'_>,
+    flat: &Flat,
+    format: Format,
+    tools: &dyn Tools,
+    raw: File,
+    out: &File,
+) -> Result<(), Error> {
+    let copied = |source| Error::Copy { source };
+    let (seed, size) = (seed(image), raw.metadata().map_err(copied)?.len());
+    let raw = Content::File(raw, size);
+    let by_program = |options: &str| {
+        let script = format!("{CONVERT} {options} \"$0.raw\" \"$0\"\nrm \"$0.raw\"");
+        let program = Program::shell(&script);
+        let made = tools.run(&program, &mut |to| raw.copy(to).map_err(copied))?;
+        filesystem::copy(made, out).map_err(copied)
+    };
+    let settled = match format {
+        Format::Vhd => {
+            raw.copy(&mut Sparse::new(out, 0)).map_err(copied)?;
+            let footer = hypervisor::vhd_footer(size, &seed, flat.newest());
+            return out.write_all_at(&footer, size).map_err(copied);
+        }
+        // As clouds and VMware take it to be imported.
+        Format::Vmdk => {
+            by_program("-O vmdk -o subformat=streamOptimized,adapter_type=lsilogic")?;
+            hypervisor::settle_vmdk(out, &seed)
+        }
+        Format::Vhdx => {
+            by_program("-O vhdx -o subformat=dynamic")?;
+            hypervisor::settle_vhdx(out, &seed)
+        }
+        _ => return by_program("-O qcow2").map(drop),
+    };
+    settled.map_err(|source| Error::Disk { source })
+}
+
 /// Makes a file of all its zeros again, and the other format of that.
-const QCOW2: &str = "cat >\"$0.raw\"
-qemu-img convert -q -f raw -O qcow2 \"$0.raw\" \"$0\"
-rm \"$0.raw\"";
+const CONVERT: &str = "cat >\"$0.raw\"\nqemu-img convert -q -f raw";
 
 /// Makes the disk in `out`, an empty file; returns what its root file system does not hold.
 fn raw_disk(
@@ -78,6 +113,23 @@ fn raw_disk(
     tools: &dyn Tools,
     (out, spool): (&File, &Path),
 ) -> Result<Vec<Lost>, Error> {
+    let firmware = |architecture| stub(flat, architecture).map(Some);
+    let ((), lost) = with_machine(image, flat, options, (tools, spool), firmware, |machine| {
+        machine::write(machine, out).map(drop).map_err(|source| Error::Disk { source })
+    })?;
+    Ok(lost)
+}
+
+/// Makes what a machine consists of, and hands it to `work`; returns what that does, and what the
+/// root file system does not hold. `stub`: finds systemd's boot stub, where firmware starts it.
+pub(super) fn with_machine<T>(
+    image: &Image<'_>,
+    flat: &Flat,
+    options: &Options,
+    (tools, spool): (&dyn Tools, &Path),
+    stub: impl FnOnce(Architecture) -> Result<Option<Vec<u8>>, Error>,
+    work: impl FnOnce(Machine<'_>) -> Result<T, Error>,
+) -> Result<(T, Vec<Lost>), Error> {
     let architecture = match image.config.architecture.as_str() {
         "amd64" => Architecture::Amd64,
         "arm64" => Architecture::Arm64,
@@ -85,7 +137,7 @@ fn raw_disk(
     };
     let disk = &options.disk;
     let (release, kernel) = kernel(flat)?;
-    let stub = stub(flat, architecture)?;
+    let stub = stub(architecture)?;
     init(flat)?;
     let os_release = match flat.bytes("etc/os-release")? {
         None => flat.bytes("usr/lib/os-release")?,
@@ -98,8 +150,12 @@ fn raw_disk(
 
     // The size that was asked for is that of the disk. A root that is written to has what the boot
     // partition and the tables leave of it, one that is not has what it needs.
-    let bytes = [&stub, &kernel, &initrd].map(|part| part.len() as u64);
-    let esp = disk.esp.unwrap_or_else(|| machine::esp(bytes.iter().sum()));
+    let boot = stub.map(|stub| {
+        let bytes = [&stub, &kernel, &initrd].map(|part| part.len() as u64);
+        let esp = disk.esp.unwrap_or_else(|| machine::esp(bytes.iter().sum()));
+        Boot { stub, esp: Some(esp) }
+    });
+    let esp = boot.as_ref().and_then(|boot| boot.esp).unwrap_or(0);
     let rest = |size: u64| size.saturating_sub(esp.next_multiple_of(ALIGN) + 2 * ALIGN);
     let of_root =
         Options { size: options.size.filter(|_| disk.writable).map(rest), ..options.clone() };
@@ -120,17 +176,15 @@ fn raw_disk(
         root_size,
         root_kind: kind,
         checked: !disk.writable,
-        stub,
         kernel,
         release,
         initrd,
         os_release: os_release.unwrap_or_default(),
         command_line: disk.command_line.clone(),
         size: options.size,
-        esp: Some(esp),
+        boot,
     };
-    machine::write(machine, out).map_err(|source| Error::Disk { source })?;
-    Ok(lost)
+    Ok((work(machine)?, lost))
 }
 
 fn temporary(spool: &Path) -> Result<File, Error> {

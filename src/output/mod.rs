@@ -10,6 +10,8 @@
 //! | `dir` | the same as a directory | chroot, systemd-nspawn |
 //! | `ext4` | the same as a file system | mount, virtual machines |
 //! | `squashfs`, `erofs` | the same, made by programs ([`Tools`]) | mount, virtual machines |
+//! | `disk`, `qcow2`, `vmdk`, `vhd`, `vhdx` | a disk with that and a kernel | firmware, hypervisors, clouds |
+//! | `kernel` | the same in parts, as a directory | direct kernel boot, boot over a network |
 //! | `manifest` | its names with digests, modes, owners, as mtree(5) | `bake drift`, bsdtar, mtree |
 //!
 //! The same image is always the same bytes. Every blob is verified on its way (digest and size;
@@ -27,6 +29,7 @@ mod error;
 mod ext4;
 mod filesystem;
 mod flat;
+mod kernel;
 mod manifest;
 mod oci;
 mod options;
@@ -112,12 +115,20 @@ fn filled(
     match format {
         Format::Dir => flat::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
         Format::Oci => oci::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
+        Format::Kernel => {
+            let tools = tools.ok_or_else(|| no_program("mkfs.erofs"))?;
+            kernel::dir(source, dest, options, tools).map(|(dir, done)| (Place::Dir(dir), done))
+        }
         _ => {
             let place = place::NewFile::new(dest, options.force)?;
             let exported = fill(source, format, options, tools, &place)?;
             Ok((Place::File(place), exported))
         }
     }
+}
+
+fn no_program(program: &str) -> Error {
+    Error::Tools { why: vec![format!("there is no {program}")] }
 }
 
 /// Writes an image into a file that is being made.
@@ -141,14 +152,11 @@ fn fill(
         let (_, digest, bytes) = out.finish();
         return Ok(Exported { bytes, digest: Some(digest), lost: vec![] });
     };
-    let none = || Error::Tools { why: vec![format!("there is no {program}")] };
-    let tools = tools.ok_or_else(none)?;
+    let tools = tools.ok_or_else(|| no_program(program))?;
     let image = source::Image::open(source)?;
     let flat = flat::Flat::read(&image, spool)?;
     let (digest, bytes, lost) = match format {
-        Format::Disk | Format::Qcow2 => {
-            disk::make(&image, &flat, format, options, tools, (out, spool))?
-        }
+        _ if format.is_disk() => disk::make(&image, &flat, format, options, tools, (out, spool))?,
         _ => filesystem::make(&image, &flat, format, options, tools, out)?,
     };
     Ok(Exported { bytes, digest: Some(digest), lost })

@@ -32,11 +32,19 @@ pub enum Format {
     Disk,
     /// The same, as QEMU's copy-on-write format.
     Qcow2,
+    /// The same, as VMware and clouds import it.
+    Vmdk,
+    /// The same, as Azure takes it.
+    Vhd,
+    /// The same, as Hyper-V takes it.
+    Vhdx,
+    /// A directory: kernel, initial RAM disk, command line, and a disk without them.
+    Kernel,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Oci,
         Self::OciArchive,
         Self::DockerArchive,
@@ -48,6 +56,10 @@ impl Format {
         Self::Ext4,
         Self::Disk,
         Self::Qcow2,
+        Self::Vmdk,
+        Self::Vhd,
+        Self::Vhdx,
+        Self::Kernel,
     ];
 
     /// How people write it.
@@ -64,12 +76,21 @@ impl Format {
             Self::Ext4 => "ext4",
             Self::Disk => "disk",
             Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Kernel => "kernel",
         }
     }
 
     /// Whether it is a directory, not a file.
     pub fn is_dir(self) -> bool {
-        matches!(self, Self::Oci | Self::Dir)
+        matches!(self, Self::Oci | Self::Dir | Self::Kernel)
+    }
+
+    /// Whether it is a disk that a machine boots from.
+    pub fn is_disk(self) -> bool {
+        matches!(self, Self::Disk | Self::Qcow2 | Self::Vmdk | Self::Vhd | Self::Vhdx)
     }
 
     /// Whether it holds all images of a version for several platforms; the others hold one.
@@ -81,7 +102,8 @@ impl Format {
     pub fn program(self) -> Option<&'static str> {
         match self {
             Self::Squashfs => Some("sqfstar"),
-            Self::Erofs | Self::Disk | Self::Qcow2 => Some("mkfs.erofs"),
+            Self::Erofs | Self::Kernel => Some("mkfs.erofs"),
+            _ if self.is_disk() => Some("mkfs.erofs"),
             _ => None,
         }
     }

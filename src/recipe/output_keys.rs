@@ -19,6 +19,10 @@ pub(crate) const FORMATS: &[&str] = &[
     "ext4",
     "disk",
     "qcow2",
+    "vmdk",
+    "vhd",
+    "vhdx",
+    "kernel",
 ];
 
 /// One output.
@@ -34,8 +38,10 @@ pub(crate) const OUTPUT: Section = Section {
                 in a tar; `docker-archive`, what `docker load` takes; `tar` and `dir`, the root \
                 file system as a tar and as a directory; `manifest`, its names with digests, modes \
                 and owners, as mtree(5); `squashfs`, `erofs`, `ext4`, the root file system as one \
-                of these, made by programs that bake brings along; `disk` and `qcow2`, a disk that \
-                a machine with UEFI firmware boots from.",
+                of these, made by programs that bake brings along; `disk`, a disk that a \
+                machine with UEFI firmware boots from, and the same as `qcow2`, `vmdk`, `vhd`, \
+                `vhdx`; `kernel`, a directory with the parts of such a machine, for hypervisors \
+                that start a kernel by themselves.",
         ),
         must(
             "path",
@@ -54,7 +60,7 @@ pub(crate) const OUTPUT: Section = Section {
         may(
             "size",
             Shape::Text(Check::Word),
-            "For `ext4`, `disk` and `qcow2`. How large the file system or disk is; default: what \
+            "For `ext4` and disks. How large the file system or disk is; default: what \
                 its files need, for `ext4` a twentieth more. Example: `2GiB`.",
         ),
         may(
@@ -84,7 +90,7 @@ pub(crate) const OUTPUT: Section = Section {
         may(
             "esp",
             Shape::Text(Check::Word),
-            "For disks. How large the boot partition is; default: what the kernel needs. Example: \
+            "For disks but `kernel`. How large the boot partition is; default: what the kernel needs. Example: \
                 `512MiB`.",
         ),
         may(

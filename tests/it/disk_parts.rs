@@ -7,9 +7,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bake::disk::machine::{self, Machine};
+use bake::disk::machine::{self, Boot, Machine};
 use bake::disk::table::{Architecture, Kind, Partition};
-use bake::disk::{Content, Error, Sparse, fat, table, uki, verity};
+use bake::disk::{Content, Error, Sparse, fat, hypervisor, table, uki, verity};
 use uuid::Uuid;
 
 use crate::lab::{Lab, run};
@@ -347,14 +347,13 @@ fn a_machine(root: &File, checked: bool) -> Machine<'_> {
         root_size: root.metadata().expect("our own file").len(),
         root_kind: "erofs",
         checked,
-        stub: stub(10),
         kernel: noise(2_000_000),
         release: "6.1.0-test".to_owned(),
         initrd: noise(1_000_000),
         os_release: b"ID=debian\n".to_vec(),
         command_line: "console=ttyS0".to_owned(),
         size: None,
-        esp: None,
+        boot: Some(Boot { stub: stub(10), esp: None }),
     }
 }
 
@@ -429,7 +428,7 @@ fn a_disk_of_a_given_size_has_it_or_is_refused() {
     root.set_len(8 << 20).expect("our own file");
     let make = |size: Option<u64>, esp: Option<u64>| {
         let mut machine = a_machine(&root, false);
-        (machine.size, machine.esp) = (size, esp);
+        (machine.size, machine.boot) = (size, Some(Boot { stub: stub(10), esp }));
         machine::write(machine, &tempfile::tempfile().expect("a file"))
     };
     let least = make(None, None).expect("as small as can be");
@@ -440,4 +439,96 @@ fn a_disk_of_a_given_size_has_it_or_is_refused() {
         let Err(Error::TooSmall { size, needed, .. }) = make(size, esp) else { panic!("it fits") };
         assert!(needed > size);
     }
+}
+
+#[test]
+fn tools_a_disk_for_a_kernel_that_is_started_otherwise_has_no_boot_partition() {
+    if !["sgdisk", "sfdisk"].into_iter().all(tier::tool) {
+        return;
+    }
+    let lab = Lab::new();
+    let root = tempfile::tempfile().expect("a file");
+    root.write_all_at(&noise(4096), 0).expect("our own file");
+    let path = lab.path("disk");
+    let disk = File::create_new(&path).expect("our own file");
+    let machine = Machine { boot: None, ..a_machine(&root, true) };
+    machine::write(machine, &disk).expect("a disk");
+    let shown = path.to_str().expect("UTF-8");
+    assert!(succeeds("sgdisk", &["-v", shown]).contains("No problems found"));
+    let printed = succeeds("sfdisk", &["--json", shown]);
+    let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    let found = printed["partitiontable"]["partitions"].as_array().expect("a list");
+    let names: Vec<&str> = found.iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["web_2.0.0", "web_2.0.0_verity"]);
+}
+
+#[test]
+fn tools_disks_of_hypervisors_are_the_same_bytes_and_hold_the_same() {
+    if !tier::tool("qemu-img") {
+        return;
+    }
+    let lab = Lab::new();
+    let raw = lab.path("raw");
+    let mut bytes = noise(3 << 20);
+    bytes.resize(40 << 20, 0);
+    bytes.extend(noise(1 << 20));
+    fs::write(&raw, &bytes).expect("our own file");
+    let raw = raw.to_str().expect("UTF-8");
+    let seed: [u8; 32] = std::array::from_fn(|n| n as u8);
+    let open = |path: &Path| File::options().read(true).write(true).open(path);
+    let made = |format: &str, options: &str, name: &str| {
+        let path = lab.path(name);
+        let shown = path.to_str().expect("UTF-8");
+        let args = ["convert", "-f", "raw", "-O", format, "-o", options, raw, shown];
+        succeeds("qemu-img", &args);
+        path
+    };
+    let settled = |format: &str, options: &str, settle: &dyn Fn(&File) -> Result<(), Error>| {
+        // The program names the file in the file.
+        fs::create_dir(lab.path(format)).expect("our own directory");
+        let twice = ["one", "two"].map(|dir| {
+            let dir = format!("{format}/{dir}");
+            fs::create_dir(lab.path(&dir)).expect("our own directory");
+            let path = made(format, options, &format!("{dir}/disk"));
+            settle(&open(&path).expect("our own file")).expect("as it is expected");
+            path
+        });
+        let [one, two] = &twice;
+        assert!(fs::read(one).expect("ours") == fs::read(two).expect("ours"), "{format}");
+        let shown = one.to_str().expect("UTF-8");
+        succeeds("qemu-img", &["compare", "-f", "raw", "-F", format, raw, shown]);
+        if format != "vmdk" {
+            succeeds("qemu-img", &["check", "-f", format, shown]);
+        }
+    };
+    settled("vmdk", "subformat=streamOptimized", &|disk| hypervisor::settle_vmdk(disk, &seed));
+    settled("vhdx", "subformat=dynamic", &|disk| hypervisor::settle_vhdx(disk, &seed));
+
+    let size = bytes.len() as u64;
+    let vhd = lab.path("vhd");
+    bytes.extend(hypervisor::vhd_footer(size, &seed, 1_700_000_000));
+    fs::write(&vhd, bytes).expect("our own file");
+    let vhd = vhd.to_str().expect("UTF-8");
+    succeeds("qemu-img", &["compare", "-f", "raw", "-F", "vpc", raw, vhd]);
+    let info = succeeds("qemu-img", &["info", "--output=json", "-f", "vpc", vhd]);
+    let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+    assert_eq!(info["virtual-size"], size, "{info}");
+}
+
+#[test]
+fn what_is_no_disk_of_a_hypervisor_is_refused() {
+    let seed = [0; 32];
+    let file = tempfile::tempfile().expect("a file");
+    for size in [0, 100, 70_000, 200_000, 1 << 20] {
+        file.set_len(size).expect("our own file");
+        for settle in [hypervisor::settle_vmdk, hypervisor::settle_vhdx] {
+            assert!(matches!(settle(&file, &seed), Err(Error::Format(_))), "{size}");
+        }
+    }
+    // Headers that are, and tables that lie.
+    for at in [64 << 10, 128 << 10] {
+        file.write_all_at(b"head", at).expect("our own file");
+    }
+    file.write_all_at(&[0xff; 64 << 10], 192 << 10).expect("our own file");
+    assert!(matches!(hypervisor::settle_vhdx(&file, &seed), Err(Error::Format(_))));
 }

@@ -379,4 +379,12 @@ pub(crate) enum ExportFormat {
     Disk,
     /// The same in QEMU's format
     Qcow2,
+    /// The same as VMware and clouds import it
+    Vmdk,
+    /// The same as Azure takes it: of a fixed size
+    Vhd,
+    /// The same as Hyper-V takes it
+    Vhdx,
+    /// A directory: kernel, initial RAM disk, command line, and a disk without them
+    Kernel,
 }

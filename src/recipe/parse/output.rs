@@ -14,19 +14,25 @@ use crate::recipe::keys;
 use crate::recipe::model::{DiskOutput, Output};
 use crate::schema::{Fields, Mistake, Source, either, quote};
 
-/// Formats that are disks.
+/// Formats that the boot of a test takes.
 pub(super) const DISKS: &[&str] = &["disk", "qcow2"];
+
+/// Formats that are machines: disks in all their formats, and what is started otherwise.
+const MACHINES: &[&str] = &["disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel"];
+
+/// Those that firmware boots from.
+const BOOTED: &[&str] = &["disk", "qcow2", "vmdk", "vhd", "vhdx"];
 
 /// Keys that only some formats have.
 const OPTIONS: [(&str, &[&str]); 8] = [
     ("owners", &["dir"]),
-    ("size", &["ext4", "disk", "qcow2"]),
+    ("size", &["ext4", "disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel"]),
     ("label", &["ext4", "erofs"]),
-    ("compression", &["squashfs", "erofs", "disk", "qcow2"]),
-    ("root", DISKS),
-    ("cmdline", DISKS),
-    ("esp", DISKS),
-    ("data", DISKS),
+    ("compression", &["squashfs", "erofs", "disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel"]),
+    ("root", MACHINES),
+    ("cmdline", MACHINES),
+    ("esp", BOOTED),
+    ("data", MACHINES),
 ];
 
 /// Most bytes of the serial number of a disk of virtio.
@@ -195,7 +201,9 @@ fn options_that_fit(reader: &mut Reader<'_>, format: &str, fields: &Fields) {
         reader.report(field.span.clone(), mistake.label(format!("at most {most} bytes")));
     }
     let fits = match format {
-        "erofs" | "disk" | "qcow2" => &["none", "lz4", "lz4hc", "zstd"][..],
+        _ if format == "erofs" || MACHINES.contains(&format) => {
+            &["none", "lz4", "lz4hc", "zstd"][..]
+        }
         _ => &["none", "zstd", "gzip", "xz", "lz4"],
     };
     if let (Some(how), Some(field)) = (fields.text("compression"), fields.get("compression"))
