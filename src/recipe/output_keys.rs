@@ -90,8 +90,8 @@ pub(crate) const OUTPUT: Section = Section {
         may(
             "esp",
             Shape::Text(Check::Word),
-            "For disks but `kernel`. How large the boot partition is; default: what the kernel needs. Example: \
-                `512MiB`.",
+            "For disks but `kernel`. How large the boot partition is; default: what the kernel \
+                needs. Example: `512MiB`.",
         ),
         may(
             "data",
