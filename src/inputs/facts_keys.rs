@@ -26,6 +26,12 @@ const CASES: &[(&str, &str, &str)] = &[
     ("image.context", "context = \".\"", "context = \"./\""),
     ("image.labels", "labels = { a = \"1\" }", "labels = { a = \"2\" }"),
     ("image.epoch", "epoch = 7", "epoch = 8"),
+    // Of the same platform: the keys name that one.
+    (
+        "image.platforms",
+        "platforms = [\"linux/amd64\"]",
+        "platforms = [\"linux/amd64\", \"linux/arm64\"]",
+    ),
     ("image.compression", "compression = \"gzip\"", "compression = \"zstd\""),
     ("defaults.shell", "shell = \"sh\"", "shell = \"bash\""),
     ("defaults.as", "as = \"1\"", "as = \"2\""),

@@ -365,7 +365,7 @@ mod tests {
         }
         for name in TOP {
             assert!(
-                matches!(*name, "vars" | "step" | "stage" | "test" | "output")
+                matches!(*name, "vars" | "matrix" | "step" | "stage" | "test" | "output")
                     || table(name).is_some()
             );
         }
