@@ -1,7 +1,7 @@
 //! What happened, as data: the rooms report through a [`Sink`]; only `ui` turns
 //! events into text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,8 +83,10 @@ pub enum Event {
         index: usize,
         /// What the step is called.
         label: String,
-        /// Line of the recipe, from 1.
+        /// Line of the recipe, or of `part`, from 1.
         line: u32,
+        /// The included file that the line is of.
+        part: Option<Arc<Path>>,
         /// It is in the cache: `StepDone` follows at once.
         cached: bool,
     },

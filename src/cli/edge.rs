@@ -148,11 +148,12 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
             hints: [hint.clone()].into_iter().chain(nothing()).collect(),
             ..report("image", FAILED, error)
         },
-        BuildError::Step { label, recipe, line, why, tail, log, .. } => {
+        BuildError::Step { label, recipe, line, part, why, tail, log, .. } => {
             let report = Report {
                 causes: why.reasons(),
                 recipe: Some(recipe.clone()),
                 line: Some(*line),
+                file: part.as_deref().map(Path::to_owned),
                 step: Some(label.clone()),
                 output: tail.clone(),
                 log: log.clone(),
@@ -215,10 +216,11 @@ fn failed(error: &BuildError, lock_hint: &Path, nothing: Option<&str>) -> Report
                 ..report("version-taken", FAILED, error)
             }
         }
-        BuildError::Unreproducible { label, recipe, line, paths, .. } => Report {
+        BuildError::Unreproducible { label, recipe, line, part, paths, .. } => Report {
             causes: paths.clone(),
             recipe: Some(recipe.clone()),
             line: Some(*line),
+            file: part.as_deref().map(Path::to_owned),
             step: Some(label.clone()),
             hints: std::iter::once(
                 "pin what the step takes from the world (time, network, random numbers), then \

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::recipe::ExplainArgs;
 use super::ctx::Ctx;
 use super::graph;
-use super::outcome::{add_outcome, place, words};
+use super::outcome::{add_outcome, line_of, place, words};
 use super::recipes::recipes;
 use super::request::{
     absolute, failed_one, inputs, network, no_cache, requests, source_date_epoch,
@@ -73,7 +73,8 @@ fn show(ctx: &Ctx<'_>, explained: &Explained, outputs: &[Output]) {
             why = "is another one if a step of it gives another layer than before".to_owned();
         }
         let place = place(step.stage.as_deref(), step.index);
-        vec![place, step.line.to_string(), clean(&step.label), outcome.to_owned(), clean(&why)]
+        let line = line_of(step.part.as_deref(), step.line);
+        vec![place, line, clean(&step.label), outcome.to_owned(), clean(&why)]
     };
     let rows: Vec<Vec<String>> = explained.steps.iter().map(row).collect();
     ctx.ui.raw(table::columns(&["STEP", "LINE", "WHAT", "", "WHY"], &rows, &[1]).as_bytes());
@@ -107,7 +108,9 @@ fn output_object((output, state): &Output) -> Value {
 }
 
 fn object(step: &Step) -> Value {
-    let mut object = json!({ "step": step.index, "label": step.label, "line": step.line });
+    let file = step.part.as_deref().map(absolute);
+    let mut object =
+        json!({ "step": step.index, "label": step.label, "line": step.line, "file": file });
     if let Some(stage) = &step.stage {
         object["stage"] = json!(stage);
     }

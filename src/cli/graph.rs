@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::outcome::{add_outcome, words};
+use super::outcome::{add_outcome, line_of, words};
 use super::request::absolute;
 use crate::plan::explained::{Explained, Outcome};
 use crate::plan::graph::{Input, Kind, Node, Source};
@@ -26,6 +26,7 @@ fn node_object(explained: &Explained, node: &Node) -> Value {
     let mut object = json!({
         "id": node.id, "kind": node.kind.name(), "recipe": absolute(&explained.recipe),
         "image": explained.image, "stage": node.stage, "label": node.label, "line": line,
+        "file": node.part.as_deref().map(absolute),
         "inputs": inputs,
     });
     match node.kind {
@@ -86,7 +87,10 @@ pub(super) fn text(all: &[Explained]) -> String {
 }
 
 fn row(explained: &Explained, node: &Node) -> Vec<String> {
-    let line = if node.line > 0 { node.line.to_string() } else { String::new() };
+    let line = match node.line {
+        0 => String::new(),
+        line => line_of(node.part.as_deref(), line),
+    };
     let inputs: Vec<String> = node.inputs.iter().map(|one| input(explained, one)).collect();
     let state = state(explained, node).to_owned();
     vec![node.place(), line, clean(&node.label), state, clean(&inputs.join(", "))]

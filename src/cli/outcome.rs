@@ -1,8 +1,11 @@
 //! What a build would do about a step, in words and as part of an object.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::plan::explained::Outcome;
+use crate::ui::text::clean;
 
 /// Returns what a step is called where it is one of many: `2`, `base`, `build/2`.
 pub(super) fn place(stage: Option<&str>, index: usize) -> String {
@@ -11,6 +14,11 @@ pub(super) fn place(stage: Option<&str>, index: usize) -> String {
         Some(stage) => format!("{stage}/{own}"),
         None => own,
     }
+}
+
+/// Returns where a step stands: its line, of the recipe or of the included file `part`.
+pub(super) fn line_of(part: Option<&Path>, line: u32) -> String {
+    part.map_or_else(|| line.to_string(), |part| clean(&format!("{}:{line}", part.display())))
 }
 
 /// Returns what a build would do about a step: in a word, and why.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::recipe::{FmtArgs, NewArgs, RecipeArgs};
 use super::ctx::Ctx;
 use super::edge;
-use super::outcome::place;
+use super::outcome::{line_of, place};
 use super::recipes::{recipes, to_format};
 use super::request::{absolute, failed, failed_one, inputs, requests, warn};
 use crate::engine::{self, Request};
@@ -108,13 +108,16 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
         let mut rows = vec![];
         let of_stages = stages.iter().map(|(name, plan)| (Some(*name), plan));
         for (stage, plan) in of_stages.chain([(None, &image)]) {
-            let row = |index, line: u32, label: &str, network| {
+            let row = |index, line: String, label: &str, network| {
                 let network = if network { "network" } else { "" };
-                vec![place(stage, index), line.to_string(), label.to_owned(), network.to_owned()]
+                vec![place(stage, index), line, label.to_owned(), network.to_owned()]
             };
-            rows.push(row(0, plan.base_line, &plan.base, false));
+            rows.push(row(0, plan.base_line.to_string(), &plan.base, false));
             let nodes = plan.nodes.iter().zip(1..);
-            rows.extend(nodes.map(|(node, at)| row(at, node.line, &node.label, node.network)));
+            rows.extend(nodes.map(|(node, at)| {
+                let line = line_of(node.part_file().as_deref(), node.line);
+                row(at, line, &node.label, node.network)
+            }));
         }
         rows.extend(recipe.outputs.iter().map(|output| {
             let what = format!("{} {}", output.format, output.path.display());
@@ -144,6 +147,7 @@ fn steps(plan: &Plan) -> Vec<Value> {
     nodes
         .map(|(node, at)| {
             json!({ "step": at, "label": node.label, "line": node.line,
+                "file": node.part_file().as_deref().map(absolute),
             "network": node.network, "ops": node.ops })
         })
         .collect()

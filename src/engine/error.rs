@@ -1,6 +1,7 @@
 //! Why a build ended without an image.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::archive;
 use crate::base;
@@ -69,8 +70,10 @@ pub enum Error {
         label: String,
         /// The recipe.
         recipe: PathBuf,
-        /// Line of the recipe.
+        /// Line of the recipe, or of `part`.
         line: u32,
+        /// The included file that the line is of.
+        part: Option<Arc<Path>>,
         /// How it failed.
         why: StepFailure,
         /// Last lines of its output.
@@ -164,8 +167,10 @@ pub enum Error {
         label: String,
         /// The recipe.
         recipe: PathBuf,
-        /// Line of the recipe.
+        /// Line of the recipe, or of `part`.
         line: u32,
+        /// The included file that the line is of.
+        part: Option<Arc<Path>>,
         /// What differs, a path of the image each.
         paths: Vec<String>,
     },
@@ -230,7 +235,8 @@ impl Error {
             }
             Trouble::Base(source) => Self::Base { base: label, recipe, line, source, tail, log },
             Trouble::Step(why) => {
-                Self::Step { place: root.place(index), label, recipe, line, why, tail, log }
+                let (place, part) = (root.place(index), root.part(index));
+                Self::Step { place, label, recipe, line, part, why, tail, log }
             }
         }
     }

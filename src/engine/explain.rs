@@ -185,7 +185,8 @@ impl Look<'_> {
                 chain = None;
             }
             let (label, stage) = (label.clone(), ready.stage.clone());
-            steps.push(Step { stage, index, label, line, outcome });
+            let part = ready.part(index);
+            steps.push(Step { stage, index, label, line, part, outcome });
         }
         if let (None, Some(layers)) = (stage, &mut chain) {
             // The files that say what the image is are its last layer.

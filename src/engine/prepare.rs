@@ -34,6 +34,7 @@ pub(super) fn prepare(
         request.checked.clone().map_or_else(|| inputs::look_over(&request.recipe, &with), Ok)?;
     let (mut recipe, text) = (looked.recipe, looked.text);
     with.workspace = looked.workspace;
+    with.parts = Some(looked.parts);
     let directory = request.recipe.parent().unwrap_or(Path::new(""));
     let context_dir = directory.join(&recipe.image.context);
     let store = inputs::below(job.store.dir(), &context_dir)
@@ -171,6 +172,7 @@ fn unreadable(request: &Request, plan: &Plan, error: inputs::StepError) -> Error
         label: node.label.clone(),
         recipe: request.recipe.clone(),
         line: node.line,
+        part: node.part_file(),
         why: StepFailure::prepared(first, why),
         tail: vec![],
         log: None,

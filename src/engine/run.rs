@@ -292,7 +292,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
     pub(super) fn begins(&self, index: usize, cached: bool) {
         if !matches!(self.build.root.node(index), Node::Identity) {
             let (label, line) = self.build.root.label(index);
-            (self.build.job.sink)(Event::StepStarted { index, label, line, cached });
+            let part = self.build.root.part(index);
+            (self.build.job.sink)(Event::StepStarted { index, label, line, part, cached });
         }
     }
 

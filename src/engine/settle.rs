@@ -108,6 +108,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             _ => vec!["it changed nothing before".to_owned()],
         };
         let (place, recipe) = (build.root.place(index), build.root.recipe_path.clone());
-        Error::Unreproducible { place, label, recipe, line, paths }
+        let part = build.root.part(index);
+        Error::Unreproducible { place, label, recipe, line, part, paths }
     }
 }

@@ -1,7 +1,7 @@
 //! A root of a recipe, its stage or its image: everything that is known of it before anything runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::start::Start;
@@ -79,6 +79,14 @@ impl Root {
             Node::Base => (self.plan.base.clone(), self.plan.base_line),
             Node::Step(step) => (step.label.clone(), step.line),
             Node::Identity => ("the identity".to_owned(), 0),
+        }
+    }
+
+    /// Returns the included file that the node's line is of; none: it is the recipe's.
+    pub(crate) fn part(&self, index: usize) -> Option<Arc<Path>> {
+        match self.node(index) {
+            Node::Step(step) => step.part_file(),
+            _ => None,
         }
     }
 

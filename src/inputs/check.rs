@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::facts::{MAX_TEXT, is_url};
+use super::parts::HeldParts;
 use super::workspace::workspace_of;
 use super::{read, wanted};
 use crate::context::{self, Context, Doubt};
 use crate::event::chain;
 use crate::image::Platform;
 use crate::recipe::{
-    self, Base, BaseKind, Diagnostic, Inputs, Oci, OciSource, Output, Recipe, Right, Value,
+    self, Base, BaseKind, Diagnostic, Inputs, Oci, OciSource, Output, Parts, Recipe, Right, Value,
     Variant, WORKSPACE, WorkspaceFile,
 };
 use crate::step::{Content, Op, Probe};
@@ -27,7 +28,8 @@ const FIRST_LINE: u64 = 4096;
 /// Reads the recipe at `path` and looks at everything of its context that its base and steps name.
 ///
 /// # Errors
-/// As [`read`](read::read); [`Error::Recipe`] also for what is wrong with the context's files.
+/// [`Error::File`] where the recipe cannot be read, [`Error::Recipe`] with every mistake of it, of
+/// the files that it includes and of those of the context that it names.
 pub fn check(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     look_over(path, inputs).map(|looked| looked.recipe)
 }
@@ -40,6 +42,8 @@ pub struct Looked {
     pub recipe: Recipe,
     /// Its text, as it was read: what is evaluated again is not read again.
     pub text: Arc<str>,
+    /// What it includes, as it was read.
+    pub parts: Arc<HeldParts>,
     /// Its context.
     pub context: Arc<Context>,
     /// The workspace that it was read with.
@@ -85,14 +89,16 @@ pub fn look_over_variants(path: &Path, inputs: &Inputs) -> Result<Vec<Found>, Er
         None => None,
     };
     let inputs = inputs.for_platform(&Platform::host());
-    let inputs = Inputs { file: path.to_owned(), workspace, ..inputs };
+    let parts = Arc::new(HeldParts::of(path));
+    let held: Option<Arc<dyn Parts>> = Some(parts.clone());
+    let inputs = Inputs { file: path.to_owned(), workspace, parts: held, ..inputs };
     let variants = recipe::variants(&text, &inputs).map_err(Error::Recipe)?;
     let (mut found, mut mistakes): (Vec<Found>, Vec<Diagnostic>) = (vec![], vec![]);
     for variant in variants {
         let inputs = Inputs { variant: variant.clone(), ..inputs.clone() };
         for platform in platforms(&text, &inputs) {
             let inputs = inputs.for_platform(&platform);
-            match look_over_text(path, Arc::clone(&text), &inputs) {
+            match look_over_text(path, Arc::clone(&text), &parts, &inputs) {
                 Ok(looked) => found.push(Found { variant: variant.clone(), platform, looked }),
                 Err(Error::Recipe(more)) => {
                     let new = more.into_iter().filter(|one| !mistakes.contains(one));
@@ -138,12 +144,20 @@ fn platforms(text: &str, inputs: &Inputs) -> Vec<Platform> {
     if found.is_empty() { host() } else { found }
 }
 
-/// As [`look_over`], of a recipe that was read, with the workspace that it is in.
-fn look_over_text(path: &Path, text: Arc<str>, inputs: &Inputs) -> Result<Looked, Error> {
+/// As [`look_over`], of a recipe that was read, with what it includes and the workspace that it is in.
+fn look_over_text(
+    path: &Path,
+    text: Arc<str>,
+    parts: &Arc<HeldParts>,
+    inputs: &Inputs,
+) -> Result<Looked, Error> {
     let read = recipe::read_what_is_right(&text, inputs);
     let open = |dir: &Path, outputs: &[Output]| {
         let dir = path.parent().unwrap_or(Path::new("")).join(dir);
         let mut own = own_files(path, &text, inputs, &dir);
+        let include =
+            |path: PathBuf| Some((below(&path, &dir)?, "the recipe includes it".to_owned()));
+        own.extend(parts.files().into_iter().filter_map(include));
         own.extend(outputs.iter().filter_map(|output| {
             let file = if output.given { Path::new("") } else { path.parent().unwrap_or(&dir) };
             let file = file.join(&output.path);
@@ -158,7 +172,7 @@ fn look_over_text(path: &Path, text: Arc<str>, inputs: &Inputs) -> Result<Looked
             // A context that cannot be read is a mistake of its own, for when these are mended.
             if let Some(Ok((_, context))) = right.context.as_deref().map(|dir| open(dir, &[])) {
                 mistakes.extend(missing(path, &text, &context, &right));
-                mistakes.sort_by_key(|one| (one.file != path, one.line));
+                in_order(&mut mistakes, path);
             }
             return Err(Error::Recipe(mistakes));
         }
@@ -174,7 +188,8 @@ fn look_over_text(path: &Path, text: Arc<str>, inputs: &Inputs) -> Result<Looked
         let read = workspace.as_ref().map(|file| recipe::read_workspace(file));
         let mirror = read.transpose().map_err(Error::Recipe)?.and_then(|one| one.mirror);
         let builds = recipe::all_variants(&text, inputs).iter().map(Variant::to_string).collect();
-        Ok(Looked { recipe, text, context: Arc::new(context), workspace, mirror, builds })
+        let (parts, context) = (Arc::clone(parts), Arc::new(context));
+        Ok(Looked { recipe, text, parts, context, workspace, mirror, builds })
     } else {
         Err(Error::Recipe(found))
     }
@@ -213,6 +228,8 @@ fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Ve
         }
     }
     for step in &named.steps {
+        let part = step.part.as_ref().map(|part| &named.parts[part.number]);
+        let (path, text) = part.map_or((path, text), |part| (&*part.file, &part.text));
         for op in &step.ops {
             let mounted = wanted::of(op).into_iter().filter(|one| one.stage.is_none());
             let missing = mounted.filter_map(|one| context.look_over(&one.op).err());
@@ -223,7 +240,10 @@ fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Ve
             }
             match op {
                 Op::Write { content: Content::Template(file), .. } => {
-                    let vars = named.vars.as_ref();
+                    let vars = match part {
+                        Some(part) => Some(&part.vars).filter(|_| part.vars_known),
+                        None => named.vars.as_ref(),
+                    };
                     found.extend(vars.and_then(|vars| template(context, file, vars)));
                 }
                 Op::Script { file, .. } => {
@@ -242,8 +262,21 @@ fn missing(path: &Path, text: &Arc<str>, context: &Context, named: &Right) -> Ve
             }
         }
     }
-    found.sort_by_key(|one| one.line);
+    in_order(&mut found, path);
     found
+}
+
+/// Sorts mistakes: those of the recipe `path` first, then those of each other file, by line; a file
+/// that is included twice has each of its own once.
+fn in_order(mistakes: &mut Vec<Diagnostic>, path: &Path) {
+    let mut files = vec![path.to_owned()];
+    for one in mistakes.iter() {
+        if !files.contains(&one.file) {
+            files.push(one.file.clone());
+        }
+    }
+    mistakes.sort_by_key(|one| (files.iter().position(|file| *file == one.file), one.line));
+    mistakes.dedup();
 }
 
 /// Returns why the recipe `path` cannot stand on the recipe `base`, which its directory has not.

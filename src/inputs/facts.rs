@@ -290,7 +290,7 @@ pub fn gather(from: &Sources<'_>) -> Result<Facts, StepError> {
             requests: vec![],
         };
         for op in &node.ops {
-            let held = hold(context, &recipe.vars, op).map_err(fail)?;
+            let held = hold(context, recipe.vars_of(node), op).map_err(fail)?;
             let digests: Vec<Digest> = held.iter().map(|one| *one.digest()).collect();
             let named = |one: &Held| (one.name().display().to_string(), *one.digest());
             step.files.extend(held.iter().map(named));

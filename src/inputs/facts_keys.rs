@@ -41,6 +41,13 @@ const CASES: &[(&str, &str, &str)] = &[
     ("defaults.timeout", "timeout = \"1s\"", "timeout = \"2s\""),
     ("defaults.mount", "mount.\"/m\" = \"s\"", "mount.\"/m\" = \"t\""),
     ("defaults.retries", "retries = 1", "retries = 2"),
+    ("step-include.include", "include = \"p.toml\"", "include = \"q.toml\""),
+    ("step-include.vars", "include = \"p.toml\"\nvars.a = 1", "include = \"p.toml\"\nvars.a = 2"),
+    (
+        "step-include.when",
+        "include = \"p.toml\"\nwhen = \"name == 'k'\"",
+        "include = \"p.toml\"\nwhen = \"version == '1'\"",
+    ),
     ("config.entrypoint", "entrypoint = [\"a\"]", "entrypoint = [\"b\"]"),
     ("config.cmd", "cmd = [\"a\"]", "cmd = [\"b\"]"),
     ("config.env", "env = { A = \"1\" }", "env = { A = \"2\" }"),
@@ -105,7 +112,7 @@ fn effect(key: &str) -> Effect {
 fn keys(dir: &Path, text: &str) -> (Vec<Digest>, Digest) {
     let path = dir.join("k.toml");
     fs::write(&path, text).expect("our own file");
-    let recipe = super::read::read(&path, &recipe::Inputs::default())
+    let recipe = super::check(&path, &recipe::Inputs::default())
         .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
     let plan = plan::draw(&recipe);
     let context = Context::open(dir, &[], &[]).expect("our own directory");
@@ -161,7 +168,19 @@ fn recipe_with(key: &str, part: &str) -> String {
 #[test]
 fn every_key_of_a_recipe_does_what_it_must_to_the_keys_of_a_build() {
     let dir = tempfile::tempdir().expect("a directory");
-    for (name, text) in [("s", "one"), ("t", "two"), ("d/x", "x"), ("d/y", "y")] {
+    let part = |path: &str| {
+        format!("[vars]\na = 0\n[[step]]\nfile = \"{path}\"\ncontent = \"{{{{ a }}}}\"\n")
+    };
+    let (p, q) = (part("/p"), part("/q"));
+    let files = [
+        ("s", "one"),
+        ("t", "two"),
+        ("d/x", "x"),
+        ("d/y", "y"),
+        ("p.toml", p.as_str()),
+        ("q.toml", q.as_str()),
+    ];
+    for (name, text) in files {
         let path = dir.path().join(name);
         fs::create_dir_all(path.parent().expect("below the directory")).expect("our own directory");
         fs::write(path, text).expect("our own file");

@@ -1,5 +1,6 @@
-//! What a recipe takes from outside: the recipe itself, its workspace, its variables, and what its
-//! steps read of the context. Each is read or opened once; what the key names is what a build uses.
+//! What a recipe takes from outside: the recipe itself, the files that it includes, its workspace,
+//! its variables, and what its steps read of the context. Each is read or opened once; what the
+//! key names is what a build uses.
 //!
 //! ```text
 //! recipe.toml ─► read ─► check (does the context have all of it?) ─► Looked
@@ -12,6 +13,7 @@ mod error;
 mod facts;
 #[cfg(test)]
 mod facts_keys;
+mod parts;
 mod read;
 mod wanted;
 mod workspace;
@@ -19,6 +21,7 @@ mod workspace;
 pub use check::{Found, Looked, below, check, look_over, look_over_variants};
 pub use error::{Error, StepError};
 pub use facts::{BaseInputs, COPY, Facts, Sources, gather, is_url};
-pub use read::{bytes, parse, read, text};
+pub use parts::HeldParts;
+pub use read::{bytes, parse, text};
 pub use wanted::{Wanted, of};
 pub use workspace::{RECIPE, members, workspace_of};

@@ -8,21 +8,13 @@ use crate::files::open_regular;
 use crate::recipe::{self, Diagnostic, Inputs, Recipe};
 
 /// Largest recipe read: a recipe is written by hand.
-const MOST: u64 = 16 << 20;
+pub(super) const MOST: u64 = 16 << 20;
 
-/// Reads and checks the recipe at `path`. The file name in `inputs` is set to `path`.
+/// Checks a recipe of this text. The file name in `inputs` is set to `path`; what it includes comes
+/// from where `inputs` says.
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be read, [`Error::Recipe`] with every mistake where it is not
-/// right.
-pub fn read(path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
-    parse(&text(path)?, path, inputs)
-}
-
-/// As [`read`], from the text of the file.
-///
-/// # Errors
-/// [`Error::Recipe`].
+/// [`Error::Recipe`] with every mistake where it is not right.
 pub fn parse(text: &str, path: &Path, inputs: &Inputs) -> Result<Recipe, Error> {
     let inputs = Inputs { file: path.to_owned(), ..inputs.clone() };
     recipe::read(text, &inputs).map_err(Error::Recipe)
@@ -60,12 +52,17 @@ pub fn text(path: &Path) -> Result<String, Error> {
 /// As [`text`], of what messages call `path`.
 pub(super) fn text_of(file: &Path, path: &Path) -> Result<String, Error> {
     let fail = |source| Error::File { path: path.to_owned(), source };
-    String::from_utf8(bytes(file).map_err(fail)?).map_err(|error| {
+    utf8(path, bytes(file).map_err(fail)?).map_err(|mistake| Error::Recipe(vec![mistake]))
+}
+
+/// Returns the text of the file `path`; where it is none, the mistake at the first wrong byte.
+pub(super) fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+    String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let source: String = String::from_utf8_lossy(good).into_owned();
         let line = source.matches('\n').count() + 1;
         let column = source.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Error::Recipe(vec![Diagnostic {
+        Diagnostic {
             file: path.to_owned(),
             span: source.len()..source.len(),
             line: u32::try_from(line).unwrap_or(u32::MAX),
@@ -75,6 +72,6 @@ pub(super) fn text_of(file: &Path, path: &Path) -> Result<String, Error> {
             help: Some("TOML files are UTF-8".to_owned()),
             warning: false,
             source: source.into(),
-        }])
+        }
     })
 }

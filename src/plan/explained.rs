@@ -1,6 +1,7 @@
 //! What a build would do, and why. Pure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::graph::Node;
 use super::why::Why;
@@ -32,8 +33,10 @@ pub struct Step {
     pub index: usize,
     /// What it is called.
     pub label: String,
-    /// Line of the recipe, from 1.
+    /// Line of the recipe, or of `part`, from 1.
     pub line: u32,
+    /// The included file that the line is of.
+    pub part: Option<Arc<Path>>,
     /// Cached, or run and why.
     pub outcome: Outcome,
 }

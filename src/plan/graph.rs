@@ -7,6 +7,7 @@
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Plan;
 use crate::recipe::{BaseKind, Recipe};
@@ -25,8 +26,10 @@ pub struct Node {
     pub index: usize,
     /// What people call it.
     pub label: String,
-    /// Line of the recipe, from 1; 0: none.
+    /// Line of the recipe, or of `part`, from 1; 0: none.
     pub line: u32,
+    /// The included file that the line is of.
+    pub part: Option<Arc<Path>>,
     /// What it is made from, in order.
     pub inputs: Vec<Input>,
 }
@@ -149,6 +152,7 @@ impl Drawing<'_> {
             let mut inputs = vec![self.last()];
             inputs.extend(self.inputs(node));
             self.add(Kind::Step, stage, at + 1, &node.label, node.line, inputs);
+            self.nodes.last_mut().expect("added").part = node.part_file();
         }
         let (kind, label) = match stage {
             Some(stage) => (Kind::Stage, stage.to_owned()),
@@ -168,7 +172,8 @@ impl Drawing<'_> {
         inputs: Vec<Input>,
     ) {
         let (stage, label) = (stage.map(str::to_owned), label.to_owned());
-        let mut node = Node { id: self.image.clone(), kind, stage, index, label, line, inputs };
+        let (id, part) = (self.image.clone(), None);
+        let mut node = Node { id, kind, stage, index, label, line, part, inputs };
         if kind != Kind::Image {
             node.id = format!("{} {}", self.image, node.place());
         }

@@ -2,7 +2,7 @@
 
 pub(crate) use super::output_keys::{FORMATS, OUTPUT, OUTPUT_DOC, PUSH};
 use crate::schema::{Check, Effect, Section, Shape, may, must};
-use crate::step::{AS, ENV, KINDS, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WORKDIR};
+use crate::step::{AS, ENV, KINDS, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WHEN, WORKDIR};
 
 /// Top-level keys in order, `step` and `test` among them.
 pub(crate) const TOP: &[&str] = &[
@@ -232,8 +232,36 @@ pub(crate) const DEFAULTS: Section = Section {
     effect: Effect::Step,
 };
 
+/// What a step says for which those of another file stand.
+pub(crate) const INCLUDE: Section = Section {
+    title: "an `include` step",
+    name: "include",
+    doc: "The steps of another file stand here. It holds `[vars]` and `[[step]]`s and nothing \
+        else, sees no variables but its own, and its paths are relative to itself. `[defaults]` \
+        and stages are those of the recipe.",
+    keys: &[
+        WHEN,
+        must(
+            "include",
+            Shape::Text(Check::Context),
+            "The file, below the context. Example: `parts/host.toml`.",
+        ),
+        may(
+            "vars",
+            Shape::Vars,
+            "Values of variables that it declares: strings, integers, booleans. Example: \
+                `{ hostname = \"{{ name }}\", port = 80 }`.",
+        ),
+    ],
+    later: &[],
+    effect: Effect::Step,
+};
+
+/// What an included file may hold, in order.
+pub(crate) const PART: &[&str] = &["vars", "step"];
+
 /// Kinds of the reference that this version does not have.
-pub(crate) const KINDS_LATER: &[&str] = &["include", "ansible", "puppet", "chef"];
+pub(crate) const KINDS_LATER: &[&str] = &["ansible", "puppet", "chef"];
 
 pub(crate) const HEALTHCHECK: Section = Section {
     title: "`healthcheck`",
@@ -310,9 +338,9 @@ pub(crate) const DRIFT: Section = Section {
     effect: Effect::Image,
 };
 
-/// Returns the kinds of step.
+/// Returns the kinds of step, and what stands for steps.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Section> + Clone {
-    KINDS.iter().map(|kind| &kind.section)
+    KINDS.iter().map(|kind| &kind.section).chain([&INCLUDE])
 }
 
 /// Returns the kinds of test, by what is checked.

@@ -6,6 +6,7 @@ mod keys;
 mod model;
 mod output_keys;
 mod parse;
+mod parts;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -21,8 +22,9 @@ use std::path::{Path, PathBuf};
 pub use crate::schema::{Command, Diagnostic};
 pub use model::{
     Base, BaseKind, Broken, Compression, Config, Debian, DebianVariant, DiskOutput, Drift,
-    Healthcheck, Image, Inputs, Modes, Oci, OciSource, Output, Recipe, Right, Stage,
+    Healthcheck, Image, Inputs, Modes, Oci, OciSource, Output, Part, Recipe, Right, Stage,
 };
+pub use parts::{Parts, Unread, shown};
 pub use value::Value;
 pub use variant::Variant;
 pub use workspace::{Pattern, Registry, WORKSPACE, Workspace, WorkspaceFile, Workspaces};

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::parts::Parts;
 use super::value::Value;
 use super::variant::Variant;
 use super::workspace::{WorkspaceFile, Workspaces};
@@ -46,6 +47,8 @@ pub struct Inputs {
     pub variants: Vec<(String, String)>,
     /// The variant that is read; where the recipe has several, the empty one stands for the first.
     pub variant: Variant,
+    /// Where the texts of included files come from; none: no file can be included.
+    pub parts: Option<Arc<dyn Parts>>,
 }
 
 impl Inputs {
@@ -55,6 +58,19 @@ impl Inputs {
         let (arch, platform) = (platform.architecture.clone(), Some(platform.clone()));
         Self { arch, platform, ..self.clone() }
     }
+}
+
+/// An included file, once for each time that it is included.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Its path as people would write it beside the recipe's, for messages.
+    pub file: Arc<Path>,
+    /// What it says.
+    pub text: Arc<str>,
+    /// The variables that its steps see, as [`Recipe::vars`].
+    pub vars: BTreeMap<String, Value>,
+    /// All variables have their values; of a recipe without mistakes they always have.
+    pub vars_known: bool,
 }
 
 /// A checked recipe with every `{{ }}` replaced and every `when` decided (false steps are gone).
@@ -68,6 +84,8 @@ pub struct Recipe {
     pub base: Base,
     /// `[[step]]`s in order, defaults applied.
     pub steps: Vec<Lowered>,
+    /// The files that steps, those of stages too, are included from.
+    pub parts: Vec<Part>,
     /// The stages that the image needs, each after those it needs itself; the others are left
     /// out.
     pub stages: Vec<Stage>,
@@ -111,6 +129,8 @@ pub struct Right {
     pub platforms: Vec<Platform>,
     /// The variables, where all have their values.
     pub vars: Option<BTreeMap<String, Value>>,
+    /// The files that steps are included from.
+    pub parts: Vec<Part>,
     /// Bases of the image and of stages.
     pub bases: Vec<Base>,
     /// Steps of the image and of stages.
@@ -120,6 +140,13 @@ pub struct Right {
 }
 
 impl Recipe {
+    /// Returns the variables that templates of a step see: the recipe's, or those of the included
+    /// file that it stands in.
+    #[must_use]
+    pub fn vars_of(&self, step: &Lowered) -> &BTreeMap<String, Value> {
+        step.part.as_ref().map_or(&self.vars, |part| &self.parts[part.number].vars)
+    }
+
     /// Returns what names files.
     #[must_use]
     pub fn right(&self) -> Right {
@@ -128,6 +155,7 @@ impl Recipe {
             context: Some(self.image.context.clone()),
             platforms: self.image.platforms.clone(),
             vars: Some(self.vars.clone()),
+            parts: self.parts.clone(),
             bases: stages().map(|stage| &stage.base).chain([&self.base]).cloned().collect(),
             steps: stages().flat_map(|stage| &stage.steps).chain(&self.steps).cloned().collect(),
             tests: self.tests.clone(),

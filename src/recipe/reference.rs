@@ -34,6 +34,7 @@ fn value(shape: Shape) -> String {
         }
         Shape::Shell => "`sh`, `bash` or list".to_owned(),
         Shape::Map(_) => "table of strings".to_owned(),
+        Shape::Vars => "table of values".to_owned(),
         Shape::Ports => "list of ports".to_owned(),
         Shape::Sha256 => "string or table".to_owned(),
         Shape::Table(section) => format!("[table](#{})", anchor(section)),

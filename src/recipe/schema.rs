@@ -197,6 +197,11 @@ fn shape(shape: Shape) -> Value {
             }
             map
         }
+        Shape::Vars => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+            "additionalProperties": { "type": ["string", "integer", "boolean"] },
+        }),
         Shape::Stage => text(Check::Filled),
         Shape::From => json!({ "anyOf": [text(Check::Filled), { "$ref": "#/$defs/from" }] }),
         Shape::Targets(targets) => {

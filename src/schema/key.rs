@@ -30,6 +30,9 @@ pub(crate) enum Shape {
     Shell,
     /// Names to strings or integers.
     Map(Check),
+    /// Names of variables to their values. Which those are and of which type, only who includes
+    /// knows: the reader leaves it to that.
+    Vars,
     /// A list of integers or `"53/udp"`.
     Ports,
     /// One sha256, or a table of them by architecture.

@@ -19,9 +19,9 @@ pub(super) static KIND: Kind = Kind {
             must(
                 "copy",
                 Shape::Targets(&Targets {
-                    one: Shape::OneOrMany(Check::Line),
+                    one: Shape::OneOrMany(Check::Source),
                     at: Check::Inside,
-                    what: Check::Line,
+                    what: Check::Source,
                     many: true,
                 }),
                 "A path, a glob, or a list, below the context; with `from`, absolute ones in \
@@ -50,7 +50,7 @@ pub(super) static KIND: Kind = Kind {
             ),
             may(
                 "exclude",
-                Shape::List(Check::Filled),
+                Shape::List(Check::Exclude),
                 "What is left out, in gitignore notation. Example: `[\"*.map\"]`.",
             ),
         ],

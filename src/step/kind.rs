@@ -1,6 +1,8 @@
 //! What a kind of step is, and a step that is ready to be planned.
 
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::label::short;
@@ -53,6 +55,7 @@ impl Kind {
             label: name.map_or_else(|| about.clone(), |name| short(&name)),
             about,
             line,
+            part: None,
             ops,
             network: run.network,
             timeout: run.timeout,
@@ -89,8 +92,10 @@ pub struct Lowered {
     /// Its kind and what it is about, whatever its name: what the image's history says of it.
     /// Everything in it is in `ops` too, so that it is in the key.
     pub about: String,
-    /// Line of the recipe, from 1.
+    /// Line of the recipe, or of the included file that it stands in, from 1.
     pub line: u32,
+    /// The included file that it stands in; none: the recipe.
+    pub part: Option<InPart>,
     /// What it does.
     pub ops: Vec<Op>,
     /// Network allowed.
@@ -101,6 +106,24 @@ pub struct Lowered {
     pub retries: u32,
     /// The program that is its shell, where it runs programs.
     pub shell: Option<String>,
+}
+
+impl Lowered {
+    /// Returns the path of the included file that its line is of; none: it is the recipe's.
+    #[must_use]
+    pub fn part_file(&self) -> Option<Arc<Path>> {
+        self.part.as_ref().map(|part| Arc::clone(&part.file))
+    }
+}
+
+/// The included file that a step stands in. No key knows of it: what a step does is the same
+/// wherever it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InPart {
+    /// Its path as people would write it beside the recipe's.
+    pub file: Arc<Path>,
+    /// Which of the recipe's parts it is, from 0: a file that is included twice is two.
+    pub number: usize,
 }
 
 /// What is found wrong with keys cross_check, and what must be known for that.

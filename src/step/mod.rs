@@ -29,8 +29,8 @@ mod template;
 mod test;
 mod user;
 
-pub use kind::Lowered;
-pub(crate) use kind::{Findings, Kind};
+pub(crate) use kind::{Findings, Kind, WHEN};
+pub use kind::{InPart, Lowered};
 pub use op::{Content, Mount, Op, ServiceState, called};
 pub(crate) use program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR};
 pub(crate) use test::TESTS;

@@ -38,8 +38,9 @@ fn single(event: &Event) -> Option<Value> {
         Event::Started { image, steps, logs } => {
             ("started", json!({ "image": image, "steps": steps, "logs": logs }))
         }
-        Event::StepStarted { index, label, line, .. } => {
-            ("step", json!({ "step": index, "label": label, "line": line }))
+        Event::StepStarted { index, label, line, part, .. } => {
+            let part = part.as_deref().map(absolute);
+            ("step", json!({ "step": index, "label": label, "line": line, "file": part }))
         }
         Event::StepMissed { index, kind, why, rows, since } => (
             "step-missed",
@@ -103,6 +104,7 @@ pub(super) fn failure(report: &Report) -> Value {
     json!({
         "kind": report.kind, "message": report.message, "causes": report.causes,
         "recipe": report.recipe.as_deref().map(absolute), "line": report.line,
+        "file": report.file.as_deref().map(absolute),
         "step": report.step, "log": report.log, "output": report.output, "hints": report.hints,
         "exit": report.exit,
     })

@@ -258,7 +258,13 @@ mod tests {
     use super::*;
 
     fn started(index: usize) -> Event {
-        Event::StepStarted { index, label: format!("run {index}"), line: 1, cached: false }
+        Event::StepStarted {
+            index,
+            label: format!("run {index}"),
+            line: 1,
+            part: None,
+            cached: false,
+        }
     }
 
     fn done(index: usize) -> Event {

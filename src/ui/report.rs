@@ -16,8 +16,10 @@ pub struct Report {
     pub causes: Vec<String>,
     /// The recipe, where one is at fault.
     pub recipe: Option<PathBuf>,
-    /// Line of the recipe, from 1.
+    /// Line of the recipe, or of `file`, from 1.
     pub line: Option<u32>,
+    /// The included file that the line is of; none: the recipe.
+    pub file: Option<PathBuf>,
     /// What the step is called.
     pub step: Option<String>,
     /// Last lines of its output.
@@ -39,7 +41,7 @@ impl Report {
             paint(&clean(&self.message), Style::Bold, color)
         );
         let arrow = paint("  -->", Style::Blue, color);
-        match (&self.recipe, self.line) {
+        match (self.file.as_ref().or(self.recipe.as_ref()), self.line) {
             (Some(file), Some(line)) => {
                 out += &format!("{arrow} {}:{line}\n", clean(&file.to_string_lossy()))
             }
@@ -80,6 +82,7 @@ mod tests {
             causes: vec!["exit status 2".to_owned()],
             recipe: Some("web.toml".into()),
             line: Some(12),
+            file: None,
             step: Some("run make".to_owned()),
             output: vec!["make: \u{1b}[31m*** no rule".to_owned()],
             log: Some("/s/logs/x/03.log".into()),

@@ -211,6 +211,21 @@ fn the_file_of_the_workspace() {
 }
 
 #[test]
+fn an_included_file() {
+    let Some(edited) = edited() else { return };
+    // The epoch is known when all has been read once: the recipe is evaluated again.
+    let step = "include = \"parts/x.toml\"\nvars.word = \"{{ epoch }}\"";
+    let part = |word: &str| {
+        format!("[vars]\nword = {{}}\n[[step]]\nrun = \"echo {{{{ word }}}} {word} > /x\"\n")
+    };
+    let mut before = world(&edited, ROOT, step);
+    before.file("parts/x.toml", part("one"));
+    let mut after = before.clone();
+    after.file("parts/x.toml", part("two"));
+    holds(&edited, None, &before, &after);
+}
+
+#[test]
 fn an_ignore_file() {
     let Some(edited) = edited() else { return };
     let mut before = world(&edited, ROOT, "copy = \"site/\"\nto = \"/srv/\"");

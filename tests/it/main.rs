@@ -19,6 +19,7 @@ mod boot_gate;
 mod build_direct;
 mod build_gate;
 mod build_graph;
+mod build_include;
 mod build_matrix;
 mod build_output;
 mod build_pack;

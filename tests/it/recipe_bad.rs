@@ -1,8 +1,10 @@
 //! Recipes with mistakes: what a person sees, word for word. `UPDATE_GOLDEN=1` writes the
 //! expectations anew.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bake::recipe::{self, Diagnostic, Inputs, WorkspaceFile};
 use bake::ui::diagnostic::render;
@@ -12,7 +14,18 @@ fn directory() -> PathBuf {
 }
 
 fn inputs(name: &str) -> Inputs {
-    Inputs { file: PathBuf::from(name), arch: "amd64".into(), ..Inputs::default() }
+    let texts = ["host", "recipe", "syntax", "cycle", "deep/nested", "deep/back"].map(|part| {
+        let path = PathBuf::from(format!("parts/{part}.toml"));
+        let text = fs::read_to_string(directory().join(&path)).unwrap();
+        (path, text)
+    });
+    let parts: BTreeMap<PathBuf, String> = texts.into();
+    Inputs {
+        file: PathBuf::from(name),
+        arch: "amd64".into(),
+        parts: Some(Arc::new(parts)),
+        ..Inputs::default()
+    }
 }
 
 /// Compares with the file of that name, or writes it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bake::recipe::{self, BaseKind, Compression, DebianVariant, Inputs, Recipe, Value};
@@ -221,13 +222,94 @@ fn mistakes_of_steps_that_are_off_count_but_a_missing_architecture_does_not() {
     );
 }
 
+/// A recipe that includes `parts/a.toml` of this text and `parts/b.toml` of that one.
+fn including(a: &str, b: &str) -> Result<Recipe, Vec<recipe::Diagnostic>> {
+    let texts = [("parts/a.toml", a), ("parts/b.toml", b)];
+    let parts: BTreeMap<PathBuf, String> =
+        texts.into_iter().map(|(path, text)| (path.into(), text.to_owned())).collect();
+    let text =
+        with("[vars]\nsite = 'blue'\n[[step]]\ninclude = 'parts/a.toml'\nvars.site = 'red'\n");
+    recipe::read(&text, &Inputs { parts: Some(Arc::new(parts)), ..inputs_without_vars() })
+}
+
+#[test]
+fn included_files_have_variables_of_their_own() {
+    let a = "[vars]\nsite = { values = ['red', 'blue'] }\nport = 80\ndebug = false\n\
+        [[step]]\nfile = '/a'\ncontent = '{{ site }} {{ port }} {{ name }}'\n\
+        [[step]]\ninclude = './b.toml'\nvars.port = '{{ port + 1 }}'\nvars.debug = '{{ not debug }}'\n\
+        [[step]]\nfile = '/a2'\ncontent = 'x'\n";
+    let b = "[vars]\nport = 0\ndebug = { default = false }\nsite = 'green'\n\
+        [[step]]\nfile = '/b'\ncontent = '{{ site }} {{ port }} {{ debug }}'\n";
+    let recipe = including(a, b).expect("a recipe");
+    let texts: Vec<&str> = recipe.steps.iter().map(written).collect();
+    assert_eq!(texts, ["red 80 x", "green 81 true", "x"]);
+    let places: Vec<(&str, u32)> = recipe
+        .steps
+        .iter()
+        .map(|step| (step.part.as_ref().unwrap().file.to_str().unwrap(), step.line))
+        .collect();
+    assert_eq!(places, [("parts/a.toml", 6), ("parts/b.toml", 6), ("parts/a.toml", 13)]);
+    assert_eq!(recipe.vars["site"], Value::Text("blue".into()));
+    assert_eq!(recipe.vars_of(&recipe.steps[1])["port"], Value::Integer(81));
+    assert_eq!(recipe.vars_of(&recipe.steps[2])["site"], Value::Text("red".into()));
+    assert!(!recipe.uses_epoch);
+    let epoch = "[vars]\nsite = {}\n[[step]]\nfile = '/a'\ncontent = '{{ epoch }}'\n";
+    assert!(including(epoch, "").expect("a recipe").uses_epoch);
+}
+
+/// A few lines cannot mean millions of steps, and what names itself ends.
+#[test]
+fn included_files_are_bounded() {
+    let site = "[vars]\nsite = ''\n";
+    let first = |a: &str, b: &str| {
+        let mistakes = including(&format!("{site}{a}"), b).expect_err("a mistake");
+        mistakes[0].message.clone()
+    };
+    let itself = "[[step]]\ninclude = '../parts/a.toml'\n";
+    assert_eq!(first(itself, ""), "files include each other: parts/a.toml -> parts/a.toml");
+    let many = "[[step]]\ninclude = 'b.toml'\n".repeat(1000);
+    assert_eq!(first(&many, "[[step]]\nmkdir = '/x'\n"), "more than 1000 included files");
+    let large = format!("# {}\n", "x".repeat(9 << 20));
+    let twice = "[[step]]\ninclude = 'b.toml'\n".repeat(2);
+    assert_eq!(first(&twice, &large), "the included files are more than 16 MiB together");
+    // Each includes the next: the way is 16 files long at most.
+    let chain = |files: usize| {
+        let text = |n: usize| match n == files {
+            true => "[[step]]\nmkdir = '/x'\n".to_owned(),
+            false => format!("[[step]]\ninclude = '{}.toml'\n", n + 1),
+        };
+        let parts: BTreeMap<PathBuf, String> =
+            (1..=files).map(|n| (format!("{n}.toml").into(), text(n))).collect();
+        let inputs = Inputs { parts: Some(Arc::new(parts)), ..inputs_without_vars() };
+        recipe::read(&with("[[step]]\ninclude = '1.toml'\n"), &inputs)
+    };
+    assert_eq!(chain(16).expect("a recipe").steps.len(), 1);
+    let mistakes = chain(17).expect_err("too deep");
+    assert_eq!(mistakes[0].message, "more than 16 files include each other");
+    assert_eq!((mistakes[0].file.to_str(), mistakes[0].line), (Some("16.toml"), 2));
+    // The expressions of all count together.
+    let long = "[[step]]\nfile = '/a'\ncontent = '{{ 1 }}'\n".repeat(6000);
+    let mistakes = including(&format!("{site}{long}{twice}"), &long).expect_err("too many");
+    assert!(mistakes[0].message.starts_with("more than 10000 expressions"), "{mistakes:?}");
+}
+
+/// Nobody can say what one names that is off: it is not read.
+#[test]
+fn what_is_off_is_not_included() {
+    let text = with(
+        "[[step]]\nwhen = \"arch == 's390x'\"\ninclude = 'parts/gone.toml'\nvars.x = 1\n\
+         [stage.build.base]\nscratch = true\n",
+    );
+    let recipe = read(&text, &inputs_without_vars());
+    assert!(recipe.steps.is_empty() && recipe.warnings.is_empty(), "{:?}", recipe.warnings);
+}
+
 #[test]
 fn every_other_key_of_the_reference_is_not_built_yet() {
     for text in [
         "[[output]]\nformat = 'tar'\npath = 'x'\npartition = 'x'",
         "[[step]]\nrun = 'x'\ncache = ['/a']",
         "[[step]]\nscript = 'x'\nsecrets = ['a']",
-        "[[step]]\ninclude = 'x'",
         "[[step]]\nansible = 'x'",
     ] {
         let mistakes = recipe::read(&with(text), &inputs_without_vars()).unwrap_err();

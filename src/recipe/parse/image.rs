@@ -60,7 +60,8 @@ impl Reader<'_> {
             }
             _ => return fields.text("from"),
         };
-        let line = self.source.line(place.start);
+        // Of one that an included file names: where the recipe includes it.
+        let line = self.including.line.unwrap_or_else(|| self.source.line(place.start));
         self.named.insert(name.clone());
         self.images.entry(name.clone()).or_insert_with(|| Stage {
             name: name.clone(),

@@ -4,6 +4,8 @@
 mod base;
 mod compound;
 mod image;
+mod include;
+mod including;
 mod kind;
 pub(crate) mod matrix;
 mod node;
@@ -22,19 +24,20 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use self::include::read_entry;
+use self::including::Including;
 use self::matrix::Matrix;
 pub(crate) use self::node::{Node, string_inside, type_name, unknown_key, wrong_type};
 use self::node::{later, misspelt};
 use self::reader::Reader;
-use self::step::read_step;
 use self::table::{entry, list, misspelt_table};
 use self::test::read_test;
 use self::workspace::Shared;
 pub(crate) use self::workspace::read as read_workspace;
 use super::keys;
 use super::model::{
-    Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Output, Recipe, Right,
-    Stage,
+    Base, Broken, Compression, Config, Drift, Healthcheck, Image, Inputs, Output, Part, Recipe,
+    Right, Stage,
 };
 use super::value::Value;
 use super::variant::Variant;
@@ -91,6 +94,7 @@ struct Pieces {
     vars_known: bool,
     base: Option<Base>,
     steps: Option<Vec<Lowered>>,
+    parts: Vec<Part>,
     stages: Option<Vec<Stage>>,
     tests: Option<Vec<test::Read>>,
     config: Option<Config>,
@@ -112,6 +116,7 @@ impl Pieces {
             vars: pieces.vars,
             base: pieces.base?,
             steps: pieces.steps?,
+            parts: pieces.parts,
             stages: pieces.stages?,
             tests: tests.into_iter().map(|read| read.test).collect(),
             tests_off: tests_off.into_iter().map(|read| read.test).collect(),
@@ -133,6 +138,7 @@ impl Pieces {
             context: self.context,
             platforms: self.platforms,
             vars: self.vars_known.then_some(self.vars),
+            parts: self.parts,
             bases: stages.iter().map(|stage| stage.base.clone()).chain(self.base).collect(),
             steps: stages.into_iter().flat_map(|stage| stage.steps).chain(steps).collect(),
             tests: tests.filter(|read| read.on).map(|read| read.test).collect(),
@@ -173,15 +179,9 @@ fn tables(
         .map(|shared| workspace::defaults(shared, &scope, &inputs.arch, mistakes))
         .unwrap_or_default();
 
-    let mut reader = Reader {
-        source,
-        scope: &scope,
-        arch: &inputs.arch,
-        stages: stage::names(table),
-        named: BTreeSet::new(),
-        images: BTreeMap::new(),
-        mistakes,
-    };
+    let mut reader = Reader::new(source, &scope, &inputs.arch, mistakes);
+    reader.stages = stage::names(table);
+    reader.including = Including::of_recipe(inputs, context.clone());
     let base = base::of_image(&mut reader, table);
     let defaults = match entry(table, "defaults") {
         Some((key, node)) => reader.section(&keys::DEFAULTS, key, node).unwrap_or_default(),
@@ -189,7 +189,7 @@ fn tables(
     };
     let defaults = Options::of(&defaults).over(&defaults_of_all);
     let steps = list(&mut reader, table, "step", "step", |reader, place, table| {
-        read_step(reader, place, table, &defaults)
+        read_entry(reader, place, table, &defaults)
     });
     let stages = stage::read_stages(&mut reader, table, &defaults);
     let mut tests = list(&mut reader, table, "test", "test", |reader, place, table| {
@@ -216,6 +216,7 @@ fn tables(
             .map(|fields| Drift { ignore: unique(fields.list("ignore")) }),
         None => Some(Drift::default()),
     };
+    let parts = std::mem::take(&mut reader.including.parts);
     let (outputs, pushes) = output::read_outputs(&mut reader, table, &inputs.outputs).unzip();
     if let (Some(tests), Some(outputs)) = (&mut tests, &outputs) {
         test::disks(&mut reader, tests, outputs);
@@ -237,6 +238,7 @@ fn tables(
         vars_known: scope.broken().is_empty(),
         base,
         steps,
+        parts,
         stages,
         tests,
         config,
@@ -324,15 +326,7 @@ fn image(
         );
         return (None, Some(".".into()), vec![]);
     };
-    let mut reader = Reader {
-        source,
-        scope,
-        arch: &inputs.arch,
-        stages: BTreeSet::new(),
-        named: BTreeSet::new(),
-        images: BTreeMap::new(),
-        mistakes,
-    };
+    let mut reader = Reader::new(source, scope, &inputs.arch, mistakes);
     let Some(fields) = reader.section(&keys::IMAGE, key.clone(), node) else {
         return (None, None, vec![]);
     };

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::including::Including;
 use super::node::{
     Node, beside_targets, later, misspelt, place_inside, string_inside, unknown_key, wanted,
     wrong_entry, wrong_type,
@@ -33,10 +34,34 @@ pub(crate) struct Reader<'a> {
     pub(crate) named: BTreeSet<String>,
     /// The images that files are taken from, as stages, by the names of these.
     pub(crate) images: BTreeMap<String, Stage>,
+    /// The included file that this is, and what such files need and have.
+    pub(crate) including: Including,
+    /// What is read now takes files of a stage or an image, not of the context.
+    pub(crate) of_stage: bool,
     pub(crate) mistakes: &'a mut Mistakes,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Begins to read what is in `source`, where the names of `scope` are known.
+    pub(crate) fn new(
+        source: &'a Source,
+        scope: &'a Scope,
+        arch: &'a str,
+        mistakes: &'a mut Mistakes,
+    ) -> Self {
+        Reader {
+            source,
+            scope,
+            arch,
+            stages: BTreeSet::new(),
+            named: BTreeSet::new(),
+            images: BTreeMap::new(),
+            including: Including::default(),
+            of_stage: false,
+            mistakes,
+        }
+    }
+
     /// Adds a mistake.
     pub(crate) fn report(&mut self, span: Range<usize>, mistake: Mistake) {
         self.mistakes.add(self.source, span, mistake);
@@ -82,6 +107,7 @@ impl Reader<'_> {
         table: &DeTable<'_>,
     ) -> Fields {
         let mut fields = Fields::default();
+        let of_stage = std::mem::replace(&mut self.of_stage, table.contains_key("from"));
         let targets = section.keys.iter().find(|key| {
             let table = table.get(key.name).is_some_and(|node| node.get_ref().is_table());
             matches!(key.shape, Shape::Targets(_)) && table
@@ -101,6 +127,7 @@ impl Reader<'_> {
                 self.report(place.clone(), mistake.help(key.doc));
             }
         }
+        self.of_stage = of_stage;
         fields
     }
 
@@ -228,6 +255,8 @@ impl Reader<'_> {
             (Shape::Map(check), DeValue::Table(table)) => {
                 self.map(name, check, table).map(Checked::Map)
             }
+            // The step reads them by the variables of the file that it includes.
+            (Shape::Vars, DeValue::Table(_)) => None,
             (Shape::Stage | Shape::From, DeValue::String(_)) => self.stage(node).map(Checked::Text),
             (Shape::From, DeValue::Table(table)) => {
                 self.unknown_keys(&keys::FROM, table);
@@ -303,6 +332,7 @@ impl Reader<'_> {
     /// Reads a string: substituted, then checked.
     pub(crate) fn string(&mut self, check: Check, node: &Node<'_>) -> Option<String> {
         let text = self.filled(node)?;
+        let text = self.including.of_context(check, self.of_stage, text);
         self.judge(check.test(&text).map(|()| text), node)
     }
 

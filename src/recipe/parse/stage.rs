@@ -10,9 +10,9 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::base;
+use super::include::read_entry;
 use super::node::{Node, unknown_key, wrong_type};
 use super::reader::Reader;
-use super::step::read_step;
 use super::table::{entry, list};
 use crate::recipe::keys;
 use crate::recipe::model::{Base, BaseKind, Stage};
@@ -93,7 +93,7 @@ fn read_stage(
     let defaults = Options::of(&own).over(defaults);
     let steps =
         list(reader, table, "step", &format!("stage.{name}.step"), |reader, place, table| {
-            read_step(reader, place, table, &defaults)
+            read_entry(reader, place, table, &defaults)
         });
     let line = reader.source.line(key.start);
     let stage = Stage { name: name.to_owned(), line, base: base?, steps: steps? };

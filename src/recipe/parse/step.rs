@@ -4,30 +4,37 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
-use super::kind::{Family, condition, cross_check, sort};
+use super::kind::{Family, cross_check, sort};
 use super::reader::Reader;
 use crate::recipe::keys;
 use crate::schema::{Mistake, Section};
 use crate::step::{KINDS, Lowered, Options};
 
-/// Reads one entry, which is nearly always one step; none where it is off, or wrong, which is
+/// Finds the kind of one entry, and where its key stands; `None` where that is wrong, which is
 /// reported.
-pub(crate) fn read_step(
+pub(crate) fn kind_of(
     reader: &mut Reader<'_>,
     place: Range<usize>,
     table: &DeTable<'_>,
-    defaults: &Options,
-) -> Vec<Lowered> {
+) -> Option<(&'static Section, Range<usize>)> {
     let steps = Family {
         noun: "step",
         kinds: keys::kinds().collect(),
         later: keys::KINDS_LATER,
         without: ("a step without a kind", "what does this step do?"),
     };
-    let on = condition(reader, table) != Some(false);
-    let Some((section, key)) = sort(reader, &steps, place, table, two_kinds) else {
-        return vec![];
-    };
+    sort(reader, &steps, place, table, two_kinds)
+}
+
+/// Reads one entry of a kind, whose key stands at `key`: nearly always one step; none where it is
+/// off (`on`: it is not), or wrong, which is reported.
+pub(crate) fn read_step(
+    reader: &mut Reader<'_>,
+    (section, key): (&'static Section, Range<usize>),
+    table: &DeTable<'_>,
+    defaults: &Options,
+    on: bool,
+) -> Vec<Lowered> {
     let found = KINDS.iter().find(|kind| kind.section.name == section.name);
     let kind = found.expect("`sort` takes it from the table");
     let fields = reader.fields(section, key.clone(), table);

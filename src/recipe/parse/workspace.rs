@@ -74,15 +74,7 @@ fn reader<'a>(
     arch: &'a str,
     mistakes: &'a mut Mistakes,
 ) -> Reader<'a> {
-    Reader {
-        source: shared.source,
-        scope,
-        arch,
-        stages: BTreeSet::new(),
-        named: BTreeSet::new(),
-        images: BTreeMap::new(),
-        mistakes,
-    }
+    Reader::new(shared.source, scope, arch, mistakes)
 }
 
 fn unknown_tables(shared: &Shared<'_>, mistakes: &mut Mistakes) {

@@ -2,11 +2,13 @@
 
 mod expression;
 mod name;
+mod part;
 mod resolve;
 mod scope;
 mod template;
 
-pub(crate) use name::variable_name;
+pub(crate) use name::{BUILT_IN, variable_name};
+pub(crate) use part::{Given, Includer, resolve_part};
 pub(crate) use resolve::{
     Kind, Resolved, kind, kind_name, literal, resolve, scalar, wrong_default,
 };

@@ -31,17 +31,32 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug)]
-struct Variable {
+pub(super) struct Variable {
     key: Range<usize>,
     /// `None`: a required one takes what it is given.
-    kind: Option<Kind>,
-    default: Option<Value>,
+    pub(super) kind: Option<Kind>,
+    pub(super) default: Option<Value>,
     values: Vec<Value>,
     help: Option<String>,
     /// Its declaration is wrong.
-    broken: bool,
+    pub(super) broken: bool,
     /// It is the workspace's.
     shared: bool,
+}
+
+impl Variable {
+    /// Returns the end of a help: which values there are, and what they are for.
+    pub(super) fn help(&self, name: &str) -> String {
+        let mut help = String::new();
+        if !self.values.is_empty() {
+            let all = show_all(&self.values);
+            help += &format!("; it is one of {}", either(all.iter().map(String::as_str)));
+        }
+        if let Some(text) = &self.help {
+            help += &format!(" ({name}: {text})");
+        }
+        help
+    }
 }
 
 /// `[vars]` of a file, and where the key stands.
@@ -149,7 +164,7 @@ pub(crate) fn resolve(
 
     let mut values = BTreeMap::new();
     for (name, variable) in declared {
-        match given.remove(&name).or(variable.default) {
+        match given.remove(&name).or(variable.default.clone()) {
             Some(value) => drop(values.insert(name, value)),
             None if broken.contains(&name) => {}
             None => {
@@ -157,15 +172,7 @@ pub(crate) fn resolve(
                     .label("required: no default");
                 let mut help =
                     format!("set it with `--var {name}=…`, a vars file or `BAKE_VAR_{name}`");
-                if !variable.values.is_empty() {
-                    help += &format!(
-                        "; it is one of {}",
-                        either(show_all(&variable.values).iter().map(String::as_str))
-                    );
-                }
-                if let Some(text) = variable.help {
-                    help += &format!(" ({name}: {text})");
-                }
+                help += &variable.help(&name);
                 let source = match &of_all {
                     Some((shared, _)) if variable.shared => shared,
                     _ => source,
@@ -179,7 +186,7 @@ pub(crate) fn resolve(
 }
 
 /// Reads what `[vars]` declares.
-fn declare_all(
+pub(super) fn declare_all(
     source: &Source,
     node: Declarations<'_>,
     mistakes: &mut Mistakes,
@@ -371,7 +378,7 @@ fn show_all(values: &[Value]) -> Vec<String> {
 }
 
 /// Takes a value from the command line or the environment.
-fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mistake> {
+pub(super) fn from_text(name: &str, variable: &Variable, text: &str) -> Result<Value, Mistake> {
     let value = match variable.kind {
         Some(Kind::Boolean) => text.parse().ok().map(Value::Boolean),
         Some(Kind::Integer) => text.parse().ok().map(Value::Integer),
@@ -409,7 +416,7 @@ fn from_toml(name: &str, variable: &Variable, found: &DeValue<'_>) -> Result<Val
 }
 
 /// Holds a value against the closed set.
-fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mistake> {
+pub(super) fn allowed(name: &str, variable: &Variable, value: Value) -> Result<Value, Mistake> {
     if variable.values.is_empty() || variable.values.contains(&value) {
         return Ok(value);
     }

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::rc::Rc;
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind};
@@ -45,9 +46,9 @@ pub(crate) struct Scope {
     broken: BTreeSet<String>,
     engine: Environment<'static>,
     context: minijinja::Value,
-    uses_epoch: Cell<bool>,
+    uses_epoch: Rc<Cell<bool>>,
     /// How many more expressions may be evaluated.
-    left: Cell<u32>,
+    left: Rc<Cell<u32>>,
 }
 
 impl Scope {
@@ -61,8 +62,19 @@ impl Scope {
             engine.remove_global(name);
         }
         let context = jinja_values(&values);
-        let (uses_epoch, left) = (Cell::new(false), Cell::new(MAX_EXPRESSIONS));
+        let (uses_epoch, left) = (Rc::default(), Rc::new(Cell::new(MAX_EXPRESSIONS)));
         Scope { values, broken, engine, context, uses_epoch, left }
+    }
+
+    /// Makes the scope of an included file of other names: what is bounded and noticed is one with
+    /// this scope's.
+    pub(crate) fn of_part(
+        &self,
+        values: BTreeMap<String, Value>,
+        broken: BTreeSet<String>,
+    ) -> Scope {
+        let (uses_epoch, left) = (Rc::clone(&self.uses_epoch), Rc::clone(&self.left));
+        Scope { uses_epoch, left, ..Scope::new(values, broken) }
     }
 
     /// Returns the values.

@@ -55,6 +55,10 @@ pub(crate) enum Check {
     ContextGlob,
     /// An absolute path or glob in a stage.
     StageGlob,
+    /// What a `copy` takes: one line, and either of the two above.
+    Source,
+    /// What a `copy` leaves out, in gitignore notation: not empty.
+    Exclude,
     /// A place for a mount: an absolute path in the image that bake does not fill itself.
     MountPoint,
     /// A name of a stage.
@@ -128,8 +132,8 @@ impl Check {
         }
         match self {
             Check::Any | Check::Bytes | Check::Argument => Ok(()),
-            Check::Filled => filled(text),
-            Check::Line => line(text),
+            Check::Filled | Check::Exclude => filled(text),
+            Check::Line | Check::Source => line(text),
             Check::Word => word(text),
             Check::ImageName => image_name(text),
             Check::ImageVersion => image_version(text),
@@ -194,12 +198,14 @@ impl Check {
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
             Check::Filled
+            | Check::Exclude
             | Check::Ignore
             | Check::OciSource
             | Check::PushTarget
             | Check::Member
             | Check::Registry
             | Check::Line
+            | Check::Source
             | Check::Word
             | Check::Package
             | Check::Unit
