@@ -144,7 +144,7 @@ fn platforms(text: &str, inputs: &Inputs) -> Vec<Platform> {
     if found.is_empty() { host() } else { found }
 }
 
-/// As [`look_over`], of a recipe that was read, with what it includes and the workspace that it is in.
+/// As [`look_over`], of a recipe that was read, with what it includes and the workspace it is in.
 fn look_over_text(
     path: &Path,
     text: Arc<str>,

@@ -257,6 +257,14 @@ fn what_cannot_be_included_is_reported_where_it_is_named() {
 }
 
 #[test]
+fn what_includes_a_file_is_what_is_checked() {
+    let lab = written();
+    let run = lab.bake(["check", "parts/host.toml"]);
+    assert_eq!(run.code, 2, "{}", run.err);
+    assert!(run.err.contains("is checked with one that includes it"), "{}", run.err);
+}
+
+#[test]
 fn a_context_above_the_recipe_is_where_files_are_included_from() {
     let lab = written();
     let text =

@@ -56,6 +56,26 @@ fn a_workspace_shares_variables() {
 }
 
 #[test]
+fn recipes_share_an_included_file() {
+    let files = ["shop.toml", "blog.toml", "parts/host.toml", "parts/motd.j2"];
+    let Some(lab) = lab("include", &files) else { return };
+    let recipes = ["shop.toml", "blog.toml"];
+    assert_eq!(lab.bake(["fmt", "--check"].iter().chain(&files[..3])).code, 0);
+    let built = lab.bake(["build"].iter().chain(&recipes));
+    assert_eq!(built.code, 0, "{}", built.err);
+    let out = lab.bake(["export", "shop:1.0.0", "-f", "dir", "--drop-owners", "-o", "out"]);
+    assert_eq!(out.code, 0, "{}", out.err);
+    let motd = fs::read_to_string(lab.path("out/etc/motd")).expect("a file of the image");
+    assert_eq!(motd, "The shop of Example\nshop 1.0.0, port 8080\n");
+    let host = fs::read_to_string(lab.path("parts/host.toml")).expect("ours");
+    lab.write("parts/host.toml", &host.replace("port = {{", "listen = {{"));
+    let explained = lab.bake(["explain"].iter().chain(&recipes));
+    let runs = explained.out.lines().filter(|line| line.contains(" is \"listen"));
+    let lines: Vec<&str> = runs.filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(lines, ["parts/host.toml:11"; 2], "{}", explained.out);
+}
+
+#[test]
 fn net_services_stand_on_a_company_base() {
     let files = ["base.toml", "orders.toml", "invoices.toml"];
     let Some(lab) = lab("base", &files) else { return };

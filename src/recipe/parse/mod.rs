@@ -318,12 +318,12 @@ fn image(
         if misspelt_table("image", table) {
             return (None, None, vec![]);
         }
-        mistakes.add(
-            source,
-            0..0,
-            Mistake::new("a recipe without `[image]`")
-                .help("start with `[image]`, `name = \"…\"` and `version = \"…\"`"),
-        );
+        let included = table.keys().all(|key| keys::PART.contains(&key.get_ref().as_ref()));
+        let help = match included && table.contains_key("step") {
+            true => "a file that recipes include is checked with one that includes it",
+            false => "start with `[image]`, `name = \"…\"` and `version = \"…\"`",
+        };
+        mistakes.add(source, 0..0, Mistake::new("a recipe without `[image]`").help(help));
         return (None, Some(".".into()), vec![]);
     };
     let mut reader = Reader::new(source, scope, &inputs.arch, mistakes);

@@ -49,6 +49,8 @@ pub(crate) struct Scope {
     uses_epoch: Rc<Cell<bool>>,
     /// How many more expressions may be evaluated.
     left: Rc<Cell<u32>>,
+    /// Of an included file: names that what includes it knows.
+    outer: BTreeSet<String>,
 }
 
 impl Scope {
@@ -63,7 +65,7 @@ impl Scope {
         }
         let context = jinja_values(&values);
         let (uses_epoch, left) = (Rc::default(), Rc::new(Cell::new(MAX_EXPRESSIONS)));
-        Scope { values, broken, engine, context, uses_epoch, left }
+        Scope { values, broken, engine, context, uses_epoch, left, outer: BTreeSet::new() }
     }
 
     /// Makes the scope of an included file of other names: what is bounded and noticed is one with
@@ -74,7 +76,8 @@ impl Scope {
         broken: BTreeSet<String>,
     ) -> Scope {
         let (uses_epoch, left) = (Rc::clone(&self.uses_epoch), Rc::clone(&self.left));
-        Scope { uses_epoch, left, ..Scope::new(values, broken) }
+        let outer = self.values.keys().chain(&self.broken).cloned().collect();
+        Scope { uses_epoch, left, outer, ..Scope::new(values, broken) }
     }
 
     /// Returns the values.
@@ -208,6 +211,15 @@ impl Scope {
 
     /// The mistake of a name that nothing gives a value.
     pub(crate) fn unknown(&self, name: &str) -> Mistake {
+        if self.outer.contains(name) {
+            let help = format!(
+                "add `{name} = {{}}` to `[vars]` of this file, and `vars.{name} = \"{{{{ {name} }}}}\"` \
+                    to the step that includes it"
+            );
+            return Mistake::new(format!("unknown variable `{name}`"))
+                .label("an included file sees its own `[vars]` only")
+                .help(help);
+        }
         unknown(name, self.values.keys().chain(&self.broken).map(String::as_str))
     }
 
