@@ -57,5 +57,5 @@ fn there(path: &Path, hint: &str) -> Result<(), Report> {
     if path.is_file() {
         return Ok(());
     }
-    Err(edge::usage(&format!("{} is not the file of a disk", path.display()), hint))
+    Err(edge::usage(format!("{} is not the file of a disk", path.display()), hint))
 }

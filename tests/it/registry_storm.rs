@@ -152,7 +152,9 @@ fn zeros(size: u64) -> impl Read {
     header.set_path("zeros").expect("a short name");
     header.set_size(size);
     header.set_mode(0o644);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_cksum();
     let rest = size.next_multiple_of(512) + 1024;
     io::Cursor::new(header.as_bytes().to_vec()).chain(io::repeat(0).take(rest))
