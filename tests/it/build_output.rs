@@ -276,7 +276,7 @@ fn mistakes_are_found_before_anything_runs() {
     check("tar", "/dev/null", &["/dev/null is not a regular file"]);
     check("tar", "..", &["is not the name of a file"]);
     check("trar", "out/x", &["unknown format \"trar\"", "did you mean \"tar\"?"]);
-    check("vhd", "out/x", &["unknown format"]);
+    check("vdi", "out/x", &["unknown format"]);
     check("tar", "out/{{ nmae }}", &["nmae"]);
     if !rustix::process::geteuid().is_root() {
         check("tar", "shut/x.tar", &["cannot write into the directory shut"]);

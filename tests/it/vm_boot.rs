@@ -26,17 +26,11 @@ struct Machine {
 impl Machine {
     /// Starts a machine of `disk`, which it cannot write to, with data disks by serial number.
     fn start(lab: &Lab, name: &str, disk: &Path, data: &[(&str, &Path)]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        let (serial, variables) =
-            (lab.path(&format!("{name}.log")), lab.path(&format!("{name}.vars")));
+        let variables = lab.path(&format!("{name}.vars"));
         fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables).expect("the firmware's variables");
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "768", "-M", "q35,smm=off"])
-            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-device", "virtio-rng-pci"]);
+        let mut args = vec![];
         let mut file = |options: &str, path: &Path| {
-            qemu.arg("-drive").arg(format!("{options},format=raw,file={}", path.display()));
+            args.extend(["-drive".into(), format!("{options},format=raw,file={}", path.display())]);
         };
         file("if=pflash,readonly=on", Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"));
         file("if=pflash", &variables);
@@ -44,11 +38,46 @@ impl Machine {
         for (n, (_, path)) in data.iter().enumerate() {
             file(&format!("if=none,id=data{n}"), path);
         }
-        qemu.args(["-device", "virtio-blk-pci,drive=root,bootindex=0"]);
+        args.extend(["-device".into(), "virtio-blk-pci,drive=root,bootindex=0".into()]);
         for (n, (serial, _)) in data.iter().enumerate() {
-            qemu.arg("-device").arg(format!("virtio-blk-pci,drive=data{n},serial={serial}"));
+            args.push("-device".into());
+            args.push(format!("virtio-blk-pci,drive=data{n},serial={serial}"));
         }
-        qemu.arg("-netdev")
+        Self::launch(lab, name, &args)
+    }
+
+    /// Starts the machine whose parts are in `dir` as one that was booted over a network: its disk
+    /// comes along with the initial RAM disk, and there is no other.
+    fn of_parts(lab: &Lab, name: &str, dir: &Path) -> Self {
+        let read = |name: &str| fs::read(dir.join(name)).expect("a part of the machine");
+        let mut initrd = read("initrd");
+        initrd.resize(initrd.len().next_multiple_of(4), 0);
+        initrd.extend(archive("root.raw", &read("root.raw")));
+        let both = lab.path(&format!("{name}.initrd"));
+        fs::write(&both, initrd).expect("our own file");
+        let line = String::from_utf8(read("cmdline")).expect("UTF-8");
+        let path = |path: &Path| path.display().to_string();
+        let args = [
+            "-kernel".to_owned(),
+            path(&dir.join("vmlinuz")),
+            "-initrd".to_owned(),
+            path(&both),
+            "-append".to_owned(),
+            format!("{} console=ttyS0", line.trim_end()),
+        ];
+        Self::launch(lab, name, &args)
+    }
+
+    fn launch(lab: &Lab, name: &str, args: &[String]) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        let serial = lab.path(&format!("{name}.log"));
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024", "-M", "q35,smm=off"])
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-device", "virtio-rng-pci"])
+            .args(args)
+            .arg("-netdev")
             .arg(format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:80"))
             .args(["-device", "virtio-net-pci,netdev=net,romfile="])
             .arg("-serial")
@@ -110,6 +139,23 @@ impl Drop for Machine {
     }
 }
 
+/// An archive that holds one file, as kernels read it (cpio "newc").
+fn archive(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![];
+    for (name, mode, bytes) in [(name, 0o100_644, bytes), ("TRAILER!!!", 0, &[][..])] {
+        let (name, size) = (format!("{name}\0"), bytes.len());
+        out.extend(b"070701");
+        for field in [1, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name.len(), 0] {
+            out.extend(format!("{field:08X}").bytes());
+        }
+        for part in [name.as_bytes(), bytes] {
+            out.extend(part);
+            out.resize(out.len().next_multiple_of(4), 0);
+        }
+    }
+    out
+}
+
 pub(crate) fn ready() -> bool {
     tier::sandbox() && base_lab::net() && tier::tool("qemu-system-x86_64")
 }
@@ -167,4 +213,23 @@ fn net_a_machine_boots_from_what_was_baked_and_from_nothing_else() {
     let console = machine.console();
     assert!(console.contains("bake: cannot start: "), "{console}");
     assert!(!console.contains("Welcome to Debian"), "{console}");
+
+    // The machine in parts is the same one, and needs no disk.
+    let export = ["export", "vm-web:2.0.0", "--format", "kernel", "--output", "parts"];
+    let exported = lab.bake(export);
+    assert_eq!(exported.code, 0, "{}", exported.err);
+    let dir = lab.path("parts");
+    let mut names: Vec<_> = fs::read_dir(&dir)
+        .expect("our own directory")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["cmdline", "initrd", "root.raw", "vmlinux", "vmlinuz"]);
+    let before = fs::read(dir.join("root.raw")).expect("a part");
+    let mut machine = Machine::of_parts(&lab, "parts", &dir);
+    let answer = machine.answers("/version.json");
+    assert!(answer.contains(r#""version": "2.0.0""#), "{answer}");
+    drop(machine);
+    assert!(lab.bake([&export[..], &["--force"]].concat()).code == 0);
+    assert!(fs::read(dir.join("root.raw")).expect("a part") == before, "other bytes");
 }
