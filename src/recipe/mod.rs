@@ -125,7 +125,7 @@ pub fn format(text: &str, file: &Path) -> Result<String, Vec<Diagnostic>> {
     format::format(text, file)
 }
 
-/// Returns the JSON Schema of a workspace file, `bake.toml`, as [`schema`] does of a recipe.
+/// Returns the JSON Schema of a workspace file, `bake.toml`, as `schema` does of a recipe.
 #[must_use]
 pub fn workspace_schema() -> serde_json::Value {
     schema::workspace_schema()
