@@ -92,13 +92,15 @@ pub fn look_over_variants(path: &Path, inputs: &Inputs) -> Result<Vec<Found>, Er
     let parts = Arc::new(HeldParts::of(path));
     let held: Option<Arc<dyn Parts>> = Some(parts.clone());
     let inputs = Inputs { file: path.to_owned(), workspace, parts: held, ..inputs };
-    let variants = recipe::variants(&text, &inputs).map_err(Error::Recipe)?;
+    let all = recipe::all_variants(&text, &inputs);
+    let builds: Arc<[String]> = all.iter().map(Variant::to_string).collect();
+    let variants = recipe::meant(all, &inputs).map_err(Error::Recipe)?;
     let (mut found, mut mistakes): (Vec<Found>, Vec<Diagnostic>) = (vec![], vec![]);
     for variant in variants {
         let inputs = Inputs { variant: variant.clone(), ..inputs.clone() };
         for platform in platforms(&text, &inputs) {
             let inputs = inputs.for_platform(&platform);
-            match look_over_text(path, Arc::clone(&text), &parts, &inputs) {
+            match look_over_text(path, Arc::clone(&text), (&parts, &builds), &inputs) {
                 Ok(looked) => found.push(Found { variant: variant.clone(), platform, looked }),
                 Err(Error::Recipe(more)) => {
                     let new = more.into_iter().filter(|one| !mistakes.contains(one));
@@ -148,7 +150,7 @@ fn platforms(text: &str, inputs: &Inputs) -> Vec<Platform> {
 fn look_over_text(
     path: &Path,
     text: Arc<str>,
-    parts: &Arc<HeldParts>,
+    (parts, builds): (&Arc<HeldParts>, &Arc<[String]>),
     inputs: &Inputs,
 ) -> Result<Looked, Error> {
     let read = recipe::read_what_is_right(&text, inputs);
@@ -187,8 +189,8 @@ fn look_over_text(
         let workspace = inputs.workspace.clone();
         let read = workspace.as_ref().map(|file| recipe::read_workspace(file));
         let mirror = read.transpose().map_err(Error::Recipe)?.and_then(|one| one.mirror);
-        let builds = recipe::all_variants(&text, inputs).iter().map(Variant::to_string).collect();
         let (parts, context) = (Arc::clone(parts), Arc::new(context));
+        let builds = Arc::clone(builds);
         Ok(Looked { recipe, text, parts, context, workspace, mirror, builds })
     } else {
         Err(Error::Recipe(found))
@@ -323,8 +325,7 @@ fn lock_file(recipe: &Path, context: &Path) -> Vec<(PathBuf, String)> {
 
 /// Returns what goes along with a copy of everything only where an ignore file says so: the recipe
 /// (`text`: what it says), the JSON Schema that it names, its workspace's file, and the files of
-/// its variables. A comment
-/// in them, or another bake, would be other content of the image.
+/// its variables. A comment in them, or another bake, would be other content of the image.
 fn own_files(recipe: &Path, text: &str, inputs: &Inputs, context: &Path) -> Vec<(PathBuf, String)> {
     let vars = inputs.vars_files.iter().map(|(path, _)| (path.clone(), "variables of the recipe"));
     let workspace =

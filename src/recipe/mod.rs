@@ -56,17 +56,16 @@ pub fn read_workspace(file: &WorkspaceFile) -> Result<Workspace, Vec<Diagnostic>
     parse::read_workspace(file)
 }
 
-/// Returns the variants of a recipe that are meant ([`Inputs::variants`]): one for each combination
-/// of the values of its `[matrix]`, or the empty one. Of a text with mistakes in it there may be
-/// fewer; [`read`] reports them.
+/// Returns those of a recipe's variants that are meant ([`Inputs::variants`]).
 ///
 /// # Errors
 /// Where no variant is what was asked for.
-pub fn variants(text: &str, inputs: &Inputs) -> Result<Vec<Variant>, Vec<Diagnostic>> {
-    variant::selected(all_variants(text, inputs), &inputs.variants, &inputs.file)
+pub fn meant(all: Vec<Variant>, inputs: &Inputs) -> Result<Vec<Variant>, Vec<Diagnostic>> {
+    variant::selected(all, &inputs.variants, &inputs.file)
 }
 
-/// Returns all variants of a recipe, as [`variants`] does.
+/// Returns all variants of a recipe: one for each combination of the values of its `[matrix]`, or
+/// the empty one. Of a text with mistakes in it there may be fewer; [`read`] reports them.
 #[must_use]
 pub fn all_variants(text: &str, inputs: &Inputs) -> Vec<Variant> {
     parse::variants(text, inputs)
