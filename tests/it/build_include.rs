@@ -12,13 +12,13 @@ use crate::tier;
 
 const HOST: &str = "[vars]\nhostname = {}\nport = 80\n\n[[step]]\nfile = \"/etc/hostname\"\n\
     content = \"{{ hostname }}:{{ port }}\\n\"\n\n[[step]]\ncopy = \"files/\"\nto = \"/etc/site/\"\n\
-    exclude = [\"/files/tmp\", \"*.bak\"]\n\n[[step]]\ntemplate = \"../shared/motd.j2\"\nto = \"/etc/motd\"\n";
+    exclude = [\"/files/tmp\", \"*.bak\"]\n\n[[step]]\ntemplate = \"../common/motd.j2\"\nto = \"/etc/motd\"\n";
 
 /// What the steps of [`HOST`] are when they are written in place.
 const IN_PLACE: &str = "[[step]]\nfile = \"/etc/hostname\"\ncontent = \"web-1:81\\n\"\n\
     [[step]]\nname = \"the site\"\ncopy = \"parts/files/\"\nto = \"/etc/site/\"\n\
     exclude = [\"/parts/files/tmp\", \"*.bak\"]\n\
-    [[step]]\ntemplate = \"shared/motd.j2\"\nto = \"/etc/motd\"\n[vars]\nhostname = \"web-1\"\n";
+    [[step]]\ntemplate = \"common/motd.j2\"\nto = \"/etc/motd\"\n[vars]\nhostname = \"web-1\"\n";
 
 const INCLUDED: &str = "[[step]]\ninclude = \"parts/host.toml\"\n\
     vars = { hostname = \"{{ name }}-1\", port = 81 }\n";
@@ -37,7 +37,7 @@ fn written() -> Lab {
     lab.write("parts/files/a", "a\n");
     lab.write("parts/files/a.bak", "old\n");
     lab.write("parts/files/tmp/b", "b\n");
-    lab.write("shared/motd.j2", "{{ hostname }} is {{ name }} {{ version }}\n");
+    lab.write("common/motd.j2", "{{ hostname }} is {{ name }} {{ version }}\n");
     lab.write("web.toml", &recipe("web", INCLUDED));
     lab
 }
@@ -202,12 +202,12 @@ fn what_the_context_shows_is_reported_in_the_file_that_names_it() {
     assert_eq!(checked(&lab).code, 0);
     fs::remove_file(lab.path("parts/files/a")).expect("ours");
     fs::remove_dir_all(lab.path("parts/files")).expect("ours");
-    lab.write("shared/motd.j2", "{{ hostname }}\n{{ prot }}\n");
+    lab.write("common/motd.j2", "{{ hostname }}\n{{ prot }}\n");
     let run = checked(&lab);
     assert_eq!(run.code, 2, "{}", run.err);
     assert!(run.err.contains("--> parts/host.toml:10:1"), "{}", run.err);
     assert!(run.err.contains("copy = \"files/\""), "{}", run.err);
-    assert!(run.err.contains("--> shared/motd.j2:2:4"), "{}", run.err);
+    assert!(run.err.contains("--> common/motd.j2:2:4"), "{}", run.err);
     assert!(run.err.contains("did you mean `port`?"), "{}", run.err);
 }
 
@@ -245,12 +245,12 @@ fn what_cannot_be_included_is_reported_where_it_is_named() {
     let run = checked(&lab);
     assert!(run.err.contains("there is no such file"), "{}", run.err);
     // One that stays inside is followed.
-    symlink("../shared/host.toml", &part).expect("a symlink");
-    lab.write("shared/host.toml", HOST);
+    symlink("../common/host.toml", &part).expect("a symlink");
+    lab.write("common/host.toml", HOST);
     let run = checked(&lab);
     assert_eq!(run.code, 0, "{}", run.err);
     // Not UTF-8 is a mistake of the file.
-    fs::write(lab.path("shared/host.toml"), b"# \xff\n").expect("ours");
+    fs::write(lab.path("common/host.toml"), b"# \xff\n").expect("ours");
     let run = checked(&lab);
     assert!(run.err.contains("--> parts/host.toml:1:3"), "{}", run.err);
     assert!(run.err.contains("not UTF-8 text"), "{}", run.err);

@@ -337,6 +337,16 @@ fn a_stub_that_is_none_is_refused() {
     assert!(matches!(write(&full), Err(Error::Stub("has no room for more sections"))));
 }
 
+/// The partitions of a disk whose table is valid, as sfdisk(8) lists them.
+#[track_caller]
+fn partitions_of(disk: &Path) -> Vec<serde_json::Value> {
+    let shown = disk.to_str().expect("UTF-8");
+    assert!(succeeds("sgdisk", &["-v", shown]).contains("No problems found"));
+    let printed = succeeds("sfdisk", &["--json", shown]);
+    let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    printed["partitiontable"]["partitions"].as_array().expect("a list").clone()
+}
+
 fn a_machine(root: &File, checked: bool) -> Machine<'_> {
     Machine {
         label: "web_2.0.0".to_owned(),
@@ -376,11 +386,7 @@ fn tools_a_disk_holds_what_it_was_made_of() {
     assert!(bytes == fs::read(&again).expect("our own file"), "twice, and not the same bytes");
     assert_eq!(bytes.len() as u64, made.size);
 
-    let shown = path.to_str().expect("UTF-8");
-    assert!(succeeds("sgdisk", &["-v", shown]).contains("No problems found"));
-    let printed = succeeds("sfdisk", &["--json", shown]);
-    let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
-    let found = printed["partitiontable"]["partitions"].as_array().expect("a list");
+    let found = partitions_of(&path);
     let names: Vec<&str> = found.iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["esp", "web_2.0.0", "web_2.0.0_verity"]);
     let part = |n: usize, name: &str| {
@@ -453,11 +459,7 @@ fn tools_a_disk_for_a_kernel_that_is_started_otherwise_has_no_boot_partition() {
     let disk = File::create_new(&path).expect("our own file");
     let machine = Machine { boot: None, ..a_machine(&root, true) };
     machine::write(machine, &disk).expect("a disk");
-    let shown = path.to_str().expect("UTF-8");
-    assert!(succeeds("sgdisk", &["-v", shown]).contains("No problems found"));
-    let printed = succeeds("sfdisk", &["--json", shown]);
-    let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
-    let found = printed["partitiontable"]["partitions"].as_array().expect("a list");
+    let found = partitions_of(&path);
     let names: Vec<&str> = found.iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["web_2.0.0", "web_2.0.0_verity"]);
 }
