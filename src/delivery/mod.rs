@@ -30,7 +30,7 @@ pub use self::check::check;
 pub use self::error::Error;
 
 /// Raised when the same image and options give other bytes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// An output that a build is to make.
 #[derive(Debug, Clone)]

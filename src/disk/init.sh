@@ -95,6 +95,9 @@ if [ -s /fstab ] && [ -d /sysroot/etc ]; then
         $bb mkdir -p "/sysroot$target" || log "there is no directory $target for the data disk $device"
         $bb grep -Fq " $target " /sysroot/etc/fstab 2>/dev/null || echo "$device $target $rest" >>/sysroot/etc/fstab
     done </fstab
+    # A disk is called by its serial number, however it is attached; after the rules that find its properties.
+    $bb mkdir -p -m 0755 /run/udev/rules.d
+    $bb cat /udev.rules >/run/udev/rules.d/61-bake-data.rules
 fi
 
 # A machine under test finds in QEMU's firmware configuration what answers in it, and systemd starts that; on the disk there is

@@ -9,6 +9,7 @@
 //! bin/busybox, bin/dmsetup    and the libraries that they name
 //! lib/modules/RELEASE/        modules for disks, file systems, verity; which need which; for which devices
 //! fstab                       lines for the data disks
+//! udev.rules                  how they are called, however they are attached
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,8 +91,42 @@ pub struct Parts<'a> {
     pub programs: BTreeMap<String, Vec<u8>>,
     /// The file system of the root: a module of that name reads it.
     pub root: &'a str,
-    /// Lines of fstab(5) for data disks, and the module that each needs.
-    pub data: &'a [(String, String)],
+    /// Disks for data.
+    pub data: &'a [DataDisk],
+}
+
+/// A disk for data, which is no part of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDisk {
+    /// Where it is mounted.
+    pub mount: String,
+    /// Its serial number: ASCII letters, digits, `-`, `_` and `.`.
+    pub serial: String,
+    /// The file system that it gets where it is blank: a module of that name reads it.
+    pub fs: String,
+}
+
+impl DataDisk {
+    /// Returns its line of fstab(5): made where it is blank and only there (systemd.mount(5),
+    /// systemd-makefs(8)).
+    fn fstab(&self) -> String {
+        let Self { mount, serial, fs } = self;
+        let options = "defaults,x-systemd.makefs,x-systemd.growfs";
+        format!("/dev/disk/by-id/bake-{serial} {mount} {fs} {options} 0 2\n")
+    }
+
+    /// Returns the rules of udev(7) that name it. Each way of attaching a disk has its own property
+    /// for what the hypervisor's configuration calls its serial number: virtio; ATA, NVMe, Google's
+    /// disks; SCSI.
+    fn rules(&self) -> String {
+        let name = &self.serial;
+        let rule = |property| {
+            let disk = "SUBSYSTEM==\"block\", ENV{DEVTYPE}==\"disk\"";
+            let called = format!("ENV{{{property}}}==\"{name}\"");
+            format!("{disk}, {called}, SYMLINK+=\"disk/by-id/bake-{name}\"\n")
+        };
+        ["ID_SERIAL", "ID_SERIAL_SHORT", "ID_SCSI_SERIAL"].map(rule).concat()
+    }
 }
 
 /// Makes the archive, not compressed.
@@ -109,7 +144,7 @@ pub fn make(modules: &Modules<'_>, parts: &Parts<'_>) -> Result<Vec<u8>, Error> 
         known.choose(module, &mut chosen);
     }
     let purposes = [(parts.root, "the root file system"), ("dm_verity", "checking the root")];
-    let data = parts.data.iter().map(|(_, module)| (module.as_str(), "a data disk"));
+    let data = parts.data.iter().map(|disk| (disk.fs.as_str(), "a data disk"));
     for (module, purpose) in purposes.into_iter().chain(data) {
         if !known.choose(module, &mut chosen) {
             return Err(needed(module, purpose));
@@ -136,15 +171,17 @@ pub fn make(modules: &Modules<'_>, parts: &Parts<'_>) -> Result<Vec<u8>, Error> 
     files.insert(format!("{dir}/modules.dep"), dep.into_bytes());
     files.insert(format!("{dir}/modules.alias"), alias.into_bytes());
     let always = ALWAYS.iter().copied().chain([parts.root]);
-    let always = always.chain(parts.data.iter().map(|(_, module)| module.as_str()));
+    let always = always.chain(parts.data.iter().map(|disk| disk.fs.as_str()));
     let always: BTreeSet<&str> = always.filter(|name| known.paths.contains_key(*name)).collect();
-    let lines = |lines: &mut dyn Iterator<Item = &str>| {
-        lines.map(|line| format!("{line}\n")).collect::<String>().into_bytes()
-    };
-    files.insert("modules".to_owned(), lines(&mut always.into_iter()));
-    let fstab = parts.data.iter().map(|(line, _)| line.as_str());
-    files.insert("fstab".to_owned(), lines(&mut fstab.into_iter()));
-    files.insert("init".to_owned(), INIT.as_bytes().to_vec());
+    let always: String = always.into_iter().map(|module| format!("{module}\n")).collect();
+    let text = |of: fn(&DataDisk) -> String| parts.data.iter().map(of).collect::<String>();
+    let texts = [
+        ("modules", always),
+        ("fstab", text(DataDisk::fstab)),
+        ("udev.rules", text(DataDisk::rules)),
+        ("init", INIT.to_owned()),
+    ];
+    files.extend(texts.map(|(name, text)| (name.to_owned(), text.into_bytes())));
     files.extend(parts.programs.clone());
     Ok(archive(&files))
 }

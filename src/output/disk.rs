@@ -16,7 +16,7 @@ use super::flat::Flat;
 use super::options::{Format, Lost, Options};
 use super::source::Image;
 use crate::digest::{Digest, HashReader};
-use crate::disk::initrd::{self, Modules, Parts};
+use crate::disk::initrd::{self, DataDisk, Modules, Parts};
 use crate::disk::machine::{self, Boot, Machine};
 use crate::disk::table::{ALIGN, Architecture};
 use crate::disk::{Content, Sparse, hypervisor};
@@ -144,8 +144,14 @@ pub(super) fn with_machine<T>(
         found => found,
     };
     let kind = if disk.writable { "ext4" } else { "erofs" };
-    let data: Vec<(String, String)> =
-        disk.data.iter().map(|(mount, serial)| line(mount, serial)).collect();
+    let data: Vec<DataDisk> = disk
+        .data
+        .iter()
+        .map(|(mount, serial)| {
+            let (mount, serial, fs) = (mount.clone(), serial.clone(), DATA_FS.to_owned());
+            DataDisk { mount, serial, fs }
+        })
+        .collect();
     let initrd = initrd(flat, &release, kind, &data, tools)?;
 
     // The size that was asked for is that of the disk. A root that is written to has what the boot
@@ -200,14 +206,6 @@ fn no_machine<T>(why: impl Into<String>) -> Result<T, Error> {
 /// What all identifiers are made of.
 fn seed(image: &Image<'_>) -> [u8; 32] {
     Sha256::digest(image.source.manifest.digest.to_string()).into()
-}
-
-/// Returns the line of fstab(5) of a data disk, and the module that its file system needs.
-fn line(mount: &str, serial: &str) -> (String, String) {
-    // Made where it is blank and only there (systemd.mount(5), systemd-makefs(8)).
-    let options = "defaults,x-systemd.makefs,x-systemd.growfs";
-    let line = format!("/dev/disk/by-id/virtio-{serial} {mount} {DATA_FS} {options} 0 2");
-    (line, DATA_FS.to_owned())
 }
 
 /// What the root's partition is called: at most 36 characters, with room for `_verity`.
@@ -273,7 +271,7 @@ fn initrd(
     flat: &Flat,
     release: &str,
     root: &str,
-    data: &[(String, String)],
+    data: &[DataDisk],
     tools: &dyn Tools,
 ) -> Result<Vec<u8>, Error> {
     let dir = format!("{MODULES}/{release}");

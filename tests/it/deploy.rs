@@ -429,3 +429,15 @@ fn tools_files_of_orchestrators_are_valid() {
         valid(&verify, "deploy/podman/web.service", "/usr/bin/podman run", "/usr/bin/nothing run");
     }
 }
+
+#[test]
+fn tools_machines_of_libvirt_are_what_its_schema_wants() {
+    if !tier::tool("virt-xml-validate") || !tier::tool("xmllint") {
+        return;
+    }
+    for name in ["web", "database"] {
+        let file = example(&format!("deploy/libvirt/{name}.xml"));
+        let checked = run(Command::new("virt-xml-validate").arg(&file).arg("domain"));
+        assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
+    }
+}

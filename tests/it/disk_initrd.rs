@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
-use bake::disk::initrd::{Error, Modules, Parts, make};
+use bake::disk::initrd::{DataDisk, Error, Modules, Parts, make};
 
 use crate::lab::{Lab, run};
 use crate::tier;
@@ -54,7 +54,11 @@ fn modules<'a>(read: &'a dyn Fn(&str) -> io::Result<Vec<u8>>) -> Modules<'a> {
     Modules { release: "6.1.0-test", dep, alias, softdep, builtin, read }
 }
 
-fn parts<'a>(root: &'a str, data: &'a [(String, String)]) -> Parts<'a> {
+fn data_disk(fs: &str) -> DataDisk {
+    DataDisk { mount: "/srv".to_owned(), serial: "app-data".to_owned(), fs: fs.to_owned() }
+}
+
+fn parts<'a>(root: &'a str, data: &'a [DataDisk]) -> Parts<'a> {
     let programs = BTreeMap::from([("bin/busybox".to_owned(), b"\x7fELF".to_vec())]);
     Parts { programs, root, data }
 }
@@ -64,7 +68,7 @@ fn tools_what_the_root_needs_goes_in_and_nothing_else() {
     if !tier::tool("busybox") {
         return;
     }
-    let data = [("/dev/vdb /srv ext4 defaults 0 2".to_owned(), "ext4".to_owned())];
+    let data = [data_disk("ext4")];
     let made = make(&modules(&packed), &parts("erofs", &data)).expect("an archive");
     assert_eq!(made, make(&modules(&packed), &parts("erofs", &data)).expect("an archive"));
     let lab = Lab::new();
@@ -107,7 +111,15 @@ fn tools_what_the_root_needs_goes_in_and_nothing_else() {
     assert!(alias.contains("virtio:d00000002v* virtio_blk") && !alias.contains("huge"), "{alias}");
     // Those that are part of the kernel are not loaded.
     assert_eq!(read("modules"), "dm_verity\nerofs\next4\n");
-    assert_eq!(read("fstab"), "/dev/vdb /srv ext4 defaults 0 2\n");
+    let fstab = read("fstab");
+    assert!(fstab.starts_with("/dev/disk/by-id/bake-app-data /srv ext4 "), "{fstab}");
+    assert!(fstab.ends_with("x-systemd.makefs,x-systemd.growfs 0 2\n"), "{fstab}");
+    let rules = read("udev.rules");
+    for property in ["ID_SERIAL", "ID_SERIAL_SHORT", "ID_SCSI_SERIAL"] {
+        let rule =
+            format!("ENV{{{property}}}==\"app-data\", SYMLINK+=\"disk/by-id/bake-app-data\"\n");
+        assert!(rules.contains(&rule), "{rules}");
+    }
     assert!(read("init").starts_with("#!/bin/busybox sh\n"));
     let ran = run(Command::new("busybox").args(["sh", "-n"]).arg(root.join("init")));
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "the script has a mistake");
@@ -115,13 +127,13 @@ fn tools_what_the_root_needs_goes_in_and_nothing_else() {
 
 #[test]
 fn a_kernel_that_cannot_read_its_root_is_refused() {
-    let missing =
-        |root: &str, data: &[(String, String)]| match make(&modules(&packed), &parts(root, data)) {
-            Err(Error::Missing { module, .. }) => module,
-            other => panic!("{:?}", other.map(|bytes| bytes.len())),
-        };
+    let missing = |root: &str, data: &[DataDisk]| match make(&modules(&packed), &parts(root, data))
+    {
+        Err(Error::Missing { module, .. }) => module,
+        other => panic!("{:?}", other.map(|bytes| bytes.len())),
+    };
     assert_eq!(missing("btrfs", &[]), "btrfs");
-    assert_eq!(missing("erofs", &[(String::new(), "xfs".to_owned())]), "xfs");
+    assert_eq!(missing("erofs", &[data_disk("xfs")]), "xfs");
     let gone = |path: &str| Err(io::Error::new(io::ErrorKind::NotFound, path.to_owned()));
     let failed = make(&modules(&gone), &parts("erofs", &[])).expect_err("no modules");
     assert!(failed.to_string().contains("/lib/modules/6.1.0-test/kernel/"), "{failed}");
