@@ -63,6 +63,13 @@ pub const TEMPLATES: &[Template] = &[
     template!("database-postgresql", "PostgreSQL with its data in a \
         volume", ["recipe.toml", "README.md", "entrypoint.sh" executable]),
     template!(
+        "vm-web",
+        "NGINX with a site, as a machine",
+        ["recipe.toml", "README.md", "site/index.html"]
+    ),
+    template!("vm-database", "PostgreSQL as a machine, with its data on a disk of its \
+        own", ["recipe.toml", "README.md", "make-cluster" executable, "postgresql.service"]),
+    template!(
         "static-binary",
         "one statically linked program and nothing else",
         ["recipe.toml", "README.md", "src/main.c"]

@@ -32,7 +32,10 @@ pub(super) fn make(
     let Version { reference, manifest, .. } = version;
     let source = Source { reference, manifest, blob: &blob };
     let made = output::make(&source, format, &dir.join("disk"), options, Some(tools));
-    made.map_err(|error| Error::NoMachine { why: chain(&error) })
+    made.map_err(|error| match error.hints() {
+        none if none.is_empty() => Error::NoMachine { why: chain(&error) },
+        hints => Error::NotBootable { why: chain(&error), hints },
+    })
 }
 
 /// Returns what a disk that a test describes is made like.

@@ -281,7 +281,7 @@ fn job(error: &job::Error, no_room: bool, nothing: Option<String>) -> Report {
 /// Reports what went wrong with programs in an image; `nothing`: what did not happen because of it.
 fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
     match error {
-        trial::Error::Test { label, recipe, line, why, tail, log, .. } => Report {
+        trial::Error::Test { label, recipe, line, why, tail, hints, log, .. } => Report {
             causes: why.clone(),
             recipe: recipe.clone(),
             line: *line,
@@ -289,8 +289,11 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
             output: tail.clone(),
             log: Some(log.clone()).filter(|log| !log.as_os_str().is_empty()),
             hints: match recipe {
-                Some(_) => nothing.into_iter().collect(),
-                None => vec!["nothing was recorded; the image is as it was".to_owned()],
+                Some(_) => hints.iter().cloned().chain(nothing).collect(),
+                None => {
+                    let nothing = "nothing was recorded; the image is as it was".to_owned();
+                    hints.iter().cloned().chain([nothing]).collect()
+                }
             },
             ..report("test", FAILED, error)
         },
@@ -331,6 +334,10 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
             let hints = nothing.map(|nothing| vec![nothing, hint.to_owned()]).unwrap_or_default();
             Report { causes: why.clone(), hints, ..report("machine", HOST, error) }
         }
+        trial::Error::NotBootable { hints, .. } => Report {
+            hints: hints.iter().cloned().chain(nothing).collect(),
+            ..report("machine", FAILED, error)
+        },
         // `From` takes it out: it is an error of a build as it is.
         trial::Error::Job(source) => report("sandbox", FAILED, source),
     }
@@ -431,7 +438,7 @@ pub(super) fn output(error: &output::Error) -> Report {
             "--drop-owners: everything belongs to you".to_owned(),
             "--format tar keeps owners, in a file".to_owned(),
         ],
-        _ => vec![],
+        other => other.hints(),
     };
     let report = Report { hints, output: printed(error), ..report("export", FAILED, error) };
     with_room(report, is_no_room(error))
@@ -451,6 +458,7 @@ fn undelivered(error: &delivery::Error, nothing: Option<String>) -> Report {
     if let delivery::Error::Make { recipe, line, source, .. } = error {
         (report.recipe, report.line) = (Some(recipe.clone()), Some(*line));
         report.output = printed(source);
+        report.hints.extend(source.hints());
     }
     report.hints.extend(nothing);
     with_room(report, is_no_room(error))

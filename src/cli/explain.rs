@@ -8,7 +8,7 @@ use super::graph;
 use super::outcome::{add_outcome, line_of, place, words};
 use super::recipes::recipes;
 use super::request::{
-    absolute, failed_one, inputs, network, no_cache, requests, source_date_epoch,
+    absolute, failed_one, inputs, network, no_cache, read, requests, source_date_epoch, warn,
 };
 use crate::delivery::{Planned, State};
 use crate::engine::{self, Request};
@@ -28,7 +28,11 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
         no_cache: no_cache(&args.cache),
         ..Request::default()
     };
-    let requests = requests(&recipes, &request);
+    let requests = read(ctx, &requests(&recipes, &request))?;
+    let mut printed = vec![];
+    for looked in requests.iter().filter_map(|one| one.checked.as_ref()) {
+        warn(ctx, &mut printed, &looked.recipe.warnings);
+    }
     ctx.with_job_context(|job| {
         let explained =
             engine::explain::explain(job, &requests).map_err(|found| failed_one(ctx, &found))?;

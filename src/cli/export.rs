@@ -149,8 +149,9 @@ fn sysupdate(
 
 /// Says what a source of updates has now.
 fn updated(ctx: &Ctx<'_>, format: Format, args: &ExportArgs, done: &Updated) {
-    for one in &done.lost {
-        (ctx.ui.sink())(Event::Warning { message: one.message(format), hint: None });
+    for one in &done.remarks {
+        let (message, hint) = one.message(format);
+        (ctx.ui.sink())(Event::Warning { message, hint });
     }
     if ctx.ui.json() {
         ctx.ui.object(
@@ -218,8 +219,9 @@ fn with_tools(
 
 /// Says what was written.
 fn exported(ctx: &Ctx<'_>, format: Format, args: &ExportArgs, image: &Reference, done: &Exported) {
-    for one in &done.lost {
-        (ctx.ui.sink())(Event::Warning { message: one.message(format), hint: None });
+    for one in &done.remarks {
+        let (message, hint) = one.message(format);
+        (ctx.ui.sink())(Event::Warning { message, hint });
     }
     if ctx.ui.json() {
         let Reference { name, version, .. } = image;

@@ -22,7 +22,7 @@ use crate::digest::{Digest, HashReader};
 use crate::event::Event;
 use crate::files::parent;
 use crate::job::{self, JobContext};
-use crate::output::{self, DATA_FS, Format, Options, Source, Tools};
+use crate::output::{self, DATA_FS, Format, Options, Remark, Source, Tools};
 use crate::recipe::{Diagnostic, DiskOutput, Recipe};
 use crate::store::{Placement, Staging, Store, Version};
 
@@ -30,7 +30,7 @@ pub use self::check::check;
 pub use self::error::Error;
 
 /// Raised when the same image and options give other bytes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// An output that a build is to make.
 #[derive(Debug, Clone)]
@@ -189,14 +189,18 @@ impl Ready {
         image: &Image<'_>,
         tools: Option<&dyn Tools>,
     ) -> Result<Vec<Delivered>, Error> {
+        // Machines first: what an image lacks for them is found before anything else is made.
+        let mut order: Vec<usize> = (0..outputs.len()).collect();
+        order.sort_by_key(|at| !outputs[*at].format.is_machine());
         let mut delivered = vec![];
-        for output in outputs {
+        for at in order {
             if job.cancel.fired() {
                 return Err(Error::Job(job::Error::Interrupted));
             }
-            delivered.push(self.one(job, output, image, tools)?);
+            delivered.push((at, self.one(job, &outputs[at], image, tools)?));
         }
-        Ok(delivered)
+        delivered.sort_by_key(|(at, _)| *at);
+        Ok(delivered.into_iter().map(|(_, one)| one).collect())
     }
 
     fn one(
@@ -230,10 +234,14 @@ impl Ready {
             return Ok(delivered(bytes, digest, None));
         }
         let made = make(job.store, output, version, image.stagings, tools)?;
-        let output::Exported { bytes, digest, ref lost } = *made.exported();
-        for one in lost {
-            let message = format!("{}: {}", output.shown.display(), one.message(output.format));
-            (job.sink)(Event::Warning { message, hint: None });
+        let output::Exported { bytes, digest, ref remarks } = *made.exported();
+        for one in remarks {
+            let (message, hint) = one.message(output.format);
+            let message = match one {
+                Remark::Lost(_) => format!("{}: {message}", output.shown.display()),
+                Remark::Doubt(_) => format!("{}: {message}", output.place.at()),
+            };
+            (job.sink)(Event::Warning { message, hint });
         }
         // Before the publish, so that what it puts in place is known whenever it ends; and what is
         // there now stays known for as long as it is there.

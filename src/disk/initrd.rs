@@ -44,6 +44,11 @@ const DEVICES: &[&str] = &[
     "xhci_pci",
 ];
 
+/// How a data disk is mounted. Devices of a machine that is emulated on a busy host may take longer
+/// than the minute and a half that systemd waits for one by itself.
+const FSTAB_OPTIONS: &str =
+    "defaults,x-systemd.makefs,x-systemd.growfs,x-systemd.device-timeout=4min";
+
 /// Why there is no initial RAM disk.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -111,8 +116,7 @@ impl DataDisk {
     /// systemd-makefs(8)).
     fn fstab(&self) -> String {
         let Self { mount, serial, fs } = self;
-        let options = "defaults,x-systemd.makefs,x-systemd.growfs";
-        format!("/dev/disk/by-id/bake-{serial} {mount} {fs} {options} 0 2\n")
+        format!("/dev/disk/by-id/bake-{serial} {mount} {fs} {FSTAB_OPTIONS} 0 2\n")
     }
 
     /// Returns the rules of udev(7) that name it. Each way of attaching a disk has its own property
@@ -127,6 +131,13 @@ impl DataDisk {
         };
         ["ID_SERIAL", "ID_SERIAL_SHORT", "ID_SCSI_SERIAL"].map(rule).concat()
     }
+}
+
+/// Returns those of these modules that a kernel does not have.
+pub fn missing<'w>(modules: &Modules<'_>, wanted: &[&'w str]) -> Vec<&'w str> {
+    let known = Known::of(modules);
+    let mut chosen = BTreeSet::new();
+    wanted.iter().copied().filter(|module| !known.choose(module, &mut chosen)).collect()
 }
 
 /// Makes the archive, not compressed.

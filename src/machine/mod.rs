@@ -7,6 +7,7 @@
 //! agent      a script that answers inside: it comes from QEMU, and is on no disk
 //! asked      what a test asks
 //! question   the checks of a test as such scripts, and what their answers mean
+//! refused    what a unit that failed could not write to
 //! visit      from the start to the end: is it up, do the checks hold, does it end
 //! ```
 //! Whose QEMU it is, and what is on the disk, is the business of the room `boot`.
@@ -16,6 +17,7 @@ mod asked;
 mod console;
 mod hardware;
 mod question;
+mod refused;
 mod visit;
 
 pub use asked::{Asked, Check};

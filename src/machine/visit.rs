@@ -15,6 +15,7 @@ use super::asked::{Asked, Check};
 use super::console::{Reader, Sign};
 use super::hardware::{CONSOLE, MONITOR, PORT, Port};
 use super::question::{self, NotHeld, quoted};
+use super::refused;
 use crate::apply::probe;
 use crate::step::Probe;
 
@@ -30,8 +31,11 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// How long one small question may take.
 const QUESTION: Duration = Duration::from_secs(30);
 
-/// Lines of the journal of a unit that failed.
+/// Lines of the journal of a unit that failed, in the report.
 const JOURNAL: usize = 15;
+
+/// Last lines of it that are read for what was refused.
+const READ: usize = 500;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +68,8 @@ pub struct Trouble {
     pub why: Vec<String>,
     /// The lines that show it: a unit's journal, what a program printed, the console.
     pub tail: Vec<String>,
+    /// What to do about it, where that is known.
+    pub hints: Vec<String>,
     /// It showed no life at all.
     pub lifeless: bool,
 }
@@ -181,7 +187,7 @@ impl Guest {
 
     fn trouble(&self, why: Vec<String>) -> Trouble {
         let tail = self.console.tail().into_iter().map(|line| format!("console| {line}"));
-        Trouble { why, tail: tail.collect(), lifeless: false }
+        Trouble { why, tail: tail.collect(), ..Trouble::default() }
     }
 
     /// Waits until everything that is to start has started.
@@ -252,15 +258,23 @@ impl Guest {
             [one] => format!("{one} failed"),
             _ => format!("{} units failed: {}", bad.len(), bad.join(", ")),
         };
-        let mut tail = vec![];
+        let (mut why, mut tail, mut hints) = (vec![why], vec![], vec![]);
         for unit in bad.iter().take(5) {
-            let script =
-                format!("journalctl -b -n {JOURNAL} --no-pager -o cat -u {}", quoted(unit));
+            let script = format!("journalctl -b -n {READ} --no-pager -o cat -u {}", quoted(unit));
             let journal = self.agent.ask(&script, Instant::now() + QUESTION);
             let journal = journal.map(|answer| answer.text()).unwrap_or_default();
-            tail.extend(journal.lines().map(|line| format!("{unit}| {line}")));
+            let lines: Vec<&str> = journal.lines().collect();
+            let refused: BTreeSet<String> =
+                lines.iter().filter_map(|line| refused::path(line)).collect();
+            if !refused.is_empty() {
+                let paths = refused.into_iter().take(5).collect::<Vec<_>>().join(", ");
+                why.push(format!("{unit} could not write to {paths}: the root is read-only"));
+                hints = vec![refused::HINT.to_owned()];
+            }
+            let last = &lines[lines.len().saturating_sub(JOURNAL)..];
+            tail.extend(last.iter().map(|line| format!("{unit}| {line}")));
         }
-        Err(Trouble { why: vec![why], tail, lifeless: false })
+        Err(Trouble { why, tail, hints, lifeless: false })
     }
 
     /// Asks until it holds, or the time is up.

@@ -13,20 +13,15 @@ use super::error::Error;
 use super::ext4;
 use super::filesystem::{self, Program, Tools};
 use super::flat::Flat;
-use super::options::{Format, Lost, Options};
+use super::lint::{self, MODULES};
+use super::options::{DATA_FS, Format, Options, Remark};
 use super::source::Image;
 use crate::digest::{Digest, HashReader};
 use crate::disk::initrd::{self, DataDisk, Modules, Parts};
 use crate::disk::machine::{self, Boot, Machine};
-use crate::disk::table::{ALIGN, Architecture};
+use crate::disk::table::ALIGN;
 use crate::disk::{Content, Sparse, hypervisor};
 use crate::layer::{Kind, Limits, TarReader};
-
-/// The file system that a blank data disk gets.
-pub const DATA_FS: &str = "ext4";
-
-/// Where modules are; `/lib` is a symlink to `/usr/lib`, or has it all.
-const MODULES: &str = "lib/modules";
 
 /// Writes a tar of the programs that `init` runs, and of the libraries that they name; links are
 /// followed, so that each is a file.
@@ -46,22 +41,22 @@ pub(super) fn make(
     options: &Options,
     tools: &dyn Tools,
     (out, spool): (&File, &Path),
-) -> Result<(Digest, u64, Vec<Lost>), Error> {
+) -> Result<(Digest, u64, Vec<Remark>), Error> {
     let copied = |source| Error::Copy { source };
-    let lost = if format == Format::Disk {
+    let remarks = if format == Format::Disk {
         raw_disk(image, flat, options, tools, (out, spool))?
     } else {
         let raw = temporary(spool)?;
-        let lost = raw_disk(image, flat, options, tools, (&raw, spool))?;
+        let remarks = raw_disk(image, flat, options, tools, (&raw, spool))?;
         convert(image, flat, format, tools, raw, out)?;
-        lost
+        remarks
     };
     let mut written = out;
     written.rewind().map_err(copied)?;
     let mut reader = HashReader::new(written);
     io::copy(&mut reader, &mut io::sink()).map_err(copied)?;
     let (_, digest, bytes) = reader.finish();
-    Ok((digest, bytes, lost))
+    Ok((digest, bytes, remarks))
 }
 
 /// Writes a raw disk as the format of a hypervisor.
@@ -112,33 +107,28 @@ fn raw_disk(
     options: &Options,
     tools: &dyn Tools,
     (out, spool): (&File, &Path),
-) -> Result<Vec<Lost>, Error> {
-    let firmware = |architecture| stub(flat, architecture).map(Some);
-    let ((), lost) = with_machine(image, flat, options, (tools, spool), firmware, |machine| {
+) -> Result<Vec<Remark>, Error> {
+    let ((), remarks) = with_machine(image, flat, options, (tools, spool), true, |machine| {
         machine::write(machine, out).map(drop).map_err(|source| Error::Disk { source })
     })?;
-    Ok(lost)
+    Ok(remarks)
 }
 
-/// Makes what a machine consists of, and hands it to `work`; returns what that does, and what the
-/// root file system does not hold. `stub`: finds systemd's boot stub, where firmware starts it.
+/// Makes what a machine consists of, and hands it to `work`; returns what that does, and what there
+/// is to know of the machine. `by_firmware`: systemd's boot stub is part of it.
 pub(super) fn with_machine<T>(
     image: &Image<'_>,
     flat: &Flat,
     options: &Options,
     (tools, spool): (&dyn Tools, &Path),
-    stub: impl FnOnce(Architecture) -> Result<Option<Vec<u8>>, Error>,
+    by_firmware: bool,
     work: impl FnOnce(Machine<'_>) -> Result<T, Error>,
-) -> Result<(T, Vec<Lost>), Error> {
-    let architecture = match image.config.architecture.as_str() {
-        "amd64" => Architecture::Amd64,
-        "arm64" => Architecture::Arm64,
-        other => return no_machine(format!("it is for {other}, and disks are for amd64 or arm64")),
-    };
+) -> Result<(T, Vec<Remark>), Error> {
     let disk = &options.disk;
-    let (release, kernel) = kernel(flat)?;
-    let stub = stub(architecture)?;
-    init(flat)?;
+    let found = lint::look(flat, &image.config.architecture, disk, by_firmware)?;
+    let lint::Found { architecture, release, kernel, stub, doubts } = found;
+    let kernel = flat.bytes(&kernel)?.unwrap_or_default();
+    let stub = stub.map(|path| flat.bytes(path).map(Option::unwrap_or_default)).transpose()?;
     let os_release = match flat.bytes("etc/os-release")? {
         None => flat.bytes("usr/lib/os-release")?,
         found => found,
@@ -190,17 +180,14 @@ pub(super) fn with_machine<T>(
         size: options.size,
         boot,
     };
-    Ok((work(machine)?, lost))
+    let remarks = lost.into_iter().map(Remark::from).chain(doubts.into_iter().map(Remark::Doubt));
+    Ok((work(machine)?, remarks.collect()))
 }
 
 fn temporary(spool: &Path) -> Result<File, Error> {
     let what = "make a temporary file in";
     let failed = |source| Error::System { what, path: spool.to_owned(), source };
     tempfile::tempfile_in(spool).map_err(failed)
-}
-
-fn no_machine<T>(why: impl Into<String>) -> Result<T, Error> {
-    Err(Error::NoMachine { why: why.into() })
 }
 
 /// What all identifiers are made of.
@@ -221,51 +208,6 @@ fn label(image: &Image<'_>) -> String {
     }
 }
 
-/// Finds the one kernel that the image has, `/boot/vmlinuz-RELEASE` or
-/// `/usr/lib/modules/RELEASE/vmlinuz`; returns its release and its bytes.
-fn kernel(flat: &Flat) -> Result<(String, Vec<u8>), Error> {
-    let mut found: BTreeMap<String, String> = BTreeMap::new();
-    for release in flat.children("usr/lib/modules").into_iter().chain(flat.children("lib/modules"))
-    {
-        for path in [format!("boot/vmlinuz-{release}"), format!("{MODULES}/{release}/vmlinuz")] {
-            if flat.has_file(&path) {
-                found.insert(release.clone(), path);
-            }
-        }
-    }
-    let releases = found.keys().cloned().collect::<Vec<_>>().join(", ");
-    if found.len() > 1 {
-        return no_machine(format!("it has several kernels ({releases}); remove all but one"));
-    }
-    let Some((release, path)) = found.pop_first() else {
-        return no_machine(
-            "it has no kernel with modules; install one, such as linux-image-cloud-amd64",
-        );
-    };
-    let bytes = flat.bytes(&path)?.unwrap_or_default();
-    Ok((release, bytes))
-}
-
-/// Reads systemd's boot stub out of the image.
-fn stub(flat: &Flat, architecture: Architecture) -> Result<Vec<u8>, Error> {
-    let path = match architecture {
-        Architecture::Amd64 => "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
-        Architecture::Arm64 => "usr/lib/systemd/boot/efi/linuxaa64.efi.stub",
-    };
-    match flat.bytes(path)? {
-        Some(bytes) => Ok(bytes),
-        None => no_machine(format!("it has no boot stub (/{path}); install systemd-boot-efi")),
-    }
-}
-
-/// Makes sure that there is something to start.
-fn init(flat: &Flat) -> Result<(), Error> {
-    if ["sbin/init", "usr/lib/systemd/systemd", "bin/init"].iter().any(|path| flat.has_file(path)) {
-        return Ok(());
-    }
-    no_machine("it has no init (/sbin/init); install systemd-sysv")
-}
-
 /// Makes the initial RAM disk, compressed.
 fn initrd(
     flat: &Flat,
@@ -275,10 +217,7 @@ fn initrd(
     tools: &dyn Tools,
 ) -> Result<Vec<u8>, Error> {
     let dir = format!("{MODULES}/{release}");
-    let text = |name: &str| -> Result<String, Error> {
-        let bytes = flat.bytes(&format!("{dir}/{name}"))?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
+    let text = |name: &str| lint::text(flat, &format!("{dir}/{name}"));
     let (dep, alias) = (text("modules.dep")?, text("modules.alias")?);
     let (softdep, builtin) = (text("modules.softdep")?, text("modules.builtin")?);
     let read = |path: &str| {

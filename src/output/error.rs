@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::options::Lack;
 use crate::digest::Digest;
 use crate::disk;
 use crate::files;
@@ -88,10 +89,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The image is none that a machine boots.
-    #[error("cannot make a machine of the image: {why}")]
+    #[error("cannot make a machine of the image: {}", listed(lacks))]
     NoMachine {
-        /// What it lacks, and what to do.
-        why: String,
+        /// All that it lacks; at least one.
+        lacks: Vec<Lack>,
     },
     /// The initial RAM disk of a machine cannot be made.
     #[error("cannot make the initial RAM disk")]
@@ -180,6 +181,20 @@ pub enum Error {
     /// An effect on the disk failed.
     #[error(transparent)]
     Files(#[from] files::Error),
+}
+
+impl Error {
+    /// Returns what there is to do about it.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoMachine { lacks } => lacks.iter().map(|lack| lack.mend.clone()).collect(),
+            _ => vec![],
+        }
+    }
+}
+
+fn listed(lacks: &[Lack]) -> String {
+    lacks.iter().map(|lack| lack.what.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 impl From<layer::Unverified> for Error {

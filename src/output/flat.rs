@@ -133,6 +133,12 @@ impl Flat {
         matches!(node.map(|node| &node.kind), Some(NodeKind::File { .. }))
     }
 
+    /// Whether there is a directory, symlinks followed.
+    pub(super) fn has_dir(&self, path: &str) -> bool {
+        let node = self.merged.get(&self.resolved(path.as_bytes()));
+        matches!(node.map(|node| &node.kind), Some(NodeKind::Dir))
+    }
+
     /// Follows the symlinks in a path, inside the root; a circle leads nowhere.
     fn resolved(&self, path: &[u8]) -> Vec<u8> {
         let symlink = |at: &[u8]| match self.merged.get(at).map(|node| &node.kind) {
@@ -146,6 +152,43 @@ impl Flat {
     pub(super) fn newest(&self) -> i64 {
         let times = self.merged.iter().map(|(_, node)| self.merged.meta(node).mtime);
         times.chain([self.top().mtime]).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+impl Flat {
+    /// Returns the root of these files by path, with the directories that they are in.
+    pub(super) fn of_files(files: &[(&str, &str)]) -> Self {
+        use std::collections::BTreeMap;
+
+        use crate::layer::Entry;
+
+        let mut all: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+        for (path, text) in files {
+            all.extend(path.match_indices('/').map(|(end, _)| (&path[..end], None)));
+            all.insert(path, Some(text));
+        }
+        let (usual, mut tar) = (Metadata::default(), Builder::keeping_times(vec![]));
+        for (path, text) in all {
+            match text {
+                Some(text) => {
+                    let (path, size) = (path.as_bytes(), text.len() as u64);
+                    tar.file(path, &usual, size, &mut text.as_bytes()).expect("memory");
+                }
+                None => tar.dir(path.as_bytes(), &usual).expect("memory"),
+            }
+        }
+        let (tar, _) = tar.finish().expect("memory");
+        let mut contents = tempfile::tempfile().expect("a temporary file");
+        let (mut merged, mut at) = (Merged::new(), 0);
+        let mut keep = |_: &Entry, data: &mut dyn Read| {
+            let place = at;
+            at += io::copy(data, &mut contents).expect("a temporary file");
+            Ok(place)
+        };
+        let mut reader = TarReader::new(&tar[..], &Limits::default());
+        merged.apply(&mut reader, &mut keep).expect("our own tar");
+        Self { merged, contents }
     }
 }
 
@@ -223,5 +266,5 @@ pub(super) fn dir(
         // The whole tar is a bound for what was in it.
         rules.limits.bytes = rules.limits.bytes.saturating_sub(done.bytes);
     }
-    Ok((place, Exported { bytes, digest: None, lost: vec![] }))
+    Ok((place, Exported { bytes, digest: None, remarks: vec![] }))
 }

@@ -34,9 +34,8 @@ pub(super) fn dir(
     let place = NewDir::new(dest, options.force)?;
     let root = place.root();
     let flat = Flat::read(&image, parent(dest))?;
-    let none = |_| Ok(None);
-    let (packed, mut lost) =
-        with_machine(&image, &flat, options, (tools, parent(dest)), none, |mut machine| {
+    let (packed, mut remarks) =
+        with_machine(&image, &flat, options, (tools, parent(dest)), false, |mut machine| {
             let kernel = std::mem::take(&mut machine.kernel);
             let vmlinux = disk::vmlinux(&kernel);
             let packed = vmlinux.is_none() && kernel.get(0x202..0x206) == Some(b"HdrS");
@@ -56,14 +55,14 @@ pub(super) fn dir(
     if packed {
         let paths = vec!["/boot/vmlinuz".to_owned()];
         let what = "an ELF file of a kernel that is compressed like this".to_owned();
-        lost.push(Lost { what, paths });
+        remarks.push(Lost { what, paths }.into());
     }
     let mut bytes = 0;
     for entry in fs::read_dir(root).map_err(|e| system("list", root, e))? {
         let found = entry.and_then(|entry| entry.metadata());
         bytes += found.map_err(|e| system("list", root, e))?.len();
     }
-    Ok((place, Exported { bytes, digest: None, lost }))
+    Ok((place, Exported { bytes, digest: None, remarks }))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {

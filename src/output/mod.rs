@@ -30,6 +30,7 @@ mod ext4;
 mod filesystem;
 mod flat;
 mod kernel;
+mod lint;
 mod manifest;
 mod oci;
 mod options;
@@ -37,10 +38,9 @@ mod place;
 mod source;
 mod sysupdate;
 
-pub use disk::DATA_FS;
 pub use error::Error;
 pub use filesystem::{Feed, Program, Tools};
-pub use options::{Exported, Format, Lost, Options, Source};
+pub use options::{DATA_FS, Exported, Format, Lack, Lost, Options, Remark, Source};
 pub use place::NewDir;
 pub use sysupdate::{Updated, update};
 
@@ -144,22 +144,27 @@ fn fill(
         let image = source::Image::open(source)?;
         let flat = flat::Flat::read(&image, spool)?;
         let (digest, bytes, lost) = ext4::make(&image, &flat, options, out)?;
-        return Ok(Exported { bytes, digest: Some(digest), lost });
+        let remarks = lost.into_iter().map(Remark::from).collect();
+        return Ok(Exported { bytes, digest: Some(digest), remarks });
     }
     let Some(program) = format.program() else {
         let mut out = HashWriter::new(out);
         write_to(source, format, &mut out, spool)?;
         let (_, digest, bytes) = out.finish();
-        return Ok(Exported { bytes, digest: Some(digest), lost: vec![] });
+        return Ok(Exported { bytes, digest: Some(digest), remarks: vec![] });
     };
     let tools = tools.ok_or_else(|| no_program(program))?;
     let image = source::Image::open(source)?;
     let flat = flat::Flat::read(&image, spool)?;
-    let (digest, bytes, lost) = match format {
+    let (digest, bytes, remarks) = match format {
         _ if format.is_disk() => disk::make(&image, &flat, format, options, tools, (out, spool))?,
-        _ => filesystem::make(&image, &flat, format, options, tools, out)?,
+        _ => {
+            let (digest, bytes, lost) =
+                filesystem::make(&image, &flat, format, options, tools, out)?;
+            (digest, bytes, lost.into_iter().map(Remark::from).collect())
+        }
     };
-    Ok(Exported { bytes, digest: Some(digest), lost })
+    Ok(Exported { bytes, digest: Some(digest), remarks })
 }
 
 /// Writes an image to a stream, as a format that can be written in order. The root file system as a
@@ -169,7 +174,7 @@ pub fn write(source: &Source<'_>, format: Format, out: &mut dyn Write) -> Result
     let mut out = HashWriter::new(out);
     write_to(source, format, &mut out, &std::env::temp_dir())?;
     let (_, digest, bytes) = out.finish();
-    Ok(Exported { bytes, digest: Some(digest), lost: vec![] })
+    Ok(Exported { bytes, digest: Some(digest), remarks: vec![] })
 }
 
 fn write_to(

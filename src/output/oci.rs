@@ -68,7 +68,7 @@ pub(super) fn dir(
         written.map_err(|e| system("write", &path, e))?;
         bytes += content.len() as u64;
     }
-    Ok((place, Exported { bytes, digest: None, lost: vec![] }))
+    Ok((place, Exported { bytes, digest: None, remarks: vec![] }))
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

@@ -7,6 +7,9 @@ use crate::digest::Digest;
 use crate::image::{Descriptor, Reference};
 use crate::recipe::DiskOutput;
 
+/// The file system that a blank data disk gets.
+pub const DATA_FS: &str = "ext4";
+
 /// What an image can be exported as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -93,6 +96,11 @@ impl Format {
         matches!(self, Self::Disk | Self::Qcow2 | Self::Vmdk | Self::Vhd | Self::Vhdx)
     }
 
+    /// Whether it is a machine: a disk, or what is started otherwise.
+    pub fn is_machine(self) -> bool {
+        self.is_disk() || self == Self::Kernel
+    }
+
     /// Whether it holds all images of a version for several platforms; the others hold one.
     pub fn holds_all(self) -> bool {
         matches!(self, Self::Oci | Self::OciArchive)
@@ -149,8 +157,42 @@ pub struct Exported {
     pub bytes: u64,
     /// sha256 of the file; a directory has none.
     pub digest: Option<Digest>,
-    /// What the format does not hold.
-    pub lost: Vec<Lost>,
+    /// What the person should know of it.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something that a person should know of what was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// The format does not hold something.
+    Lost(Lost),
+    /// The machine will start, and probably not do what it is for.
+    Doubt(Lack),
+}
+
+impl Remark {
+    /// Says it in a line, and what to do about it.
+    pub fn message(&self, format: Format) -> (String, Option<String>) {
+        match self {
+            Self::Lost(lost) => (lost.message(format), None),
+            Self::Doubt(Lack { what, mend }) => (what.clone(), Some(mend.clone())),
+        }
+    }
+}
+
+impl From<Lost> for Remark {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+/// Something that an image lacks, or has and should not, for a machine to be made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// What: `it has no kernel with modules`.
+    pub what: String,
+    /// What to do.
+    pub mend: String,
 }
 
 /// Something of some files that a format does not hold.

@@ -2,12 +2,14 @@
 
 pub(crate) use super::output_keys::{FORMATS, OUTPUT, OUTPUT_DOC, PUSH};
 use crate::schema::{Check, Effect, Section, Shape, may, must};
-use crate::step::{AS, ENV, KINDS, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WHEN, WORKDIR};
+use crate::step::{
+    AS, ENV, KINDS, MACHINE, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WHEN, WORKDIR,
+};
 
 /// Top-level keys in order, `step` and `test` among them.
 pub(crate) const TOP: &[&str] = &[
-    "image", "vars", "matrix", "base", "defaults", "step", "stage", "test", "config", "drift",
-    "output",
+    "image", "vars", "matrix", "base", "defaults", "step", "stage", "machine", "test", "config",
+    "drift", "output",
 ];
 
 /// Top-level keys of the reference that this version does not have.
@@ -350,7 +352,7 @@ pub(crate) fn checks() -> impl Iterator<Item = &'static Section> + Clone {
 
 /// Returns the single tables at the top level: neither `vars` nor `stage`, and no lists.
 pub(crate) fn table(name: &str) -> Option<&'static Section> {
-    [&IMAGE, &BASE, &DEFAULTS, &CONFIG, &DRIFT].into_iter().find(|s| s.name == name)
+    [&IMAGE, &BASE, &DEFAULTS, &MACHINE, &CONFIG, &DRIFT].into_iter().find(|s| s.name == name)
 }
 
 /// Returns every table of keys but `[vars]`, by the name it has in the JSON Schema, in the order of
@@ -361,7 +363,7 @@ pub(crate) fn tables() -> impl Iterator<Item = (String, &'static Section)> {
         .map(own)
         .into_iter()
         .chain(kinds().map(|kind| (format!("step-{}", kind.name), kind)))
-        .chain([&FROM, &MOUNT_FROM].map(own))
+        .chain([&FROM, &MOUNT_FROM, &MACHINE].map(own))
         .chain(checks().map(|check| (format!("test-{}", check.name), check)))
         .chain([&CONFIG, &HEALTHCHECK, &DRIFT, &OUTPUT, &PUSH].map(own))
 }

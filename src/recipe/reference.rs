@@ -7,6 +7,7 @@ use std::path::Path;
 use super::keys;
 use super::workspace_keys::{WORKSPACE, WORKSPACE_DEFAULTS, WORKSPACE_VARS_DOC};
 use crate::schema::{Effect, Section, Shape};
+use crate::step::MACHINE;
 
 const HEAD: &str = "\
 # Every key of a recipe
@@ -34,6 +35,7 @@ fn value(shape: Shape) -> String {
         }
         Shape::Shell => "`sh`, `bash` or list".to_owned(),
         Shape::Map(_) => "table of strings".to_owned(),
+        Shape::Lists(..) => "table of lists".to_owned(),
         Shape::Vars => "table of values".to_owned(),
         Shape::Ports => "list of ports".to_owned(),
         Shape::Sha256 => "string or table".to_owned(),
@@ -93,6 +95,7 @@ fn reference() -> String {
     table(&mut out, "###", &keys::MOUNT_FROM);
     let (stages, stage) = (keys::STAGES_DOC, keys::STAGE_DOC);
     write!(out, "\n## `[stage]`\n\n{stages}\n\n{stage}\n").expect("a string takes everything");
+    table(&mut out, "##", &MACHINE);
     write!(out, "\n## `[[test]]`\n\n{}\n", keys::TEST_DOC).expect("a string takes everything");
     keys::checks().for_each(|check| table(&mut out, "###", check));
     table(&mut out, "##", &keys::CONFIG);

@@ -197,6 +197,14 @@ fn shape(shape: Shape) -> Value {
             }
             map
         }
+        Shape::Lists(_, what) => {
+            let several = json!({ "type": "array", "items": text(what), "minItems": 1 });
+            json!({
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": { "anyOf": [text(what), several] },
+            })
+        }
         Shape::Vars => json!({
             "type": "object",
             "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },

@@ -33,6 +33,20 @@ pub struct Diagnostic {
     pub warning: bool,
 }
 
+impl Diagnostic {
+    /// Returns its file and line, as compilers write them.
+    #[must_use]
+    pub fn at(&self) -> String {
+        format!("{}:{}", self.file.display(), self.line)
+    }
+
+    /// Returns a mistake at the place of this one.
+    pub(crate) fn saying(&self, mistake: Mistake) -> Diagnostic {
+        let Mistake { message, label, help, warning } = mistake;
+        Diagnostic { message, label, help, warning, ..self.clone() }
+    }
+}
+
 /// A file with its line starts.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -121,20 +135,23 @@ pub(crate) struct Mistakes {
 impl Mistakes {
     /// Adds one.
     pub(crate) fn add(&mut self, source: &Source, span: Range<usize>, mistake: Mistake) {
-        // Counted apart, so that no crowd of warnings keeps an error out.
-        let count = if mistake.warning { &mut self.warnings } else { &mut self.errors };
-        if *count < MAX {
-            *count += 1;
-            self.list.push(source.diagnose(span, mistake));
+        if *self.count(mistake.warning) < MAX {
+            self.add_placed(source.diagnose(span, mistake));
         }
     }
 
     /// Adds one that has its place.
     pub(crate) fn add_placed(&mut self, diagnostic: Diagnostic) {
-        if self.errors < MAX {
-            self.errors += 1;
+        let count = self.count(diagnostic.warning);
+        if *count < MAX {
+            *count += 1;
             self.list.push(diagnostic);
         }
+    }
+
+    /// Counted apart, so that no crowd of warnings keeps an error out.
+    fn count(&mut self, warning: bool) -> &mut usize {
+        if warning { &mut self.warnings } else { &mut self.errors }
     }
 
     /// Whether no more errors are taken.

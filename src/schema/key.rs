@@ -30,6 +30,8 @@ pub(crate) enum Shape {
     Shell,
     /// Names to strings or integers.
     Map(Check),
+    /// Names to one or several texts each: what a name is, and what a text is.
+    Lists(Check, Check),
     /// Names of variables to their values. Which those are and of which type, only who includes
     /// knows: the reader leaves it to that.
     Vars,

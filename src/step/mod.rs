@@ -6,6 +6,7 @@
 //!                           ├─► Kind::step ─► Lowered { ops, … } ─► plan ─► apply (inside the root)
 //! KINDS: keys, shapes ──────┘
 //! ```
+//! `[machine]` is lowered to such operations as well (machine.rs).
 //! The parser's keys, the JSON Schema, the formatter's order and the reference come from the table.
 
 mod copy;
@@ -14,6 +15,7 @@ mod file;
 mod group;
 mod kind;
 mod label;
+pub(crate) mod machine;
 mod mkdir;
 mod op;
 mod packages;
@@ -31,6 +33,7 @@ mod user;
 
 pub(crate) use kind::{Findings, Kind, WHEN};
 pub use kind::{InPart, Lowered};
+pub(crate) use machine::MACHINE;
 pub use op::{Content, Mount, Op, ServiceState, called};
 pub(crate) use program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR};
 pub(crate) use test::TESTS;

@@ -26,6 +26,8 @@ pub enum Error {
         why: Vec<String>,
         /// Last lines of output of the container.
         tail: Vec<String>,
+        /// What to do about it, where that is known.
+        hints: Vec<String>,
         /// All of it; empty where it did not come so far.
         log: PathBuf,
     },
@@ -69,6 +71,14 @@ pub enum Error {
         /// Why, from the outside in.
         why: Vec<String>,
     },
+    /// The image is none that a machine boots.
+    #[error("cannot boot the image: {}", why.join(": "))]
+    NotBootable {
+        /// Why, from the outside in.
+        why: Vec<String>,
+        /// What to do about it.
+        hints: Vec<String>,
+    },
     /// A job could not do its work.
     #[error(transparent)]
     Job(#[from] job::Error),
@@ -106,6 +116,7 @@ pub(crate) fn unreadable(recipe: &Path, (test, why): (LoweredTest, Vec<String>))
         line: Some(test.line),
         why,
         tail: vec![],
+        hints: vec![],
         log: PathBuf::new(),
     }
 }

@@ -223,6 +223,7 @@ fn pass(
                     line: (test.line > 0).then_some(test.line),
                     why,
                     tail,
+                    hints: vec![],
                     log,
                 });
             }

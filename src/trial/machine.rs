@@ -122,6 +122,12 @@ impl Boots<'_> {
             }
         });
         let tail = log.finish();
+        let booted = booted.map_err(|error| match error {
+            Error::NotBootable { why, hints } => {
+                self.failed(0, Trouble { why, hints, ..Trouble::default() }, vec![], path.clone())
+            }
+            other => other,
+        });
         let Booted { visited: Visited { up, held, trouble }, how } = booted?;
         if let Some(trouble) = trouble {
             return Err(self.failed(held.len(), trouble, tail, path));
@@ -217,6 +223,7 @@ impl Boots<'_> {
             line: (test.line > 0).then_some(test.line),
             why: trouble.why,
             tail: if trouble.tail.is_empty() { log } else { trouble.tail },
+            hints: trouble.hints,
             log: path,
         }
     }

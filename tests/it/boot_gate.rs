@@ -56,13 +56,16 @@ fn net_a_machine_that_is_not_well_is_not_published() {
     let recipe = vm_boot::recipe(&lab);
 
     // A unit fails, and another that may.
-    let failing =
-        "Type=oneshot\nExecStart=/bin/sh -c 'echo the disk of answers is missing; exit 1'";
+    let failing = "Type=oneshot\nExecStart=/bin/sh -c 'echo the disk of answers is missing; \
+        echo 42 >/opt/answers'";
     let steps = unit("bad", failing) + &unit("allowed", "Type=oneshot\nExecStart=/bin/false");
     let bad = version(&recipe, "2.1.0", &steps, "may_fail = [\"allowed.service\"]");
     let built = refused(&lab, &bad, "2.1.0");
     assert!(built.err.contains("bad.service failed"), "{}", built.err);
     assert!(built.err.contains("bad.service| the disk of answers is missing"), "{}", built.err);
+    let why = "bad.service could not write to /opt/answers: the root is read-only";
+    assert!(built.err.contains(why), "{}", built.err);
+    assert!(built.err.contains("belongs on a data disk"), "{}", built.err);
     assert!(!built.err.contains("allowed.service|"), "{}", built.err);
 
     // The kernel panics.
@@ -95,7 +98,7 @@ fn no_step_runs_where_the_host_has_no_qemu() {
     fs::write(
         lab.path("m.toml"),
         "[image]\nname = 'm'\nversion = '1'\n[base]\nscratch = true\n\
-            [[step]]\nfile = '/a'\ncontent = 'a'\n[[test]]\nboot = true\n",
+            [[step]]\nrun = 'true'\n[[test]]\nboot = true\n",
     )
     .expect("our own file");
     let build = || {

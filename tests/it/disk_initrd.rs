@@ -113,7 +113,8 @@ fn tools_what_the_root_needs_goes_in_and_nothing_else() {
     assert_eq!(read("modules"), "dm_verity\nerofs\next4\n");
     let fstab = read("fstab");
     assert!(fstab.starts_with("/dev/disk/by-id/bake-app-data /srv ext4 "), "{fstab}");
-    assert!(fstab.ends_with("x-systemd.makefs,x-systemd.growfs 0 2\n"), "{fstab}");
+    assert!(fstab.contains(" defaults,x-systemd.makefs,x-systemd.growfs,"), "{fstab}");
+    assert!(fstab.ends_with(" 0 2\n"), "{fstab}");
     let rules = read("udev.rules");
     for property in ["ID_SERIAL", "ID_SERIAL_SHORT", "ID_SCSI_SERIAL"] {
         let rule =

@@ -166,9 +166,29 @@ fn machine_with_a_failed_unit_fails_by_name_with_its_journal() {
     let found = trouble(guest, vec![]);
     assert_eq!(found.why, ["bad.service failed"]);
     assert_eq!(found.tail, ["bad.service| no such luck", "bad.service| Main process exited"]);
+    assert_eq!(found.hints, [""; 0]);
     // Unless it may.
     let (visited, ..) = visit(guest, vec![], &["bad.service"]);
     assert_eq!(visited.trouble, None);
+}
+
+#[test]
+fn machine_whose_unit_writes_to_the_root_is_reported_with_the_place() {
+    const FAILED: Answers = &[
+        ("is-system-running", 1, "degraded\nbad.service loaded failed failed A bad one\n"),
+        (
+            "journalctl",
+            0,
+            "cannot create /opt/b: Read-only file system\n\
+                cannot create /opt/a: Read-only file system\n\
+                cannot create /opt/b: Read-only file system\n",
+        ),
+        ("poweroff", 0, ""),
+    ];
+    let found = trouble(Guest { answers: Some(FAILED), ..GOOD }, vec![]);
+    let why = "bad.service could not write to /opt/a, /opt/b: the root is read-only";
+    assert_eq!(found.why, ["bad.service failed", why]);
+    assert!(found.hints[0].contains("data disk"), "{found:?}");
 }
 
 #[test]

@@ -97,6 +97,7 @@ mod sandbox_run;
 mod sandbox_user;
 mod serve_conformance;
 mod step_lower;
+mod step_machine;
 mod store_channel;
 mod store_crash;
 mod store_gc;

@@ -82,7 +82,11 @@ impl Image {
         let bytes = fs::read(&dest).expect("read");
         assert_eq!(
             exported,
-            Exported { bytes: bytes.len() as u64, digest: Some(Digest::of(&bytes)), lost: vec![] }
+            Exported {
+                bytes: bytes.len() as u64,
+                digest: Some(Digest::of(&bytes)),
+                remarks: vec![]
+            }
         );
         assert_eq!(names(dir.path()), ["out"], "nothing else is left");
         let mut stream = vec![];

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use bake::template::{TEMPLATES, create};
 
 use crate::lab::Lab;
-use crate::tier;
+use crate::{tier, vm_boot};
 
 #[test]
 fn every_template_makes_its_directory() {
@@ -72,6 +72,7 @@ fn net_every_template_bakes_as_it_comes() {
         return;
     }
     let lab = Lab::new();
+    vm_boot::share_packages(&lab);
     for template in TEMPLATES {
         let name = template.name;
         assert_eq!(lab.bake(["new", name, "--template", name]).code, 0, "{name}");
@@ -96,7 +97,7 @@ fn mistakes_are_named() {
     };
     assert_eq!(
         error("web-ngnix", "web"),
-        "there is no template \"web-ngnix\" (did you mean \"web-nginx\"?); there are minimal, web-nginx, web-apache, database-postgresql, static-binary"
+        "there is no template \"web-ngnix\" (did you mean \"web-nginx\"?); there are minimal, web-nginx, web-apache, database-postgresql, vm-web, vm-database, static-binary"
     );
     assert!(error("minimal", "Web").contains("\"Web\" cannot be an image's name"));
     assert!(!dir.path().join("z").exists());

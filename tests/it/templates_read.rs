@@ -59,7 +59,9 @@ fn every_template_is_a_recipe() {
         // E13
         assert!(!recipe.tests.is_empty(), "{}: no test", template.name);
         assert!(
-            recipe.config.cmd.is_some() || recipe.config.entrypoint.is_some(),
+            recipe.config.cmd.is_some()
+                || recipe.config.entrypoint.is_some()
+                || recipe.tests.iter().any(|test| test.boot.is_some()),
             "{}: nothing to start",
             template.name
         );

@@ -166,14 +166,18 @@ pub(crate) fn recipe(lab: &Lab) -> PathBuf {
     let to = lab.path("vm");
     let copied = run(Command::new("cp").arg("-r").arg(from).arg(&to));
     assert_eq!(copied.code, 0, "{}", copied.err);
-    // Packages are those that other tests have downloaded already.
+    share_packages(lab);
+    to.join("web.toml")
+}
+
+/// Makes a lab's store, whose packages are those that other tests have downloaded already.
+pub(crate) fn share_packages(lab: &Lab) {
     let store = lab.path("store");
     drop(Store::open(&store).expect("a store"));
     let packages = base_lab::cache().join("packages");
     fs::create_dir_all(&packages).expect("our own directory");
     fs::create_dir_all(store.join("cache")).expect("our own directory");
     symlink(packages, store.join("cache/packages")).expect("a link");
-    to.join("web.toml")
 }
 
 #[test]

@@ -19,7 +19,7 @@ use rustix::fs::FlockOperation;
 use self::sums::{SUMS, Sums};
 use super::error::{Error, system};
 use super::filesystem::Tools;
-use super::options::{Exported, Format, Lost, Options, Source};
+use super::options::{Exported, Format, Options, Remark, Source};
 use super::place::NewFile;
 use crate::digest::{Digest, HashWriter};
 use crate::files::{create_dirs, write_whole};
@@ -36,8 +36,8 @@ pub struct Updated {
     pub bytes: u64,
     /// Files of older versions that have gone.
     pub removed: Vec<String>,
-    /// What the format has no place for.
-    pub lost: Vec<Lost>,
+    /// What the person should know of them.
+    pub remarks: Vec<Remark>,
 }
 
 /// Adds versions to the source `dir`, each as a file of `format`, and keeps the newest `keep` of
@@ -75,7 +75,7 @@ pub fn update(
         let (digest, put) = put(source, format, &path, listed, options, tools)?;
         sums.set(file.clone(), digest);
         done.bytes += put.bytes;
-        done.lost.extend(put.lost);
+        done.remarks.extend(put.remarks);
         done.files.push(file);
     }
     for name in &names {

@@ -7,6 +7,8 @@ mod image;
 mod include;
 mod including;
 mod kind;
+mod lacking;
+mod machine;
 pub(crate) mod matrix;
 mod node;
 mod output;
@@ -26,6 +28,7 @@ use toml::de::{DeTable, DeValue};
 
 use self::include::read_entry;
 use self::including::Including;
+use self::lacking::Known;
 use self::matrix::Matrix;
 pub(crate) use self::node::{Node, string_inside, type_name, unknown_key, wrong_type};
 use self::node::{later, misspelt};
@@ -188,7 +191,7 @@ fn tables(
         None => Fields::default(),
     };
     let defaults = Options::of(&defaults).over(&defaults_of_all);
-    let steps = list(&mut reader, table, "step", "step", |reader, place, table| {
+    let mut steps = list(&mut reader, table, "step", "step", |reader, place, table| {
         read_entry(reader, place, table, &defaults)
     });
     let stages = stage::read_stages(&mut reader, table, &defaults);
@@ -217,10 +220,18 @@ fn tables(
         None => Some(Drift::default()),
     };
     let parts = std::mem::take(&mut reader.including.parts);
-    let (outputs, pushes) = output::read_outputs(&mut reader, table, &inputs.outputs).unzip();
+    let (mut outputs, pushes) = output::read_outputs(&mut reader, table, &inputs.outputs).unzip();
+    let machine = machine::read(&mut reader, table, outputs.as_deref_mut());
     if let (Some(tests), Some(outputs)) = (&mut tests, &outputs) {
         test::disks(&mut reader, tests, outputs);
     }
+    if let (Some(base), Some(steps), Some(stages), Some(tests), Some(outputs)) =
+        (&base, &steps, &stages, &tests, &outputs)
+    {
+        let machine = machine.as_ref();
+        Known { base, steps, stages, outputs, tests, machine }.report(&mut reader);
+    }
+    steps.iter_mut().for_each(|steps| steps.extend(machine::steps(machine.as_ref(), &reader)));
     // What a template file uses is not known here: it is rendered with this recipe's variables, of
     // which the epoch is one.
     let template = |step: &Lowered| {

@@ -44,6 +44,11 @@ enum Entry {
     Push(RemoteName),
 }
 
+/// Whether it is a machine.
+pub(super) fn is_machine(output: &Output) -> bool {
+    MACHINES.contains(&output.format.as_str())
+}
+
 /// Reads the outputs of the recipe, and behind them those of the command line; and the pushes.
 pub(super) fn read_outputs(
     reader: &mut Reader<'_>,

@@ -19,7 +19,7 @@ use crate::recipe::model::Stage;
 use crate::recipe::vars::{Placed, Scope};
 use crate::schema::{
     Check, Checked, Command, Field, Fields, Located, Mistake, Mistakes, Section, Shape, Source,
-    Start, either, quote, sha256,
+    Start, Targets, either, quote, sha256,
 };
 
 /// What reading needs to know and to report to.
@@ -254,6 +254,11 @@ impl<'a> Reader<'a> {
             }
             (Shape::Map(check), DeValue::Table(table)) => {
                 self.map(name, check, table).map(Checked::Map)
+            }
+            (Shape::Lists(at, what), DeValue::Table(table)) => {
+                let one = Shape::Text(what);
+                let targets = Targets { one, at, what, many: true };
+                self.targets(name, &targets, node, table).map(Checked::Targets)
             }
             // The step reads them by the variables of the file that it includes.
             (Shape::Vars, DeValue::Table(_)) => None,

@@ -38,6 +38,12 @@ pub(crate) struct Machine {
     output: Option<(String, Range<usize>)>,
 }
 
+/// Returns where the first test that is on says that it is about a machine.
+pub(super) fn first_boot(tests: &[Read]) -> Option<Range<usize>> {
+    let machines = tests.iter().filter(|read| read.on).filter_map(|read| read.machine.as_ref());
+    machines.map(|machine| machine.boot.clone()).next()
+}
+
 /// Reads one test; `None` where it is wrong, which is reported.
 pub(crate) fn read_test(
     reader: &mut Reader<'_>,

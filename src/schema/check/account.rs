@@ -1,5 +1,8 @@
 //! Users, groups, owners and modes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::schema::mistake::{Mistake, quote};
 
 pub(super) fn passwd_field(text: &str) -> Result<(), Mistake> {
@@ -21,6 +24,38 @@ pub(super) fn password_hash(text: &str) -> Result<(), Mistake> {
             .help("`openssl passwd -6` makes a hash; without `password` the account is locked"));
     }
     Ok(())
+}
+
+/// Types of keys begin like this (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
+const KEY_TYPES: &[&str] = &["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"];
+
+pub(super) fn ssh_key(text: &str) -> Result<(), Mistake> {
+    let help = "it is the line in the `.pub` file: `ssh-ed25519 AAAA… name`";
+    // The text is not repeated: it may be a private key.
+    let bad = |label: &str| Err(Mistake::new("not a public key of SSH").label(label).help(help));
+    if text.contains("PRIVATE KEY") {
+        return bad("the public half belongs here");
+    }
+    if text.chars().any(char::is_control) {
+        return bad("one line is one key");
+    }
+    // Options may stand before the type, with white space in quotes; none looks like a type.
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_type = |word: &str| KEY_TYPES.iter().any(|start| word.starts_with(start));
+    let Some(at) = words.iter().position(|word| is_type(word)) else {
+        return bad("no type of key");
+    };
+    let Some(key) = words.get(at + 1) else { return bad("the key itself is missing") };
+    // A type's name is the first string of the key (RFC 4253, 6.6): what was cut off or belongs
+    // to another key does not begin with it.
+    let kind = words[at].as_bytes();
+    let Ok(bytes) = STANDARD.decode(key) else { return bad("it is cut off, or not base64") };
+    let named = bytes.split_at_checked(4).is_some_and(|(length, rest)| {
+        length == (kind.len() as u32).to_be_bytes()
+            && rest.starts_with(kind)
+            && rest.len() > kind.len()
+    });
+    if named { Ok(()) } else { bad("the key is of another type than it says") }
 }
 
 fn is_account(text: &str) -> bool {

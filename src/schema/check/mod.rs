@@ -8,7 +8,7 @@ mod path;
 mod system;
 mod text;
 
-use self::account::{account, owner, passwd_field, password_hash, run_as};
+use self::account::{account, owner, passwd_field, password_hash, run_as, ssh_key};
 use self::name::{
     image_name, image_reference, image_version, oci_source, platform, push_target, registry,
     stage_name,
@@ -16,7 +16,7 @@ use self::name::{
 use self::path::{
     context, glob, ignore, inside, inside_file, inside_glob, member, mount_point, recipe_file,
 };
-use self::system::{env_name, file_name, package, signal, signing_key, unit};
+use self::system::{env_name, file_name, host_name, package, signal, signing_key, unit};
 use self::text::{filled, line, word};
 use super::address::{address, probe_url, url};
 use super::mistake::Mistake;
@@ -93,6 +93,10 @@ pub(crate) enum Check {
     Owner,
     /// `name`, `name:group` or ids.
     RunAs,
+    /// A public key as a line of `authorized_keys` has it.
+    SshKey,
+    /// A name of a machine.
+    HostName,
     /// Octal digits.
     Mode,
     /// `90s`, `1h30m`.
@@ -159,6 +163,8 @@ impl Check {
             Check::Account => account(text),
             Check::Owner => owner(text),
             Check::RunAs => run_as(text),
+            Check::SshKey => ssh_key(text),
+            Check::HostName => host_name(text),
             Check::Mode => mode(text).map(|_| ()),
             Check::Duration => duration(text).map(|_| ()),
             Check::Url => url(text, &["http://", "https://"]),
@@ -209,7 +215,9 @@ impl Check {
             | Check::Word
             | Check::Package
             | Check::Unit
-            | Check::Account => Some("."),
+            | Check::Account
+            | Check::SshKey
+            | Check::HostName => Some("."),
             _ => None,
         }
     }
@@ -377,6 +385,36 @@ mod tests {
         assert!(sha256(&"A".repeat(64)).is_ok());
         assert!(sha256(&"g".repeat(64)).is_err());
         assert!(sha256("ab").is_err());
+    }
+
+    #[test]
+    fn machines() {
+        check(
+            Check::HostName,
+            &["web", "web-1", "a.b.example", "1", &"a".repeat(64)],
+            &["", "-a", "a-", "a..b", "a_b", "team/web", "a b", "ä", ".a", &"a".repeat(65)],
+        );
+        let key = "AAAAC3NzaC1lZDI1NTE5AAAAIFBVQkxJQyBLRVkgT0YgQSBURVNULCAzMiBCWVRFUyEh";
+        let [good, options] = ["", "restrict,command=\"/bin/x y\" "]
+            .map(|before| format!("{before}ssh-ed25519 {key} me@desk"));
+        check(
+            Check::SshKey,
+            &[&good, &options, &format!("ssh-ed25519 {key}")],
+            &[
+                "",
+                "ssh-ed25519",
+                key,
+                "ssh-ed25519 AAAA me",
+                &format!("ssh-rsa {key}"),
+                &format!("ssh-ed25519 {}", &key[..21]),
+                &format!("{good}\n{good}"),
+                "# ssh-ed25519",
+                "https://example.com/me.keys",
+            ],
+        );
+        let mistake =
+            Check::SshKey.test("-----BEGIN OPENSSH PRIVATE KEY----- hunter2").unwrap_err();
+        assert!(!format!("{mistake:?}").contains("hunter2"));
     }
 
     #[test]

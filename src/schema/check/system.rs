@@ -44,6 +44,21 @@ pub(super) fn file_name(text: &str) -> Result<(), Mistake> {
         .help("letters, digits, `_`, `.` and `-`, starting with a letter or digit"))
 }
 
+/// Longest name of a machine that the kernel takes (`HOST_NAME_MAX`, hostname(5)).
+const HOST_NAME: usize = 64;
+
+pub(super) fn host_name(text: &str) -> Result<(), Mistake> {
+    let part = |part: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        !part.is_empty() && part.chars().all(fits) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    if text.len() <= HOST_NAME && text.split('.').all(part) {
+        return Ok(());
+    }
+    Err(Mistake::new(format!("{} is not a name of a machine", quote(text)))
+        .help("at most 64 letters, digits and `-`, with `.` between parts"))
+}
+
 pub(super) fn unit(text: &str) -> Result<(), Mistake> {
     let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && text.len() <= 255

@@ -1,0 +1,52 @@
+//! Reads `[machine]`: steps behind those of the recipe, and the console of its outputs.
+
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::output;
+use super::reader::Reader;
+use super::table::entry;
+use crate::recipe::model::Output;
+use crate::schema::Fields;
+use crate::step::{Lowered, MACHINE, machine};
+
+/// A `[machine]` as read.
+pub(super) struct Machine {
+    fields: Fields,
+    /// Where it stands.
+    place: Range<usize>,
+}
+
+/// Reads it, and gives those outputs its console that are machines and have none. None where there
+/// is none, or it is no table, which is reported.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    table: &DeTable<'_>,
+    outputs: Option<&mut [Output]>,
+) -> Option<Machine> {
+    let (place, node) = entry(table, MACHINE.name)?;
+    let fields = reader.section(&MACHINE, place.clone(), node)?;
+    let console = format!("console={}", machine::console(&fields, reader.arch));
+    for output in outputs.into_iter().flatten().filter(|one| output::is_machine(one)) {
+        let line = &mut output.disk.command_line;
+        if !line.split_whitespace().any(|word| word.starts_with("console=")) {
+            *line = format!("{console} {line}").trim_end().to_owned();
+        }
+    }
+    Some(Machine { fields, place })
+}
+
+/// Returns its steps, where there is one.
+pub(super) fn steps(machine: Option<&Machine>, reader: &Reader<'_>) -> Vec<Lowered> {
+    let line = |at| reader.source.line(at);
+    machine.map_or_else(Vec::new, |one| machine::steps(&one.fields, &one.place, &line))
+}
+
+impl Machine {
+    /// Whether its network is what bake makes it; then where that stands.
+    pub(super) fn network(&self) -> Option<Range<usize>> {
+        let key = self.fields.get("network").map_or(&self.place, |field| &field.key);
+        machine::has_network(&self.fields).then(|| key.clone())
+    }
+}
