@@ -44,7 +44,7 @@ pub struct Patience {
     pub life: Option<Duration>,
     /// For the machine to be up.
     pub up: Duration,
-    /// For its end.
+    /// For its end; at least as long as it took to be up.
     pub off: Duration,
 }
 
@@ -107,7 +107,8 @@ impl Visit {
         };
         let mut guest = Guest::meet(dir).map_err(no_sockets)?;
         guest.comes_up(self, begun)?;
-        visited.up = Some(begun.elapsed());
+        let up = begun.elapsed();
+        visited.up = Some(up);
         progress(0);
         for check in &self.checks {
             let begun = Instant::now();
@@ -118,7 +119,8 @@ impl Visit {
             progress(visited.held.len() as u64);
         }
         guest.state(self)?;
-        guest.goes_down(self)
+        // Where the start took its time, on a busy host, the end may as well.
+        guest.goes_down(self.patience.off.max(up))
     }
 
     /// How a port inside is reached.
@@ -316,14 +318,14 @@ impl Guest {
     }
 
     /// Ends the machine as a person would.
-    fn goes_down(&mut self, visit: &Visit) -> Result<(), Trouble> {
+    fn goes_down(&mut self, within: Duration) -> Result<(), Trouble> {
         let asked = self.answers == Some(true)
             && self.agent.ask("systemctl poweroff --no-block", Instant::now() + QUESTION).is_ok();
         if !asked {
             // Whoever cannot be reached any more has ended.
             let _ = press_power(&mut self.monitor);
         }
-        let (until, mut ask) = (Instant::now() + visit.patience.off, Instant::now() + PAUSE * 10);
+        let (until, mut ask) = (Instant::now() + within, Instant::now() + PAUSE * 10);
         loop {
             if self.has_ended()? {
                 return Ok(());
@@ -339,8 +341,7 @@ impl Guest {
             }
             thread::sleep(PAUSE);
         }
-        let mut why =
-            vec![format!("the machine did not end within {} s", visit.patience.off.as_secs())];
+        let mut why = vec![format!("the machine did not end within {} s", within.as_secs())];
         why.extend(self.stopping.iter().map(|unit| format!("{unit} does not stop")));
         Err(self.trouble(why))
     }

@@ -187,7 +187,12 @@ impl Error {
     /// Returns what there is to do about it.
     pub fn hints(&self) -> Vec<String> {
         match self {
-            Self::NoMachine { lacks } => lacks.iter().map(|lack| lack.mend.clone()).collect(),
+            Self::NoMachine { lacks } => {
+                let mut mends: Vec<String> = lacks.iter().map(|lack| lack.mend.clone()).collect();
+                // Of two kernels, for example.
+                mends.dedup();
+                mends
+            }
             _ => vec![],
         }
     }

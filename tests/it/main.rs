@@ -68,6 +68,7 @@ mod layer_unpack;
 mod machine_visit;
 mod output_export;
 mod output_filesystem;
+mod output_lint;
 mod output_registry;
 mod output_sysupdate;
 mod platforms;
