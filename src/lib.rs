@@ -43,6 +43,8 @@ pub mod digest;
 #[doc(hidden)]
 pub mod disk;
 #[doc(hidden)]
+pub mod dissect;
+#[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
 pub mod event;

@@ -418,6 +418,13 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
                     .to_owned();
             Report { hints: vec![hint], ..report("usage", USAGE, error) }
         }
+        inspect::Error::Disk { .. } => {
+            Report { hints: error.hint().into_iter().collect(), ..report("disk", FAILED, error) }
+        }
+        inspect::Error::NoRoot { .. } => {
+            let hint = "name a version that is on the disk: `bake drift NAME:VERSION --disk FILE`";
+            Report { hints: vec![hint.to_owned()], ..report("disk", FAILED, error) }
+        }
         inspect::Error::Unreadable { .. } => {
             let hint = "compare as root; what cannot be read cannot be compared".to_owned();
             Report { hints: vec![hint], ..report("unreadable", FAILED, error) }

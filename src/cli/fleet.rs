@@ -165,6 +165,7 @@ mod tests {
             name: name.map(str::to_owned),
             version: name.map(|_| version.to_owned()),
             tally,
+            places: Default::default(),
         };
         let groups = vec![
             group(Some("web"), "1.0.0", Tally { exact: 50, ..Tally::default() }),

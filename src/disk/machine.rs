@@ -189,6 +189,19 @@ fn boot_volume(
     Ok(Some((volume, bytes)))
 }
 
+/// Returns what the root's partition of an image is called: at most 36 characters, with room for
+/// `_verity`. `digest`: 64 hexadecimal digits.
+#[must_use]
+pub fn root_name(name: &str, version: &str, digest: &str) -> String {
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let name = format!("{name}_{version}");
+    match name.len() {
+        ..=29 => name,
+        // Still one name for one version.
+        _ => format!("{}_{}", name.get(..20).unwrap_or(&name), digest.get(..8).unwrap_or(digest)),
+    }
+}
+
 /// An identifier that is derived from the seed (RFC 9562, version 8).
 #[must_use]
 pub fn identifier(seed: &[u8; 32], role: &str) -> Uuid {

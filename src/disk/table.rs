@@ -46,6 +46,15 @@ pub enum Architecture {
 }
 
 impl Kind {
+    /// Returns what a partition of this type holds, if it is known here.
+    #[must_use]
+    pub fn of(guid: Uuid) -> Option<Self> {
+        let machines = [Architecture::Amd64, Architecture::Arm64];
+        let roots = machines.map(|machine| [Self::Root(machine), Self::RootVerity(machine)]);
+        let all = roots.into_iter().flatten().chain([Self::Esp, Self::Linux]);
+        all.into_iter().find(|kind| kind.guid() == guid)
+    }
+
     /// Returns the type under which it is found.
     fn guid(self) -> Uuid {
         match self {

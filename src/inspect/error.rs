@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::dissect;
 use crate::files;
 use crate::layer::Unverified;
 use crate::store;
@@ -50,6 +51,22 @@ pub enum Error {
         /// Why not.
         source: files::Error,
     },
+    /// The disk that is compared.
+    #[error("cannot read the disk {}", path.display())]
+    Disk {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        source: dissect::Error,
+    },
+    /// No root of a disk is the one that is meant.
+    #[error("cannot choose a root of the disk {}: {why}", path.display())]
+    NoRoot {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// The process whose root is to be compared.
     #[error("cannot look at the process {pid}")]
     Process {
@@ -87,6 +104,17 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// Returns what would make a disk one that can be read.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Disk { source: dissect::Error::Foreign { hint, .. }, .. } => hint.clone(),
+            _ => None,
+        }
+    }
 }
 
 /// An error with its causes on one line.

@@ -33,7 +33,7 @@ pub(crate) struct Found {
 
 /// Whether a layer keeps an attribute of this name. The others belong to a host: SELinux labels,
 /// trusted.*, overlay's.
-pub(crate) fn kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     name.starts_with(b"user.") || [CAPABILITY, ACL, DEFAULT_ACL].contains(&name)
 }
 
@@ -131,7 +131,7 @@ fn get(fd: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
 /// nothing is judged.
 pub(crate) fn kept_of(fd: impl AsFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
     let mut found = BTreeMap::new();
-    for name in list(&fd)?.into_iter().filter(|name| kept(name)) {
+    for name in list(&fd)?.into_iter().filter(|name| is_kept(name)) {
         if let Some(value) = get(&fd, &name)? {
             found.insert(name, value);
         }
@@ -163,7 +163,7 @@ pub(crate) fn read(fd: impl AsFd) -> Result<Found, Failure> {
             }
             continue;
         }
-        if kept(&name)
+        if is_kept(&name)
             && let Some(value) = get(&fd, &name)?
         {
             check(&name, &value)?;
@@ -216,7 +216,7 @@ mod tests {
             ("security.ima", false),
             ("system.nfs4_acl", false),
         ] {
-            assert_eq!(kept(name.as_bytes()), keep, "{name}");
+            assert_eq!(is_kept(name.as_bytes()), keep, "{name}");
         }
         for name in ["user.overlay.opaque", "user.overlay.overlay.x", "trusted.overlay.origin"] {
             let refused = Err(Wrong::Reserved(name.to_owned()));

@@ -41,7 +41,7 @@ mod unpack;
 mod verified;
 mod write;
 
-pub(crate) use attribute::{ACL, CAPABILITY, DEFAULT_ACL, kept_of};
+pub(crate) use attribute::{ACL, CAPABILITY, DEFAULT_ACL, is_kept, kept_of};
 pub use compress::{Sink, compress, compress_with};
 pub use decompress::{Ratio, decompress, decompress_as, decompress_foreign};
 pub use differences::differences;

@@ -437,7 +437,7 @@ fn meta(
         if attribute::reserved(name) {
             return Err(Wrong::Reserved(show(name)));
         }
-        if attribute::kept(name) {
+        if attribute::is_kept(name) {
             attribute::check(name, &value)?;
             xattrs.insert(name.to_owned(), value);
         }

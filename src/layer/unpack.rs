@@ -438,7 +438,7 @@ impl Work<'_> {
                     self.options.form == Form::Overlay && key == attributes::OPAQUE.as_bytes();
                 // Inherited from a default ACL, or of an earlier layer's directory: the entry says
                 // what there is.
-                if attribute::kept(&key) && !internal && !given.contains_key(&key) {
+                if attribute::is_kept(&key) && !internal && !given.contains_key(&key) {
                     forget(rustix::fs::fremovexattr(&fd, &*key))
                         .map_err(|e| system("remove an attribute of", &path, e))?;
                 }

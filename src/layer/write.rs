@@ -273,7 +273,7 @@ impl<W: Write> Builder<W> {
             record(&mut pax, b"size", size.to_string().as_bytes());
         }
         for (key, value) in &meta.xattrs {
-            if !attribute::kept(key) {
+            if !attribute::is_kept(key) {
                 return Err(wrong(name, Wrong::Attribute(show(key))));
             }
             attribute::check(key, value).map_err(|why| wrong(name, why))?;

@@ -195,17 +195,11 @@ fn seed(image: &Image<'_>) -> [u8; 32] {
     Sha256::digest(image.source.manifest.digest.to_string()).into()
 }
 
-/// What the root's partition is called: at most 36 characters, with room for `_verity`.
+/// What the root's partition is called.
 fn label(image: &Image<'_>) -> String {
     let reference = image.source.reference;
     let version = reference.version.as_deref().unwrap_or("0");
-    let name = reference.name.rsplit('/').next().unwrap_or_default();
-    let name = format!("{name}_{version}");
-    match name.len() {
-        ..=29 => name,
-        // Still one name for one version.
-        _ => format!("{}_{}", &name[..20], &image.source.manifest.digest.hex()[..8]),
-    }
+    machine::root_name(&reference.name, version, &image.source.manifest.digest.hex())
 }
 
 /// Makes the initial RAM disk, compressed.

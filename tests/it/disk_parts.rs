@@ -16,7 +16,7 @@ use crate::lab::{Lab, run};
 use crate::tier;
 
 /// Bytes that look like nothing and are the same each time.
-fn noise(bytes: usize) -> Vec<u8> {
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = || {
         state ^= state << 13;
@@ -240,7 +240,7 @@ fn a_partition_table_that_cannot_be_is_refused() {
 }
 
 /// A PE32+ program with one section, as small as one can be.
-fn stub(room: usize) -> Vec<u8> {
+pub(crate) fn stub(room: usize) -> Vec<u8> {
     let mut out = vec![0; 0x40];
     out[..2].copy_from_slice(b"MZ");
     out[0x3c] = 0x40;

@@ -52,6 +52,7 @@ mod deploy;
 mod disk_ext4;
 mod disk_initrd;
 mod disk_parts;
+mod drift_disk;
 mod drift_lab;
 mod edited;
 mod edited_inputs;

@@ -318,6 +318,13 @@ pub(crate) struct DriftArgs {
     /// Compare the root that this process lives in: one in a container, or `bake run`
     #[arg(long, value_name = "PID", conflicts_with_all = ["root", "owner_shift"])]
     pub(crate) pid: Option<u32>,
+    /// Compare the disk of a machine that does not run, raw or qcow2, without mounting it
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["root", "pid", "owner_shift", "stat_cache"]
+    )]
+    pub(crate) disk: Option<PathBuf>,
     /// Compare also what every machine writes: logs, host keys, /etc/hosts, …
     #[arg(long)]
     pub(crate) strict: bool,

@@ -267,7 +267,10 @@ pub(crate) enum Command {
     /// image's volumes, what every machine writes (docs/drift.md) and the recipe's `[drift]
     /// ignore`. Changes nothing. Exit code 3 unless the verdict is `exact`.
     ///
-    /// `--pid` compares a running machine: a container's process, or `bake run` itself.
+    /// `--pid` compares a running machine: a container's process, or `bake run` itself. `--disk`
+    /// compares the disk of a virtual machine that does not run, raw, qcow2 or a VHD of a fixed
+    /// size: its root (erofs or ext4) is read without being mounted, each block is checked against
+    /// its hash tree, and what starts it against the image.
     ///
     /// Example: bake drift web:2.0.0 --root /mnt --json
     Drift(DriftArgs),

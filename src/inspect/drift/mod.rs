@@ -10,48 +10,58 @@
 //! at and not opened. Times are not compared. What may be left out is in `rule.rs` and, for people,
 //! in `docs/drift.md`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustix::io::Errno;
 
 use self::cache::Cache;
+use self::comparison::{Comparison, Found};
 use self::look::Seen;
+use self::progress::Progress;
 use self::rule::Rules;
-use self::walk::{Found, Walk};
+use self::walk::Walk;
 use super::change::{Change, How};
 use super::error::Error;
 use super::picture::Picture;
-use crate::event::{Event, Sink};
+use crate::event::Sink;
 use crate::files::{Links, RootDir};
 use crate::image::{IDENTITY_FILE, Identity, rfc3339};
 use crate::threads;
 use crate::tree::{self, Kind, What};
 
+mod boot;
 mod cache;
+mod comparison;
+mod disk;
+mod link;
 mod look;
+mod place;
 mod process;
+mod progress;
 mod report;
 mod rule;
 mod shift;
+mod still;
 mod walk;
 
+pub use disk::{Disk, DiskRoot};
+pub use place::Place;
 pub use process::Living;
 pub use process::living;
-pub use report::{Claim, Counts, Options, Report, Unread, Verdict};
+pub use report::{AtBoot, Claim, Counts, OnDisk, Options, PartChange, Report, Unread, Verdict};
+pub use shift::Shift;
 
 /// Times that a file which changes under the eyes is read again.
 const TRIES: usize = 3;
 /// Threads at least: while one waits for the disk another can hash.
 const THREADS: usize = 4;
-/// Bytes to be read from which on it takes long enough to be reported.
-const WORTH_REPORTING: u64 = 256 << 20;
 /// Longest identity file.
 const MAX_IDENTITY: u64 = 64 << 10;
 
@@ -60,10 +70,9 @@ pub fn claim(root: &Path) -> Result<Claim, Error> {
     let dir = RootDir::open(root, Links::InRoot)
         .map_err(|source| Error::Root { path: root.to_owned(), source })?;
     let text = dir.read(Path::new(IDENTITY_FILE), MAX_IDENTITY).ok();
-    let identity = text
-        .and_then(|text| serde_json::from_slice::<Identity>(&text).ok())
-        .filter(|identity| identity.v == 1);
-    let host = if is_own(root) {
+    let identity = text.and_then(|text| identity(&text));
+    let own = is_own(root);
+    let host = if own {
         Some(rustix::system::uname().nodename().to_string_lossy().into_owned())
     } else {
         let text = dir
@@ -72,7 +81,13 @@ pub fn claim(root: &Path) -> Result<Claim, Error> {
             .and_then(|text| String::from_utf8(text).ok());
         text.map(|text| text.trim().to_owned())
     };
-    Ok(Claim { host: host.filter(|host| !host.is_empty()), identity })
+    let place = if own { Place::own() } else { Place::Directory };
+    Ok(Claim { host: host.filter(|host| !host.is_empty()), identity, place })
+}
+
+/// Reads an identity file.
+fn identity(text: &[u8]) -> Option<Identity> {
+    serde_json::from_slice::<Identity>(text).ok().filter(|identity| identity.v == 1)
 }
 
 /// Whether a root is the one this process lives in.
@@ -91,7 +106,9 @@ pub fn unknown(root: &Path, claim: &Claim, now: i64) -> Report {
         digest: None,
         claims: identity.map(|identity| format!("{}:{}", identity.name, identity.version)),
         host: claim.host.clone(),
+        place: claim.place,
         root: root.to_owned(),
+        disk: None,
         time: rfc3339(now),
         counts: Counts::default(),
         skipped: vec![],
@@ -127,50 +144,65 @@ pub fn drift(
         .transpose()?;
     let dir = RootDir::open(root, Links::Never)
         .map_err(|source| Error::Root { path: root.to_owned(), source })?;
-    let met = (0..tree.len()).map(|_| AtomicBool::new(false)).collect();
-    let (shift, all) = (options.shift, options.all);
-    let walk = Walk { root: &dir, tree, rules: &rules, shift, all, found: Mutex::default(), met };
+    let names = Comparison::new(tree, &rules, options.all);
+    let walk = Walk { root: &dir, shift: options.shift, names, files: Mutex::default() };
     let cached = AtomicU64::new(0);
     let work = || {
         rayon::scope(|scope| walk.directory(vec![], scope));
-        let files = std::mem::take(&mut walk.found().files);
+        let mut files = walk.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = std::mem::take(&mut *files);
         read_files(&walk, &files, cache.as_ref(), &cached, sink);
-        link_names(&walk, &files);
-        walk.missing();
+        let shift = walk.shift;
+        let one = |(place, seen): &(usize, Seen)| (*place, seen.shared(), seen.node(shift));
+        link::names(&walk.names, files.iter().map(one).collect());
+        walk.names.missing();
     };
+    in_pool(work);
+    if let Some(cache) = cache {
+        cache.save()?;
+    }
+    let report = report(root, claim, picture, walk.names.end(), options.now)?;
+    let counts = Counts { cached: cached.into_inner(), ..report.counts };
+    let hint = shift_hint(&report.changes, counts.compared);
+    Ok(Report { counts, hint, ..report })
+}
+
+/// Runs what is worth several threads.
+fn in_pool(work: impl FnOnce() + Send) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).max(THREADS);
     match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
         Ok(pool) => pool.install(work),
         // No new threads to be had: the ones there are do it.
         Err(_) => threads::in_pool(work),
     }
-    if let Some(cache) = cache {
-        cache.save()?;
-    }
-    let found = walk.found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if found.changes.is_empty()
-        && let Some((path, errno)) = found.unreadable.iter().min_by(|a, b| tree::order(&a.0, &b.0))
-    {
-        let (names, first) = (found.unreadable.len(), tree::shown(path));
-        return Err(Error::Unreadable {
-            root: root.to_owned(),
-            names,
-            first,
-            source: (*errno).into(),
-        });
-    }
-    let hint = shift_hint(&found.changes, found.compared);
-    Ok(Report { hint, ..report(root, claim, picture, found, cached.into_inner(), options.now) })
 }
 
+/// Makes the report of what has been found.
+///
+/// # Errors
+/// [`Error::Unreadable`] where something could not be read and all else is as it should be: it is
+/// never taken for equal.
 fn report(
     root: &Path,
     claim: &Claim,
     picture: &Picture,
     found: Found,
-    cached: u64,
     now: i64,
-) -> Report {
+) -> Result<Report, Error> {
+    let Found { changes, mut unreadable, .. } = found;
+    if changes.is_empty() && !unreadable.is_empty() {
+        unreadable.sort_by(|a, b| tree::order(&a.0, &b.0));
+        let names = unreadable.len();
+        let (path, source) = unreadable.swap_remove(0);
+        let (root, first) = (root.to_owned(), tree::shown(&path));
+        return Err(Error::Unreadable { root, names, first, source });
+    }
+    let found = Found { changes, unreadable, ..found };
+    Ok(listed(root, claim, picture, found, now))
+}
+
+/// Lists what has been found.
+fn listed(root: &Path, claim: &Claim, picture: &Picture, found: Found, now: i64) -> Report {
     let subject = &picture.subject;
     let Found { mut changes, mut mounts, mut unreadable, compared, .. } = found;
     changes.sort_by(|a, b| tree::order(&a.path, &b.path));
@@ -183,22 +215,34 @@ fn report(
         removed: count(How::Removed),
         changed: count(How::Changed),
         unreadable: unreadable.len() as u64,
-        cached,
+        ..Counts::default()
     };
-    let unreadable = unreadable
-        .into_iter()
-        .map(|(path, errno)| Unread { path, why: io::Error::from(errno).to_string() });
+    let unread = |(path, error): (Vec<u8>, io::Error)| Unread { path, why: error.to_string() };
     Report {
         verdict: if changes.is_empty() { Verdict::Exact } else { Verdict::Drifted },
         name: Some(subject.name.clone()),
         version: Some(subject.version.clone()),
         digest: Some(subject.digest),
         skipped: mounts,
-        unreadable: unreadable.collect(),
+        unreadable: unreadable.into_iter().map(unread).collect(),
         counts,
         changes,
         ..unknown(root, claim, now)
     }
+}
+
+/// Lists what has been found on a disk of which something else than names is not as it was made.
+fn drifted(
+    root: &Path,
+    claim: &Claim,
+    picture: &Picture,
+    found: Found,
+    now: i64,
+    disk: OnDisk,
+) -> Report {
+    let report = listed(root, claim, picture, found, now);
+    let counts = Counts { parts: disk.changes.len() as u64, ..report.counts };
+    Report { verdict: Verdict::Drifted, counts, disk: Some(disk), ..report }
 }
 
 /// Compares the regular files, many at once.
@@ -209,7 +253,7 @@ fn read_files(
     cached: &AtomicU64,
     sink: &Sink,
 ) {
-    let size = |place: usize| match walk.tree.at(place).1.kind {
+    let size = |place: usize| match walk.names.tree.at(place).1.kind {
         Kind::File { size, .. } => size,
         _ => 0,
     };
@@ -217,28 +261,11 @@ fn read_files(
         .iter()
         .map(|(place, seen)| if size(*place) == seen.stamp.size { seen.stamp.size } else { 0 })
         .sum();
-    let done = AtomicU64::new(0);
     let what = walk.root.path().display().to_string();
-    let reported = AtomicU64::new(0);
-    let report = |bytes: u64| {
-        if total < WORTH_REPORTING {
-            return;
-        }
-        let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // A hundred times in all is enough for a bar.
-        let step = now * 100 / total.max(1);
-        if reported.fetch_max(step, Ordering::Relaxed) < step {
-            sink(Event::Progress {
-                task: "compare",
-                what: what.clone(),
-                done: now.min(total),
-                total: Some(total),
-                bytes: true,
-            });
-        }
-    };
+    let progress = Progress::new(what, total, sink);
+    let report = |bytes: u64| progress.add(bytes);
     files.par_iter().for_each_init(Vec::new, |buffer, (place, seen)| {
-        let (path, expected) = walk.tree.at(*place);
+        let (path, expected) = walk.names.tree.at(*place);
         if let (Some(cache), Kind::File { digest: Some(digest), .. }) = (cache, &expected.kind)
             && cache.get(path, &seen.stamp, &expected.meta) == Some(*digest)
         {
@@ -246,11 +273,10 @@ fn read_files(
             node.meta.xattrs = expected.meta.xattrs.clone();
             cached.fetch_add(1, Ordering::Relaxed);
             report(seen.stamp.size);
-            return walk.compare(*place, node);
+            return walk.names.compare(*place, node);
         }
         read_file(walk, *place, cache, buffer, &report);
     });
-    sink(Event::ProgressEnd { task: "compare" });
 }
 
 /// Compares one regular file, again where it changes meanwhile.
@@ -261,7 +287,7 @@ fn read_file(
     buffer: &mut Vec<u8>,
     report: &dyn Fn(u64),
 ) {
-    let (path, expected) = walk.tree.at(place);
+    let (path, expected) = walk.names.tree.at(place);
     let Kind::File { size, .. } = expected.kind else { return };
     for _ in 0..TRIES {
         let read = (|| {
@@ -284,69 +310,28 @@ fn read_file(
             Ok(Some(node))
         })();
         match read {
-            Ok(Some(node)) => return walk.compare(place, node),
+            Ok(Some(node)) => return walk.names.compare(place, node),
             Ok(None) => {}
             // It is not a file any more: what it is now is worth another look.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {
                 match walk.root.lstat(Walk::os(path)) {
                     Ok(meta) if meta.is_file() => {}
-                    Ok(_) => return walk.unstable(path, Some(place)),
+                    Ok(_) => return walk.names.unstable(path, Some(place)),
                     Err(_) => {
-                        return walk.found().changes.push(Change::removed(path, expected.clone()));
+                        return walk
+                            .names
+                            .found()
+                            .changes
+                            .push(Change::removed(path, expected.clone()));
                     }
                 }
             }
-            Err(errno) => return walk.found().unreadable.push((path.to_owned(), errno)),
-        }
-    }
-    walk.unstable(path, Some(place));
-}
-
-/// Finds names that are one file on one side only: each name's first fellow must be the same name
-/// on both.
-fn link_names(walk: &Walk<'_>, files: &[(usize, Seen)]) {
-    let mut sorted: Vec<&(usize, Seen)> = files.iter().collect();
-    // Places are in the order of names.
-    sorted.sort_unstable_by_key(|(place, _)| *place);
-    let (mut should, mut is) = (HashMap::new(), HashMap::new());
-    let mut wrong: BTreeMap<usize, &Seen> = BTreeMap::new();
-    for (place, seen) in sorted {
-        let expected = match walk.tree.at(*place).1.group {
-            Some(group) => *should.entry(group).or_insert(*place),
-            None => *place,
-        };
-        let found = match seen.shared() {
-            Some(file) => *is.entry(file).or_insert(*place),
-            None => *place,
-        };
-        if expected != found {
-            wrong.insert(*place, seen);
-        }
-    }
-    if wrong.is_empty() {
-        return;
-    }
-    let mut found = walk.found();
-    let known: HashMap<Vec<u8>, usize> =
-        found.changes.iter().enumerate().map(|(at, change)| (change.path.clone(), at)).collect();
-    for (place, seen) in wrong {
-        let (path, expected) = walk.tree.at(place);
-        match known.get(path).map(|at| &mut found.changes[*at]) {
-            Some(change) if change.how == How::Changed => change.what.push(What::HardLink),
-            Some(_) => {}
-            None => {
-                let mut node = seen.node(walk.shift);
-                node.kind = expected.kind.clone();
-                node.meta.xattrs = expected.meta.xattrs.clone();
-                found.changes.push(Change::changed(
-                    path,
-                    vec![What::HardLink],
-                    expected.clone(),
-                    node,
-                ));
+            Err(errno) => {
+                return walk.names.found().unreadable.push((path.to_owned(), errno.into()));
             }
         }
     }
+    walk.names.unstable(path, Some(place));
 }
 
 /// A root whose ids are all moved by the same number is a container's.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::place::Place;
 use super::shift::Shift;
 use crate::digest::Digest;
 use crate::image::Identity;
@@ -64,6 +65,8 @@ pub struct Counts {
     pub removed: u64,
     /// Names that are something else.
     pub changed: u64,
+    /// Of a disk: what is not as it was made, besides names.
+    pub parts: u64,
     /// Names that could not be read.
     pub unreadable: u64,
     /// Files whose digest came from the stat cache.
@@ -91,6 +94,57 @@ impl Serialize for Unread {
     }
 }
 
+/// Which root of a disk was compared, and how it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct OnDisk {
+    /// Of the file: `raw`, `qcow2`, `vhd`.
+    pub format: &'static str,
+    /// Name of the root's partition; none where the file is no disk but a file system.
+    pub partition: Option<String>,
+    /// Its number, from 1.
+    pub number: Option<u32>,
+    /// `erofs`, `ext4`.
+    pub file_system: &'static str,
+    /// Names of the roots that were not compared: those of other versions.
+    pub others: Vec<String>,
+    /// Whether each block of it was checked against its hash tree.
+    pub checked: bool,
+    /// What starts it, where something on the disk does.
+    pub boot: Option<AtBoot>,
+    /// What else on the disk is not as it was made: its hash tree, its boot partition.
+    pub changes: Vec<PartChange>,
+    /// What else there is to say of how it was read.
+    pub remarks: Vec<String>,
+}
+
+/// What starts a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AtBoot {
+    /// Its path in the boot partition.
+    pub program: String,
+    /// What a recipe added to the kernel's command line.
+    pub command_line: String,
+    /// The kernel's release.
+    pub release: Option<String>,
+    /// Digest of the initial RAM disk.
+    pub initrd: Option<Digest>,
+}
+
+/// Something on a disk, besides the files of its root, that is not as it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct PartChange {
+    /// Name of the partition, or `esp`.
+    pub part: String,
+    /// A file in it.
+    pub path: Option<String>,
+    /// What is another.
+    pub what: String,
+    /// What it should be.
+    pub before: Option<String>,
+    /// What it is.
+    pub after: Option<String>,
+}
+
 /// What a comparison came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -106,8 +160,13 @@ pub struct Report {
     pub claims: Option<String>,
     /// The machine.
     pub host: Option<String>,
-    /// The root.
+    /// What the root is the root of.
+    pub place: Place,
+    /// The root, or the file of the disk that it is on.
     pub root: PathBuf,
+    /// Of a disk: which root was compared, and how it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<OnDisk>,
     /// When, RFC 3339.
     pub time: String,
     /// How many names.
@@ -135,4 +194,6 @@ pub struct Claim {
     pub host: Option<String>,
     /// The image, if it has an identity file that can be read.
     pub identity: Option<Identity>,
+    /// What it is the root of.
+    pub place: Place,
 }

@@ -8,19 +8,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use self::model::Astray;
-use self::order::natural;
 use self::read::{Found, Row};
-use super::drift::Verdict;
+use super::drift::{Place, Verdict};
 use super::error::Error;
+use super::order::natural;
 use crate::digest::Digest;
 use crate::image::rfc3339;
 
 mod model;
-mod order;
 mod read;
 mod svg;
 
 pub use model::{Fleet, Group, Kind, Note, Tally};
+
+/// How many machines are what.
+type Places = BTreeMap<Place, u64>;
 
 /// Seconds that a clock may be ahead before its reports are called from the future.
 const AHEAD: i64 = 300;
@@ -74,7 +76,7 @@ fn count(found: Vec<Found>, now: i64) -> Fleet {
         }
     }
     let mut fleet = Fleet { reports, ..Fleet::default() };
-    let mut groups: BTreeMap<(Option<String>, Option<String>), Tally> = BTreeMap::new();
+    let mut groups: BTreeMap<(Option<String>, Option<String>), (Tally, Places)> = BTreeMap::new();
     let mut digests: BTreeMap<(String, String), BTreeMap<Digest, u64>> = BTreeMap::new();
     let mut span: Option<(i64, i64)> = None;
     for (at, row) in rows.iter().enumerate() {
@@ -105,11 +107,17 @@ fn count(found: Vec<Found>, now: i64) -> Fleet {
         span = Some((from.min(row.time), to.max(row.time)));
         fleet.machines += 1;
         fleet.verdicts.add(row.verdict);
-        groups.entry((row.name.clone(), row.version.clone())).or_default().add(row.verdict);
+        let (tally, places) = groups.entry((row.name.clone(), row.version.clone())).or_default();
+        tally.add(row.verdict);
+        if let Some(place) = row.is {
+            *places.entry(place).or_default() += 1;
+            *fleet.places.entry(place).or_default() += 1;
+        }
         if let Some(verdict) = row.verdict.filter(|verdict| *verdict != Verdict::Exact) {
             let (host, name, version) = (row.host.clone(), row.name.clone(), row.version.clone());
             fleet.astray.push(Astray {
                 host,
+                place: row.is,
                 name,
                 version,
                 verdict,
@@ -127,8 +135,10 @@ fn count(found: Vec<Found>, now: i64) -> Fleet {
     }
     fleet.from = span.map(|(from, _)| rfc3339(from));
     fleet.to = span.map(|(_, to)| rfc3339(to));
-    fleet.groups =
-        groups.into_iter().map(|((name, version), tally)| Group { name, version, tally }).collect();
+    fleet.groups = groups
+        .into_iter()
+        .map(|((name, version), (tally, places))| Group { name, version, tally, places })
+        .collect();
     // No name sorts last; versions as people count.
     let key = |name: &Option<String>| (name.is_none(), name.clone());
     let by_image = |a: (&Option<String>, &Option<String>),
@@ -163,6 +173,7 @@ mod tests {
             verdict: Some(Verdict::Exact),
             time,
             changes: 0,
+            is: None,
             place: format!("{host}@{time}"),
         }
     }

@@ -1,10 +1,11 @@
 //! What a fleet is, as data that is written as JSON.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::inspect::drift::Verdict;
+use crate::inspect::drift::{Place, Verdict};
 
 /// All machines of which there are reports.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -19,6 +20,9 @@ pub struct Fleet {
     pub to: Option<String>,
     /// By verdict.
     pub verdicts: Tally,
+    /// By what they are; of machines whose reports say so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<Place, u64>,
     /// By image and version: names in order, versions as people count, what names no image last.
     pub groups: Vec<Group>,
     /// The machines that are not exact, by image, version and host.
@@ -76,6 +80,9 @@ pub struct Group {
     /// How many, by verdict.
     #[serde(flatten)]
     pub tally: Tally,
+    /// By what they are; of machines whose reports say so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<Place, u64>,
 }
 
 /// A machine that is not what it should be.
@@ -83,6 +90,9 @@ pub struct Group {
 pub struct Astray {
     /// The machine, if its report says.
     pub host: Option<String>,
+    /// What it is, if its report says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// Name of the image.
     pub name: Option<String>,
     /// Its version.

@@ -12,7 +12,7 @@ use super::model::{Kind, place};
 use crate::digest::Digest;
 use crate::files::open_regular;
 use crate::image::epoch_of;
-use crate::inspect::drift::Verdict;
+use crate::inspect::drift::{Place, Verdict};
 use crate::inspect::error::Error;
 use crate::threads;
 
@@ -41,6 +41,8 @@ pub(super) struct Row {
     pub(super) verdict: Option<Verdict>,
     pub(super) time: i64,
     pub(super) changes: u64,
+    /// What it is, where its report says so.
+    pub(super) is: Option<Place>,
     pub(super) place: String,
 }
 
@@ -57,6 +59,7 @@ struct Raw {
     digest: Option<Digest>,
     claims: Option<String>,
     host: Option<String>,
+    place: Option<String>,
     time: Option<String>,
     counts: Option<RawCounts>,
     // Of an identity file.
@@ -72,6 +75,8 @@ struct RawCounts {
     removed: u64,
     #[serde(default)]
     changed: u64,
+    #[serde(default)]
+    parts: u64,
 }
 
 /// Reads all that is named, in order.
@@ -232,7 +237,8 @@ fn judge(raw: Raw, path: &Path, line: Option<usize>) -> Found {
         return Found::Bad(Kind::NotAReport, place);
     };
     let changes = raw.counts.map_or(0, |counts| {
-        counts.added.saturating_add(counts.removed).saturating_add(counts.changed)
+        let names = counts.added.saturating_add(counts.removed).saturating_add(counts.changed);
+        names.saturating_add(counts.parts)
     });
     let host = raw
         .host
@@ -247,6 +253,7 @@ fn judge(raw: Raw, path: &Path, line: Option<usize>) -> Found {
         verdict,
         time,
         changes,
+        is: raw.place.as_deref().and_then(Place::of),
         place,
     })
 }

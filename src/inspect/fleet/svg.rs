@@ -147,8 +147,13 @@ mod tests {
         let tally = Tally { exact: 9_999, drifted: 1, unknown: 0, unchecked: 0 };
         let name = Some("<script>alert('x')</script>&\u{1b}\"\u{202e}".to_owned());
         let groups = vec![
-            Group { name, version: Some("1".to_owned()), tally },
-            Group { name: None, version: None, tally: Tally::default() },
+            Group { name, version: Some("1".to_owned()), tally, places: Default::default() },
+            Group {
+                name: None,
+                version: None,
+                tally: Tally::default(),
+                places: Default::default(),
+            },
         ];
         let text = draw(&Fleet { machines: 10_000, verdicts: tally, groups, ..Fleet::default() });
         assert!(
