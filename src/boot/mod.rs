@@ -4,16 +4,19 @@
 //! qemu     QEMU and its firmware: of an image that bake bakes itself, or the host's
 //! disk     the disk of an image, made aside
 //! gate     the disk of an image, found or made, and the machine of its tests ──► room `machine`
-//! person   a machine for a person, its console on their terminal
+//! person   a machine for a person
+//! attend   its console on their terminal, whether it is up, its end
 //! ```
 //! Whatever is booted is not written to: QEMU gets the disk to read, in the sandbox it cannot do
 //! otherwise, and afterwards its bytes are compared.
 
+mod attend;
 mod disk;
 mod gate;
 mod person;
 mod qemu;
 
+pub use attend::Ending;
 pub use gate::{Gate, Ready};
 pub use person::{Boot, From, boot};
 pub use qemu::Qemu;

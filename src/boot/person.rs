@@ -2,50 +2,42 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
+use super::attend::{Attendant, Attended, Ending, STOP};
 use super::disk;
-use super::gate::Ready;
 use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running};
 use crate::event::Event;
 use crate::image::Reference;
 use crate::job::{self, Action, Ended, Job, JobContext, clear, dead_builds, make_dir, no_thread};
-use crate::machine::{Accelerator, CONSOLE, DataDisk, Hardware, Port};
-use crate::output::Format;
+use crate::machine::{Accelerator, CONSOLE, DataDisk, Hardware, MONITOR, Port};
+use crate::output::{Format, Tools};
 use crate::sandbox::dial::Dialer;
 use crate::sandbox::{Exec, JobEvent, Mount, Network, Owners, terminal};
 use crate::threads;
 use crate::toolbox::Toolbox;
 use crate::trial::{self, Error, Publish, Tests};
 
-/// Ctrl-].
-const LEAVE: u8 = 0x1d;
-
 /// Lines of what QEMU printed that are reported where it fails.
 const PRINTED: usize = 10;
 
-/// How long QEMU may take to open its console.
-const STARTED: Duration = Duration::from_secs(30);
-
 /// What a machine is to boot from.
-#[derive(Debug, Clone)]
-pub enum From {
-    /// A version of the store, of which a disk is made.
-    Image(Reference),
+#[derive(Clone)]
+pub enum From<'a> {
+    /// A version of the store, of which a disk is made with these programs.
+    Image(Reference, &'a dyn Tools),
     /// A disk: raw or qcow2.
     File(PathBuf),
 }
 
 /// A machine for a person.
-#[derive(Debug, Clone)]
-pub struct Boot {
+#[derive(Clone)]
+pub struct Boot<'a> {
     /// What it boots from; that is never written to.
-    pub from: From,
+    pub from: From<'a>,
     /// Disks for data, which are written to, and the serial number of each.
     pub data: Vec<(PathBuf, String)>,
     /// Ports of the host that lead inside.
@@ -55,15 +47,19 @@ pub struct Boot {
     /// The file in which what the machine writes to its disk stays: a copy of the disk, made where
     /// it is not there.
     pub persist: Option<PathBuf>,
+    /// Asked until it is answered: the machine is up then, which the context's sink gets to know.
+    pub wait: Option<String>,
+    /// How it is asked to end.
+    pub ending: Arc<Ending>,
 }
 
-/// Boots a machine, with its console on this process's standard streams, until it ends or the
-/// person leaves it.
+/// Boots a machine, with its console on this process's standard streams, until it ends, by itself
+/// or as it was asked to, or the person leaves it.
 ///
 /// # Errors
-/// [`Error::NoMachine`] where it does not start; [`job::Error::Interrupted`] once the context's
-/// cancel handle fires.
-pub fn boot(job: &JobContext<'_>, ready: &Ready<'_>, boot: &Boot) -> Result<(), Error> {
+/// [`Error::NoMachine`] where it does not start; [`Error::NotEnded`] where it does not end when
+/// asked; [`job::Error::Interrupted`] once the context's cancel handle fires.
+pub fn boot(job: &JobContext<'_>, qemu: &Qemu<'_>, boot: &Boot<'_>) -> Result<(), Error> {
     dead_builds(job)?;
     let staging = job.store.staging()?;
     let done = (|| {
@@ -71,7 +67,7 @@ pub fn boot(job: &JobContext<'_>, ready: &Ready<'_>, boot: &Boot) -> Result<(), 
         let (made, path);
         match &boot.from {
             From::File(file) => path = file.clone(),
-            From::Image(reference) => {
+            From::Image(reference, tools) => {
                 let version = job.store.resolve(reference)?;
                 // As the recipe has it, where a test says so.
                 let tests = Tests::of_image(job.store, &version.manifest.digest)?;
@@ -79,7 +75,7 @@ pub fn boot(job: &JobContext<'_>, ready: &Ready<'_>, boot: &Boot) -> Result<(), 
                 let disk = tests.into_iter().find_map(|test| test.boot).unwrap_or_default().disk;
                 let (_, options) = disk::described(&disk);
                 let as_disk = (Format::Disk, &options);
-                made = disk::make(job, &version, None, as_disk, &dir, &*ready.tools)?;
+                made = disk::make(job, &version, None, as_disk, &dir, *tools)?;
                 path = made.path().to_owned();
             }
         }
@@ -92,7 +88,7 @@ pub fn boot(job: &JobContext<'_>, ready: &Ready<'_>, boot: &Boot) -> Result<(), 
             let message = "Ctrl-] ends the machine".to_owned();
             (job.sink)(Event::Note { message });
         }
-        match &ready.qemu {
+        match qemu {
             Qemu::Toolbox(toolbox) => machine.in_sandbox(job, toolbox),
             Qemu::Host(firmware) => machine.on_host(job, firmware),
         }
@@ -124,12 +120,21 @@ fn format(path: &Path) -> Result<&'static str, Error> {
 }
 
 struct Machine<'a> {
-    boot: &'a Boot,
+    boot: &'a Boot<'a>,
     path: PathBuf,
     format: &'static str,
 }
 
 impl Machine<'_> {
+    fn attendant<'a>(&'a self, context: &'a JobContext<'_>) -> Attendant<'a> {
+        let name = match &self.boot.from {
+            From::Image(reference, _) => reference.to_string(),
+            From::File(path) => path.display().to_string(),
+        };
+        let (url, ending) = (self.boot.wait.as_deref(), &*self.boot.ending);
+        Attendant { name, url, ending, sink: context.sink }
+    }
+
     fn hardware<'a>(
         &'a self,
         accelerator: Accelerator,
@@ -205,7 +210,7 @@ impl Machine<'_> {
                     };
                     let running = threads::scoped(scope, run).map_err(no_thread)?;
                     let over = || running.is_finished();
-                    let left = attend(dir, None, &over);
+                    let left = self.attendant(context).attend(dir, None, &over);
                     if !matches!(left, Ok(Attended::Ended)) {
                         context.cancel.fire();
                     }
@@ -217,6 +222,7 @@ impl Machine<'_> {
             Ok((left, ended, printed))
         });
         match ended? {
+            (Ok(Attended::Stubborn), ..) => Err(Error::NotEnded { within: STOP }),
             (Ok(Attended::Left), ..) | (_, Ended::Done(_), _) => Ok(()),
             (Err(error), Ended::Cancelled, _) => Err(failed("show the console", &error)),
             (_, Ended::Cancelled, _) => Err(job::Error::Interrupted.into()),
@@ -255,18 +261,21 @@ impl Machine<'_> {
             let running = Running::new(child);
             let over = || context.cancel.fired() || running.ended().is_some();
             let life = (*kind == Accelerator::Kvm).then_some(qemu::LIFE);
-            let attended = attend(dir.path(), life, &over);
+            let attended = self.attendant(context).attend(dir.path(), life, &over);
             if context.cancel.fired() {
                 return Err(job::Error::Interrupted.into());
             }
             match attended {
                 Ok(Attended::Lifeless) => {
                     drop(running);
-                    let _ = fs::remove_file(dir.path().join(CONSOLE));
+                    for name in [MONITOR, CONSOLE] {
+                        let _ = fs::remove_file(dir.path().join(name));
+                    }
                     let message = "under KVM it shows no life: it is emulated".to_owned();
                     (context.sink)(Event::Note { message });
                 }
                 Ok(Attended::Left) => return Ok(()),
+                Ok(Attended::Stubborn) => return Err(Error::NotEnded { within: STOP }),
                 Ok(Attended::Ended) => {
                     // It has closed its console, and is about to go.
                     return match running.wait() {
@@ -284,48 +293,6 @@ impl Machine<'_> {
         }
         Ok(())
     }
-}
-
-/// How a console was left.
-enum Attended {
-    /// The machine has ended.
-    Ended,
-    /// The person has left it.
-    Left,
-    /// It showed nothing in the time it had for that.
-    Lifeless,
-}
-
-/// Shows the console of the machine whose sockets are in `dir`, until one of the two has enough.
-fn attend(dir: &Path, life: Option<Duration>, over: &dyn Fn() -> bool) -> io::Result<Attended> {
-    let opened = File::open(dir)?;
-    // Its own path may be longer than that of a socket may be.
-    let path = format!("/proc/self/fd/{}/{CONSOLE}", opened.as_raw_fd());
-    let until = Instant::now() + STARTED;
-    let mut stream = loop {
-        match UnixStream::connect(&path) {
-            Ok(stream) => break stream,
-            Err(_) if over() => return Ok(Attended::Ended),
-            Err(error) if Instant::now() > until => return Err(error),
-            Err(_) => thread::sleep(Duration::from_millis(20)),
-        }
-    };
-    let mut first = vec![0; 4096];
-    let mut read = 0;
-    if let Some(life) = life {
-        stream.set_read_timeout(Some(life))?;
-        match stream.read(&mut first) {
-            Ok(0) => return Ok(Attended::Ended),
-            Ok(bytes) => read = bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(Attended::Lifeless);
-            }
-            Err(error) => return Err(error),
-        }
-        stream.set_read_timeout(None)?;
-    }
-    let left = terminal::console(&stream, &first[..read], LEAVE, over)?;
-    Ok(if left { Attended::Left } else { Attended::Ended })
 }
 
 fn not_started(mut why: Vec<String>, printed: &[String]) -> Error {

@@ -1,14 +1,16 @@
 //! `bake boot`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::boot::BootArgs;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, cancel_unless};
 use super::reference::reference;
 use super::request::tools_from;
 use super::{channel, edge};
-use crate::boot::{self, Boot, From};
+use crate::boot::{self, Boot, Ending, From};
 use crate::engine::{self, Request};
+use crate::trial;
 use crate::ui::report::Report;
 
 /// `bake boot`.
@@ -17,33 +19,44 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
         let hint = "leave --json out: the exit code says how the machine ended";
         return Err(edge::usage("--json and the console both want stdout", hint));
     }
-    let BootArgs { image, data, publish, memory, persist, tools, .. } = args;
-    let from = match is_file(&image) {
-        true => From::File(PathBuf::from(image)),
-        false => From::Image(reference(&image)?),
+    let BootArgs { image, data, publish, memory, persist, wait, tools, .. } = args;
+    let named = match is_file(&image) {
+        true => None,
+        false => Some(reference(&image)?),
     };
-    if let From::File(path) = &from {
-        there(path, "there is no such disk")?;
+    if named.is_none() {
+        there(Path::new(&image), "there is no such disk")?;
     }
     for (path, _) in &data {
         let hint = format!("`truncate -s 2G {}` makes a blank one", path.display());
         there(path, &hint)?;
     }
     let request = Request { tools: tools_from(tools), ..Request::default() };
-    ctx.with_job_context(|job| {
-        let mut from = from.clone();
-        if let From::Image(reference) = &mut from {
-            let version = job.store.resolve(reference).map_err(|error| edge::store(&error))?;
-            channel::warn_if_revoked(ctx, job.store, &version)?;
-            // What was looked at, though its channel may be moved meanwhile.
-            *reference = version.reference;
-        }
-        let (data, publish, persist) = (data.clone(), publish.clone(), persist.clone());
-        let boot = Boot { from, data, publish, memory, persist };
+    let ending = Arc::new(Ending::default());
+    // The first signal is for the machine, once it runs.
+    let asked = Arc::clone(&ending);
+    ctx.with_cancel(&cancel_unless(move || asked.ask())?, |job| {
+        let trouble = |error: trial::Error| edge::image(&error.into());
         let gate = engine::gate(job, &request);
-        let ready = gate.ready();
-        let booted = ready.and_then(|ready| boot::boot(job, ready, &boot));
-        booted.map_err(|error| edge::image(&error.into()))
+        let (ready, own);
+        let (qemu, from) = match &named {
+            None => {
+                let qemu = engine::qemu(job, &request);
+                own = qemu.map_err(|why| trouble(trial::Error::NoMachine { why }))?;
+                (&own, From::File(PathBuf::from(&image)))
+            }
+            Some(reference) => {
+                let version = job.store.resolve(reference).map_err(|error| edge::store(&error))?;
+                channel::warn_if_revoked(ctx, job.store, &version)?;
+                ready = gate.ready().map_err(trouble)?;
+                // What was looked at, though its channel may be moved meanwhile.
+                (&ready.qemu, From::Image(version.reference, &*ready.tools))
+            }
+        };
+        let (data, publish, persist) = (data.clone(), publish.clone(), persist.clone());
+        let (wait, ending) = (wait.clone(), Arc::clone(&ending));
+        let boot = Boot { from, data, publish, memory, persist, wait, ending };
+        boot::boot(job, qemu, &boot).map_err(trouble)
     })
 }
 

@@ -92,11 +92,19 @@ impl Ctx<'_> {
         &self,
         work: impl Fn(&JobContext<'_>) -> Result<(), Report>,
     ) -> Result<u8, Report> {
-        let cancel = cancel()?;
+        self.with_cancel(&cancel()?, work)
+    }
+
+    /// The same with a handle that ends the work where the caller says so.
+    pub(super) fn with_cancel(
+        &self,
+        cancel: &Cancel,
+        work: impl Fn(&JobContext<'_>) -> Result<(), Report>,
+    ) -> Result<u8, Report> {
         let store = self.store()?;
         let host = Host::default();
         let sink = self.ui.sink();
-        work(&JobContext { store: &store, host: &host, cancel: &cancel, sink: &sink })?;
+        work(&JobContext { store: &store, host: &host, cancel, sink: &sink })?;
         Ok(edge::OK)
     }
 }
@@ -104,6 +112,11 @@ impl Ctx<'_> {
 /// Ends the build on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C ends the process as it would
 /// without us.
 pub(super) fn cancel() -> Result<Cancel, Report> {
+    cancel_unless(|| false)
+}
+
+/// The same, but a signal that `handled` says is taken care of otherwise does not count.
+pub(super) fn cancel_unless(handled: impl Fn() -> bool + Send + 'static) -> Result<Cancel, Report> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let cancel = Cancel::new().map_err(|error| edge::sandbox(&error))?;
     let fail = |error: std::io::Error| edge::report("host", edge::FAILED, &error);
@@ -113,6 +126,9 @@ pub(super) fn cancel() -> Result<Cancel, Report> {
     threads::free(move || {
         let mut before = false;
         for signal in signals.forever() {
+            if handled() {
+                continue;
+            }
             if before {
                 // Asked twice: go now. Nothing is published by a process that dies, whatever it was
                 // doing.

@@ -338,6 +338,10 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
             hints: hints.iter().cloned().chain(nothing).collect(),
             ..report("machine", FAILED, error)
         },
+        trial::Error::NotEnded { .. } => {
+            let hint = "systemd-logind notices the power button where the image has dbus";
+            Report { hints: vec![hint.to_owned()], ..report("machine", FAILED, error) }
+        }
         // `From` takes it out: it is an error of a build as it is.
         trial::Error::Job(source) => report("sandbox", FAILED, source),
     }

@@ -113,17 +113,22 @@ fn outputs_have_places(job: &JobContext<'_>, prepared: &[Prepared]) -> Result<()
 pub fn gate<'a>(job: &JobContext<'a>, request: &'a Request) -> Gate<'a> {
     let (job, Request { tools: from, network, .. }) = (*job, request);
     Gate::new(job, move || {
-        let why = |error: Error| chain(&error);
-        let tools = tools(&job, *from, network, &[Format::Disk]).map_err(why)?;
-        let qemu = match from {
-            ToolsFrom::Host => Qemu::host()?,
-            ToolsFrom::Toolbox => {
-                let image = toolbox(&job, network, &MACHINES).map_err(why)?;
-                Qemu::Toolbox(Box::new(Toolbox::new(job, image)))
-            }
-        };
-        Ok(Ready { qemu, tools })
+        let tools = tools(&job, *from, network, &[Format::Disk]).map_err(|error| chain(&error))?;
+        Ok(Ready { qemu: qemu(&job, request)?, tools })
     })
+}
+
+/// Returns QEMU and its firmware: those of the toolbox image, which is baked where the store has
+/// none, or the host's.
+///
+/// # Errors
+/// Why there are none, from the outside in.
+pub fn qemu<'a>(job: &JobContext<'a>, request: &Request) -> Result<Qemu<'a>, Vec<String>> {
+    if request.tools == ToolsFrom::Host {
+        return Qemu::host();
+    }
+    let image = toolbox(job, &request.network, &MACHINES).map_err(|error| chain(&error))?;
+    Ok(Qemu::Toolbox(Box::new(Toolbox::new(*job, image))))
 }
 
 /// Returns who boots the machines of the tests of a run. What that takes is there before anything

@@ -18,8 +18,9 @@ pub const CONSOLE: &str = "console";
 /// In the directory of a machine: the socket to what answers inside.
 pub(super) const PORT: &str = "port";
 
-/// In the directory of a machine: the socket of QEMU itself (QMP).
-pub(super) const MONITOR: &str = "monitor";
+/// In the directory of a machine: the socket of QEMU itself (QMP). It is there before the console
+/// is.
+pub const MONITOR: &str = "monitor";
 
 /// Who carries out what the machine computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,10 +133,10 @@ impl Hardware<'_> {
         let socket = |id: &str, name: &str, wait: &str| {
             format!("socket,id={id},path={dir}/{name},server=on,wait={wait}")
         };
+        // In this order: whoever listens to the console has the others already.
+        add(&["-chardev", &socket("monitor", MONITOR, "off")]);
+        add(&["-mon", "chardev=monitor,mode=control"]);
         if self.visited {
-            // In this order: whoever listens to the console has the others already.
-            add(&["-chardev", &socket("monitor", MONITOR, "off")]);
-            add(&["-mon", "chardev=monitor,mode=control"]);
             add(&["-chardev", &socket("port", PORT, "off"), "-device", "virtio-serial-pci"]);
             add(&["-device", "virtserialport,chardev=port,name=bake"]);
             let given = [(FW_CFG_AGENT, AGENT_FILE), (FW_CFG_UNIT, UNIT_FILE)];
@@ -197,5 +198,8 @@ mod tests {
         let argv = machine.argv().join(" ");
         assert!(!argv.contains("opt/bake") && !argv.contains("restrict"), "{argv}");
         assert!(!argv.contains("virtserialport") && argv.contains("/d/console"), "{argv}");
+        // It has a power button all the same, and it is there before its console.
+        assert!(argv.find("/d/monitor") < argv.find("/d/console"), "{argv}");
+        assert!(argv.contains("-mon chardev=monitor,mode=control"), "{argv}");
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! hardware   QEMU's command line: the disk that is not written to, ports, sockets
+//! button     its power button
 //! console    what the machine prints, as far as there is room; panic, emergency, units that failed
 //! agent      a script that answers inside: it comes from QEMU, and is on no disk
 //! asked      what a test asks
@@ -14,6 +15,7 @@
 
 mod agent;
 mod asked;
+mod button;
 mod console;
 mod hardware;
 mod question;
@@ -21,5 +23,6 @@ mod refused;
 mod visit;
 
 pub use asked::{Asked, Check};
-pub use hardware::{Accelerator, CONSOLE, DataDisk, Hardware, Port};
-pub use visit::{LOG, Patience, Trouble, Visit, Visited, furnish};
+pub use button::Button;
+pub use hardware::{Accelerator, CONSOLE, DataDisk, Hardware, MONITOR, Port};
+pub use visit::{LOG, Patience, Trouble, Visit, Visited, answers, furnish};

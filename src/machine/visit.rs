@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
 use super::asked::{Asked, Check};
+use super::button::Button;
 use super::console::{Reader, Sign};
 use super::hardware::{CONSOLE, MONITOR, PORT, Port};
 use super::question::{self, NotHeld, quoted};
@@ -70,7 +71,7 @@ pub struct Trouble {
     pub tail: Vec<String>,
     /// What to do about it, where that is known.
     pub hints: Vec<String>,
-    /// It showed no life at all.
+    /// It showed no life at all, though it had a time for that.
     pub lifeless: bool,
 }
 
@@ -103,6 +104,7 @@ impl Visit {
         let begun = Instant::now();
         let no_sockets = |error: io::Error| Trouble {
             why: vec!["QEMU did not start".to_owned(), error.to_string()],
+            lifeless: self.patience.life.is_some(),
             ..Trouble::default()
         };
         let mut guest = Guest::meet(dir).map_err(no_sockets)?;
@@ -132,7 +134,7 @@ impl Visit {
 /// A machine that runs.
 struct Guest {
     console: Reader,
-    monitor: UnixStream,
+    button: Button,
     agent: Agent,
     /// Whether anybody answers inside, as far as is known.
     answers: Option<bool>,
@@ -153,11 +155,11 @@ impl Guest {
             }
         };
         // The console last: QEMU waits for it.
-        let (monitor, port) = (connect(MONITOR)?, connect(PORT)?);
+        let (button, port) = (Button::new(connect(MONITOR)?), connect(PORT)?);
         let console = Reader::start(connect(CONSOLE)?, &dir.join(LOG))?;
         let over = console.clone();
         let agent = Agent::new(port, move || over.over())?;
-        Ok(Self { console, monitor, agent, answers: None, failed: vec![], stopping: None })
+        Ok(Self { console, button, agent, answers: None, failed: vec![], stopping: None })
     }
 
     /// Fails where the console shows that nothing will come of it.
@@ -196,7 +198,9 @@ impl Guest {
     fn comes_up(&mut self, visit: &Visit, begun: Instant) -> Result<(), Trouble> {
         let Patience { life, up, .. } = visit.patience;
         loop {
-            self.look()?;
+            // A processor that cannot may end QEMU at once as well.
+            let lifeless = |guest: &Self| life.is_some() && !guest.console.alive();
+            self.look().map_err(|trouble| Trouble { lifeless: lifeless(self), ..trouble })?;
             if life.is_some_and(|life| begun.elapsed() > life) && !self.console.alive() {
                 let why = vec!["the machine shows no life".to_owned()];
                 return Err(Trouble { lifeless: true, ..self.trouble(why) });
@@ -323,7 +327,7 @@ impl Guest {
             && self.agent.ask("systemctl poweroff --no-block", Instant::now() + QUESTION).is_ok();
         if !asked {
             // Whoever cannot be reached any more has ended.
-            let _ = press_power(&mut self.monitor);
+            let _ = self.button.press();
         }
         let (until, mut ask) = (Instant::now() + within, Instant::now() + PAUSE * 10);
         loop {
@@ -377,10 +381,13 @@ fn running_jobs(text: &str, kind: &str) -> Vec<String> {
     text.lines().filter_map(unit).collect()
 }
 
-/// Presses the button (QMP).
-fn press_power(monitor: &mut UnixStream) -> io::Result<()> {
-    monitor.set_write_timeout(Some(QUESTION))?;
-    monitor.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"system_powerdown\"}\n")
+/// Asks a machine through a port of this host, once: `url` is one of http, with an address of this
+/// host. What it answers must be 200, and whole.
+///
+/// # Errors
+/// Why that is not so.
+pub fn answers(url: &str) -> Result<(), String> {
+    probe::look(&Probe::Http { url: url.to_owned(), status: 200, contains: None })
 }
 
 /// Makes the files of a machine's directory that are there before it starts.

@@ -79,6 +79,12 @@ pub enum Error {
         /// What to do about it.
         hints: Vec<String>,
     },
+    /// A machine was asked to end and did not.
+    #[error("the machine did not end within {} s, and was cut off", within.as_secs())]
+    NotEnded {
+        /// How long it had for that.
+        within: std::time::Duration,
+    },
     /// A job could not do its work.
     #[error(transparent)]
     Job(#[from] job::Error),

@@ -32,6 +32,10 @@ pub(crate) struct BootArgs {
     /// the file is not there
     #[arg(long, value_name = "FILE")]
     pub(crate) persist: Option<PathBuf>,
+    /// Say on stderr when the machine is up: once this URL is answered with 200; of a port that
+    /// --publish names
+    #[arg(long, value_name = "URL", value_parser = value::answered_url)]
+    pub(crate) wait: Option<String>,
     /// QEMU and the programs that make disks: those that bake brings along in images of its own, in
     /// the sandbox, where the machine reaches no network; or the host's
     #[arg(long, value_name = "WHOSE", default_value = "toolbox")]

@@ -149,9 +149,13 @@ pub(crate) enum Command {
     /// Boot a published version, or a disk, as a throwaway machine
     ///
     /// Makes a disk of the version, as a `boot` test of its recipe has it, and starts it in QEMU,
-    /// its serial console on this terminal: Ctrl-] ends the machine. Neither the version nor a disk
-    /// that is named is ever written to, and when the machine ends nothing of it is left but disks
-    /// for data and what --persist keeps.
+    /// its serial console on this terminal: Ctrl-] ends the machine at once. Neither the version
+    /// nor a disk that is named is ever written to, and when the machine ends nothing of it is left
+    /// but disks for data and what --persist keeps.
+    ///
+    /// Without a terminal the console goes to stdout. SIGTERM presses the machine's power button,
+    /// so that it ends by itself within five minutes; a second one ends it at once. Exit code 0: it
+    /// has ended by itself, as it was asked to, or by Ctrl-].
     ///
     /// Example: bake boot web:2.0.0 --publish 8080:80 --data app.raw:app-data
     Boot(BootArgs),

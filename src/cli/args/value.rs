@@ -81,6 +81,27 @@ pub(super) fn data_disk(text: &str) -> Result<(PathBuf, String), String> {
     Ok((file, serial))
 }
 
+/// Reads a URL that is asked as it is.
+pub(super) fn answered_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
+        _ => (authority, Some(80)),
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+    match port {
+        Some(1..=u16::MAX)
+            if !host.is_empty()
+                && text.chars().all(|c| c.is_ascii_graphic())
+                && host.chars().all(fits) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected http://ADDRESS:PORT/PATH".to_owned()),
+    }
+}
+
 /// Reads a size of memory: `512MiB`, `2GiB`.
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let read = |unit: &str, bytes: u64| {
@@ -140,6 +161,26 @@ mod tests {
             "18446744073709551615w",
         ] {
             assert!(age(text).is_err(), "{text}");
+        }
+    }
+    #[test]
+    fn urls_that_are_asked() {
+        for text in ["http://127.0.0.1:8080/healthz", "http://localhost", "http://[::1]:80/?a=b"] {
+            assert_eq!(answered_url(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "127.0.0.1:80",
+            "https://a/",
+            "http://",
+            "http://:80/",
+            "http://a:0/",
+            "http://a:x/",
+            "http://a b/",
+            "http://u@a/",
+            "http://a:99999/",
+        ] {
+            assert!(answered_url(text).is_err(), "{text}");
         }
     }
 }
