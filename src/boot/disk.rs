@@ -6,12 +6,12 @@ use std::path::Path;
 
 use crate::digest::Digest;
 use crate::event::chain;
-use crate::job::JobContext;
+use crate::job::{self, JobContext};
 use crate::output::{self, Format, Made, Options, Source, Tools};
 use crate::recipe::DiskOutput;
 use crate::step::BootDisk;
-use crate::store::{Staging, Version};
-use crate::trial::Error;
+use crate::store::{Staging, Store, Version};
+use crate::trial::{Error, Tests};
 
 /// Makes the disk of an image in a directory; `staging`: where its blobs are that the store has not
 /// yet.
@@ -38,11 +38,22 @@ pub(super) fn make(
     })
 }
 
+/// Returns what the disk of a stored image is made like that its tests boot, if one does.
+///
+/// # Errors
+/// Where its tests cannot be read.
+pub fn tested(store: &Store, image: &Digest) -> Result<Option<Options>, job::Error> {
+    let tests = Tests::of_image(store, image)?.unwrap_or_default().list;
+    let boot = tests.into_iter().find_map(|test| test.boot);
+    Ok(boot.map(|boot| described(&boot.disk).1))
+}
+
 /// Returns what a disk that a test describes is made like.
 pub(super) fn described(disk: &BootDisk) -> (Format, Options) {
-    let BootDisk { format, size, compression, writable, command_line, esp, data } = disk.clone();
+    let BootDisk { format, size, compression, writable, command_line, esp, slot, data } =
+        disk.clone();
     let format = Format::find(&format).unwrap_or(Format::Disk);
-    let disk = DiskOutput { writable, command_line, esp, data };
+    let disk = DiskOutput { writable, command_line, esp, slot, data };
     // As those of an output.
     (format, Options { force: true, size, compression, disk, ..Options::default() })
 }

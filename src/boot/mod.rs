@@ -17,6 +17,7 @@ mod person;
 mod qemu;
 
 pub use attend::Ending;
+pub use disk::tested;
 pub use gate::{Gate, Ready};
 pub use person::{Boot, From, boot};
 pub use qemu::Qemu;

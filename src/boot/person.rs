@@ -17,9 +17,10 @@ use crate::machine::{Accelerator, CONSOLE, DataDisk, Hardware, MONITOR, Port};
 use crate::output::{Format, Tools};
 use crate::sandbox::dial::Dialer;
 use crate::sandbox::{Exec, JobEvent, Mount, Network, Owners, terminal};
+use crate::step::BootDisk;
 use crate::threads;
 use crate::toolbox::Toolbox;
-use crate::trial::{self, Error, Publish, Tests};
+use crate::trial::{self, Error, Publish};
 
 /// Lines of what QEMU printed that are reported where it fails.
 const PRINTED: usize = 10;
@@ -70,10 +71,8 @@ pub fn boot(job: &JobContext<'_>, qemu: &Qemu<'_>, boot: &Boot<'_>) -> Result<()
             From::Image(reference, tools) => {
                 let version = job.store.resolve(reference)?;
                 // As the recipe has it, where a test says so.
-                let tests = Tests::of_image(job.store, &version.manifest.digest)?;
-                let tests = tests.unwrap_or_default().list;
-                let disk = tests.into_iter().find_map(|test| test.boot).unwrap_or_default().disk;
-                let (_, options) = disk::described(&disk);
+                let options = disk::tested(job.store, &version.manifest.digest)?;
+                let options = options.unwrap_or_else(|| disk::described(&BootDisk::default()).1);
                 let as_disk = (Format::Disk, &options);
                 made = disk::make(job, &version, None, as_disk, &dir, *tools)?;
                 path = made.path().to_owned();

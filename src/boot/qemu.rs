@@ -249,7 +249,7 @@ fn on_host(
     let child = command.spawn().map_err(|e| trouble("run QEMU", &e))?;
     let running = Running::new(child);
     let mut seen = Seen::new(dir);
-    let visited = thread::scope(|scope| {
+    let mut visited = thread::scope(|scope| {
         let (counted, counts) = std::sync::mpsc::channel();
         let own = dir.to_owned();
         let work = move || {
@@ -273,6 +273,14 @@ fn on_host(
         Ok::<_, job::Error>(visiting.join().expect("a visit does not panic"))
     })?;
     seen.show(log);
+    if let Some(trouble) = &mut visited.trouble
+        && let Some(status) = running.gone().filter(|status| !status.success())
+    {
+        trouble.why.push(format!("QEMU failed: {status}"));
+        // QEMU itself gives up where a processor lacks what it wants of it.
+        let printed = fs::metadata(dir.join(LOG)).is_ok_and(|log| log.len() > 0);
+        trouble.lifeless |= visit.patience.life.is_some() && !printed;
+    }
     running.end();
     if context.cancel.fired() {
         return Err(job::Error::Interrupted);
@@ -310,6 +318,15 @@ impl Running {
     /// Returns how it has ended, if it has.
     pub(super) fn ended(&self) -> Option<ExitStatus> {
         self.0.borrow_mut().try_wait().ok().flatten()
+    }
+
+    /// Returns how it has ended, if it has or is about to.
+    fn gone(&self) -> Option<ExitStatus> {
+        (0..10).find_map(|_| {
+            let ended = self.ended();
+            ended.is_none().then(|| thread::sleep(Duration::from_millis(20)));
+            ended
+        })
     }
 
     /// Waits until it ends by itself.

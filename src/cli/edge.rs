@@ -3,7 +3,6 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::delivery;
@@ -347,18 +346,6 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
     }
 }
 
-/// Reports an address on which nobody can listen.
-pub(super) fn listen(address: SocketAddr, error: &io::Error) -> Report {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there; take another port",
-        io::ErrorKind::PermissionDenied => "take another port; those below 1024 are for root",
-        _ => "an address of this machine is needed: 127.0.0.1:5000, 0.0.0.0:5000",
-    };
-    let causes = vec![error.to_string()];
-    let message = io::Error::other(format!("cannot listen on {address}"));
-    Report { causes, hints: vec![hint.to_owned()], ..report("port", FAILED, &message) }
-}
-
 /// Reports an image that was not imported.
 pub(super) fn import(error: &import::Error) -> Report {
     let nothing = || Some("nothing was published".to_owned());
@@ -440,7 +427,9 @@ pub(super) fn inspect(error: &inspect::Error) -> Report {
 /// Reports what was not exported.
 pub(super) fn output(error: &output::Error) -> Report {
     let hints = match error {
-        output::Error::Exists { .. } => vec!["--force replaces it".to_owned()],
+        output::Error::Exists { .. } | output::Error::Listed { .. } => {
+            vec!["--force replaces it".to_owned()]
+        }
         output::Error::Stream { .. } => {
             let formats = "oci-archive, docker-archive, tar and manifest";
             vec![format!("name a directory; formats for a stream are {formats}")]

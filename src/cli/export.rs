@@ -10,6 +10,7 @@ use super::ctx::Ctx;
 use super::reference::reference;
 use super::request::{absolute, tools_from};
 use super::{channel, edge};
+use crate::boot;
 use crate::digest::Digest;
 use crate::engine::{self, NetworkOptions};
 use crate::event::Event;
@@ -96,6 +97,7 @@ fn plain(format: ExportFormat) -> Option<Format> {
         ExportFormat::Vhd => Format::Vhd,
         ExportFormat::Vhdx => Format::Vhdx,
         ExportFormat::Kernel => Format::Kernel,
+        ExportFormat::Partitions => Format::Partitions,
         ExportFormat::Registry | ExportFormat::Sysupdate => return None,
     })
 }
@@ -134,14 +136,15 @@ fn sysupdate(
         return Err(edge::usage("an update is a file", "for example --files tar"));
     };
     let blob = |digest: &Digest| blob(store, digest);
-    let sources: Vec<Source<'_>> = versions
-        .iter()
-        .map(|Version { reference, manifest, .. }| Source { reference, manifest, blob: &blob })
-        .collect();
+    let mut sources = vec![];
+    for version in versions {
+        let Version { reference, manifest, .. } = version;
+        let source = Source { reference, manifest, blob: &blob };
+        sources.push((source, options(store, args, version, format)?));
+    }
     let keep = args.keep.map(|keep| usize::try_from(keep).unwrap_or(usize::MAX));
-    let options = options(args);
     with_tools(ctx, args, format, |tools| {
-        let done = output::update(&sources, format, &args.output, keep, &options, tools);
+        let done = output::update(&sources, format, &args.output, keep, tools);
         updated(ctx, format, args, &done.map_err(|error| edge::output(&error))?);
         Ok(())
     })
@@ -188,7 +191,7 @@ fn one(
         out.flush().map_err(|error| edge::report("export", edge::FAILED, &error))?;
         return Ok(edge::OK);
     }
-    let options = options(args);
+    let options = options(store, args, version, format)?;
     with_tools(ctx, args, format, |tools| {
         let done = output::export(&source, format, &args.output, &options, tools);
         exported(ctx, format, args, &version.reference, &done.map_err(fail)?);
@@ -196,8 +199,19 @@ fn one(
     })
 }
 
-fn options(args: &ExportArgs) -> Options {
-    Options { force: args.force, drop_owners: args.drop_owners, ..Options::default() }
+/// Returns what an image is made like: a machine as the one that its tests boot, where they say.
+fn options(
+    store: &Store,
+    args: &ExportArgs,
+    version: &Version,
+    format: Format,
+) -> Result<Options, Report> {
+    let tested = match format.is_machine() {
+        true => boot::tested(store, &version.manifest.digest),
+        false => Ok(None),
+    };
+    let tested = tested.map_err(|error| edge::image(&error.into()))?.unwrap_or_default();
+    Ok(Options { force: args.force, drop_owners: args.drop_owners, ..tested })
 }
 
 /// Does `work` with the programs that the format needs, if it needs any.

@@ -67,6 +67,7 @@ pub fn plan(recipe: &Recipe, file: &Path) -> Vec<Planned> {
                 size: output.size,
                 label: output.label.clone(),
                 compression: output.compression.clone(),
+                keep: output.keep,
                 disk: output.disk.clone(),
             },
             place: output.place.clone(),
@@ -288,11 +289,17 @@ fn make(
 
 /// Names what an output is made of.
 fn key(output: &Planned, version: &Version, tools: Option<Digest>) -> Digest {
-    let Options { drop_owners, size, label, compression, disk, force: _ } = &output.options;
+    let Options { drop_owners, size, label, compression, keep, disk, force: _ } = &output.options;
     let (format, owners) = (output.format.name(), !drop_owners);
     let (image, name) = (version.manifest.digest, &version.reference);
-    let DiskOutput { writable, command_line, esp, data } = disk;
+    let DiskOutput { writable, command_line, esp, slot, data } = disk;
     let mut disk = format!("writable {writable}\ncmdline {command_line:?}\nesp {esp:?}\n");
+    // What most outputs do not have is left out, so that their names stay.
+    for (what, value) in [("slot", *slot), ("keep", keep.map(|keep| keep as u64))] {
+        if let Some(value) = value {
+            disk.push_str(&format!("{what} {value}\n"));
+        }
+    }
     for (mount, serial) in data {
         disk.push_str(&format!("data {mount:?} {serial:?} {DATA_FS:?}\n"));
     }

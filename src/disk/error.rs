@@ -7,7 +7,10 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// It does not fit.
-    #[error("cannot fit {what} in {size} bytes: {needed} bytes are needed")]
+    #[error(
+        "cannot fit {what} in {size} bytes: {needed} are needed, {} more",
+        needed.saturating_sub(*size)
+    )]
     TooSmall {
         /// What does not fit.
         what: &'static str,

@@ -10,10 +10,12 @@ bb=/bin/busybox
 
 log() { echo "bake: $*" >/dev/kmsg; }
 
-# Nothing works without a root: the machine ends, and says why.
+# Nothing works without a root: the machine ends, and says why. With panic=SECONDS on the command line it starts again, as after
+# any other panic: a boot loader that counts may choose another version then.
 fail() {
     log "cannot start: $*"
     $bb sleep 1
+    ! $bb grep -Eq '(^| )panic=-?[1-9]' /proc/cmdline || exit 1
     echo o >/proc/sysrq-trigger
     $bb sleep 60
     exit 1

@@ -63,6 +63,12 @@ pub enum Error {
         /// What for.
         purpose: &'static str,
     },
+    /// The kernel cannot read any disk.
+    #[error("the kernel {release} has no module for any disk, such as virtio_blk, nvme or ahci")]
+    NoDisk {
+        /// The kernel.
+        release: String,
+    },
     /// A file of the image or of the toolbox.
     #[error("cannot read {path}")]
     Read {
@@ -96,6 +102,8 @@ pub struct Parts<'a> {
     pub programs: BTreeMap<String, Vec<u8>>,
     /// The file system of the root: a module of that name reads it.
     pub root: &'a str,
+    /// Each block of it is checked, and what is written lies in memory.
+    pub checked: bool,
     /// Disks for data.
     pub data: &'a [DataDisk],
 }
@@ -151,10 +159,16 @@ pub fn make(modules: &Modules<'_>, parts: &Parts<'_>) -> Result<Vec<u8>, Error> 
         let (release, module) = (modules.release.to_owned(), module.to_owned());
         Error::Missing { release, module, purpose }
     };
-    for module in ALWAYS.iter().chain(DEVICES) {
+    for module in ALWAYS {
         known.choose(module, &mut chosen);
     }
-    let purposes = [(parts.root, "the root file system"), ("dm_verity", "checking the root")];
+    let there: Vec<bool> = DEVICES.iter().map(|module| known.choose(module, &mut chosen)).collect();
+    if !there.contains(&true) {
+        return Err(Error::NoDisk { release: modules.release.to_owned() });
+    }
+    let checked = [("dm_verity", "checking the root"), ("overlay", "showing /etc and /var")];
+    let checked = checked.into_iter().filter(|_| parts.checked);
+    let purposes = std::iter::once((parts.root, "the root file system")).chain(checked);
     let data = parts.data.iter().map(|disk| (disk.fs.as_str(), "a data disk"));
     for (module, purpose) in purposes.into_iter().chain(data) {
         if !known.choose(module, &mut chosen) {

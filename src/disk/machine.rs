@@ -5,7 +5,14 @@
 //! root    the file system, as it is
 //! verity  its hash tree, if it is checked
 //! ```
-//! The first is missing where a hypervisor starts the kernel by itself.
+//! The first is missing where a hypervisor starts the kernel by itself. A disk with room for the
+//! next version has further ones, which are empty, and a boot loader that chooses:
+//!
+//! ```text
+//! esp     EFI/BOOT/BOOTX64.EFI, systemd-boot; EFI/Linux/NAME_VERSION.efi, the unified kernel image
+//! root    verity       as above, as large as any version is to be
+//! _empty  _empty       the same once more
+//! ```
 //! The names of the partitions are those that systemd-sysupdate gives to versions
 //! (`NAME_VERSION`, `NAME_VERSION_verity`), so that a second version can lie beside the first.
 
@@ -22,6 +29,12 @@ use super::{fat, table, uki, verity};
 
 /// What firmware starts by itself (UEFI 2.10, 3.5.1.1).
 const BOOT_AMD64: &str = "EFI/BOOT/BOOTX64.EFI";
+
+/// What systemd-sysupdate takes for a partition that nothing uses (sysupdate.d(5)).
+const EMPTY: &str = "_empty";
+
+/// Nothing is waited for, and nobody at the console changes a command line (loader.conf(5)).
+const LOADER: &str = "timeout 0\neditor no\n";
 
 /// What a disk is made of.
 #[derive(Debug)]
@@ -65,6 +78,32 @@ pub struct Boot {
     pub stub: Vec<u8>,
     /// Bytes of the boot partition; none: as few as there can be.
     pub esp: Option<u64>,
+    /// Room for the next version.
+    pub next: Option<Next>,
+}
+
+/// Room for the next version of a machine.
+#[derive(Debug)]
+pub struct Next {
+    /// systemd-boot: starts the newest version that there is.
+    pub loader: Vec<u8>,
+    /// Bytes of each of the two partitions for roots.
+    pub slot: u64,
+}
+
+/// What differs between versions of a machine.
+#[derive(Debug)]
+pub struct Version {
+    /// The unified kernel image; none where a hypervisor starts the kernel by itself.
+    pub program: Option<Vec<u8>>,
+    /// The whole of the kernel's command line.
+    pub command_line: String,
+    /// The root hash, if the root is checked.
+    pub root_hash: Option<[u8; 32]>,
+    /// The hash tree; empty if the root is not checked.
+    pub tree: Vec<u8>,
+    /// What the partitions of root and tree are identified by.
+    pub ids: [Uuid; 2],
 }
 
 /// What was made.
@@ -88,60 +127,100 @@ pub fn esp(bytes: u64) -> u64 {
     fat::least(&volume, ALIGN)
 }
 
-/// Writes the disk into `out`, an empty file.
+/// Computes what a version consists of, besides its root.
 ///
 /// # Errors
-/// [`Error::TooSmall`] where it does not fit into the sizes that are asked for, [`Error::Name`],
-/// [`Error::Stub`]; what reading and writing fails with.
-pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
-    let Machine { ref label, architecture, seed, root, root_size, .. } = machine;
+/// [`Error::Stub`]; what reading the root fails with.
+pub fn version(machine: &mut Machine<'_>) -> Result<Version, Error> {
+    let Machine { ref label, seed, root, root_size, checked, .. } = *machine;
     let id = |role: &str| identifier(&seed, role);
     let salt: [u8; 32] = Sha256::new().chain_update(seed).chain_update("salt").finalize().into();
     let mut tree = vec![];
-    let hash = match machine.checked {
+    let hash = match checked {
         true => Some(verity::write(root, root_size, id("verity"), &salt, &mut tree)?),
         false => None,
     };
-    let checked = hash.map(|hash| {
+    let check = hash.map(|hash| {
         let blocks = root_size / verity::BLOCK;
         format!("bake.verity={blocks}:{}:{} systemd.verity=no", hex(&hash), hex(&salt))
     });
     // What the person wrote comes last: of the same word twice, the last one counts.
     let words = [
         Some(format!("bake.root={label} bake.fs={}", machine.root_kind)),
-        checked,
+        check,
         Some(machine.command_line.trim().to_owned()),
     ];
     let command_line = words.into_iter().flatten().filter(|word| !word.is_empty());
     let command_line = command_line.collect::<Vec<_>>().join(" ");
-
     // Discoverable Partitions Specification: a root and its tree are found by the halves of the
     // hash.
-    let half = |n: usize| {
-        hash.and_then(|hash| Some(Uuid::from_bytes(hash[n * 16..][..16].try_into().ok()?)))
+    let ids = match hash {
+        Some(hash) => [0, 16].map(|at| {
+            let half = hash[at..at + 16].try_into().expect("a half of 32 bytes");
+            Uuid::from_bytes(half)
+        }),
+        None => [id("root"), id("verity")],
     };
-    let mut partitions = vec![Partition {
-        name: label.clone(),
-        kind: Kind::Root(architecture),
-        id: half(0).unwrap_or_else(|| id("root")),
-        size: root_size,
-        read_only: machine.checked,
-    }];
-    if let Some(id) = half(1) {
-        partitions.push(Partition {
-            name: format!("{label}_verity"),
-            kind: Kind::RootVerity(architecture),
-            id,
-            size: tree.len() as u64,
-            read_only: true,
-        });
+    let program = program(machine, &command_line)?;
+    Ok(Version { program, command_line, root_hash: hash, tree, ids })
+}
+
+/// Writes the disk into `out`, an empty file.
+///
+/// # Errors
+/// [`Error::TooSmall`] where it does not fit into the sizes that are asked for, [`Error::Name`],
+/// [`Error::Stub`]; what reading and writing fails with.
+pub fn write(mut machine: Machine<'_>, out: &File) -> Result<Made, Error> {
+    let version = version(&mut machine)?;
+    let Machine { ref label, architecture, seed, time, root, root_size, checked, .. } = machine;
+    let (size, boot) = (machine.size, machine.boot);
+    let id = |role: &str| identifier(&seed, role);
+    let next = boot.as_ref().and_then(|boot| boot.next.as_ref());
+    let slot = next.map_or(root_size, |next| next.slot);
+    if slot < root_size {
+        return Err(Error::TooSmall { what: "the root", size: slot, needed: root_size });
     }
-    let size = machine.size;
-    let volume = boot_volume(machine, &command_line)?;
-    if let Some((_, bytes)) = &volume {
-        let (name, size) = ("esp".to_owned(), *bytes);
-        let esp = Partition { name, kind: Kind::Esp, id: id("esp"), size, read_only: false };
-        partitions.insert(0, esp);
+    // As large as the tree of the largest root that fits.
+    let tree = if checked { verity::size(slot) } else { 0 };
+    let (root_kind, tree_kind) = (Kind::Root(architecture), Kind::RootVerity(architecture));
+    let one = |name: &str, kind, id, size| Partition {
+        name: name.to_owned(),
+        kind,
+        id,
+        size,
+        read_only: checked,
+    };
+    let mut partitions = vec![one(label, root_kind, version.ids[0], slot)];
+    if checked {
+        partitions.push(one(&format!("{label}_verity"), tree_kind, version.ids[1], tree));
+    }
+    if next.is_some() {
+        partitions.push(one(EMPTY, root_kind, id("next root"), slot));
+        partitions.push(one(EMPTY, tree_kind, id("next verity"), tree));
+    }
+    let mut volume = None;
+    if let (Some(boot), Some(program)) = (boot, version.program) {
+        let program = Content::Bytes(program);
+        let default = match architecture {
+            Architecture::Amd64 => BOOT_AMD64,
+            Architecture::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
+        };
+        let files = match boot.next {
+            None => vec![(default.to_owned(), program)],
+            Some(Next { loader, .. }) => vec![
+                (default.to_owned(), Content::Bytes(loader)),
+                (format!("EFI/Linux/{label}.efi"), program),
+                ("loader/loader.conf".to_owned(), Content::Bytes(LOADER.into())),
+            ],
+        };
+        let [a, b, c, d, ..] = seed;
+        let serial = u32::from_le_bytes([a, b, c, d]);
+        let files = files.into_iter().collect();
+        let esp = fat::Volume { label: "ESP".to_owned(), serial, time, files };
+        let size = boot.esp.unwrap_or_else(|| fat::least(&esp, ALIGN));
+        let (name, kind, id) = ("esp".to_owned(), Kind::Esp, id("esp"));
+        partitions.insert(0, Partition { name, kind, id, size, read_only: false });
+        volume = Some((esp, size));
     }
     let size = size.unwrap_or_else(|| table::least(&partitions));
     let mut starts = table::write(out, id("disk"), &partitions, size)?;
@@ -152,41 +231,27 @@ pub fn write(machine: Machine<'_>, out: &File) -> Result<Made, Error> {
     let whole = |from: &Content, at| from.copy(&mut Sparse::new(out, at)).map_err(&failed);
     let again = root.try_clone().map_err(&failed)?;
     whole(&Content::File(again, root_size), starts[0])?;
-    if let Some(at) = starts.get(1) {
-        whole(&Content::Bytes(tree), *at)?;
+    if checked {
+        whole(&Content::Bytes(version.tree), starts[1])?;
     }
-    Ok(Made { size, command_line, root_hash: hash })
+    let Version { command_line, root_hash, .. } = version;
+    Ok(Made { size, command_line, root_hash })
 }
 
-/// Returns what the boot partition holds and its bytes; none where there is none.
-fn boot_volume(
-    machine: Machine<'_>,
-    command_line: &str,
-) -> Result<Option<(fat::Volume, u64)>, Error> {
-    let Some(Boot { stub, esp }) = machine.boot else { return Ok(None) };
+/// Joins what firmware starts; none where a hypervisor starts the kernel by itself.
+fn program(machine: &mut Machine<'_>, command_line: &str) -> Result<Option<Vec<u8>>, Error> {
+    let Some(Boot { stub, .. }) = &machine.boot else { return Ok(None) };
     let section = |name, bytes| uki::Section { name, content: Content::Bytes(bytes) };
     let sections = [
-        section(".osrel", machine.os_release),
+        section(".osrel", std::mem::take(&mut machine.os_release)),
         section(".cmdline", [command_line.as_bytes(), b"\0"].concat()),
-        section(".uname", machine.release.into_bytes()),
-        section(".initrd", machine.initrd),
-        section(".linux", machine.kernel),
+        section(".uname", std::mem::take(&mut machine.release).into_bytes()),
+        section(".initrd", std::mem::take(&mut machine.initrd)),
+        section(".linux", std::mem::take(&mut machine.kernel)),
     ];
-    let mut image = Vec::with_capacity(usize::try_from(uki::size(&stub, &sections)?).unwrap_or(0));
-    uki::write(&stub, &sections, &mut image)?;
-    let program = match machine.architecture {
-        Architecture::Amd64 => BOOT_AMD64,
-        Architecture::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
-    };
-    let [a, b, c, d, ..] = machine.seed;
-    let volume = fat::Volume {
-        label: "ESP".to_owned(),
-        serial: u32::from_le_bytes([a, b, c, d]),
-        time: machine.time,
-        files: BTreeMap::from([(program.to_owned(), Content::Bytes(image))]),
-    };
-    let bytes = esp.unwrap_or_else(|| fat::least(&volume, ALIGN));
-    Ok(Some((volume, bytes)))
+    let mut image = Vec::with_capacity(usize::try_from(uki::size(stub, &sections)?).unwrap_or(0));
+    uki::write(stub, &sections, &mut image)?;
+    Ok(Some(image))
 }
 
 /// Returns what the root's partition of an image is called: at most 36 characters, with room for

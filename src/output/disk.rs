@@ -14,11 +14,12 @@ use super::ext4;
 use super::filesystem::{self, Program, Tools};
 use super::flat::Flat;
 use super::lint::{self, MODULES};
-use super::options::{DATA_FS, Format, Options, Remark};
+use super::options::{DATA_FS, Format, Lack, Options, Remark};
 use super::source::Image;
+use super::sysupdate;
 use crate::digest::{Digest, HashReader};
 use crate::disk::initrd::{self, DataDisk, Modules, Parts};
-use crate::disk::machine::{self, Boot, Machine};
+use crate::disk::machine::{self, Boot, Machine, Next};
 use crate::disk::table::ALIGN;
 use crate::disk::{Content, Sparse, hypervisor};
 use crate::layer::{Kind, Limits, TarReader};
@@ -125,10 +126,15 @@ pub(super) fn with_machine<T>(
     work: impl FnOnce(Machine<'_>) -> Result<T, Error>,
 ) -> Result<(T, Vec<Remark>), Error> {
     let disk = &options.disk;
+    let label = match disk.slot {
+        None => label(image),
+        Some(_) => versioned_label(image)?,
+    };
     let found = lint::look(flat, &image.config.architecture, disk, by_firmware)?;
-    let lint::Found { architecture, release, kernel, stub, doubts } = found;
+    let lint::Found { architecture, release, kernel, stub, loader, doubts } = found;
     let kernel = flat.bytes(&kernel)?.unwrap_or_default();
-    let stub = stub.map(|path| flat.bytes(path).map(Option::unwrap_or_default)).transpose()?;
+    let bytes = |path: &str| flat.bytes(path).map(Option::unwrap_or_default);
+    let (stub, loader) = (stub.map(bytes).transpose()?, loader.map(bytes).transpose()?);
     let os_release = match flat.bytes("etc/os-release")? {
         None => flat.bytes("usr/lib/os-release")?,
         found => found,
@@ -147,9 +153,12 @@ pub(super) fn with_machine<T>(
     // The size that was asked for is that of the disk. A root that is written to has what the boot
     // partition and the tables leave of it, one that is not has what it needs.
     let boot = stub.map(|stub| {
-        let bytes = [&stub, &kernel, &initrd].map(|part| part.len() as u64);
-        let esp = disk.esp.unwrap_or_else(|| machine::esp(bytes.iter().sum()));
-        Boot { stub, esp: Some(esp) }
+        let bytes: u64 = [&stub, &kernel, &initrd].map(|part| part.len() as u64).iter().sum();
+        let next = disk.slot.zip(loader).map(|(slot, loader)| Next { loader, slot });
+        // Of two versions, each half as large again.
+        let bytes = next.as_ref().map_or(bytes, |next| 3 * bytes + next.loader.len() as u64);
+        let esp = disk.esp.unwrap_or_else(|| machine::esp(bytes));
+        Boot { stub, esp: Some(esp), next }
     });
     let esp = boot.as_ref().and_then(|boot| boot.esp).unwrap_or(0);
     let rest = |size: u64| size.saturating_sub(esp.next_multiple_of(ALIGN) + 2 * ALIGN);
@@ -157,14 +166,22 @@ pub(super) fn with_machine<T>(
         Options { size: options.size.filter(|_| disk.writable).map(rest), ..options.clone() };
     let (root, lost) = if disk.writable {
         let root = temporary(spool)?;
-        let (_, _, lost) = ext4::make(image, flat, &of_root, &root)?;
+        let (_, _, lost) =
+            ext4::make(image, flat, &of_root, &root).map_err(|error| match error {
+                // What is too small is the disk.
+                Error::TooSmall { size, least } => {
+                    let around = options.size.map_or(0, |whole| whole - size);
+                    Error::TooSmall { size: size + around, least: least + around }
+                }
+                other => other,
+            })?;
         (root, lost)
     } else {
         filesystem::made(image, flat, Format::Erofs, &of_root, tools)?
     };
     let root_size = root.metadata().map_err(|source| Error::Copy { source })?.len();
     let machine = Machine {
-        label: label(image),
+        label,
         architecture,
         seed: seed(image),
         time: flat.newest(),
@@ -202,6 +219,23 @@ fn label(image: &Image<'_>) -> String {
     machine::root_name(&reference.name, version, &image.source.manifest.digest.hex())
 }
 
+/// The same where systemd-sysupdate reads the version in it.
+pub(super) fn versioned_label(image: &Image<'_>) -> Result<String, Error> {
+    let version = sysupdate::version(image.source.reference)?;
+    let (label, name) = (label(image), &image.source.reference.name);
+    let whole = format!("{}_{version}", name.rsplit('/').next().unwrap_or_default());
+    if label == whole {
+        return Ok(label);
+    }
+    let what = format!(
+        "the partition of a version that is updated in place is named {whole}, which has {} \
+        characters",
+        whole.len()
+    );
+    let mend = "take a shorter name or version: at most 29 leave room for `_verity`".to_owned();
+    Err(Error::NoMachine { lacks: vec![Lack { what, mend }] })
+}
+
 /// Makes the initial RAM disk, compressed.
 fn initrd(
     flat: &Flat,
@@ -220,7 +254,8 @@ fn initrd(
     };
     let (dep, alias, softdep, builtin) = (&dep, &alias, &softdep, &builtin);
     let modules = Modules { release, dep, alias, softdep, builtin, read: &read };
-    let parts = Parts { programs: programs(tools)?, root, data };
+    let checked = root == "erofs";
+    let parts = Parts { programs: programs(tools)?, root, checked, data };
     let archive = initrd::make(&modules, &parts).map_err(|source| Error::Initrd { source })?;
     zstd::encode_all(&archive[..], LEVEL).map_err(|source| Error::Copy { source })
 }

@@ -56,6 +56,12 @@ pub enum Error {
         /// The image.
         reference: String,
     },
+    /// A version that a source of updates has with other content.
+    #[error("{} is listed with other content: machines may have taken that", path.display())]
+    Listed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A list of digests is not one.
     #[error("cannot read {}: not a digest and a name: {line:?}", path.display())]
     Sums {
@@ -192,6 +198,10 @@ impl Error {
                 // Of two kernels, for example.
                 mends.dedup();
                 mends
+            }
+            Self::Listed { .. } => {
+                let hint = "give it another version; where no machine has it, remove the file";
+                vec![hint.to_owned()]
             }
             _ => vec![],
         }

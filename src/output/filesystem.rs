@@ -64,6 +64,11 @@ impl Program {
     }
 }
 
+/// Returns the error of a program that nobody has.
+pub(super) fn no_program(program: &str) -> Error {
+    Error::Tools { why: vec![format!("there is no {program}")] }
+}
+
 /// Makes the file system of a root, and copies it to `out`; returns digest, bytes, and what the
 /// format does not hold.
 pub(super) fn make(

@@ -50,6 +50,8 @@ pub(super) struct Found {
     pub(super) kernel: String,
     /// Where systemd's boot stub is, if it is needed.
     pub(super) stub: Option<&'static str>,
+    /// Where systemd-boot is, if it is needed.
+    pub(super) loader: Option<&'static str>,
     /// What a person should know.
     pub(super) doubts: Vec<Lack>,
 }
@@ -97,6 +99,15 @@ pub(super) fn look(
         let mend = "install the package `systemd-boot-efi`";
         lack(format!("it has no boot stub (/{path})"), mend);
     }
+    let loader = known.map(|(architecture, _)| match architecture {
+        Architecture::Amd64 => "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
+        Architecture::Arm64 => "usr/lib/systemd/boot/efi/systemd-bootaa64.efi",
+    });
+    let loader = loader.filter(|_| by_firmware && disk.slot.is_some());
+    if let Some(path) = loader.filter(|path| !flat.has_file(path)) {
+        let mend = "install the package `systemd-boot-efi`";
+        lack(format!("it has no boot loader that chooses a version (/{path})"), mend);
+    }
     for dir in MOUNT_POINTS.iter().filter(|dir| !flat.has_dir(dir)) {
         let mend = format!("make it: a step `mkdir = \"/{dir}\"`");
         lack(format!("it has no directory /{dir}"), &mend);
@@ -131,7 +142,7 @@ pub(super) fn look(
     doubts.extend(no_udev(flat));
     doubts.extend(no_network(flat, &disk.command_line)?);
     doubts.extend(identity(flat)?);
-    Ok(Found { architecture, release, kernel, stub, doubts })
+    Ok(Found { architecture, release, kernel, stub, loader, doubts })
 }
 
 /// Finds the kernels that have modules, `/boot/vmlinuz-RELEASE` or

@@ -11,6 +11,7 @@
 //! | `ext4` | the same as a file system | mount, virtual machines |
 //! | `squashfs`, `erofs` | the same, made by programs ([`Tools`]) | mount, virtual machines |
 //! | `disk`, `qcow2`, `vmdk`, `vhd`, `vhdx` | a disk with that and a kernel | firmware, hypervisors, clouds |
+//! | `partitions` | versions of that, to which each is added, as a directory | systemd-sysupdate |
 //! | `kernel` | the same in parts, as a directory | direct kernel boot, boot over a network |
 //! | `manifest` | its names with digests, modes, owners, as mtree(5) | `bake drift`, bsdtar, mtree |
 //!
@@ -116,8 +117,13 @@ fn filled(
         Format::Dir => flat::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
         Format::Oci => oci::dir(source, dest, options).map(|(dir, done)| (Place::Dir(dir), done)),
         Format::Kernel => {
-            let tools = tools.ok_or_else(|| no_program("mkfs.erofs"))?;
+            let tools = tools.ok_or_else(|| filesystem::no_program("mkfs.erofs"))?;
             kernel::dir(source, dest, options, tools).map(|(dir, done)| (Place::Dir(dir), done))
+        }
+        Format::Partitions => {
+            let tools = tools.ok_or_else(|| filesystem::no_program("mkfs.erofs"))?;
+            let (dir, done) = sysupdate::dir(source, dest, options, tools)?;
+            Ok((Place::Dir(dir), done))
         }
         _ => {
             let place = place::NewFile::new(dest, options.force)?;
@@ -125,10 +131,6 @@ fn filled(
             Ok((Place::File(place), exported))
         }
     }
-}
-
-fn no_program(program: &str) -> Error {
-    Error::Tools { why: vec![format!("there is no {program}")] }
 }
 
 /// Writes an image into a file that is being made.
@@ -153,7 +155,7 @@ fn fill(
         let (_, digest, bytes) = out.finish();
         return Ok(Exported { bytes, digest: Some(digest), remarks: vec![] });
     };
-    let tools = tools.ok_or_else(|| no_program(program))?;
+    let tools = tools.ok_or_else(|| filesystem::no_program(program))?;
     let image = source::Image::open(source)?;
     let flat = flat::Flat::read(&image, spool)?;
     let (digest, bytes, remarks) = match format {

@@ -43,11 +43,13 @@ pub enum Format {
     Vhdx,
     /// A directory: kernel, initial RAM disk, command line, and a disk without them.
     Kernel,
+    /// A directory: the partitions and the boot programs of versions, for systemd-sysupdate.
+    Partitions,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Oci,
         Self::OciArchive,
         Self::DockerArchive,
@@ -63,6 +65,7 @@ impl Format {
         Self::Vhd,
         Self::Vhdx,
         Self::Kernel,
+        Self::Partitions,
     ];
 
     /// How people write it.
@@ -83,12 +86,13 @@ impl Format {
             Self::Vhd => "vhd",
             Self::Vhdx => "vhdx",
             Self::Kernel => "kernel",
+            Self::Partitions => "partitions",
         }
     }
 
     /// Whether it is a directory, not a file.
     pub fn is_dir(self) -> bool {
-        matches!(self, Self::Oci | Self::Dir | Self::Kernel)
+        matches!(self, Self::Oci | Self::Dir | Self::Kernel | Self::Partitions)
     }
 
     /// Whether it is a disk that a machine boots from.
@@ -96,9 +100,9 @@ impl Format {
         matches!(self, Self::Disk | Self::Qcow2 | Self::Vmdk | Self::Vhd | Self::Vhdx)
     }
 
-    /// Whether it is a machine: a disk, or what is started otherwise.
+    /// Whether it is a machine: a disk, or the parts of one.
     pub fn is_machine(self) -> bool {
-        self.is_disk() || self == Self::Kernel
+        self.is_disk() || matches!(self, Self::Kernel | Self::Partitions)
     }
 
     /// Whether it holds all images of a version for several platforms; the others hold one.
@@ -110,8 +114,8 @@ impl Format {
     pub fn program(self) -> Option<&'static str> {
         match self {
             Self::Squashfs => Some("sqfstar"),
-            Self::Erofs | Self::Kernel => Some("mkfs.erofs"),
-            _ if self.is_disk() => Some("mkfs.erofs"),
+            Self::Erofs => Some("mkfs.erofs"),
+            _ if self.is_machine() => Some("mkfs.erofs"),
             _ => None,
         }
     }
@@ -146,6 +150,8 @@ pub struct Options {
     pub label: Option<String>,
     /// Of squashfs and erofs: how it is compressed.
     pub compression: Option<String>,
+    /// Of a directory of versions: how many of an image stay.
+    pub keep: Option<usize>,
     /// Of a disk: what it is besides its file system.
     pub disk: DiskOutput,
 }

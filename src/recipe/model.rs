@@ -382,6 +382,8 @@ pub struct Output {
     pub label: Option<String>,
     /// Of a file system: how it is compressed.
     pub compression: Option<String>,
+    /// Of a directory of versions: how many stay.
+    pub keep: Option<usize>,
     /// Of a disk: the rest of it.
     pub disk: DiskOutput,
     /// Where the path stands, as a mistake without a message.
@@ -397,6 +399,9 @@ pub struct DiskOutput {
     pub command_line: String,
     /// Bytes of the boot partition.
     pub esp: Option<u64>,
+    /// Bytes of a partition for a root, of which there are two; none: there is one, as large as the
+    /// root.
+    pub slot: Option<u64>,
     /// Serial numbers of data disks, by where they are mounted.
     pub data: BTreeMap<String, String>,
 }

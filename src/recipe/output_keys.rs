@@ -23,6 +23,7 @@ pub(crate) const FORMATS: &[&str] = &[
     "vhd",
     "vhdx",
     "kernel",
+    "partitions",
 ];
 
 /// One output.
@@ -41,7 +42,9 @@ pub(crate) const OUTPUT: Section = Section {
                 of these, made by programs that bake brings along; `disk`, a disk that a \
                 machine with UEFI firmware boots from, and the same as `qcow2`, `vmdk`, `vhd`, \
                 `vhdx`; `kernel`, a directory with the parts of such a machine, for hypervisors \
-                that start a kernel by themselves.",
+                that start a kernel by themselves; `partitions`, a directory from which machines \
+                with a `slot` update themselves by systemd-sysupdate, to which each version is \
+                added.",
         ),
         must(
             "path",
@@ -92,6 +95,24 @@ pub(crate) const OUTPUT: Section = Section {
             Shape::Text(Check::Word),
             "For disks but `kernel`. How large the boot partition is; default: what the kernel \
                 needs. Example: `512MiB`.",
+        ),
+        may(
+            "firmware",
+            Shape::Text(Check::Word),
+            "For disks but `kernel`. What starts the machine: `uefi`, which is all that there is; \
+                `bios` is refused, and says what to do instead.",
+        ),
+        may(
+            "slot",
+            Shape::Text(Check::Word),
+            "For disks but `kernel`. Makes room for the next version: two partitions of this size \
+                for roots, one of them empty, and systemd-boot (of the image), which starts the \
+                newest version. Example: `1GiB`.",
+        ),
+        may(
+            "keep",
+            Shape::Integer(1, 1000),
+            "For `partitions`. How many versions stay in the directory, the newest; default: all.",
         ),
         may(
             "data",

@@ -1,12 +1,15 @@
 //! What a registry answers (OCI distribution-spec 1.1).
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use serde_json::json;
 
 use super::request::Request;
 use super::view::{Repository, Views};
 use crate::digest::Digest;
+use crate::files::open_regular;
 use crate::image::{Descriptor, Index, MEDIA_INDEX, Reference};
 
 /// Most names or tags of one answer.
@@ -89,6 +92,9 @@ pub(super) fn answer(views: &Views<'_>, request: &Request) -> Answer {
 
 fn route(views: &Views<'_>, request: &Request) -> Result<Answer, Refused> {
     let unknown = || Refused::new(404, "NOT_FOUND", "there is no such place");
+    if let Some(name) = request.path.strip_prefix("/updates/") {
+        return update(views.updates, name, request).ok_or_else(unknown);
+    }
     let path = request.path.strip_prefix("/v2").ok_or_else(unknown)?;
     if matches!(path, "" | "/") {
         return Ok(bytes("application/json", b"{}".to_vec()));
@@ -187,19 +193,25 @@ fn blob(
     let size = *repository.blobs.get(&digest).ok_or_else(unknown)?;
     let descriptor = Descriptor::new("", digest, size);
     let file = views.store.blob_of(&descriptor).map_err(|_| unknown())?;
-    let mut answer = Answer {
-        status: 200,
-        headers: vec![
-            ("Content-Type", "application/octet-stream".to_owned()),
-            ("Accept-Ranges", "bytes".to_owned()),
-        ],
-        body: Body::None,
-        size: None,
-    };
+    let mut answer = of_bytes();
     if let Some(answer) = named(&mut answer, &digest, request) {
         return Ok(answer);
     }
-    let (from, end) = match request.part(size, &format!("\"{digest}\"")) {
+    Ok(part(answer, file, size, &format!("\"{digest}\""), request))
+}
+
+/// Begins an answer that parts may be asked of.
+fn of_bytes() -> Answer {
+    let headers = vec![
+        ("Content-Type", "application/octet-stream".to_owned()),
+        ("Accept-Ranges", "bytes".to_owned()),
+    ];
+    Answer { status: 200, headers, body: Body::None, size: None }
+}
+
+/// Adds the bytes of a file, or the part of them that is asked for, to an answer.
+fn part(mut answer: Answer, file: File, size: u64, tag: &str, request: &Request) -> Answer {
+    let (from, end) = match request.part(size, tag) {
         Ok(None) => (0, size),
         Ok(Some((from, end))) => {
             answer.status = 206;
@@ -209,11 +221,25 @@ fn blob(
         Err(()) => {
             answer.status = 416;
             answer.headers.push(("Content-Range", format!("bytes */{size}")));
-            return Ok(answer);
+            return answer;
         }
     };
     answer.body = Body::File { file, from, end };
-    Ok(answer)
+    answer
+}
+
+/// Answers with a file that lies in the directory of updates itself.
+fn update(updates: Option<&Path>, name: &str, request: &Request) -> Option<Answer> {
+    // What begins with a dot is made aside, or nobody's business.
+    let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+    let path = updates.filter(|_| plain)?.join(name);
+    let own = std::fs::symlink_metadata(&path).ok()?;
+    let file = open_regular(&path).ok().filter(|_| own.is_file())?;
+    let meta = file.metadata().ok()?;
+    let tag = format!("\"{}-{}-{}\"", meta.ino(), meta.mtime(), meta.len());
+    let mut answer = of_bytes();
+    answer.headers.push(("ETag", tag.clone()));
+    Some(part(answer, file, meta.len(), &tag, request))
 }
 
 fn referrers(repository: &Repository, subject: &str, request: &Request) -> Result<Answer, Refused> {

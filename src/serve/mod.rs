@@ -9,6 +9,7 @@
 //! GET /v2/NAME/tags/list?n=&last=              versions and channels
 //! GET /v2/NAME/referrers/DIGEST?artifactType=  attestations
 //! GET /v2/_catalog?n=&last=                    names
+//! GET /updates/FILE                            of a directory that systemd-sysupdate reads; ranges
 //! ```
 //! Nothing is written, and nothing is readable that no published version of that name holds. The
 //! same places as files, for any web server, are written by [`write_files`].
@@ -28,6 +29,7 @@ pub use files::{Written, write_files};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,13 +66,14 @@ pub struct Access {
     pub took: Duration,
 }
 
-/// Serves the published versions of `store` on `listener` until `cancel` fires; `log` is called,
-/// from several threads, after each answer.
+/// Serves the published versions of `store`, and the files in the directory `updates`, on
+/// `listener` until `cancel` fires; `log` is called, from several threads, after each answer.
 ///
 /// # Errors
 /// Where the listener cannot be used, or this host has no thread to give.
 pub fn serve(
     store: &Store,
+    updates: Option<&Path>,
     listener: &TcpListener,
     cancel: &Cancel,
     sink: &Sink,
@@ -78,7 +81,7 @@ pub fn serve(
 ) -> io::Result<()> {
     // Several workers may be woken for one client.
     listener.set_nonblocking(true)?;
-    let views = Views::new(store, sink);
+    let views = Views::new(store, updates, sink);
     let busy = AtomicUsize::new(0);
     // Every worker has a client, and another one knocks.
     let crowded = || busy.load(Ordering::Relaxed) >= WORKERS && waiting(listener);

@@ -20,6 +20,8 @@ type Stamp = Vec<(PathBuf, u64, u64, i64, i64)>;
 /// The views of a store, one after the other.
 pub(super) struct Views<'a> {
     pub(super) store: &'a Store,
+    /// A directory of updates.
+    pub(super) updates: Option<&'a Path>,
     sink: &'a Sink,
     last: Mutex<Option<(Stamp, Arc<View>)>>,
 }
@@ -44,8 +46,8 @@ pub(super) struct Repository {
 }
 
 impl<'a> Views<'a> {
-    pub(super) fn new(store: &'a Store, sink: &'a Sink) -> Self {
-        Self { store, sink, last: Mutex::new(None) }
+    pub(super) fn new(store: &'a Store, updates: Option<&'a Path>, sink: &'a Sink) -> Self {
+        Self { store, updates, sink, last: Mutex::new(None) }
     }
 
     /// Returns what is readable now.

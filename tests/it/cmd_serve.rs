@@ -38,7 +38,11 @@ impl Reply {
 
 impl Server {
     pub(crate) fn start(lab: &Lab) -> Self {
-        let mut command = lab.command(["serve", "--listen", "127.0.0.1:0"]);
+        Self::listening(lab, "127.0.0.1:0", &[])
+    }
+
+    pub(crate) fn listening(lab: &Lab, address: &str, more: &[&str]) -> Self {
+        let mut command = lab.command([&["serve", "--listen", address], more].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bake");
         let mut line = String::new();
         let out = child.stdout.as_mut().expect("piped");
@@ -266,4 +270,36 @@ fn tools_skopeo_pulls() {
         server.get("/v2/team/web/manifests/1").header("Docker-Content-Digest").map(str::to_owned);
     let back = lab.bake(["import", "copy", "back:1"]);
     assert_eq!(back.out.trim().split(' ').nth(1), digest.as_deref(), "{}", back.err);
+}
+
+#[test]
+fn updates_are_served_beside_the_registry() {
+    let lab = Lab::new();
+    publish(&lab, "team/web:1");
+    lab.write("site/web_1.tar", "0123456789");
+    lab.write("site/.bake-aside-x", "half");
+    lab.write("site/deep/file", "deep");
+    lab.write("secret", "not there");
+    std::os::unix::fs::symlink("../secret", lab.path("site/link")).expect("a link");
+    let server = Server::listening(&lab, "127.0.0.1:0", &["--updates", "site"]);
+    let whole = server.get("/updates/web_1.tar");
+    assert_eq!((whole.status, &whole.body[..]), (200, &b"0123456789"[..]));
+    let tag = whole.header("ETag").expect("a tag").to_owned();
+    let part = server.ask("GET", "/updates/web_1.tar", "Range: bytes=3-5\r\n");
+    assert_eq!((part.status, &part.body[..]), (206, &b"345"[..]));
+    let same = format!("Range: bytes=8-\r\nIf-Range: {tag}\r\n");
+    assert_eq!(server.ask("GET", "/updates/web_1.tar", &same).body, b"89");
+    assert_eq!(server.ask("HEAD", "/updates/web_1.tar", "").header("Content-Length"), Some("10"));
+    for hidden in
+        ["", ".bake-aside-x", "deep", "deep/file", "link", "..", "../secret", "%2e%2e/secret"]
+    {
+        assert_eq!(server.get(&format!("/updates/{hidden}")).status, 404, "{hidden}");
+    }
+    assert_eq!(server.get("/v2/").status, 200);
+    drop(server);
+    // Without the option there are none.
+    assert_eq!(Server::start(&lab).get("/updates/web_1.tar").status, 404);
+    let refused = lab.bake(["serve", "--listen", "127.0.0.1:0", "--updates", "nowhere"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.err.contains("nowhere is not a directory"), "{}", refused.err);
 }

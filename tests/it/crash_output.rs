@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bake::digest::Digest;
 use bake::image::Manifest;
 
-use crate::lab::{Lab, good, kills};
+use crate::lab::{Lab, good, kills, run};
+use crate::machine_lab::FakeMachine;
 use crate::registry_lab::Fake;
 use crate::tier;
 
@@ -19,14 +20,38 @@ fn mark(version: u32) -> String {
     format!("<this is version {version:05}>")
 }
 
-/// Outputs in which the mark is seen.
-const FILES: [&str; 6] = ["oci.tar", "docker.tar", "tar", "mtree", "ext4", "erofs"];
+/// Which outputs a build has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Those that bake writes itself.
+    Own,
+    /// The same, and file systems that programs make.
+    Programs,
+    /// Machines.
+    Machines,
+}
 
-fn outputs(programs: bool) -> String {
+/// Outputs in which the mark is seen.
+fn files(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Own => &["oci.tar", "docker.tar", "tar", "mtree", "ext4"],
+        Kind::Programs => &["oci.tar", "docker.tar", "tar", "mtree", "ext4", "erofs"],
+        Kind::Machines => &["disk", "qcow2", "kernel/root.raw"],
+    }
+}
+
+fn outputs(kind: Kind) -> String {
     let mut out = String::new();
     let mut one = |format: &str, path: &str, more: &str| {
         out += &format!("[[output]]\nformat = \"{format}\"\npath = \"out/{path}\"\n{more}");
     };
+    if kind == Kind::Machines {
+        one("disk", "disk", "slot = \"24MiB\"\n");
+        one("qcow2", "qcow2", "");
+        one("kernel", "kernel", "");
+        one("partitions", "updates", "keep = 1\n");
+        return out;
+    }
     one("oci", "layout", "");
     one("oci-archive", "oci.tar", "");
     one("docker-archive", "docker.tar", "");
@@ -34,7 +59,7 @@ fn outputs(programs: bool) -> String {
     one("dir", "root", "owners = \"dropped\"\n");
     one("manifest", "mtree", "");
     one("ext4", "ext4", "");
-    if programs {
+    if kind == Kind::Programs {
         one("erofs", "erofs", "compression = \"none\"\n");
         one("squashfs", "squashfs", "");
     }
@@ -44,14 +69,24 @@ fn outputs(programs: bool) -> String {
 struct Case {
     lab: Lab,
     registry: Fake,
-    programs: bool,
+    kind: Kind,
 }
 
 impl Case {
-    fn new(programs: bool) -> Self {
-        let this = Self { lab: Lab::new(), registry: Fake::start(), programs };
-        fs::create_dir(this.lab.path("out")).expect("our own directory");
-        this
+    fn new(kind: Kind) -> Self {
+        let lab = Lab::new();
+        fs::create_dir(lab.path("out")).expect("our own directory");
+        Self { lab, registry: Fake::start(), kind }
+    }
+
+    /// bake, with the programs that machines are made with here.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.lab.command(args);
+        if self.kind == Kind::Machines {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", self.lab.path("tools").display()));
+        }
+        command
     }
 
     /// Writes the recipe of a version.
@@ -65,7 +100,7 @@ impl Case {
                 "[image]\nname = \"web\"\nversion = \"{version}\"\ncompression = \"none\"\n\
                     [base]\npath = \"root\"\n{step}[[step]]\nfile = \"/etc/motd\"\n\
                     content = \"{mark}\"\n{}[[output]]\npush = \"{push}/web:production\"\n",
-                outputs(self.programs)
+                outputs(self.kind)
             ),
         );
     }
@@ -78,22 +113,30 @@ impl Case {
     /// Makes sure that every output is of this version; returns what they are.
     fn check(&self, version: u32, when: &str) -> BTreeMap<String, Digest> {
         let out = self.lab.path("out");
-        let motd = fs::read_to_string(out.join("root/etc/motd")).expect("readable");
-        assert_eq!(motd, mark(version), "{when}");
-        let index = fs::read_to_string(out.join("layout/index.json")).expect("readable");
-        assert!(index.contains(&format!("\"web:{version}\"")), "{when}: {index}");
+        if self.kind == Kind::Machines {
+            let mut sums = Command::new("sha256sum");
+            let sums = sums.args(["--check", "--strict", "SHA256SUMS"]);
+            let sums = good(run(sums.current_dir(out.join("updates")))).out;
+            let own = sums.lines().filter(|line| line.starts_with(&format!("web_{version}.")));
+            assert_eq!((own.count(), sums.lines().count()), (3, 3), "{when}: {sums}");
+        } else {
+            let motd = fs::read_to_string(out.join("root/etc/motd")).expect("readable");
+            assert_eq!(motd, mark(version), "{when}");
+            let index = fs::read_to_string(out.join("layout/index.json")).expect("readable");
+            assert!(index.contains(&format!("\"web:{version}\"")), "{when}: {index}");
+        }
         let mut found = BTreeMap::new();
         let mark = mark(version);
         // The manifest has no contents, but their digests.
         let digest = Digest::of(&mark).hex();
-        for name in FILES.into_iter().filter(|name| self.programs || *name != "erofs") {
+        for name in files(self.kind) {
             let bytes = fs::read(out.join(name)).expect("readable");
-            let mark = if name == "mtree" { &digest } else { &mark };
+            let mark = if *name == "mtree" { &digest } else { &mark };
             let holds = bytes.windows(mark.len()).any(|some| some == mark.as_bytes());
             assert!(holds, "{when}: {name} is not of {version}");
-            found.insert(name.to_owned(), Digest::of(bytes));
+            found.insert((*name).to_owned(), Digest::of(bytes));
         }
-        if self.programs {
+        if self.kind == Kind::Programs {
             let bytes = fs::read(out.join("squashfs")).expect("readable");
             found.insert("squashfs".to_owned(), Digest::of(bytes));
         }
@@ -120,11 +163,14 @@ impl Case {
     fn killed_at_any_moment(&self, kills: u32) {
         let lab = &self.lab;
         lab.tiny_root();
-        let build = ["build", "-q", "--move-tag", "web.toml"];
+        let build: &[&str] = match self.kind {
+            Kind::Machines => &["build", "-q", "--move-tag", "--tools", "host", "web.toml"],
+            _ => &["build", "-q", "--move-tag", "web.toml"],
+        };
         let whole = |version: u32| {
             self.write(version);
             let begun = Instant::now();
-            good(lab.bake(build));
+            good(run(&mut self.command(build)));
             begun.elapsed()
         };
         // The first one also bakes the programs.
@@ -135,7 +181,7 @@ impl Case {
         for n in 2..kills + 2 {
             let when = format!("after kill {}", n - 1);
             self.write(n);
-            let mut command = lab.command(build);
+            let mut command = self.command(build);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = command.spawn().expect("bake starts");
             // Moments, not synchronisation: wherever the kill falls, the same must hold.
@@ -175,7 +221,7 @@ impl Case {
 #[test]
 fn killed_at_any_moment_all_outputs_are_of_one_version_and_the_tag_is_old_or_new() {
     if tier::sandbox() {
-        Case::new(false).killed_at_any_moment(kills(25));
+        Case::new(Kind::Own).killed_at_any_moment(kills(25));
     }
 }
 
@@ -183,6 +229,16 @@ fn killed_at_any_moment_all_outputs_are_of_one_version_and_the_tag_is_old_or_new
 #[test]
 fn net_killed_at_any_moment_file_systems_are_of_one_version_too() {
     if tier::sandbox() {
-        Case::new(true).killed_at_any_moment(kills(25));
+        Case::new(Kind::Programs).killed_at_any_moment(kills(25));
     }
+}
+
+/// The same with machines, of an image that has the form of one.
+#[test]
+fn tools_killed_at_any_moment_machines_are_of_one_version_too() {
+    if !tier::tool("qemu-img") {
+        return;
+    }
+    let Some(FakeMachine { lab }) = FakeMachine::new() else { return };
+    Case { lab, registry: Fake::start(), kind: Kind::Machines }.killed_at_any_moment(kills(20));
 }

@@ -60,7 +60,7 @@ fn data_disk(fs: &str) -> DataDisk {
 
 fn parts<'a>(root: &'a str, data: &'a [DataDisk]) -> Parts<'a> {
     let programs = BTreeMap::from([("bin/busybox".to_owned(), b"\x7fELF".to_vec())]);
-    Parts { programs, root, data }
+    Parts { programs, root, checked: root == "erofs", data }
 }
 
 #[test]

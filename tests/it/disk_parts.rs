@@ -32,7 +32,7 @@ fn id(n: u8) -> Uuid {
 }
 
 #[track_caller]
-fn succeeds(program: &str, args: &[&str]) -> String {
+pub(crate) fn succeeds(program: &str, args: &[&str]) -> String {
     let ran = run(Command::new(program).args(args));
     assert_eq!(ran.code, 0, "{program} {args:?}: {}{}", ran.out, ran.err);
     ran.out + &ran.err
@@ -339,7 +339,7 @@ fn a_stub_that_is_none_is_refused() {
 
 /// The partitions of a disk whose table is valid, as sfdisk(8) lists them.
 #[track_caller]
-fn partitions_of(disk: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn partitions_of(disk: &Path) -> Vec<serde_json::Value> {
     let shown = disk.to_str().expect("UTF-8");
     assert!(succeeds("sgdisk", &["-v", shown]).contains("No problems found"));
     let printed = succeeds("sfdisk", &["--json", shown]);
@@ -363,7 +363,7 @@ fn a_machine(root: &File, checked: bool) -> Machine<'_> {
         os_release: b"ID=debian\n".to_vec(),
         command_line: "console=ttyS0".to_owned(),
         size: None,
-        boot: Some(Boot { stub: stub(10), esp: None }),
+        boot: Some(Boot { stub: stub(10), esp: None, next: None }),
     }
 }
 
@@ -434,7 +434,7 @@ fn a_disk_of_a_given_size_has_it_or_is_refused() {
     root.set_len(8 << 20).expect("our own file");
     let make = |size: Option<u64>, esp: Option<u64>| {
         let mut machine = a_machine(&root, false);
-        (machine.size, machine.boot) = (size, Some(Boot { stub: stub(10), esp }));
+        (machine.size, machine.boot) = (size, Some(Boot { stub: stub(10), esp, next: None }));
         machine::write(machine, &tempfile::tempfile().expect("a file"))
     };
     let least = make(None, None).expect("as small as can be");

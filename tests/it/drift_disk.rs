@@ -387,7 +387,7 @@ fn started(change: impl FnOnce(&mut Machine<'_>)) -> Vec<String> {
         os_release: b"ID=debian\n".to_vec(),
         command_line: "console=ttyS0".to_owned(),
         size: None,
-        boot: Some(Boot { stub: stub(10), esp: None }),
+        boot: Some(Boot { stub: stub(10), esp: None, next: None }),
     };
     change(&mut machine);
     let disk = File::create_new(lab.path("web.raw")).expect("our own file");

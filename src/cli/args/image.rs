@@ -167,6 +167,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
+    /// Also serve a directory of `bake export --format sysupdate`, at /updates/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) updates: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -394,4 +397,7 @@ pub(crate) enum ExportFormat {
     Vhdx,
     /// A directory: kernel, initial RAM disk, command line, and a disk without them
     Kernel,
+    /// A directory of versions for machines that update themselves in place: partitions, and what
+    /// starts them. `--format sysupdate --files partitions` adds to one
+    Partitions,
 }

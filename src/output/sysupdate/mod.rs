@@ -6,8 +6,10 @@
 //!   web_1.0.0.tar web_2.0.0.tar
 //!   SHA256SUMS                  a line a file, sorted: the truth
 //! ```
+//! Of a machine that updates itself in place a version is three files (partitions.rs).
+//!
 //! A version's file is there whole before `SHA256SUMS` names it, and one that goes is removed after
-//! it does not. What a killed run left is removed by the next one: `NAME_VERSION.EXTENSION` of an
+//! it does not. What a killed run left is removed by the next one: what is called as the files of an
 //! image that is exported belongs to bake. Other files, and what `SHA256SUMS` says of them, stay.
 
 use std::fs::{self, File};
@@ -16,16 +18,21 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use self::name::{Name, New};
 use self::sums::{SUMS, Sums};
 use super::error::{Error, system};
 use super::filesystem::Tools;
 use super::options::{Exported, Format, Options, Remark, Source};
-use super::place::NewFile;
+use super::place::{NewDir, NewFile};
 use crate::digest::{Digest, HashWriter};
 use crate::files::{create_dirs, write_whole};
 
+mod name;
+mod partitions;
 mod sums;
 mod version;
+
+pub(super) use name::version;
 
 /// A source after an export into it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -40,25 +47,35 @@ pub struct Updated {
     pub remarks: Vec<Remark>,
 }
 
-/// Adds versions to the source `dir`, each as a file of `format`, and keeps the newest `keep` of
-/// each image.
+/// Adds versions to the source `dir`, each as one file of `format`, or as partitions, and keeps the
+/// newest `keep` of each image.
 ///
 /// # Errors
 /// Where a version has a name or content that the source cannot have, or something in `dir` cannot
 /// be read or written. What was a source before is one still.
 pub fn update(
-    sources: &[Source<'_>],
+    sources: &[(Source<'_>, Options)],
     format: Format,
     dir: &Path,
     keep: Option<usize>,
-    options: &Options,
     tools: Option<&dyn Tools>,
 ) -> Result<Updated, Error> {
-    if format.is_dir() {
+    add(sources, format, (dir, dir), keep, tools)
+}
+
+/// The same; people know the directory as `shown`.
+fn add(
+    sources: &[(Source<'_>, Options)],
+    format: Format,
+    (dir, shown): (&Path, &Path),
+    keep: Option<usize>,
+    tools: Option<&dyn Tools>,
+) -> Result<Updated, Error> {
+    if format.is_dir() && format != Format::Partitions {
         return Err(Error::NotAFile { format: format.name() });
     }
     let names: Vec<Name> =
-        sources.iter().map(|source| Name::of(source, format)).collect::<Result<_, _>>()?;
+        sources.iter().map(|(source, _)| Name::of(source, format)).collect::<Result<_, _>>()?;
     create_dirs(dir, 0o755)?;
     // Held until the end: of two that write one waits.
     let lock = File::open(dir).map_err(|e| system("open the directory", dir, e))?;
@@ -69,14 +86,25 @@ pub fn update(
     }
     let mut sums = Sums::read(&dir.join(SUMS))?;
     let mut done = Updated::default();
-    for (source, name) in sources.iter().zip(&names) {
-        let file = name.file();
-        let (path, listed) = (dir.join(&file), sums.get(&file));
-        let (digest, put) = put(source, format, &path, listed, options, tools)?;
-        sums.set(file.clone(), digest);
-        done.bytes += put.bytes;
-        done.remarks.extend(put.remarks);
-        done.files.push(file);
+    for ((source, options), name) in sources.iter().zip(&names) {
+        let (made, remarks) = make(source, name, dir, options, tools)?;
+        for other in name.others(&sums, &made) {
+            if !options.force {
+                return Err(Error::Listed { path: shown.join(other) });
+            }
+            sums.remove(&other);
+        }
+        for New { file, place, digest, bytes } in made {
+            // Its bytes are read again: clients compare them with the list. A file that no list
+            // names is of a run that was killed, and replaced.
+            if sums.get(&file) != Some(digest) || !has(&dir.join(&file), digest)? {
+                place.keep()?;
+            }
+            sums.set(file.clone(), digest);
+            done.bytes += bytes;
+            done.files.push(file);
+        }
+        done.remarks.extend(remarks);
     }
     for name in &names {
         for old in name.passed(&sums, keep) {
@@ -90,28 +118,51 @@ pub fn update(
     Ok(done)
 }
 
-/// Makes a version's file; one that is there already stays as it is.
-fn put(
+/// Fills a directory that becomes `dest`, a source of partitions: with what is listed there now,
+/// and with this version.
+pub(super) fn dir(
     source: &Source<'_>,
-    format: Format,
-    path: &Path,
-    listed: Option<Digest>,
+    dest: &Path,
+    options: &Options,
+    tools: &dyn Tools,
+) -> Result<(NewDir, Exported), Error> {
+    let place = NewDir::new(dest, options.force)?;
+    let (root, mut sums) = (place.root(), Sums::read(&dest.join(SUMS))?);
+    for file in sums.files().map(str::to_owned).collect::<Vec<_>>() {
+        let (from, to) = (dest.join(&file), root.join(&file));
+        // A name more, where the file system gives one.
+        match fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => sums.remove(&file),
+            Err(e) => return Err(system("keep", &from, e)),
+        }
+    }
+    write_whole(&root.join(SUMS), sums.text().as_bytes(), 0o644)?;
+    // A version that is listed with other content may be on machines already.
+    let (source, own) = (Source { ..*source }, Options { force: false, ..options.clone() });
+    let places = (root, dest);
+    let done = add(&[(source, own)], Format::Partitions, places, options.keep, Some(tools))?;
+    let Updated { bytes, remarks, .. } = done;
+    Ok((place, Exported { bytes, digest: None, remarks }))
+}
+
+/// Makes a version's files aside; returns also what the format has no place for.
+fn make(
+    source: &Source<'_>,
+    name: &Name,
+    dir: &Path,
     options: &Options,
     tools: Option<&dyn Tools>,
-) -> Result<(Digest, Exported), Error> {
-    // A file that no list names is of a run that was killed, and replaced.
-    let new = NewFile::new(path, true)?;
-    let done = super::fill(source, format, options, tools, &new)?;
-    let digest = done.digest.expect("a file has one");
-    match listed {
-        // Its bytes are read again: clients compare them with the list.
-        Some(listed) if listed == digest && has(path, digest)? => {}
-        Some(listed) if listed != digest && !options.force => {
-            return Err(Error::Exists { path: path.to_owned() });
-        }
-        _ => new.keep()?,
+) -> Result<(Vec<New>, Vec<Remark>), Error> {
+    if name.format == Format::Partitions {
+        return partitions::make(source, name, dir, options, tools);
     }
-    Ok((digest, done))
+    let file = format!("{}_{}.{}", name.image, name.version, name.format.name());
+    let place = NewFile::new(&dir.join(&file), true)?;
+    let Exported { bytes, digest, remarks } =
+        super::fill(source, name.format, options, tools, &place)?;
+    let digest = digest.expect("a file has one");
+    Ok((vec![New { file, place, digest, bytes }], remarks))
 }
 
 fn has(path: &Path, digest: Digest) -> Result<bool, Error> {
@@ -123,48 +174,6 @@ fn has(path: &Path, digest: Digest) -> Result<bool, Error> {
     let mut hash = HashWriter::new(io::sink());
     io::copy(&mut file, &mut hash).map_err(|e| system("read", path, e))?;
     Ok(hash.finish().1 == digest)
-}
-
-/// What a version's file is called.
-struct Name {
-    /// The image's, with `_` for each `/`.
-    image: String,
-    version: String,
-    extension: &'static str,
-}
-
-impl Name {
-    fn of(source: &Source<'_>, format: Format) -> Result<Self, Error> {
-        let reference = source.reference;
-        let version = reference.version.clone().unwrap_or_default();
-        // What sysupdate.d(5) takes as a version (`@v`); a `_` is where the name ends.
-        let good = |b: u8| b.is_ascii_alphanumeric() || b".-+,".contains(&b);
-        if version.is_empty() || !version.bytes().all(good) {
-            return Err(Error::Version { reference: reference.to_string() });
-        }
-        Ok(Self { image: reference.name.replace('/', "_"), version, extension: format.name() })
-    }
-
-    fn file(&self) -> String {
-        format!("{}_{}.{}", self.image, self.version, self.extension)
-    }
-
-    /// Returns the version of a file of the same image and format.
-    fn version_of<'f>(&self, file: &'f str) -> Option<&'f str> {
-        let (image, rest) = file.rsplit_once('_')?;
-        let version = rest.strip_suffix(self.extension)?.strip_suffix('.')?;
-        (image == self.image && !version.is_empty()).then_some(version)
-    }
-
-    /// Returns the listed files that are older than the newest `keep`.
-    fn passed(&self, sums: &Sums, keep: Option<usize>) -> Vec<String> {
-        let versions = |file: &&str| self.version_of(file).is_some();
-        let mut all: Vec<&str> = sums.files().filter(versions).collect();
-        all.sort_by(|a, b| {
-            version::compare(self.version_of(b).unwrap_or(""), self.version_of(a).unwrap_or(""))
-        });
-        all.into_iter().skip(keep.unwrap_or(usize::MAX)).map(str::to_owned).collect()
-    }
 }
 
 /// Removes the files of an image that no list names; returns what they were called.

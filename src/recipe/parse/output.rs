@@ -20,19 +20,28 @@ pub(super) const DISKS: &[&str] = &["disk", "qcow2"];
 /// Formats that are machines: disks in all their formats, and what is started otherwise.
 const MACHINES: &[&str] = &["disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel"];
 
+/// The same, and the parts of which machines are updated.
+const PARTS: &[&str] = &["disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel", "partitions"];
+
 /// Those that firmware boots from.
 const BOOTED: &[&str] = &["disk", "qcow2", "vmdk", "vhd", "vhdx"];
 
 /// Keys that only some formats have.
-const OPTIONS: [(&str, &[&str]); 8] = [
+const OPTIONS: [(&str, &[&str]); 11] = [
     ("owners", &["dir"]),
     ("size", &["ext4", "disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel"]),
     ("label", &["ext4", "erofs"]),
-    ("compression", &["squashfs", "erofs", "disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel"]),
+    (
+        "compression",
+        &["squashfs", "erofs", "disk", "qcow2", "vmdk", "vhd", "vhdx", "kernel", "partitions"],
+    ),
     ("root", MACHINES),
-    ("cmdline", MACHINES),
+    ("cmdline", PARTS),
     ("esp", BOOTED),
-    ("data", MACHINES),
+    ("firmware", BOOTED),
+    ("slot", BOOTED),
+    ("keep", &["partitions"]),
+    ("data", PARTS),
 ];
 
 /// Most bytes of the serial number of a disk of virtio.
@@ -93,6 +102,7 @@ fn read_output(
     options_that_fit(reader, &format, &fields);
     let (size, disk) = (size_of(reader, &fields, "size"), disk(reader, &fields));
     let (label, compression) = (fields.text("label"), fields.text("compression"));
+    let keep = fields.integer("keep");
     if let Some(mistake) = no_name(&path) {
         reader.report(span, mistake);
         return None;
@@ -100,7 +110,8 @@ fn read_output(
     let place = reader.source.diagnose(span, Mistake::new(""));
     let drop_owners = fields.text("owners").as_deref() == Some("dropped");
     let (path, given) = (path.into(), false);
-    let output = Output { format, path, given, drop_owners, size, label, compression, disk, place };
+    let output =
+        Output { format, path, given, drop_owners, size, label, compression, keep, disk, place };
     on.then_some(output)
 }
 
@@ -129,7 +140,13 @@ fn disk(reader: &mut Reader<'_>, fields: &Fields) -> DiskOutput {
             let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             let mistake = if !straight {
                 format!("{} is no directory that a disk can be mounted on", quote(mount))
-            } else if serial.len() > SERIAL || !serial.chars().all(fine) {
+            } else if serial.len() > SERIAL {
+                format!(
+                    "{} has {} bytes: a serial number has at most {SERIAL}",
+                    quote(serial),
+                    serial.len()
+                )
+            } else if serial.is_empty() || !serial.chars().all(fine) {
                 format!("{} is no serial number of a disk", quote(serial))
             } else if let Some(first) = serials.insert(serial, mount) {
                 format!("{first} and {mount} have the same disk, {}", quote(serial))
@@ -145,6 +162,7 @@ fn disk(reader: &mut Reader<'_>, fields: &Fields) -> DiskOutput {
         writable: fields.text("root").as_deref() == Some("ext4"),
         command_line: fields.text("cmdline").unwrap_or_default(),
         esp: size_of(reader, fields, "esp"),
+        slot: size_of(reader, fields, "slot"),
         data,
     }
 }
@@ -184,9 +202,19 @@ fn of_command_line(reader: &mut Reader<'_>, text: &str) -> Option<Output> {
     }
     let place = line.diagnose(span, Mistake::new(""));
     let (format, path, given) = (format.to_owned(), path.into(), true);
-    let (drop_owners, size, label, compression) = (false, None, None, None);
     let disk = DiskOutput::default();
-    Some(Output { format, path, given, drop_owners, size, label, compression, disk, place })
+    Some(Output {
+        format,
+        path,
+        given,
+        drop_owners: false,
+        size: None,
+        label: None,
+        compression: None,
+        keep: None,
+        disk,
+        place,
+    })
 }
 
 /// Reports options that the format does not have, or not like this.
@@ -205,10 +233,30 @@ fn options_that_fit(reader: &mut Reader<'_>, format: &str, fields: &Fields) {
         let mistake = Mistake::new(format!("the label {} is too long", quote(&label)));
         reader.report(field.span.clone(), mistake.label(format!("at most {most} bytes")));
     }
+    if let (Some(firmware), Some(field)) = (fields.text("firmware"), fields.get("firmware"))
+        && firmware != "uefi"
+    {
+        let mistake = match firmware.as_str() {
+            "bios" => Mistake::new("a disk cannot be booted by BIOS")
+                .label("there is no boot loader for it")
+                .help(
+                    "take UEFI firmware, which every hypervisor has (QEMU and Proxmox: OVMF; \
+                    Hyper-V and Azure: generation 2; OpenStack: hw_firmware_type=uefi), or start \
+                    the kernel without firmware: `format = \"kernel\"`",
+                ),
+            other => Mistake::new(format!("unknown firmware {}", quote(other)))
+                .help("it is `uefi`, which is the default"),
+        };
+        reader.report(field.span.clone(), mistake);
+    }
+    if let (Some("ext4"), Some(field)) = (fields.text("root").as_deref(), fields.get("slot")) {
+        let mistake = Mistake::new("`slot` does not go with a root that is written to")
+            .label("a version that is replaced whole is only read")
+            .help("leave out `root = \"ext4\"`, and give what is written a disk: `data.\"/srv\"`");
+        reader.report(field.key.clone(), mistake);
+    }
     let fits = match format {
-        _ if format == "erofs" || MACHINES.contains(&format) => {
-            &["none", "lz4", "lz4hc", "zstd"][..]
-        }
+        _ if format == "erofs" || PARTS.contains(&format) => &["none", "lz4", "lz4hc", "zstd"][..],
         _ => &["none", "zstd", "gzip", "xz", "lz4"],
     };
     if let (Some(how), Some(field)) = (fields.text("compression"), fields.get("compression"))

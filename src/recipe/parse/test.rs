@@ -144,9 +144,9 @@ pub(crate) fn disks(reader: &mut Reader<'_>, tests: &mut [Read], outputs: &[Outp
         (None, disks) => disks.first().copied(),
     };
     let Some(disk) = disk else { return };
-    let DiskOutput { writable, command_line, esp, data } = disk.disk.clone();
+    let DiskOutput { writable, command_line, esp, slot, data } = disk.disk.clone();
     let (format, size, compression) = (disk.format.clone(), disk.size, disk.compression.clone());
-    let disk = BootDisk { format, size, compression, writable, command_line, esp, data };
+    let disk = BootDisk { format, size, compression, writable, command_line, esp, slot, data };
     for boot in tests.iter_mut().filter_map(|read| read.test.boot.as_mut()) {
         boot.disk = disk.clone();
     }

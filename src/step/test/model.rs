@@ -68,6 +68,9 @@ pub struct BootDisk {
     /// Bytes of the boot partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub esp: Option<u64>,
+    /// Bytes of each of two partitions for a root, where there are two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u64>,
     /// Serial numbers of data disks, by where they are mounted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
@@ -83,6 +86,7 @@ impl Default for BootDisk {
             writable: false,
             command_line: "console=ttyS0".to_owned(),
             esp: None,
+            slot: None,
             data: BTreeMap::new(),
         }
     }
