@@ -72,6 +72,18 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("healthcheck.retries", "cmd = [\"a\"], retries = 1", "cmd = [\"a\"], retries = 2"),
     ("drift.ignore", "ignore = [\"/a\"]", "ignore = [\"/b\"]"),
+    ("machine.hostname", "hostname = \"a\"", "hostname = \"b\""),
+    ("machine.network", "network = \"dhcp\"", "network = \"none\""),
+    ("machine.console", "console = \"ttyS0\"", "console = \"ttyS1\""),
+    ("machine.services", "services = [\"a\"]", "services = [\"b\"]"),
+    ("machine.ssh_keys", SSH_KEYS[0], SSH_KEYS[1]),
+];
+
+const SSH_KEYS: [&str; 2] = [
+    "ssh_keys.root = [\"ssh-ed25519 \
+        AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\"]",
+    "ssh_keys.root = [\"ssh-ed25519 \
+        AAAAC3NzaC1lZDI1NTE5AAAAIAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC\"]",
 ];
 
 /// Tables whose keys say what the base is: that is named by its pin, which has tests of its own;
@@ -160,7 +172,9 @@ fn recipe_with(key: &str, part: &str) -> String {
     match table {
         "image" => format!("{}{rest}{run}", image(part)),
         "healthcheck" => format!("{}{rest}{run}[config]\nhealthcheck = {{ {part} }}\n", image("")),
-        "defaults" | "config" | "drift" => format!("{}{rest}[{table}]\n{part}\n{run}", image("")),
+        "defaults" | "config" | "drift" | "machine" => {
+            format!("{}{rest}[{table}]\n{part}\n{run}", image(""))
+        }
         _ => format!("{}{rest}[[step]]\n{part}\n", image("")),
     }
 }

@@ -171,9 +171,10 @@ mod tests {
     use crate::step::TESTS;
 
     fn of(dir: &Path, test: &str) -> Tests {
-        let text = format!(
-            "[image]\nname = 'k'\nversion = '1'\n[base]\nscratch = true\n[[test]]\n{test}\n"
-        );
+        // A step that may bring what a test wants, such as a kernel.
+        let step = "[[step]]\nrun = 'a'\nnetwork = true";
+        let image = "[image]\nname = 'k'\nversion = '1'\n[base]\nscratch = true";
+        let text = format!("{image}\n{step}\n[[test]]\n{test}\n");
         let inputs =
             Inputs { file: PathBuf::from("k.toml"), arch: "amd64".to_owned(), ..Inputs::default() };
         let recipe = recipe::read(&text, &inputs).unwrap_or_else(|found| panic!("{found:?}"));

@@ -7,15 +7,14 @@ use std::path::Path;
 use crate::lab::{Lab, Run, run};
 use crate::vm_boot;
 
-/// The example as another version, with more steps before those that end it, and only the test of
-/// the machine itself.
+/// The example as another version, with more steps, and only the test of the machine itself.
 fn version(recipe: &Path, version: &str, steps: &str, test: &str) -> std::path::PathBuf {
     let text = fs::read_to_string(recipe).expect("the example");
     let text = text.replace("version = \"2.0.0\"", &format!("version = \"{version}\""));
-    let (text, _) = text.split_once("\n[[test]]").expect("tests");
-    let (image, outputs) = text.split_once("[[output]]").expect("outputs");
+    let (image, tests) = text.split_once("\n[[test]]").expect("tests");
+    let (_, outputs) = tests.split_once("[[output]]").expect("outputs");
     let path = recipe.with_file_name(format!("{version}.toml"));
-    let text = format!("{image}{steps}\n[[output]]{outputs}\n[[test]]\nboot = true\n{test}\n");
+    let text = format!("{image}\n{steps}\n[[output]]{outputs}\n[[test]]\nboot = true\n{test}\n");
     fs::write(&path, text).expect("our own file");
     // The same packages, so that the steps are cached.
     let lock = recipe.with_extension("lock");

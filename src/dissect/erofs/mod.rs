@@ -233,7 +233,8 @@ impl FileSystem for Erofs {
 
     fn places(&self, number: u64) -> Result<Vec<Range<u64>>, Error> {
         let file = self.stored(number)?;
-        let mut found = vec![file.start..file.end];
+        let own = file.start..file.end;
+        let mut found = vec![own];
         if file.inode.kind != Kind::File {
             return Ok(found);
         }
