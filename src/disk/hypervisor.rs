@@ -63,13 +63,23 @@ pub fn settle_vmdk(disk: &File, seed: &[u8; 32]) -> Result<(), Error> {
     let failed = doing("set the identifier of a VMDK");
     let mut head = vec![0; 64 << 10];
     let read = disk.read_at(&mut head, 0).map_err(&failed)?;
+    head.truncate(read);
     let key = b"\nCID=";
-    let found = head[..read].windows(key.len() + 8).position(|text| text.starts_with(key));
+    let found = head.windows(key.len()).position(|text| text == key);
     let at = found.ok_or(Error::Format("no VMDK with a descriptor in it"))? + key.len();
+    // As many digits as it needs; zeros follow the text.
+    let digits = head[at..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let end = head[at..].iter().position(|byte| *byte == 0).map(|text| at + text);
+    let rest = end.map(|end| &head[at + digits..end]).filter(|_| (1..=8).contains(&digits));
+    let rest = rest.ok_or(Error::Format("no VMDK with an identifier in its descriptor"))?;
+    let longer = at + 8 + rest.len();
+    if head.get(at + digits + rest.len()..longer).is_none_or(|room| room.iter().any(|b| *b != 0)) {
+        return Err(Error::Format("no VMDK with room in its descriptor"));
+    }
     let id = u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]);
     // ffffffff stands for no parent.
     let id = format!("{:08x}", id & 0x7fff_ffff);
-    disk.write_all_at(id.as_bytes(), at as u64).map_err(failed)
+    disk.write_all_at(&[id.as_bytes(), rest].concat(), at as u64).map_err(failed)
 }
 
 /// Bytes of a header of a VHDX that its checksum covers, and where the two headers are.

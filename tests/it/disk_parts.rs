@@ -518,6 +518,26 @@ fn tools_disks_of_hypervisors_are_the_same_bytes_and_hold_the_same() {
 }
 
 #[test]
+fn a_short_identifier_of_a_vmdk_is_replaced_as_a_long_one() {
+    // qemu-img draws it, and writes no leading zeros.
+    let settled = |id: &str| {
+        let file = tempfile::tempfile().expect("a file");
+        let text = format!("# Disk DescriptorFile\nversion=1\nCID={id}\nparentCID=ffffffff\n");
+        file.write_all_at(text.as_bytes(), 512).expect("our own file");
+        file.set_len(20 << 10).expect("our own file");
+        hypervisor::settle_vmdk(&file, &[7; 32]).expect("a descriptor");
+        let mut bytes = vec![0; 20 << 10];
+        file.read_exact_at(&mut bytes, 0).expect("our own file");
+        bytes
+    };
+    let long = settled("89abcdef");
+    assert!(long[512..].starts_with(b"# Disk DescriptorFile\nversion=1\nCID=07070707\nparentCID="));
+    for id in ["0", "9abcdef", "abcd"] {
+        assert!(settled(id) == long, "{id}");
+    }
+}
+
+#[test]
 fn what_is_no_disk_of_a_hypervisor_is_refused() {
     let seed = [0; 32];
     let file = tempfile::tempfile().expect("a file");
