@@ -29,18 +29,17 @@ fn exported() -> Lab {
     lab
 }
 
-/// Puts an ext4 on a disk that a hypervisor starts, in a partition of this name.
-fn disk(lab: &Lab, root: &str, label: &str, name: &str, checked: bool) -> PathBuf {
-    let root = File::open(lab.path(root)).expect("our own file");
-    let machine = Machine {
-        label: label.to_owned(),
+/// A machine of an ext4 that is checked, and that a hypervisor starts.
+fn a_machine(root: &File) -> Machine<'_> {
+    Machine {
+        label: "web_1.0.0".to_owned(),
         architecture: Architecture::Amd64,
         seed: [7; 32],
         time: 1_700_000_000,
-        root: &root,
+        root,
         root_size: root.metadata().expect("our own file").len(),
         root_kind: "ext4",
-        checked,
+        checked: true,
         kernel: vec![],
         release: String::new(),
         initrd: vec![],
@@ -48,7 +47,13 @@ fn disk(lab: &Lab, root: &str, label: &str, name: &str, checked: bool) -> PathBu
         command_line: String::new(),
         size: None,
         boot: None,
-    };
+    }
+}
+
+/// Puts an ext4 on a disk that a hypervisor starts, in a partition of this name.
+fn disk(lab: &Lab, root: &str, label: &str, name: &str, checked: bool) -> PathBuf {
+    let root = File::open(lab.path(root)).expect("our own file");
+    let machine = Machine { label: label.to_owned(), checked, ..a_machine(&root) };
     let path = lab.path(name);
     machine::write(machine, &File::create_new(&path).expect("our own file")).expect("a disk");
     path
@@ -373,21 +378,13 @@ fn started(change: impl FnOnce(&mut Machine<'_>)) -> Vec<String> {
     let (lab, kernel) = with_kernel();
     let root = File::open(lab.path("root.ext4")).expect("our own file");
     let mut machine = Machine {
-        label: "web_1.0.0".to_owned(),
-        architecture: Architecture::Amd64,
-        seed: [7; 32],
-        time: 1_700_000_000,
-        root: &root,
-        root_size: root.metadata().expect("our own file").len(),
-        root_kind: "ext4",
-        checked: true,
         kernel,
         release: "6.1.0-test".to_owned(),
         initrd: noise(1000),
         os_release: b"ID=debian\n".to_vec(),
         command_line: "console=ttyS0".to_owned(),
-        size: None,
         boot: Some(Boot { stub: stub(10), esp: None, next: None }),
+        ..a_machine(&root)
     };
     change(&mut machine);
     let disk = File::create_new(lab.path("web.raw")).expect("our own file");

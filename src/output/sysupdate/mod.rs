@@ -157,7 +157,7 @@ fn make(
     if name.format == Format::Partitions {
         return partitions::make(source, name, dir, options, tools);
     }
-    let file = format!("{}_{}.{}", name.image, name.version, name.format.name());
+    let file = name.file(name.format.name());
     let place = NewFile::new(&dir.join(&file), true)?;
     let Exported { bytes, digest, remarks } =
         super::fill(source, name.format, options, tools, &place)?;

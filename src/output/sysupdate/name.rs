@@ -44,8 +44,8 @@ pub(in crate::output) fn version(reference: &Reference) -> Result<String, Error>
 /// What a version's files are called.
 pub(super) struct Name {
     /// The image's, with `_` for each `/`.
-    pub(super) image: String,
-    pub(super) version: String,
+    image: String,
+    version: String,
     pub(super) format: Format,
 }
 
@@ -53,6 +53,11 @@ impl Name {
     pub(super) fn of(source: &Source<'_>, format: Format) -> Result<Self, Error> {
         let version = version(source.reference)?;
         Ok(Self { image: source.reference.name.replace('/', "_"), version, format })
+    }
+
+    /// Returns what a file of this version is called; `kind`: what stands behind the version.
+    pub(super) fn file(&self, kind: &str) -> String {
+        format!("{}_{}.{kind}", self.image, self.version)
     }
 
     /// Returns the version of a file of the same image and format.

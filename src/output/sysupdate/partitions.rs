@@ -57,8 +57,8 @@ fn parts(mut machine: Machine<'_>, name: &Name, dir: &Path) -> Result<Vec<New>, 
         (format!("{kind}-verity.{tree}.raw"), Content::Bytes(version.tree)),
         ("efi".to_owned(), Content::Bytes(version.program.unwrap_or_default())),
     ];
-    let one = |(rest, content): (String, Content)| {
-        let file = format!("{}_{}.{rest}", name.image, name.version);
+    let one = |(kind, content): (String, Content)| {
+        let file = name.file(&kind);
         let place = NewFile::new(&dir.join(&file), true)?;
         let mut out = HashWriter::new(BufWriter::with_capacity(1 << 20, place.file()));
         content.copy(&mut out).and_then(|()| out.flush()).map_err(copied)?;
