@@ -39,6 +39,9 @@ const BLANK: u64 = 2 << 30;
 /// How long a machine may show nothing where the processor computes.
 pub(super) const LIFE: Duration = Duration::from_secs(5);
 
+/// How often a machine is started at most whose clock the host has no time for.
+const STARTS: usize = 3;
+
 /// Who starts machines.
 pub enum Qemu<'a> {
     /// That of the toolbox.
@@ -96,7 +99,12 @@ impl<'a> Qemu<'a> {
             }
             log.note("under KVM it shows no life: it is emulated");
         }
-        let visited = self.once(context, machine, Accelerator::Tcg, visit, log, progress)?;
+        let visited = with_time(|again| {
+            if again {
+                log.note("the host was too busy for the machine's clock: it is started again");
+            }
+            self.once(context, machine, Accelerator::Tcg, visit, log, progress)
+        })?;
         Ok((visited, Accelerator::Tcg))
     }
 
@@ -126,6 +134,19 @@ impl<'a> Qemu<'a> {
                 on_host(context, dir, argv, &visit, log, progress)
             }
         }
+    }
+}
+
+/// Visits a machine until the host has had time for it; `once` is given whether that is not the
+/// first time.
+fn with_time<E>(mut once: impl FnMut(bool) -> Result<Visited, E>) -> Result<Visited, E> {
+    let mut starts = 1;
+    loop {
+        let visited = once(starts > 1)?;
+        if starts == STARTS || !visited.trouble.as_ref().is_some_and(|trouble| trouble.starved) {
+            return Ok(visited);
+        }
+        starts += 1;
     }
 }
 
@@ -402,4 +423,34 @@ fn with_free_ports(visit: &Visit) -> io::Result<Visit> {
 
 fn trouble(what: &str, error: &io::Error) -> job::Error {
     job::Error::Failed { what: what.to_owned(), why: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::machine::Trouble;
+
+    #[test]
+    fn a_machine_that_had_no_time_is_started_again_and_no_other() {
+        let visited = |trouble| Visited { up: None, held: vec![], trouble };
+        let starved = || Some(Trouble { starved: true, ..Trouble::default() });
+        let starts = |troubles: [Option<Trouble>; 4]| {
+            let (mut seen, mut troubles) = (vec![], troubles.into_iter());
+            let last = with_time(|again| {
+                seen.push(again);
+                Ok::<_, Infallible>(visited(troubles.next().expect("not so often")))
+            });
+            (seen, last.unwrap_or_else(|never| match never {}).trouble)
+        };
+        let failed = Some(Trouble { why: vec!["no".to_owned()], ..Trouble::default() });
+        assert_eq!(starts([None, None, None, None]), (vec![false], None));
+        let (seen, last) = starts([failed.clone(), None, None, None]);
+        assert_eq!((seen, last), (vec![false], failed.clone()));
+        let (seen, last) = starts([starved(), failed.clone(), None, None]);
+        assert_eq!((seen, last), (vec![false, true], failed));
+        let (seen, last) = starts([starved(), starved(), starved(), None]);
+        assert_eq!((seen, last), (vec![false, true, true], starved()));
+    }
 }

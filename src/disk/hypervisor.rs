@@ -54,6 +54,12 @@ pub fn vhd_footer(size: u64, seed: &[u8; 32], time: i64) -> [u8; VHD_FOOTER] {
     footer
 }
 
+/// Bytes of a sector, in which a VMDK counts.
+const SECTOR: u64 = 512;
+
+/// Most bytes of a descriptor that is looked at.
+const VMDK_DESCRIPTOR: u64 = 1 << 20;
+
 /// Sets the content identifier of a VMDK with an embedded descriptor ("Virtual Disk Format 5.0",
 /// VMware, 2011), which qemu-img draws by chance.
 ///
@@ -61,25 +67,38 @@ pub fn vhd_footer(size: u64, seed: &[u8; 32], time: i64) -> [u8; VHD_FOOTER] {
 /// [`Error::Format`] where it is no such file; what reading and writing fails with.
 pub fn settle_vmdk(disk: &File, seed: &[u8; 32]) -> Result<(), Error> {
     let failed = doing("set the identifier of a VMDK");
-    let mut head = vec![0; 64 << 10];
-    let read = disk.read_at(&mut head, 0).map_err(&failed)?;
-    head.truncate(read);
-    let key = b"\nCID=";
-    let found = head.windows(key.len()).position(|text| text == key);
-    let at = found.ok_or(Error::Format("no VMDK with a descriptor in it"))? + key.len();
-    // As many digits as it needs; zeros follow the text.
-    let digits = head[at..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let end = head[at..].iter().position(|byte| *byte == 0).map(|text| at + text);
-    let rest = end.map(|end| &head[at + digits..end]).filter(|_| (1..=8).contains(&digits));
-    let rest = rest.ok_or(Error::Format("no VMDK with an identifier in its descriptor"))?;
-    let longer = at + 8 + rest.len();
-    if head.get(at + digits + rest.len()..longer).is_none_or(|room| room.iter().any(|b| *b != 0)) {
-        return Err(Error::Format("no VMDK with room in its descriptor"));
+    let read = |at: u64, bytes: usize| {
+        let mut found = vec![0; bytes];
+        match disk.read_exact_at(&mut found, at) {
+            Ok(()) => Ok(found),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Format("cut short")),
+            Err(e) => Err(failed(e)),
+        }
+    };
+    let head = read(0, SECTOR as usize)?;
+    let at = u64_at(&head, 28).saturating_mul(SECTOR);
+    let size = u64_at(&head, 36).saturating_mul(SECTOR);
+    if !head.starts_with(b"KDMV") || at == 0 || !(1..=VMDK_DESCRIPTOR).contains(&size) {
+        return Err(Error::Format("no VMDK with a descriptor in it"));
     }
+    let descriptor = read(at, size as usize)?;
+    let text = descriptor.split(|byte| *byte == 0).next().unwrap_or_default();
+    let key = b"\nCID=";
+    let found = text.windows(key.len()).position(|bytes| bytes == key);
+    let number = found.ok_or(Error::Format("no VMDK with an identifier in its descriptor"))?;
+    let (before, drawn) = text.split_at(number + key.len());
+    // As many digits as it needs.
+    let digits = drawn.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let id = u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]);
     // ffffffff stands for no parent.
     let id = format!("{:08x}", id & 0x7fff_ffff);
-    disk.write_all_at(&[id.as_bytes(), rest].concat(), at as u64).map_err(failed)
+    let mut settled = [before, id.as_bytes(), &drawn[digits..]].concat();
+    if settled.len() >= descriptor.len() {
+        return Err(Error::Format("no VMDK with room in its descriptor"));
+    }
+    // Behind the text is what a longer one left there.
+    settled.resize(descriptor.len(), 0);
+    disk.write_all_at(&settled, at).map_err(failed)
 }
 
 /// Bytes of a header of a VHDX that its checksum covers, and where the two headers are.

@@ -73,6 +73,15 @@ pub struct Trouble {
     pub hints: Vec<String>,
     /// It showed no life at all, though it had a time for that.
     pub lifeless: bool,
+    /// The host had no time for the machine's clock: that says nothing about the image.
+    pub starved: bool,
+}
+
+/// Whether the kernel panicked for want of ticks. It waits for some in a loop and gives up where
+/// none has come meanwhile, as under an emulator that is not scheduled (`check_timer` in Linux's
+/// arch/x86/kernel/apic/io_apic.c).
+fn for_want_of_ticks(why: &str) -> bool {
+    why.contains("IO-APIC + timer doesn't work")
 }
 
 /// What a visit gave.
@@ -179,7 +188,8 @@ impl Guest {
                 Sign::Fatal(why) => {
                     // What follows explains it.
                     thread::sleep(PAUSE);
-                    return Err(self.trouble(vec![why]));
+                    let starved = for_want_of_ticks(&why);
+                    return Err(Trouble { starved, ..self.trouble(vec![why]) });
                 }
                 Sign::Failed(unit) => self.failed.push(unit),
                 Sign::Stopping(unit) => self.stopping = Some(unit),
@@ -280,7 +290,7 @@ impl Guest {
             let last = &lines[lines.len().saturating_sub(JOURNAL)..];
             tail.extend(last.iter().map(|line| format!("{unit}| {line}")));
         }
-        Err(Trouble { why, tail, hints, lifeless: false })
+        Err(Trouble { why, tail, hints, ..Trouble::default() })
     }
 
     /// Asks until it holds, or the time is up.

@@ -16,7 +16,7 @@ use ureq::http::{HeaderMap, Method, Request, Uri, header};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::error::Error;
 use super::options::{Limits, Options};
@@ -116,6 +116,8 @@ struct Agents {
     resolver: Arc<Remembering>,
     over: AtomicBool,
     watched: OnceLock<()>,
+    /// A connection broke: those that are left of earlier requests may be about to.
+    broke: AtomicBool,
 }
 
 impl Drop for Transport {
@@ -237,16 +239,19 @@ impl Transport {
     ) -> Result<ureq::http::Response<Body>, Problem> {
         let limits = &self.options.limits;
         let bad = |error: ureq::http::Error| Failure::Protocol(error.to_string());
-        let failed = |error| match (self.options.stop)() {
-            true => Problem::Error(Error::Cancelled),
-            false => Problem::Failure(Failure::of(error, limits.patience())),
+        let failed = |error| {
+            self.agents.broke.store(true, Ordering::Relaxed);
+            match (self.options.stop)() {
+                true => Problem::Error(Error::Cancelled),
+                false => Problem::Failure(Failure::of(error, limits.patience())),
+            }
         };
         match payload {
-            Payload::Nothing => agent.run(request.body(()).map_err(bad)?).map_err(failed),
+            Payload::Nothing => self.run(agent, request.body(()).map_err(bad)?).map_err(failed),
             Payload::Bytes(mut bytes) => {
                 let request = request.header(header::CONTENT_LENGTH, bytes.len());
                 let body = SendBody::from_reader(&mut bytes);
-                agent.run(request.body(body).map_err(bad)?).map_err(failed)
+                self.run(agent, request.body(body).map_err(bad)?).map_err(failed)
             }
             Payload::Open(open, length) => {
                 let local = |source| {
@@ -256,8 +261,23 @@ impl Transport {
                 let mut reader = open.open().map_err(local)?;
                 let request = request.header(header::CONTENT_LENGTH, length);
                 let body = SendBody::from_reader(&mut reader);
-                agent.run(request.body(body).map_err(bad)?).map_err(failed)
+                self.run(agent, request.body(body).map_err(bad)?).map_err(failed)
             }
+        }
+    }
+
+    /// Sends a request on a connection of an earlier one, as long as none has broken.
+    fn run(
+        &self,
+        agent: &Agent,
+        request: Request<impl AsSendBody>,
+    ) -> Result<ureq::http::Response<Body>, ureq::Error> {
+        match self.agents.broke.load(Ordering::Relaxed) {
+            true => {
+                let anew = agent.configure_request(request).max_idle_age(Duration::ZERO);
+                agent.run(anew.build())
+            }
+            false => agent.run(request),
         }
     }
 

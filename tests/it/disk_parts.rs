@@ -519,21 +519,28 @@ fn tools_disks_of_hypervisors_are_the_same_bytes_and_hold_the_same() {
 
 #[test]
 fn a_short_identifier_of_a_vmdk_is_replaced_as_a_long_one() {
-    // qemu-img draws it, and writes no leading zeros.
-    let settled = |id: &str| {
+    // qemu-img draws it, and writes no leading zeros; where it drew twice, the end of the longer
+    // text is behind the shorter one.
+    let settled = |id: &str, left: &[u8]| {
         let file = tempfile::tempfile().expect("a file");
+        let mut head = b"KDMV".to_vec();
+        head.resize(28, 0);
+        head.extend([1_u64.to_le_bytes(), 20_u64.to_le_bytes()].concat());
+        file.write_all_at(&head, 0).expect("our own file");
         let text = format!("# Disk DescriptorFile\nversion=1\nCID={id}\nparentCID=ffffffff\n");
-        file.write_all_at(text.as_bytes(), 512).expect("our own file");
-        file.set_len(20 << 10).expect("our own file");
+        file.write_all_at(&[text.as_bytes(), left].concat(), 512).expect("our own file");
+        file.set_len(21 << 9).expect("our own file");
         hypervisor::settle_vmdk(&file, &[7; 32]).expect("a descriptor");
-        let mut bytes = vec![0; 20 << 10];
+        let mut bytes = vec![0; 21 << 9];
         file.read_exact_at(&mut bytes, 0).expect("our own file");
         bytes
     };
-    let long = settled("89abcdef");
+    let long = settled("89abcdef", b"");
     assert!(long[512..].starts_with(b"# Disk DescriptorFile\nversion=1\nCID=07070707\nparentCID="));
     for id in ["0", "9abcdef", "abcd"] {
-        assert!(settled(id) == long, "{id}");
+        for left in [&b""[..], b"\0\n", b"\0ff\n"] {
+            assert!(settled(id, left) == long, "{id} {left:?}");
+        }
     }
 }
 

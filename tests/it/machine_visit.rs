@@ -199,12 +199,21 @@ fn machine_that_panics_is_not_waited_for() {
         let guest = Guest { prints: lines, answers, ..GOOD };
         let found = trouble(guest, vec![]);
         assert_eq!(found.why, ["the kernel panicked: Attempted to kill init!"]);
+        assert!(!found.starved, "{found:?}");
         assert!(found.tail.iter().any(|line| line.ends_with("Rebooting")), "{found:?}");
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     }
     let lines = "You are in emergency mode. After logging in, type journalctl -xb\n";
     let found = trouble(Guest { prints: lines, answers: None, ..GOOD }, vec![]);
     assert_eq!(found.why, ["it is in emergency mode"]);
+}
+
+#[test]
+fn machine_whose_clock_got_no_time_is_known_by_that() {
+    let lines = "[ 0.2] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with \
+        apic=debug and send a report.  Then try booting with the 'noapic' option.\n";
+    let found = trouble(Guest { prints: lines, answers: None, ..GOOD }, vec![]);
+    assert!(found.starved, "{found:?}");
 }
 
 #[test]
