@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::digest::Digest;
 use crate::event::chain;
 use crate::job::{self, JobContext};
+use crate::machine::Identity;
 use crate::output::{self, Format, Made, Options, Source, Tools};
 use crate::recipe::DiskOutput;
 use crate::step::BootDisk;
@@ -36,6 +37,15 @@ pub(super) fn make(
         none if none.is_empty() => Error::NoMachine { why: chain(&error) },
         hints => Error::NotBootable { why: chain(&error), hints },
     })
+}
+
+/// Returns what a machine of an image says that it is.
+pub(super) fn identity(image: &Version) -> Identity {
+    Identity {
+        product: image.reference.name.clone(),
+        version: image.reference.version.clone().unwrap_or_default(),
+        digest: image.manifest.digest.to_string(),
+    }
 }
 
 /// Returns what the disk of a stored image is made like that its tests boot, if one does.

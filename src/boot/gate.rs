@@ -114,6 +114,7 @@ impl Machines for Gate<'_> {
             format: if format == Format::Qcow2 { "qcow2" } else { "raw" },
             memory: image.boot.memory.unwrap_or(MEMORY),
             data: image.boot.disk.data.values().cloned().collect(),
+            identity: disk::identity(image.version),
         };
         let qemu = &self.ready()?.qemu;
         let (visited, who) = qemu.visit(&self.job, &machine, &image.visit, log, progress)?;

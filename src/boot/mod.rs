@@ -16,6 +16,7 @@ mod gate;
 mod person;
 mod qemu;
 
+pub use crate::machine::{CREDENTIAL_NAME, Credential};
 pub use attend::Ending;
 pub use disk::tested;
 pub use gate::{Gate, Ready};

@@ -13,7 +13,9 @@ use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running};
 use crate::event::Event;
 use crate::image::Reference;
 use crate::job::{self, Action, Ended, Job, JobContext, clear, dead_builds, make_dir, no_thread};
-use crate::machine::{Accelerator, CONSOLE, DataDisk, Hardware, MONITOR, Port};
+use crate::machine::{
+    Accelerator, CONSOLE, Credential, DataDisk, Hardware, Identity, MONITOR, Port,
+};
 use crate::output::{Format, Tools};
 use crate::sandbox::dial::Dialer;
 use crate::sandbox::{Exec, JobEvent, Mount, Network, Owners, terminal};
@@ -41,6 +43,8 @@ pub struct Boot<'a> {
     pub from: From<'a>,
     /// Disks for data, which are written to, and the serial number of each.
     pub data: Vec<(PathBuf, String)>,
+    /// What it is given, and is not on any disk.
+    pub credentials: Vec<Credential>,
     /// Ports of the host that lead inside.
     pub publish: Vec<Publish>,
     /// Bytes of memory.
@@ -65,9 +69,9 @@ pub fn boot(job: &JobContext<'_>, qemu: &Qemu<'_>, boot: &Boot<'_>) -> Result<()
     let staging = job.store.staging()?;
     let done = (|| {
         let dir = make_dir(&staging.dir().join("boot"))?;
-        let (made, path);
+        let (made, path, identity);
         match &boot.from {
-            From::File(file) => path = file.clone(),
+            From::File(file) => (path, identity) = (file.clone(), None),
             From::Image(reference, tools) => {
                 let version = job.store.resolve(reference)?;
                 // As the recipe has it, where a test says so.
@@ -76,13 +80,14 @@ pub fn boot(job: &JobContext<'_>, qemu: &Qemu<'_>, boot: &Boot<'_>) -> Result<()
                 let as_disk = (Format::Disk, &options);
                 made = disk::make(job, &version, None, as_disk, &dir, *tools)?;
                 path = made.path().to_owned();
+                identity = Some(disk::identity(&version));
             }
         }
         let path = match &boot.persist {
             None => path,
             Some(own) => copied(&path, own)?,
         };
-        let machine = Machine { boot, format: format(&path)?, path };
+        let machine = Machine { boot, format: format(&path)?, path, identity };
         if terminal::there() {
             let message = "Ctrl-] ends the machine".to_owned();
             (job.sink)(Event::Note { message });
@@ -122,6 +127,14 @@ struct Machine<'a> {
     boot: &'a Boot<'a>,
     path: PathBuf,
     format: &'static str,
+    identity: Option<Identity>,
+}
+
+/// What a machine is made of beside its own disk, as QEMU sees it.
+struct Parts {
+    data: Vec<DataDisk>,
+    credentials: Vec<Credential>,
+    ports: Vec<Port>,
 }
 
 impl Machine<'_> {
@@ -138,8 +151,7 @@ impl Machine<'_> {
         &'a self,
         accelerator: Accelerator,
         (firmware, disk, dir): (&'a Path, &'a Path, &'a Path),
-        data: &'a [DataDisk],
-        ports: &'a [Port],
+        Parts { data, credentials, ports }: &'a Parts,
     ) -> Hardware<'a> {
         Hardware {
             accelerator,
@@ -150,6 +162,8 @@ impl Machine<'_> {
             format: self.format,
             snapshot: self.boot.persist.is_none(),
             data,
+            credentials,
+            identity: self.identity.as_ref(),
             ports,
             alone: false,
             visited: false,
@@ -165,7 +179,7 @@ impl Machine<'_> {
             listeners.push(Publish { inside: outside, ..*published });
         }
         let listeners = trial::listen(&listeners)?;
-        let mut data = vec![];
+        let (mut data, mut credentials) = (vec![], vec![]);
         let mount = |from: &Path, at: &str, read_only, owners| Mount {
             from: from.to_owned(),
             at: PathBuf::from(at),
@@ -179,8 +193,14 @@ impl Machine<'_> {
             mounts.push(mount(path, &at, false, Owners::Mine));
             data.push(DataDisk { path: at.into(), serial: serial.clone(), snapshot: false });
         }
+        for (n, Credential { name, path }) in self.boot.credentials.iter().enumerate() {
+            let at = format!("/dev/bake/credential-{n}");
+            mounts.push(mount(path, &at, true, Owners::Mine));
+            credentials.push(Credential { name: name.clone(), path: at.into() });
+        }
         let places = (Path::new(FIRMWARE), Path::new(DISK), Path::new(DIR));
-        let argv = self.hardware(Accelerator::Tcg, places, &data, &ports).argv();
+        let parts = Parts { data, credentials, ports };
+        let argv = self.hardware(Accelerator::Tcg, places, &parts).argv();
         let ended = toolbox.with_root(|session, root, dir| {
             mounts.push(mount(dir, DIR, false, Owners::Image));
             let mut env = crate::toolbox::environment();
@@ -236,20 +256,21 @@ impl Machine<'_> {
             outside: one.address.port(),
             inside: one.inside,
         };
-        let ports: Vec<Port> = self.boot.publish.iter().map(port).collect();
+        let ports = self.boot.publish.iter().map(port).collect();
         let disk = |(path, serial): &(PathBuf, String)| DataDisk {
             path: path.clone(),
             serial: serial.clone(),
             snapshot: false,
         };
-        let data: Vec<DataDisk> = self.boot.data.iter().map(disk).collect();
+        let data = self.boot.data.iter().map(disk).collect();
+        let parts = Parts { data, credentials: self.boot.credentials.clone(), ports };
         let kinds: &[Accelerator] = match qemu::kvm() {
             true => &[Accelerator::Kvm, Accelerator::Tcg],
             false => &[Accelerator::Tcg],
         };
         for kind in kinds {
             let places = (firmware, self.path.as_path(), dir.path());
-            let argv = self.hardware(*kind, places, &data, &ports).argv();
+            let argv = self.hardware(*kind, places, &parts).argv();
             let log = dir.path().join("qemu.log");
             let output = File::create(&log).map_err(|e| failed("make a file", &e))?;
             let also = output.try_clone().map_err(|e| failed("make a file", &e))?;

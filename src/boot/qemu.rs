@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::job::{self, Action, Call, Ended, Job, JobContext, Log, Reply, Session, replies};
-use crate::machine::{self, Accelerator, DataDisk, Hardware, LOG, Visit, Visited};
+use crate::machine::{self, Accelerator, DataDisk, Hardware, Identity, LOG, Visit, Visited};
 use crate::sandbox::{Exec, JobEvent, Mount, Network, Overlay, Owners};
 use crate::threads;
 use crate::toolbox::{HostTools, Toolbox};
@@ -60,6 +60,8 @@ pub(super) struct Machine<'a> {
     pub(super) memory: u64,
     /// Serial numbers of blank disks for data.
     pub(super) data: Vec<String>,
+    /// What it is.
+    pub(super) identity: Identity,
 }
 
 impl<'a> Qemu<'a> {
@@ -185,6 +187,8 @@ impl Own<'_> {
             format: machine.format,
             snapshot: true,
             data: &data,
+            credentials: &[],
+            identity: Some(&machine.identity),
             ports: &visit.ports,
             alone: true,
             visited: true,

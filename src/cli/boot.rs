@@ -8,10 +8,13 @@ use super::ctx::{Ctx, cancel_unless};
 use super::reference::reference;
 use super::request::tools_from;
 use super::{channel, edge};
-use crate::boot::{self, Boot, Ending, From};
+use crate::boot::{self, Boot, Credential, Ending, From};
 use crate::engine::{self, Request};
 use crate::trial;
 use crate::ui::report::Report;
+
+/// Most bytes of a credential that systemd takes (systemd.exec(5), `LoadCredential=`).
+const CREDENTIAL: u64 = 1 << 20;
 
 /// `bake boot`.
 pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
@@ -19,7 +22,7 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
         let hint = "leave --json out: the exit code says how the machine ended";
         return Err(edge::usage("--json and the console both want stdout", hint));
     }
-    let BootArgs { image, data, publish, memory, persist, wait, tools, .. } = args;
+    let BootArgs { image, data, credentials, publish, memory, persist, wait, tools, .. } = args;
     let named = match is_file(&image) {
         true => None,
         false => Some(reference(&image)?),
@@ -30,6 +33,18 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
     for (path, _) in &data {
         let hint = format!("`truncate -s 2G {}` makes a blank one", path.display());
         there(path, &hint)?;
+    }
+    for Credential { name, path } in &credentials {
+        // A directory, or what nobody may read, is refused by QEMU in words of its own.
+        let read = std::fs::File::open(path).and_then(|file| file.metadata());
+        let why = match read {
+            Ok(metadata) if metadata.is_file() && metadata.len() <= CREDENTIAL => continue,
+            Ok(metadata) if metadata.is_file() => "it is larger than 1 MiB".to_owned(),
+            Ok(_) => "it is no file".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let what = format!("{} cannot be given as the credential `{name}`: {why}", path.display());
+        return Err(edge::usage(what, "--credential NAME:FILE takes the file that holds it"));
     }
     let request = Request { tools: tools_from(tools), ..Request::default() };
     let ending = Arc::new(Ending::default());
@@ -54,8 +69,9 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
             }
         };
         let (data, publish, persist) = (data.clone(), publish.clone(), persist.clone());
+        let credentials = credentials.clone();
         let (wait, ending) = (wait.clone(), Arc::clone(&ending));
-        let boot = Boot { from, data, publish, memory, persist, wait, ending };
+        let boot = Boot { from, data, credentials, publish, memory, persist, wait, ending };
         boot::boot(job, qemu, &boot).map_err(trouble)
     })
 }

@@ -54,6 +54,34 @@ pub struct DataDisk {
     pub snapshot: bool,
 }
 
+/// What a machine is given when it starts: a credential of systemd (systemd.exec(5),
+/// "Credentials").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// By which a unit asks for it: at most [`CREDENTIAL_NAME`] characters.
+    pub name: String,
+    /// The file that holds it.
+    pub path: PathBuf,
+}
+
+/// Most characters of a credential's name: 55 are those of a name of `fw_cfg` (QEMU's
+/// docs/specs/fw_cfg.rst), less what all credentials have in common.
+pub const CREDENTIAL_NAME: usize = 55 - FW_CFG_CREDENTIALS.len();
+
+const FW_CFG_CREDENTIALS: &str = "opt/io.systemd.credentials/";
+
+/// What a machine says that it is, before anything of it runs (SMBIOS type 1, "System
+/// Information"; DSP0134 3.6.0, 7.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The image's name.
+    pub product: String,
+    /// The image's version.
+    pub version: String,
+    /// The digest of its manifest.
+    pub digest: String,
+}
+
 /// A port that leads into the machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port {
@@ -84,6 +112,10 @@ pub struct Hardware<'a> {
     pub snapshot: bool,
     /// Further disks.
     pub data: &'a [DataDisk],
+    /// What it is given.
+    pub credentials: &'a [Credential],
+    /// What it is, where that is known.
+    pub identity: Option<&'a Identity>,
     /// Ports that lead inside.
     pub ports: &'a [Port],
     /// It reaches nothing but what comes through its ports.
@@ -120,6 +152,15 @@ impl Hardware<'_> {
             let (file, serial) = (value(&data.path), &data.serial);
             add(&["-drive", &format!("if=none,id=data{n},format=raw,{kept},file={file}")]);
             add(&["-device", &format!("virtio-blk-pci,drive=data{n},serial={serial}")]);
+        }
+        for Credential { name, path } in self.credentials {
+            let file = value(path);
+            add(&["-fw_cfg", &format!("name={FW_CFG_CREDENTIALS}{name},file={file}")]);
+        }
+        if let Some(Identity { product, version, digest }) = self.identity {
+            // The manufacturer stays QEMU: programs know by it that they are in a machine of QEMU.
+            let what = format!("type=1,product={product},version={version},sku={digest}");
+            add(&["-smbios", &what]);
         }
         let mut network = "user,id=net".to_owned();
         if self.alone {
@@ -168,6 +209,8 @@ mod tests {
             format: "raw",
             snapshot: true,
             data,
+            credentials: &[],
+            identity: None,
             ports,
             alone: true,
             visited: true,
@@ -187,6 +230,25 @@ mod tests {
             "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:8080-:80",
             "-m 1024M",
             "name=opt/bake/agent,file=/d/agent.sh",
+        ] {
+            assert!(argv.contains(words), "{words} in {argv}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_given_what_is_its_own_by_file_and_says_what_it_is() {
+        let given = [Credential { name: "db.password".to_owned(), path: "/a,b".into() }];
+        let identity = Identity {
+            product: "web".to_owned(),
+            version: "1.0.0".to_owned(),
+            digest: "sha256:00".to_owned(),
+        };
+        let machine =
+            Hardware { credentials: &given, identity: Some(&identity), ..machine(&[], &[]) };
+        let argv = machine.argv().join(" ");
+        for words in [
+            "-fw_cfg name=opt/io.systemd.credentials/db.password,file=/a,,b",
+            "-smbios type=1,product=web,version=1.0.0,sku=sha256:00",
         ] {
             assert!(argv.contains(words), "{words} in {argv}");
         }

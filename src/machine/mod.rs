@@ -24,5 +24,7 @@ mod visit;
 
 pub use asked::{Asked, Check};
 pub use button::Button;
-pub use hardware::{Accelerator, CONSOLE, DataDisk, Hardware, MONITOR, Port};
+pub use hardware::{
+    Accelerator, CONSOLE, CREDENTIAL_NAME, Credential, DataDisk, Hardware, Identity, MONITOR, Port,
+};
 pub use visit::{LOG, Patience, Trouble, Visit, Visited, answers, furnish};

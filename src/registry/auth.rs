@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use ureq::http::Method;
 
+use super::answer::Answer;
 use super::challenge::{Scheme, scheme};
 use super::credential;
 use super::error::Error;
 use super::secret::{Credential, Secret};
-use super::transport::{Answer, Payload, Problem, Transport};
+use super::transport::{Payload, Problem, Transport};
 use crate::image::RemoteName;
 use crate::web::Failure;
 

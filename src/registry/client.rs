@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use ureq::http::Method;
 
+use super::answer::Answer;
 use super::auth::{Auth, Scope};
 use super::backoff::Backoff;
 use super::error::Error;
 use super::options::{Limits, Options};
-use super::transport::{Answer, Payload, Problem, Transport};
+use super::transport::{Payload, Problem, Transport};
 use crate::image::RemoteName;
 use crate::web::Failure;
 

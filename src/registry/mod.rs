@@ -16,6 +16,7 @@
 //! Credentials are read when a registry asks for them. They are never written anywhere, and no
 //! error, event or argument has them.
 
+mod answer;
 mod auth;
 mod backoff;
 mod challenge;

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use ureq::http::Method;
 
+use super::answer::Answer;
 use super::auth::escape;
 use super::backoff::wait;
 use super::client::{Request, Trouble};
 use super::error::Error;
 use super::options::Options;
 use super::repository::{MANIFEST, Repository, essence};
-use super::transport::{Answer, Payload};
+use super::transport::Payload;
 use crate::digest::Digest;
 use crate::image::{Descriptor, Index, Kind, MEDIA_INDEX};
 use crate::web;

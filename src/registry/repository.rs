@@ -7,11 +7,12 @@ use std::time::Instant;
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::answer::Answer;
 use super::auth::Scope;
 use super::client::{Client, Request, Trouble};
 use super::error::Error;
 use super::options::{Limits, Options};
-use super::transport::{Answer, Payload};
+use super::transport::Payload;
 use crate::digest::{Digest, Hasher};
 use crate::image::{
     Descriptor, Kind, MEDIA_DOCKER_INDEX, MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_MANIFEST,

@@ -12,12 +12,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ureq::config::Config;
-use ureq::http::{HeaderMap, Method, Request, Uri, header};
+use ureq::http::{Method, Request, Uri, header};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
+use super::answer::Answer;
 use super::error::Error;
 use super::options::{Limits, Options};
 use crate::image::{DOCKER_HUB, RemoteName, host_of};
@@ -26,10 +27,6 @@ use crate::web::{self, Failure, Public, Remembering};
 
 /// Redirects that are followed, one after the other.
 const REDIRECTS: usize = 5;
-
-/// Bytes of an answer that nobody reads, which are read all the same so that the connection can be
-/// used again.
-const DRAINED: u64 = 64 << 10;
 
 /// What can be read from its beginning more than once.
 pub(super) trait Reopen {
@@ -46,49 +43,6 @@ pub(super) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// So many bytes of what can be opened again for another attempt.
     Open(&'a dyn Reopen, u64),
-}
-
-/// An answer of whatever status.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    /// Where it came from in the end.
-    pub(super) url: String,
-    body: Body,
-}
-
-impl Answer {
-    /// Returns a header that is text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// Returns the announced length.
-    pub(super) fn length(&self) -> Option<u64> {
-        self.header("content-length").and_then(|text| text.parse().ok())
-    }
-
-    /// Returns how long the server asks to wait (RFC 9110 section 10.2.3).
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        let text = self.header("retry-after")?.trim();
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let when = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-        let seconds = when.as_second() - jiff::Timestamp::now().as_second();
-        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-    }
-
-    /// Returns the body.
-    pub(super) fn into_reader(self) -> impl Read {
-        self.body.into_reader()
-    }
-
-    /// Reads the body to its end, if that is near.
-    pub(super) fn drain(self) {
-        // What breaks here breaks the next request, which says so.
-        let _ = io::copy(&mut self.body.into_reader().take(DRAINED), &mut io::sink());
-    }
 }
 
 /// The agents of one registry.
@@ -237,48 +191,44 @@ impl Transport {
         request: ureq::http::request::Builder,
         payload: Payload<'_>,
     ) -> Result<ureq::http::Response<Body>, Problem> {
-        let limits = &self.options.limits;
-        let bad = |error: ureq::http::Error| Failure::Protocol(error.to_string());
-        let failed = |error| {
-            self.agents.broke.store(true, Ordering::Relaxed);
-            match (self.options.stop)() {
-                true => Problem::Error(Error::Cancelled),
-                false => Problem::Failure(Failure::of(error, limits.patience())),
-            }
+        let sized = |request: ureq::http::request::Builder, length: u64| {
+            request.header(header::CONTENT_LENGTH, length)
         };
         match payload {
-            Payload::Nothing => self.run(agent, request.body(()).map_err(bad)?).map_err(failed),
+            Payload::Nothing => self.run(agent, request.body(())),
             Payload::Bytes(mut bytes) => {
-                let request = request.header(header::CONTENT_LENGTH, bytes.len());
-                let body = SendBody::from_reader(&mut bytes);
-                self.run(agent, request.body(body).map_err(bad)?).map_err(failed)
+                let request = sized(request, bytes.len() as u64);
+                self.run(agent, request.body(SendBody::from_reader(&mut bytes)))
             }
             Payload::Open(open, length) => {
-                let local = |source| {
-                    let doing = "read what is to be sent".to_owned();
-                    Problem::Error(Error::Local { doing, source })
-                };
-                let mut reader = open.open().map_err(local)?;
-                let request = request.header(header::CONTENT_LENGTH, length);
-                let body = SendBody::from_reader(&mut reader);
-                self.run(agent, request.body(body).map_err(bad)?).map_err(failed)
+                let doing = "read what is to be sent".to_owned();
+                let mut reader = open.open().map_err(|source| Error::Local { doing, source })?;
+                self.run(agent, sized(request, length).body(SendBody::from_reader(&mut reader)))
             }
         }
     }
 
-    /// Sends a request on a connection of an earlier one, as long as none has broken.
-    fn run(
+    /// Sends a request; on the connection of an earlier one only while none has broken.
+    fn run<B: AsSendBody>(
         &self,
         agent: &Agent,
-        request: Request<impl AsSendBody>,
-    ) -> Result<ureq::http::Response<Body>, ureq::Error> {
-        match self.agents.broke.load(Ordering::Relaxed) {
+        request: Result<Request<B>, ureq::http::Error>,
+    ) -> Result<ureq::http::Response<Body>, Problem> {
+        let request = request.map_err(|error| Failure::Protocol(error.to_string()))?;
+        let answer = match self.agents.broke.load(Ordering::Relaxed) {
             true => {
                 let anew = agent.configure_request(request).max_idle_age(Duration::ZERO);
                 agent.run(anew.build())
             }
             false => agent.run(request),
-        }
+        };
+        answer.map_err(|error| {
+            self.agents.broke.store(true, Ordering::Relaxed);
+            match (self.options.stop)() {
+                true => Problem::Error(Error::Cancelled),
+                false => Failure::of(error, self.options.limits.patience()).into(),
+            }
+        })
     }
 
     /// Returns the agent for `url`, made for the first request: it reads every certificate that

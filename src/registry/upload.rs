@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ureq::http::Method;
 
+use super::answer::Answer;
 use super::auth::{Scope, escape};
 use super::client::{Client, Request, Trouble};
 use super::error::Error;
-use super::transport::{Answer, Payload, Reopen};
+use super::transport::{Payload, Reopen};
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::web;

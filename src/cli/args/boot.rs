@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::recipe::ToolsOf;
 use super::value;
+use crate::boot::Credential;
 use crate::trial::Publish;
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -18,6 +19,10 @@ pub(crate) struct BootArgs {
     /// SERIAL: the file's name without its extension]
     #[arg(long, value_name = "FILE[:SERIAL]", value_parser = value::data_disk)]
     pub(crate) data: Vec<(PathBuf, String)>,
+    /// Give the machine what a file holds, as a credential of systemd: a unit with
+    /// `LoadCredential=NAME` reads it, and no disk has it; may be given more than once
+    #[arg(long = "credential", value_name = "NAME:FILE", value_parser = value::credential)]
+    pub(crate) credentials: Vec<Credential>,
     /// Let a port of this host lead inside; may be given more than once [default ADDRESS:
     /// 127.0.0.1]
     #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE", value_parser = value::published_tcp)]

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::boot::{CREDENTIAL_NAME, Credential};
 use crate::image::Platform;
 use crate::trial::{Protocol, Publish, Volume};
 
@@ -79,6 +80,17 @@ pub(super) fn data_disk(text: &str) -> Result<(PathBuf, String), String> {
         return Err(format!("expected FILE or FILE:SERIAL, the serial number {what}"));
     }
     Ok((file, serial))
+}
+
+/// Reads `NAME:FILE`.
+pub(super) fn credential(text: &str) -> Result<Credential, String> {
+    let (name, file) = text.split_once(':').unwrap_or((text, ""));
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if file.is_empty() || !(1..=CREDENTIAL_NAME).contains(&name.len()) || !name.chars().all(fine) {
+        let what = format!("at most {CREDENTIAL_NAME} letters, digits, `-`, `_` and `.`");
+        return Err(format!("expected NAME:FILE, the name {what}"));
+    }
+    Ok(Credential { name: name.to_owned(), path: PathBuf::from(file) })
 }
 
 /// Reads a URL that is asked as it is.
