@@ -14,7 +14,7 @@ use bake::dissect::{self, Bytes, FileSystem};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::disk_parts::{noise, stub};
+use crate::disk_parts::{noise, partitions_of, stub};
 use crate::drift_lab::*;
 use crate::lab::{Lab, run};
 use crate::layer_lab::{Raw, tar};
@@ -375,6 +375,11 @@ fn with_kernel() -> (Lab, Vec<u8>) {
 
 /// What drift says of a disk that something was done to before it was made.
 fn started(change: impl FnOnce(&mut Machine<'_>)) -> Vec<String> {
+    then_started(change, |_| {})
+}
+
+/// As above, of a disk that something was done to afterwards as well.
+fn then_started(change: impl FnOnce(&mut Machine<'_>), then: impl FnOnce(&Path)) -> Vec<String> {
     let (lab, kernel) = with_kernel();
     let root = File::open(lab.path("root.ext4")).expect("our own file");
     let mut machine = Machine {
@@ -389,6 +394,7 @@ fn started(change: impl FnOnce(&mut Machine<'_>)) -> Vec<String> {
     change(&mut machine);
     let disk = File::create_new(lab.path("web.raw")).expect("our own file");
     machine::write(machine, &disk).expect("a disk");
+    then(&lab.path("web.raw"));
     let json = compared(&lab, &["--disk", "web.raw"]);
     let boot = &json["disk"]["boot"];
     if !boot.is_null() {
@@ -418,6 +424,35 @@ fn what_starts_a_machine_is_compared_with_the_image() {
     assert_eq!(other.len(), 2, "{other:?}");
     assert!(other[0].contains("neither a boot loader"), "{other:?}");
     assert!(other[1].contains("nothing in the boot partition starts this version"), "{other:?}");
+}
+
+#[test]
+fn tools_what_firmware_and_a_boot_loader_write_is_left_out_and_nothing_else() {
+    if !["sfdisk", "mcopy", "mmd"].into_iter().all(tier::tool) {
+        return;
+    }
+    let written = |names: &[&str]| {
+        then_started(
+            |_| {},
+            |disk| {
+                let start = partitions_of(disk)[0]["start"].as_u64().expect("a sector");
+                let volume = format!("{}@@{}", disk.display(), start * 512);
+                for name in names {
+                    if let Some((dir, _)) = name.rsplit_once('/') {
+                        // It may be there already.
+                        run(Command::new("mmd").args(["-i", &volume, &format!("::{dir}")]));
+                    }
+                    let file = disk.with_extension("new");
+                    fs::write(&file, "new").expect("our own file");
+                    let file = file.to_str().expect("UTF-8");
+                    succeeds("mcopy", &["-i", &volume, file, &format!("::{name}")]);
+                }
+            },
+        )
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(written(&["NvVars", "loader/random-seed", "loader/entries.srel"]), none);
+    assert_eq!(written(&["NvVars2"]), ["is not bake's"]);
 }
 
 /// A disk in memory.

@@ -111,6 +111,7 @@ mod store_lab;
 mod store_many;
 mod store_publish;
 mod story;
+mod story_vm;
 mod templates_new;
 mod templates_read;
 mod tier;

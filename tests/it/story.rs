@@ -18,9 +18,9 @@ fn ready() -> bool {
     tier::root() && tier::sandbox() && base_lab::net()
 }
 
-/// The script, with its temporary directory and its store in the lab. Packages are those that other
-/// tests have downloaded already.
-fn script(lab: &Lab) -> Command {
+/// The script of a story, with its temporary directory and its store in the lab. Packages are those
+/// that other tests have downloaded already.
+pub(crate) fn script(lab: &Lab, story: &str) -> Command {
     let store = lab.path("store");
     drop(Store::open(&store).expect("a store"));
     fs::create_dir_all(store.join("cache")).expect("our own directory");
@@ -33,7 +33,7 @@ fn script(lab: &Lab) -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal", "bash"]);
     command
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(story).join("run.sh"))
         .arg("--store")
         .arg(store);
     command
@@ -46,7 +46,7 @@ fn script(lab: &Lab) -> Command {
 
 /// Whether nothing is left: no directory, no mount, no process that has to do with the lab.
 #[track_caller]
-fn assert_nothing_is_left(lab: &Lab) {
+pub(crate) fn assert_nothing_is_left(lab: &Lab) {
     let left: Vec<_> = fs::read_dir(lab.path("tmp"))
         .expect("our own directory")
         .flatten()
@@ -81,37 +81,42 @@ fn processes(lab: &str) -> Vec<String> {
     found
 }
 
-#[test]
-fn root_net_the_story_holds() {
-    if !ready() {
-        return;
+/// What a story has counted at its end.
+pub(crate) struct Counted {
+    /// All that it printed.
+    pub(crate) text: String,
+    counts: BTreeMap<String, u64>,
+}
+
+impl Counted {
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let found = self.counts.get(name).copied();
+        found.unwrap_or_else(|| panic!("no line {name:?}\n{}", self.text))
     }
-    let lab = Lab::new();
+}
+
+/// Runs a story that keeps what it wrote in `out/`; every claim of it holds, and no request fails.
+pub(crate) fn counted(lab: &Lab, story: &str, rate: &str) -> Counted {
     let out = lab.path("out");
-    let printed = run(script(&lab).arg("--out").arg(&out).args(["--rate", "40"]));
+    let printed = run(script(lab, story).arg("--out").arg(&out).args(["--rate", rate]));
     let text = format!("{}\n{}", printed.out, printed.err);
     assert_eq!(printed.code, 0, "{text}");
-    let counts: BTreeMap<_, u64> = printed
-        .out
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .filter_map(|(name, n)| Some((name, n.parse().ok()?)))
-        .collect();
-    let count = |name: &str| {
-        counts.get(name).copied().unwrap_or_else(|| panic!("no line {name:?}\n{text}"))
+    let line = |line: &str| {
+        let (name, number) = line.split_once(": ")?;
+        Some((name.to_owned(), number.parse().ok()?))
     };
-    let (sent, one, two) =
-        (count("requests sent"), count("answered by 1.0.0"), count("answered by 2.0.0"));
-    assert_eq!((count("requests failed"), count("claims that do not")), (0, 0), "{text}");
-    assert_eq!(sent, one + two, "each request was answered by one version or the other\n{text}");
-    assert!(one > 200 && two > 100, "{text}");
+    let counted = Counted { text, counts: printed.out.lines().filter_map(line).collect() };
+    let (text, sent, two) =
+        (&counted.text, counted.count("requests sent"), counted.count("answered by 2.0.0"));
     assert_eq!(
-        printed.out.lines().filter(|line| line.starts_with("[ok] ")).count() as u64,
-        count("claims that hold"),
+        (counted.count("requests failed"), counted.count("claims that do not")),
+        (0, 0),
         "{text}"
     );
-    assert!(count("claims that hold") >= 30, "{text}");
-
+    let answered = counted.count("answered by 1.0.0") + two;
+    assert_eq!(sent, answered, "each request was answered by one version or the other\n{text}");
+    let held = printed.out.lines().filter(|line| line.starts_with("[ok] ")).count() as u64;
+    assert_eq!(held, counted.count("claims that hold"), "{text}");
     // What it says is what it wrote.
     let load: serde_json::Value =
         serde_json::from_slice(&fs::read(out.join("load.json")).expect("counts")).expect("JSON");
@@ -119,29 +124,40 @@ fn root_net_the_story_holds() {
         (&load["sent"], &load["failed"], &load["versions"]["2.0.0"]),
         (&sent.into(), &0.into(), &two.into())
     );
+    assert_nothing_is_left(lab);
+    counted
+}
+
+/// How many machines of a version of `web` are exact, and how many drifted, by these reports.
+pub(crate) fn fleet(lab: &Lab, reports: &str, version: &str) -> (u64, u64) {
+    let ran = lab.bake(["fleet", reports, "--json"]);
+    let fleet: serde_json::Value = serde_json::from_str(&ran.out).expect("an object");
+    let groups = fleet["groups"].as_array().expect("a list");
+    let group = groups.iter().find(|group| group["name"] == "web" && group["version"] == version);
+    let number = |group: &serde_json::Value, name: &str| group[name].as_u64().expect("a number");
+    group.map_or((0, 0), |group| (number(group, "exact"), number(group, "drifted")))
+}
+
+#[test]
+fn root_net_the_story_holds() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::new();
+    let counted = counted(&lab, "story", "40");
+    let (one, two) = (counted.count("answered by 1.0.0"), counted.count("answered by 2.0.0"));
+    assert!(one > 200 && two > 100, "{}", counted.text);
+    assert!(counted.count("claims that hold") >= 30, "{}", counted.text);
     let fleet = |when: &str| {
-        let ran = lab.bake(["fleet", &format!("out/reports/{when}"), "--json"]);
-        let fleet: serde_json::Value = serde_json::from_str(&ran.out).expect("an object");
-        let of = |version: &str| {
-            let groups = fleet["groups"].as_array().expect("a list");
-            let group =
-                groups.iter().find(|group| group["name"] == "web" && group["version"] == version);
-            group.map_or((0, 0), |group| {
-                (
-                    group["exact"].as_u64().expect("a number"),
-                    group["drifted"].as_u64().expect("a number"),
-                )
-            })
-        };
-        (of("1.0.0"), of("2.0.0"))
+        let reports = format!("out/reports/{when}");
+        (fleet(&lab, &reports, "1.0.0"), fleet(&lab, &reports, "2.0.0"))
     };
     assert_eq!(fleet("before"), ((2, 0), (0, 0)));
     assert_eq!(fleet("during"), ((2, 0), (2, 0)));
     assert_eq!(fleet("after"), ((0, 0), (2, 0)));
     assert_eq!(fleet("half"), ((0, 1), (2, 0)));
     assert_eq!(fleet("back"), ((2, 0), (0, 0)));
-    assert!(out.join("fleet-during.svg").is_file());
-    assert_nothing_is_left(&lab);
+    assert!(lab.path("out/fleet-during.svg").is_file());
 }
 
 /// Waits until the story is where it says `mark`; it may have ended.
@@ -167,7 +183,7 @@ fn root_net_a_story_that_is_broken_off_leaves_nothing() {
     let lab = Lab::new();
     let log = lab.path("log");
     let file = fs::File::create(&log).expect("our own file");
-    let mut child = script(&lab)
+    let mut child = script(&lab, "story")
         .stdout(file.try_clone().expect("our own file"))
         .stderr(file)
         .spawn()
@@ -190,7 +206,7 @@ fn root_net_a_story_that_is_broken_off_leaves_nothing() {
 #[test]
 fn a_machine_that_hangs_up_does_not_end_the_story() {
     let lab = Lab::new();
-    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh");
+    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/common.sh");
     let text = fs::read_to_string(story).expect("the script");
     let from = text.find("\nexchange() {").expect("a function that asks");
     let to = from + text[from..].find("\n}\n").expect("its end") + 3;

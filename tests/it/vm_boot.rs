@@ -187,13 +187,24 @@ fn net_a_machine_boots_from_what_was_baked_and_from_nothing_else() {
     }
     let lab = Lab::new();
     let recipe = recipe(&lab);
+    // It knows from its firmware which version it is.
+    let text = fs::read_to_string(&recipe).expect("the example");
+    let knows = "[[test]]\nboot = true\nrun = \"\"\"\ncd /sys/class/dmi/id\n\
+        test \\\"$(cat product_name product_version | xargs)\\\" = 'vm-web 2.0.0'\n\
+        grep -q ^sha256: product_sku\n\"\"\"\n\n[[output]]";
+    fs::write(&recipe, text.replacen("[[output]]", knows, 1)).expect("our own file");
     let built = lab.bake(["build", recipe.to_str().expect("UTF-8")]);
     assert_eq!(built.code, 0, "{}", built.err);
     // The gate has booted it already.
-    assert!(built.err.contains("[test 4/4] passed"), "{}", built.err);
+    assert!(built.err.contains("[test 5/5] passed"), "{}", built.err);
     assert!(built.err.contains("vm-web:2.0.0 was up after "), "{}", built.err);
     let disk = lab.path("vm/vm-web_2.0.0.raw");
     let before = fs::read(&disk).expect("the disk");
+    let qcow2 = lab.path("vm/vm-web_2.0.0.qcow2");
+    for args in [&["check"][..], &["compare", disk.to_str().expect("UTF-8")]] {
+        let checked = run(Command::new("qemu-img").args(args).arg(&qcow2));
+        assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
+    }
 
     let mut machine = Machine::start(&lab, "good", &disk, &[]);
     let answer = machine.answers("/version.json");

@@ -33,8 +33,10 @@ const LOADERS: [&str; 2] = [
     "usr/lib/systemd/boot/efi/systemd-bootaa64.efi",
 ];
 
-/// What systemd-boot, and the machine that it starts, write.
-const WRITTEN: [&str; 3] = ["loader/random-seed", "loader/entries.srel", "loader/loader.conf"];
+/// What systemd-boot, and the machine that it starts, write; and firmware that has no store of its
+/// own for its variables (EDK II, OvmfPkg/Library/NvVarsFileLib).
+const WRITTEN: [&str; 4] =
+    ["loader/random-seed", "loader/entries.srel", "loader/loader.conf", "NvVars"];
 
 /// What a version should be started as.
 pub(super) struct Expected<'a> {

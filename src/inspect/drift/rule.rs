@@ -14,7 +14,7 @@ const VOLATILE: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
 /// What every machine writes though nobody changed it; `--strict` compares these too. Directories
 /// themselves are compared, what is in them is not.
-const WRITTEN: [&str; 28] = [
+const WRITTEN: [&str; 29] = [
     // Container engines put their own in place.
     "/etc/hostname",
     "/etc/hosts",
@@ -34,6 +34,7 @@ const WRITTEN: [&str; 28] = [
     "/var/.updated",
     "/etc/adjtime",
     "/etc/.pwd.lock",
+    "/var/lib/systemd/linger/",
     "/var/lib/systemd/timers/",
     "/var/lib/systemd/timesync/",
     "/var/lib/systemd/rfkill/",
