@@ -46,6 +46,8 @@ pub struct Ask<'a> {
     pub files: &'a [PathBuf],
     /// With recommended packages.
     pub recommends: bool,
+    /// The package of a kernel makes no initial RAM disk.
+    pub without_initrd: bool,
     /// The image's epoch.
     pub epoch: i64,
     /// Debian's names of the architectures that dpkg takes besides its own.
@@ -338,6 +340,10 @@ fn recommends(ask: &Ask<'_>) -> String {
 fn exec(argv: Vec<String>, ask: &Ask<'_>) -> Action {
     let mut env = of_packages(ask.epoch);
     env.insert("APT_CONFIG".to_owned(), "/dev/bake/apt/apt.conf".to_owned());
+    if ask.without_initrd {
+        // Debian's kernel-handbook, "Kernel hooks": /etc/kernel/postinst.d/initramfs-tools asks.
+        env.insert("INITRD".to_owned(), "No".to_owned());
+    }
     Action::Exec(Exec {
         argv,
         env,

@@ -38,6 +38,8 @@ pub(super) struct Request<'a> {
     /// Package files of the context.
     pub(super) files: &'a [Held],
     pub(super) recommends: bool,
+    /// The package of a kernel makes no initial RAM disk.
+    pub(super) without_initrd: bool,
     /// Time limit of each program.
     pub(super) limit: Option<Duration>,
 }
@@ -211,6 +213,7 @@ impl<'a> Debian<'a> {
             requests: &self.requests,
             files: &self.files,
             recommends: self.request.recommends,
+            without_initrd: self.request.without_initrd,
             epoch: self.build.root.epoch,
             foreign: &self.view.foreign,
             limit: self.request.limit.unwrap_or(LIMIT),

@@ -123,11 +123,12 @@ impl<'a> Try<'a> {
         number: usize,
         installed: usize,
     ) -> Option<packages::Request<'a>> {
-        let Op::Packages { names, recommends, .. } = op else { return None };
+        let Op::Packages { names, recommends, without_initrd, .. } = op else { return None };
         let (facts, index) = (&self.build.root.facts, self.index);
         let (named, files) = (facts.requests[index - 1][installed], facts.held(index, number));
-        let (recommends, limit) = (*recommends, self.node.timeout);
-        Some(packages::Request { named, index, names, files, recommends, limit })
+        let (recommends, without_initrd) = (*recommends, *without_initrd);
+        let limit = self.node.timeout;
+        Some(packages::Request { named, index, names, files, recommends, without_initrd, limit })
     }
 
     /// Runs what was prepared as one job.

@@ -82,6 +82,15 @@ pub(crate) fn console(machine: &Fields, arch: &str) -> String {
     machine.text("console").unwrap_or_else(|| usual.to_owned())
 }
 
+/// Spares the steps before it the initial RAM disks that it would remove again.
+pub(crate) fn spare(steps: &mut [Lowered]) {
+    for op in steps.iter_mut().flat_map(|step| &mut step.ops) {
+        if let Op::Packages { without_initrd, .. } = op {
+            *without_initrd = true;
+        }
+    }
+}
+
 /// Makes the steps of a `[machine]` that stands at `place`; `line`: of a place in the recipe.
 pub(crate) fn steps(
     machine: &Fields,

@@ -156,6 +156,9 @@ pub enum Op {
         files: Vec<PathBuf>,
         /// With recommended packages.
         recommends: bool,
+        /// The package of a kernel makes no initial RAM disk.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_initrd: bool,
     },
     /// Add a deb822 package source with its key.
     Repository {

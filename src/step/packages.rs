@@ -51,6 +51,6 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         files.iter().map(|file| PathBuf::from(file.trim_start_matches("./"))).collect();
     let about = format!("{} {}", names.join(" "), paths(&files));
     let recommends = fields.boolean("recommends").unwrap_or(false);
-    let ops = vec![Op::Packages { names, files, recommends }];
+    let ops = vec![Op::Packages { names, files, recommends, without_initrd: false }];
     Some(Work { about, ops, run: Some(Options::of(fields).over(defaults).limits()), rest: vec![] })
 }

@@ -51,6 +51,7 @@ impl Base {
             requests,
             files,
             recommends: false,
+            without_initrd: false,
             epoch: EPOCH,
             foreign: &[],
             view: None,

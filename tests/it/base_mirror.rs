@@ -282,6 +282,7 @@ fn fetch_all(pinned: &Pinned, source: &Source) -> Result<(), Error> {
         requests: &[],
         files: &[],
         recommends: false,
+        without_initrd: false,
         epoch: 0,
         foreign: &[],
         view: None,

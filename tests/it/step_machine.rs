@@ -73,6 +73,18 @@ fn a_machine_without_a_network_has_no_step_for_one() {
 }
 
 #[test]
+fn packages_of_a_machine_make_no_initial_ram_disk() {
+    let spared = |machine: &str| {
+        let text = format!("[base]\ndebian = 'bookworm'\n[[step]]\npackages = 'linux'\n{machine}");
+        match good(&text).steps[0].ops[..] {
+            [Op::Packages { without_initrd, .. }] => without_initrd,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    assert!(spared("[machine]\nnetwork = 'none'\n") && !spared(""));
+}
+
+#[test]
 fn outputs_have_the_console_of_the_machine_unless_they_name_one() {
     let line = |machine: &str, arch: &str, cmdline: &str| {
         let text = format!(

@@ -37,10 +37,12 @@ pub(super) fn read(
     Some(Machine { fields, place })
 }
 
-/// Returns its steps, where there is one.
-pub(super) fn steps(machine: Option<&Machine>, reader: &Reader<'_>) -> Vec<Lowered> {
-    let line = |at| reader.source.line(at);
-    machine.map_or_else(Vec::new, |one| machine::steps(&one.fields, &one.place, &line))
+/// Adds its steps to those of the recipe, where there is one.
+pub(super) fn join(machine: Option<&Machine>, steps: &mut Vec<Lowered>, reader: &Reader<'_>) {
+    if let Some(Machine { fields, place }) = machine {
+        machine::spare(steps);
+        steps.extend(machine::steps(fields, place, &|at| reader.source.line(at)));
+    }
 }
 
 impl Machine {

@@ -231,7 +231,7 @@ fn tables(
         let machine = machine.as_ref();
         Known { base, steps, stages, outputs, tests, machine }.report(&mut reader);
     }
-    steps.iter_mut().for_each(|steps| steps.extend(machine::steps(machine.as_ref(), &reader)));
+    steps.iter_mut().for_each(|steps| machine::join(machine.as_ref(), steps, &reader));
     // What a template file uses is not known here: it is rendered with this recipe's variables, of
     // which the epoch is one.
     let template = |step: &Lowered| {

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Makes the disk of a machine with a web server by bake (web.toml) and by mkosi (mkosi/), in alternation, RUNS times (3), and prints wall and
+# CPU seconds and KB of memory of each run, and the medians. Then what bake takes where nothing changed, and where one file did; and how long
+# either disk takes from QEMU's start to an answer over HTTP, emulated.
+# Both have their packages and their tools at hand, and write to a file system with a journal that is made for this, in a file. mkosi is
+# that of Debian 13, in a root that bake bakes; it runs as root, as its own documentation recommends for speed.
+# Needs root, QEMU with OVMF, curl, GNU time, and 12 GB. Usage: benches/machines/run.sh [BAKE]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+bake=$(realpath "${1:-target/release/bake}")
+lab=$(mktemp -d)
+fs=$lab/fs
+cleanup() {
+    set +e
+    for place in "$fs"/tools/{proc,sys,dev,run,work} "$fs/tools" "$fs"; do
+        while mountpoint -q "$place"; do umount -R "$place" || break; done
+    done
+    rm -rf --one-file-system "$lab"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+truncate -s 24G "$lab/disk"
+mkfs.ext4 -q -O has_journal "$lab/disk"
+mkdir "$fs"
+mount -o loop "$lab/disk" "$fs"
+export TMPDIR=$fs/tmp
+mkdir "$fs/tmp" "$fs/work"
+
+echo "tools of mkosi" >&2
+cp "$here/tools.toml" "$fs/work"
+"$bake" --store "$fs/tools-store" build -q "$fs/work/tools.toml" >&2
+"$bake" --store "$fs/tools-store" export -q mkosi-tools:1 --format dir --output "$fs/tools" >&2
+rm -rf "$fs/tools-store"
+mount --bind "$fs/tools" "$fs/tools"
+mkdir -p "$fs/tools/work"
+mount --bind "$fs/work" "$fs/tools/work"
+mount -t proc proc "$fs/tools/proc"
+mount --rbind /sys "$fs/tools/sys"; mount --make-rslave "$fs/tools/sys"
+mount --rbind /dev "$fs/tools/dev"; mount --make-rslave "$fs/tools/dev"
+mount -t tmpfs tmpfs "$fs/tools/run"
+cp /etc/resolv.conf "$fs/tools/etc/resolv.conf"
+cp -r "$here/mkosi" "$here/web.toml" "$here/index.html" "$fs/work"
+mkdir -p "$fs/work/mkosi/mkosi.extra/var/www/html" "$fs/work/cache"
+cp "$here/index.html" "$fs/work/mkosi/mkosi.extra/var/www/html"
+mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -1 || true)
+
+# The packages come from where the host has its own.
+by_mkosi=(chroot "$fs/tools" env HOME=/root LANG=C.UTF-8 TMPDIR=/work mkosi --directory /work/mkosi ${mirror:+--mirror "$mirror"}
+    --package-cache-dir /work/cache --workspace-dir /work --output-dir /work/out --force build)
+by_bake=("$bake" --store "$fs/store" build -q "$fs/work/web.toml")
+
+# timed WHAT COMMAND…: a line of wall, user and system seconds, and KB of memory of the largest process.
+timed() {
+    local what=$1
+    shift
+    sync -f "$fs"
+    /usr/bin/time -o "$lab/time" -f "$what %e %U %S %M" "$@" >>"$lab/log" 2>&1 || { tail -30 "$lab/log" >&2; exit 1; }
+    tee -a "$lab/all" <"$lab/time"
+}
+
+# boots WHAT DISK: seconds until the machine answers.
+boots() {
+    local begun qemu end=$((SECONDS + 300))
+    begun=$(date +%s%N)
+    qemu-system-x86_64 -M q35,smm=off -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -no-user-config -display none \
+        -device virtio-rng-pci -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
+        -drive "if=virtio,format=raw,snapshot=on,file=$2" -serial "file:$lab/console" \
+        -nic user,model=virtio-net-pci,romfile=,hostfwd=tcp:127.0.0.1:18080-:80 &
+    qemu=$!
+    until curl -sf -m 2 -o /dev/null http://127.0.0.1:18080/; do
+        [ $SECONDS -lt $end ] || { tail -30 "$lab/console" >&2; kill $qemu; exit 1; }
+        sleep 0.1
+    done
+    echo "$1 $(( ($(date +%s%N) - begun) / 1000000 ))e-3" | tee -a "$lab/all"
+    kill $qemu
+    wait $qemu || true
+}
+
+# A store that has the packages and bake's own tools, and nothing else.
+anew() { rm -rf "$fs/store" "$fs/work/disk.raw"; cp -a "$fs/ready" "$fs/store"; }
+
+echo "packages, and bake's own tools" >&2
+mkdir "$fs/work/out"
+{ "${by_mkosi[@]}"; "${by_bake[@]}"; } >>"$lab/log" 2>&1 || { tail -40 "$lab/log" >&2; exit 1; }
+cp -a "$fs/store" "$fs/ready"
+"$bake" --store "$fs/ready" rm -q bench-machine:1 >>"$lab/log"
+mv "$fs/ready/cache/packages" "$fs/packages"
+"$bake" --store "$fs/ready" gc -q --cache-older-than 0s >>"$lab/log"
+rm -rf "$fs/ready/cache/packages"
+mv "$fs/packages" "$fs/ready/cache/packages"
+for _ in $(seq "${RUNS:-3}"); do
+    anew
+    timed bake "${by_bake[@]}"
+    rm -rf "$fs/work/out"
+    mkdir "$fs/work/out"
+    timed mkosi "${by_mkosi[@]}"
+done
+timed bake-nothing-changed "${by_bake[@]}"
+for n in $(seq "${RUNS:-3}"); do
+    echo "<p>$n</p>" >"$fs/work/index.html"
+    timed bake-one-file "${by_bake[@]}" --set-version "1.$n"
+done
+for _ in $(seq "${RUNS:-3}"); do
+    boots boot-bake "$fs/work/disk.raw"
+    boots boot-mkosi "$fs/work/out/disk.raw"
+done
+ls -ls "$fs/work/disk.raw" "$fs/work/out/"*.raw
+echo "median wall seconds"
+sort -k1,1 -k2n "$lab/all" | awk '{ if ($1 != last && n) print last, all[int((n + 1) / 2)]; if ($1 != last) n = 0; last = $1; all[++n] = $2 } END { print last, all[int((n + 1) / 2)] }'
