@@ -91,7 +91,7 @@ else
     $bb mount -t "${fs:-ext4}" -o rw "$data" /sysroot || fail "$data cannot be mounted"
 fi
 
-# Data disks: made on first boot where they are blank (x-systemd.makefs), and only then.
+# Data disks: made on first boot where they are blank (x-systemd.makefs), and only then, which data.sh sees to.
 if [ -s /fstab ] && [ -d /sysroot/etc ]; then
     while read -r device target rest; do
         $bb mkdir -p "/sysroot$target" || log "there is no directory $target for the data disk $device"
@@ -100,6 +100,9 @@ if [ -s /fstab ] && [ -d /sysroot/etc ]; then
     # A disk is called by its serial number, however it is attached; after the rules that find its properties.
     $bb mkdir -p -m 0755 /run/udev/rules.d
     $bb cat /udev.rules >/run/udev/rules.d/61-bake-data.rules
+    $bb mkdir -p -m 0755 /run/systemd/system /run/bake-data
+    $bb cp /bin/busybox /data.sh /run/bake-data/
+    $bb cp -R /units/. /run/systemd/system/
 fi
 
 # A machine under test finds in QEMU's firmware configuration what answers in it, and systemd starts that; on the disk there is

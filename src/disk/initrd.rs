@@ -10,6 +10,7 @@
 //! lib/modules/RELEASE/        modules for disks, file systems, verity; which need which; for which devices
 //! fstab                       lines for the data disks
 //! udev.rules                  how they are called, however they are attached
+//! units/, data.sh             their file systems are made by this script, and only where they are blank
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,9 @@ use std::io::{self, Read};
 
 /// The first program.
 const INIT: &str = include_str!("init.sh");
+
+/// What makes the file systems of data disks.
+const DATA: &str = include_str!("data.sh");
 
 /// Modules that are loaded whatever the machine is.
 const ALWAYS: &[&str] = &["dm_verity", "loop", "overlay", "virtio_pci", "virtio_mmio"];
@@ -120,11 +124,21 @@ pub struct DataDisk {
 }
 
 impl DataDisk {
-    /// Returns its line of fstab(5): made where it is blank and only there (systemd.mount(5),
-    /// systemd-makefs(8)).
+    /// Returns its line of fstab(5): made where it is blank (systemd.mount(5), systemd-makefs(8)).
     fn fstab(&self) -> String {
         let Self { mount, serial, fs } = self;
         format!("/dev/disk/by-id/bake-{serial} {mount} {fs} {FSTAB_OPTIONS} 0 2\n")
+    }
+
+    /// Returns the path of what is added to the unit that makes its file system, and the text: what
+    /// is blank is decided by [`DATA`]. In the name of a unit `/` is `-`, and `-` is `\x2d`
+    /// (systemd.unit(5)).
+    fn unit(&self) -> (String, String) {
+        let disk = format!("bake-{}", self.serial).replace('-', "\\x2d");
+        let unit = format!("systemd-makefs@dev-disk-by\\x2did-{disk}.service");
+        let script = "/run/bake-data/busybox sh /run/bake-data/data.sh";
+        let text = format!("[Service]\nExecStart=\nExecStart={script} %f {}\n", self.fs);
+        (format!("units/{unit}.d/bake.conf"), text)
     }
 
     /// Returns the rules of udev(7) that name it. Each way of attaching a disk has its own property
@@ -205,8 +219,11 @@ pub fn make(modules: &Modules<'_>, parts: &Parts<'_>) -> Result<Vec<u8>, Error> 
         ("fstab", text(DataDisk::fstab)),
         ("udev.rules", text(DataDisk::rules)),
         ("init", INIT.to_owned()),
+        ("data.sh", DATA.to_owned()),
     ];
-    files.extend(texts.map(|(name, text)| (name.to_owned(), text.into_bytes())));
+    let texts = texts.map(|(name, text)| (name.to_owned(), text));
+    let texts = texts.into_iter().chain(parts.data.iter().map(DataDisk::unit));
+    files.extend(texts.map(|(name, text)| (name, text.into_bytes())));
     files.extend(parts.programs.clone());
     Ok(archive(&files))
 }
@@ -307,7 +324,8 @@ fn archive(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     // Where the kernel opens the first program's output.
     entry("dev/console", 0o020_600, (5, 1), &[]);
     for (path, bytes) in files {
-        let data = path.ends_with(".ko") || path.starts_with("lib/modules/");
+        let data = path.ends_with(".ko")
+            || ["lib/modules/", "units/"].iter().any(|dir| path.starts_with(dir));
         entry(path, if data { 0o100_644 } else { 0o100_755 }, (0, 0), bytes);
     }
     entry("TRAILER!!!", 0, (0, 0), &[]);

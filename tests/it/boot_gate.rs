@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::lab::{Lab, Run, run};
-use crate::vm_boot;
+use crate::machine_lab::FakeMachine;
+use crate::{tier, vm_boot};
 
 /// The example as another version, with more steps, and only the test of the machine itself.
 fn version(recipe: &Path, version: &str, steps: &str, test: &str) -> std::path::PathBuf {
@@ -115,5 +117,34 @@ fn no_step_runs_where_the_host_has_no_qemu() {
 
     program("qemu-system-x86_64", "echo QEMU emulator version 5.2.0");
     let built = build();
+    assert_ne!(built.code, 0, "{}", built.err);
     assert!(built.err.contains("the host's qemu-system-x86_64 is 5.2.0"), "{}", built.err);
+    assert!(!built.err.contains("[1/1]"), "a step ran: {}", built.err);
+    assert_eq!(lab.bake(["list"]).out, "");
+}
+
+/// QEMU is killed once the firmware has shown life, as a kernel without memory does it.
+#[test]
+fn tools_a_qemu_that_is_killed_publishes_nothing_and_is_named() {
+    let firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+    if !tier::tool("qemu-system-x86_64") || !Path::new(firmware).exists() {
+        return;
+    }
+    let Some(bench) = FakeMachine::new() else { return };
+    let qemu = run(Command::new("sh").args(["-c", "command -v qemu-system-x86_64"])).out;
+    let qemu = qemu.trim();
+    bench.program(
+        "qemu-system-x86_64",
+        &format!(
+            "case $1 in -version|--version) exec {qemu} \"$@\";; esac\n\
+            (until [ -s \"$TMPDIR/console.log\" ] || [ ! -d \"$TMPDIR\" ]; do sleep 0.1; done; \
+            kill -9 $$) &\n\
+            exec {qemu} \"$@\""
+        ),
+    );
+    let output = "[[output]]\nformat = \"disk\"\npath = \"out/x\"\n[[test]]\nboot = true\n";
+    bench.write("1", output);
+    let words = ["the machine ended by itself", "QEMU failed: signal: 9 (SIGKILL)"];
+    bench.refused(&[], &words);
+    assert!(bench.outputs().is_empty(), "{:?}", bench.outputs());
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use bake::digest::Digest;
 use bake::disk::initrd::{DataDisk, Error, Modules, Parts, make};
 
 use crate::lab::{Lab, run};
@@ -121,9 +124,65 @@ fn tools_what_the_root_needs_goes_in_and_nothing_else() {
             format!("ENV{{{property}}}==\"app-data\", SYMLINK+=\"disk/by-id/bake-app-data\"\n");
         assert!(rules.contains(&rule), "{rules}");
     }
-    assert!(read("init").starts_with("#!/bin/busybox sh\n"));
-    let ran = run(Command::new("busybox").args(["sh", "-n"]).arg(root.join("init")));
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "the script has a mistake");
+    let unit =
+        read("units/systemd-makefs@dev-disk-by\\x2did-bake\\x2dapp\\x2ddata.service.d/bake.conf");
+    assert!(
+        unit.ends_with(
+            "\nExecStart=\nExecStart=/run/bake-data/busybox sh \
+        /run/bake-data/data.sh %f ext4\n"
+        ),
+        "{unit}"
+    );
+    for script in ["init", "data.sh"] {
+        assert!(read(script).starts_with("#!/bin/busybox sh\n"));
+        let ran = run(Command::new("busybox").args(["sh", "-n"]).arg(root.join(script)));
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{script} has a mistake");
+    }
+    made_where_it_is_blank(&lab, &read("data.sh"));
+}
+
+/// Runs the script that makes the file systems of data disks on files, with a program in place of
+/// systemd-makefs.
+fn made_where_it_is_blank(lab: &Lab, script: &str) {
+    let makefs = lab.write("makefs", "#!/bin/sh\necho made $1 >\"$2.made\"\n");
+    fs::set_permissions(&makefs, fs::Permissions::from_mode(0o755)).expect("our own file");
+    let makefs = makefs.to_str().expect("UTF-8");
+    let script = script.replace("/usr/lib/systemd/systemd-makefs", makefs);
+    let script = lab.write("data/data.sh", &script.replace("/dev/kmsg", "/dev/null"));
+    let busybox = run(Command::new("sh").args(["-c", "command -v busybox"]));
+    symlink(busybox.out.trim(), lab.path("data/busybox")).expect("a link");
+    // Bytes of the disk, and what is on it from where on.
+    let (mib, ext) = (1 << 20, 1080);
+    for (n, (size, at, what, code, made)) in [
+        (64 * mib, 0, &b""[..], 0, true),
+        (mib / 2, 0, b"", 0, true),
+        (64 * mib, ext, b"\x53\xef", 0, false),
+        (64 * mib, 0, b"rows of a program of its own", 1, false),
+        (64 * mib, 54, b"FAT16   ", 1, false),
+        (64 * mib, 4 * mib - 1, b"x", 1, false),
+        // A table of partitions keeps its copy there.
+        (64 * mib, 64 * mib - 512, b"EFI PART", 1, false),
+        (64 * mib + 7000, 64 * mib + 6999, b"x", 1, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let disk = lab.path(&format!("bake-app-{n}"));
+        let file = fs::File::create_new(&disk).expect("our own file");
+        file.set_len(size).expect("our own file");
+        file.write_all_at(what, at).expect("our own file");
+        let bytes = |path: &Path| Digest::of(fs::read(path).expect("our own file"));
+        let before = bytes(&disk);
+        let ran = run(Command::new("busybox").arg("sh").arg(&script).arg(&disk).arg("ext4"));
+        assert_eq!(ran.code, code, "{n}: {}", ran.err);
+        assert_eq!(bytes(&disk), before, "{n}: it was written to");
+        assert_eq!(lab.path(&format!("bake-app-{n}.made")).exists(), made, "{n}");
+        let message =
+            format!("cannot use the data disk app-{n}: it is not blank, and there is no ext4");
+        assert_eq!(ran.err.starts_with(&message), code != 0, "{n}: {}", ran.err);
+    }
+    let gone = run(Command::new("busybox").arg("sh").arg(&script).args(["bake-gone", "ext4"]));
+    assert_eq!(gone.code, 1, "{}", gone.err);
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bake::digest::Digest;
 use bake::store::Store;
 
+use crate::disk_parts::succeeds;
 use crate::lab::{Lab, run};
 use crate::{base_lab, tier};
 
@@ -117,6 +119,22 @@ impl Machine {
             let ended = self.qemu.try_wait().expect("our own child");
             let (late, console) = (Instant::now() > end, self.console());
             assert!(ended.is_none() && !late, "no answer: {ended:?} {answer}\n{console}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Waits until all these words are on the console.
+    #[track_caller]
+    fn prints(&mut self, words: &[&str]) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let console = self.console();
+            let Some(missing) = words.iter().find(|words| !console.contains(**words)) else {
+                return;
+            };
+            let ended = self.qemu.try_wait().expect("our own child");
+            let late = Instant::now() > end;
+            assert!(ended.is_none() && !late, "{missing:?} is not in\n{console}");
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -248,4 +266,69 @@ fn net_a_machine_boots_from_what_was_baked_and_from_nothing_else() {
     drop(machine);
     assert!(lab.bake([&export[..], &["--force"]].concat()).code == 0);
     assert!(fs::read(dir.join("root.raw")).expect("a part") == before, "other bytes");
+}
+
+/// The smallest machine with data disks.
+const DATA: &str = r#"
+[image]
+name = "m"
+version = "1"
+
+[base]
+debian = "bookworm"
+
+[[step]]
+packages = ["linux-image-cloud-amd64", "systemd-sysv", "systemd-boot-efi", "udev"]
+
+[[step]]
+mkdir = ["/srv/fat", "/srv/rows", "/srv/table", "/srv/blank"]
+
+[machine]
+network = "none"
+
+[[output]]
+format = "disk"
+path = "m.raw"
+data."/srv/fat" = "fat"
+data."/srv/rows" = "its-rows"
+data."/srv/table" = "table"
+data."/srv/blank" = "blank"
+"#;
+
+#[test]
+fn net_a_data_disk_that_is_not_blank_is_left_as_it_is() {
+    if !ready() || !["mkfs.fat", "sgdisk"].into_iter().all(tier::tool) {
+        return;
+    }
+    let lab = Lab::new();
+    share_packages(&lab);
+    let recipe = lab.write("m.toml", DATA);
+    let built = lab.bake(["build", recipe.to_str().expect("UTF-8")]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let [fat, rows, table, blank] = ["fat", "rows", "table", "blank"].map(|name| {
+        let path = lab.path(name);
+        fs::File::create_new(&path).and_then(|file| file.set_len(64 << 20)).expect("our own file");
+        path
+    });
+    // What another system keeps there; what a program writes for itself; partitions, of which the
+    // second table, at the end, is what is left.
+    succeeds("mkfs.fat", &["-n", "KEEP", fat.to_str().expect("UTF-8")]);
+    let file = |path: &Path| fs::File::options().write(true).open(path).expect("our own file");
+    file(&rows).write_all_at(b"rows of a database", 0).expect("our own file");
+    succeeds("sgdisk", &["-n", "1", table.to_str().expect("UTF-8")]);
+    file(&table).write_all_at(&[0; 34 * 512], 0).expect("our own file");
+    let bytes = || [&fat, &rows, &table].map(|path| Digest::of(fs::read(path).expect("a disk")));
+    let before = bytes();
+
+    let data = [("fat", &*fat), ("its-rows", &*rows), ("table", &*table), ("blank", &*blank)];
+    let mut machine = Machine::start(&lab, "data", &lab.path("m.raw"), &data);
+    let why = |serial| {
+        format!("bake: cannot use the data disk {serial}: it is not blank, and there is no ext4")
+    };
+    let reasons = ["fat", "its-rows", "table"].map(why);
+    machine.prints(&reasons.each_ref().map(String::as_str));
+    // It does not go on without its disks, and the blank one is one of them.
+    machine.prints(&["emergency mode", "EXT4-fs (vde): mounted filesystem"]);
+    drop(machine);
+    assert!(bytes() == before, "a disk that was not blank was written to");
 }
