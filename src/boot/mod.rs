@@ -6,6 +6,7 @@
 //! gate     the disk of an image, found or made, and the machine of its tests ──► room `machine`
 //! person   a machine for a person
 //! attend   its console on their terminal, whether it is up, its end
+//! seed     the disk by which cloud-init in it learns what it is to be
 //! ```
 //! Whatever is booted is not written to: QEMU gets the disk to read, in the sandbox it cannot do
 //! otherwise, and afterwards its bytes are compared.
@@ -15,6 +16,7 @@ mod disk;
 mod gate;
 mod person;
 mod qemu;
+mod seed;
 
 pub use crate::machine::{CREDENTIAL_NAME, Credential};
 pub use attend::Ending;
@@ -22,3 +24,4 @@ pub use disk::tested;
 pub use gate::{Gate, Ready};
 pub use person::{Boot, From, boot};
 pub use qemu::Qemu;
+pub use seed::{Seed, SeedError};

@@ -10,6 +10,7 @@ use std::thread;
 use super::attend::{Attendant, Attended, Ending, STOP};
 use super::disk;
 use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running};
+use super::seed::Seed;
 use crate::event::Event;
 use crate::image::Reference;
 use crate::job::{self, Action, Ended, Job, JobContext, clear, dead_builds, make_dir, no_thread};
@@ -45,6 +46,8 @@ pub struct Boot<'a> {
     pub data: Vec<(PathBuf, String)>,
     /// What it is given, and is not on any disk.
     pub credentials: Vec<Credential>,
+    /// What cloud-init in it is given.
+    pub seed: Option<Seed>,
     /// Ports of the host that lead inside.
     pub publish: Vec<Publish>,
     /// Bytes of memory.
@@ -87,7 +90,13 @@ pub fn boot(job: &JobContext<'_>, qemu: &Qemu<'_>, boot: &Boot<'_>) -> Result<()
             None => path,
             Some(own) => copied(&path, own)?,
         };
-        let machine = Machine { boot, format: format(&path)?, path, identity };
+        let seed = boot.seed.as_ref().map(|seed| {
+            let path = staging.dir().join("seed");
+            let written = seed.write(&path).map(|()| path);
+            written.map_err(|e| trouble("write the seed of cloud-init", &e))
+        });
+        let (format, seed) = (format(&path)?, seed.transpose()?);
+        let machine = Machine { boot, format, path, seed, identity };
         if terminal::there() {
             let message = "Ctrl-] ends the machine".to_owned();
             (job.sink)(Event::Note { message });
@@ -127,12 +136,14 @@ struct Machine<'a> {
     boot: &'a Boot<'a>,
     path: PathBuf,
     format: &'static str,
+    seed: Option<PathBuf>,
     identity: Option<Identity>,
 }
 
 /// What a machine is made of beside its own disk, as QEMU sees it.
 struct Parts {
     data: Vec<DataDisk>,
+    seed: Option<PathBuf>,
     credentials: Vec<Credential>,
     ports: Vec<Port>,
 }
@@ -151,7 +162,7 @@ impl Machine<'_> {
         &'a self,
         accelerator: Accelerator,
         (firmware, disk, dir): (&'a Path, &'a Path, &'a Path),
-        Parts { data, credentials, ports }: &'a Parts,
+        Parts { data, seed, credentials, ports }: &'a Parts,
     ) -> Hardware<'a> {
         Hardware {
             accelerator,
@@ -162,6 +173,7 @@ impl Machine<'_> {
             format: self.format,
             snapshot: self.boot.persist.is_none(),
             data,
+            seed: seed.as_deref(),
             credentials,
             identity: self.identity.as_ref(),
             ports,
@@ -193,13 +205,18 @@ impl Machine<'_> {
             mounts.push(mount(path, &at, false, Owners::Mine));
             data.push(DataDisk { path: at.into(), serial: serial.clone(), snapshot: false });
         }
+        let seed = self.seed.as_ref().map(|path| {
+            let at = "/dev/bake/seed";
+            mounts.push(mount(path, at, true, Owners::Mine));
+            at.into()
+        });
         for (n, Credential { name, path }) in self.boot.credentials.iter().enumerate() {
             let at = format!("/dev/bake/credential-{n}");
             mounts.push(mount(path, &at, true, Owners::Mine));
             credentials.push(Credential { name: name.clone(), path: at.into() });
         }
         let places = (Path::new(FIRMWARE), Path::new(DISK), Path::new(DIR));
-        let parts = Parts { data, credentials, ports };
+        let parts = Parts { data, seed, credentials, ports };
         let argv = self.hardware(Accelerator::Tcg, places, &parts).argv();
         let ended = toolbox.with_root(|session, root, dir| {
             mounts.push(mount(dir, DIR, false, Owners::Image));
@@ -263,7 +280,8 @@ impl Machine<'_> {
             snapshot: false,
         };
         let data = self.boot.data.iter().map(disk).collect();
-        let parts = Parts { data, credentials: self.boot.credentials.clone(), ports };
+        let (seed, credentials) = (self.seed.clone(), self.boot.credentials.clone());
+        let parts = Parts { data, seed, credentials, ports };
         let kinds: &[Accelerator] = match qemu::kvm() {
             true => &[Accelerator::Kvm, Accelerator::Tcg],
             false => &[Accelerator::Tcg],

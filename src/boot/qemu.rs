@@ -187,6 +187,7 @@ impl Own<'_> {
             format: machine.format,
             snapshot: true,
             data: &data,
+            seed: None,
             credentials: &[],
             identity: Some(&machine.identity),
             ports: &visit.ports,

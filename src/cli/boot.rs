@@ -8,8 +8,9 @@ use super::ctx::{Ctx, cancel_unless};
 use super::reference::reference;
 use super::request::tools_from;
 use super::{channel, edge};
-use crate::boot::{self, Boot, Credential, Ending, From};
+use crate::boot::{self, Boot, Credential, Ending, From, Seed, SeedError};
 use crate::engine::{self, Request};
+use crate::event::chain;
 use crate::trial;
 use crate::ui::report::Report;
 
@@ -22,7 +23,8 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
         let hint = "leave --json out: the exit code says how the machine ended";
         return Err(edge::usage("--json and the console both want stdout", hint));
     }
-    let BootArgs { image, data, credentials, publish, memory, persist, wait, tools, .. } = args;
+    let BootArgs { image, data, credentials, seed, publish, memory, persist, wait, tools, .. } =
+        args;
     let named = match is_file(&image) {
         true => None,
         false => Some(reference(&image)?),
@@ -46,6 +48,7 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
         let what = format!("{} cannot be given as the credential `{name}`: {why}", path.display());
         return Err(edge::usage(what, "--credential NAME:FILE takes the file that holds it"));
     }
+    let seed = seed.as_deref().map(seed_of).transpose()?;
     let request = Request { tools: tools_from(tools), ..Request::default() };
     let ending = Arc::new(Ending::default());
     // The first signal is for the machine, once it runs.
@@ -69,9 +72,9 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
             }
         };
         let (data, publish, persist) = (data.clone(), publish.clone(), persist.clone());
-        let credentials = credentials.clone();
+        let (credentials, seed) = (credentials.clone(), seed.clone());
         let (wait, ending) = (wait.clone(), Arc::clone(&ending));
-        let boot = Boot { from, data, credentials, publish, memory, persist, wait, ending };
+        let boot = Boot { from, data, credentials, seed, publish, memory, persist, wait, ending };
         boot::boot(job, qemu, &boot).map_err(trouble)
     })
 }
@@ -79,6 +82,20 @@ pub(super) fn boot(ctx: &Ctx<'_>, args: BootArgs) -> Result<u8, Report> {
 /// Whether a person means a file: no name of an image begins like a path, or is one.
 fn is_file(text: &str) -> bool {
     text.starts_with(['/', '.']) || !text.contains(':') && Path::new(text).is_file()
+}
+
+/// Reads what cloud-init is given.
+fn seed_of(dir: &Path) -> Result<Seed, Report> {
+    Seed::read(dir).map_err(|error| {
+        let hint = match &error {
+            SeedError::Lacks { name, .. } => {
+                let text = if *name == "meta-data" { "instance-id: i-1" } else { "#cloud-config" };
+                format!("`echo '{text}' >{}` makes one", dir.join(name).display())
+            }
+            _ => "--seed DIR takes the directory that holds `user-data` and `meta-data`".to_owned(),
+        };
+        edge::usage(chain(&error).join(": "), hint)
+    })
 }
 
 /// Makes sure that a disk can be used.

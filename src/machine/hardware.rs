@@ -112,6 +112,8 @@ pub struct Hardware<'a> {
     pub snapshot: bool,
     /// Further disks.
     pub data: &'a [DataDisk],
+    /// A disk that is only read, raw: what cloud-init in it is given.
+    pub seed: Option<&'a Path>,
     /// What it is given.
     pub credentials: &'a [Credential],
     /// What it is, where that is known.
@@ -152,6 +154,10 @@ impl Hardware<'_> {
             let (file, serial) = (value(&data.path), &data.serial);
             add(&["-drive", &format!("if=none,id=data{n},format=raw,{kept},file={file}")]);
             add(&["-device", &format!("virtio-blk-pci,drive=data{n},serial={serial}")]);
+        }
+        if let Some(seed) = self.seed.map(value) {
+            add(&["-drive", &format!("if=none,id=seed,format=raw,readonly=on,file={seed}")]);
+            add(&["-device", "virtio-blk-pci,drive=seed"]);
         }
         for Credential { name, path } in self.credentials {
             let file = value(path);
@@ -209,6 +215,7 @@ mod tests {
             format: "raw",
             snapshot: true,
             data,
+            seed: None,
             credentials: &[],
             identity: None,
             ports,
@@ -245,9 +252,11 @@ mod tests {
         };
         let machine =
             Hardware { credentials: &given, identity: Some(&identity), ..machine(&[], &[]) };
+        let machine = Hardware { seed: Some(Path::new("/s,d")), ..machine };
         let argv = machine.argv().join(" ");
         for words in [
             "-fw_cfg name=opt/io.systemd.credentials/db.password,file=/a,,b",
+            "-drive if=none,id=seed,format=raw,readonly=on,file=/s,,d -device virtio-blk-pci,drive=seed",
             "-smbios type=1,product=web,version=1.0.0,sku=sha256:00",
         ] {
             assert!(argv.contains(words), "{words} in {argv}");

@@ -23,6 +23,10 @@ pub(crate) struct BootArgs {
     /// `LoadCredential=NAME` reads it, and no disk has it; may be given more than once
     #[arg(long = "credential", value_name = "NAME:FILE", value_parser = value::credential)]
     pub(crate) credentials: Vec<Credential>,
+    /// Give cloud-init in the machine the files of a directory, `user-data` and `meta-data` and
+    /// what else is in it, on a disk that is only read (its data source NoCloud)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) seed: Option<PathBuf>,
     /// Let a port of this host lead inside; may be given more than once [default ADDRESS:
     /// 127.0.0.1]
     #[arg(long, short, value_name = "[ADDRESS:]PORT:INSIDE", value_parser = value::published_tcp)]
