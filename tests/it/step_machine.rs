@@ -93,6 +93,9 @@ fn outputs_have_the_console_of_the_machine_unless_they_name_one() {
         );
         let recipe = read(&text, arch).unwrap();
         assert_eq!(recipe.outputs[1].disk.command_line, "");
+        // What it is updated with does not take its console away.
+        let parts = read(&text.replace("'qcow2'", "'partitions'"), arch).unwrap();
+        assert_eq!(parts.outputs[0].disk.command_line, recipe.outputs[0].disk.command_line);
         recipe.outputs[0].disk.command_line.clone()
     };
     assert_eq!(line("[machine]", "amd64", ""), "console=ttyS0");
@@ -165,6 +168,38 @@ fn what_packages_are_not_known_to_bring_is_doubted() {
     assert!(with("'initramfs-tools'", machine).iter().all(|one| !one.starts_with('!')));
     // A program without a network installs nothing by itself.
     assert_eq!(with("'nginx'", "[[step]]\nrun = 'nginx -t'\n").len(), 3);
+}
+
+#[test]
+fn an_update_that_starts_the_machine_otherwise_is_doubted() {
+    let with = |disk: &str, parts: &str| {
+        reported(&format!(
+            "[base]\nimage = 'a:1'\n[[output]]\nformat = 'disk'\npath = 'a'\n{disk}\n\
+                [[output]]\nformat = 'partitions'\npath = 'b'\n{parts}\n"
+        ))
+    };
+    let line = "cmdline = 'console=ttyS0 panic=10'";
+    let slot = "slot = '1GiB'";
+    let (both, data) = (format!("{line}\n{slot}"), "data.'/srv' = 'srv'");
+    assert_eq!(with(&both, line), [""; 0]);
+    assert_eq!(with(&both, "cmdline = ' console=ttyS0  panic=10'"), [""; 0]);
+    let changed = "13: an update changes `cmdline` of the machine".to_owned();
+    assert_eq!(with(&both, ""), [&*changed]);
+    assert_eq!(with("\n\n", "cmdline = 'quiet'").len(), 1);
+    assert_eq!(with(slot, &format!("{line}\n{data}")).len(), 2);
+    assert_eq!(with(&format!("{both}\n{data}"), &format!("{line}\n{data}")), [""; 0]);
+    // A disk beside it that has no room for updates may be started as it likes.
+    let beside = format!("{both}\n[[output]]\nformat = 'qcow2'\npath = 'c'\ncmdline = 'quiet'");
+    assert_eq!(with(&beside, line), [""; 0]);
+    assert_eq!(with(&beside, "cmdline = 'quiet'").len(), 1);
+    let text = "[base]\nimage = 'a:1'\n[[output]]\nformat = 'partitions'\npath = 'b'\n";
+    assert_eq!(reported(text), [""; 0]);
+    assert_eq!(
+        reported(
+            &text.replace("'b'", "'b'\n[[output]]\nformat = 'kernel'\npath = 'k'\ncmdline = 'x'")
+        ),
+        [""; 0]
+    );
 }
 
 #[test]

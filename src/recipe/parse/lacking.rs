@@ -4,6 +4,7 @@
 //! |---|---|
 //! | nothing could bring it: no packages, no programs, no copy to its place | an error |
 //! | packages of Debian's archive, none of them known to bring it; programs without network | a warning |
+//! | what a machine is updated with and its disk differ in what starts it | a warning |
 //! | anything else: an image as base, programs with a network, packages of other sources | nothing |
 //!
 //! The finished root is looked at in any case, before its outputs are made (the room `output`).
@@ -13,7 +14,7 @@ use super::output;
 use super::reader::Reader;
 use super::test;
 use crate::recipe::model::{Base, BaseKind, Output, Stage};
-use crate::schema::{Diagnostic, Mistake};
+use crate::schema::{Diagnostic, Mistake, quote};
 use crate::step::{Lowered, Op};
 
 /// Something that a machine needs.
@@ -106,6 +107,7 @@ impl Known<'_> {
     /// Reports what the machine lacks that the recipe makes, if it makes one.
     pub(super) fn report(&self, reader: &mut Reader<'_>) {
         self.report_architecture(reader);
+        self.report_updates(reader);
         let Some(ways) = self.ways() else { return };
         if let Some(at) = self.machine.and_then(Machine::network)
             && let Some(mistake) = ways.lacks(&RESOLVED, reader.arch)
@@ -146,6 +148,45 @@ impl Known<'_> {
                 .label("machines are made for amd64 and arm64")
                 .help("keep it off: `when = \"arch in ['amd64', 'arm64']\"`");
             reader.mistakes.add_placed(output.place.saying(mistake));
+        }
+    }
+
+    /// Reports machines that an update would start otherwise than their disk does: an update brings
+    /// its command line and its data disks along.
+    fn report_updates(&self, reader: &mut Reader<'_>) {
+        let disks = || self.outputs.iter().filter(|one| output::is_booted(one));
+        let room = disks().any(|one| one.disk.slot.is_some());
+        // Where one has room for updates, these are not for the others.
+        let updated = || disks().filter(|one| !room || one.disk.slot.is_some());
+        let Some(disk) = updated().next() else { return };
+        for parts in self.outputs.iter().filter(|one| one.format == "partitions") {
+            let mut say = |key: &str, here: &str, there: &str| {
+                let (path, line) = (quote(&disk.path.to_string_lossy()), disk.place.line);
+                let mistake = Mistake::new(format!("an update changes `{key}` of the machine"))
+                    .label(format!("{here}, and {there} for {path} in line {line}"))
+                    .help(format!("write the same `{key}` in both: an update brings its own along"))
+                    .warn();
+                reader.mistakes.add_placed(parts.place.saying(mistake));
+            };
+            let line = |one: &Output| -> String {
+                one.disk.command_line.split_whitespace().collect::<Vec<_>>().join(" ")
+            };
+            if updated().all(|one| line(one) != line(parts)) {
+                say("cmdline", &quote(&line(parts)), &quote(&line(disk)));
+            }
+            if updated().all(|one| one.disk.data != parts.disk.data) {
+                let list = |one: &Output| match one.disk.data.is_empty() {
+                    true => "no data disk".to_owned(),
+                    false => one
+                        .disk
+                        .data
+                        .values()
+                        .map(|serial| quote(serial))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                };
+                say("data", &list(parts), &list(disk));
+            }
         }
     }
 

@@ -18,8 +18,8 @@ pub(super) struct Machine {
     place: Range<usize>,
 }
 
-/// Reads it, and gives those outputs its console that are machines and have none. None where there
-/// is none, or it is no table, which is reported.
+/// Reads it, and gives those outputs its console that are machines, or parts of them, and have
+/// none. None where there is none, or it is no table, which is reported.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
@@ -28,7 +28,7 @@ pub(super) fn read(
     let (place, node) = entry(table, MACHINE.name)?;
     let fields = reader.section(&MACHINE, place.clone(), node)?;
     let console = format!("console={}", machine::console(&fields, reader.arch));
-    for output in outputs.into_iter().flatten().filter(|one| output::is_machine(one)) {
+    for output in outputs.into_iter().flatten().filter(|one| output::has_command_line(one)) {
         let line = &mut output.disk.command_line;
         if !line.split_whitespace().any(|word| word.starts_with("console=")) {
             *line = format!("{console} {line}").trim_end().to_owned();

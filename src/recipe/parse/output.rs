@@ -58,6 +58,16 @@ pub(super) fn is_machine(output: &Output) -> bool {
     MACHINES.contains(&output.format.as_str())
 }
 
+/// Whether firmware boots from it.
+pub(super) fn is_booted(output: &Output) -> bool {
+    BOOTED.contains(&output.format.as_str())
+}
+
+/// Whether it has a command line of the kernel: a machine, or the parts of which one is updated.
+pub(super) fn has_command_line(output: &Output) -> bool {
+    PARTS.contains(&output.format.as_str())
+}
+
 /// Reads the outputs of the recipe, and behind them those of the command line; and the pushes.
 pub(super) fn read_outputs(
     reader: &mut Reader<'_>,
