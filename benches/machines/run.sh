@@ -12,8 +12,12 @@ lab=$(mktemp -d)
 fs=$lab/fs
 cleanup() {
     set +e
-    for place in "$fs"/tools/{proc,sys,dev,run,work} "$fs/tools" "$fs"; do
-        while mountpoint -q "$place"; do umount -R "$place" || break; done
+    # What runs in it ends by the same signal, but perhaps a moment later.
+    for place in "$fs/tools" "$fs"; do
+        for _ in {1..40}; do
+            mountpoint -q "$place" || break
+            umount -R "$place" 2>/dev/null || sleep 0.5
+        done
     done
     rm -rf --one-file-system "$lab"
 }
@@ -43,10 +47,15 @@ cp /etc/resolv.conf "$fs/tools/etc/resolv.conf"
 cp -r "$here/mkosi" "$here/web.toml" "$here/index.html" "$fs/work"
 mkdir -p "$fs/work/mkosi/mkosi.extra/var/www/html" "$fs/work/cache"
 cp "$here/index.html" "$fs/work/mkosi/mkosi.extra/var/www/html"
-mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -1 || true)
-
-# The packages come from where the host has its own.
-by_mkosi=(chroot "$fs/tools" env HOME=/root LANG=C.UTF-8 TMPDIR=/work mkosi --directory /work/mkosi ${mirror:+--mirror "$mirror"}
+# The packages come from where the host has its own; mkosi would also want the archive of debug symbols, which not every mirror has.
+mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -1)
+security=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep security | head -1)
+mkdir -p "$fs/work/mkosi/mkosi.sandbox/etc/apt/sources.list.d"
+for suite in "$mirror bookworm bookworm-updates" "${security:-$mirror-security} bookworm-security"; do
+    printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n' \
+        "${suite%% *}" "${suite#* }"
+done >"$fs/work/mkosi/mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources"
+by_mkosi=(chroot "$fs/tools" env HOME=/root LANG=C.UTF-8 TMPDIR=/work mkosi --directory /work/mkosi
     --package-cache-dir /work/cache --workspace-dir /work --output-dir /work/out --force build)
 by_bake=("$bake" --store "$fs/store" build -q "$fs/work/web.toml")
 
