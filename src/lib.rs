@@ -35,6 +35,8 @@ pub mod cli;
 #[doc(hidden)]
 pub mod context;
 #[doc(hidden)]
+pub mod convert;
+#[doc(hidden)]
 pub mod deb;
 #[doc(hidden)]
 pub mod delivery;

@@ -150,6 +150,21 @@ pub fn create(template: &str, dir: &Path, name: &str, schema: &str) -> Result<Ve
     Ok(std::mem::take(&mut made.files))
 }
 
+/// Writes one file, and the directories above it; never overwrites anything.
+///
+/// # Errors
+/// [`Error::Exists`] and [`Error::Write`].
+pub fn create_file(path: &Path, text: &str) -> Result<(), Error> {
+    let mut made = Made::default();
+    made.write(path, text, false).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists { path: path.to_owned() },
+        _ => Error::Write { path: path.to_owned(), source },
+    })?;
+    made.directories.clear();
+    made.files.clear();
+    Ok(())
+}
+
 /// What has been made so far; removed again when dropped.
 #[derive(Default)]
 struct Made {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 mod account;
 mod error;
+mod fill;
 mod home;
 mod identity;
 mod mapped;
@@ -95,28 +96,13 @@ impl sandbox::Call for Call {
                 })
             }
             Self::Fill { at, owner, epoch, tar } => {
-                fill(&at, &owner, epoch, tar.into_file(), inside.progress)
+                fill::fill(&at, &owner, epoch, tar.into_file(), inside.progress)
             }
             Self::Survey(question) => question.answer().map(Reply::Surveyed),
             Self::Startable(question) => Ok(Reply::Startable(question.answer())),
         };
         done.map_err(|error| CallError::of(&error))
     }
-}
-
-/// Unpacks a tar into the directory `at`, which is mounted there and no part of the image.
-fn fill(
-    at: &Path,
-    owner: &str,
-    epoch: i64,
-    tar: File,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Reply, Error> {
-    let ids = owner::ids(&Root::open(Path::new("/"), epoch)?, owner)?;
-    let owner = format!("{}:{}", ids.uid, ids.gid);
-    let (root, url) = (Root::open(at, epoch)?, at.to_string_lossy());
-    let plan = unpack::Plan { url: &url, to: "/", owner: &owner, mode: None, strip: 0 };
-    unpack::unpack(&root, &plan, tar, progress)
 }
 
 /// Returns the ids of `owner` as the account files of the root that this process sees say, as a
@@ -152,7 +138,9 @@ pub fn carry_out(
         Op::Download { url, to, owner, mode, unpack: false, .. } => {
             place::download(root, url, to, owner, *mode, &mut handed()?)?
         }
-        Op::Mkdir { paths, owner, mode } => place::mkdir(root, paths, owner, *mode)?,
+        Op::Mkdir { paths, owner, mode, kept } => {
+            place::mkdir(root, paths, owner, *mode, *kept)?;
+        }
         Op::Symlink { path, target } => place::symlink(root, path, target)?,
         Op::Remove { paths } => remove::remove(root, paths)?,
         Op::Group { name, gid, system } => return account::group(root, name, *gid, *system),

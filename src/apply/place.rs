@@ -58,17 +58,30 @@ pub(super) fn download(
     Ok(())
 }
 
-/// Makes directories, or brings existing ones to `owner` and `mode`.
-pub(super) fn mkdir(root: &Root, paths: &[String], owner: &str, mode: u32) -> Result<(), Error> {
+/// Makes directories, or brings existing ones to `owner` and `mode`; `kept`: leaves these alone.
+pub(super) fn mkdir(
+    root: &Root,
+    paths: &[String],
+    owner: &str,
+    mode: u32,
+    kept: bool,
+) -> Result<(), Error> {
     let attr = Attr { ids: owner::ids(root, owner)?, mode };
     for path in paths {
         let path = Path::new(path);
         if parts(path)?.is_empty() {
             let fd = root.make_directories(path, None)?;
-            root.settle(fd.as_fd(), attr, path)?;
+            if !kept {
+                root.settle(fd.as_fd(), attr, path)?;
+            }
             continue;
         }
         match root.spot(path)? {
+            Some(spot) if kept && root.look(&spot)?.is_some() => {
+                // What is no directory is in the way all the same.
+                root.make_directories(path, None)?;
+                continue;
+            }
             // A mount point that only the build has would take owner and mode with it into nothing.
             Some(spot) if root.look(&spot)?.is_some() && root.is_fleeting(&spot)? => {
                 return Err(Error::Fleeting { path: path.to_owned(), mount: path.to_owned() });

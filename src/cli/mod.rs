@@ -6,6 +6,7 @@ mod build;
 mod change;
 mod channel;
 mod complete;
+mod convert;
 mod ctx;
 mod diff;
 mod doctor;
@@ -92,7 +93,10 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::Check(args) => paper::check(ctx, &args),
         Command::Plan(args) => paper::plan(ctx, &args),
         Command::Fmt(args) => paper::fmt(ctx, &args),
-        Command::New(args) => paper::new(ctx, &args),
+        Command::New(args) => match &args.from {
+            Some(from) => convert::convert(ctx, &args, from),
+            None => paper::new(ctx, &args),
+        },
         Command::Schema { workspace } => man::schema(ctx, workspace),
         Command::Completions { shell } => complete::completions(ctx, shell),
         Command::Man { output } => man::man(ctx, output.as_deref()),

@@ -12,7 +12,7 @@ use super::error::Trouble;
 use super::take;
 use crate::apply;
 use crate::context::{self, Held};
-use crate::job::{Action, Call, make_dir, open};
+use crate::job::{self, Action, Call, make_dir, open};
 use crate::rootfs::environment;
 use crate::sandbox::{Exec, Mount, Owners, Passed, PolicyFile};
 use crate::step::{Content, Lowered, Op};
@@ -25,6 +25,14 @@ pub(super) struct Prepared {
     pub(super) files: Vec<PolicyFile>,
     /// A program runs among them.
     pub(super) runs: bool,
+}
+
+/// Makes an empty file, in whose place one of a mount is seen.
+fn make_file(path: PathBuf) -> Result<PathBuf, job::Error> {
+    match File::create_new(&path) {
+        Ok(_) => Ok(path),
+        Err(source) => Err(job::Error::File { verb: "make", path, source }),
+    }
 }
 
 impl Prepared {
@@ -51,7 +59,11 @@ impl Prepared {
                 }
                 continue;
             };
-            let from = make_dir(&at.join(format!("mount-{number}-{nth}")))?;
+            let from = at.join(format!("mount-{number}-{nth}"));
+            let from = match taken.single {
+                true => make_file(from)?,
+                false => make_dir(&from)?,
+            };
             let to = PathBuf::from(&mount.at);
             self.mounts.push(Mount { from, at: to, read_only: false, owners: Owners::Image });
             if taken.entries > 0 {

@@ -39,8 +39,8 @@ fn mounted(mount: &Mount) -> Wanted {
         Some(stage) => format!("{path} of {}", called(stage)),
         None => format!("{path} at {}", mount.at),
     };
-    let op = take(vec![path], "/x/", None, vec![]);
-    Wanted { name, stage: mount.stage.clone(), op, single: String::new() }
+    let op = take(vec![path], "/x", None, vec![]);
+    Wanted { name, stage: mount.stage.clone(), op, single: "file".to_owned() }
 }
 
 /// Returns the copy that takes `from`, with paths below the root.

@@ -196,6 +196,7 @@ mod tests {
             paths: vec![path.to_owned()],
             owner: "0:0".to_owned(),
             mode: 0o755,
+            kept: false,
         };
         let (a, b) = ([mkdir("/a")], [mkdir("/b")]);
         let empty = || StepInputs {

@@ -4,7 +4,7 @@ use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::op::Op;
 use super::place::{DIRECTORY_MODE, MODE, OWNER, owner, warn_of_lost_paths};
 use super::program::Options;
-use crate::schema::{Check, Effect, Fields, Section, Shape, must};
+use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
 
 pub(super) static KIND: Kind = Kind {
     section: Section {
@@ -18,6 +18,12 @@ pub(super) static KIND: Kind = Kind {
             must("mkdir", Shape::OneOrMany(Check::Inside), "Absolute paths."),
             OWNER,
             MODE,
+            may(
+                "existing",
+                Shape::Choice(&["set", "kept"]),
+                "What becomes of directories that are there: `set` (default): owner and mode are \
+                    set on them as well; `kept`: they stay as they are.",
+            ),
         ],
         later: &[],
         effect: Effect::Step,
@@ -29,6 +35,7 @@ pub(super) static KIND: Kind = Kind {
         ("mkdir", "mkdir = '/a'", "mkdir = '/b'"),
         ("owner", "mkdir = '/a'\nowner = '1:1'", "mkdir = '/a'\nowner = '2:2'"),
         ("mode", "mkdir = '/a'\nmode = '0700'", "mkdir = '/a'\nmode = '0750'"),
+        ("existing", "mkdir = '/a'\nexisting = 'set'", "mkdir = '/a'\nexisting = 'kept'"),
     ],
 };
 
@@ -40,5 +47,6 @@ fn lower(fields: &Fields, _: &Options) -> Option<Work> {
     let paths = fields.given_list("mkdir")?;
     let mode = fields.mode("mode").unwrap_or(DIRECTORY_MODE);
     let about = paths.join(" ");
-    Some(Work::of(about, Op::Mkdir { paths, owner: owner(fields), mode }))
+    let kept = fields.text("existing").as_deref() == Some("kept");
+    Some(Work::of(about, Op::Mkdir { paths, owner: owner(fields), mode, kept }))
 }

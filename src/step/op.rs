@@ -96,6 +96,9 @@ pub enum Op {
         owner: String,
         /// Permission bits, set on existing directories too.
         mode: u32,
+        /// Existing directories stay as they are instead.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        kept: bool,
     },
     /// Make a symlink.
     Symlink {

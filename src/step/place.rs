@@ -14,7 +14,8 @@ pub(super) const DIRECTORY_MODE: u32 = 0o755;
 pub(super) const OWNER: Key = may(
     "owner",
     Shape::Text(Check::Owner),
-    "`name:group` or `uid:gid`, names looked up in the image. Default: root.",
+    "`name:group` or `uid:gid`, names looked up in the image; a `name` alone is in its primary \
+        group. Default: root.",
 );
 
 /// `mode`.

@@ -239,6 +239,17 @@ fn directories_are_made_and_brought_to_mode() {
     lab.apply(mkdir("/data", 0o700)).unwrap();
     assert_eq!((lab.mode("/var/lib/web"), lab.target("/data").as_str()), (0o700, "/var/lib/web"));
     fails(lab.apply(mkdir("/a/../b", 0o700)), &["`..`"]);
+    // What is there may stay as it is; what is missing is made all the same.
+    let kept = |path| {
+        let mut op = mkdir(path, 0o711);
+        op["kept"] = json!(true);
+        op
+    };
+    lab.apply(kept("/data/new")).unwrap();
+    lab.apply(kept("/data")).unwrap();
+    assert_eq!((lab.mode("/var/lib/web"), lab.mode("/var/lib/web/new")), (0o700, 0o711));
+    lab.put("/file", "");
+    fails(lab.apply(kept("/file")), &["/file", "not a directory"]);
 }
 
 #[test]

@@ -84,6 +84,25 @@ fn what_is_mounted_is_read_and_never_kept() {
     assert!(good(changed).err.contains("done: run cat"));
 }
 
+/// A file is seen as a file, in a directory with others too, and can be written to.
+#[test]
+fn a_file_is_mounted_as_a_file() {
+    let Some(lab) = lab() else { return };
+    let steps = "[base]\npath = \"root\"\n[[step]]\n\
+        run = \"cat /etc/one /bound/tool > /got; echo no > /etc/one; stat -c '%a %u' /bound/tool >> /got\"\n\
+        as = \"1000:1000\"\nmount.\"/etc/one\" = \"src/a\"\nmount.\"/bound/tool\" = { from = \"build\", path = \"/out/tool\" }\n";
+    let steps = steps
+        .replace("/got", "/home/got")
+        .replace("[[step]]\n", "[[step]]\nmkdir = \"/home\"\nmode = \"0777\"\n[[step]]\n");
+    lab.write("tiny.toml", &format!("{HEAD}{STAGE}{steps}"));
+    good(lab.bake(["build", "tiny.toml"]));
+    good(lab.bake(["export", "tiny:1", "-f", "dir", "--drop-owners", "-o", "exported"]));
+    let got = fs::read_to_string(lab.path("exported/home/got")).expect("readable");
+    assert_eq!(got, "one\none\n755 1000\n");
+    assert!(!lab.path("exported/etc/one").exists() && !lab.path("exported/bound").exists());
+    assert_eq!(fs::read_to_string(lab.path("src/a")).expect("readable"), "one\n");
+}
+
 #[test]
 fn stages_that_fail_fail_the_build_by_name() {
     let Some(lab) = lab() else { return };

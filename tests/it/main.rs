@@ -46,6 +46,8 @@ mod cmd_serve;
 mod cmd_shell;
 mod cmd_user;
 mod context_copy;
+mod convert_build;
+mod convert_dockerfile;
 mod crash_build;
 mod crash_interrupt;
 mod crash_output;

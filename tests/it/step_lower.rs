@@ -86,7 +86,8 @@ fn defaults_are_filled_in_but_append_leaves_alone() {
     };
     assert_eq!(step("file = '/a'\ncontent = 'x'\n").ops, write(false, Some("0:0"), Some(0o644)));
     assert_eq!(step("file = '/a'\nappend = 'x'\n").ops, write(true, None, None));
-    let mkdir = Op::Mkdir { paths: vec!["/d".into()], owner: "0:0".into(), mode: 0o755 };
+    let mkdir =
+        Op::Mkdir { paths: vec!["/d".into()], owner: "0:0".into(), mode: 0o755, kept: false };
     assert_eq!(step("mkdir = '/d'\n").ops, [mkdir]);
 }
 

@@ -25,7 +25,7 @@ Exit codes:
   0    done
   1    a step, test or output failed; nothing was published
   2    bad command line or recipe
-  3    differences found (diff, drift, verify)
+  3    differences found (diff, drift, verify, new --from)
   10   this host cannot run bake's sandbox (see `bake doctor`)
   11   store busy or unreadable
   12   done, but the result cannot be written to stdout
@@ -115,7 +115,11 @@ pub(crate) enum Command {
     /// Runs the steps as far as needed to choose their packages, writes the lock file beside the
     /// recipe, and discards the rest.
     Lock(LockArgs),
-    /// Start a recipe from a template
+    /// Start a recipe from a template, or from a Dockerfile
+    ///
+    /// With --from, the recipe builds what the Dockerfile builds. What has no equal is reported
+    /// with its line and stands as a comment at its place; the exit code is 3 then. Nothing is
+    /// ever overwritten.
     ///
     /// Example: bake new shop --template web-nginx
     New(NewArgs),

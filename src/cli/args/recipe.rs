@@ -189,8 +189,9 @@ pub(crate) struct FmtArgs {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct NewArgs {
-    /// Name of the image, and of the directory made for it
-    #[arg(value_name = "NAME", required_unless_present = "list")]
+    /// Name of the image, and of the directory made for it; with --from of the image alone
+    /// [default there: the context's]
+    #[arg(value_name = "NAME", required_unless_present_any = ["list", "from"])]
     pub(crate) name: Option<String>,
     /// Where to start from
     #[arg(long, short, value_name = "TEMPLATE", default_value = "minimal")]
@@ -198,4 +199,26 @@ pub(crate) struct NewArgs {
     /// List the templates
     #[arg(long, conflicts_with_all = ["name", "template"])]
     pub(crate) list: bool,
+    /// Make the recipe of a Dockerfile
+    #[arg(long, value_name = "DOCKERFILE", conflicts_with_all = ["list", "template"])]
+    pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) from_args: FromArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct FromArgs {
+    /// With --from: where the recipe goes, a file (`*.toml`), a directory, or `-` for stdout
+    /// [default: recipe.toml beside the Dockerfile]
+    #[arg(long, value_name = "PATH", requires = "from")]
+    pub(crate) output: Option<PathBuf>,
+    /// With --from: the directory that its paths are relative to [default: the Dockerfile's]
+    #[arg(long, value_name = "DIR", requires = "from")]
+    pub(crate) context: Option<PathBuf>,
+    /// With --from: the stage that becomes the image [default: the last one]
+    #[arg(long, value_name = "STAGE", requires = "from")]
+    pub(crate) target: Option<String>,
+    /// With --from: start from Debian's packages where the Dockerfile starts from Debian's image
+    #[arg(long, requires = "from")]
+    pub(crate) debian: bool,
 }

@@ -85,11 +85,13 @@ pub(super) fn owner(text: &str) -> Result<(), Mistake> {
     let known = |part: &str| is_account(part) || is_id(part);
     match text.split_once(':') {
         Some((user, group)) if known(user) && known(group) => Ok(()),
+        // The primary group of an account is known, that of a number only where an account has it.
+        None if is_account(text) => Ok(()),
         None if known(text) => Err(Mistake::new(format!("{} is not an owner", quote(text)))
             .label("the group is missing")
             .help(format!("write \"{text}:{text}\""))),
         _ => Err(Mistake::new(format!("{} is not an owner", quote(text)))
-            .label("expected `name:group` or `uid:gid`")),
+            .label("expected `name`, `name:group` or `uid:gid`")),
     }
 }
 

@@ -188,7 +188,7 @@ impl Check {
         match self {
             Check::Mode => Some(r"^[0-7]{3,4}$|\{\{"),
             Check::Duration => Some(r"^([0-9]+(ms|s|m|h|d))+$|\{\{"),
-            Check::Owner => Some(r"^[^:]+:[^:]+$|\{\{"),
+            Check::Owner => Some(r"^[^:]+:[^:]+$|^[A-Za-z_][^:]*$|\{\{"),
             Check::Inside
             | Check::InsideFile
             | Check::InsideGlob
@@ -352,8 +352,8 @@ mod tests {
     fn owners_modes_durations() {
         check(
             Check::Owner,
-            &["a:b", "0:0", "app:0", "1000:www-data"],
-            &["", "a", "0", ":", "a:", ":b", "a:b:c", "a b:c", "4294967295:0"],
+            &["a:b", "0:0", "app:0", "1000:www-data", "a"],
+            &["", "0", ":", "a:", ":b", "a:b:c", "a b:c", "4294967295:0"],
         );
         check(Check::RunAs, &["a", "0", "a:b", "1:1"], &["", ":", "a:", "a b"]);
         check(
