@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Sink};
-use crate::machine::{Button, CONSOLE, MONITOR, answers};
+use crate::machine::{Button, CONSOLE, MONITOR, answers, for_want_of_ticks};
 use crate::sandbox::terminal;
 use crate::threads;
 
@@ -57,6 +57,8 @@ pub(super) enum Attended {
     Lifeless,
     /// It was asked to end and did not.
     Stubborn,
+    /// The host had no time for its clock, of which its kernel despaired.
+    Starved,
 }
 
 /// Who is with the machine.
@@ -118,9 +120,20 @@ impl Attendant<'_> {
         self.ending.running.store(true, Ordering::SeqCst);
         let _asks = self.asks(begun)?;
         let end = End::new(self.ending, Button::new(monitor));
-        let left = terminal::console(&stream, &first[..read], LEAVE, &|| over() || end.is_late())?;
+        let despair = Despair::default();
+        despair.read(&first[..read]);
+        let is_over = || {
+            if despair.seen.get() {
+                // It would stand still for ever.
+                end.pull();
+            }
+            over() || end.is_late()
+        };
+        let (first, mut shown) = (&first[..read], |text: &[u8]| despair.read(text));
+        let left = terminal::console(&stream, first, LEAVE, &is_over, &mut shown)?;
         Ok(match left {
             true => Attended::Left,
+            false if despair.seen.get() => Attended::Starved,
             false if end.is_late() => Attended::Stubborn,
             false => Attended::Ended,
         })
@@ -158,6 +171,26 @@ impl Drop for Over {
     }
 }
 
+/// Whether a kernel has given up for want of ticks, in a console that comes in pieces.
+#[derive(Default)]
+struct Despair {
+    last: RefCell<Vec<u8>>,
+    seen: Cell<bool>,
+}
+
+impl Despair {
+    fn read(&self, text: &[u8]) {
+        let mut last = self.last.borrow_mut();
+        last.extend(text);
+        if for_want_of_ticks(&String::from_utf8_lossy(&last)) {
+            self.seen.set(true);
+        }
+        // As much as a line that came in part may have.
+        let behind = last.len().saturating_sub(200);
+        last.drain(..behind);
+    }
+}
+
 /// The end of a machine that somebody may have asked for.
 struct End<'a> {
     ending: &'a Ending,
@@ -174,6 +207,11 @@ impl<'a> End<'a> {
             since: Cell::new(None),
             pressed: Cell::new(None),
         }
+    }
+
+    fn pull(&self) {
+        // Where QEMU does not listen any more the console is about to say so.
+        let _ = self.button.borrow_mut().pull();
     }
 
     /// Asks the machine once it is to be asked, and now and then again. Returns whether it has had
@@ -199,6 +237,20 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn a_kernel_that_despairs_is_noticed_in_whatever_pieces_it_is_read() {
+        let text = b"[ 0.2] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with";
+        for size in [1, 7, 1000] {
+            let despair = Despair::default();
+            despair.read(&b"before ".repeat(100));
+            text.chunks(size).for_each(|piece| despair.read(piece));
+            assert!(despair.seen.get(), "{size}");
+        }
+        let despair = Despair::default();
+        despair.read(b"Kernel panic - not syncing: Attempted to kill init!");
+        assert!(!despair.seen.get());
+    }
 
     #[test]
     fn a_machine_that_runs_can_be_asked_once() {

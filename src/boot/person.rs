@@ -9,7 +9,7 @@ use std::thread;
 
 use super::attend::{Attendant, Attended, Ending, STOP};
 use super::disk;
-use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running};
+use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running, STARTS};
 use super::seed::Seed;
 use crate::event::Event;
 use crate::image::Reference;
@@ -101,10 +101,14 @@ pub fn boot(job: &JobContext<'_>, qemu: &Qemu<'_>, boot: &Boot<'_>) -> Result<()
             let message = "Ctrl-] ends the machine".to_owned();
             (job.sink)(Event::Note { message });
         }
-        match qemu {
-            Qemu::Toolbox(toolbox) => machine.in_sandbox(job, toolbox),
-            Qemu::Host(firmware) => machine.on_host(job, firmware),
+        for _ in 1..STARTS {
+            if machine.start(job, qemu)? {
+                return Ok(());
+            }
+            let message = "the host was too busy for the machine's clock: it is started again";
+            (job.sink)(Event::Note { message: message.to_owned() });
         }
+        machine.start(job, qemu).map(|_| ())
     })();
     clear(job.sink, &staging, None);
     done
@@ -149,6 +153,15 @@ struct Parts {
 }
 
 impl Machine<'_> {
+    /// Starts it and stays with it to its end. False where it never came to anything, as the host
+    /// had no time for it.
+    fn start(&self, job: &JobContext<'_>, qemu: &Qemu<'_>) -> Result<bool, Error> {
+        match qemu {
+            Qemu::Toolbox(toolbox) => self.in_sandbox(job, toolbox),
+            Qemu::Host(firmware) => self.on_host(job, firmware),
+        }
+    }
+
     fn attendant<'a>(&'a self, context: &'a JobContext<'_>) -> Attendant<'a> {
         let name = match &self.boot.from {
             From::Image(reference, _) => reference.to_string(),
@@ -183,7 +196,7 @@ impl Machine<'_> {
         }
     }
 
-    fn in_sandbox(&self, context: &JobContext<'_>, toolbox: &Toolbox<'_>) -> Result<(), Error> {
+    fn in_sandbox(&self, context: &JobContext<'_>, toolbox: &Toolbox<'_>) -> Result<bool, Error> {
         let (mut ports, mut listeners) = (vec![], vec![]);
         for (outside, published) in (20_000..).zip(&self.boot.publish) {
             let address = "127.0.0.1".to_owned();
@@ -247,7 +260,7 @@ impl Machine<'_> {
                     let running = threads::scoped(scope, run).map_err(no_thread)?;
                     let over = || running.is_finished();
                     let left = self.attendant(context).attend(dir, None, &over);
-                    if !matches!(left, Ok(Attended::Ended)) {
+                    if !matches!(left, Ok(Attended::Ended | Attended::Starved)) {
                         context.cancel.fire();
                     }
                     let ended = running.join().expect("a job does not panic")?;
@@ -259,14 +272,15 @@ impl Machine<'_> {
         });
         match ended? {
             (Ok(Attended::Stubborn), ..) => Err(Error::NotEnded { within: STOP }),
-            (Ok(Attended::Left), ..) | (_, Ended::Done(_), _) => Ok(()),
+            (Ok(Attended::Starved), Ended::Done(_), _) => Ok(false),
+            (Ok(Attended::Left), ..) | (_, Ended::Done(_), _) => Ok(true),
             (Err(error), Ended::Cancelled, _) => Err(failed("show the console", &error)),
             (_, Ended::Cancelled, _) => Err(job::Error::Interrupted.into()),
             (_, Ended::Failed { how, .. }, printed) => Err(not_started(how.reasons(), &printed)),
         }
     }
 
-    fn on_host(&self, context: &JobContext<'_>, firmware: &Path) -> Result<(), Error> {
+    fn on_host(&self, context: &JobContext<'_>, firmware: &Path) -> Result<bool, Error> {
         let dir = tempfile::tempdir().map_err(|e| failed("make a directory", &e))?;
         let port = |one: &Publish| Port {
             address: one.address.ip().to_string(),
@@ -312,12 +326,13 @@ impl Machine<'_> {
                     let message = "under KVM it shows no life: it is emulated".to_owned();
                     (context.sink)(Event::Note { message });
                 }
-                Ok(Attended::Left) => return Ok(()),
+                Ok(Attended::Left) => return Ok(true),
+                Ok(Attended::Starved) => return Ok(false),
                 Ok(Attended::Stubborn) => return Err(Error::NotEnded { within: STOP }),
                 Ok(Attended::Ended) => {
                     // It has closed its console, and is about to go.
                     return match running.wait() {
-                        Ok(status) if status.success() => Ok(()),
+                        Ok(status) if status.success() => Ok(true),
                         Ok(status) => {
                             let printed = fs::read_to_string(&log).unwrap_or_default();
                             let printed: Vec<String> = printed.lines().map(str::to_owned).collect();
@@ -329,7 +344,7 @@ impl Machine<'_> {
                 Err(error) => return Err(failed("show the console", &error)),
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -40,7 +40,7 @@ const BLANK: u64 = 2 << 30;
 pub(super) const LIFE: Duration = Duration::from_secs(5);
 
 /// How often a machine is started at most whose clock the host has no time for.
-const STARTS: usize = 3;
+pub(super) const STARTS: usize = 3;
 
 /// Who starts machines.
 pub enum Qemu<'a> {

@@ -25,11 +25,24 @@ impl Button {
     /// # Errors
     /// Where QEMU has ended, or does not listen.
     pub fn press(&mut self) -> io::Result<()> {
+        self.execute("system_powerdown")
+    }
+
+    /// Pulls the plug: the machine ends whatever it does.
+    ///
+    /// # Errors
+    /// As [`Button::press`].
+    pub fn pull(&mut self) -> io::Result<()> {
+        self.execute("quit")
+    }
+
+    fn execute(&mut self, command: &str) -> io::Result<()> {
         self.0.set_write_timeout(Some(PATIENCE))?;
         // Nothing else is read before the first; from the second time on it is an error that
         // nobody reads.
-        self.0
-            .write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"system_powerdown\"}\n")
+        let commands = ["qmp_capabilities", command];
+        let lines = commands.map(|command| format!("{{\"execute\":\"{command}\"}}\n"));
+        self.0.write_all(lines.concat().as_bytes())
     }
 }
 
@@ -50,6 +63,11 @@ mod tests {
         theirs.read_to_string(&mut written).unwrap();
         let once = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"system_powerdown\"}\n";
         assert_eq!(written, once.repeat(2));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        Button::new(ours).pull().unwrap();
+        written.clear();
+        theirs.read_to_string(&mut written).unwrap();
+        assert!(written.ends_with("\n{\"execute\":\"quit\"}\n"), "{written}");
     }
 
     #[test]

@@ -27,4 +27,4 @@ pub use button::Button;
 pub use hardware::{
     Accelerator, CONSOLE, CREDENTIAL_NAME, Credential, DataDisk, Hardware, Identity, MONITOR, Port,
 };
-pub use visit::{LOG, Patience, Trouble, Visit, Visited, answers, furnish};
+pub use visit::{LOG, Patience, Trouble, Visit, Visited, answers, for_want_of_ticks, furnish};

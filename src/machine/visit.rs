@@ -80,8 +80,9 @@ pub struct Trouble {
 /// Whether the kernel panicked for want of ticks. It waits for some in a loop and gives up where
 /// none has come meanwhile, as under an emulator that is not scheduled (`check_timer` in Linux's
 /// arch/x86/kernel/apic/io_apic.c).
-fn for_want_of_ticks(why: &str) -> bool {
-    why.contains("IO-APIC + timer doesn't work")
+#[must_use]
+pub fn for_want_of_ticks(printed: &str) -> bool {
+    printed.contains("IO-APIC + timer doesn't work")
 }
 
 /// What a visit gave.

@@ -131,7 +131,7 @@ impl Drop for Lent {
 /// Carries what is typed to `stream`, and what comes from there to standard output, with the
 /// person's terminal in raw mode where there is one; `first` came already. Ends where the stream
 /// does, where `over` says so, which is asked twice a second, and where `leave` is typed at the
-/// terminal: then it returns true.
+/// terminal: then it returns true. `shown` gets to know all that is shown.
 ///
 /// # Errors
 /// Where the terminal cannot be set, or standard output takes nothing any more.
@@ -140,6 +140,7 @@ pub fn console(
     first: &[u8],
     leave: u8,
     over: &dyn Fn() -> bool,
+    shown: &mut dyn FnMut(&[u8]),
 ) -> io::Result<bool> {
     let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let terminal = there();
@@ -171,7 +172,10 @@ pub fn console(
         if !seen[0].is_empty() {
             match rustix::io::read(stream, &mut buffer) {
                 Ok(0) | Err(Errno::CONNRESET) => break,
-                Ok(n) => write_all(stdout, &buffer[..n])?,
+                Ok(n) => {
+                    write_all(stdout, &buffer[..n])?;
+                    shown(&buffer[..n]);
+                }
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(error.into()),
             }

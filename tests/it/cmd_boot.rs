@@ -120,3 +120,45 @@ fn a_seed_is_a_disk_that_is_only_read_with_the_files_of_the_directory() {
         crate::disk_parts::succeeds("fsck.fat", &["-n", &copy]);
     }
 }
+
+/// A QEMU whose machine gives up for want of ticks, as on a host that has no time for it, twice.
+#[test]
+fn tools_a_machine_that_the_host_has_no_time_for_is_started_again() {
+    if !tier::tool("python3") || !Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd").exists() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.write("disk.raw", "no disk");
+    let fake = lab.write("tools/qemu-system-x86_64", BUSY);
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).expect("our own file");
+    let mut command = lab.command(["boot", "./disk.raw", "--tools", "host"]);
+    let path = format!("{}:/usr/bin:/bin", lab.path("tools").display());
+    let ran = run(command.env("PATH", path));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.err.matches("it is started again").count(), 2, "{}", ran.err);
+    assert_eq!(ran.out.matches("IO-APIC").count(), 2, "{}", ran.out);
+    assert!(ran.out.ends_with("it is up\r\n"), "{}", ran.out);
+    assert_eq!(fs::read_to_string(lab.path("tools/starts")).expect("starts"), "xxx");
+}
+
+const BUSY: &str = r#"#!/usr/bin/python3
+import os, re, socket, sys
+if sys.argv[1] == "-version":
+    sys.exit(print("QEMU emulator version 8.0.0"))
+connections = []
+for name in ["monitor", "console"]:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(re.search("path=([^,]*/%s)," % name, " ".join(sys.argv)).group(1))
+    listener.listen()
+    connections.append(listener)
+monitor, console = [listener.accept()[0] for listener in connections]
+starts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "starts")
+with open(starts, "a") as file:
+    file.write("x")
+if os.path.getsize(starts) == 3:
+    console.sendall(b"it is up\r\n")
+else:
+    console.sendall(b"[ 0.2] Kernel panic - not syncing: IO-APIC + timer doesn't work!\r\n")
+    while b"quit" not in monitor.recv(4096):
+        pass
+"#;
