@@ -199,7 +199,11 @@ say
 say "A new machine, the same disk of data:"
 database db-b ./story-vm/db-2.raw
 second=$rows
-[ "$first" = "$second" ] || say "PostgreSQL $first is $second now."
+if [ "$first" = "$second" ]; then
+    say "The archive has no newer release right now."
+else
+    say "PostgreSQL $first is $second now."
+fi
 tell_sql "select * from orders order by id"
 claim "the rows are still there" is "$rows" "$before"
 tell_sql "insert into orders values (4, 'pie')"
