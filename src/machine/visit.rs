@@ -174,10 +174,25 @@ impl Guest {
 
     /// Fails where the console shows that nothing will come of it.
     fn look(&mut self) -> Result<(), Trouble> {
-        match self.has_ended()? {
-            true => Err(self.trouble(vec!["the machine ended by itself".to_owned()])),
-            false => Ok(()),
+        if !self.has_ended()? {
+            return Ok(());
         }
+        let mut trouble = self.trouble(vec!["the machine ended by itself".to_owned()]);
+        // Linux says so, however it ends (kernel/reboot.c).
+        if !trouble.tail.iter().any(|line| line.contains("reboot: ")) {
+            let killed = "nothing on its console announced that: QEMU may have been killed";
+            trouble.why.push(killed.to_owned());
+        }
+        Err(trouble)
+    }
+
+    /// Fails as [`Self::look`] does, once the console has had the time to end as well.
+    fn look_at_the_end(&mut self) -> Result<(), Trouble> {
+        let until = Instant::now() + PAUSE * 10;
+        while !self.console.ended() && Instant::now() < until {
+            thread::sleep(PAUSE / 10);
+        }
+        self.look()
     }
 
     /// Whether the machine has ended; fails where it did not end well, or will not.
@@ -258,8 +273,11 @@ impl Guest {
             systemctl list-units --failed --plain --no-legend --no-pager\n";
         let answer = match self.agent.ask(script, Instant::now() + QUESTION) {
             Ok(answer) => answer.text(),
-            Err(_) => {
-                self.look()?;
+            Err(error) => {
+                match error.kind() {
+                    io::ErrorKind::TimedOut => self.look()?,
+                    _ => self.look_at_the_end()?,
+                }
                 return Err(self.trouble(vec!["the machine does not answer any more".to_owned()]));
             }
         };

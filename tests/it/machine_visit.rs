@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
@@ -38,6 +39,9 @@ const UP: Answers = &[
     ("cat", 0, "vm-web\n"),
 ];
 
+/// In place of an exit status: the port breaks off, and the console a moment later.
+const DIES_HERE: i32 = -1;
+
 const GOOD: Guest = Guest { prints: "Welcome\n", answers: Some(UP), ends: true, gone: false };
 
 /// Lives until it is asked to end, or has gone.
@@ -72,6 +76,11 @@ fn live(dir: &Path, guest: Guest) {
         }
         let found = answers.iter().find(|(words, ..)| script.contains(words));
         let Some((words, status, output)) = found else { continue };
+        if *status == DIES_HERE {
+            port.shutdown(Shutdown::Both).expect("a socket");
+            thread::sleep(Duration::from_millis(500));
+            return;
+        }
         let answer = format!("{status} {}\n{output}", output.len());
         if port.write_all(answer.as_bytes()).is_err() || *words == "poweroff" && guest.ends {
             return;
@@ -218,9 +227,24 @@ fn machine_whose_clock_got_no_time_is_known_by_that() {
 
 #[test]
 fn machine_that_ends_by_itself_fails() {
-    let found = trouble(Guest { gone: true, prints: "bye\n", ..GOOD }, vec![]);
+    let lines = "bye\n[ 9.0] reboot: Power down\n";
+    let found = trouble(Guest { gone: true, prints: lines, ..GOOD }, vec![]);
     assert_eq!(found.why, ["the machine ended by itself"]);
-    assert_eq!(found.tail, ["console| bye"]);
+    assert_eq!(found.tail, ["console| bye", "console| [ 9.0] reboot: Power down"]);
+}
+
+#[test]
+fn machine_whose_qemu_is_killed_is_reported_as_that() {
+    let killed = [
+        "the machine ended by itself",
+        "nothing on its console announced that: QEMU may have been killed",
+    ];
+    let found = trouble(Guest { gone: true, prints: "bye\n", ..GOOD }, vec![]);
+    assert_eq!(found.why, killed);
+    // In the middle of a question: the port ends before the console does.
+    const DIES: Answers = &[("is-system-running", DIES_HERE, "")];
+    let found = trouble(Guest { answers: Some(DIES), ..GOOD }, vec![]);
+    assert_eq!(found.why, killed);
 }
 
 #[test]
