@@ -7,10 +7,12 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// What an image says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
-    /// `PATH`.
-    pub(super) path: String,
+    /// `PATH`, where it does not depend on the version.
+    pub(super) path: Option<String>,
     /// Where it starts.
     pub(super) workdir: &'static str,
+    /// Other variables that Dockerfiles ask for.
+    pub(super) env: &'static [(&'static str, &'static str)],
     /// Debian or Ubuntu with no package sources but their own.
     pub(super) debian: bool,
 }
@@ -23,7 +25,8 @@ const SUITES: [(&str, &str); 4] =
 /// images, and its tag.
 fn official(image: &str) -> Option<(&str, &str)> {
     let image = image.split('@').next().unwrap_or(image);
-    let image = image.strip_prefix("docker.io/").unwrap_or(image);
+    let mirror = ["docker.io/", "mirror.gcr.io/", "public.ecr.aws/docker/"];
+    let image = mirror.iter().find_map(|mirror| image.strip_prefix(mirror)).unwrap_or(image);
     let image = image.strip_prefix("library/").unwrap_or(image);
     if image.contains('/') {
         return None;
@@ -33,25 +36,52 @@ fn official(image: &str) -> Option<(&str, &str)> {
 
 /// Returns what is known of an image.
 pub(super) fn known(image: &str) -> Option<Known> {
+    if let Some(name) = image.strip_prefix("mcr.microsoft.com/dotnet/") {
+        // The small ones run as another user.
+        let small = ["chiseled", "distroless"].iter().any(|kind| name.contains(kind));
+        let env: &[_] = &[("APP_UID", "1654")];
+        let path = Some(PATH.to_owned());
+        return (!small).then_some(Known { path, workdir: "/", env, debian: false });
+    }
     let (name, tag) = official(image)?;
-    let before = |front: &str| format!("{front}:{PATH}");
-    // alpine variants exist of the images of languages.
-    let debian = !tag.contains("alpine");
-    let (path, workdir, debian) = match name {
-        "debian" | "ubuntu" | "buildpack-deps" | "node" | "perl" => (PATH.to_owned(), "/", debian),
-        "alpine" | "busybox" => (PATH.to_owned(), "/", false),
-        "python" => (before("/usr/local/bin"), "/", debian),
-        "golang" => (before("/go/bin:/usr/local/go/bin"), "/go", debian),
-        "rust" => (before("/usr/local/cargo/bin"), "/", debian),
-        "ruby" => (before("/usr/local/bundle/bin"), "/", debian),
-        "php" if tag.contains("fpm") || tag.contains("apache") => {
-            (PATH.to_owned(), "/var/www/html", debian)
+    let before = |front: &str| Some(format!("{front}:{PATH}"));
+    let usual = || Some(PATH.to_owned());
+    let site = tag.contains("fpm") || tag.contains("apache");
+    let mut env: &[(&str, &str)] = &[];
+    let (path, workdir) = match name {
+        "debian" | "ubuntu" | "buildpack-deps" | "node" | "perl" | "alpine" | "busybox"
+        | "nginx" | "docker" => (usual(), "/"),
+        "python" => (before("/usr/local/bin"), "/"),
+        "golang" => {
+            env = &[("GOPATH", "/go")];
+            (before("/go/bin:/usr/local/go/bin"), "/go")
         }
-        "php" => (PATH.to_owned(), "/", debian),
-        "nginx" => (PATH.to_owned(), "/", false),
+        "rust" => {
+            env = &[("CARGO_HOME", "/usr/local/cargo"), ("RUSTUP_HOME", "/usr/local/rustup")];
+            (before("/usr/local/cargo/bin"), "/")
+        }
+        "ruby" => (before("/usr/local/bundle/bin"), "/"),
+        "php" if !site => (usual(), "/"),
+        "wordpress" if tag.contains("cli") => return None,
+        "php" | "nextcloud" | "wordpress" => (usual(), "/var/www/html"),
+        "maven" | "openjdk" | "eclipse-temurin" => (None, "/"),
         _ => return None,
     };
-    Some(Known { path, workdir, debian })
+    // Of languages there are images of alpine, and some have sources of packages of their own.
+    let own = [
+        "debian",
+        "ubuntu",
+        "buildpack-deps",
+        "node",
+        "perl",
+        "python",
+        "golang",
+        "rust",
+        "ruby",
+        "php",
+    ];
+    let debian = own.contains(&name) && !tag.contains("alpine");
+    Some(Known { path, workdir, env, debian })
 }
 
 /// Returns the suite of one of Debian's own images, and whether it is the slim one.
@@ -92,5 +122,9 @@ mod tests {
         assert!(!known("python:3.12-alpine").unwrap().debian);
         assert_eq!(known("quay.io/x/python:3"), None);
         assert_eq!(known("tomcat:9"), None);
+        assert_eq!(known("mirror.gcr.io/library/alpine:3").unwrap().workdir, "/");
+        assert_eq!(known("mcr.microsoft.com/dotnet/sdk:8.0").unwrap().env[0].0, "APP_UID");
+        assert_eq!(known("mcr.microsoft.com/dotnet/aspnet:8.0-noble-chiseled"), None);
+        assert_eq!(known("php:8-apache").unwrap().workdir, "/var/www/html");
     }
 }

@@ -9,7 +9,7 @@ use super::lowered::{Lowered, Wanted};
 use super::names::titles;
 use super::source::Source;
 use super::stage::{Shared, Stage, known_flags};
-use super::start::{Start, built_for, fill, inherits, nameless, start};
+use super::start::{Start, built_for, fill, inherits, is_windows, nameless, start};
 use super::state::Origin;
 use super::text::Text;
 
@@ -153,6 +153,10 @@ fn stage(
     let image = fill(line, part.image, shared.escape, globals)?;
     if image.value().is_empty() {
         return Err(Fault::new(line, format!("`{}` is empty: it names no image", part.image)));
+    }
+    if is_windows(&image.value()) {
+        let fault = Fault::new(line, format!("`{}` is an image of Windows", image.value()));
+        return Err(fault.help("recipes build images of Linux"));
     }
     let start = start(shared, index, &image, before, wanted);
     let missing = nameless(shared, &start.base, &image);

@@ -98,10 +98,8 @@ impl Stage<'_, '_> {
             if let Some(text) = state.value(name) {
                 return Some(text);
             }
-            if name == "PATH"
-                && let Some(path) = state.base_path()
-            {
-                return Some(Text::plain(path));
+            if let Some(value) = state.base_value(name) {
+                return Some(Text::plain(value));
             }
             let Origin::Image { name: image, .. } = &state.origin else { return None };
             unknown.push((name.to_owned(), image.clone(), otherwise));

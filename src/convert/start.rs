@@ -84,6 +84,13 @@ pub(super) fn start(
     fresh(vec![("oci", Value::Text(image.written()))], state, false)
 }
 
+/// Whether the name of an image says that it is one of Windows.
+pub(super) fn is_windows(image: &str) -> bool {
+    ["nanoserver", "windowsservercore", "mcr.microsoft.com/windows"]
+        .iter()
+        .any(|sign| image.contains(sign))
+}
+
 /// Whether instructions go by the user or the directory that the image sets.
 pub(super) fn inherits(body: &[Instruction]) -> bool {
     let (mut user, mut directory) = (false, false);

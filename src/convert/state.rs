@@ -157,11 +157,16 @@ impl State {
         find(&self.env).or_else(|| find(&self.args)).or_else(|| find(&self.hidden))
     }
 
-    /// Returns `PATH` of the base, where it is known.
-    pub(super) fn base_path(&self) -> Option<String> {
+    /// Returns a variable that the base sets, where that is known.
+    pub(super) fn base_value(&self, name: &str) -> Option<String> {
         match &self.origin {
-            Origin::Made => Some(PATH.to_owned()),
-            Origin::Image { known, .. } => known.as_ref().map(|known| known.path.clone()),
+            Origin::Made => (name == "PATH").then(|| PATH.to_owned()),
+            Origin::Image { known: None, .. } => None,
+            Origin::Image { known: Some(known), .. } if name == "PATH" => known.path.clone(),
+            Origin::Image { known: Some(known), .. } => {
+                let found = known.env.iter().find(|(one, _)| *one == name);
+                found.map(|(_, value)| (*value).to_owned())
+            }
         }
     }
 

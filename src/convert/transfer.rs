@@ -11,6 +11,10 @@ use super::text::Text;
 
 const WILD: [char; 3] = ['*', '?', '['];
 
+/// Directories of a system, in which modes matter.
+const SYSTEM: [&str; 9] =
+    ["", "/bin", "/etc", "/home", "/root", "/sbin", "/usr", "/usr/bin", "/var"];
+
 /// What an instruction says of all that it copies.
 struct Transfer {
     line: u32,
@@ -207,6 +211,14 @@ impl Stage<'_, '_> {
                 false => Text::plain("/").and(source),
             };
             self.gone(transfer.line, from, &path.value());
+            let whole = path.value();
+            if transfer.mode.is_none() && SYSTEM.contains(&whole.trim_end_matches('/')) {
+                let message = format!(
+                    "of `{whole}` files get mode 0644 or 0755 and directories 0755: set-id \
+                        bits, and what only some may read, are lost"
+                );
+                self.remark(transfer.line, "modes", message);
+            }
             return Some(path);
         }
         let path = match source.is_plain() {

@@ -135,7 +135,7 @@ fn written(value: &Value) -> String {
 fn quoted(text: &str) -> String {
     let control = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(control) {
-        if text.contains('\n') && !text.contains("'''") && !text.ends_with('\'') {
+        if text.contains('\n') && !text.contains("'''") {
             return format!("'''\n{text}'''");
         }
         if !text.contains(['\n', '\t', '\'']) && text.contains(['"', '\\']) {
