@@ -9,6 +9,7 @@ use super::ctx::Ctx;
 use super::edge;
 use super::request::absolute;
 use crate::convert::{Around, Error, Options, Remark, dockerfile};
+use crate::recipe::Diagnostic;
 use crate::template;
 use crate::ui::report::Report;
 use crate::ui::text::clean;
@@ -16,12 +17,17 @@ use crate::ui::text::clean;
 /// What a recipe is called where nobody says otherwise.
 const RECIPE: &str = "recipe.toml";
 
+/// What a Dockerfile is called in a directory.
+const DOCKERFILE: &str = "Dockerfile";
+
 /// Name of the ignore file that bake reads where it has none of its own.
 const DOCKER_IGNORE: &str = ".dockerignore";
 
 /// Makes a recipe of the Dockerfile `from`.
 pub(super) fn convert(ctx: &Ctx<'_>, args: &NewArgs, from: &Path) -> Result<u8, Report> {
     let FromArgs { output, context, target, debian } = &args.from_args;
+    let inside = from.join(DOCKERFILE);
+    let from = if from.is_dir() { &inside } else { from };
     let text = crate::inputs::text(from).map_err(|error| unreadable(ctx, &error, from))?;
     let beside = from.parent().unwrap_or(Path::new(""));
     let around = context.as_deref().unwrap_or(beside);
@@ -90,7 +96,9 @@ fn reported(ctx: &Ctx<'_>, file: &str, remarks: &[Remark]) -> u8 {
 
 fn unreadable(ctx: &Ctx<'_>, error: &crate::inputs::Error, from: &Path) -> Report {
     if let crate::inputs::Error::Recipe(found) = error {
-        ctx.ui.diagnostics(found);
+        let help = || Some("Dockerfiles are UTF-8".to_owned());
+        let found = found.iter().map(|one| Diagnostic { help: help(), ..one.clone() });
+        ctx.ui.diagnostics(&found.collect::<Vec<_>>());
     }
     let hint = format!("--from names a Dockerfile: {}", clean(&from.to_string_lossy()));
     Report { hints: vec![hint], ..edge::report("file", edge::USAGE, error) }

@@ -41,9 +41,8 @@ pub(super) fn assemble(
             remarks.push(not_needed(one.line, name));
         }
     }
-    let mut document = Document::default();
     let about = format!("Made from {} by `bake new --from`.", shared.file);
-    document.comments = vec![about];
+    let mut document = Document { comments: vec![about], ..Document::default() };
     if let Some(platform) = &lowered[target].platform {
         document.image.push(("platforms", Value::List(vec![platform.clone()])));
     }

@@ -88,6 +88,10 @@ impl Stage<'_, '_> {
             return Ok(());
         }
         let global = globals.iter().rfind(|(one, _)| one == name).map(|(_, text)| text.clone());
+        if default.is_none() && global.is_none() && self.state.has_env(name) {
+            // Without a value it changes nothing.
+            return Ok(());
+        }
         let value = match (default, global, platform(name)) {
             (_, _, Some(text)) => text,
             (None, Some(text), _) => text,

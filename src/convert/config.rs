@@ -188,7 +188,6 @@ fn milliseconds(text: &str) -> Option<u64> {
         rest = &rest[end..];
     }
     let fits = !text.is_empty() && total.is_finite() && total < 1e12;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]
     fits.then_some(total as u64)
 }
 

@@ -60,11 +60,6 @@ impl Filler<'_> {
                 }
                 '"' if self.quotes => self.quoted(rest, &mut out, depth)?,
                 '$' => out.push(&self.dollar(rest, depth)?),
-                c if c == self.escape && !self.quotes => match rest.next_if(|c| "$\\".contains(*c))
-                {
-                    Some(next) => push(&mut out, next),
-                    None => push(&mut out, c),
-                },
                 c if c == self.escape => {
                     if let Some(next) = rest.next() {
                         push(&mut out, next);
@@ -302,6 +297,14 @@ mod tests {
         };
         let mut filler = Filler { escape: '\\', look: &mut look, quotes: true, fixed: vec![] };
         filler.fill(word).map(|text| text.written())
+    }
+
+    #[test]
+    fn quotes_are_characters_in_a_here_document() {
+        let mut look = |_: &str, _: bool| Some(Text::plain("v"));
+        let mut filler = Filler { escape: '\\', look: &mut look, quotes: false, fixed: vec![] };
+        let filled = filler.fill("a \"$A\" it's \\$A \\n").map(|text| text.written());
+        assert_eq!(filled.as_deref(), Ok("a \"v\" it's $A n"));
     }
 
     #[test]

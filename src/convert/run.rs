@@ -34,10 +34,10 @@ impl Stage<'_, '_> {
                 let argv = Value::List(words.iter().map(|word| escaped(word)).collect());
                 return self.command(one, argv, &words.join(" "), options);
             }
-            Form::Shell(text) if one.heredocs.is_empty() => match run.pieces.is_empty() {
-                true => Some((text.clone(), text.clone())),
-                false => Some(joined(&run.pieces)).map(|text| (text.clone(), text)),
-            },
+            Form::Shell(text) if one.heredocs.is_empty() => {
+                let text = if run.pieces.is_empty() { text.clone() } else { joined(&run.pieces) };
+                Some((text.clone(), text))
+            }
             Form::Shell(text) => self.script(one, text, &run.tail, &mut options),
         };
         let Some((text, seen)) = script else { return Ok(()) };
@@ -71,7 +71,7 @@ impl Stage<'_, '_> {
         tail: &str,
         options: &mut Options,
     ) -> Option<(String, String)> {
-        let alone = one.heredocs.len() == 1 && text.trim().split_whitespace().count() == 1;
+        let alone = one.heredocs.len() == 1 && text.split_whitespace().count() == 1;
         let content = &one.heredocs[0].content;
         if !alone {
             let whole = format!("{}\n{}", text.trim_end(), tail.trim_end_matches('\n'));
@@ -81,8 +81,8 @@ impl Stage<'_, '_> {
             return Some((content.clone(), content.clone()));
         };
         let mut words: Vec<String> = first.split_whitespace().map(str::to_owned).collect();
-        let program = words.iter().map(|word| word.rsplit('/').next().unwrap_or(word));
-        let program = program.filter(|name| *name != "env" && !name.starts_with('-')).next();
+        let mut program = words.iter().map(|word| word.rsplit('/').next().unwrap_or(word));
+        let program = program.find(|name| *name != "env" && !name.starts_with('-'));
         match INTERPRETERS.iter().find(|(name, _)| Some(*name) == program) {
             Some((_, option)) => {
                 words.push((*option).to_owned());

@@ -139,14 +139,21 @@ impl State {
         }
     }
 
-    /// Sets a variable of the environment.
+    /// Sets a variable of the environment: an argument of that name counts no more.
     pub(super) fn set_env(&mut self, name: &str, value: Text) {
+        self.args.retain(|(one, _)| one != name);
         set(&mut self.env, name, value);
     }
 
-    /// Sets an argument.
+    /// Sets an argument, which counts more than what the environment has by that name; of the image
+    /// it is no part.
     pub(super) fn set_arg(&mut self, name: &str, value: Text) {
         set(&mut self.args, name, value);
+    }
+
+    /// Whether the environment has a variable.
+    pub(super) fn has_env(&self, name: &str) -> bool {
+        self.env.iter().any(|(one, _)| one == name)
     }
 
     /// Returns what a name stands for, as far as the Dockerfile says it.
@@ -154,7 +161,7 @@ impl State {
         let find = |all: &[(String, Text)]| {
             all.iter().find(|(one, _)| one == name).map(|(_, value)| value.clone())
         };
-        find(&self.env).or_else(|| find(&self.args)).or_else(|| find(&self.hidden))
+        find(&self.args).or_else(|| find(&self.env)).or_else(|| find(&self.hidden))
     }
 
     /// Returns a variable that the base sets, where that is known.
@@ -172,7 +179,7 @@ impl State {
 
     /// Returns the options of a command.
     pub(super) fn options(&self) -> Options {
-        let env = self.args.iter().filter(|(name, _)| !is_proxy(name)).chain(&self.env);
+        let env = self.env.iter().chain(self.args.iter().filter(|(name, _)| !is_proxy(name)));
         let fits = |name: &str| {
             name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
                 && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -233,6 +240,18 @@ pub(super) fn clean(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_set_last_counts() {
+        let mut state = State::new(Origin::Made, false);
+        state.set_env("A", Text::plain("env"));
+        state.set_arg("A", Text::plain("arg"));
+        assert_eq!(state.value("A"), Some(Text::plain("arg")));
+        assert_eq!(state.options().env["A"], "arg");
+        assert_eq!(state.env, [("A".to_owned(), Text::plain("env"))]);
+        state.set_env("A", Text::plain("again"));
+        assert_eq!(state.options().env["A"], "again");
+    }
 
     #[test]
     fn paths_are_absolute_and_clean() {

@@ -199,7 +199,7 @@ pub(crate) struct NewArgs {
     /// List the templates
     #[arg(long, conflicts_with_all = ["name", "template"])]
     pub(crate) list: bool,
-    /// Make the recipe of a Dockerfile
+    /// Make the recipe of a Dockerfile, or of the one in a directory
     #[arg(long, value_name = "DOCKERFILE", conflicts_with_all = ["list", "template"])]
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
