@@ -6,15 +6,18 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io};
 
 use bake::context::Context;
 use bake::digest::Digest;
 use bake::layer::{self, Compression, Form, Limits, Merged, TarReader};
+use bake::leak::{self, Needles};
 use bake::plan;
 use bake::plan::key::{Common, StepInputs};
 use bake::recipe::{self, Inputs};
+use bake::secret::{Mask, Masked, Secrets, Value};
 use bake::step::Op;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -124,6 +127,7 @@ fn layers(dir: &Path) {
         };
         row(&format!("layer: out of {name}"), megabytes, "MB", || (), unpack);
     }
+    leaks(&tar);
     let out = dir.join("out");
     let clear = || {
         let _ = fs::remove_dir_all(&out);
@@ -145,6 +149,36 @@ fn layers(dir: &Path) {
             };
             merged.apply(&mut reader, &mut keep).expect("merge");
             merged.len()
+        },
+    );
+}
+
+/// Searches a layer for secrets, on one thread, and masks output.
+fn leaks(tar: &[u8]) {
+    let megabytes = tar.len() as f64 / 1e6;
+    let value = |n: usize| Value::new(format!("a-secret-{n}/0123456789+abcdefghij").into_bytes());
+    for count in [1, 3, 10] {
+        let secrets: Secrets =
+            (0..count).map(|n| (format!("s{n}"), value(n).expect("a value"))).collect();
+        let needles = Needles::new(&secrets).expect("needles");
+        let search = || leak::layer(tar, &needles).expect("a tar").len();
+        row(&format!("leak: searched for {count} secrets"), megabytes, "MB", || (), search);
+    }
+    let secrets: Secrets = [("s".to_owned(), value(0).expect("a value"))].into_iter().collect();
+    let masked = Arc::new(Masked::new(&secrets).expect("a mask"));
+    let line = b"[ 42%] Building C object src/CMakeFiles/thing.dir/a/b/c.c.o and so on and on";
+    row(
+        "secret: masked lines",
+        1e5,
+        "lines",
+        || (),
+        || {
+            let mut mask = Mask::new(Arc::clone(&masked));
+            let mut bytes = 0;
+            for _ in 0..100_000 {
+                mask.line(line, &mut |line| bytes += line.len());
+            }
+            bytes
         },
     );
 }

@@ -67,6 +67,8 @@ pub mod job;
 #[doc(hidden)]
 pub mod layer;
 #[doc(hidden)]
+pub mod leak;
+#[doc(hidden)]
 pub mod machine;
 #[doc(hidden)]
 pub mod output;
@@ -82,6 +84,8 @@ pub mod rootfs;
 pub mod sandbox;
 #[doc(hidden)]
 pub mod schema;
+#[doc(hidden)]
+pub mod secret;
 #[doc(hidden)]
 pub mod serve;
 #[doc(hidden)]

@@ -19,7 +19,7 @@ use crate::machine::{
 };
 use crate::output::{Format, Tools};
 use crate::sandbox::dial::Dialer;
-use crate::sandbox::{Exec, JobEvent, Mount, Network, Owners, terminal};
+use crate::sandbox::{Exec, JobEvent, Mount, Network, Owners, ShownSecrets, terminal};
 use crate::step::BootDisk;
 use crate::threads;
 use crate::toolbox::Toolbox;
@@ -242,6 +242,7 @@ impl Machine<'_> {
                 root: Some(root),
                 mounts,
                 files: vec![],
+                secrets: ShownSecrets::default(),
                 hostname: "bake".to_owned(),
                 network: Network::None,
                 actions: vec![Action::Serve(serve.into()), Action::Exec(qemu)],

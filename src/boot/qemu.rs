@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::job::{self, Action, Call, Ended, Job, JobContext, Log, Reply, Session, replies};
 use crate::machine::{self, Accelerator, DataDisk, Hardware, Identity, LOG, Visit, Visited};
-use crate::sandbox::{Exec, JobEvent, Mount, Network, Overlay, Owners};
+use crate::sandbox::{Exec, JobEvent, Mount, Network, Overlay, Owners, ShownSecrets};
 use crate::threads;
 use crate::toolbox::{HostTools, Toolbox};
 
@@ -228,6 +228,7 @@ fn in_sandbox(
             mount(machine.disk, DISK, true, Owners::Mine),
         ],
         files: vec![],
+        secrets: ShownSecrets::default(),
         hostname: "bake".to_owned(),
         network: Network::None,
         actions: vec![Action::Start(qemu), Action::call(visiting)],

@@ -12,6 +12,7 @@ use super::request::{
     absolute, failed, failed_one, inputs, network, no_cache, read, requests, source_date_epoch,
     tools_from, warn,
 };
+use super::secret::secrets;
 use super::{channel, edge, push};
 use crate::delivery::Delivered;
 use crate::engine::{self, Baked, LockMode, Request};
@@ -48,6 +49,7 @@ pub(super) fn build(ctx: &Ctx<'_>, args: &BuildArgs) -> Result<u8, Report> {
         lock: mode,
         epoch,
         network,
+        secrets: secrets(&args.secrets)?,
         no_cache: no_cache(&args.cache),
         paranoid: args.paranoid,
         no_test: args.no_test,
@@ -195,6 +197,7 @@ pub(super) fn shell(ctx: &Ctx<'_>, args: &ShellArgs) -> Result<u8, Report> {
         lock: if args.locked { LockMode::Locked } else { LockMode::Obey },
         epoch: source_date_epoch()?,
         network,
+        secrets: secrets(&args.secrets)?,
         ..Request::default()
     };
     let mut all = read(ctx, &[request])?;
@@ -220,7 +223,8 @@ pub(super) fn lock(ctx: &Ctx<'_>, args: &LockArgs) -> Result<u8, Report> {
     let epoch = source_date_epoch()?;
     let network = network(&args.mirror)?;
     let recipes = recipes(ctx, &args.recipe.recipes)?;
-    let request = Request { inputs, lock: mode, epoch, network, ..Request::default() };
+    let secrets = secrets(&args.secrets)?;
+    let request = Request { inputs, lock: mode, epoch, network, secrets, ..Request::default() };
     ctx.with_job_context(|job| {
         for recipe in &recipes {
             let (mut path, mut changed) = (PathBuf::new(), false);

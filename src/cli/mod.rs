@@ -32,6 +32,7 @@ mod reference;
 mod registry;
 mod request;
 mod run;
+mod secret;
 mod serve;
 mod show;
 mod who;

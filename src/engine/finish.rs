@@ -30,9 +30,13 @@ impl Work<'_> {
             (build.job.sink)(Event::Warning { message, hint });
         }
         let image_config = skeleton.config(*epoch, built);
-        let config = build.staging.put(&image_config.to_json())?;
+        let config_json = image_config.to_json();
+        let config = build.staging.put(&config_json)?;
         let image_manifest = skeleton.manifest(config, built, build.compression());
-        let (digest, size) = build.staging.put(&image_manifest.to_json())?;
+        let manifest_json = image_manifest.to_json();
+        let documents = [("its config", &config_json[..]), ("its manifest", &manifest_json[..])];
+        build.no_secret_in(&documents)?;
+        let (digest, size) = build.staging.put(&manifest_json)?;
         let image = &recipe.image;
         let reference =
             Reference::new(&image.name, &image.version).map_err(|error| job::Error::Failed {

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::executor::{Build, Node};
+use crate::executor::{Build, Node, NodeFailure};
 use crate::files;
-use crate::job;
 use crate::layer::Blob;
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
@@ -27,7 +26,7 @@ pub(super) struct Pending {
 /// A layer that is being packed.
 pub(super) struct Packing<'scope> {
     pub(super) index: usize,
-    pub(super) handle: ScopedJoinHandle<'scope, Result<Packed, job::Error>>,
+    pub(super) handle: ScopedJoinHandle<'scope, Result<Packed, NodeFailure>>,
 }
 
 /// A blob, if there was anything to pack, and why the cache could not keep it.

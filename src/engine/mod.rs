@@ -74,6 +74,7 @@ pub fn bake(job: &JobContext<'_>, requests: &[Request], jobs: usize) -> Result<V
     dead_builds(job).map_err(|error| first.failed(error.into()))?;
     let stop = AtomicBool::new(false);
     let mut prepared = schedule::prepared(job, requests, jobs, &stop)?;
+    schedule::secrets_are_given(job, &prepared, |one| one.roots.main().plan.nodes.len())?;
     outputs_have_places(job, &prepared)?;
     let tools = tools_for_outputs(job, &mut prepared)?;
     let gate = gate_for_tests(job, &prepared, first)?;

@@ -12,6 +12,7 @@ use crate::import;
 use crate::inputs::{self, Found, Looked};
 use crate::recipe;
 use crate::registry;
+use crate::secret::Secrets;
 
 /// How the network is used.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +66,8 @@ pub struct Request {
     pub no_test: bool,
     /// `--tools`: which programs make file systems.
     pub tools: ToolsFrom,
+    /// `--secret`: the values of secrets that steps use.
+    pub secrets: Secrets,
     /// `--on-failure=shell`: let the person at the terminal look into the step that fails.
     pub shell_on_failure: bool,
 }

@@ -22,7 +22,7 @@ use super::stored;
 use super::work::{Others, Work};
 use crate::delivery;
 use crate::event::{self, Event, Sink};
-use crate::executor::{Build, Pins, Root};
+use crate::executor::{Build, Guard, Pins, Root, lacking, used};
 use crate::job::{self, JobContext};
 use crate::plan::artifact::Built;
 use crate::plan::lock::LockedToolbox;
@@ -212,6 +212,7 @@ pub(super) fn part<T>(
     for one in &mut prepared {
         one.already = None;
     }
+    secrets_are_given(job, &prepared, &steps).map_err(error)?;
     let pool = Pool::new(prepared.iter().map(|one| one.roots.0.len()).sum(), jobs);
     let ran = run(job, &prepared, &pool, &stop, &NoMachines, steps).map_err(error)?;
     let out = then(&prepared, &ran);
@@ -321,6 +322,8 @@ fn start<'a>(
             mains.push(number - 1);
             continue;
         }
+        let guard = Guard::of(&one.request.secrets, &one.roots.0);
+        let guard = guard.map_err(|error| fail(error.into()))?;
         for (root, sink) in one.roots.0.iter().zip(&one.sinks) {
             root.can_run(one.request.no_test)
                 .map_err(|error| fail(job::Error::from(error).into()))?;
@@ -328,7 +331,8 @@ fn start<'a>(
             let pins =
                 Pins::new(locking.path(), locking.locked(), locking.lock(), root.pins.clone());
             let rescue = Rescue::new(request.shell_on_failure);
-            let build = Build::start(JobContext { sink, ..*job }, root, pins, rescue);
+            let guard = guard.clone();
+            let build = Build::start(JobContext { sink, ..*job }, root, pins, rescue, guard);
             let build = build.map_err(|error| fail(error.into()))?;
             let work = Work { build, request, stop, pool, number, others: others.clone() };
             running.push(Running { recipe: at, main: root.stage.is_none(), work });
@@ -347,6 +351,37 @@ fn needed(prepared: &[Prepared], at: usize) -> bool {
     let stands = |other: &Prepared| other.bases.values().any(|base| *base == at);
     let mut above = prepared.iter().enumerate().filter(|(_, other)| stands(other));
     above.any(|(at, other)| other.already.is_none() && (other.wanted || needed(prepared, at)))
+}
+
+/// Makes sure that every secret is given that the steps use which may run: of an image's recipe the
+/// first `steps`. Warns of those that nothing uses.
+pub(super) fn secrets_are_given(
+    job: &JobContext<'_>,
+    prepared: &[Prepared],
+    steps: impl Fn(&Prepared) -> usize,
+) -> Result<(), Failed> {
+    let runs =
+        |at: usize, one: &Prepared| one.already.is_none() && (one.wanted || needed(prepared, at));
+    for (_, one) in prepared.iter().enumerate().filter(|(at, one)| runs(*at, one)) {
+        for root in &one.roots.0 {
+            let all = root.plan.nodes.len();
+            let steps = if root.stage.is_none() { steps(one) } else { all };
+            if let Some((index, failure)) = lacking(root, steps, &one.request.secrets) {
+                return Err(one.failed(Error::of(root, index, failure)));
+            }
+        }
+    }
+    let mut given: Vec<&str> =
+        prepared.iter().flat_map(|one| one.request.secrets.iter()).map(|(name, _)| name).collect();
+    given.sort_unstable();
+    given.dedup();
+    let roots = || prepared.iter().flat_map(|one| &one.roots.0);
+    given.retain(|name| !roots().flat_map(used).any(|(_, used)| used == *name));
+    for name in given {
+        let message = format!("no step uses the secret `{name}`, which is given");
+        (job.sink)(Event::Warning { message, hint: None });
+    }
+    Ok(())
 }
 
 /// Names the recipes that stand on one that failed.

@@ -26,7 +26,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.stack.push_directory(index, upper.clone());
         let (label, _) = build.root.label(index);
         let pack = move || {
-            let blob = build.pack(&upper, below.as_deref(), &label)?;
+            let blob = build.pack(index, &upper, below.as_deref(), &label)?;
             let unkept = keeper.keep(blob.as_ref(), None);
             Ok((blob, unkept))
         };
@@ -46,15 +46,15 @@ impl<'scope, 'env> Run<'scope, 'env> {
     /// lets them go on.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         if let Some(Packing { index, handle }) = self.packing.take() {
-            let packed = handle.join().map_err(|_| job::Error::Failed {
-                what: "pack a layer".to_owned(),
-                why: "the packer panicked".to_owned(),
+            let packed = handle.join().map_err(|_| {
+                let what = "pack a layer".to_owned();
+                job::Error::Failed { what, why: "the packer panicked".to_owned() }.into()
             });
             let (blob, unkept) = match packed.flatten() {
                 Ok(packed) => packed,
-                Err(error) => {
+                Err(failed) => {
                     self.pending = None;
-                    return Err(error.into());
+                    return Err(self.work.failed(index, failed));
                 }
             };
             self.kept(unkept);

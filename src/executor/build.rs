@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::error::{NodeFailure, Trouble};
+use super::guard::Guard;
 use super::pins::Pins;
 use super::root::{Node, Root};
 use super::start::Start;
@@ -23,7 +25,8 @@ use crate::plan::artifact::Artifact;
 use crate::plan::config;
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
-use crate::sandbox::PolicyFile;
+use crate::sandbox::{PolicyFile, ShownSecrets};
+use crate::step::Op;
 use crate::store::{Staging, StepCache, UnpackedLayer};
 use crate::trial::{Rescue, tree_name};
 
@@ -38,6 +41,8 @@ pub(crate) struct Build<'a> {
     pub(crate) pins: Pins,
     /// Whether somebody wants to look into what fails.
     pub(crate) rescue: Rescue,
+    /// What keeps the secrets of its recipe, where steps use any.
+    pub(super) guard: Option<Arc<Guard>>,
     pub(crate) staging: Staging,
     pub(crate) cache: StepCache,
     /// Directory of its logs.
@@ -59,6 +64,7 @@ impl<'a> Build<'a> {
         root: &'a Root,
         pins: Pins,
         rescue: Rescue,
+        guard: Option<Arc<Guard>>,
     ) -> Result<Self, job::Error> {
         job.host.get()?;
         let cache = job.store.step_cache()?;
@@ -66,7 +72,7 @@ impl<'a> Build<'a> {
         let logs = job.store.logs(staging.id())?;
         let (stages, named) = (Mutex::default(), Mutex::default());
         let session = OnceLock::new();
-        Ok(Self { job, root, pins, rescue, staging, cache, logs, session, stages, named })
+        Ok(Self { job, root, pins, rescue, guard, staging, cache, logs, session, stages, named })
     }
 
     /// Returns the user namespace of this root.
@@ -144,9 +150,11 @@ impl<'a> Build<'a> {
     ) -> Result<T, NodeFailure> {
         let (label, _) = self.root.label(index);
         let mut log = Log::of_step(&self.logs, index, &label, self.job.sink)?;
+        log.hide(self.guard.as_ref().and_then(|guard| guard.masks(self.root, index)));
         let ended = work(&mut log);
         let path = log.path().to_owned();
         let tail = log.finish();
+        self.guard.as_ref().map_or(Ok(()), |guard| guard.no_secret_in_log(&path))?;
         ended.map_err(|trouble| NodeFailure { trouble, tail, log: Some(path) })
     }
 
@@ -177,22 +185,47 @@ impl<'a> Build<'a> {
         Ok(upper)
     }
 
-    /// Packs, names and compresses an upper directory that was made over the layer directory
-    /// `below`, and syncs the blob. `None`: nothing was in it.
+    /// Packs, names and compresses an upper directory that node `index` made over the layer
+    /// directory `below`, and syncs the blob. `None`: nothing was in it.
+    ///
+    /// # Errors
+    /// [`NodeFailure`]; where it holds a secret that is the step's own.
     pub(crate) fn pack(
         &self,
+        index: usize,
         upper: &Path,
         below: Option<&Path>,
         label: &str,
-    ) -> Result<Option<Blob>, job::Error> {
-        let upper = Upper { dir: upper, below: below.map(|below| self.inside(below)).transpose()? };
+    ) -> Result<Option<Blob>, NodeFailure> {
+        let below = below.map(|below| self.inside(below)).transpose()?;
         let (session, cancel) = (self.session()?, self.job.cancel);
         let (epoch, how) = (self.root.epoch, self.compression());
-        let blob = job::pack(session, &self.staging, &upper, epoch, how, label, cancel)?;
+        let pack = |copy: Option<Box<dyn Write + Send>>| {
+            let upper = Upper { dir: upper, below, copy };
+            job::pack(session, &self.staging, upper, epoch, how, label, cancel)
+        };
+        let blob = match self.guard.as_ref().filter(|_| index > 0) {
+            None => pack(None)?,
+            Some(guard) => guard.packed(label, |tap| pack(Some(Box::new(tap))))?,
+        };
         if let Some(blob) = &blob {
-            self.staging.sync(&blob.digest)?;
+            self.staging.sync(&blob.digest).map_err(job::Error::from)?;
         }
         Ok(blob)
+    }
+
+    /// Returns the secrets that a step of these operations sees.
+    pub(super) fn shown_secrets(&self, ops: &[Op]) -> ShownSecrets {
+        self.guard.as_ref().map(|guard| guard.shown(ops)).unwrap_or_default()
+    }
+
+    /// Makes sure that documents of the image hold no secret.
+    ///
+    /// # Errors
+    /// Which does.
+    pub(crate) fn no_secret_in(&self, documents: &[(&str, &[u8])]) -> Result<(), job::Error> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        guard.no_secret_in(&self.root.plan.image, documents)
     }
 
     /// Where the directory of a layer is inside the sandbox: one of the cache, or of this build.

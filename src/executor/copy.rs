@@ -67,6 +67,10 @@ impl Build<'_> {
         let work = Work { op, lower, unseen, at, members: &members };
         let direct = self.logged(index, |_| copy(self, &work))?;
         if let Some(blob) = direct.as_ref().and_then(|direct| direct.blob.as_ref()) {
+            if let Some(guard) = &self.guard {
+                let (label, path) = (self.root.label(index).0, self.staging.path(&blob.digest));
+                guard.no_secret_in_layer(&label, &path, self.compression())?;
+            }
             self.staging.sync(&blob.digest).map_err(job::Error::from)?;
         }
         Ok(direct)

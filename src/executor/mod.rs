@@ -13,6 +13,7 @@
 mod build;
 mod copy;
 mod error;
+mod guard;
 mod identity;
 mod packages;
 mod pins;
@@ -30,6 +31,7 @@ pub use copy::write_layer;
 pub(crate) use copy::{Direct, fits};
 pub use error::StepFailure;
 pub(crate) use error::{NodeFailure, Trouble};
+pub(crate) use guard::{Guard, lacking, used};
 pub(crate) use pins::Pins;
 pub(crate) use record::{Record, keep_listings};
 pub(crate) use root::{Node, Root};

@@ -21,7 +21,7 @@ use crate::job::{self, Action, Call, Ended, Job, Log, Reply, fresh_work, make_di
 use crate::plan::lock::LockedPackages;
 use crate::recipe::BaseKind;
 use crate::rootfs::environment;
-use crate::sandbox::{Exec, JobEvent, Network, Overlay};
+use crate::sandbox::{Exec, JobEvent, Network, Overlay, ShownSecrets};
 use crate::step::Op;
 
 /// Time limit of a package manager, where the recipe gives none: a script of a package may wait for
@@ -362,6 +362,7 @@ fn foreign(
         root: Some(root),
         mounts: vec![],
         files: build.policy(true),
+        secrets: ShownSecrets::default(),
         hostname: "bake".to_owned(),
         network: Network::Host,
         actions: commands.into_iter().map(exec).chain([Action::call(tidy)]).collect(),

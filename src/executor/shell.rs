@@ -97,6 +97,7 @@ pub(crate) fn open_shell(
         root: Some(Overlay { lower: lower.to_vec(), upper, work: fresh_work(&own)? }),
         mounts: vec![],
         files: build.policy(network),
+        secrets: node.map(|node| build.shown_secrets(&node.ops)).unwrap_or_default(),
         hostname: "bake".to_owned(),
         network: if network { Network::Host } else { Network::None },
         actions: vec![],

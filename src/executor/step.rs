@@ -151,6 +151,7 @@ impl<'a> Try<'a> {
             root: Some(root),
             mounts,
             files,
+            secrets: build.shown_secrets(&node.ops),
             hostname: "bake".to_owned(),
             network: if node.network { Network::Host } else { Network::None },
             actions,

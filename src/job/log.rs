@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use crate::event::{Event, Sink};
+use crate::secret::Mask;
 use crate::threads;
 
 /// Lines kept for the failure report.
@@ -54,6 +55,8 @@ pub(crate) struct Log {
     /// Bytes that the first part still takes; 0 once a line did not fit.
     room: usize,
     end: End,
+    /// What hides secrets in the two streams.
+    masks: Option<[Mask; 2]>,
 }
 
 /// The first part of a log.
@@ -138,7 +141,13 @@ impl Log {
             sink: Sink::clone(sink),
             room: LIMIT - END,
             end: End { lines: VecDeque::new(), bytes: 0, most: END, cut: 0 },
+            masks: None,
         })
+    }
+
+    /// Hides secrets in what comes from now on, on standard output and on standard error.
+    pub(crate) fn hide(&mut self, masks: Option<[Mask; 2]>) {
+        self.masks = masks;
     }
 
     /// Takes one line as it came.
@@ -153,10 +162,29 @@ impl Log {
 
     /// Notes something between the outputs of several tries.
     pub(crate) fn note(&mut self, text: &str) {
+        self.put_waiting();
         self.line(true, format!("bake: {text}").as_bytes());
     }
 
+    /// Puts down what the masks hold back.
+    fn put_waiting(&mut self) {
+        for (stderr, mask) in [(false, 0), (true, 1)] {
+            let mut lines = vec![];
+            if let Some(masks) = &mut self.masks {
+                masks[mask].finish(&mut |line| lines.push(line.to_owned()));
+            }
+            lines.iter().for_each(|line| self.put("", stderr, line));
+        }
+    }
+
     fn take(&mut self, who: &str, stderr: bool, text: &[u8]) {
+        let Some(masks) = &mut self.masks else { return self.put(who, stderr, text) };
+        let mut lines = vec![];
+        masks[usize::from(stderr)].line(text, &mut |line| lines.push(line.to_owned()));
+        lines.iter().for_each(|line| self.put(who, stderr, line));
+    }
+
+    fn put(&mut self, who: &str, stderr: bool, text: &[u8]) {
         let line = format!("{who}{}", String::from_utf8_lossy(text));
         if self.tail.len() == TAIL {
             self.tail.pop_front();
@@ -209,6 +237,7 @@ impl Log {
 
     /// Ends it: returns the last lines, and reports what is not in it.
     pub(crate) fn finish(mut self) -> Vec<String> {
+        self.put_waiting();
         drop(self.writer.take());
         let End { lines, cut, .. } = &self.end;
         let mut out = self.out();

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -56,13 +57,31 @@ pub(crate) struct Upper<'a> {
     /// The directory of the topmost layer below as the sandbox sees it: it had its looks from
     /// there.
     pub(crate) below: Option<PathBuf>,
+    /// What gets the tar as well, where anything does.
+    pub(crate) copy: Option<Box<dyn Write + Send>>,
+}
+
+/// A tar that is read, and what gets it as well.
+struct Copied<R> {
+    from: R,
+    copy: Option<Box<dyn Write + Send>>,
+}
+
+impl<R: Read> Read for Copied<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let got = self.from.read(buf)?;
+        if let Some(copy) = &mut self.copy {
+            copy.write_all(&buf[..got])?;
+        }
+        Ok(got)
+    }
 }
 
 /// Packs, names and compresses `upper` into the staging. `None`: there was nothing in it.
 pub(crate) fn pack(
     session: &Session,
     staging: &Staging,
-    upper: &Upper<'_>,
+    upper: Upper<'_>,
     epoch: i64,
     how: Compression,
     label: &str,
@@ -75,16 +94,16 @@ pub(crate) fn pack(
         }
     };
     let (read, write) = std::io::pipe().map_err(system("make a pipe"))?;
-    let dir = inside(staging, upper.dir)?;
+    let Upper { dir, below, copy } = upper;
+    let dir = inside(staging, dir)?;
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let mut blob = staging.blob()?;
     let (squeezed, ended) = thread::scope(|scope| {
         let squeezer = threads::scoped(scope, || {
-            let mut read = read;
+            let mut read = Copied { from: read, copy };
             layer::compress(&mut read, &mut blob, how, workers)
         })
         .map_err(no_thread)?;
-        let below = upper.below.clone();
         let call = Call::Pack { dir, epoch, below, to: write.into() };
         let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {});
         Ok::<_, Error>((squeezer.join(), ended))

@@ -230,7 +230,7 @@ pub(crate) const DEFAULTS: Section = Section {
         `packages` as well. What a stage says wins, what a step says wins over that; `env` and \
         `mount` add.",
     keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES],
-    later: &["cache", "secrets"],
+    later: &["cache"],
     effect: Effect::Step,
 };
 

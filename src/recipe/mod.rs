@@ -99,6 +99,12 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     crate::schema::duration(text).map_err(|mistake| mistake.in_one_line())
 }
 
+/// Whether a recipe may name a secret so.
+#[must_use]
+pub fn is_secret_name(text: &str) -> bool {
+    crate::schema::Check::SecretName.test(text).is_ok()
+}
+
 /// Returns the chain of recipes in which one is, through others, its own base: `a -> b -> a`.
 ///
 /// `chain`: canonical paths (symlinks followed) of the recipes on the way, the built one first.

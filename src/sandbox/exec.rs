@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,16 +48,17 @@ pub(super) enum Streams {
     Terminal(OwnedFd),
 }
 
-/// Becomes the program; returns only with the reason why that failed. `hand_over` gets what
-/// [`seccomp::apply`] returned.
-pub(super) fn become_program(
+/// Becomes the program, with these secrets as variables; returns only with the reason why that
+/// failed. `hand_over` gets what [`seccomp::apply`] returned.
+pub(super) fn become_program<'a>(
     exec: &Exec,
+    secrets: impl Iterator<Item = (&'a str, &'a [u8])>,
     streams: &Streams,
     filter: &[u8],
     hand_over: impl FnOnce(OwnedFd) -> io::Result<()>,
 ) -> String {
     match prepare(exec, streams, filter, hand_over) {
-        Ok(()) => start(exec),
+        Ok(()) => start(exec, &secrets.collect::<Vec<_>>()),
         Err(error) => error,
     }
 }
@@ -191,7 +193,7 @@ fn become_user(who: &Login) -> io::Result<()> {
     )?)
 }
 
-fn start(exec: &Exec) -> String {
+fn start(exec: &Exec, secrets: &[(&str, &[u8])]) -> String {
     let name = &exec.argv[0];
     let mut env = exec.env.clone();
     if let Some(home) = env.get_mut("HOME").filter(|home| *home == "~") {
@@ -200,6 +202,7 @@ fn start(exec: &Exec) -> String {
     let attempt = |path: &Path| {
         let mut command = Command::new(path);
         command.arg0(name).args(&exec.argv[1..]).env_clear().envs(&env);
+        command.envs(secrets.iter().map(|(name, value)| (name, OsStr::from_bytes(value))));
         let error = command.exec();
         (error.raw_os_error(), error)
     };
@@ -247,7 +250,6 @@ fn explain(path: &Path, errno: Option<i32>, error: &io::Error) -> String {
 /// Names the missing interpreter of a script, or says that it is the loader of a program.
 fn needs(path: &Path) -> String {
     use std::io::Read;
-    use std::os::unix::ffi::OsStrExt;
     let mut head = vec![];
     // Reading is a courtesy: it changes nothing but the wording.
     let _ = std::fs::File::open(path).and_then(|file| file.take(256).read_to_end(&mut head));

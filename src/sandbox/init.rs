@@ -332,7 +332,8 @@ impl Init<'_> {
         let child = match sys::fork().doing(what)? {
             Forked::Child => {
                 let filter = self.blobs.get(self.plan.seccomp);
-                let reason = exec::become_program(exec, streams, filter, |listener| {
+                let secrets = self.plan.secrets.variables(self.blobs);
+                let reason = exec::become_program(exec, secrets, streams, filter, |listener| {
                     wire::send(&theirs, &"", &[listener.as_fd()])
                 });
                 let reason: String = reason.chars().take(LONGEST_REASON).collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::request::Request;
+use crate::secret::Value;
 
 /// Work to be done inside a session: actions run in order in one set of fresh namespaces; the first
 /// that fails ends the job.
@@ -21,6 +22,8 @@ pub struct Job<C> {
     /// Files visible during the job only (resolv.conf, policy-rc.d, …); never reach the image,
     /// whether or not the image has such a file.
     pub files: Vec<PolicyFile>,
+    /// Secrets of its programs.
+    pub secrets: ShownSecrets,
     /// Host name inside.
     pub hostname: String,
     /// Network inside.
@@ -77,6 +80,17 @@ pub struct PolicyFile {
     pub bytes: Vec<u8>,
     /// Its permission bits.
     pub mode: u32,
+}
+
+/// Secrets that the programs of a job see and nothing keeps. The job has an image root.
+#[derive(Debug, Clone, Default)]
+pub struct ShownSecrets {
+    /// Whom the files belong to; as [`Exec::user`].
+    pub user: String,
+    /// Names of files in [`crate::secret::DIRECTORY`], of mode 0400.
+    pub files: Vec<(String, Value)>,
+    /// Variables of every program.
+    pub variables: Vec<(String, Value)>,
 }
 
 /// Network inside a job.
@@ -222,6 +236,7 @@ impl<C> Job<C> {
             root: None,
             mounts: vec![],
             files: vec![],
+            secrets: ShownSecrets::default(),
             hostname: "bake".to_owned(),
             network: Network::None,
             actions: vec![action],
@@ -230,8 +245,8 @@ impl<C> Job<C> {
 
     /// The same job of a larger set of calls.
     pub(super) fn map<D>(self, wider: impl Fn(C) -> D) -> Job<D> {
-        let Self { root, mounts, files, hostname, network, actions } = self;
+        let Self { root, mounts, files, secrets, hostname, network, actions } = self;
         let actions = actions.into_iter().map(|action| action.map(&wider)).collect();
-        Job { root, mounts, files, hostname, network, actions }
+        Job { root, mounts, files, secrets, hostname, network, actions }
     }
 }

@@ -32,9 +32,11 @@ mod passwd;
 mod path;
 mod plan;
 mod probe;
+mod proc;
 mod program;
 mod request;
 mod seccomp;
+mod secret;
 mod serve;
 mod session;
 mod spawn;
@@ -56,11 +58,13 @@ pub use ended::{Alive, Circumstances, Ended, Failure, JobEvent};
 pub use error::Error;
 pub use host::{Finding, Host, IdMode};
 pub use job::{
-    Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, Streams, Until,
+    Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets,
+    Streams, Until,
 };
 pub use plan::Interpreter;
 pub use probe::probe;
 pub use request::Request;
+pub use secret::without_core_dumps;
 pub use session::{Run, Session};
 pub(crate) use sys::activation_fd;
 

@@ -28,29 +28,13 @@ use super::idmap::Sources;
 use super::overlay::overlay_mount;
 use super::path::WirePath;
 use super::plan::{Blobs, Doing, Fault, JobPlan, RootPlan};
+use super::proc;
 use super::stub::{Kind, View, alike, kind_of, look_like, make_file, make_place};
 use crate::files::{dir_names, open_dir};
+use crate::secret::DIRECTORY;
 
 /// Devices bound from the host. No others can be opened or made inside.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
-/// Files and directories of /proc that reveal or change things of the host.
-const MASKED: &[&str] = &[
-    "acpi",
-    "asound",
-    "interrupts",
-    "kcore",
-    "keys",
-    "kmsg",
-    "kpagecgroup",
-    "kpagecount",
-    "kpageflags",
-    "latency_stats",
-    "sched_debug",
-    "scsi",
-    "timer_list",
-    "timer_stats",
-];
-const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 /// Somewhere to put the staging tmpfs; only that it is a directory matters.
 const STAGING: &[&str] = &["/tmp", "/run", "/var", "/usr", "/etc"];
 
@@ -104,14 +88,18 @@ pub(super) fn build(
         None => Root::bare(plan, sources)?,
     };
     root.dev(devices)?;
-    root.proc(plan.root.is_some())?;
+    let null = root.at(&root.dev).join("null");
+    proc::mount(&root.at(&root.proc), &null, plan.root.is_some())?;
     if plan.root.is_some() {
         tmpfs(&root.at(&root.sys), "mode=0555,size=4k", MountFlags::RDONLY | MountFlags::NOEXEC)?;
         tmpfs(&root.at(&root.tmp), "mode=1777", MountFlags::empty())?;
     }
     root.extra_mounts(plan)?;
+    if let Some(place) = &root.secrets {
+        root.show_secrets(plan, blobs, place)?;
+    }
     root.policy_files(plan, blobs)?;
-    let Root { debris, upper, .. } = root;
+    let Root { debris, upper, secrets, .. } = root;
     let into = || "enter the new root".to_owned();
     rustix::process::chdir("r").doing(into)?;
     // Both on one place: the old root ends up on top of the new one and is then taken off, so no
@@ -119,6 +107,9 @@ pub(super) fn build(
     rustix::process::pivot_root(".", ".").doing(into)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).doing(into)?;
     rustix::process::chdir("/").doing(into)?;
+    if let Some(place) = secrets {
+        plan.secrets.hand_over(&Path::new("/").join(place))?;
+    }
     Ok(Built { debris, upper })
 }
 
@@ -129,6 +120,8 @@ struct Root {
     proc: PathBuf,
     sys: PathBuf,
     tmp: PathBuf,
+    /// Where secrets are shown, if any.
+    secrets: Option<PathBuf>,
     /// Resolved places of the plan's mounts and files.
     mounts: Vec<PathBuf>,
     files: Vec<PathBuf>,
@@ -178,6 +171,7 @@ impl Root {
             proc: "proc".into(),
             sys: "sys".into(),
             tmp: "tmp".into(),
+            secrets: None,
             mounts: vec![],
             files: vec![],
             sources: vec![],
@@ -250,6 +244,19 @@ impl Root {
         let mut wanted: Vec<_> =
             [&root.dev, &root.proc, &root.sys, &root.tmp].map(|p| (p.clone(), Kind::Dir)).into();
         root.resolve_places(plan)?;
+        if plan.secrets.has_files() {
+            let place = root.view.resolve(Path::new(DIRECTORY))?;
+            let taken = [&root.dev, &root.proc, &root.sys];
+            if taken.into_iter().any(|other| place.starts_with(other)) || place == root.tmp {
+                let place = place.display();
+                return Err(Fault::image(format!("{DIRECTORY} in the image leads to /{place}")));
+            }
+            if !root.view.covered(&place) {
+                wanted.push((place.clone(), Kind::Dir));
+            }
+            root.view.cover(place.clone());
+            root.secrets = Some(place);
+        }
         let kinds = sources.mounts.iter().map(kind_of).collect::<Result<Vec<_>, _>>()?;
         let places = root
             .mounts
@@ -357,48 +364,6 @@ impl Root {
         Ok(())
     }
 
-    fn proc(&self, masked: bool) -> Result<(), Fault> {
-        let proc = self.at(&self.proc);
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        rustix::mount::mount("proc", &proc, "proc", flags, None).map_err(|error| {
-            let fault = Fault::new("mount /proc", error);
-            if error == Errno::PERM {
-                fault.hint(
-                    "inside a container whose own /proc is masked this is forbidden: start \
-                    it with `--privileged` or `--security-opt systempaths=unconfined`",
-                )
-            } else {
-                fault
-            }
-        })?;
-        if !masked {
-            return Ok(());
-        }
-        for name in READ_ONLY {
-            let at = proc.join(name);
-            match clone(&at, MountAttrFlags::MOUNT_ATTR_RDONLY) {
-                Ok(mount) => attach(mount.as_fd(), &at)?,
-                Err(error) if error.errno() == libc::ENOENT => {}
-                Err(error) => return Err(error),
-            }
-        }
-        for name in MASKED {
-            let at = proc.join(name);
-            let kind = match rustix::fs::statat(CWD, &at, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => rustix::fs::FileType::from_raw_mode(stat.st_mode),
-                Err(_) => continue,
-            };
-            let cover = match kind {
-                rustix::fs::FileType::Directory => {
-                    clone(Path::new("e"), MountAttrFlags::MOUNT_ATTR_RDONLY)?
-                }
-                _ => clone(&self.at(&self.dev).join("null"), MountAttrFlags::MOUNT_ATTR_RDONLY)?,
-            };
-            attach(cover.as_fd(), &at)?;
-        }
-        Ok(())
-    }
-
     fn extra_mounts(&self, plan: &JobPlan) -> Result<(), Fault> {
         for (n, (mount, place)) in plan.mounts.iter().zip(&self.mounts).enumerate() {
             let at = self.at(place);
@@ -433,6 +398,14 @@ impl Root {
             }
         }
         Ok(())
+    }
+
+    fn show_secrets(&self, plan: &JobPlan, blobs: &Blobs, place: &Path) -> Result<(), Fault> {
+        if self.mounts.iter().any(|mount| place.starts_with(mount)) || place.starts_with(&self.tmp)
+        {
+            mkdir_all(place)?;
+        }
+        plan.secrets.mount(&self.at(place), blobs)
     }
 
     fn policy_files(&self, plan: &JobPlan, blobs: &Blobs) -> Result<(), Fault> {

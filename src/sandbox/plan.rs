@@ -3,7 +3,7 @@
 //! ```text
 //! socket      [`Order`] with open files to the supervisor, [`Event`] back while the session opens (see `wire`)
 //! files       plan · events · control · stdout · stderr · replies · ended · files of the calls
-//! plan file   u32 length · JSON of [`JobPlan`] · blobs (policy files, seccomp program), addressed by offset
+//! plan file   u32 length · JSON of [`JobPlan`] · blobs (policy files, secrets, seccomp program), addressed by offset
 //! pipes       u32 length · JSON of [`Event`] (init) or [`FromCall`] (a call)
 //! ```
 
@@ -64,6 +64,7 @@ pub(super) struct JobPlan {
     pub(super) root: Option<RootPlan>,
     pub(super) mounts: Vec<MountPlan>,
     pub(super) files: Vec<FilePlan>,
+    pub(super) secrets: SecretsPlan,
     pub(super) hostname: String,
     pub(super) host_network: bool,
     pub(super) seccomp: Blob,
@@ -103,6 +104,15 @@ pub(super) struct FilePlan {
     pub(super) at: WirePath,
     pub(super) mode: u32,
     pub(super) bytes: Blob,
+}
+
+/// Secrets of a job; their values are in the blobs. `secret.rs` makes and shows them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SecretsPlan {
+    /// Whom the files belong to.
+    pub(super) user: String,
+    pub(super) files: Vec<(String, Blob)>,
+    pub(super) variables: Vec<(String, Blob)>,
 }
 
 /// A stretch of bytes behind the JSON.
@@ -360,6 +370,7 @@ mod tests {
             root: None,
             mounts: vec![],
             files: vec![],
+            secrets: SecretsPlan::default(),
             hostname: "h".into(),
             host_network: false,
             seccomp: second,

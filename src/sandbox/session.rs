@@ -20,7 +20,7 @@ use super::job::{Action, Job, Network, Owners, PolicyFile};
 use super::lines::{Lines, Whose};
 use super::listen::{Listener, Task};
 use super::path::WirePath;
-use super::plan::{Below, Blobs, Event, FilePlan, JobPlan, MountPlan, RootPlan};
+use super::plan::{Below, Blobs, Event, FilePlan, JobPlan, MountPlan, RootPlan, SecretsPlan};
 use super::spawn::{self, Extra, Supervisor};
 use super::{disk, ids, program, seccomp};
 
@@ -253,6 +253,7 @@ impl<C: Call> Session<C> {
             root,
             mounts,
             files: job.files.iter().map(|f| file(f, blobs)).collect(),
+            secrets: SecretsPlan::new(&job.secrets, blobs),
             hostname: job.hostname.clone(),
             host_network: job.network == Network::Host,
             seccomp: blobs.add(&self.seccomp),

@@ -23,6 +23,9 @@ pub enum Op {
         /// What is seen where meanwhile.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mounts: Vec<Mount>,
+        /// Which secrets it sees.
+        #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+        secrets: Secrets,
     },
     /// Run a file of the context by its `#!` line, else by `shell`.
     Script {
@@ -41,6 +44,9 @@ pub enum Op {
         /// As in `Exec`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mounts: Vec<Mount>,
+        /// As in `Exec`.
+        #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+        secrets: Secrets,
     },
     /// Copy files of the context, or of a stage.
     Copy {
@@ -190,6 +196,30 @@ pub struct Mount {
     pub path: PathBuf,
 }
 
+/// The secrets that a program sees, by name. Their values are no part of an operation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secrets {
+    /// Those that are files, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Those that are variables, by the names of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Secrets {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.variables.is_empty()
+    }
+
+    /// Returns their names; one that is both comes twice.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().chain(self.variables.values()).map(String::as_str)
+    }
+}
+
 /// Where the bytes of a written file come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -219,6 +249,16 @@ pub fn called(stage: &str) -> String {
 }
 
 impl Op {
+    /// Returns the secrets that its program sees, and the user that it runs as.
+    pub fn secrets(&self) -> Option<(&Secrets, &str)> {
+        match self {
+            Self::Exec { secrets, user, .. } | Self::Script { secrets, user, .. } => {
+                Some((secrets, user.as_str())).filter(|_| !secrets.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the stages it takes something from.
     pub fn stages(&self) -> impl Iterator<Item = &str> {
         let (mounts, copied) = match self {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::op::Mount;
+use super::op::{Mount, Secrets};
 use crate::schema::{Check, Command, Fields, Key, MountSource, Shape, may};
 
 /// `as`.
@@ -47,6 +47,23 @@ pub(crate) const MOUNT: Key = may(
         = \"build\", path = \"/out\" }`.",
 );
 
+/// `secrets`.
+pub(crate) const SECRETS: Key = may(
+    "secrets",
+    Shape::List(Check::SecretName),
+    "Secrets that the step reads from `/run/secrets/NAME`; who builds gives them with `--secret \
+        NAME=…`. The key of the step has the name and not the value.",
+);
+
+/// `secret_env`.
+pub(crate) const SECRET_ENV: Key = may(
+    "secret_env",
+    Shape::Map(Check::EnvName),
+    "Secrets in the environment of the step, by the names of their variables. Prefer `secrets`: \
+        a file is read by one program, a variable is handed to all. Example: `secret_env.TOKEN = \
+        \"token\"`.",
+);
+
 /// `timeout`.
 pub(crate) const TIMEOUT: Key =
     may("timeout", Shape::Text(Check::Duration), "Time limit of each try. Example: `90s`, `10m`.")
@@ -66,6 +83,7 @@ pub(crate) struct Options {
     run_as: Option<String>,
     env: BTreeMap<String, String>,
     mounts: BTreeMap<String, MountSource>,
+    secrets: Secrets,
     workdir: Option<String>,
     shell: Option<Vec<String>>,
     network: Option<bool>,
@@ -80,6 +98,7 @@ impl Options {
             run_as: fields.text("as"),
             env: fields.map("env"),
             mounts: fields.mounts("mount"),
+            secrets: secrets(fields),
             workdir: fields.text("workdir"),
             shell: fields.given_list("shell"),
             network: fields.boolean("network"),
@@ -98,6 +117,8 @@ impl Options {
             run_as: self.run_as.or_else(|| defaults.run_as.clone()),
             env,
             mounts,
+            // A step says itself which secrets it sees.
+            secrets: self.secrets,
             workdir: self.workdir.or_else(|| defaults.workdir.clone()),
             shell: self.shell.or_else(|| defaults.shell.clone()),
             network: self.network.or(defaults.network),
@@ -123,6 +144,7 @@ impl Options {
             user: self.run_as.unwrap_or_else(|| "root".to_owned()),
             env: self.env,
             mounts: self.mounts.into_iter().map(mount).collect(),
+            secrets: self.secrets,
             workdir: self.workdir.unwrap_or_else(|| "/".to_owned()),
             shell: self.shell.unwrap_or_else(sh),
             network: self.network.unwrap_or(false),
@@ -141,6 +163,8 @@ pub(crate) struct RunOptions {
     pub(super) env: BTreeMap<String, String>,
     /// What is seen where meanwhile.
     pub(super) mounts: Vec<Mount>,
+    /// Which secrets its programs see.
+    pub(super) secrets: Secrets,
     /// Absolute path inside.
     pub(super) workdir: String,
     /// The whole shell list, `sh` and `bash` already spelled out.
@@ -161,6 +185,13 @@ fn mount((at, source): (String, MountSource)) -> Mount {
         MountSource::Context(path) => Mount { at, stage: None, path },
         MountSource::Stage { stage, path } => Mount { at, stage: Some(stage), path: path.into() },
     }
+}
+
+fn secrets(fields: &Fields) -> Secrets {
+    let mut files = fields.list("secrets");
+    files.sort_unstable();
+    files.dedup();
+    Secrets { files, variables: fields.map("secret_env") }
 }
 
 /// Returns the program and its arguments: a string is the last argument of the shell.

@@ -3,7 +3,10 @@
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::first_line;
 use super::op::Op;
-use super::program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR, argv};
+use super::program::{
+    AS, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR, argv,
+};
+use super::secret::check_secrets;
 use crate::schema::{Command, Effect, Fields, Mistake, Section, Shape, must};
 
 /// Longest argument of a program, the byte after it included: `MAX_ARG_STRLEN` of execve(2).
@@ -28,17 +31,25 @@ pub(super) static KIND: Kind = Kind {
             SHELL,
             ENV,
             MOUNT,
+            SECRETS,
+            SECRET_ENV,
             NETWORK,
             TIMEOUT,
             RETRIES,
         ],
-        later: &["cache", "secrets"],
+        later: &["cache"],
         effect: Effect::Step,
     },
     cross_check,
     lower,
     #[cfg(test)]
     cases: &[
+        ("secrets", "run = 'a'\nsecrets = ['a']", "run = 'a'\nsecrets = ['b']"),
+        (
+            "secret_env",
+            "run = 'a'\nsecret_env = { A = 'a' }",
+            "run = 'a'\nsecret_env = { A = 'b' }",
+        ),
         ("mount", "run = 'a'\nmount.'/m' = 's'", "run = 'a'\nmount.'/m' = 't'"),
         ("run", "run = 'a'", "run = 'b'"),
         ("as", "run = 'a'\nas = '1'", "run = 'a'\nas = '2'"),
@@ -52,6 +63,7 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
+    check_secrets(fields, findings);
     let long = match fields.command("run") {
         Some(Command::Shell(text)) => text.len() >= MAX_ARGUMENT,
         Some(Command::Argv(words)) => words.iter().any(|word| word.len() >= MAX_ARGUMENT),
@@ -78,6 +90,7 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         user: options.user.clone(),
         cwd: options.workdir.clone(),
         mounts: options.mounts.clone(),
+        secrets: options.secrets.clone(),
     };
     Some(Work { about, ops: vec![op], run: Some(options), rest: vec![] })
 }

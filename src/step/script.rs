@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use super::kind::{Kind, NAME, WHEN, Work};
 use super::label::paths;
 use super::op::Op;
-use super::program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR};
+use super::program::{
+    AS, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR,
+};
+use super::secret::check_secrets;
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
 
 pub(super) static KIND: Kind = Kind {
@@ -28,17 +31,25 @@ pub(super) static KIND: Kind = Kind {
             SHELL,
             ENV,
             MOUNT,
+            SECRETS,
+            SECRET_ENV,
             NETWORK,
             TIMEOUT,
             RETRIES,
         ],
-        later: &["cache", "secrets"],
+        later: &["cache"],
         effect: Effect::Step,
     },
-    cross_check: |_, _| {},
+    cross_check: check_secrets,
     lower,
     #[cfg(test)]
     cases: &[
+        ("secrets", "script = 's'\nsecrets = ['a']", "script = 's'\nsecrets = ['b']"),
+        (
+            "secret_env",
+            "script = 's'\nsecret_env = { A = 'a' }",
+            "script = 's'\nsecret_env = { A = 'b' }",
+        ),
         ("mount", "script = 's'\nmount.'/m' = 's'", "script = 's'\nmount.'/m' = 't'"),
         ("script", "script = 's'", "script = 't'"),
         ("args", "script = 's'\nargs = ['a']", "script = 's'\nargs = ['b']"),
@@ -63,6 +74,7 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         user: options.user.clone(),
         cwd: options.workdir.clone(),
         mounts: options.mounts.clone(),
+        secrets: options.secrets.clone(),
     };
     let ops = files.iter().map(script).collect();
     Some(Work { about: paths(&files), ops, run: Some(options), rest: vec![] })

@@ -15,7 +15,9 @@ use crate::job::{
     self, Action, Ended, Job, JobContext, Session, clear, fresh_work, make_dir, no_thread,
 };
 use crate::output::{self, Feed, Program, Tools};
-use crate::sandbox::{Attach, Exec, JobEvent, Mount, Network, Overlay, Owners, Streams};
+use crate::sandbox::{
+    Attach, Exec, JobEvent, Mount, Network, Overlay, Owners, ShownSecrets, Streams,
+};
 use crate::store::{Staging, Version};
 use crate::threads;
 use crate::trial;
@@ -101,6 +103,7 @@ impl<'a> Toolbox<'a> {
             root: Some(Overlay { lower: layers.lower.clone(), upper, work }),
             mounts: vec![mount],
             files: vec![],
+            secrets: ShownSecrets::default(),
             hostname: "bake".to_owned(),
             network: Network::None,
             actions: vec![Action::Attach(attach)],

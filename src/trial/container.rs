@@ -19,7 +19,9 @@ use crate::job::{
     no_thread, resolv_conf,
 };
 use crate::sandbox::dial::Dialer;
-use crate::sandbox::{self, Exec, Mount, Network, Overlay, Owners, PolicyFile, terminal};
+use crate::sandbox::{
+    self, Exec, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets, terminal,
+};
 
 /// What is to run, and how.
 #[derive(Debug, Clone)]
@@ -94,6 +96,7 @@ pub fn run(
             root,
             mounts: mounts(container)?,
             files: files(container.host_network, &hostname(&version.reference), context),
+            secrets: ShownSecrets::default(),
             hostname: hostname(&version.reference),
             network: if container.host_network { Network::Host } else { Network::None },
             actions: vec![],

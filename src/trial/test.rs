@@ -23,7 +23,7 @@ use crate::job::{
 };
 use crate::rootfs::PATH;
 use crate::sandbox::{
-    Attempt, Exec, Failure, JobEvent, Network, Overlay, PolicyFile, Request, Until,
+    Attempt, Exec, Failure, JobEvent, Network, Overlay, PolicyFile, Request, ShownSecrets, Until,
 };
 use crate::step::{LoweredTest, Manner, Probe, Service};
 
@@ -172,6 +172,7 @@ fn prepare(
         root,
         mounts: vec![],
         files,
+        secrets: ShownSecrets::default(),
         hostname: "bake".to_owned(),
         network: Network::None,
         actions,

@@ -42,6 +42,7 @@ fn job(lab: &Lab, actions: Vec<Action>) -> Job {
         root,
         mounts: vec![],
         files: vec![],
+        secrets: bake::sandbox::ShownSecrets::default(),
         hostname: "inside".into(),
         network: Network::None,
         actions,

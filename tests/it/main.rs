@@ -23,6 +23,7 @@ mod build_include;
 mod build_matrix;
 mod build_output;
 mod build_pack;
+mod build_secrets;
 mod cmd_boot;
 mod cmd_build;
 mod cmd_build_host;

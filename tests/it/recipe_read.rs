@@ -309,7 +309,7 @@ fn every_other_key_of_the_reference_is_not_built_yet() {
     for text in [
         "[[output]]\nformat = 'tar'\npath = 'x'\npartition = 'x'",
         "[[step]]\nrun = 'x'\ncache = ['/a']",
-        "[[step]]\nscript = 'x'\nsecrets = ['a']",
+        "[[step]]\nscript = 'x'\ncache = ['/a']",
         "[[step]]\nansible = 'x'",
     ] {
         let mistakes = recipe::read(&with(text), &inputs_without_vars()).unwrap_err();

@@ -149,6 +149,7 @@ impl Lab {
             root,
             mounts: vec![],
             files: vec![],
+            secrets: bake::sandbox::ShownSecrets::default(),
             hostname: "inside".into(),
             network: Network::None,
             actions,

@@ -418,6 +418,7 @@ fn userns_calls_see_the_two_directories() {
         root: None,
         mounts: vec![],
         files: vec![],
+        secrets: bake::sandbox::ShownSecrets::default(),
         hostname: "c".into(),
         network: Network::None,
         actions: nothing(),

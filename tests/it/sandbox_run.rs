@@ -21,6 +21,7 @@ fn bare(actions: Vec<Action>) -> Job {
         root: None,
         mounts: vec![],
         files: vec![],
+        secrets: bake::sandbox::ShownSecrets::default(),
         hostname: "inside".into(),
         network: Network::None,
         actions,

@@ -13,7 +13,7 @@ use crate::archive::{
 };
 use crate::base::{Error, PinnedDebian, cannot};
 use crate::event::Event;
-use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile};
+use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets};
 use crate::threads;
 
 /// Runs each preinst as dpkg would: its control directory at `tmp.ci` (elsewhere debconf would not
@@ -173,6 +173,7 @@ fn configure(
             bytes: b"#!/bin/sh\nexit 0\n".to_vec(),
             mode: 0o755,
         }],
+        secrets: ShownSecrets::default(),
         hostname: "bake".to_owned(),
         network: Network::None,
         actions: vec![

@@ -61,6 +61,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     pub(crate) on_failure: OnFailure,
     #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
+    #[command(flatten)]
     pub(crate) cache: CacheArgs,
     /// Run cached steps again, and fail where one gives another layer
     #[arg(long, conflicts_with = "no_cache")]
@@ -85,6 +87,15 @@ pub(crate) struct BuildArgs {
     pub(crate) jobs: Option<u16>,
     #[command(flatten)]
     pub(crate) mirror: MirrorArgs,
+}
+
+/// The values of secrets. Taken as they are: a message of clap's would show what may be a value.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct SecretArgs {
+    /// Give the steps that name it a secret; where the value is: `env:VARIABLE`, `file:PATH`, or
+    /// `cmd:COMMAND`, which prints it; may be given more than once
+    #[arg(long = "secret", value_name = "NAME=SOURCE")]
+    pub(crate) secrets: Vec<String>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -141,6 +152,8 @@ pub(crate) struct ShellArgs {
     pub(crate) at: Option<String>,
     #[command(flatten)]
     pub(crate) inputs: InputArgs,
+    #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
     /// Fail rather than change the lock file
     #[arg(long)]
     pub(crate) locked: bool,
@@ -169,6 +182,8 @@ pub(crate) struct MirrorArgs {
 pub(crate) struct LockArgs {
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
+    #[command(flatten)]
+    pub(crate) secrets: SecretArgs,
     /// Renew what is pinned already
     #[arg(long)]
     pub(crate) update: bool,

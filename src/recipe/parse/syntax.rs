@@ -6,6 +6,7 @@ use toml::de::DeTable;
 
 use crate::recipe::keys;
 use crate::schema::{Mistake, Mistakes, Source, quote};
+use crate::secret::{self, Literal};
 
 /// After so many the rest follows from the first ones.
 const MAX_ERRORS: usize = 10;
@@ -15,6 +16,7 @@ pub(crate) fn parse<'a>(
     source: &'a Source,
     mistakes: &mut Mistakes,
 ) -> Option<toml::Spanned<DeTable<'a>>> {
+    warn_of_secrets(source, mistakes);
     let (table, mut errors) = DeTable::parse_recoverable(source.text());
     if errors.is_empty() {
         return Some(table);
@@ -35,6 +37,26 @@ pub(crate) fn parse<'a>(
         mistakes.add(source, at, mistake);
     }
     None
+}
+
+/// Warns of what looks like a secret. What is shown of the text has stars in its place: logs are
+/// read by more people than recipes are.
+fn warn_of_secrets(source: &Source, mistakes: &mut Mistakes) {
+    let found = secret::literals(source.text());
+    if found.is_empty() {
+        return;
+    }
+    let mut text = source.text().to_owned();
+    for Literal { span, .. } in found.iter().rev() {
+        text.replace_range(span.clone(), &"*".repeat(span.len()));
+    }
+    let shown = Source::new(source.file(), &text);
+    for Literal { span, what } in found {
+        let mistake = Mistake::new(format!("this looks like {what}"))
+            .label("whoever has the recipe, the image or the cache has it")
+            .help("name it in `secrets` of the step, and give it with `--secret NAME=…`");
+        mistakes.add(&shown, span, mistake.warn());
+    }
 }
 
 fn explain(source: &Source, at: usize, part: &str, message: &str) -> Mistake {

@@ -16,7 +16,9 @@ use self::name::{
 use self::path::{
     context, glob, ignore, inside, inside_file, inside_glob, member, mount_point, recipe_file,
 };
-use self::system::{env_name, file_name, host_name, package, signal, signing_key, unit};
+use self::system::{
+    env_name, file_name, host_name, package, secret_name, signal, signing_key, unit,
+};
 use self::text::{filled, line, word};
 use super::address::{address, probe_url, url};
 use super::mistake::Mistake;
@@ -119,6 +121,8 @@ pub(crate) enum Check {
     Signal,
     /// A name of an environment variable.
     EnvName,
+    /// A name of a secret.
+    SecretName,
     /// A name of an OCI label.
     Label,
     /// A glob over recipes of a workspace.
@@ -176,6 +180,7 @@ impl Check {
             Check::Unit => unit(text),
             Check::Signal => signal(text),
             Check::EnvName => env_name(text),
+            Check::SecretName => secret_name(text),
             Check::Label => line(text),
             Check::Member => member(text),
             Check::Registry => registry(text),
@@ -202,6 +207,7 @@ impl Check {
             Check::ImageVersion => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
             Check::Platform => Some(r"^linux/|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
+            Check::SecretName => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
             Check::Filled
             | Check::Exclude
@@ -267,6 +273,11 @@ mod tests {
             Check::Unit,
             &["nginx", "getty@tty1.service", "a-b_c.timer"],
             &["", "-x", "a b", "../x", "a/b"],
+        );
+        check(
+            Check::SecretName,
+            &["token", "NPM_TOKEN", "a.b-c", "0", &"a".repeat(64)],
+            &["", ".", "..", "-a", "a/b", "a b", "a=b", "ä", &"a".repeat(65)],
         );
         check(Check::EnvName, &["A", "_", "http_proxy"], &["", "1A", "A-B", "A=B", "A B"]);
         check(
