@@ -92,7 +92,7 @@ fn part(one: &Simple) -> Part {
             let known = |path: &&str| {
                 path.starts_with("/var/lib/apt/lists") || path.starts_with("/var/cache/apt")
             };
-            if words[2..].iter().all(|path| known(&path)) { Part::Nothing } else { Part::Other }
+            if words[2..].iter().all(known) { Part::Nothing } else { Part::Other }
         }
         ["apt-get" | "apt", rest @ ..] if one.plain => apt(rest),
         _ => Part::Other,

@@ -175,7 +175,7 @@ impl Stage<'_, '_> {
             }
             return Ok(());
         }
-        let written: Vec<String> = files.iter().map(|file| brace(file)).collect();
+        let written: Vec<String> = files.iter().map(brace).collect();
         let copy = match written.as_slice() {
             [only] => Value::text(only.as_str()),
             all => Value::List(all.to_vec()),
