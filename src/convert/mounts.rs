@@ -41,7 +41,10 @@ impl Stage<'_, '_> {
         let name = mount.id.as_deref().or(mount.target.as_deref()).unwrap_or("default").to_owned();
         match mount.kind.as_str() {
             "secret" => {
-                let message = format!("the secret `{name}` is left out: a step has no secrets");
+                let message = format!(
+                    "the secret `{name}` is left out: name it in `secrets` of the step, which then \
+                        reads it from /run/secrets"
+                );
                 self.remark(line, "secret", message);
                 return Ok(());
             }

@@ -34,8 +34,14 @@ impl Work<'_> {
         let config = build.staging.put(&config_json)?;
         let image_manifest = skeleton.manifest(config, built, build.compression());
         let manifest_json = image_manifest.to_json();
-        let documents = [("its config", &config_json[..]), ("its manifest", &manifest_json[..])];
-        build.no_secret_in(&documents)?;
+        let tests_json = tests.bytes();
+        let scripts = tests.scripts.values().map(|script| ("a script of its tests", &script[..]));
+        let documents = [
+            ("its config", &config_json[..]),
+            ("its manifest", &manifest_json[..]),
+            ("the list of its tests", &tests_json[..]),
+        ];
+        build.no_secret_in(documents.into_iter().chain(scripts))?;
         let (digest, size) = build.staging.put(&manifest_json)?;
         let image = &recipe.image;
         let reference =

@@ -223,7 +223,10 @@ impl<'a> Build<'a> {
     ///
     /// # Errors
     /// Which does.
-    pub(crate) fn no_secret_in(&self, documents: &[(&str, &[u8])]) -> Result<(), job::Error> {
+    pub(crate) fn no_secret_in<'d>(
+        &self,
+        documents: impl Iterator<Item = (&'d str, &'d [u8])>,
+    ) -> Result<(), job::Error> {
         let Some(guard) = &self.guard else { return Ok(()) };
         guard.no_secret_in(&self.root.plan.image, documents)
     }

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use super::error::{NodeFailure, StepFailure, Trouble};
 use super::root::Root;
 use crate::job::{self, no_thread};
@@ -126,14 +128,18 @@ impl Guard {
         refuse(&found, "print it nowhere; the log is removed")
     }
 
-    /// Makes sure that documents of `image` hold no secret.
-    pub(super) fn no_secret_in(
+    /// Makes sure that documents of `image` hold no secret; of JSON also what its texts mean.
+    pub(super) fn no_secret_in<'d>(
         &self,
         image: &str,
-        documents: &[(&str, &[u8])],
+        documents: impl Iterator<Item = (&'d str, &'d [u8])>,
     ) -> Result<(), job::Error> {
         for (what, bytes) in documents {
-            let found = leak::stream(&mut &**bytes, what, &self.needles);
+            let mut all = bytes.to_vec();
+            if let Ok(json) = serde_json::from_slice(bytes) {
+                texts(&json, &mut all);
+            }
+            let found = leak::stream(&mut &*all, what, &self.needles);
             // Bytes in memory can be read.
             if let Some(Leak { secret, form, .. }) = found.unwrap_or_default().first() {
                 let why = format!("{what} would hold the secret `{secret}` {form}");
@@ -168,6 +174,25 @@ impl Guard {
         let file = job::open(blob)?;
         let tar = layer::decompress_as(Box::new(file), how).map_err(unread)?;
         refuse(&leak::layer(tar, &self.needles).map_err(unread)?, IN_LAYER)
+    }
+}
+
+/// Adds all texts of a document to `out`, each as it is without escapes.
+fn texts(json: &Json, out: &mut Vec<u8>) {
+    match json {
+        Json::String(text) => {
+            out.push(0);
+            out.extend_from_slice(text.as_bytes());
+        }
+        Json::Array(all) => all.iter().for_each(|one| texts(one, out)),
+        Json::Object(all) => {
+            for (key, value) in all {
+                out.push(0);
+                out.extend_from_slice(key.as_bytes());
+                texts(value, out);
+            }
+        }
+        _ => {}
     }
 }
 

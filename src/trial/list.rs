@@ -104,7 +104,7 @@ impl Tests {
     }
 
     /// Returns the bytes of the list as stored.
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(&Stored { v: FORMAT, tests: self.list.clone() })
             .expect("plain data with string keys always has a JSON form")
     }

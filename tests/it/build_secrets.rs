@@ -230,6 +230,11 @@ fn what_other_steps_and_the_recipe_hold_is_searched_too() {
     };
     check("copied", &format!("[[step]]\ncopy = \"token\"\nto = \"/etc/t\"\n{step}"), "/etc/t");
     check("config", &format!("{step}[config]\nenv.T = {CANARY:?}\n"), "its config");
+    let test = format!("[[test]]\nname = \"t\"\nrun = {:?}\n", format!("echo '{CANARY}'"));
+    check("tests", &format!("{step}{test}"), "the list of its tests");
+    place.lab.write("test.sh", &format!("#!/bin/sh\necho '{CANARY}'\n"));
+    let test = "[[test]]\nname = \"t\"\nscript = \"test.sh\"\n";
+    check("scripts", &format!("{step}{test}"), "a script of its tests");
     let stage = "[stage.build.base]\npath = \"root\"\n[[stage.build.step]]\n";
     let leak = "run = \"cat /run/secrets/token > /www/out\"\nsecrets = [\"token\"]\n";
     check(

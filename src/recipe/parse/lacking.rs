@@ -230,9 +230,9 @@ struct Ways<'a> {
 impl<'a> Ways<'a> {
     fn add(&mut self, op: &'a Op, network: bool) {
         match op {
-            Op::Exec { mounts, .. } | Op::Script { mounts, .. } => {
+            Op::Exec { mounts, secrets, .. } | Op::Script { mounts, secrets, .. } => {
                 self.programs = true;
-                self.programs_with_more |= network || !mounts.is_empty();
+                self.programs_with_more |= network || !mounts.is_empty() || !secrets.is_empty();
             }
             Op::Copy { to, .. } | Op::Download { to, .. } => {
                 self.files = true;
