@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the disk of a machine with a web server by bake (web.toml) and by mkosi (mkosi/), in alternation, RUNS times (3), and prints wall and
 # CPU seconds and KB of memory of each run, and the medians. Then what bake takes where nothing changed, and where one file did; and how long
-# either disk takes from QEMU's start to an answer over HTTP, emulated.
+# the disk takes from QEMU's start to an answer over HTTP, beside a machine made by hand (plain.toml), both emulated.
 # Both have their packages and their tools at hand, and write to a file system with a journal that is made for this, in a file. mkosi is
 # that of Debian 13, in a root that bake bakes; it runs as root, as its own documentation recommends for speed.
 # Needs root, QEMU with OVMF, curl, GNU time, and 12 GB. Usage: benches/machines/run.sh [BAKE]
@@ -44,7 +44,7 @@ mount --rbind /sys "$fs/tools/sys"; mount --make-rslave "$fs/tools/sys"
 mount --rbind /dev "$fs/tools/dev"; mount --make-rslave "$fs/tools/dev"
 mount -t tmpfs tmpfs "$fs/tools/run"
 cp /etc/resolv.conf "$fs/tools/etc/resolv.conf"
-cp -r "$here/mkosi" "$here/web.toml" "$here/index.html" "$fs/work"
+cp -r "$here/mkosi" "$here"/{web,plain}.toml "$here/index.html" "$fs/work"
 mkdir -p "$fs/work/mkosi/mkosi.extra/var/www/html" "$fs/work/cache"
 cp "$here/index.html" "$fs/work/mkosi/mkosi.extra/var/www/html"
 # The packages come from where the host has its own; mkosi would also want the archive of debug symbols, which not every mirror has.
@@ -68,22 +68,23 @@ timed() {
     tee -a "$lab/all" <"$lab/time"
 }
 
-# boots WHAT DISK: seconds until the machine answers.
+# boots WHAT OPTION…: seconds until a machine answers that QEMU is given these options for.
 boots() {
-    local begun qemu end=$((SECONDS + 300))
+    local what=$1 begun qemu took end=$((SECONDS + 300))
+    shift
     begun=$(date +%s%N)
     qemu-system-x86_64 -M q35,smm=off -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -no-user-config -display none \
-        -device virtio-rng-pci -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
-        -drive "if=virtio,format=raw,snapshot=on,file=$2" -serial "file:$lab/console" \
-        -nic user,model=virtio-net-pci,romfile=,hostfwd=tcp:127.0.0.1:18080-:80 &
+        -device virtio-rng-pci -serial "file:$lab/console" \
+        -netdev user,id=net,hostfwd=tcp:127.0.0.1:18080-:80 -device virtio-net-pci,netdev=net,romfile= "$@" &
     qemu=$!
     until curl -sf -m 2 -o /dev/null http://127.0.0.1:18080/; do
-        [ $SECONDS -lt $end ] || { tail -30 "$lab/console" >&2; kill $qemu; exit 1; }
+        { [ $SECONDS -lt $end ] && kill -0 $qemu; } || { tail -30 "$lab/console" >&2; kill $qemu; exit 1; }
         sleep 0.1
     done
-    echo "$1 $(( ($(date +%s%N) - begun) / 1000000 ))e-3" | tee -a "$lab/all"
+    took=$(( ($(date +%s%N) - begun) / 1000000 ))
+    printf '%s %d.%03d\n' "$what" $((took / 1000)) $((took % 1000)) | tee -a "$lab/all"
     kill $qemu
-    wait $qemu || true
+    wait $qemu 2>/dev/null || true
 }
 
 # A store that has the packages and bake's own tools, and nothing else.
@@ -110,9 +111,14 @@ for n in $(seq "${RUNS:-3}"); do
     echo "<p>$n</p>" >"$fs/work/index.html"
     timed bake-one-file "${by_bake[@]}" --set-version "1.$n"
 done
+"$bake" --store "$fs/store" build -q "$fs/work/plain.toml" >>"$lab/log"
+"$bake" --store "$fs/store" export -q bench-plain:1 --format dir --output "$fs/plain" >>"$lab/log"
+mke2fs -q -t ext4 -d "$fs/plain" "$fs/plain.raw" 1G
 for _ in $(seq "${RUNS:-3}"); do
-    boots boot-bake "$fs/work/disk.raw"
-    boots boot-mkosi "$fs/work/out/disk.raw"
+    boots boot-bake -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
+        -drive "if=virtio,format=raw,snapshot=on,file=$fs/work/disk.raw"
+    boots boot-by-hand -drive "if=virtio,format=raw,snapshot=on,file=$fs/plain.raw" -append "root=/dev/vda rw console=ttyS0" \
+        -kernel "$fs"/plain/boot/vmlinuz-* -initrd "$fs"/plain/boot/initrd.img-*
 done
 ls -ls "$fs/work/disk.raw" "$fs/work/out/"*.raw
 echo "median wall seconds"
