@@ -12,18 +12,9 @@ repository=$(cd "$here/../.." && pwd)
 
 # Machines are emulated: each takes half a minute to be up on a quiet host, and much longer on a busy one.
 out= store= rate=20 patience=900
-while [ $# -gt 0 ]; do
-    case $1 in
-        --out) out=${2:?"--out needs a directory"}; shift ;;
-        --store) store=${2:?"--store needs a directory"}; shift ;;
-        --rate) rate=${2:?"--rate needs a number"}; shift ;;
-        *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
-    esac
-    shift
-done
-
 # shellcheck source=examples/story/common.sh
 . "$repository/examples/story/common.sh"
+arguments "$@"
 find_bake
 
 # ---- machines -------------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,19 @@
 # What the stories have in common: bake and the load, what is started and ended, how it is shown, the proxy and the load.
 # It is sourced by both, behind `repository`, `out`, `store`, `rate` and `patience` (how many seconds a machine may take).
 
+# arguments ARGUMENT…: takes what the story is given; of anything else its script prints how it is used.
+arguments() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --out) out=${2:?"--out needs a directory"}; shift ;;
+            --store) store=${2:?"--store needs a directory"}; shift ;;
+            --rate) rate=${2:?"--rate needs a number"}; shift ;;
+            *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+        esac
+        shift
+    done
+}
+
 # Leaves the bake that is used in BAKE, and the load in LOAD where that is built.
 find_bake() {
     local target profile newer

@@ -11,18 +11,9 @@ repository=$(cd "$here/../.." && pwd)
 
 given=("$@")
 out= store= rate=60 patience=120
-while [ $# -gt 0 ]; do
-    case $1 in
-        --out) out=${2:?"--out needs a directory"}; shift ;;
-        --store) store=${2:?"--store needs a directory"}; shift ;;
-        --rate) rate=${2:?"--rate needs a number"}; shift ;;
-        *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
-    esac
-    shift
-done
-
 # shellcheck source=examples/story/common.sh
 . "$here/common.sh"
+arguments "$@"
 find_bake
 if [ "$EUID" != 0 ]; then
     # bake builds and runs machines for anyone, but compares running ones for root alone: each of their files must be read, whoever owns it.

@@ -67,14 +67,7 @@ const VMDK_DESCRIPTOR: u64 = 1 << 20;
 /// [`Error::Format`] where it is no such file; what reading and writing fails with.
 pub fn settle_vmdk(disk: &File, seed: &[u8; 32]) -> Result<(), Error> {
     let failed = doing("set the identifier of a VMDK");
-    let read = |at: u64, bytes: usize| {
-        let mut found = vec![0; bytes];
-        match disk.read_exact_at(&mut found, at) {
-            Ok(()) => Ok(found),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Format("cut short")),
-            Err(e) => Err(failed(e)),
-        }
-    };
+    let read = |at: u64, bytes: usize| read(disk, at, bytes, &failed);
     let head = read(0, SECTOR as usize)?;
     let at = u64_at(&head, 28).saturating_mul(SECTOR);
     let size = u64_at(&head, 36).saturating_mul(SECTOR);
@@ -123,14 +116,7 @@ const VHDX_ENTRIES: usize = 2047;
 /// [`Error::Format`] where it is no such file; what reading and writing fails with.
 pub fn settle_vhdx(disk: &File, seed: &[u8; 32]) -> Result<(), Error> {
     let failed = doing("set the identifiers of a VHDX");
-    let read = |at: u64, bytes: usize| {
-        let mut found = vec![0; bytes];
-        match disk.read_exact_at(&mut found, at) {
-            Ok(()) => Ok(found),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Format("cut short")),
-            Err(e) => Err(failed(e)),
-        }
-    };
+    let read = |at: u64, bytes: usize| read(disk, at, bytes, &failed);
     let id = |role: &str| identifier(seed, role).to_bytes_le();
     let crc = Crc::<u32>::new(&CRC_32_ISCSI);
     for (number, at) in (1_u64..).zip(VHDX_HEADERS) {
@@ -163,6 +149,21 @@ pub fn settle_vhdx(disk: &File, seed: &[u8; 32]) -> Result<(), Error> {
     let item = item.map(|entry| (&entry[..16], u64::from(u32_at(entry, 16))));
     let name = find(item, &VHDX_PAGE83).ok_or(Error::Format("a VHDX without a name"))?;
     disk.write_all_at(&id("vhdx disk"), metadata.saturating_add(name)).map_err(failed)
+}
+
+/// Reads so many bytes.
+fn read(
+    disk: &File,
+    at: u64,
+    bytes: usize,
+    failed: &dyn Fn(io::Error) -> Error,
+) -> Result<Vec<u8>, Error> {
+    let mut found = vec![0; bytes];
+    match disk.read_exact_at(&mut found, at) {
+        Ok(()) => Ok(found),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Format("cut short")),
+        Err(e) => Err(failed(e)),
+    }
 }
 
 fn find<'a>(entries: impl Iterator<Item = (&'a [u8], u64)>, id: &[u8; 16]) -> Option<u64> {

@@ -59,7 +59,7 @@ fn no_test_looks_at_all_of_the_host() {
 /// E18
 #[test]
 fn the_story_says_that_it_builds_bake() {
-    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/run.sh");
+    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/story/common.sh");
     let text = fs::read_to_string(story).expect("our own file");
     let (before, _) = text.split_once("cargo build").expect("it builds bake where it must");
     assert!(before.contains("which takes minutes"), "a person waits for two minutes unprepared");
