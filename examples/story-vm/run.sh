@@ -61,7 +61,8 @@ tell_sql() {
     rows=$(sql "$1")
     [ -z "$rows" ] || say "$rows"
 }
-sums() { sha256sum story-vm/*.raw; }
+# What the disks are that nothing may write to.
+sums() { sha256sum story-vm/*-[12].raw; }
 
 # database NAME DISK: starts a machine of the database on the disk with the data.
 database() {
