@@ -29,35 +29,35 @@ mkfs.ext4 -q -O has_journal "$lab/disk"
 mkdir "$fs"
 mount -o loop "$lab/disk" "$fs"
 export TMPDIR=$fs/tmp
-mkdir "$fs/tmp" "$fs/work"
+mkdir "$fs/tmp" "$fs/lab"
 
 echo "tools of mkosi" >&2
-cp "$here/tools.toml" "$fs/work"
-"$bake" --store "$fs/tools-store" build -q "$fs/work/tools.toml" >&2
+cp "$here/tools.toml" "$fs/lab"
+"$bake" --store "$fs/tools-store" build -q "$fs/lab/tools.toml" >&2
 "$bake" --store "$fs/tools-store" export -q mkosi-tools:1 --format dir --output "$fs/tools" >&2
 rm -rf "$fs/tools-store"
 mount --bind "$fs/tools" "$fs/tools"
-mkdir -p "$fs/tools/work"
-mount --bind "$fs/work" "$fs/tools/work"
+mkdir -p "$fs/tools/lab"
+mount --bind "$fs/lab" "$fs/tools/lab"
 mount -t proc proc "$fs/tools/proc"
 mount --rbind /sys "$fs/tools/sys"; mount --make-rslave "$fs/tools/sys"
 mount --rbind /dev "$fs/tools/dev"; mount --make-rslave "$fs/tools/dev"
 mount -t tmpfs tmpfs "$fs/tools/run"
 cp /etc/resolv.conf "$fs/tools/etc/resolv.conf"
-cp -r "$here/mkosi" "$here"/{web,plain}.toml "$here/index.html" "$fs/work"
-mkdir -p "$fs/work/mkosi/mkosi.extra/var/www/html" "$fs/work/cache"
-cp "$here/index.html" "$fs/work/mkosi/mkosi.extra/var/www/html"
+cp -r "$here/mkosi" "$here"/{web,plain}.toml "$here/index.html" "$fs/lab"
+mkdir -p "$fs/lab/mkosi/mkosi.extra/var/www/html" "$fs/lab/cache"
+cp "$here/index.html" "$fs/lab/mkosi/mkosi.extra/var/www/html"
 # The packages come from where the host has its own; mkosi would also want the archive of debug symbols, which not every mirror has.
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -1)
 security=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep security | head -1)
-mkdir -p "$fs/work/mkosi/mkosi.sandbox/etc/apt/sources.list.d"
+mkdir -p "$fs/lab/mkosi/mkosi.sandbox/etc/apt/sources.list.d"
 for suite in "$mirror bookworm bookworm-updates" "${security:-$mirror-security} bookworm-security"; do
     printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n' \
         "${suite%% *}" "${suite#* }"
-done >"$fs/work/mkosi/mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources"
-by_mkosi=(chroot "$fs/tools" env HOME=/root LANG=C.UTF-8 TMPDIR=/work mkosi --directory /work/mkosi
-    --package-cache-dir /work/cache --workspace-dir /work --output-dir /work/out --force build)
-by_bake=("$bake" --store "$fs/store" build -q "$fs/work/web.toml")
+done >"$fs/lab/mkosi/mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources"
+by_mkosi=(chroot "$fs/tools" env HOME=/root LANG=C.UTF-8 TMPDIR=/lab mkosi --directory /lab/mkosi
+    --package-cache-dir /lab/cache --workspace-dir /lab --output-dir /lab/out --force build)
+by_bake=("$bake" --store "$fs/store" build -q "$fs/lab/web.toml")
 
 # timed WHAT COMMAND…: a line of wall, user and system seconds, and KB of memory of the largest process.
 timed() {
@@ -88,10 +88,10 @@ boots() {
 }
 
 # A store that has the packages and bake's own tools, and nothing else.
-anew() { rm -rf "$fs/store" "$fs/work/disk.raw"; cp -a "$fs/ready" "$fs/store"; }
+anew() { rm -rf "$fs/store" "$fs/lab/disk.raw"; cp -a "$fs/ready" "$fs/store"; }
 
 echo "packages, and bake's own tools" >&2
-mkdir "$fs/work/out"
+mkdir "$fs/lab/out"
 { "${by_mkosi[@]}"; "${by_bake[@]}"; } >>"$lab/log" 2>&1 || { tail -40 "$lab/log" >&2; exit 1; }
 cp -a "$fs/store" "$fs/ready"
 "$bake" --store "$fs/ready" rm -q bench-machine:1 >>"$lab/log"
@@ -102,24 +102,24 @@ mv "$fs/packages" "$fs/ready/cache/packages"
 for _ in $(seq "${RUNS:-3}"); do
     anew
     timed bake "${by_bake[@]}"
-    rm -rf "$fs/work/out"
-    mkdir "$fs/work/out"
+    rm -rf "$fs/lab/out"
+    mkdir "$fs/lab/out"
     timed mkosi "${by_mkosi[@]}"
 done
 timed bake-nothing-changed "${by_bake[@]}"
 for n in $(seq "${RUNS:-3}"); do
-    echo "<p>$n</p>" >"$fs/work/index.html"
+    echo "<p>$n</p>" >"$fs/lab/index.html"
     timed bake-one-file "${by_bake[@]}" --set-version "1.$n"
 done
-"$bake" --store "$fs/store" build -q "$fs/work/plain.toml" >>"$lab/log"
+"$bake" --store "$fs/store" build -q "$fs/lab/plain.toml" >>"$lab/log"
 "$bake" --store "$fs/store" export -q bench-plain:1 --format dir --output "$fs/plain" >>"$lab/log"
 mke2fs -q -t ext4 -d "$fs/plain" "$fs/plain.raw" 1G
 for _ in $(seq "${RUNS:-3}"); do
     boots boot-bake -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
-        -drive "if=virtio,format=raw,snapshot=on,file=$fs/work/disk.raw"
+        -drive "if=virtio,format=raw,snapshot=on,file=$fs/lab/disk.raw"
     boots boot-by-hand -drive "if=virtio,format=raw,snapshot=on,file=$fs/plain.raw" -append "root=/dev/vda rw console=ttyS0" \
         -kernel "$fs"/plain/boot/vmlinuz-* -initrd "$fs"/plain/boot/initrd.img-*
 done
-ls -ls "$fs/work/disk.raw" "$fs/work/out/"*.raw
+ls -ls "$fs/lab/disk.raw" "$fs/lab/out/"*.raw
 echo "median wall seconds"
 sort -k1,1 -k2n "$lab/all" | awk '{ if ($1 != last && n) print last, all[int((n + 1) / 2)]; if ($1 != last) n = 0; last = $1; all[++n] = $2 } END { print last, all[int((n + 1) / 2)] }'
