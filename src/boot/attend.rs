@@ -171,15 +171,24 @@ impl Drop for Over {
     }
 }
 
+/// Bytes of a console in which a kernel may give up: it does so before anything else runs. What a
+/// person has it print later is nobody's end.
+const EARLY: usize = 64 << 10;
+
 /// Whether a kernel has given up for want of ticks, in a console that comes in pieces.
 #[derive(Default)]
 struct Despair {
+    read: Cell<usize>,
     last: RefCell<Vec<u8>>,
     seen: Cell<bool>,
 }
 
 impl Despair {
     fn read(&self, text: &[u8]) {
+        if self.read.get() > EARLY {
+            return;
+        }
+        self.read.set(self.read.get() + text.len());
         let mut last = self.last.borrow_mut();
         last.extend(text);
         if for_want_of_ticks(&String::from_utf8_lossy(&last)) {
@@ -249,6 +258,10 @@ mod tests {
         }
         let despair = Despair::default();
         despair.read(b"Kernel panic - not syncing: Attempted to kill init!");
+        assert!(!despair.seen.get());
+        // A log of another machine, that a person looks at.
+        despair.read(&b"x".repeat(EARLY));
+        despair.read(text);
         assert!(!despair.seen.get());
     }
 

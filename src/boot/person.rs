@@ -9,7 +9,7 @@ use std::thread;
 
 use super::attend::{Attendant, Attended, Ending, STOP};
 use super::disk;
-use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running, STARTS};
+use super::qemu::{self, DIR, DISK, FIRMWARE, Qemu, Running};
 use super::seed::Seed;
 use crate::event::Event;
 use crate::image::Reference;
@@ -101,14 +101,13 @@ pub fn boot(job: &JobContext<'_>, qemu: &Qemu<'_>, boot: &Boot<'_>) -> Result<()
             let message = "Ctrl-] ends the machine".to_owned();
             (job.sink)(Event::Note { message });
         }
-        for _ in 1..STARTS {
-            if machine.start(job, qemu)? {
-                return Ok(());
+        let started = |again| {
+            if again {
+                (job.sink)(Event::Note { message: qemu::AGAIN.to_owned() });
             }
-            let message = "the host was too busy for the machine's clock: it is started again";
-            (job.sink)(Event::Note { message: message.to_owned() });
-        }
-        machine.start(job, qemu).map(|_| ())
+            machine.start(job, qemu)
+        };
+        qemu::with_time(|had_time: &bool| !had_time, started).map(|_| ())
     })();
     clear(job.sink, &staging, None);
     done

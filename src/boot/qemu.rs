@@ -40,7 +40,10 @@ const BLANK: u64 = 2 << 30;
 pub(super) const LIFE: Duration = Duration::from_secs(5);
 
 /// How often a machine is started at most whose clock the host has no time for.
-pub(super) const STARTS: usize = 3;
+const STARTS: usize = 3;
+
+/// What is noted then.
+pub(super) const AGAIN: &str = "the host was too busy for the machine's clock: it is started again";
 
 /// Who starts machines.
 pub enum Qemu<'a> {
@@ -101,12 +104,14 @@ impl<'a> Qemu<'a> {
             }
             log.note("under KVM it shows no life: it is emulated");
         }
-        let visited = with_time(|again| {
+        let starved = |it: &Visited| it.trouble.as_ref().is_some_and(|trouble| trouble.starved);
+        let once = |again| {
             if again {
-                log.note("the host was too busy for the machine's clock: it is started again");
+                log.note(AGAIN);
             }
             self.once(context, machine, Accelerator::Tcg, visit, log, progress)
-        })?;
+        };
+        let visited = with_time(starved, once)?;
         Ok((visited, Accelerator::Tcg))
     }
 
@@ -139,14 +144,17 @@ impl<'a> Qemu<'a> {
     }
 }
 
-/// Visits a machine until the host has had time for it; `once` is given whether that is not the
-/// first time.
-fn with_time<E>(mut once: impl FnMut(bool) -> Result<Visited, E>) -> Result<Visited, E> {
+/// Starts a machine until the host has had time for it, as far as `starved` sees from what came
+/// of it; `once` is given whether that is not the first time.
+pub(super) fn with_time<T, E>(
+    starved: impl Fn(&T) -> bool,
+    mut once: impl FnMut(bool) -> Result<T, E>,
+) -> Result<T, E> {
     let mut starts = 1;
     loop {
-        let visited = once(starts > 1)?;
-        if starts == STARTS || !visited.trouble.as_ref().is_some_and(|trouble| trouble.starved) {
-            return Ok(visited);
+        let came = once(starts > 1)?;
+        if starts == STARTS || !starved(&came) {
+            return Ok(came);
         }
         starts += 1;
     }
@@ -442,9 +450,10 @@ mod tests {
     fn a_machine_that_had_no_time_is_started_again_and_no_other() {
         let visited = |trouble| Visited { up: None, held: vec![], trouble };
         let starved = || Some(Trouble { starved: true, ..Trouble::default() });
+        let is_starved = |it: &Visited| it.trouble.as_ref().is_some_and(|trouble| trouble.starved);
         let starts = |troubles: [Option<Trouble>; 4]| {
             let (mut seen, mut troubles) = (vec![], troubles.into_iter());
-            let last = with_time(|again| {
+            let last = with_time(is_starved, |again| {
                 seen.push(again);
                 Ok::<_, Infallible>(visited(troubles.next().expect("not so often")))
             });
