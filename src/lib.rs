@@ -53,6 +53,8 @@ pub mod event;
 #[doc(hidden)]
 pub mod executor;
 #[doc(hidden)]
+pub mod explain;
+#[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
 pub mod image;

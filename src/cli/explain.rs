@@ -11,7 +11,8 @@ use super::request::{
     absolute, failed_one, inputs, network, no_cache, read, requests, source_date_epoch, warn,
 };
 use crate::delivery::{Planned, State};
-use crate::engine::{self, Request};
+use crate::engine::Request;
+use crate::explain;
 use crate::plan::explained::{Explained, Step};
 use crate::ui::report::Report;
 use crate::ui::table;
@@ -35,7 +36,7 @@ pub(super) fn explain(ctx: &Ctx<'_>, args: &ExplainArgs) -> Result<u8, Report> {
     }
     ctx.with_job_context(|job| {
         let explained =
-            engine::explain::explain(job, &requests).map_err(|found| failed_one(ctx, &found))?;
+            explain::explain(job, &requests).map_err(|found| failed_one(ctx, &found))?;
         let (explained, outputs): (Vec<_>, Vec<_>) = explained.into_iter().unzip();
         match (args.graph || args.dot, ctx.ui.json()) {
             (true, true) => ctx.ui.object("graph", graph::object(&explained)),

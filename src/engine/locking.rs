@@ -13,7 +13,7 @@ use crate::job;
 use crate::plan::lock::{Lock, LockFile, LockedBase};
 
 /// A lock file in use, or the part of it that is of one build of the recipe.
-pub(super) struct Locking {
+pub(crate) struct Locking {
     path: PathBuf,
     mode: LockMode,
     build: String,
@@ -27,7 +27,7 @@ pub(super) struct Locking {
 
 impl Locking {
     /// Reads the lock file beside the recipe: `web.lock` beside `web.toml`.
-    pub(super) fn open(request: &Request) -> Result<Self, Error> {
+    pub(crate) fn open(request: &Request) -> Result<Self, Error> {
         let (path, mode) = (request.recipe.with_extension("lock"), request.lock);
         let (build, builds) = (request.build(), request.builds());
         let found = match read(&path)? {
@@ -97,7 +97,7 @@ impl Locking {
     }
 
     /// Returns what the file says.
-    pub(super) fn lock(&self) -> Option<&Lock> {
+    pub(crate) fn lock(&self) -> Option<&Lock> {
         self.lock.as_ref()
     }
 

@@ -13,7 +13,6 @@
 mod collect;
 mod each;
 pub mod error;
-pub mod explain;
 mod find;
 mod finish;
 mod keeper;
@@ -59,8 +58,16 @@ pub use published::KEY_ANNOTATION;
 pub use request::{Baked, LockMode, NetworkOptions, NoCache, Request, ToolsFrom};
 pub use shell::shell;
 
+// What `explain` looks at, as a build does.
+pub(crate) use locking::Locking;
+pub(crate) use names::{known_steps, no_cache};
+pub(crate) use prepare::prepare;
+pub(crate) use published::published_already;
+pub(crate) use roots::Roots;
+pub(crate) use stored::artifact;
+pub(crate) use tools::find as find_toolbox;
+
 use error::Error;
-use locking::Locking;
 use pool::Pool;
 use schedule::Prepared;
 

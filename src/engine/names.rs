@@ -5,7 +5,7 @@ use super::request::{NoCache, Request};
 use super::roots::Roots;
 
 /// Whether the person wants this node run although it is cached.
-pub(super) fn no_cache(what: &NoCache, stage: Option<&str>, index: usize, label: &str) -> bool {
+pub(crate) fn no_cache(what: &NoCache, stage: Option<&str>, index: usize, label: &str) -> bool {
     match what {
         NoCache::No => false,
         NoCache::All => true,
@@ -27,7 +27,7 @@ pub(super) fn names_step(name: &str, stage: Option<&str>, index: usize, label: &
 }
 
 /// Makes sure that one of the recipes has each step that is to be run although it is cached.
-pub(super) fn known_steps<'a>(
+pub(crate) fn known_steps<'a>(
     recipes: impl Iterator<Item = (&'a Request, &'a Roots)> + Clone,
 ) -> Result<(), Failed> {
     let is_there = |name: &String| {

@@ -22,7 +22,7 @@ use crate::recipe::Recipe;
 use crate::trial::{self, Tests};
 
 /// Reads, pins and plans a recipe. `below`: what it may stand on.
-pub(super) fn prepare(
+pub(crate) fn prepare(
     job: &JobContext<'_>,
     request: &Request,
     locking: &Locking,

@@ -17,7 +17,7 @@ pub const KEY_ANNOTATION: &str = "bake.build-key";
 
 /// Looks whether this very build is published under its version. Of another build only the layers
 /// can show whether it is the same content: the publish compares.
-pub(super) fn published_already(
+pub(crate) fn published_already(
     job: &JobContext<'_>,
     request: &Request,
     roots: &Roots,

@@ -96,7 +96,7 @@ impl Request {
     }
 
     /// Returns what names the records of its roots.
-    pub(super) fn record(&self) -> (&Path, String) {
+    pub(crate) fn record(&self) -> (&Path, String) {
         (&self.recipe, self.build())
     }
 

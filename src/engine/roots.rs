@@ -10,20 +10,20 @@ use crate::output::Format;
 use crate::plan::lock::Lock;
 
 /// What a recipe and its stages may stand on: other recipes, by their paths as it writes them.
-pub(super) type Below<'a> = BTreeMap<&'a Path, &'a Roots>;
+pub(crate) type Below<'a> = BTreeMap<&'a Path, &'a Roots>;
 
 /// The roots of one recipe: its stages, each after those that it needs, and the image.
-pub(super) struct Roots(pub(super) Vec<Root>);
+pub(crate) struct Roots(pub(crate) Vec<Root>);
 
 impl Roots {
     /// Returns the root that becomes the image.
-    pub(super) fn main(&self) -> &Root {
+    pub(crate) fn main(&self) -> &Root {
         self.0.last().expect("`prepare` puts the image behind its stages")
     }
 
     /// Returns what the image is called among those of a run: `name:version`, and its platform
     /// where that is not this machine's.
-    pub(super) fn called(&self) -> String {
+    pub(crate) fn called(&self) -> String {
         let Root { plan, platform, .. } = self.main();
         match *platform == Platform::host() {
             true => plan.image.clone(),

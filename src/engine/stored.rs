@@ -86,7 +86,7 @@ pub(super) fn read(
 ///
 /// # Errors
 /// Where its blobs are not what its manifest says.
-pub(super) fn artifact(
+pub(crate) fn artifact(
     store: &Store,
     version: &Version,
     platform: &Platform,

@@ -14,7 +14,7 @@ use crate::store::{self, Version};
 use crate::toolbox::Suite;
 
 /// Finds an image with programs in the store.
-pub(super) fn find(job: &JobContext<'_>, suite: &Suite) -> Result<Option<Version>, Error> {
+pub(crate) fn find(job: &JobContext<'_>, suite: &Suite) -> Result<Option<Version>, Error> {
     let reference: Reference = suite.image.parse().expect("the name of a version");
     match job.store.resolve(&reference) {
         Err(store::Error::NotFound { .. }) => Ok(None),

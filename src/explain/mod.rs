@@ -4,17 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::error::{Error, Failed};
-use super::locking::Locking;
-use super::names::{known_steps, no_cache};
-use super::order;
-use super::prepare::prepare;
-use super::published::published_already;
-use super::request::Request;
-use super::roots::Roots;
-use super::{stored, tools};
 use crate::delivery::{self, Planned, State};
 use crate::digest::Digest;
+use crate::engine::error::{Error, Failed};
+use crate::engine::{
+    Locking, Request, Roots, artifact, find_toolbox, known_steps, no_cache, order, prepare,
+    published_already,
+};
 use crate::executor::{Record, Root, Start, known};
 use crate::job::JobContext;
 use crate::plan::explained::{Explained, Outcome, Step};
@@ -32,13 +28,13 @@ type Chain = Option<Vec<Digest>>;
 /// image is not published.
 pub type Answer = (Explained, Vec<(Planned, Option<State>)>);
 
-/// Explains what [`bake`](super::bake) would do with these recipes and those that they stand on,
-/// each behind what it stands on.
+/// Explains what [`bake`](crate::engine::bake) would do with these recipes and those that they
+/// stand on, each behind what it stands on.
 ///
 /// # Errors
 /// What is wrong with a recipe, its base or its lock file.
 pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Answer>, Failed> {
-    let ordered = order::order(requests)?;
+    let ordered = order(requests)?;
     let mut all: Vec<(Explained, Roots, Chain)> = vec![];
     let mut outputs = vec![];
     for one in &ordered {
@@ -68,8 +64,7 @@ pub fn explain(job: &JobContext<'_>, requests: &[Request]) -> Result<Vec<Answer>
             }
             let platform = &roots.main().platform;
             if let Some(version) = &already {
-                chain =
-                    stored::artifact(job.store, version, platform).ok().map(|image| image.chain());
+                chain = artifact(job.store, version, platform).ok().map(|image| image.chain());
             }
             outputs.push(match one.wanted {
                 true => states(job, &roots, already.as_ref())?,
@@ -98,7 +93,7 @@ fn states(
     published: Option<&Version>,
 ) -> Result<Vec<(Planned, Option<State>)>, Error> {
     let Root { recipe, recipe_path, platform, .. } = roots.main();
-    let toolbox = tools::find(job, &FILE_SYSTEMS)?.map(|version| version.manifest.digest);
+    let toolbox = find_toolbox(job, &FILE_SYSTEMS)?.map(|version| version.manifest.digest);
     let part = published.map(|whole| job.store.part(whole, platform)).transpose()?.flatten();
     let one = |output: Planned| {
         let version = if output.format.holds_all() { published } else { part.as_ref() };
