@@ -89,6 +89,13 @@ pub(super) fn clone(path: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> 
     Ok(mount)
 }
 
+/// Clones the mount of what lies at `path`, a name of our own, with what is set for it.
+pub(super) fn again(path: &Path) -> Result<OwnedFd, Fault> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(CWD, path, flags)
+        .doing(|| format!("clone the mount of {}", path.display()))
+}
+
 /// Puts a detached mount at `at`, which is no symlink.
 pub(super) fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<(), Fault> {
     let what = || format!("mount on {}", at.display());

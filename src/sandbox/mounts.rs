@@ -8,6 +8,7 @@
 //!   f/0 f/1 …    policy files
 //!   p/           stubs: mount points that the image lacks
 //!   e/           empty
+//!   n o/ b       an empty file, an empty directory, a number: shown in place of files of /proc
 //!   r/           the root: overlay of s/upper over l/… over p
 //! ```
 
@@ -88,8 +89,7 @@ pub(super) fn build(
         None => Root::bare(plan, sources)?,
     };
     root.dev(devices)?;
-    let null = root.at(&root.dev).join("null");
-    proc::mount(&root.at(&root.proc), &null, plan.root.is_some())?;
+    proc::mount(&root.at(&root.proc), plan.root.is_some())?;
     if plan.root.is_some() {
         tmpfs(&root.at(&root.sys), "mode=0555,size=4k", MountFlags::RDONLY | MountFlags::NOEXEC)?;
         tmpfs(&root.at(&root.tmp), "mode=1777", MountFlags::empty())?;

@@ -273,10 +273,6 @@ impl Fault {
         self.hint = Some(hint.into());
         self
     }
-
-    pub(super) fn errno(&self) -> i32 {
-        self.errno.unwrap_or_default()
-    }
 }
 
 impl From<Fault> for Error {

@@ -1,8 +1,13 @@
-//! Which system calls a step may make: everything up to the newest this list was written for, less
-//! what Docker's default withholds.
+//! Which system calls a step may make: those of a table (`calls.txt`), some of them by their
+//! arguments, and no others.
 //!
-//! A step has no capability to do harm with most of these; the filter is the second wall, in front
-//! of kernel code that has had holes. Unknown (newer) calls say `ENOSYS`, so programs fall back.
+//! A step has no capability to do harm with most of the rest; the filter is the second wall, in
+//! front of kernel code that has had holes. The table allows no more than Docker's default does.
+//! Unknown (newer) calls say `ENOSYS`, so programs fall back.
+//!
+//! The program is a binary search over the numbers of the calls: eight tests where a list needs
+//! hundreds. For the calls that are allowed whatever their arguments the kernel does not even run
+//! it (since Linux 5.11 it finds out once which those are).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,83 +17,8 @@ use seccompiler::sock_filter;
 use super::ids::Limits;
 use super::sys;
 
-/// The newest call judged here (`file_setattr`, Linux 6.17). Numbers from 424 on are the same on
-/// all machines.
-const NEWEST: u32 = 469;
-
-/// Refused with `EPERM`: like a privileged call without the privilege.
-const REFUSED: &[libc::c_long] = &[
-    libc::SYS_acct,
-    libc::SYS_add_key,
-    libc::SYS_adjtimex,
-    libc::SYS_bpf,
-    libc::SYS_clock_adjtime,
-    libc::SYS_clock_settime,
-    libc::SYS_delete_module,
-    libc::SYS_fanotify_init,
-    libc::SYS_finit_module,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_init_module,
-    libc::SYS_kcmp,
-    libc::SYS_kexec_load,
-    libc::SYS_keyctl,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_move_pages,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_open_tree,
-    libc::SYS_perf_event_open,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_pivot_root,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_reboot,
-    libc::SYS_request_key,
-    libc::SYS_setdomainname,
-    libc::SYS_sethostname,
-    libc::SYS_setns,
-    libc::SYS_settimeofday,
-    libc::SYS_swapoff,
-    libc::SYS_swapon,
-    libc::SYS_syslog,
-    libc::SYS_umount2,
-    libc::SYS_unshare,
-    libc::SYS_userfaultfd,
-    libc::SYS_vhangup,
-    457, // statmount
-    458, // listmount
-    467, // open_tree_attr
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_ioperm,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_iopl,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_modify_ldt,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_uselib,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_sysfs,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_ustat,
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    libc::SYS_kexec_file_load,
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    libc::SYS_lookup_dcookie,
-];
-
-/// Answered with `ENOSYS`, so that libraries use the older way: clone3 hides its flags from
-/// filters, io_uring its calls.
-const ABSENT: &[libc::c_long] = &[
-    libc::SYS_clone3,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_nfsservctl,
-];
+/// The calls, each with its answer.
+const CALLS: &str = include_str!("calls.txt");
 
 /// Every `CLONE_NEW…` that `clone` takes.
 const NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -104,8 +34,23 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
 /// `uname` 2.6, and asking.
 const PERSONALITIES: &[u32] = &[0, 0x0008, 0x0004_0000, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
 
-/// Socket families that reach past any namespace: the hypervisor's, and the kernel's crypto.
-const FAMILIES: &[u32] = &[libc::AF_VSOCK.cast_unsigned(), libc::AF_ALG.cast_unsigned()];
+/// Socket families that programs need. The others reach past any namespace (the hypervisor's, the
+/// kernel's crypto) or lead to code that few look after; a raw packet is none of a step's business.
+const FAMILIES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+
+/// Protocols of netlink, the fourth family: interfaces, sockets, audit (which useradd and sshd look
+/// for), devices, and the names of others. Not packet filters and the kernel's crypto.
+const NETLINK: &[libc::c_int] = &[
+    libc::NETLINK_ROUTE,
+    libc::NETLINK_SOCK_DIAG,
+    libc::NETLINK_AUDIT,
+    libc::NETLINK_KOBJECT_UEVENT,
+    libc::NETLINK_GENERIC,
+];
+
+/// Requests that put characters into a terminal as if somebody had typed them, or change who
+/// handles its lines: kernel code that has had holes.
+const TERMINAL: &[libc::Ioctl] = &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
 
 #[cfg(target_arch = "x86_64")]
 const ARCH: u32 = 0xc000_003e;
@@ -118,126 +63,224 @@ const ARCH: u32 = 0xc000_00f3;
 // machines that bake runs on.
 const NUMBER: u32 = 0;
 const MACHINE: u32 = 4;
-const ARGUMENT_0: u32 = 16;
-const ARGUMENT_1: u32 = 24;
-const ARGUMENT_2: u32 = 32;
-const ARGUMENT_3: u32 = 40;
+const fn argument(n: u32) -> u32 {
+    16 + 8 * n
+}
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
 const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
-const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 /// Left to the init, which refuses it as the kernel would, and remembers that.
 const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
-const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+const EPERM: u32 = error(libc::EPERM);
+const ENOSYS: u32 = error(libc::ENOSYS);
+/// As from a kernel without the family or the protocol.
+const NO_FAMILY: u32 = error(libc::EAFNOSUPPORT);
+const NO_PROTOCOL: u32 = error(libc::EPROTONOSUPPORT);
 
-/// Calls that set an owner, and where the user id stands among their arguments; the group id is the
-/// next.
-const OWNERS: &[(libc::c_long, u32, u32)] = &[
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_chown, ARGUMENT_1, ARGUMENT_2),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_lchown, ARGUMENT_1, ARGUMENT_2),
-    (libc::SYS_fchown, ARGUMENT_1, ARGUMENT_2),
-    (libc::SYS_fchownat, ARGUMENT_2, ARGUMENT_3),
-];
+const fn error(errno: libc::c_int) -> u32 {
+    libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()
+}
 
 /// The id that means "unchanged".
 const UNCHANGED: u32 = u32::MAX;
 
-/// A program in the making: every test is followed by the answer it leads to, so no jump is longer
-/// than the few tests of one call.
-struct Program(Vec<sock_filter>);
+/// What the table says of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// The same, whatever the arguments.
+    Always(u32),
+    /// By the flags.
+    Clone,
+    /// By the request.
+    Ioctl,
+    /// Not where the first argument is process 1: the init, whose user id is that of a step's root.
+    NotInit,
+    /// By what is asked for.
+    Personality,
+    /// By family and protocol.
+    Socket,
+    /// By family.
+    Socketpair,
+    /// By the user id, which is this argument, and the group id, which is the next.
+    Owner(u32),
+}
 
-impl Program {
+impl Rule {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "allow" => Self::Always(ALLOW),
+            "eperm" => Self::Always(EPERM),
+            "enosys" => Self::Always(ENOSYS),
+            "clone" => Self::Clone,
+            "ioctl" => Self::Ioctl,
+            "not-init" => Self::NotInit,
+            "personality" => Self::Personality,
+            "socket" => Self::Socket,
+            "socketpair" => Self::Socketpair,
+            word => Self::Owner(word.strip_prefix("owner:")?.parse().ok()?),
+        })
+    }
+
+    /// The part of the program that answers, with the call's number loaded.
+    fn program(self, limits: Limits) -> Vec<sock_filter> {
+        let mut part = Part(vec![]);
+        match self {
+            Self::Always(answer) => part.answer(answer),
+            Self::Clone => {
+                part.load(argument(0));
+                part.answer_if(ANY_BIT, NAMESPACES, EPERM);
+                part.answer(ALLOW);
+            }
+            Self::Ioctl => {
+                part.load(argument(1));
+                for request in TERMINAL {
+                    part.answer_if(EQUAL, *request as u32, EPERM);
+                }
+                part.answer(ALLOW);
+            }
+            Self::NotInit => {
+                part.load(argument(0));
+                part.answer_if(EQUAL, 1, EPERM);
+                part.answer(ALLOW);
+            }
+            Self::Personality => {
+                part.load(argument(0));
+                for personality in PERSONALITIES {
+                    part.answer_if(EQUAL, *personality, ALLOW);
+                }
+                part.answer(EPERM);
+            }
+            Self::Socket => {
+                part.load(argument(0));
+                for family in FAMILIES {
+                    part.answer_if(EQUAL, family.cast_unsigned(), ALLOW);
+                }
+                part.answer_unless(libc::AF_NETLINK.cast_unsigned(), NO_FAMILY);
+                part.load(argument(2));
+                for protocol in NETLINK {
+                    part.answer_if(EQUAL, protocol.cast_unsigned(), ALLOW);
+                }
+                part.answer(NO_PROTOCOL);
+            }
+            Self::Socketpair => {
+                part.load(argument(0));
+                part.answer_unless(libc::AF_UNIX.cast_unsigned(), NO_FAMILY);
+                part.answer(ALLOW);
+            }
+            Self::Owner(user) => {
+                for (n, highest) in [(user, limits.uid), (user + 1, limits.gid)] {
+                    part.load(argument(n));
+                    part.push(GREATER, highest, 0, 2);
+                    part.answer_unless(UNCHANGED, ASK);
+                }
+                part.answer(ALLOW);
+            }
+        }
+        part.0
+    }
+}
+
+/// A part of a program in the making: every test is followed by the answer it leads to.
+struct Part(Vec<sock_filter>);
+
+impl Part {
     fn push(&mut self, code: u16, k: u32, jt: u8, jf: u8) {
         self.0.push(sock_filter { code, jt, jf, k });
+    }
+
+    fn load(&mut self, offset: u32) {
+        self.push(LOAD, offset, 0, 0);
+    }
+
+    fn answer(&mut self, answer: u32) {
+        self.push(RETURN, answer, 0, 0);
     }
 
     /// Returns `answer` if the test holds, else goes on.
     fn answer_if(&mut self, test: u16, k: u32, answer: u32) {
         self.push(test, k, 0, 1);
-        self.push(RETURN, answer, 0, 0);
-    }
-
-    /// For call `number`: if its first argument passes one of `tests`, `then`, else `otherwise`.
-    fn by_argument(
-        &mut self,
-        number: libc::c_long,
-        tests: &[(u16, u32)],
-        then: u32,
-        otherwise: u32,
-    ) {
-        let length = u8::try_from(1 + 2 * tests.len() + 1).expect("a handful of tests");
-        self.push(EQUAL, call(number), 0, length);
-        self.push(LOAD, ARGUMENT_0, 0, 0);
-        for (test, k) in tests {
-            self.answer_if(*test, *k, then);
-        }
-        self.push(RETURN, otherwise, 0, 0);
-    }
-}
-
-impl Program {
-    /// For call `number`: asks where the id in one of `arguments` is above what goes with it.
-    fn by_owner(&mut self, number: libc::c_long, arguments: [(u32, u32); 2]) {
-        self.push(EQUAL, call(number), 0, 9);
-        for (argument, highest) in arguments {
-            self.push(LOAD, argument, 0, 0);
-            self.push(GREATER, highest, 0, 2);
-            self.answer_unless(UNCHANGED, ASK);
-        }
-        self.push(RETURN, ALLOW, 0, 0);
+        self.answer(answer);
     }
 
     /// Returns `answer` unless the word is `k`.
     fn answer_unless(&mut self, k: u32, answer: u32) {
         self.push(EQUAL, k, 1, 0);
-        self.push(RETURN, answer, 0, 0);
+        self.answer(answer);
     }
 }
 
-fn call(number: libc::c_long) -> u32 {
-    u32::try_from(number).expect("call numbers are small and positive")
+/// The calls of a table with their numbers on this machine and their rules, by number.
+fn calls(table: &str) -> Vec<(u32, Rule)> {
+    let column = if cfg!(target_arch = "x86_64") { 1 } else { 2 };
+    let mut calls: Vec<(u32, Rule)> = table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().take(4).collect();
+            let number = fields.get(column).filter(|_| !line.starts_with('#'))?.parse().ok()?;
+            Some((number, Rule::of(fields.get(3)?)?))
+        })
+        .collect();
+    calls.sort_unstable_by_key(|(number, _)| *number);
+    calls
+}
+
+/// The last number of each stretch of numbers with one rule; what follows the last is unknown.
+fn stretches(calls: &[(u32, Rule)]) -> Vec<(u32, Rule)> {
+    let unknown = Rule::Always(ENOSYS);
+    let mut stretches: Vec<(u32, Rule)> = vec![];
+    let mut next = 0;
+    let mut add = |last: u32, rule: Rule| match stretches.last_mut() {
+        Some(before) if before.1 == rule => before.0 = last,
+        _ => stretches.push((last, rule)),
+    };
+    for (number, rule) in calls {
+        if *number > next {
+            add(number - 1, unknown);
+        }
+        add(*number, *rule);
+        next = number + 1;
+    }
+    // Also every x32 call, whose numbers carry a high bit.
+    add(u32::MAX, unknown);
+    stretches
+}
+
+/// A binary search for the stretch of the number that is loaded.
+fn search(stretches: &[(u32, Rule)], limits: Limits) -> Vec<sock_filter> {
+    if let [(_, rule)] = stretches {
+        return rule.program(limits);
+    }
+    let (low, high) = stretches.split_at(stretches.len() / 2);
+    let last = low.last().map_or(0, |(last, _)| *last);
+    let (below, above) = (search(low, limits), search(high, limits));
+    let mut part = Part(vec![]);
+    match u8::try_from(below.len()) {
+        Ok(length) => part.push(GREATER, last, length, 0),
+        Err(_) => {
+            // Further than a test can jump.
+            part.push(GREATER, last, 0, 1);
+            part.push(JUMP, u32::try_from(below.len()).expect("a short program"), 0, 0);
+        }
+    }
+    part.0.extend(below);
+    part.0.extend(above);
+    part.0
 }
 
 /// The filter.
 fn program(limits: Limits) -> Vec<sock_filter> {
-    let mut program = Program(vec![]);
-    program.push(LOAD, MACHINE, 0, 0);
-    program.push(EQUAL, ARCH, 1, 0);
-    program.push(RETURN, KILL, 0, 0);
-    program.push(LOAD, NUMBER, 0, 0);
-    // Also every x32 call, whose numbers carry a high bit.
-    program.answer_if(GREATER, NEWEST, ENOSYS);
-    for number in ABSENT {
-        program.answer_if(EQUAL, call(*number), ENOSYS);
-    }
-    for number in REFUSED {
-        program.answer_if(EQUAL, call(*number), EPERM);
-    }
-    program.by_argument(libc::SYS_clone, &[(ANY_BIT, NAMESPACES)], EPERM, ALLOW);
-    program.by_argument(
-        libc::SYS_socket,
-        &FAMILIES.iter().map(|family| (EQUAL, *family)).collect::<Vec<_>>(),
-        EPERM,
-        ALLOW,
-    );
-    program.by_argument(
-        libc::SYS_personality,
-        &PERSONALITIES.iter().map(|p| (EQUAL, *p)).collect::<Vec<_>>(),
-        ALLOW,
-        EPERM,
-    );
-    for (number, user, group) in OWNERS {
-        program.by_owner(*number, [(*user, limits.uid), (*group, limits.gid)]);
-    }
-    program.push(RETURN, ALLOW, 0, 0);
+    let mut program = Part(vec![]);
+    program.load(MACHINE);
+    program.answer_unless(ARCH, KILL);
+    program.load(NUMBER);
+    program.0.extend(search(&stretches(&calls(CALLS)), limits));
     program.0
 }
 
@@ -269,28 +312,32 @@ pub(super) fn apply(bytes: &[u8]) -> io::Result<OwnedFd> {
 
 /// Which id a call that was asked about wants to give: the first that is above the limits.
 pub(super) fn wanted(number: u32, arguments: &[u64; 6], limits: Limits) -> Option<u32> {
-    let (_, user, group) = OWNERS.iter().find(|(known, ..)| call(*known) == number)?;
-    let id = |offset: u32| arguments.get(((offset - ARGUMENT_0) / 8) as usize).map(|id| *id as u32);
+    let rule = calls(CALLS).into_iter().find(|(known, _)| *known == number)?.1;
+    let Rule::Owner(user) = rule else { return None };
+    let id = |n: u32| arguments.get(n as usize).map(|id| *id as u32);
     let above = |id: &u32, highest: u32| *id > highest && *id != UNCHANGED;
-    id(*user)
+    id(user)
         .filter(|uid| above(uid, limits.uid))
-        .or_else(|| id(*group).filter(|gid| above(gid, limits.gid)))
+        .or_else(|| id(user + 1).filter(|gid| above(gid, limits.gid)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const LIMITS: Limits = Limits { uid: 65_535, gid: 1_000_000 };
 
-    /// Runs the filter on one call, as the kernel would.
-    fn judge(arch: u32, number: u32, argument: u32) -> u32 {
-        judge_all(arch, number, &[argument.into(), 0, 0, 0, 0, 0])
+    fn call(number: libc::c_long) -> u32 {
+        u32::try_from(number).unwrap()
     }
 
-    fn judge_all(arch: u32, number: u32, arguments: &[u64; 6]) -> u32 {
-        let steps = program(LIMITS);
-        let (mut at, mut word) = (0, 0);
+    /// Runs the filter on one call, as the kernel would; also returns how many tests that took.
+    fn run(arch: u32, number: u32, arguments: &[u64; 6]) -> (u32, usize) {
+        static PROGRAM: LazyLock<Vec<sock_filter>> = LazyLock::new(|| program(LIMITS));
+        let steps = &*PROGRAM;
+        let (mut at, mut word, mut tests) = (0, 0, 0);
         loop {
             let step = &steps[at];
             at += 1;
@@ -299,30 +346,87 @@ mod tests {
                     word = match step.k {
                         NUMBER => number,
                         MACHINE => arch,
-                        ARGUMENT_0..=56 => arguments[((step.k - ARGUMENT_0) / 8) as usize] as u32,
+                        k @ 16..=56 => arguments[((k - 16) / 8) as usize] as u32,
                         other => panic!("load from {other}"),
                     };
                     continue;
                 }
-                RETURN => return step.k,
+                JUMP => {
+                    at += step.k as usize;
+                    continue;
+                }
+                RETURN => return (step.k, tests),
                 EQUAL => word == step.k,
                 GREATER => word > step.k,
                 ANY_BIT => word & step.k != 0,
                 other => panic!("code {other}"),
             };
+            tests += 1;
             at += usize::from(if test { step.jt } else { step.jf });
         }
     }
 
+    fn judge(number: libc::c_long, arguments: &[u64; 6]) -> u32 {
+        run(ARCH, call(number), arguments).0
+    }
+
     #[test]
-    fn answers_as_listed() {
-        let on = |number: libc::c_long, argument: u32| judge(ARCH, call(number), argument);
-        for number in REFUSED {
-            assert_eq!(on(*number, 0), EPERM, "{number}");
+    fn the_table_is_whole_and_in_order() {
+        let rows: Vec<Vec<&str>> = CALLS
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(names, sorted);
+        for column in [1, 2] {
+            let mut numbers: Vec<u32> = rows
+                .iter()
+                .filter(|row| row[column] != "-")
+                .map(|row| row[column].parse().unwrap())
+                .collect();
+            let all = numbers.len();
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert_eq!(numbers.len(), all, "a number that stands for two calls");
+            assert!(all > 300 && numbers.iter().all(|n| *n < 470));
         }
-        for number in ABSENT {
-            assert_eq!(on(*number, 0), ENOSYS, "{number}");
+        for row in &rows {
+            assert!(Rule::of(row[3]).is_some() && row.len() > 4, "{row:?}");
+            assert!(row[1] != "-" || row[2] != "-", "{row:?}");
         }
+        assert_eq!(calls(CALLS).len(), {
+            let column = if cfg!(target_arch = "x86_64") { 1 } else { 2 };
+            rows.iter().filter(|row| row[column] != "-").count()
+        });
+    }
+
+    #[test]
+    fn every_call_is_answered_as_the_table_says_and_no_other_is_known() {
+        let known = calls(CALLS);
+        for number in 0..1000 {
+            let rule = known.iter().find(|(known, _)| *known == number).map(|(_, rule)| *rule);
+            let (answer, tests) = run(ARCH, number, &[0; 6]);
+            match rule {
+                None => assert_eq!(answer, ENOSYS, "{number}"),
+                Some(Rule::Always(expected)) => assert_eq!(answer, expected, "{number}"),
+                Some(_) => {}
+            }
+            assert!(tests <= 20, "{number}: {tests} tests");
+            // x32, and the machine's other half.
+            assert_eq!(run(ARCH, number | 0x4000_0000, &[0; 6]).0, ENOSYS);
+            assert_eq!(run(0x4000_0003, number, &[0; 6]).0, KILL);
+        }
+    }
+
+    #[test]
+    fn the_numbers_are_those_of_this_machine() {
+        let check = |number: libc::c_long, expected: u32| {
+            assert_eq!(judge(number, &[0; 6]), expected, "{number}");
+        };
         for number in [
             libc::SYS_read,
             libc::SYS_execve,
@@ -330,22 +434,82 @@ mod tests {
             libc::SYS_fchownat,
             libc::SYS_ptrace,
             libc::SYS_chroot,
+            libc::SYS_futex,
+            libc::SYS_io_submit,
+            libc::SYS_seccomp,
+            libc::SYS_landlock_create_ruleset,
+            libc::SYS_mseal,
         ] {
-            assert_eq!(on(number, 0), ALLOW, "{number}");
+            check(number, ALLOW);
         }
-        assert_eq!(on(libc::SYS_clone, libc::SIGCHLD.cast_unsigned()), ALLOW);
-        assert_eq!(on(libc::SYS_clone, libc::CLONE_NEWUSER.cast_unsigned()), EPERM);
-        assert_eq!(
-            on(libc::SYS_clone, (libc::CLONE_NEWNS | libc::CLONE_VM).cast_unsigned()),
-            EPERM
-        );
-        assert_eq!(on(libc::SYS_socket, libc::AF_INET.cast_unsigned()), ALLOW);
-        assert_eq!(on(libc::SYS_socket, libc::AF_VSOCK.cast_unsigned()), EPERM);
-        assert_eq!(on(libc::SYS_personality, 0), ALLOW);
-        assert_eq!(on(libc::SYS_personality, 1), EPERM);
-        assert_eq!(judge(ARCH, NEWEST + 1, 0), ENOSYS);
-        assert_eq!(judge(ARCH, 0x4000_0000, 0), ENOSYS);
-        assert_eq!(judge(0x4000_0003, 1, 0), KILL);
+        for number in [
+            libc::SYS_bpf,
+            libc::SYS_fanotify_init,
+            libc::SYS_finit_module,
+            libc::SYS_fsopen,
+            libc::SYS_kexec_load,
+            libc::SYS_keyctl,
+            libc::SYS_mount,
+            libc::SYS_mount_setattr,
+            libc::SYS_move_mount,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_open_tree,
+            libc::SYS_perf_event_open,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_pivot_root,
+            libc::SYS_process_madvise,
+            libc::SYS_quotactl,
+            libc::SYS_reboot,
+            libc::SYS_setns,
+            libc::SYS_settimeofday,
+            libc::SYS_swapon,
+            libc::SYS_syslog,
+            libc::SYS_umount2,
+            libc::SYS_unshare,
+            libc::SYS_userfaultfd,
+        ] {
+            check(number, EPERM);
+        }
+        for number in [
+            libc::SYS_clone3,
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+            libc::SYS_memfd_secret,
+            libc::SYS_nfsservctl,
+        ] {
+            check(number, ENOSYS);
+        }
+    }
+
+    #[test]
+    fn arguments_decide() {
+        let first = |number, value: libc::c_int| judge(number, &[value as u64, 0, 0, 0, 0, 0]);
+        assert_eq!(first(libc::SYS_clone, libc::SIGCHLD), ALLOW);
+        assert_eq!(first(libc::SYS_clone, libc::CLONE_NEWUSER), EPERM);
+        assert_eq!(first(libc::SYS_clone, libc::CLONE_NEWNS | libc::CLONE_VM), EPERM);
+        assert_eq!(first(libc::SYS_prlimit64, 0), ALLOW);
+        assert_eq!(first(libc::SYS_prlimit64, 1), EPERM);
+        assert_eq!(first(libc::SYS_personality, 0), ALLOW);
+        assert_eq!(first(libc::SYS_personality, -1), ALLOW);
+        assert_eq!(first(libc::SYS_personality, 1), EPERM);
+        for family in 0..50 {
+            let local = if family == libc::AF_UNIX { ALLOW } else { NO_FAMILY };
+            assert_eq!(first(libc::SYS_socketpair, family), local, "{family}");
+            let known = FAMILIES.contains(&family) || family == libc::AF_NETLINK;
+            let expected = if known { ALLOW } else { NO_FAMILY };
+            assert_eq!(first(libc::SYS_socket, family), expected, "{family}");
+        }
+        for protocol in 0..32 {
+            let expected = if NETLINK.contains(&protocol) { ALLOW } else { NO_PROTOCOL };
+            let arguments = [libc::AF_NETLINK as u64, 3, protocol as u64, 0, 0, 0];
+            assert_eq!(judge(libc::SYS_socket, &arguments), expected, "{protocol}");
+        }
+        let request = |request: u64| judge(libc::SYS_ioctl, &[0, request, 0, 0, 0, 0]);
+        assert_eq!(request(libc::TIOCSTI as u64), EPERM);
+        assert_eq!(request(libc::TIOCSTI as u64 | 1 << 32), EPERM, "the kernel takes 32 bits");
+        assert_eq!(request(libc::TIOCLINUX as u64), EPERM);
+        assert_eq!(request(libc::TIOCGWINSZ as u64), ALLOW);
     }
 
     #[test]
@@ -353,7 +517,7 @@ mod tests {
         let check = |number: libc::c_long, at: usize, uid: u32, gid: u32, expected: Option<u32>| {
             let mut arguments = [u64::MAX; 6];
             (arguments[at], arguments[at + 1]) = (uid.into(), gid.into());
-            let answer = judge_all(ARCH, call(number), &arguments);
+            let answer = judge(number, &arguments);
             assert_eq!(
                 answer,
                 if expected.is_some() { ASK } else { ALLOW },

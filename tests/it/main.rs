@@ -100,6 +100,7 @@ mod sandbox_end;
 mod sandbox_foreign;
 mod sandbox_hole;
 mod sandbox_lab;
+mod sandbox_probe;
 mod sandbox_root;
 mod sandbox_run;
 mod sandbox_user;
