@@ -1,7 +1,7 @@
 //! What a step sees by `mount`, put into the place where it is mounted.
 
 use std::fs::{File, Permissions};
-use std::os::unix::fs::{PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,6 +28,19 @@ pub(super) fn fill(
     let (root, url) = (Root::open(at, epoch)?, at.to_string_lossy());
     let plan = unpack::Plan { url: &url, to: "/", owner: &owner, mode: None, strip: 0 };
     unpack::unpack(&root, &plan, tar, progress)
+}
+
+/// Gives the directory `at`, which is mounted there and no part of the image, to `owner`.
+pub(super) fn own(at: &Path, owner: &str) -> Result<Reply, Error> {
+    let ids = owner::ids(&Root::open(Path::new("/"), 0)?, owner)?;
+    let failed = || Error::system("give away", at);
+    // Links are followed: the mount is where they lead.
+    let directory = File::open(at).map_err(failed())?;
+    let meta = directory.metadata().map_err(failed())?;
+    if (meta.uid(), meta.gid()) != (ids.uid, ids.gid) {
+        fchown(&directory, Some(ids.uid), Some(ids.gid)).map_err(failed())?;
+    }
+    Ok(Reply::Done)
 }
 
 /// Writes the one file of a tar into the file `at`, which is mounted there.

@@ -76,6 +76,13 @@ pub enum Call {
         /// What it is filled with.
         tar: Passed,
     },
+    /// Gives a mounted directory, without what is in it, to someone.
+    Own {
+        /// Absolute path of the directory.
+        at: PathBuf,
+        /// Whose it becomes: a user, or `name:group`, `uid:gid`.
+        owner: String,
+    },
     /// Finds out where a copy would go.
     Survey(survey::Question),
     /// Finds out whether the image could be started as its config says.
@@ -98,6 +105,7 @@ impl sandbox::Call for Call {
             Self::Fill { at, owner, epoch, tar } => {
                 fill::fill(&at, &owner, epoch, tar.into_file(), inside.progress)
             }
+            Self::Own { at, owner } => fill::own(&at, &owner),
             Self::Survey(question) => question.answer().map(Reply::Surveyed),
             Self::Startable(question) => Ok(Reply::Startable(question.answer())),
         };

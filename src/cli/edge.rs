@@ -77,6 +77,16 @@ pub(super) fn missing(message: impl Into<String>) -> Report {
     Report { kind: "missing", message: message.into(), exit: FAILED, ..Report::default() }
 }
 
+/// Reports that something is used by another process.
+pub(super) fn busy(message: impl Into<String>) -> Report {
+    Report { kind: "busy", message: message.into(), exit: STORE, ..Report::default() }
+}
+
+/// Reports a file that cannot be written.
+pub(super) fn file(error: &crate::files::Error) -> Report {
+    report("file", FAILED, error)
+}
+
 /// Reports a file of variables that cannot be read.
 pub(super) fn vars_file(error: &BuildError) -> Report {
     let hint = "a vars file is TOML, `name = value` per line; --var NAME=VALUE sets one variable";

@@ -3,6 +3,7 @@
 mod args;
 mod boot;
 mod build;
+mod cache;
 mod change;
 mod channel;
 mod complete;
@@ -108,6 +109,7 @@ fn run(ctx: &Ctx<'_>, command: Command) -> Result<u8, Report> {
         Command::List(args) => list::list(ctx, &args),
         Command::Show(args) => show::show(ctx, &args),
         Command::Rm(args) => images::rm(ctx, &args),
+        Command::Cache(command) => cache::cache(ctx, &command),
         Command::Gc(args) => gc::gc(ctx, &args),
         Command::Promote(args) => channel::promote(ctx, &args),
         Command::Revoke(args) => channel::revoke(ctx, &args),

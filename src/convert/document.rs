@@ -1,12 +1,14 @@
 //! The recipe that is being made: what it says, not yet as text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A value of a key; texts are as a recipe writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
     List(Vec<String>),
+    /// A list of texts and tables.
+    Several(Vec<Value>),
     /// A list in which numbers need no quotes.
     Ports(Vec<String>),
     Yes,
@@ -29,6 +31,11 @@ pub(super) struct Options {
     pub(super) shell: Option<Vec<String>>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) mounts: BTreeMap<String, Value>,
+    /// By their places: those, or tables that say more.
+    pub(super) caches: BTreeMap<String, Value>,
+    pub(super) secrets: BTreeSet<String>,
+    /// By the variables they are in.
+    pub(super) secret_env: BTreeMap<String, String>,
     pub(super) network: bool,
 }
 
@@ -128,10 +135,18 @@ impl Root {
     }
 }
 
-/// Returns what all of them say alike. Mounts and the network stay with the step that needs them.
+/// Returns what all of them say alike. What it sees
+/// besides the root and the network stay with the step that needs them.
 fn shared<'a>(mut all: impl Iterator<Item = &'a Options>) -> Option<Options> {
     let first = all.next()?;
-    let mut common = Options { mounts: BTreeMap::new(), network: false, ..first.clone() };
+    let mut common = Options {
+        mounts: BTreeMap::new(),
+        caches: BTreeMap::new(),
+        secrets: BTreeSet::new(),
+        secret_env: BTreeMap::new(),
+        network: false,
+        ..first.clone()
+    };
     for one in all {
         common.run_as.take_if(|text| one.run_as.as_ref() != Some(text));
         common.workdir.take_if(|text| one.workdir.as_ref() != Some(text));

@@ -1,11 +1,14 @@
 //! `RUN --mount`: as mounts of a step.
 
+use std::path::Path;
+
 use super::document::{Options, Value};
 use super::fault::Fault;
 use super::instruction::Instruction;
 use super::stage::{EMPTY, Stage};
 use super::state::clean;
 use super::text::Text;
+use crate::schema::Check;
 
 /// `--mount=type=bind,source=…`.
 #[derive(Default)]
@@ -15,6 +18,8 @@ struct Mount {
     target: Option<String>,
     from: Option<String>,
     id: Option<String>,
+    sharing: Option<String>,
+    env: Option<String>,
 }
 
 impl Stage<'_, '_> {
@@ -41,11 +46,7 @@ impl Stage<'_, '_> {
         let name = mount.id.as_deref().or(mount.target.as_deref()).unwrap_or("default").to_owned();
         match mount.kind.as_str() {
             "secret" => {
-                let message = format!(
-                    "the secret `{name}` is left out: name it in `secrets` of the step, which then \
-                        reads it from /run/secrets"
-                );
-                self.remark(line, "secret", message);
+                self.secret(line, mount, &name, options);
                 return Ok(());
             }
             "ssh" => {
@@ -73,23 +74,75 @@ impl Stage<'_, '_> {
             "cache" if mount.from.is_some() => {
                 drop(options.mounts.insert(place, self.bound(line, mount)?));
             }
-            "cache" | "tmpfs" => {
-                // What is written there is gone after the step: a cache that is always cold.
+            "cache" => self.cache(line, mount, place, options),
+            "tmpfs" => {
+                // What is written there is gone after the step.
                 self.shared.empty = true;
                 let source = vec![("from", Value::text(EMPTY)), ("path", Value::text("/"))];
                 options.mounts.insert(place, Value::Table(source));
                 if options.run_as.is_some() {
                     let message = "the mount belongs to root: the user of this command cannot \
                         write to it";
-                    self.remark(line, "cache", message);
-                } else if mount.kind == "cache" {
-                    let message = "the cache is empty in each build: nothing is kept in it";
-                    self.note(line, "cache", message);
+                    self.remark(line, "tmpfs", message);
                 }
             }
             other => return Err(Fault::new(line, format!("unknown type `{other}` of a mount"))),
         }
         Ok(())
+    }
+
+    /// Adds a directory that is kept between builds.
+    fn cache(&mut self, line: u32, mount: &Mount, place: String, options: &mut Options) {
+        let id = mount.id.clone().filter(|id| {
+            let right = Check::CacheName.test(id).is_ok();
+            if !right {
+                let message =
+                    format!("the cache `{id}` has no such name here: it is that of its path");
+                self.note(line, "cache", message);
+            }
+            right
+        });
+        let sharing = mount.sharing.as_deref().filter(|sharing| *sharing != "shared");
+        let mut table = vec![("to", Value::text(place.as_str()))];
+        table.extend(id.map(|id| ("id", Value::text(id))));
+        table.extend(sharing.map(|sharing| ("sharing", Value::text(sharing))));
+        let value = match table.len() {
+            1 => Value::text(place.as_str()),
+            _ => Value::Table(table),
+        };
+        let within = |inner: &str, outer: &str| Path::new(inner).starts_with(outer);
+        if options.caches.keys().any(|outer| within(&place, outer)) {
+            return;
+        }
+        options.caches.retain(|inner, _| !within(inner, &place));
+        // Where both are, the later one is seen.
+        options.mounts.remove(&place);
+        options.caches.insert(place, value);
+    }
+
+    /// Adds a secret.
+    fn secret(&mut self, line: u32, mount: &Mount, name: &str, options: &mut Options) {
+        // Without an id the last part of where it is seen names it.
+        let name = name.rsplit('/').next().unwrap_or(name);
+        if Check::SecretName.test(name).is_err() {
+            let message = format!("the secret `{name}` is left out: no secret has such a name");
+            self.remark(line, "secret", message);
+            return;
+        }
+        if let Some(variable) = &mount.env {
+            options.secret_env.insert(variable.clone(), name.to_owned());
+        }
+        let place = format!("/run/secrets/{name}");
+        if mount.env.is_none() || mount.target.is_some() {
+            options.secrets.insert(name.to_owned());
+        }
+        if let Some(target) = mount.target.as_ref().filter(|target| **target != place) {
+            let message =
+                format!("the secret `{name}` is the file {place} and not {target}: read it there");
+            self.remark(line, "secret", message);
+        }
+        let message = format!("whoever builds gives the secret: --secret {name}=…");
+        self.note(line, "secret", message);
     }
 
     /// Returns what a bind mount shows.
@@ -128,8 +181,10 @@ fn read(line: u32, text: &str) -> Result<Mount, Fault> {
             "target" | "dst" | "destination" => mount.target = Some(value),
             "from" => mount.from = Some(value),
             "id" => mount.id = Some(value),
-            "sharing" | "rw" | "readwrite" | "ro" | "readonly" | "required" | "mode" | "uid"
-            | "gid" | "size" | "env" => {}
+            "sharing" => mount.sharing = Some(value),
+            "env" => mount.env = Some(value),
+            "rw" | "readwrite" | "ro" | "readonly" | "required" | "mode" | "uid" | "gid"
+            | "size" => {}
             other => return Err(Fault::new(line, format!("unknown key `{other}` of a mount"))),
         }
     }

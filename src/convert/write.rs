@@ -66,6 +66,15 @@ fn options(out: &mut String, options: &Options) {
     for (place, source) in &options.mounts {
         line(out, &format!("mount.{}", quoted(place)), source);
     }
+    if !options.caches.is_empty() {
+        line(out, "cache", &Value::Several(options.caches.values().cloned().collect()));
+    }
+    if !options.secrets.is_empty() {
+        line(out, "secrets", &Value::List(options.secrets.iter().cloned().collect()));
+    }
+    for (variable, name) in &options.secret_env {
+        line(out, &format!("secret_env.{variable}"), &Value::text(name.as_str()));
+    }
     if options.network {
         line(out, "network", &Value::Yes);
     }
@@ -113,6 +122,9 @@ fn written(value: &Value) -> String {
         Value::Text(text) => quoted(text),
         Value::List(words) => {
             format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", "))
+        }
+        Value::Several(values) => {
+            format!("[{}]", values.iter().map(written).collect::<Vec<_>>().join(", "))
         }
         Value::Ports(ports) => {
             let number = |port: &str| port.bytes().all(|b| b.is_ascii_digit());

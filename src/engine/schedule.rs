@@ -333,7 +333,8 @@ fn start<'a>(
             let rescue = Rescue::new(request.shell_on_failure);
             let guard = guard.clone();
             let build = Build::start(JobContext { sink, ..*job }, root, pins, rescue, guard);
-            let build = build.map_err(|error| fail(error.into()))?;
+            let mut build = build.map_err(|error| fail(error.into()))?;
+            build.forget_caches = request.paranoid;
             let work = Work { build, request, stop, pool, number, others: others.clone() };
             running.push(Running { recipe: at, main: root.stage.is_none(), work });
             match &root.stage {

@@ -1,7 +1,7 @@
 //! A root in flight: its corner of the store, its user namespace (made when the first node has to
 //! run), its logs, what it pins, and what it gets of stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,11 @@ pub(crate) struct Build<'a> {
     stages: Mutex<BTreeMap<String, Arc<Artifact>>>,
     /// What steps get of stages, by step, as far as it is known.
     pub(super) named: Mutex<BTreeMap<usize, Vec<(String, Digest)>>>,
+    /// Its steps see empty directories in place of the kept ones, so that what these hold shows
+    /// where an image depends on it.
+    pub(crate) forget_caches: bool,
+    /// Kept directories that its steps have used.
+    pub(super) used: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> Build<'a> {
@@ -70,9 +75,23 @@ impl<'a> Build<'a> {
         let cache = job.store.step_cache()?;
         let staging = job.store.staging()?;
         let logs = job.store.logs(staging.id())?;
-        let (stages, named) = (Mutex::default(), Mutex::default());
+        let (stages, named, used) = (Mutex::default(), Mutex::default(), Mutex::default());
         let session = OnceLock::new();
-        Ok(Self { job, root, pins, rescue, guard, staging, cache, logs, session, stages, named })
+        Ok(Self {
+            job,
+            root,
+            pins,
+            rescue,
+            guard,
+            staging,
+            cache,
+            logs,
+            session,
+            stages,
+            named,
+            forget_caches: false,
+            used,
+        })
     }
 
     /// Returns the user namespace of this root.
@@ -83,6 +102,11 @@ impl<'a> Build<'a> {
         let arch = &self.root.platform.architecture;
         let session = self.job.session_for(self.staging.dir(), arch)?;
         Ok(self.session.get_or_init(|| session))
+    }
+
+    /// Returns the user namespace, where one was needed.
+    pub(super) fn session_if_any(&self) -> Option<&Session> {
+        self.session.get()
     }
 
     /// Returns what jobs about packages are run with.
@@ -201,7 +225,7 @@ impl<'a> Build<'a> {
         let (session, cancel) = (self.session()?, self.job.cancel);
         let (epoch, how) = (self.root.epoch, self.compression());
         let pack = |copy: Option<Box<dyn Write + Send>>| {
-            let upper = Upper { dir: upper, below, copy };
+            let upper = Upper { dir: upper, mount: None, below, copy };
             job::pack(session, &self.staging, upper, epoch, how, label, cancel)
         };
         let blob = match self.guard.as_ref().filter(|_| index > 0) {
@@ -280,6 +304,7 @@ impl<'a> Build<'a> {
 
     /// Removes the scratch directory. What cannot be removed now is swept by the next run.
     pub(crate) fn clear(&self) {
+        self.limit_kept();
         clear(self.job.sink, &self.staging, self.session.get());
     }
 

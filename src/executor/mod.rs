@@ -15,6 +15,7 @@ mod copy;
 mod error;
 mod guard;
 mod identity;
+mod kept;
 mod packages;
 mod pins;
 mod prepared;

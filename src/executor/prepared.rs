@@ -16,6 +16,7 @@ use crate::job::{self, Action, Call, make_dir, open};
 use crate::rootfs::environment;
 use crate::sandbox::{Exec, Mount, Owners, Passed, PolicyFile};
 use crate::step::{Content, Lowered, Op};
+use crate::store::InUse;
 
 /// Operations made ready: actions in order, and files that are there while they run.
 #[derive(Default)]
@@ -23,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) actions: Vec<Action>,
     pub(super) mounts: Vec<Mount>,
     pub(super) files: Vec<PolicyFile>,
+    /// Directories that are kept between builds, held while the job runs.
+    pub(super) kept: Vec<InUse>,
     /// A program runs among them.
     pub(super) runs: bool,
 }

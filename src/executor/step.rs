@@ -108,6 +108,7 @@ impl<'a> Try<'a> {
                 installed += 1;
             } else {
                 prepared.want(build, (index, number), op, at)?;
+                prepared.keep(build, op, at)?;
                 prepared.add(build, node, op, build.root.facts.held(index, number))?;
             }
         }
@@ -134,7 +135,10 @@ impl<'a> Try<'a> {
     /// Runs what was prepared as one job.
     fn job(&self, upper: &Path, prepared: Prepared, log: &mut Log) -> Result<(), Trouble> {
         let Try { build, index, node, lower, at, last } = *self;
-        let Prepared { mut actions, mounts, mut files, runs } = prepared;
+        // Held until the job is over.
+        let Prepared { mut actions, mut mounts, mut files, kept: _kept, runs } = prepared;
+        // What is seen inside of another comes after it.
+        mounts.sort_by(|a, b| a.at.cmp(&b.at));
         if actions.is_empty() {
             return Ok(());
         }

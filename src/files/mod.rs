@@ -20,6 +20,7 @@ mod rename;
 mod rewrite;
 mod root;
 mod stamp;
+mod weigh;
 
 pub use aside::{Aside, AsideDir, is_abandoned, is_aside, link, sweep, write_soon, write_whole};
 pub(crate) use dir::openat2;
@@ -33,6 +34,7 @@ pub use rename::{Replace, rename};
 pub use rewrite::{Replaced, rewrite};
 pub use root::{Links, RootDir};
 pub(crate) use stamp::{FileStamp, FileTime};
+pub use weigh::weigh;
 
 /// Notes on a cached file that it is used now, for whoever frees what nobody uses: as its time of
 /// access, set whatever the mount's options are. Never as its time of change: links to it are read

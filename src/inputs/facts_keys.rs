@@ -40,6 +40,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("defaults.network", "network = false", "network = true"),
     ("defaults.timeout", "timeout = \"1s\"", "timeout = \"2s\""),
     ("defaults.mount", "mount.\"/m\" = \"s\"", "mount.\"/m\" = \"t\""),
+    ("defaults.cache", "cache = [\"/c\"]", "cache = [\"/d\"]"),
     ("defaults.retries", "retries = 1", "retries = 2"),
     ("step-include.include", "include = \"p.toml\"", "include = \"q.toml\""),
     ("step-include.vars", "include = \"p.toml\"\nvars.a = 1", "include = \"p.toml\"\nvars.a = 2"),
@@ -91,7 +92,8 @@ const SSH_KEYS: [&str; 2] = [
 /// ([`crate::trial`]). What a step takes of a stage is named by the stage's layers, which are not
 /// there yet where the recipe is read. An output or a push changes nothing of the image.
 fn elsewhere(table: &str) -> bool {
-    matches!(table, "base" | "from" | "mount" | "output" | "push") || table.starts_with("test-")
+    matches!(table, "base" | "from" | "mount" | "cache" | "output" | "push")
+        || table.starts_with("test-")
 }
 
 /// Returns every case: those above, those of the kinds of step, and what all steps have.

@@ -45,6 +45,11 @@ pub enum Call {
         /// Latest time, seconds since 1970.
         epoch: i64,
     },
+    /// Measures directories.
+    Weigh {
+        /// The directories, as the job sees them.
+        dirs: Vec<PathBuf>,
+    },
     /// Finds out which of these paths of the image exist, what its os-release says, and what its
     /// apt sees.
     Look {
@@ -88,6 +93,8 @@ pub enum Reply {
     Packed(Packed),
     /// Of [`Call::Unpack`]: the digest of the tar, where it was wanted.
     Unpacked(Option<Digest>),
+    /// Of [`Call::Weigh`]: bytes on the disk, and files and directories, of each.
+    Weighed(Vec<(u64, u64)>),
     /// Of [`Call::Look`].
     Seen {
         /// Those paths that exist.

@@ -11,6 +11,7 @@ use crate::archive::manager::{self, Manager};
 use crate::archive::view;
 use crate::context;
 use crate::digest::{Digest, HashReader};
+use crate::files;
 use crate::layer::{self, Compression, Packed};
 use crate::sandbox::{self, CallError, Inside};
 
@@ -26,6 +27,9 @@ impl sandbox::Call for Call {
                 unpack(&into, how, name, blob.into_file()).map(Reply::Unpacked)
             }
             Self::Settle { dir, epoch } => settle::times(dir, epoch).map(|()| Reply::Done),
+            Self::Weigh { dirs } => {
+                Ok(Reply::Weighed(dirs.iter().map(|dir| files::weigh(dir)).collect()))
+            }
             Self::Look { paths, native } => look(paths, &native),
             Self::Take { op, single, epoch, to } => {
                 context::take_from_root(&op, &single, epoch, to.into_file())

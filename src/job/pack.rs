@@ -15,7 +15,7 @@ use super::error::{Error, no_thread};
 use super::reply::{reply, unexpected};
 use crate::digest::{Digest, HashReader};
 use crate::layer::{self, Blob, Compression, Metadata};
-use crate::sandbox::Cancel;
+use crate::sandbox::{Cancel, Mount};
 use crate::store::Staging;
 use crate::threads;
 
@@ -52,8 +52,10 @@ pub(crate) fn modified(path: &Path) -> Result<(i64, i64), Error> {
 
 /// What a layer is made from.
 pub(crate) struct Upper<'a> {
-    /// The upper directory, below the staging.
+    /// The upper directory, below the staging; with `mount`, as the job sees it.
     pub(crate) dir: &'a Path,
+    /// What has to be mounted to see it, where it is elsewhere.
+    pub(crate) mount: Option<Mount>,
     /// The directory of the topmost layer below as the sandbox sees it: it had its looks from
     /// there.
     pub(crate) below: Option<PathBuf>,
@@ -94,8 +96,8 @@ pub(crate) fn pack(
         }
     };
     let (read, write) = std::io::pipe().map_err(system("make a pipe"))?;
-    let Upper { dir, below, copy } = upper;
-    let dir = inside(staging, dir)?;
+    let Upper { dir, mount, below, copy } = upper;
+    let dir = if mount.is_some() { dir.to_owned() } else { inside(staging, dir)? };
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let mut blob = staging.blob()?;
     let (squeezed, ended) = thread::scope(|scope| {
@@ -105,7 +107,8 @@ pub(crate) fn pack(
         })
         .map_err(no_thread)?;
         let call = Call::Pack { dir, epoch, below, to: write.into() };
-        let ended = session.run(Job::bare(Action::call(call)), cancel, &mut |_| {});
+        let job = Job { mounts: mount.into_iter().collect(), ..Job::bare(Action::call(call)) };
+        let ended = session.run(job, cancel, &mut |_| {});
         Ok::<_, Error>((squeezer.join(), ended))
     })?;
     let ended = ended?;

@@ -1,9 +1,10 @@
 //! The tables of keys: what a recipe may say, and where.
 
 pub(crate) use super::output_keys::{FORMATS, OUTPUT, OUTPUT_DOC, PUSH};
-use crate::schema::{Check, Effect, Section, Shape, may, must};
+use crate::schema::{Check, Effect, Section, Shape, Sharing, may, must};
 use crate::step::{
-    AS, ENV, KINDS, MACHINE, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WHEN, WORKDIR,
+    AS, CACHE as CACHES, ENV, KINDS, MACHINE, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WHEN,
+    WORKDIR,
 };
 
 /// Top-level keys in order, `step` and `test` among them.
@@ -204,6 +205,35 @@ pub(crate) const FROM: Section = Section {
 const FROM_IMAGE_DOC: &str = "An image of the store, pinned by digest in the lock file. Examples: \
     `web:1.0.0`, `web@production`, `web@sha256:…`.";
 
+/// What an entry of `cache` says that is more than a path.
+pub(crate) const CACHE: Section = Section {
+    title: "a cache",
+    name: "cache",
+    doc: "A directory that is kept between builds and is in no image.",
+    keys: &[
+        must(
+            "to",
+            Shape::Text(Check::MountPoint),
+            "Where the step sees it: an absolute path. Example: `/root/.cache/pip`.",
+        ),
+        may(
+            "id",
+            Shape::Text(Check::CacheName),
+            "What names it: steps with the same one use the same directory, those of other \
+                recipes as well. Default: the name of the image and `to`.",
+        ),
+        may(
+            "sharing",
+            Shape::Choice(Sharing::NAMES),
+            "How several steps use it at once: `shared` (default): together; `locked`: one after \
+                the other; `private`: each a directory of its own.",
+        )
+        .without_effect(),
+    ],
+    later: &[],
+    effect: Effect::Step,
+};
+
 /// What a mount of a stage or an image says.
 pub(crate) const MOUNT_FROM: Section = Section {
     title: "a mount of a stage or an image",
@@ -227,10 +257,10 @@ pub(crate) const DEFAULTS: Section = Section {
     title: "`[defaults]`",
     name: "defaults",
     doc: "Options for every `run` and `script`, those of stages too; `timeout` and `retries` for \
-        `packages` as well. What a stage says wins, what a step says wins over that; `env` and \
-        `mount` add.",
-    keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, NETWORK, TIMEOUT, RETRIES],
-    later: &["cache"],
+        `packages` as well. What a stage says wins, what a step says wins over that; `env`, \
+        `mount` and `cache` add.",
+    keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, CACHES, NETWORK, TIMEOUT, RETRIES],
+    later: &[],
     effect: Effect::Step,
 };
 
@@ -363,7 +393,7 @@ pub(crate) fn tables() -> impl Iterator<Item = (String, &'static Section)> {
         .map(own)
         .into_iter()
         .chain(kinds().map(|kind| (format!("step-{}", kind.name), kind)))
-        .chain([&FROM, &MOUNT_FROM, &MACHINE].map(own))
+        .chain([&FROM, &MOUNT_FROM, &CACHE, &MACHINE].map(own))
         .chain(checks().map(|check| (format!("test-{}", check.name), check)))
         .chain([&CONFIG, &HEALTHCHECK, &DRIFT, &OUTPUT, &PUSH].map(own))
 }

@@ -47,6 +47,7 @@ fn value(shape: Shape) -> String {
         }
         Shape::Targets(targets) => format!("{}, or table of targets", value(targets.one)),
         Shape::Mounts => "table of paths".to_owned(),
+        Shape::Caches => format!("list of paths, or of [tables](#{})", anchor(&keys::CACHE)),
     }
 }
 
@@ -93,6 +94,7 @@ fn reference() -> String {
     keys::kinds().for_each(|kind| table(&mut out, "###", kind));
     table(&mut out, "###", &keys::FROM);
     table(&mut out, "###", &keys::MOUNT_FROM);
+    table(&mut out, "###", &keys::CACHE);
     let (stages, stage) = (keys::STAGES_DOC, keys::STAGE_DOC);
     write!(out, "\n## `[stage]`\n\n{stages}\n\n{stage}\n").expect("a string takes everything");
     table(&mut out, "##", &MACHINE);

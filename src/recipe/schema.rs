@@ -231,6 +231,9 @@ fn shape(shape: Shape) -> Value {
                 "anyOf": [text(Check::Context), { "$ref": "#/$defs/mount" }],
             },
         }),
+        Shape::Caches => json!({ "type": "array", "minItems": 1, "items": {
+            "anyOf": [text(Check::MountPoint), { "$ref": "#/$defs/cache" }],
+        } }),
         Shape::Ports => json!({ "type": "array", "items": { "anyOf": [
             { "type": "integer", "minimum": 1, "maximum": 65535 },
             { "type": "string", "pattern": r"^[0-9]+(-[0-9]+)?(/(tcp|udp|sctp))?$|\{\{" },

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::check;
-use super::value::{Command, MountSource, Start};
+use super::value::{Command, Kept, MountSource, Start};
 
 /// A text and the bytes of the recipe that say it.
 #[derive(Debug, Clone)]
@@ -39,6 +39,7 @@ pub(crate) enum Checked {
     /// With their names, where they have any.
     Starts(Vec<(Option<String>, Start)>),
     Mounts(BTreeMap<String, MountSource>),
+    Caches(Vec<Kept>),
     Targets(Vec<Placed>),
 }
 
@@ -140,6 +141,14 @@ impl Fields {
         match self.value(name) {
             Some(Checked::Mounts(mounts)) => mounts.clone(),
             _ => BTreeMap::new(),
+        }
+    }
+
+    /// Returns the directories that are kept; empty where the key was not given.
+    pub(crate) fn caches(&self, name: &str) -> Vec<Kept> {
+        match self.value(name) {
+            Some(Checked::Caches(caches)) => caches.clone(),
+            _ => vec![],
         }
     }
 

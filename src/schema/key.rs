@@ -49,6 +49,8 @@ pub(crate) enum Shape {
     From,
     /// Paths inside to paths of the context, or to `{ from = "stage", path = "/…" }`.
     Mounts,
+    /// A list of paths inside, or of `{ to = "/…", id = "…", sharing = "…" }`.
+    Caches,
     /// One value, to which other keys say the target; or a table of targets.
     Targets(&'static Targets),
 }

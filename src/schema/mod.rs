@@ -16,4 +16,4 @@ pub(crate) use diagnostic::{Mistakes, Source};
 pub(crate) use fields::{Checked, Field, Fields, Located, Placed};
 pub(crate) use key::{Effect, Key, Section, Shape, Targets, may, must};
 pub(crate) use mistake::{Mistake, either, near, quote};
-pub use value::{Command, MountSource, Start};
+pub use value::{Command, Kept, MountSource, Sharing, Start};

@@ -9,6 +9,7 @@
 //! `[machine]` is lowered to such operations as well (machine.rs).
 //! The parser's keys, the JSON Schema, the formatter's order and the reference come from the table.
 
+mod cache;
 mod copy;
 mod download;
 mod file;
@@ -32,11 +33,14 @@ mod template;
 mod test;
 mod user;
 
+pub use crate::schema::Sharing;
 pub(crate) use kind::{Findings, Kind, WHEN};
 pub use kind::{InPart, Lowered};
 pub(crate) use machine::MACHINE;
-pub use op::{Content, Mount, Op, Secrets, ServiceState, called};
-pub(crate) use program::{AS, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR};
+pub use op::{Cache, Content, Mount, Op, Secrets, ServiceState, called};
+pub(crate) use program::{
+    AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR,
+};
 pub(crate) use test::TESTS;
 pub use test::{Boot, BootDisk, LoweredTest, Manner, Probe, Service};
 

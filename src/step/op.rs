@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::schema::Sharing;
+
 /// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of
 /// the step's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub enum Op {
         /// Which secrets it sees.
         #[serde(default, skip_serializing_if = "Secrets::is_empty")]
         secrets: Secrets,
+        /// What it sees that is kept between builds.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        caches: Vec<Cache>,
     },
     /// Run a file of the context by its `#!` line, else by `shell`.
     Script {
@@ -47,6 +52,9 @@ pub enum Op {
         /// As in `Exec`.
         #[serde(default, skip_serializing_if = "Secrets::is_empty")]
         secrets: Secrets,
+        /// As in `Exec`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        caches: Vec<Cache>,
     },
     /// Copy files of the context, or of a stage.
     Copy {
@@ -196,6 +204,20 @@ pub struct Mount {
     pub path: PathBuf,
 }
 
+/// A directory that is seen at a path while a program runs, and kept for later builds. What is in
+/// it names nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Absolute path inside.
+    pub at: String,
+    /// What names it; none: the image and the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// How several programs use it at once: nothing that an image shows.
+    #[serde(skip)]
+    pub sharing: Sharing,
+}
+
 /// The secrets that a program sees, by name. Their values are no part of an operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secrets {
@@ -256,6 +278,14 @@ impl Op {
                 Some((secrets, user.as_str())).filter(|_| !secrets.is_empty())
             }
             _ => None,
+        }
+    }
+
+    /// Returns what its program sees that is kept between builds, and the user that it runs as.
+    pub fn caches(&self) -> (&[Cache], &str) {
+        match self {
+            Self::Exec { caches, user, .. } | Self::Script { caches, user, .. } => (caches, user),
+            _ => (&[], ""),
         }
     }
 

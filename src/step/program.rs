@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::op::{Mount, Secrets};
-use crate::schema::{Check, Command, Fields, Key, MountSource, Shape, may};
+use super::op::{Cache, Mount, Secrets};
+use crate::schema::{Check, Command, Fields, Kept, Key, MountSource, Shape, may};
 
 /// `as`.
 pub(crate) const AS: Key = may(
@@ -47,6 +47,15 @@ pub(crate) const MOUNT: Key = may(
         = \"build\", path = \"/out\" }`.",
 );
 
+/// `cache`.
+pub(crate) const CACHE: Key = may(
+    "cache",
+    Shape::Caches,
+    "Directories that are kept between builds and are in no image: what a program would fetch or \
+        compute again. Examples: `cache = [\"/root/.cache/pip\"]`, `cache = [{ to = \
+        \"/root/.npm\", id = \"npm\" }]`.",
+);
+
 /// `secrets`.
 pub(crate) const SECRETS: Key = may(
     "secrets",
@@ -83,6 +92,7 @@ pub(crate) struct Options {
     run_as: Option<String>,
     env: BTreeMap<String, String>,
     mounts: BTreeMap<String, MountSource>,
+    caches: Vec<Kept>,
     secrets: Secrets,
     workdir: Option<String>,
     shell: Option<Vec<String>>,
@@ -98,6 +108,7 @@ impl Options {
             run_as: fields.text("as"),
             env: fields.map("env"),
             mounts: fields.mounts("mount"),
+            caches: fields.caches("cache"),
             secrets: secrets(fields),
             workdir: fields.text("workdir"),
             shell: fields.given_list("shell"),
@@ -113,10 +124,16 @@ impl Options {
         env.extend(self.env);
         let mut mounts = defaults.mounts.clone();
         mounts.extend(self.mounts);
+        let mut caches = self.caches;
+        let further =
+            defaults.caches.iter().filter(|one| caches.iter().all(|own| own.to != one.to));
+        let further: Vec<Kept> = further.cloned().collect();
+        caches.extend(further);
         Options {
             run_as: self.run_as.or_else(|| defaults.run_as.clone()),
             env,
             mounts,
+            caches,
             // A step says itself which secrets it sees.
             secrets: self.secrets,
             workdir: self.workdir.or_else(|| defaults.workdir.clone()),
@@ -144,6 +161,7 @@ impl Options {
             user: self.run_as.unwrap_or_else(|| "root".to_owned()),
             env: self.env,
             mounts: self.mounts.into_iter().map(mount).collect(),
+            caches: caches(self.caches),
             secrets: self.secrets,
             workdir: self.workdir.unwrap_or_else(|| "/".to_owned()),
             shell: self.shell.unwrap_or_else(sh),
@@ -163,6 +181,8 @@ pub(crate) struct RunOptions {
     pub(super) env: BTreeMap<String, String>,
     /// What is seen where meanwhile.
     pub(super) mounts: Vec<Mount>,
+    /// What is kept between builds, where it is seen.
+    pub(super) caches: Vec<Cache>,
     /// Which secrets its programs see.
     pub(super) secrets: Secrets,
     /// Absolute path inside.
@@ -185,6 +205,12 @@ fn mount((at, source): (String, MountSource)) -> Mount {
         MountSource::Context(path) => Mount { at, stage: None, path },
         MountSource::Stage { stage, path } => Mount { at, stage: Some(stage), path: path.into() },
     }
+}
+
+/// Returns the caches in the order of their places: as they are written changes nothing.
+fn caches(mut kept: Vec<Kept>) -> Vec<Cache> {
+    kept.sort_by(|a, b| a.to.cmp(&b.to));
+    kept.into_iter().map(|Kept { to, id, sharing }| Cache { at: to, id, sharing }).collect()
 }
 
 fn secrets(fields: &Fields) -> Secrets {

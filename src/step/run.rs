@@ -1,10 +1,12 @@
 //! `run`: runs a command.
 
+use super::cache::check_caches;
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::first_line;
 use super::op::Op;
 use super::program::{
-    AS, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR, argv,
+    AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR,
+    argv,
 };
 use super::secret::check_secrets;
 use crate::schema::{Command, Effect, Fields, Mistake, Section, Shape, must};
@@ -31,13 +33,14 @@ pub(super) static KIND: Kind = Kind {
             SHELL,
             ENV,
             MOUNT,
+            CACHE,
             SECRETS,
             SECRET_ENV,
             NETWORK,
             TIMEOUT,
             RETRIES,
         ],
-        later: &["cache"],
+        later: &[],
         effect: Effect::Step,
     },
     cross_check,
@@ -50,6 +53,7 @@ pub(super) static KIND: Kind = Kind {
             "run = 'a'\nsecret_env = { A = 'a' }",
             "run = 'a'\nsecret_env = { A = 'b' }",
         ),
+        ("cache", "run = 'a'\ncache = ['/a']", "run = 'a'\ncache = ['/b']"),
         ("mount", "run = 'a'\nmount.'/m' = 's'", "run = 'a'\nmount.'/m' = 't'"),
         ("run", "run = 'a'", "run = 'b'"),
         ("as", "run = 'a'\nas = '1'", "run = 'a'\nas = '2'"),
@@ -64,6 +68,7 @@ pub(super) static KIND: Kind = Kind {
 
 fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
     check_secrets(fields, findings);
+    check_caches(fields, findings);
     let long = match fields.command("run") {
         Some(Command::Shell(text)) => text.len() >= MAX_ARGUMENT,
         Some(Command::Argv(words)) => words.iter().any(|word| word.len() >= MAX_ARGUMENT),
@@ -91,6 +96,7 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         cwd: options.workdir.clone(),
         mounts: options.mounts.clone(),
         secrets: options.secrets.clone(),
+        caches: options.caches.clone(),
     };
     Some(Work { about, ops: vec![op], run: Some(options), rest: vec![] })
 }

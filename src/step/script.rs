@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::kind::{Kind, NAME, WHEN, Work};
+use super::cache::check_caches;
+use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::paths;
 use super::op::Op;
 use super::program::{
-    AS, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR,
+    AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR,
 };
 use super::secret::check_secrets;
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
@@ -31,16 +32,17 @@ pub(super) static KIND: Kind = Kind {
             SHELL,
             ENV,
             MOUNT,
+            CACHE,
             SECRETS,
             SECRET_ENV,
             NETWORK,
             TIMEOUT,
             RETRIES,
         ],
-        later: &["cache"],
+        later: &[],
         effect: Effect::Step,
     },
-    cross_check: check_secrets,
+    cross_check: check,
     lower,
     #[cfg(test)]
     cases: &[
@@ -50,6 +52,7 @@ pub(super) static KIND: Kind = Kind {
             "script = 's'\nsecret_env = { A = 'a' }",
             "script = 's'\nsecret_env = { A = 'b' }",
         ),
+        ("cache", "script = 's'\ncache = ['/a']", "script = 's'\ncache = ['/b']"),
         ("mount", "script = 's'\nmount.'/m' = 's'", "script = 's'\nmount.'/m' = 't'"),
         ("script", "script = 's'", "script = 't'"),
         ("args", "script = 's'\nargs = ['a']", "script = 's'\nargs = ['b']"),
@@ -63,6 +66,11 @@ pub(super) static KIND: Kind = Kind {
     ],
 };
 
+fn check(fields: &Fields, findings: &mut Findings<'_>) {
+    check_secrets(fields, findings);
+    check_caches(fields, findings);
+}
+
 fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
     let options = Options::of(fields).over(defaults).filled();
     let files: Vec<PathBuf> = fields.given_list("script")?.into_iter().map(PathBuf::from).collect();
@@ -75,6 +83,7 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         cwd: options.workdir.clone(),
         mounts: options.mounts.clone(),
         secrets: options.secrets.clone(),
+        caches: options.caches.clone(),
     };
     let ops = files.iter().map(script).collect();
     Some(Work { about: paths(&files), ops, run: Some(options), rest: vec![] })

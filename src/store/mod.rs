@@ -29,6 +29,7 @@ mod format;
 mod gc;
 mod images;
 mod index;
+mod kept;
 mod layout;
 mod merge;
 mod mount;
@@ -57,6 +58,7 @@ pub use images::CachedImage;
 pub use index::{
     NoDescriptor, PUBLISHED_ANNOTATION, STEP_KEYS_ANNOTATION, read_step_keys, step_keys,
 };
+pub use kept::{InUse, KEPT_LIMIT, Kept, KeptName, Use};
 pub use layout::{SMALL, Store};
 pub use placement::Placement;
 pub use reserve::Released;

@@ -21,13 +21,13 @@ use crate::tier;
 const CANARY: &str = "canary~~>?/4f1d 9c02+b7";
 
 /// A lab with busybox, of root or of a user with subordinate ids.
-struct Place {
-    lab: Lab,
+pub(crate) struct Place {
+    pub(crate) lab: Lab,
     user: Option<(u32, u32)>,
 }
 
 impl Place {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if !tier::sandbox() || !tier::tool("busybox") {
             return None;
         }
@@ -40,7 +40,7 @@ impl Place {
         Some(Self { lab, user: None })
     }
 
-    fn of_user() -> Option<Self> {
+    pub(crate) fn of_user() -> Option<Self> {
         if !tier::root() {
             return None;
         }
@@ -54,7 +54,7 @@ impl Place {
         Some(place)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.lab.command(args);
         command.env("CANARY", CANARY);
         if let Some((uid, gid)) = self.user {
@@ -63,11 +63,11 @@ impl Place {
         command
     }
 
-    fn bake(&self, args: &[&str]) -> Run {
+    pub(crate) fn bake(&self, args: &[&str]) -> Run {
         run(&mut self.command(args))
     }
 
-    fn recipe(&self, name: &str, steps: &str) {
+    pub(crate) fn recipe(&self, name: &str, steps: &str) {
         let head = format!("[image]\nname = {name:?}\nversion = \"1\"\n[base]\npath = \"root\"\n");
         self.lab.write(&format!("{name}.toml"), &format!("{head}{steps}"));
     }

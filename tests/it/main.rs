@@ -20,6 +20,7 @@ mod build_direct;
 mod build_gate;
 mod build_graph;
 mod build_include;
+mod build_kept;
 mod build_matrix;
 mod build_output;
 mod build_pack;

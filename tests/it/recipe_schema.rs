@@ -96,7 +96,7 @@ fn bad_recipes_do_not() {
         "[[step]]\ncopy = { '/a' = 1 }",
         "[[step]]\nsymlink = { '/a' = ['x'] }",
         "[[step]]\nrun = 'x'\nenv.A = true",
-        "[[step]]\nrun = 'x'\ncache = ['/x']",
+        "[[step]]\nrun = 'x'\ncache = 5",
         "[step]\nrun = 'x'",
         "[config]\nports = [0]",
         "[config.healthcheck]\ncmd = 'x'\ncommand = 'y'",

@@ -1,6 +1,7 @@
 //! The command line, written once: what clap parses is what help, man pages and completions show.
 
 pub(super) mod boot;
+pub(super) mod cache;
 pub(super) mod image;
 pub(super) mod recipe;
 pub(super) mod registry;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
 use self::boot::BootArgs;
+use self::cache::CacheCommand;
 use self::image::{
     DiffArgs, DriftArgs, ExportArgs, FleetArgs, GcArgs, ImageArgs, ImportArgs, IndexCommand,
     ListArgs, PromoteArgs, PullArgs, PushArgs, RevokeArgs, RmArgs, RunArgs, ServeArgs, ShowArgs,
@@ -223,6 +225,9 @@ pub(crate) enum Command {
     /// Removes all that are named, or none. A version that a channel points at is kept unless
     /// --force is given.
     Rm(RmArgs),
+    /// Manage what steps keep between builds (`cache = […]`)
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Remove unreferenced data
     ///
     /// Lists what will be deleted, then deletes it: blobs that no version refers to, cache entries

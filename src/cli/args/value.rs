@@ -132,6 +132,26 @@ pub(super) fn name_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads a size: `500MB`, `20GiB`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a number and a unit, such as 500MB or 20GiB".to_owned();
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match &text[at..] {
+        "B" => 1,
+        "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..at].parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).ok_or_else(|| "that is too much".to_owned())
+}
+
 /// Reads an age: `90m`, `12h`, `30d`, `2w`.
 pub(super) fn age(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a number and a unit, such as 12h, 30d or 2w".to_owned();
@@ -151,6 +171,16 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("20GiB"), Ok(20 << 30));
+        assert_eq!(size("500MB"), Ok(500_000_000));
+        assert_eq!(size("0B"), Ok(0));
+        for wrong in ["", "5", "GiB", "-1GiB", "1.5GiB", "1gib", "99999999TiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn ages() {

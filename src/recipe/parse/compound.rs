@@ -10,8 +10,8 @@ use super::reader::Reader;
 use crate::recipe::keys;
 use crate::schema::address;
 use crate::schema::{
-    Check, Checked, Command, Located, Mistake, MountSource, Placed, Start, Targets, either, quote,
-    sha256,
+    Check, Checked, Command, Kept, Located, Mistake, MountSource, Placed, Sharing, Start, Targets,
+    either, quote, sha256,
 };
 
 impl Reader<'_> {
@@ -224,6 +224,53 @@ impl Reader<'_> {
             }
         }
         whole.then_some(mounts)
+    }
+
+    /// Reads the directories that are kept: paths, or tables with more about them.
+    pub(crate) fn caches<'n>(
+        &mut self,
+        name: &str,
+        list: impl Iterator<Item = &'n Node<'n>>,
+    ) -> Option<Vec<Kept>> {
+        let mut caches: Vec<Kept> = vec![];
+        let mut whole = true;
+        for node in list {
+            let kept = match node.get_ref() {
+                DeValue::String(_) => self.string(Check::MountPoint, node).map(|to| Kept {
+                    to: tidy(&to),
+                    id: None,
+                    sharing: Sharing::default(),
+                }),
+                DeValue::Table(table) => {
+                    self.unknown_keys(&keys::CACHE, table);
+                    let fields = self.fields(&keys::CACHE, node.span(), table);
+                    let sharing = fields.text("sharing").as_deref().map(Sharing::named);
+                    let right = ["id", "sharing"]
+                        .iter()
+                        .all(|key| fields.get(key).is_none_or(|field| field.value.is_some()));
+                    fields.text("to").filter(|_| right).map(|to| Kept {
+                        to: tidy(&to),
+                        id: fields.text("id"),
+                        sharing: sharing.flatten().unwrap_or_default(),
+                    })
+                }
+                other => {
+                    let wanted = "paths or tables such as { to = \"/root/.cache/pip\" }";
+                    self.report(node.span(), wrong_entry(name, wanted, other));
+                    None
+                }
+            };
+            match kept {
+                Some(kept) if caches.iter().any(|other| other.to == kept.to) => {
+                    let mistake = Mistake::new(format!("two caches at {}", quote(&kept.to)));
+                    self.report(node.span(), mistake);
+                    whole = false;
+                }
+                Some(kept) => caches.push(kept),
+                None => whole = false,
+            }
+        }
+        whole.then_some(caches)
     }
 
     /// Reads a table of targets, in the order written.

@@ -91,7 +91,7 @@ pub(crate) fn wanted(shape: Shape) -> &'static str {
         Shape::Map(_) | Shape::Lists(..) | Shape::Vars | Shape::Table(_) | Shape::Mounts => {
             "a table"
         }
-        Shape::Ports => "a list",
+        Shape::Ports | Shape::Caches => "a list",
         Shape::From => "a string or a table",
         Shape::Sha256 => "a string or a table by architecture",
         Shape::Start => "`true`, a string, a list or a table",

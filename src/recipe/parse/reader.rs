@@ -269,6 +269,9 @@ impl<'a> Reader<'a> {
                 self.image_as_stage(&fields, node.span()).map(Checked::Text)
             }
             (Shape::Mounts, DeValue::Table(table)) => self.mounts(name, table).map(Checked::Mounts),
+            (Shape::Caches, DeValue::Array(list)) => {
+                self.caches(name, list.iter()).map(Checked::Caches)
+            }
             (Shape::Ports, DeValue::Array(list)) => self.ports(list.iter()).map(Checked::List),
             (Shape::Sha256, DeValue::String(_)) => {
                 let text = self.string(Check::Any, node)?;

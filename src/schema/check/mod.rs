@@ -17,7 +17,7 @@ use self::path::{
     context, glob, ignore, inside, inside_file, inside_glob, member, mount_point, recipe_file,
 };
 use self::system::{
-    env_name, file_name, host_name, package, secret_name, signal, signing_key, unit,
+    cache_name, env_name, file_name, host_name, package, secret_name, signal, signing_key, unit,
 };
 use self::text::{filled, line, word};
 use super::address::{address, probe_url, url};
@@ -123,6 +123,8 @@ pub(crate) enum Check {
     EnvName,
     /// A name of a secret.
     SecretName,
+    /// A name of a directory that is kept.
+    CacheName,
     /// A name of an OCI label.
     Label,
     /// A glob over recipes of a workspace.
@@ -181,6 +183,7 @@ impl Check {
             Check::Signal => signal(text),
             Check::EnvName => env_name(text),
             Check::SecretName => secret_name(text),
+            Check::CacheName => cache_name(text),
             Check::Label => line(text),
             Check::Member => member(text),
             Check::Registry => registry(text),
@@ -208,6 +211,7 @@ impl Check {
             Check::Platform => Some(r"^linux/|\{\{"),
             Check::ImageName => Some(r"^[a-z0-9]+([._/-]+[a-z0-9]+)*$|\{\{"),
             Check::SecretName => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$|\{\{"),
+            Check::CacheName => Some(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$|\{\{"),
             Check::Signal => Some(r"^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]+)$|\{\{"),
             Check::Filled
             | Check::Exclude
@@ -273,6 +277,11 @@ mod tests {
             Check::Unit,
             &["nginx", "getty@tty1.service", "a-b_c.timer"],
             &["", "-x", "a b", "../x", "a/b"],
+        );
+        check(
+            Check::CacheName,
+            &["pip", "Cargo_1.89", "a.b-c", "0", &"a".repeat(128)],
+            &["", ".", "..", "../pip", "-a", "a/b", "a b", "ä", &"a".repeat(129)],
         );
         check(
             Check::SecretName,

@@ -149,6 +149,18 @@ pub(super) fn secret_name(text: &str) -> Result<(), Mistake> {
         .label("at most 64 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`"))
 }
 
+/// A name of a directory that is kept between builds.
+pub(super) fn cache_name(text: &str) -> Result<(), Mistake> {
+    let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.len() <= 128
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if fits {
+        return Ok(());
+    }
+    Err(Mistake::new(format!("{} is not a name of a cache", quote(text)))
+        .label("at most 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`"))
+}
+
 /// Reads a sha256.
 pub(crate) fn sha256(text: &str) -> Result<String, Mistake> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);

@@ -1,6 +1,5 @@
 //! What lies in a directory: when it was used, and what room it takes.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -11,18 +10,10 @@ use std::time::{Duration, SystemTime};
 use crate::files::{self, system};
 use crate::store::error::{Error, reading};
 
-/// Returns the bytes on the disk below `dir`, as far as this process may look; a file with several
-/// names counts once.
+/// Returns the bytes on the disk below `dir` and of itself, as far as this process may look.
 pub(super) fn weigh(dir: &Path) -> u64 {
-    let mut seen = BTreeSet::new();
-    let mut sum = 0u64;
-    for entry in walkdir::WalkDir::new(dir).into_iter().flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
-        if meta.nlink() == 1 || meta.is_dir() || seen.insert((meta.dev(), meta.ino())) {
-            sum = sum.saturating_add(meta.blocks() * 512);
-        }
-    }
-    sum
+    let own = fs::symlink_metadata(dir).map_or(0, |meta| meta.blocks() * 512);
+    files::weigh(dir).0.saturating_add(own)
 }
 
 /// Returns the time that a file would be stamped with now: a little behind the finer clock.

@@ -112,6 +112,8 @@ impl CachePlan {
             match entry.name.to_str() {
                 // Blobs after the entries that name them, layers with their locks.
                 Some("steps" | "images" | "blobs") => {}
+                // What steps keep has a limit of its own (kept.rs).
+                Some("mounts") => {}
                 Some("layers") => self.notes(&entry.path, times)?,
                 Some("locks") => self.locks(&entry.path, times)?,
                 Some("packages") => self.old(&entry, Kind::Packages, times)?,
