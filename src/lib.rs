@@ -57,6 +57,8 @@ pub mod explain;
 #[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
+pub mod gateway;
+#[doc(hidden)]
 pub mod image;
 #[doc(hidden)]
 pub mod import;
@@ -76,6 +78,8 @@ pub mod machine;
 pub mod output;
 #[doc(hidden)]
 pub mod plan;
+#[doc(hidden)]
+pub mod reach;
 #[doc(hidden)]
 pub mod recipe;
 #[doc(hidden)]

@@ -17,7 +17,7 @@ use super::transfer::{Bounds, Progress, Transfer};
 use crate::digest::{Digest, HashReader};
 use crate::event::{Event, Sink};
 use crate::files::{self, Aside};
-use crate::web;
+use crate::web::{self, Authorities};
 
 pub use super::failure::{Error, Failure, redact};
 pub use super::http::Limits;
@@ -63,13 +63,12 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Uses the directory `cache`, made if missing. `authorities`: files and directories of
-    /// certificates that are trusted instead of the system's. `stop` is asked often; once that is
-    /// true everything ends with [`Failure::Cancelled`].
+    /// Uses the directory `cache`, made if missing. `authorities`: whom https trusts. `stop` is
+    /// asked often; once that is true everything ends with [`Failure::Cancelled`].
     pub fn new(
         cache: &Path,
         limits: Limits,
-        authorities: &[PathBuf],
+        authorities: &Authorities,
         sink: Sink,
         stop: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Result<Self, Failure> {
@@ -320,9 +319,14 @@ mod tests {
     #[test]
     fn cached_content_is_checked_before_it_is_used() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let fetcher =
-            Fetcher::new(dir.path(), Limits::default(), &[], silent(), Arc::new(|| false))
-                .expect("a new cache");
+        let fetcher = Fetcher::new(
+            dir.path(),
+            Limits::default(),
+            &Authorities::default(),
+            silent(),
+            Arc::new(|| false),
+        )
+        .expect("a new cache");
         let digest = Digest::of(b"good");
         fs::write(fetcher.place(&digest), b"good").expect("the cache is writable");
         assert_eq!(fetcher.cached(&digest).map(|g| g.size), Some(4));
@@ -334,9 +338,14 @@ mod tests {
     #[test]
     fn other_schemes_are_refused() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let fetcher =
-            Fetcher::new(dir.path(), Limits::default(), &[], silent(), Arc::new(|| false))
-                .expect("a new cache");
+        let fetcher = Fetcher::new(
+            dir.path(),
+            Limits::default(),
+            &Authorities::default(),
+            silent(),
+            Arc::new(|| false),
+        )
+        .expect("a new cache");
         let error = fetcher.document("file:///etc/passwd", 10).expect_err("not a web address");
         assert!(matches!(error.source, Failure::BadUrl));
     }

@@ -1,6 +1,5 @@
 //! One request over HTTP: redirects are followed here, and never off the web.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ureq::http::{Response, StatusCode, header};
@@ -8,7 +7,7 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
-use crate::web::{self, Patience, Remembering};
+use crate::web::{self, Authorities, Patience, Remembering};
 
 /// Redirects that are followed, one after the other.
 const REDIRECTS: usize = 5;
@@ -56,10 +55,13 @@ pub(super) enum NoAnswer {
     Request(ureq::Error),
 }
 
-/// Makes what sends requests. `authorities`: files and directories of certificates (PEM) that are
-/// trusted instead of the system's.
-pub(super) fn agent(limits: &Limits, authorities: &[PathBuf]) -> Agent {
-    let config = Agent::config_builder()
+/// Makes what sends requests. `authorities`: whom https trusts.
+pub(super) fn agent(limits: &Limits, authorities: &Authorities) -> Agent {
+    let mut config = Agent::config_builder();
+    if *authorities == Authorities::BuiltIn {
+        config = config.proxy(None);
+    }
+    let config = config
         .timeout_resolve(Some(limits.connect))
         .timeout_connect(Some(limits.connect))
         .timeout_per_read(Some(limits.stall))

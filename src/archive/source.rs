@@ -14,6 +14,7 @@ use super::{closure, mirror};
 use crate::deb::index::Catalog;
 use crate::digest::Digest;
 use crate::event::Sink;
+use crate::web::Authorities;
 
 /// Asks whether to stop; see [`fetch::Fetcher::new`].
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -30,8 +31,8 @@ pub struct Options {
     pub apt: Option<PathBuf>,
     /// How to download.
     pub limits: fetch::Limits,
-    /// Files and directories of certificates (PEM) that https trusts instead of the system's.
-    pub authorities: Vec<PathBuf>,
+    /// Whom https trusts.
+    pub authorities: Authorities,
     /// Whether lists are taken whose Valid-Until has passed.
     pub expired: bool,
     /// A suite, and the date (seconds since 1970) of the newest Release file of it that was ever
@@ -52,7 +53,7 @@ impl Default for Options {
             mirror: None,
             apt: Some(PathBuf::from("/etc/apt")),
             limits: fetch::Limits::default(),
-            authorities: vec![],
+            authorities: Authorities::default(),
             expired: false,
             not_before: None,
             keys: None,

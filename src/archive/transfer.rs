@@ -1,7 +1,7 @@
 //! One transfer: a request whose every byte is counted, hashed and bounded, and its repetition.
 
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::http::{self, Limits};
 use crate::digest::{Digest, Hasher};
-use crate::web;
+use crate::web::{self, Authorities};
 
 /// What may come.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ pub(super) struct Transfer {
     /// Made for the first request: it reads every certificate that the system trusts, which would
     /// be a third of a build that has nothing to do.
     agent: Arc<OnceLock<ureq::Agent>>,
-    authorities: Arc<[PathBuf]>,
+    authorities: Authorities,
     limits: Limits,
     stop: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -46,10 +46,10 @@ impl Transfer {
     /// `authorities` and `stop`: as in [`super::fetch::Fetcher::new`].
     pub(super) fn new(
         limits: Limits,
-        authorities: &[PathBuf],
+        authorities: &Authorities,
         stop: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
-        Self { agent: Arc::default(), authorities: authorities.into(), limits, stop }
+        Self { agent: Arc::default(), authorities: authorities.clone(), limits, stop }
     }
 
     /// Transfers at once.

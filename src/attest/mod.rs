@@ -19,6 +19,10 @@ pub const MEDIA_IN_TOTO: &str = "application/vnd.in-toto+json";
 /// Predicate of a test result (in-toto attestation framework, "test-result").
 pub const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
 
+/// Predicate of what was seen of a build's programs (in-toto attestation framework,
+/// "runtime-trace").
+pub const RUNTIME_TRACE: &str = "https://in-toto.io/attestation/runtime-trace/v0.1";
+
 /// Format of a statement (in-toto attestation framework, "Statement v1").
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 
@@ -83,6 +87,73 @@ pub fn test_run(bytes: &[u8], subject: &Digest) -> Option<TestRun> {
         .then_some(run)
 }
 
+/// What the steps of an image reached over their networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkTrace {
+    /// Version of bake that carried it.
+    pub bake: String,
+    /// The steps that reached something, in order.
+    pub steps: Vec<StepTrace>,
+}
+
+/// What one step reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTrace {
+    /// Its place, from 1.
+    pub step: usize,
+    /// What people call it.
+    pub label: String,
+    /// By host and port.
+    pub reached: Vec<HostTrace>,
+}
+
+/// A port of a host that was reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostTrace {
+    /// Its name, or its address where the step asked for that.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// How many connections there were.
+    pub connections: u64,
+    /// Bytes that the step sent there.
+    pub sent: u64,
+    /// Bytes that the step got from there.
+    pub received: u64,
+}
+
+/// Returns the statement that the steps of `subject` (`name:version` and the digest of its
+/// manifest) reached this.
+pub fn network_statement(name: &str, subject: &Digest, trace: &NetworkTrace) -> Vec<u8> {
+    let seen: Vec<&HostTrace> = trace.steps.iter().flat_map(|step| &step.reached).collect();
+    let statement = json!({
+        "_type": STATEMENT,
+        "subject": [{ "name": name, "digest": { "sha256": subject.hex() } }],
+        "predicateType": RUNTIME_TRACE,
+        "predicate": {
+            "monitor": { "type": "bake", "version": trace.bake },
+            "monitoredProcess": { "type": "steps of a recipe" },
+            "monitorLog": { "process": [], "network": seen, "fileAccess": [] },
+            "bake": trace,
+        },
+    });
+    statement.to_string().into_bytes()
+}
+
+/// Reads a statement that [`network_statement`] made; `None` for any other, and for one about
+/// another subject.
+pub fn network_trace(bytes: &[u8], subject: &Digest) -> Option<NetworkTrace> {
+    let statement: Value = serde_json::from_slice(bytes).ok()?;
+    let about =
+        statement["subject"].as_array()?.iter().any(|one| one["digest"]["sha256"] == subject.hex());
+    let fits =
+        statement["_type"] == STATEMENT && statement["predicateType"] == RUNTIME_TRACE && about;
+    let trace: NetworkTrace =
+        serde_json::from_value(statement["predicate"]["bake"].clone()).ok()?;
+    let seen = || trace.steps.iter().map(|step| step.reached.len()).sum::<usize>();
+    (fits && trace.steps.len() <= MOST && seen() <= MOST).then_some(trace)
+}
+
 /// Returns the bytes of the empty config that an artifact's manifest names.
 pub fn empty_config() -> (&'static [u8], Descriptor) {
     const EMPTY: &[u8] = b"{}";
@@ -126,6 +197,24 @@ mod tests {
         assert_eq!(test_run(failed.as_bytes(), &Digest::of("m")), None);
         assert_eq!(test_run(b"[]", &Digest::of("m")), None);
         assert_eq!(test_run(b"", &Digest::of("m")), None);
+    }
+
+    #[test]
+    fn what_steps_reached_is_read_again() {
+        let reached = HostTrace {
+            host: "a.example".to_owned(),
+            port: 443,
+            connections: 2,
+            sent: 10,
+            received: 20,
+        };
+        let steps =
+            vec![StepTrace { step: 1, label: "run curl".to_owned(), reached: vec![reached] }];
+        let trace = NetworkTrace { bake: "0.1.0".to_owned(), steps };
+        let bytes = network_statement("web:1", &Digest::of("m"), &trace);
+        assert_eq!(network_trace(&bytes, &Digest::of("m")), Some(trace));
+        assert_eq!(network_trace(&bytes, &Digest::of("other")), None);
+        assert_eq!(test_run(&bytes, &Digest::of("m")), None, "it is no run of tests");
     }
 
     #[test]

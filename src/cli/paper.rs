@@ -15,6 +15,7 @@ use crate::engine::{self, Request};
 use crate::files;
 use crate::image::Platform;
 use crate::plan::{self, Plan};
+use crate::reach::Reach;
 use crate::recipe;
 use crate::template;
 use crate::ui::report::Report;
@@ -108,15 +109,18 @@ pub(super) fn plan(ctx: &Ctx<'_>, args: &RecipeArgs) -> Result<u8, Report> {
         let mut rows = vec![];
         let of_stages = stages.iter().map(|(name, plan)| (Some(*name), plan));
         for (stage, plan) in of_stages.chain([(None, &image)]) {
-            let row = |index, line: String, label: &str, network| {
-                let network = if network { "network" } else { "" };
-                vec![place(stage, index), line, label.to_owned(), network.to_owned()]
+            let row = |index, line: String, label: &str, network: &Reach| {
+                let network = match network {
+                    Reach::None => String::new(),
+                    network => network.to_string(),
+                };
+                vec![place(stage, index), line, label.to_owned(), network]
             };
-            rows.push(row(0, plan.base_line.to_string(), &plan.base, false));
+            rows.push(row(0, plan.base_line.to_string(), &plan.base, &Reach::None));
             let nodes = plan.nodes.iter().zip(1..);
             rows.extend(nodes.map(|(node, at)| {
                 let line = line_of(node.part_file().as_deref(), node.line);
-                row(at, line, &node.label, node.network)
+                row(at, line, &node.label, &node.network)
             }));
         }
         rows.extend(recipe.outputs.iter().map(|output| {

@@ -46,10 +46,18 @@ pub(super) fn options(args: &RegistryArgs) -> Result<Options, Report> {
         certificate: args.registry_cert.clone(),
         key: args.registry_key.clone(),
         directories: own.chain(system.map(Path::to_owned)).collect(),
+        no_host_trust: no_host_trust(args),
         plain: args.registry_http.clone(),
         limits,
         ..Options::default()
     })
+}
+
+/// Returns whether proxies and authorities of the host are left aside: `$BAKE_NO_HOST_TRUST` says
+/// so unless it is empty or 0.
+pub(super) fn no_host_trust(args: &RegistryArgs) -> bool {
+    let set = std::env::var_os("BAKE_NO_HOST_TRUST");
+    args.no_host_trust || set.is_some_and(|value| !value.is_empty() && value != "0")
 }
 
 /// Returns `$BAKE_NETWORK_TIMEOUT`.

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::recipe::{CacheArgs, InputArgs, MirrorArgs, ToolsOf};
 use super::ctx::Ctx;
 use super::{edge, registry};
 use crate::engine::error::Error;
 use crate::engine::{Failed, NetworkOptions, NoCache, Request, ToolsFrom};
+use crate::gateway::HostTrust;
 use crate::import::Resolved;
 use crate::recipe::{Diagnostic, Inputs};
 use crate::ui::report::Report;
+use crate::web::{self, Authorities};
 
 /// Returns a request for each recipe, in all else as `like`.
 pub(super) fn requests(recipes: &[PathBuf], like: &Request) -> Vec<Request> {
@@ -113,17 +116,23 @@ pub(super) fn network(args: &MirrorArgs) -> Result<NetworkOptions, Report> {
         given => given,
     };
     let directories = std::env::var_os("SSL_CERT_DIR").unwrap_or_default();
-    let authorities = std::env::var_os("SSL_CERT_FILE")
+    let named: Vec<PathBuf> = std::env::var_os("SSL_CERT_FILE")
         .map(PathBuf::from)
         .into_iter()
         .chain(std::env::split_paths(&directories))
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
+    let (authorities, trust) = match (registry::no_host_trust(&args.registry), named.is_empty()) {
+        (true, _) => (Authorities::BuiltIn, HostTrust::default()),
+        (false, true) => (Authorities::System, HostTrust::of(variable, web::stores())),
+        (false, false) => (Authorities::Named(named), HostTrust::of(variable, web::stores())),
+    };
     let allow_expired = args.allow_expired;
     let mut registry = registry::options(&args.registry)?;
     registry.limits.stall = timeout.unwrap_or(registry.limits.stall);
     let resolved = Resolved::default();
-    Ok(NetworkOptions { mirror, timeout, authorities, registry, resolved, allow_expired })
+    let trust = Arc::new(trust);
+    Ok(NetworkOptions { mirror, timeout, authorities, registry, resolved, trust, allow_expired })
 }
 
 /// Returns `SOURCE_DATE_EPOCH`.

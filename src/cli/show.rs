@@ -40,6 +40,7 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
             members,
             tested,
             test_run,
+            network,
             ..
         } = &details;
         let mut object = marks.add(
@@ -47,7 +48,7 @@ pub(super) fn show(ctx: &Ctx<'_>, args: &ShowArgs) -> Result<u8, Report> {
                 "members": members,
                 "published": published, "created": created, "size": size,
                 "config": config, "labels": config.labels, "annotations": annotations,
-                "tested": tested, "test_run": test_run,
+                "tested": tested, "test_run": test_run, "network": network,
                 "history": history, "layers": layers }),
             name,
             version.as_deref().unwrap_or_default(),
@@ -134,6 +135,14 @@ fn describe(details: &Details, marks: &Marks) -> String {
         }
         (_, Some("none")) => row("tested", "no, it has no tests".to_owned()),
         (_, tested) => row("tested", tested.unwrap_or_default().to_owned()),
+    }
+    for step in details.network.iter().flat_map(|trace| &trace.steps) {
+        for host in &step.reached {
+            let (port, count, got) = (host.port, host.connections, size(host.received));
+            let plural = if count == 1 { "" } else { "s" };
+            let what = format!("{}:{port}, {count} connection{plural}, {got}", host.host);
+            row("network", format!("step {}: {what}", step.step));
+        }
     }
     let cells = details.history.iter().map(|step| {
         let layer = step.layer.and_then(|at| details.layers.get(at));

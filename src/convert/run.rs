@@ -132,7 +132,8 @@ impl Stage<'_, '_> {
         options.network = match flag(one, "network") {
             Some("none") => false,
             Some("host") => {
-                let message = "`--network=host` becomes `network = true`";
+                let message = "`--network=host` becomes `network = true`, which reaches no service \
+                    of this host: `network = \"host\"` does";
                 self.note(one.line, "network", message);
                 true
             }

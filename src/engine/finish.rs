@@ -54,6 +54,7 @@ impl Work<'_> {
             .with_platform(platform.clone())
             .with_annotation(KEY_ANNOTATION, key.to_string())
             .with_annotation(STEP_KEYS_ANNOTATION, step_keys(keys));
+        let stated = build.stated_network(built, &reference.to_string(), &digest);
         let finished = trial::Finished {
             staging: &build.staging,
             reference,
@@ -62,6 +63,7 @@ impl Work<'_> {
             config: &image_config,
             tests,
             attested: vec![],
+            stated,
             context: &build.job,
             logs: &build.logs,
             recipe: Some(recipe_path),

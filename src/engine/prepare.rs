@@ -139,6 +139,7 @@ pub(crate) fn prepare(
             context: Arc::clone(&context),
             context_dir: context_dir.clone(),
             source: Arc::clone(&source),
+            trust: Arc::clone(&request.network.trust),
             environment: base.environment,
             pins: start.pins(stage.as_deref()),
             stage,

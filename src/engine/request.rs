@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::error::{Error, Failed};
 use crate::delivery::Delivered;
 use crate::digest::Digest;
+use crate::gateway::HostTrust;
 use crate::image::Platform;
 use crate::import;
 use crate::inputs::{self, Found, Looked};
 use crate::recipe;
 use crate::registry;
 use crate::secret::Secrets;
+use crate::web::Authorities;
 
 /// How the network is used.
 #[derive(Debug, Clone, Default)]
@@ -21,12 +23,14 @@ pub struct NetworkOptions {
     pub mirror: Option<String>,
     /// `--network-timeout`: how long a server may be silent.
     pub timeout: Option<Duration>,
-    /// Files and directories of certificates (PEM) that https trusts instead of the system's.
-    pub authorities: Vec<PathBuf>,
+    /// Whom https trusts.
+    pub authorities: Authorities,
     /// How registries are spoken to.
     pub registry: registry::Options,
     /// What images of other tools and of registries were found to be in this run.
     pub resolved: import::Resolved,
+    /// What steps with a network go out by; nothing of the host with `--no-host-trust`.
+    pub trust: Arc<HostTrust>,
     /// `--allow-expired`: package lists are taken also after their Valid-Until.
     pub allow_expired: bool,
 }

@@ -80,6 +80,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         if let Node::Step(step) = build.root.node(index) {
             keep_listings(&build.cache, &build.root.context, &step.ops, &table);
         }
+        build.keep_reached(index, &table.key());
         if let Some(layer) = &layer
             && let Err(error) = self.stack.keep(build, index, layer)?
         {

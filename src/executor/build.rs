@@ -13,18 +13,22 @@ use super::pins::Pins;
 use super::root::{Node, Root};
 use super::start::Start;
 use crate::archive::{self, Line, fetch};
+use crate::attest::HostTrace;
 use crate::base;
 use crate::context::Held;
 use crate::digest::Digest;
+use crate::gateway;
 use crate::job::{
     self, JobContext, LayerBlob, Log, Session, Upper, clear, fresh_work, inside, make_dir,
-    resolv_conf, unpack_layer,
+    resolv_conf, resolver, unpack_layer,
 };
 use crate::layer::{Blob, Compression};
 use crate::plan::artifact::Artifact;
 use crate::plan::config;
 use crate::plan::key::Table;
 use crate::plan::lock::Lock;
+use crate::reach::Reach;
+use crate::rootfs::environment;
 use crate::sandbox::{PolicyFile, ShownSecrets};
 use crate::step::Op;
 use crate::store::{Staging, StepCache, UnpackedLayer};
@@ -57,6 +61,8 @@ pub(crate) struct Build<'a> {
     pub(crate) forget_caches: bool,
     /// Kept directories that its steps have used.
     pub(super) used: Mutex<BTreeSet<String>>,
+    /// What its steps reached, by step.
+    pub(super) reached: Mutex<BTreeMap<usize, Vec<HostTrace>>>,
 }
 
 impl<'a> Build<'a> {
@@ -75,8 +81,8 @@ impl<'a> Build<'a> {
         let cache = job.store.step_cache()?;
         let staging = job.store.staging()?;
         let logs = job.store.logs(staging.id())?;
-        let (stages, named, used) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let session = OnceLock::new();
+        let (session, stages, used) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        let (named, reached) = (Mutex::default(), Mutex::default());
         Ok(Self {
             job,
             root,
@@ -91,6 +97,7 @@ impl<'a> Build<'a> {
             named,
             forget_caches: false,
             used,
+            reached,
         })
     }
 
@@ -352,11 +359,27 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// Returns what programs get as environment that reach `reach`: what is set for all, and by
+    /// which the host trusts others. What a step sets itself comes after it.
+    pub(super) fn environment(&self, reach: &Reach) -> BTreeMap<String, String> {
+        let mut all = environment(self.root.epoch, &self.root.environment);
+        if reach.is_some() {
+            all.extend(self.root.trust.environment(*reach == Reach::Host));
+        }
+        all
+    }
+
     /// Returns the files that programs see while they run and that never reach the image.
-    pub(super) fn policy(&self, network: bool) -> Vec<PolicyFile> {
+    pub(super) fn policy(&self, reach: &Reach) -> Vec<PolicyFile> {
         let mut out = archive::policy_files();
-        if network {
-            out.extend(resolv_conf(self.job.sink, "steps with network have"));
+        if reach.is_some() {
+            let files = self.root.trust.files().into_iter();
+            out.extend(files.map(|(at, bytes)| PolicyFile { at: at.into(), bytes, mode: 0o444 }));
+        }
+        match reach {
+            Reach::None => {}
+            Reach::Host => out.extend(resolv_conf(self.job.sink, "steps with network have")),
+            Reach::Internet | Reach::Only(_) => out.push(resolver(gateway::resolv_conf())),
         }
         out
     }

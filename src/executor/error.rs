@@ -76,6 +76,15 @@ impl Trouble {
 pub enum StepFailure {
     /// The program or operation in the sandbox.
     Ran(Failure, Circumstances),
+    /// It asked the network for what it may not reach, or what could not be reached.
+    Network {
+        /// How it failed; none: it went on all the same.
+        inner: Option<Box<StepFailure>>,
+        /// What it asked for, as fragments.
+        reasons: Vec<String>,
+        /// Changes that help.
+        hints: Vec<String>,
+    },
     /// Something was wrong before it could run: a missing file of the context, an address that does
     /// not answer.
     Prepared {
@@ -114,6 +123,14 @@ impl StepFailure {
     pub fn reasons(&self) -> Vec<String> {
         match self {
             Self::Ran(how, _) => how.reasons(),
+            Self::Network { inner: Some(inner), reasons, .. } => {
+                inner.reasons().into_iter().chain(reasons.clone()).collect()
+            }
+            Self::Network { inner: None, reasons, .. } => {
+                let first =
+                    "it was refused what it asked the network for, and went on all the same";
+                std::iter::once(first.to_owned()).chain(reasons.clone()).collect()
+            }
             Self::Prepared { why, causes, .. } => {
                 std::iter::once(why).chain(causes).cloned().collect()
             }
@@ -134,6 +151,10 @@ impl StepFailure {
                     .map(|(_, hint)| hint.to_owned())
                     .collect()
             }
+            Self::Network { inner, hints, .. } => {
+                let inner = inner.as_ref().map(|inner| inner.hints()).unwrap_or_default();
+                hints.iter().cloned().chain(inner).collect()
+            }
             Self::Prepared { hints, .. } => hints.clone(),
         }
     }
@@ -142,6 +163,7 @@ impl StepFailure {
     pub fn no_room(&self) -> bool {
         match self {
             Self::Ran(how, seen) => seen.no_room || how.no_room(),
+            Self::Network { inner, .. } => inner.as_ref().is_some_and(|inner| inner.no_room()),
             Self::Prepared { .. } => false,
         }
     }

@@ -16,6 +16,7 @@ mod error;
 mod guard;
 mod identity;
 mod kept;
+mod network;
 mod packages;
 mod pins;
 mod prepared;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::build::Build;
 use super::error::{StepFailure, Trouble};
+use super::network::Way;
 use crate::archive::apt::{self, Ask};
 use crate::archive::manager::{self, Manager};
 use crate::archive::view::View;
@@ -17,11 +18,11 @@ use crate::base;
 use crate::context::Held;
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::job::{self, Action, Call, Ended, Job, Log, Reply, fresh_work, make_dir};
+use crate::job::{self, Action, Call, Job, Log, Reply, fresh_work, make_dir};
 use crate::plan::lock::LockedPackages;
+use crate::reach::Reach;
 use crate::recipe::BaseKind;
-use crate::rootfs::environment;
-use crate::sandbox::{Exec, JobEvent, Network, Overlay, ShownSecrets};
+use crate::sandbox::{Exec, JobEvent, Overlay, ShownSecrets};
 use crate::step::Op;
 
 /// Time limit of a package manager, where the recipe gives none: a script of a package may wait for
@@ -351,20 +352,22 @@ fn foreign(
     let exec = |argv| {
         Action::Exec(Exec {
             argv,
-            env: environment(build.root.epoch, &build.root.environment),
+            env: build.environment(&Reach::Internet),
             cwd: PathBuf::from("/"),
             user: "root".to_owned(),
             timeout: Some(request.limit.unwrap_or(LIMIT)),
         })
     };
     let tidy = Call::Archive(archive::Call::Tidy);
+    let whose = format!("step {}", request.index);
+    let (way, network) = Way::open(build, &Reach::Internet, &whose)?;
     let job = Job {
         root: Some(root),
         mounts: vec![],
-        files: build.policy(true),
+        files: build.policy(&Reach::Internet),
         secrets: ShownSecrets::default(),
         hostname: "bake".to_owned(),
-        network: Network::Host,
+        network,
         actions: commands.into_iter().map(exec).chain([Action::call(tidy)]).collect(),
     };
     let ended = build.session()?.run(job, build.job.cancel, &mut |event| {
@@ -372,9 +375,5 @@ fn foreign(
             log.line(stderr, text);
         }
     });
-    match ended? {
-        Ended::Done(_) => Ok(()),
-        Ended::Cancelled => Err(job::Error::Interrupted.into()),
-        Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
-    }
+    way.close((build, request.index), ended?)
 }

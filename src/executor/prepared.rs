@@ -13,7 +13,6 @@ use super::take;
 use crate::apply;
 use crate::context::{self, Held};
 use crate::job::{self, Action, Call, make_dir, open};
-use crate::rootfs::environment;
 use crate::sandbox::{Exec, Mount, Owners, Passed, PolicyFile};
 use crate::step::{Content, Lowered, Op};
 use crate::store::InUse;
@@ -153,7 +152,7 @@ impl Prepared {
         user: &str,
         cwd: &str,
     ) {
-        let mut all = environment(build.root.epoch, &build.root.environment);
+        let mut all = build.environment(&node.network);
         all.extend(env.clone());
         let exec = Exec {
             argv,

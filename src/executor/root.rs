@@ -8,6 +8,7 @@ use super::start::Start;
 use crate::archive::Source;
 use crate::base::Pinned;
 use crate::context::Context;
+use crate::gateway::HostTrust;
 use crate::image::Platform;
 use crate::inputs::Facts;
 use crate::plan::Plan;
@@ -28,6 +29,8 @@ pub(crate) struct Root {
     pub(crate) context: Arc<Context>,
     pub(crate) context_dir: PathBuf,
     pub(crate) source: Arc<Source>,
+    /// What the host goes out by: its steps with a network do too.
+    pub(crate) trust: Arc<HostTrust>,
     pub(crate) start: Start,
     /// What its steps see of the environment of the image that is the base.
     pub(crate) environment: BTreeMap<String, String>,

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::build::Build;
 use super::error::Trouble;
+use super::network::Way;
 use crate::event::Event;
 use crate::job::{Ended, Job, fresh_work, make_dir};
-use crate::rootfs::environment;
-use crate::sandbox::{JobEvent, Network, Overlay};
+use crate::reach::Reach;
+use crate::sandbox::{JobEvent, Overlay};
 use crate::step::Op;
 use crate::trial::{self, Place, Shells, attached};
 
@@ -17,7 +18,8 @@ use crate::trial::{self, Place, Shells, attached};
 fn shells(build: &Build<'_>, index: usize, place: &str) -> Shells {
     let root = build.root;
     let node = root.plan.nodes.get(index - 1);
-    let mut env = environment(root.epoch, &root.environment);
+    let reach = node.map(|node| &node.network).unwrap_or(&Reach::None);
+    let mut env = build.environment(reach);
     let runs = node.into_iter().flat_map(|node| &node.ops).find_map(|op| match op {
         Op::Exec { env, user, cwd, .. } | Op::Script { env, user, cwd, .. } => {
             Some((env, user, cwd))
@@ -87,19 +89,22 @@ pub(crate) fn open_shell(
 ) -> Result<Ended, Trouble> {
     let Shown { index, place, why } = shown;
     let node = build.root.plan.nodes.get(index - 1);
-    let network = node.is_some_and(|node| node.network);
+    let reach = node.map(|node| node.network.clone()).unwrap_or_default();
     let name = node.map_or("all steps".to_owned(), |_| format!("step {index}"));
     let Shells { exec, or_else } = shells(build, *index, &name);
-    (build.job.sink)(Event::Shell { place: place.clone(), why: why.clone(), network });
+    let has = reach.is_some();
+    (build.job.sink)(Event::Shell { place: place.clone(), why: why.clone(), network: has });
     let own = at.join("shell");
     let upper = make_dir(&own.join("u"))?;
+    // What it reaches goes into no record: nothing of it stays.
+    let (_way, network) = Way::open(build, &reach, place)?;
     let job = Job {
         root: Some(Overlay { lower: lower.to_vec(), upper, work: fresh_work(&own)? }),
         mounts: vec![],
-        files: build.policy(network),
+        files: build.policy(&reach),
         secrets: node.map(|node| build.shown_secrets(&node.ops)).unwrap_or_default(),
         hostname: "bake".to_owned(),
-        network: if network { Network::Host } else { Network::None },
+        network,
         actions: vec![],
     };
     Ok(attached(build.session()?, job, exec, or_else, None, build.job.cancel)?)

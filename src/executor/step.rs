@@ -4,13 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use super::build::Build;
-use super::error::{NodeFailure, StepFailure, Trouble};
+use super::error::{NodeFailure, Trouble};
+use super::network::Way;
 use super::packages;
 use super::prepared::Prepared;
 use super::shell;
 use crate::archive;
-use crate::job::{self, Action, Call, Ended, Job, Log, fresh_work, make_dir};
-use crate::sandbox::{JobEvent, Network, Overlay, Request};
+use crate::job::{Action, Call, Job, Log, fresh_work, make_dir};
+use crate::reach::Reach;
+use crate::sandbox::{JobEvent, Overlay, Request};
 use crate::step::{Lowered, Op};
 
 impl Build<'_> {
@@ -147,17 +149,20 @@ impl<'a> Try<'a> {
             // no image.
             let tidy = Call::Archive(archive::Call::Tidy);
             actions.push(Action::CallIfChanged(Request::Call(tidy)));
-            files.extend(build.policy(node.network));
+            files.extend(build.policy(&node.network));
         }
         let root =
             Overlay { lower: lower.to_vec(), upper: upper.to_owned(), work: fresh_work(at)? };
+        // What is bake's own needs no network.
+        let reach = if runs { &node.network } else { &Reach::None };
+        let (way, network) = Way::open(build, reach, &format!("step {index}"))?;
         let job = Job {
             root: Some(root),
             mounts,
             files,
             secrets: build.shown_secrets(&node.ops),
             hostname: "bake".to_owned(),
-            network: if node.network { Network::Host } else { Network::None },
+            network,
             actions,
         };
         let mut listener = |event: JobEvent<'_>| {
@@ -170,10 +175,6 @@ impl<'a> Try<'a> {
         } else {
             build.session()?.run(job, build.job.cancel, &mut listener)?
         };
-        match ended {
-            Ended::Done(_) => Ok(()),
-            Ended::Failed { how, seen, .. } => Err(Trouble::Step(StepFailure::Ran(how, seen))),
-            Ended::Cancelled => Err(job::Error::Interrupted.into()),
-        }
+        way.close((build, index), ended)
     }
 }

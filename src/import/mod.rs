@@ -160,6 +160,7 @@ fn publish(
         config,
         tests: &Tests::default(),
         attested,
+        stated: None,
         context: job,
         logs: staging.dir(),
         recipe: None,

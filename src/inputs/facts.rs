@@ -16,6 +16,7 @@ use crate::plan::Plan;
 use crate::plan::config::{self, Skeleton};
 use crate::plan::key::{Common, StepInputs, Table};
 use crate::plan::lock::{Lock, LockedBase, Package, VERSION};
+use crate::reach::Reach;
 use crate::recipe::{self, Recipe, Value};
 use crate::step::{Content, Op, called};
 
@@ -51,7 +52,7 @@ struct StepFacts {
     held: Vec<Vec<Held>>,
     /// For each operation what it wants of stages and of the context.
     wanted: Vec<Vec<Wanted>>,
-    network: bool,
+    network: Reach,
     /// For each operation that reads the context: what it is called and the digest of what it
     /// takes.
     files: Vec<(String, Digest)>,
@@ -192,7 +193,7 @@ impl Facts {
         self.common.step(&StepInputs {
             ops: &step.ops,
             files,
-            network: step.network,
+            network: &step.network,
             packages,
             downloads,
         })
@@ -284,7 +285,7 @@ pub fn gather(from: &Sources<'_>) -> Result<Facts, StepError> {
             ops: node.ops.clone(),
             held: vec![],
             wanted: vec![],
-            network: node.network,
+            network: node.network.clone(),
             files: vec![],
             urls: vec![],
             requests: vec![],

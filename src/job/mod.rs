@@ -37,7 +37,7 @@ pub(crate) use kept::{limit_kept, remove_kept};
 pub(crate) use kept_archive::{export_kept, import_kept};
 pub(crate) use log::Log;
 pub(crate) use pack::{LayerBlob, Upper, modified, pack, unpack_layer, untouched};
-pub(crate) use policy::{hosts, resolv_conf};
+pub(crate) use policy::{hosts, resolv_conf, resolver};
 pub(crate) use reply::{replies, reply, unexpected};
 pub(crate) use scratch::{clear, dead_builds};
 pub(crate) use settle::settle;

@@ -11,14 +11,20 @@ pub(crate) fn hosts(hostname: &str) -> PolicyFile {
     PolicyFile { at: PathBuf::from("/etc/hosts"), bytes, mode: 0o644 }
 }
 
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Returns `/etc/resolv.conf` with this content.
+pub(crate) fn resolver(bytes: Vec<u8>) -> PolicyFile {
+    PolicyFile { at: PathBuf::from(RESOLV_CONF), bytes, mode: 0o644 }
+}
+
 /// Returns `/etc/resolv.conf` of the host, for a job with its network. Where it cannot be read that
 /// is a warning: `without` have no name service.
 pub(crate) fn resolv_conf(sink: &Sink, without: &str) -> Option<PolicyFile> {
-    const AT: &str = "/etc/resolv.conf";
-    match std::fs::read(AT) {
-        Ok(bytes) => Some(PolicyFile { at: PathBuf::from(AT), bytes, mode: 0o644 }),
+    match std::fs::read(RESOLV_CONF) {
+        Ok(bytes) => Some(resolver(bytes)),
         Err(error) => {
-            let message = format!("cannot read {AT} ({error}): {without} no name service");
+            let message = format!("cannot read {RESOLV_CONF} ({error}): {without} no name service");
             sink(Event::Warning { message, hint: None });
             None
         }

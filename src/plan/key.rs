@@ -33,6 +33,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::digest::{Digest, Hasher};
+use crate::reach::Reach;
 use crate::step::Op;
 
 /// Raised when bake itself would turn the same inputs into other bytes.
@@ -167,8 +168,8 @@ pub struct StepInputs<'a> {
     /// For each operation that reads the context: what it is called and the digest of what it
     /// takes.
     pub files: Vec<(String, Digest)>,
-    /// Whether it has network.
-    pub network: bool,
+    /// What of the network it reaches.
+    pub network: &'a Reach,
     /// `name version sha256` of what the lock pins for it.
     pub packages: Vec<String>,
     /// Address and sha256.
@@ -202,7 +203,7 @@ mod tests {
         let empty = || StepInputs {
             ops: &a,
             files: vec![],
-            network: false,
+            network: &Reach::None,
             packages: vec![],
             downloads: vec![],
         };
@@ -212,7 +213,8 @@ mod tests {
         let mut others = vec![
             key(StepInputs { ops: &b, ..empty() }),
             key(StepInputs { files: vec![("copy x".to_owned(), Digest::of("x"))], ..empty() }),
-            key(StepInputs { network: true, ..empty() }),
+            key(StepInputs { network: &Reach::Internet, ..empty() }),
+            key(StepInputs { network: &Reach::Host, ..empty() }),
             key(StepInputs { packages: vec!["nginx 1 ab".to_owned()], ..empty() }),
             key(StepInputs {
                 downloads: vec![("https://x".to_owned(), "ab".to_owned())],
@@ -262,7 +264,7 @@ mod tests {
         let inputs = StepInputs {
             ops: &ops,
             files: vec![("copy a".to_owned(), Digest::of("a"))],
-            network: true,
+            network: &Reach::Internet,
             packages: vec!["p 1 ab".to_owned()],
             downloads: vec![("https://h/f".to_owned(), "ab".to_owned())],
         };

@@ -34,6 +34,7 @@ fn value(shape: Shape) -> String {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }
         Shape::Shell => "`sh`, `bash` or list".to_owned(),
+        Shape::Network => "boolean, `\"host\"` or list of hosts".to_owned(),
         Shape::Map(_) => "table of strings".to_owned(),
         Shape::Lists(..) => "table of lists".to_owned(),
         Shape::Vars => "table of values".to_owned(),

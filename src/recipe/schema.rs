@@ -189,6 +189,12 @@ fn shape(shape: Shape) -> Value {
             { "type": "string", "pattern": FILLED },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
         ] }),
+        Shape::Network => json!({ "anyOf": [
+            { "type": "boolean" },
+            { "const": "host" },
+            { "type": "string", "pattern": FILLED },
+            { "type": "array", "items": text(Check::Reachable) },
+        ] }),
         Shape::Map(check) => {
             let value = json!({ "type": ["string", "integer"] });
             let mut map = json!({ "type": "object", "additionalProperties": value });

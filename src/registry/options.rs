@@ -76,6 +76,8 @@ pub struct Options {
     /// Directories with a directory `host[:port]` for each registry, which has authorities
     /// (`*.crt`), certificates (`*.cert`) and their keys (`*.key`): `/etc/docker/certs.d`.
     pub directories: Vec<PathBuf>,
+    /// Proxies and authorities of the host are left aside.
+    pub no_host_trust: bool,
     /// Hosts, or `host:port`, that are spoken to without TLS. A loopback address need not be here.
     pub plain: Vec<String>,
     /// How patient to be.
@@ -92,6 +94,7 @@ impl Default for Options {
             certificate: None,
             key: None,
             directories: vec![],
+            no_host_trust: false,
             plain: vec![],
             limits: Limits::default(),
             stop: Arc::new(|| false),

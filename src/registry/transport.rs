@@ -20,7 +20,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::answer::Answer;
 use super::error::Error;
-use super::options::{Limits, Options};
+use super::options::Options;
 use crate::image::{DOCKER_HUB, RemoteName, host_of};
 use crate::threads;
 use crate::web::{self, Failure, Public, Remembering};
@@ -238,7 +238,6 @@ impl Transport {
             return Err(Error::Cancelled);
         }
         self.watch();
-        let Options { limits, .. } = &self.options;
         let remembering = || Shared(Arc::clone(&self.agents.resolver));
         if own {
             let tls = !url.starts_with("http://");
@@ -247,7 +246,7 @@ impl Transport {
                 return Ok(agent);
             }
             let tls = if tls { self.tls(true)? } else { TlsConfig::default() };
-            let config = config(limits, tls, url);
+            let config = config(&self.options, tls, url);
             let connector = DefaultConnector::default();
             return Ok(cell.get_or_init(|| Agent::with_parts(config, connector, remembering())));
         }
@@ -266,7 +265,7 @@ impl Transport {
         if let Some(agent) = cell.get() {
             return Ok(agent);
         }
-        let config = config(limits, self.tls(false)?, url);
+        let config = config(&self.options, self.tls(false)?, url);
         let connector = DefaultConnector::default();
         Ok(cell.get_or_init(|| match from_public {
             true => Agent::with_parts(config, connector, Public::default()),
@@ -324,7 +323,7 @@ impl Transport {
             }
             None => None,
         };
-        let roots = web::roots_and(authorities);
+        let roots = web::roots_and(authorities, self.options.no_host_trust);
         Ok(TlsConfig::builder().root_certs(roots).client_cert(client).build())
     }
 
@@ -392,9 +391,9 @@ impl From<Error> for Problem {
 
 /// Returns how to speak to the host of `url`. No proxy leads to this one, whatever the variables
 /// say: what it calls localhost is itself.
-fn config(limits: &Limits, tls: TlsConfig, url: &str) -> Config {
-    let mut config = Agent::config_builder();
-    if origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) {
+fn config(options: &Options, tls: TlsConfig, url: &str) -> Config {
+    let (limits, mut config) = (&options.limits, Agent::config_builder());
+    if options.no_host_trust || origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) {
         config = config.proxy(None);
     }
     config

@@ -12,7 +12,8 @@ use super::emulate::{Emulation, emulation, known};
 use super::ended::Ended;
 use super::error::Error;
 use super::host::{Finding, IdMode, find_tool};
-use super::job::{Action, Job, Overlay};
+use super::job::{Action, Job, Network, Overlay};
+use super::outlet::Outlet;
 use super::probe::{ROOT_KERNEL, USER_KERNEL, id_mode, probe, version};
 use super::session::Session;
 use super::spawn::kernel_says;
@@ -110,9 +111,10 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
         let detail = format!("{} is on {kind}", place.display());
         add("file system", !disk::is_unfit(&kind), detail, Some(disk::HINT.to_owned()));
     }
-    match attempt(helper, place, &Emulation::Native) {
+    match attempt(helper, place, &Emulation::Native, Network::None) {
         Ok(tried) => {
             add("sandbox", true, format!("works (tried in {tried})"), None);
+            findings.push(network(helper, place));
             findings.push(foreign(helper, place));
         }
         Err(error) => {
@@ -123,6 +125,27 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Says whether steps can have a network of their own. Who has no step with a network needs none.
+fn network(helper: Option<&Path>, place: Option<&Path>) -> Finding {
+    let tried = Outlet::new()
+        .map_err(|source| Error::System { what: "cannot make a socket".to_owned(), source })
+        .and_then(|(outlet, network)| {
+            let tried = attempt(helper, place, &Emulation::Native, network);
+            drop(outlet);
+            tried
+        });
+    let (detail, hint) = match tried {
+        Ok(_) => ("steps have one of their own".to_owned(), None),
+        Err(error) => {
+            let source = std::error::Error::source(&error)
+                .map(|source| format!(": {source}"))
+                .unwrap_or_default();
+            (format!("none of their own for steps: {error}{source}"), error.hint())
+        }
+    };
+    Finding { name: "network".to_owned(), ok: true, detail, hint }
 }
 
 /// Says of which other processors programs can run here. A host that runs none is fine.
@@ -136,7 +159,8 @@ fn foreign(helper: Option<&Path>, place: Option<&Path>) -> Finding {
             Emulation::Registered(_) => registered.push(platform),
             found @ Emulation::Own(_) => {
                 // One stands for all.
-                let why = tried.get_or_insert_with(|| attempt(helper, place, &found).err());
+                let why = tried
+                    .get_or_insert_with(|| attempt(helper, place, &found, Network::None).err());
                 match why {
                     None => own.push(platform),
                     Some(error) => {
@@ -168,6 +192,7 @@ fn attempt(
     helper: Option<&Path>,
     place: Option<&Path>,
     emulation: &Emulation,
+    network: Network,
 ) -> Result<String, Error> {
     let host = probe(helper)?;
     // Where the store will be is tried first, then a disk; /tmp may be a tmpfs.
@@ -188,6 +213,7 @@ fn attempt(
     let session = Session::<Nothing>::open_with(&host, &layers, &scratch, emulation)?;
     let job = Job {
         root: Some(Overlay { lower: vec![], upper: scratch.join("u"), work: scratch.join("w") }),
+        network,
         ..Job::bare(Action::Call(BuiltIn::Ping(Ping::default()).into()))
     };
     let ended = session.run(job, &Cancel::new()?, &mut |_| {});

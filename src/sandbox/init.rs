@@ -24,7 +24,7 @@ use super::idmap::{self, Sources};
 use super::job::Exec;
 use super::plan::{
     self, ActionPlan, AttachPlan, AttemptPlan, Blobs, CallPlan, Doing, Event, Fault, FromCall,
-    JobPlan, Status,
+    JobPlan, Net, Status,
 };
 use super::request::Dispatch;
 use super::sys::{self, Forked};
@@ -84,8 +84,13 @@ impl Init<'_> {
         kill_all();
         debris::clean(made)?;
         // What cannot be read counts as used.
-        let silent = self.net.is_some() && !self.is_machine() && network::is_silent();
+        let silent = self.lent() && !self.is_machine() && network::is_silent();
         Ok(if silent { plan::NET_UNUSED } else { 0 })
+    }
+
+    /// Whether the network namespace has nothing but `lo`, and may be another job's next.
+    fn lent(&self) -> bool {
+        self.plan.network == Net::None
     }
 
     /// Whether programs run here as they would in the finished image.
@@ -192,7 +197,7 @@ impl Init<'_> {
             rustix::fs::fstatvfs(upper)
                 .is_ok_and(|fs| fs.f_bavail == 0 || (fs.f_files > 0 && fs.f_favail == 0))
         });
-        let no_network = self.net.is_some() && network::unreachable() > self.unreachable;
+        let no_network = self.lent() && network::unreachable() > self.unreachable;
         Circumstances { no_network, no_room, unmapped: self.children.refused() }
     }
 

@@ -94,10 +94,12 @@ pub struct ShownSecrets {
 }
 
 /// Network inside a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Network {
     /// A namespace of its own with only `lo`, which is up.
     None,
+    /// One of its own that leads to the sockets of an [`super::Outlet`].
+    Outlet(OwnedFd),
     /// The host's.
     Host,
 }

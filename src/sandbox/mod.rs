@@ -26,7 +26,9 @@ mod job;
 mod lines;
 mod listen;
 mod mounts;
+mod netlink;
 mod network;
+mod outlet;
 mod overlay;
 mod passwd;
 mod path;
@@ -61,6 +63,7 @@ pub use job::{
     Action, Attach, Attempt, Exec, Job, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets,
     Streams, Until,
 };
+pub use outlet::{GATEWAY, Handed, Outlet};
 pub use plan::Interpreter;
 pub use probe::probe;
 pub use request::Request;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! socket      [`Order`] with open files to the supervisor, [`Event`] back while the session opens (see `wire`)
-//! files       plan · events · control · stdout · stderr · replies · ended · files of the calls
+//! files       plan · events · control · stdout · stderr · replies · ended · outlet, if any · files of the calls
 //! plan file   u32 length · JSON of [`JobPlan`] · blobs (policy files, secrets, seccomp program), addressed by offset
 //! pipes       u32 length · JSON of [`Event`] (init) or [`FromCall`] (a call)
 //! ```
@@ -39,9 +39,17 @@ pub(super) enum Order {
     },
     /// Run the job whose files come with this.
     Job {
-        /// With the host's network.
-        network: bool,
+        /// With this network; of an outlet its socket is the last of the files that each job has.
+        network: Net,
     },
+}
+
+/// Which network a job has, as [`super::Network`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Net {
+    None,
+    Outlet,
+    Host,
 }
 
 /// A program that runs those of another processor.
@@ -66,7 +74,7 @@ pub(super) struct JobPlan {
     pub(super) files: Vec<FilePlan>,
     pub(super) secrets: SecretsPlan,
     pub(super) hostname: String,
-    pub(super) host_network: bool,
+    pub(super) network: Net,
     pub(super) seccomp: Blob,
     /// The ids of the session.
     pub(super) limits: Limits,
@@ -368,7 +376,7 @@ mod tests {
             files: vec![],
             secrets: SecretsPlan::default(),
             hostname: "h".into(),
-            host_network: false,
+            network: Net::None,
             seccomp: second,
             limits: Limits { uid: 1, gid: 1 },
             actions: vec![],

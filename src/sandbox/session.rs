@@ -20,7 +20,7 @@ use super::job::{Action, Job, Network, Owners, PolicyFile};
 use super::lines::{Lines, Whose};
 use super::listen::{Listener, Task};
 use super::path::WirePath;
-use super::plan::{Below, Blobs, Event, FilePlan, JobPlan, MountPlan, RootPlan, SecretsPlan};
+use super::plan::{Below, Blobs, Event, FilePlan, JobPlan, MountPlan, Net, RootPlan, SecretsPlan};
 use super::spawn::{self, Extra, Supervisor};
 use super::{disk, ids, program, seccomp};
 
@@ -255,7 +255,7 @@ impl<C: Call> Session<C> {
             files: job.files.iter().map(|f| file(f, blobs)).collect(),
             secrets: SecretsPlan::new(&job.secrets, blobs),
             hostname: job.hostname.clone(),
-            host_network: job.network == Network::Host,
+            network: net(&job.network),
             seccomp: blobs.add(&self.seccomp),
             limits: self.limits,
             actions: vec![],
@@ -320,6 +320,10 @@ impl<C: Call> Session<C> {
             stdout: stdout_end.as_fd(),
             stderr: stderr_end.as_fd(),
             replies: replies_end.as_fd(),
+            outlet: match &job.network {
+                Network::Outlet(outlet) => Some(outlet.as_fd()),
+                Network::None | Network::Host => None,
+            },
             files: &files,
         };
         let running = self
@@ -327,7 +331,7 @@ impl<C: Call> Session<C> {
             .start_job(&plan, &blobs, extra)
             .map_err(failed("start a job of the sandbox"))?;
         // They are the helper's now; a pipe among them must end when those inside close it.
-        drop((stdout_end, stderr_end, replies_end, files));
+        drop((stdout_end, stderr_end, replies_end, files, job.network));
         let ended =
             Listener::new(running, lines, replies, tasks, signals, listener).listen(cancel)?;
         Ok(match ended {
@@ -378,6 +382,14 @@ impl<C: Call> Session<C> {
             other => io::Error::other(format!("{other:?}")),
         };
         Err(failed("tidy up the scratch directory")(why))
+    }
+}
+
+fn net(network: &Network) -> Net {
+    match network {
+        Network::None => Net::None,
+        Network::Outlet(_) => Net::Outlet,
+        Network::Host => Net::Host,
     }
 }
 

@@ -92,6 +92,8 @@ pub(super) struct Extra<'a> {
     pub(super) stdout: BorrowedFd<'a>,
     pub(super) stderr: BorrowedFd<'a>,
     pub(super) replies: BorrowedFd<'a>,
+    /// Where the network of the job leads, if that is one of its own.
+    pub(super) outlet: Option<BorrowedFd<'a>>,
     pub(super) files: &'a [OwnedFd],
 }
 
@@ -145,8 +147,9 @@ impl Supervisor {
         nonblocking(&events)?;
         let mut files = vec![plan_file.as_fd(), events_end.as_fd(), control_end.as_fd()];
         files.extend([extra.stdout, extra.stderr, extra.replies, ended_end.as_fd()]);
+        files.extend(extra.outlet);
         files.extend(extra.files.iter().map(AsFd::as_fd));
-        let order = plan::Order::Job { network: plan.host_network };
+        let order = plan::Order::Job { network: plan.network };
         wire::send(self.socket().as_ref().expect("taken in drop only"), &order, &files)?;
         Ok(Running { control, events, ended: ended.into() })
     }

@@ -22,14 +22,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::thread::UnshareFlags;
 
 use super::binfmt;
 use super::follow::{enter, follow};
 use super::helper::Helper;
-use super::plan::{self, Doing, Event, Fault, Interpreter, Order};
+use super::outlet::{Gateway, net_fault, open_namespace};
+use super::plan::{self, Doing, Event, Fault, Interpreter, Net, Order};
 use super::request::Dispatch;
 use super::sys::{self, Forked};
 use super::wire;
@@ -65,7 +66,10 @@ struct Supervisor {
 struct Working {
     pid: Pid,
     pidfd: OwnedFd,
+    /// What may be lent again.
     net: Option<OwnedFd>,
+    /// Keeps the network of the job.
+    _gateway: Option<Maker>,
     /// Closed when the job is over: bake listens for that.
     _ended: OwnedFd,
 }
@@ -147,7 +151,7 @@ impl Supervisor {
     }
 
     /// Starts a job; a helper only in the child.
-    fn begin(&mut self, network: bool, fds: Vec<OwnedFd>) -> Option<Helper> {
+    fn begin(&mut self, network: Net, fds: Vec<OwnedFd>) -> Option<Helper> {
         let mut fds = VecDeque::from(fds);
         let mut next = || fds.pop_front();
         let (Some(plan), Some(events), Some(control)) = (next(), next(), next()) else {
@@ -158,21 +162,34 @@ impl Supervisor {
         else {
             return None;
         };
+        let outlet = match network {
+            Net::Outlet => Some(next()?),
+            Net::None | Net::Host => None,
+        };
         let (events, supervisor) = (File::from(events), rustix::process::getpid());
-        let mut prepare = || -> Result<_, Fault> {
-            let lent = if network {
-                None
-            } else {
-                Some(self.nets.pop().map_or_else(|| make_net(&self.userns), Ok)?)
-            };
+        let prepare = || -> Result<_, Fault> {
             let copy = |fd: &OwnedFd| fd.try_clone().doing(|| "hand over descriptors".into());
-            let net = lent.as_ref().map(copy).transpose()?;
-            Ok((lent, net, copy(&self.userns)?))
+            let (mut lent, mut gateway) = (None, None);
+            let net = match (network, outlet) {
+                (Net::Outlet, Some(outlet)) => {
+                    let (maker, net) = make_gateway(&self.userns, outlet)?;
+                    gateway = Some(maker);
+                    Some(net)
+                }
+                (Net::None, _) => {
+                    let net = self.nets.pop().map_or_else(|| make_net(&self.userns), Ok)?;
+                    Some(copy(lent.insert(net))?)
+                }
+                (Net::Outlet | Net::Host, _) => None,
+            };
+            Ok((lent, gateway, net, copy(&self.userns)?))
         };
         let forked =
             prepare().and_then(|made| Ok((made, sys::fork().doing(|| "start a helper".into())?)));
         let fault = match forked {
-            Ok(((_, net, userns), Forked::Child)) => {
+            Ok(((_, gateway, net, userns), Forked::Child)) => {
+                // The parent's to keep, and no child of this one.
+                drop(gateway);
                 let (plan, control, replies) = (plan.into(), control.into(), replies.into());
                 let files = fds.into_iter().map(File::from).collect();
                 return Some(Helper {
@@ -190,10 +207,16 @@ impl Supervisor {
                 });
             }
             // Nobody else waits for this child, so the id cannot have been given away.
-            Ok(((net, ..), Forked::Parent(pid))) => {
+            Ok(((net, gateway, ..), Forked::Parent(pid))) => {
                 match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
                     Ok(pidfd) => {
-                        self.jobs.push(Working { pid, pidfd, net, _ended: ended });
+                        self.jobs.push(Working {
+                            pid,
+                            pidfd,
+                            net,
+                            _gateway: gateway,
+                            _ended: ended,
+                        });
                         return None;
                     }
                     Err(error) => {
@@ -224,15 +247,7 @@ impl Supervisor {
 fn make_net(userns: &OwnedFd) -> Result<OwnedFd, Fault> {
     let made = Maker::run(|| {
         enter(userns)?;
-        sys::unshare(UnshareFlags::NEWNET).map_err(|error| {
-            let errno = error.raw_os_error();
-            let fault = Fault::new("make a network namespace", error);
-            if errno == Some(libc::ENOSPC) {
-                fault.hint("raise the limit in /proc/sys/user/max_net_namespaces")
-            } else {
-                fault
-            }
-        })?;
+        sys::unshare(UnshareFlags::NEWNET).map_err(net_fault)?;
         let socket = rustix::net::socket(
             rustix::net::AddressFamily::INET,
             rustix::net::SocketType::DGRAM,
@@ -245,6 +260,18 @@ fn make_net(userns: &OwnedFd) -> Result<OwnedFd, Fault> {
     made.map(|(_, net)| net)
 }
 
+/// Makes a network of a job's own; what keeps it, and the job's namespace.
+fn make_gateway(userns: &OwnedFd, outlet: OwnedFd) -> Result<(Maker, OwnedFd), Fault> {
+    Maker::run_and_keep(
+        || Gateway::make(userns, outlet),
+        |gateway, link| {
+            // It holds pipes of other jobs too, which must end when those do.
+            let [a, b, c, d] = gateway.files();
+            sys::keep_only(&[a, b, c, d, link.as_fd()]).and_then(|()| gateway.keep(link))
+        },
+    )
+}
+
 /// Registers an emulator in the session's user namespace; returns what holds it.
 fn registered(userns: &OwnedFd, emulator: &Interpreter) -> Result<OwnedFd, Fault> {
     let made = Maker::run(|| {
@@ -253,12 +280,6 @@ fn registered(userns: &OwnedFd, emulator: &Interpreter) -> Result<OwnedFd, Fault
         binfmt::register(emulator)
     });
     made.map(|(_, mount)| mount)
-}
-
-fn open_namespace(kind: &str) -> Result<OwnedFd, Fault> {
-    let path = format!("/proc/self/ns/{kind}");
-    rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("open {path}"))
 }
 
 fn userns_fault(error: &io::Error) -> Fault {
@@ -293,18 +314,33 @@ struct Maker {
 
 impl Maker {
     fn run(make: impl FnOnce() -> Result<OwnedFd, Fault>) -> Result<(Self, OwnedFd), Fault> {
+        Self::run_and_keep(
+            || Ok(((), make()?)),
+            |(), link| Ok(rustix::io::read(link, &mut [0]).map(|_| ())?),
+        )
+    }
+
+    /// The same, where the child does something until this is dropped: `keep` gets what `make` has
+    /// made besides, and the link that hangs up then.
+    fn run_and_keep<T>(
+        make: impl FnOnce() -> Result<(T, OwnedFd), Fault>,
+        keep: impl FnOnce(T, &OwnedFd) -> io::Result<()>,
+    ) -> Result<(Self, OwnedFd), Fault> {
         let what = || "start a child".to_owned();
         let (link, child_link) = wire::pair().doing(what)?;
         let parent = rustix::process::getpid();
         match sys::fork().doing(what)? {
             Forked::Child => {
                 drop(link);
-                let sent = match follow(parent).and_then(|()| make()) {
-                    Ok(made) => wire::send(&child_link, &Event::Ready(0), &[made.as_fd()]),
+                let over = match follow(parent).and_then(|()| make()) {
+                    Ok((kept, made)) => wire::send(&child_link, &Event::Ready(0), &[made.as_fd()])
+                        .and_then(|()| {
+                            drop(made);
+                            keep(kept, &child_link)
+                        }),
                     Err(fault) => wire::send(&child_link, &Event::Fault(fault), &[]),
                 };
-                let over = rustix::io::read(&child_link, &mut [0]);
-                sys::exit_now(i32::from(sent.is_err() || over.is_err()))
+                sys::exit_now(i32::from(over.is_err()))
             }
             Forked::Parent(pid) => {
                 drop(child_link);

@@ -113,15 +113,16 @@ pub(super) fn close_from(first: u32) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// `struct sock_fprog` of the kernel.
+#[repr(C)]
+struct Program {
+    length: u16,
+    steps: *const seccompiler::sock_filter,
+}
+
 /// Puts a filter of system calls on this process and on all that it becomes and starts; sets
 /// no_new_privs, without which only root may. Returns the listener of `SECCOMP_RET_USER_NOTIF`.
 pub(super) fn seccomp_filter(steps: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
-    /// `struct sock_fprog` of the kernel.
-    #[repr(C)]
-    struct Program {
-        length: u16,
-        steps: *const seccompiler::sock_filter,
-    }
     rustix::thread::set_no_new_privs(true)?;
     let length = u16::try_from(steps.len()).map_err(io::Error::other)?;
     let program = Program { length, steps: steps.as_ptr() };
@@ -238,6 +239,63 @@ pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     let rc =
         unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets an option of a socket that is one number.
+pub(super) fn set_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: i32,
+) -> io::Result<()> {
+    let length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the socket is open, and the kernel reads one number of the length given.
+    let rc = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
+    };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has a socket see those packets only that a filter lets through.
+pub(super) fn attach_filter(
+    socket: BorrowedFd<'_>,
+    steps: &[seccompiler::sock_filter],
+) -> io::Result<()> {
+    let length = u16::try_from(steps.len()).map_err(io::Error::other)?;
+    let program = Program { length, steps: steps.as_ptr() };
+    // SAFETY: as in `seccomp_filter`; the socket is open, and the size is that of the struct.
+    let rc = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<Program>() as libc::socklen_t,
+        )
+    };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Closes every descriptor from 3 on but these. The owners of the others are never dropped: what
+/// calls this ends by [`exit_now`].
+pub(super) fn keep_only(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    assert!(HELPER.load(Ordering::SeqCst), "only a helper may close what it does not own");
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    kept.push(u32::MAX);
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            // SAFETY: a forked child of a helper, which has one thread and from here on uses
+            // nothing but what is kept.
+            let rc = unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+            if rc < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = fd.saturating_add(1);
+    }
+    Ok(())
 }
 
 /// `struct landlock_ruleset_attr` of the kernel, ABI 6.

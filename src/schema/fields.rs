@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::check;
 use super::value::{Command, Kept, MountSource, Start};
+use crate::reach::Reach;
 
 /// A text and the bytes of the recipe that say it.
 #[derive(Debug, Clone)]
@@ -102,6 +103,19 @@ impl Fields {
             Checked::Boolean(yes) => Some(*yes),
             _ => None,
         }
+    }
+
+    /// Returns what may be reached.
+    pub(crate) fn reach(&self, name: &str) -> Option<Reach> {
+        Some(match self.value(name)? {
+            Checked::Boolean(true) => Reach::Internet,
+            // The only text there is.
+            Checked::Text(_) => Reach::Host,
+            Checked::List(list) => {
+                Reach::only(list.iter().filter_map(|entry| entry.text.parse().ok()).collect())
+            }
+            _ => Reach::None,
+        })
     }
 
     /// Returns an integer; its bounds were checked.

@@ -28,6 +28,8 @@ pub(crate) enum Shape {
     Command,
     /// `sh`, `bash` or the whole list.
     Shell,
+    /// `true`, `false`, `"host"`, or a list of what may be reached.
+    Network,
     /// Names to strings or integers.
     Map(Check),
     /// Names to one or several texts each: what a name is, and what a text is.

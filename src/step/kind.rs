@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::label::short;
 use super::op::Op;
 use super::program::{Options, RunOptions};
+use crate::reach::Reach;
 use crate::schema::{Check, Fields, Key, Mistake, Section, Shape, may};
 
 /// A kind of step: all there is to know of it but for what its operations do inside the root.
@@ -98,8 +99,8 @@ pub struct Lowered {
     pub part: Option<InPart>,
     /// What it does.
     pub ops: Vec<Op>,
-    /// Network allowed.
-    pub network: bool,
+    /// What of the network its programs reach.
+    pub network: Reach,
     /// Per try.
     pub timeout: Option<Duration>,
     /// Further tries after a failure, each on a fresh root.

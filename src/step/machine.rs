@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::kind::Lowered;
 use super::label::short;
 use super::op::{Content, Op, ServiceState};
+use crate::reach::Reach;
 use crate::schema::{Check, Effect, Fields, Section, Shape, may};
 
 /// `[machine]`.
@@ -104,7 +105,7 @@ pub(crate) fn steps(
         line: line(at),
         part: None,
         ops,
-        network: false,
+        network: Reach::None,
         timeout: None,
         retries: 0,
         shell: None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::op::{Cache, Mount, Secrets};
+use crate::reach::Reach;
 use crate::schema::{Check, Command, Fields, Kept, Key, MountSource, Shape, may};
 
 /// `as`.
@@ -35,8 +36,14 @@ pub(crate) const ENV: Key = may(
 );
 
 /// `network`.
-pub(crate) const NETWORK: Key =
-    may("network", Shape::Boolean, "Whether the network can be reached. Default: `false`.");
+pub(crate) const NETWORK: Key = may(
+    "network",
+    Shape::Network,
+    "What of the network can be reached. `true`: every public host, \
+        from a network of the step's own; a list: these hosts only, as `NAME`, `*.NAME`, \
+        `ADDRESS/BITS`, each with `:PORT` if need be; `\"host\"`: whatever this host reaches, its \
+        own services too. Default: `false`.",
+);
 
 /// `mount`.
 pub(crate) const MOUNT: Key = may(
@@ -96,7 +103,7 @@ pub(crate) struct Options {
     secrets: Secrets,
     workdir: Option<String>,
     shell: Option<Vec<String>>,
-    network: Option<bool>,
+    network: Option<Reach>,
     timeout: Option<Duration>,
     retries: Option<u32>,
 }
@@ -112,7 +119,7 @@ impl Options {
             secrets: secrets(fields),
             workdir: fields.text("workdir"),
             shell: fields.given_list("shell"),
-            network: fields.boolean("network"),
+            network: fields.reach("network"),
             timeout: fields.duration("timeout"),
             retries: fields.integer("retries"),
         }
@@ -138,7 +145,7 @@ impl Options {
             secrets: self.secrets,
             workdir: self.workdir.or_else(|| defaults.workdir.clone()),
             shell: self.shell.or_else(|| defaults.shell.clone()),
-            network: self.network.or(defaults.network),
+            network: self.network.or_else(|| defaults.network.clone()),
             timeout: self.timeout.or(defaults.timeout),
             retries: self.retries.or(defaults.retries),
         }
@@ -165,7 +172,7 @@ impl Options {
             secrets: self.secrets,
             workdir: self.workdir.unwrap_or_else(|| "/".to_owned()),
             shell: self.shell.unwrap_or_else(sh),
-            network: self.network.unwrap_or(false),
+            network: self.network.unwrap_or_default(),
             timeout: self.timeout,
             retries: self.retries.unwrap_or(0),
         }
@@ -189,7 +196,7 @@ pub(crate) struct RunOptions {
     pub(super) workdir: String,
     /// The whole shell list, `sh` and `bash` already spelled out.
     pub(super) shell: Vec<String>,
-    pub(super) network: bool,
+    pub(super) network: Reach,
     /// Per try.
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,

@@ -9,6 +9,7 @@
 //! cache/locks/<sha256>       held while a step runs that others may wait for
 //! cache/builds/<sha256>      what the last build of a recipe was made from, for `bake explain`
 //! cache/listings/<sha256>    what a digest of context files was made of, likewise
+//! cache/reached/<sha256>     what a step reached over its network, by its key
 //! cache/taken/<sha256>       what a step took of which layers of a stage
 //! cache/images/, checked/      images from elsewhere (images.rs)
 //! cache/pushed/<sha256>      which repository of a registry a blob was pushed to
@@ -121,7 +122,9 @@ impl Entry {
 impl Store {
     /// Opens the step cache.
     pub fn step_cache(&self) -> Result<StepCache, Error> {
-        let rooms = ["steps", "blobs", "locks", "builds", "listings", "taken", "sealed", "pushed"];
+        let rooms = [
+            "steps", "blobs", "locks", "builds", "listings", "taken", "sealed", "pushed", "reached",
+        ];
         for name in rooms.into_iter().chain(["images", "checked"]) {
             self.cache(name)?;
         }

@@ -40,6 +40,8 @@ pub(crate) struct Finished<'a, 'i> {
     pub(crate) tests: &'i Tests,
     /// Artifacts in the staging that say that its tests passed elsewhere.
     pub(crate) attested: Vec<Descriptor>,
+    /// What else is stated about it: the bytes of an in-toto statement.
+    pub(crate) stated: Option<Vec<u8>>,
     pub(crate) context: &'i JobContext<'i>,
     /// Directory of this run's logs.
     pub(crate) logs: &'i Path,
@@ -102,6 +104,9 @@ pub(crate) fn check<'a, 's>(
     }
     let mut owed = None;
     let mut referrers = vec![tests.keep(staging, &finished.descriptor)?];
+    if let Some(statement) = &finished.stated {
+        referrers.push(list::state(staging, &finished.descriptor, statement)?);
+    }
     let tested = match tests.digest() {
         None if !finished.attested.is_empty() => {
             referrers.extend(finished.attested.iter().cloned());

@@ -140,7 +140,16 @@ pub(crate) fn attest(
     image: &Descriptor,
     run: &TestRun,
 ) -> Result<Descriptor, Error> {
-    let (digest, size) = staging.put(&attest::test_statement(name, &image.digest, run))?;
+    state(staging, image, &attest::test_statement(name, &image.digest, run))
+}
+
+/// Puts a statement about `image` into the staging; returns the artifact to be published with it.
+pub(crate) fn state(
+    staging: &Staging,
+    image: &Descriptor,
+    statement: &[u8],
+) -> Result<Descriptor, Error> {
+    let (digest, size) = staging.put(statement)?;
     artifact(
         staging,
         attest::MEDIA_IN_TOTO,

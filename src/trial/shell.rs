@@ -94,7 +94,7 @@ pub(crate) fn watched(
     listener: &mut dyn FnMut(JobEvent<'_>),
 ) -> Result<Ended, job::Error> {
     let (socket, lent) = terminal::lend().map_err(|error| system("lend the terminal", error))?;
-    let network = job.network == Network::Host;
+    let network = !matches!(job.network, Network::None);
     let Shells { exec, or_else } = shells;
     let streams = Streams::Terminal(socket);
     job.actions.push(Action::Rescue(Attach { exec, or_else, streams, signals: None }));

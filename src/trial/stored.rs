@@ -105,6 +105,7 @@ pub(crate) fn stored(
             config,
             tests,
             attested: vec![],
+            stated: None,
             context,
             logs,
             recipe,

@@ -13,4 +13,4 @@ pub use address::is_public;
 pub use failure::{Failure, Patience};
 pub use redirect::target;
 pub use resolver::{NotPublic, Public, Remembering};
-pub use roots::{certificates, roots, roots_and};
+pub use roots::{Authorities, certificates, roots, roots_and, stores};

@@ -14,28 +14,47 @@ const STORES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 
-/// Returns the authorities of `named` (files and directories of PEM), else of the system, else
-/// those that come with bake.
-pub fn roots(named: &[PathBuf]) -> RootCerts {
-    let found: Vec<Certificate<'static>> = if named.is_empty() {
-        STORES.iter().map(|path| certificates(Path::new(path))).find(|found| !found.is_empty())
-    } else {
-        Some(named.iter().flat_map(|path| certificates(path)).collect())
-    }
-    .unwrap_or_default();
-    if found.is_empty() && named.is_empty() {
-        return RootCerts::WebPki;
-    }
+/// Whom https trusts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those of the system, else those that come with bake.
+    #[default]
+    System,
+    /// Those of these files and directories (PEM).
+    Named(Vec<PathBuf>),
+    /// Those that come with bake; proxies of the host are left aside too.
+    BuiltIn,
+}
+
+/// Returns where systems keep the authorities that they trust, best first.
+pub fn stores() -> impl Iterator<Item = &'static Path> {
+    STORES.iter().map(Path::new)
+}
+
+/// Returns the certificates of these authorities.
+pub fn roots(authorities: &Authorities) -> RootCerts {
+    let found: Vec<Certificate<'static>> = match authorities {
+        Authorities::BuiltIn => return RootCerts::WebPki,
+        Authorities::Named(named) => named.iter().flat_map(|path| certificates(path)).collect(),
+        Authorities::System => {
+            let found = stores().map(certificates).find(|found| !found.is_empty());
+            let Some(found) = found else { return RootCerts::WebPki };
+            found
+        }
+    };
     RootCerts::Specific(Arc::new(found))
 }
 
-/// Returns the authorities of the system and `more`.
-pub fn roots_and(more: Vec<Certificate<'static>>) -> RootCerts {
+/// Returns those of the system, or with `built_in` those that come with bake, and `more`. Beside
+/// others that are named, those that come with bake do not count.
+pub fn roots_and(more: Vec<Certificate<'static>>, built_in: bool) -> RootCerts {
     if more.is_empty() {
-        return roots(&[]);
+        return roots(if built_in { &Authorities::BuiltIn } else { &Authorities::System });
     }
-    let system = STORES.iter().map(|path| certificates(Path::new(path)));
-    let mut all = system.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
+    let mut all = vec![];
+    if !built_in {
+        all = stores().map(certificates).find(|found| !found.is_empty()).unwrap_or_default();
+    }
     all.extend(more);
     RootCerts::Specific(Arc::new(all))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bake::reach::Reach;
 use bake::recipe::{self, BaseKind, Compression, DebianVariant, Inputs, Recipe, Value};
 use bake::step::{Content, Lowered, Mount, Op, Probe, Service};
 
@@ -86,7 +87,7 @@ fn the_reference_is_read() {
         env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
         ["CARGO_TERM_COLOR=never", "LEVEL=1", "NODE_ENV=production"]
     );
-    let how = |step: &Lowered| (step.timeout, step.network, step.retries);
+    let how = |step: &Lowered| (step.timeout, step.network.is_some(), step.retries);
     assert_eq!(how(&recipe.steps[14]), (Some(Duration::from_secs(600)), true, 2));
     assert_eq!(recipe.steps[14].shell.as_deref(), Some("/bin/bash"));
     assert_eq!(how(&recipe.steps[15]), (Some(Duration::from_secs(1800)), false, 0));
@@ -190,10 +191,10 @@ fn defaults_add_maps_and_replace_values() {
     let recipe = read(&text, &inputs_without_vars());
     let Op::Exec { env, user, .. } = &recipe.steps[0].ops[0] else { panic!() };
     assert_eq!((env["A"].as_str(), env["B"].as_str(), user.as_str()), ("1", "3", "root"));
-    assert_eq!((recipe.steps[0].network, recipe.steps[0].retries), (false, 1));
+    assert_eq!((&recipe.steps[0].network, recipe.steps[0].retries), (&Reach::None, 1));
     let Op::Script { shell, user, .. } = &recipe.steps[1].ops[0] else { panic!() };
     assert_eq!((shell.as_slice(), user.as_str()), (&["/bin/x".to_owned()][..], "app"));
-    assert!(recipe.steps[1].network);
+    assert_eq!(recipe.steps[1].network, Reach::Internet);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn step(text: &str) -> Lowered {
 fn a_string_goes_to_the_shell_and_a_list_does_not() {
     let run = step("run = 'nginx -t'\nnetwork = true\nretries = 2\ntimeout = '9s'\nenv.A = 1\n");
     assert_eq!(
-        (run.label.as_str(), run.line, run.network, run.retries),
+        (run.label.as_str(), run.line, run.network.is_some(), run.retries),
         ("run nginx -t", 7, true, 2)
     );
     assert_eq!(run.timeout, Some(Duration::from_secs(9)));

@@ -21,4 +21,8 @@ pub(crate) struct RegistryArgs {
     /// needs none
     #[arg(long, value_name = "HOST")]
     pub(crate) registry_http: Vec<String>,
+    /// Leave aside the host's proxies and certificate authorities: for what bake fetches, and for
+    /// steps with a network [default: $BAKE_NO_HOST_TRUST]
+    #[arg(long)]
+    pub(crate) no_host_trust: bool,
 }

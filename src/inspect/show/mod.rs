@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::attest::{self, TestRun};
+use crate::attest::{self, NetworkTrace, TestRun};
 use crate::digest::Digest;
 use crate::image::{Config, Descriptor, Image, ImageConfig, Manifest, Platform, Reference};
 use crate::inspect::member::{Member, pick};
@@ -48,6 +48,8 @@ pub struct Details {
     pub tested: Option<String>,
     /// The last run of its tests that is recorded.
     pub test_run: Option<TestRun>,
+    /// What its steps reached over the network, where that is known.
+    pub network: Option<NetworkTrace>,
     /// Its layers, lowest first.
     pub layers: Vec<LayerRow>,
     /// How it came about, oldest first.
@@ -111,7 +113,8 @@ pub fn show(
     Ok(Details {
         published: version.manifest.annotations.get(PUBLISHED_ANNOTATION).cloned(),
         tested,
-        test_run: last_run(store, &descriptor.digest)?,
+        test_run: last(store, &descriptor.digest, attest::test_run)?,
+        network: last(store, &descriptor.digest, attest::network_trace)?,
         reference: version.reference,
         digest: version.manifest.digest,
         manifest: descriptor.digest,
@@ -129,12 +132,16 @@ pub fn show(
     })
 }
 
-/// Finds the last recorded run of an image's tests. What is no such record, or cannot be read, is
-/// none: `verify` reports it.
-fn last_run(store: &Store, image: &Digest) -> Result<Option<TestRun>, Error> {
+/// Finds the last statement about an image that `parse` can read. What is no such one, or cannot be
+/// read, is none: `verify` reports it.
+fn last<T>(
+    store: &Store,
+    image: &Digest,
+    parse: fn(&[u8], &Digest) -> Option<T>,
+) -> Result<Option<T>, Error> {
     let read = |artifact: &Descriptor| {
         let manifest = store.manifest(artifact).ok()?;
-        attest::test_run(&store.read_blob(&manifest.layers.first()?.digest).ok()?, image)
+        parse(&store.read_blob(&manifest.layers.first()?.digest).ok()?, image)
     };
     let referrers = store.referrers(image)?;
     Ok(referrers

@@ -204,7 +204,7 @@ impl Known<'_> {
         }
         let mut ways = Ways::default();
         for step in all.into_iter().flatten() {
-            step.ops.iter().for_each(|op| ways.add(op, step.network));
+            step.ops.iter().for_each(|op| ways.add(op, step.network.is_some()));
         }
         Some(ways)
     }

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::spot;
 use crate::recipe::keys;
-use crate::schema::{Mistake, Section, Shape, Source, either, near, quote};
+use crate::schema::{Check, Mistake, Section, Shape, Source, either, near, quote};
 
 /// A spanned value.
 pub(crate) type Node<'a> = toml::Spanned<DeValue<'a>>;
@@ -95,6 +95,7 @@ pub(crate) fn wanted(shape: Shape) -> &'static str {
         Shape::From => "a string or a table",
         Shape::Sha256 => "a string or a table by architecture",
         Shape::Start => "`true`, a string, a list or a table",
+        Shape::Network => "a boolean, \"host\" or a list of hosts",
     }
 }
 
@@ -102,6 +103,16 @@ pub(crate) fn wanted(shape: Shape) -> &'static str {
 pub(crate) fn wrong_type(name: &str, wanted: &str, found: &DeValue<'_>) -> Mistake {
     Mistake::new(format!("expected {wanted} for \"{name}\", found {}", type_name(found)))
         .label(format!("expected {wanted}"))
+}
+
+/// The mistake of a text that is no network.
+pub(crate) fn not_a_network(name: &str, text: &str) -> Mistake {
+    let mistake = Mistake::new(format!("unknown {name} {}", quote(text))).suggest(text, ["host"]);
+    mistake.help(match text {
+        "true" | "false" => format!("write {name} = {text}"),
+        _ if Check::Reachable.test(text).is_ok() => format!("write {name} = [{}]", quote(text)),
+        _ => "it is `true`, `false`, \"host\", or a list of hosts".to_owned(),
+    })
 }
 
 pub(crate) fn wrong_entry(name: &str, wanted: &str, found: &DeValue<'_>) -> Mistake {

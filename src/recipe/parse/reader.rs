@@ -11,8 +11,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::including::Including;
 use super::node::{
-    Node, beside_targets, later, misspelt, place_inside, string_inside, unknown_key, wanted,
-    wrong_entry, wrong_type,
+    Node, beside_targets, later, misspelt, not_a_network, place_inside, string_inside, unknown_key,
+    wanted, wrong_entry, wrong_type,
 };
 use crate::recipe::keys;
 use crate::recipe::model::Stage;
@@ -223,6 +223,18 @@ impl<'a> Reader<'a> {
             }
             (Shape::Start, DeValue::Table(table)) => {
                 self.named_starts(name, node, table).map(Checked::Starts)
+            }
+            (Shape::Network, DeValue::Boolean(yes)) => Some(Checked::Boolean(*yes)),
+            (Shape::Network, DeValue::Array(_)) => {
+                self.strings(name, Check::Reachable, node).map(Checked::List)
+            }
+            (Shape::Network, DeValue::String(_)) => {
+                let text = self.string(Check::Any, node)?;
+                if text == "host" {
+                    return Some(Checked::Text(text));
+                }
+                self.report(string_inside(self.source, node), not_a_network(name, &text));
+                None
             }
             (Shape::Shell, DeValue::String(_)) => {
                 let text = self.string(Check::Any, node)?;

@@ -17,7 +17,8 @@ use self::path::{
     context, glob, ignore, inside, inside_file, inside_glob, member, mount_point, recipe_file,
 };
 use self::system::{
-    cache_name, env_name, file_name, host_name, package, secret_name, signal, signing_key, unit,
+    cache_name, env_name, file_name, host_name, package, reachable, secret_name, signal,
+    signing_key, unit,
 };
 use self::text::{filled, line, word};
 use super::address::{address, probe_url, url};
@@ -131,6 +132,8 @@ pub(crate) enum Check {
     Member,
     /// A registry, perhaps with what names there begin with.
     Registry,
+    /// An entry of the list of hosts that a step may reach.
+    Reachable,
 }
 
 impl Check {
@@ -187,6 +190,7 @@ impl Check {
             Check::Label => line(text),
             Check::Member => member(text),
             Check::Registry => registry(text),
+            Check::Reachable => reachable(text),
         }
     }
 
@@ -220,6 +224,7 @@ impl Check {
             | Check::PushTarget
             | Check::Member
             | Check::Registry
+            | Check::Reachable
             | Check::Line
             | Check::Source
             | Check::Word

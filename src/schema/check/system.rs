@@ -2,6 +2,7 @@
 
 use super::path::context;
 use super::text::word;
+use crate::reach::Entry;
 use crate::schema::address::url;
 use crate::schema::mistake::{Mistake, quote};
 
@@ -32,6 +33,14 @@ pub(super) fn package(text: &str) -> Result<(), Mistake> {
             .help(format!("write {}", quote(&format!("./{text}")))));
     }
     Ok(())
+}
+
+pub(super) fn reachable(text: &str) -> Result<(), Mistake> {
+    text.parse::<Entry>().map(drop).map_err(|why| {
+        Mistake::new(format!("{} is not a host that can be reached", quote(text)))
+            .label(why.to_string())
+            .help("such as \"deb.debian.org\", \"pypi.org:443\", \"*.example.org\", \"10.0.0.0/8\"")
+    })
 }
 
 pub(super) fn file_name(text: &str) -> Result<(), Mistake> {
