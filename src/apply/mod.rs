@@ -26,8 +26,10 @@ mod repository;
 mod root;
 mod service;
 mod spot;
+mod standing;
 mod startable;
 pub(crate) mod survey;
+mod systemctl;
 mod unit;
 mod unpack;
 mod user;
@@ -83,6 +85,17 @@ pub enum Call {
         /// Whose it becomes: a user, or `name:group`, `uid:gid`.
         owner: String,
     },
+    /// Answers what stands in for systemctl.
+    Systemctl {
+        /// Where it asks: a directory that is mounted there.
+        directory: PathBuf,
+        /// Time of everything made, seconds since 1970.
+        epoch: i64,
+        /// The file in which it is noted what would have been started.
+        notes: PathBuf,
+        /// Answers, until the job ends; else makes what that needs.
+        ask: bool,
+    },
     /// Finds out where a copy would go.
     Survey(survey::Question),
     /// Finds out whether the image could be started as its config says.
@@ -106,6 +119,14 @@ impl sandbox::Call for Call {
                 fill::fill(&at, &owner, epoch, tar.into_file(), inside.progress)
             }
             Self::Own { at, owner } => fill::own(&at, &owner),
+            Self::Systemctl { directory, notes, ask: false, .. } => {
+                systemctl::prepare(&directory, &notes).map(|()| Reply::Done)
+            }
+            Self::Systemctl { directory, epoch, notes, ask: true } => {
+                Root::open(Path::new("/"), epoch)
+                    .and_then(|root| systemctl::serve(&root, &directory, &notes))
+                    .map(|()| Reply::Done)
+            }
             Self::Survey(question) => question.answer().map(Reply::Surveyed),
             Self::Startable(question) => Ok(Reply::Startable(question.answer())),
         };
@@ -181,7 +202,7 @@ pub fn carry_out(
             return unpack::unpack(root, &plan, handed()?, progress);
         }
         Op::Copy { .. } => return Err(Error::Call("a copy is surveyed, not applied".to_owned())),
-        Op::Exec { .. } | Op::Script { .. } | Op::Packages { .. } => {
+        Op::Exec { .. } | Op::Script { .. } | Op::Packages { .. } | Op::Configure(_) => {
             return Err(Error::Call("an operation that runs programs is not for apply".to_owned()));
         }
     }

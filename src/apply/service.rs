@@ -15,17 +15,17 @@ use crate::step::ServiceState;
 use crate::suggest::{alike, near};
 
 /// Where systemd looks, first to last; `/run` is not part of an image.
-const DIRECTORIES: [&str; 4] = [
+pub(super) const DIRECTORIES: [&str; 4] = [
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
-const OURS: &str = DIRECTORIES[0];
+pub(super) const OURS: &str = DIRECTORIES[0];
 const NOWHERE: &str = "/dev/null";
-const MAX_UNIT: u64 = 1 << 20;
+pub(super) const MAX_UNIT: u64 = 1 << 20;
 const MAX_ALIASES: usize = 8;
-const DEPENDENCIES: [&str; 3] = ["wants", "requires", "upholds"];
+pub(super) const DEPENDENCIES: [&str; 3] = ["wants", "requires", "upholds"];
 
 /// Brings each of `units` to `state`.
 pub(super) fn set(root: &Root, units: &[String], state: ServiceState) -> Result<(), Error> {
@@ -47,17 +47,17 @@ fn what(unit: &str) -> String {
 }
 
 /// A unit of the image.
-struct Unit {
-    name: Name,
+pub(super) struct Unit {
+    pub(super) name: Name,
     /// Its file: for an instance, mostly the template's.
-    file: PathBuf,
-    install: Install,
+    pub(super) file: PathBuf,
+    pub(super) install: Install,
     /// Its own name leads to `/dev/null`.
-    masked: bool,
+    pub(super) masked: bool,
 }
 
 /// Looks the unit up; an alias leads to the unit it stands for.
-fn find(root: &Root, name: &Name) -> Result<Option<Unit>, Error> {
+pub(super) fn find(root: &Root, name: &Name) -> Result<Option<Unit>, Error> {
     find_by(root, name, 0)
 }
 
@@ -313,7 +313,7 @@ fn mask(root: &Root, unit: &Unit) -> Result<(), Error> {
     }
 }
 
-fn unmask(root: &Root, name: &Name) -> Result<(), Error> {
+pub(super) fn unmask(root: &Root, name: &Name) -> Result<(), Error> {
     unlink_if(root, &Path::new(OURS).join(name.full()), |target| target == NOWHERE)?;
     for directory in &DIRECTORIES[1..] {
         let path = Path::new(directory).join(name.full());

@@ -48,9 +48,10 @@ impl Roots {
 
     /// Returns what the lock file says once nothing is missing, given all that is pinned.
     pub(super) fn needed(&self, pins: &Lock) -> Lock {
-        let mut needed = self.main().facts.needed(&self.main().pins, pins);
+        let mut needed = self.main().pins.clone();
         needed.toolbox = pins.toolbox.clone().filter(|_| self.pins_toolbox());
-        for root in &self.0[..self.0.len() - 1] {
+        // In the order in which a build pins them.
+        for root in &self.0 {
             needed.add(root.facts.needed(&root.pins, pins));
         }
         needed

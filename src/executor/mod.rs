@@ -11,6 +11,7 @@
 //! ```
 
 mod build;
+mod configure;
 mod copy;
 mod error;
 mod guard;

@@ -8,14 +8,15 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::build::Build;
+use super::configure::{self, ToolRun};
 use super::error::Trouble;
 use super::take;
 use crate::apply;
 use crate::context::{self, Held};
 use crate::job::{self, Action, Call, make_dir, open};
 use crate::sandbox::{Exec, Mount, Owners, Passed, PolicyFile};
-use crate::step::{Content, Lowered, Op};
-use crate::store::InUse;
+use crate::step::{CONFIGURATION, Content, Lowered, Op, TOOL_LAYER};
+use crate::store::{InUse, UnpackedLayer};
 
 /// Operations made ready: actions in order, and files that are there while they run.
 #[derive(Default)]
@@ -27,6 +28,10 @@ pub(super) struct Prepared {
     pub(super) kept: Vec<InUse>,
     /// A program runs among them.
     pub(super) runs: bool,
+    /// Tool runs among them.
+    pub(super) tools: Vec<ToolRun>,
+    /// What holds directories of the cache that are mounted.
+    pub(super) trees: Vec<UnpackedLayer>,
 }
 
 /// Makes an empty file, in whose place one of a mount is seen.
@@ -51,9 +56,17 @@ impl Prepared {
             Op::Exec { mounts, user, .. } | Op::Script { mounts, user, .. } => {
                 (mounts.as_slice(), user.as_str())
             }
+            Op::Configure(tool) => (tool.mounts.as_slice(), "root"),
             _ => (&[][..], ""),
         };
         for (nth, one) in wanted.iter().enumerate() {
+            if let (true, Some(stage)) = (one.whole, &one.stage) {
+                let (from, tree) = build.whole(stage, &at.join(format!("tool-{number}")))?;
+                self.trees.extend(tree);
+                let to = PathBuf::from(TOOL_LAYER);
+                self.mounts.push(Mount { from, at: to, read_only: true, owners: Owners::Image });
+                continue;
+            }
             let (tar, taken) = build.tar(index, one)?;
             let Some(mount) = mounts.get(nth) else {
                 if taken.entries > 0 {
@@ -85,11 +98,23 @@ impl Prepared {
         node: &Lowered,
         op: &Op,
         held: &[Held],
+        at: &Path,
     ) -> Result<(), Trouble> {
         let unusable = |error: context::Error| Trouble::prepared(&error);
         match op {
             Op::Exec { argv, env, user, cwd, .. } => {
                 self.exec(build, node, argv.clone(), env, user, cwd)
+            }
+            Op::Configure(tool) => {
+                let at = at.join(format!("run-{}", self.tools.len()));
+                let found = configure::set_up(build, tool, &at)?;
+                self.mounts.extend(found.mounts);
+                self.files.extend(found.files);
+                self.actions.extend(found.actions);
+                for env in found.runs {
+                    self.exec(build, node, tool.argv(), &env, "root", CONFIGURATION);
+                }
+                self.tools.push(found.tool);
             }
             Op::Script { shell, args, env, user, cwd, .. } => {
                 let bytes = only(held).read().map_err(unusable)?;

@@ -68,8 +68,12 @@ impl Root {
     /// # Errors
     /// [`sandbox::Error::Host`] for programs of another processor that do not run here.
     pub(crate) fn can_run(&self, no_test: bool) -> Result<(), sandbox::Error> {
-        let program =
-            |op: &Op| matches!(op, Op::Exec { .. } | Op::Script { .. } | Op::Packages { .. });
+        let program = |op: &Op| {
+            matches!(
+                op,
+                Op::Exec { .. } | Op::Script { .. } | Op::Packages { .. } | Op::Configure(_)
+            )
+        };
         let runs = matches!(self.start, Start::Made(Pinned::Debian(_)))
             || self.plan.nodes.iter().flat_map(|step| &step.ops).any(program)
             || !no_test && !self.tests.list.is_empty();

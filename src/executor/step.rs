@@ -111,7 +111,7 @@ impl<'a> Try<'a> {
             } else {
                 prepared.want(build, (index, number), op, at)?;
                 prepared.keep(build, op, at)?;
-                prepared.add(build, node, op, build.root.facts.held(index, number))?;
+                prepared.add(build, node, op, build.root.facts.held(index, number), at)?;
             }
         }
         self.job(&upper, prepared, log)?;
@@ -137,8 +137,16 @@ impl<'a> Try<'a> {
     /// Runs what was prepared as one job.
     fn job(&self, upper: &Path, prepared: Prepared, log: &mut Log) -> Result<(), Trouble> {
         let Try { build, index, node, lower, at, last } = *self;
-        // Held until the job is over.
-        let Prepared { mut actions, mut mounts, mut files, kept: _kept, runs } = prepared;
+        // Some are held until the job is over.
+        let Prepared {
+            mut actions,
+            mut mounts,
+            mut files,
+            kept: _kept,
+            runs,
+            tools,
+            trees: _trees,
+        } = prepared;
         // What is seen inside of another comes after it.
         mounts.sort_by(|a, b| a.at.cmp(&b.at));
         if actions.is_empty() {
@@ -167,7 +175,10 @@ impl<'a> Try<'a> {
         };
         let mut listener = |event: JobEvent<'_>| {
             if let JobEvent::Line { stderr, text } = event {
-                log.line(stderr, text);
+                match tools.first() {
+                    Some(tool) => log.line(stderr, tool.shown(text).as_bytes()),
+                    None => log.line(stderr, text),
+                }
             }
         };
         let ended = if last && build.rescue.wanted() {
@@ -175,6 +186,12 @@ impl<'a> Try<'a> {
         } else {
             build.session()?.run(job, build.job.cancel, &mut listener)?
         };
-        way.close((build, index), ended)
+        match way.close((build, index), ended) {
+            Ok(()) => tools.iter().try_for_each(|tool| tool.done(log)),
+            Err(Trouble::Step(failure)) => {
+                Err(Trouble::Step(tools.iter().fold(failure, |one, tool| tool.explained(one))))
+            }
+            Err(other) => Err(other),
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::job::{Action, Call, Ended, Error, Job, Reply, fresh_work, make_dir, r
 use crate::plan::artifact::Artifact;
 use crate::sandbox::Overlay;
 use crate::step::Op;
-use crate::store::StepCache;
+use crate::store::{StepCache, UnpackedLayer};
 
 /// Room of the cache in which it stands what was taken from which layers.
 const ROOM: &str = "taken";
@@ -48,8 +48,9 @@ impl Build<'_> {
         for one in wanted.iter().flatten() {
             let Some(stage) = &one.stage else { continue };
             let artifact = self.stage(stage)?;
-            let record = one.record(&artifact.chain(), self.root.epoch);
-            let digest = match known(&self.cache, &record) {
+            let chain = artifact.chain();
+            let known = || known(&self.cache, &one.record(&chain, self.root.epoch));
+            let digest = match one.by_layers(&chain).or_else(known) {
                 Some(digest) => digest,
                 None => self.take(one, &artifact)?.1.digest,
             };
@@ -57,6 +58,22 @@ impl Build<'_> {
         }
         held(&self.named).insert(index, named);
         Ok(())
+    }
+
+    /// Returns the directory that shows all of a stage of one layer, and what holds it there.
+    /// `at`: a directory of its own for when it has to be unpacked.
+    pub(super) fn whole(
+        &self,
+        stage: &str,
+        at: &Path,
+    ) -> Result<(PathBuf, Option<UnpackedLayer>), Trouble> {
+        let artifact = self.stage(stage)?;
+        let [layer] = artifact.layers.as_slice() else {
+            let why = format!("it has {} layers, not one", artifact.layers.len());
+            return Err(Error::Failed { what: format!("show {stage}"), why }.into());
+        };
+        self.staging.adopt(&layer.path, &layer.blob.digest).map_err(Error::from)?;
+        Ok(self.unpacked(&layer.blob, layer.compression, layer.foreign, at)?)
     }
 
     /// Returns the tar of something that step `index` wants, at its start.

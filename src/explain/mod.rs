@@ -200,7 +200,8 @@ impl Look<'_> {
         for one in ready.facts.wanted(index).iter().flatten() {
             let Some(stage) = &one.stage else { continue };
             let chain = self.stages.get(stage)?.as_ref()?;
-            let digest = known(&self.cache, &one.record(chain, ready.epoch))?;
+            let known = || known(&self.cache, &one.record(chain, ready.epoch));
+            let digest = one.by_layers(chain).or_else(known)?;
             out.push((one.name.clone(), digest));
         }
         Some(out)

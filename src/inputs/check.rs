@@ -364,6 +364,9 @@ pub fn below(path: &Path, context: &Path) -> Option<PathBuf> {
 fn look(context: &Context, op: &Op) -> Result<(), context::Error> {
     match op {
         Op::Copy { stage: None, .. } => context.look_over(op),
+        Op::Configure(tool) => {
+            tool.file.as_ref().map_or(Ok(()), |file| context.open_file(file).map(|_| ()))
+        }
         Op::Script { file, .. } | Op::Write { content: Content::Template(file), .. } => {
             context.open_file(file).map(|_| ())
         }

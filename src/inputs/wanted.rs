@@ -17,6 +17,8 @@ pub struct Wanted {
     pub op: Op,
     /// What the one file is called that becomes the destination itself.
     pub single: String,
+    /// All of the stage, shown as it is and not copied: named by its layers.
+    pub whole: bool,
 }
 
 /// Returns what the operation wants, in order.
@@ -26,9 +28,19 @@ pub fn of(op: &Op) -> Vec<Wanted> {
             let name = format!("{} of {}", from.join(" "), called(stage));
             let op = take(from.clone(), to, *mode, exclude.clone());
             let single = to.rsplit('/').next().unwrap_or_default().to_owned();
-            vec![Wanted { name, stage: Some(stage.clone()), op, single }]
+            vec![Wanted { name, stage: Some(stage.clone()), op, single, whole: false }]
         }
         Op::Exec { mounts, .. } | Op::Script { mounts, .. } => mounts.iter().map(mounted).collect(),
+        Op::Configure(tool) => {
+            let whole = tool.layer().map(|stage| Wanted {
+                name: stage.to_owned(),
+                stage: Some(stage.to_owned()),
+                op: take(vec![], "/", None, vec![]),
+                single: String::new(),
+                whole: true,
+            });
+            tool.mounts.iter().map(mounted).chain(whole).collect()
+        }
         _ => vec![],
     }
 }
@@ -40,7 +52,7 @@ fn mounted(mount: &Mount) -> Wanted {
         None => format!("{path} at {}", mount.at),
     };
     let op = take(vec![path], "/x", None, vec![]);
-    Wanted { name, stage: mount.stage.clone(), op, single: "file".to_owned() }
+    Wanted { name, stage: mount.stage.clone(), op, single: "file".to_owned(), whole: false }
 }
 
 /// Returns the copy that takes `from`, with paths below the root.
@@ -54,6 +66,11 @@ fn take(from: Vec<String>, to: &str, mode: Option<u32>, exclude: Vec<String>) ->
 }
 
 impl Wanted {
+    /// Names this by the layers `chain`, where all of them are shown.
+    pub fn by_layers(&self, chain: &[Digest]) -> Option<Digest> {
+        self.whole.then(|| Digest::of(json!(chain).to_string()))
+    }
+
     /// Returns what names this of the layers `chain`, whatever they hold.
     pub fn record(&self, chain: &[Digest], epoch: i64) -> Digest {
         Digest::of(json!([1, self.op, self.single, chain, epoch]).to_string())

@@ -216,6 +216,10 @@ impl Drawing<'_> {
                 }
                 Op::Copy { from, .. } => out.extend(from.iter().map(context)),
                 Op::Exec { mounts, .. } => out.extend(mounts.iter().map(|one| self.mount(one))),
+                Op::Configure(tool) => {
+                    out.extend(tool.mounts.iter().map(|one| self.mount(one)));
+                    out.extend(tool.layer().map(|stage| self.stage(stage, "/")));
+                }
                 Op::Script { file, mounts, .. } => {
                     out.push(context(file.to_string_lossy()));
                     out.extend(mounts.iter().map(|one| self.mount(one)));

@@ -37,7 +37,7 @@ fn value(shape: Shape) -> String {
         Shape::Network => "boolean, `\"host\"` or list of hosts".to_owned(),
         Shape::Map(_) => "table of strings".to_owned(),
         Shape::Lists(..) => "table of lists".to_owned(),
-        Shape::Vars => "table of values".to_owned(),
+        Shape::Vars | Shape::Data => "table of values".to_owned(),
         Shape::Ports => "list of ports".to_owned(),
         Shape::Sha256 => "string or table".to_owned(),
         Shape::Table(section) => format!("[table](#{})", anchor(section)),

@@ -211,6 +211,7 @@ fn shape(shape: Shape) -> Value {
                 "additionalProperties": { "anyOf": [text(what), several] },
             })
         }
+        Shape::Data => json!({ "type": "object" }),
         Shape::Vars => json!({
             "type": "object",
             "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },

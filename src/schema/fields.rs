@@ -42,6 +42,7 @@ pub(crate) enum Checked {
     Mounts(BTreeMap<String, MountSource>),
     Caches(Vec<Kept>),
     Targets(Vec<Placed>),
+    Data(serde_json::Value),
 }
 
 /// A key that was given.
@@ -170,6 +171,14 @@ impl Fields {
     pub(crate) fn targets(&self, name: &str) -> Option<Vec<Placed>> {
         match self.value(name)? {
             Checked::Targets(targets) => Some(targets.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns values of any type.
+    pub(crate) fn data(&self, name: &str) -> Option<serde_json::Value> {
+        match self.value(name)? {
+            Checked::Data(data) => Some(data.clone()),
             _ => None,
         }
     }

@@ -37,6 +37,8 @@ pub(crate) enum Shape {
     /// Names of variables to their values. Which those are and of which type, only who includes
     /// knows: the reader leaves it to that.
     Vars,
+    /// Names to values of any type, for a program: the types are kept.
+    Data,
     /// A list of integers or `"53/udp"`.
     Ports,
     /// One sha256, or a table of them by architecture.

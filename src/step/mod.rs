@@ -9,7 +9,9 @@
 //! `[machine]` is lowered to such operations as well (machine.rs).
 //! The parser's keys, the JSON Schema, the formatter's order and the reference come from the table.
 
+mod ansible;
 mod cache;
+mod configure;
 mod copy;
 mod download;
 mod file;
@@ -28,24 +30,29 @@ mod run;
 mod script;
 mod secret;
 mod service;
+mod shown;
 mod symlink;
 mod template;
 mod test;
+mod tool;
+mod tool_layer;
 mod user;
 
 pub use crate::schema::Sharing;
 pub(crate) use kind::{Findings, Kind, WHEN};
 pub use kind::{InPart, Lowered};
 pub(crate) use machine::MACHINE;
-pub use op::{Cache, Content, Mount, Op, Secrets, ServiceState, called};
+pub use op::{Cache, Content, Op, ServiceState, called};
 pub(crate) use program::{
     AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SHELL, TIMEOUT, WORKDIR,
 };
+pub use shown::{Mount, Secrets};
 pub(crate) use test::TESTS;
 pub use test::{Boot, BootDisk, LoweredTest, Manner, Probe, Service};
+pub use tool::{CONFIGURATION, Configure, REPORT, SETTINGS, TOOL_LAYER, Tool, ToolFrom};
 
 /// The kinds of step, in the order of the reference.
-pub(crate) static KINDS: [&Kind; 14] = [
+pub(crate) static KINDS: [&Kind; 15] = [
     &run::KIND,
     &script::KIND,
     &copy::KIND,
@@ -60,6 +67,7 @@ pub(crate) static KINDS: [&Kind; 14] = [
     &user::KIND,
     &group::KIND,
     &service::KIND,
+    &ansible::KIND,
 ];
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::shown::{Mount, Secrets};
+use super::tool::Configure;
 use crate::schema::Sharing;
 
 /// The few things a step can do inside the root, in the order given. Canonical: its JSON is part of
@@ -56,6 +58,8 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         caches: Vec<Cache>,
     },
+    /// Run a configuration management tool.
+    Configure(Box<Configure>),
     /// Copy files of the context, or of a stage.
     Copy {
         /// Paths or globs below the context, or absolute ones in the stage; a trailing `/` is kept.
@@ -192,18 +196,6 @@ pub enum Op {
     },
 }
 
-/// Something that is seen at a path while a program runs; what is written there is discarded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// Absolute path inside.
-    pub at: String,
-    /// The stage it is of; none: the context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
-    /// Path below the context, or absolute path in the stage.
-    pub path: PathBuf,
-}
-
 /// A directory that is seen at a path while a program runs, and kept for later builds. What is in
 /// it names nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,30 +208,6 @@ pub struct Cache {
     /// How several programs use it at once: nothing that an image shows.
     #[serde(skip)]
     pub sharing: Sharing,
-}
-
-/// The secrets that a program sees, by name. Their values are no part of an operation.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secrets {
-    /// Those that are files, sorted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<String>,
-    /// Those that are variables, by the names of these.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub variables: BTreeMap<String, String>,
-}
-
-impl Secrets {
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.variables.is_empty()
-    }
-
-    /// Returns their names; one that is both comes twice.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().chain(self.variables.values()).map(String::as_str)
-    }
 }
 
 /// Where the bytes of a written file come from.
@@ -277,6 +245,9 @@ impl Op {
             Self::Exec { secrets, user, .. } | Self::Script { secrets, user, .. } => {
                 Some((secrets, user.as_str())).filter(|_| !secrets.is_empty())
             }
+            Self::Configure(tool) => {
+                Some((&tool.secrets, "root")).filter(|_| !tool.secrets.is_empty())
+            }
             _ => None,
         }
     }
@@ -294,6 +265,7 @@ impl Op {
         let (mounts, copied) = match self {
             Self::Exec { mounts, .. } | Self::Script { mounts, .. } => (mounts.as_slice(), None),
             Self::Copy { stage, .. } => (&[][..], stage.as_deref()),
+            Self::Configure(tool) => (tool.mounts.as_slice(), tool.layer()),
             _ => (&[][..], None),
         };
         mounts.iter().filter_map(|mount| mount.stage.as_deref()).chain(copied)

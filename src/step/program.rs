@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::op::{Cache, Mount, Secrets};
+use super::op::Cache;
+use super::shown::{Mount, Secrets};
 use crate::reach::Reach;
 use crate::schema::{Check, Command, Fields, Kept, Key, MountSource, Shape, may};
 
@@ -154,6 +155,18 @@ impl Options {
     /// Returns the shell of a test, of which the other options do not count.
     pub(crate) fn shell_of(&self, test: &Fields) -> Vec<String> {
         test.given_list("shell").or_else(|| self.shell.clone()).unwrap_or_else(sh)
+    }
+
+    /// Returns what of these concerns steps that run a tool of bake's choice, not programs of the
+    /// recipe: no user, no directory, no mounts.
+    pub(super) fn without_programs(&self) -> Options {
+        Options {
+            env: self.env.clone(),
+            network: self.network.clone(),
+            timeout: self.timeout,
+            retries: self.retries,
+            ..Options::default()
+        }
     }
 
     /// Returns the limits of a step that runs programs of its own choice.

@@ -108,6 +108,7 @@ mod sandbox_root;
 mod sandbox_run;
 mod sandbox_user;
 mod serve_conformance;
+mod step_ansible;
 mod step_lower;
 mod step_machine;
 mod step_network;

@@ -187,7 +187,10 @@ fn collect_table(table: &Table, path: &[&Key], list: bool, blocks: &mut Vec<Bloc
 /// Returns the keys of steps and of the defaults that hold maps.
 fn maps() -> Vec<&'static str> {
     let map = |key: &&Known| {
-        matches!(key.shape, Shape::Map(_) | Shape::Vars | Shape::Mounts | Shape::Targets(_))
+        matches!(
+            key.shape,
+            Shape::Map(_) | Shape::Vars | Shape::Data | Shape::Mounts | Shape::Targets(_)
+        )
     };
     let sections = keys::kinds().chain([&keys::DEFAULTS]);
     sections.flat_map(|section| section.keys).filter(map).map(|key| key.name).collect()

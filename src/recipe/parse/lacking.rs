@@ -234,6 +234,10 @@ impl<'a> Ways<'a> {
                 self.programs = true;
                 self.programs_with_more |= network || !mounts.is_empty() || !secrets.is_empty();
             }
+            Op::Configure(_) => {
+                self.programs = true;
+                self.programs_with_more = true;
+            }
             Op::Copy { to, .. } | Op::Download { to, .. } => {
                 self.files = true;
                 self.places.push(to);

@@ -3,6 +3,7 @@
 
 mod base;
 mod compound;
+mod data;
 mod image;
 mod include;
 mod including;
@@ -19,6 +20,7 @@ mod step;
 pub(crate) mod syntax;
 mod table;
 mod test;
+mod tool;
 mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,7 +196,8 @@ fn tables(
     let mut steps = list(&mut reader, table, "step", "step", |reader, place, table| {
         read_entry(reader, place, table, &defaults)
     });
-    let stages = stage::read_stages(&mut reader, table, &defaults);
+    let mut stages = stage::read_stages(&mut reader, table, &defaults);
+    stage::tool_layers(&mut reader, base.as_ref(), steps.as_deref_mut(), stages.as_deref_mut());
     let mut tests = list(&mut reader, table, "test", "test", |reader, place, table| {
         read_test(reader, place, table, &defaults)
     });

@@ -88,9 +88,12 @@ pub(crate) fn wanted(shape: Shape) -> &'static str {
         Shape::OneOrMany(_) | Shape::Command | Shape::Shell => "a string or a list of strings",
         Shape::Boolean | Shape::Yes => "a boolean",
         Shape::Integer(..) => "an integer",
-        Shape::Map(_) | Shape::Lists(..) | Shape::Vars | Shape::Table(_) | Shape::Mounts => {
-            "a table"
-        }
+        Shape::Map(_)
+        | Shape::Lists(..)
+        | Shape::Vars
+        | Shape::Data
+        | Shape::Table(_)
+        | Shape::Mounts => "a table",
         Shape::Ports | Shape::Caches => "a list",
         Shape::From => "a string or a table",
         Shape::Sha256 => "a string or a table by architecture",

@@ -272,6 +272,7 @@ impl<'a> Reader<'a> {
                 let targets = Targets { one, at, what, many: true };
                 self.targets(name, &targets, node, table).map(Checked::Targets)
             }
+            (Shape::Data, DeValue::Table(_)) => self.data(node).map(Checked::Data),
             // The step reads them by the variables of the file that it includes.
             (Shape::Vars, DeValue::Table(_)) => None,
             (Shape::Stage | Shape::From, DeValue::String(_)) => self.stage(node).map(Checked::Text),

@@ -14,6 +14,7 @@ use super::include::read_entry;
 use super::node::{Node, unknown_key, wrong_type};
 use super::reader::Reader;
 use super::table::{entry, list};
+use super::tool;
 use crate::recipe::keys;
 use crate::recipe::model::{Base, BaseKind, Stage};
 use crate::schema::{Check, Fields, Mistake, quote};
@@ -59,6 +60,22 @@ pub(crate) fn read_stages(
         .collect();
     found.sort_by_key(|read| read.key.start);
     Some(found)
+}
+
+/// Adds the stages that the tool layers of steps are.
+pub(crate) fn tool_layers(
+    reader: &mut Reader<'_>,
+    base: Option<&Base>,
+    steps: Option<&mut [Lowered]>,
+    stages: Option<&mut [Read]>,
+) {
+    let stages = stages.unwrap_or_default();
+    let bases: Vec<(String, Base)> =
+        stages.iter().map(|read| (read.stage.name.clone(), read.stage.base.clone())).collect();
+    tool::layers(reader, base, &bases, steps.unwrap_or_default());
+    for read in stages {
+        tool::layers(reader, Some(&read.stage.base), &bases, &mut read.stage.steps);
+    }
 }
 
 fn read_stage(
