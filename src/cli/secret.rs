@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::args::recipe::SecretArgs;
@@ -24,8 +25,9 @@ enum Source<'a> {
 
 /// Returns the secrets that the arguments give.
 pub(super) fn secrets(args: &SecretArgs) -> Result<Secrets, Report> {
+    let agent = agent(args)?;
     if args.secrets.is_empty() {
-        return Ok(Secrets::default());
+        return Ok(Secrets::default().with_agent(agent));
     }
     // What is read from here on is in memory, of this process and those that it starts.
     sandbox::without_core_dumps().map_err(|error| {
@@ -45,7 +47,22 @@ pub(super) fn secrets(args: &SecretArgs) -> Result<Secrets, Report> {
         })?;
         found.push((name.to_owned(), value));
     }
-    Ok(found.into_iter().collect())
+    Ok(found.into_iter().collect::<Secrets>().with_agent(agent))
+}
+
+/// Returns the socket of the SSH agent that the arguments give.
+fn agent(args: &SecretArgs) -> Result<Option<PathBuf>, Report> {
+    match &args.ssh {
+        None => Ok(None),
+        Some(Some(socket)) => Ok(Some(socket.clone())),
+        Some(None) => match std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()) {
+            Some(socket) => Ok(Some(socket.into())),
+            None => Err(edge::usage(
+                "there is no SSH agent: SSH_AUTH_SOCK is not set",
+                "eval \"$(ssh-agent)\" && ssh-add starts one, --ssh=SOCKET names one",
+            )),
+        },
+    }
 }
 
 fn parse(arg: &str) -> Result<(&str, Source<'_>), Report> {

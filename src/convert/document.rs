@@ -36,6 +36,7 @@ pub(super) struct Options {
     pub(super) secrets: BTreeSet<String>,
     /// By the variables they are in.
     pub(super) secret_env: BTreeMap<String, String>,
+    pub(super) ssh: bool,
     pub(super) network: bool,
 }
 
@@ -144,6 +145,7 @@ fn shared<'a>(mut all: impl Iterator<Item = &'a Options>) -> Option<Options> {
         caches: BTreeMap::new(),
         secrets: BTreeSet::new(),
         secret_env: BTreeMap::new(),
+        ssh: false,
         network: false,
         ..first.clone()
     };

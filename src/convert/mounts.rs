@@ -50,7 +50,8 @@ impl Stage<'_, '_> {
                 return Ok(());
             }
             "ssh" => {
-                self.remark(line, "ssh", "the agent of SSH is left out: a step has none");
+                options.ssh = true;
+                self.note(line, "ssh", "whoever builds gives the SSH agent: --ssh");
                 return Ok(());
             }
             _ => {}

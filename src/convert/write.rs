@@ -75,6 +75,9 @@ fn options(out: &mut String, options: &Options) {
     for (variable, name) in &options.secret_env {
         line(out, &format!("secret_env.{variable}"), &Value::text(name.as_str()));
     }
+    if options.ssh {
+        line(out, "ssh", &Value::Yes);
+    }
     if options.network {
         line(out, "network", &Value::Yes);
     }

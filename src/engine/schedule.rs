@@ -335,6 +335,7 @@ fn start<'a>(
             let build = Build::start(JobContext { sink, ..*job }, root, pins, rescue, guard);
             let mut build = build.map_err(|error| fail(error.into()))?;
             build.forget_caches = request.paranoid;
+            build.agent = request.secrets.agent().map(Path::to_owned);
             let work = Work { build, request, stop, pool, number, others: others.clone() };
             running.push(Running { recipe: at, main: root.stage.is_none(), work });
             match &root.stage {

@@ -59,6 +59,8 @@ pub(crate) struct Build<'a> {
     /// Its steps see empty directories in place of the kept ones, so that what these hold shows
     /// where an image depends on it.
     pub(crate) forget_caches: bool,
+    /// The socket of the SSH agent of who builds, where one is given.
+    pub(crate) agent: Option<PathBuf>,
     /// Kept directories that its steps have used.
     pub(super) used: Mutex<BTreeSet<String>>,
     /// What its steps reached, by step.
@@ -96,6 +98,7 @@ impl<'a> Build<'a> {
             stages,
             named,
             forget_caches: false,
+            agent: None,
             used,
             reached,
         })

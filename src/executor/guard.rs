@@ -14,7 +14,7 @@ use crate::layer::{self, Blob, Compression};
 use crate::leak::{self, Leak, Needles};
 use crate::sandbox::ShownSecrets;
 use crate::secret::{Mask, Masked, Secrets, Value};
-use crate::step::Op;
+use crate::step::{Lowered, Op};
 
 /// Longest variable, its name and the byte after it included: `MAX_ARG_STRLEN` of execve(2).
 const MAX_VARIABLE: usize = 128 * 1024;
@@ -57,6 +57,12 @@ pub(crate) fn used(root: &Root) -> impl Iterator<Item = (usize, &str)> {
 
 /// Returns which of the first `steps` steps cannot have the secrets that it uses, and why.
 pub(crate) fn lacking(root: &Root, steps: usize, given: &Secrets) -> Option<(usize, NodeFailure)> {
+    if let Some(at) = without_agent(root, steps, given) {
+        let why = "it uses an SSH agent, and none is given".to_owned();
+        let hint = "give it with `--ssh`, which is the agent at $SSH_AUTH_SOCK, or `--ssh=SOCKET`";
+        let failure = StepFailure::prepared(why, vec![]).with_hint(Some(hint.to_owned()));
+        return Some((at, Trouble::Step(failure).into()));
+    }
     let missing = used(root).find(|(at, name)| *at <= steps && given.get(name).is_none());
     let (at, why, hint) = match missing {
         Some((at, name)) => {
@@ -74,6 +80,13 @@ pub(crate) fn lacking(root: &Root, steps: usize, given: &Secrets) -> Option<(usi
     };
     let failure = StepFailure::prepared(why, vec![]).with_hint(Some(hint));
     Some((at, Trouble::Step(failure).into()))
+}
+
+/// Returns which of the first `steps` steps uses an SSH agent, where none is given.
+fn without_agent(root: &Root, steps: usize, given: &Secrets) -> Option<usize> {
+    let mut steps = (1..=steps).zip(&root.plan.nodes);
+    let uses = |step: &Lowered| step.ops.iter().any(Op::ssh);
+    steps.find(|(_, step)| given.agent().is_none() && uses(step)).map(|(at, _)| at)
 }
 
 /// Returns which of the first `steps` steps has a variable that cannot have its value, and why.

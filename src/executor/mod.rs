@@ -10,6 +10,7 @@
 //!                 └─ identity  the files that say which image this is
 //! ```
 
+mod agent;
 mod build;
 mod configure;
 mod copy;

@@ -7,9 +7,10 @@ use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use super::agent::{self, Agent};
 use super::build::Build;
 use super::configure::{self, ToolRun};
-use super::error::Trouble;
+use super::error::{StepFailure, Trouble};
 use super::take;
 use crate::apply;
 use crate::context::{self, Held};
@@ -24,6 +25,8 @@ pub(super) struct Prepared {
     pub(super) actions: Vec<Action>,
     pub(super) mounts: Vec<Mount>,
     pub(super) files: Vec<PolicyFile>,
+    /// The way to an SSH agent, while the job runs.
+    pub(super) agent: Option<Agent>,
     /// Directories that are kept between builds, held while the job runs.
     pub(super) kept: Vec<InUse>,
     /// A program runs among them.
@@ -88,6 +91,23 @@ impl Prepared {
                 self.actions.push(Action::call(Call::Apply(fill)));
             }
         }
+        Ok(())
+    }
+
+    /// Adds the way to the SSH agent of who builds, for an operation that uses it. `at`: a
+    /// directory of the step.
+    pub(super) fn agent(&mut self, build: &Build<'_>, op: &Op, at: &Path) -> Result<(), Trouble> {
+        // `secrets_are_given` has looked whether there is one.
+        let Some(socket) = build.agent.as_ref().filter(|_| op.ssh() && self.agent.is_none()) else {
+            return Ok(());
+        };
+        let opened = Agent::open(socket, at).map_err(|error| {
+            let why = format!("it uses the SSH agent at {}: {error}", socket.display());
+            Trouble::Step(StepFailure::prepared(why, vec![]))
+        })?;
+        let (from, to) = (opened.path.clone(), PathBuf::from(agent::INSIDE));
+        self.mounts.push(Mount { from, at: to, read_only: false, owners: Owners::Image });
+        self.agent = Some(opened);
         Ok(())
     }
 
@@ -178,6 +198,9 @@ impl Prepared {
         cwd: &str,
     ) {
         let mut all = build.environment(&node.network);
+        if self.agent.is_some() {
+            all.insert("SSH_AUTH_SOCK".to_owned(), agent::INSIDE.to_owned());
+        }
         all.extend(env.clone());
         let exec = Exec {
             argv,

@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::agent;
 use super::build::Build;
 use super::error::Trouble;
 use super::network::Way;
+use super::prepared::Prepared;
 use crate::event::Event;
 use crate::job::{Ended, Job, fresh_work, make_dir};
 use crate::reach::Reach;
@@ -26,6 +28,9 @@ fn shells(build: &Build<'_>, index: usize, place: &str) -> Shells {
         }
         _ => None,
     });
+    if build.agent.is_some() && node.is_some_and(|node| node.ops.iter().any(Op::ssh)) {
+        env.insert("SSH_AUTH_SOCK".to_owned(), agent::INSIDE.to_owned());
+    }
     let (user, cwd) = runs.map_or(("root", "/"), |(_, user, cwd)| (user, cwd));
     env.extend(runs.into_iter().flat_map(|(own, ..)| own.clone()));
     let own = node.and_then(|node| node.shell.as_deref());
@@ -96,11 +101,15 @@ pub(crate) fn open_shell(
     (build.job.sink)(Event::Shell { place: place.clone(), why: why.clone(), network: has });
     let own = at.join("shell");
     let upper = make_dir(&own.join("u"))?;
+    let mut prepared = Prepared::default();
+    for op in node.into_iter().flat_map(|node| &node.ops) {
+        prepared.agent(build, op, &own)?;
+    }
     // What it reaches goes into no record: nothing of it stays.
     let (_way, network) = Way::open(build, &reach, place)?;
     let job = Job {
         root: Some(Overlay { lower: lower.to_vec(), upper, work: fresh_work(&own)? }),
-        mounts: vec![],
+        mounts: std::mem::take(&mut prepared.mounts),
         files: build.policy(&reach),
         secrets: node.map(|node| build.shown_secrets(&node.ops)).unwrap_or_default(),
         hostname: "bake".to_owned(),

@@ -111,6 +111,7 @@ impl<'a> Try<'a> {
             } else {
                 prepared.want(build, (index, number), op, at)?;
                 prepared.keep(build, op, at)?;
+                prepared.agent(build, op, at)?;
                 prepared.add(build, node, op, build.root.facts.held(index, number), at)?;
             }
         }
@@ -143,6 +144,7 @@ impl<'a> Try<'a> {
             mut mounts,
             mut files,
             kept: _kept,
+            agent: _agent,
             runs,
             tools,
             trees: _trees,

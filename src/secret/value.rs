@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -74,30 +75,44 @@ impl fmt::Debug for Value {
     }
 }
 
-/// The secrets that a person gave, by name.
+/// What a person gave that nothing may keep: secrets, by name, and an SSH agent.
 #[derive(Debug, Clone, Default)]
-pub struct Secrets(Arc<BTreeMap<String, Value>>);
+pub struct Secrets {
+    values: Arc<BTreeMap<String, Value>>,
+    agent: Option<PathBuf>,
+}
 
 impl Secrets {
     /// Returns the value of the secret `name`.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
+        self.values.get(name)
     }
 
     /// Returns names and values in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
+    }
+
+    /// Adds the socket of an SSH agent.
+    #[must_use]
+    pub fn with_agent(self, socket: Option<PathBuf>) -> Self {
+        Self { agent: socket, ..self }
+    }
+
+    /// Returns the socket of the SSH agent, where one was given.
+    pub fn agent(&self) -> Option<&Path> {
+        self.agent.as_deref()
     }
 }
 
 impl FromIterator<(String, Value)> for Secrets {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(all: I) -> Self {
-        Self(Arc::new(all.into_iter().collect()))
+        Self { values: Arc::new(all.into_iter().collect()), agent: None }
     }
 }
 

@@ -33,6 +33,9 @@ pub enum Op {
         /// What it sees that is kept between builds.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         caches: Vec<Cache>,
+        /// Whether it reaches the SSH agent of who builds.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ssh: bool,
     },
     /// Run a file of the context by its `#!` line, else by `shell`.
     Script {
@@ -57,6 +60,9 @@ pub enum Op {
         /// As in `Exec`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         caches: Vec<Cache>,
+        /// As in `Exec`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ssh: bool,
     },
     /// Run a configuration management tool.
     Configure(Box<Configure>),
@@ -258,6 +264,11 @@ impl Op {
             Self::Exec { caches, user, .. } | Self::Script { caches, user, .. } => (caches, user),
             _ => (&[], ""),
         }
+    }
+
+    /// Whether its program reaches the SSH agent of who builds.
+    pub fn ssh(&self) -> bool {
+        matches!(self, Self::Exec { ssh: true, .. } | Self::Script { ssh: true, .. })
     }
 
     /// Returns the stages it takes something from.

@@ -81,6 +81,15 @@ pub(crate) const SECRET_ENV: Key = may(
         \"token\"`.",
 );
 
+/// `ssh`.
+pub(crate) const SSH: Key = may(
+    "ssh",
+    Shape::Boolean,
+    "Whether the step reaches the SSH agent of who builds, given with `--ssh`, at \
+        `$SSH_AUTH_SOCK`: it may ask which keys there are, and have things signed. Default: \
+        `false`.",
+);
+
 /// `timeout`.
 pub(crate) const TIMEOUT: Key =
     may("timeout", Shape::Text(Check::Duration), "Time limit of each try. Example: `90s`, `10m`.")
@@ -102,6 +111,7 @@ pub(crate) struct Options {
     mounts: BTreeMap<String, MountSource>,
     caches: Vec<Kept>,
     secrets: Secrets,
+    ssh: bool,
     workdir: Option<String>,
     shell: Option<Vec<String>>,
     network: Option<Reach>,
@@ -118,6 +128,7 @@ impl Options {
             mounts: fields.mounts("mount"),
             caches: fields.caches("cache"),
             secrets: secrets(fields),
+            ssh: fields.boolean("ssh").unwrap_or(false),
             workdir: fields.text("workdir"),
             shell: fields.given_list("shell"),
             network: fields.reach("network"),
@@ -144,6 +155,7 @@ impl Options {
             caches,
             // A step says itself which secrets it sees.
             secrets: self.secrets,
+            ssh: self.ssh,
             workdir: self.workdir.or_else(|| defaults.workdir.clone()),
             shell: self.shell.or_else(|| defaults.shell.clone()),
             network: self.network.or_else(|| defaults.network.clone()),
@@ -183,6 +195,7 @@ impl Options {
             mounts: self.mounts.into_iter().map(mount).collect(),
             caches: caches(self.caches),
             secrets: self.secrets,
+            ssh: self.ssh,
             workdir: self.workdir.unwrap_or_else(|| "/".to_owned()),
             shell: self.shell.unwrap_or_else(sh),
             network: self.network.unwrap_or_default(),
@@ -205,6 +218,8 @@ pub(crate) struct RunOptions {
     pub(super) caches: Vec<Cache>,
     /// Which secrets its programs see.
     pub(super) secrets: Secrets,
+    /// Whether its programs reach the SSH agent of who builds.
+    pub(super) ssh: bool,
     /// Absolute path inside.
     pub(super) workdir: String,
     /// The whole shell list, `sh` and `bash` already spelled out.

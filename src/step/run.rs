@@ -5,8 +5,8 @@ use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::first_line;
 use super::op::Op;
 use super::program::{
-    AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR,
-    argv,
+    AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, SSH, TIMEOUT,
+    WORKDIR, argv,
 };
 use super::secret::check_secrets;
 use crate::schema::{Command, Effect, Fields, Mistake, Section, Shape, must};
@@ -36,6 +36,7 @@ pub(super) static KIND: Kind = Kind {
             CACHE,
             SECRETS,
             SECRET_ENV,
+            SSH,
             NETWORK,
             TIMEOUT,
             RETRIES,
@@ -53,6 +54,7 @@ pub(super) static KIND: Kind = Kind {
             "run = 'a'\nsecret_env = { A = 'a' }",
             "run = 'a'\nsecret_env = { A = 'b' }",
         ),
+        ("ssh", "run = 'a'\nssh = false", "run = 'a'\nssh = true"),
         ("cache", "run = 'a'\ncache = ['/a']", "run = 'a'\ncache = ['/b']"),
         ("mount", "run = 'a'\nmount.'/m' = 's'", "run = 'a'\nmount.'/m' = 't'"),
         ("run", "run = 'a'", "run = 'b'"),
@@ -97,6 +99,7 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         mounts: options.mounts.clone(),
         secrets: options.secrets.clone(),
         caches: options.caches.clone(),
+        ssh: options.ssh,
     };
     Some(Work { about, ops: vec![op], run: Some(options), rest: vec![] })
 }

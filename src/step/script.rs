@@ -7,7 +7,8 @@ use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::paths;
 use super::op::Op;
 use super::program::{
-    AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, TIMEOUT, WORKDIR,
+    AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, SSH, TIMEOUT,
+    WORKDIR,
 };
 use super::secret::check_secrets;
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
@@ -35,6 +36,7 @@ pub(super) static KIND: Kind = Kind {
             CACHE,
             SECRETS,
             SECRET_ENV,
+            SSH,
             NETWORK,
             TIMEOUT,
             RETRIES,
@@ -52,6 +54,7 @@ pub(super) static KIND: Kind = Kind {
             "script = 's'\nsecret_env = { A = 'a' }",
             "script = 's'\nsecret_env = { A = 'b' }",
         ),
+        ("ssh", "script = 's'\nssh = false", "script = 's'\nssh = true"),
         ("cache", "script = 's'\ncache = ['/a']", "script = 's'\ncache = ['/b']"),
         ("mount", "script = 's'\nmount.'/m' = 's'", "script = 's'\nmount.'/m' = 't'"),
         ("script", "script = 's'", "script = 't'"),
@@ -84,6 +87,7 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
         mounts: options.mounts.clone(),
         secrets: options.secrets.clone(),
         caches: options.caches.clone(),
+        ssh: options.ssh,
     };
     let ops = files.iter().map(script).collect();
     Some(Work { about: paths(&files), ops, run: Some(options), rest: vec![] })

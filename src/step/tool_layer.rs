@@ -106,6 +106,7 @@ impl Tool {
             mounts: vec![],
             secrets: Secrets::default(),
             caches: vec![],
+            ssh: false,
         });
         let prepare = format!("what starts {}", self.name());
         vec![step(line, about, vec![packages]), step(line, prepare, ops)]

@@ -54,6 +54,11 @@ impl Place {
         Some(place)
     }
 
+    /// Whose it is, where that is not root.
+    pub(crate) fn user(&self) -> Option<(u32, u32)> {
+        self.user
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.lab.command(args);
         command.env("CANARY", CANARY);

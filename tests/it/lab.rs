@@ -150,6 +150,24 @@ fn list(path: &Path, names: &mut Vec<PathBuf>) {
 }
 
 /// Makes a root at `at` with `sh` and a few more programs of this machine, and the libraries they
+/// Copies a program of this machine into `bin` of the root `at`, with its libraries.
+pub(crate) fn copy_program(at: &Path, program: &str) {
+    let from = ["/bin", "/usr/bin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(program))
+        .find(|path| path.exists());
+    let from = from.unwrap_or_else(|| panic!("this machine has no {program}"));
+    fs::copy(&from, at.join("bin").join(program)).expect("a copy of a program");
+    let listed = run(Command::new("ldd").arg(&from)).out;
+    // Lines: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and
+    // `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+    for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+        let to = at.join(library.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().expect("below the root")).expect("our own directory");
+        fs::copy(library, &to).expect("a copy of a library");
+    }
+}
+
 /// name.
 pub(crate) fn tiny_root(at: &Path) {
     let programs = [
@@ -177,25 +195,8 @@ pub(crate) fn tiny_root(at: &Path) {
     for dir in ["bin", "etc", "usr/lib", "root"] {
         fs::create_dir_all(at.join(dir)).expect("our own directory");
     }
-    let mut libraries = BTreeSet::new();
     for program in programs {
-        let from = ["/bin", "/usr/bin"]
-            .iter()
-            .map(|dir| Path::new(dir).join(program))
-            .find(|path| path.exists());
-        let from = from.unwrap_or_else(|| panic!("this machine has no {program}"));
-        fs::copy(&from, at.join("bin").join(program)).expect("a copy of a program");
-        let listed = run(Command::new("ldd").arg(&from)).out;
-        // Lines: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and
-        // `/lib64/ld-linux-x86-64.so.2 (0x…)`.
-        libraries.extend(
-            listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from),
-        );
-    }
-    for library in libraries {
-        let to = at.join(library.strip_prefix("/").expect("absolute"));
-        fs::create_dir_all(to.parent().expect("below the root")).expect("our own directory");
-        fs::copy(&library, &to).expect("a copy of a library");
+        copy_program(at, program);
     }
     fs::write(
         at.join("etc/passwd"),

@@ -25,6 +25,7 @@ mod build_matrix;
 mod build_output;
 mod build_pack;
 mod build_secrets;
+mod build_ssh;
 mod cmd_boot;
 mod cmd_build;
 mod cmd_build_host;

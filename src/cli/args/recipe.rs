@@ -96,6 +96,10 @@ pub(crate) struct SecretArgs {
     /// `cmd:COMMAND`, which prints it; may be given more than once
     #[arg(long = "secret", value_name = "NAME=SOURCE")]
     pub(crate) secrets: Vec<String>,
+    /// Let the steps with `ssh = true` use an SSH agent: the one at $SSH_AUTH_SOCK, or that of
+    /// SOCKET
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true)]
+    pub(crate) ssh: Option<Option<PathBuf>>,
 }
 
 #[derive(Debug, Clone, ClapArgs)]
