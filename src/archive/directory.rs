@@ -19,7 +19,7 @@ use super::package::{Archive, Package};
 use crate::deb::file as deb;
 use crate::deb::stanza::field;
 use crate::digest::HashReader;
-use crate::sandbox::{Mount, Network, Overlay, Owners, Run, ShownSecrets};
+use crate::sandbox::{Allowance, Mount, Network, Overlay, Owners, Run, ShownSecrets};
 
 const CONF: &str = r#"Dir::State::lists "/dev/bake/apt/lists";
 Dir::Etc::sourcelist "/dev/bake/apt/sources.list";
@@ -260,6 +260,7 @@ impl<'a> AptDirectory<'a> {
         };
         Job {
             root: Some(root.clone()),
+            allowance: Allowance::default(),
             mounts: vec![mount("apt", true), mount("state", false)],
             files: policy_files(),
             secrets: ShownSecrets::default(),

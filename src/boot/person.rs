@@ -19,7 +19,7 @@ use crate::machine::{
 };
 use crate::output::{Format, Tools};
 use crate::sandbox::dial::Dialer;
-use crate::sandbox::{Exec, JobEvent, Mount, Network, Owners, ShownSecrets, terminal};
+use crate::sandbox::{Allowance, Exec, JobEvent, Mount, Network, Owners, ShownSecrets, terminal};
 use crate::step::BootDisk;
 use crate::threads;
 use crate::toolbox::Toolbox;
@@ -239,6 +239,7 @@ impl Machine<'_> {
             let (dialer, serve) = Dialer::new().map_err(|e| trouble("make sockets", &e))?;
             let job = Job {
                 root: Some(root),
+                allowance: Allowance::default(),
                 mounts,
                 files: vec![],
                 secrets: ShownSecrets::default(),

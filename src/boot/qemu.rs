@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::job::{self, Action, Call, Ended, Job, JobContext, Log, Reply, Session, replies};
 use crate::machine::{self, Accelerator, DataDisk, Hardware, Identity, LOG, Visit, Visited};
-use crate::sandbox::{Exec, JobEvent, Mount, Network, Overlay, Owners, ShownSecrets};
+use crate::sandbox::{Allowance, Exec, JobEvent, Mount, Network, Overlay, Owners, ShownSecrets};
 use crate::threads;
 use crate::toolbox::{HostTools, Toolbox};
 
@@ -231,6 +231,7 @@ fn in_sandbox(
     let visiting = Call::Visit { dir: PathBuf::from(DIR), visit: visit.clone() };
     let job = Job {
         root: Some(root),
+        allowance: Allowance::default(),
         mounts: vec![
             mount(dir, DIR, false, Owners::Image),
             mount(machine.disk, DISK, true, Owners::Mine),

@@ -9,6 +9,7 @@ use super::workspace::{self, Nearby};
 use crate::job::{Host, JobContext};
 use crate::recipe::{Workspace, WorkspaceFile};
 use crate::sandbox::Cancel;
+use crate::step::Limits;
 use crate::store::{self, Store};
 use crate::threads;
 use crate::ui::Ui;
@@ -21,6 +22,8 @@ pub(super) struct Ctx<'a> {
     pub(super) store: Option<PathBuf>,
     /// `--work-dir`.
     pub(super) work_dir: Option<PathBuf>,
+    /// `--limit`.
+    pub(super) limits: Limits,
     /// The workspaces that count.
     pub(super) nearby: Nearby,
 }
@@ -63,6 +66,11 @@ impl Ctx<'_> {
             })
     }
 
+    /// Returns this machine, with the limits of the command line.
+    pub(super) fn host(&self) -> Host {
+        Host::limited(self.limits)
+    }
+
     /// Opens the store to publish into.
     pub(super) fn store(&self) -> Result<Store, Report> {
         self.working(Store::open(&self.store_dir()?))
@@ -102,7 +110,7 @@ impl Ctx<'_> {
         work: impl Fn(&JobContext<'_>) -> Result<(), Report>,
     ) -> Result<u8, Report> {
         let store = self.store()?;
-        let host = Host::default();
+        let host = self.host();
         let sink = self.ui.sink();
         work(&JobContext { store: &store, host: &host, cancel, sink: &sink })?;
         Ok(edge::OK)

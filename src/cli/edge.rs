@@ -323,6 +323,9 @@ fn trial(error: &trial::Error, nothing: Option<String>) -> Report {
             let hint = format!("say what to run: bake run {image} -- PROGRAM");
             Report { hints: vec![hint], ..report("usage", USAGE, error) }
         }
+        trial::Error::Limited(reached) => {
+            Report { hints: vec![reached.flag()], ..report("limit", FAILED, error) }
+        }
         trial::Error::NotStarted { why } => {
             Report { causes: why.clone(), ..report("not-started", NOT_STARTED, error) }
         }

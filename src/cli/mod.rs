@@ -43,6 +43,7 @@ use std::process::ExitCode;
 
 use self::args::{Args, Command};
 use self::ctx::{Ctx, set};
+use crate::step::Limits;
 use crate::ui::report::Report;
 use crate::ui::{Choices, Ui};
 
@@ -66,7 +67,9 @@ pub fn main() -> ExitCode {
         dumb: std::env::var_os("TERM").is_some_and(|term| term == "dumb"),
     });
     let (store, work_dir) = (global.store, global.work_dir);
-    let ctx = Ctx { ui: &ui, store, work_dir, nearby: Default::default() };
+    // Of two for the same, the last counts.
+    let limits = global.limits.into_iter().fold(Limits::default(), |all, one| one.or(all));
+    let ctx = Ctx { ui: &ui, store, work_dir, limits, nearby: Default::default() };
     let mut code = match run(&ctx, args.command) {
         Ok(code) => code,
         Err(report) => {

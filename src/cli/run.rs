@@ -13,7 +13,7 @@ use super::ctx::{Ctx, cancel};
 use super::reference::reference;
 use super::{channel, edge};
 use crate::engine::{self, Request};
-use crate::job::{Host, JobContext};
+use crate::job::JobContext;
 use crate::sandbox::Cancel;
 use crate::threads;
 use crate::trial::{self, Container, Outcome, Tested};
@@ -24,7 +24,7 @@ use crate::ui::text::{clean, took};
 pub(super) fn test(ctx: &Ctx<'_>, args: &ImageArgs) -> Result<u8, Report> {
     let reference = reference(&args.image)?;
     let cancel = cancel()?;
-    let (store, host) = (ctx.store()?, Host::default());
+    let (store, host) = (ctx.store()?, ctx.host());
     let sink = ctx.ui.sink();
     let context = JobContext { store: &store, host: &host, cancel: &cancel, sink: &sink };
     let request = Request::default();
@@ -82,7 +82,7 @@ pub(super) fn run(ctx: &Ctx<'_>, args: RunArgs) -> Result<u8, Report> {
         host_network,
         publish,
     };
-    let (store, host) = (ctx.store()?, Host::default());
+    let (store, host) = (ctx.store()?, ctx.host());
     let version = store.resolve(&container.image).map_err(|error| edge::store(&error))?;
     channel::warn_if_revoked(ctx, &store, &version)?;
     // What was looked at, though its channel may be moved meanwhile.

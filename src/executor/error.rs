@@ -140,6 +140,7 @@ impl StepFailure {
     /// Returns commands or changes that help.
     pub fn hints(&self) -> Vec<String> {
         match self {
+            Self::Ran(Failure::Reached(reached), _) => vec![reached.hint()],
             Self::Ran(_, seen) => {
                 let network =
                     "the step tried to reach a network and has none: give it `network = true`";

@@ -18,12 +18,12 @@ use crate::base;
 use crate::context::Held;
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::job::{self, Action, Call, Job, Log, Reply, fresh_work, make_dir};
+use crate::job::{self, Action, Call, Job, Log, Reply, allowance, fresh_work, make_dir};
 use crate::plan::lock::LockedPackages;
 use crate::reach::Reach;
 use crate::recipe::BaseKind;
 use crate::sandbox::{Exec, JobEvent, Overlay, ShownSecrets};
-use crate::step::Op;
+use crate::step::{Limits, Op};
 
 /// Time limit of a package manager, where the recipe gives none: a script of a package may wait for
 /// ever for a program that it has left running.
@@ -43,6 +43,8 @@ pub(super) struct Request<'a> {
     pub(super) without_initrd: bool,
     /// Time limit of each program.
     pub(super) limit: Option<Duration>,
+    /// What they may use.
+    pub(super) limits: Limits,
 }
 
 /// What a `packages` step has to know of the root.
@@ -363,6 +365,7 @@ fn foreign(
     let (way, network) = Way::open(build, &Reach::Internet, &whose)?;
     let job = Job {
         root: Some(root),
+        allowance: allowance(request.limits),
         mounts: vec![],
         files: build.policy(&Reach::Internet),
         secrets: ShownSecrets::default(),

@@ -9,7 +9,7 @@ use super::error::Trouble;
 use super::network::Way;
 use super::prepared::Prepared;
 use crate::event::Event;
-use crate::job::{Ended, Job, fresh_work, make_dir};
+use crate::job::{Ended, Job, allowance, fresh_work, make_dir};
 use crate::reach::Reach;
 use crate::sandbox::{JobEvent, Overlay};
 use crate::step::Op;
@@ -109,6 +109,7 @@ pub(crate) fn open_shell(
     let (_way, network) = Way::open(build, &reach, place)?;
     let job = Job {
         root: Some(Overlay { lower: lower.to_vec(), upper, work: fresh_work(&own)? }),
+        allowance: node.map(|node| allowance(node.limits)).unwrap_or_default(),
         mounts: std::mem::take(&mut prepared.mounts),
         files: build.policy(&reach),
         secrets: node.map(|node| build.shown_secrets(&node.ops)).unwrap_or_default(),

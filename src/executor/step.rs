@@ -10,7 +10,7 @@ use super::packages;
 use super::prepared::Prepared;
 use super::shell;
 use crate::archive;
-use crate::job::{Action, Call, Job, Log, fresh_work, make_dir};
+use crate::job::{Action, Call, Job, Log, allowance, fresh_work, make_dir};
 use crate::reach::Reach;
 use crate::sandbox::{JobEvent, Overlay, Request};
 use crate::step::{Lowered, Op};
@@ -131,8 +131,17 @@ impl<'a> Try<'a> {
         let (facts, index) = (&self.build.root.facts, self.index);
         let (named, files) = (facts.requests[index - 1][installed], facts.held(index, number));
         let (recommends, without_initrd) = (*recommends, *without_initrd);
-        let limit = self.node.timeout;
-        Some(packages::Request { named, index, names, files, recommends, without_initrd, limit })
+        let (limit, limits) = (self.node.timeout, self.node.limits);
+        Some(packages::Request {
+            named,
+            index,
+            names,
+            files,
+            recommends,
+            without_initrd,
+            limit,
+            limits,
+        })
     }
 
     /// Runs what was prepared as one job.
@@ -168,6 +177,7 @@ impl<'a> Try<'a> {
         let (way, network) = Way::open(build, reach, &format!("step {index}"))?;
         let job = Job {
             root: Some(root),
+            allowance: allowance(node.limits),
             mounts,
             files,
             secrets: build.shown_secrets(&node.ops),

@@ -42,6 +42,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ("defaults.mount", "mount.\"/m\" = \"s\"", "mount.\"/m\" = \"t\""),
     ("defaults.cache", "cache = [\"/c\"]", "cache = [\"/d\"]"),
     ("defaults.retries", "retries = 1", "retries = 2"),
+    ("defaults.limits", "limits.memory = \"1GiB\"", "limits.memory = \"2GiB\""),
+    ("limits.memory", "memory = \"1GiB\"", "memory = \"none\""),
+    ("limits.processes", "processes = 1", "processes = 2"),
+    ("limits.disk", "disk = \"1GiB\"", "disk = \"50%\""),
+    ("limits.output", "output = \"1GiB\"", "output = \"2GiB\""),
     ("step-include.include", "include = \"p.toml\"", "include = \"q.toml\""),
     ("step-include.vars", "include = \"p.toml\"\nvars.a = 1", "include = \"p.toml\"\nvars.a = 2"),
     (
@@ -174,6 +179,7 @@ fn recipe_with(key: &str, part: &str) -> String {
     match table {
         "image" => format!("{}{rest}{run}", image(part)),
         "healthcheck" => format!("{}{rest}{run}[config]\nhealthcheck = {{ {part} }}\n", image("")),
+        "limits" => format!("{}{rest}[defaults.limits]\n{part}\n{run}", image("")),
         "defaults" | "config" | "drift" | "machine" => {
             format!("{}{rest}[{table}]\n{part}\n{run}", image(""))
         }

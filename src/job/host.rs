@@ -4,11 +4,17 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::sandbox;
+use super::limit::allowance;
+use crate::sandbox::{self, Allowance};
+use crate::step::Limits;
 
 /// This machine; see [`sandbox::Host`].
 #[derive(Debug, Default)]
-pub struct Host(OnceLock<sandbox::Host>);
+pub struct Host {
+    found: OnceLock<sandbox::Host>,
+    /// What jobs may use, whatever they ask for.
+    allowance: Allowance,
+}
 
 impl Host {
     /// Looks at it now; the sandbox starts `program` as its supervisor instead of this one.
@@ -17,7 +23,13 @@ impl Host {
     /// As [`sandbox::probe`].
     pub fn of(program: &Path) -> Result<Self, sandbox::Error> {
         let found = sandbox::probe(Some(program))?;
-        Ok(Self(OnceLock::from(found)))
+        Ok(Self { found: OnceLock::from(found), ..Self::default() })
+    }
+
+    /// A machine on which jobs have these limits, whatever they ask for.
+    #[must_use]
+    pub fn limited(limits: Limits) -> Self {
+        Self { allowance: allowance(limits), ..Self::default() }
     }
 
     /// Looks at it, once.
@@ -25,10 +37,11 @@ impl Host {
     /// # Errors
     /// As [`sandbox::probe`].
     pub fn get(&self) -> Result<&sandbox::Host, sandbox::Error> {
-        if let Some(found) = self.0.get() {
+        if let Some(found) = self.found.get() {
             return Ok(found);
         }
-        let found = sandbox::probe(None)?;
-        Ok(self.0.get_or_init(|| found))
+        let mut found = sandbox::probe(None)?;
+        found.allowance = self.allowance;
+        Ok(self.found.get_or_init(|| found))
     }
 }

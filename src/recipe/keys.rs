@@ -3,8 +3,8 @@
 pub(crate) use super::output_keys::{FORMATS, OUTPUT, OUTPUT_DOC, PUSH};
 use crate::schema::{Check, Effect, Section, Shape, Sharing, may, must};
 use crate::step::{
-    AS, CACHE as CACHES, ENV, KINDS, MACHINE, MOUNT, NETWORK, RETRIES, SHELL, TESTS, TIMEOUT, WHEN,
-    WORKDIR,
+    AS, CACHE as CACHES, ENV, KINDS, LIMIT, LIMITS, MACHINE, MOUNT, NETWORK, RETRIES, SHELL, TESTS,
+    TIMEOUT, WHEN, WORKDIR,
 };
 
 /// Top-level keys in order, `step` and `test` among them.
@@ -256,10 +256,10 @@ pub(crate) const MOUNT_FROM: Section = Section {
 pub(crate) const DEFAULTS: Section = Section {
     title: "`[defaults]`",
     name: "defaults",
-    doc: "Options for every `run` and `script`, those of stages too; `timeout` and `retries` for \
-        `packages` as well. What a stage says wins, what a step says wins over that; `env`, \
-        `mount` and `cache` add.",
-    keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, CACHES, NETWORK, TIMEOUT, RETRIES],
+    doc: "Options for every `run` and `script`, those of stages too; `timeout`, `retries` and \
+        `limits` for `packages` as well. What a stage says wins, what a step says wins over that; \
+        `env`, `mount` and `cache` add.",
+    keys: &[SHELL, AS, WORKDIR, ENV, MOUNT, CACHES, NETWORK, TIMEOUT, RETRIES, LIMITS],
     later: &[],
     effect: Effect::Step,
 };
@@ -389,7 +389,7 @@ pub(crate) fn table(name: &str) -> Option<&'static Section> {
 /// the reference.
 pub(crate) fn tables() -> impl Iterator<Item = (String, &'static Section)> {
     let own = |section: &'static Section| (section.name.to_owned(), section);
-    [&IMAGE, &BASE, &DEFAULTS]
+    [&IMAGE, &BASE, &DEFAULTS, &LIMIT]
         .map(own)
         .into_iter()
         .chain(kinds().map(|kind| (format!("step-{}", kind.name), kind)))

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::keys;
 use super::workspace_keys::{WORKSPACE, WORKSPACE_DEFAULTS, WORKSPACE_VARS_DOC};
 use crate::schema::{Effect, Section, Shape};
-use crate::step::MACHINE;
+use crate::step::{LIMIT, MACHINE};
 
 const HEAD: &str = "\
 # Every key of a recipe
@@ -91,6 +91,7 @@ fn reference() -> String {
         .expect("a string takes everything");
     table(&mut out, "##", &keys::BASE);
     table(&mut out, "##", &keys::DEFAULTS);
+    table(&mut out, "###", &LIMIT);
     write!(out, "\n## `[[step]]`\n\n{}\n", keys::STEP_DOC).expect("a string takes everything");
     keys::kinds().for_each(|kind| table(&mut out, "###", kind));
     table(&mut out, "###", &keys::FROM);

@@ -10,6 +10,7 @@ use super::keys;
 use super::parse::matrix::EXCLUDE;
 use super::workspace_keys::{WORKSPACE, WORKSPACE_DEFAULTS, WORKSPACE_DOC, WORKSPACE_VARS_DOC};
 use crate::schema::{Check, Section, Shape};
+use crate::step::LIMIT;
 
 /// Returns the whole schema, draft 2020-12.
 pub(crate) fn schema() -> Value {
@@ -58,7 +59,10 @@ pub(crate) fn workspace_schema() -> Value {
     let mut schema = table(&WORKSPACE);
     schema["properties"]["vars"] = vars();
     schema["properties"]["vars"]["description"] = WORKSPACE_VARS_DOC.into();
-    schema["properties"]["defaults"] = table(&WORKSPACE_DEFAULTS);
+    let mut defaults = table(&WORKSPACE_DEFAULTS);
+    // A reference would be to a part of the recipe's schema.
+    defaults["properties"][LIMIT.name] = table(&LIMIT);
+    schema["properties"]["defaults"] = defaults;
     let head = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bake workspace",

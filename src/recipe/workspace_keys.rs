@@ -1,7 +1,7 @@
 //! The keys of a workspace file, `bake.toml`.
 
 use crate::schema::{Check, Effect, Section, Shape, may};
-use crate::step::{AS, ENV, NETWORK, RETRIES, SHELL, TIMEOUT, WORKDIR};
+use crate::step::{AS, ENV, LIMITS, NETWORK, RETRIES, SHELL, TIMEOUT, WORKDIR};
 
 /// What `bake.toml` is, for the schema.
 pub(crate) const WORKSPACE_DOC: &str = "A workspace: what several recipes have in common. It \
@@ -62,7 +62,7 @@ pub(crate) const WORKSPACE_DEFAULTS: Section = Section {
     doc: "Options for every `run` and `script` of every recipe of the workspace, as `[defaults]` \
         of a recipe, which wins; `env` adds. What `mount` shows is of one recipe's context, so it \
         stands in recipes only.",
-    keys: &[SHELL, AS, WORKDIR, ENV, NETWORK, TIMEOUT, RETRIES],
+    keys: &[SHELL, AS, WORKDIR, ENV, NETWORK, TIMEOUT, RETRIES, LIMITS],
     later: &[],
     effect: Effect::Step,
 };

@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use super::ended::Alive;
 use super::ids::Limits;
 use super::plan::{self, Doing, Event, Fault, Status};
+use super::watch::{TICK, Watch};
 use super::{seccomp, sys};
 
 /// Most processes that are named when time is up.
@@ -30,6 +31,8 @@ pub(super) struct Children {
     limits: Limits,
     /// The first id that was refused.
     refused: Option<u32>,
+    /// Looks at what programs use, once there are any.
+    watch: Option<Watch>,
 }
 
 struct Child {
@@ -42,7 +45,12 @@ struct Child {
 
 impl Children {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { background: vec![], listeners: vec![], limits, refused: None }
+        Self { background: vec![], listeners: vec![], limits, refused: None, watch: None }
+    }
+
+    /// Has the processes watched from now on, if they are not yet.
+    pub(super) fn watched(&mut self, by: impl FnOnce() -> Watch) {
+        self.watch.get_or_insert_with(by);
     }
 
     /// Answers from now on what the filter of a program asks.
@@ -122,7 +130,8 @@ impl Children {
             let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
             fds.extend(self.listeners.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
             fds.extend(bake.iter().map(|(control, _)| PollFd::new(*control, PollFlags::IN)));
-            match rustix::event::poll(&mut fds, Some(&REAP)) {
+            let pause = self.watch.as_ref().map_or(REAP, |_| timespec(TICK));
+            match rustix::event::poll(&mut fds, Some(&pause)) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(Fault::new(what(), error)),
@@ -130,8 +139,13 @@ impl Children {
             let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
             let asking = self.listeners.len();
             self.answer(&events[1..=asking])?;
+            // Before the dead are reaped: a fork bomb may be over by now.
+            if let Some(reached) = self.look() {
+                return Ok(reached);
+            }
             if let Some(status) = self.reap(Some(child))? {
-                return Ok(status);
+                let reached = self.watch.as_mut().and_then(Watch::look_back);
+                return Ok(reached.map_or(status, Status::Reached));
             }
             let (Some((mut control, reports)), Some(events)) = (bake, events.get(1 + asking))
             else {
@@ -192,6 +206,9 @@ impl Children {
     pub(super) fn rest(&mut self, time: Duration) -> Result<Option<Status>, Fault> {
         let until = Instant::now() + time;
         loop {
+            if let Some(reached) = self.look() {
+                return Ok(Some(reached));
+            }
             self.reap(None)?;
             if let Some(lost) = self.lost() {
                 return Ok(Some(lost));
@@ -204,10 +221,7 @@ impl Children {
                 self.listeners.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             let asking = fds.len();
             fds.extend(self.background.iter().map(|one| PollFd::new(&one.pidfd, PollFlags::IN)));
-            let left = Timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
+            let left = timespec(self.watch.as_ref().map_or(left, |_| left.min(TICK)));
             match rustix::event::poll(&mut fds, Some(&left)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(Fault::new("watch a program", error)),
@@ -215,6 +229,13 @@ impl Children {
             let events: Vec<PollFlags> = fds[..asking].iter().map(PollFd::revents).collect();
             self.answer(&events)?;
         }
+    }
+
+    /// Looks whether a limit is reached; then everything is killed.
+    fn look(&mut self) -> Option<Status> {
+        let reached = self.watch.as_mut()?.look()?;
+        sys::kill_everyone_else();
+        Some(Status::Reached(reached))
     }
 
     /// Reaps whoever is dead by now; returns how `child` ended, if it is among them.
@@ -246,6 +267,13 @@ fn living(stat: &str) -> Option<(&str, i32)> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some((name, parent))
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
 }
 
 fn status_of(status: WaitStatus) -> Status {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::allowance::Allowance;
 use super::builtin::{BuiltIn, Ping};
 use super::call::{Call, CallError, Inside};
 use super::cancel::Cancel;
@@ -111,6 +112,8 @@ pub fn doctor(helper: Option<&Path>, place: Option<&Path>) -> Vec<Finding> {
         let detail = format!("{} is on {kind}", place.display());
         add("file system", !disk::is_unfit(&kind), detail, Some(disk::HINT.to_owned()));
     }
+    let kept = Allowance::default().ceiling(place.unwrap_or(Path::new("/var/tmp"))).to_string();
+    add("limits", true, format!("kept by looking; without a word: {kept}"), None);
     match attempt(helper, place, &Emulation::Native, Network::None) {
         Ok(tried) => {
             add("sandbox", true, format!("works (tried in {tried})"), None);

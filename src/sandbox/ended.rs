@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::allowance::Reached;
 use super::call::{CallError, is_no_room};
 
 /// What happens in a running job.
@@ -90,6 +91,8 @@ pub enum Failure {
         /// What ran then.
         alive: Alive,
     },
+    /// Used more than it may, and was killed.
+    Reached(Reached),
     /// The program could not be started, or the user is not in the image.
     Start(String),
     /// A call returned an error.
@@ -148,6 +151,7 @@ impl Failure {
                 let orphans = named("left running by programs that have ended:", &alive.orphans);
                 [Some(late), running, orphans].into_iter().flatten().collect()
             }
+            Self::Reached(reached) => vec![reached.reason()],
             Self::Start(why) => vec![why.clone()],
             Self::Call(error) => error.reasons(),
             Self::NotHeld { within, last: None } => {

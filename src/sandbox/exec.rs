@@ -35,6 +35,20 @@ const KEPT: CapabilitySet = CapabilitySet::AUDIT_WRITE
 
 const OPEN_FILES: u64 = 1_048_576;
 const STACK: u64 = 8 << 20;
+/// Processes of other jobs of the session; and so many that the watch sees them before they are
+/// gone.
+const WALL: u64 = 4096;
+/// How much sooner than others a program is chosen where the machine's memory is gone.
+const OOM_SCORE: &str = "300";
+
+/// How a program runs.
+pub(super) struct How<'a> {
+    pub(super) streams: &'a Streams,
+    /// Its filter of system calls.
+    pub(super) filter: &'a [u8],
+    /// How many processes and threads there may be.
+    pub(super) processes: u64,
+}
 
 /// What a program reads and writes.
 pub(super) enum Streams {
@@ -53,11 +67,10 @@ pub(super) enum Streams {
 pub(super) fn become_program<'a>(
     exec: &Exec,
     secrets: impl Iterator<Item = (&'a str, &'a [u8])>,
-    streams: &Streams,
-    filter: &[u8],
+    how: &How<'_>,
     hand_over: impl FnOnce(OwnedFd) -> io::Result<()>,
 ) -> String {
-    match prepare(exec, streams, filter, hand_over) {
+    match prepare(exec, how, hand_over) {
         Ok(()) => start(exec, &secrets.collect::<Vec<_>>()),
         Err(error) => error,
     }
@@ -65,10 +78,10 @@ pub(super) fn become_program<'a>(
 
 fn prepare(
     exec: &Exec,
-    streams: &Streams,
-    filter: &[u8],
+    how: &How<'_>,
     hand_over_listener: impl FnOnce(OwnedFd) -> io::Result<()>,
 ) -> Result<(), String> {
+    let How { streams, filter, processes } = *how;
     if exec.argv.is_empty() {
         return Err("there is no program to run".into());
     }
@@ -87,7 +100,9 @@ fn prepare(
     std::fs::create_dir_all(&cwd)
         .and_then(|()| std::env::set_current_dir(&cwd))
         .map_err(|e| format!("cannot enter the directory {}: {e}", cwd.display()))?;
-    limits().map_err(failed("set resource limits"))?;
+    limits(processes).map_err(failed("set resource limits"))?;
+    // It only serves to choose; and a program that is not to be chosen can say so.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     become_user(&who).map_err(|error| format!("cannot become user '{}': {error}", exec.user))?;
     // From here on the child can do nothing that the step could not. Descriptors other than 0, 1, 2
     // vanish when the program starts.
@@ -150,7 +165,7 @@ fn outside(who: &Login) -> String {
     format!("the owner {uid}:{gid} is outside the ids that this host gives to the sandbox")
 }
 
-fn limits() -> rustix::io::Result<()> {
+fn limits(processes: u64) -> rustix::io::Result<()> {
     let lower = |resource, wanted: u64| {
         // Inside a user namespace nobody may exceed what the host allows.
         let hard = rustix::process::getrlimit(resource).maximum;
@@ -160,6 +175,9 @@ fn limits() -> rustix::io::Result<()> {
             Rlimit { current: Some(value), maximum: if wanted == 0 { Some(0) } else { hard } },
         )
     };
+    // A wall behind the watch, which looks now and then: the kernel counts per user of the session,
+    // so that what other jobs have is in it too. Only the soft limit, which programs may raise.
+    lower(Resource::Nproc, processes.saturating_mul(2).saturating_add(WALL))?;
     lower(Resource::Core, 0)?;
     lower(Resource::Stack, STACK)?;
     lower(Resource::Nofile, OPEN_FILES)

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
+use super::allowance::Allowance;
+
 /// What this host can do, found out once per process by [`super::probe()`].
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -13,6 +15,8 @@ pub struct Host {
     pub id_mode: IdMode,
     /// The program started as helper; `/proc/self/exe` unless a test names another.
     pub helper: PathBuf,
+    /// What who started bake lets jobs use, whatever they ask for.
+    pub allowance: Allowance,
     /// That program, shielded or copied when the first session is opened: a build with nothing to
     /// do opens none.
     pub(super) program: Arc<OnceLock<OwnedFd>>,

@@ -28,6 +28,7 @@ use super::plan::{
 };
 use super::request::Dispatch;
 use super::sys::{self, Forked};
+use super::watch::Watch;
 use super::{debris, mounts, network, terminal, wire};
 use crate::files::open_dir;
 
@@ -263,7 +264,8 @@ impl Init<'_> {
                 AttemptPlan::Exec(exec) => self.exec(exec)?,
                 AttemptPlan::Call(call) => self.call(call)?,
             };
-            let Some(pause) = again.filter(|_| !matches!(status, Status::Exited(0))) else {
+            let over = matches!(status, Status::Exited(0) | Status::Reached(_));
+            let Some(pause) = again.filter(|_| !over) else {
                 return Ok(status);
             };
             // Bake ends this when the time is up.
@@ -333,12 +335,16 @@ impl Init<'_> {
     /// Starts a program, and says why where it cannot be started.
     fn start(&mut self, exec: &Exec, streams: &Streams) -> Result<Result<Pid, Status>, Fault> {
         let what = || "start a program".to_owned();
+        let upper = self.upper.as_ref().map(OwnedFd::try_clone).transpose().doing(what)?;
+        self.children.watched(|| Watch::new(self.plan.ceiling, upper));
         let (ours, theirs) = wire::pair().doing(what)?;
         let child = match sys::fork().doing(what)? {
             Forked::Child => {
                 let filter = self.blobs.get(self.plan.seccomp);
                 let secrets = self.plan.secrets.variables(self.blobs);
-                let reason = exec::become_program(exec, secrets, streams, filter, |listener| {
+                let most = self.plan.ceiling.processes;
+                let how = exec::How { streams, filter, processes: most };
+                let reason = exec::become_program(exec, secrets, &how, |listener| {
                     wire::send(&theirs, &"", &[listener.as_fd()])
                 });
                 let reason: String = reason.chars().take(LONGEST_REASON).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::allowance::Allowance;
 use super::request::Request;
 use crate::secret::Value;
 
@@ -28,6 +29,8 @@ pub struct Job<C> {
     pub hostname: String,
     /// Network inside.
     pub network: Network,
+    /// What its programs may use.
+    pub allowance: Allowance,
     /// What to do.
     pub actions: Vec<Action<C>>,
 }
@@ -241,14 +244,15 @@ impl<C> Job<C> {
             secrets: ShownSecrets::default(),
             hostname: "bake".to_owned(),
             network: Network::None,
+            allowance: Allowance::default(),
             actions: vec![action],
         }
     }
 
     /// The same job of a larger set of calls.
     pub(super) fn map<D>(self, wider: impl Fn(C) -> D) -> Job<D> {
-        let Self { root, mounts, files, secrets, hostname, network, actions } = self;
+        let Self { root, mounts, files, secrets, hostname, network, allowance, actions } = self;
         let actions = actions.into_iter().map(|action| action.map(&wider)).collect();
-        Job { root, mounts, files, secrets, hostname, network, actions }
+        Job { root, mounts, files, secrets, hostname, network, allowance, actions }
     }
 }

@@ -36,16 +36,23 @@ pub(super) struct Lines {
     /// Read, but not yet passed on.
     fresh: Vec<u8>,
     begun: Vec<u8>,
+    /// Bytes that came.
+    total: u64,
 }
 
 impl Lines {
     pub(super) fn new(pipe: File, whose: Whose) -> Self {
-        Self { pipe: Some(pipe), whose, fresh: vec![], begun: vec![] }
+        Self { pipe: Some(pipe), whose, fresh: vec![], begun: vec![], total: 0 }
     }
 
     /// Whether these are of a program in the background.
     pub(super) fn is_service(&self) -> bool {
         matches!(self.whose, Whose::Service(_))
+    }
+
+    /// How many bytes have come.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 
     /// The pipe, while somebody may still write to it.
@@ -64,6 +71,7 @@ impl Lines {
                 Ok(0) => self.pipe = None,
                 Ok(n) => {
                     total += n;
+                    self.total += n as u64;
                     self.fresh.extend_from_slice(&buffer[..n]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::Value;
 
+use super::allowance::{Reached, Resource};
 use super::call::CallError;
 use super::cancel::Cancel;
 use super::ended::{Alive, Circumstances, Ended, Failure, JobEvent};
@@ -62,6 +63,10 @@ pub(super) struct Listener<'a> {
     reply_frames: Frames,
     returned: VecDeque<Result<Option<Value>, CallError>>,
     values: Vec<Option<Value>>,
+    /// The action under way.
+    action: usize,
+    /// Bytes that programs may print; none: as many as they like.
+    output: Option<u64>,
     tasks: Vec<Task>,
     /// Signals for attached programs.
     signals: Vec<OwnedFd>,
@@ -84,6 +89,7 @@ impl<'a> Listener<'a> {
         replies: File,
         tasks: Vec<Task>,
         signals: Vec<OwnedFd>,
+        output: Option<u64>,
         listener: &'a mut dyn FnMut(JobEvent<'_>),
     ) -> Self {
         Self {
@@ -93,6 +99,8 @@ impl<'a> Listener<'a> {
             reply_frames: Frames::default(),
             returned: VecDeque::new(),
             values: vec![],
+            action: 0,
+            output,
             tasks,
             signals,
             deadline: None,
@@ -169,12 +177,27 @@ impl<'a> Listener<'a> {
                 self.running.kill();
             }
             self.forward()?;
+            self.stop_flood();
             if let Some((action, at)) = self.deadline
                 && self.outcome.is_none()
                 && at <= Instant::now()
             {
                 self.too_late(action, None)?;
             }
+        }
+    }
+
+    /// Ends the job where its programs have printed more than they may.
+    fn stop_flood(&mut self) {
+        let printed = self.lines.iter().map(Lines::total).sum();
+        if let Some(allowed) = self.output.filter(|allowed| printed > *allowed)
+            && self.outcome.is_none()
+        {
+            let reached = Reached { resource: Resource::Output, used: printed, allowed };
+            let how = Failure::Reached(reached);
+            let seen = Circumstances::default();
+            self.outcome = Some(Ended::Failed { action: self.action, how, seen });
+            self.running.kill();
         }
     }
 
@@ -274,6 +297,7 @@ impl<'a> Listener<'a> {
                     ));
                 };
                 self.asked = false;
+                self.action = action;
                 self.deadline =
                     task.limit.and_then(|limit| Some((action, Instant::now().checked_add(limit)?)));
                 match &self.outcome {
@@ -299,6 +323,7 @@ impl<'a> Listener<'a> {
             Event::End(action, status, seen) => {
                 self.deadline = None;
                 self.report_output()?;
+                self.stop_flood();
                 let result = self.judge(action, status);
                 let result = match (self.late.take(), result) {
                     // It may have come to its end just when its time was up.
@@ -349,10 +374,12 @@ impl<'a> Listener<'a> {
                     Status::Signaled(signal) => Failure::Signal(signal),
                     Status::Exited(code) => Failure::Exit(code),
                     Status::Unstarted(why) => Failure::Start(why),
+                    Status::Reached(reached) => Failure::Reached(reached),
                     Status::Unmapped(_) | Status::Lost(..) => Failure::Exit(0),
                 };
                 Err(Failure::Lost { action: service, how: Box::new(how) })
             }
+            (Status::Reached(reached), _) => Err(Failure::Reached(reached)),
             (Status::Unmapped(id), _) => Err(Failure::Unmapped(id)),
             (Status::Exited(0), false) => Ok(None),
             (Status::Exited(code), false) => Err(Failure::Exit(code)),

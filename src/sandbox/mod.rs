@@ -1,6 +1,7 @@
 //! The throwaway root: namespaces, id maps, overlay, mounts, limits. See `docs/architecture.md`,
 //! "Sandbox".
 
+mod allowance;
 mod basic;
 mod binfmt;
 mod builtin;
@@ -48,10 +49,12 @@ mod stub;
 mod supervisor;
 mod sys;
 pub mod terminal;
+mod watch;
 mod wire;
 
 use std::process::ExitCode;
 
+pub use allowance::{Allowance, Amount, Reached, Resource};
 pub use builtin::{BuiltIn, Ping};
 pub use call::{Call, CallError, Includes, Inside, Passed, errno_of, is_no_room};
 pub use cancel::Cancel;

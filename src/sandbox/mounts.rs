@@ -88,11 +88,12 @@ pub(super) fn build(
         Some(overlay) => Root::image(plan, overlay, sources)?,
         None => Root::bare(plan, sources)?,
     };
-    root.dev(devices)?;
+    root.dev(plan, devices)?;
     proc::mount(&root.at(&root.proc), plan.root.is_some())?;
     if plan.root.is_some() {
         tmpfs(&root.at(&root.sys), "mode=0555,size=4k", MountFlags::RDONLY | MountFlags::NOEXEC)?;
-        tmpfs(&root.at(&root.tmp), "mode=1777", MountFlags::empty())?;
+        let options = sized("mode=1777", plan.ceiling.tmp());
+        tmpfs(&root.at(&root.tmp), &options, MountFlags::empty())?;
     }
     root.extra_mounts(plan)?;
     if let Some(place) = &root.secrets {
@@ -111,6 +112,11 @@ pub(super) fn build(
         plan.secrets.hand_over(&Path::new("/").join(place))?;
     }
     Ok(Built { debris, upper })
+}
+
+/// The options of a tmpfs that holds at most so many bytes.
+fn sized(options: &str, most: Option<u64>) -> String {
+    most.map_or_else(|| options.to_owned(), |most| format!("{options},size={most}"))
 }
 
 /// The root in the making. Paths in it are relative to `r` and free of symlinks.
@@ -324,7 +330,7 @@ impl Root {
         Ok(())
     }
 
-    fn dev(&self, devices: &Devices) -> Result<(), Fault> {
+    fn dev(&self, plan: &JobPlan, devices: &Devices) -> Result<(), Fault> {
         let dev = self.at(&self.dev);
         tmpfs(&dev, "mode=0755,size=65536k", MountFlags::empty())?;
         for (name, node) in DEVICES.iter().zip(&devices.0) {
@@ -345,7 +351,8 @@ impl Root {
         // Group 5 is tty wherever there is one.
         mount("devpts", "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5")
             .doing(|| "mount devpts".into())?;
-        mount("tmpfs", "shm", "mode=1777").doing(|| "mount /dev/shm".into())?;
+        mount("tmpfs", "shm", &sized("mode=1777", plan.ceiling.shared_memory()))
+            .doing(|| "mount /dev/shm".into())?;
         match mount("mqueue", "mqueue", "") {
             // Kernels without message queues: nothing to show.
             Ok(()) | Err(Errno::NODEV) => {}

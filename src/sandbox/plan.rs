@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::allowance::{Ceiling, Reached};
 use super::call::CallError;
 use super::ended::{Alive, Circumstances};
 use super::error::Error;
@@ -78,6 +79,8 @@ pub(super) struct JobPlan {
     pub(super) seccomp: Blob,
     /// The ids of the session.
     pub(super) limits: Limits,
+    /// What its programs may use.
+    pub(super) ceiling: Ceiling,
     pub(super) actions: Vec<ActionPlan>,
 }
 
@@ -238,6 +241,8 @@ pub(super) enum Status {
     Unstarted(String),
     /// It ended well, although it was refused to give a file to this id, which the session has not.
     Unmapped(u32),
+    /// A limit was reached, and everything killed.
+    Reached(Reached),
     /// The program that this action started in the background ended like this.
     Lost(usize, Box<Status>),
 }
@@ -359,6 +364,7 @@ impl Frames {
 mod tests {
     use std::path::Path;
 
+    use super::super::allowance::Allowance;
     use super::*;
 
     #[test]
@@ -379,6 +385,7 @@ mod tests {
             network: Net::None,
             seccomp: second,
             limits: Limits { uid: 1, gid: 1 },
+            ceiling: Allowance::default().ceiling(Path::new("/")),
             actions: vec![],
         };
         let bytes = encode(&plan, &blobs).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
 
+use super::allowance::Allowance;
 use super::error::Error;
 use super::host::{Host, IdMode};
 use super::ids;
@@ -30,7 +31,7 @@ pub fn probe(helper: Option<&Path>) -> Result<Host, Error> {
         });
     }
     let helper = helper.map_or_else(|| PathBuf::from("/proc/self/exe"), Path::to_owned);
-    Ok(Host { id_mode, helper, program: Arc::default() })
+    Ok(Host { id_mode, helper, allowance: Allowance::default(), program: Arc::default() })
 }
 
 pub(super) fn version(release: &str) -> Option<(u32, u32)> {

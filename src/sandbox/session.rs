@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::allowance::Allowance;
 use super::builtin::BuiltIn;
 use super::call::{Call, Includes};
 use super::cancel::Cancel;
@@ -35,6 +36,8 @@ pub struct Session<C> {
     scratch: Directory,
     seccomp: Vec<u8>,
     limits: ids::Limits,
+    /// What who started bake lets jobs use, whatever they ask for.
+    given: Allowance,
     calls: PhantomData<fn(C)>,
 }
 
@@ -173,6 +176,7 @@ impl<C: Call> Session<C> {
             scratch,
             seccomp: seccomp::bytes(limits),
             limits,
+            given: host.allowance,
             calls: PhantomData,
         })
     }
@@ -258,6 +262,7 @@ impl<C: Call> Session<C> {
             network: net(&job.network),
             seccomp: blobs.add(&self.seccomp),
             limits: self.limits,
+            ceiling: self.given.or(job.allowance).ceiling(&self.scratch.real),
             actions: vec![],
         })
     }
@@ -332,8 +337,9 @@ impl<C: Call> Session<C> {
             .map_err(failed("start a job of the sandbox"))?;
         // They are the helper's now; a pipe among them must end when those inside close it.
         drop((stdout_end, stderr_end, replies_end, files, job.network));
-        let ended =
-            Listener::new(running, lines, replies, tasks, signals, listener).listen(cancel)?;
+        let output = plan.ceiling.output;
+        let ended = Listener::new(running, lines, replies, tasks, signals, output, listener)
+            .listen(cancel)?;
         Ok(match ended {
             Ended::Done(replies) => Ended::Done(
                 replies

@@ -10,7 +10,8 @@ mod key;
 mod mistake;
 mod value;
 
-pub(crate) use check::{Check, duration, is_oci_path, sha256};
+pub use check::Amount;
+pub(crate) use check::{Check, amount, duration, is_oci_path, sha256};
 pub use diagnostic::Diagnostic;
 pub(crate) use diagnostic::{Mistakes, Source};
 pub(crate) use fields::{Checked, Field, Fields, Located, Placed};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::label::short;
+use super::limit::Limits;
 use super::op::Op;
 use super::program::{Options, RunOptions};
 use crate::reach::Reach;
@@ -61,6 +62,7 @@ impl Kind {
             network: run.network,
             timeout: run.timeout,
             retries: run.retries,
+            limits: run.limits,
             shell: run.shell.into_iter().next(),
         }
     }
@@ -105,6 +107,8 @@ pub struct Lowered {
     pub timeout: Option<Duration>,
     /// Further tries after a failure, each on a fresh root.
     pub retries: u32,
+    /// What its programs may use.
+    pub limits: Limits,
     /// The program that is its shell, where it runs programs.
     pub shell: Option<String>,
 }

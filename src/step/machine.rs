@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::kind::Lowered;
 use super::label::short;
+use super::limit::Limits;
 use super::op::{Content, Op, ServiceState};
 use crate::reach::Reach;
 use crate::schema::{Check, Effect, Fields, Section, Shape, may};
@@ -107,6 +108,7 @@ pub(crate) fn steps(
         ops,
         network: Reach::None,
         timeout: None,
+        limits: Limits::default(),
         retries: 0,
         shell: None,
     };

@@ -18,6 +18,7 @@ mod file;
 mod group;
 mod kind;
 mod label;
+mod limit;
 pub(crate) mod machine;
 mod mkdir;
 mod op;
@@ -41,6 +42,8 @@ mod user;
 pub use crate::schema::Sharing;
 pub(crate) use kind::{Findings, Kind, WHEN};
 pub use kind::{InPart, Lowered};
+pub use limit::{Amount, Limits};
+pub(crate) use limit::{LIMIT, LIMITS};
 pub(crate) use machine::MACHINE;
 pub use op::{Cache, Content, Op, ServiceState, called};
 pub(crate) use program::{

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::kind::{Kind, NAME, WHEN, Work};
 use super::label::paths;
+use super::limit::LIMITS;
 use super::op::Op;
 use super::program::{Options, RETRIES, TIMEOUT};
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
@@ -25,6 +26,7 @@ pub(super) static KIND: Kind = Kind {
             may("recommends", Shape::Boolean, "Recommended packages too. Default: `false`."),
             TIMEOUT,
             RETRIES,
+            LIMITS,
         ],
         later: &[],
         effect: Effect::Step,
@@ -33,6 +35,11 @@ pub(super) static KIND: Kind = Kind {
     lower,
     #[cfg(test)]
     cases: &[
+        (
+            "limits",
+            "packages = ['a']\nlimits.memory = '1GiB'",
+            "packages = ['a']\nlimits.memory = '2GiB'",
+        ),
         ("timeout", "packages = ['a']\ntimeout = '1s'", "packages = ['a']\ntimeout = '2s'"),
         ("retries", "packages = ['a']\nretries = 1", "packages = ['a']\nretries = 2"),
         ("packages", "packages = ['a']", "packages = ['b']"),

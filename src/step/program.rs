@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::limit::Limits;
 use super::op::Cache;
 use super::shown::{Mount, Secrets};
 use crate::reach::Reach;
@@ -117,6 +118,7 @@ pub(crate) struct Options {
     network: Option<Reach>,
     timeout: Option<Duration>,
     retries: Option<u32>,
+    limits: Limits,
 }
 
 impl Options {
@@ -134,6 +136,7 @@ impl Options {
             network: fields.reach("network"),
             timeout: fields.duration("timeout"),
             retries: fields.integer("retries"),
+            limits: Limits::of(fields),
         }
     }
 
@@ -161,6 +164,7 @@ impl Options {
             network: self.network.or_else(|| defaults.network.clone()),
             timeout: self.timeout.or(defaults.timeout),
             retries: self.retries.or(defaults.retries),
+            limits: self.limits.or(defaults.limits),
         }
     }
 
@@ -184,7 +188,8 @@ impl Options {
     /// Returns the limits of a step that runs programs of its own choice.
     pub(super) fn limits(&self) -> RunOptions {
         let retries = self.retries.unwrap_or(0);
-        RunOptions { timeout: self.timeout, retries, ..RunOptions::default() }
+        let (timeout, limits) = (self.timeout, self.limits);
+        RunOptions { timeout, retries, limits, ..RunOptions::default() }
     }
 
     /// Fills in the defaults.
@@ -201,6 +206,7 @@ impl Options {
             network: self.network.unwrap_or_default(),
             timeout: self.timeout,
             retries: self.retries.unwrap_or(0),
+            limits: self.limits,
         }
     }
 }
@@ -228,6 +234,8 @@ pub(crate) struct RunOptions {
     /// Per try.
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
+    /// What they may use.
+    pub(super) limits: Limits,
 }
 
 /// The default shell.

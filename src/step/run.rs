@@ -3,6 +3,7 @@
 use super::cache::check_caches;
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::first_line;
+use super::limit::LIMITS;
 use super::op::Op;
 use super::program::{
     AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, SSH, TIMEOUT,
@@ -40,6 +41,7 @@ pub(super) static KIND: Kind = Kind {
             NETWORK,
             TIMEOUT,
             RETRIES,
+            LIMITS,
         ],
         later: &[],
         effect: Effect::Step,
@@ -63,6 +65,7 @@ pub(super) static KIND: Kind = Kind {
         ("shell", "run = 'a'\nshell = 'sh'", "run = 'a'\nshell = 'bash'"),
         ("env", "run = 'a'\nenv = { A = '1' }", "run = 'a'\nenv = { A = '2' }"),
         ("network", "run = 'a'\nnetwork = false", "run = 'a'\nnetwork = true"),
+        ("limits", "run = 'a'\nlimits.memory = '1GiB'", "run = 'a'\nlimits.memory = '2GiB'"),
         ("timeout", "run = 'a'\ntimeout = '1s'", "run = 'a'\ntimeout = '2s'"),
         ("retries", "run = 'a'\nretries = 1", "run = 'a'\nretries = 2"),
     ],

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::cache::check_caches;
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::label::paths;
+use super::limit::LIMITS;
 use super::op::Op;
 use super::program::{
     AS, CACHE, ENV, MOUNT, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, SHELL, SSH, TIMEOUT,
@@ -40,6 +41,7 @@ pub(super) static KIND: Kind = Kind {
             NETWORK,
             TIMEOUT,
             RETRIES,
+            LIMITS,
         ],
         later: &[],
         effect: Effect::Step,
@@ -64,6 +66,7 @@ pub(super) static KIND: Kind = Kind {
         ("shell", "script = 's'\nshell = 'sh'", "script = 's'\nshell = 'bash'"),
         ("env", "script = 's'\nenv = { A = '1' }", "script = 's'\nenv = { A = '2' }"),
         ("network", "script = 's'\nnetwork = false", "script = 's'\nnetwork = true"),
+        ("limits", "script = 's'\nlimits.memory = '1GiB'", "script = 's'\nlimits.memory = '2GiB'"),
         ("timeout", "script = 's'\ntimeout = '1s'", "script = 's'\ntimeout = '2s'"),
         ("retries", "script = 's'\nretries = 1", "script = 's'\nretries = 2"),
     ],

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::kind::Lowered;
+use super::limit::Limits;
 use super::op::{Content, Op};
 use super::shown::Secrets;
 use super::tool::{TOOL_LAYER, Tool};
@@ -147,6 +148,7 @@ fn step(line: u32, about: String, ops: Vec<Op>) -> Lowered {
         network: Reach::None,
         timeout: None,
         retries: 0,
+        limits: Limits::default(),
         shell: None,
     }
 }

@@ -16,7 +16,7 @@ use crate::job::{
 };
 use crate::output::{self, Feed, Program, Tools};
 use crate::sandbox::{
-    Attach, Exec, JobEvent, Mount, Network, Overlay, Owners, ShownSecrets, Streams,
+    Allowance, Attach, Exec, JobEvent, Mount, Network, Overlay, Owners, ShownSecrets, Streams,
 };
 use crate::store::{Staging, Version};
 use crate::threads;
@@ -101,6 +101,7 @@ impl<'a> Toolbox<'a> {
         };
         let job = Job {
             root: Some(Overlay { lower: layers.lower.clone(), upper, work }),
+            allowance: Allowance::default(),
             mounts: vec![mount],
             files: vec![],
             secrets: ShownSecrets::default(),

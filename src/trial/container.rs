@@ -20,7 +20,7 @@ use crate::job::{
 };
 use crate::sandbox::dial::Dialer;
 use crate::sandbox::{
-    self, Exec, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets, terminal,
+    self, Allowance, Exec, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets, terminal,
 };
 
 /// What is to run, and how.
@@ -94,6 +94,7 @@ pub fn run(
             Dialer::new().map_err(|source| system("make a pair of sockets", source))?;
         let mut job = Job {
             root,
+            allowance: Allowance::default(),
             mounts: mounts(container)?,
             files: files(container.host_network, &hostname(&version.reference), context),
             secrets: ShownSecrets::default(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::job;
-use crate::sandbox;
+use crate::sandbox::{self, Reached};
 use crate::step::LoweredTest;
 use crate::store;
 
@@ -51,6 +51,9 @@ pub enum Error {
         /// `name:version`.
         image: String,
     },
+    /// The programs of a container used more than they may.
+    #[error("the container was ended: {}", .0.reason())]
+    Limited(Reached),
     /// The program of a container could not be started.
     #[error("cannot start the program")]
     NotStarted {

@@ -20,6 +20,7 @@ pub(crate) fn outcome(ended: Ended) -> Result<Outcome, Error> {
         Ended::Cancelled => Err(job::Error::Interrupted.into()),
         Ended::Failed { how: Failure::Exit(status), .. } => Ok(Outcome::Exit(status)),
         Ended::Failed { how: Failure::Signal(signal), .. } => Ok(Outcome::Signal(signal)),
+        Ended::Failed { how: Failure::Reached(reached), .. } => Err(Error::Limited(reached)),
         Ended::Failed { how, .. } => Err(Error::NotStarted { why: how.reasons() }),
     }
 }

@@ -23,7 +23,8 @@ use crate::job::{
 };
 use crate::rootfs::PATH;
 use crate::sandbox::{
-    Attempt, Exec, Failure, JobEvent, Network, Overlay, PolicyFile, Request, ShownSecrets, Until,
+    Allowance, Attempt, Exec, Failure, JobEvent, Network, Overlay, PolicyFile, Request,
+    ShownSecrets, Until,
 };
 use crate::step::{LoweredTest, Manner, Probe, Service};
 
@@ -170,6 +171,7 @@ fn prepare(
     let root = Some(Overlay { lower: trial.lower.to_vec(), upper, work: fresh_work(at)? });
     let job = Job {
         root,
+        allowance: Allowance::default(),
         mounts: vec![],
         files,
         secrets: ShownSecrets::default(),
@@ -242,6 +244,9 @@ fn carry_out(
 
 /// Why a test failed, from the outside in.
 fn reasons(parts: &[Part], action: usize, how: Failure) -> Vec<String> {
+    if let Failure::Reached(reached) = how {
+        return vec![reached.reason(), reached.flag()];
+    }
     if let Failure::Lost { action: service, how } = how {
         let name =
             if let Some(Part::Start(name)) = parts.get(service) { name } else { "the service" };

@@ -45,6 +45,7 @@ fn job(lab: &Lab, actions: Vec<Action>) -> Job {
         secrets: bake::sandbox::ShownSecrets::default(),
         hostname: "inside".into(),
         network: Network::None,
+        allowance: bake::sandbox::Allowance::default(),
         actions,
     }
 }

@@ -152,6 +152,7 @@ impl Lab {
             secrets: bake::sandbox::ShownSecrets::default(),
             hostname: "inside".into(),
             network: Network::None,
+            allowance: bake::sandbox::Allowance::default(),
             actions,
         }
     }

@@ -421,6 +421,7 @@ fn userns_calls_see_the_two_directories() {
         secrets: bake::sandbox::ShownSecrets::default(),
         hostname: "c".into(),
         network: Network::None,
+        allowance: bake::sandbox::Allowance::default(),
         actions: nothing(),
     };
     lab.run(job).ok();

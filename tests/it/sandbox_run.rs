@@ -24,6 +24,7 @@ fn bare(actions: Vec<Action>) -> Job {
         secrets: bake::sandbox::ShownSecrets::default(),
         hostname: "inside".into(),
         network: Network::None,
+        allowance: bake::sandbox::Allowance::default(),
         actions,
     }
 }

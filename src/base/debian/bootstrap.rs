@@ -13,7 +13,7 @@ use crate::archive::{
 };
 use crate::base::{Error, PinnedDebian, cannot};
 use crate::event::Event;
-use crate::sandbox::{Exec, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets};
+use crate::sandbox::{Allowance, Exec, Mount, Network, Overlay, Owners, PolicyFile, ShownSecrets};
 use crate::threads;
 
 /// Runs each preinst as dpkg would: its control directory at `tmp.ci` (elsewhere debconf would not
@@ -165,6 +165,7 @@ fn configure(
     };
     let job = Job {
         root: Some(Overlay { lower: vec![], upper: upper.to_owned(), work: work.to_owned() }),
+        allowance: Allowance::default(),
         mounts: vec![],
         // libc6 sleeps a second to wait for an init that is not there, unless this says that we are
         // in a chroot.

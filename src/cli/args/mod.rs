@@ -62,6 +62,15 @@ pub(crate) struct Global {
     /// overlayfs cannot write [default: $BAKE_WORK, else the store]
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) work_dir: Option<PathBuf>,
+    /// How much of the machine the programs of a step, a test or a container may use, whatever the
+    /// recipe says: memory=2GiB, processes=500, disk=50%, output=10MiB, or none for no limit
+    #[arg(
+        long = "limit",
+        value_name = "NAME=VALUE",
+        value_parser = crate::step::Limits::parse,
+        global = true
+    )]
+    pub(crate) limits: Vec<crate::step::Limits>,
     /// Print one JSON object per line on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -189,7 +189,12 @@ fn maps() -> Vec<&'static str> {
     let map = |key: &&Known| {
         matches!(
             key.shape,
-            Shape::Map(_) | Shape::Vars | Shape::Data | Shape::Mounts | Shape::Targets(_)
+            Shape::Map(_)
+                | Shape::Vars
+                | Shape::Data
+                | Shape::Mounts
+                | Shape::Targets(_)
+                | Shape::Table(_)
         )
     };
     let sections = keys::kinds().chain([&keys::DEFAULTS]);

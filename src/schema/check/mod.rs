@@ -2,6 +2,7 @@
 //! says what is wrong and what to write.
 
 mod account;
+mod amount;
 mod duration;
 mod name;
 mod path;
@@ -25,6 +26,8 @@ use super::address::{address, probe_url, url};
 use super::mistake::Mistake;
 
 pub(crate) use account::mode;
+pub use amount::Amount;
+pub(crate) use amount::amount;
 pub(crate) use duration::duration;
 pub(crate) use name::is_oci_path;
 pub(crate) use system::sha256;
@@ -104,6 +107,8 @@ pub(crate) enum Check {
     Mode,
     /// `90s`, `1h30m`.
     Duration,
+    /// `2GiB`, `80%`, `none`.
+    Amount,
     /// http or https.
     Url,
     /// An http URL that a test asks.
@@ -176,6 +181,7 @@ impl Check {
             Check::HostName => host_name(text),
             Check::Mode => mode(text).map(|_| ()),
             Check::Duration => duration(text).map(|_| ()),
+            Check::Amount => amount(text).map(|_| ()),
             Check::Url => url(text, &["http://", "https://"]),
             Check::ProbeUrl => probe_url(text),
             Check::Address => address(text),
@@ -200,6 +206,7 @@ impl Check {
         match self {
             Check::Mode => Some(r"^[0-7]{3,4}$|\{\{"),
             Check::Duration => Some(r"^([0-9]+(ms|s|m|h|d))+$|\{\{"),
+            Check::Amount => Some(r"^[0-9]+([KMGT]iB|%)$|^none$|\{\{"),
             Check::Owner => Some(r"^[^:]+:[^:]+$|^[A-Za-z_][^:]*$|\{\{"),
             Check::Inside
             | Check::InsideFile
