@@ -35,6 +35,18 @@ const CANARY: &str = "/run/systemd/system";
 const STAND_IN: &str = include_str!("configure/systemctl.sh");
 /// Ansible's plugin that reports.
 const CALLBACK: &str = include_str!("configure/bake.py");
+/// Puppet's processor of reports.
+const PROCESSOR: &str = include_str!("configure/bake.rb");
+/// What runs Puppet and the client of Chef; the interpreter comes in front.
+const PUPPET: &str = include_str!("configure/puppet.sh");
+const CHEF: &str = include_str!("configure/chef.sh");
+/// What Facter complains of in every sandbox: its /sys is empty, and it has no address.
+const NOISE: [&str; 4] = [
+    "Error: Facter: No such file or directory @ dir_initialize - /sys/block",
+    "Error: Facter: Resolving fact threads_per_core,",
+    "Error: Facter: Resolving fact cores_per_socket,",
+    "Warning: Could not retrieve either serverip or serverip6 fact",
+];
 /// Most bytes of a report that are read.
 const MOST_REPORT: u64 = 16 << 20;
 
@@ -53,6 +65,8 @@ struct PrintedError {
     why: Option<String>,
     /// The file with line and column.
     at: Option<String>,
+    /// How many resources each run of Chef's client updated.
+    updated: Vec<u64>,
 }
 
 /// A line of a report.
@@ -77,6 +91,8 @@ pub(super) struct SetUp {
     pub(super) files: Vec<PolicyFile>,
     /// What is done before it runs.
     pub(super) actions: Vec<Action>,
+    /// How it is started.
+    pub(super) argv: Vec<String>,
     /// The environment of each of its runs.
     pub(super) runs: Vec<BTreeMap<String, String>>,
     pub(super) tool: ToolRun,
@@ -106,9 +122,20 @@ pub(super) fn set_up(build: &Build<'_>, op: &Configure, at: &Path) -> Result<Set
         _ => "/bin/sh",
     };
     files.push(file(format!("{BIN}/systemctl"), &format!("#!{shell}\n{STAND_IN}"), 0o755));
+    let runner = |text: &str| file(format!("{BIN}/run"), &format!("#!{shell}\n{text}"), 0o755);
+    let mut argv = op.argv();
     match op.tool {
         Tool::Ansible => {
             files.push(file(format!("{SETTINGS}/callback/bake.py"), CALLBACK, 0o644));
+        }
+        Tool::Puppet => {
+            let at = format!("{SETTINGS}/ruby/puppet/reports/bake.rb");
+            files.extend([file(at, PROCESSOR, 0o644), runner(PUPPET)]);
+            argv.insert(0, format!("{BIN}/run"));
+        }
+        Tool::Chef => {
+            files.push(runner(CHEF));
+            argv.insert(0, format!("{BIN}/run"));
         }
     }
     let systemctl = |ask| {
@@ -131,13 +158,37 @@ pub(super) fn set_up(build: &Build<'_>, op: &Configure, at: &Path) -> Result<Set
     };
     let runs = (1..=1 + usize::from(op.twice)).map(run).collect();
     let tool = ToolRun { op: op.clone(), report, printed: RefCell::default() };
-    Ok(SetUp { mounts, files, actions, runs, tool })
+    Ok(SetUp { mounts, files, actions, argv, runs, tool })
 }
 
 impl PrintedError {
     /// Takes a line: ansible-core 2.19 prints `[ERROR]: …` and `Origin: FILE:LINE:COLUMN`, before
     /// that it was `ERROR! …` and `The error appears to be in 'FILE': line LINE, column COLUMN`.
+    /// Puppet prints `Error: … (file: FILE, line: LINE, column: COLUMN) …`. Chef's client ends with
+    /// `[TIME] FATAL: …`, or with `… finished, N/M resources updated …`.
     fn line(&mut self, line: &str) {
+        if let Some((_, why)) = line.split_once("] FATAL: ") {
+            self.why = Some(why.trim_end().to_owned());
+            return;
+        }
+        if let Some((_, counts)) = line.split_once(" finished, ")
+            && let Some((updated, _)) = counts.split_once('/')
+            && counts.contains(" resources updated")
+        {
+            self.updated.extend(updated.parse::<u64>());
+        }
+        // Facter complains of what a sandbox does not show; nothing fails of that.
+        let puppet = line.strip_prefix("Error: ").filter(|why| !why.starts_with("Facter: "));
+        if let (Some(why), None) = (puppet, &self.why) {
+            self.why = Some(why.trim_end().to_owned());
+            if let Some((why, place)) = why.split_once(" (file: ")
+                && let Some((place, _)) = place.split_once(')')
+            {
+                self.why = Some(why.to_owned());
+                let words = place.split(", ").map(|word| word.rsplit(": ").next().unwrap_or(word));
+                self.at = Some(words.collect::<Vec<_>>().join(":"));
+            }
+        }
         let error = ["[ERROR]: ", "ERROR! "].iter().find_map(|start| line.strip_prefix(start));
         if let (Some(why), None) = (error, &self.why) {
             self.why = Some(why.trim_end().to_owned());
@@ -167,11 +218,13 @@ impl PrintedError {
 }
 
 impl ToolRun {
-    /// Returns a line of its output as people read it; remembers an error of the tool's own.
-    pub(super) fn shown(&self, text: &[u8]) -> String {
+    /// Returns a line of its output as people read it, unless it says nothing to them; remembers an
+    /// error of the tool's own.
+    pub(super) fn shown(&self, text: &[u8]) -> Option<String> {
         let line = self.op.in_own_paths(&String::from_utf8_lossy(text));
         self.printed.borrow_mut().line(&line);
-        line
+        let noise = self.op.tool == Tool::Puppet && NOISE.iter().any(|one| line.starts_with(one));
+        (!noise).then_some(line)
     }
 
     /// Notes in the log what it did; where a second run changed something, that is a failure.
@@ -214,13 +267,23 @@ impl ToolRun {
                 _ => None,
             })
             .collect();
-        if !self.op.twice || changed.is_empty() {
+        let updated = self.printed.borrow().updated.get(1).copied().unwrap_or(0);
+        let many = updated.max(changed.len() as u64);
+        if !self.op.twice || many == 0 {
             return Ok(());
         }
-        let why =
-            format!("run a second time, it changed something ({} of its tasks)", changed.len());
-        let hint = "a task that cannot know whether it is done says so with `changed_when` or \
-            `creates`";
+        let what = if self.op.tool == Tool::Ansible { "tasks" } else { "resources" };
+        let why = format!("run a second time, it changed something ({many} of its {what})");
+        let hint = match self.op.tool {
+            Tool::Ansible => {
+                "a task that cannot know whether it is done says so with `changed_when` or \
+                    `creates`"
+            }
+            Tool::Puppet => {
+                "an `exec` says when there is nothing to do with `creates`, `unless` or `onlyif`"
+            }
+            Tool::Chef => "a resource says when there is nothing to do with `not_if` or `only_if`",
+        };
         let failure = StepFailure::prepared(why, changed).with_hint(Some(hint.to_owned()));
         Err(Trouble::Step(failure))
     }
@@ -257,16 +320,29 @@ impl ToolRun {
 
     /// Adds to a failure what helps where there is no such tool.
     fn not_there(&self, failure: StepFailure) -> StepFailure {
-        let started = !matches!(&failure, StepFailure::Ran(Failure::Start(_), _));
+        // A shell ends with 127 where it finds no program.
+        let started =
+            !matches!(&failure, StepFailure::Ran(Failure::Start(_) | Failure::Exit(127), _));
         if started || self.op.layer().is_some() {
             return failure;
         }
         let (mut why, program) = (failure.reasons(), self.op.tool.program());
-        let hint = format!(
-            "install {program} in a step before this one, or leave out `tool`: then it comes from \
-                packages that are in no image"
-        );
-        let first = why.remove(0);
+        let hint = match self.op.tool {
+            Tool::Chef => "install the client in a step before this one".to_owned(),
+            _ => format!(
+                "install {program} in a step before this one, or leave out `tool`: then it comes \
+                    from packages that are in no image"
+            ),
+        };
+        let first = match (why.remove(0), &self.op.from) {
+            (status, ToolFrom::Directory(at)) if status.contains("127") => {
+                format!("there is no program '{program}' in {at}/bin of the image")
+            }
+            (status, _) if status.contains("127") => {
+                format!("there is no program '{program}' in the image")
+            }
+            (first, _) => first,
+        };
         StepFailure::prepared(first, why).with_hint(Some(hint))
     }
 

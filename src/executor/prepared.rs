@@ -132,7 +132,7 @@ impl Prepared {
                 self.files.extend(found.files);
                 self.actions.extend(found.actions);
                 for env in found.runs {
-                    self.exec(build, node, tool.argv(), &env, "root", CONFIGURATION);
+                    self.exec(build, node, found.argv.clone(), &env, "root", CONFIGURATION);
                 }
                 self.tools.push(found.tool);
             }

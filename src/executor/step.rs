@@ -188,7 +188,9 @@ impl<'a> Try<'a> {
         let mut listener = |event: JobEvent<'_>| {
             if let JobEvent::Line { stderr, text } = event {
                 match tools.first() {
-                    Some(tool) => log.line(stderr, tool.shown(text).as_bytes()),
+                    Some(tool) => {
+                        tool.shown(text).iter().for_each(|line| log.line(stderr, line.as_bytes()));
+                    }
                     None => log.line(stderr, text),
                 }
             }

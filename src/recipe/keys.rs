@@ -293,7 +293,7 @@ pub(crate) const INCLUDE: Section = Section {
 pub(crate) const PART: &[&str] = &["vars", "step"];
 
 /// Kinds of the reference that this version does not have.
-pub(crate) const KINDS_LATER: &[&str] = &["puppet", "chef"];
+pub(crate) const KINDS_LATER: &[&str] = &[];
 
 pub(crate) const HEALTHCHECK: Section = Section {
     title: "`healthcheck`",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::configure::{
-    ARGS, TOOL, TWICE, beside, check_tool, joined, search_path, tool_from, work,
+    ARGS, TOOL, TWICE, beside, check_inside, check_tool, joined, search_path, tool_from, work,
 };
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
 use super::program::{ENV, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, TIMEOUT};
@@ -128,14 +128,7 @@ fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
             .help("write `host = \"…\"`, a name of the inventory");
         findings.add(field.key.clone(), mistake);
     }
-    let outside = |path: &str| path.starts_with('/') || path.split('/').any(|part| part == "..");
-    if let (Some(path), Some(field)) = (fields.text("inventory"), fields.get("inventory"))
-        && outside(&path)
-    {
-        let mistake = Mistake::new(format!("{path:?} leads out of the playbook's directory"))
-            .help("an inventory lies beside the playbook or below; paths are relative to that");
-        findings.add(field.span.clone(), mistake);
-    }
+    check_inside(fields, "inventory", "the playbook", findings);
 }
 
 fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {

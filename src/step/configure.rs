@@ -60,6 +60,16 @@ pub(super) fn check_tool(fields: &Fields, findings: &mut Findings<'_>) {
     }
 }
 
+/// Finds a path that is to be relative to the directory of `what`, and leads out of it.
+pub(super) fn check_inside(fields: &Fields, key: &str, what: &str, findings: &mut Findings<'_>) {
+    let (Some(path), Some(field)) = (fields.text(key), fields.get(key)) else { return };
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        let mistake = Mistake::new(format!("{path:?} leads out of the directory of {what}"))
+            .help(format!("it lies beside {what} or below; the path is relative to that"));
+        findings.add(field.span.clone(), mistake);
+    }
+}
+
 /// Returns the mount that shows the directory of `file`, and the path of `file` there.
 pub(super) fn beside(file: &str) -> (Mount, String) {
     let file = Path::new(file);
@@ -76,7 +86,7 @@ pub(super) fn search_path(fields: &Fields, key: &str) -> Vec<Mount> {
     paths.map(|(at, path)| shown(format!("{BELOW}/{key}/{at}"), path.into())).collect()
 }
 
-fn shown(at: String, path: PathBuf) -> Mount {
+pub(super) fn shown(at: String, path: PathBuf) -> Mount {
     Mount { at, stage: None, path }
 }
 

@@ -11,6 +11,7 @@
 
 mod ansible;
 mod cache;
+mod chef;
 mod configure;
 mod copy;
 mod download;
@@ -25,6 +26,7 @@ mod op;
 mod packages;
 mod place;
 mod program;
+mod puppet;
 mod remove;
 mod repository;
 mod run;
@@ -55,7 +57,7 @@ pub use test::{Boot, BootDisk, LoweredTest, Manner, Probe, Service};
 pub use tool::{CONFIGURATION, Configure, REPORT, SETTINGS, TOOL_LAYER, Tool, ToolFrom};
 
 /// The kinds of step, in the order of the reference.
-pub(crate) static KINDS: [&Kind; 15] = [
+pub(crate) static KINDS: [&Kind; 17] = [
     &run::KIND,
     &script::KIND,
     &copy::KIND,
@@ -71,6 +73,8 @@ pub(crate) static KINDS: [&Kind; 15] = [
     &group::KIND,
     &service::KIND,
     &ansible::KIND,
+    &puppet::KIND,
+    &chef::KIND,
 ];
 
 #[cfg(test)]

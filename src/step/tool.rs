@@ -13,6 +13,10 @@ use super::shown::{Mount, Secrets};
 pub enum Tool {
     /// `ansible-playbook`.
     Ansible,
+    /// `puppet apply`.
+    Puppet,
+    /// `chef-client`, or `cinc-client`.
+    Chef,
 }
 
 /// Where a tool comes from.
@@ -69,6 +73,8 @@ impl Tool {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ansible => "ansible",
+            Self::Puppet => "puppet",
+            Self::Chef => "chef",
         }
     }
 
@@ -77,6 +83,8 @@ impl Tool {
     pub fn program(self) -> &'static str {
         match self {
             Self::Ansible => "ansible-playbook",
+            Self::Puppet => "puppet",
+            Self::Chef => "chef-client",
         }
     }
 }

@@ -52,12 +52,34 @@ for libraries in /usr/lib/*-linux-gnu*; do ln -s \"/dev/bake/tool$libraries\" li
 ln -s /dev/bake/tool/usr/bin/busybox sh
 ";
 
+/// Starts Puppet: its Ruby looks for libraries at places that were fixed when it was built, so that
+/// each is named; the gems of Debian's packages are among them.
+const PUPPET: &str = "\
+#!/dev/bake/tool/usr/lib/bake/sh
+usr=/dev/bake/tool/usr
+own=$usr/lib/bake
+paths=
+for path in \"$usr\"/share/rubygems-integration/*/gems/*/lib \\
+    \"$usr\"/share/rubygems-integration/*/gems/*/lib/concurrent-ruby \\
+    \"$usr\"/lib/ruby/gems/*/gems/*/lib \\
+    \"$usr\"/lib/ruby/vendor_ruby/[0-9]* \"$own\"/libraries/ruby/vendor_ruby/[0-9]* \\
+    \"$usr\"/lib/ruby/vendor_ruby \\
+    \"$usr\"/lib/ruby/[0-9]* \"$own\"/libraries/ruby/[0-9]*; do
+    if [ -d \"$path\" ]; then paths=\"$paths -I $path\"; fi
+done
+exec $own/loader --argv0 $own/ruby --library-path $own/libraries $usr/bin/ruby \\
+    $paths $usr/bin/puppet \"$@\"
+";
+
 impl Tool {
     /// Returns its packages, all in Debian.
     fn packages(self) -> &'static [&'static str] {
         match self {
             // python3-apt: the module apt.
             Self::Ansible => &["ansible-core", "busybox-static", "python3-apt"],
+            Self::Puppet => &["busybox-static", "puppet-agent"],
+            // Debian has no client: `tool` says where one is.
+            Self::Chef => &[],
         }
     }
 
@@ -76,6 +98,8 @@ impl Tool {
                     ),
                 ),
             ],
+            Self::Puppet => vec![("puppet", PUPPET.to_owned())],
+            Self::Chef => vec![],
         }
     }
 

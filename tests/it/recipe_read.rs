@@ -307,9 +307,10 @@ fn what_is_off_is_not_included() {
 
 #[test]
 fn every_other_key_of_the_reference_is_not_built_yet() {
-    for text in
-        ["[[output]]\nformat = 'tar'\npath = 'x'\npartition = 'x'", "[[step]]\npuppet = 'x'"]
-    {
+    for text in [
+        "[[output]]\nformat = 'tar'\npath = 'x'\npartition = 'x'",
+        "[[step]]\nansible = 'x'\nrequirements = 'x'",
+    ] {
         let mistakes = recipe::read(&with(text), &inputs_without_vars()).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{text}: {mistakes:?}");
         assert!(mistakes[0].message.starts_with("unknown key"), "{}", mistakes[0].message);

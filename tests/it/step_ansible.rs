@@ -248,7 +248,7 @@ fn what_is_missing_is_reported_with_what_helps() {
     check(
         tool,
         "tool = \"/opt/tool\"\nhost = \"h\"\ninventory = \"../h\"",
-        &["leads out of the playbook's directory"],
+        &["leads out of the directory of the playbook"],
     );
     check(tool, "tool = \"/opt/tool\"\nvars = \"a=1\"", &["expected a table for \"vars\""]);
     check(tool, "tool = \"/opt/tool\"\nvars.a = 1979-05-27", &["a date-time cannot be handed on"]);
@@ -300,7 +300,7 @@ fn net_a_playbook_bakes_what_steps_bake_and_what_goes_wrong_is_named() {
         diff.lines().filter_map(|line| line.trim().strip_prefix("changed ")).collect();
     let names: Vec<&str> = files.iter().filter_map(|line| line.split_whitespace().next()).collect();
     let named = ["/usr/lib/bake/image.json", "/usr/lib/os-release"];
-    // useradd(8) locks a password in another way than the step.
+    // useradd(8) leaves the password's ageing of a system user empty.
     assert_eq!(names, [&["/etc/shadow"][..], &named].concat(), "{diff}");
     assert!(diff.contains("0 added, 0 removed"), "{diff}");
 
