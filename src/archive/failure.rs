@@ -14,7 +14,7 @@ pub enum Failure {
     #[error(transparent)]
     NoAnswer(#[from] web::Failure),
     /// An HTTP status other than 200.
-    #[error("the server answers {0}{hint}", hint = if *.0 == 404 { " (not found)" } else { "" })]
+    #[error("the server answers {0}{hint}", hint = of_status(*.0))]
     Status(u16),
     /// It is longer than it may be.
     #[error("larger than {cap} bytes")]
@@ -33,6 +33,9 @@ pub enum Failure {
     /// The URL cannot be fetched at all.
     #[error("not an http or https URL")]
     BadUrl,
+    /// The credentials are nothing that a header can hold.
+    #[error("its credentials hold what no header can: line ends or control characters")]
+    BadCredentials,
     /// The cache cannot be written.
     #[error("cannot write {path}")]
     Cache {
@@ -44,6 +47,16 @@ pub enum Failure {
     /// The build was cancelled.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// Returns what a status means, where people should know.
+fn of_status(status: u16) -> &'static str {
+    match status {
+        401 => " (it asks for credentials)",
+        403 => " (forbidden)",
+        404 => " (not found)",
+        _ => "",
+    }
 }
 
 impl Failure {

@@ -17,6 +17,7 @@ use super::transfer::{Bounds, Progress, Transfer};
 use crate::digest::{Digest, HashReader};
 use crate::event::{Event, Sink};
 use crate::files::{self, Aside};
+use crate::secret::Value;
 use crate::web::{self, Authorities};
 
 pub use super::failure::{Error, Failure, redact};
@@ -29,6 +30,8 @@ pub struct Want {
     pub url: String,
     /// Where it is as well, asked where the first answers that it is not there.
     pub or_else: Option<String>,
+    /// What the server of `url`, and no other, is given in the header `Authorization`.
+    pub credentials: Option<Value>,
     /// The only content that will do.
     pub sha256: Option<Digest>,
     /// The only size that will do.
@@ -123,6 +126,7 @@ impl Fetcher {
     pub fn document(&self, url: &str, cap: u64) -> Result<Vec<u8>, Error> {
         let want = Want {
             or_else: None,
+            credentials: None,
             url: url.to_owned(),
             sha256: None,
             size: None,
@@ -278,7 +282,9 @@ impl Fetcher {
             move |error: files::Error| Failure::Cache { path, source: error.into() }
         };
         let mut aside = Aside::new(&partial).map_err(failed(&partial))?;
-        let bounds = Bounds { sha256: want.sha256, size: want.size, cap: want.cap };
+        let Want { sha256, size, cap, credentials, .. } = want;
+        let bounds =
+            Bounds { sha256: *sha256, size: *size, cap: *cap, credentials: credentials.as_ref() };
         let mut stream =
             |url: &str| self.transfer.stream(url, &bounds, &mut aside, progress, &self.cache);
         let (sha256, size) = match (stream(&want.url), &want.or_else) {

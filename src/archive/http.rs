@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use ureq::http::{Response, StatusCode, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ureq::http::{HeaderValue, Response, StatusCode, header};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
+use crate::secret::Value;
 use crate::web::{self, Authorities, Patience, Remembering};
 
 /// Redirects that are followed, one after the other.
@@ -49,6 +52,8 @@ impl Default for Limits {
 pub(super) enum NoAnswer {
     /// It is not the address of something on the web.
     BadUrl,
+    /// They cannot be shown in a header.
+    BadCredentials,
     /// It redirects to where bake does not follow.
     Redirect(&'static str),
     /// Anything else.
@@ -78,13 +83,25 @@ pub(super) fn agent(limits: &Limits, authorities: &Authorities) -> Agent {
 
 /// Asks for `url`, wherever on the web that leads, and returns a response of status 200 or an
 /// error.
-pub(super) fn get(agent: &Agent, url: &str) -> Result<Response<Body>, NoAnswer> {
+///
+/// `credentials` are shown to the server of `url` and to none that it leads to.
+pub(super) fn get(
+    agent: &Agent,
+    url: &str,
+    credentials: Option<&Value>,
+) -> Result<Response<Body>, NoAnswer> {
+    let authorization = credentials.map(authorization).transpose()?;
+    let first = origin(url).to_owned();
     let mut url = url.to_owned();
     for _ in 0..=REDIRECTS {
         if !is_web(&url) {
             return Err(NoAnswer::BadUrl);
         }
-        let response = agent.get(&url).call().map_err(NoAnswer::Request)?;
+        let mut request = agent.get(&url);
+        if let Some(value) = authorization.as_ref().filter(|_| origin(&url) == first) {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let response = request.call().map_err(NoAnswer::Request)?;
         let status = response.status();
         if status == StatusCode::OK {
             return Ok(response);
@@ -99,6 +116,25 @@ pub(super) fn get(agent: &Agent, url: &str) -> Result<Response<Body>, NoAnswer> 
         };
     }
     Err(NoAnswer::Redirect("it redirects for ever"))
+}
+
+/// Returns the header that shows credentials: with a colon they are a user and a password.
+fn authorization(credentials: &Value) -> Result<HeaderValue, NoAnswer> {
+    let value = credentials.line();
+    let text = match value.contains(&b':') {
+        true => [b"Basic ", BASE64_STANDARD.encode(value).as_bytes()].concat(),
+        false => [b"Bearer ", value].concat(),
+    };
+    let mut header = HeaderValue::from_bytes(&text).map_err(|_| NoAnswer::BadCredentials)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Returns scheme, host and port of an address, as written.
+fn origin(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    &url[..end]
 }
 
 fn is_web(url: &str) -> bool {

@@ -180,6 +180,7 @@ impl Lister<'_> {
             .map(|w| Want {
                 url: w.url.clone(),
                 or_else: w.named.clone(),
+                credentials: None,
                 sha256: Some(w.packed.0),
                 size: Some(w.packed.1),
                 cap: INDEX_CAP,

@@ -14,6 +14,7 @@ use super::{closure, mirror};
 use crate::deb::index::Catalog;
 use crate::digest::Digest;
 use crate::event::Sink;
+use crate::secret::Value;
 use crate::web::Authorities;
 
 /// Asks whether to stop; see [`fetch::Fetcher::new`].
@@ -110,17 +111,29 @@ impl Source {
         Ok(Self { fetcher, options, keys, seen: Mutex::default() })
     }
 
-    /// Downloads one file, for `download` steps and repository keys. With `sha256` the cache is
-    /// asked first.
+    /// Downloads one file, for repository keys and what else is for everybody. With `sha256` the
+    /// cache is asked first.
     pub fn download(
         &self,
         url: &str,
         sha256: Option<Digest>,
         cap: u64,
     ) -> Result<fetch::Got, Error> {
+        self.download_as(url, None, sha256, cap)
+    }
+
+    /// The same with `credentials`: `user:password` (RFC 7617), or a token (RFC 6750).
+    pub fn download_as(
+        &self,
+        url: &str,
+        credentials: Option<&Value>,
+        sha256: Option<Digest>,
+        cap: u64,
+    ) -> Result<fetch::Got, Error> {
         let what = url.rsplit('/').find(|p| !p.is_empty()).unwrap_or(url).to_owned();
         let url = url.to_owned();
-        let want = Want { url, or_else: None, sha256, size: None, cap, what, keep: true };
+        let (or_else, size, credentials) = (None, None, credentials.cloned());
+        let want = Want { url, or_else, credentials, sha256, size, cap, what, keep: true };
         Ok(self.fetcher.one(want)?)
     }
 
@@ -147,6 +160,7 @@ impl Source {
             let url = format!("{root}/{}", encode(&p.path));
             Want {
                 or_else: None,
+                credentials: None,
                 url,
                 sha256: Some(p.sha256),
                 size: Some(p.size),

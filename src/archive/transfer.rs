@@ -9,17 +9,20 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::http::{self, Limits};
 use crate::digest::{Digest, Hasher};
+use crate::secret::Value;
 use crate::web::{self, Authorities};
 
 /// What may come.
 #[derive(Debug, Clone)]
-pub(super) struct Bounds {
+pub(super) struct Bounds<'a> {
     /// The only content that will do.
     pub(super) sha256: Option<Digest>,
     /// The only size that will do.
     pub(super) size: Option<u64>,
     /// More bytes than this are refused.
     pub(super) cap: u64,
+    /// What the server is given in the header `Authorization`.
+    pub(super) credentials: Option<&'a Value>,
 }
 
 /// How far all transfers together have come.
@@ -67,15 +70,16 @@ impl Transfer {
     pub(super) fn stream(
         &self,
         url: &str,
-        bounds: &Bounds,
+        bounds: &Bounds<'_>,
         out: &mut dyn Write,
         progress: &Progress,
         cache: &Path,
     ) -> Result<(Digest, u64), Failure> {
         let count = &progress.bytes;
         let agent = self.agent.get_or_init(|| http::agent(&self.limits, &self.authorities));
-        let response = http::get(agent, url).map_err(|error| match error {
+        let response = http::get(agent, url, bounds.credentials).map_err(|error| match error {
             http::NoAnswer::BadUrl => Failure::BadUrl,
+            http::NoAnswer::BadCredentials => Failure::BadCredentials,
             http::NoAnswer::Redirect(why) => web::Failure::Redirect(why).into(),
             http::NoAnswer::Request(error) => Failure::of(error, self.limits.patience()),
         })?;

@@ -30,6 +30,7 @@ use crate::plan::lock::Lock;
 use crate::reach::Reach;
 use crate::rootfs::environment;
 use crate::sandbox::{PolicyFile, ShownSecrets};
+use crate::secret::Value;
 use crate::step::Op;
 use crate::store::{Staging, StepCache, UnpackedLayer};
 use crate::trial::{Rescue, tree_name};
@@ -320,13 +321,21 @@ impl<'a> Build<'a> {
 
     /// Fetches `url` and pins its checksum: the recipe's, else the lock's, else what came. One
     /// build gets one content from an address, whatever the server says when it is asked again.
-    pub(super) fn download(&self, url: &str, sha256: Option<&str>) -> Result<PathBuf, Trouble> {
+    /// `credentials`: the secret that the server is given.
+    pub(super) fn download(
+        &self,
+        url: &str,
+        credentials: Option<&str>,
+        sha256: Option<&str>,
+    ) -> Result<PathBuf, Trouble> {
+        let guard = self.guard.as_ref();
+        let credentials = credentials.and_then(|name| guard.and_then(|guard| guard.value(name)));
         let pinned = sha256.map(str::to_owned).or_else(|| self.pins.sha256_of(url));
         if pinned.is_none() {
             self.pins.may_choose(&format!("the download {url}"))?;
         }
         let digest = |hex: &str| Digest::from_hex(hex).map_err(|error| Trouble::prepared(&error));
-        let got = self.fetch(url, pinned.as_deref().map(digest).transpose()?)?;
+        let got = self.fetch(url, credentials, pinned.as_deref().map(digest).transpose()?)?;
         // What the recipe says itself need not be remembered.
         if sha256.is_some() {
             return Ok(got.path);
@@ -337,11 +346,16 @@ impl<'a> Build<'a> {
             return Ok(got.path);
         }
         // Another step of this build was faster, and was given something else.
-        Ok(self.fetch(url, Some(digest(&first)?))?.path)
+        Ok(self.fetch(url, credentials, Some(digest(&first)?))?.path)
     }
 
-    fn fetch(&self, url: &str, wanted: Option<Digest>) -> Result<fetch::Got, Trouble> {
-        let got = self.root.source.download(url, wanted, MAX_DOWNLOAD);
+    fn fetch(
+        &self,
+        url: &str,
+        credentials: Option<&Value>,
+        wanted: Option<Digest>,
+    ) -> Result<fetch::Got, Trouble> {
+        let got = self.root.source.download_as(url, credentials, wanted, MAX_DOWNLOAD);
         got.map_err(|error| match error {
             _ if self.job.cancel.fired() => job::Error::Interrupted.into(),
             error => Trouble::prepared(&error),
@@ -355,7 +369,7 @@ impl<'a> Build<'a> {
                 Ok(held.read().map_err(|error| Trouble::prepared(&error))?.as_ref().to_owned())
             }
             _ => {
-                let path = self.download(key, None)?;
+                let path = self.download(key, None, None)?;
                 let read = fs::read(&path);
                 read.map_err(|source| job::Error::File { verb: "read", path, source }.into())
             }

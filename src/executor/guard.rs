@@ -50,8 +50,10 @@ impl Guard {
 pub(crate) fn used(root: &Root) -> impl Iterator<Item = (usize, &str)> {
     let steps = root.plan.nodes.iter().enumerate();
     steps.flat_map(|(at, step)| {
-        let used = step.ops.iter().filter_map(Op::secrets);
-        used.flat_map(move |(secrets, _)| secrets.names().map(move |name| (at + 1, name)))
+        let seen = step.ops.iter().filter_map(Op::secrets);
+        let seen = seen.flat_map(|(secrets, _)| secrets.names());
+        let given = step.ops.iter().filter_map(Op::credentials);
+        seen.chain(given).map(move |name| (at + 1, name))
     })
 }
 
@@ -108,6 +110,11 @@ fn unfit(root: &Root, steps: usize, given: &Secrets) -> Option<(usize, String)> 
 }
 
 impl Guard {
+    /// Returns the value of a secret that bake itself gives a server.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.secrets.get(name)
+    }
+
     /// Returns the secrets that a step of these operations sees.
     pub(super) fn shown(&self, ops: &[Op]) -> ShownSecrets {
         let Some((used, user)) = ops.iter().find_map(Op::secrets) else {

@@ -150,8 +150,8 @@ impl Prepared {
                 self.files.push(PolicyFile { at, bytes: bytes.to_vec(), mode: 0o755 });
                 self.exec(build, node, argv, env, user, cwd);
             }
-            Op::Download { url, sha256, .. } => {
-                let path = build.download(url, sha256.as_deref())?;
+            Op::Download { url, sha256, credentials, .. } => {
+                let path = build.download(url, credentials.as_deref(), sha256.as_deref())?;
                 self.apply(build, op, Some(open(&path)?.into()));
             }
             Op::Repository { key, .. } => {

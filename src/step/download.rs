@@ -26,6 +26,12 @@ pub(super) static KIND: Kind = Kind {
                 Shape::Text(Check::Inside),
                 "Where it goes: an absolute path; a trailing `/` means: into that directory.",
             ),
+            may(
+                "credentials",
+                Shape::Text(Check::SecretName),
+                "The secret that the server is shown, given with `--secret NAME=…`: \
+                    `user:password`, or else a token. It is shown to that server only, over https.",
+            ),
             OWNER,
             MODE,
             may("unpack", Shape::Boolean, "Unpack the archive into `to`. Default: `false`."),
@@ -51,6 +57,11 @@ pub(super) static KIND: Kind = Kind {
                 '2222222222222222222222222222222222222222222222222222222222222222'",
         ),
         ("to", "download = 'https://h/f'\nto = '/a'", "download = 'https://h/f'\nto = '/b'"),
+        (
+            "credentials",
+            "download = 'https://h/f'\nto = '/a'\ncredentials = 'a'",
+            "download = 'https://h/f'\nto = '/a'\ncredentials = 'b'",
+        ),
         (
             "owner",
             "download = 'https://h/f'\nto = '/a'\nowner = '1:1'",
@@ -82,6 +93,18 @@ fn cross_check(fields: &Fields, findings: &mut Findings<'_>) {
             .help("add `unpack = true`");
         findings.add(strip.key.clone(), mistake);
     }
+    let plain = fields.text("download").filter(|url| url.starts_with("http://"));
+    if let (Some(field), Some(url)) = (fields.get("credentials"), plain) {
+        let host = url["http://".len()..].split(['/', '?', '#']).next().unwrap_or_default();
+        let name = host.strip_prefix('[').and_then(|rest| rest.split(']').next());
+        let name = name.unwrap_or_else(|| host.split(':').next().unwrap_or_default());
+        if !["localhost", "127.0.0.1", "::1"].contains(&name) {
+            let mistake = Mistake::new("credentials over http")
+                .label("whoever is on the way reads them")
+                .help("write https://");
+            findings.add(field.key.clone(), mistake);
+        }
+    }
     findings.sha256_of_this_architecture(fields, "step");
 }
 
@@ -95,6 +118,7 @@ fn lower(fields: &Fields, _: &Options) -> Option<Work> {
         mode: fields.mode("mode"),
         unpack: fields.boolean("unpack").unwrap_or(false),
         strip: fields.integer("strip").unwrap_or(0),
+        credentials: fields.text("credentials"),
     };
     Some(Work::of(url, op))
 }

@@ -98,6 +98,9 @@ pub enum Op {
         unpack: bool,
         /// Leading path components dropped when unpacking.
         strip: u32,
+        /// The secret that the server is given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credentials: Option<String>,
     },
     /// Write a file with these bytes (after templates are rendered).
     Write {
@@ -254,6 +257,14 @@ impl Op {
             Self::Configure(tool) => {
                 Some((&tool.secrets, "root")).filter(|_| !tool.secrets.is_empty())
             }
+            _ => None,
+        }
+    }
+
+    /// Returns the secret that bake itself gives a server for it.
+    pub fn credentials(&self) -> Option<&str> {
+        match self {
+            Self::Download { credentials, .. } => credentials.as_deref(),
             _ => None,
         }
     }

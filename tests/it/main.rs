@@ -16,6 +16,7 @@ mod base_oci;
 mod base_path;
 mod base_registry;
 mod boot_gate;
+mod build_credentials;
 mod build_direct;
 mod build_gate;
 mod build_graph;
