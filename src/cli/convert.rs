@@ -1,4 +1,4 @@
-//! `bake new --from`: a Dockerfile as a recipe.
+//! `bake new --from`: a Dockerfile or a Packer template as a recipe.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::args::recipe::{FromArgs, NewArgs};
 use super::ctx::Ctx;
 use super::edge;
 use super::request::absolute;
-use crate::convert::{Around, Error, Options, Remark, dockerfile};
+use crate::convert::{Around, Error, Notation, Options, Remark, dockerfile, template as packer};
 use crate::recipe::Diagnostic;
 use crate::template;
 use crate::ui::report::Report;
@@ -23,12 +23,76 @@ const DOCKERFILE: &str = "Dockerfile";
 /// Name of the ignore file that bake reads where it has none of its own.
 const DOCKER_IGNORE: &str = ".dockerignore";
 
-/// Makes a recipe of the Dockerfile `from`.
+/// What `--from` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Dockerfile,
+    Template(Notation),
+}
+
+impl Kind {
+    /// Returns what messages call it.
+    fn called(self) -> &'static str {
+        match self {
+            Kind::Dockerfile => "Dockerfile",
+            Kind::Template(_) => "template",
+        }
+    }
+
+    /// Returns what a file is, by its name, and by what is in it where that says nothing.
+    fn of(path: &Path, text: &str) -> Self {
+        let named = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
+        let named = named.unwrap_or_default();
+        let ends = |end: &str| named.ends_with(end);
+        let start = text.trim_start_matches('\u{feff}').trim_start();
+        let object = start.starts_with('{');
+        if ends(".hcl") {
+            Kind::Template(Notation::Hcl)
+        } else if ends(".pkr.json")
+            || object && (ends(".json") || text.contains("\"builders\"") && !ends("dockerfile"))
+        {
+            Kind::Template(Notation::Json)
+        } else {
+            Kind::Dockerfile
+        }
+    }
+}
+
+/// Returns the file that is meant: of a directory its Dockerfile, or its only Packer template.
+fn inside(from: &Path) -> Result<PathBuf, Report> {
+    if !from.is_dir() {
+        return Ok(from.to_owned());
+    }
+    let dockerfile = from.join(DOCKERFILE);
+    let entries = std::fs::read_dir(from).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.ends_with(".pkr.hcl") || name.ends_with(".pkr.json")
+        })
+        .collect();
+    found.sort();
+    match found.as_slice() {
+        [only] if !dockerfile.exists() => Ok(only.clone()),
+        [_, _, ..] if !dockerfile.exists() => {
+            let names: Vec<String> =
+                found.iter().map(|path| clean(&path.to_string_lossy())).collect();
+            let message = format!("{} has several templates", clean(&from.to_string_lossy()));
+            let hint = format!("--from takes one of them: {}", names.join(", "));
+            let hints = vec![hint];
+            Err(Report { kind: "file", message, hints, exit: edge::USAGE, ..Report::default() })
+        }
+        _ => Ok(dockerfile),
+    }
+}
+
+/// Makes a recipe of the Dockerfile or the template `from`.
 pub(super) fn convert(ctx: &Ctx<'_>, args: &NewArgs, from: &Path) -> Result<u8, Report> {
     let FromArgs { output, context, target, debian } = &args.from_args;
-    let inside = from.join(DOCKERFILE);
-    let from = if from.is_dir() { &inside } else { from };
+    let from = &inside(from)?;
     let text = crate::inputs::text(from).map_err(|error| unreadable(ctx, &error, from))?;
+    let kind = Kind::of(from, &text);
     let beside = from.parent().unwrap_or(Path::new(""));
     let around = context.as_deref().unwrap_or(beside);
     let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
@@ -41,16 +105,23 @@ pub(super) fn convert(ctx: &Ctx<'_>, args: &NewArgs, from: &Path) -> Result<u8, 
         file: clean(&from.to_string_lossy()),
         recipe: recipe.to_string_lossy().into_owned(),
         name,
+        named: args.name.is_some(),
+        root: way(around, beside),
         context: way(recipe.parent().unwrap_or(Path::new(".")), around),
         target: target.clone(),
         debian: *debian,
         around: Around::new(around),
     };
-    let converted = dockerfile(&text, &options).map_err(|error| {
-        let (Error::Dockerfile(found) | Error::Recipe(found)) = &error;
+    let converted = match kind {
+        Kind::Dockerfile => dockerfile(&text, &options),
+        Kind::Template(notation) => packer(&text, notation, &options),
+    };
+    let converted = converted.map_err(|error| {
+        let (Error::Dockerfile(found) | Error::Template(found) | Error::Recipe(found)) = &error;
         ctx.ui.diagnostics(found);
         let hints = vec!["nothing was written".to_owned()];
-        Report { hints, ..edge::report("dockerfile", edge::USAGE, &error) }
+        let topic = if kind == Kind::Dockerfile { "dockerfile" } else { "template" };
+        Report { hints, ..edge::report(topic, edge::USAGE, &error) }
     })?;
     let to_stdout = output.as_deref() == Some(Path::new("-"));
     if to_stdout && !ctx.ui.json() {
@@ -64,12 +135,14 @@ pub(super) fn convert(ctx: &Ctx<'_>, args: &NewArgs, from: &Path) -> Result<u8, 
         }
     }
     let mut remarks = converted.remarks;
-    remarks.extend(ignored(from, around));
-    Ok(reported(ctx, &options.file, &remarks))
+    if kind == Kind::Dockerfile {
+        remarks.extend(ignored(from, around));
+    }
+    Ok(reported(ctx, kind, &options.file, &remarks))
 }
 
 /// Shows what was remarked on, and returns the exit code.
-fn reported(ctx: &Ctx<'_>, file: &str, remarks: &[Remark]) -> u8 {
+fn reported(ctx: &Ctx<'_>, kind: Kind, file: &str, remarks: &[Remark]) -> u8 {
     for one in remarks {
         let Remark { line, topic, message, harmless } = one;
         if ctx.ui.json() {
@@ -88,7 +161,8 @@ fn reported(ctx: &Ctx<'_>, file: &str, remarks: &[Remark]) -> u8 {
         0 => edge::OK,
         count => {
             let what = if count == 1 { "remark" } else { "remarks" };
-            ctx.ui.say(&format!("{count} {what}: the recipe is not all that the Dockerfile is"));
+            let called = kind.called();
+            ctx.ui.say(&format!("{count} {what}: the recipe is not all that the {called} is"));
             edge::DIFFERENT
         }
     }
@@ -96,11 +170,14 @@ fn reported(ctx: &Ctx<'_>, file: &str, remarks: &[Remark]) -> u8 {
 
 fn unreadable(ctx: &Ctx<'_>, error: &crate::inputs::Error, from: &Path) -> Report {
     if let crate::inputs::Error::Recipe(found) = error {
-        let help = || Some("Dockerfiles are UTF-8".to_owned());
+        let help = || Some("Dockerfiles and templates are UTF-8".to_owned());
         let found = found.iter().map(|one| Diagnostic { help: help(), ..one.clone() });
         ctx.ui.diagnostics(&found.collect::<Vec<_>>());
     }
-    let hint = format!("--from names a Dockerfile: {}", clean(&from.to_string_lossy()));
+    let hint = format!(
+        "--from names a Dockerfile or a Packer template: {}",
+        clean(&from.to_string_lossy())
+    );
     Report { hints: vec![hint], ..edge::report("file", edge::USAGE, error) }
 }
 
@@ -178,5 +255,19 @@ mod tests {
         assert_eq!(way(dir.path(), &app).as_deref(), Some("My_App"));
         assert_eq!(file(Path::new("x.toml")), Path::new("x.toml"));
         assert_eq!(file(Path::new("x")), Path::new("x/recipe.toml"));
+    }
+
+    #[test]
+    fn files_are_known_by_name_and_content() {
+        for (name, text, expected) in [
+            ("Dockerfile", "FROM x", Kind::Dockerfile),
+            ("a.pkr.hcl", "", Kind::Template(Notation::Hcl)),
+            ("a.pkr.json", "", Kind::Template(Notation::Json)),
+            ("a.json", "\u{feff} {}", Kind::Template(Notation::Json)),
+            ("template", "{ \"builders\": [] }", Kind::Template(Notation::Json)),
+            ("build", "{}", Kind::Dockerfile),
+        ] {
+            assert_eq!(Kind::of(Path::new(name), text), expected, "{name}");
+        }
     }
 }

@@ -166,7 +166,7 @@ pub(super) fn describe(document: &mut Document, state: &State) {
 }
 
 /// Reads a duration as Go writes it (`1m30s`, `1.5h`, `500ms`), to milliseconds.
-fn milliseconds(text: &str) -> Option<u64> {
+pub(super) fn milliseconds(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
@@ -192,7 +192,7 @@ fn milliseconds(text: &str) -> Option<u64> {
 }
 
 /// Writes a duration as recipes have it.
-fn written(mut milliseconds: u64) -> String {
+pub(super) fn written(mut milliseconds: u64) -> String {
     let mut out = String::new();
     for (unit, length) in [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
         let count = milliseconds / length;

@@ -88,6 +88,8 @@ pub(super) struct Document {
     pub(super) config_comments: Vec<String>,
     /// Tables of `[config]`, each a name and its entries.
     pub(super) config_maps: Vec<(&'static str, Vec<(String, String)>)>,
+    /// Further tables, such as `[machine]` and `[[output]]`: headers and keys.
+    pub(super) tables: Vec<(&'static str, Vec<(&'static str, Value)>)>,
 }
 
 impl Document {

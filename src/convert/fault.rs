@@ -1,6 +1,6 @@
-//! What is wrong with a Dockerfile, and what a recipe has no equal for.
+//! What is wrong with a Dockerfile or a template, and what a recipe has no equal for.
 
-/// A mistake in the Dockerfile.
+/// A mistake in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     /// Its line, from 1.
@@ -21,10 +21,10 @@ impl Fault {
     }
 }
 
-/// Something that the recipe does not say as the Dockerfile does.
+/// Something that the recipe does not say as the file does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// Line of the Dockerfile, from 1.
+    /// Line of the Dockerfile or template, from 1.
     pub line: u32,
     /// What it is about, for scripts: `onbuild`, `secret`, `base`, ….
     pub topic: &'static str,

@@ -36,6 +36,7 @@ pub(super) fn lower(
     let names: Vec<Option<String>> = parts.iter().map(|part| named(part.from)).collect();
     let target = target(&names, wanted.target).map_err(|fault| vec![fault])?;
     let mut shared = Shared {
+        kind: "dockerfile",
         file: wanted.file,
         escape: source.escape,
         around: wanted.around,

@@ -1,4 +1,5 @@
-//! `bake new --from`: a recipe made of a Dockerfile, and what of it has no equal.
+//! `bake new --from`: a recipe made of a Dockerfile or a Packer template, and what of it has no
+//! equal.
 //!
 //! ```text
 //! text ─► source ─► instruction ─► lower ─► document ─► write ─► recipe::format ─► recipe::read
@@ -8,6 +9,7 @@
 //!
 //! `lower` goes through the stages, each begun by `start`; `body`, `run`, `mounts`, `transfer` and
 //! `config` are what it does for each instruction, and `assemble` puts together what is needed.
+//! `packer` does the same for templates, with the same state and document.
 //! What comes out builds the same root; whatever would not is a [`Remark`], and a comment at that
 //! place of the recipe. Nothing is written here, and nothing run.
 
@@ -27,6 +29,7 @@ mod lowered;
 mod mode;
 mod mounts;
 mod names;
+mod packer;
 mod run;
 mod shell;
 mod source;
@@ -39,7 +42,7 @@ mod write;
 
 use std::path::Path;
 
-use self::document::Value;
+use self::document::{Document, Value};
 use self::fault::Fault;
 use self::lowered::Wanted;
 use crate::recipe::{self, Diagnostic, Inputs};
@@ -48,22 +51,27 @@ use crate::schema::{Mistake, Source};
 pub use self::around::Around;
 pub use self::fault::Remark;
 
-/// What is asked for besides the Dockerfile.
+/// What is asked for besides the file.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// What messages call the Dockerfile.
+    /// What messages call the Dockerfile or template.
     pub file: String,
     /// What messages call the recipe.
     pub recipe: String,
     /// Name of the image.
     pub name: String,
+    /// Whoever asks gave the name: what a template calls the image does not count.
+    pub named: bool,
+    /// The way from the context to the template's directory; none: it is that directory.
+    pub root: Option<String>,
     /// The recipe's context, relative to its directory; none: that directory.
     pub context: Option<String>,
-    /// The stage that becomes the image; none: the last one.
+    /// The stage, or the source of a template, that becomes the image; none: the last stage, the
+    /// first container.
     pub target: Option<String>,
     /// Debian's own images become Debians that bake makes.
     pub debian: bool,
-    /// What lies around the Dockerfile.
+    /// What lies around it.
     pub around: Around,
 }
 
@@ -72,7 +80,7 @@ pub struct Options {
 pub struct Converted {
     /// The recipe, in bake's own format.
     pub recipe: String,
-    /// In the order of the Dockerfile's lines.
+    /// In the order of the lines.
     pub remarks: Vec<Remark>,
 }
 
@@ -83,8 +91,11 @@ pub enum Error {
     /// The Dockerfile has mistakes.
     #[error("{}", recipe::summary(.0))]
     Dockerfile(Vec<Diagnostic>),
-    /// What came out is no recipe: the Dockerfile says something that a recipe cannot.
-    #[error("what the Dockerfile says makes no right recipe: {}", recipe::summary(.0))]
+    /// The template has mistakes, or is none of Linux.
+    #[error("{}", recipe::summary(.0))]
+    Template(Vec<Diagnostic>),
+    /// What came out is no recipe: the file says something that a recipe cannot.
+    #[error("what the file says makes no right recipe: {}", recipe::summary(.0))]
     Recipe(Vec<Diagnostic>),
 }
 
@@ -99,14 +110,51 @@ pub fn dockerfile(text: &str, options: &Options) -> Result<Converted, Error> {
     let faults = |found: Vec<Fault>| Error::Dockerfile(diagnostics(text, &options.file, found));
     let source = source::read(text).map_err(|fault| faults(vec![fault]))?;
     let instructions = instruction::read(&source).map_err(faults)?;
-    let wanted = Wanted {
+    let (document, remarks) =
+        lower::lower(&source, &instructions, &wanted(options)).map_err(faults)?;
+    finished(document, remarks, (&options.name, VERSION), options)
+}
+
+/// How a Packer template is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notation {
+    /// HCL2, `*.pkr.hcl`.
+    Hcl,
+    /// JSON: `*.pkr.json`, or one with `builders`.
+    Json,
+}
+
+/// Makes a recipe of a Packer template.
+///
+/// # Errors
+/// Every mistake of the template, or of the recipe that came out.
+pub fn template(text: &str, notation: Notation, options: &Options) -> Result<Converted, Error> {
+    let root = options.root.as_deref().unwrap_or(".");
+    let json = notation == Notation::Json;
+    let found = packer::convert(text, json, root, &wanted(options))
+        .map_err(|found| Error::Template(diagnostics(text, &options.file, found)))?;
+    let name = found.name.as_deref().filter(|_| !options.named).unwrap_or(&options.name);
+    let version = found.version.as_deref().unwrap_or(VERSION);
+    finished(found.document, found.remarks, (name, version), options)
+}
+
+fn wanted(options: &Options) -> Wanted<'_> {
+    Wanted {
         file: &options.file,
         around: &options.around,
         target: options.target.as_deref(),
         debian: options.debian,
-    };
-    let (mut document, remarks) = lower::lower(&source, &instructions, &wanted).map_err(faults)?;
-    let mut image = vec![("name", Value::text(&*options.name)), ("version", Value::text(VERSION))];
+    }
+}
+
+/// Writes the recipe, and has the parser look at it.
+fn finished(
+    mut document: Document,
+    remarks: Vec<Remark>,
+    (name, version): (&str, &str),
+    options: &Options,
+) -> Result<Converted, Error> {
+    let mut image = vec![("name", Value::text(name)), ("version", Value::text(version))];
     image.extend(options.context.as_ref().map(|context| ("context", Value::text(&**context))));
     image.append(&mut document.image);
     document.image = image;

@@ -10,7 +10,7 @@ use super::state::{Directory, Temporary};
 use super::text::escaped;
 
 /// Programs that run a script which is given as an argument, and the option for it.
-const INTERPRETERS: [(&str, &str); 9] = [
+pub(super) const INTERPRETERS: [(&str, &str); 9] = [
     ("sh", "-c"),
     ("bash", "-c"),
     ("dash", "-c"),
@@ -53,7 +53,7 @@ impl Stage<'_, '_> {
     }
 
     /// Adds a `packages` step, and returns what is left to do.
-    fn packages(&mut self, found: Install) -> Option<String> {
+    pub(super) fn packages(&mut self, found: Install) -> Option<String> {
         let mut keys = vec![("packages", Value::List(found.packages))];
         if found.recommends {
             keys.push(("recommends", Value::Yes));
@@ -102,7 +102,7 @@ impl Stage<'_, '_> {
     }
 
     /// Adds a `run` step; `text`: what can be seen of the command.
-    fn command(
+    pub(super) fn command(
         &mut self,
         one: &Instruction,
         run: Value,
@@ -183,7 +183,7 @@ impl Stage<'_, '_> {
         let mut before = String::new();
         let used = |one: &&Temporary| names_temporary(text, &one.to);
         for (n, one) in self.state.temporary.iter().enumerate().filter(|(_, one)| used(one)) {
-            let at = format!("/mnt/dockerfile-{}-{n}", one.line);
+            let at = format!("/mnt/{}-{}-{n}", self.shared.kind, one.line);
             let to = one.to.as_str();
             before += &match one.directory {
                 true => format!("mkdir -p {to} && cp -R {at}/. {to} || exit\n"),

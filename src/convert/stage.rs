@@ -24,6 +24,8 @@ pub(super) struct Named {
 pub(super) struct Shared<'a> {
     /// What messages call the Dockerfile.
     pub(super) file: &'a str,
+    /// What names of mounts begin with.
+    pub(super) kind: &'static str,
     pub(super) escape: char,
     pub(super) around: &'a Around,
     /// All stages, those behind it too.

@@ -56,6 +56,15 @@ impl Text {
         self
     }
 
+    /// Splits it at the first `sign`, where nothing but plain text stands before that.
+    pub(super) fn split_once(&self, sign: char) -> Option<(String, Self)> {
+        let Some((Part::Plain(first), rest)) = self.parts.split_first() else { return None };
+        let (before, after) = first.split_once(sign)?;
+        let mut behind = Self::plain(after);
+        rest.iter().for_each(|part| behind.push(&Self { parts: vec![part.clone()] }));
+        Some((before.to_owned(), behind))
+    }
+
     /// Whether it has no variables.
     pub(super) fn is_plain(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Plain(_)))

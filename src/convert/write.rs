@@ -24,6 +24,10 @@ pub(super) fn toml(document: &Document) -> String {
         self::root(&mut out, root);
     }
     config(&mut out, document);
+    for (header, keys) in &document.tables {
+        out.push('\n');
+        table(&mut out, header, keys);
+    }
     out
 }
 

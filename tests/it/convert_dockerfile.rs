@@ -206,7 +206,11 @@ fn what_is_left_out_is_reported() {
     assert!(!lab.path("bad/recipe.toml").exists());
     fs::write(lab.path("bad/Dockerfile"), b"FROM scratch\nENV A=\xff\n").unwrap();
     let run = lab.bake(["new", "--from", "bad"]);
-    assert!(run.code == 2 && run.err.contains("Dockerfiles are UTF-8"), "{}", run.err);
+    assert!(
+        run.code == 2 && run.err.contains("Dockerfiles and templates are UTF-8"),
+        "{}",
+        run.err
+    );
     assert!(run.err.contains("bad/Dockerfile:2:7"), "{}", run.err);
     let missing = lab.bake(["new", "--from", "none/Dockerfile"]);
     assert!(missing.code == 2 && missing.err.contains("cannot read"), "{}", missing.err);

@@ -53,6 +53,7 @@ mod cmd_user;
 mod context_copy;
 mod convert_build;
 mod convert_dockerfile;
+mod convert_packer;
 mod crash_build;
 mod crash_interrupt;
 mod crash_output;

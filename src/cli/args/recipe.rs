@@ -218,8 +218,8 @@ pub(crate) struct NewArgs {
     /// List the templates
     #[arg(long, conflicts_with_all = ["name", "template"])]
     pub(crate) list: bool,
-    /// Make the recipe of a Dockerfile, or of the one in a directory
-    #[arg(long, value_name = "DOCKERFILE", conflicts_with_all = ["list", "template"])]
+    /// Make the recipe of a Dockerfile or a Packer template, or of the one in a directory
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "template"])]
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) from_args: FromArgs,
@@ -228,16 +228,17 @@ pub(crate) struct NewArgs {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct FromArgs {
     /// With --from: where the recipe goes, a file (`*.toml`), a directory, or `-` for stdout
-    /// [default: recipe.toml beside the Dockerfile]
+    /// [default: recipe.toml beside the file]
     #[arg(long, value_name = "PATH", requires = "from")]
     pub(crate) output: Option<PathBuf>,
-    /// With --from: the directory that its paths are relative to [default: the Dockerfile's]
+    /// With --from: the directory that its paths are relative to [default: the file's]
     #[arg(long, value_name = "DIR", requires = "from")]
     pub(crate) context: Option<PathBuf>,
-    /// With --from: the stage that becomes the image [default: the last one]
-    #[arg(long, value_name = "STAGE", requires = "from")]
+    /// With --from: the stage that becomes the image, or the source of a template [default: the
+    /// last stage, the first container]
+    #[arg(long, value_name = "NAME", requires = "from")]
     pub(crate) target: Option<String>,
-    /// With --from: start from Debian's packages where the Dockerfile starts from Debian's image
+    /// With --from: start from Debian's packages where the file starts from Debian's image
     #[arg(long, requires = "from")]
     pub(crate) debian: bool,
 }
