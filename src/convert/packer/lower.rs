@@ -232,6 +232,7 @@ impl Lower<'_, '_> {
             let done = match kind.as_str() {
                 "shell" => self.shell(&block),
                 "file" => self.file(&block),
+                "ansible" | "ansible-local" => self.ansible(&block),
                 "breakpoint" => {
                     let message = "`breakpoint` is left out: `bake shell --at STEP` stops anywhere";
                     self.stage.note(block.line, "breakpoint", message);

@@ -10,6 +10,7 @@
 //! One source becomes the recipe. Its provisioners are steps by the same state that a stage of a
 //! Dockerfile has, so that packages, the network and `/tmp` come out alike.
 
+mod ansible;
 mod base;
 mod container;
 mod env;

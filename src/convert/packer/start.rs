@@ -44,7 +44,8 @@ impl Lower<'_, '_> {
             Some(_) => format!(
                 "`{kind}` starts from an installed machine, or from an installer: the recipe \
                     starts from packages of {suite}, with a kernel and what a machine needs to \
-                    start; users, partitions and what else the installer or the image brings is not converted"
+                    start; users, partitions and what else the installer or the image brings is \
+                    not converted"
             ),
             None => format!(
                 "`{kind}` starts from another root: the recipe starts from packages of {suite}, \
@@ -55,7 +56,8 @@ impl Lower<'_, '_> {
         if self.sudo {
             let message = format!(
                 "commands are those of `{}`, who becomes root by sudo: here all of them are \
-                    root's, `sudo` in front of them is left out, and scripts that call it need the package",
+                    root's, `sudo` in front of them is left out, and scripts that call it need \
+                    the package",
                 self.user
             );
             self.stage.remark(line, "sudo", message);
