@@ -131,7 +131,8 @@ pub(super) fn lower(
     describe(&mut document, &state);
     let steps = std::mem::take(&mut state.steps);
     document.roots.push(Root { comments: above, base, steps, ..Root::default() });
-    let text = toml(&document);
+    // The version stands in a text that is written later.
+    let text = toml(&document) + version.as_deref().unwrap_or_default();
     let all = scope.arguments.variables.into_iter().chain(shared.arguments.variables);
     for one in all {
         let twice = document.variables.iter().any(|other| other.name == one.name);
