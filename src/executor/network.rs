@@ -66,7 +66,7 @@ impl Way {
         };
         let Self { gateway, reach } = self;
         let Some(gateway) = gateway else { return outcome };
-        let Report { reached, refused, failed } = gateway.finish();
+        let Report { reached, refused, failed } = gateway.finish(outcome.is_ok());
         held(&build.reached).entry(index).or_default().extend(reached.into_iter().map(trace));
         let inner = match outcome {
             Ok(()) if refused.is_empty() => return Ok(()),

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::outside::{Dialed, NotReached};
 use super::policy::{Host, Target};
-use super::pump::{Flow, Pipes, State};
+use super::pump::{Broken, Flow, Pipes, State};
 use super::record::{Record, Report};
 use super::resolve;
 use super::shared::Shared;
@@ -24,7 +24,7 @@ use crate::sandbox::{GATEWAY, Handed, Outlet};
 /// Most connections at once.
 const MOST: usize = 4096;
 /// How long what a job has sent may take to go out after its end.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
 /// Pause where there is nothing to open anything with.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -45,6 +45,8 @@ struct Connection {
     /// From the step, and to it.
     up: Flow,
     down: Flow,
+    /// The outer side took no more while there was more.
+    broken: bool,
 }
 
 /// The loop.
@@ -98,7 +100,8 @@ impl Carrier {
             if self.shared.stop.load(Ordering::SeqCst) {
                 let until = *until.get_or_insert_with(|| Instant::now() + LINGER);
                 self.end_idle();
-                if self.connections.is_empty() || until <= Instant::now() {
+                let hurry = self.shared.hurry.load(Ordering::SeqCst);
+                if hurry || self.connections.is_empty() || until <= Instant::now() {
                     break;
                 }
             }
@@ -139,25 +142,27 @@ impl Carrier {
 
     /// Takes what the job's network leads to.
     fn take_socket(&mut self) {
-        let Some(outlet) = &self.outlet else { return };
-        let taken = match outlet.next() {
-            Ok(Some(Handed::Names(socket))) => {
+        let taken = match self.outlet.as_ref().map(Outlet::next) {
+            Some(Ok(Some(Handed::Names(socket)))) => {
                 let set = socket.set_nonblocking(true).map_err(|_| Errno::IO);
                 let added = set.and_then(|()| self.watch(&socket, NAMES));
                 self.names = Some(Arc::new(socket));
                 added
             }
-            Ok(Some(Handed::Port(listener))) => {
-                let added = self.watch(&listener, PORTS + self.ports.len() as u64);
-                self.ports.push(listener);
-                added
+            Some(Ok(Some(Handed::Ports(listeners)))) => {
+                listeners.into_iter().try_for_each(|listener| {
+                    let added = self.watch(&listener, PORTS + self.ports.len() as u64);
+                    self.ports.push(listener);
+                    added
+                })
             }
             // The job has ended, or nothing more can be taken: its connections are refused then.
-            Ok(None) | Err(_) => Err(Errno::PIPE),
+            Some(Ok(None) | Err(_)) | None => Err(Errno::PIPE),
         };
-        if taken.is_err() {
-            let _ = epoll::delete(&self.epoll, outlet);
-            self.outlet = None;
+        if taken.is_err()
+            && let Some(outlet) = self.outlet.take()
+        {
+            let _ = epoll::delete(&self.epoll, &outlet);
         }
     }
 
@@ -198,9 +203,8 @@ impl Carrier {
                 // No descriptors, no memory: there may be some again when others end.
                 Err(_) => return std::thread::sleep(PAUSE),
             };
-            if self.begin(stream).is_none() {
-                // It was closed, and whoever asked sees that.
-            }
+            // One that is not carried is closed, and whoever asked sees that.
+            let _ = self.begin(stream);
         }
     }
 
@@ -245,7 +249,8 @@ impl Carrier {
             return None;
         }
         let (up, down) = (Flow::default(), Flow::default());
-        self.connections.insert(id, Connection { target, inner: stream, outer: None, up, down });
+        let connection = Connection { target, inner: stream, outer: None, up, down, broken: false };
+        self.connections.insert(id, connection);
         Some(())
     }
 
@@ -281,26 +286,34 @@ impl Carrier {
 
     /// Carries what can be carried.
     fn move_on(&mut self, id: u64) {
-        let Some(Connection { inner, outer: Some(outer), up, down, .. }) =
+        let Some(Connection { inner, outer: Some(outer), up, down, broken, .. }) =
             self.connections.get_mut(&id)
         else {
             return;
         };
         let pipes = &mut self.pipes;
-        let up = up.pump(inner, outer, pipes);
-        let down = down.pump(outer, inner, pipes);
-        match (up, down) {
-            (Ok(State::Done), Ok(State::Done)) => self.end(id, false),
-            (Ok(State::More), Ok(_)) | (Ok(_), Ok(State::More)) => self.again.push(id),
-            (Ok(_), Ok(_)) => {}
-            (Err(_), _) | (_, Err(_)) => self.end(id, true),
+        let sent = up.pump(inner, outer, pipes);
+        if sent == Err(Broken::To) {
+            // Who takes no more may have answered all the same: that is carried to its end.
+            up.give_up();
+            *broken = true;
+        }
+        let got = down.pump(outer, inner, pipes);
+        match (sent, got) {
+            (Err(Broken::From), _) | (_, Err(_)) => self.end(id, true),
+            (Ok(State::Done) | Err(Broken::To), Ok(State::Done)) => {
+                let broken = *broken;
+                self.end(id, broken);
+            }
+            (Ok(State::More), Ok(_)) | (_, Ok(State::More)) => self.again.push(id),
+            (_, Ok(_)) => {}
         }
     }
 
     /// Ends a connection; `broken`: both sides see that it did not end by itself.
     fn end(&mut self, id: u64, broken: bool) {
         let Some(connection) = self.connections.remove(&id) else { return };
-        let Connection { target, inner, outer, up, down } = connection;
+        let Connection { target, inner, outer, up, down, .. } = connection;
         self.record.carried(&target, up.carried, down.carried);
         if broken {
             [Some(&inner), outer.as_ref()].into_iter().flatten().for_each(reset);

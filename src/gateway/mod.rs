@@ -67,6 +67,7 @@ impl Gateway {
             names: Names::default(),
             outside: Outside::new(trust),
             stop: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
             wake,
         });
         let carrier = Carrier::new(outlet, Arc::clone(&shared))?;
@@ -74,13 +75,15 @@ impl Gateway {
         Ok((Self { shared, thread }, network))
     }
 
-    /// Ends it, after the job; returns what the job did with it.
+    /// Ends it, after the job; returns what the job did with it. `whole`: what the job sent last is
+    /// still to arrive.
     #[must_use]
-    pub fn finish(mut self) -> Report {
-        self.end()
+    pub fn finish(mut self, whole: bool) -> Report {
+        self.end(whole)
     }
 
-    fn end(&mut self) -> Report {
+    fn end(&mut self, whole: bool) -> Report {
+        self.shared.hurry.store(!whole, Ordering::SeqCst);
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.wake();
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
@@ -90,7 +93,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.end();
+            self.end(false);
         }
     }
 }

@@ -105,6 +105,8 @@ impl Names {
                 Some(reply(head, bytes, 0, (kind == A).then_some((A, &own))))
             }
             A | AAAA if name.is_empty() => no(0),
+            // An address in some notation is no name (URL Standard, "ends in a number").
+            A | AAAA if ends_in_a_number(&name) => no(UNKNOWN),
             A | AAAA => match exists(&name) {
                 Existence::Unknown => no(UNKNOWN),
                 Existence::Unsure => no(FAILED),
@@ -170,6 +172,10 @@ fn question(message: &[u8]) -> Option<Question<'_>> {
     (name.len() <= 253).then_some(())?;
     let bytes = message.get(12..at + 4)?;
     Some(Question { name, kind: number(at)?, class: number(at + 2)?, bytes })
+}
+
+fn ends_in_a_number(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The address of a name such as `7.1.18.198.in-addr.arpa`.
@@ -255,6 +261,9 @@ mod tests {
         assert_eq!(code("a.example", 33, Existence::There), (0, 0), "SRV");
         assert_eq!(code("1.1.1.1.in-addr.arpa", PTR, Existence::There), (UNKNOWN, 0));
         assert_eq!(code("localhost", A, Existence::Unknown), (0, 1));
+        for address in ["127.0.0.1", "127.1", "2130706433", "a.0x7f"] {
+            assert_eq!(code(address, A, Existence::There), (UNKNOWN, 0), "{address}");
+        }
     }
 
     #[test]

@@ -51,6 +51,15 @@ pub(super) enum State {
     Done,
 }
 
+/// Which side of a direction has broken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Its source.
+    From,
+    /// Where it leads.
+    To,
+}
+
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
@@ -72,6 +81,12 @@ impl Flow {
         !self.done && (self.ended || self.pipe.is_some() || !self.first.is_empty())
     }
 
+    /// Ends it where it is: nobody takes what is left.
+    pub(super) fn give_up(&mut self) {
+        (self.pipe, self.done) = (None, true);
+        self.first.clear();
+    }
+
     /// Moves what can be moved without waiting.
     ///
     /// # Errors
@@ -81,7 +96,7 @@ impl Flow {
         from: &TcpStream,
         to: &TcpStream,
         pipes: &mut Pipes,
-    ) -> io::Result<State> {
+    ) -> Result<State, Broken> {
         if self.done {
             return Ok(State::Done);
         }
@@ -103,7 +118,7 @@ impl Flow {
                     }
                     Err(Errno::AGAIN) => return Ok(State::Waiting),
                     Err(Errno::INTR) => continue,
-                    Err(error) => return Err(error.into()),
+                    Err(_) => return Err(Broken::To),
                 }
             }
             if self.ended {
@@ -115,7 +130,8 @@ impl Flow {
             if self.carried >= until {
                 return Ok(State::More);
             }
-            let pipe = pipes.take()?;
+            // Without one nothing goes on.
+            let pipe = pipes.take().map_err(|_| Broken::From)?;
             match rustix::pipe::splice(from, None, &pipe.1, None, SIZE, flags) {
                 Ok(0) => {
                     self.ended = true;
@@ -127,7 +143,7 @@ impl Flow {
                     match error {
                         Errno::AGAIN => return Ok(State::Waiting),
                         Errno::INTR => {}
-                        error => return Err(error.into()),
+                        _ => return Err(Broken::From),
                     }
                 }
             }
@@ -135,14 +151,14 @@ impl Flow {
     }
 
     /// The same, where requests are rewritten on their way.
-    fn pump_requests(&mut self, mut from: &TcpStream, to: &TcpStream) -> io::Result<State> {
+    fn pump_requests(&mut self, mut from: &TcpStream, to: &TcpStream) -> Result<State, Broken> {
         loop {
             while !self.first.is_empty() {
                 match rustix::net::send(to, &self.first, SendFlags::NOSIGNAL) {
                     Ok(sent) => drop(self.first.drain(..sent)),
                     Err(Errno::AGAIN) => return Ok(State::Waiting),
                     Err(Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(_) => return Err(Broken::To),
                 }
             }
             if self.ended {
@@ -155,15 +171,15 @@ impl Flow {
                 Ok(0) => self.ended = true,
                 Ok(got) => {
                     self.carried += got as u64;
-                    let rewriter = self.rewriter.as_mut().ok_or(io::ErrorKind::InvalidData)?;
+                    let rewriter = self.rewriter.as_mut().ok_or(Broken::From)?;
                     let taken = rewriter.take(&piece[..got], &mut self.first);
-                    taken.map_err(|NotClear| io::Error::from(io::ErrorKind::InvalidData))?;
+                    taken.map_err(|NotClear| Broken::From)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(State::Waiting);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(_) => return Err(Broken::From),
             }
         }
     }

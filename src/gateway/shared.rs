@@ -14,6 +14,8 @@ pub(super) struct Shared {
     pub(super) names: Names,
     pub(super) outside: Arc<Outside>,
     pub(super) stop: AtomicBool,
+    /// What is on its way may be lost.
+    pub(super) hurry: AtomicBool,
     /// Written to where something is to be looked at.
     pub(super) wake: OwnedFd,
 }

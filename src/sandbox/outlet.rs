@@ -5,7 +5,7 @@
 //! ```text
 //! job's namespace             gateway's namespace                  bake, in the host's network
 //!   198.18.0.2 ── eth0 ═══ gate ── 198.18.0.1 :53 udp ───────────► [`Handed::Names`]
-//!   route to everywhere by TCP     any address :80, :443, … tcp ─► [`Handed::Port`]
+//!   route to everywhere by TCP     any address :80, :443, … tcp ─► [`Handed::Ports`]
 //!   nothing else has a way         another port: the first SYN opens it, and is sent again
 //! ```
 //!
@@ -54,14 +54,14 @@ pub struct Outlet(OwnedFd);
 pub enum Handed {
     /// Datagrams to the name server.
     Names(UdpSocket),
-    /// Connections to one port of any address.
-    Port(TcpListener),
+    /// Connections to ports of any address.
+    Ports(Vec<TcpListener>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Kind {
     Names,
-    Port,
+    Ports,
 }
 
 impl Outlet {
@@ -80,10 +80,10 @@ impl Outlet {
     /// Where this process may open no more files.
     pub fn next(&self) -> io::Result<Option<Handed>> {
         let Some((kind, files)) = wire::receive::<Kind>(&self.0)? else { return Ok(None) };
-        let socket = files.into_iter().next().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut files = files.into_iter();
         Ok(Some(match kind {
-            Kind::Names => Handed::Names(socket.into()),
-            Kind::Port => Handed::Port(socket.into()),
+            Kind::Names => Handed::Names(files.next().ok_or(io::ErrorKind::UnexpectedEof)?.into()),
+            Kind::Ports => Handed::Ports(files.map(TcpListener::from).collect()),
         }))
     }
 }
@@ -136,7 +136,7 @@ impl Gateway {
         let what = || "open the network of the step".to_owned();
         let names = UdpSocket::bind((GATEWAY, 53)).doing(what)?;
         wire::send(&gateway.outlet, &Kind::Names, &[names.as_fd()]).doing(what)?;
-        OPEN.iter().try_for_each(|port| gateway.open(*port)).doing(what)?;
+        gateway.open(OPEN).doing(what)?;
         Ok((gateway, step))
     }
 
@@ -169,11 +169,11 @@ impl Gateway {
     /// Looks at the first packet of a connection.
     fn asked(&mut self, packet: &[u8]) -> io::Result<()> {
         let Some((to, port)) = destination(packet) else { return Ok(()) };
-        if self.open.contains(&port) {
+        if self.open.contains(&port) || self.open.len() > MOST {
             return Ok(());
         }
         if self.open.len() < MOST {
-            self.open(port)?;
+            self.open(&[port])?;
         } else if self.open.len() == MOST {
             self.netlink.take_all_ports()?;
             self.open.push(port);
@@ -188,18 +188,24 @@ impl Gateway {
         Ok(())
     }
 
-    fn open(&mut self, port: u16) -> io::Result<()> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket =
-            rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        sys::set_option(socket.as_fd(), libc::SOL_IP, libc::IP_TRANSPARENT, 1)?;
-        rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
-        rustix::net::listen(&socket, BACKLOG)?;
-        wire::send(&self.outlet, &Kind::Port, &[socket.as_fd()])?;
-        self.netlink.take_port(port)?;
-        self.open.push(port);
+    fn open(&mut self, ports: &[u16]) -> io::Result<()> {
+        let sockets = ports.iter().map(|port| listen(*port)).collect::<io::Result<Vec<_>>>()?;
+        let ends: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+        wire::send(&self.outlet, &Kind::Ports, &ends)?;
+        ports.iter().try_for_each(|port| self.netlink.take_port(*port))?;
+        self.open.extend_from_slice(ports);
         Ok(())
     }
+}
+
+/// Listens on a port of any address.
+fn listen(port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    sys::set_option(socket.as_fd(), libc::SOL_IP, libc::IP_TRANSPARENT, 1)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
 }
 
 fn new_namespace() -> Result<OwnedFd, Fault> {

@@ -68,10 +68,11 @@ struct Working {
     pidfd: OwnedFd,
     /// What may be lent again.
     net: Option<OwnedFd>,
-    /// Keeps the network of the job.
-    _gateway: Option<Maker>,
+    // Before the gateway, as fields are dropped in order: nobody waits for that.
     /// Closed when the job is over: bake listens for that.
     _ended: OwnedFd,
+    /// Keeps the network of the job.
+    _gateway: Option<Maker>,
 }
 
 impl Supervisor {
