@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
@@ -34,6 +35,7 @@ const SET: u16 = 0x5;
 const MAKE: u16 = 0x605;
 
 const NEW_LINK: u16 = 16;
+const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
@@ -116,6 +118,34 @@ impl Netlink {
             Some(errno) => Err(io::Error::from_raw_os_error(-errno)),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// Waits until the end in this namespace sends what it is given: the kernel learns later, by
+    /// itself, that the other end is up, and drops until then.
+    pub(super) fn wait_until_up(&self) -> Result<(), Fault> {
+        let begun = Instant::now();
+        while !self.is_up().doing(set_up)? {
+            if begun.elapsed() > PATIENCE {
+                return Err(Fault::new(set_up(), rustix::io::Errno::NETDOWN));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// Whether the end in this namespace is in operation (RFC 2863, `IF_OPER_UP`).
+    fn is_up(&self) -> io::Result<bool> {
+        const STATE: u16 = 16;
+        const UP: u8 = 6;
+        // Of this one the answer is the link, and no number of an error.
+        let mut bytes = Message::new(GET_LINK, 1, &link(INDEX, 0)).bytes;
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        rustix::net::send(&self.0, &bytes, SendFlags::empty())?;
+        let mut answer = [0; 16 * 1024];
+        let (got, _) = rustix::net::recv(&self.0, &mut answer[..], RecvFlags::empty())?;
+        // `struct nlmsghdr` and `struct ifinfomsg`, then the attributes.
+        Ok(attribute(answer.get(32..got).unwrap_or_default(), STATE) == Some(&[UP]))
     }
 
     /// Makes the pair of which one end is in this namespace and the other in `gate`.
@@ -219,6 +249,22 @@ impl Netlink {
     }
 }
 
+/// How long the kernel may take to have both ends up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Finds the value of an attribute.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let (head, _) = attributes.split_first_chunk::<4>()?;
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let value = attributes.get(4..length)?;
+        if u16::from_ne_bytes([head[2], head[3]]) == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
 /// `IFLA_AF_SPEC`.
 const AF_SPEC: u16 = 26;
 /// `FRA_PRIORITY`.
@@ -275,5 +321,11 @@ mod tests {
             }
         }
         assert_eq!(rest, wanted);
+        assert_eq!(attribute(rest, 7), Some(&b"ab\0"[..]));
+        assert_eq!(
+            attribute(rest, 9).and_then(|inner| attribute(inner, 1)),
+            Some(&6_u32.to_ne_bytes()[..])
+        );
+        assert_eq!((attribute(rest, 8), attribute(&rest[..5], 9)), (None, None));
     }
 }

@@ -115,10 +115,13 @@ impl Gateway {
         let netlink = Netlink::open().doing(|| "open a socket".into())?;
         netlink.make_pair(gate.as_fd())?;
         netlink.set_up_step(STEP, GATEWAY)?;
+        let of_step = netlink;
         rustix::thread::move_into_link_name_space(gate.as_fd(), Some(LinkNameSpaceType::Network))
             .doing(|| "enter a network namespace".into())?;
         let netlink = Netlink::open().doing(|| "open a socket".into())?;
         netlink.set_up_gate(GATEWAY, STEP)?;
+        of_step.wait_until_up()?;
+        netlink.wait_until_up()?;
         let sockets = || -> io::Result<(OwnedFd, OwnedFd)> {
             let number = NonZeroU32::new(ETH_P_IP.to_be().into());
             let ip = number.map(Protocol::from_raw);
