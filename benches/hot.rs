@@ -214,7 +214,7 @@ fn paper(steps: usize) {
                 let inputs = StepInputs {
                     ops: &node.ops,
                     files: vec![],
-                    network: false,
+                    network: &bake::reach::Reach::default(),
                     packages: vec![],
                     downloads: vec![],
                 };

@@ -62,11 +62,14 @@ pub(super) struct Carrier {
     again: Vec<u64>,
     pipes: Pipes,
     tasks: Tasks,
-    dialed: (mpsc::Sender<(u64, Answer)>, mpsc::Receiver<(u64, Answer)>),
+    dialed: (mpsc::Sender<Answered>, mpsc::Receiver<Answered>),
     record: Record,
 }
 
 type Answer = Result<Dialed, NotReached>;
+
+/// The number of a connection, and what became of dialing for it.
+type Answered = (u64, Answer);
 
 impl Carrier {
     pub(super) fn new(outlet: Outlet, shared: Arc<Shared>) -> io::Result<Self> {

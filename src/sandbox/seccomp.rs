@@ -506,10 +506,10 @@ mod tests {
             assert_eq!(judge(libc::SYS_socket, &arguments), expected, "{protocol}");
         }
         let request = |request: u64| judge(libc::SYS_ioctl, &[0, request, 0, 0, 0, 0]);
-        assert_eq!(request(libc::TIOCSTI as u64), EPERM);
-        assert_eq!(request(libc::TIOCSTI as u64 | 1 << 32), EPERM, "the kernel takes 32 bits");
-        assert_eq!(request(libc::TIOCLINUX as u64), EPERM);
-        assert_eq!(request(libc::TIOCGWINSZ as u64), ALLOW);
+        assert_eq!(request(libc::TIOCSTI), EPERM);
+        assert_eq!(request(libc::TIOCSTI | 1 << 32), EPERM, "the kernel takes 32 bits");
+        assert_eq!(request(libc::TIOCLINUX), EPERM);
+        assert_eq!(request(libc::TIOCGWINSZ), ALLOW);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! A bench for end-to-end tests: a temporary directory with a store, recipes, and a tiny root made
 //! of this machine's own programs.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -6,10 +6,13 @@ use super::value::{Why, short};
 use crate::convert::document::Options;
 use crate::convert::text::Text;
 
+/// The line of an entry, its name and value, and the secrets that it uses.
+type Found = (u32, Result<(String, Text), Why>, Vec<String>);
+
 impl Lower<'_, '_> {
     /// Fills in the environment of a step.
     pub(super) fn environment(&mut self, block: &Block, options: &mut Options) {
-        let mut found: Vec<(u32, Result<(String, Text), Why>, Vec<String>)> = vec![];
+        let mut found: Vec<Found> = vec![];
         if let Some(node) = block.get("environment_vars") {
             // One by one, for one that cannot be had not to take the others with it.
             let each: Vec<&Node> = match &node.kind {

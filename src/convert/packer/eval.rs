@@ -20,6 +20,9 @@ const MOST: usize = 1 << 26;
 /// How deep expressions may be nested, those that they name included.
 const DEPTH: usize = 100;
 
+/// What something is, or why that is not known, and the secrets that it uses.
+type Evaluated = (Result<Value, Why>, BTreeSet<String>);
+
 /// A variable of the template.
 #[derive(Debug, Clone)]
 pub(super) struct Declared {
@@ -47,7 +50,8 @@ pub(super) struct Scope {
     pub(super) remarks: Vec<Remark>,
     /// Locals that are being read, to find circles.
     active: Vec<String>,
-    known: BTreeMap<(String, bool), (Result<Value, Why>, BTreeSet<String>)>,
+    /// By name, and by whether it is for a shell.
+    known: BTreeMap<(String, bool), Evaluated>,
     /// How much was put together so far.
     spent: usize,
     depth: usize,
