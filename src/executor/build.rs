@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::asked;
 use super::error::{NodeFailure, Trouble};
 use super::guard::Guard;
 use super::pins::Pins;
@@ -190,7 +191,10 @@ impl<'a> Build<'a> {
         let path = log.path().to_owned();
         let tail = log.finish();
         self.guard.as_ref().map_or(Ok(()), |guard| guard.no_secret_in_log(&path))?;
-        ended.map_err(|trouble| NodeFailure { trouble, tail, log: Some(path) })
+        ended.map_err(|trouble| {
+            let trouble = asked::named(trouble, &tail);
+            NodeFailure { trouble, tail, log: Some(path) }
+        })
     }
 
     /// Makes the base in a fresh upper directory below `at`; returns that.

@@ -11,6 +11,7 @@
 //! ```
 
 mod agent;
+mod asked;
 mod build;
 mod configure;
 mod copy;

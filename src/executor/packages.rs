@@ -45,6 +45,8 @@ pub(super) struct Request<'a> {
     pub(super) limit: Option<Duration>,
     /// What they may use.
     pub(super) limits: Limits,
+    /// What a package manager that fetches by itself may reach; nothing: the internet.
+    pub(super) network: &'a Reach,
 }
 
 /// What a `packages` step has to know of the root.
@@ -351,10 +353,14 @@ fn foreign(
     }
     let commands =
         manager.install(request.names, request.recommends).map_err(|error| failed(build, error))?;
+    let reach = match request.network {
+        Reach::None => &Reach::Internet,
+        reach => reach,
+    };
     let exec = |argv| {
         Action::Exec(Exec {
             argv,
-            env: build.environment(&Reach::Internet),
+            env: build.environment(reach),
             cwd: PathBuf::from("/"),
             user: "root".to_owned(),
             timeout: Some(request.limit.unwrap_or(LIMIT)),
@@ -362,12 +368,12 @@ fn foreign(
     };
     let tidy = Call::Archive(archive::Call::Tidy);
     let whose = format!("step {}", request.index);
-    let (way, network) = Way::open(build, &Reach::Internet, &whose)?;
+    let (way, network) = Way::open(build, reach, &whose)?;
     let job = Job {
         root: Some(root),
         allowance: allowance(request.limits),
         mounts: vec![],
-        files: build.policy(&Reach::Internet),
+        files: build.policy(reach),
         secrets: ShownSecrets::default(),
         hostname: "bake".to_owned(),
         network,

@@ -141,6 +141,7 @@ impl<'a> Try<'a> {
             without_initrd,
             limit,
             limits,
+            network: &self.node.network,
         })
     }
 

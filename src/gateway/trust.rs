@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::proxy::Proxies;
 
@@ -45,26 +46,33 @@ pub struct HostTrust {
     pub(super) proxies: Proxies,
     /// The same as variables, for programs in the network of the host itself.
     variables: BTreeMap<String, String>,
-    /// Certificate authorities (PEM), if it has a file of them.
-    bundle: Option<Vec<u8>>,
+    /// Where a file of certificate authorities may be; the first one counts.
+    stores: Vec<PathBuf>,
+    /// Certificate authorities (PEM), if it has a file of them; read when a step needs them.
+    bundle: OnceLock<Option<Vec<u8>>>,
 }
 
 impl HostTrust {
-    /// Reads variables of the environment, and the first file of certificate authorities that is
-    /// there: the one that `SSL_CERT_FILE` names, else one of `stores`.
+    /// Takes variables of the environment, and the first file of certificate authorities that is
+    /// there when a step needs it: the one that `SSL_CERT_FILE` names, else one of `stores`.
     pub fn of<'a>(
         variable: impl Fn(&str) -> Option<String>,
         stores: impl Iterator<Item = &'a Path>,
     ) -> Self {
         let named = variable("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let mut files = named.into_iter().chain(stores.map(Path::to_owned));
         let names = PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_uppercase()]);
         let set = names.filter_map(|name| Some((name.clone(), variable(&name)?)));
         Self {
             variables: set.filter(|(_, value)| !value.is_empty()).collect(),
             proxies: Proxies::of(variable),
-            bundle: files.find_map(|path| bundle(&path)),
+            stores: named.into_iter().chain(stores.map(Path::to_owned)).collect(),
+            bundle: OnceLock::new(),
         }
+    }
+
+    fn bundle(&self) -> Option<&Vec<u8>> {
+        let read = || self.stores.iter().find_map(|path| bundle(path));
+        self.bundle.get_or_init(read).as_ref()
     }
 
     /// Returns the variables that programs of a step get, before those of the step. `by_host`: they
@@ -72,7 +80,7 @@ impl HostTrust {
     #[must_use]
     pub fn environment(&self, by_host: bool) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
-        if self.bundle.is_some() {
+        if self.bundle().is_some() {
             found.extend(VARIABLES.iter().map(|name| ((*name).to_owned(), BUNDLE.to_owned())));
             found.insert("APT_CONFIG".to_owned(), APT.to_owned());
             found.insert("WGETRC".to_owned(), WGET.to_owned());
@@ -86,7 +94,7 @@ impl HostTrust {
     /// Returns the files that go with them: path, content.
     #[must_use]
     pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let Some(bundle) = &self.bundle else { return vec![] };
+        let Some(bundle) = self.bundle() else { return vec![] };
         let apt = format!("Acquire::https::CAInfo \"{BUNDLE}\";\n");
         let wget = format!("ca_certificate = {BUNDLE}\n");
         vec![(BUNDLE, bundle.clone()), (APT, apt.into_bytes()), (WGET, wget.into_bytes())]

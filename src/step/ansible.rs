@@ -8,6 +8,7 @@ use super::configure::{
     ARGS, TOOL, TWICE, beside, check_inside, check_tool, joined, search_path, tool_from, work,
 };
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
+use super::limit::LIMITS;
 use super::program::{ENV, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, TIMEOUT};
 use super::secret::check_secrets;
 use super::tool::{Configure, SETTINGS, TOOL_LAYER, Tool, ToolFrom};
@@ -71,6 +72,7 @@ pub(super) static KIND: Kind = Kind {
             SECRETS,
             SECRET_ENV,
             NETWORK,
+            LIMITS,
             TIMEOUT,
             RETRIES,
         ],
@@ -114,6 +116,11 @@ pub(super) static KIND: Kind = Kind {
             "ansible = 'd/x'\nsecret_env = { A = 'b' }",
         ),
         ("network", "ansible = 'd/x'\nnetwork = false", "ansible = 'd/x'\nnetwork = true"),
+        (
+            "limits",
+            "ansible = 'd/x'\nlimits.memory = '1GiB'",
+            "ansible = 'd/x'\nlimits.memory = '2GiB'",
+        ),
         ("timeout", "ansible = 'd/x'\ntimeout = '1s'", "ansible = 'd/x'\ntimeout = '2s'"),
         ("retries", "ansible = 'd/x'\nretries = 1", "ansible = 'd/x'\nretries = 2"),
     ],

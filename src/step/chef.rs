@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::configure::{ARGS, TWICE, check_tool, shown, tool_from, work};
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
+use super::limit::LIMITS;
 use super::program::{ENV, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, TIMEOUT};
 use super::secret::check_secrets;
 use super::tool::{CONFIGURATION, Configure, SETTINGS, Tool, ToolFrom};
@@ -49,6 +50,7 @@ pub(super) static KIND: Kind = Kind {
             SECRETS,
             SECRET_ENV,
             NETWORK,
+            LIMITS,
             TIMEOUT,
             RETRIES,
         ],
@@ -108,6 +110,11 @@ pub(super) static KIND: Kind = Kind {
             "network",
             "chef = 'd'\nrun_list = ['a']\ntool = 'image'\nnetwork = false",
             "chef = 'd'\nrun_list = ['a']\ntool = 'image'\nnetwork = true",
+        ),
+        (
+            "limits",
+            "chef = 'd'\nrun_list = ['a']\ntool = 'image'\nlimits.memory = '1GiB'",
+            "chef = 'd'\nrun_list = ['a']\ntool = 'image'\nlimits.memory = '2GiB'",
         ),
         (
             "timeout",

@@ -6,7 +6,7 @@ use super::kind::{Kind, NAME, WHEN, Work};
 use super::label::paths;
 use super::limit::LIMITS;
 use super::op::Op;
-use super::program::{Options, RETRIES, TIMEOUT};
+use super::program::{Options, RETRIES, RunOptions, TIMEOUT};
 use crate::schema::{Check, Effect, Fields, Section, Shape, may, must};
 
 pub(super) static KIND: Kind = Kind {
@@ -24,6 +24,12 @@ pub(super) static KIND: Kind = Kind {
                     is a file below the context.",
             ),
             may("recommends", Shape::Boolean, "Recommended packages too. Default: `false`."),
+            may(
+                "network",
+                Shape::Network,
+                "What a package manager that fetches by itself may reach, as of a `run` step. \
+                    Default: `true`. Debian's apt never does: bake fetches for it.",
+            ),
             TIMEOUT,
             RETRIES,
             LIMITS,
@@ -40,6 +46,7 @@ pub(super) static KIND: Kind = Kind {
             "packages = ['a']\nlimits.memory = '1GiB'",
             "packages = ['a']\nlimits.memory = '2GiB'",
         ),
+        ("network", "packages = ['a']\nnetwork = true", "packages = ['a']\nnetwork = 'host'"),
         ("timeout", "packages = ['a']\ntimeout = '1s'", "packages = ['a']\ntimeout = '2s'"),
         ("retries", "packages = ['a']\nretries = 1", "packages = ['a']\nretries = 2"),
         ("packages", "packages = ['a']", "packages = ['b']"),
@@ -59,5 +66,8 @@ fn lower(fields: &Fields, defaults: &Options) -> Option<Work> {
     let about = format!("{} {}", names.join(" "), paths(&files));
     let recommends = fields.boolean("recommends").unwrap_or(false);
     let ops = vec![Op::Packages { names, files, recommends, without_initrd: false }];
-    Some(Work { about, ops, run: Some(Options::of(fields).over(defaults).limits()), rest: vec![] })
+    // Not that of `[defaults]`, which is for programs of the recipe.
+    let network = fields.reach("network").unwrap_or_default();
+    let run = RunOptions { network, ..Options::of(fields).over(defaults).limits() };
+    Some(Work { about, ops, run: Some(run), rest: vec![] })
 }

@@ -181,6 +181,7 @@ impl Options {
             network: self.network.clone(),
             timeout: self.timeout,
             retries: self.retries,
+            limits: self.limits,
             ..Options::default()
         }
     }

@@ -6,6 +6,7 @@ use super::configure::{
     ARGS, TOOL, TWICE, beside, check_inside, check_tool, joined, search_path, tool_from, work,
 };
 use super::kind::{Findings, Kind, NAME, WHEN, Work};
+use super::limit::LIMITS;
 use super::program::{ENV, NETWORK, Options, RETRIES, SECRET_ENV, SECRETS, TIMEOUT};
 use super::secret::check_secrets;
 use super::tool::{CONFIGURATION, Configure, SETTINGS, TOOL_LAYER, Tool, ToolFrom};
@@ -46,6 +47,7 @@ pub(super) static KIND: Kind = Kind {
             SECRETS,
             SECRET_ENV,
             NETWORK,
+            LIMITS,
             TIMEOUT,
             RETRIES,
         ],
@@ -71,6 +73,11 @@ pub(super) static KIND: Kind = Kind {
             "puppet = 'd/x'\nsecret_env = { A = 'b' }",
         ),
         ("network", "puppet = 'd/x'\nnetwork = false", "puppet = 'd/x'\nnetwork = true"),
+        (
+            "limits",
+            "puppet = 'd/x'\nlimits.memory = '1GiB'",
+            "puppet = 'd/x'\nlimits.memory = '2GiB'",
+        ),
         ("timeout", "puppet = 'd/x'\ntimeout = '1s'", "puppet = 'd/x'\ntimeout = '2s'"),
         ("retries", "puppet = 'd/x'\nretries = 1", "puppet = 'd/x'\nretries = 2"),
     ],

@@ -50,6 +50,7 @@ mod cmd_run;
 mod cmd_serve;
 mod cmd_shell;
 mod cmd_user;
+mod configure_lab;
 mod context_copy;
 mod convert_build;
 mod convert_dockerfile;

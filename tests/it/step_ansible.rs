@@ -1,28 +1,19 @@
 //! `ansible` steps: with a program that stands in for Ansible, and with the real one.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-use crate::build_gate::busybox_root;
-use crate::lab::{Lab, Run, good, run};
+use crate::configure_lab::{self, build};
+use crate::lab::{Lab, good, run};
 use crate::sandbox_user::somebody;
 use crate::tier;
 
-/// A lab whose root has busybox, and what stands in for `ansible-playbook`: a script that does what
-/// `text` says.
+/// A lab with what stands in for `ansible-playbook`: a script that does what `text` says.
 fn stand_in(text: &str) -> Option<Lab> {
-    if !tier::sandbox() || !tier::tool("busybox") {
-        return None;
-    }
-    let lab = Lab::new();
-    busybox_root(&lab);
-    for name in ["rm", "mkdir", "grep", "readlink"] {
-        let _ = std::os::unix::fs::symlink("busybox", lab.path("root/bin").join(name));
-    }
-    let program = lab.write("root/opt/tool/bin/ansible-playbook", &format!("#!/bin/sh\n{text}"));
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("our own file");
+    let applets = ["rm", "mkdir", "grep", "readlink"];
+    let lab = configure_lab::stand_in(&applets, "root/opt/tool/bin/ansible-playbook", text)?;
     let unit = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
     lab.write("root/usr/lib/systemd/system/web.service", unit);
     lab.write("site/play.yml", "- hosts: all\n");
@@ -31,17 +22,8 @@ fn stand_in(text: &str) -> Option<Lab> {
 
 /// Writes `a.toml`: an `ansible` step of that tool with these further keys.
 fn recipe(lab: &Lab, more: &str) {
-    lab.write(
-        "a.toml",
-        &format!(
-            "[image]\nname = \"a\"\nversion = \"1\"\n[base]\npath = \"root\"\n[[step]]\n\
-            ansible = \"site/play.yml\"\ntool = \"/opt/tool\"\n{more}\n"
-        ),
-    );
-}
-
-fn build(lab: &Lab) -> Run {
-    lab.bake(["build", "a.toml"])
+    let keys = format!("ansible = \"site/play.yml\"\ntool = \"/opt/tool\"\n{more}");
+    configure_lab::recipe(lab, &keys);
 }
 
 /// A file of the image that was baked.

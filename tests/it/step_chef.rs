@@ -2,20 +2,12 @@
 //! Debian.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use crate::build_gate::busybox_root;
-use crate::lab::{Lab, Run, good};
-use crate::tier;
+use crate::configure_lab::{self, build};
+use crate::lab::{Lab, good};
 
-/// A lab whose root has busybox, and what stands in for the client, by the name `program`.
+/// A lab with what stands in for the client, by the name `program`.
 fn stand_in(program: &str, text: &str) -> Option<Lab> {
-    if !tier::sandbox() || !tier::tool("busybox") {
-        return None;
-    }
-    let lab = Lab::new();
-    busybox_root(&lab);
-    let _ = std::os::unix::fs::symlink("busybox", lab.path("root/bin/mkdir"));
     // The options of chef-client(8) that the step gives, each with its value.
     let parse = "while [ $# -gt 0 ]; do case $1 in\n\
         -z|--local-mode|--no-color) ;;\n\
@@ -24,24 +16,13 @@ fn stand_in(program: &str, text: &str) -> Option<Lab> {
         -o|--override-runlist) runlist=$2; shift ;;\n\
         -l) level=$2; shift ;;\n\
         *) echo \"unknown option $1\" >&2; exit 1 ;;\nesac; shift; done\n";
-    let path = lab.write(program, &format!("#!/bin/sh\n{parse}{text}"));
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+    let lab = configure_lab::stand_in(&["mkdir"], program, &format!("{parse}{text}"))?;
     lab.write("cookbooks/web/recipes/default.rb", "package 'nginx'\n");
     Some(lab)
 }
 
 fn recipe(lab: &Lab, more: &str) {
-    lab.write(
-        "a.toml",
-        &format!(
-            "[image]\nname = \"a\"\nversion = \"1\"\n[base]\npath = \"root\"\n[[step]]\n\
-            chef = \"cookbooks\"\n{more}\n"
-        ),
-    );
-}
-
-fn build(lab: &Lab) -> Run {
-    lab.bake(["build", "a.toml"])
+    configure_lab::recipe(lab, &format!("chef = \"cookbooks\"\n{more}"));
 }
 
 const SEEN: &str = "mkdir /seen\necho \"$runlist $level\" > /seen/run\n\

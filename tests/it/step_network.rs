@@ -1,15 +1,13 @@
 //! `network` of a step, from the recipe to what people see: refusals, the host's way out and its
 //! authorities, what is recorded.
 
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use bake::gateway::HostTrust;
 use serde_json::json;
 
 use crate::gateway_lab::{ECHO, fine, outside, perl_by};
-use crate::lab::{Lab, good, run};
+use crate::lab::{Lab, copy_program, good, run};
 use crate::sandbox_lab;
 use crate::tier;
 
@@ -20,18 +18,8 @@ const CERTIFICATE: &str =
 fn lab() -> Lab {
     let lab = Lab::new();
     let root = lab.tiny_root();
-    add(&root, "/bin/bash");
+    copy_program(&root, "bash");
     lab
-}
-
-fn add(root: &Path, program: &str) {
-    fs::copy(program, root.join(&program[1..])).expect("a copy of a program");
-    let listed = run(Command::new("ldd").arg(program)).out;
-    for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
-        let to = root.join(&library[1..]);
-        fs::create_dir_all(to.parent().expect("below the root")).expect("our own directory");
-        fs::copy(library, &to).expect("a copy of a library");
-    }
 }
 
 fn recipe(step: &str) -> String {
@@ -39,6 +27,23 @@ fn recipe(step: &str) -> String {
         "[image]\nname = \"tiny\"\nversion = \"1\"\n[base]\npath = \"root\"\n[[step]]\nshell = \
             \"bash\"\n{step}"
     )
+}
+
+#[test]
+fn a_step_without_a_network_learns_which_host_to_list() {
+    if !tier::sandbox() {
+        return;
+    }
+    let lab = lab();
+    // As curl has it: the name in its message, and a question that nobody answers.
+    let step = "run = \"(exec 3<>/dev/tcp/files.example.org/443) 2>/dev/null || \
+        { echo 'curl: (6) Could not resolve host: files.example.org' >&2; exit 6; }\"\n";
+    lab.write("tiny.toml", &recipe(step));
+    let failed = lab.bake(["build", "tiny.toml"]);
+    assert_eq!(failed.code, 1, "{}", failed.err);
+    for part in ["it asked for files.example.org", "give it `network = [\"files.example.org\"]`"] {
+        assert!(failed.err.contains(part), "{part}: {}", failed.err);
+    }
 }
 
 #[test]

@@ -1,40 +1,21 @@
 //! `puppet` steps: with a program that stands in for Puppet, and with the real one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::build_gate::busybox_root;
-use crate::lab::{Lab, Run, good};
+use crate::configure_lab::{self, build};
+use crate::lab::{Lab, good};
 use crate::tier;
 
-/// A lab whose root has busybox, and what stands in for `puppet`: a script that does what `text`
-/// says.
+/// A lab with what stands in for `puppet`: a script that does what `text` says.
 fn stand_in(text: &str) -> Option<Lab> {
-    if !tier::sandbox() || !tier::tool("busybox") {
-        return None;
-    }
-    let lab = Lab::new();
-    busybox_root(&lab);
-    let _ = std::os::unix::fs::symlink("busybox", lab.path("root/bin/mkdir"));
-    let program = lab.write("root/opt/tool/bin/puppet", &format!("#!/bin/sh\n{text}"));
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("our own file");
+    let lab = configure_lab::stand_in(&["mkdir"], "root/opt/tool/bin/puppet", text)?;
     lab.write("site/site.pp", "notify { 'x': }\n");
     Some(lab)
 }
 
 fn recipe(lab: &Lab, more: &str) {
-    lab.write(
-        "a.toml",
-        &format!(
-            "[image]\nname = \"a\"\nversion = \"1\"\n[base]\npath = \"root\"\n[[step]]\n\
-            puppet = \"site/site.pp\"\n{more}\n"
-        ),
-    );
-}
-
-fn build(lab: &Lab) -> Run {
-    lab.bake(["build", "a.toml"])
+    configure_lab::recipe(lab, &format!("puppet = \"site/site.pp\"\n{more}"));
 }
 
 #[test]

@@ -234,6 +234,8 @@ impl Lower<'_, '_> {
                 "shell" => self.shell(&block),
                 "file" => self.file(&block),
                 "ansible" | "ansible-local" => self.ansible(&block),
+                "puppet-masterless" => self.puppet(&block),
+                "chef-solo" => self.chef(&block),
                 "breakpoint" => {
                     let message = "`breakpoint` is left out: `bake shell --at STEP` stops anywhere";
                     self.stage.note(block.line, "breakpoint", message);

@@ -12,6 +12,7 @@
 
 mod ansible;
 mod base;
+mod configuration;
 mod container;
 mod env;
 mod eval;

@@ -256,7 +256,7 @@ fn root_net_the_apt_of_another_distribution_installs_from_its_own_sources() {
     lab.write(
         "web.toml",
         "[image]\nname = \"web\"\nversion = \"1\"\n[base]\nrecipe = \"ubuntu.toml\"\n\
-         [[step]]\npackages = [\"theirs\"]\n[[step]]\nrun = \"test -e /x && test -z \\\"$(ls /var/lib/apt/lists/*_*)\\\"\"\n",
+         [[step]]\npackages = [\"theirs\"]\nnetwork = \"host\"\n[[step]]\nrun = \"test -e /x && test -z \\\"$(ls /var/lib/apt/lists/*_*)\\\"\"\n",
     );
     good(lab.bake(["build", "web.toml"]));
 }
