@@ -14,13 +14,13 @@ runs=${RUNS:-5} n=${N:-30} size=${SIZE:-200}
 lab=$(mktemp -d); server=
 trap '[ -z "$server" ] || kill "$server"; umount "$lab/files" 2>/dev/null || true; rm -rf "$lab"' EXIT
 ip link set lo up
-ip link add outside type dummy && ip addr add 203.0.113.7/24 dev outside && ip link set outside up && ip route add default dev outside
+ip addr add 203.0.113.7/24 dev lo
 mkdir -p "$lab/root/bin" "$lab/root/etc" "$lab/files"
 mount -t tmpfs none "$lab/files"
 head -c "${size}M" /dev/urandom > "$lab/files/file"
 for program in sh true curl; do
-  cp "$(command -v "$program")" "$lab/root/bin/"
-  ldd "$(command -v "$program")" | grep -o '/[^ )]*' | while read -r library; do mkdir -p "$lab/root$(dirname "$library")"; cp -n "$library" "$lab/root$library"; done
+  cp "$(type -P "$program")" "$lab/root/bin/"
+  ldd "$(type -P "$program")" | grep -o '/[^ )]*' | while read -r library; do mkdir -p "$lab/root$(dirname "$library")"; cp -n "$library" "$lab/root$library"; done
 done
 # sendfile(2), so that the server is no limit; bounded: it ends with this script.
 python3 - "$lab/files/file" <<'PY' &
