@@ -91,14 +91,16 @@ pub(super) fn get(
     credentials: Option<&Value>,
 ) -> Result<Response<Body>, NoAnswer> {
     let authorization = credentials.map(authorization).transpose()?;
-    let first = origin(url).to_owned();
+    let first = web::origin(url);
     let mut url = url.to_owned();
     for _ in 0..=REDIRECTS {
         if !is_web(&url) {
             return Err(NoAnswer::BadUrl);
         }
         let mut request = agent.get(&url);
-        if let Some(value) = authorization.as_ref().filter(|_| origin(&url) == first) {
+        if let Some(value) =
+            authorization.as_ref().filter(|_| first.is_some() && web::origin(&url) == first)
+        {
             request = request.header(header::AUTHORIZATION, value);
         }
         let response = request.call().map_err(NoAnswer::Request)?;
@@ -128,13 +130,6 @@ fn authorization(credentials: &Value) -> Result<HeaderValue, NoAnswer> {
     let mut header = HeaderValue::from_bytes(&text).map_err(|_| NoAnswer::BadCredentials)?;
     header.set_sensitive(true);
     Ok(header)
-}
-
-/// Returns scheme, host and port of an address, as written.
-fn origin(url: &str) -> &str {
-    let start = url.find("://").map_or(0, |at| at + 3);
-    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
-    &url[..end]
 }
 
 fn is_web(url: &str) -> bool {

@@ -26,6 +26,11 @@ pub(super) fn data(id: &str) -> PathBuf {
     Path::new(ALL).join(id).join("data")
 }
 
+/// Returns where one goes that is to be removed: into the staging, with which it is gone.
+fn leaving(staging: &Staging, kept: &Kept) -> PathBuf {
+    staging.dir().join(format!("cache-{}", kept.id))
+}
+
 /// Measures those called `ids` on the disk, and notes it.
 ///
 /// # Errors
@@ -72,7 +77,7 @@ pub(crate) fn limit_kept(
         if sum <= limit {
             break;
         }
-        let to = staging.dir().join(format!("cache-{}", kept.id));
+        let to = leaving(staging, kept);
         if !context.store.take_kept(&kept.id, &to)? {
             continue;
         }
@@ -111,7 +116,7 @@ pub(crate) fn remove_kept(context: &JobContext<'_>, kept: Vec<Kept>) -> Result<R
     let staging = context.store.staging()?;
     let mut removed = Removed::default();
     for one in kept {
-        let to = staging.dir().join(format!("cache-{}", one.id));
+        let to = leaving(&staging, &one);
         match context.store.take_kept(&one.id, &to)? {
             true => removed.done.push(one),
             false => removed.in_use.push(one),
@@ -120,7 +125,7 @@ pub(crate) fn remove_kept(context: &JobContext<'_>, kept: Vec<Kept>) -> Result<R
     if !removed.done.is_empty() {
         let session = context.session(staging.dir())?;
         for one in &removed.done {
-            session.remove_tree(&staging.dir().join(format!("cache-{}", one.id)))?;
+            session.remove_tree(&leaving(&staging, one))?;
         }
     }
     staging.discard()?;

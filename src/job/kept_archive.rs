@@ -157,8 +157,7 @@ fn read(
     staging: &Staging,
     from: File,
 ) -> Result<Vec<KeptName>, Error> {
-    let wrong =
-        |why: &str| Error::Failed { what: "read the caches".to_owned(), why: why.to_owned() };
+    let wrong = |why: &str| unreadable(why.to_owned());
     let failed = |error: io::Error| wrong(&error.to_string());
     let mut archive = tar::Archive::new(from);
     let mut entries = archive.entries().map_err(failed)?;
@@ -203,6 +202,11 @@ fn read(
     Ok(names)
 }
 
+/// Why such a file cannot be read.
+fn unreadable(why: String) -> Error {
+    Error::Failed { what: "read the caches".to_owned(), why }
+}
+
 /// Copies a blob into the staging, where its digest is what it must be.
 fn blob(
     staging: &Staging,
@@ -210,10 +214,7 @@ fn blob(
     digest: &Digest,
     context: &JobContext<'_>,
 ) -> Result<(), Error> {
-    let failed = |error: io::Error| Error::Failed {
-        what: "read the caches".to_owned(),
-        why: error.to_string(),
-    };
+    let failed = |error: io::Error| unreadable(error.to_string());
     let mut to = HashWriter::new(staging.blob()?);
     let mut piece = vec![0; 256 << 10];
     loop {
@@ -228,7 +229,7 @@ fn blob(
     let (file, found, _) = to.finish();
     if found != *digest {
         let why = format!("{} is damaged: its digest is {found}", file_name(digest));
-        return Err(Error::Failed { what: "read the caches".to_owned(), why });
+        return Err(unreadable(why));
     }
     Ok(file.keep(digest)?)
 }

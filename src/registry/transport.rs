@@ -131,7 +131,7 @@ impl Transport {
 
     /// Whether `url` is one of the registry itself.
     pub(super) fn is_own(&self, url: &str) -> bool {
-        self.base().is_ok_and(|base| origin(base) == origin(url))
+        self.base().is_ok_and(|base| web::origin(base) == web::origin(url))
     }
 
     /// Sends a request and follows where it is redirected to: only what is read is asked for
@@ -149,7 +149,7 @@ impl Transport {
         let mut authorization = authorization;
         let mut redirect = None;
         for _ in 0..=REDIRECTS {
-            let own = origin(&url) == origin(&base);
+            let own = web::origin(&url) == web::origin(&base);
             let agent = self.agent(&url, own)?;
             let mut request = Request::builder().method(method.clone()).uri(&url);
             for (name, value) in headers {
@@ -176,7 +176,7 @@ impl Transport {
                 return Err(Failure::Redirect("what is sent to it is redirected").into());
             }
             let next = web::target(&url, location).map_err(Failure::Redirect)?;
-            if origin(&next) != origin(&url) {
+            if web::origin(&next) != web::origin(&url) {
                 authorization = None;
                 redirect = Some(Answer { status, headers, url, body: answer.into_body() });
             }
@@ -257,7 +257,7 @@ impl Transport {
         }
         let cell = match from_public {
             true => &self.agents.public,
-            false if origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) => {
+            false if web::origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) => {
                 &self.agents.near
             }
             false => &self.agents.other,
@@ -393,7 +393,7 @@ impl From<Error> for Problem {
 /// say: what it calls localhost is itself.
 fn config(options: &Options, tls: TlsConfig, url: &str) -> Config {
     let (limits, mut config) = (&options.limits, Agent::config_builder());
-    if options.no_host_trust || origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) {
+    if options.no_host_trust || web::origin(url).is_some_and(|(_, host, _)| is_loopback(&host)) {
         config = config.proxy(None);
     }
     config
@@ -412,14 +412,6 @@ fn config(options: &Options, tls: TlsConfig, url: &str) -> Config {
         .build()
 }
 
-/// Returns `scheme://host:port` of a URL, the port written out.
-fn origin(url: &str) -> Option<(String, String, u16)> {
-    let uri: Uri = url.parse().ok()?;
-    let scheme = uri.scheme_str()?.to_ascii_lowercase();
-    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
-}
-
 fn is_loopback(host: &str) -> bool {
     let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
     host == "localhost"
@@ -429,7 +421,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Whether the host of a URL is written as an address that is not public, or is this one.
 fn is_private(url: &str) -> bool {
-    let Some((_, host, _)) = origin(url) else { return true };
+    let Some((_, host, _)) = web::origin(url) else { return true };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     is_loopback(host) || host.parse().is_ok_and(|address| !web::is_public(address))
 }
@@ -465,13 +457,6 @@ fn read_key(path: &Path) -> Result<PrivateKey<'static>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn origins_are_compared_with_their_ports() {
-        assert_eq!(origin("https://A.example/x"), origin("https://a.example:443/y"));
-        assert_ne!(origin("https://a.example/x"), origin("https://a.example:444/x"));
-        assert_ne!(origin("https://a.example/x"), origin("http://a.example/x"));
-    }
 
     #[test]
     fn private_hosts_are_known_by_how_they_are_written() {

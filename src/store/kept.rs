@@ -225,18 +225,6 @@ impl Store {
         Ok(moved)
     }
 
-    /// Holds one for reading it whole, with others that do; `None`: somebody writes to it alone, or
-    /// it is gone.
-    pub fn hold_kept(&self, id: &str) -> Result<Option<InUse>, Error> {
-        let dir = self.kept_dir()?;
-        let data = dir.join(id).join("data");
-        if !data.is_dir() {
-            return Ok(None);
-        }
-        let lock = Lock::try_shared(&dir.join(format!("{id}.lock"))).map_err(writing)?;
-        Ok(lock.map(|lock| InUse { id: id.to_owned(), data: data.clone(), _lock: lock }))
-    }
-
     /// Puts the directory `from`, in which `data` is what steps are to see, in the place of the one
     /// called `name`, which goes to `old`, a path where nothing is. False: somebody uses that.
     pub fn put_kept(&self, name: &KeptName, from: &Path, old: &Path) -> Result<bool, Error> {

@@ -5,12 +5,14 @@
 
 mod address;
 mod failure;
+mod origin;
 mod redirect;
 mod resolver;
 mod roots;
 
 pub use address::is_public;
 pub use failure::{Failure, Patience};
+pub use origin::origin;
 pub use redirect::target;
 pub use resolver::{NotPublic, Public, Remembering};
 pub use roots::{Authorities, certificates, roots, roots_and, stores};

@@ -3,7 +3,7 @@
 use super::lower::Lower;
 use super::node::Block;
 use super::value::Why;
-use crate::convert::document::{Step, Value};
+use crate::convert::document::Value;
 
 /// Options of Ansible that are about the way to a machine, each with a value behind it.
 const WAY: &[&str] = &["--ssh-extra-args", "--scp-extra-args", "--ssh-common-args"];
@@ -67,10 +67,7 @@ impl Lower<'_, '_> {
                 }
             }
         }
-        // What a playbook fetches is not known.
-        keys.push(("network", Value::Yes));
-        self.stage.add(Step::new(keys));
-        self.stage.state.plain_apt = false;
+        self.configured(keys);
         Ok(())
     }
 }

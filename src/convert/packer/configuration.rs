@@ -112,7 +112,8 @@ impl Lower<'_, '_> {
         }
     }
 
-    fn configured(&mut self, mut keys: Vec<(&'static str, Value)>) {
+    /// Adds the step of a configuration tool.
+    pub(super) fn configured(&mut self, mut keys: Vec<(&'static str, Value)>) {
         // What it fetches is not known.
         keys.push(("network", Value::Yes));
         self.stage.add(Step::new(keys));
